@@ -1,0 +1,270 @@
+//! Reading and writing whole files so that nobody ever sees half of one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// The largest record that is read: more than any honest one, little enough to never hurt.
+pub const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
+
+/// A file could not be read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// The content is not what it should be.
+    #[error("{path} is damaged: {problem}; mend or remove it")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+impl FileError {
+    /// Wraps the system's error with what was tried and where.
+    pub fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Tells that a file's content is not what it should be.
+    pub fn damaged(path: &Path, problem: impl std::fmt::Display) -> Self {
+        Self::Damaged { path: path.to_owned(), problem: problem.to_string() }
+    }
+
+    /// Tells whether the file simply is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Opens a regular file for reading, and nothing else: a symlink, a fifo or a device in its place is refused without
+/// following it or waiting for it.
+///
+/// # Errors
+/// The system's error, or [`FileError::Damaged`] for anything but a regular file.
+pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(|source| FileError::io("open", path, source))?;
+    let metadata = file.metadata().map_err(|source| FileError::io("look at", path, source))?;
+    if !metadata.is_file() {
+        return Err(FileError::damaged(path, "it is not a regular file"));
+    }
+    Ok(file)
+}
+
+/// Reads a whole regular file of at most `max_bytes`.
+///
+/// # Errors
+/// As [`open_regular`]; a larger file is [`FileError::Damaged`].
+pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
+    let file = open_regular(path)?;
+    let mut bytes = Vec::new();
+    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|source| FileError::io("read", path, source))?;
+    if bytes.len() as u64 > max_bytes {
+        return Err(FileError::damaged(path, format_args!("it is larger than {max_bytes} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Reads a text file of at most [`MAX_RECORD_BYTES`].
+///
+/// # Errors
+/// As [`read`]; text that is not UTF-8 is [`FileError::Damaged`].
+pub fn read_text(path: &Path) -> Result<String, FileError> {
+    String::from_utf8(read(path, MAX_RECORD_BYTES)?).map_err(|_| FileError::damaged(path, "it is not UTF-8 text"))
+}
+
+/// Reads a JSON record.
+///
+/// # Errors
+/// As [`read`]; JSON of another form is [`FileError::Damaged`], with the place.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, FileError> {
+    let bytes = read(path, MAX_RECORD_BYTES)?;
+    serde_json::from_slice(&bytes).map_err(|error| FileError::damaged(path, error))
+}
+
+/// Reads a JSON record that need not be there.
+///
+/// # Errors
+/// As [`read_json`], but a missing file is `None`.
+pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
+    match read_json(path) {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Replaces a file's content: temp, fsync, rename, fsync of the directory. Mode 0600.
+///
+/// # Errors
+/// The system's; the old content is then still there, and no temporary file is left.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    publish(path, bytes, |temporary| std::fs::rename(temporary, path))
+}
+
+/// Replaces a file's content with a JSON record.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    write(path, &json_line(path, value)?)
+}
+
+/// Writes a JSON record unless one is there: of any number of writers exactly one gets `true`.
+///
+/// # Errors
+/// As [`write`].
+pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, FileError> {
+    let bytes = json_line(path, value)?;
+    let mut won = true;
+    publish(path, &bytes, |temporary| {
+        match std::fs::hard_link(temporary, path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => won = false,
+            Err(error) => return Err(error),
+        }
+        std::fs::remove_file(temporary)
+    })?;
+    Ok(won)
+}
+
+/// Appends one line with one write; a last line that a crash cut short is ended first, so that it cannot swallow ours.
+///
+/// # Errors
+/// The system's. The caller holds the file's lock.
+pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
+    use std::os::unix::fs::FileExt;
+    let fail = |source| FileError::io("append to", path, source);
+    let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(flags.bits().cast_signed())
+        .open(path)
+        .map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if !metadata.is_file() {
+        return Err(FileError::damaged(path, "it is not a regular file"));
+    }
+    let mut text = String::with_capacity(line.len() + 2);
+    if metadata.size() > 0 {
+        let mut last = [0u8];
+        file.read_exact_at(&mut last, metadata.size() - 1).map_err(fail)?;
+        if last != *b"\n" {
+            text.push('\n');
+        }
+    }
+    text.push_str(line);
+    text.push('\n');
+    file.write_all(text.as_bytes()).map_err(fail)
+}
+
+/// Makes a rename or a new entry in `directory` survive a power cut.
+///
+/// # Errors
+/// The system's.
+pub fn sync_directory(directory: &Path) -> Result<(), FileError> {
+    File::open(directory).and_then(|dir| dir.sync_all()).map_err(|source| FileError::io("sync", directory, source))
+}
+
+fn json_line<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError> {
+    let mut bytes = serde_json::to_vec_pretty(value).map_err(|error| FileError::io("write", path, error.into()))?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+fn publish(path: &Path, bytes: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FileError> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}.tmp", super::random_suffix()));
+    let written = write_temporary(&temporary, bytes).and_then(|()| put(&temporary));
+    if let Err(source) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(FileError::io("write", path, source));
+    }
+    sync_directory(directory)
+}
+
+fn write_temporary(temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_writers_of_a_record_the_first_wins() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("end.json");
+        let winners = std::thread::scope(|scope| {
+            let writers: Vec<_> = (0..16)
+                .map(|n| {
+                    scope.spawn({
+                        let path = &path;
+                        move || write_json_once(path, &n).unwrap()
+                    })
+                })
+                .collect();
+            writers.into_iter().filter(|_| true).map(|w| w.join().unwrap()).filter(|won| *won).count()
+        });
+        assert_eq!(winners, 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_stands_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        std::fs::write(&path, "whole\ntor").unwrap();
+        append_line(&path, "next").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntor\nnext\n");
+    }
+
+    #[test]
+    fn what_is_not_a_regular_file_is_refused_without_waiting() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("link");
+        std::fs::write(dir.path().join("secret"), "{}").unwrap();
+        std::os::unix::fs::symlink("secret", &link).unwrap();
+        assert!(read(&link, 10).is_err());
+        assert!(matches!(read(dir.path(), 10), Err(FileError::Damaged { .. })));
+        let fifo = dir.path().join("fifo");
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        assert!(matches!(read(&fifo, 10), Err(FileError::Damaged { .. })));
+        assert!(append_line(&fifo, "x").is_err());
+    }
+
+    #[test]
+    fn an_oversized_file_is_damaged_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("big");
+        std::fs::write(&path, vec![b'x'; 11]).unwrap();
+        assert!(matches!(read(&path, 10), Err(FileError::Damaged { .. })));
+    }
+}

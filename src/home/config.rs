@@ -1,0 +1,125 @@
+//! `config.toml`: the home's few settings, all optional.
+
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::atomic_file::{self, FileError};
+
+/// Where a run can be watched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SessionHostSetting {
+    /// A terminal multiplexer if it is there, else no window.
+    #[default]
+    Auto,
+    /// A tmux session for each run; a run that cannot have one does not start.
+    Tmux,
+    /// No window.
+    Detached,
+}
+
+/// The settings of a home. Every key is optional in the file, and an unknown one is an error that names it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Where runs can be watched.
+    pub session_host: SessionHostSetting,
+    /// Retention of a finished run's workbench when its routine names none.
+    pub default_ttl_secs: u64,
+    /// The largest retention; also that of orphans.
+    pub ttl_ceiling_secs: u64,
+    /// Runtime allowed when a routine names none.
+    pub default_max_runtime_secs: u64,
+    /// The largest runtime; also that of orphans.
+    pub max_runtime_ceiling_secs: u64,
+    /// Time between TERM and KILL.
+    pub kill_grace_secs: u64,
+    /// Pause between two watchdog passes.
+    pub watchdog_interval_secs: u64,
+    /// Pause between two sweeps.
+    pub cleanup_interval_secs: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            session_host: SessionHostSetting::Auto,
+            default_ttl_secs: 24 * 60 * 60,
+            ttl_ceiling_secs: 30 * 24 * 60 * 60,
+            default_max_runtime_secs: 60 * 60,
+            max_runtime_ceiling_secs: 24 * 60 * 60,
+            kill_grace_secs: 10,
+            watchdog_interval_secs: 30,
+            cleanup_interval_secs: 60 * 60,
+        }
+    }
+}
+
+/// The longest grace: ending a run has to fit into the 40 s that a clean-up call may take.
+pub const MAX_KILL_GRACE_SECS: u64 = 20;
+
+impl Config {
+    /// Reads `config.toml`; a missing file means all defaults.
+    ///
+    /// # Errors
+    /// A file that cannot be read, is not TOML of this form, or holds a value that makes no sense; the file is named.
+    pub fn load(path: &Path) -> Result<Self, FileError> {
+        let text = match atomic_file::read_text(path) {
+            Ok(text) => text,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(error),
+        };
+        Self::parse(&text).map_err(|problem| FileError::damaged(path, problem))
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = toml::from_str(text).map_err(|error| error.to_string().trim_end().to_owned())?;
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let positive = [
+            ("default_ttl_secs", self.default_ttl_secs),
+            ("ttl_ceiling_secs", self.ttl_ceiling_secs),
+            ("default_max_runtime_secs", self.default_max_runtime_secs),
+            ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
+            ("watchdog_interval_secs", self.watchdog_interval_secs),
+            ("cleanup_interval_secs", self.cleanup_interval_secs),
+        ];
+        if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
+            return Err(format!("{key} is 0; it must be at least 1"));
+        }
+        let grace = self.kill_grace_secs;
+        if grace > MAX_KILL_GRACE_SECS {
+            return Err(format!("kill_grace_secs is {grace}; it must be at most {MAX_KILL_GRACE_SECS}"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_set_means_the_defaults() {
+        assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let problem = Config::parse("ttl = 3").unwrap_err();
+        assert!(problem.contains("ttl") && problem.contains("unknown field"), "{problem}");
+    }
+
+    #[test]
+    fn senseless_values_are_refused() {
+        assert!(Config::parse("cleanup_interval_secs = 0").unwrap_err().contains("cleanup_interval_secs"));
+        assert!(Config::parse("kill_grace_secs = 21").unwrap_err().contains("kill_grace_secs"));
+        assert!(Config::parse("default_ttl_secs = -1").is_err());
+        assert!(Config::parse("session_host = 'screen'").is_err());
+    }
+}

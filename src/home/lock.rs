@@ -1,0 +1,211 @@
+//! Locks between processes, by flock: they die with their holder and survive the deletion of their file.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
+
+/// A lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Somebody else holds it.
+    #[error("{path} is locked by another process")]
+    Held {
+        /// The lock's file.
+        path: PathBuf,
+    },
+    /// The system refused, so nothing is known about who holds it.
+    #[error("cannot lock {path}: {source}")]
+    Io {
+        /// The lock's file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+impl LockError {
+    /// Tells whether somebody else holds the lock, as against the system refusing.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+
+    /// Tells whether the lock's file is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// How a lock is held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Together with others that hold it so.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// A held lock; dropping it, or dying, releases it. Its descriptor is close-on-exec, as all that std opens.
+#[derive(Debug)]
+pub struct FileLock {
+    file: File,
+}
+
+impl FileLock {
+    /// Takes the lock on `path` within `patience`, creating the file if need be.
+    ///
+    /// # Errors
+    /// [`LockError::Held`] after `patience`, else the system's.
+    pub fn acquire(path: &Path, mode: Mode, patience: Duration) -> Result<Self, LockError> {
+        let deadline = Instant::now() + patience;
+        loop {
+            match Self::attempt(path, mode, true) {
+                Err(error) if error.is_held() && Instant::now() < deadline => {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes the lock on a file that exists, without waiting.
+    ///
+    /// # Errors
+    /// [`LockError::Held`], else the system's; a missing file is one of these.
+    pub fn try_existing(path: &Path, mode: Mode) -> Result<Self, LockError> {
+        Self::attempt(path, mode, false)
+    }
+
+    /// Tells whether `path` still names the file that this lock holds.
+    #[must_use]
+    pub fn still_at(&self, path: &Path) -> bool {
+        match (self.file.metadata(), std::fs::symlink_metadata(path)) {
+            (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
+            _ => false,
+        }
+    }
+
+    /// Replaces the file's content, which tells others who holds it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_content(&mut self, text: &str) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        self.file.set_len(0)?;
+        self.file.write_all_at(text.as_bytes(), 0)
+    }
+
+    fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Self, LockError> {
+        let fail = |source| LockError::Io { path: path.to_owned(), source };
+        // A holder may delete the file between our open and our lock; then ours is a lock on nothing, so try again.
+        for _ in 0..16 {
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(create)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+                .open(path)
+                .map_err(fail)?;
+            let taken = match mode {
+                Mode::Shared => file.try_lock_shared(),
+                Mode::Exclusive => file.try_lock(),
+            };
+            match taken {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Err(LockError::Held { path: path.to_owned() }),
+                Err(TryLockError::Error(source)) => return Err(fail(source)),
+            }
+            let lock = Self { file };
+            if lock.still_at(path) {
+                return Ok(lock);
+            }
+            if !create {
+                break;
+            }
+        }
+        Err(fail(io::Error::from(io::ErrorKind::NotFound)))
+    }
+}
+
+/// Finds out whether locks work in `directory`: two descriptors of one file must not both be locked exclusively.
+///
+/// # Errors
+/// The system's word, or that the second lock was granted.
+pub fn probe(directory: &Path) -> io::Result<()> {
+    let path = directory.join(format!(".probe.{}.tmp", super::random_suffix()));
+    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+    let outcome = open().and_then(|first| {
+        first.try_lock()?;
+        match open()?.try_lock() {
+            Err(TryLockError::WouldBlock) => Ok(()),
+            Ok(()) => Err(io::Error::other("two processes were both granted the same lock")),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    });
+    let _ = std::fs::remove_file(&path);
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Duration = Duration::ZERO;
+
+    #[test]
+    fn owners_overlap_and_a_judge_is_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let trigger = FileLock::acquire(&path, Mode::Shared, NOW).unwrap();
+        let supervisor = FileLock::try_existing(&path, Mode::Shared).unwrap();
+        assert!(FileLock::try_existing(&path, Mode::Exclusive).unwrap_err().is_held());
+        drop(trigger);
+        assert!(FileLock::try_existing(&path, Mode::Exclusive).unwrap_err().is_held());
+        drop(supervisor);
+        let _judge = FileLock::try_existing(&path, Mode::Exclusive).unwrap();
+        assert!(FileLock::try_existing(&path, Mode::Shared).unwrap_err().is_held());
+    }
+
+    #[test]
+    fn a_missing_lock_is_not_created_by_a_judge() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("lock");
+        assert!(FileLock::try_existing(&missing, Mode::Exclusive).unwrap_err().is_not_found());
+        assert!(!missing.exists());
+    }
+
+    #[test]
+    fn counting_survives_the_deletion_of_the_lock_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, counter) = (dir.path().join("lock"), dir.path().join("counter"));
+        std::fs::write(&counter, "0").unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..25 {
+                        let held = FileLock::acquire(&path, Mode::Exclusive, Duration::from_secs(20)).unwrap();
+                        let count: u32 = std::fs::read_to_string(&counter).unwrap().parse().unwrap();
+                        std::fs::write(&counter, (count + 1).to_string()).unwrap();
+                        std::fs::remove_file(&path).unwrap();
+                        drop(held);
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_to_string(&counter).unwrap(), "200");
+    }
+
+    #[test]
+    fn locks_work_here() {
+        let dir = tempfile::tempdir().unwrap();
+        probe(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}

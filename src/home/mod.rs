@@ -1,0 +1,279 @@
+//! The home: where everything lives, and who may touch it.
+
+pub mod atomic_file;
+pub mod config;
+pub mod lock;
+pub mod neighbour;
+
+use std::fs::{DirBuilder, Metadata};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+/// A home could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// Neither `MOADIM_HOME` nor a home directory is known.
+    #[error("no home: set MOADIM_HOME to a directory of your own")]
+    Nowhere,
+    /// The path is relative, so that it would mean another place for each process.
+    #[error("the home '{path}' is not an absolute path; set MOADIM_HOME to one")]
+    Relative {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Others may write there, so nothing in it can be trusted.
+    #[error("the home {path} {problem}; mend it with: {fix}")]
+    Unsafe {
+        /// The directory.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// The command that mends it.
+        fix: String,
+    },
+    /// The system refused.
+    #[error("cannot use the home directory {path}: {source}")]
+    Io {
+        /// The directory.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+/// The paths of a home (`MOADIM_HOME`, default `~/.moadim`). Cheap to clone; it holds nothing open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+}
+
+const DIRECTORIES: [&str; 6] = ["agents", "routines", "running", "workbenches", "trash", "locks"];
+
+impl Home {
+    /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
+    ///
+    /// # Errors
+    /// [`HomeError::Nowhere`] where neither is set.
+    pub fn from_environment() -> Result<PathBuf, HomeError> {
+        let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+        match set("MOADIM_HOME") {
+            Some(root) => Ok(root.into()),
+            None => Self::default_root().ok_or(HomeError::Nowhere),
+        }
+    }
+
+    /// Returns the home of a user who set nothing.
+    #[must_use]
+    pub fn default_root() -> Option<PathBuf> {
+        std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".moadim"))
+    }
+
+    /// Opens a home, making what is missing of it: directories 0700, owned by us, writable by nobody else.
+    ///
+    /// # Errors
+    /// A relative path, a directory that others own or may write, or the system's refusal.
+    pub fn open(root: impl Into<PathBuf>) -> Result<Self, HomeError> {
+        let root = root.into();
+        if !root.is_absolute() {
+            return Err(HomeError::Relative { path: root });
+        }
+        let fail = |path: &Path, source| HomeError::Io { path: path.to_owned(), source };
+        make_directory(&root).map_err(|source| fail(&root, source))?;
+        // A home that is reached through a symlink has one name for all processes: sockets and locks depend on it.
+        let root = root.canonicalize().map_err(|source| fail(&root, source))?;
+        check_private(&root)?;
+        for name in DIRECTORIES {
+            let path = root.join(name);
+            make_directory(&path).map_err(|source| fail(&path, source))?;
+            check_private(&path)?;
+        }
+        Ok(Self { root })
+    }
+
+    /// Returns the home's own directory.
+    #[must_use]
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Returns the path of `config.toml`.
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.root.join("config.toml")
+    }
+
+    /// Returns the directory of agent files.
+    #[must_use]
+    pub fn agents(&self) -> PathBuf {
+        self.root.join("agents")
+    }
+
+    /// Returns the directory of routines.
+    #[must_use]
+    pub fn routines(&self) -> PathBuf {
+        self.root.join("routines")
+    }
+
+    /// Returns the directory of the entries of unfinished runs.
+    #[must_use]
+    pub fn running(&self) -> PathBuf {
+        self.root.join("running")
+    }
+
+    /// Returns the directory of workbenches.
+    #[must_use]
+    pub fn workbenches(&self) -> PathBuf {
+        self.root.join("workbenches")
+    }
+
+    /// Returns the directory of what is being deleted.
+    #[must_use]
+    pub fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Returns the file of ended runs.
+    #[must_use]
+    pub fn history_file(&self) -> PathBuf {
+        self.root.join("history.jsonl")
+    }
+
+    /// Returns the lock that guards routines and the claim of a trigger.
+    #[must_use]
+    pub fn routines_lock(&self) -> PathBuf {
+        self.root.join("locks").join("routines")
+    }
+
+    /// Returns the lock of a sweep's plan and renames.
+    #[must_use]
+    pub fn janitor_lock(&self) -> PathBuf {
+        self.root.join("locks").join("janitor")
+    }
+
+    /// Returns the lock of the history.
+    #[must_use]
+    pub fn history_lock(&self) -> PathBuf {
+        self.root.join("locks").join("history")
+    }
+
+    /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
+    ///
+    /// # Errors
+    /// Why not, with the way out.
+    pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
+        lock::probe(&self.root.join("locks"))
+            .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })?;
+        match neighbour::sweeping(&self.root) {
+            Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A home on which runs can be neither started nor removed safely.
+#[derive(Debug, thiserror::Error)]
+pub enum UnsafeHome {
+    /// The file system does not keep two processes apart.
+    #[error("locks do not work in {home} ({source}); set MOADIM_HOME to a directory on a local disk")]
+    LocksDoNotWork {
+        /// The home.
+        home: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The original moadim daemon would remove our live workbenches, for it knows nothing of our sessions.
+    #[error("the moadim daemon (pid {pid}) sweeps {home} too; stop it, or set MOADIM_HOME to another directory")]
+    SweptByAnother {
+        /// The home.
+        home: PathBuf,
+        /// The daemon's process.
+        pid: i32,
+    },
+}
+
+/// Returns a name part that no other process will think of.
+#[must_use]
+pub fn random_suffix() -> String {
+    format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback_random()))
+}
+
+/// Where the system's randomness fails, the time and the pid still tell processes apart.
+fn fallback_random() -> u64 {
+    let nanoseconds: u64 = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .map_or(0, |since| since.subsec_nanos().into());
+    nanoseconds.rotate_left(32) ^ u64::from(std::process::id())
+}
+
+/// Makes a directory (0700), and those above it; one that is there already is fine.
+///
+/// # Errors
+/// The system's.
+pub fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+fn check_private(path: &Path) -> Result<(), HomeError> {
+    let metadata = std::fs::symlink_metadata(path).map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
+    let refuse = |problem: String, fix: String| Err(HomeError::Unsafe { path: path.to_owned(), problem, fix });
+    let shown = path.display();
+    if !metadata.is_dir() {
+        return refuse("is not a directory".into(), format!("mv '{shown}' '{shown}.old'"));
+    }
+    match intruder(&metadata) {
+        Some(Intruder::Owner(uid)) => refuse(
+            format!("belongs to the user with id {uid}, not to you"),
+            format!("sudo chown -R \"$(id -u)\" '{shown}'"),
+        ),
+        Some(Intruder::Writers) => refuse("is writable by others".into(), format!("chmod go-w '{shown}'")),
+        None => Ok(()),
+    }
+}
+
+enum Intruder {
+    Owner(u32),
+    Writers,
+}
+
+fn intruder(metadata: &Metadata) -> Option<Intruder> {
+    if metadata.uid() != geteuid().as_raw() {
+        Some(Intruder::Owner(metadata.uid()))
+    } else if metadata.mode() & 0o022 != 0 {
+        Some(Intruder::Writers)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_new_home_is_private_and_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("deep/home")).unwrap();
+        for path in [home.root().to_owned(), home.running(), home.workbenches(), home.trash()] {
+            assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o700, "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn a_home_that_others_may_write_is_refused_with_the_cure() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("home");
+        Home::open(&root).unwrap();
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o777)).unwrap();
+        let error = Home::open(&root).unwrap_err().to_string();
+        assert!(error.contains("chmod go-w"), "{error}");
+    }
+
+    #[test]
+    fn a_relative_home_is_refused() {
+        assert!(matches!(Home::open("here"), Err(HomeError::Relative { .. })));
+    }
+}

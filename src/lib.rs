@@ -1,0 +1,7 @@
+//! moadim-mcp runs AI agents unattended.
+
+pub mod clock;
+pub mod home;
+pub mod process_tree;
+pub mod routine;
+pub mod run;

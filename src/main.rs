@@ -1,0 +1,3 @@
+//! The `moadim-mcp` program.
+
+fn main() {}

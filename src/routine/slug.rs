@@ -1,0 +1,120 @@
+//! A routine's name on disk and in every call.
+
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The longest slug, in characters.
+pub const MAX_SLUG_CHARS: usize = 64;
+
+/// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
+/// either end. It comes from the first title and never changes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
+pub struct Slug(String);
+
+/// A text that cannot be a slug.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "'{text}' is not a routine's name: lower-case letters, digits and single dashes, {MAX_SLUG_CHARS} characters at most"
+)]
+pub struct NotASlug {
+    text: String,
+}
+
+impl Slug {
+    /// Makes the slug of a title: letters and digits kept in lower case, everything between them one dash; `None` when
+    /// nothing is left, as for a title without any ASCII letter or digit.
+    #[must_use]
+    pub fn from_title(title: &str) -> Option<Self> {
+        let mut slug = String::new();
+        for c in title.chars() {
+            if c.is_ascii_alphanumeric() {
+                slug.push(c.to_ascii_lowercase());
+            } else if !slug.is_empty() && !slug.ends_with('-') {
+                slug.push('-');
+            }
+            if slug.len() == MAX_SLUG_CHARS {
+                break;
+            }
+        }
+        slug.truncate(slug.trim_end_matches('-').len());
+        (!slug.is_empty()).then_some(Self(slug))
+    }
+
+    /// Returns the slug as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Slug {
+    type Err = NotASlug;
+
+    fn from_str(text: &str) -> Result<Self, NotASlug> {
+        if text.len() <= MAX_SLUG_CHARS && Self::from_title(text).is_some_and(|slug| slug.0 == text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            // A hostile name may be a megabyte long or hold control characters; what is shown of it is neither.
+            let shown = text.chars().take(MAX_SLUG_CHARS).flat_map(char::escape_debug).collect();
+            Err(NotASlug { text: shown })
+        }
+    }
+}
+
+impl TryFrom<String> for Slug {
+    type Error = NotASlug;
+
+    fn try_from(text: String) -> Result<Self, NotASlug> {
+        text.parse()
+    }
+}
+
+impl From<Slug> for String {
+    fn from(slug: Slug) -> Self {
+        slug.0
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn titles_become_slugs() {
+        let slug = |title| Slug::from_title(title).map(String::from);
+        assert_eq!(slug("Morning  Triage!").as_deref(), Some("morning-triage"));
+        assert_eq!(slug("  2026: plan ").as_deref(), Some("2026-plan"));
+        assert_eq!(slug("été").as_deref(), Some("t"));
+        assert_eq!(slug("日本"), None);
+        assert_eq!(slug("---"), None);
+    }
+
+    #[test]
+    fn what_is_not_a_slug_is_refused() {
+        for bad in ["", "-a", "a-", "a--b", "A", "../x", "a/b", "a\0b", &"a".repeat(65), &"x/".repeat(1 << 19)] {
+            let error = bad.parse::<Slug>().unwrap_err().to_string();
+            assert!(error.len() < 1000);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_slug_of_a_title_parses_back(title: String) {
+            if let Some(slug) = Slug::from_title(&title) {
+                prop_assert_eq!(slug.as_str().parse::<Slug>().unwrap(), slug);
+            }
+        }
+    }
+}

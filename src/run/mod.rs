@@ -1,0 +1,3 @@
+//! One execution of a routine.
+
+pub mod id;
