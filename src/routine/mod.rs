@@ -1,3 +1,6 @@
-//! What is to be run.
+//! Routines: what is to be run, and within which bounds.
 
+pub mod bounds;
+pub mod model;
 pub mod slug;
+pub mod store;

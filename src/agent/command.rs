@@ -1,0 +1,142 @@
+//! From an agent's definition to the exact command line of one run.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::registry::Agent;
+
+/// What the agent reads from stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StdinSource {
+    /// The run's `prompt.md`.
+    #[default]
+    Prompt,
+    /// Nothing.
+    None,
+}
+
+/// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
+const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+
+/// The values that placeholders stand for.
+#[derive(Debug, Clone, Copy)]
+pub struct Placeholders<'a> {
+    /// `{prompt}`: the prompt's text.
+    pub prompt: &'a str,
+    /// `{prompt_file}`: its path in the workbench.
+    pub prompt_file: &'a Path,
+    /// `{workbench}`: the workbench's path.
+    pub workbench: &'a Path,
+    /// `{run}`: the run's id.
+    pub run: &'a str,
+}
+
+/// The exact command of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AgentCommand {
+    /// The agent's name.
+    pub agent: String,
+    /// The program.
+    pub command: String,
+    /// Its arguments, placeholders filled in.
+    pub args: Vec<String>,
+    /// What it reads from stdin.
+    pub stdin: StdinSource,
+    /// Whether it starts through the user's login shell.
+    pub login_shell: bool,
+}
+
+/// A command line that no system would take.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// One argument is too long.
+    #[error(
+        "the agent '{agent}' takes the prompt as an argument, and this one makes it {bytes} bytes long ({MAX_ARGUMENT_BYTES} \
+         at most); shorten the prompt, or let the agent's file use stdin = \"prompt\" or the placeholder {{prompt_file}}"
+    )]
+    ArgumentTooLong {
+        /// The agent.
+        agent: String,
+        /// The argument's length.
+        bytes: usize,
+    },
+}
+
+impl AgentCommand {
+    /// Fills in the placeholders, one argument at a time and never through a shell.
+    ///
+    /// # Errors
+    /// An argument comes out longer than the system passes on.
+    pub fn build(agent: &Agent, values: Placeholders<'_>) -> Result<Self, CommandError> {
+        let definition = &agent.definition;
+        let args: Vec<String> = definition.args.iter().map(|arg| fill(arg, values)).collect();
+        if let Some(long) = args.iter().find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
+            return Err(CommandError::ArgumentTooLong { agent: agent.name.to_string(), bytes: long.len() });
+        }
+        Ok(Self {
+            agent: agent.name.to_string(),
+            command: definition.command.clone(),
+            args,
+            stdin: definition.stdin,
+            login_shell: definition.login_shell,
+        })
+    }
+}
+
+/// Replaces the placeholders in one pass, so that a prompt that holds one keeps it. Other braces stay.
+fn fill(argument: &str, values: Placeholders<'_>) -> String {
+    let known: [(&str, String); 4] = [
+        ("{prompt}", values.prompt.to_owned()),
+        ("{prompt_file}", values.prompt_file.display().to_string()),
+        ("{workbench}", values.workbench.display().to_string()),
+        ("{run}", values.run.to_owned()),
+    ];
+    let mut filled = String::with_capacity(argument.len());
+    let mut rest = argument;
+    while let Some(open) = rest.find('{') {
+        let (before, from) = rest.split_at(open);
+        filled.push_str(before);
+        if let Some((name, value)) = known.iter().find(|(name, _)| from.starts_with(name)) {
+            filled.push_str(value);
+            rest = &from[name.len()..];
+        } else {
+            filled.push('{');
+            rest = &from[1..];
+        }
+    }
+    filled + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::registry::{AgentDefinition, AgentSource};
+    use proptest::prelude::*;
+
+    fn values(prompt: &str) -> Placeholders<'_> {
+        Placeholders { prompt, prompt_file: Path::new("/w/prompt.md"), workbench: Path::new("/w"), run: "a-1" }
+    }
+
+    #[test]
+    fn placeholders_are_filled_once_and_other_braces_stay() {
+        let filled = fill("{run}:{prompt}:{prompt_file}:{workbench}:{json}{", values("{run}"));
+        assert_eq!(filled, "a-1:{run}:/w/prompt.md:/w:{json}{");
+    }
+
+    #[test]
+    fn a_prompt_too_long_for_an_argument_is_refused_with_advice() {
+        let definition = AgentDefinition { command: "x".into(), args: vec!["{prompt}".into()], ..Default::default() };
+        let agent = Agent { name: "a".parse().unwrap(), definition, source: AgentSource::BuiltIn };
+        let error = AgentCommand::build(&agent, values(&"x".repeat(200_000))).unwrap_err().to_string();
+        assert!(error.contains("{prompt_file}") && error.contains("stdin"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_prompt_arrives_unchanged(prompt: String) {
+            prop_assert_eq!(fill("{prompt}", values(&prompt)), prompt);
+        }
+    }
+}

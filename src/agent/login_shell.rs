@@ -1,0 +1,48 @@
+//! Starting a program through the user's login shell, so that it finds what it finds in a terminal.
+
+use std::ffi::{OsStr, OsString};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long a login shell may take before it is held to hang.
+pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(4);
+
+/// Returns the argument vector that makes `shell` (the value of SHELL) read its login files and then become `program`.
+///
+/// Nothing is quoted: the program and its arguments travel as positional parameters. Shells that cannot do this (csh
+/// takes `-l` alone, others have their own language) are replaced by `/bin/sh`.
+#[must_use]
+pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
+    let shell = shell.map(Path::new).filter(|shell| shell.is_absolute()).unwrap_or(Path::new("/bin/sh"));
+    let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
+    let (shell, script) = match name {
+        "fish" => (shell, "exec $argv"),
+        "sh" | "bash" | "zsh" | "dash" | "ksh" | "mksh" | "ash" | "yash" => (shell, r#"exec "$0" "$@""#),
+        _ => (Path::new("/bin/sh"), r#"exec "$0" "$@""#),
+    };
+    let mut words: Vec<OsString> = vec![shell.into(), "-l".into(), "-c".into(), script.into(), program.into()];
+    words.extend_from_slice(args);
+    words
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn arguments_reach_the_program_untouched() {
+        let args: Vec<OsString> = ["[%s]", "a b", "$HOME", "'\"`", "-n", ""].map(OsString::from).to_vec();
+        for shell in ["/bin/sh", "/bin/bash", "/bin/tcsh"] {
+            let words = through_login_shell(Some(OsStr::new(shell)), Path::new("/usr/bin/printf"), &args);
+            let output = Command::new(&words[0]).args(&words[1..]).env("HOME", "/nowhere").output().unwrap();
+            assert_eq!(String::from_utf8_lossy(&output.stdout), "[a b][$HOME]['\"`][-n][]", "{shell}");
+        }
+    }
+
+    #[test]
+    fn fish_has_a_language_of_its_own() {
+        let words = through_login_shell(Some(OsStr::new("/usr/bin/fish")), Path::new("/x"), &[]);
+        assert_eq!(words, ["/usr/bin/fish", "-l", "-c", "exec $argv", "/x"].map(OsString::from).to_vec());
+    }
+}

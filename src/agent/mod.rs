@@ -1,0 +1,12 @@
+//! Agents: the commands that a person registered. Tools name them and never pass a command line.
+
+mod built_in;
+mod command;
+mod login_shell;
+mod path;
+mod registry;
+
+pub use command::{AgentCommand, CommandError, Placeholders, StdinSource};
+pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
+pub use path::{CommandNotFound, SearchPath, find_command, print_search_path};
+pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry};

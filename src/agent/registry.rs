@@ -1,0 +1,276 @@
+//! Which agents there are: the built-in ones, and `agents/<name>.toml`, which wins.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::built_in;
+use super::command::StdinSource;
+use crate::environment::{EnvName, Variables};
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+
+/// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct AgentName(String);
+
+/// Why an agent cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// The text cannot name an agent.
+    #[error("'{0}' is not an agent's name: lower-case letters, digits, dashes and underscores, 64 characters at most")]
+    NotAName(String),
+    /// There is no such agent.
+    #[error("there is no agent '{name}'; known: {known}. A person adds one as {file}; list_agents shows them")]
+    Unknown {
+        /// The name asked for.
+        name: AgentName,
+        /// The names there are.
+        known: String,
+        /// Where its file would be.
+        file: PathBuf,
+    },
+    /// Its file is unreadable or wrong.
+    #[error(transparent)]
+    File(Arc<FileError>),
+}
+
+impl FromStr for AgentName {
+    type Err = AgentError;
+
+    fn from_str(text: &str) -> Result<Self, AgentError> {
+        let allowed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'_';
+        if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(AgentError::NotAName(text.chars().take(64).flat_map(char::escape_debug).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for AgentName {
+    type Error = AgentError;
+
+    fn try_from(text: String) -> Result<Self, AgentError> {
+        text.parse()
+    }
+}
+
+impl From<AgentName> for String {
+    fn from(name: AgentName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for AgentName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What `agents/<name>.toml` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentDefinition {
+    /// The program: a name to be found on PATH, or an absolute path.
+    pub command: String,
+    /// Its arguments, with placeholders.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// What it reads from stdin.
+    #[serde(default)]
+    pub stdin: StdinSource,
+    /// Variables it gets.
+    #[serde(default)]
+    pub env: Variables,
+    /// Variables it inherits from the server beyond the standing list.
+    #[serde(default)]
+    pub inherit_env: Vec<EnvName>,
+    /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
+    #[serde(default = "yes")]
+    pub login_shell: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for AgentDefinition {
+    fn default() -> Self {
+        Self {
+            command: String::new(),
+            args: Vec::new(),
+            stdin: StdinSource::default(),
+            env: Variables::new(),
+            inherit_env: Vec::new(),
+            login_shell: true,
+        }
+    }
+}
+
+/// Where an agent is defined.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AgentSource {
+    /// In this program.
+    BuiltIn,
+    /// In a file of the home.
+    File(PathBuf),
+}
+
+impl fmt::Display for AgentSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
+/// An agent that can be named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Agent {
+    /// Its name.
+    pub name: AgentName,
+    /// What it runs.
+    pub definition: AgentDefinition,
+    /// Where that is written.
+    pub source: AgentSource,
+}
+
+/// The agents of a home, as its files are now.
+#[derive(Debug)]
+pub struct Registry {
+    agents: BTreeMap<AgentName, Result<Agent, Arc<FileError>>>,
+    directory: PathBuf,
+}
+
+impl Registry {
+    /// Reads the agents; a broken file takes away the agent it names, and no other.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn load(home: &Home) -> Result<Self, FileError> {
+        let directory = home.agents();
+        let mut agents = BTreeMap::new();
+        for (text, definition) in built_in::definitions() {
+            let name = AgentName(text.to_owned());
+            let agent = Agent { name: name.clone(), definition, source: AgentSource::BuiltIn };
+            agents.insert(name, Ok(agent));
+        }
+        let fail = |source| FileError::io("list", &directory, source);
+        for file in std::fs::read_dir(&directory).map_err(fail)? {
+            let path = file.map_err(fail)?.path();
+            if path.extension().is_some_and(|extension| extension == "toml")
+                && let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok())
+            {
+                let agent = read_definition(&path).map(|definition| Agent {
+                    name: name.clone(),
+                    definition,
+                    source: AgentSource::File(path),
+                });
+                agents.insert(name, agent.map_err(Arc::new));
+            }
+        }
+        Ok(Self { agents, directory })
+    }
+
+    /// Returns the agent of that name.
+    ///
+    /// # Errors
+    /// There is none, or its file is wrong.
+    pub fn get(&self, name: &AgentName) -> Result<Agent, AgentError> {
+        match self.agents.get(name) {
+            Some(Ok(agent)) => Ok(agent.clone()),
+            Some(Err(error)) => Err(AgentError::File(Arc::clone(error))),
+            None => Err(AgentError::Unknown {
+                known: self.agents.keys().map(AgentName::to_string).collect::<Vec<_>>().join(", "),
+                file: self.file_of(name),
+                name: name.clone(),
+            }),
+        }
+    }
+
+    /// Returns the usable agents by name.
+    pub fn agents(&self) -> impl Iterator<Item = &Agent> {
+        self.agents.values().filter_map(|agent| agent.as_ref().ok())
+    }
+
+    /// Returns what is wrong with the files of the others.
+    pub fn problems(&self) -> impl Iterator<Item = &FileError> {
+        self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
+    }
+
+    fn file_of(&self, name: &AgentName) -> PathBuf {
+        self.directory.join(format!("{name}.toml"))
+    }
+}
+
+fn read_definition(path: &std::path::Path) -> Result<AgentDefinition, FileError> {
+    let text = atomic_file::read_text(path)?;
+    let definition: AgentDefinition =
+        toml::from_str(&text).map_err(|error| FileError::damaged(path, error.to_string().trim_end()))?;
+    check(&definition).map_err(|problem| FileError::damaged(path, problem))?;
+    Ok(definition)
+}
+
+fn check(definition: &AgentDefinition) -> Result<(), String> {
+    let command = &definition.command;
+    if command.is_empty() || command.contains('\0') {
+        return Err("command is empty".into());
+    }
+    if command.contains('/') && !command.starts_with('/') {
+        return Err(format!("command '{command}' is a relative path; give a name on PATH or an absolute path"));
+    }
+    match definition.env.keys().find(|name| name.is_ours()) {
+        Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn home_with(files: &[(&str, &str)]) -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        for (name, text) in files {
+            std::fs::write(home.agents().join(name), text).unwrap();
+        }
+        (dir, home)
+    }
+
+    fn get(home: &Home, name: &str) -> Result<Agent, AgentError> {
+        Registry::load(home).unwrap().get(&name.parse().unwrap())
+    }
+
+    #[test]
+    fn the_built_in_agents_need_no_file_and_a_file_wins() {
+        let (_dir, home) = home_with(&[("codex.toml", "command = '/opt/codex'\nargs = ['{prompt_file}']")]);
+        assert_eq!(get(&home, "claude").unwrap().source, AgentSource::BuiltIn);
+        assert_eq!(get(&home, "codex").unwrap().definition.command, "/opt/codex");
+        assert!(matches!(get(&home, "sh"), Err(AgentError::Unknown { .. })));
+    }
+
+    #[test]
+    fn a_broken_file_takes_away_its_agent_alone() {
+        let (_dir, home) = home_with(&[("bad.toml", "comand = 'x'"), ("good.toml", "command = 'x'"), ("UP.toml", "")]);
+        let error = get(&home, "bad").unwrap_err().to_string();
+        assert!(error.contains("bad.toml") && error.contains("comand"), "{error}");
+        assert!(get(&home, "good").is_ok());
+        assert_eq!(Registry::load(&home).unwrap().problems().count(), 1);
+    }
+
+    #[test]
+    fn senseless_definitions_are_refused() {
+        for text in ["command = ''", "command = './x'", "command = 'x'\nenv = { MOADIM_COOKIE = '1' }"] {
+            let (_dir, home) = home_with(&[("a.toml", text)]);
+            assert!(get(&home, "a").is_err(), "{text}");
+        }
+    }
+}

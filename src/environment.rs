@@ -1,0 +1,194 @@
+//! Environment variables: which names are names, what a run inherits, and what a tool may not set.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// Variables by name. Values are text: a variable that is not UTF-8 is never passed on.
+pub type Variables = BTreeMap<EnvName, String>;
+
+/// The name of an environment variable as POSIX has it: letters, digits and underscores, no digit first.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EnvName(String);
+
+/// A text that cannot name an environment variable.
+#[derive(Debug, thiserror::Error)]
+#[error("'{0}' is not the name of an environment variable: letters, digits and underscores, no digit first")]
+pub struct NotAnEnvName(String);
+
+impl FromStr for EnvName {
+    type Err = NotAnEnvName;
+
+    fn from_str(text: &str) -> Result<Self, NotAnEnvName> {
+        let starts_well = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+        if starts_well && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(NotAnEnvName(text.chars().take(64).flat_map(char::escape_debug).collect()))
+        }
+    }
+}
+
+impl TryFrom<String> for EnvName {
+    type Error = NotAnEnvName;
+
+    fn try_from(text: String) -> Result<Self, NotAnEnvName> {
+        text.parse()
+    }
+}
+
+impl From<EnvName> for String {
+    fn from(name: EnvName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for EnvName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl AsRef<std::ffi::OsStr> for EnvName {
+    fn as_ref(&self) -> &std::ffi::OsStr {
+        self.0.as_ref()
+    }
+}
+
+/// Prefixes of what only we, or the loader, may be told.
+const RESERVED_PREFIXES: [&str; 5] = ["MOADIM_", "LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG"];
+
+/// Names through which a value becomes another program's code, or changes who the user is.
+const RESERVED: [&str; 31] = [
+    "BASH_ENV",
+    "CDPATH",
+    "ENV",
+    "FPATH",
+    "GCONV_PATH",
+    "GIT_ASKPASS",
+    "GIT_EXEC_PATH",
+    "GIT_EXTERNAL_DIFF",
+    "GIT_PROXY_COMMAND",
+    "GIT_SSH",
+    "GIT_SSH_COMMAND",
+    "HOME",
+    "IFS",
+    "JAVA_TOOL_OPTIONS",
+    "LOGNAME",
+    "NODE_OPTIONS",
+    "NODE_PATH",
+    "PATH",
+    "PERL5LIB",
+    "PERL5OPT",
+    "PROMPT_COMMAND",
+    "PS4",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "PYTHONSTARTUP",
+    "RUBYLIB",
+    "RUBYOPT",
+    "SHELL",
+    "SSH_ASKPASS",
+    "USER",
+    "ZDOTDIR",
+];
+
+impl EnvName {
+    /// Tells whether the variable is refused from tools: it would let a model that reaches them run other code than
+    /// the agent that a person registered. A person may still set most of these in an agent's file.
+    #[must_use]
+    pub fn is_reserved(&self) -> bool {
+        self.is_ours() || RESERVED.contains(&self.0.as_str()) || has_prefix(&self.0, &RESERVED_PREFIXES)
+    }
+
+    /// Tells whether the variable is one that this program itself gives to a run.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.0.starts_with("MOADIM_")
+    }
+
+    /// Tells whether every run inherits the variable without being told to.
+    fn is_inherited(&self) -> bool {
+        INHERITED.contains(&self.0.as_str()) || has_prefix(&self.0, &INHERITED_PREFIXES)
+    }
+}
+
+const INHERITED: [&str; 19] = [
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "PATH",
+    "LANG",
+    "TZ",
+    "TMPDIR",
+    "TERM",
+    "SSH_AUTH_SOCK",
+    "NODE_EXTRA_CA_CERTS",
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "all_proxy",
+    "no_proxy",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "NO_PROXY",
+];
+
+const INHERITED_PREFIXES: [&str; 5] = ["LC_", "XDG_", "SSL_CERT_", "ALL_PROXY", "FTP_PROXY"];
+
+fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
+    prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// Picks from `all` what a run inherits: the standing list and `also`, never what is ours.
+#[must_use]
+pub fn inherited(all: &Variables, also: &[EnvName]) -> Variables {
+    all.iter()
+        .filter(|(name, _)| !name.is_ours() && (name.is_inherited() || also.contains(name)))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect()
+}
+
+/// Returns the variables of this process that have a POSIX name and a UTF-8 value.
+#[must_use]
+pub fn of_this_process() -> Variables {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.to_str()?.parse().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variables(names: &[&str]) -> Variables {
+        names.iter().map(|name| (name.parse().unwrap(), "x".to_owned())).collect()
+    }
+
+    #[test]
+    fn a_run_inherits_what_it_needs_and_no_secret() {
+        let all = variables(&["HOME", "PATH", "LC_ALL", "XDG_RUNTIME_DIR", "AWS_SECRET", "MY_KEY", "MOADIM_HOME"]);
+        let also = ["MY_KEY".parse().unwrap(), "MOADIM_HOME".parse().unwrap()];
+        let expected = variables(&["HOME", "PATH", "LC_ALL", "XDG_RUNTIME_DIR", "MY_KEY"]);
+        assert_eq!(inherited(&all, &also), expected);
+    }
+
+    #[test]
+    fn names_that_run_other_code_are_reserved() {
+        for name in ["PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "MOADIM_COOKIE", "BASH_ENV", "NODE_OPTIONS"] {
+            assert!(name.parse::<EnvName>().unwrap().is_reserved(), "{name}");
+        }
+        assert!(!"GIT_AUTHOR_NAME".parse::<EnvName>().unwrap().is_reserved());
+    }
+
+    #[test]
+    fn only_posix_names_are_names() {
+        for bad in ["", "1A", "A-B", "A B", "A=B", "É", "A\0"] {
+            assert!(bad.parse::<EnvName>().is_err(), "{bad:?}");
+        }
+    }
+}

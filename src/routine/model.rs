@@ -1,0 +1,264 @@
+//! A routine, and what may stand in one.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::slug::Slug;
+use crate::clock::UnixSeconds;
+use crate::environment::{EnvName, Variables};
+use crate::home::config::Config;
+
+/// A saved definition of work. Its prompt is a file of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routine {
+    /// Its permanent name.
+    pub slug: Slug,
+    /// What a person wrote.
+    pub definition: Definition,
+}
+
+/// What `routine.toml` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Definition {
+    /// What people call it.
+    pub title: String,
+    /// The name of the agent that runs it.
+    pub agent: String,
+    /// Whether it may be triggered.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// How long a finished run's workbench is kept; the home's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl_secs: Option<u64>,
+    /// How long a run may take; the home's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runtime_secs: Option<u64>,
+    /// Words to find it by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<String>,
+    /// When it was created.
+    pub created_at: UnixSeconds,
+    /// When a tool last changed it.
+    pub updated_at: UnixSeconds,
+    /// Variables its runs get. Last, for TOML wants tables after values.
+    #[serde(default, skip_serializing_if = "Variables::is_empty")]
+    pub env: Variables,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// A value that a routine cannot hold: which field, which value, which rule, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("`{field}` is {value}: {rule}")]
+pub struct InvalidField {
+    field: String,
+    value: String,
+    rule: String,
+}
+
+impl InvalidField {
+    /// Describes a refused value; what is shown of it is short and printable.
+    pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
+        const SHOWN: usize = 80;
+        let value = value.to_string();
+        let mut shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        if value.chars().count() > SHOWN {
+            shown.push('…');
+        }
+        Self { field: field.into(), value: shown, rule: rule.into() }
+    }
+}
+
+const MAX_TITLE_CHARS: usize = 200;
+const MAX_TAGS: usize = 20;
+const MAX_TAG_CHARS: usize = 50;
+const MAX_VARIABLES: usize = 100;
+const MAX_VALUE_BYTES: usize = 32 * 1024;
+/// The largest prompt.
+pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
+
+impl Definition {
+    /// Checks what a tool was given, the home's ceilings included.
+    ///
+    /// # Errors
+    /// The first field that breaks its rule.
+    pub fn check(&self, config: &Config) -> Result<(), InvalidField> {
+        check_title(&self.title)?;
+        check_bound("ttl_secs", self.ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
+        check_bound(
+            "max_runtime_secs",
+            self.max_runtime_secs,
+            "max_runtime_ceiling_secs",
+            config.max_runtime_ceiling_secs,
+        )?;
+        check_tags(&self.tags)?;
+        check_env(&self.env)
+    }
+
+    /// Checks what a person may have written by hand: values that no ceiling could mend.
+    ///
+    /// # Errors
+    /// The first field that breaks its rule.
+    pub fn check_hand_written(&self) -> Result<(), InvalidField> {
+        for (field, value) in [("ttl_secs", self.ttl_secs), ("max_runtime_secs", self.max_runtime_secs)] {
+            if value == Some(0) {
+                return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the home's default"));
+            }
+        }
+        check_title(&self.title)?;
+        check_tags(&self.tags)?;
+        check_env(&self.env)
+    }
+}
+
+fn check_title(title: &str) -> Result<(), InvalidField> {
+    let length = title.chars().count();
+    if title.trim().is_empty() || length > MAX_TITLE_CHARS || title.chars().any(char::is_control) {
+        let rule = format!("it must be one line of 1 to {MAX_TITLE_CHARS} characters; give a short name");
+        return Err(InvalidField::new("title", format_args!("'{title}'"), rule));
+    }
+    Ok(())
+}
+
+fn check_bound(field: &str, value: Option<u64>, ceiling_key: &str, ceiling: u64) -> Result<(), InvalidField> {
+    match value {
+        Some(secs) if secs == 0 || secs > ceiling => {
+            let rule = format!(
+                "it must be between 1 and {ceiling} (the ceiling `{ceiling_key}` of the home's config.toml); give such a \
+                 value, or leave it out for the default"
+            );
+            Err(InvalidField::new(field, secs, rule))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn check_tags(tags: &[String]) -> Result<(), InvalidField> {
+    if tags.len() > MAX_TAGS {
+        return Err(InvalidField::new("tags", tags.len(), format!("at most {MAX_TAGS} tags; give fewer")));
+    }
+    let bad = |tag: &&String| {
+        tag.trim().is_empty() || tag.chars().count() > MAX_TAG_CHARS || tag.chars().any(char::is_control)
+    };
+    match tags.iter().find(bad) {
+        Some(tag) => {
+            let rule = format!("a tag has 1 to {MAX_TAG_CHARS} printable characters; give such a word");
+            Err(InvalidField::new("tags", format_args!("'{tag}'"), rule))
+        }
+        None => Ok(()),
+    }
+}
+
+fn check_env(env: &Variables) -> Result<(), InvalidField> {
+    if env.len() > MAX_VARIABLES {
+        return Err(InvalidField::new("env", env.len(), format!("at most {MAX_VARIABLES} variables; give fewer")));
+    }
+    if let Some(name) = env.keys().find(|name| name.is_reserved()) {
+        let rule = "this variable cannot be set for a routine, for it could make other code run than the agent's; a \
+                    person can set it in the agent's file";
+        return Err(InvalidField::new("env", name, rule));
+    }
+    match env.iter().find(|(_, value)| value.contains('\0') || value.len() > MAX_VALUE_BYTES) {
+        Some((name, _)) => {
+            let rule = format!("its value holds a NUL or more than {MAX_VALUE_BYTES} bytes; give a shorter text");
+            Err(InvalidField::new("env", name, rule))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Checks a prompt.
+///
+/// # Errors
+/// It is blank, too large, or holds a NUL.
+pub fn check_prompt(prompt: &str) -> Result<(), InvalidField> {
+    if prompt.trim().is_empty() {
+        return Err(InvalidField::new("prompt", "empty", "the agent needs something to do; write it down"));
+    }
+    if prompt.len() > MAX_PROMPT_BYTES {
+        let value = format_args!("{} bytes long", prompt.len()).to_string();
+        let rule = format!("at most {MAX_PROMPT_BYTES} bytes; put the rest into a file and name it");
+        return Err(InvalidField::new("prompt", value, rule));
+    }
+    if prompt.contains('\0') {
+        return Err(InvalidField::new("prompt", "a text with a NUL character", "remove that character"));
+    }
+    Ok(())
+}
+
+/// Checks the names of variables that came as plain text.
+///
+/// # Errors
+/// The first that is no POSIX name.
+pub fn parse_env(env: std::collections::BTreeMap<String, String>) -> Result<Variables, InvalidField> {
+    env.into_iter()
+        .map(|(name, value)| match name.parse::<EnvName>() {
+            Ok(name) => Ok((name, value)),
+            Err(_) => {
+                let rule = "a variable's name has letters, digits and underscores, and no digit first; rename it";
+                Err(InvalidField::new("env", format_args!("'{name}'"), rule))
+            }
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition() -> Definition {
+        Definition {
+            title: "Triage".into(),
+            agent: "claude".into(),
+            enabled: true,
+            ttl_secs: None,
+            max_runtime_secs: None,
+            tags: vec![],
+            created_at: UnixSeconds(1),
+            updated_at: UnixSeconds(1),
+            env: Variables::new(),
+        }
+    }
+
+    #[test]
+    fn bounds_outside_their_range_are_refused_with_the_ceiling() {
+        let config = Config::default();
+        for secs in [0, config.ttl_ceiling_secs + 1] {
+            let error = Definition { ttl_secs: Some(secs), ..definition() }.check(&config).unwrap_err().to_string();
+            assert!(error.contains("ttl_secs") && error.contains("2592000"), "{error}");
+        }
+        assert!(Definition { max_runtime_secs: Some(86_401), ..definition() }.check(&config).is_err());
+        assert!(Definition { max_runtime_secs: Some(86_400), ..definition() }.check(&config).is_ok());
+    }
+
+    #[test]
+    fn reserved_and_malformed_variables_are_refused_by_name() {
+        let env = |name: &str| parse_env([(name.to_owned(), "v".to_owned())].into());
+        let refused = Definition { env: env("LD_PRELOAD").unwrap(), ..definition() };
+        assert!(refused.check(&Config::default()).unwrap_err().to_string().contains("LD_PRELOAD"));
+        assert!(env("A-B").unwrap_err().to_string().contains("A-B"));
+    }
+
+    #[test]
+    fn a_hostile_title_is_shown_short_and_printable() {
+        let title = "\u{1b}[31m".repeat(100_000);
+        let error = Definition { title, ..definition() }.check(&Config::default()).unwrap_err().to_string();
+        assert!(error.len() < 1000 && !error.contains('\u{1b}'));
+    }
+
+    #[test]
+    fn a_definition_survives_its_file() {
+        let full = Definition {
+            ttl_secs: Some(5),
+            tags: vec!["a".into()],
+            env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
+            ..definition()
+        };
+        let text = toml::to_string_pretty(&full).unwrap();
+        assert_eq!(toml::from_str::<Definition>(&text).unwrap(), full);
+    }
+}

@@ -1,0 +1,255 @@
+//! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::model::{Definition, InvalidField, MAX_PROMPT_BYTES, Routine, check_prompt};
+use super::slug::Slug;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::config::Config;
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{self, Home};
+
+/// How long a call waits for the short work that the routines' lock guards.
+pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A routine could not be read or saved.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// There is none of that name.
+    #[error("there is no routine '{slug}'{closest}; list_routines shows them all")]
+    NotFound {
+        /// The name asked for.
+        slug: Slug,
+        /// Names that are close to it, ready to be read.
+        closest: String,
+    },
+    /// The name is taken.
+    #[error(
+        "the routine '{slug}' exists already (titled '{title}'); trigger that one, or give this one another `title`"
+    )]
+    Taken {
+        /// The slug that the title makes.
+        slug: Slug,
+        /// The existing routine's title.
+        title: String,
+    },
+    /// A value breaks its rule.
+    #[error(transparent)]
+    Invalid(#[from] InvalidField),
+    /// A file is unreadable or damaged.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process is changing routines and does not end.
+    #[error("{0}; try again")]
+    Locked(#[from] LockError),
+}
+
+/// All routines that can be read, by slug, and what is wrong with the others.
+#[derive(Debug, Default)]
+pub struct Listing {
+    /// The routines.
+    pub routines: Vec<Routine>,
+    /// The others.
+    pub problems: Vec<FileError>,
+}
+
+/// Saves a new routine under the slug of its title.
+///
+/// # Errors
+/// A field breaks its rule, the slug is taken, or the system refuses; nothing is left behind.
+pub fn create(home: &Home, config: &Config, definition: Definition, prompt: &str) -> Result<Routine, StoreError> {
+    definition.check(config)?;
+    check_prompt(prompt)?;
+    let slug = Slug::from_title(&definition.title).ok_or_else(|| {
+        let rule = "its name is made of the ASCII letters and digits in it; put at least one there";
+        InvalidField::new("title", format_args!("'{}'", definition.title), rule)
+    })?;
+    let routine = Routine { slug, definition };
+    let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));
+    let published = stage(&staged, &routine.definition, prompt).and_then(|()| publish(home, &staged, &routine));
+    if published.is_err() {
+        // Only our own two files are in there, and it never had a name that anyone looks for.
+        let _ = std::fs::remove_dir_all(&staged);
+    }
+    published.map(|()| routine)
+}
+
+fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), StoreError> {
+    home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
+    let file = staged.join("routine.toml");
+    let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
+    atomic_file::write(&staged.join("prompt.md"), prompt.as_bytes())?;
+    Ok(atomic_file::write(&file, text.as_bytes())?)
+}
+
+fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreError> {
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let directory = directory(home, &routine.slug);
+    // Also a directory without a readable routine in it is somebody's, and is not written over.
+    if directory.symlink_metadata().is_ok() {
+        let title = load(home, &routine.slug).map_or_else(|_| "unreadable".to_owned(), |taken| taken.definition.title);
+        return Err(StoreError::Taken { slug: routine.slug.clone(), title });
+    }
+    std::fs::rename(staged, &directory).map_err(|source| FileError::io("make", &directory, source))?;
+    Ok(atomic_file::sync_directory(&home.routines())?)
+}
+
+/// Reads a routine as it is now.
+///
+/// # Errors
+/// There is none, or its file is damaged.
+pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
+    let directory = directory(home, slug);
+    match read_definition(&directory) {
+        Ok(definition) => Ok(Routine { slug: slug.clone(), definition }),
+        Err(error) if error.is_not_found() && directory.symlink_metadata().is_err() => {
+            Err(StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Reads a routine's prompt.
+///
+/// # Errors
+/// The file cannot be read or is no text.
+pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
+    let path = directory(home, slug).join("prompt.md");
+    let bytes = atomic_file::read(&path, MAX_PROMPT_BYTES as u64)?;
+    String::from_utf8(bytes).map_err(|_| FileError::damaged(&path, "it is not UTF-8 text"))
+}
+
+/// Reads all routines; a damaged one does not hide the others.
+///
+/// # Errors
+/// The directory itself cannot be listed.
+pub fn list(home: &Home) -> Result<Listing, FileError> {
+    let mut listing = Listing::default();
+    for slug in slugs(home)? {
+        match load(home, &slug) {
+            Ok(routine) => listing.routines.push(routine),
+            Err(StoreError::File(error)) => listing.problems.push(error),
+            // Deleted since the directory was listed.
+            Err(_) => {}
+        }
+    }
+    Ok(listing)
+}
+
+fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
+    let directory = home.routines();
+    let fail = |source| FileError::io("list", &directory, source);
+    let mut slugs = Vec::new();
+    for entry in std::fs::read_dir(&directory).map_err(fail)? {
+        if let Some(slug) = entry.map_err(fail)?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            slugs.push(slug);
+        }
+    }
+    slugs.sort();
+    Ok(slugs)
+}
+
+fn directory(home: &Home, slug: &Slug) -> PathBuf {
+    home.routines().join(slug.as_str())
+}
+
+fn read_definition(directory: &Path) -> Result<Definition, FileError> {
+    let path = directory.join("routine.toml");
+    let text = atomic_file::read_text(&path)?;
+    let definition: Definition =
+        toml::from_str(&text).map_err(|error| FileError::damaged(&path, error.to_string().trim_end()))?;
+    definition.check_hand_written().map_err(|problem| FileError::damaged(&path, problem))?;
+    Ok(definition)
+}
+
+fn closest(home: &Home, wanted: &Slug) -> String {
+    let mut near: Vec<(f64, Slug)> = slugs(home)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|slug| (strsim::jaro_winkler(wanted.as_str(), slug.as_str()), slug))
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .collect();
+    near.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let names: Vec<String> = near.into_iter().take(3).map(|(_, slug)| format!("'{slug}'")).collect();
+    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        (dir, home)
+    }
+
+    fn titled(title: &str) -> Definition {
+        Definition {
+            title: title.into(),
+            agent: "claude".into(),
+            enabled: true,
+            ttl_secs: None,
+            max_runtime_secs: None,
+            tags: vec![],
+            created_at: UnixSeconds(1),
+            updated_at: UnixSeconds(1),
+            env: Default::default(),
+        }
+    }
+
+    fn make(home: &Home, title: &str) -> Result<Routine, StoreError> {
+        create(home, &Config::default(), titled(title), "do it")
+    }
+
+    #[test]
+    fn what_is_created_is_read_back() {
+        let (_dir, home) = home();
+        let made = make(&home, "Morning triage").unwrap();
+        assert_eq!(load(&home, &made.slug).unwrap(), made);
+        assert_eq!(prompt(&home, &made.slug).unwrap(), "do it");
+    }
+
+    #[test]
+    fn a_taken_slug_names_the_routine_that_has_it_and_changes_nothing() {
+        let (_dir, home) = home();
+        make(&home, "Morning triage").unwrap();
+        let error = make(&home, "morning, TRIAGE!").unwrap_err().to_string();
+        assert!(error.contains("'morning-triage'") && error.contains("'Morning triage'"), "{error}");
+        assert_eq!(std::fs::read_dir(home.routines()).unwrap().count(), 1, "nothing staged is left");
+    }
+
+    #[test]
+    fn of_many_creators_of_one_slug_one_wins() {
+        let (_dir, home) = home();
+        let made = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..12).map(|_| scope.spawn(|| make(&home, "Same"))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).filter(Result::is_ok).count()
+        });
+        assert_eq!(made, 1);
+    }
+
+    #[test]
+    fn an_unknown_routine_names_the_closest() {
+        let (_dir, home) = home();
+        make(&home, "Morning triage").unwrap();
+        let error = load(&home, &"morning-triag".parse().unwrap()).unwrap_err().to_string();
+        assert!(error.contains("'morning-triage'") && error.contains("list_routines"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_routine_hides_no_other() {
+        let (_dir, home) = home();
+        make(&home, "Good").unwrap();
+        for (slug, text) in [("typo", "titel = 'x'"), ("zero", "ttl_secs = 0"), ("binary", "\u{0}")] {
+            std::fs::create_dir(home.routines().join(slug)).unwrap();
+            std::fs::write(home.routines().join(slug).join("routine.toml"), text).unwrap();
+        }
+        std::fs::create_dir(home.routines().join("empty")).unwrap();
+        let listing = list(&home).unwrap();
+        assert_eq!((listing.routines.len(), listing.problems.len()), (1, 4));
+        assert!(matches!(load(&home, &"empty".parse().unwrap()), Err(StoreError::File(_))), "unreadable, not gone");
+    }
+}
