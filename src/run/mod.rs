@@ -1,3 +1,17 @@
-//! One execution of a routine.
+//! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
 
+pub mod claim;
+pub mod end;
+pub mod entry;
+pub mod history;
 pub mod id;
+pub mod launch;
+pub mod listing;
+pub mod liveness;
+pub mod log;
+pub mod record;
+pub mod recording;
+pub mod retention;
+pub mod trigger;
+pub mod view;
+pub mod workplace;

@@ -1,0 +1,238 @@
+//! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
+
+use std::time::Duration;
+
+use crate::clock::{Moment, UnixSeconds};
+use crate::home::atomic_file::FileError;
+use crate::routine::bounds::{Bounds, BoundsTable};
+use crate::routine::slug::Slug;
+use crate::run::claim;
+use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+use crate::run::liveness::{Assessment, Liveness, assess};
+use crate::run::record::{EndCause, exceeded_max_runtime};
+use crate::run::recording::record_abandoned;
+use crate::run::view::names;
+use crate::run::workplace::Workplace;
+
+/// What one pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchReport {
+    /// Runs that were ended.
+    pub killed: Vec<Killed>,
+    /// Runs that were left behind, and are recorded now.
+    pub recorded: Vec<RunId>,
+    /// What could not be done.
+    pub failed: Vec<WatchFailure>,
+}
+
+/// A run that was ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Killed {
+    /// The run.
+    pub run: RunId,
+    /// Why.
+    pub reason: String,
+}
+
+/// Something that could not be done; the next pass tries again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WatchFailure {
+    /// The run.
+    pub run: RunId,
+    /// Its entry.
+    pub path: String,
+    /// Why not.
+    pub error: String,
+}
+
+/// How much longer than its bound and grace a run may take while its supervisor is there to end it.
+const SUPERVISOR_ALLOWANCE_SECS: u64 = 15;
+
+/// What the watchdog knows of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Watched<'a> {
+    liveness: &'a Liveness,
+    age_secs: u64,
+    /// Time since its end was asked for, if it was.
+    ending_secs: Option<u64>,
+    max_runtime_secs: u64,
+    grace_secs: u64,
+}
+
+/// What to do with a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Action {
+    Leave,
+    Record,
+    End(String),
+}
+
+/// Decides (rule 3). Within its bounds a run is left alone, and so is one that nothing certain is known of.
+fn decide(watched: &Watched<'_>) -> Action {
+    let Watched { age_secs, max_runtime_secs, grace_secs, .. } = *watched;
+    let exceeded = || Action::End(exceeded_max_runtime(age_secs, max_runtime_secs));
+    match (watched.liveness, watched.ending_secs) {
+        (Liveness::Unknown(_), _) => Action::Leave,
+        (Liveness::Dead, _) => Action::Record,
+        (Liveness::Unsupervised(_), Some(_)) => Action::End("its end was asked for, and is not done".to_owned()),
+        (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
+        (Liveness::Owned, Some(since)) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
+            Action::End("its end was asked for, and its supervisor does not obey".to_owned())
+        }
+        (Liveness::Owned, None)
+            if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) =>
+        {
+            exceeded()
+        }
+        _ => Action::Leave,
+    }
+}
+
+/// Decides about the runs of one routine, or of all, without touching any: those that are to be ended, and why.
+///
+/// # Errors
+/// The entries cannot be listed.
+pub fn hung(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<Killed>, FileError> {
+    let decided = look(workplace, only)?;
+    Ok(decided
+        .into_iter()
+        .filter_map(|(assessment, action)| match action {
+            Action::End(reason) => Some(Killed { run: assessment.entry.id().clone(), reason }),
+            _ => None,
+        })
+        .collect())
+}
+
+/// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that the pass takes
+/// as long as the slowest.
+///
+/// # Errors
+/// The entries cannot be listed.
+pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, FileError> {
+    claim::remove_stale(&workplace.home, UnixSeconds::now())?;
+    let mut report = WatchReport::default();
+    let mut doomed = Vec::new();
+    for (assessment, action) in look(workplace, only)? {
+        match action {
+            Action::Leave => {}
+            Action::End(reason) => doomed.push(Killed { run: assessment.entry.id().clone(), reason }),
+            Action::Record => record(workplace, assessment, &mut report),
+        }
+    }
+    let ends = std::thread::scope(|scope| {
+        let ends: Vec<_> = doomed.iter().map(|killed| scope.spawn(|| end(workplace, killed))).collect();
+        ends.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+    });
+    for (killed, end) in doomed.into_iter().zip(ends) {
+        match end.unwrap_or_else(|_| Err("ending it failed unexpectedly; see the log on stderr".to_owned())) {
+            Ok(true) => report.killed.push(killed),
+            Ok(false) => {}
+            Err(error) => report.failed.push(failure(workplace, &killed.run, error)),
+        }
+    }
+    Ok(report)
+}
+
+fn look(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
+    let mut entries = Entry::list(&workplace.home)?;
+    entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
+    let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
+    let now = Moment::now();
+    Ok(assess(entries)
+        .into_iter()
+        .map(|assessment| {
+            let action = action(workplace, &assessment, bounds.get(assessment.entry.id().routine()), &now);
+            (assessment, action)
+        })
+        .collect())
+}
+
+fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: &Moment) -> Action {
+    // Without a manifest there is neither a trigger to count from nor a cookie to kill by.
+    let Ok(manifest) = &assessment.manifest else { return Action::Leave };
+    decide(&Watched {
+        liveness: &assessment.liveness,
+        age_secs: manifest.triggered.elapsed_secs_at(now),
+        ending_secs: assessment.entry.end_request().ok().flatten().map(|request| request.at.age_secs_at(now.at)),
+        max_runtime_secs: bounds.max_runtime_secs,
+        grace_secs: workplace.config.kill_grace_secs,
+    })
+}
+
+fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchReport) {
+    let run = assessment.entry.id().clone();
+    let Some(judgement) = assessment.into_judgement() else { return };
+    match record_abandoned(workplace, &judgement) {
+        Ok(_) => report.recorded.push(run),
+        Err(error) => report.failed.push(failure(workplace, &run, error.to_string())),
+    }
+}
+
+/// Ends a hung run; returns whether it was us.
+fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
+    let order =
+        Order { cause: EndCause::TimedOut, reason: killed.reason.clone(), by: "watchdog".to_owned() };
+    match end_run(workplace, &killed.run, &order) {
+        Ok(Ended::Finished) => Ok(true),
+        Ok(Ended::Already) => Ok(false),
+        Ok(Ended::Survived(left)) => Err(format!("these processes could not be killed: {}", names(&left))),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+fn failure(workplace: &Workplace, run: &RunId, error: String) -> WatchFailure {
+    let path = Entry::of(&workplace.home, run).directory().display().to_string();
+    WatchFailure { run: run.clone(), path, error }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process_tree::{Process, ProcessId};
+    use proptest::prelude::*;
+
+    fn unsupervised() -> Liveness {
+        Liveness::Unsupervised(vec![Process { id: ProcessId { pid: 2, start: 2 }, name: "x".into() }])
+    }
+
+    fn watched(liveness: &Liveness, age_secs: u64, ending_secs: Option<u64>) -> Watched<'_> {
+        Watched { liveness, age_secs, ending_secs, max_runtime_secs: 100, grace_secs: 10 }
+    }
+
+    #[test]
+    fn rule_3_the_supervisor_gets_its_chance_first() {
+        assert_eq!(decide(&watched(&Liveness::Owned, 125, None)), Action::Leave);
+        assert!(matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(reason) if reason.contains("126")));
+        assert_eq!(decide(&watched(&Liveness::Owned, 50, Some(15))), Action::Leave);
+        assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(_)));
+    }
+
+    #[test]
+    fn rule_3_without_a_supervisor_the_bound_itself_counts() {
+        let alone = unsupervised();
+        assert_eq!(decide(&watched(&alone, 100, None)), Action::Leave);
+        assert!(matches!(decide(&watched(&alone, 101, None)), Action::End(_)));
+        assert!(matches!(decide(&watched(&alone, 1, Some(0))), Action::End(_)));
+    }
+
+    #[test]
+    fn the_dead_are_recorded() {
+        assert_eq!(decide(&watched(&Liveness::Dead, 1, None)), Action::Record);
+    }
+
+    proptest! {
+        #[test]
+        fn rule_2_the_unknown_are_never_touched(age: u64, ending: Option<u64>) {
+            prop_assert_eq!(decide(&watched(&Liveness::Unknown("x".into()), age, ending)), Action::Leave);
+        }
+
+        #[test]
+        fn rule_3_within_its_bounds_no_run_is_touched(age in 0..=100u64, owned: bool) {
+            let liveness = if owned { Liveness::Owned } else { unsupervised() };
+            prop_assert_eq!(decide(&watched(&liveness, age, None)), Action::Leave);
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! Claiming a run's name: staged in a directory of its own, locked from birth, and renamed into place.
+
+use std::io;
+use std::time::Duration;
+
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::record::{Environment, Manifest};
+use crate::agent::CommandError;
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{self, Home};
+use crate::routine::slug::Slug;
+
+/// A claimed run: its entry, and the trigger's share of its lock.
+#[derive(Debug)]
+pub struct Claim {
+    /// The run's entry.
+    pub entry: Entry,
+    /// What was decided.
+    pub manifest: Manifest,
+    /// Keeps the run alive until its supervisor holds a share too.
+    pub lock: FileLock,
+}
+
+/// A run could not be claimed; nothing is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// A file could not be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The agent's command line would not be taken.
+    #[error(transparent)]
+    Command(#[from] CommandError),
+    /// The new lock could not be taken.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// No second was free.
+    #[error("every second from {from} on for {SECONDS_TRIED} s has a run of '{routine}' already; wait, and try again")]
+    NoFreeSecond {
+        /// The routine.
+        routine: Slug,
+        /// The first second tried.
+        from: UnixSeconds,
+    },
+}
+
+const SECONDS_TRIED: u64 = 60;
+
+/// How old a staged directory without an owner must be to be removed: its trigger may be about to lock it.
+pub const STAGED_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Claims the first free second from `from` on for a run of `routine`.
+///
+/// # Errors
+/// The system refuses, or no second is free.
+pub fn claim(
+    home: &Home,
+    routine: &Slug,
+    from: UnixSeconds,
+    environment: &Environment,
+    manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
+) -> Result<Claim, ClaimError> {
+    let staged = home.running().join(format!(".{}", home::random_suffix()));
+    let claimed = stage_and_claim(home, &staged, routine, from, environment, manifest_of);
+    if claimed.is_err() {
+        // It never had a run's name, and holds only our own three files.
+        let _ = std::fs::remove_dir_all(&staged);
+    }
+    claimed
+}
+
+fn stage_and_claim(
+    home: &Home,
+    staged: &std::path::Path,
+    routine: &Slug,
+    from: UnixSeconds,
+    environment: &Environment,
+    manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
+) -> Result<Claim, ClaimError> {
+    home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
+    let lock = FileLock::acquire(&staged.join("lock"), Mode::Shared, Duration::ZERO)?;
+    atomic_file::write_json(&staged.join("env.json"), environment)?;
+    for later in 0..SECONDS_TRIED {
+        let id = RunId::new(routine.clone(), from.plus_secs(later));
+        let entry = Entry::of(home, &id);
+        // A finished run of the same second has no entry any more, but its workbench is its own.
+        if entry.exists() || Workbench::of(home, &id).directory().symlink_metadata().is_ok() {
+            continue;
+        }
+        let manifest = manifest_of(&id)?;
+        atomic_file::write_json(&staged.join("run.json"), &manifest)?;
+        match std::fs::rename(staged, entry.directory()) {
+            Ok(()) => {
+                atomic_file::sync_directory(&home.running())?;
+                return Ok(Claim { entry, manifest, lock });
+            }
+            Err(error) if is_taken(&error) => {}
+            Err(source) => return Err(FileError::io("claim", entry.directory(), source).into()),
+        }
+    }
+    Err(ClaimError::NoFreeSecond { routine: routine.clone(), from })
+}
+
+/// Of several renames of filled directories to one name, the system lets one win and tells the others so.
+fn is_taken(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
+}
+
+/// Removes what triggers staged that died before they claimed a run: a free lock, older than [`STAGED_PATIENCE`].
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn remove_stale(home: &Home, now: UnixSeconds) -> Result<(), FileError> {
+    let running = home.running();
+    let fail = |source| FileError::io("list", &running, source);
+    for file in std::fs::read_dir(&running).map_err(fail)? {
+        let file = file.map_err(fail)?;
+        let hidden = file.file_name().to_string_lossy().starts_with('.');
+        let made = file.metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
+        let old = made.is_ok_and(|made| made.age_secs_at(now) > STAGED_PATIENCE.as_secs());
+        if hidden && old {
+            let lock = FileLock::try_existing(&file.path().join("lock"), Mode::Exclusive);
+            if !lock.as_ref().is_err_and(LockError::is_held) {
+                let _ = std::fs::remove_dir_all(file.path());
+            }
+        }
+    }
+    Ok(())
+}

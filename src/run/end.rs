@@ -1,0 +1,173 @@
+//! Ending a run: the one way, whoever asks.
+
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::liveness::{Liveness, assess};
+use super::log;
+use super::record::{EndCause, EndRequest, Machine, Manifest, RecordError};
+use super::recording::{RecordingError, record_abandoned};
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::FileError;
+use crate::home::lock::{FileLock, Mode};
+use crate::process_tree::{Process, ProcessId, ScanError, end_tree};
+
+/// Who wants a run ended, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What the run's status follows from.
+    pub cause: EndCause,
+    /// The reason in words, with the numbers.
+    pub reason: String,
+    /// Who asks.
+    pub by: String,
+}
+
+/// What became of an order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing of the run is alive, and its end is recorded.
+    Finished,
+    /// It had been finished before.
+    Already,
+    /// These could not be killed; the run counts as alive until they are gone.
+    Survived(Vec<Process>),
+}
+
+/// A run could not be ended.
+#[derive(Debug, thiserror::Error)]
+pub enum EndError {
+    /// There is no such run.
+    #[error("there is no run '{0}'; list_runs shows them all")]
+    NotFound(RunId),
+    /// Nothing certain can be said about it, so it is not touched.
+    #[error("the run {run} is not touched, for nothing certain is known of it: {cause}")]
+    Unknown {
+        /// The run.
+        run: RunId,
+        /// Why not.
+        cause: String,
+    },
+    /// A file of the run could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Processes could not be listed, so that nothing was killed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The end could not be written down.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// How much longer than the grace a supervisor gets before it is ended itself.
+pub const SUPERVISOR_MARGIN: Duration = Duration::from_secs(5);
+
+/// Ends a run: asks its supervisor, and does its work if it does not. Takes the grace and at most ten seconds more.
+///
+/// # Errors
+/// The run does not exist, nothing certain is known of it, or the system refuses.
+pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended, EndError> {
+    let entry = Entry::of(&workplace.home, id);
+    let Some(manifest) = manifest_of_ours(workplace, &entry)? else { return Ok(Ended::Already) };
+    let workbench = Workbench::of(&workplace.home, id);
+    let request = EndRequest {
+        cause: order.cause,
+        reason: order.reason.clone(),
+        by: order.by.clone(),
+        at: UnixSeconds::now(),
+        last_output: workbench.last_output_or(manifest.triggered.at),
+    };
+    match entry.request_end(&request) {
+        Err(_) if !entry.exists() => return Ok(Ended::Already),
+        Err(error) => return Err(error.into()),
+        Ok(_) => {}
+    }
+    let supervisor = entry.started()?.map(|started| started.supervisor);
+    if let Some(supervisor) = supervisor
+        && let Err(error) = supervisor.signal(Signal::TERM)
+    {
+        // It looks at the request by itself, a second later.
+        tracing::warn!(run = %id, %error, "the supervisor could not be told");
+    }
+    let grace = Duration::from_secs(workplace.config.kill_grace_secs);
+    match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
+        Waited::Recorded => Ok(Ended::Finished),
+        Waited::Unowned => end_from_outside(workplace, &entry, &manifest, supervisor, grace),
+        Waited::Stuck => end_from_outside(workplace, &entry, &manifest, supervisor, Duration::ZERO),
+    }
+}
+
+/// Reads the manifest of a run that is ours to end; `None` if the run is finished.
+fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manifest>, EndError> {
+    let unknown = |cause: String| Err(EndError::Unknown { run: entry.id().clone(), cause });
+    match entry.manifest() {
+        Ok(manifest) if manifest.machine == Machine::this() => Ok(Some(manifest)),
+        Ok(_) => unknown("it runs on another machine, or in another process namespace".to_owned()),
+        Err(_) if !entry.exists() && Workbench::of(&workplace.home, entry.id()).exists() => Ok(None),
+        Err(_) if !entry.exists() => Err(EndError::NotFound(entry.id().clone())),
+        Err(RecordError::File(error)) => unknown(error.to_string()),
+        Err(error @ RecordError::Newer { .. }) => unknown(error.to_string()),
+    }
+}
+
+enum Waited {
+    Recorded,
+    Unowned,
+    Stuck,
+}
+
+fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
+    let deadline = Instant::now() + patience;
+    loop {
+        match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
+            Ok(_) => return Waited::Unowned,
+            Err(_) if !entry.exists() => return Waited::Recorded,
+            Err(_) if Instant::now() >= deadline => return Waited::Stuck,
+            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        }
+    }
+}
+
+fn end_from_outside(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    supervisor: Option<ProcessId>,
+    grace: Duration,
+) -> Result<Ended, EndError> {
+    let survivors = end_tree(&manifest.cookie, supervisor, grace, &mut || {})?;
+    if !survivors.is_empty() {
+        return Ok(Ended::Survived(survivors));
+    }
+    if let Some(request) = entry.end_request()? {
+        log::append_note(&Workbench::of(&workplace.home, entry.id()), &request.reason);
+    }
+    judge(workplace, entry)
+}
+
+/// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
+fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    loop {
+        let Some(assessment) = assess(vec![entry.clone()]).pop() else { return Ok(Ended::Finished) };
+        match assessment.liveness.clone() {
+            Liveness::Unknown(cause) => return Err(EndError::Unknown { run: entry.id().clone(), cause }),
+            Liveness::Unsupervised(processes) => return Ok(Ended::Survived(processes)),
+            Liveness::Owned if Instant::now() >= deadline => {
+                let cause = "its lock is still held after its processes were ended".to_owned();
+                return Err(EndError::Unknown { run: entry.id().clone(), cause });
+            }
+            Liveness::Owned => std::thread::sleep(Duration::from_millis(10)),
+            Liveness::Dead => {
+                if let Some(judgement) = assessment.into_judgement() {
+                    record_abandoned(workplace, &judgement)?;
+                }
+                return Ok(Ended::Finished);
+            }
+        }
+    }
+}

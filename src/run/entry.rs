@@ -1,0 +1,218 @@
+//! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::id::RunId;
+use super::record::{self, EndRequest, Environment, Manifest, RecordError, Started};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::{self, Home};
+
+/// The entry of one unfinished run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    id: RunId,
+    directory: PathBuf,
+}
+
+impl Entry {
+    /// Names the entry of a run; it need not be there.
+    #[must_use]
+    pub fn of(home: &Home, id: &RunId) -> Self {
+        Self { id: id.clone(), directory: home.running().join(id.to_string()) }
+    }
+
+    /// Lists the entries of unfinished runs, oldest first. Other things in the folder are not ours to judge.
+    ///
+    /// # Errors
+    /// The folder cannot be listed.
+    pub fn list(home: &Home) -> Result<Vec<Self>, FileError> {
+        let running = home.running();
+        let fail = |source| FileError::io("list", &running, source);
+        let mut entries = Vec::new();
+        for file in std::fs::read_dir(&running).map_err(fail)? {
+            let file = file.map_err(fail)?;
+            let id = file.file_name().to_str().and_then(|name| name.parse::<RunId>().ok());
+            if let Some(id) = id.filter(|_| file.file_type().is_ok_and(|kind| kind.is_dir())) {
+                entries.push(Self { id, directory: file.path() });
+            }
+        }
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+
+    /// Returns the run.
+    #[must_use]
+    pub fn id(&self) -> &RunId {
+        &self.id
+    }
+
+    /// Returns the entry's directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Tells whether the run is unfinished. An entry that cannot be looked at counts as there.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        match self.directory.symlink_metadata() {
+            Ok(_) => true,
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
+    }
+
+    /// Returns the file whose lock owners share and a judge takes alone.
+    #[must_use]
+    pub fn lock_file(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// Returns the file through which the `exec` stub tells how starting the agent went.
+    #[must_use]
+    pub fn exec_report(&self) -> PathBuf {
+        self.directory.join("exec.report")
+    }
+
+    /// Returns the file that takes what the login shell's start-up files print.
+    #[must_use]
+    pub fn shell_log(&self) -> PathBuf {
+        self.directory.join("shell.log")
+    }
+
+    /// Reads what was decided at the trigger.
+    ///
+    /// # Errors
+    /// The record is missing, damaged or newer than this program.
+    pub fn manifest(&self) -> Result<Manifest, RecordError> {
+        let path = self.directory.join("run.json");
+        let manifest: Manifest = record::read(&path)?;
+        if manifest.id == self.id {
+            Ok(manifest)
+        } else {
+            Err(FileError::damaged(&path, format_args!("it is about the run {}", manifest.id)).into())
+        }
+    }
+
+    /// Reads since when the agent runs; `None` before that.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn started(&self) -> Result<Option<Started>, FileError> {
+        atomic_file::read_json_if_present(&self.directory.join("started.json"))
+    }
+
+    /// Notes that the agent runs, and drops the environment that it was started with.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_started(&self, started: &Started) -> Result<(), FileError> {
+        atomic_file::write_json(&self.directory.join("started.json"), started)?;
+        let path = self.environment_file();
+        std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))
+    }
+
+    /// Reads the environment that the agent is to be started with.
+    ///
+    /// # Errors
+    /// The record is missing, unreadable or damaged.
+    pub fn environment(&self) -> Result<Environment, FileError> {
+        atomic_file::read_json(&self.environment_file())
+    }
+
+    /// Reads why the run is to end; `None` while it is not.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn end_request(&self) -> Result<Option<EndRequest>, FileError> {
+        atomic_file::read_json_if_present(&self.end_file())
+    }
+
+    /// Asks for the run's end, unless somebody did before; returns whether this was the first time.
+    ///
+    /// # Errors
+    /// The entry is gone, for the run has ended, or the system refuses.
+    pub fn request_end(&self, request: &EndRequest) -> Result<bool, FileError> {
+        atomic_file::write_json_once(&self.end_file(), request)
+    }
+
+    /// Takes the entry out of sight and deletes it: the run is finished.
+    ///
+    /// # Errors
+    /// The rename's; what could not be deleted stays in the trash for the janitor.
+    pub fn dispose(&self, home: &Home) -> Result<(), FileError> {
+        let grave = home.trash().join(format!("{}.{}", self.id, home::random_suffix()));
+        std::fs::rename(&self.directory, &grave)
+            .map_err(|source| FileError::io("put away", &self.directory, source))?;
+        atomic_file::sync_directory(&home.running())?;
+        // It holds only files that we wrote, a dozen at most.
+        let _ = std::fs::remove_dir_all(&grave);
+        Ok(())
+    }
+
+    fn environment_file(&self) -> PathBuf {
+        self.directory.join("env.json")
+    }
+
+    fn end_file(&self) -> PathBuf {
+        self.directory.join("end.json")
+    }
+}
+
+/// The files of a run's workbench that this program reads or writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workbench {
+    directory: PathBuf,
+}
+
+impl Workbench {
+    /// Names the workbench of a run; it need not be there.
+    #[must_use]
+    pub fn of(home: &Home, id: &RunId) -> Self {
+        Self { directory: home.workbenches().join(id.to_string()) }
+    }
+
+    /// Returns the agent's working directory.
+    #[must_use]
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Tells whether there is a directory (a symlink to one is none).
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        self.directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+    }
+
+    /// Returns the prompt's file.
+    #[must_use]
+    pub fn prompt_file(&self) -> PathBuf {
+        self.directory.join("prompt.md")
+    }
+
+    /// Returns the file of everything that the agent printed.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("agent.log")
+    }
+
+    /// Returns the file of the run's outcome.
+    #[must_use]
+    pub fn outcome_file(&self) -> PathBuf {
+        self.directory.join("outcome.json")
+    }
+
+    /// Returns the time of the last output and the log's size; `None` while there is no regular file.
+    #[must_use]
+    pub fn log_state(&self) -> Option<(UnixSeconds, u64)> {
+        let metadata = self.log().symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+        Some((metadata.modified().ok()?.into(), metadata.len()))
+    }
+
+    /// Returns the run's last output, or `otherwise` if it never had any.
+    #[must_use]
+    pub fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
+        self.log_state().map_or(otherwise, |(written, _)| written.max(otherwise))
+    }
+}

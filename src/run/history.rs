@@ -1,0 +1,68 @@
+//! `history.jsonl`: one line per ended run; outlives the workbench.
+
+use std::io::{BufRead, BufReader};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+use super::id::RunId;
+use super::record::Outcome;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, LockError, Mode};
+
+/// A line could not be added.
+#[derive(Debug, thiserror::Error)]
+pub enum HistoryError {
+    /// Another process holds the history and does not let go.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The file cannot be written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Whether the run may be in the history already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Known {
+    /// It is not: its outcome was written just now, by us.
+    New,
+    /// A holder of the run died somewhere between its outcome and its end, so look.
+    Perhaps,
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Adds a run's line, exactly once.
+///
+/// # Errors
+/// The lock is not to be had, or the file cannot be written; the caller tries again later.
+pub fn append(home: &Home, outcome: &Outcome, known: Known) -> Result<(), HistoryError> {
+    let path = home.history_file();
+    let line = serde_json::to_string(outcome).map_err(|error| FileError::io("write", &path, error.into()))?;
+    let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
+    if known == Known::Perhaps && contains(home, &outcome.id)? {
+        return Ok(());
+    }
+    Ok(atomic_file::append_line(&path, &line)?)
+}
+
+fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
+    #[derive(Deserialize)]
+    struct Line {
+        id: RunId,
+    }
+    let path = home.history_file();
+    let file = match atomic_file::open_regular(&path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    for line in BufReader::new(file).split(b'\n') {
+        let line = line.map_err(|source| FileError::io("read", &path, source))?;
+        if serde_json::from_slice::<Line>(&line).is_ok_and(|line| line.id == *id) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

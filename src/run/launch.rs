@@ -1,0 +1,135 @@
+//! From a claimed run to a started agent: the window, the supervisor, and the wait for its word.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::claim::Claim;
+use super::entry::Workbench;
+use super::id::RunId;
+use super::record::{EndCause, EndRequest, Ending, Outcome, Status};
+use super::recording;
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::environment;
+use crate::process_tree::COOKIE_VARIABLE;
+
+/// The agent of a claimed run did not start.
+#[derive(Debug, thiserror::Error)]
+#[error("the run '{run}' did not start: {reason}")]
+pub struct LaunchError {
+    /// The run; its workbench tells what happened.
+    pub run: RunId,
+    /// Why.
+    pub reason: String,
+}
+
+/// How long a trigger waits for the agent: less than the 5 s within which it answers.
+const PATIENCE: Duration = Duration::from_millis(4_700);
+
+/// Launches a claimed run, and returns when its agent has been started.
+///
+/// # Errors
+/// It has not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
+pub fn launch(workplace: &Workplace, claim: Claim) -> Result<(), LaunchError> {
+    let deadline = Instant::now() + PATIENCE;
+    let failed = |reason: String| LaunchError { run: claim.entry.id().clone(), reason };
+    if let Err(reason) = open_session(workplace, &claim).and_then(|()| start_supervisor(workplace, &claim)) {
+        // No agent can have started, and the run is ours alone.
+        let now = UnixSeconds::now();
+        let ending = Ending {
+            status: Status::LaunchFailed,
+            reason: Some(reason.clone()),
+            exit_code: None,
+            signal: None,
+            finished_at: now,
+            retain_from: now,
+        };
+        if let Err(error) = recording::record(workplace, &claim.entry, &Outcome::new(&claim.manifest, None, ending)) {
+            tracing::warn!(%error, "a failed launch could not be recorded; the next watchdog pass does it");
+        }
+        return Err(failed(reason));
+    }
+    match await_word(workplace, &claim, deadline) {
+        Some(Ok(())) => Ok(()),
+        Some(Err(reason)) => Err(failed(reason)),
+        None => {
+            let reason = format!("nothing was heard of its supervisor for {} s", PATIENCE.as_secs_f32());
+            give_up(workplace, &claim, &reason);
+            Err(failed(reason))
+        }
+    }
+}
+
+fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
+    let workbench = Workbench::of(&workplace.home, claim.entry.id());
+    workplace
+        .session_host
+        .open(&claim.entry.id().session_name(), &workbench.log(), workbench.directory())
+        .map_err(|error| error.to_string())
+}
+
+/// Starts the supervisor in a session of its own and nobody's child: hosts kill what descends from them, and wait for
+/// pipes that their children inherited.
+fn start_supervisor(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
+    let (program, launcher) = (workplace.program.path(), workplace.program.launcher());
+    let inherited = environment::inherited(&environment::of_this_process(), &[]);
+    let status = Command::new(&launcher.program)
+        .args(&launcher.arguments)
+        .arg(program)
+        .arg("supervise")
+        .arg(workplace.home.root())
+        .arg(claim.entry.id().to_string())
+        .env_clear()
+        .envs(inherited)
+        .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
+        .current_dir(workplace.home.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .map_err(|error| format!("its supervisor {} cannot be started: {error}", program.display()))?;
+    if status.success() { Ok(()) } else { Err(format!("its supervisor could not be detached ({status})")) }
+}
+
+/// Waits until the supervisor says that the agent runs, or that the run is over; `None` past the deadline.
+fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
+    let mut pause = Duration::from_millis(1);
+    loop {
+        if claim.entry.started().is_ok_and(|started| started.is_some()) {
+            return Some(Ok(()));
+        }
+        if !claim.entry.exists() {
+            return Some(word_of_outcome(workplace, claim.entry.id()));
+        }
+        if Instant::now() >= deadline {
+            return None;
+        }
+        std::thread::sleep(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+    }
+}
+
+/// A run that is over already did start, unless its outcome says that it did not.
+fn word_of_outcome(workplace: &Workplace, id: &RunId) -> Result<(), String> {
+    match recording::read_outcome(&Workbench::of(&workplace.home, id), id) {
+        Ok(outcome) if outcome.started_at.is_none() => {
+            Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Asks whatever may still come up to end the run; whoever is left of it, or the next watchdog pass, records it.
+fn give_up(workplace: &Workplace, claim: &Claim, reason: &str) {
+    let now = UnixSeconds::now();
+    let request = EndRequest {
+        cause: EndCause::LaunchFailed,
+        reason: reason.to_owned(),
+        by: "trigger".to_owned(),
+        at: now,
+        last_output: Workbench::of(&workplace.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),
+    };
+    if let Err(error) = claim.entry.request_end(&request) {
+        tracing::warn!(%error, "a launch that took too long could not be called off");
+    }
+}

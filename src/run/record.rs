@@ -1,0 +1,316 @@
+//! The records that a run leaves on its way: staged, running, outcome.
+
+use std::fmt;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::id::RunId;
+use crate::agent::AgentCommand;
+use crate::clock::{Moment, UnixSeconds};
+use crate::environment::Variables;
+use crate::home::atomic_file::{self, FileError};
+use crate::process_tree::{Cookie, ProcessId};
+use crate::session::HostKind;
+
+/// The form of the records that this program writes.
+pub const RECORD_VERSION: u32 = 1;
+
+/// A record could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// A newer program wrote it; what it means is not ours to guess.
+    #[error("{path} is of version {version}, newer than this program knows ({RECORD_VERSION}); update moadim-mcp")]
+    Newer {
+        /// The record's file.
+        path: String,
+        /// Its version.
+        version: u32,
+    },
+    /// The file is missing, unreadable or damaged.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Reads a record of a version that we know.
+///
+/// # Errors
+/// It is newer than we are, or the file is missing, unreadable or damaged.
+pub fn read<T: DeserializeOwned>(path: &Path) -> Result<T, RecordError> {
+    #[derive(Deserialize)]
+    struct Versioned {
+        version: u32,
+    }
+    let bytes = atomic_file::read(path, atomic_file::MAX_RECORD_BYTES)?;
+    let damaged = |error| FileError::damaged(path, error);
+    let Versioned { version } = serde_json::from_slice(&bytes).map_err(damaged)?;
+    if version > RECORD_VERSION {
+        return Err(RecordError::Newer { path: path.display().to_string(), version });
+    }
+    Ok(serde_json::from_slice(&bytes).map_err(damaged)?)
+}
+
+/// `run.json`: what was decided when the run was claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// The form of this record.
+    pub version: u32,
+    /// The run.
+    pub id: RunId,
+    /// When it was triggered.
+    pub triggered: Moment,
+    /// How its processes are recognised.
+    pub cookie: Cookie,
+    /// Where its processes are.
+    pub machine: Machine,
+    /// What it executes.
+    pub command: AgentCommand,
+    /// Where it can be watched.
+    pub session_host: HostKind,
+}
+
+/// Where processes can be seen from: elsewhere, nothing can be said about them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The machine's own id.
+    pub machine_id: String,
+    /// The process namespace; empty where there is no such thing.
+    pub pid_namespace: String,
+}
+
+/// `env.json`: the run's environment, there only until its agent has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// What it inherits; a login shell may change these.
+    pub inherited: Variables,
+    /// What its agent and routine set; nothing overrides these.
+    pub set: Variables,
+}
+
+/// `started.json`: the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// Who watches it.
+    pub supervisor: ProcessId,
+    /// The agent itself.
+    pub agent: ProcessId,
+    /// Since when.
+    pub at: UnixSeconds,
+}
+
+/// Why a run was ended by force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// It exceeded its bound.
+    TimedOut,
+    /// Somebody asked.
+    Stopped,
+    /// Its start took too long.
+    LaunchFailed,
+}
+
+impl From<EndCause> for Status {
+    fn from(cause: EndCause) -> Self {
+        match cause {
+            EndCause::TimedOut => Self::TimedOut,
+            EndCause::Stopped => Self::Stopped,
+            EndCause::LaunchFailed => Self::LaunchFailed,
+        }
+    }
+}
+
+/// Says that a run exceeded its bound, with both numbers.
+#[must_use]
+pub fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
+    format!("exceeded max runtime: {age_secs} s since its trigger, {max_runtime_secs} s allowed")
+}
+
+/// `end.json`: the run is to end. The first writer wins, so that every reader knows one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRequest {
+    /// Why.
+    pub cause: EndCause,
+    /// The same in words, with the numbers.
+    pub reason: String,
+    /// Who asked.
+    pub by: String,
+    /// When.
+    pub at: UnixSeconds,
+    /// The run's last output before that.
+    pub last_output: UnixSeconds,
+}
+
+/// How a run is, or how it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It was triggered; its agent has not started yet.
+    Preparing,
+    /// Its agent, or something that it started, is alive.
+    Running,
+    /// Its agent exited with status 0.
+    Succeeded,
+    /// Its agent exited with another status, or by a signal.
+    Failed,
+    /// It was ended at its bound.
+    TimedOut,
+    /// It was ended because somebody asked.
+    Stopped,
+    /// Its agent never started.
+    LaunchFailed,
+    /// It vanished without a word, as in a power cut.
+    Lost,
+    /// Nothing certain can be said.
+    Unknown,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+/// `outcome.json`, and a line of the history: how a run ended, with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The form of this record.
+    pub version: u32,
+    /// The run.
+    pub id: RunId,
+    /// How it ended.
+    pub status: Status,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// The agent's exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The agent's name.
+    pub agent: String,
+    /// Where it could be watched.
+    pub session_host: HostKind,
+    /// When it was triggered.
+    pub triggered_at: UnixSeconds,
+    /// When its agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixSeconds>,
+    /// When it ended.
+    pub finished_at: UnixSeconds,
+    /// From when its retention counts: its last output if it was ended by force, so that our note is no new life.
+    pub retain_from: UnixSeconds,
+    /// How its processes were recognised: none may be alive when its workbench goes.
+    pub cookie: Cookie,
+}
+
+/// How a run ended, as its owner or its judge found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The status that follows.
+    pub status: Status,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// The agent's exit status.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent.
+    pub signal: Option<i32>,
+    /// When it ended.
+    pub finished_at: UnixSeconds,
+    /// From when its retention counts.
+    pub retain_from: UnixSeconds,
+}
+
+impl Outcome {
+    /// Completes a run's record.
+    #[must_use]
+    pub fn new(manifest: &Manifest, started: Option<&Started>, ending: Ending) -> Self {
+        Self {
+            version: RECORD_VERSION,
+            id: manifest.id.clone(),
+            status: ending.status,
+            reason: ending.reason,
+            exit_code: ending.exit_code,
+            signal: ending.signal,
+            agent: manifest.command.agent.clone(),
+            session_host: manifest.session_host,
+            triggered_at: manifest.triggered.at,
+            started_at: started.map(|started| started.at),
+            finished_at: ending.finished_at,
+            retain_from: ending.retain_from,
+            cookie: manifest.cookie.clone(),
+        }
+    }
+}
+
+impl Ending {
+    /// Tells how a run ended that nobody is left of and nobody wrote down: by the request that was made, else it never
+    /// started, else it is lost. Its last output is the last thing known of it.
+    #[must_use]
+    pub fn of_abandoned(started: bool, request: Option<&EndRequest>, last_output: UnixSeconds, now: UnixSeconds) -> Self {
+        let unforced = |status, reason: &str, at| Self {
+            status,
+            reason: Some(reason.to_owned()),
+            exit_code: None,
+            signal: None,
+            finished_at: at,
+            retain_from: at,
+        };
+        match request {
+            Some(request) => Self::by_request(request, now),
+            None if started => {
+                unforced(Status::Lost, "its supervisor and its processes vanished without recording an end", last_output)
+            }
+            None => unforced(Status::LaunchFailed, "whoever launched it vanished before its agent had started", now),
+        }
+    }
+
+    /// Tells how a run ended that was ended by force.
+    #[must_use]
+    pub fn by_request(request: &EndRequest, now: UnixSeconds) -> Self {
+        Self {
+            status: request.cause.into(),
+            reason: Some(request.reason.clone()),
+            exit_code: None,
+            signal: None,
+            finished_at: now,
+            retain_from: request.last_output,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_record_is_unknown_not_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run.json");
+        std::fs::write(&path, r#"{"version": 2, "shape": "new"}"#).unwrap();
+        assert!(matches!(read::<Manifest>(&path), Err(RecordError::Newer { version: 2, .. })));
+        std::fs::write(&path, r#"{"version": 1}"#).unwrap();
+        assert!(matches!(read::<Manifest>(&path), Err(RecordError::File(FileError::Damaged { .. }))));
+    }
+
+    #[test]
+    fn an_abandoned_run_ended_as_asked_else_never_started_else_is_lost() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let request = EndRequest {
+            cause: EndCause::Stopped,
+            reason: "asked".into(),
+            by: "stop_run".into(),
+            at: UnixSeconds(60),
+            last_output: last,
+        };
+        let asked = Ending::of_abandoned(true, Some(&request), UnixSeconds(61), now);
+        assert_eq!((asked.status, asked.retain_from, asked.finished_at), (Status::Stopped, last, now));
+        assert_eq!(Ending::of_abandoned(false, None, last, now).status, Status::LaunchFailed);
+        let lost = Ending::of_abandoned(true, None, last, now);
+        assert_eq!((lost.status, lost.finished_at, lost.retain_from), (Status::Lost, last, last));
+    }
+}

@@ -1,0 +1,103 @@
+//! Writing down how a run ended: its outcome, its line in the history, and only then the end of its entry.
+
+use super::entry::{Entry, Workbench};
+use super::history::{self, HistoryError, Known};
+use super::liveness::Judgement;
+use super::record::{self, Ending, Manifest, Outcome, RecordError};
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::{self, Home};
+
+/// An end could not be written down; the entry is still there, and the next judge tries again.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordingError {
+    /// A file could not be written or moved.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The history could not be extended.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+}
+
+/// Records the end of a run that we own.
+///
+/// # Errors
+/// Some file could not be written; what was written stays true.
+pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    write_outcome(&workplace.home, outcome)?;
+    close(workplace, entry, outcome, Known::New)
+}
+
+/// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
+/// be told from what is left.
+///
+/// # Errors
+/// Some file could not be read or written; what was written stays true.
+pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<Outcome, RecordingError> {
+    let Judgement { entry, manifest, .. } = judgement;
+    if let Some(outcome) = written_outcome(&workplace.home, manifest) {
+        close(workplace, entry, &outcome, Known::Perhaps)?;
+        return Ok(outcome);
+    }
+    let started = entry.started()?;
+    let last_output = Workbench::of(&workplace.home, entry.id()).last_output_or(manifest.triggered.at);
+    let now = UnixSeconds::now();
+    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), last_output, now);
+    let outcome = Outcome::new(manifest, started.as_ref(), ending);
+    record(workplace, entry, &outcome)?;
+    Ok(outcome)
+}
+
+/// Reads the outcome of a finished run.
+///
+/// # Errors
+/// There is none, it is damaged, about another run, or newer than this program.
+pub fn read_outcome(workbench: &Workbench, id: &super::id::RunId) -> Result<Outcome, RecordError> {
+    let path = workbench.outcome_file();
+    let outcome: Outcome = record::read(&path)?;
+    if outcome.id == *id {
+        Ok(outcome)
+    } else {
+        Err(FileError::damaged(&path, format_args!("it is about the run {}", outcome.id)).into())
+    }
+}
+
+/// Returns the outcome that the supervisor wrote; something that only looks like one (the agent can write there) does
+/// not carry the run's cookie.
+fn written_outcome(home: &Home, manifest: &Manifest) -> Option<Outcome> {
+    let outcome = read_outcome(&Workbench::of(home, &manifest.id), &manifest.id).ok()?;
+    (outcome.cookie == manifest.cookie).then_some(outcome)
+}
+
+fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
+    let workbench = Workbench::of(home, &outcome.id);
+    // The agent may have removed or replaced its workbench, or put something in the outcome's place.
+    if !workbench.exists() {
+        put_aside(home, workbench.directory())?;
+        home::make_directory(workbench.directory())
+            .map_err(|source| FileError::io("make", workbench.directory(), source))?;
+    }
+    let path = workbench.outcome_file();
+    if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        put_aside(home, &path)?;
+    }
+    atomic_file::write_json(&path, outcome)
+}
+
+fn put_aside(home: &Home, path: &std::path::Path) -> Result<(), FileError> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match std::fs::rename(path, home.trash().join(format!("{name}.{}", home::random_suffix()))) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("put aside", path, source)),
+        _ => Ok(()),
+    }
+}
+
+fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
+    history::append(&workplace.home, outcome, known)?;
+    // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
+    if let Err(error) = workplace.session_host.close(&outcome.id.session_name()) {
+        tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
+    }
+    Ok(entry.dispose(&workplace.home)?)
+}

@@ -1,0 +1,53 @@
+//! From when a finished run's workbench may go.
+
+use crate::clock::UnixSeconds;
+
+/// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
+/// trigger; never before the trigger, never in the future.
+#[must_use]
+pub fn finish(
+    triggered: UnixSeconds,
+    retain_from: Option<UnixSeconds>,
+    log_written: Option<UnixSeconds>,
+    now: UnixSeconds,
+) -> UnixSeconds {
+    retain_from.or(log_written).unwrap_or(triggered).max(triggered).min(now)
+}
+
+/// Returns from when on the workbench may be removed: the first second in which its age exceeds its retention.
+#[must_use]
+pub fn reap_at(finish: UnixSeconds, ttl_secs: u64) -> UnixSeconds {
+    finish.plus_secs(ttl_secs).plus_secs(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const fn at(secs: u64) -> UnixSeconds {
+        UnixSeconds(secs)
+    }
+
+    #[test]
+    fn rule_4_the_finish_is_what_was_recorded_else_the_last_output() {
+        assert_eq!(finish(at(10), Some(at(20)), Some(at(30)), at(99)), at(20));
+        assert_eq!(finish(at(10), None, Some(at(30)), at(99)), at(30));
+        assert_eq!(finish(at(10), None, None, at(99)), at(10));
+    }
+
+    proptest! {
+        #[test]
+        fn rule_4_the_finish_is_clamped(trigger in 0..1000u64, r: Option<u64>, w: Option<u64>, now in 0..2000u64) {
+            let finish = finish(at(trigger), r.map(at), w.map(at), at(now));
+            prop_assert!(finish <= at(now));
+            prop_assert!(finish >= at(trigger.min(now)));
+        }
+
+        #[test]
+        fn rule_5_a_finish_in_the_future_is_not_due(finish: u64, ttl: u64, before: u64) {
+            let now = at(finish.saturating_sub(before));
+            prop_assert!(reap_at(at(finish), ttl) > now || finish == u64::MAX);
+        }
+    }
+}

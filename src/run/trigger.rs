@@ -1,0 +1,215 @@
+//! Starting a run now.
+
+use super::claim::{Claim, ClaimError, claim};
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::launch::{self, LaunchError};
+use super::liveness::{Liveness, assess};
+use super::record::{Environment, Machine, Manifest, RECORD_VERSION};
+use super::workplace::{ProgramGone, Workplace};
+use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
+use crate::clock::Moment;
+use crate::environment::{self, Variables};
+use crate::home::UnsafeHome;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::process_tree::{Cookie, NoCookie};
+use crate::routine::model::Routine;
+use crate::routine::slug::Slug;
+use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
+
+/// What to do while a run of the routine is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Overlap {
+    /// Refuse: hosts repeat calls, and a double run burns money.
+    #[default]
+    Skip,
+    /// Start another.
+    Allow,
+}
+
+/// A run was not started.
+#[derive(Debug, thiserror::Error)]
+pub enum TriggerError {
+    /// The home is not safe for runs.
+    #[error(transparent)]
+    UnsafeHome(#[from] UnsafeHome),
+    /// Our own program is gone.
+    #[error(transparent)]
+    ProgramGone(#[from] ProgramGone),
+    /// The routine does not exist or cannot be read.
+    #[error(transparent)]
+    Routine(#[from] StoreError),
+    /// The routine is switched off.
+    #[error("the routine '{slug}' is disabled; set `enabled = true` in {file} to run it")]
+    Disabled {
+        /// The routine.
+        slug: Slug,
+        /// Its file.
+        file: String,
+    },
+    /// The routine's agent does not exist or cannot be read.
+    #[error("the routine '{slug}' cannot run: {source}")]
+    Agent {
+        /// The routine.
+        slug: Slug,
+        /// What is wrong with its agent.
+        source: AgentError,
+    },
+    /// A run of the routine is alive.
+    #[error(
+        "the run '{run}' of this routine is alive{doubt}; stop it with stop_run, or start another beside it with \
+         overlap = \"allow\""
+    )]
+    Overlapping {
+        /// That run.
+        run: RunId,
+        /// What is uncertain about it, ready to be read.
+        doubt: String,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process holds the routines and does not let go.
+    #[error("{0}; try again")]
+    Locked(#[from] LockError),
+    /// No run could be claimed.
+    #[error(transparent)]
+    Claim(#[from] ClaimError),
+    /// The system has no random numbers.
+    #[error(transparent)]
+    Cookie(#[from] NoCookie),
+    /// The run was claimed, and its agent did not start.
+    #[error(transparent)]
+    Launch(#[from] LaunchError),
+}
+
+/// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
+///
+/// # Errors
+/// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
+pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<RunId, TriggerError> {
+    let triggered = Moment::now();
+    workplace.home.check_sole_and_lockable()?;
+    workplace.program.check()?;
+    let plan = Plan::read(workplace, slug)?;
+    let claim = plan.claim(workplace, &triggered, overlap)?;
+    if let Err(error) = prepare_workbench(&workplace.home, &claim, &plan.prompt) {
+        discard(workplace, &claim.entry);
+        return Err(error.into());
+    }
+    let id = claim.entry.id().clone();
+    launch::launch(workplace, claim)?;
+    Ok(id)
+}
+
+/// All that is known before anything is written.
+struct Plan {
+    routine: Routine,
+    prompt: String,
+    agent: Agent,
+    environment: Environment,
+    cookie: Cookie,
+}
+
+impl Plan {
+    fn read(workplace: &Workplace, slug: &Slug) -> Result<Self, TriggerError> {
+        let home = &workplace.home;
+        let routine = store::load(home, slug)?;
+        if !routine.definition.enabled {
+            let file = home.routines().join(slug.as_str()).join("routine.toml").display().to_string();
+            return Err(TriggerError::Disabled { slug: slug.clone(), file });
+        }
+        let prompt = store::prompt(home, slug)?;
+        let agent = agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
+        let ours = environment::of_this_process();
+        let inherited = environment::inherited(&ours, &agent.definition.inherit_env);
+        let mut set: Variables = agent.definition.env.clone();
+        set.extend(routine.definition.env.clone());
+        let environment = Environment { inherited, set };
+        Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
+    }
+
+    fn claim(&self, workplace: &Workplace, triggered: &Moment, overlap: Overlap) -> Result<Claim, TriggerError> {
+        let slug = &self.routine.slug;
+        let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+        if overlap == Overlap::Skip {
+            refuse_overlap(workplace, slug)?;
+        }
+        let machine = Machine::this();
+        let manifest_of = |id: &RunId| {
+            Ok(Manifest {
+                version: RECORD_VERSION,
+                id: id.clone(),
+                triggered: triggered.clone(),
+                cookie: self.cookie,
+                machine: machine.clone(),
+                command: self.command(workplace, id)?,
+                session_host: workplace.session_host.kind(),
+            })
+        };
+        Ok(claim(&workplace.home, slug, triggered.at, &self.environment, manifest_of)?)
+    }
+
+    fn command(&self, workplace: &Workplace, id: &RunId) -> Result<AgentCommand, CommandError> {
+        let workbench = Workbench::of(&workplace.home, id);
+        let values = Placeholders {
+            prompt: &self.prompt,
+            prompt_file: &workbench.prompt_file(),
+            workbench: workbench.directory(),
+            run: &id.to_string(),
+        };
+        AgentCommand::build(&self.agent, values)
+    }
+}
+
+fn agent_of(workplace: &Workplace, routine: &Routine) -> Result<Agent, AgentError> {
+    let name: AgentName = routine.definition.agent.parse()?;
+    Registry::load(&workplace.home).map_err(|error| AgentError::File(error.into()))?.get(&name)
+}
+
+/// Refuses if a run of the routine is alive, or cannot be told to be dead.
+fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError> {
+    let of_this_routine = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
+    for assessment in assess(of_this_routine.collect()) {
+        let doubt = match &assessment.liveness {
+            Liveness::Dead => continue,
+            Liveness::Owned | Liveness::Unsupervised(_) => String::new(),
+            Liveness::Unknown(cause) => format!(", or may be ({cause})"),
+        };
+        return Err(TriggerError::Overlapping { run: assessment.entry.id().clone(), doubt });
+    }
+    Ok(())
+}
+
+fn prepare_workbench(home: &crate::home::Home, claim: &Claim, prompt: &str) -> Result<(), FileError> {
+    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+    let workbench = Workbench::of(home, claim.entry.id());
+    let directory = workbench.directory();
+    std::fs::DirBuilder::new()
+        .mode(0o700)
+        .create(directory)
+        .map_err(|source| FileError::io("make", directory, source))?;
+    atomic_file::write(&workbench.prompt_file(), prompt.as_bytes())?;
+    let log = workbench.log();
+    std::fs::OpenOptions::new()
+        .append(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&log)
+        .map_err(|source| FileError::io("make", &log, source))?;
+    Ok(())
+}
+
+/// Takes back a claim of which nothing was started.
+fn discard(workplace: &Workplace, entry: &Entry) {
+    let workbench = Workbench::of(&workplace.home, entry.id());
+    for file in [workbench.prompt_file(), workbench.log()] {
+        let _ = std::fs::remove_file(file);
+    }
+    // Fails, as it should, if anything else is in there.
+    let _ = std::fs::remove_dir(workbench.directory());
+    if let Err(error) = entry.dispose(&workplace.home) {
+        tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
+    }
+}

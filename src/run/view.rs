@@ -1,0 +1,209 @@
+//! A run as everybody is shown it: the tools and the commands alike.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::entry::Workbench;
+use super::id::RunId;
+use super::liveness::{Assessment, Liveness};
+use super::record::{EndRequest, Ending, Outcome, RecordError, Started, Status};
+use super::recording::read_outcome;
+use super::retention;
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::process_tree::Process;
+use crate::routine::bounds::Bounds;
+use crate::session::HostKind;
+
+/// What is known of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunView {
+    /// The run's id.
+    pub id: RunId,
+    /// The routine it is a run of.
+    pub routine: String,
+    /// How it is, or how it ended.
+    pub status: Status,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
+    /// The agent's exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// When it was triggered.
+    pub triggered_at: UnixSeconds,
+    /// When its agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixSeconds>,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub finished_at: Option<UnixSeconds>,
+    /// Seconds from its start to its end, or to now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_secs: Option<u64>,
+    /// The agent's working directory.
+    pub workbench: String,
+    /// The name of its session.
+    pub session: String,
+    /// Where it can be watched.
+    pub session_host: HostKind,
+    /// The command that shows it while it runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach_command: Option<String>,
+    /// The file of everything that the agent printed.
+    pub log_path: String,
+    /// Its size.
+    pub log_bytes: u64,
+    /// From when on a sweep removes its workbench.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reap_at: Option<UnixSeconds>,
+    /// Why no sweep removes it, if none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept_because: Option<String>,
+}
+
+impl RunView {
+    /// Shows an unfinished run.
+    #[must_use]
+    pub fn of_unfinished(workplace: &Workplace, assessment: &Assessment) -> Self {
+        let entry = &assessment.entry;
+        let started = entry.started().ok().flatten();
+        let request = entry.end_request().ok().flatten();
+        let workbench = Workbench::of(&workplace.home, entry.id());
+        let now = UnixSeconds::now();
+        let mut view = Self::empty(workplace, entry.id());
+        if let Ok(manifest) = &assessment.manifest {
+            view.triggered_at = manifest.triggered.at;
+            view.session_host = manifest.session_host;
+        }
+        view.started_at = started.as_ref().map(|started| started.at);
+        let last_output = workbench.last_output_or(view.triggered_at);
+        let state = State::of(&assessment.liveness, started.as_ref(), request.as_ref(), last_output, now);
+        (view.status, view.status_reason) = (state.status, state.reason);
+        view.finished_at = state.finished_at;
+        view.duration_secs = view.started_at.map(|from| from.age_secs_at(view.finished_at.unwrap_or(now)));
+        if state.finished_at.is_none() {
+            view.attach_command =
+                workplace.session_host.attach_command(&view.session).filter(|_| view.session_host == HostKind::Tmux);
+            view.kept_because = Some(match view.status {
+                Status::Unknown => "nothing certain is known of it".to_owned(),
+                _ => "it is alive".to_owned(),
+            });
+        }
+        view
+    }
+
+    /// Shows a run without an entry: a finished one, or a workbench that somebody else made.
+    #[must_use]
+    pub fn of_finished(workplace: &Workplace, id: &RunId, bounds: &Bounds) -> Self {
+        let workbench = Workbench::of(&workplace.home, id);
+        let mut view = Self::empty(workplace, id);
+        match read_outcome(&workbench, id) {
+            Ok(outcome) => view.finish(outcome, bounds),
+            Err(error) => {
+                view.status = Status::Unknown;
+                view.status_reason = Some(match &error {
+                    RecordError::File(file) if file.is_not_found() => {
+                        "it has neither an entry nor an outcome: another program made this workbench".to_owned()
+                    }
+                    _ => error.to_string(),
+                });
+                view.kept_because = view.status_reason.clone();
+            }
+        }
+        view
+    }
+
+    fn empty(workplace: &Workplace, id: &RunId) -> Self {
+        let workbench = Workbench::of(&workplace.home, id);
+        Self {
+            id: id.clone(),
+            routine: id.routine().to_string(),
+            status: Status::Unknown,
+            status_reason: None,
+            exit_code: None,
+            signal: None,
+            triggered_at: id.stamp(),
+            started_at: None,
+            finished_at: None,
+            duration_secs: None,
+            workbench: workbench.directory().display().to_string(),
+            session: id.session_name(),
+            session_host: HostKind::Detached,
+            attach_command: None,
+            log_path: workbench.log().display().to_string(),
+            log_bytes: workbench.log_state().map_or(0, |(_, bytes)| bytes),
+            reap_at: None,
+            kept_because: None,
+        }
+    }
+
+    fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
+        let finish = retention::finish(
+            outcome.triggered_at,
+            Some(outcome.retain_from),
+            None,
+            UnixSeconds::now(),
+        );
+        self.reap_at = Some(retention::reap_at(finish, bounds.ttl_secs));
+        self.status = outcome.status;
+        self.status_reason = outcome.reason;
+        self.exit_code = outcome.exit_code;
+        self.signal = outcome.signal;
+        self.triggered_at = outcome.triggered_at;
+        self.started_at = outcome.started_at;
+        self.finished_at = Some(outcome.finished_at);
+        self.duration_secs = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
+        self.session_host = outcome.session_host;
+    }
+}
+
+/// How an unfinished run is.
+struct State {
+    status: Status,
+    reason: Option<String>,
+    finished_at: Option<UnixSeconds>,
+}
+
+impl State {
+    fn of(
+        liveness: &Liveness,
+        started: Option<&Started>,
+        request: Option<&EndRequest>,
+        last_output: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Self {
+        let alive = if started.is_some() { Status::Running } else { Status::Preparing };
+        let unfinished = |status, reason| Self { status, reason, finished_at: None };
+        match (liveness, request) {
+            (Liveness::Owned, None) => unfinished(alive, None),
+            (Liveness::Owned, Some(request)) => unfinished(alive, Some(format!("it is being ended: {}", request.reason))),
+            (Liveness::Unsupervised(left), None) => {
+                unfinished(alive, Some(format!("its supervisor is gone; alive: {}", names(left))))
+            }
+            (Liveness::Unsupervised(left), Some(request)) => {
+                unfinished(alive, Some(format!("it was ended ({}), and survived: {}", request.reason, names(left))))
+            }
+            (Liveness::Unknown(cause), _) => unfinished(Status::Unknown, Some(cause.clone())),
+            // What the next judge will write.
+            (Liveness::Dead, request) => {
+                let ending = Ending::of_abandoned(started.is_some(), request, last_output, now);
+                Self { status: ending.status, reason: ending.reason, finished_at: Some(ending.finished_at) }
+            }
+        }
+    }
+}
+
+/// Names processes, the first few of them.
+#[must_use]
+pub fn names(processes: &[Process]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = processes.iter().take(SHOWN).map(Process::to_string).collect();
+    if processes.len() > SHOWN {
+        shown.push(format!("{} more", processes.len() - SHOWN));
+    }
+    shown.join(", ")
+}

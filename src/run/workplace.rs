@@ -1,0 +1,129 @@
+//! What everything that starts, watches or ends runs works with.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::home::config::{Config, SessionHostSetting};
+use crate::session::{HostKind, Launcher, SessionHost};
+
+/// A home with its settings as they are now, the sessions' host, and this program's own file.
+#[derive(Debug, Clone)]
+pub struct Workplace {
+    /// Where everything lives.
+    pub home: Home,
+    /// The home's settings.
+    pub config: Config,
+    /// Where runs can be watched.
+    pub session_host: SessionHost,
+    /// What supervisors are started from.
+    pub program: Program,
+}
+
+impl Workplace {
+    /// Reads the settings as they are now, for one run whose session host was decided at its trigger.
+    #[must_use]
+    pub fn of_run(home: Home, config: Config, kind: HostKind, program: Program) -> Self {
+        let setting = match kind {
+            HostKind::Tmux => SessionHostSetting::Tmux,
+            HostKind::Detached => SessionHostSetting::Detached,
+        };
+        let session_host = SessionHost::choose(&home, setting, program.launcher());
+        Self { home, config, session_host, program }
+    }
+}
+
+/// Where a server works: what stays the same while settings are edited under it.
+#[derive(Debug)]
+pub struct Site {
+    home: Home,
+    program: Program,
+    /// Choosing a host asks a program for its version, so it is done once for each setting.
+    chosen: Mutex<Option<(SessionHostSetting, SessionHost)>>,
+}
+
+impl Site {
+    /// Names the place; nothing is read yet.
+    #[must_use]
+    pub fn new(home: Home, program: Program) -> Self {
+        Self { home, program, chosen: Mutex::new(None) }
+    }
+
+    /// Returns the home.
+    #[must_use]
+    pub fn home(&self) -> &Home {
+        &self.home
+    }
+
+    /// Returns this program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Reads the settings as they are now.
+    ///
+    /// # Errors
+    /// `config.toml` is damaged. No defaults stand in for it: they could be shorter than what a person wrote there.
+    pub fn workplace(&self) -> Result<Workplace, FileError> {
+        let config = Config::load(&self.home.config_file())?;
+        let session_host = self.session_host(config.session_host);
+        Ok(Workplace { home: self.home.clone(), config, session_host, program: self.program.clone() })
+    }
+
+    /// Returns the host for a setting.
+    #[must_use]
+    pub fn session_host(&self, setting: SessionHostSetting) -> SessionHost {
+        let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*chosen {
+            Some((of, host)) if *of == setting => host.clone(),
+            _ => {
+                let host = SessionHost::choose(&self.home, setting, self.program.launcher());
+                *chosen = Some((setting, host.clone()));
+                host
+            }
+        }
+    }
+}
+
+/// This program's file, asked for once at start: later the answer may name a file that an update has replaced.
+#[derive(Debug, Clone)]
+pub struct Program(PathBuf);
+
+/// This program's file is gone.
+#[derive(Debug, thiserror::Error)]
+#[error("{path}, the program that this server was started from, is gone (updated?); restart the host, and try again")]
+pub struct ProgramGone {
+    path: PathBuf,
+}
+
+impl Program {
+    /// Asks the system.
+    ///
+    /// # Errors
+    /// The system does not know.
+    pub fn current() -> std::io::Result<Self> {
+        std::env::current_exe().map(Self)
+    }
+
+    /// Returns the file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Returns the words that start a command as nobody's child, through our own hidden `detach`.
+    #[must_use]
+    pub fn launcher(&self) -> Launcher {
+        Launcher { program: self.0.clone(), arguments: vec!["detach".into(), "--".into()] }
+    }
+
+    /// Makes sure that the file is still there.
+    ///
+    /// # Errors
+    /// It is not; the way out is to restart the host.
+    pub fn check(&self) -> Result<(), ProgramGone> {
+        if self.0.is_file() { Ok(()) } else { Err(ProgramGone { path: self.0.clone() }) }
+    }
+}

@@ -1,0 +1,167 @@
+//! The hidden `exec` stub: what the login shell becomes, and what becomes the agent.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use crate::agent::{CommandNotFound, StdinSource, find_command};
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{Home, HomeError};
+use crate::process_tree::COOKIE_VARIABLE;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::record::{Environment, Manifest, RecordError};
+
+/// The agent could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ExecError {
+    /// The home cannot be opened.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A record is missing or damaged.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A file cannot be opened or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The report is locked by somebody else.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The agent's command is not there.
+    #[error(transparent)]
+    NotFound(#[from] CommandNotFound),
+    /// The system does not execute it.
+    #[error("cannot execute {program}: {source}; check that it is a program for this machine")]
+    Exec {
+        /// The agent's program.
+        program: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+/// The stub's word to the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
+/// free lock on a file that says [`READY`] means that the agent runs.
+struct Report {
+    lock: FileLock,
+}
+
+const READY: &str = "ready";
+const FAILED: &str = "failed: ";
+
+/// What the stub's word means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Word {
+    /// Nothing yet.
+    None,
+    /// The agent's program runs.
+    Started,
+    /// It does not, for this reason.
+    Failed(String),
+}
+
+/// Reads the stub's word.
+pub(super) fn read_word(report: &Path) -> Word {
+    let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return Word::None };
+    match atomic_file::read_text(report) {
+        Ok(text) if text == READY => Word::Started,
+        Ok(text) => text.strip_prefix(FAILED).map_or(Word::None, |reason| Word::Failed(reason.to_owned())),
+        Err(_) => Word::None,
+    }
+}
+
+impl Report {
+    fn open(path: &Path) -> Result<Self, LockError> {
+        // The supervisor holds it for moments only, to read.
+        Ok(Self { lock: FileLock::acquire(path, Mode::Exclusive, Duration::from_secs(2))? })
+    }
+
+    fn say(&mut self, path: &Path, text: &str) -> Result<(), FileError> {
+        self.lock.set_content(text).map_err(|source| FileError::io("write", path, source))
+    }
+}
+
+/// Becomes the agent of a run; returns only if that fails, after telling the supervisor.
+pub fn exec_agent(root: PathBuf, id: &RunId) -> ExecError {
+    let home = match Home::open(root) {
+        Ok(home) => home,
+        Err(error) => return error.into(),
+    };
+    let entry = Entry::of(&home, id);
+    let path = entry.exec_report();
+    let mut report = match Report::open(&path) {
+        Ok(report) => report,
+        Err(error) => return error.into(),
+    };
+    let error = match become_agent(&home, &entry, &mut report) {
+        Ok(never) => match never {},
+        Err(error) => error,
+    };
+    match report.say(&path, &format!("{FAILED}{error}")) {
+        Ok(()) => error,
+        Err(unsaid) => unsaid.into(),
+    }
+}
+
+fn become_agent(home: &Home, entry: &Entry, report: &mut Report) -> Result<std::convert::Infallible, ExecError> {
+    let manifest = entry.manifest()?;
+    let environment = entry.environment()?;
+    let workbench = Workbench::of(home, entry.id());
+    // No terminal can reach the agent, and no signal to the supervisor's group.
+    let _ = rustix::process::setsid();
+    let path_name = "PATH";
+    let path = environment.set.iter().find(|(name, _)| name.to_string() == path_name).map(|(_, value)| value.into());
+    let program = find_command(&manifest.command.command, path.or_else(|| std::env::var_os(path_name)))?;
+    std::env::set_current_dir(workbench.directory())
+        .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
+    let stdin = open_stdin(&workbench, manifest.command.stdin)?;
+    let log = open_log(&workbench)?;
+    report.say(&entry.exec_report(), READY)?;
+    let connected = rustix::stdio::dup2_stdin(&stdin)
+        .and_then(|()| rustix::stdio::dup2_stdout(&log))
+        .and_then(|()| rustix::stdio::dup2_stderr(&log));
+    let source = match connected {
+        Ok(()) => command(home, &manifest, &environment, &program).exec(),
+        Err(errno) => errno.into(),
+    };
+    Err(ExecError::Exec { program, source })
+}
+
+fn command(home: &Home, manifest: &Manifest, environment: &Environment, program: &Path) -> Command {
+    let mut command = Command::new(program);
+    // On top of what the login shell left; what agent and routine set wins, and the cookie always.
+    command
+        .args(&manifest.command.args)
+        .envs(&environment.set)
+        .env(COOKIE_VARIABLE, manifest.cookie.to_string())
+        .env("MOADIM_HOME", home.root())
+        .env("MOADIM_RUN", manifest.id.to_string());
+    command
+}
+
+fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileError> {
+    match source {
+        StdinSource::Prompt => atomic_file::open_regular(&workbench.prompt_file()),
+        StdinSource::None => {
+            let null = Path::new("/dev/null");
+            File::open(null).map_err(|source| FileError::io("open", null, source))
+        }
+    }
+}
+
+fn open_log(workbench: &Workbench) -> Result<File, FileError> {
+    let path = workbench.log();
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+        .open(&path)
+        .map_err(|source| FileError::io("open", &path, source))
+}

@@ -1,0 +1,14 @@
+//! What runs beside an agent: starts it, enforces its bound, leaves no survivor, records the outcome.
+//!
+//! One thread, one loop: every second, and at every signal, [`watch`] reaps what died and looks at what is asked. The
+//! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
+
+mod children;
+mod exec;
+mod start;
+mod supervise;
+mod wake;
+mod watch;
+
+pub use exec::{ExecError, exec_agent};
+pub use supervise::{SuperviseError, supervise};

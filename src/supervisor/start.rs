@@ -1,0 +1,151 @@
+//! Starting the agent, and waiting until it really is the agent that runs.
+
+use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::Pid;
+
+use super::children::Children;
+use super::exec::{Word, read_word};
+use super::wake::Wake;
+use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file;
+use crate::process_tree::{COOKIE_VARIABLE, ProcessId, ScanError};
+use crate::run::entry::Entry;
+use crate::run::record::{Environment, Manifest, Started};
+use crate::run::workplace::Workplace;
+
+/// Why there is no agent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NotStarted {
+    /// Its start failed.
+    Failed(String),
+    /// Somebody wants the run ended already.
+    CalledOff,
+}
+
+/// Starts the agent of a run, and writes down that it runs.
+pub(super) fn start_agent(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    children: &mut Children,
+    wake: &mut Wake,
+) -> Result<Started, NotStarted> {
+    let environment = entry.environment().map_err(failed)?;
+    let words = words(workplace, entry, manifest, &environment);
+    let agent = spawn(workplace, entry, manifest, &environment, &words, children).map_err(NotStarted::Failed)?;
+    await_agent(entry, manifest, &words[0], children, wake)?;
+    let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
+    let started = Started { supervisor, agent, at: UnixSeconds::now() };
+    entry.set_started(&started).map_err(failed)?;
+    Ok(started)
+}
+
+fn failed(error: impl std::fmt::Display) -> NotStarted {
+    NotStarted::Failed(error.to_string())
+}
+
+fn words(workplace: &Workplace, entry: &Entry, manifest: &Manifest, environment: &Environment) -> Vec<OsString> {
+    let program = workplace.program.path();
+    let stub: [OsString; 3] =
+        ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    if manifest.command.login_shell {
+        let shell = environment.inherited.iter().find(|(name, _)| name.to_string() == "SHELL");
+        through_login_shell(shell.map(|(_, value)| value.as_ref()), program, &stub)
+    } else {
+        std::iter::once(program.into()).chain(stub).collect()
+    }
+}
+
+fn spawn(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    environment: &Environment,
+    words: &[OsString],
+    children: &mut Children,
+) -> Result<ProcessId, String> {
+    let shell_log = entry.shell_log();
+    let output = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(&shell_log)
+        .and_then(|file| Ok((file.try_clone()?, file)))
+        .map_err(|error| format!("cannot write {}: {error}", shell_log.display()))?;
+    let child = Command::new(&words[0])
+        .args(&words[1..])
+        .env_clear()
+        .envs(&environment.inherited)
+        .env(COOKIE_VARIABLE, manifest.cookie.to_string())
+        .current_dir(workplace.home.root())
+        .stdin(Stdio::null())
+        .stdout(output.0)
+        .stderr(output.1)
+        .spawn()
+        .map_err(|error| format!("cannot start {}: {error}", words[0].display()))?;
+    let pid = Pid::from_child(&child);
+    children.set_agent(pid);
+    // A child that is dead by now never was the agent; no process has the start time 0.
+    Ok(ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 }))
+}
+
+/// Waits until the stub has become the agent.
+fn await_agent(
+    entry: &Entry,
+    manifest: &Manifest,
+    first_word: &OsString,
+    children: &mut Children,
+    wake: &mut Wake,
+) -> Result<(), NotStarted> {
+    let deadline = Instant::now() + LAUNCH_PATIENCE;
+    let mut pause = Duration::from_millis(1);
+    loop {
+        children.reap();
+        let exited = children.agent_exit().is_some();
+        match read_word(&entry.exec_report()) {
+            Word::Started => return Ok(()),
+            Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
+            Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),
+            Word::None => {}
+        }
+        if entry.end_request().is_ok_and(|request| request.is_some()) || wake.was_asked() {
+            return Err(NotStarted::CalledOff);
+        }
+        if Instant::now() >= deadline {
+            let how = format!("was silent for {} s", LAUNCH_PATIENCE.as_secs());
+            return Err(NotStarted::Failed(silence(entry, manifest, first_word, &how)));
+        }
+        wake.wait(pause);
+        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+    }
+}
+
+fn silence(entry: &Entry, manifest: &Manifest, first_word: &OsString, how: &str) -> String {
+    let who = if manifest.command.login_shell { "the login shell" } else { "the launcher" };
+    let said = last_words(&entry.shell_log());
+    let advice = if manifest.command.login_shell {
+        "; look at its start-up files, or set login_shell = false in the agent's file"
+    } else {
+        ""
+    };
+    format!("{who} {} {how} before the agent started{said}{advice}", first_word.display())
+}
+
+fn last_words(shell_log: &Path) -> String {
+    const SHOWN: usize = 300;
+    let Ok(bytes) = atomic_file::read(shell_log, atomic_file::MAX_RECORD_BYTES) else { return String::new() };
+    let text = String::from_utf8_lossy(&bytes);
+    let text = text.trim();
+    if text.is_empty() {
+        return String::new();
+    }
+    let start = text.ceil_char_boundary(text.len().saturating_sub(SHOWN));
+    format!(", saying: {}", &text[start..])
+}

@@ -1,0 +1,203 @@
+//! The life of a supervisor, from its share of the lock to the recorded outcome.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::children::{AgentExit, Children};
+use super::start::{NotStarted, start_agent};
+use super::wake::Wake;
+use super::watch::{Facts, Step, decide};
+use crate::clock::{Moment, UnixSeconds};
+use crate::home::atomic_file::FileError;
+use crate::home::config::Config;
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{Home, HomeError};
+use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper, end_tree};
+use crate::routine::bounds::Bounds;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::log;
+use crate::run::record::{EndCause, EndRequest, Ending, Manifest, Outcome, RecordError, Started, Status};
+use crate::run::recording::{RecordingError, record};
+use crate::run::workplace::{Program, Workplace};
+
+/// A supervisor could not do its work; the run is left to a judge.
+#[derive(Debug, thiserror::Error)]
+pub enum SuperviseError {
+    /// The home cannot be opened.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// A judge holds the run, or it is over: it is not ours to start.
+    #[error(transparent)]
+    NotOurs(#[from] LockError),
+    /// The manifest is missing, damaged or newer.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// A file of the run cannot be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// The system refused signals or our own name.
+    #[error("the supervisor cannot be set up: {0}")]
+    Setup(#[from] std::io::Error),
+    /// Processes cannot be listed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// The end could not be written down.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// How often the bounds and the requests are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
+///
+/// # Errors
+/// Why it could not; whatever is left is a judge's business.
+pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
+    let _ = rustix::process::setsid();
+    let home = Home::open(root)?;
+    let entry = Entry::of(&home, id);
+    // Before anything else: from here on the run has an owner that outlives its trigger.
+    let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
+    let manifest = entry.manifest()?;
+    let config = current_config(&home);
+    let workplace = Workplace::of_run(home, config, manifest.session_host, Program::current()?);
+    become_subreaper()?;
+    let wake = Wake::listen()?;
+    Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
+}
+
+/// Settings that cannot be read are no reason to leave an agent unwatched: then the defaults hold.
+fn current_config(home: &Home) -> Config {
+    Config::load(&home.config_file()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the defaults hold");
+        Config::default()
+    })
+}
+
+struct Supervisor {
+    workplace: Workplace,
+    entry: Entry,
+    manifest: Manifest,
+    children: Children,
+    wake: Wake,
+    started: Option<Started>,
+}
+
+impl Supervisor {
+    fn run(mut self) -> Result<(), SuperviseError> {
+        if let Some(request) = self.entry.end_request()? {
+            return self.end(&request);
+        }
+        match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
+            Ok(started) => self.started = Some(started),
+            Err(NotStarted::CalledOff) => {
+                let request = self.request(EndCause::Stopped, "it was called off while it started".to_owned())?;
+                return self.end(&request);
+            }
+            Err(NotStarted::Failed(reason)) => {
+                let request = self.request(EndCause::LaunchFailed, reason)?;
+                return self.end(&request);
+            }
+        }
+        loop {
+            self.children.reap();
+            match decide(self.facts()) {
+                Step::Wait => self.wake.wait(TICK),
+                Step::Finish(exit) => return self.finish(exit),
+                Step::Obey(request) => return self.end(&request),
+                Step::End(cause, reason) => {
+                    let request = self.request(cause, reason)?;
+                    return self.end(&request);
+                }
+            }
+        }
+    }
+
+    /// Nothing that cannot be read here is a reason to leave the agent alone.
+    fn facts(&self) -> Facts {
+        let bounds = Bounds::of(&self.workplace.home, &current_config(&self.workplace.home), self.entry.id().routine());
+        Facts {
+            exit: self.children.agent_exit(),
+            request: self.entry.end_request().unwrap_or_default(),
+            signalled: self.wake.was_asked(),
+            age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
+            max_runtime_secs: bounds.max_runtime_secs,
+        }
+    }
+
+    /// Writes down why we end the run; if somebody was first, their reason counts.
+    fn request(&self, cause: EndCause, reason: String) -> Result<EndRequest, SuperviseError> {
+        let request = EndRequest {
+            cause,
+            reason,
+            by: "supervisor".to_owned(),
+            at: UnixSeconds::now(),
+            last_output: self.workbench().last_output_or(self.manifest.triggered.at),
+        };
+        let first = self.entry.request_end(&request)?;
+        Ok(if first { request } else { self.entry.end_request()?.unwrap_or(request) })
+    }
+
+    /// Ends the run by force.
+    fn end(mut self, request: &EndRequest) -> Result<(), SuperviseError> {
+        log::append_note(&self.workbench(), &request.reason);
+        if !self.end_processes()? {
+            return Ok(());
+        }
+        let exit = self.children.agent_exit();
+        let ending = Ending {
+            exit_code: exit.and_then(|exit| exit.code),
+            signal: exit.and_then(|exit| exit.signal),
+            ..Ending::by_request(request, UnixSeconds::now())
+        };
+        self.record(ending)
+    }
+
+    /// The agent ended by itself; whatever it left behind is ended too.
+    fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
+        let finished_at = UnixSeconds::now();
+        let left = Scan::take_twice()?.members(&self.manifest.cookie, Some(ProcessId::current()?)).len();
+        if left > 0 && !self.end_processes()? {
+            self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned())?;
+            return Ok(());
+        }
+        let reason = match (exit.code, exit.signal, left) {
+            (Some(0), _, 0) => None,
+            (Some(0), _, left) => Some(format!("{left} processes that its agent left behind were ended")),
+            (Some(code), ..) => Some(format!("its agent exited with status {code}")),
+            (None, Some(signal), _) => Some(format!("its agent was ended by signal {signal}")),
+            (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
+        };
+        let status = if exit.code == Some(0) { Status::Succeeded } else { Status::Failed };
+        self.record(Ending {
+            status,
+            reason,
+            exit_code: exit.code,
+            signal: exit.signal,
+            finished_at,
+            retain_from: finished_at,
+        })
+    }
+
+    /// Ends every process of the run but us; returns whether none is left. Survivors keep the run alive, and are left
+    /// to the watchdog, which reports them and tries again.
+    fn end_processes(&mut self) -> Result<bool, SuperviseError> {
+        let grace = Duration::from_secs(current_config(&self.workplace.home).kill_grace_secs);
+        let children = &mut self.children;
+        let survivors =
+            end_tree(&self.manifest.cookie, Some(ProcessId::current()?), grace, &mut || children.reap())?;
+        self.children.reap();
+        Ok(survivors.is_empty())
+    }
+
+    fn record(&self, ending: Ending) -> Result<(), SuperviseError> {
+        let outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
+        Ok(record(&self.workplace, &self.entry, &outcome)?)
+    }
+
+    fn workbench(&self) -> Workbench {
+        Workbench::of(&self.workplace.home, self.entry.id())
+    }
+}
