@@ -7,3 +7,4 @@ pub mod home;
 pub mod process_tree;
 pub mod routine;
 pub mod run;
+pub mod session;

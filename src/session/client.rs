@@ -1,0 +1,280 @@
+//! One tmux client process: its environment, its time limit, and what its answer means.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// More output than any honest list of sessions.
+const MAX_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
+
+/// How long a poll waits at most for a process that closed its streams but has not ended, or the reverse.
+const TICK: Duration = Duration::from_millis(2);
+
+/// Where programs are that the short PATH of a desktop application leaves out.
+const USUAL_PLACES: [&str; 4] =
+    ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/home/linuxbrew/.linuxbrew/bin"];
+
+/// Finds an executable file on PATH, then in the usual places.
+pub(super) fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_executable = |file: &PathBuf| {
+        file.is_absolute()
+            && file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
+    };
+    std::env::split_paths(&path)
+        .chain(USUAL_PLACES.iter().map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(is_executable)
+}
+
+/// Returns the whole environment of what we start. A window inherits its server's, so nothing secret may be in it;
+/// TMUX is left out because we may ourselves have been started inside a session.
+pub(super) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
+    const KEPT: [&str; 7] = ["HOME", "USER", "LOGNAME", "SHELL", "PATH", "LANG", "TMPDIR"];
+    let is_kept = |name: &OsString| name.to_str().is_some_and(|name| KEPT.contains(&name) || name.starts_with("LC_"));
+    std::env::vars_os()
+        .filter(move |(name, _)| is_kept(name))
+        .chain(std::iter::once(("TERM".into(), "screen-256color".into())))
+}
+
+/// What a process said before it ended.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// `None` where another part of this process has collected the exit status.
+    succeeded: Option<bool>,
+    stdout: Vec<u8>,
+    stderr: Vec<u8>,
+}
+
+/// Runs a command to its end, or to the deadline: then it is killed, with what it started in its process group.
+///
+/// # Errors
+/// `TimedOut`, and the system's.
+pub(super) fn run(command: &mut Command, deadline: Instant) -> io::Result<Finished> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn()?;
+    let finished = gather(&mut child, deadline);
+    if finished.is_err() {
+        end(&mut child);
+    }
+    finished
+}
+
+fn end(child: &mut Child) {
+    // The child is not yet waited for, so that the number of its group cannot be anybody else's.
+    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
+        let _ = kill_process_group(group, Signal::KILL);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+}
+
+/// Collects the output until the process has ended. A pipe that something else inherited may stay open for longer.
+fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
+    let mut stdout = Stream::of(child.stdout.take())?;
+    let mut stderr = Stream::of(child.stderr.take())?;
+    loop {
+        let ended = match child.try_wait() {
+            Ok(Some(status)) => Some(Some(status.success())),
+            Ok(None) => None,
+            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => Some(None),
+            Err(error) => return Err(error),
+        };
+        stdout.drain()?;
+        stderr.drain()?;
+        if let Some(succeeded) = ended {
+            return Ok(Finished { succeeded, stdout: stdout.bytes, stderr: stderr.bytes });
+        }
+        if Instant::now() >= deadline {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        wait_for_output(&[&stdout, &stderr])?;
+    }
+}
+
+fn wait_for_output(streams: &[&Stream]) -> io::Result<()> {
+    let mut fds: Vec<_> =
+        streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
+    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    match poll(&mut fds, Some(&tick)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// One output of a process, read without waiting.
+struct Stream {
+    /// `None` once it has ended.
+    pipe: Option<File>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn of(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let pipe = pipe.map(|pipe| File::from(pipe.into()));
+        if let Some(pipe) = &pipe {
+            rustix::io::ioctl_fionbio(pipe, true)?;
+        }
+        Ok(Self { pipe, bytes: Vec::new() })
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        let mut buffer = [0; 16 * 1024];
+        while let Some(pipe) = &mut self.pipe {
+            match pipe.read(&mut buffer) {
+                Ok(0) => self.pipe = None,
+                Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            if self.bytes.len() > MAX_OUTPUT_BYTES {
+                return Err(io::Error::other("it never stops printing"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Asks a program for its version, as `tmux -V` tells it.
+///
+/// # Errors
+/// `TimedOut`, a failure of the program, and the system's.
+pub(super) fn version(program: &Path, deadline: Instant) -> io::Result<String> {
+    let finished = run(Command::new(program).arg("-V").env_clear().envs(environment()), deadline)?;
+    match finished.meaning() {
+        Ok(Reply::Said(text)) => Ok(text),
+        Ok(_) => Err(io::Error::other(finished.complaint())),
+        Err(said) => Err(io::Error::other(said)),
+    }
+}
+
+/// What a client's answer means.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Reply {
+    /// It did what it was told, and printed this.
+    Said(String),
+    /// Nothing answers at this socket.
+    NoServer(PathBuf),
+    /// The server answered: there is no such session.
+    NoSession,
+}
+
+impl Finished {
+    /// Interprets the answer. The exit status is 1 for everything, so only the words (English in every locale) tell
+    /// "gone" from "unknown"; whatever is not known for certain to mean the first is the second.
+    ///
+    /// # Errors
+    /// What was said, when its meaning is unknown.
+    pub(super) fn meaning(&self) -> Result<Reply, String> {
+        let complaint = self.complaint();
+        let succeeded = self.succeeded.unwrap_or(self.stderr.is_empty());
+        if succeeded {
+            return Ok(Reply::Said(String::from_utf8_lossy(&self.stdout).into_owned()));
+        }
+        let connecting = complaint.strip_prefix("error connecting to ");
+        if let Some(socket) = complaint.strip_prefix("no server running on ") {
+            Ok(Reply::NoServer(socket.into()))
+        } else if let Some(socket) = connecting.and_then(|rest| rest.strip_suffix(" (No such file or directory)")) {
+            Ok(Reply::NoServer(socket.into()))
+        } else if complaint.starts_with("can't find session: ") || complaint == "no current target" {
+            // The second is what a server says that has no session at all (seen on tmux 3.3a).
+            Ok(Reply::NoSession)
+        } else {
+            Err(complaint)
+        }
+    }
+
+    fn complaint(&self) -> String {
+        match String::from_utf8_lossy(&self.stderr).trim() {
+            "" => "it failed without a word".to_owned(),
+            said => said.chars().take(500).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finished(succeeded: bool, stdout: &str, stderr: &str) -> Finished {
+        Finished { succeeded: Some(succeeded), stdout: stdout.into(), stderr: stderr.into() }
+    }
+
+    fn shell(script: &str, limit: Duration) -> io::Result<Finished> {
+        run(Command::new("sh").args(["-c", script]), Instant::now() + limit)
+    }
+
+    #[test]
+    fn only_known_words_mean_gone() {
+        let meaning = |stderr| finished(false, "", stderr).meaning();
+        assert_eq!(meaning("no server running on /tmp/a b\n"), Ok(Reply::NoServer("/tmp/a b".into())));
+        assert_eq!(meaning("error connecting to /x (No such file or directory)\n"), Ok(Reply::NoServer("/x".into())));
+        assert_eq!(meaning("can't find session: job-1\n"), Ok(Reply::NoSession));
+        assert_eq!(meaning("no current target\n"), Ok(Reply::NoSession));
+        for unknown in [
+            "",
+            "error connecting to /x (Permission denied)",
+            "error connecting to /x (Not a directory)",
+            "protocol version mismatch (client 8, server 7)",
+            "server exited unexpectedly",
+            "lost server",
+            "the job-1 session: can't find session: job-1",
+        ] {
+            assert!(meaning(unknown).is_err(), "{unknown}");
+        }
+        assert_eq!(finished(true, "a\n", "a warning").meaning(), Ok(Reply::Said("a\n".into())));
+    }
+
+    #[test]
+    fn without_an_exit_status_the_words_decide() {
+        let lost = |stderr: &str| Finished { succeeded: None, ..finished(true, "out", stderr) }.meaning();
+        assert_eq!(lost(""), Ok(Reply::Said("out".into())));
+        assert!(lost("lost server").is_err());
+    }
+
+    #[test]
+    fn a_process_is_bounded_also_when_its_children_hold_its_streams() {
+        let limit = Duration::from_secs(60);
+        let begun = Instant::now();
+        let left = shell("sleep 20 & echo $!; exit 3", limit).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(left.succeeded, Some(false));
+        let sleeper: i32 = String::from_utf8(left.stdout).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(sleeper).unwrap(), Signal::KILL).unwrap();
+        let much = shell("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done", limit).unwrap();
+        assert_eq!(much.stdout.len(), 220_000);
+    }
+
+    #[test]
+    fn a_hanging_process_is_killed_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let pids = dir.path().join("pids");
+        let script = format!("sleep 60 & echo $$ $! > '{}'; wait", pids.display());
+        let error = shell(&script, Duration::from_millis(500)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
+            while is_running(pid) {
+                assert!(Instant::now() < deadline, "{pid} lives");
+                std::thread::sleep(TICK);
+            }
+        }
+        let error = shell("exec yes", Duration::from_secs(60)).unwrap_err();
+        assert!(error.to_string().contains("never stops"), "{error}");
+    }
+
+    fn is_running(pid: &str) -> bool {
+        let state = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap().stdout;
+        !state.is_empty() && !state.starts_with(b"Z")
+    }
+}

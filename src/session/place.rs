@@ -1,0 +1,174 @@
+//! Where our server's socket lies: in the home, or where that path is no good for one, in a directory below `/tmp`.
+
+use std::fs::DirBuilder;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use rustix::process::geteuid;
+
+use super::SessionError;
+
+/// The longest path that is used: `sun_path` holds 107 bytes on Linux and 103 on macOS.
+const MAX_SOCKET_BYTES: usize = 100;
+
+/// The socket's place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Place {
+    socket: PathBuf,
+    /// The directory made for the socket alone, where it cannot be in the home.
+    refuge: Option<PathBuf>,
+}
+
+impl Place {
+    /// Chooses the place for a home. `TMPDIR` plays no part: it differs between a login shell and a service.
+    pub(super) fn of(root: &Path) -> Self {
+        let socket = root.join("tmux.sock");
+        if is_usable(&socket) {
+            return Self { socket, refuge: None };
+        }
+        let hash = fnv_1a(root.as_os_str().as_bytes());
+        let refuge = PathBuf::from(format!("/tmp/moadim-{}-{hash:016x}", geteuid().as_raw()));
+        Self { socket: refuge.join("tmux.sock"), refuge: Some(refuge) }
+    }
+
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Tells whether a socket is there, without connecting.
+    ///
+    /// # Errors
+    /// Anything else in its place, or a directory that somebody else could have prepared.
+    pub(super) fn has_socket(&self) -> Result<bool, SessionError> {
+        if let Some(refuge) = &self.refuge
+            && !is_private_directory(refuge)?
+        {
+            return Ok(false);
+        }
+        match std::fs::symlink_metadata(&self.socket) {
+            Ok(found) if found.file_type().is_socket() => Ok(true),
+            Ok(_) => Err(SessionError::InTheWay {
+                path: self.socket.clone(),
+                problem: "is not the socket it should be".into(),
+            }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(source) => Err(SessionError::Io { action: "look at", path: self.socket.clone(), source }),
+        }
+    }
+
+    /// Makes the directory that the socket is to be in.
+    ///
+    /// # Errors
+    /// The system's, or a directory that somebody else could have prepared.
+    pub(super) fn prepare(&self) -> Result<(), SessionError> {
+        let Some(refuge) = &self.refuge else { return Ok(()) };
+        match DirBuilder::new().mode(0o700).create(refuge) {
+            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                Err(SessionError::Io { action: "make", path: refuge.clone(), source })
+            }
+            _ => is_private_directory(refuge).map(|_| ()),
+        }
+    }
+
+    /// Removes the socket of a server that is gone, and what was made for it.
+    ///
+    /// # Errors
+    /// As [`Place::has_socket`], and the system's.
+    pub(super) fn clear(&self) -> Result<(), SessionError> {
+        if self.has_socket()? {
+            remove(&self.socket)?;
+        }
+        // tmux serialises the start of servers with a file beside the socket.
+        remove(&self.socket.with_extension("sock.lock"))?;
+        match &self.refuge {
+            Some(refuge) if is_private_directory(refuge)? => std::fs::remove_dir(refuge)
+                .map_err(|source| SessionError::Io { action: "remove", path: refuge.clone(), source }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn remove(path: &Path) -> Result<(), SessionError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SessionError::Io { action: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A path is also no good when a person could not paste it: the attach command is text.
+fn is_usable(socket: &Path) -> bool {
+    socket.as_os_str().len() <= MAX_SOCKET_BYTES
+        && socket.to_str().is_some_and(|text| !text.chars().any(char::is_control))
+}
+
+/// Tells whether the directory is there. Below `/tmp` anybody may have made it first.
+fn is_private_directory(path: &Path) -> Result<bool, SessionError> {
+    let found = match std::fs::symlink_metadata(path) {
+        Ok(found) => found,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(source) => return Err(SessionError::Io { action: "look at", path: path.to_owned(), source }),
+    };
+    let refuse = |problem: String| Err(SessionError::InTheWay { path: path.to_owned(), problem });
+    if !found.is_dir() {
+        refuse("is not a directory".into())
+    } else if found.uid() != geteuid().as_raw() {
+        refuse(format!("belongs to the user with id {}, not to you", found.uid()))
+    } else if found.mode() & 0o777 != 0o700 {
+        refuse(format!("has the mode {:03o} instead of 700", found.mode() & 0o777))
+    } else {
+        Ok(true)
+    }
+}
+
+/// The 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    #[test]
+    fn the_socket_lies_in_the_home_if_the_path_fits() {
+        let short = Place::of(Path::new("/home/someone/.moadim"));
+        assert_eq!(short, Place { socket: "/home/someone/.moadim/tmux.sock".into(), refuge: None });
+        let longest = format!("/{}", "x".repeat(MAX_SOCKET_BYTES - "//tmux.sock".len()));
+        assert_eq!(Place::of(Path::new(&longest)).refuge, None);
+        for bad in [format!("{longest}x"), "/home/new\nline".into(), "/home/\x1b[2J".into()] {
+            let place = Place::of(Path::new(&bad));
+            let refuge = place.refuge.clone().unwrap();
+            assert!(refuge.to_str().unwrap().starts_with(&format!("/tmp/moadim-{}-", geteuid().as_raw())));
+            assert_eq!(place, Place::of(Path::new(&bad)));
+            assert_ne!(place, Place::of(Path::new(&format!("{bad}x"))));
+        }
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!((fnv_1a(b""), fnv_1a(b"a")), (0xcbf2_9ce4_8422_2325, 0xaf63_dc4c_8601_ec8c));
+    }
+
+    #[test]
+    fn a_refuge_that_is_not_ours_alone_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let refuge = dir.path().join("refuge");
+        let place = Place { socket: refuge.join("tmux.sock"), refuge: Some(refuge.clone()) };
+        assert!(!place.has_socket().unwrap());
+        place.prepare().unwrap();
+        assert!(!place.has_socket().unwrap());
+        std::fs::set_permissions(&refuge, PermissionsExt::from_mode(0o755)).unwrap();
+        assert!(place.has_socket().unwrap_err().to_string().contains("755"));
+        assert!(place.prepare().is_err());
+        std::fs::set_permissions(&refuge, PermissionsExt::from_mode(0o700)).unwrap();
+        place.clear().unwrap();
+        assert!(!refuge.exists());
+        symlink(dir.path(), &refuge).unwrap();
+        assert!(place.prepare().unwrap_err().to_string().contains("not a directory"));
+    }
+}

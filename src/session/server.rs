@@ -1,0 +1,379 @@
+//! Our own tmux server, one a home: started as nobody's child, deaf to the user's configuration, found again when its
+//! socket was deleted.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, Mode};
+use crate::home::{Home, random_suffix};
+
+use super::client::{self, Reply};
+use super::known_server::{COOKIE, KnownServer};
+use super::place::Place;
+use super::{Launcher, SessionError, listening};
+
+/// The server's configuration: all that it ever reads.
+const CONFIGURATION: &str = include_str!("tmux.conf");
+
+/// Pause between two looks at a server that is coming or going.
+const PAUSE: Duration = Duration::from_millis(3);
+
+/// The server of a home. Nothing here starts it but [`Server::open`]: clients are told so with `-N`.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    program: Option<PathBuf>,
+    launcher: Launcher,
+    root: PathBuf,
+    place: Place,
+}
+
+/// A client's command: what it is for, in words that follow "did not", and its words.
+#[derive(Debug, Clone, Copy)]
+struct Ask<'a> {
+    action: &'static str,
+    words: &'a [OsString],
+    directory: &'a Path,
+}
+
+impl Server {
+    pub(super) fn new(home: &Home, program: Option<PathBuf>, launcher: Launcher) -> Self {
+        let root = home.root().to_owned();
+        Self { program, launcher, place: Place::of(&root), root }
+    }
+
+    #[cfg(test)]
+    pub(super) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// See [`super::SessionHost::open`].
+    pub(super) fn open(&self, name: &str, log: &Path, directory: &Path, deadline: Instant) -> Result<(), SessionError> {
+        check_name(name)?;
+        // tmux would not complain about either of these: the session would be elsewhere, or gone at once.
+        if !directory.is_dir() {
+            let source = io::Error::from(io::ErrorKind::NotADirectory);
+            return Err(SessionError::Io { action: "show a run in", path: directory.to_owned(), source });
+        }
+        let tail = client::find("tail").ok_or_else(|| {
+            let source = io::Error::from(io::ErrorKind::NotFound);
+            SessionError::Io { action: "find on PATH", path: "tail".into(), source }
+        })?;
+        let words = follow(name, &tail, log);
+        let ask = Ask { action: "open a session", words: &words, directory };
+
+        let _lock = self.lock(deadline)?;
+        self.place.prepare()?;
+        let mut reply = self.reach(ask, deadline)?;
+        if matches!(reply, Reply::NoServer(_)) {
+            reply = self.recover(ask, deadline)?;
+        }
+        if matches!(reply, Reply::NoServer(_)) {
+            self.start(deadline)?;
+            reply = self.reach_patiently(ask, deadline)?.ok_or_else(|| self.timed_out("start its server"))?;
+        }
+        match reply {
+            Reply::Said(pid) => {
+                self.remember(pid.trim(), deadline);
+                Ok(())
+            }
+            Reply::NoServer(_) | Reply::NoSession => {
+                Err(self.refused(ask.action, "the session was gone at once".into()))
+            }
+        }
+    }
+
+    /// See [`super::SessionHost::list`].
+    pub(super) fn list(&self, deadline: Instant) -> Result<BTreeSet<String>, SessionError> {
+        let words = words(["list-sessions", "-F", "#{session_name}"]);
+        self.names(self.ask(self.asking("list its sessions", &words), deadline)?)
+    }
+
+    /// See [`super::SessionHost::close`].
+    pub(super) fn close(&self, name: &str, deadline: Instant) -> Result<(), SessionError> {
+        check_name(name)?;
+        let words = words(["kill-session", "-t", &format!("={name}")]);
+        self.ask(self.asking("close a session", &words), deadline).map(|_| ())
+    }
+
+    /// See [`super::SessionHost::attach_command`].
+    pub(super) fn attach_command(&self, name: &str) -> Option<String> {
+        let program = quoted(self.program.as_ref()?.to_str()?);
+        let socket = quoted(self.place.socket().to_str()?);
+        Some(format!("{program} -N -S {socket} attach -t {}", quoted(&format!("={name}"))))
+    }
+
+    /// See [`super::SessionHost::shut_down_if_idle`].
+    pub(super) fn shut_down_if_idle(&self, deadline: Instant) -> Result<(), SessionError> {
+        let _lock = self.lock(deadline)?;
+        let list = words(["list-sessions", "-F", "#{session_name}"]);
+        let ask = self.asking("list its sessions", &list);
+        let reply = match self.reach(ask, deadline)? {
+            Reply::NoServer(_) => self.recover(ask, deadline)?,
+            reply => reply,
+        };
+        if !matches!(reply, Reply::NoServer(_)) {
+            if !self.names(reply)?.is_empty() {
+                return Ok(());
+            }
+            let kill = words(["kill-server"]);
+            self.reach(self.asking("end its server", &kill), deadline)?;
+            while self.may_live()? {
+                if Instant::now() >= deadline {
+                    return Err(self.timed_out("end its server"));
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        self.forget()?;
+        self.place.clear()
+    }
+
+    fn asking<'a>(&'a self, action: &'static str, words: &'a [OsString]) -> Ask<'a> {
+        Ask { action, words, directory: &self.root }
+    }
+
+    fn names(&self, reply: Reply) -> Result<BTreeSet<String>, SessionError> {
+        match reply {
+            Reply::Said(list) => Ok(list.lines().map(str::to_owned).collect()),
+            Reply::NoServer(_) => Ok(BTreeSet::new()),
+            Reply::NoSession => Err(self.refused("list its sessions", "it looked for one instead".into())),
+        }
+    }
+
+    /// Has a client do something; a server that lives without its socket is called back first.
+    fn ask(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
+        let reply = self.reach(ask, deadline)?;
+        if !matches!(reply, Reply::NoServer(_)) || !self.may_live()? {
+            return Ok(reply);
+        }
+        // Another process may just be starting, ending or calling it back; those hold the lock.
+        let _lock = self.lock(deadline)?;
+        match self.reach(ask, deadline)? {
+            Reply::NoServer(_) => self.recover(ask, deadline),
+            reply => Ok(reply),
+        }
+    }
+
+    /// Has a client do something, if the socket is there: otherwise no process is worth starting.
+    fn reach(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
+        let none = || Reply::NoServer(self.place.socket().to_owned());
+        if !self.place.has_socket()? {
+            return Ok(none());
+        }
+        let Some(program) = &self.program else {
+            // A socket that a reboot left behind is no reason to complain.
+            return match self.may_live()? {
+                true => Err(SessionError::NoTmux { why: "a tmux server runs, but tmux was not found on PATH".into() }),
+                false => Ok(none()),
+            };
+        };
+        let mut command = Command::new(program);
+        command.arg("-N").arg("-S").arg(self.place.socket()).args(ask.words);
+        command.env_clear().envs(client::environment()).current_dir(ask.directory);
+        let finished = client::run(&mut command, deadline).map_err(|error| self.failed(ask.action, program, error))?;
+        finished.meaning().map_err(|said| self.refused(ask.action, said))
+    }
+
+    /// Reaches a server that is about to listen; `None` when it does not come.
+    fn reach_patiently(&self, ask: Ask<'_>, deadline: Instant) -> Result<Option<Reply>, SessionError> {
+        loop {
+            match self.reach(ask, deadline)? {
+                Reply::NoServer(_) if Instant::now() >= deadline => return Ok(None),
+                Reply::NoServer(_) => std::thread::sleep(PAUSE),
+                reply => return Ok(Some(reply)),
+            }
+        }
+    }
+
+    /// Makes a server that cannot be reached create its socket anew. No server: says so. The caller holds the lock.
+    fn recover(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
+        let socket = || self.place.socket().to_owned();
+        match self.known()? {
+            Some(known) => {
+                // Whatever cleaned the socket away may have taken its directory too.
+                self.place.prepare()?;
+                known.call_back();
+                let back = self.reach_patiently(ask, deadline)?;
+                back.ok_or_else(|| SessionError::Unreachable { socket: socket(), pid: Some(known.pid) })
+            }
+            None if listening::is_bound(self.place.socket()) => {
+                Err(SessionError::Unreachable { socket: socket(), pid: None })
+            }
+            None => Ok(Reply::NoServer(socket())),
+        }
+    }
+
+    fn may_live(&self) -> Result<bool, SessionError> {
+        Ok(self.known()?.is_some() || listening::is_bound(self.place.socket()))
+    }
+
+    /// Returns the recorded server if it lives.
+    fn known(&self) -> Result<Option<KnownServer>, SessionError> {
+        let Some(known) = KnownServer::load(&self.record())? else { return Ok(None) };
+        let lives = known.lives().map_err(|error| self.unseen(error))?;
+        Ok(lives.then_some(known))
+    }
+
+    fn unseen(&self, source: io::Error) -> SessionError {
+        SessionError::Io { action: "look at the process that is noted in", path: self.record(), source }
+    }
+
+    /// Starts the server by the launcher, so that nobody who is ended or who waits for a stream takes it along.
+    fn start(&self, deadline: Instant) -> Result<(), SessionError> {
+        const ACTION: &str = "start its server";
+        let program = self.program.as_ref().ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
+        let configuration = self.root.join("tmux.conf");
+        self.forget()?;
+        atomic_file::write(&configuration, CONFIGURATION.as_bytes())?;
+        let mut command = Command::new(&self.launcher.program);
+        command.args(&self.launcher.arguments).arg(program);
+        command.arg("-f").arg(&configuration).arg("-S").arg(self.place.socket()).arg("start-server");
+        command.env_clear().envs(client::environment()).env(COOKIE, random_suffix() + &random_suffix());
+        command.current_dir(&self.root);
+        let finished =
+            client::run(&mut command, deadline).map_err(|error| self.failed(ACTION, &self.launcher.program, error))?;
+        match finished.meaning() {
+            Ok(Reply::Said(_)) => Ok(()),
+            Ok(_) => Err(self.refused(ACTION, "the launcher did not launch it".into())),
+            Err(said) => Err(self.refused(ACTION, said)),
+        }
+    }
+
+    /// Keeps the pid of the server that has just answered. Without the record all works but the recovery of a deleted
+    /// socket, so a failure is no reason to refuse a session that is open.
+    fn remember(&self, pid: &str, deadline: Instant) {
+        if let Err(error) = self.try_remember(pid, deadline) {
+            tracing::warn!("cannot note the pid of the tmux server: {error}");
+        }
+    }
+
+    fn try_remember(&self, pid: &str, deadline: Instant) -> Result<(), SessionError> {
+        let pid = pid.parse().map_err(|_| self.refused("tell its pid", pid.to_owned()))?;
+        if KnownServer::load(&self.record())?.is_some_and(|known| known.pid == pid) {
+            return Ok(());
+        }
+        let words = words(["show-environment", "-g", COOKIE]);
+        let Reply::Said(line) = self.reach(self.asking("tell its cookie", &words), deadline)? else { return Ok(()) };
+        let cookie = line.trim().strip_prefix(COOKIE).and_then(|rest| rest.strip_prefix('=')).unwrap_or_default();
+        let known = KnownServer::observe(pid, cookie).map_err(|error| self.unseen(error))?;
+        Ok(atomic_file::write_json(&self.record(), &known)?)
+    }
+
+    fn forget(&self) -> Result<(), SessionError> {
+        let record = self.record();
+        match std::fs::remove_file(&record) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(FileError::io("remove", &record, error).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn record(&self) -> PathBuf {
+        self.root.join("tmux.json")
+    }
+
+    fn lock(&self, deadline: Instant) -> Result<FileLock, SessionError> {
+        let patience = deadline.saturating_duration_since(Instant::now());
+        Ok(FileLock::acquire(&self.root.join("locks").join("session"), Mode::Exclusive, patience)?)
+    }
+
+    fn failed(&self, action: &'static str, program: &Path, error: io::Error) -> SessionError {
+        match error.kind() {
+            io::ErrorKind::TimedOut => self.timed_out(action),
+            _ => SessionError::Io { action: "run", path: program.to_owned(), source: error },
+        }
+    }
+
+    fn timed_out(&self, action: &'static str) -> SessionError {
+        SessionError::TimedOut { action, by_hand: self.by_hand() }
+    }
+
+    fn refused(&self, action: &'static str, said: String) -> SessionError {
+        SessionError::Refused { action, said, by_hand: self.by_hand() }
+    }
+
+    fn by_hand(&self) -> String {
+        format!("tmux -N -S {} list-sessions", quoted(&self.place.socket().to_string_lossy()))
+    }
+}
+
+/// Targets are patterns and `.`, `:` part them; our names need no escaping.
+fn check_name(name: &str) -> Result<(), SessionError> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !name.is_empty() && name.bytes().all(fits) {
+        Ok(())
+    } else {
+        Err(SessionError::Name { name: name.chars().take(96).flat_map(char::escape_debug).collect() })
+    }
+}
+
+/// The command that opens a window on a log, then prints the server's pid. Several words are executed as they are; only
+/// one alone would go through a shell. The window's directory is the client's own, for `-c` expands formats.
+fn follow(name: &str, tail: &Path, log: &Path) -> Vec<OsString> {
+    let mut command = words(["new-session", "-d", "-s", name, "-n", "log", "--"]);
+    command.push(literal(tail.as_os_str()));
+    command.extend(words(["-n", "+1", "-F", "--"]));
+    command.push(literal(log.as_os_str()));
+    command.extend(words([";", "display-message", "-p", "#{pid}"]));
+    command
+}
+
+/// A word that ends with a semicolon ends a command, unless that is escaped.
+fn literal(word: &OsStr) -> OsString {
+    match word.as_bytes().strip_suffix(b";") {
+        Some(rest) => OsString::from_vec([rest, b"\\;"].concat()),
+        None => word.to_owned(),
+    }
+}
+
+fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
+    words.into_iter().map(OsString::from).collect()
+}
+
+/// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_target_is_always_quoted() {
+        assert_eq!(quoted("/usr/bin/tmux"), "/usr/bin/tmux");
+        assert_eq!(quoted("=moadim-a-1"), "'=moadim-a-1'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    #[test]
+    fn names_that_would_be_patterns_are_refused() {
+        for name in ["", "a*", "a.b", "a:b", "=a", "a b", "A", "ä", "$1", "a\n"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        check_name("moadim-triage-1780000000").unwrap();
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_shell_reads_a_quoted_word_as_it_was(word in "[ -~äß\n]{0,40}") {
+            let output = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(&word))).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}

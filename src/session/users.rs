@@ -1,0 +1,106 @@
+//! The user's own tmux server, where other programs keep sessions for workbenches that are not ours.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::fs::FileTypeExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use super::client::{self, Reply};
+use super::{SessionError, listening, patience};
+
+const ACTION: &str = "list the sessions of your own server";
+const BY_HAND: &str = "tmux list-sessions";
+
+/// Lists the sessions on the user's default server.
+///
+/// # Errors
+/// Anything but a list or the certainty that no such server runs; a missing tmux too, for its sessions may be there.
+pub fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
+    let program = client::find("tmux").ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
+    sessions_below(&program, std::env::var_os("TMUX_TMPDIR").as_deref(), patience())
+}
+
+/// Lists the sessions of the default server whose socket is below `directory`, or below tmux's own choice.
+fn sessions_below(
+    program: &Path,
+    directory: Option<&OsStr>,
+    deadline: Instant,
+) -> Result<BTreeSet<String>, SessionError> {
+    let mut command = Command::new(program);
+    command.env_clear().envs(client::environment());
+    if let Some(directory) = directory {
+        command.env("TMUX_TMPDIR", directory);
+    }
+    command.args(["-u", "list-sessions", "-F", "#{session_name}"]);
+    let finished = client::run(&mut command, deadline).map_err(|source| match source.kind() {
+        io::ErrorKind::TimedOut => SessionError::TimedOut { action: ACTION, by_hand: BY_HAND.into() },
+        _ => SessionError::Io { action: "run", path: program.to_owned(), source },
+    })?;
+    let refused = |said| SessionError::Refused { action: ACTION, said, by_hand: BY_HAND.into() };
+    match finished.meaning().map_err(refused)? {
+        Reply::Said(list) => Ok(list.lines().map(str::to_owned).collect()),
+        Reply::NoServer(socket) => certainly_none(socket).map(|()| BTreeSet::new()),
+        Reply::NoSession => Err(refused("it looked for a session instead".into())),
+    }
+}
+
+/// Looks whether a server is there after all: its socket may have been deleted or replaced under it.
+fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
+    match std::fs::symlink_metadata(&socket) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => {
+            Err(SessionError::Io { action: "look at", path: socket, source })
+        }
+        Ok(found) if !found.file_type().is_socket() => {
+            Err(SessionError::InTheWay { path: socket, problem: "is not the socket it should be".into() })
+        }
+        _ if listening::is_bound(&socket) => Err(SessionError::Unreachable { socket, pid: None }),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tests::{require_tmux, wait_until};
+
+    #[test]
+    fn the_users_sessions_are_listed_and_a_lost_socket_is_not_taken_for_none() {
+        let Some(program) = require_tmux() else { return };
+        // tmux takes no TMUX_TMPDIR whose socket would exceed the limit, so this has to be a short path.
+        let dir = tempfile::Builder::new().prefix("mu").tempdir_in("/tmp").unwrap();
+        let list = || sessions_below(&program, Some(dir.path().as_os_str()), patience());
+        assert_eq!(list().unwrap(), BTreeSet::new());
+
+        let tmux = |arguments: &[&str]| {
+            let mut command = Command::new(&program);
+            command.env_remove("TMUX").env("TMUX_TMPDIR", dir.path()).args(["-f", "/dev/null"]).args(arguments);
+            command.output().unwrap()
+        };
+        assert!(tmux(&["new-session", "-d", "-s", "theirs", "sleep", "60"]).status.success());
+        assert_eq!(list().unwrap(), BTreeSet::from(["theirs".to_owned()]));
+
+        let socket = dir.path().join(format!("tmux-{}/default", rustix::process::geteuid().as_raw()));
+        let aside = socket.with_file_name("aside");
+        std::fs::rename(&socket, &aside).unwrap();
+        if cfg!(target_os = "linux") {
+            assert!(matches!(list(), Err(SessionError::Unreachable { .. })), "{:?}", list());
+        }
+        std::fs::write(&socket, "").unwrap();
+        assert!(matches!(list(), Err(SessionError::InTheWay { .. })), "{:?}", list());
+
+        std::fs::rename(&aside, &socket).unwrap();
+        tmux(&["kill-server"]);
+        wait_until("no server counts as no session", || list().is_ok_and(|names| names.is_empty()));
+    }
+
+    #[test]
+    fn a_tmux_that_cannot_be_understood_is_an_error() {
+        let error = sessions_below(Path::new("/bin/false"), None, patience()).unwrap_err();
+        assert!(matches!(error, SessionError::Refused { .. }), "{error}");
+        let error = sessions_below(Path::new("/nowhere/tmux"), None, patience()).unwrap_err();
+        assert!(matches!(error, SessionError::Io { .. }), "{error}");
+    }
+}
