@@ -105,3 +105,6 @@ fn notice_in_a_terminal() -> String {
         version = env!("CARGO_PKG_VERSION"),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -255,7 +255,8 @@ mod tests {
         let (parse, invalid) = (ErrorCode::PARSE_ERROR.0, ErrorCode::INVALID_REQUEST.0);
         assert_eq!(refused(b"{"), (parse, None));
         assert_eq!(refused(b"hello"), (parse, None));
-        assert_eq!(refused(b"{\"id\":1,\"method\":\"\xff\"}"), (parse, None));
+        assert_eq!(refused(b"\xff\xfe"), (parse, None));
+        assert_eq!(refused(b"{\"id\":1,\"method\":\"\xff\"}"), (invalid, Some("1".into())));
         assert_eq!(refused(b"[]"), (invalid, None));
         assert_eq!(refused(b"7"), (invalid, None));
         assert_eq!(refused(b"{}"), (invalid, None));
