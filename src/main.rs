@@ -1,3 +1,13 @@
 //! The `moadim-mcp` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match moadim_mcp::cli::run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("moadim-mcp: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

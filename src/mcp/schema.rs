@@ -1,0 +1,218 @@
+//! The JSON schemas of tools: derived from the Rust types, then cleaned so that every client can read them.
+//!
+//! What is cleaned, each because some client warns or fails over it: integer and float `format`s, which no JSON Schema
+//! vocabulary knows; nullable unions, where an absent key says the same; `$ref`s.
+
+use rmcp::model::JsonObject;
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde_json::{Value, json};
+
+/// The `format`s that schemars writes for Rust's numbers.
+const NUMBER_FORMATS: [&str; 14] = [
+    "int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128", "uint",
+    "float", "double",
+];
+
+/// Returns the schema of a tool's arguments: an object that takes no other keys.
+pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
+    let mut schema = cleaned::<T>(SchemaSettings::draft2020_12());
+    schema.entry("properties").or_insert_with(|| json!({}));
+    schema.insert("additionalProperties".into(), Value::Bool(false));
+    schema
+}
+
+/// Returns the schema of a tool's answer, from which a key that holds nothing is absent: see [`without_nulls`].
+pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
+    cleaned::<T>(SchemaSettings::draft2020_12().for_serialize())
+}
+
+/// Removes every key whose value is null, at any depth.
+pub(super) fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(map) => map
+            .into_iter()
+            .filter(|(_, value)| !value.is_null())
+            .map(|(key, value)| (key, without_nulls(value)))
+            .collect(),
+        Value::Array(items) => items.into_iter().map(without_nulls).collect(),
+        other => other,
+    }
+}
+
+fn cleaned<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
+    let settings = settings.with(|settings| {
+        settings.inline_subschemas = true;
+        settings.meta_schema = None;
+    });
+    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    // It visits schemas only, so a property that is *named* `format` or `type` is left alone.
+    RecursiveTransform(clean).transform(&mut schema);
+    // The name of the Rust type tells a model nothing.
+    schema.remove("title");
+    match schema.to_value() {
+        Value::Object(object) => object,
+        _ => JsonObject::new(),
+    }
+}
+
+fn clean(schema: &mut Schema) {
+    let Some(object) = schema.as_object_mut() else { return };
+    forgive_absent_nullables(object);
+    while forbid_null(object) {}
+    if object.get("format").and_then(Value::as_str).is_some_and(|format| NUMBER_FORMATS.contains(&format)) {
+        object.remove("format");
+    }
+    if object.get("default").is_some_and(Value::is_null) {
+        object.remove("default");
+    }
+}
+
+/// A key that may be null is never required once null itself is forbidden.
+fn forgive_absent_nullables(object: &mut JsonObject) {
+    let Some(properties) = object.get("properties").and_then(Value::as_object) else { return };
+    let nullable: Vec<_> =
+        properties.iter().filter(|(_, schema)| admits_null(schema)).map(|(name, _)| name.clone()).collect();
+    if let Some(required) = object.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| !name.as_str().is_some_and(|name| nullable.iter().any(|nullable| nullable == name)));
+        if required.is_empty() {
+            object.remove("required");
+        }
+    }
+}
+
+fn admits_null(schema: &Value) -> bool {
+    let holds = |key: &str, wanted: &Value| {
+        schema.get(key).is_some_and(|found| match found {
+            Value::Array(items) => items.contains(wanted),
+            single => single == wanted,
+        })
+    };
+    schema == &Value::Bool(true) || holds("type", &json!("null")) || holds("anyOf", &null_schema())
+}
+
+/// Takes one way of saying "or null" out of a schema; returns whether it found one.
+fn forbid_null(object: &mut JsonObject) -> bool {
+    if let Some(values) = object.get_mut("enum").and_then(Value::as_array_mut) {
+        values.retain(|value| !value.is_null());
+    }
+    if let Some(types) = object.get_mut("type").and_then(Value::as_array_mut) {
+        types.retain(|kind| kind != "null");
+        if types.len() == 1
+            && let Some(only) = types.pop()
+        {
+            object.insert("type".into(), only);
+        }
+    }
+    let Some(choices) = object.get_mut("anyOf").and_then(Value::as_array_mut) else { return false };
+    let before = choices.len();
+    choices.retain(|choice| choice != &null_schema());
+    if choices.len() == before || choices.len() != 1 {
+        return false;
+    }
+    let only = choices.pop();
+    object.remove("anyOf");
+    if let Some(Value::Object(only)) = only {
+        for (key, value) in only {
+            object.entry(key).or_insert(value);
+        }
+    }
+    true
+}
+
+fn null_schema() -> Value {
+    json!({ "type": "null" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::{Deserialize, Serialize};
+    use std::collections::BTreeMap;
+
+    /// Three ways to go.
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Way {
+        Left,
+        Right,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Inner {
+        format: Option<u32>,
+        r#type: String,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct Everything {
+        /// How many.
+        count: u64,
+        ratio: Option<f64>,
+        #[serde(default)]
+        limit: Option<usize>,
+        way: Option<Way>,
+        inner: Option<Inner>,
+        list: Vec<Inner>,
+        map: BTreeMap<String, Option<i64>>,
+        free: Value,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Nothing {}
+
+    fn each_schema(schema: &Value, visit: &mut impl FnMut(&JsonObject)) {
+        let Value::Object(object) = schema else { return };
+        visit(object);
+        for key in ["items", "additionalProperties"] {
+            object.get(key).into_iter().for_each(|schema| each_schema(schema, visit));
+        }
+        for key in ["anyOf", "oneOf", "allOf"] {
+            let choices = object.get(key).and_then(Value::as_array);
+            choices.into_iter().flatten().for_each(|schema| each_schema(schema, visit));
+        }
+        let properties = object.get("properties").and_then(Value::as_object);
+        properties.into_iter().flatten().for_each(|(_, schema)| each_schema(schema, visit));
+    }
+
+    #[test]
+    fn no_schema_holds_what_clients_stumble_over() {
+        for schema in [of_arguments::<Everything>(), of_answer::<Everything>()] {
+            let text = serde_json::to_string(&schema).unwrap();
+            assert!(!text.contains("null") && !text.contains("$ref") && !text.contains("$defs"), "{text}");
+            each_schema(&Value::Object(schema), &mut |object| {
+                assert!(object.get("format").is_none(), "{object:?}");
+                assert!(object.get("type").is_none_or(Value::is_string), "{object:?}");
+            });
+        }
+    }
+
+    #[test]
+    fn properties_named_like_keywords_stay() {
+        let schema = Value::Object(of_arguments::<Everything>());
+        let inner = &schema["properties"]["inner"];
+        assert_eq!(inner["properties"]["format"]["type"], "integer");
+        assert_eq!(inner["properties"]["type"]["type"], "string");
+        assert_eq!(inner["required"], json!(["type"]));
+        assert_eq!(schema["properties"]["count"]["description"], "How many.");
+    }
+
+    #[test]
+    fn what_may_be_null_may_be_absent() {
+        let schema = Value::Object(of_answer::<Everything>());
+        let required = schema["required"].as_array().unwrap();
+        assert!(required.contains(&json!("count")) && required.contains(&json!("list")));
+        for optional in ["ratio", "limit", "way", "inner", "free"] {
+            assert!(!required.contains(&json!(optional)), "{optional}");
+        }
+        assert_eq!(schema["properties"]["way"]["enum"], json!(["left", "right"]));
+        let value = json!({ "a": null, "b": [{ "c": null, "d": 1 }], "e": { "f": null } });
+        assert_eq!(without_nulls(value), json!({ "b": [{ "d": 1 }], "e": {} }));
+    }
+
+    #[test]
+    fn arguments_are_closed_even_when_there_are_none() {
+        let closed = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+        assert_eq!(Value::Object(of_arguments::<Nothing>()), closed);
+    }
+}

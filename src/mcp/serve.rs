@@ -1,0 +1,110 @@
+//! Serving: one connection from its first line to its last answer, and the process around it.
+
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+
+use rmcp::service::serve_directly;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::server::Server;
+use super::stdio::LineTransport;
+
+/// How long calls under way may still answer once the connection ends. A host waits about 2 s before it kills; a call
+/// that is not done by then goes on only as far as it has come, and everything that it writes is made for that.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+/// Handlers only pass work on to other threads, so two are enough.
+const WORKERS: usize = 2;
+
+/// Serves stdin and stdout until the input ends or the process is told to go (SIGTERM, SIGINT, SIGHUP).
+///
+/// `background` starts when the first answer is out, so that it can never delay a handshake, and is dropped at the end.
+///
+/// # Errors
+/// The runtime or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
+pub fn run<C: Send + Sync + 'static>(
+    server: Server<C>,
+    background: impl Future<Output = ()> + Send + 'static,
+) -> io::Result<()> {
+    if io::stdin().is_terminal() {
+        eprintln!("{}", notice_in_a_terminal());
+    }
+    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    let closing = server.signals().closing;
+    let served = runtime.block_on(async {
+        cancel_on_signals(&closing)?;
+        let (input, output) = rmcp::transport::io::stdio_pipes();
+        serve_connection(server, input, output, background).await;
+        Ok(())
+    });
+    // Not awaited: a read of stdin or a tool that never returns would hold the process for ever.
+    runtime.shutdown_background();
+    served
+}
+
+fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let mut stream = signal(kind)?;
+        let closing = closing.clone();
+        tokio::spawn(async move {
+            stream.recv().await;
+            closing.cancel();
+        });
+    }
+    Ok(())
+}
+
+/// Serves one connection. Returns at most [`LAST_ANSWERS`] after it began to end.
+async fn serve_connection<C: Send + Sync + 'static>(
+    server: Server<C>,
+    input: impl AsyncRead + Send + Unpin + 'static,
+    output: impl AsyncWrite + Send + Unpin + 'static,
+    background: impl Future<Output = ()> + Send + 'static,
+) {
+    let signals = server.signals();
+    let transport = LineTransport::new(input, output, signals.clone());
+    // "Directly": the lifecycle is ours, see `lifecycle`.
+    let service = serve_directly(server, transport, None);
+    let background = tokio::spawn(async move {
+        signals.answered.cancelled().await;
+        background.await;
+    });
+    let closing = signals.closing;
+    let mut ended = std::pin::pin!(service.waiting());
+    let ended = tokio::select! {
+        ended = &mut ended => ended.map(Some),
+        () = closing.cancelled() => match tokio::time::timeout(LAST_ANSWERS, ended).await {
+            Ok(ended) => ended.map(Some),
+            Err(_) => Ok(None),
+        },
+    };
+    background.abort();
+    match ended {
+        Ok(Some(_)) => {}
+        Ok(None) => tracing::warn!("left while calls were under way; what they started goes on"),
+        Err(error) => tracing::error!(%error, "the connection failed"),
+    }
+}
+
+fn notice_in_a_terminal() -> String {
+    let program =
+        std::env::current_exe().map_or_else(|_| env!("CARGO_PKG_NAME").into(), |path| path.display().to_string());
+    format!(
+        "moadim-mcp {version} is an MCP server: a host such as Claude Desktop, Claude Code or Cursor starts it and talks \
+         JSON-RPC to it.\n\
+         \n\
+         \x20 See it work:      {program} demo\n\
+         \x20 Everything else:  {program} --help\n\
+         \x20 Give it to a host, in the host's configuration file:\n\
+         \n\
+         \x20   {{ \"mcpServers\": {{ \"moadim\": {{ \"command\": \"{program}\" }} }} }}\n\
+         \n\
+         It now reads JSON-RPC from this terminal; Ctrl-D or Ctrl-C ends it.",
+        version = env!("CARGO_PKG_VERSION"),
+    )
+}
+
+#[cfg(test)]
+mod tests;

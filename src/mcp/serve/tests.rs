@@ -1,0 +1,241 @@
+//! A whole connection in memory, with tools that misbehave.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Instant;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::mcp::tool::{Hints, NoArguments, Tool};
+
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What the tools share with the test: a gate that the blocking ones wait at.
+#[derive(Default)]
+struct Gate {
+    open: Mutex<bool>,
+    opened: Condvar,
+    waiting: AtomicUsize,
+}
+
+impl Gate {
+    fn wait(&self) {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        let open = self.open.lock().unwrap();
+        drop(self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+    }
+
+    fn open(&self) {
+        *self.open.lock().unwrap() = true;
+        self.opened.notify_all();
+    }
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Said {
+    said: String,
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Say {
+    text: String,
+}
+
+fn tools() -> Vec<Tool<Arc<Gate>>> {
+    let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    vec![
+        Tool::new("wait", "Wait", "Waits at the gate.", hints, |gate: &Arc<Gate>, _: NoArguments| {
+            gate.wait();
+            Ok(Said { said: "through".into() })
+        }),
+        Tool::new("say", "Say", "Says it.", hints, |_, Say { text }| Ok(Said { said: text })),
+        Tool::new("panic", "Panic", "Panics.", hints, |_, _: NoArguments| -> Result<Said, _> { panic!("oh no") }),
+    ]
+}
+
+struct Connection {
+    gate: Arc<Gate>,
+    background: Arc<AtomicBool>,
+    signals: crate::mcp::stdio::Signals,
+    served: JoinHandle<()>,
+    output: BufReader<ReadHalf<DuplexStream>>,
+    input: Option<WriteHalf<DuplexStream>>,
+}
+
+impl Connection {
+    fn open() -> Self {
+        let gate = Arc::new(Gate::default());
+        let background = Arc::new(AtomicBool::new(false));
+        let server = Server::new(Arc::clone(&gate), tools(), "Test.");
+        let signals = server.signals();
+        let (ours, theirs) = tokio::io::duplex(1 << 20);
+        let (input, output) = tokio::io::split(theirs);
+        let started = Arc::clone(&background);
+        let task = async move { started.store(true, Ordering::SeqCst) };
+        let served = tokio::spawn(serve_connection(server, input, output, task));
+        let (output, input) = tokio::io::split(ours);
+        Self { gate, background, signals, served, output: BufReader::new(output), input: Some(input) }
+    }
+
+    async fn send(&mut self, message: Value) {
+        let line = format!("{message}\n");
+        self.input.as_mut().unwrap().write_all(line.as_bytes()).await.unwrap();
+    }
+
+    async fn request(&mut self, id: u64, method: &str, mut params: Value) {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+        self.send(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params })).await;
+    }
+
+    async fn call(&mut self, id: u64, tool: &str, arguments: Value) {
+        self.request(id, "tools/call", json!({ "name": tool, "arguments": arguments })).await;
+    }
+
+    async fn receive(&mut self) -> Option<Value> {
+        let mut line = String::new();
+        tokio::time::timeout(PATIENCE, self.output.read_line(&mut line)).await.unwrap().unwrap();
+        (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
+    }
+
+    async fn someone_waits_at_the_gate(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.gate.waiting.load(Ordering::SeqCst) == 0 {
+            assert!(Instant::now() < deadline, "the tool was not called");
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    }
+
+    /// Ends the input; returns how long the server took to leave.
+    async fn end(&mut self) -> Duration {
+        let began = Instant::now();
+        self.input.take().unwrap().shutdown().await.unwrap();
+        tokio::time::timeout(PATIENCE, &mut self.served).await.unwrap().unwrap();
+        let took = began.elapsed();
+        self.gate.open();
+        took
+    }
+}
+
+#[tokio::test]
+async fn a_panic_is_an_answer_and_the_server_lives_on() {
+    let mut connection = Connection::open();
+    connection.call(1, "panic", json!({})).await;
+    let answer = connection.receive().await.unwrap();
+    assert_eq!(answer["result"]["isError"], true, "{answer}");
+    let text = answer["result"]["content"][0]["text"].as_str().unwrap();
+    assert!(text.contains("oh no") && text.contains("`panic`"), "{text}");
+    connection.call(2, "say", json!({ "text": "still here" })).await;
+    assert_eq!(connection.receive().await.unwrap()["result"]["structuredContent"]["said"], "still here");
+    assert!(connection.end().await < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn a_tool_that_blocks_holds_up_nobody() {
+    let mut connection = Connection::open();
+    for id in 0..20 {
+        connection.call(id, "wait", json!({})).await;
+    }
+    connection.call(99, "say", json!({ "text": "first" })).await;
+    assert_eq!(connection.receive().await.unwrap()["id"], 99);
+    connection.gate.open();
+    let mut ids = Vec::new();
+    for _ in 0..20 {
+        ids.push(connection.receive().await.unwrap()["id"].as_u64().unwrap());
+    }
+    ids.sort_unstable();
+    assert_eq!(ids, (0..20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn the_end_of_input_does_not_wait_for_a_tool_that_blocks() {
+    let mut connection = Connection::open();
+    connection.call(1, "wait", json!({})).await;
+    connection.someone_waits_at_the_gate().await;
+    let took = connection.end().await;
+    assert!(took >= LAST_ANSWERS && took < Duration::from_millis(1500), "{took:?}");
+}
+
+#[tokio::test]
+async fn calls_under_way_at_the_end_of_input_still_answer() {
+    let mut connection = Connection::open();
+    connection.call(1, "wait", json!({})).await;
+    connection.someone_waits_at_the_gate().await;
+    connection.input.take().unwrap().shutdown().await.unwrap();
+    connection.gate.open();
+    assert_eq!(connection.receive().await.unwrap()["result"]["structuredContent"]["said"], "through");
+    assert_eq!(connection.receive().await, None);
+}
+
+#[tokio::test]
+async fn a_subscription_is_acknowledged_and_ends_with_the_input() {
+    let mut connection = Connection::open();
+    connection.request(1, "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } })).await;
+    let acknowledgement = connection.receive().await.unwrap();
+    assert_eq!(acknowledgement["method"], "notifications/subscriptions/acknowledged", "{acknowledgement}");
+    assert!(connection.end().await < Duration::from_millis(500));
+}
+
+#[tokio::test]
+async fn being_told_to_go_ends_a_connection_like_the_end_of_input() {
+    let mut connection = Connection::open();
+    connection.request(1, "subscriptions/listen", json!({ "notifications": {} })).await;
+    connection.receive().await.unwrap();
+    connection.signals.closing.cancel();
+    tokio::time::timeout(Duration::from_millis(500), &mut connection.served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_client_that_stops_reading_ends_the_connection() {
+    let mut connection = Connection::open();
+    connection.call(1, "say", json!({ "text": "x" })).await;
+    connection.receive().await.unwrap();
+    let Connection { served, input, output, .. } = connection;
+    drop(output);
+    drop(input);
+    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_cancelled_call_is_not_answered_and_holds_up_nothing() {
+    let mut connection = Connection::open();
+    connection.call(1, "wait", json!({})).await;
+    connection.someone_waits_at_the_gate().await;
+    let params = json!({ "requestId": 1, "reason": "changed my mind" });
+    connection.send(json!({ "jsonrpc": "2.0", "method": "notifications/cancelled", "params": params })).await;
+    connection.call(2, "say", json!({ "text": "next" })).await;
+    assert_eq!(connection.receive().await.unwrap()["id"], 2);
+    assert!(connection.end().await < Duration::from_millis(500), "nobody waits for it any more");
+    assert_eq!(connection.receive().await, None);
+}
+
+#[tokio::test]
+async fn the_background_starts_with_the_first_answer() {
+    let mut connection = Connection::open();
+    connection.send(json!({ "jsonrpc": "2.0", "method": "notifications/initialized" })).await;
+    connection.call(1, "wait", json!({})).await;
+    connection.someone_waits_at_the_gate().await;
+    assert!(!connection.background.load(Ordering::SeqCst));
+    connection.gate.open();
+    connection.receive().await.unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while !connection.background.load(Ordering::SeqCst) {
+        assert!(Instant::now() < deadline, "the background did not start");
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+#[test]
+fn the_notice_says_what_this_is_and_what_to_do() {
+    let notice = notice_in_a_terminal();
+    for word in ["MCP server", "demo", "mcpServers", "Ctrl-D"] {
+        assert!(notice.contains(word), "{word}");
+    }
+}

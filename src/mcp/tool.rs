@@ -1,0 +1,329 @@
+//! A tool: its definition as clients see it, and the synchronous function behind it.
+
+use std::fmt;
+
+use rmcp::model::{JsonObject, ToolAnnotations};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment;
+
+use super::schema;
+
+/// The longest piece of a caller's value that is repeated in an error, in characters.
+const SHOWN_VALUE_CHARS: usize = 80;
+/// The longest explanation of a caller's mistake, in characters: serde repeats the whole value in some.
+const SHOWN_RULE_CHARS: usize = 300;
+
+/// Why a tool call failed, in words for the model that made it: what was wrong, and what to do next.
+///
+/// Like `anyhow::Error` it is made from every error, and is none itself.
+#[derive(Debug)]
+pub struct ToolError(String);
+
+impl ToolError {
+    /// Makes an error from a text that is complete by itself.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+}
+
+impl<E: std::error::Error> From<E> for ToolError {
+    fn from(error: E) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl fmt::Display for ToolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
+#[derive(Debug, Clone, Copy)]
+pub struct Hints {
+    /// It changes nothing.
+    pub read_only: bool,
+    /// It may take something away, not only add.
+    pub destructive: bool,
+    /// A second call with the same arguments changes nothing more.
+    pub idempotent: bool,
+    /// It reaches what is outside this program's own files and processes.
+    pub open_world: bool,
+}
+
+/// The arguments of a tool that takes none.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoArguments {}
+
+type Function<C> = dyn Fn(&C, JsonObject) -> Result<Value, ToolError> + Send + Sync;
+
+/// A tool over the context `C`.
+pub struct Tool<C> {
+    definition: rmcp::model::Tool,
+    function: Box<Function<C>>,
+}
+
+impl<C: 'static> Tool<C> {
+    /// Makes a tool from a function that may block; the schemas come from its types.
+    ///
+    /// Structs *within* `Args` need `deny_unknown_fields`; for `Args` itself it is implied. In `Answer` an absent
+    /// `Option` is an absent key.
+    pub fn new<Args, Answer>(
+        name: &'static str,
+        title: &str,
+        description: &'static str,
+        hints: Hints,
+        function: fn(&C, Args) -> Result<Answer, ToolError>,
+    ) -> Self
+    where
+        Args: DeserializeOwned + JsonSchema + 'static,
+        Answer: Serialize + JsonSchema + 'static,
+    {
+        let arguments = schema::of_arguments::<Args>();
+        let parser = ArgumentParser::new(name, &arguments);
+        let annotations = ToolAnnotations::with_title(title)
+            .read_only(hints.read_only)
+            .destructive(hints.destructive)
+            .idempotent(hints.idempotent)
+            .open_world(hints.open_world);
+        let definition = rmcp::model::Tool::new(name, description, arguments)
+            .with_title(title)
+            .with_annotations(annotations)
+            .with_raw_output_schema(schema::of_answer::<Answer>().into());
+        let function = move |context: &C, arguments: JsonObject| {
+            let answer = function(context, parser.parse(arguments)?)?;
+            Ok(schema::without_nulls(serde_json::to_value(answer)?))
+        };
+        Self { definition, function: Box::new(function) }
+    }
+}
+
+impl<C> Tool<C> {
+    /// Returns the definition that `tools/list` shows.
+    #[must_use]
+    pub fn definition(&self) -> &rmcp::model::Tool {
+        &self.definition
+    }
+
+    /// Returns the tool's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.definition.name
+    }
+
+    /// Calls the tool; it may block for as long as the tool's function does.
+    ///
+    /// # Errors
+    /// Arguments that do not fit, or what the tool's function reports.
+    pub fn call(&self, context: &C, arguments: JsonObject) -> Result<Value, ToolError> {
+        (self.function)(context, arguments)
+    }
+}
+
+/// Returns one file for each tool, as (file name, text): what is compared with the golden files in `schemas/`.
+#[must_use]
+pub fn schema_files<C>(tools: &[Tool<C>]) -> Vec<(String, String)> {
+    let text = |tool: &Tool<C>| serde_json::to_string_pretty(tool.definition()).unwrap_or_default() + "\n";
+    tools.iter().map(|tool| (format!("{}.json", tool.name()), text(tool))).collect()
+}
+
+/// Turns a call's arguments into a tool's type, or says which argument is wrong.
+struct ArgumentParser {
+    known: Vec<String>,
+    /// The sentence that names all arguments: the next step after every mistake.
+    takes: String,
+}
+
+impl ArgumentParser {
+    fn new(tool: &str, schema: &JsonObject) -> Self {
+        let known: Vec<String> = schema
+            .get("properties")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flat_map(|map| map.keys().cloned())
+            .collect();
+        let required: Vec<&str> =
+            schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+        let named: Vec<String> = known
+            .iter()
+            .map(|name| format!("`{name}`{}", if required.contains(&name.as_str()) { " (required)" } else { "" }))
+            .collect();
+        let takes = match named.as_slice() {
+            [] => format!("`{tool}` takes no arguments."),
+            named => format!("`{tool}` takes: {}.", named.join(", ")),
+        };
+        Self { known, takes }
+    }
+
+    fn parse<Args: DeserializeOwned>(&self, arguments: JsonObject) -> Result<Args, ToolError> {
+        if let Some(unknown) = arguments.keys().find(|key| !self.known.contains(key)) {
+            let unknown = shortened(unknown, SHOWN_VALUE_CHARS);
+            return Err(ToolError::new(format!("unknown argument `{unknown}`. {}", self.takes)));
+        }
+        let arguments = Value::Object(arguments);
+        serde_path_to_error::deserialize(&arguments).map_err(|error| self.explain(&arguments, &error))
+    }
+
+    fn explain(&self, arguments: &Value, error: &serde_path_to_error::Error<serde_json::Error>) -> ToolError {
+        let rule = shortened(&in_plain_words(error.inner().to_string()), SHOWN_RULE_CHARS);
+        let path = error.path();
+        let text = match (path.iter().next(), value_at(arguments, path)) {
+            (None, _) => format!("{rule}. {}", self.takes),
+            // A structure that lacks something is named, not repeated.
+            (Some(_), None | Some(Value::Object(_) | Value::Array(_))) => {
+                format!("argument `{}`: {rule}. {}", shortened(&path.to_string(), SHOWN_VALUE_CHARS), self.takes)
+            }
+            (Some(_), Some(value)) => format!(
+                "argument `{}` is {}: {rule}. {}",
+                shortened(&path.to_string(), SHOWN_VALUE_CHARS),
+                shortened(&value.to_string(), SHOWN_VALUE_CHARS),
+                self.takes
+            ),
+        };
+        ToolError(text)
+    }
+}
+
+fn value_at<'a>(value: &'a Value, path: &serde_path_to_error::Path) -> Option<&'a Value> {
+    path.iter().try_fold(value, |value, segment| match segment {
+        Segment::Seq { index } => value.get(index),
+        Segment::Map { key } => value.get(key),
+        Segment::Enum { .. } | Segment::Unknown => None,
+    })
+}
+
+/// Says Rust's number types in words that a model of any language knows.
+fn in_plain_words(rule: String) -> String {
+    let types = [
+        ("u8", "a whole number, 0 or more"),
+        ("u16", "a whole number, 0 or more"),
+        ("u32", "a whole number, 0 or more"),
+        ("u64", "a whole number, 0 or more"),
+        ("usize", "a whole number, 0 or more"),
+        ("i32", "a whole number"),
+        ("i64", "a whole number"),
+        ("f64", "a number"),
+    ];
+    for (rust, plain) in types {
+        if let Some(start) = rule.strip_suffix(rust).and_then(|start| start.strip_suffix("expected ")) {
+            return format!("{start}expected {plain}");
+        }
+    }
+    rule
+}
+
+/// Cuts the middle out of a text that is too long to repeat.
+pub(super) fn shortened(text: &str, limit: usize) -> String {
+    let count = text.chars().count();
+    if count <= limit {
+        return text.to_owned();
+    }
+    let (head, tail) = (limit * 2 / 3, limit / 3);
+    let head: String = text.chars().take(head).collect();
+    let tail: String = text.chars().skip(count - tail).collect();
+    format!("{head}…{tail}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde::Deserialize;
+    use serde_json::json;
+
+    #[derive(Deserialize, JsonSchema)]
+    #[serde(rename_all = "lowercase")]
+    enum Overlap {
+        Skip,
+        Allow,
+    }
+
+    #[derive(Deserialize, JsonSchema)]
+    struct Args {
+        routine: String,
+        limit: Option<u64>,
+        #[serde(default)]
+        tags: Vec<String>,
+        overlap: Option<Overlap>,
+    }
+
+    #[derive(Serialize, JsonSchema)]
+    struct Answer {
+        said: String,
+        none: Option<u8>,
+    }
+
+    fn tool() -> Tool<()> {
+        let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+        Tool::new("echo", "Echo", "Says it again.", hints, |(), args: Args| {
+            let overlap = match args.overlap {
+                Some(Overlap::Allow) => "allow",
+                Some(Overlap::Skip) | None => "skip",
+            };
+            Ok(Answer { said: format!("{} {:?} {:?} {overlap}", args.routine, args.limit, args.tags), none: None })
+        })
+    }
+
+    fn call(arguments: Value) -> Result<Value, String> {
+        let Value::Object(arguments) = arguments else { panic!("not an object") };
+        tool().call(&(), arguments).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_call_that_fits_is_answered_without_empty_keys() {
+        assert_eq!(call(json!({ "routine": "a", "limit": null })), Ok(json!({ "said": "a None [] skip" })));
+    }
+
+    #[test]
+    fn a_mistake_names_the_argument_the_value_the_rule_and_the_way_on() {
+        let takes = "`echo` takes: `limit`, `overlap`, `routine` (required), `tags`.";
+        let cases = [
+            (
+                json!({ "routine": "a", "limit": "x" }),
+                "argument `limit` is \"x\": invalid type: string \"x\", expected a whole number, 0 or more.",
+            ),
+            (
+                json!({ "routine": "a", "limit": -1 }),
+                "argument `limit` is -1: invalid value: integer `-1`, expected a whole number, 0 or more.",
+            ),
+            (
+                json!({ "routine": "a", "tags": ["b", 7] }),
+                "argument `tags[1]` is 7: invalid type: integer `7`, expected a string.",
+            ),
+            (
+                json!({ "routine": "a", "overlap": "both" }),
+                "argument `overlap` is \"both\": unknown variant `both`, expected `skip` or `allow`.",
+            ),
+            (json!({}), "missing field `routine`."),
+            (json!({ "routine": "a", "limits": 3 }), "unknown argument `limits`."),
+        ];
+        for (arguments, expected) in cases {
+            assert_eq!(call(arguments), Err(format!("{expected} {takes}")));
+        }
+    }
+
+    #[test]
+    fn a_huge_value_is_not_repeated() {
+        let error = call(json!({ "routine": "a", "limit": "x".repeat(1_000_000) })).unwrap_err();
+        assert!(error.len() < 1000 && error.contains("`limit`"), "{error}");
+        let error = call(json!({ "x".repeat(1_000_000): 1 })).unwrap_err();
+        assert!(error.len() < 1000, "{error}");
+    }
+
+    #[test]
+    fn every_definition_is_complete() {
+        let files = schema_files(&[tool()]);
+        assert_eq!(files[0].0, "echo.json");
+        let file: Value = serde_json::from_str(&files[0].1).unwrap();
+        for key in ["name", "title", "description", "annotations", "inputSchema", "outputSchema"] {
+            assert!(file.get(key).is_some(), "{key}");
+        }
+        for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
+            assert!(file["annotations"][hint].is_boolean(), "{hint}");
+        }
+        assert_eq!(file["outputSchema"]["required"], json!(["said"]));
+    }
+}
