@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod home;
+pub mod janitor;
 pub mod process_tree;
 pub mod routine;
 pub mod run;
