@@ -21,16 +21,18 @@ use super::{Launcher, SessionError, listening};
 /// The server's configuration: all that it ever reads.
 const CONFIGURATION: &str = include_str!("tmux.conf");
 
+const START: &str = "start its server";
+
 /// Pause between two looks at a server that is coming or going.
 const PAUSE: Duration = Duration::from_millis(3);
 
 /// The server of a home. Nothing here starts it but [`Server::open`]: clients are told so with `-N`.
 #[derive(Debug, Clone)]
 pub(super) struct Server {
-    program: Option<PathBuf>,
+    pub(super) program: Option<PathBuf>,
     launcher: Launcher,
     root: PathBuf,
-    place: Place,
+    pub(super) place: Place,
 }
 
 /// A client's command: what it is for, in words that follow "did not", and its words.
@@ -45,11 +47,6 @@ impl Server {
     pub(super) fn new(home: &Home, program: Option<PathBuf>, launcher: Launcher) -> Self {
         let root = home.root().to_owned();
         Self { program, launcher, place: Place::of(&root), root }
-    }
-
-    #[cfg(test)]
-    pub(super) fn place(&self) -> &Place {
-        &self.place
     }
 
     /// See [`super::SessionHost::open`].
@@ -67,24 +64,36 @@ impl Server {
         let words = follow(name, &tail, log);
         let ask = Ask { action: "open a session", words: &words, directory };
 
-        let _lock = self.lock(deadline)?;
-        self.place.prepare()?;
-        let mut reply = self.reach(ask, deadline)?;
-        if matches!(reply, Reply::NoServer(_)) {
-            reply = self.recover(ask, deadline)?;
+        while Instant::now() < deadline {
+            // A server that nobody noted could not be called back one day.
+            if KnownServer::load(&self.record())?.is_some() {
+                // Shared: many may open at once, but none while another process shuts the server down.
+                let _lock = self.lock(Mode::Shared, deadline)?;
+                match self.reach(ask, deadline)? {
+                    Reply::Said(_) => return Ok(()),
+                    Reply::NoSession => return Err(self.refused(ask.action, "it looked for one instead".into())),
+                    Reply::NoServer(_) => {}
+                }
+            }
+            self.ensure_running(deadline)?;
         }
+        Err(self.timed_out(START))
+    }
+
+    /// Makes a server run and be reachable, and notes which process it is.
+    fn ensure_running(&self, deadline: Instant) -> Result<(), SessionError> {
+        let words = words(["display-message", "-p", "#{pid}"]);
+        let ask = self.asking("tell its pid", &words);
+        let _lock = self.lock(Mode::Exclusive, deadline)?;
+        self.place.prepare()?;
+        let mut reply = self.reach_or_recover(ask, deadline)?;
         if matches!(reply, Reply::NoServer(_)) {
             self.start(deadline)?;
-            reply = self.reach_patiently(ask, deadline)?.ok_or_else(|| self.timed_out("start its server"))?;
+            reply = self.reach_patiently(ask, deadline)?.ok_or_else(|| self.timed_out(START))?;
         }
         match reply {
-            Reply::Said(pid) => {
-                self.remember(pid.trim(), deadline);
-                Ok(())
-            }
-            Reply::NoServer(_) | Reply::NoSession => {
-                Err(self.refused(ask.action, "the session was gone at once".into()))
-            }
+            Reply::Said(pid) => self.remember(pid.trim(), deadline),
+            Reply::NoServer(_) | Reply::NoSession => Err(self.refused(ask.action, "it looked for a session".into())),
         }
     }
 
@@ -110,22 +119,19 @@ impl Server {
 
     /// See [`super::SessionHost::shut_down_if_idle`].
     pub(super) fn shut_down_if_idle(&self, deadline: Instant) -> Result<(), SessionError> {
-        let _lock = self.lock(deadline)?;
+        const ACTION: &str = "end its server";
+        let _lock = self.lock(Mode::Exclusive, deadline)?;
         let list = words(["list-sessions", "-F", "#{session_name}"]);
-        let ask = self.asking("list its sessions", &list);
-        let reply = match self.reach(ask, deadline)? {
-            Reply::NoServer(_) => self.recover(ask, deadline)?,
-            reply => reply,
-        };
+        let reply = self.reach_or_recover(self.asking("list its sessions", &list), deadline)?;
         if !matches!(reply, Reply::NoServer(_)) {
             if !self.names(reply)?.is_empty() {
                 return Ok(());
             }
             let kill = words(["kill-server"]);
-            self.reach(self.asking("end its server", &kill), deadline)?;
+            self.reach(self.asking(ACTION, &kill), deadline)?;
             while self.may_live()? {
                 if Instant::now() >= deadline {
-                    return Err(self.timed_out("end its server"));
+                    return Err(self.timed_out(ACTION));
                 }
                 std::thread::sleep(PAUSE);
             }
@@ -153,7 +159,12 @@ impl Server {
             return Ok(reply);
         }
         // Another process may just be starting, ending or calling it back; those hold the lock.
-        let _lock = self.lock(deadline)?;
+        let _lock = self.lock(Mode::Exclusive, deadline)?;
+        self.reach_or_recover(ask, deadline)
+    }
+
+    /// Has a client do something, and calls the server back if that is needed. The caller holds the lock alone.
+    fn reach_or_recover(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
         match self.reach(ask, deadline)? {
             Reply::NoServer(_) => self.recover(ask, deadline),
             reply => Ok(reply),
@@ -191,7 +202,7 @@ impl Server {
         }
     }
 
-    /// Makes a server that cannot be reached create its socket anew. No server: says so. The caller holds the lock.
+    /// Makes a server that cannot be reached create its socket anew. No server: says so.
     fn recover(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
         let socket = || self.place.socket().to_owned();
         match self.known()? {
@@ -226,7 +237,6 @@ impl Server {
 
     /// Starts the server by the launcher, so that nobody who is ended or who waits for a stream takes it along.
     fn start(&self, deadline: Instant) -> Result<(), SessionError> {
-        const ACTION: &str = "start its server";
         let program = self.program.as_ref().ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
         let configuration = self.root.join("tmux.conf");
         self.forget()?;
@@ -237,23 +247,16 @@ impl Server {
         command.env_clear().envs(client::environment()).env(COOKIE, random_suffix() + &random_suffix());
         command.current_dir(&self.root);
         let finished =
-            client::run(&mut command, deadline).map_err(|error| self.failed(ACTION, &self.launcher.program, error))?;
+            client::run(&mut command, deadline).map_err(|error| self.failed(START, &self.launcher.program, error))?;
         match finished.meaning() {
             Ok(Reply::Said(_)) => Ok(()),
-            Ok(_) => Err(self.refused(ACTION, "the launcher did not launch it".into())),
-            Err(said) => Err(self.refused(ACTION, said)),
+            Ok(_) => Err(self.refused(START, "the launcher did not launch it".into())),
+            Err(said) => Err(self.refused(START, said)),
         }
     }
 
-    /// Keeps the pid of the server that has just answered. Without the record all works but the recovery of a deleted
-    /// socket, so a failure is no reason to refuse a session that is open.
-    fn remember(&self, pid: &str, deadline: Instant) {
-        if let Err(error) = self.try_remember(pid, deadline) {
-            tracing::warn!("cannot note the pid of the tmux server: {error}");
-        }
-    }
-
-    fn try_remember(&self, pid: &str, deadline: Instant) -> Result<(), SessionError> {
+    /// Notes the server that has just answered with its pid, unless that is known.
+    fn remember(&self, pid: &str, deadline: Instant) -> Result<(), SessionError> {
         let pid = pid.parse().map_err(|_| self.refused("tell its pid", pid.to_owned()))?;
         if KnownServer::load(&self.record())?.is_some_and(|known| known.pid == pid) {
             return Ok(());
@@ -279,9 +282,9 @@ impl Server {
         self.root.join("tmux.json")
     }
 
-    fn lock(&self, deadline: Instant) -> Result<FileLock, SessionError> {
+    fn lock(&self, mode: Mode, deadline: Instant) -> Result<FileLock, SessionError> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        Ok(FileLock::acquire(&self.root.join("locks").join("session"), Mode::Exclusive, patience)?)
+        Ok(FileLock::acquire(&self.root.join("locks").join("session"), mode, patience)?)
     }
 
     fn failed(&self, action: &'static str, program: &Path, error: io::Error) -> SessionError {
@@ -314,14 +317,13 @@ fn check_name(name: &str) -> Result<(), SessionError> {
     }
 }
 
-/// The command that opens a window on a log, then prints the server's pid. Several words are executed as they are; only
+/// The command that opens a window on a log. Several words are executed as they are; only
 /// one alone would go through a shell. The window's directory is the client's own, for `-c` expands formats.
 fn follow(name: &str, tail: &Path, log: &Path) -> Vec<OsString> {
     let mut command = words(["new-session", "-d", "-s", name, "-n", "log", "--"]);
     command.push(literal(tail.as_os_str()));
     command.extend(words(["-n", "+1", "-F", "--"]));
     command.push(literal(log.as_os_str()));
-    command.extend(words([";", "display-message", "-p", "#{pid}"]));
     command
 }
 

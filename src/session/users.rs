@@ -24,7 +24,7 @@ pub fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
 }
 
 /// Lists the sessions of the default server whose socket is below `directory`, or below tmux's own choice.
-fn sessions_below(
+pub(super) fn sessions_below(
     program: &Path,
     directory: Option<&OsStr>,
     deadline: Instant,

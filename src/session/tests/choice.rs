@@ -1,0 +1,67 @@
+//! Which host is chosen, and what it does without tmux.
+
+use super::*;
+
+#[test]
+fn without_tmux_auto_is_detached_and_tmux_refuses() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::open(dir.path().join("home")).unwrap();
+    let (log, directory) = (home.root().join("log"), home.root());
+    let host = |setting, program| SessionHost::with_program(&home, setting, launcher(), program);
+
+    let auto = host(SessionHostSetting::Auto, None);
+    assert_eq!((auto.kind(), auto.why(), auto.version()), (HostKind::Detached, "tmux was not found on PATH", None));
+    auto.open("job-1", &log, directory).unwrap();
+    auto.close("job-1").unwrap();
+    assert_eq!((auto.list().unwrap(), auto.attach_command("job-1")), (names([]), None));
+
+    let forced = host(SessionHostSetting::Tmux, None);
+    assert_eq!((forced.kind(), forced.attach_command("job-1")), (HostKind::Tmux, None));
+    let error = forced.open("job-1", &log, directory).unwrap_err().to_string();
+    assert!(error.contains("was not found") && error.contains("config.toml"), "{error}");
+
+    let broken = host(SessionHostSetting::Auto, Some("/bin/false".into()));
+    assert_eq!(broken.kind(), HostKind::Detached);
+    assert!(broken.why().contains("/bin/false"), "{}", broken.why());
+}
+
+#[test]
+fn sessions_from_before_the_setting_changed_are_seen_and_closed() {
+    let Some(place) = Place::new() else { return };
+    place.open("job-1").unwrap();
+    let without = SessionHost::with_program(&place.home, SessionHostSetting::Auto, launcher(), None);
+    assert!(matches!(without.list(), Err(SessionError::NoTmux { .. })), "they are there, but cannot be listed");
+    let tmux = Some(place.tmux.clone());
+    let detached = SessionHost::with_program(&place.home, SessionHostSetting::Detached, launcher(), tmux);
+    assert_eq!(detached.kind(), HostKind::Detached);
+    assert_eq!(detached.list().unwrap(), names(["job-1"]));
+    detached.close("job-1").unwrap();
+    detached.shut_down_if_idle().unwrap();
+    assert_eq!(without.list().unwrap(), names([]));
+}
+
+#[test]
+fn an_old_tmux_is_told_from_a_new_one() {
+    for (version, numbers) in [
+        ("3.3a", Some((3, 3))),
+        ("next-3.5", Some((3, 5))),
+        ("2.9", Some((2, 9))),
+        ("3.10", Some((3, 10))),
+        ("master", None),
+    ] {
+        assert_eq!(major_and_minor(version), numbers, "{version}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let fake = dir.path().join("tmux");
+    for (says, usable) in [("tmux 3.2", true), ("tmux master", true), ("tmux 3.1c", false), ("screen 4.0", false)] {
+        write_script(&fake, &format!("echo '{says}'"));
+        assert_eq!(probe(Some(&fake)).is_ok(), usable, "{says}: {:?}", probe(Some(&fake)));
+    }
+}
+
+#[test]
+fn kinds_are_written_as_they_are_printed() {
+    for kind in [HostKind::Tmux, HostKind::Detached] {
+        assert_eq!(serde_json::to_string(&kind).unwrap(), format!("\"{kind}\""));
+    }
+}

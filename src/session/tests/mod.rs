@@ -1,0 +1,138 @@
+//! Sessions on a real tmux, each test in its own home and with its own server.
+
+mod choice;
+mod faults;
+mod windows;
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Returns tmux, or skips loudly; with `MOADIM_REQUIRE_TMUX=1` its absence is a failure.
+pub(super) fn require_tmux() -> Option<PathBuf> {
+    let found = client::find("tmux");
+    if found.is_none() {
+        assert!(std::env::var_os("MOADIM_REQUIRE_TMUX").is_none_or(|value| value != "1"), "tmux is not installed");
+        eprintln!("SKIPPED: tmux is not installed");
+    }
+    found
+}
+
+/// Polls until `condition` holds.
+pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        assert!(Instant::now() < deadline, "not within 20 s: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Stands in for the program's own `detach`.
+fn launcher() -> Launcher {
+    let words = ["-c", r#"("$@" >/dev/null 2>&1 </dev/null &)"#, "launcher"];
+    Launcher { program: "/bin/sh".into(), arguments: words.map(OsString::from).to_vec() }
+}
+
+/// Writes a program from another process: a thread that forks while we hold it open would make it "busy".
+fn write_script(path: &Path, script: &str) {
+    let writer = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
+    let status = Command::new("sh").args(["-c", writer, "sh"]).arg(path).arg(script).status().unwrap();
+    assert!(status.success());
+}
+
+/// A home whose server dies with it.
+struct Place {
+    _dir: TempDir,
+    home: Home,
+    tmux: PathBuf,
+    host: SessionHost,
+}
+
+impl Place {
+    fn named(name: impl AsRef<Path>) -> Option<Self> {
+        let tmux = require_tmux()?;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join(name)).unwrap();
+        let host = SessionHost::with_program(&home, SessionHostSetting::Auto, launcher(), Some(tmux.clone()));
+        assert_eq!(host.kind(), HostKind::Tmux, "{}", host.why());
+        Some(Self { _dir: dir, home, tmux, host })
+    }
+
+    fn new() -> Option<Self> {
+        Self::named("home")
+    }
+
+    fn log(&self, name: &str, text: &str) -> PathBuf {
+        let directory = self.home.workbenches().join(name);
+        std::fs::create_dir_all(&directory).unwrap();
+        let log = directory.join("agent.log");
+        std::fs::write(&log, text).unwrap();
+        log
+    }
+
+    fn open(&self, name: &str) -> Result<(), SessionError> {
+        let log = self.log(name, &format!("begun {name}\n"));
+        // Dozens of processes on a busy machine: how long that takes is not what is tested.
+        self.host.server.open(name, &log, log.parent().unwrap(), Instant::now() + Duration::from_secs(60))
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.host.server.place.socket().to_owned()
+    }
+
+    fn by_hand(&self, arguments: &[&str]) -> Output {
+        Command::new(&self.tmux).arg("-N").arg("-S").arg(self.socket()).args(arguments).output().unwrap()
+    }
+
+    fn says(&self, arguments: &[&str]) -> String {
+        String::from_utf8_lossy(&self.by_hand(arguments).stdout).trim().to_owned()
+    }
+
+    fn shows(&self, name: &str) -> String {
+        self.says(&["capture-pane", "-p", "-J", "-t", &format!("={name}:")])
+    }
+
+    fn server(&self) -> Option<Pid> {
+        self.says(&["display-message", "-p", "#{pid}"]).parse().ok().and_then(Pid::from_raw)
+    }
+
+    fn with_fake(&self, script: &str) -> SessionHost {
+        let fake = self.home.root().join("fake-tmux");
+        let version = "[ \"$1\" = -V ] && { echo 'tmux 3.3a'; exit; }";
+        write_script(&fake, &format!("{version}\n{script}"));
+        SessionHost::with_program(&self.home, SessionHostSetting::Auto, launcher(), Some(fake))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if self.by_hand(&["kill-server"]).status.success() {
+            let deadline = Instant::now() + Duration::from_secs(5);
+            while self.server().is_some() && Instant::now() < deadline {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        }
+        let _ = self.host.shut_down_if_idle();
+    }
+}
+
+fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
+    names.into_iter().map(str::to_owned).collect()
+}
+
+fn is_tmux(process: Pid) -> bool {
+    let pid = process.as_raw_nonzero().to_string();
+    let output = Command::new("ps").args(["-o", "stat=,comm=", "-p", &pid]).output().unwrap().stdout;
+    let state = String::from_utf8(output).unwrap();
+    !state.starts_with('Z') && state.contains("tmux")
+}
