@@ -8,5 +8,5 @@ mod registry;
 
 pub use command::{AgentCommand, CommandError, Placeholders, StdinSource};
 pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
-pub use path::{CommandNotFound, SearchPath, find_command, print_search_path};
+pub use path::{CommandNotFound, ProbedPath, SearchPath, find_command, print_search_path};
 pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry};

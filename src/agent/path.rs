@@ -5,13 +5,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::login_shell::{LAUNCH_PATIENCE, through_login_shell};
 use super::registry::AgentDefinition;
-use crate::environment::Variables;
+use crate::environment::{self, Variables};
 
 /// A command that is not to be found.
 #[derive(Debug, thiserror::Error)]
@@ -49,9 +50,14 @@ impl SearchPath {
     ///
     /// `program` is this program's own file, whose hidden `print-path` the shell becomes.
     #[must_use]
-    pub fn probe(program: &Path, environment: &Variables) -> Self {
+    fn probe(program: &Path, environment: &Variables) -> Self {
         let ours = std::env::var_os("PATH");
         Self { ours, login: ask_login_shell(program, environment) }
+    }
+
+    /// Returns our own PATH, for as long as the login shell's is not known.
+    fn ours() -> Self {
+        Self { ours: std::env::var_os("PATH"), login: Err("the login shell has not answered yet".to_owned()) }
     }
 
     /// Returns where the agent's command is.
@@ -70,6 +76,38 @@ impl SearchPath {
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.login.as_ref().err().map(String::as_str)
+    }
+}
+
+/// A search path that is being asked for, so that no call has to wait for start-up files.
+#[derive(Debug, Default)]
+pub struct ProbedPath {
+    answer: Mutex<Option<SearchPath>>,
+    answered: Condvar,
+}
+
+impl ProbedPath {
+    /// Starts asking, on a thread of its own.
+    #[must_use]
+    pub fn start(program: PathBuf) -> Arc<Self> {
+        let probed = Arc::new(Self::default());
+        let answer = Arc::clone(&probed);
+        std::thread::spawn(move || {
+            let inherited = environment::inherited(&environment::of_this_process(), &[]);
+            let path = SearchPath::probe(&program, &inherited);
+            *answer.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+            answer.answered.notify_all();
+        });
+        probed
+    }
+
+    /// Returns the login shell's path, or our own if the shell does not answer within `patience`.
+    #[must_use]
+    pub fn get(&self, patience: Duration) -> SearchPath {
+        let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = self.answered.wait_timeout_while(answer, patience, |answer| answer.is_none());
+        let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        answer.clone().unwrap_or_else(SearchPath::ours)
     }
 }
 

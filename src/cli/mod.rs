@@ -1,29 +1,69 @@
-//! The commands for people. Without one, the program serves MCP on stdin and stdout.
+//! The commands for people, one file each. Without one, the program serves MCP on stdin and stdout.
 
+mod demo;
+mod detach;
+mod serve;
+
+use std::ffi::OsString;
 use std::io::IsTerminal;
+use std::path::PathBuf;
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
-use crate::mcp::server::Server;
-use crate::mcp::{Core, serve, tools};
+use crate::agent::print_search_path;
+use crate::run::id::RunId;
+use crate::supervisor::{exec_agent, supervise};
 
-const INSTRUCTIONS: &str = "moadim-mcp runs AI agents unattended.";
-
+/// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
+///
+/// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
 #[derive(Parser)]
-#[command(version, about)]
-struct Arguments {}
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
+    Demo,
+    /// Supervises one run (started by a trigger).
+    #[command(hide = true)]
+    Supervise { home: PathBuf, run: RunId },
+    /// Becomes the agent of a run (started by its supervisor).
+    #[command(hide = true)]
+    Exec { home: PathBuf, run: RunId },
+    /// Starts a command as nobody's child, and exits.
+    #[command(hide = true)]
+    Detach {
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Prints PATH, marked (started through the login shell).
+    #[command(hide = true)]
+    PrintPath,
+}
 
 /// Runs the program with the process's arguments.
 ///
 /// # Errors
 /// What kept it from doing what it was asked, complete for a person to read.
 pub fn run() -> anyhow::Result<()> {
-    let Arguments {} = Arguments::parse();
+    // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
+    // a run still holds.
+    close_fds::set_fds_cloexec(3, &[]);
+    let Arguments { command } = Arguments::parse();
     log_to_stderr();
-    let core = Core { version: env!("CARGO_PKG_VERSION") };
-    serve::run(Server::new(core, tools::all(), INSTRUCTIONS), async {})?;
-    Ok(())
+    match command {
+        None => serve::serve(),
+        Some(Command::Demo) => demo::demo(),
+        Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
+        Some(Command::Exec { home, run }) => Err(exec_agent(home, &run).into()),
+        Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::PrintPath) => Ok(print_search_path()?),
+    }
 }
 
 /// stdout belongs to JSON-RPC.

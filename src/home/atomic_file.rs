@@ -126,7 +126,7 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
 /// Replaces a file's content with a JSON record.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     write(path, &json_line(path, value)?)
 }
@@ -134,7 +134,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
 /// Writes a JSON record unless one is there: of any number of writers exactly one gets `true`.
 ///
 /// # Errors
-/// As [`write`].
+/// As [`write()`].
 pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, FileError> {
     let bytes = json_line(path, value)?;
     let mut won = true;

@@ -1,6 +1,5 @@
 //! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
 
-use std::time::Duration;
 
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;

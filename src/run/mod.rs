@@ -9,6 +9,7 @@ pub mod launch;
 pub mod listing;
 pub mod liveness;
 pub mod log;
+pub mod overview;
 pub mod record;
 pub mod recording;
 pub mod retention;

@@ -1,23 +1,16 @@
-//! `health`: how the program is.
+//! `health`: how the home is, and everything that is wrong with it.
 
-use schemars::JsonSchema;
-use serde::Serialize;
-
+use crate::janitor::health::{Health, examine};
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
 
-#[derive(Serialize, JsonSchema)]
-struct Health {
-    /// The program's version.
-    version: String,
-}
-
 pub(super) fn tool() -> Tool<Core> {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
-    Tool::new("health", "Health", "Tells how moadim-mcp is: its version.", hints, health)
+    let description = "Tells how moadim-mcp is: version, home, where runs can be watched, the janitor's passes, counts of \
+                       routines and runs, disk in use, and `problems` with their cures (empty when all is well).";
+    Tool::new("health", "Health", description, hints, health)
 }
 
-#[expect(clippy::unnecessary_wraps, reason = "every tool may fail")]
 fn health(core: &Core, _: NoArguments) -> Result<Health, ToolError> {
-    Ok(Health { version: core.version.to_owned() })
+    Ok(examine(&core.site, &core.janitor, Some(&core.search_path()))?)
 }

@@ -1,6 +1,11 @@
 //! The tools, one file a family.
 
+mod agents;
+mod cleanup;
 mod health;
+mod page;
+mod routines;
+mod runs;
 
 use super::Core;
 use super::tool::Tool;
@@ -8,5 +13,8 @@ use super::tool::Tool;
 /// Returns every tool.
 #[must_use]
 pub fn all() -> Vec<Tool<Core>> {
-    vec![health::tool()]
+    let mut tools = vec![agents::list(), cleanup::tool(), health::tool()];
+    tools.extend(routines::tools());
+    tools.extend(runs::tools());
+    tools
 }

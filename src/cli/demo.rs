@@ -1,0 +1,6 @@
+//! The demo.
+
+/// Shows it.
+pub(super) fn demo() -> anyhow::Result<()> {
+    Ok(())
+}

@@ -1,0 +1,25 @@
+//! The MCP server, and its janitor.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::agent::ProbedPath;
+use crate::home::Home;
+use crate::janitor;
+use crate::janitor::status::Status;
+use crate::mcp::server::Server;
+use crate::mcp::{Core, INSTRUCTIONS, serve, tools};
+use crate::run::workplace::{Program, Site};
+
+/// Serves until the host is gone.
+pub(super) fn serve() -> anyhow::Result<()> {
+    let home = Home::open(Home::from_environment()?)?;
+    let program = Program::current().context("this program's own file is not known")?;
+    let search_path = ProbedPath::start(program.path().to_owned());
+    let site = Arc::new(Site::new(home, program));
+    let status = Arc::new(Status::default());
+    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path };
+    serve::run(Server::new(core, tools::all(), INSTRUCTIONS), janitor::run(site, status))?;
+    Ok(())
+}

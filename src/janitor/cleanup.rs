@@ -1,0 +1,49 @@
+//! Cleaning up on demand: one watchdog pass, then one sweep, within a bounded time.
+
+use std::time::{Duration, Instant};
+
+use super::sweep::{self, SweepError, SweepReport};
+use super::watchdog::{self, Killed, WatchFailure};
+use crate::routine::slug::Slug;
+use crate::run::workplace::Workplace;
+
+/// What a clean-up did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CleanupReport {
+    /// Runs that were ended, or would be.
+    pub killed: Vec<Killed>,
+    /// Runs that could not be ended.
+    pub not_killed: Vec<WatchFailure>,
+    /// What became of the workbenches.
+    pub sweep: SweepReport,
+}
+
+/// After this long nothing more is deleted before the answer: hosts give up on a call after a minute, and measuring what
+/// is left takes a few seconds too.
+const DELETING_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Cleans up the runs of one routine, or of all; with `dry_run` only says what it would do.
+///
+/// Takes 40 s at most: what is not deleted by then lies in the trash, out of sight, and is deleted in the background.
+///
+/// # Errors
+/// Nothing was removed, and why.
+pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Result<CleanupReport, SweepError> {
+    let deadline = Instant::now() + DELETING_PATIENCE;
+    if dry_run {
+        let killed = watchdog::hung(workplace, only)?;
+        let sweep = sweep::dry_run(workplace, only)?;
+        return Ok(CleanupReport { killed, not_killed: Vec::new(), sweep });
+    }
+    let watched = watchdog::pass(workplace, only)?;
+    let sweep = sweep::sweep(workplace, only, deadline)?;
+    if sweep.pending_bytes > 0 {
+        let workplace = workplace.clone();
+        std::thread::spawn(move || {
+            if let Err(error) = sweep::empty_trash(&workplace) {
+                tracing::warn!(%error, "the rest of the trash is left to the next sweep");
+            }
+        });
+    }
+    Ok(CleanupReport { killed: watched.killed, not_killed: watched.failed, sweep })
+}

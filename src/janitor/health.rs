@@ -1,0 +1,180 @@
+//! How a home is: what is in use, how many runs there are, and everything that is wrong, with its cure.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::remove;
+use super::status::{Duty, Round, Status};
+use crate::agent::{Registry, SearchPath};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::FileError;
+use crate::home::config::{Config, SessionHostSetting};
+use crate::routine::bounds::Bounds;
+use crate::routine::store;
+use crate::run::listing;
+use crate::run::record::Status as RunStatus;
+use crate::run::workplace::{Site, Workplace};
+use crate::session::HostKind;
+
+/// How a home is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Health {
+    /// This program's version.
+    pub version: String,
+    /// The home's directory.
+    pub home: String,
+    /// Where runs can be watched.
+    pub session_host: HostKind,
+    /// Why there.
+    pub session_host_reason: String,
+    /// The version of the terminal multiplexer, if it is in use.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tmux_version: Option<String>,
+    /// The watchdog's passes.
+    pub watchdog: Passes,
+    /// The sweeps.
+    pub sweep: Passes,
+    /// How many routines can be read.
+    pub routines: usize,
+    /// How many runs there are, by status.
+    pub runs: BTreeMap<RunStatus, usize>,
+    /// Disk used by all workbenches.
+    pub workbench_bytes: u64,
+    /// Whether that is all: false if measuring took too long.
+    pub workbench_bytes_complete: bool,
+    /// What is wrong; empty when all is well.
+    pub problems: Vec<Problem>,
+}
+
+/// When one of the janitor's loops was and will be at work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Passes {
+    /// The end of the last pass of this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last: Option<UnixSeconds>,
+    /// The begin of the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<UnixSeconds>,
+}
+
+/// Something that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Problem {
+    /// The file or directory, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// What is wrong.
+    pub problem: String,
+    /// What to do.
+    pub fix: String,
+}
+
+/// How long measuring the workbenches may take.
+const MEASURING_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks at everything; takes a few seconds at most.
+///
+/// # Errors
+/// A folder of the home cannot be listed.
+pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -> Result<Health, FileError> {
+    let mut problems = Vec::new();
+    let workplace = site.workplace().unwrap_or_else(|error| {
+        problems.push(damaged(&error));
+        let session_host = site.session_host(SessionHostSetting::Auto);
+        let (home, program) = (site.home().clone(), site.program().clone());
+        Workplace { home, config: Config::default(), session_host, program }
+    });
+    problems.extend(of_the_place(&workplace));
+    problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
+        path: None,
+        problem: problem.to_owned(),
+        fix: "look at the shell's start-up files; agents with login_shell = false start without it".to_owned(),
+    }));
+    problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
+    let listing = store::list(&workplace.home)?;
+    problems.extend(listing.problems.iter().map(damaged));
+    problems.extend(listing.routines.iter().filter_map(|routine| {
+        let note = Bounds::of(&workplace.home, &workplace.config, &routine.slug).note?;
+        let path = workplace.home.routines().join(routine.slug.as_str()).join("routine.toml");
+        let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
+        Some(Problem { path: Some(path.display().to_string()), problem: note, fix })
+    }));
+    let runs = of_runs(&workplace, &mut problems)?;
+    let (watchdog, sweep) = (status.round(Duty::Watchdog), status.round(Duty::Sweep));
+    for round in [&watchdog, &sweep] {
+        problems.extend(of_a_round(round));
+    }
+    let stop_at = Instant::now() + MEASURING_PATIENCE;
+    let disk = remove::measure(workplace.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
+    Ok(Health {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        home: workplace.home.root().display().to_string(),
+        session_host: workplace.session_host.kind(),
+        session_host_reason: workplace.session_host.why().to_owned(),
+        tmux_version: workplace.session_host.version(),
+        watchdog: Passes { last: watchdog.last, next: watchdog.next },
+        sweep: Passes { last: sweep.last, next: sweep.next },
+        routines: listing.routines.len(),
+        runs,
+        workbench_bytes: disk.bytes,
+        workbench_bytes_complete: disk.complete,
+        problems,
+    })
+}
+
+fn damaged(error: &FileError) -> Problem {
+    let path = match error {
+        FileError::Io { path, .. } | FileError::Damaged { path, .. } => path.display().to_string(),
+    };
+    Problem { path: Some(path), problem: error.to_string(), fix: "mend or remove the file".to_owned() }
+}
+
+fn of_the_place(workplace: &Workplace) -> Vec<Problem> {
+    let home = Some(workplace.home.root().display().to_string());
+    let unsafe_home = workplace.home.check_sole_and_lockable().err().map(|error| Problem {
+        path: home.clone(),
+        problem: error.to_string(),
+        fix: "as it says; until then nothing is triggered or removed here".to_owned(),
+    });
+    let program = workplace.program.check().err().map(|error| Problem {
+        path: Some(workplace.program.path().display().to_string()),
+        problem: error.to_string(),
+        fix: "restart the host that runs this server".to_owned(),
+    });
+    // Asked for and not to be had: nothing can be triggered.
+    let without = workplace.session_host.kind() == HostKind::Tmux && workplace.session_host.version().is_none();
+    let session = without.then(|| Problem {
+        path: Some(workplace.home.config_file().display().to_string()),
+        problem: workplace.session_host.why().to_owned(),
+        fix: "install it and restart the server, or set session_host = \"auto\"".to_owned(),
+    });
+    [unsafe_home, program, session].into_iter().flatten().collect()
+}
+
+fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {
+    let mut counts = BTreeMap::new();
+    for run in listing::all(workplace)? {
+        *counts.entry(run.status).or_insert(0) += 1;
+        // An unfinished run that has something to say of itself is one that needs a look.
+        let troubled = run.finished_at.is_none().then_some(run.status_reason).flatten();
+        if let Some(reason) = troubled {
+            let fix = match run.status {
+                RunStatus::Unknown => "it is neither ended nor removed; remove its files by hand if it is over".to_owned(),
+                _ => format!("the watchdog ends it at its bound; stop_run {{\"run\": \"{}\"}} ends it now", run.id),
+            };
+            problems.push(Problem { path: Some(run.workbench), problem: format!("run {}: {reason}", run.id), fix });
+        }
+    }
+    Ok(counts)
+}
+
+fn of_a_round(round: &Round) -> impl Iterator<Item = Problem> {
+    round.troubles.iter().map(|trouble| Problem {
+        path: trouble.path.clone(),
+        problem: trouble.problem.clone(),
+        fix: "mend what it names; the next pass tries again".to_owned(),
+    })
+}

@@ -1,0 +1,52 @@
+//! `list_agents`: what can be run.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::agent::Registry;
+use crate::mcp::Core;
+use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
+
+#[derive(Serialize, JsonSchema)]
+struct Agents {
+    agents: Vec<AgentView>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct AgentView {
+    /// The name that a routine gives.
+    name: String,
+    /// The program.
+    command: String,
+    /// Its arguments, with placeholders.
+    args: Vec<String>,
+    /// Whether the command is to be found.
+    available: bool,
+    /// Where the command is, or why it is not to be found.
+    detail: String,
+    /// "built-in", or the file that defines it.
+    defined_in: String,
+}
+
+pub(super) fn list() -> Tool<Core> {
+    let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    let description = "Lists the agents that routines can name: the built-in ones and those that a person added as \
+                       agents/<name>.toml. `available` tells whether the command is on the login shell's PATH.";
+    Tool::new("list_agents", "List agents", description, hints, agents)
+}
+
+fn agents(core: &Core, _: NoArguments) -> Result<Agents, ToolError> {
+    let search_path = core.search_path();
+    let view = |agent: &crate::agent::Agent| {
+        let found = search_path.find(&agent.definition);
+        AgentView {
+            name: agent.name.to_string(),
+            command: agent.definition.command.clone(),
+            args: agent.definition.args.clone(),
+            available: found.is_ok(),
+            detail: found.map_or_else(|error| error.to_string(), |path| path.display().to_string()),
+            defined_in: agent.source.to_string(),
+        }
+    };
+    Ok(Agents { agents: Registry::load(core.site.home())?.agents().map(view).collect() })
+}

@@ -1,0 +1,29 @@
+//! What all lists have in common: a limit, and a cursor.
+
+use std::str::FromStr;
+
+use crate::mcp::tool::ToolError;
+use crate::routine::model::InvalidField;
+
+/// The longest page.
+const MAX_LIMIT: usize = 200;
+
+/// Checks a page's length.
+pub(super) fn limit(given: Option<usize>, default: usize) -> Result<usize, ToolError> {
+    match given.unwrap_or(default) {
+        limit @ 1..=MAX_LIMIT => Ok(limit),
+        limit => {
+            let rule = format!("it must be between 1 and {MAX_LIMIT}; take more pages with `cursor`");
+            Err(InvalidField::new("limit", limit, rule).into())
+        }
+    }
+}
+
+/// Reads a cursor that an earlier page ended with.
+pub(super) fn cursor<T: FromStr>(given: Option<&str>) -> Result<Option<T>, ToolError> {
+    let parse = |text: &str| {
+        let rule = "it must be the `next_cursor` of an earlier answer; leave it out to start from the beginning";
+        text.parse().map_err(|_| InvalidField::new("cursor", format_args!("'{text}'"), rule).into())
+    };
+    given.map(parse).transpose()
+}
