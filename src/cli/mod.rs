@@ -22,7 +22,7 @@ pub fn run() -> anyhow::Result<()> {
     let Arguments {} = Arguments::parse();
     log_to_stderr();
     let core = Core { version: env!("CARGO_PKG_VERSION") };
-    serve::run(Server::new(core, tools::all(), INSTRUCTIONS), async {})?;
+    serve::run(Server::new(core, tools::all(), INSTRUCTIONS)?, async {})?;
     Ok(())
 }
 

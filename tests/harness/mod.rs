@@ -2,6 +2,7 @@
 //!
 //! It knows nothing of rmcp, so that it sees what a client sees. Every line of stdout must be JSON; the first that is
 //! not fails the test.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![allow(dead_code, reason = "each test program uses its own part")]
 
 use std::collections::HashMap;
