@@ -370,8 +370,8 @@ impl Drop for Server {
         // Both are harmless once the server has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        // The readers are not joined: a run that outlives the server may have inherited nothing, but a test that
-        // proves otherwise should fail on its own terms rather than hang here.
+        // Not joined: they end with the pipes, and a process that wrongly inherited those should fail a test of its own
+        // rather than hang this one.
         self.readers.clear();
     }
 }
