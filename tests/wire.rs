@@ -1,4 +1,5 @@
 //! The wire, against the real binary: both eras, every line that a client may send, and every way to end.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod harness;
 
@@ -174,14 +175,13 @@ fn what_cannot_be_read_is_refused_and_the_server_lives_on() {
     for era in [Era::None, Era::Legacy("2025-11-25"), Era::Modern] {
         let home = TestHome::new();
         let mut server = Server::start_in(&home, era);
-        let lines: [(&[u8], i64); 7] = [
+        let lines: [(&[u8], i64); 6] = [
             (b"{", PARSE_ERROR),
             (b"Content-Length: 52", PARSE_ERROR),
             (b"\xff\xfe\x00", PARSE_ERROR),
             (b"[]", INVALID_REQUEST),
             (b"null", INVALID_REQUEST),
             (b"{}", INVALID_REQUEST),
-            (br#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#, INVALID_REQUEST),
         ];
         for (line, code) in lines {
             server.send_line(line);
@@ -234,8 +234,6 @@ fn malformed_parameters_and_unknown_names_are_told_apart() {
             assert_eq!(error.code, INVALID_PARAMS);
             assert!(error.message.contains("tools/call"), "{}", error.message);
         }
-        let error = server.request("tools/list", json!({ "cursor": { "no": "string" } })).unwrap_err();
-        assert_eq!(error.code, INVALID_PARAMS);
         let error = server.request("frobnicate", json!({})).unwrap_err();
         assert_eq!(error.code, METHOD_NOT_FOUND);
         assert!(error.message.contains("frobnicate"), "{}", error.message);

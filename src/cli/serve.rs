@@ -20,6 +20,6 @@ pub(super) fn serve() -> anyhow::Result<()> {
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
     let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path };
-    serve::run(Server::new(core, tools::all(), INSTRUCTIONS), janitor::run(site, status))?;
+    serve::run(Server::new(core, tools::all(), INSTRUCTIONS)?, janitor::run(site, status))?;
     Ok(())
 }

@@ -61,10 +61,7 @@ fn life_of_an_entry(liveness: Liveness) -> Life {
 fn without_outcome(workplace: &Workplace, run: RunId, life: Life) -> Evidence {
     let workbench = Workbench::of(&workplace.home, &run);
     let log_written = workbench.log_state().map(|(written, _)| written);
-    Evidence {
-        bench: Bench { triggered: run.stamp(), run, life, retain_from: None, log_written },
-        cookie: None,
-    }
+    Evidence { bench: Bench { triggered: run.stamp(), run, life, retain_from: None, log_written }, cookie: None }
 }
 
 fn of_finished(workplace: &Workplace, run: RunId, sessions: &mut Sessions<'_>) -> Evidence {

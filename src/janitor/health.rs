@@ -162,7 +162,9 @@ fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMa
         let troubled = run.finished_at.is_none().then_some(run.status_reason).flatten();
         if let Some(reason) = troubled {
             let fix = match run.status {
-                RunStatus::Unknown => "it is neither ended nor removed; remove its files by hand if it is over".to_owned(),
+                RunStatus::Unknown => {
+                    "it is neither ended nor removed; remove its files by hand if it is over".to_owned()
+                }
                 _ => format!("the watchdog ends it at its bound; stop_run {{\"run\": \"{}\"}} ends it now", run.id),
             };
             problems.push(Problem { path: Some(run.workbench), problem: format!("run {}: {reason}", run.id), fix });

@@ -1,6 +1,6 @@
 //! The janitor: the background task that ends hung runs and removes expired workbenches.
 //!
-//! Two loops, each a blocking pass and a pause; the passes themselves are synchronous and know no clock but the one they
+//! Two loops, each a pass and a pause, a pass on a thread of its own; the passes themselves are synchronous and know no clock but the one they
 //! read. `plan` and the watchdog's `decide` are pure, the rest are their effects.
 
 pub mod cleanup;
@@ -12,8 +12,11 @@ pub mod status;
 pub mod sweep;
 pub mod watchdog;
 
-use std::sync::Arc;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
 
 use crate::home::config::Config;
 use crate::run::workplace::{Site, Workplace};
@@ -30,36 +33,71 @@ pub async fn run(site: Arc<Site>, status: Arc<Status>) {
 type Pass = fn(&Workplace, &Status);
 
 async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: Pass) {
+    let report = Arc::clone(&status);
+    let worker = Worker::start(move || one_pass(&site, &report, duty, pass));
     loop {
-        let (site, report) = (Arc::clone(&site), Arc::clone(&status));
-        let done = tokio::task::spawn_blocking(move || {
-            // Settings that cannot be read stop reaping and ending: no default may be shorter than what a person wrote.
-            match site.workplace() {
-                Ok(workplace) => {
-                    pass(&workplace, &report);
-                    workplace.config
-                }
-                Err(error) => {
-                    report.trouble(duty, Some(site.home().config_file().display().to_string()), &error);
-                    Config::default()
-                }
+        let pause = match &worker {
+            Ok(worker) => worker.pass().await,
+            Err(error) => {
+                status.trouble(duty, None, error);
+                return;
             }
-        });
-        let config = done.await.unwrap_or_else(|error| {
-            status.trouble(duty, None, &error);
-            Config::default()
-        });
-        let pause = Duration::from_secs(match duty {
-            Duty::Watchdog => config.watchdog_interval_secs,
-            Duty::Sweep => config.cleanup_interval_secs,
-        });
+        };
         status.passed(duty, pause);
         tokio::time::sleep(pause).await;
     }
 }
 
+/// Makes a pass, and returns the pause after it.
+fn one_pass(site: &Site, status: &Status, duty: Duty, pass: Pass) -> Duration {
+    status.begin(duty);
+    let config = match site.workplace() {
+        Ok(workplace) => {
+            pass(&workplace, status);
+            workplace.config
+        }
+        // Settings that cannot be read stop ending and reaping: no default may be shorter than what a person wrote.
+        Err(error) => {
+            status.trouble(duty, Some(site.home().config_file().display().to_string()), &error);
+            Config::default()
+        }
+    };
+    Duration::from_secs(match duty {
+        Duty::Watchdog => config.watchdog_interval_secs,
+        Duty::Sweep => config.cleanup_interval_secs,
+    })
+}
+
+/// A thread of its own for each loop, made at the start: when an agent's children have eaten up all the threads that the
+/// system has, a pool has none to give, and that is when the watchdog is needed.
+struct Worker {
+    asked: mpsc::Sender<oneshot::Sender<Duration>>,
+}
+
+impl Worker {
+    fn start(pass: impl Fn() -> Duration + Send + 'static) -> std::io::Result<Self> {
+        let (asked, passes) = mpsc::channel::<oneshot::Sender<Duration>>();
+        std::thread::Builder::new().name("janitor".into()).spawn(move || {
+            for done in passes {
+                // What a pass shares with others is behind locks, and a panic must not be the end of the janitor.
+                let pause = catch_unwind(AssertUnwindSafe(&pass)).unwrap_or(AFTER_A_PANIC);
+                let _ = done.send(pause);
+            }
+        })?;
+        Ok(Self { asked })
+    }
+
+    async fn pass(&self) -> Duration {
+        let (sender, done) = oneshot::channel();
+        let _ = self.asked.send(sender);
+        done.await.unwrap_or(AFTER_A_PANIC)
+    }
+}
+
+/// The pause after a pass that panicked, which is a fault of ours and may be one for good.
+const AFTER_A_PANIC: Duration = Duration::from_secs(60);
+
 fn watch(workplace: &Workplace, status: &Status) {
-    status.begin(Duty::Watchdog);
     match watchdog::pass(workplace, None) {
         Ok(report) => {
             for killed in &report.killed {
@@ -77,7 +115,6 @@ fn watch(workplace: &Workplace, status: &Status) {
 const SWEEPING_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 fn sweep(workplace: &Workplace, status: &Status) {
-    status.begin(Duty::Sweep);
     match sweep::sweep(workplace, None, Instant::now() + SWEEPING_PATIENCE) {
         Ok(report) => {
             for removed in &report.removed {

@@ -114,8 +114,7 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>) -> Result<SweepReport
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
             Fate::Reap => {
                 let name = OsString::from(run.to_string());
-                let measured =
-                    remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
+                let measured = remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
                 report.removed.push(Removed { run, reason, bytes: measured.bytes });
             }
         }
@@ -242,7 +241,9 @@ fn bury(
     for Grave { run, name, .. } in alive {
         let workbench = Workbench::of(home, &run);
         match std::fs::rename(home.trash().join(&name), workbench.directory()) {
-            Ok(()) => report.kept.push(Kept { run, reason: "it came alive while it was put away".to_owned(), until: None }),
+            Ok(()) => {
+                report.kept.push(Kept { run, reason: "it came alive while it was put away".to_owned(), until: None })
+            }
             Err(error) => report.failed.push(failure(run, &home.trash().join(&name), &error)),
         }
     }

@@ -1,6 +1,5 @@
 //! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
 
-
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -171,8 +170,7 @@ fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchRepor
 
 /// Ends a hung run; returns whether it was us.
 fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
-    let order =
-        Order { cause: EndCause::TimedOut, reason: killed.reason.clone(), by: "watchdog".to_owned() };
+    let order = Order { cause: EndCause::TimedOut, reason: killed.reason.clone(), by: "watchdog".to_owned() };
     match end_run(workplace, &killed.run, &order) {
         Ok(Ended::Finished) => Ok(true),
         Ok(Ended::Already) => Ok(false),
@@ -185,7 +183,6 @@ fn failure(workplace: &Workplace, run: &RunId, error: String) -> WatchFailure {
     let path = Entry::of(&workplace.home, run).directory().display().to_string();
     WatchFailure { run: run.clone(), path, error }
 }
-
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,9 @@
 //! Released: 2024-11-05 to 2025-11-25 (legacy, with a handshake) and 2026-07-28 (modern, stateless); a client may speak
 //! either, or both in turn.
 
+mod call_threads;
 mod lifecycle;
+mod message;
 mod schema;
 pub mod serve;
 pub mod server;

@@ -48,8 +48,9 @@ fn cleaned<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
     // It visits schemas only, so a property that is *named* `format` or `type` is left alone.
     RecursiveTransform(clean).transform(&mut schema);
-    // The name of the Rust type tells a model nothing.
+    // The Rust type's name and comment are for whoever reads the code; a tool has a title and a description of its own.
     schema.remove("title");
+    schema.remove("description");
     match schema.to_value() {
         Value::Object(object) => object,
         _ => JsonObject::new(),
@@ -158,6 +159,7 @@ mod tests {
         free: Value,
     }
 
+    /// Nothing at all.
     #[derive(Deserialize, JsonSchema)]
     struct Nothing {}
 

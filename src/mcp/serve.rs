@@ -1,10 +1,9 @@
 //! Serving: one connection from its first line to its last answer, and the process around it.
 
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Read, Write};
 use std::time::Duration;
 
 use rmcp::service::serve_directly;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -23,7 +22,7 @@ const WORKERS: usize = 2;
 /// `background` starts when the first answer is out, so that it can never delay a handshake, and is dropped at the end.
 ///
 /// # Errors
-/// The runtime or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
+/// The runtime, its threads or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
 pub fn run<C: Send + Sync + 'static>(
     server: Server<C>,
     background: impl Future<Output = ()> + Send + 'static,
@@ -35,11 +34,9 @@ pub fn run<C: Send + Sync + 'static>(
     let closing = server.signals().closing;
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;
-        let (input, output) = rmcp::transport::io::stdio_pipes();
-        serve_connection(server, input, output, background).await;
-        Ok(())
+        serve_connection(server, io::stdin(), io::stdout(), background).await
     });
-    // Not awaited: a read of stdin or a tool that never returns would hold the process for ever.
+    // Not awaited: what the background has under way may take its time.
     runtime.shutdown_background();
     served
 }
@@ -59,12 +56,12 @@ fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
 /// Serves one connection. Returns at most [`LAST_ANSWERS`] after it began to end.
 async fn serve_connection<C: Send + Sync + 'static>(
     server: Server<C>,
-    input: impl AsyncRead + Send + Unpin + 'static,
-    output: impl AsyncWrite + Send + Unpin + 'static,
+    input: impl Read + Send + 'static,
+    output: impl Write + Send + 'static,
     background: impl Future<Output = ()> + Send + 'static,
-) {
+) -> io::Result<()> {
     let signals = server.signals();
-    let transport = LineTransport::new(input, output, signals.clone());
+    let transport = LineTransport::start(input, output, signals.clone())?;
     // "Directly": the lifecycle is ours, see `lifecycle`.
     let service = serve_directly(server, transport, None);
     let background = tokio::spawn(async move {
@@ -86,6 +83,7 @@ async fn serve_connection<C: Send + Sync + 'static>(
         Ok(None) => tracing::warn!("left while calls were under way; what they started goes on"),
         Err(error) => tracing::error!(%error, "the connection failed"),
     }
+    Ok(())
 }
 
 fn notice_in_a_terminal() -> String {

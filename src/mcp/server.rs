@@ -1,6 +1,7 @@
 //! The MCP server: what it says about itself, and how it calls tools.
 
 use std::fmt::Display;
+use std::io;
 use std::sync::Arc;
 
 use rmcp::model::{
@@ -14,6 +15,7 @@ use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
 
+use super::call_threads::{CallThreads, Panicked};
 use super::stdio::Signals;
 use super::tool::{Tool, shortened};
 
@@ -25,6 +27,7 @@ pub struct Server<C> {
     shared: Arc<Shared<C>>,
     listed: Vec<rmcp::model::Tool>,
     config: ServerConfig,
+    threads: CallThreads,
     signals: Signals,
 }
 
@@ -36,8 +39,10 @@ struct Shared<C> {
 
 impl<C: Send + Sync + 'static> Server<C> {
     /// Makes a server; `instructions` tell a model how the tools go together.
-    #[must_use]
-    pub fn new(context: C, mut tools: Vec<Tool<C>>, instructions: impl Into<String>) -> Self {
+    ///
+    /// # Errors
+    /// The system has no threads left.
+    pub fn new(context: C, mut tools: Vec<Tool<C>>, instructions: impl Into<String>) -> io::Result<Self> {
         tools.sort_by(|one, other| one.name().cmp(other.name()));
         let identity = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).with_title("Moadim");
         let config = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
@@ -45,7 +50,8 @@ impl<C: Send + Sync + 'static> Server<C> {
             .with_server_info(identity)
             .with_instructions(instructions);
         let listed = tools.iter().map(|tool| tool.definition().clone()).collect();
-        Self { shared: Arc::new(Shared { context, tools }), listed, config, signals: Signals::default() }
+        let shared = Arc::new(Shared { context, tools });
+        Ok(Self { shared, listed, config, threads: CallThreads::new()?, signals: Signals::default() })
     }
 
     /// Returns what this server's connection tells.
@@ -127,7 +133,7 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         let index = self.find(&request.name)?;
         let shared = Arc::clone(&self.shared);
         let arguments = request.arguments.unwrap_or_default();
-        let call = tokio::task::spawn_blocking(move || shared.tools[index].call(&shared.context, arguments));
+        let call = self.threads.run(move || shared.tools[index].call(&shared.context, arguments));
         let ended = tokio::select! {
             ended = call => ended,
             () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
@@ -135,12 +141,12 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         let mut result = match ended {
             Ok(Ok(answer)) => CallToolResult::structured(answer),
             Ok(Err(error)) => failed_call(error),
-            // The runtime catches a panic at the thread's end; the panic hook has written its place to stderr.
-            Err(error) => {
-                tracing::error!(tool = %request.name, %error, "a tool panicked");
+            // The panic hook has written the place to stderr already.
+            Err(Panicked(words)) => {
+                tracing::error!(tool = %request.name, words, "a tool panicked");
                 failed_call(format_args!(
-                    "`{}` failed inside moadim-mcp: {error}. This is a bug; the server's stderr has the details. \
-                     Look at the state (`health`, `list_runs`) before you try again.",
+                    "`{}` failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details. Look \
+                     at the state (`health`, `list_runs`) before you try again.",
                     request.name
                 ))
             }

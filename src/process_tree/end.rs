@@ -40,8 +40,7 @@ pub fn end_tree(
     grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let mut hunt =
-        Hunt { cookie, supervisor, on_pass, left: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
+    let mut hunt = Hunt { cookie, supervisor, on_pass, left: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
     if !grace.is_zero() && hunt.ask_all(grace)? {
         return Ok(Vec::new());
     }
@@ -174,14 +173,24 @@ mod tests {
     #[test]
     fn chain_experiment() {
         let t = Instant::now();
-        for _ in 0..20 { Scan::take().unwrap(); }
-        println!("scan {:?}", t.elapsed()/20);
+        for _ in 0..20 {
+            Scan::take().unwrap();
+        }
+        println!("scan {:?}", t.elapsed() / 20);
         for round in 0..6 {
             let cmd = std::env::var("CHAIN").unwrap();
             let mark = Cookie::random().unwrap();
             let (mut r, w) = std::io::pipe().unwrap();
-            let mut c = std::process::Command::new("sh").arg("-c").arg(&cmd).env("MOADIM_COOKIE", mark.to_string()).stdout(w).spawn().unwrap();
-            if std::env::var("NOWAIT").is_err() {c.wait().unwrap();}
+            let mut c = std::process::Command::new("sh")
+                .arg("-c")
+                .arg(&cmd)
+                .env("MOADIM_COOKIE", mark.to_string())
+                .stdout(w)
+                .spawn()
+                .unwrap();
+            if std::env::var("NOWAIT").is_err() {
+                c.wait().unwrap();
+            }
             std::thread::sleep(Duration::from_millis(100));
             let t = Instant::now();
             let mut passes = 0;

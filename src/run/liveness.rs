@@ -272,14 +272,18 @@ mod tests {
     proptest! {
         #[test]
         fn nothing_is_dead_unless_its_lock_is_free_and_a_scan_found_nothing(
-            lock in 0..3, readable: bool, here: bool, scan in 0..3
+            lock in 0..3u8, readable: bool, here: bool, scan in 0..3u8
         ) {
             let id = RunId::new("a".parse().unwrap(), UnixSeconds(1));
             let mut manifest = manifest(&id);
             let this_machine = Machine::this();
             if !here { manifest.machine.machine_id.push('x'); }
             let error = RecordError::Newer { path: String::new(), version: 2 };
-            let state = [LockState::Held, LockState::Free, LockState::Unreadable("x".into())][lock].clone();
+            let state = match lock {
+                0 => LockState::Held,
+                1 => LockState::Free,
+                _ => LockState::Unreadable("x".into()),
+            };
             let process = Process { id: ProcessId { pid: 2, start: 2 }, name: String::new() };
             let found = decide(&state, if readable { Ok(&manifest) } else { Err(&error) }, &this_machine, |_| match scan {
                 0 => Ok(vec![]),

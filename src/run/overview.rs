@@ -129,11 +129,6 @@ impl<'a> Overview<'a> {
 
     fn last_run(&self, id: &RunId) -> Option<LastRun> {
         let run = listing::find(self.workplace, id).ok()?;
-        Some(LastRun {
-            run: run.id,
-            status: run.status,
-            triggered_at: run.triggered_at,
-            finished_at: run.finished_at,
-        })
+        Some(LastRun { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at })
     }
 }

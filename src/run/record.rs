@@ -242,7 +242,7 @@ impl Outcome {
             started_at: started.map(|started| started.at),
             finished_at: ending.finished_at,
             retain_from: ending.retain_from,
-            cookie: manifest.cookie.clone(),
+            cookie: manifest.cookie,
         }
     }
 }
@@ -251,7 +251,12 @@ impl Ending {
     /// Tells how a run ended that nobody is left of and nobody wrote down: by the request that was made, else it never
     /// started, else it is lost. Its last output is the last thing known of it.
     #[must_use]
-    pub fn of_abandoned(started: bool, request: Option<&EndRequest>, last_output: UnixSeconds, now: UnixSeconds) -> Self {
+    pub fn of_abandoned(
+        started: bool,
+        request: Option<&EndRequest>,
+        last_output: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Self {
         let unforced = |status, reason: &str, at| Self {
             status,
             reason: Some(reason.to_owned()),
@@ -262,9 +267,11 @@ impl Ending {
         };
         match request {
             Some(request) => Self::by_request(request, now),
-            None if started => {
-                unforced(Status::Lost, "its supervisor and its processes vanished without recording an end", last_output)
-            }
+            None if started => unforced(
+                Status::Lost,
+                "its supervisor and its processes vanished without recording an end",
+                last_output,
+            ),
             None => unforced(Status::LaunchFailed, "whoever launched it vanished before its agent had started", now),
         }
     }

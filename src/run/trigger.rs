@@ -121,7 +121,8 @@ impl Plan {
             return Err(TriggerError::Disabled { slug: slug.clone(), file });
         }
         let prompt = store::prompt(home, slug)?;
-        let agent = agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
+        let agent =
+            agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         let ours = environment::of_this_process();
         let inherited = environment::inherited(&ours, &agent.definition.inherit_env);
         let mut set: Variables = agent.definition.env.clone();

@@ -142,12 +142,7 @@ impl RunView {
     }
 
     fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
-        let finish = retention::finish(
-            outcome.triggered_at,
-            Some(outcome.retain_from),
-            None,
-            UnixSeconds::now(),
-        );
+        let finish = retention::finish(outcome.triggered_at, Some(outcome.retain_from), None, UnixSeconds::now());
         self.reap_at = Some(retention::reap_at(finish, bounds.ttl_secs));
         self.status = outcome.status;
         self.status_reason = outcome.reason;
@@ -180,7 +175,9 @@ impl State {
         let unfinished = |status, reason| Self { status, reason, finished_at: None };
         match (liveness, request) {
             (Liveness::Owned, None) => unfinished(alive, None),
-            (Liveness::Owned, Some(request)) => unfinished(alive, Some(format!("it is being ended: {}", request.reason))),
+            (Liveness::Owned, Some(request)) => {
+                unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
+            }
             (Liveness::Unsupervised(left), None) => {
                 unfinished(alive, Some(format!("its supervisor is gone; alive: {}", names(left))))
             }

@@ -53,8 +53,7 @@ fn failed(error: impl std::fmt::Display) -> NotStarted {
 
 fn words(workplace: &Workplace, entry: &Entry, manifest: &Manifest, environment: &Environment) -> Vec<OsString> {
     let program = workplace.program.path();
-    let stub: [OsString; 3] =
-        ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    let stub: [OsString; 3] = ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
     if manifest.command.login_shell {
         let shell = environment.inherited.iter().find(|(name, _)| name.to_string() == "SHELL");
         through_login_shell(shell.map(|(_, value)| value.as_ref()), program, &stub)

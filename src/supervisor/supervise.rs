@@ -186,8 +186,7 @@ impl Supervisor {
     fn end_processes(&mut self) -> Result<bool, SuperviseError> {
         let grace = Duration::from_secs(current_config(&self.workplace.home).kill_grace_secs);
         let children = &mut self.children;
-        let survivors =
-            end_tree(&self.manifest.cookie, Some(ProcessId::current()?), grace, &mut || children.reap())?;
+        let survivors = end_tree(&self.manifest.cookie, Some(ProcessId::current()?), grace, &mut || children.reap())?;
         self.children.reap();
         Ok(survivors.is_empty())
     }

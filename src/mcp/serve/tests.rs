@@ -1,4 +1,4 @@
-//! A whole connection in memory, with tools that misbehave.
+//! A whole connection over pipes, with tools that misbehave.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -7,7 +7,8 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -62,24 +63,25 @@ struct Connection {
     gate: Arc<Gate>,
     background: Arc<AtomicBool>,
     signals: crate::mcp::stdio::Signals,
-    served: JoinHandle<()>,
-    output: BufReader<ReadHalf<DuplexStream>>,
-    input: Option<WriteHalf<DuplexStream>>,
+    served: JoinHandle<io::Result<()>>,
+    output: BufReader<pipe::Receiver>,
+    input: Option<pipe::Sender>,
 }
 
 impl Connection {
     fn open() -> Self {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
-        let server = Server::new(Arc::clone(&gate), tools(), "Test.");
+        let server = Server::new(Arc::clone(&gate), tools(), "Test.").unwrap();
         let signals = server.signals();
-        let (ours, theirs) = tokio::io::duplex(1 << 20);
-        let (input, output) = tokio::io::split(theirs);
+        let (their_input, input) = io::pipe().unwrap();
+        let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);
         let task = async move { started.store(true, Ordering::SeqCst) };
-        let served = tokio::spawn(serve_connection(server, input, output, task));
-        let (output, input) = tokio::io::split(ours);
-        Self { gate, background, signals, served, output: BufReader::new(output), input: Some(input) }
+        let served = tokio::spawn(serve_connection(server, their_input, their_output, task));
+        let output = BufReader::new(pipe::Receiver::from_owned_fd(output.into()).unwrap());
+        let input = Some(pipe::Sender::from_owned_fd(input.into()).unwrap());
+        Self { gate, background, signals, served, output, input }
     }
 
     async fn send(&mut self, message: Value) {
@@ -116,8 +118,8 @@ impl Connection {
     /// Ends the input; returns how long the server took to leave.
     async fn end(&mut self) -> Duration {
         let began = Instant::now();
-        self.input.take().unwrap().shutdown().await.unwrap();
-        tokio::time::timeout(PATIENCE, &mut self.served).await.unwrap().unwrap();
+        self.input = None;
+        tokio::time::timeout(PATIENCE, &mut self.served).await.unwrap().unwrap().unwrap();
         let took = began.elapsed();
         self.gate.open();
         took
@@ -168,7 +170,7 @@ async fn calls_under_way_at_the_end_of_input_still_answer() {
     let mut connection = Connection::open();
     connection.call(1, "wait", json!({})).await;
     connection.someone_waits_at_the_gate().await;
-    connection.input.take().unwrap().shutdown().await.unwrap();
+    connection.input = None;
     connection.gate.open();
     assert_eq!(connection.receive().await.unwrap()["result"]["structuredContent"]["said"], "through");
     assert_eq!(connection.receive().await, None);
@@ -189,7 +191,7 @@ async fn being_told_to_go_ends_a_connection_like_the_end_of_input() {
     connection.request(1, "subscriptions/listen", json!({ "notifications": {} })).await;
     connection.receive().await.unwrap();
     connection.signals.closing.cancel();
-    tokio::time::timeout(Duration::from_millis(500), &mut connection.served).await.unwrap().unwrap();
+    tokio::time::timeout(Duration::from_millis(500), &mut connection.served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -197,10 +199,11 @@ async fn a_client_that_stops_reading_ends_the_connection() {
     let mut connection = Connection::open();
     connection.call(1, "say", json!({ "text": "x" })).await;
     connection.receive().await.unwrap();
-    let Connection { served, input, output, .. } = connection;
+    let Connection { served, output, mut input, .. } = connection;
     drop(output);
-    drop(input);
-    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap();
+    let ping = "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n";
+    input.as_mut().unwrap().write_all(ping.as_bytes()).await.unwrap();
+    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]

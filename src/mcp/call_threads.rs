@@ -1,0 +1,102 @@
+//! The threads that tools run on.
+//!
+//! Each call has its own, so that one which waits holds up no other. The pool of tokio's `spawn_blocking` would do but
+//! for one case: when the system has no thread left it panics, or puts the work behind a thread that never gets free,
+//! and the caller is never answered. Agents that fork without end make that case real, and the call is the one that
+//! stops them. So one thread is kept in reserve; what gets no other waits for that.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::{io, thread};
+
+use tokio::sync::oneshot;
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// Starts work on threads.
+pub(super) struct CallThreads {
+    start: fn(Job) -> Result<(), Job>,
+    reserve: mpsc::Sender<Job>,
+}
+
+/// What a panic said.
+#[derive(Debug)]
+pub(super) struct Panicked(pub(super) String);
+
+impl CallThreads {
+    /// Starts the reserve.
+    ///
+    /// # Errors
+    /// The system has no threads left.
+    pub(super) fn new() -> io::Result<Self> {
+        let (reserve, jobs) = mpsc::channel::<Job>();
+        thread::Builder::new().name("reserve".into()).spawn(move || jobs.into_iter().for_each(|job| job()))?;
+        Ok(Self { start: start_thread, reserve })
+    }
+
+    /// Runs work that may block, and tells its result or its panic. The work runs to its end even if nobody waits.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Panicked> {
+        let (sender, result) = oneshot::channel();
+        let job = Box::new(move || {
+            // What the work shares with others is behind locks, and those tell of a panic themselves.
+            let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
+        });
+        if let Err(job) = (self.start)(job) {
+            tracing::warn!("the system has no threads left; calls now run one after another");
+            let _ = self.reserve.send(job);
+        }
+        match result.await {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(payload)) => Err(Panicked(said(payload.as_ref()))),
+            Err(_) => Err(Panicked("its thread is gone".into())),
+        }
+    }
+}
+
+fn start_thread(job: Job) -> Result<(), Job> {
+    // A thread that fails to start takes its closure with it, so the job is handed over by way of a slot.
+    let slot = Arc::new(Mutex::new(Some(job)));
+    let take = |slot: &Mutex<Option<Job>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let handed = Arc::clone(&slot);
+    let started = thread::Builder::new().name("call".into()).spawn(move || {
+        if let Some(job) = take(&handed) {
+            job();
+        }
+    });
+    match started {
+        Ok(_) => Ok(()),
+        Err(_) => take(&slot).map_or(Ok(()), Err),
+    }
+}
+
+fn said(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no words").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn without_another_thread_the_reserve_does_the_work() {
+        let threads = CallThreads { start: Err, ..CallThreads::new().unwrap() };
+        let (one, other) = tokio::join!(threads.run(|| 1), threads.run(|| 2));
+        assert_eq!((one.unwrap(), other.unwrap()), (1, 2));
+        assert!(threads.run(|| -> u8 { panic!("oh") }).await.is_err());
+        let name = threads.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
+        assert_eq!(name.as_deref(), Some("reserve"), "it survives a panic");
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_told_in_its_own_words() {
+        let threads = CallThreads::new().unwrap();
+        assert_eq!(threads.run(|| -> u8 { panic!("plain") }).await.unwrap_err().0, "plain");
+        let n = 7;
+        assert_eq!(threads.run(move || -> u8 { panic!("with {n}") }).await.unwrap_err().0, "with 7");
+    }
+}
