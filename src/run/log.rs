@@ -93,7 +93,10 @@ impl Screen {
 
 impl Perform for Screen {
     fn print(&mut self, c: char) {
-        self.put(c);
+        // DEL and the C1 codes arrive here too.
+        if !c.is_control() {
+            self.put(c);
+        }
     }
 
     fn execute(&mut self, byte: u8) {
