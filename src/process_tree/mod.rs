@@ -1,0 +1,227 @@
+//! Recognising the processes of a run, and ending them.
+//!
+//! Everything that a run starts inherits its [`Cookie`] in the environment. A process belongs to the run whose cookie is
+//! the nearest at or above it in the tree of parents: a child that cleared its environment belongs to the run of its
+//! parent, and a run that another run's agent triggered is nobody's but its own. [`Scan`] is one listing of the
+//! processes, who belongs is a pure function over it, and [`end_tree`] acts on that until nothing is left.
+//!
+//! A pid alone names nobody, for pids are recycled: [`ProcessId`] adds the start time, and every signal checks it. Only
+//! processes of our own effective user are ever signalled, never the process with pid 1, never ourselves. A zombie is
+//! dead.
+//!
+//! What this cannot see: a process that neither carries the cookie nor has a living parent that belongs. On Linux the
+//! supervisor is a subreaper, so that orphans stay below it; elsewhere, and once the supervisor is gone, only a process
+//! that cleared its environment *and* lost its parent escapes. Some environments cannot be read at all (a process
+//! that made itself undumpable, system binaries on macOS): such a process is recognised by its parents alone.
+
+mod cookie;
+mod end;
+mod scan;
+
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod escape_tests;
+
+#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg_attr(not(target_os = "linux"), path = "portable.rs")]
+mod platform;
+
+/// The fallback is compiled into Linux's tests too, so that it cannot rot unseen.
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod portable;
+
+pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
+pub use end::end_tree;
+pub use scan::{Scan, ScanError};
+
+use std::fmt;
+use std::io;
+
+use rustix::process::{Pid, Signal};
+use serde::{Deserialize, Serialize};
+
+/// A process: its pid, and when it started, so that a later process with the same pid is another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// The pid.
+    pub pid: i32,
+    /// When it started: on Linux in clock ticks since boot (field 22 of `/proc/PID/stat`, see proc(5)), which no setting
+    /// of the wall clock moves; elsewhere in seconds since 1970.
+    pub start: u64,
+}
+
+/// What became of a signal that was not refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signalled {
+    /// The process got it.
+    Delivered,
+    /// The process had ended; nothing was signalled.
+    Gone,
+}
+
+/// A signal was not sent.
+#[derive(Debug, thiserror::Error)]
+pub enum SignalError {
+    /// The pid is ours, that of the system's first process, or no pid at all.
+    #[error("the {id} is never signalled: it is this program, the system's first process, or none")]
+    Protected {
+        /// The process.
+        id: ProcessId,
+    },
+    /// The system refused.
+    #[error("cannot signal the {id}: {source}; end it by hand")]
+    Refused {
+        /// The process.
+        id: ProcessId,
+        /// The system's word.
+        source: io::Error,
+    },
+}
+
+impl ProcessId {
+    /// Returns the living process that has this pid now; `None` where there is none, or only a zombie.
+    #[must_use]
+    pub fn of(pid: i32) -> Option<Self> {
+        platform::start_of(pid).map(|start| Self { pid, start })
+    }
+
+    /// Returns this process.
+    ///
+    /// # Errors
+    /// [`ScanError::WithoutUs`] where the system does not show us ourselves, such as without `/proc`.
+    pub fn current() -> Result<Self, ScanError> {
+        let pid = own_pid();
+        Self::of(pid).ok_or(ScanError::WithoutUs { pid })
+    }
+
+    /// Tells whether this very process still runs: a zombie does not, and neither does another one with its pid.
+    #[must_use]
+    pub fn is_alive(self) -> bool {
+        Self::of(self.pid) == Some(self)
+    }
+
+    /// Sends a signal to this process, or to nobody if it is gone.
+    ///
+    /// # Errors
+    /// The process is protected, or the system refused.
+    pub fn signal(self, signal: Signal) -> Result<Signalled, SignalError> {
+        // Asked first, for a negative pid would mean a whole group of processes.
+        let open = self.pid > 1 && self.pid != own_pid();
+        let Some(pid) = open.then(|| Pid::from_raw(self.pid)).flatten() else {
+            return Err(SignalError::Protected { id: self });
+        };
+        platform::signal(self, pid, signal).map_err(|source| SignalError::Refused { id: self, source })
+    }
+}
+
+impl fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} (started at {})", self.pid, self.start)
+    }
+}
+
+/// A process with the name that the system shows for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Process {
+    /// Which process.
+    pub id: ProcessId,
+    /// Its name, at most 15 bytes on Linux.
+    pub name: String,
+}
+
+impl fmt::Display for Process {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (pid {})", self.name, self.id.pid)
+    }
+}
+
+/// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
+///
+/// # Errors
+/// The system's.
+pub fn become_subreaper() -> io::Result<()> {
+    platform::become_subreaper()
+}
+
+/// Returns what tells this machine from others that may share the home: the machine's id (Linux, machine-id(5)), else
+/// the host's name, else nothing.
+#[must_use]
+pub fn machine_id() -> String {
+    platform::machine_id().or_else(|| sysinfo::System::host_name().ok()).unwrap_or_default()
+}
+
+/// Returns the name of the pid namespace, within which alone pids mean something; empty outside Linux.
+#[must_use]
+pub fn pid_namespace() -> String {
+    platform::pid_namespace()
+}
+
+fn own_pid() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Child, Command};
+
+    fn sleeper() -> (Child, ProcessId) {
+        let child = Command::new("sleep").arg("60").spawn().unwrap();
+        let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
+        (child, id)
+    }
+
+    fn end(mut child: Child) {
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    #[test]
+    fn a_process_lives_until_it_ends_and_a_zombie_is_dead() {
+        let (mut child, id) = sleeper();
+        assert!(id.is_alive());
+        assert_eq!(id.signal(Signal::KILL).unwrap(), Signalled::Delivered);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        while id.is_alive() {
+            assert!(std::time::Instant::now() < deadline, "killed, but not dead");
+        }
+        assert_eq!(ProcessId::of(id.pid), None, "a zombie");
+        assert_eq!(id.signal(Signal::KILL).unwrap(), Signalled::Gone);
+        child.wait().unwrap();
+        assert_eq!(ProcessId::of(id.pid), None, "gone");
+    }
+
+    #[test]
+    fn a_recycled_pid_is_another_process_and_is_never_signalled() {
+        let (mut child, id) = sleeper();
+        let former = ProcessId { start: id.start - 1, ..id };
+        assert!(!former.is_alive());
+        assert_eq!(former.signal(Signal::KILL).unwrap(), Signalled::Gone);
+        assert!(id.is_alive());
+        assert!(child.try_wait().unwrap().is_none());
+        end(child);
+    }
+
+    #[test]
+    fn we_and_the_first_process_and_no_process_are_never_signalled() {
+        let ours = ProcessId::current().unwrap();
+        for pid in [ours.pid, 1, 0, -1, i32::MIN] {
+            let id = ProcessId { pid, ..ours };
+            assert!(matches!(id.signal(Signal::KILL), Err(SignalError::Protected { .. })), "{pid}");
+        }
+    }
+
+    #[test]
+    fn a_process_is_written_as_json() {
+        let id = ProcessId { pid: 7, start: 12345 };
+        assert_eq!(serde_json::to_string(&id).unwrap(), r#"{"pid":7,"start":12345}"#);
+        assert_eq!(id.to_string(), "process 7 (started at 12345)");
+    }
+
+    #[test]
+    fn this_machine_has_a_name() {
+        assert!(!machine_id().is_empty());
+        assert_eq!(machine_id(), machine_id());
+    }
+}
