@@ -107,7 +107,7 @@ fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
 fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
     let started = entry.started().ok().flatten();
     let mut left = scan.carriers(&manifest.cookie);
-    let below = scan.members(&manifest.cookie, started.as_ref().map(|started| started.supervisor));
+    let below = scan.members(&manifest.cookie, &started.iter().map(|started| started.supervisor).collect());
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     // Start times are told apart within one boot only.
     let same_boot = manifest.triggered.boot_id == crate::clock::Moment::now().boot_id;

@@ -158,7 +158,7 @@ impl Supervisor {
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
         let finished_at = UnixSeconds::now();
-        let left = Scan::take_twice()?.members(&self.manifest.cookie, Some(ProcessId::current()?)).len();
+        let left = Scan::take_twice()?.members(&self.manifest.cookie, &[ProcessId::current()?].into()).len();
         if left > 0 && !self.end_processes()? {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned())?;
             return Ok(());
