@@ -1,4 +1,44 @@
-//! moadim-mcp runs AI agents unattended.
+//! moadim-mcp runs AI agents unattended: this is its theory of operation.
+//!
+//! A **routine** is a saved definition: a prompt, the name of an **agent** (a command that a person registered), limits.
+//! A trigger makes a **run** of it, in a **workbench** of its own, and answers when the agent has really started. From
+//! then on the run needs nobody: not the call, not the server, not the host.
+//!
+//! # A run on disk
+//!
+//! Files are the database, and the protocol between processes is made of three things: a directory that exists exactly
+//! while a run is unfinished (`running/<run>`), a lock in it that its owners share, and a **cookie** in the environment of
+//! everything that the run starts.
+//!
+//! 1. The trigger *stages* a directory, locked from birth, and *claims* a name by renaming it into place
+//!    ([`run::claim`]). Of any number of triggers one wins a second; the others take the next.
+//! 2. It opens a window that follows the log ([`session`]), and starts a **supervisor** as nobody's child
+//!    ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so the run never is
+//!    without an owner.
+//! 3. The supervisor ([`supervisor`]) starts the agent through the user's login shell, and a stub that becomes the agent
+//!    tells whether that worked. It looks at the bound, and at what is asked, every second.
+//! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
+//!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
+//!    ([`process_tree`]).
+//! 5. The owner writes `outcome.json` into the workbench, a line into the history, and only then takes the entry away
+//!    ([`run::recording`]).
+//!
+//! Whoever dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
+//! among all processes, and either finds the run alive without a supervisor, or finishes what was left to do
+//! ([`run::liveness`]). What cannot be judged is *unknown*: reported, never ended, never removed.
+//!
+//! # The janitor
+//!
+//! One task with two loops ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
+//! supervisor that would, and closes the books of the abandoned. The **sweep** lists workbenches, then entries, then outcomes
+//! (any other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash,
+//! looks at its life once more, and deletes it there with an engine that follows no symlink and enters no mount.
+//!
+//! # Layers
+//!
+//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
+//! [`agent`] → [`home`], [`process_tree`], [`environment`], [`clock`]. The core is synchronous; only `mcp` and the janitor's
+//! loops are not. Decisions are pure functions over what was read, effects are thin, and each is tested as what it is.
 
 pub mod agent;
 pub mod cli;
