@@ -6,6 +6,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// Variables by name. Values are text: a variable that is not UTF-8 is never passed on.
 pub type Variables = BTreeMap<EnvName, String>;
 
@@ -27,7 +29,7 @@ impl FromStr for EnvName {
         if starts_well && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NotAnEnvName(text.chars().take(64).flat_map(char::escape_debug).collect()))
+            Err(NotAnEnvName(excerpt(text, 64)))
         }
     }
 }

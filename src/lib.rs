@@ -44,6 +44,7 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod environment;
+pub mod excerpt;
 pub mod home;
 pub mod janitor;
 pub mod mcp;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::built_in;
 use super::command::StdinSource;
 use crate::environment::{EnvName, Variables};
+use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 
@@ -48,7 +49,7 @@ impl FromStr for AgentName {
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(AgentError::NotAName(text.chars().take(64).flat_map(char::escape_debug).collect()))
+            Err(AgentError::NotAName(excerpt(text, 64)))
         }
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
+use crate::excerpt::excerpt;
 use crate::home::config::Config;
 
 /// A saved definition of work. Its prompt is a file of its own.
@@ -63,13 +64,8 @@ pub struct InvalidField {
 impl InvalidField {
     /// Describes a refused value; what is shown of it is short and printable.
     pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
-        const SHOWN: usize = 80;
-        let value = value.to_string();
-        let mut shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
-        if value.chars().count() > SHOWN {
-            shown.push('…');
-        }
-        Self { field: field.into(), value: shown, rule: rule.into() }
+        let value = excerpt(&value.to_string(), 80);
+        Self { field: field.into(), value, rule: rule.into() }
     }
 }
 

@@ -6,6 +6,8 @@ use std::str::FromStr;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// The longest slug, in characters.
 pub const MAX_SLUG_CHARS: usize = 64;
 
@@ -59,9 +61,7 @@ impl FromStr for Slug {
         if text.len() <= MAX_SLUG_CHARS && Self::from_title(text).is_some_and(|slug| slug.0 == text) {
             Ok(Self(text.to_owned()))
         } else {
-            // A hostile name may be a megabyte long or hold control characters; what is shown of it is neither.
-            let shown = text.chars().take(MAX_SLUG_CHARS).flat_map(char::escape_debug).collect();
-            Err(NotASlug { text: shown })
+            Err(NotASlug { text: excerpt(text, MAX_SLUG_CHARS) })
         }
     }
 }

@@ -172,7 +172,7 @@ fn closest(home: &Home, wanted: &Slug) -> String {
         .collect();
     near.sort_by(|a, b| b.0.total_cmp(&a.0));
     let names: Vec<String> = near.into_iter().take(3).map(|(_, slug)| format!("'{slug}'")).collect();
-    if names.is_empty() { String::new() } else { format!("; did you mean {}?", names.join(" or ")) }
+    if names.is_empty() { String::new() } else { format!(" (did you mean {}?)", names.join(" or ")) }
 }
 
 #[cfg(test)]

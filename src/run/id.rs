@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
+use crate::excerpt::excerpt;
 use crate::routine::slug::Slug;
 
 /// The longest timestamp in a run id: the digits of the largest 64-bit number.
@@ -65,7 +66,7 @@ impl FromStr for RunId {
     type Err = NotARunId;
 
     fn from_str(text: &str) -> Result<Self, NotARunId> {
-        parse(text).ok_or_else(|| NotARunId { text: text.chars().take(96).flat_map(char::escape_debug).collect() })
+        parse(text).ok_or_else(|| NotARunId { text: excerpt(text, 96) })
     }
 }
 
