@@ -127,6 +127,23 @@ impl Moment {
     }
 }
 
+/// How far the two clocks may drift apart between two moments before the wall clock counts as set.
+const TOLERATED_DRIFT_SECS: u64 = 60;
+
+impl Moment {
+    /// Returns by how many seconds the wall clock was set between `self` and `now`, if it was set by more than a minute;
+    /// `None` too where the moments share no boot, so that nothing can be told.
+    #[must_use]
+    pub fn clock_jump_secs(&self, now: &Self) -> Option<u64> {
+        if self.boot_id.is_empty() || self.boot_id != now.boot_id {
+            return None;
+        }
+        let by_boot = now.since_boot_ms.saturating_sub(self.since_boot_ms) / 1000;
+        let jump = self.at.0.saturating_add(by_boot).abs_diff(now.at.0);
+        (jump > TOLERATED_DRIFT_SECS).then_some(jump)
+    }
+}
+
 #[cfg(target_os = "linux")]
 mod boot {
     use rustix::time::{ClockId, clock_gettime};
@@ -179,6 +196,16 @@ mod tests {
         assert_eq!(start.elapsed_secs_at(&later), 3);
         let rebooted = Moment { boot_id: "b".into(), ..later };
         assert_eq!(start.elapsed_secs_at(&rebooted), 998_999);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_is_noticed_within_one_boot() {
+        let moment = |at, since_boot_ms| Moment { at: UnixSeconds(at), boot_id: "a".into(), since_boot_ms };
+        let start = moment(10_000, 5_000);
+        assert_eq!(start.clock_jump_secs(&moment(13_600, 3_605_000)), None);
+        assert_eq!(start.clock_jump_secs(&moment(13_000, 5_000)), Some(3_000));
+        assert_eq!(start.clock_jump_secs(&moment(9_000, 65_000)), Some(1_060), "backwards");
+        assert_eq!(start.clock_jump_secs(&Moment { boot_id: "b".into(), ..moment(99_000, 0) }), None);
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::sweep::{self, SweepError, SweepReport};
+use super::trash;
 use super::watchdog::{self, Killed, WatchFailure};
 use crate::routine::slug::Slug;
 use crate::run::workplace::Workplace;
@@ -38,9 +39,9 @@ pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Re
     let watched = watchdog::pass(workplace, only)?;
     let sweep = sweep::sweep(workplace, only, deadline)?;
     if sweep.pending_bytes > 0 {
-        let workplace = workplace.clone();
+        let home = workplace.home.clone();
         std::thread::spawn(move || {
-            if let Err(error) = sweep::empty_trash(&workplace) {
+            if let Err(error) = trash::empty(&home) {
                 tracing::warn!(%error, "the rest of the trash is left to the next sweep");
             }
         });

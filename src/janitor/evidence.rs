@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::plan::{Bench, Life};
+use super::plan::{Bench, Life, is_young};
+use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::Cookie;
+use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
@@ -29,7 +31,12 @@ pub struct Evidence {
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn gather(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<Evidence>, FileError> {
+pub fn gather(
+    workplace: &Workplace,
+    only: Option<&Slug>,
+    bounds: &mut BoundsTable<'_>,
+    now: UnixSeconds,
+) -> Result<Vec<Evidence>, FileError> {
     let mut runs = workbench_ids(&workplace.home)?;
     runs.retain(|run| only.is_none_or(|slug| run.routine() == slug));
     runs.sort();
@@ -42,9 +49,10 @@ pub fn gather(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<Evidence
     Ok(runs
         .into_iter()
         .map(|run| match lives.get(&run) {
-            Some(life) => without_outcome(workplace, run, life.clone()),
+            Some(life) => without_outcome(run, life.clone(), None),
             // It finished between the listing and the look: too fresh to be due, and the next sweep sees its outcome.
-            None if unfinished.contains(&run) => without_outcome(workplace, run, Life::Alive),
+            None if unfinished.contains(&run) => without_outcome(run, Life::Alive, None),
+            None if is_young(&run, bounds.get(run.routine()), now) => without_outcome(run, Life::Unread, None),
             None => of_finished(workplace, run, &mut sessions),
         })
         .collect())
@@ -58,30 +66,23 @@ fn life_of_an_entry(liveness: Liveness) -> Life {
     }
 }
 
-fn without_outcome(workplace: &Workplace, run: RunId, life: Life) -> Evidence {
-    let workbench = Workbench::of(&workplace.home, &run);
-    let log_written = workbench.log_state().map(|(written, _)| written);
-    Evidence { bench: Bench { triggered: run.stamp(), run, life, retain_from: None, log_written }, cookie: None }
+fn without_outcome(run: RunId, life: Life, log_written: Option<UnixSeconds>) -> Evidence {
+    Evidence { bench: Bench { run, life, retain_from: None, log_written }, cookie: None }
 }
 
 fn of_finished(workplace: &Workplace, run: RunId, sessions: &mut Sessions<'_>) -> Evidence {
     let workbench = Workbench::of(&workplace.home, &run);
     match read_outcome(&workbench, &run) {
         Ok(outcome) => Evidence {
-            bench: Bench {
-                run,
-                life: Life::Finished,
-                triggered: outcome.triggered_at,
-                retain_from: Some(outcome.retain_from),
-                log_written: None,
-            },
+            bench: Bench { run, life: Life::Finished, retain_from: Some(outcome.retain_from), log_written: None },
             cookie: Some(outcome.cookie),
         },
         Err(RecordError::File(error)) if error.is_not_found() => {
             let life = sessions.life_of(&run);
-            without_outcome(workplace, run, life)
+            let log_written = workbench.log_state().map(|(written, _)| written);
+            without_outcome(run, life, log_written)
         }
-        Err(error) => without_outcome(workplace, run, Life::Unknown(error.to_string())),
+        Err(error) => without_outcome(run, Life::Unknown(error.to_string()), None),
     }
 }
 

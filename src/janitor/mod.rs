@@ -10,6 +10,8 @@ pub mod plan;
 pub mod remove;
 pub mod status;
 pub mod sweep;
+pub mod trash;
+pub mod turn;
 pub mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,6 +23,9 @@ use tokio::sync::oneshot;
 use crate::home::config::Config;
 use crate::run::workplace::{Site, Workplace};
 use status::{Duty, Status};
+use sweep::SweepError;
+use trash::TrashError;
+use turn::TurnError;
 
 /// Runs both loops until it is dropped: the watchdog, and the sweep, which makes its first pass at once.
 pub async fn run(site: Arc<Site>, status: Arc<Status>) {
@@ -123,13 +128,18 @@ fn sweep(workplace: &Workplace, status: &Status) {
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);
             }
+            if let Some(secs) = report.clock_jump_secs {
+                let text =
+                    format!("the wall clock was set by {secs} s since the last sweep; nothing was removed this time");
+                status.trouble(Duty::Sweep, None, &text);
+            }
         }
         // Another process does our work.
-        Err(sweep::SweepError::Busy { .. }) => {}
+        Err(SweepError::Turn(TurnError::Taken { .. })) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
     }
-    match sweep::empty_trash(workplace) {
-        Ok(()) | Err(sweep::SweepError::Busy { .. }) => {}
+    match trash::empty(&workplace.home) {
+        Ok(()) | Err(TrashError::Turn(TurnError::Taken { .. })) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(workplace.home.trash().display().to_string()), &error),
     }
     if let Err(error) = workplace.session_host.shut_down_if_idle() {

@@ -1,6 +1,6 @@
 //! What a sweep does, decided in one pure function: a dry run prints this plan, and a real run carries it out (rule 9).
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use crate::clock::UnixSeconds;
 use crate::routine::bounds::Bounds;
@@ -15,8 +15,6 @@ pub struct Bench {
     pub run: RunId,
     /// Whether it lives.
     pub life: Life,
-    /// When it was triggered.
-    pub triggered: UnixSeconds,
     /// What its outcome says, if it has one.
     pub retain_from: Option<UnixSeconds>,
     /// The last write of its log.
@@ -30,6 +28,8 @@ pub enum Life {
     Alive,
     /// It does not, for certain.
     Finished,
+    /// Nothing was read of it, for its name alone tells that it is too young to be due.
+    Unread,
     /// It cannot be told, for this reason.
     Unknown(String),
 }
@@ -54,32 +54,72 @@ pub enum Fate {
     Keep(Option<UnixSeconds>),
 }
 
-/// Decides what becomes of each workbench. `bounds` holds those of every routine that is named.
+/// Tells whether a run without an entry is too young to be due, by its name alone: it cannot have finished before its
+/// stamp. Such a workbench costs no system call of its own.
 #[must_use]
-pub fn plan(benches: &[Bench], bounds: &BTreeMap<Slug, Bounds>, now: UnixSeconds) -> Vec<Verdict> {
-    benches.iter().map(|bench| judge(bench, bounds.get(bench.run.routine()), now)).collect()
+pub fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
+    run.stamp().age_secs_at(now) <= bounds.ttl_secs
+}
+
+/// Decides what becomes of each workbench. `bounds` holds those of every routine that is named; `clock_jump_secs` tells by
+/// how much the wall clock was set since the last sweep, if it was.
+#[must_use]
+pub fn plan(
+    benches: &[Bench],
+    bounds: &HashMap<Slug, Bounds>,
+    now: UnixSeconds,
+    clock_jump_secs: Option<u64>,
+) -> Vec<Verdict> {
+    let judge = |bench: &Bench| judge(bench, bounds.get(bench.run.routine()), now);
+    benches.iter().map(judge).map(|verdict| defer(verdict, clock_jump_secs)).collect()
+}
+
+/// Puts off what a clock that was just set would have removed.
+fn defer(verdict: Verdict, clock_jump_secs: Option<u64>) -> Verdict {
+    match (verdict.fate, clock_jump_secs) {
+        (Fate::Reap, Some(secs)) => {
+            let reason = format!(
+                "{}; but the wall clock was set by {secs} s since the last sweep, so that is left to the next",
+                verdict.reason
+            );
+            Verdict { fate: Fate::Keep(None), reason, ..verdict }
+        }
+        _ => verdict,
+    }
 }
 
 fn judge(bench: &Bench, bounds: Option<&Bounds>, now: UnixSeconds) -> Verdict {
     let (fate, reason) = match (&bench.life, bounds) {
         (Life::Alive, _) => (Fate::Keep(None), "it is alive".to_owned()),
         (Life::Unknown(cause), _) => (Fate::Keep(None), format!("nothing certain is known of it: {cause}")),
-        (Life::Finished, None) => (Fate::Keep(None), "the bounds of its routine are not known".to_owned()),
+        (Life::Finished | Life::Unread, None) => {
+            (Fate::Keep(None), "the bounds of its routine are not known".to_owned())
+        }
+        (Life::Unread, Some(bounds)) if is_young(&bench.run, bounds, now) => young(&bench.run, bounds, now),
+        (Life::Unread, Some(_)) => {
+            (Fate::Keep(None), "it has only just come of age; the next sweep reads it".to_owned())
+        }
         (Life::Finished, Some(bounds)) => retain(bench, bounds, now),
     };
     Verdict { run: bench.run.clone(), fate, reason }
 }
 
+fn young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> (Fate, String) {
+    let (age, ttl) = (run.stamp().age_secs_at(now), bounds.ttl_secs);
+    let reason = format!("it was triggered {age} s ago, and is kept for {ttl} s from its finish on{}", note(bounds));
+    (Fate::Keep(Some(reap_at(run.stamp().min(now), ttl))), reason)
+}
+
+fn note(bounds: &Bounds) -> String {
+    bounds.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default()
+}
+
 fn retain(bench: &Bench, bounds: &Bounds, now: UnixSeconds) -> (Fate, String) {
-    let finished = finish(bench.triggered, bench.retain_from, bench.log_written, now);
+    let finished = finish(bench.run.stamp(), bench.retain_from, bench.log_written, now);
     let (age, ttl) = (finished.age_secs_at(now), bounds.ttl_secs);
-    let note = bounds.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default();
-    if age > ttl {
-        (Fate::Reap, format!("it finished {age} s ago, and is kept for {ttl} s{note}"))
-    } else {
-        let reason = format!("it finished {age} s ago, and is kept for {ttl} s{note}");
-        (Fate::Keep(Some(reap_at(finished, ttl))), reason)
-    }
+    let reason = format!("it finished {age} s ago, and is kept for {ttl} s{}", note(bounds));
+    let fate = if age > ttl { Fate::Reap } else { Fate::Keep(Some(reap_at(finished, ttl))) };
+    (fate, reason)
 }
 
 #[cfg(test)]
@@ -91,7 +131,6 @@ mod tests {
         Bench {
             run: RunId::new("a".parse().unwrap(), UnixSeconds(triggered)),
             life,
-            triggered: UnixSeconds(triggered),
             retain_from: retain_from.map(UnixSeconds),
             log_written: log_written.map(UnixSeconds),
         }
@@ -99,8 +138,8 @@ mod tests {
 
     fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
         let bounds = Bounds { ttl_secs, max_runtime_secs: 1, note: None };
-        let bounds = BTreeMap::from([("a".parse().unwrap(), bounds)]);
-        plan(&[bench], &bounds, UnixSeconds(now))[0].fate
+        let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
+        plan(&[bench], &bounds, UnixSeconds(now), None)[0].fate
     }
 
     #[test]
@@ -123,8 +162,18 @@ mod tests {
 
     #[test]
     fn rule_6_no_bounds_no_removal() {
-        let verdicts = plan(&[bench(Life::Finished, 1, None, None)], &BTreeMap::new(), UnixSeconds(u64::MAX));
+        let verdicts = plan(&[bench(Life::Finished, 1, None, None)], &HashMap::new(), UnixSeconds(u64::MAX), None);
         assert!(matches!(verdicts[0].fate, Fate::Keep(_)));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_removes_nothing_and_says_so() {
+        let bounds = Bounds { ttl_secs: 1, max_runtime_secs: 1, note: None };
+        let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
+        let due = [bench(Life::Finished, 1, Some(1), None)];
+        let verdict = plan(&due, &bounds, UnixSeconds(999_999), Some(999_000)).remove(0);
+        assert_eq!(verdict.fate, Fate::Keep(None));
+        assert!(verdict.reason.contains("999000"), "{}", verdict.reason);
     }
 
     fn times() -> impl Strategy<Value = (u64, Option<u64>, Option<u64>, u64, u64)> {
@@ -136,6 +185,15 @@ mod tests {
         fn rule_2_no_time_makes_an_alive_or_unknown_run_go((t, r, w, ttl, now) in times(), alive: bool) {
             let life = if alive { Life::Alive } else { Life::Unknown("x".into()) };
             prop_assert_eq!(fate(bench(life, t, r, w), ttl, now), Fate::Keep(None));
+        }
+
+        #[test]
+        fn what_was_not_read_never_goes_and_what_is_young_by_name_would_not_go((t, r, w, ttl, now) in times()) {
+            prop_assert_ne!(fate(bench(Life::Unread, t, r, w), ttl, now), Fate::Reap);
+            let bounds = Bounds { ttl_secs: ttl, max_runtime_secs: 1, note: None };
+            if is_young(&bench(Life::Unread, t, r, w).run, &bounds, UnixSeconds(now)) {
+                prop_assert_ne!(fate(bench(Life::Finished, t, r, w), ttl, now), Fate::Reap);
+            }
         }
 
         #[test]

@@ -1,21 +1,21 @@
 //! The sweep: removes the workbenches of finished runs whose retention has passed.
 //!
-//! Evidence is gathered, the plan is made and its workbenches are renamed into the trash under the janitor's lock;
+//! Evidence is gathered, the plan is made and its workbenches are renamed into the trash within one turn;
 //! deleting what lies there comes after it, and may take as long as it likes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
 use super::evidence::{Evidence, gather};
 use super::plan::{Fate, Verdict, plan};
 use super::remove;
-use crate::clock::UnixSeconds;
-use crate::home::atomic_file::{self, FileError};
-use crate::home::lock::{FileLock, LockError, Mode};
+use super::turn::{Turn, TurnError, clock_jump_secs};
+use crate::clock::{Moment, UnixSeconds};
+use crate::home::atomic_file::FileError;
 use crate::home::{self, UnsafeHome};
 use crate::process_tree::{Cookie, Scan, ScanError};
-use crate::routine::bounds::{Bounds, BoundsTable};
+use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
@@ -36,6 +36,8 @@ pub struct SweepReport {
     pub pending_bytes: u64,
     /// How many workbenches were looked at.
     pub scanned: usize,
+    /// By how many seconds the wall clock was set since the last sweep, if it was: then nothing was removed.
+    pub clock_jump_secs: Option<u64>,
 }
 
 /// A workbench that is gone.
@@ -75,17 +77,11 @@ pub struct SweepFailure {
 #[derive(Debug, thiserror::Error)]
 pub enum SweepError {
     /// Another process is at it.
-    #[error("a sweep is under way in pid {pid}; nothing was removed by this one, try again in a moment")]
-    Busy {
-        /// That process, as it wrote itself down.
-        pid: String,
-    },
+    #[error(transparent)]
+    Turn(#[from] TurnError),
     /// The home is not safe for it.
     #[error(transparent)]
     UnsafeHome(#[from] UnsafeHome),
-    /// The lock cannot be taken.
-    #[error(transparent)]
-    Lock(LockError),
     /// A folder of the home cannot be listed.
     #[error(transparent)]
     File(#[from] FileError),
@@ -93,9 +89,6 @@ pub enum SweepError {
     #[error(transparent)]
     Scan(#[from] ScanError),
 }
-
-/// How long a sweep waits for another one.
-const LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long measuring may take, where it is not the removal itself that tells the sizes.
 const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
@@ -105,8 +98,8 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// A folder of the home cannot be listed.
 pub fn dry_run(workplace: &Workplace, only: Option<&Slug>) -> Result<SweepReport, FileError> {
-    let gathered = gather(workplace, only)?;
-    let verdicts = decide(workplace, &gathered);
+    let now = Moment::now();
+    let (gathered, verdicts) = decide(workplace, only, now.at, clock_jump_secs(&workplace.home, &now))?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let mut report = SweepReport { scanned: gathered.len(), ..SweepReport::default() };
     for Verdict { run, fate, reason } in verdicts {
@@ -122,72 +115,35 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>) -> Result<SweepReport
     Ok(report)
 }
 
-/// Sweeps, and deletes until `deadline`; what still lies in the trash then is for [`empty_trash`].
+/// Sweeps, and deletes until `deadline`; what still lies in the trash then is for [`super::trash::empty`].
 ///
 /// # Errors
 /// Nothing was removed.
 pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> Result<SweepReport, SweepError> {
     workplace.home.check_sole_and_lockable()?;
-    let lock = lock(workplace)?;
-    let gathered = gather(workplace, only)?;
-    let verdicts = decide(workplace, &gathered);
+    let mut turn = Turn::take(&workplace.home)?;
+    let now = Moment::now();
+    let clock_jump = turn.begin_sweep(&now);
+    let (gathered, verdicts) = decide(workplace, only, now.at, clock_jump)?;
     let cookies = gathered.iter().filter_map(|evidence| Some((&evidence.bench.run, evidence.cookie?))).collect();
-    let mut report = SweepReport { scanned: gathered.len(), ..SweepReport::default() };
+    let mut report = SweepReport { scanned: gathered.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
     let graves = bury(workplace, verdicts, &cookies, &mut report)?;
-    drop(lock);
+    drop(turn);
     delete(workplace, graves, deadline, &mut report);
     Ok(report)
 }
 
-/// Deletes what lies in the trash, as far as a sweep is done with it.
-///
-/// # Errors
-/// Another process is sweeping, or the trash cannot be listed.
-pub fn empty_trash(workplace: &Workplace) -> Result<(), SweepError> {
-    let trash = workplace.home.trash();
-    let held = lock(workplace)?;
-    // Listed under the lock: a sweep that holds it may still want to put back what it just put there.
-    let fail = |source| FileError::io("list", &trash, source);
-    let names: Vec<OsString> = std::fs::read_dir(&trash)
-        .and_then(|files| files.map(|file| file.map(|file| file.file_name())).collect())
-        .map_err(fail)?;
-    drop(held);
-    for name in names {
-        let removal = remove::remove(&trash, &name, &|| false);
-        if let Some(failure) = removal.failures.first() {
-            tracing::warn!(%failure, failures = removal.failure_count, "the trash could not be emptied");
-        }
-    }
-    Ok(())
-}
-
-fn lock(workplace: &Workplace) -> Result<FileLock, SweepError> {
-    let path = workplace.home.janitor_lock();
-    match FileLock::acquire(&path, Mode::Exclusive, LOCK_PATIENCE) {
-        Ok(mut lock) => {
-            // Only a courtesy to whoever finds the lock held.
-            let _ = lock.set_content(&std::process::id().to_string());
-            Ok(lock)
-        }
-        Err(LockError::Held { .. }) => {
-            let pid = atomic_file::read_text(&path).unwrap_or_default().trim().to_owned();
-            Err(SweepError::Busy { pid: if pid.is_empty() { "unknown".to_owned() } else { pid } })
-        }
-        Err(error) => Err(SweepError::Lock(error)),
-    }
-}
-
-fn decide(workplace: &Workplace, gathered: &[Evidence]) -> Vec<Verdict> {
-    let mut table = BoundsTable::new(&workplace.home, &workplace.config);
-    let mut bounds: BTreeMap<Slug, Bounds> = BTreeMap::new();
-    for evidence in gathered {
-        let slug = evidence.bench.run.routine();
-        if !bounds.contains_key(slug) {
-            bounds.insert(slug.clone(), table.get(slug).clone());
-        }
-    }
+fn decide(
+    workplace: &Workplace,
+    only: Option<&Slug>,
+    now: UnixSeconds,
+    clock_jump_secs: Option<u64>,
+) -> Result<(Vec<Evidence>, Vec<Verdict>), FileError> {
+    let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
+    let gathered = gather(workplace, only, &mut bounds, now)?;
     let benches: Vec<_> = gathered.iter().map(|evidence| evidence.bench.clone()).collect();
-    plan(&benches, &bounds, UnixSeconds::now())
+    let verdicts = plan(&benches, bounds.known(), now, clock_jump_secs);
+    Ok((gathered, verdicts))
 }
 
 /// A workbench in the trash.

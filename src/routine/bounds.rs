@@ -95,6 +95,12 @@ impl<'a> BoundsTable<'a> {
         Self { home, config, known: HashMap::new() }
     }
 
+    /// Returns what was read so far.
+    #[must_use]
+    pub fn known(&self) -> &HashMap<Slug, Bounds> {
+        &self.known
+    }
+
     /// Returns the bounds of a routine's runs.
     pub fn get(&mut self, slug: &Slug) -> &Bounds {
         if !self.known.contains_key(slug) {

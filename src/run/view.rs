@@ -142,7 +142,7 @@ impl RunView {
     }
 
     fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
-        let finish = retention::finish(outcome.triggered_at, Some(outcome.retain_from), None, UnixSeconds::now());
+        let finish = retention::finish(self.id.stamp(), Some(outcome.retain_from), None, UnixSeconds::now());
         self.reap_at = Some(retention::reap_at(finish, bounds.ttl_secs));
         self.status = outcome.status;
         self.status_reason = outcome.reason;
