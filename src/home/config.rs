@@ -36,6 +36,8 @@ pub struct Config {
     pub max_runtime_ceiling_secs: u64,
     /// Time between TERM and KILL.
     pub kill_grace_secs: u64,
+    /// The largest size of a run's log on disk; beyond it the middle is dropped.
+    pub max_log_bytes: u64,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -51,6 +53,7 @@ impl Default for Config {
             default_max_runtime_secs: 60 * 60,
             max_runtime_ceiling_secs: 24 * 60 * 60,
             kill_grace_secs: 10,
+            max_log_bytes: 64 * 1024 * 1024,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
         }
@@ -96,9 +99,15 @@ impl Config {
         if grace > MAX_KILL_GRACE_SECS {
             return Err(format!("kill_grace_secs is {grace}; it must be at most {MAX_KILL_GRACE_SECS}"));
         }
+        if self.max_log_bytes < MIN_LOG_BYTES {
+            return Err(format!("max_log_bytes is {}; it must be at least {MIN_LOG_BYTES}", self.max_log_bytes));
+        }
         Ok(())
     }
 }
+
+/// The smallest bound of a log: below it, too little is left of its beginning and its end to be of use.
+const MIN_LOG_BYTES: u64 = 1024 * 1024;
 
 #[cfg(test)]
 mod tests {

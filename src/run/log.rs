@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::FileExt;
 
+use rustix::fs::{SeekFrom, seek};
 use vte::{Parser, Perform};
 
 use super::entry::Workbench;
@@ -15,12 +16,14 @@ pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 const MAX_READ_BYTES: u64 = 1024 * 1024;
 
 /// The end of a log, as clean text.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogTail {
     /// The text, without control codes.
     pub text: String,
     /// Whether the log holds more before it.
     pub cut: bool,
+    /// How many bytes of the log were dropped from its middle, for it had grown too large.
+    pub dropped_bytes: u64,
     /// The size of the whole log.
     pub log_bytes: u64,
 }
@@ -33,16 +36,24 @@ pub fn tail(workbench: &Workbench, lines: usize) -> Result<LogTail, FileError> {
     let path = workbench.log();
     let file = match atomic_file::open_regular(&path) {
         Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(LogTail { text: String::new(), cut: false, log_bytes: 0 }),
+        Err(error) if error.is_not_found() => return Ok(LogTail::default()),
         Err(error) => return Err(error),
     };
     let fail = |source| FileError::io("read", &path, source);
     let log_bytes = file.metadata().map_err(fail)?.len();
-    let start = log_bytes.saturating_sub(MAX_READ_BYTES);
+    let hole = hole(&file, log_bytes);
+    let start = log_bytes.saturating_sub(MAX_READ_BYTES).max(hole.end);
     let mut bytes = vec![0; usize::try_from(log_bytes - start).unwrap_or(0)];
     let count = read_at_most(&file, &mut bytes, start).map_err(fail)?;
     let (text, cut) = last_lines(&clean(&bytes[..count]), lines, MAX_TEXT_BYTES);
-    Ok(LogTail { text, cut: cut || start > 0, log_bytes })
+    Ok(LogTail { text, cut: cut || start > 0, dropped_bytes: hole.end - hole.start, log_bytes })
+}
+
+/// Returns the part of the log that was dropped; an empty range where nothing was, or where that cannot be told.
+fn hole(file: &std::fs::File, log_bytes: u64) -> std::ops::Range<u64> {
+    let start = seek(file, SeekFrom::Hole(0)).ok().filter(|start| *start < log_bytes);
+    let end = start.and_then(|start| seek(file, SeekFrom::Data(start)).ok());
+    start.zip(end).map_or(0..0, |(start, end)| start..end)
 }
 
 /// Appends a line of our own. A log that cannot be written is no reason not to go on: the outcome says the same.
@@ -143,6 +154,26 @@ mod tests {
         assert_eq!(last_lines("a\nb\n", 2, 99), ("a\nb\n".into(), false));
         assert_eq!(last_lines("ééé", 9, 3), ("é".into(), true));
         assert_eq!(last_lines("a\n", 0, 99), (String::new(), true));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_dropped_middle_is_told_and_not_read() {
+        use rustix::fs::{FallocateFlags, fallocate};
+        let dir = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
+        std::fs::create_dir(workbench.directory()).unwrap();
+        std::fs::write(workbench.log(), "first\n".repeat(100_000) + "last\n").unwrap();
+        let whole = tail(&workbench, 2).unwrap();
+        assert_eq!((whole.text.as_str(), whole.cut, whole.dropped_bytes), ("first\nlast\n", true, 0));
+        let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
+        let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(&log, hole, 65_536, 8 * 65_536).unwrap();
+        let holed = tail(&workbench, 1_000_000).unwrap();
+        assert_eq!((holed.dropped_bytes, holed.cut), (8 * 65_536, true));
+        assert!(holed.text.ends_with("last\n") && !holed.text.contains('\0'));
+        assert!(holed.text.len() < 100_000);
     }
 
     proptest! {

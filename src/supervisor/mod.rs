@@ -5,6 +5,7 @@
 
 mod children;
 mod exec;
+mod log_cap;
 mod start;
 mod supervise;
 mod wake;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::children::{AgentExit, Children};
+use super::log_cap::LogCap;
 use super::start::{NotStarted, start_agent};
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
@@ -46,9 +47,6 @@ pub enum SuperviseError {
     #[error(transparent)]
     Recording(#[from] RecordingError),
 }
-
-/// How often the bounds and the requests are looked at.
-const TICK: Duration = Duration::from_secs(1);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
@@ -101,10 +99,12 @@ impl Supervisor {
                 return self.end(&request);
             }
         }
+        let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
         loop {
             self.children.reap();
+            let pause = log_cap.look();
             match decide(self.facts()) {
-                Step::Wait => self.wake.wait(TICK),
+                Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
                 Step::End(cause, reason) => {

@@ -153,7 +153,14 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     let tail = log::tail(&Workbench::of(&workplace.home, &run.id), lines)?;
     let note = tail.cut.then(|| {
         let shown = tail.text.lines().count();
-        format!("cut: these are the last {shown} lines of {} bytes; the whole log is {}", tail.log_bytes, run.log_path)
+        let dropped = match tail.dropped_bytes {
+            0 => String::new(),
+            bytes => format!(" ({bytes} bytes of its middle were dropped, for it had grown beyond max_log_bytes)"),
+        };
+        format!(
+            "cut: these are the last {shown} lines of {} bytes; the whole log is {}{dropped}",
+            tail.log_bytes, run.log_path
+        )
     });
     Ok(LogText { run: run.id, text: tail.text, cut: tail.cut, note, log_bytes: tail.log_bytes })
 }

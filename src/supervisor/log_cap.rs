@@ -1,0 +1,136 @@
+//! Keeping `agent.log` within its size on disk, so that one agent cannot fill the disk.
+//!
+//! On Linux the middle of the log becomes a hole: its beginning and its end, and every offset, stay as they are, and the
+//! agent never notices. Elsewhere the log is emptied, with a note, which is all that can be done to a file that somebody
+//! else appends to.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::time::Duration;
+
+use rustix::fs::OFlags;
+
+use crate::run::entry::Workbench;
+
+/// The pauses between two looks: short while the log grows fast, else long enough to cost nothing. The longest is also how
+/// often the supervisor looks at the bound.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Holes begin and end at blocks; this is a multiple of every usual block size.
+const ALIGNMENT: u64 = 64 * 1024;
+
+/// The log of a run, held open: the agent may remove its name, and go on writing.
+#[derive(Debug)]
+pub(super) struct LogCap {
+    log: Option<File>,
+    max_bytes: u64,
+    seen_bytes: u64,
+    pause: Duration,
+}
+
+impl LogCap {
+    /// Starts watching the log. One that cannot be opened cannot be kept small; the agent could not open it either.
+    pub(super) fn watch(workbench: &Workbench, max_bytes: u64) -> Self {
+        let path = workbench.log();
+        let log = OpenOptions::new()
+            .append(true)
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+            .open(&path)
+            .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
+            .ok();
+        Self { log, max_bytes, seen_bytes: 0, pause: SHORTEST_PAUSE }
+    }
+
+    /// Looks at the log, makes it smaller if need be, and returns after what time to look again.
+    pub(super) fn look(&mut self) -> Duration {
+        let Some((log, metadata)) = self.log.as_ref().and_then(|log| Some((log, log.metadata().ok()?))) else {
+            return LONGEST_PAUSE;
+        };
+        let growth = metadata.len().saturating_sub(self.seen_bytes);
+        self.seen_bytes = metadata.len();
+        self.pause = next_pause(self.pause, growth, self.max_bytes);
+        if let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
+            && let Err(error) = drop_middle(log, start, end)
+        {
+            tracing::warn!(%error, "the log cannot be made smaller");
+        }
+        self.pause
+    }
+}
+
+/// Returns the part of a log to drop: what lies between its first quarter and its last half of what is allowed, once it
+/// takes up more on disk.
+fn surplus(bytes: u64, allocated_bytes: u64, max_bytes: u64) -> Option<(u64, u64)> {
+    if allocated_bytes <= max_bytes {
+        return None;
+    }
+    let start = (max_bytes / 4).next_multiple_of(ALIGNMENT);
+    let end = bytes.saturating_sub(max_bytes / 2) / ALIGNMENT * ALIGNMENT;
+    (start < end).then_some((start, end))
+}
+
+/// Looks more often while the log grows so fast that a pause could take it past its size, else ever less often.
+fn next_pause(pause: Duration, growth: u64, max_bytes: u64) -> Duration {
+    if growth > max_bytes / 16 { SHORTEST_PAUSE } else { (pause * 2).min(LONGEST_PAUSE) }
+}
+
+#[cfg(target_os = "linux")]
+fn drop_middle(log: &File, start: u64, end: u64) -> std::io::Result<()> {
+    use rustix::fs::{FallocateFlags, fallocate};
+    let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    Ok(fallocate(log, hole, start, end - start)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn drop_middle(log: &File, _start: u64, end: u64) -> std::io::Result<()> {
+    use std::io::Write;
+    log.set_len(0)?;
+    let mut log = log;
+    writeln!(log, "[moadim] the log had grown beyond max_log_bytes; about {end} bytes before this line were dropped")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::home::Home;
+    use crate::run::id::RunId;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_log_within_its_size_is_left_alone() {
+        assert_eq!(surplus(u64::MAX, 100, 100), None, "a log that is mostly a hole already");
+        assert_eq!(surplus(100, 101, 100), None, "nothing to drop in the middle");
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_middle_of_a_large_log_goes_and_its_ends_and_size_stay() {
+        const MAX: u64 = 4 << 20;
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &RunId::new("a".parse().unwrap(), UnixSeconds(1)));
+        std::fs::create_dir(workbench.directory()).unwrap();
+        let lines: Vec<u8> = (0..1_000_000).flat_map(|n: u32| format!("{n:015}\n").into_bytes()).collect();
+        std::fs::write(workbench.log(), &lines).unwrap();
+        let mut cap = LogCap::watch(&workbench, MAX);
+        std::fs::rename(workbench.log(), workbench.directory().join("moved")).unwrap();
+        assert_eq!(cap.look(), SHORTEST_PAUSE);
+        let log = std::fs::metadata(workbench.directory().join("moved")).unwrap();
+        assert!(log.blocks() * 512 <= MAX, "{} blocks", log.blocks());
+        assert_eq!(log.len(), lines.len() as u64);
+        let kept = std::fs::read(workbench.directory().join("moved")).unwrap();
+        assert_eq!(kept[..1 << 20], lines[..1 << 20]);
+        assert_eq!(kept[kept.len() - (2 << 20)..], lines[lines.len() - (2 << 20)..]);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_dropped_is_never_the_beginning_nor_the_end(bytes in 0..1u64 << 50, max in 0..1u64 << 40) {
+            if let Some((start, end)) = surplus(bytes, bytes, max) {
+                prop_assert!(start >= max / 4 && end <= bytes - max / 2 && start < end);
+            }
+        }
+    }
+}
