@@ -2,7 +2,7 @@
 //!
 //! A plain shell is deliberately not one of them: it would let any model that reaches the tools run any command.
 
-use super::registry::AgentDefinition;
+use super::definition::AgentDefinition;
 
 /// Returns the built-in agents by name.
 pub(super) fn definitions() -> [(&'static str, AgentDefinition); 2] {

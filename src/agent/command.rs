@@ -4,18 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::definition::StdinSource;
 use super::registry::Agent;
-
-/// What the agent reads from stdin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum StdinSource {
-    /// The run's `prompt.md`.
-    #[default]
-    Prompt,
-    /// Nothing.
-    None,
-}
 
 /// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
@@ -112,7 +102,8 @@ fn fill(argument: &str, values: Placeholders<'_>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::registry::{AgentDefinition, AgentSource};
+    use crate::agent::definition::AgentDefinition;
+    use crate::agent::registry::AgentSource;
     use proptest::prelude::*;
 
     fn values(prompt: &str) -> Placeholders<'_> {

@@ -2,11 +2,13 @@
 
 mod built_in;
 mod command;
+mod definition;
 mod login_shell;
 mod path;
 mod registry;
 
-pub use command::{AgentCommand, CommandError, Placeholders, StdinSource};
+pub use command::{AgentCommand, CommandError, Placeholders};
+pub use definition::{AgentDefinition, StdinSource};
 pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
 pub use path::{CommandNotFound, ProbedPath, SearchPath, find_command, print_search_path};
 pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry};

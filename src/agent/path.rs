@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
 
+use super::definition::AgentDefinition;
 use super::login_shell::{LAUNCH_PATIENCE, through_login_shell};
-use super::registry::AgentDefinition;
+
 use crate::environment::{self, Variables};
 
 /// A command that is not to be found.

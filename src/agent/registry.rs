@@ -9,11 +9,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::built_in;
-use super::command::StdinSource;
-use crate::environment::{EnvName, Variables};
+use super::definition::{self, AgentDefinition};
 use crate::excerpt::excerpt;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::FileError;
 
 /// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -74,46 +73,6 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// What `agents/<name>.toml` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct AgentDefinition {
-    /// The program: a name to be found on PATH, or an absolute path.
-    pub command: String,
-    /// Its arguments, with placeholders.
-    #[serde(default)]
-    pub args: Vec<String>,
-    /// What it reads from stdin.
-    #[serde(default)]
-    pub stdin: StdinSource,
-    /// Variables it gets.
-    #[serde(default)]
-    pub env: Variables,
-    /// Variables it inherits from the server beyond the standing list.
-    #[serde(default)]
-    pub inherit_env: Vec<EnvName>,
-    /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
-    #[serde(default = "yes")]
-    pub login_shell: bool,
-}
-
-fn yes() -> bool {
-    true
-}
-
-impl Default for AgentDefinition {
-    fn default() -> Self {
-        Self {
-            command: String::new(),
-            args: Vec::new(),
-            stdin: StdinSource::default(),
-            env: Variables::new(),
-            inherit_env: Vec::new(),
-            login_shell: true,
-        }
-    }
-}
-
 /// Where an agent is defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentSource {
@@ -169,7 +128,7 @@ impl Registry {
             if path.extension().is_some_and(|extension| extension == "toml")
                 && let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok())
             {
-                let agent = read_definition(&path).map(|definition| Agent {
+                let agent = definition::read(&path).map(|definition| Agent {
                     name: name.clone(),
                     definition,
                     source: AgentSource::File(path),
@@ -208,28 +167,6 @@ impl Registry {
 
     fn file_of(&self, name: &AgentName) -> PathBuf {
         self.directory.join(format!("{name}.toml"))
-    }
-}
-
-fn read_definition(path: &std::path::Path) -> Result<AgentDefinition, FileError> {
-    let text = atomic_file::read_text(path)?;
-    let definition: AgentDefinition =
-        toml::from_str(&text).map_err(|error| FileError::damaged(path, error.to_string().trim_end()))?;
-    check(&definition).map_err(|problem| FileError::damaged(path, problem))?;
-    Ok(definition)
-}
-
-fn check(definition: &AgentDefinition) -> Result<(), String> {
-    let command = &definition.command;
-    if command.is_empty() || command.contains('\0') {
-        return Err("command is empty".into());
-    }
-    if command.contains('/') && !command.starts_with('/') {
-        return Err(format!("command '{command}' is a relative path; give a name on PATH or an absolute path"));
-    }
-    match definition.env.keys().find(|name| name.is_ours()) {
-        Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
-        None => Ok(()),
     }
 }
 

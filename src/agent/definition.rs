@@ -1,0 +1,85 @@
+//! `agents/<name>.toml`: what a person says an agent is.
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::environment::{EnvName, Variables};
+use crate::home::atomic_file::{self, FileError};
+
+/// What the agent reads from stdin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StdinSource {
+    /// The run's `prompt.md`.
+    #[default]
+    Prompt,
+    /// Nothing.
+    None,
+}
+
+/// What `agents/<name>.toml` holds.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AgentDefinition {
+    /// The program: a name to be found on PATH, or an absolute path.
+    pub command: String,
+    /// Its arguments, with placeholders.
+    #[serde(default)]
+    pub args: Vec<String>,
+    /// What it reads from stdin.
+    #[serde(default)]
+    pub stdin: StdinSource,
+    /// Variables it gets.
+    #[serde(default)]
+    pub env: Variables,
+    /// Variables it inherits from the server beyond the standing list.
+    #[serde(default)]
+    pub inherit_env: Vec<EnvName>,
+    /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
+    #[serde(default = "yes")]
+    pub login_shell: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Default for AgentDefinition {
+    fn default() -> Self {
+        Self {
+            command: String::new(),
+            args: Vec::new(),
+            stdin: StdinSource::default(),
+            env: Variables::new(),
+            inherit_env: Vec::new(),
+            login_shell: true,
+        }
+    }
+}
+
+/// Reads an agent's file.
+///
+/// # Errors
+/// It is missing, unreadable, or does not make sense; the file is named.
+pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
+    let text = atomic_file::read_text(path)?;
+    let definition: AgentDefinition =
+        toml::from_str(&text).map_err(|error| FileError::damaged(path, error.to_string().trim_end()))?;
+    check(&definition).map_err(|problem| FileError::damaged(path, problem))?;
+    Ok(definition)
+}
+
+fn check(definition: &AgentDefinition) -> Result<(), String> {
+    let command = &definition.command;
+    if command.is_empty() || command.contains('\0') {
+        return Err("command is empty".into());
+    }
+    if command.contains('/') && !command.starts_with('/') {
+        return Err(format!("command '{command}' is a relative path; give a name on PATH or an absolute path"));
+    }
+    match definition.env.keys().find(|name| name.is_ours()) {
+        Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
+        None => Ok(()),
+    }
+}
