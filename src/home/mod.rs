@@ -5,9 +5,9 @@ pub mod config;
 pub mod lock;
 pub mod neighbour;
 
-use std::fs::{DirBuilder, Metadata};
+use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -85,6 +85,7 @@ impl Home {
         // A home that is reached through a symlink has one name for all processes: sockets and locks depend on it.
         let root = root.canonicalize().map_err(|source| fail(&root, source))?;
         check_private(&root)?;
+        close_to_others(&root).map_err(|source| fail(&root, source))?;
         for name in DIRECTORIES {
             let path = root.join(name);
             make_directory(&path).map_err(|source| fail(&path, source))?;
@@ -216,6 +217,12 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Makes sure that nobody else can even enter: then nothing below can be read or changed by others, whatever its own mode.
+fn close_to_others(root: &Path) -> io::Result<()> {
+    let mode = std::fs::symlink_metadata(root)?.mode();
+    if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(root, Permissions::from_mode(0o700)) }
+}
+
 fn check_private(path: &Path) -> Result<(), HomeError> {
     let metadata = std::fs::symlink_metadata(path).map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
     let refuse = |problem: String, fix: String| Err(HomeError::Unsafe { path: path.to_owned(), problem, fix });
@@ -251,7 +258,6 @@ fn intruder(metadata: &Metadata) -> Option<Intruder> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_new_home_is_private_and_whole() {
@@ -270,6 +276,16 @@ mod tests {
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o777)).unwrap();
         let error = Home::open(&root).unwrap_err().to_string();
         assert!(error.contains("chmod go-w"), "{error}");
+    }
+
+    #[test]
+    fn a_home_that_others_may_read_is_closed_to_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("home");
+        std::fs::create_dir(&root).unwrap();
+        std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
+        Home::open(&root).unwrap();
+        assert_eq!(std::fs::metadata(&root).unwrap().mode() & 0o777, 0o700);
     }
 
     #[test]

@@ -11,7 +11,6 @@ use super::status::{Duty, Round, Status};
 use crate::agent::{Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
-use crate::home::config::{Config, SessionHostSetting};
 use crate::routine::bounds::Bounds;
 use crate::routine::store;
 use crate::run::listing;
@@ -81,12 +80,8 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(2);
 /// A folder of the home cannot be listed.
 pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -> Result<Health, FileError> {
     let mut problems = Vec::new();
-    let workplace = site.workplace().unwrap_or_else(|error| {
-        problems.push(damaged(&error));
-        let session_host = site.session_host(SessionHostSetting::Auto);
-        let (home, program) = (site.home().clone(), site.program().clone());
-        Workplace { home, config: Config::default(), session_host, program }
-    });
+    problems.extend(site.workplace().err().as_ref().map(damaged));
+    let workplace = site.workplace_for_looking();
     problems.extend(of_the_place(&workplace));
     problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
         path: None,

@@ -3,7 +3,7 @@
 //! Evidence is gathered, the plan is made and its workbenches are renamed into the trash within one turn;
 //! deleting what lies there comes after it, and may take as long as it likes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -171,11 +171,10 @@ fn bury(
     if doomed.is_empty() {
         return Ok(Vec::new());
     }
-    let lives = |scan: &Scan, run: &RunId| {
-        let carried = cookies.get(run).is_some_and(|cookie| !scan.carriers(cookie).is_empty());
-        carried || Entry::of(home, run).exists()
+    let lives = |alive: &HashSet<Cookie>, run: &RunId| {
+        cookies.get(run).is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists()
     };
-    let before = Scan::take()?;
+    let before = Scan::take()?.cookies();
     let mut graves = Vec::new();
     for (run, reason) in doomed {
         if lives(&before, &run) {
@@ -191,9 +190,9 @@ fn bury(
             Err(error) => report.failed.push(failure(run, workbench.directory(), &error)),
         }
     }
-    let after = Scan::take();
+    let after = Scan::take().map(|scan| scan.cookies());
     let (dead, alive): (Vec<Grave>, Vec<Grave>) =
-        graves.into_iter().partition(|grave| after.as_ref().is_ok_and(|scan| !lives(scan, &grave.run)));
+        graves.into_iter().partition(|grave| after.as_ref().is_ok_and(|alive| !lives(alive, &grave.run)));
     for Grave { run, name, .. } in alive {
         let workbench = Workbench::of(home, &run);
         match std::fs::rename(home.trash().join(&name), workbench.directory()) {

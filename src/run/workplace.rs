@@ -72,6 +72,17 @@ impl Site {
         Ok(Workplace { home: self.home.clone(), config, session_host, program: self.program.clone() })
     }
 
+    /// Reads the settings as they are now, for a call that only looks, or that stops a run: damaged ones are then no
+    /// reason to refuse, and the defaults stand in for them.
+    #[must_use]
+    pub fn workplace_for_looking(&self) -> Workplace {
+        self.workplace().unwrap_or_else(|_| {
+            let config = Config::default();
+            let session_host = self.session_host(config.session_host);
+            Workplace { home: self.home.clone(), config, session_host, program: self.program.clone() }
+        })
+    }
+
     /// Returns the host for a setting.
     #[must_use]
     pub fn session_host(&self, setting: SessionHostSetting) -> SessionHost {

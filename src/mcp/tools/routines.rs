@@ -109,7 +109,7 @@ struct Routines {
 fn list(core: &Core, arguments: ListRoutines) -> Result<Routines, ToolError> {
     let limit = page::limit(arguments.limit, 50)?;
     let after: Option<Slug> = page::cursor(arguments.cursor.as_deref())?;
-    let workplace = core.site.workplace()?;
+    let workplace = core.site.workplace_for_looking();
     let query = arguments.query.unwrap_or_default().to_lowercase();
     let wanted = |routine: &Routine| {
         let named = routine.slug.as_str().contains(&query) || routine.definition.title.to_lowercase().contains(&query);

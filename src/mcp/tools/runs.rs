@@ -110,7 +110,7 @@ struct Runs {
 fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
-    let workplace = core.site.workplace()?;
+    let workplace = core.site.workplace_for_looking();
     let filter = Filter { routine: arguments.routine, status: arguments.status };
     let listing::Page { runs, total, next } = listing::list(&workplace, &filter, after.as_ref(), limit)?;
     Ok(Runs { runs, total, next_cursor: next })
@@ -148,7 +148,7 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
             return Err(InvalidField::new("tail_lines", lines, rule).into());
         }
     };
-    let workplace = core.site.workplace()?;
+    let workplace = core.site.workplace_for_looking();
     let run = listing::find(&workplace, &arguments.run)?;
     let tail = log::tail(&Workbench::of(&workplace.home, &run.id), lines)?;
     let note = tail.cut.then(|| {
@@ -181,7 +181,7 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<OneRun, ToolError> {
         let rule = format!("it must be one line of at most {MAX_REASON_CHARS} characters; shorten it");
         return Err(InvalidField::new("reason", format_args!("'{reason}'"), rule).into());
     }
-    let workplace = core.site.workplace()?;
+    let workplace = core.site.workplace_for_looking();
     let order = Order { cause: EndCause::Stopped, reason, by: "stop_run".to_owned() };
     match end_run(&workplace, &arguments.run, &order)? {
         Ended::Finished | Ended::Already => Ok(OneRun { run: listing::find(&workplace, &arguments.run)? }),
