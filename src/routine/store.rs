@@ -137,7 +137,11 @@ pub fn list(home: &Home) -> Result<Listing, FileError> {
     Ok(listing)
 }
 
-fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
+/// Lists the names of all routines, readable or not, in order.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     let directory = home.routines();
     let fail = |source| FileError::io("list", &directory, source);
     let mut slugs = Vec::new();

@@ -10,7 +10,8 @@ use crate::agent::{AgentName, Registry};
 use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
-use crate::routine::model::{Definition, Routine, parse_env};
+use crate::routine::listing::{self, Filter};
+use crate::routine::model::{Definition, parse_env};
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::run::overview::{Overview, RoutineView};
@@ -110,19 +111,10 @@ fn list(core: &Core, arguments: ListRoutines) -> Result<Routines, ToolError> {
     let limit = page::limit(arguments.limit, 50)?;
     let after: Option<Slug> = page::cursor(arguments.cursor.as_deref())?;
     let workplace = core.site.workplace_for_looking();
-    let query = arguments.query.unwrap_or_default().to_lowercase();
-    let wanted = |routine: &Routine| {
-        let named = routine.slug.as_str().contains(&query) || routine.definition.title.to_lowercase().contains(&query);
-        named && arguments.tag.as_ref().is_none_or(|tag| routine.definition.tags.contains(tag))
-    };
-    let mut routines = store::list(&workplace.home)?.routines;
-    routines.retain(wanted);
-    let total = routines.len();
-    routines.retain(|routine| after.as_ref().is_none_or(|after| routine.slug > *after));
-    let next_cursor = (routines.len() > limit).then(|| routines[limit - 1].slug.clone());
-    routines.truncate(limit);
+    let filter = Filter { query: arguments.query, tag: arguments.tag };
+    let listing::Page { routines, total, next } = listing::list(&workplace.home, &filter, after.as_ref(), limit)?;
     let search_path = core.search_path();
     let overview = Overview::read(&workplace, &search_path)?;
     let routines = routines.iter().map(|routine| overview.view(routine)).collect();
-    Ok(Routines { routines, total, next_cursor })
+    Ok(Routines { routines, total, next_cursor: next })
 }

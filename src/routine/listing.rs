@@ -1,0 +1,64 @@
+//! Which routines there are, by slug.
+
+use super::model::Routine;
+use super::slug::Slug;
+use super::store;
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+
+/// Which routines are wanted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Those whose slug or title contains this, in any case.
+    pub query: Option<String>,
+    /// Those with this tag.
+    pub tag: Option<String>,
+}
+
+impl Filter {
+    fn takes_all(&self) -> bool {
+        self.query.is_none() && self.tag.is_none()
+    }
+
+    fn takes(&self, routine: &Routine) -> bool {
+        let named = self.query.as_ref().is_none_or(|query| {
+            let query = query.to_lowercase();
+            routine.slug.as_str().contains(&query) || routine.definition.title.to_lowercase().contains(&query)
+        });
+        named && self.tag.as_ref().is_none_or(|tag| routine.definition.tags.contains(tag))
+    }
+}
+
+/// A part of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The routines; those that cannot be read are left out.
+    pub routines: Vec<Routine>,
+    /// How many there are in all; without a filter, unreadable ones included.
+    pub total: usize,
+    /// The routine after which the next page begins, if there is one.
+    pub next: Option<Slug>,
+}
+
+/// Lists up to `limit` of the routines that come after `after`. Without a filter only these are read.
+///
+/// # Errors
+/// The directory of routines cannot be listed.
+pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
+    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| store::load(home, slug).ok()).collect::<Vec<_>>();
+    let mut slugs = store::slugs(home)?;
+    if filter.takes_all() {
+        let total = slugs.len();
+        slugs.retain(|slug| after.is_none_or(|after| slug > after));
+        let next = (slugs.len() > limit).then(|| slugs[limit - 1].clone());
+        slugs.truncate(limit);
+        return Ok(Page { routines: read(&slugs), total, next });
+    }
+    let mut routines = read(&slugs);
+    routines.retain(|routine| filter.takes(routine));
+    let total = routines.len();
+    routines.retain(|routine| after.is_none_or(|after| routine.slug > *after));
+    let next = (routines.len() > limit).then(|| routines[limit - 1].slug.clone());
+    routines.truncate(limit);
+    Ok(Page { routines, total, next })
+}
