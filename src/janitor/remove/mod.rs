@@ -68,12 +68,7 @@ fn removal(trash: &Path, start: Start, should_stop: &dyn Fn() -> bool) -> Remova
 }
 
 /// Walks on the best platform there is; returns the purpose, and whether the walk came to its end.
-fn walk<P: Purpose>(
-    base: &Path,
-    start: Start,
-    purpose: P,
-    should_stop: &dyn Fn() -> bool,
-) -> Result<(P, bool), Errno> {
+fn walk<P: Purpose>(base: &Path, start: Start, purpose: P, should_stop: &dyn Fn() -> bool) -> Result<(P, bool), Errno> {
     // The way to the base is the caller's to trust; the base itself must be a directory, not a symlink to one.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, base, flags, Mode::empty())?;
