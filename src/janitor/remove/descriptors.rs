@@ -74,18 +74,17 @@ mod tests {
 
     #[test]
     fn a_deep_chain_costs_a_small_multiple_of_its_depth() {
-        for depth in [10, 1_000, 60_000, 500_000] {
+        for depth in [10, 1_000, 60_000] {
             let mut climber = Climber::default();
             (0..=depth).for_each(|down| climber.open(down));
             (0..depth).rev().for_each(|up| climber.up_to(up));
-            eprintln!("{depth}: {}", climber.openings as f64 / depth as f64);
-            assert!(climber.openings <= 8 * depth, "{depth}: {}", climber.openings);
+            assert!(climber.openings <= 5 * depth, "{depth}: {}", climber.openings);
         }
     }
 
     #[test]
     fn side_branches_on_a_deep_chain_do_not_make_it_quadratic() {
-        let (depth, branch) = (20_000, 100);
+        let (depth, branch) = (1_000, 100);
         let mut climber = Climber::default();
         (0..=depth).for_each(|down| climber.open(down));
         for up in (0..depth).rev() {
@@ -93,7 +92,6 @@ mod tests {
             (up + 1..up + branch).for_each(|down| climber.open(down));
             (up..up + branch - 1).rev().for_each(|up| climber.up_to(up));
         }
-        eprintln!("{}", climber.openings as f64 / (depth * branch) as f64);
-        assert!(climber.openings <= 8 * depth * branch, "{}", climber.openings);
+        assert!(climber.openings <= 5 * depth * branch, "{}", climber.openings);
     }
 }

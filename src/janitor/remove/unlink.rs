@@ -43,7 +43,7 @@ pub struct Failure {
 
 fn next_step(error: &io::Error) -> &'static str {
     match Errno::from_io_error(error) {
-        Some(Errno::XDEV) => "a file system is mounted there: unmount it, and the next sweep removes it",
+        Some(Errno::XDEV | Errno::BUSY) => "something is mounted there: unmount it, and the next sweep removes it",
         Some(Errno::PERM) => "it may be immutable (lsattr shows, chattr -i undoes it) or belong to another user",
         Some(Errno::ACCESS) => "its directory belongs to another user: remove it as that user",
         _ => "the next sweep tries again",

@@ -220,6 +220,7 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
             // A directory that someone else removed has no entries to read.
             Err(Errno::NOENT) => self.frames[depth].unread = false,
             Err(Errno::ACCESS) if std::mem::take(may_grant) && fchmod(dir, Mode::RWXU).is_ok() => {}
+            Err(Errno::MFILE | Errno::NFILE) if self.spare() => {}
             Err(error) => {
                 self.frames[depth].unread = false;
                 self.fail(depth, None, error);
@@ -291,14 +292,17 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
                 outcome = parent.act(|dir| S::open_by_force(dir, name));
             }
             match outcome {
-                // The rest of this process may hold so many descriptors that fewer are left than this walk's share.
-                Err(Errno::MFILE | Errno::NFILE) => match self.open.give_up() {
-                    Some(spared) => self.close(spared),
-                    None => return outcome,
-                },
+                Err(Errno::MFILE | Errno::NFILE) if self.spare() => {}
                 _ => return outcome,
             }
         }
+    }
+
+    /// Closes a directory because the rest of the process leaves fewer descriptors than this walk's share; tells whether
+    /// there was one to spare.
+    fn spare(&mut self) -> bool {
+        let spared = self.open.give_up();
+        spared.inspect(|&depth| self.close(depth)).is_some()
     }
 
     fn close_surplus(&mut self) {
