@@ -159,6 +159,12 @@ impl Home {
         self.root.join("locks").join("history")
     }
 
+    /// Returns the lock of whatever starts, ends or calls back the sessions' server.
+    #[must_use]
+    pub fn session_lock(&self) -> PathBuf {
+        self.root.join("locks").join("session")
+    }
+
     /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
     ///
     /// # Errors
