@@ -1,6 +1,8 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::id::RunId;
@@ -177,6 +179,15 @@ impl Workbench {
     #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// Makes the directory (0700), but none above it: a home that was taken away is not made anew.
+    ///
+    /// # Errors
+    /// The system's; one that is there already is an error too.
+    pub fn make(&self) -> Result<(), FileError> {
+        let made = DirBuilder::new().mode(0o700).create(&self.directory);
+        made.map_err(|source| FileError::io("make", &self.directory, source))
     }
 
     /// Tells whether there is a directory (a symlink to one is none).

@@ -2,12 +2,14 @@
 
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
+use super::id::RunId;
 use super::liveness::Judgement;
-use super::record::{self, Ending, Manifest, Outcome, RecordError};
+use super::record::{self, Ending, Outcome, RecordError};
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
+use crate::process_tree::Cookie;
 
 /// An end could not be written down; the entry is still there, and the next judge tries again.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +22,17 @@ pub enum RecordingError {
     History(#[from] HistoryError),
 }
 
-/// Records the end of a run that we own.
+/// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    let known = match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
+        Some(_) => Known::Perhaps,
+        None => Known::New,
+    };
     write_outcome(&workplace.home, outcome)?;
-    close(workplace, entry, outcome, Known::New)
+    close(workplace, entry, outcome, known)
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
@@ -36,7 +42,7 @@ pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<Outcome, RecordingError> {
     let Judgement { entry, manifest, .. } = judgement;
-    if let Some(outcome) = written_outcome(&workplace.home, manifest) {
+    if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie) {
         close(workplace, entry, &outcome, Known::Perhaps)?;
         return Ok(outcome);
     }
@@ -53,7 +59,7 @@ pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<
 ///
 /// # Errors
 /// There is none, it is damaged, about another run, or newer than this program.
-pub fn read_outcome(workbench: &Workbench, id: &super::id::RunId) -> Result<Outcome, RecordError> {
+pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, RecordError> {
     let path = workbench.outcome_file();
     let outcome: Outcome = record::read(&path)?;
     if outcome.id == *id {
@@ -65,9 +71,9 @@ pub fn read_outcome(workbench: &Workbench, id: &super::id::RunId) -> Result<Outc
 
 /// Returns the outcome that the supervisor wrote; something that only looks like one (the agent can write there) does
 /// not carry the run's cookie.
-fn written_outcome(home: &Home, manifest: &Manifest) -> Option<Outcome> {
-    let outcome = read_outcome(&Workbench::of(home, &manifest.id), &manifest.id).ok()?;
-    (outcome.cookie == manifest.cookie).then_some(outcome)
+fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Option<Outcome> {
+    let outcome = read_outcome(&Workbench::of(home, id), id).ok()?;
+    (outcome.cookie == *cookie).then_some(outcome)
 }
 
 fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
@@ -75,8 +81,7 @@ fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
     // The agent may have removed or replaced its workbench, or put something in the outcome's place.
     if !workbench.exists() {
         put_aside(home, workbench.directory())?;
-        home::make_directory(workbench.directory())
-            .map_err(|source| FileError::io("make", workbench.directory(), source))?;
+        workbench.make()?;
     }
     let path = workbench.outcome_file();
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
