@@ -7,7 +7,7 @@ pub mod neighbour;
 
 use std::fs::{DirBuilder, Metadata};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::geteuid;
@@ -222,6 +222,19 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
+/// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be
+/// moved to another directory. A symlink, and anything but a directory, stays as it is.
+///
+/// # Errors
+/// The system's.
+pub fn restore_access(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if metadata.is_dir() && metadata.mode() & 0o700 != 0o700 {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
 fn check_private(path: &Path) -> Result<(), HomeError> {
     let metadata = std::fs::symlink_metadata(path).map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
     let refuse = |problem: String, fix: String| Err(HomeError::Unsafe { path: path.to_owned(), problem, fix });
@@ -257,7 +270,6 @@ fn intruder(metadata: &Metadata) -> Option<Intruder> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_new_home_is_private_and_whole() {

@@ -79,9 +79,8 @@ fn decide(watched: &Watched<'_>) -> Action {
         (Liveness::Owned, Some(since)) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
             Action::End("its end was asked for, and its supervisor does not obey".to_owned())
         }
-        (Liveness::Owned, None)
-            if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) =>
-        {
+        // Also if its end was asked for: the wall clock that tells since when can be set.
+        (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
             exceeded()
         }
         _ => Action::Leave,
@@ -204,6 +203,11 @@ mod tests {
         assert!(matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(reason) if reason.contains("126")));
         assert_eq!(decide(&watched(&Liveness::Owned, 50, Some(15))), Action::Leave);
         assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(_)));
+    }
+
+    #[test]
+    fn rule_3_an_end_that_was_asked_for_in_the_future_does_not_lift_the_bound() {
+        assert!(matches!(decide(&watched(&Liveness::Owned, 126, Some(0))), Action::End(_)));
     }
 
     #[test]

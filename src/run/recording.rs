@@ -1,5 +1,7 @@
 //! Writing down how a run ended: its outcome, its line in the history, and only then the end of its entry.
 
+use std::path::Path;
+
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
 use super::id::RunId;
@@ -78,19 +80,26 @@ fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Option<Outcome> 
 
 fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
     let workbench = Workbench::of(home, &outcome.id);
-    // The agent may have removed or replaced its workbench, or put something in the outcome's place.
-    if !workbench.exists() {
+    // The agent may have removed or replaced its workbench, closed it, or put something in the outcome's place.
+    if workbench.exists() {
+        restore_access(workbench.directory())?;
+    } else {
         put_aside(home, workbench.directory())?;
         workbench.make()?;
     }
     let path = workbench.outcome_file();
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        restore_access(&path)?;
         put_aside(home, &path)?;
     }
     atomic_file::write_json(&path, outcome)
 }
 
-fn put_aside(home: &Home, path: &std::path::Path) -> Result<(), FileError> {
+fn restore_access(directory: &Path) -> Result<(), FileError> {
+    home::restore_access(directory).map_err(|source| FileError::io("change the mode of", directory, source))
+}
+
+fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match std::fs::rename(path, home.trash().join(format!("{name}.{}", home::random_suffix()))) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("put aside", path, source)),
@@ -105,4 +114,63 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
     }
     Ok(entry.dispose(&workplace.home)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::run::record::{RECORD_VERSION, Status};
+    use crate::session::HostKind;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_outcome_is_written_whatever_the_agent_left_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let id: RunId = "a-1".parse().unwrap();
+        let outcome = Outcome {
+            version: RECORD_VERSION,
+            id: id.clone(),
+            status: Status::Succeeded,
+            reason: None,
+            exit_code: Some(0),
+            signal: None,
+            agent: "a".into(),
+            session_host: HostKind::Detached,
+            triggered_at: UnixSeconds(1),
+            started_at: None,
+            finished_at: UnixSeconds(2),
+            retain_from: UnixSeconds(2),
+            cookie: Cookie::random().unwrap(),
+        };
+        let workbench = Workbench::of(&home, &id);
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let leave: [&dyn Fn(); 6] = [
+            &|| {},
+            &|| std::os::unix::fs::symlink(&elsewhere, workbench.directory()).unwrap(),
+            &|| std::fs::write(workbench.directory(), "").unwrap(),
+            &|| std::fs::create_dir_all(workbench.outcome_file().join("full")).unwrap(),
+            &|| {
+                workbench.make().unwrap();
+                std::os::unix::fs::symlink(elsewhere.join("file"), workbench.outcome_file()).unwrap();
+            },
+            &|| {
+                std::fs::create_dir_all(workbench.outcome_file().join("full")).unwrap();
+                for path in [workbench.outcome_file(), workbench.directory().to_owned()] {
+                    std::fs::set_permissions(path, PermissionsExt::from_mode(0o000)).unwrap();
+                }
+            },
+        ];
+        for leave in leave {
+            leave();
+            write_outcome(&home, &outcome).unwrap();
+            assert_eq!(read_outcome(&workbench, &id).unwrap(), outcome);
+            let mode = workbench.directory().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o700, 0o700, "only its owner could write there, and only root with this mode");
+            std::fs::remove_dir_all(workbench.directory()).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
 }
