@@ -1,6 +1,8 @@
 //! The supervisor under faults: whatever cannot be read or written, no agent outlives it unwatched.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
+mod harness;
+
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -16,6 +18,7 @@ use moadim_mcp::run::record::{Environment, Machine, Manifest, Outcome, RECORD_VE
 use moadim_mcp::run::recording::read_outcome;
 use moadim_mcp::session::HostKind;
 use rustix::process::Signal;
+use serde_json::json;
 
 fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(30);
@@ -119,6 +122,17 @@ impl Scene {
         std::fs::write(&file, format!("{CONFIG}max_runtime_ceiling_secs = {secs}\n")).unwrap();
     }
 
+    /// Starts a server on this home; a file size limit is an error for it, too.
+    fn server(&self) -> harness::Server {
+        let mut command = Command::new("/bin/sh");
+        command
+            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_moadim-mcp")])
+            .env("MOADIM_HOME", self.home.root());
+        let mut server = harness::Server::spawn(command);
+        server.introduce(harness::Era::Legacy("2025-11-25"));
+        server
+    }
+
     fn history_lines(&self) -> usize {
         std::fs::read_to_string(self.home.history_file()).unwrap_or_default().lines().count()
     }
@@ -167,6 +181,31 @@ fn a_home_that_is_gone_is_no_reason_to_leave_the_agent() {
     supervisor.signal(Signal::TERM).unwrap();
     wait_until("both are gone", || !agent.is_alive() && !supervisor.is_alive());
     assert!(!scene.home.root().exists(), "it was not made anew");
+}
+
+#[test]
+fn a_run_whose_start_cannot_be_read_is_ended_by_its_cookie() {
+    let mut scene = Scene::start(0);
+    let agent = scene.agent();
+    scene.supervisor().signal(Signal::KILL).unwrap();
+    scene.supervisor.wait().unwrap();
+    std::fs::write(scene.claim.entry.directory().join("started.json"), "{").unwrap();
+    let answer = scene.server().call_tool("stop_run", json!({ "run": scene.claim.entry.id() }));
+    assert!(!agent.is_alive(), "{answer:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn on_a_full_disk_a_run_can_be_stopped() {
+    use rustix::process::{Pid, Resource, Rlimit, prlimit};
+    let scene = Scene::start(0);
+    let agent = scene.agent();
+    let mut server = scene.server();
+    let pid = Pid::from_raw(server.pid().try_into().unwrap());
+    prlimit(pid, Resource::Fsize, Rlimit { current: Some(0), maximum: None }).unwrap();
+    let answer = server.call_tool("stop_run", json!({ "run": scene.claim.entry.id() }));
+    assert!(!agent.is_alive(), "{answer:?}");
+    assert_eq!(scene.outcome().unwrap().status, Status::Stopped);
 }
 
 #[cfg(target_os = "linux")]
