@@ -160,6 +160,12 @@ impl Home {
         self.root.join("locks").join("history")
     }
 
+    /// Returns the lock of whatever starts, ends or calls back the sessions' server.
+    #[must_use]
+    pub fn session_lock(&self) -> PathBuf {
+        self.root.join("locks").join("session")
+    }
+
     /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
     ///
     /// # Errors
@@ -221,6 +227,19 @@ pub fn make_directory(path: &Path) -> io::Result<()> {
 fn close_to_others(root: &Path) -> io::Result<()> {
     let mode = std::fs::symlink_metadata(root)?.mode();
     if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(root, Permissions::from_mode(0o700)) }
+}
+
+/// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be
+/// moved to another directory. A symlink, and anything but a directory, stays as it is.
+///
+/// # Errors
+/// The system's.
+pub fn restore_access(path: &Path) -> io::Result<()> {
+    let metadata = std::fs::symlink_metadata(path)?;
+    if metadata.is_dir() && metadata.mode() & 0o700 != 0o700 {
+        std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+    }
+    Ok(())
 }
 
 fn check_private(path: &Path) -> Result<(), HomeError> {

@@ -40,11 +40,14 @@ pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Re
     let sweep = sweep::sweep(workplace, only, deadline)?;
     if sweep.pending_bytes > 0 {
         let home = workplace.home.clone();
-        std::thread::spawn(move || {
+        let begun = std::thread::Builder::new().name("trash".into()).spawn(move || {
             if let Err(error) = trash::empty(&home) {
                 tracing::warn!(%error, "the rest of the trash is left to the next sweep");
             }
         });
+        if let Err(error) = begun {
+            tracing::warn!(%error, "the rest of the trash is left to the next sweep");
+        }
     }
     Ok(CleanupReport { killed: watched.killed, not_killed: watched.failed, sweep })
 }

@@ -5,6 +5,8 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
+use std::io;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::evidence::{Evidence, gather};
@@ -183,7 +185,7 @@ fn bury(
         }
         let name = OsString::from(format!("{run}.{}", home::random_suffix()));
         let workbench = Workbench::of(home, &run);
-        match std::fs::rename(workbench.directory(), home.trash().join(&name)) {
+        match put_away(workbench.directory(), &home.trash().join(&name)) {
             Ok(()) => graves.push(Grave { run, reason, name }),
             // Somebody else removed it: what we wanted.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
@@ -203,6 +205,17 @@ fn bury(
         }
     }
     Ok(dead)
+}
+
+/// Moves a workbench; one that its agent made read-only has to be opened for that.
+fn put_away(workbench: &Path, grave: &Path) -> io::Result<()> {
+    match std::fs::rename(workbench, grave) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            home::restore_access(workbench)?;
+            std::fs::rename(workbench, grave)
+        }
+        result => result,
+    }
 }
 
 fn delete(workplace: &Workplace, graves: Vec<Grave>, deadline: Instant, report: &mut SweepReport) {
@@ -225,6 +238,24 @@ fn delete(workplace: &Workplace, graves: Vec<Grave>, deadline: Instant, report: 
     }
 }
 
-fn failure(run: RunId, path: &std::path::Path, error: &dyn std::fmt::Display) -> SweepFailure {
+fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailure {
     SweepFailure { run, path: path.display().to_string(), error: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_read_only_workbench_is_put_away_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (workbench, trash) = (dir.path().join("a-1"), dir.path().join("trash"));
+        std::fs::create_dir_all(workbench.join("sub")).unwrap();
+        std::fs::create_dir(&trash).unwrap();
+        std::fs::set_permissions(&workbench, PermissionsExt::from_mode(0o555)).unwrap();
+        put_away(&workbench, &trash.join("a-1.x")).unwrap();
+        assert!(trash.join("a-1.x/sub").is_dir() && !workbench.exists());
+        assert_eq!(put_away(&workbench, &trash.join("b")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

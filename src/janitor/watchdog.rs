@@ -1,5 +1,7 @@
 //! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
 
+use std::thread::ScopedJoinHandle;
+
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -79,9 +81,8 @@ fn decide(watched: &Watched<'_>) -> Action {
         (Liveness::Owned, Some(since)) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
             Action::End("its end was asked for, and its supervisor does not obey".to_owned())
         }
-        (Liveness::Owned, None)
-            if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) =>
-        {
+        // Also if its end was asked for: the wall clock that tells since when can be set.
+        (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
             exceeded()
         }
         _ => Action::Leave,
@@ -111,20 +112,31 @@ pub fn hung(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<Killed>, F
 pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, FileError> {
     claim::remove_stale(&workplace.home, UnixSeconds::now())?;
     let mut report = WatchReport::default();
-    let mut doomed = Vec::new();
+    let (mut doomed, mut dead) = (Vec::new(), Vec::new());
     for (assessment, action) in look(workplace, only)? {
         match action {
             Action::Leave => {}
             Action::End(reason) => doomed.push(Killed { run: assessment.entry.id().clone(), reason }),
-            Action::Record => record(workplace, assessment, &mut report),
+            Action::Record => dead.push(assessment),
         }
     }
     let ends = std::thread::scope(|scope| {
-        let ends: Vec<_> = doomed.iter().map(|killed| scope.spawn(|| end(workplace, killed))).collect();
-        ends.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        let start = |killed| {
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(workplace, killed));
+            // No thread to be had, as when a hung run has eaten up all that there are: one after the other, then.
+            begun.map_err(|_| killed)
+        };
+        let ends: Vec<_> = doomed.iter().map(start).collect();
+        dead.into_iter().for_each(|assessment| record(workplace, assessment, &mut report));
+        let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
+        let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
+            Ok(end) => end.join().unwrap_or_else(unexpected),
+            Err(killed) => end(workplace, killed),
+        };
+        ends.into_iter().map(wait).collect::<Vec<_>>()
     });
     for (killed, end) in doomed.into_iter().zip(ends) {
-        match end.unwrap_or_else(|_| Err("ending it failed unexpectedly; see the log on stderr".to_owned())) {
+        match end {
             Ok(true) => report.killed.push(killed),
             Ok(false) => {}
             Err(error) => report.failed.push(failure(workplace, &killed.run, error)),
@@ -204,6 +216,11 @@ mod tests {
         assert!(matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(reason) if reason.contains("126")));
         assert_eq!(decide(&watched(&Liveness::Owned, 50, Some(15))), Action::Leave);
         assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(_)));
+    }
+
+    #[test]
+    fn rule_3_an_end_that_was_asked_for_in_the_future_does_not_lift_the_bound() {
+        assert!(matches!(decide(&watched(&Liveness::Owned, 126, Some(0))), Action::End(_)));
     }
 
     #[test]

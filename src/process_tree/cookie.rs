@@ -17,7 +17,7 @@ pub struct Cookie(u128);
 
 /// The system gave no random numbers.
 #[derive(Debug, thiserror::Error)]
-#[error("no cookie for the run: the system gives no random numbers ({0}); see that /dev/urandom is there")]
+#[error("no cookie: the system gives no random numbers ({0}); see that /dev/urandom is there")]
 pub struct NoCookie(getrandom::Error);
 
 /// A text that is no cookie.

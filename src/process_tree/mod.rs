@@ -136,6 +136,28 @@ impl fmt::Display for Process {
     }
 }
 
+/// A living process, looked at by its pid alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Which process, and its name.
+    pub process: Process,
+    /// The cookie that it carries; `None` where it carries none, or hides its environment.
+    pub cookie: Option<Cookie>,
+}
+
+impl Seen {
+    /// Looks at the living process that has this pid now; `None` where there is none, or only a zombie.
+    ///
+    /// # Errors
+    /// [`ScanError::WithoutUs`] where the system does not even show us ourselves, so that nothing follows.
+    pub fn at(pid: i32) -> Result<Option<Self>, ScanError> {
+        match platform::glimpse(pid) {
+            Some(seen) => Ok(Some(Self { process: seen.process, cookie: seen.cookie })),
+            None => ProcessId::current().map(|_| None),
+        }
+    }
+}
+
 /// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
 ///
 /// # Errors
@@ -217,6 +239,21 @@ mod tests {
         let id = ProcessId { pid: 7, start: 12345 };
         assert_eq!(serde_json::to_string(&id).unwrap(), r#"{"pid":7,"start":12345}"#);
         assert_eq!(id.to_string(), "process 7 (started at 12345)");
+    }
+
+    #[test]
+    fn a_living_process_is_seen_with_its_cookie_and_a_dead_one_is_not() {
+        let cookie = Cookie::random().unwrap();
+        let child = Command::new("sleep").arg("60").env(COOKIE_VARIABLE, cookie.to_string()).spawn().unwrap();
+        let pid = child.id().try_into().unwrap();
+        let carries = |seen: &Seen| seen.process.id.pid == pid && seen.cookie == Some(cookie);
+        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
+        // In the middle of exec(2) the environment is empty.
+        while !Seen::at(pid).unwrap().as_ref().is_some_and(carries) {
+            assert!(std::time::Instant::now() < deadline, "not seen with its cookie");
+        }
+        end(child);
+        assert_eq!(Seen::at(pid).unwrap(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::io;
 
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
 use super::scan::Listed;
 use super::{ProcessId, Signalled};
@@ -57,9 +57,15 @@ impl Newcomers {
     }
 }
 
-/// Looks at one living process: too slow here to be of use.
-pub(super) fn glimpse(_pid: i32) -> Option<Listed> {
-    None
+/// Looks at one living process.
+pub(super) fn glimpse(pid: i32) -> Option<Listed> {
+    let pid = sysinfo::Pid::from_u32(u32::try_from(pid).ok()?);
+    let mut system = System::new().ok()?;
+    let wanted =
+        ProcessRefreshKind::nothing().without_tasks().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, wanted);
+    let listed = system.process(pid)?;
+    Listed::read(listed, |_| living_start(listed))
 }
 
 pub(super) fn signal(id: ProcessId, pid: Pid, signal: Signal) -> io::Result<Signalled> {
@@ -115,9 +121,16 @@ mod tests {
     }
 
     #[test]
+    fn a_glimpse_shows_what_a_listing_would() {
+        let us = glimpse(rustix::process::getpid().as_raw_pid()).unwrap();
+        assert_eq!(Some(us.process.id.start), start_of(us.process.id.pid));
+        assert!(us.ours && us.parent.is_some());
+        assert!(glimpse(-1).is_none());
+    }
+
+    #[test]
     fn there_is_nothing_to_tell_or_to_do() {
         assert_eq!(Newcomers::from_now().pids().count(), 0);
-        assert!(glimpse(1).is_none());
         become_subreaper().unwrap();
         assert_eq!(machine_id(), None);
         assert_eq!(pid_namespace(), "");

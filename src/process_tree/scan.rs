@@ -71,7 +71,8 @@ impl Scan {
             system.refresh_processes_specifics(ProcessesToUpdate::Some(&bare), true, wanted);
         }
         let mut scan = Self { us: own_pid(), listed: HashMap::new() };
-        system.processes().values().filter_map(|p| Listed::read(p, &starts)).for_each(|process| scan.note(process));
+        let listed = system.processes().values().filter_map(|p| Listed::read(p, |pid| starts.of(pid, p)));
+        listed.for_each(|process| scan.note(process));
         for _ in 0..GLIMPSES {
             newcomers.pids().filter_map(glimpse).for_each(|process| scan.note(process));
         }
@@ -167,9 +168,10 @@ fn nearest_mark_is(
 }
 
 impl Listed {
-    fn read(process: &sysinfo::Process, starts: &Starts) -> Option<Self> {
+    /// Reads what was listed of a process, unless it has no start time, for it is dead.
+    pub(super) fn read(process: &sysinfo::Process, start_of: impl FnOnce(i32) -> Option<u64>) -> Option<Self> {
         let pid = signed(process.pid())?;
-        let start = starts.of(pid, process)?;
+        let start = start_of(pid)?;
         Some(Self {
             process: Process { id: ProcessId { pid, start }, name: process.name().to_string_lossy().into_owned() },
             parent: process.parent().and_then(signed),

@@ -122,7 +122,8 @@ pub fn remove_stale(home: &Home, now: UnixSeconds) -> Result<(), FileError> {
         let old = made.is_ok_and(|made| made.age_secs_at(now) > STAGED_PATIENCE.as_secs());
         if hidden && old {
             let lock = FileLock::try_existing(&file.path().join("lock"), Mode::Exclusive);
-            if !lock.as_ref().is_err_and(LockError::is_held) {
+            // Any other error, such as a lack of descriptors, says nothing about its trigger.
+            if lock.as_ref().map_or_else(LockError::is_not_found, |_| true) {
                 let _ = std::fs::remove_dir_all(file.path());
             }
         }

@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Liveness, assess};
+use super::liveness::{Liveness, assess, written_down};
 use super::log;
 use super::record::{EndCause, EndRequest, Machine, Manifest, RecordError};
 use super::recording::{RecordingError, record_abandoned};
@@ -83,10 +83,11 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
     };
     match entry.request_end(&request) {
         Err(_) if !entry.exists() => return Ok(Ended::Already),
-        Err(error) => return Err(error.into()),
+        // A full disk may be this very run's doing: it is ended all the same.
+        Err(error) => tracing::warn!(run = %id, %error, "the request for its end is not on disk"),
         Ok(_) => {}
     }
-    let supervisor = entry.started()?.map(|started| started.supervisor);
+    let supervisor = written_down(&entry, &manifest).map(|started| started.supervisor);
     if let Some(supervisor) = supervisor
         && let Err(error) = supervisor.signal(Signal::TERM)
     {
@@ -96,8 +97,8 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
     let grace = Duration::from_secs(workplace.config.kill_grace_secs);
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
-        Waited::Unowned => end_from_outside(workplace, &entry, &manifest, supervisor, grace),
-        Waited::Stuck => end_from_outside(workplace, &entry, &manifest, supervisor, Duration::ZERO),
+        Waited::Unowned => end_from_outside(workplace, &entry, &manifest, supervisor, grace, &request),
+        Waited::Stuck => end_from_outside(workplace, &entry, &manifest, supervisor, Duration::ZERO, &request),
     }
 }
 
@@ -138,14 +139,15 @@ fn end_from_outside(
     manifest: &Manifest,
     supervisor: Option<ProcessId>,
     grace: Duration,
+    ours: &EndRequest,
 ) -> Result<Ended, EndError> {
     let survivors = end_tree(&manifest.cookie, supervisor, grace, &mut || {})?;
     if !survivors.is_empty() {
         return Ok(Ended::Survived(survivors));
     }
-    if let Some(request) = entry.end_request()? {
-        log::append_note(&Workbench::of(&workplace.home, entry.id()), &request.reason);
-    }
+    let first = entry.end_request().ok().flatten();
+    let reason = first.as_ref().map_or(&ours.reason, |request| &request.reason);
+    log::append_note(&Workbench::of(&workplace.home, entry.id()), reason);
     judge(workplace, entry)
 }
 

@@ -1,6 +1,8 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
+use std::fs::DirBuilder;
 use std::io;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::id::RunId;
@@ -179,6 +181,15 @@ impl Workbench {
         &self.directory
     }
 
+    /// Makes the directory (0700), but none above it: a home that was taken away is not made anew.
+    ///
+    /// # Errors
+    /// The system's; one that is there already is an error too.
+    pub fn make(&self) -> Result<(), FileError> {
+        let made = DirBuilder::new().mode(0o700).create(&self.directory);
+        made.map_err(|source| FileError::io("make", &self.directory, source))
+    }
+
     /// Tells whether there is a directory (a symlink to one is none).
     #[must_use]
     pub fn exists(&self) -> bool {
@@ -210,9 +221,27 @@ impl Workbench {
         Some((metadata.modified().ok()?.into(), metadata.len()))
     }
 
-    /// Returns the run's last output, or `otherwise` if it never had any.
+    /// Returns the run's last output, or `otherwise` if it never had any: never before that, and not in the future, where
+    /// the agent may have put it.
     #[must_use]
     pub fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
-        self.log_state().map_or(otherwise, |(written, _)| written.max(otherwise))
+        self.log_state().map_or(otherwise, |(written, _)| written.min(UnixSeconds::now()).max(otherwise))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn rule_4_an_output_in_the_future_counts_as_one_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let workbench = Workbench { directory: dir.path().to_owned() };
+        let log = std::fs::File::create(workbench.log()).unwrap();
+        log.set_modified(SystemTime::now() + Duration::from_secs(1_000_000)).unwrap();
+        let last = workbench.last_output_or(UnixSeconds(0));
+        assert!(last <= UnixSeconds::now(), "an agent could keep its workbench for ever");
+        assert_eq!(workbench.last_output_or(UnixSeconds(u64::MAX)), UnixSeconds(u64::MAX));
     }
 }

@@ -1,6 +1,7 @@
 //! From a claimed run to a started agent: the window, the supervisor, and the wait for its word.
 
-use std::process::{Command, Stdio};
+use std::io;
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use super::claim::Claim;
@@ -73,7 +74,7 @@ fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
 fn start_supervisor(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
     let (program, launcher) = (workplace.program.path(), workplace.program.launcher());
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let status = Command::new(&launcher.program)
+    let mut detach = Command::new(&launcher.program)
         .args(&launcher.arguments)
         .arg(program)
         .arg("supervise")
@@ -86,9 +87,20 @@ fn start_supervisor(workplace: &Workplace, claim: &Claim) -> Result<(), String> 
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        .status()
+        .spawn()
         .map_err(|error| format!("its supervisor {} cannot be started: {error}", program.display()))?;
-    if status.success() { Ok(()) } else { Err(format!("its supervisor could not be detached ({status})")) }
+    is_possible(detach.wait())
+}
+
+/// Tells whether there may be a supervisor: only the launcher's own word that it failed rules that out. The status is lost
+/// where the host lets us ignore SIGCHLD, and a launcher that was killed may have done its work before.
+fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
+    match launched {
+        Ok(status) if status.code().is_some_and(|code| code != 0) => {
+            Err(format!("its supervisor could not be detached ({status})"))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Waits until the supervisor says that the agent runs, or that the run is over; `None` past the deadline.
@@ -131,5 +143,20 @@ fn give_up(workplace: &Workplace, claim: &Claim, reason: &str) {
     };
     if let Err(error) = claim.entry.request_end(&request) {
         tracing::warn!(%error, "a launch that took too long could not be called off");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::process::ExitStatusExt;
+
+    #[test]
+    fn only_a_launcher_that_says_so_has_failed() {
+        let exited = |code| Ok(ExitStatus::from_raw(code << 8));
+        assert!(is_possible(exited(1)).unwrap_err().contains("exit status: 1"));
+        assert_eq!(is_possible(exited(0)), Ok(()));
+        assert_eq!(is_possible(Ok(ExitStatus::from_raw(9))), Ok(()), "killed, after its work perhaps");
+        assert_eq!(is_possible(Err(io::Error::from_raw_os_error(10))), Ok(()), "nobody knows");
     }
 }

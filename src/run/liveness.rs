@@ -1,7 +1,8 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
 use super::entry::Entry;
-use super::record::{Machine, Manifest, RecordError};
+use super::record::{Machine, Manifest, RecordError, Started};
+use crate::clock::Moment;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Process, Scan, machine_id, pid_namespace};
@@ -105,13 +106,11 @@ fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written
 /// down when it started.
 fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
-    let started = entry.started().ok().flatten();
+    let started = written_down(entry, manifest);
     let mut left = scan.carriers(&manifest.cookie);
     let below = scan.members(&manifest.cookie, &started.iter().map(|started| started.supervisor).collect());
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
-    // Start times are told apart within one boot only.
-    let same_boot = manifest.triggered.boot_id == crate::clock::Moment::now().boot_id;
-    if let Some(started) = started.filter(|_| same_boot) {
+    if let Some(started) = started {
         for (id, name) in [(started.supervisor, "supervisor"), (started.agent, "agent")] {
             if id.is_alive() && !left.iter().any(|process| process.id == id) {
                 left.push(Process { id, name: name.to_owned() });
@@ -119,6 +118,13 @@ fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
         }
     }
     left
+}
+
+/// Returns the processes that were written down when the run started, if they mean anything now: start times are told
+/// apart within one boot only. A record that cannot be read is none, for the cookie tells the same.
+pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Option<Started> {
+    let same_boot = manifest.triggered.boot_id == Moment::now().boot_id;
+    entry.started().ok().flatten().filter(|_| same_boot)
 }
 
 fn decide(
@@ -155,12 +161,12 @@ pub fn assess_all(home: &crate::home::Home) -> Result<Vec<Assessment>, FileError
 mod tests {
     use super::*;
     use crate::agent::{AgentCommand, StdinSource};
-    use crate::clock::{Moment, UnixSeconds};
+    use crate::clock::UnixSeconds;
     use crate::home::Home;
     use crate::home::atomic_file;
     use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId};
     use crate::run::id::RunId;
-    use crate::run::record::{RECORD_VERSION, Started};
+    use crate::run::record::RECORD_VERSION;
     use crate::session::HostKind;
     use proptest::prelude::*;
 
@@ -245,6 +251,19 @@ mod tests {
         child.wait().unwrap();
         assert!(matches!(found, Liveness::Unsupervised(_)));
         assert_eq!(recycled, Liveness::Dead);
+    }
+
+    #[test]
+    fn what_an_earlier_boot_wrote_down_names_nobody_now() {
+        let fixture = fixture(|manifest| manifest.triggered.boot_id.push('x'));
+        let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
+        let innocent = ProcessId::of(child.id().try_into().unwrap()).unwrap();
+        let started = Started { supervisor: innocent, agent: innocent, at: UnixSeconds::now() };
+        atomic_file::write_json(&fixture.entry.directory().join("started.json"), &started).unwrap();
+        let found = liveness(&fixture);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found, Liveness::Dead);
     }
 
     #[test]

@@ -1,13 +1,17 @@
 //! Writing down how a run ended: its outcome, its line in the history, and only then the end of its entry.
 
+use std::path::Path;
+
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
+use super::id::RunId;
 use super::liveness::Judgement;
-use super::record::{self, Ending, Manifest, Outcome, RecordError};
+use super::record::{self, Ending, Outcome, RecordError};
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
+use crate::process_tree::Cookie;
 
 /// An end could not be written down; the entry is still there, and the next judge tries again.
 #[derive(Debug, thiserror::Error)]
@@ -20,13 +24,17 @@ pub enum RecordingError {
     History(#[from] HistoryError),
 }
 
-/// Records the end of a run that we own.
+/// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    let known = match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
+        Some(_) => Known::Perhaps,
+        None => Known::New,
+    };
     write_outcome(&workplace.home, outcome)?;
-    close(workplace, entry, outcome, Known::New)
+    close(workplace, entry, outcome, known)
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
@@ -36,7 +44,7 @@ pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<Outcome, RecordingError> {
     let Judgement { entry, manifest, .. } = judgement;
-    if let Some(outcome) = written_outcome(&workplace.home, manifest) {
+    if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie) {
         close(workplace, entry, &outcome, Known::Perhaps)?;
         return Ok(outcome);
     }
@@ -53,7 +61,7 @@ pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<
 ///
 /// # Errors
 /// There is none, it is damaged, about another run, or newer than this program.
-pub fn read_outcome(workbench: &Workbench, id: &super::id::RunId) -> Result<Outcome, RecordError> {
+pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, RecordError> {
     let path = workbench.outcome_file();
     let outcome: Outcome = record::read(&path)?;
     if outcome.id == *id {
@@ -65,27 +73,33 @@ pub fn read_outcome(workbench: &Workbench, id: &super::id::RunId) -> Result<Outc
 
 /// Returns the outcome that the supervisor wrote; something that only looks like one (the agent can write there) does
 /// not carry the run's cookie.
-fn written_outcome(home: &Home, manifest: &Manifest) -> Option<Outcome> {
-    let outcome = read_outcome(&Workbench::of(home, &manifest.id), &manifest.id).ok()?;
-    (outcome.cookie == manifest.cookie).then_some(outcome)
+fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Option<Outcome> {
+    let outcome = read_outcome(&Workbench::of(home, id), id).ok()?;
+    (outcome.cookie == *cookie).then_some(outcome)
 }
 
 fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
     let workbench = Workbench::of(home, &outcome.id);
-    // The agent may have removed or replaced its workbench, or put something in the outcome's place.
-    if !workbench.exists() {
+    // The agent may have removed or replaced its workbench, closed it, or put something in the outcome's place.
+    if workbench.exists() {
+        restore_access(workbench.directory())?;
+    } else {
         put_aside(home, workbench.directory())?;
-        home::make_directory(workbench.directory())
-            .map_err(|source| FileError::io("make", workbench.directory(), source))?;
+        workbench.make()?;
     }
     let path = workbench.outcome_file();
     if path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        restore_access(&path)?;
         put_aside(home, &path)?;
     }
     atomic_file::write_json(&path, outcome)
 }
 
-fn put_aside(home: &Home, path: &std::path::Path) -> Result<(), FileError> {
+fn restore_access(directory: &Path) -> Result<(), FileError> {
+    home::restore_access(directory).map_err(|source| FileError::io("change the mode of", directory, source))
+}
+
+fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     match std::fs::rename(path, home.trash().join(format!("{name}.{}", home::random_suffix()))) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("put aside", path, source)),
@@ -100,4 +114,63 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
     }
     Ok(entry.dispose(&workplace.home)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::run::record::{RECORD_VERSION, Status};
+    use crate::session::HostKind;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn an_outcome_is_written_whatever_the_agent_left_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let id: RunId = "a-1".parse().unwrap();
+        let outcome = Outcome {
+            version: RECORD_VERSION,
+            id: id.clone(),
+            status: Status::Succeeded,
+            reason: None,
+            exit_code: Some(0),
+            signal: None,
+            agent: "a".into(),
+            session_host: HostKind::Detached,
+            triggered_at: UnixSeconds(1),
+            started_at: None,
+            finished_at: UnixSeconds(2),
+            retain_from: UnixSeconds(2),
+            cookie: Cookie::random().unwrap(),
+        };
+        let workbench = Workbench::of(&home, &id);
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        let leave: [&dyn Fn(); 6] = [
+            &|| {},
+            &|| std::os::unix::fs::symlink(&elsewhere, workbench.directory()).unwrap(),
+            &|| std::fs::write(workbench.directory(), "").unwrap(),
+            &|| std::fs::create_dir_all(workbench.outcome_file().join("full")).unwrap(),
+            &|| {
+                workbench.make().unwrap();
+                std::os::unix::fs::symlink(elsewhere.join("file"), workbench.outcome_file()).unwrap();
+            },
+            &|| {
+                std::fs::create_dir_all(workbench.outcome_file().join("full")).unwrap();
+                for path in [workbench.outcome_file(), workbench.directory().to_owned()] {
+                    std::fs::set_permissions(path, PermissionsExt::from_mode(0o000)).unwrap();
+                }
+            },
+        ];
+        for leave in leave {
+            leave();
+            write_outcome(&home, &outcome).unwrap();
+            assert_eq!(read_outcome(&workbench, &id).unwrap(), outcome);
+            let mode = workbench.directory().metadata().unwrap().permissions().mode();
+            assert_eq!(mode & 0o700, 0o700, "only its owner could write there, and only root with this mode");
+            std::fs::remove_dir_all(workbench.directory()).unwrap();
+        }
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+    }
 }

@@ -94,8 +94,12 @@ pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<R
     workplace.program.check()?;
     let plan = Plan::read(workplace, slug)?;
     let claim = plan.claim(workplace, &triggered, overlap)?;
-    if let Err(error) = prepare_workbench(&workplace.home, &claim, &plan.prompt) {
-        discard(workplace, &claim.entry);
+    let workbench = Workbench::of(&workplace.home, claim.entry.id());
+    let prepared = workbench.make().and_then(|()| fill(&workbench, &plan.prompt).inspect_err(|_| discard(&workbench)));
+    if let Err(error) = prepared {
+        if let Err(error) = claim.entry.dispose(&workplace.home) {
+            tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
+        }
         return Err(error.into());
     }
     let id = claim.entry.id().clone();
@@ -183,14 +187,8 @@ fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError
     Ok(())
 }
 
-fn prepare_workbench(home: &crate::home::Home, claim: &Claim, prompt: &str) -> Result<(), FileError> {
-    use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-    let workbench = Workbench::of(home, claim.entry.id());
-    let directory = workbench.directory();
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(directory)
-        .map_err(|source| FileError::io("make", directory, source))?;
+fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
+    use std::os::unix::fs::OpenOptionsExt;
     atomic_file::write(&workbench.prompt_file(), prompt.as_bytes())?;
     let log = workbench.log();
     std::fs::OpenOptions::new()
@@ -202,15 +200,11 @@ fn prepare_workbench(home: &crate::home::Home, claim: &Claim, prompt: &str) -> R
     Ok(())
 }
 
-/// Takes back a claim of which nothing was started.
-fn discard(workplace: &Workplace, entry: &Entry) {
-    let workbench = Workbench::of(&workplace.home, entry.id());
+/// Removes a workbench that we made and could not fill.
+fn discard(workbench: &Workbench) {
     for file in [workbench.prompt_file(), workbench.log()] {
         let _ = std::fs::remove_file(file);
     }
     // Fails, as it should, if anything else is in there.
     let _ = std::fs::remove_dir(workbench.directory());
-    if let Err(error) = entry.dispose(&workplace.home) {
-        tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
-    }
 }

@@ -4,7 +4,6 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -26,14 +25,9 @@ const USUAL_PLACES: [&str; 4] =
 /// Finds an executable file on PATH, then in the usual places.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let is_executable = |file: &PathBuf| {
-        file.is_absolute()
-            && file.metadata().is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
-    };
-    std::env::split_paths(&path)
-        .chain(USUAL_PLACES.iter().map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(is_executable)
+    let places = std::env::split_paths(&path).chain(USUAL_PLACES.iter().map(PathBuf::from));
+    // "/" makes relative directories harmless.
+    which::which_in(name, std::env::join_paths(places).ok(), "/").ok()
 }
 
 /// Returns the whole environment of what we start. A window inherits its server's, so nothing secret may be in it;

@@ -26,6 +26,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::SessionHostSetting;
 use crate::home::lock::LockError;
+use crate::process_tree::{NoCookie, ScanError};
 
 use server::Server;
 pub use users::users_sessions;
@@ -111,7 +112,7 @@ pub enum SessionError {
         /// Where it should answer.
         socket: PathBuf,
         /// Its process, where that is known.
-        pid: Option<u32>,
+        pid: Option<i32>,
     },
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
@@ -137,6 +138,12 @@ pub enum SessionError {
     /// Another process is at it for too long.
     #[error(transparent)]
     Lock(#[from] LockError),
+    /// Nothing can be said about processes.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// No cookie for the server.
+    #[error(transparent)]
+    Cookie(#[from] NoCookie),
 }
 
 /// The host of a home's sessions, chosen once at start. Cheap to clone; it holds nothing open.

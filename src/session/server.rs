@@ -9,12 +9,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
-use crate::home::{Home, random_suffix};
+use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 
 use super::client::{self, Reply};
-use super::known_server::{COOKIE, KnownServer};
+use super::known_server::KnownServer;
 use super::place::Place;
 use super::{Launcher, SessionError, listening};
 
@@ -31,7 +32,7 @@ const PAUSE: Duration = Duration::from_millis(3);
 pub(super) struct Server {
     pub(super) program: Option<PathBuf>,
     launcher: Launcher,
-    root: PathBuf,
+    home: Home,
     pub(super) place: Place,
 }
 
@@ -45,8 +46,7 @@ struct Ask<'a> {
 
 impl Server {
     pub(super) fn new(home: &Home, program: Option<PathBuf>, launcher: Launcher) -> Self {
-        let root = home.root().to_owned();
-        Self { program, launcher, place: Place::of(&root), root }
+        Self { program, launcher, place: Place::of(home.root()), home: home.clone() }
     }
 
     /// See [`super::SessionHost::open`].
@@ -141,7 +141,7 @@ impl Server {
     }
 
     fn asking<'a>(&'a self, action: &'static str, words: &'a [OsString]) -> Ask<'a> {
-        Ask { action, words, directory: &self.root }
+        Ask { action, words, directory: self.home.root() }
     }
 
     fn names(&self, reply: Reply) -> Result<BTreeSet<String>, SessionError> {
@@ -211,7 +211,7 @@ impl Server {
                 self.place.prepare()?;
                 known.call_back();
                 let back = self.reach_patiently(ask, deadline)?;
-                back.ok_or_else(|| SessionError::Unreachable { socket: socket(), pid: Some(known.pid) })
+                back.ok_or_else(|| SessionError::Unreachable { socket: socket(), pid: Some(known.process.pid) })
             }
             None if listening::is_bound(self.place.socket()) => {
                 Err(SessionError::Unreachable { socket: socket(), pid: None })
@@ -227,25 +227,20 @@ impl Server {
     /// Returns the recorded server if it lives.
     fn known(&self) -> Result<Option<KnownServer>, SessionError> {
         let Some(known) = KnownServer::load(&self.record())? else { return Ok(None) };
-        let lives = known.lives().map_err(|error| self.unseen(error))?;
-        Ok(lives.then_some(known))
-    }
-
-    fn unseen(&self, source: io::Error) -> SessionError {
-        SessionError::Io { action: "look at the process that is noted in", path: self.record(), source }
+        Ok(known.lives()?.then_some(known))
     }
 
     /// Starts the server by the launcher, so that nobody who is ended or who waits for a stream takes it along.
     fn start(&self, deadline: Instant) -> Result<(), SessionError> {
         let program = self.program.as_ref().ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
-        let configuration = self.root.join("tmux.conf");
+        let configuration = self.home.root().join("tmux.conf");
         self.forget()?;
         atomic_file::write(&configuration, CONFIGURATION.as_bytes())?;
         let mut command = Command::new(&self.launcher.program);
         command.args(&self.launcher.arguments).arg(program);
         command.arg("-f").arg(&configuration).arg("-S").arg(self.place.socket()).arg("start-server");
-        command.env_clear().envs(client::environment()).env(COOKIE, random_suffix() + &random_suffix());
-        command.current_dir(&self.root);
+        command.env_clear().envs(client::environment()).env(COOKIE_VARIABLE, Cookie::random()?.to_string());
+        command.current_dir(self.home.root());
         let finished =
             client::run(&mut command, deadline).map_err(|error| self.failed(START, &self.launcher.program, error))?;
         match finished.meaning() {
@@ -257,14 +252,15 @@ impl Server {
 
     /// Notes the server that has just answered with its pid, unless that is known.
     fn remember(&self, pid: &str, deadline: Instant) -> Result<(), SessionError> {
-        let pid = pid.parse().map_err(|_| self.refused("tell its pid", pid.to_owned()))?;
-        if KnownServer::load(&self.record())?.is_some_and(|known| known.pid == pid) {
+        let number = pid.parse().map_err(|_| self.refused("tell its pid", pid.to_owned()))?;
+        if self.known()?.is_some_and(|known| known.process.pid == number) {
             return Ok(());
         }
-        let words = words(["show-environment", "-g", COOKIE]);
+        let words = words(["show-environment", "-g", COOKIE_VARIABLE]);
         let Reply::Said(line) = self.reach(self.asking("tell its cookie", &words), deadline)? else { return Ok(()) };
-        let cookie = line.trim().strip_prefix(COOKIE).and_then(|rest| rest.strip_prefix('=')).unwrap_or_default();
-        let known = KnownServer::observe(pid, cookie).map_err(|error| self.unseen(error))?;
+        let value = line.trim().strip_prefix(COOKIE_VARIABLE).and_then(|rest| rest.strip_prefix('='));
+        let unseen = || self.refused("run where it can be seen", format!("its process {pid} is not to be found here"));
+        let known = KnownServer::observe(number, value.and_then(|value| value.parse().ok()))?.ok_or_else(unseen)?;
         Ok(atomic_file::write_json(&self.record(), &known)?)
     }
 
@@ -279,12 +275,12 @@ impl Server {
     }
 
     fn record(&self) -> PathBuf {
-        self.root.join("tmux.json")
+        self.home.root().join("tmux.json")
     }
 
     fn lock(&self, mode: Mode, deadline: Instant) -> Result<FileLock, SessionError> {
         let patience = deadline.saturating_duration_since(Instant::now());
-        Ok(FileLock::acquire(&self.root.join("locks").join("session"), mode, patience)?)
+        Ok(FileLock::acquire(&self.home.session_lock(), mode, patience)?)
     }
 
     fn failed(&self, action: &'static str, program: &Path, error: io::Error) -> SessionError {

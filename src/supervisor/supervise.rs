@@ -1,7 +1,7 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::children::{AgentExit, Children};
 use super::log_cap::LogCap;
@@ -40,13 +40,17 @@ pub enum SuperviseError {
     /// The system refused signals or our own name.
     #[error("the supervisor cannot be set up: {0}")]
     Setup(#[from] std::io::Error),
-    /// Processes cannot be listed.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
     /// The end could not be written down.
     #[error(transparent)]
     Recording(#[from] RecordingError),
 }
+
+/// How often the bounds and the requests are looked at, and how soon what failed is tried again.
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
+/// not know how the agent exited.
+const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
@@ -59,19 +63,14 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
     // Before anything else: from here on the run has an owner that outlives its trigger.
     let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
     let manifest = entry.manifest()?;
-    let config = current_config(&home);
+    let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the defaults hold");
+        Config::default()
+    });
     let workplace = Workplace::of_run(home, config, manifest.session_host, Program::current()?);
     become_subreaper()?;
     let wake = Wake::listen()?;
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
-}
-
-/// Settings that cannot be read are no reason to leave an agent unwatched: then the defaults hold.
-fn current_config(home: &Home) -> Config {
-    Config::load(&home.config_file()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the defaults hold");
-        Config::default()
-    })
 }
 
 struct Supervisor {
@@ -91,11 +90,11 @@ impl Supervisor {
         match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
             Ok(started) => self.started = Some(started),
             Err(NotStarted::CalledOff) => {
-                let request = self.request(EndCause::Stopped, "it was called off while it started".to_owned())?;
+                let request = self.request(EndCause::Stopped, "it was called off while it started".to_owned());
                 return self.end(&request);
             }
             Err(NotStarted::Failed(reason)) => {
-                let request = self.request(EndCause::LaunchFailed, reason)?;
+                let request = self.request(EndCause::LaunchFailed, reason);
                 return self.end(&request);
             }
         }
@@ -108,7 +107,7 @@ impl Supervisor {
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
                 Step::End(cause, reason) => {
-                    let request = self.request(cause, reason)?;
+                    let request = self.request(cause, reason);
                     return self.end(&request);
                 }
             }
@@ -116,8 +115,9 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    fn facts(&self) -> Facts {
-        let bounds = Bounds::of(&self.workplace.home, &current_config(&self.workplace.home), self.entry.id().routine());
+    fn facts(&mut self) -> Facts {
+        self.read_settings();
+        let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
         Facts {
             exit: self.children.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
@@ -127,8 +127,17 @@ impl Supervisor {
         }
     }
 
-    /// Writes down why we end the run; if somebody was first, their reason counts.
-    fn request(&self, cause: EndCause, reason: String) -> Result<EndRequest, SuperviseError> {
+    /// Reads the settings as they are now; while they cannot be read, the last ones hold, for the defaults could be shorter.
+    fn read_settings(&mut self) {
+        match Config::load(&self.workplace.home.config_file()) {
+            Ok(config) => self.workplace.config = config,
+            Err(error) => tracing::warn!(%error, "the settings from before hold"),
+        }
+    }
+
+    /// Writes down why we end the run; if somebody was first, their reason counts. It is ended also where that cannot be
+    /// written, as on a full disk.
+    fn request(&self, cause: EndCause, reason: String) -> EndRequest {
         let request = EndRequest {
             cause,
             reason,
@@ -136,14 +145,20 @@ impl Supervisor {
             at: UnixSeconds::now(),
             last_output: self.workbench().last_output_or(self.manifest.triggered.at),
         };
-        let first = self.entry.request_end(&request)?;
-        Ok(if first { request } else { self.entry.end_request()?.unwrap_or(request) })
+        match self.entry.request_end(&request) {
+            Ok(true) => request,
+            Ok(false) => self.entry.end_request().ok().flatten().unwrap_or(request),
+            Err(error) => {
+                tracing::warn!(%error, "the request for the end is not on disk");
+                request
+            }
+        }
     }
 
     /// Ends the run by force.
     fn end(mut self, request: &EndRequest) -> Result<(), SuperviseError> {
         log::append_note(&self.workbench(), &request.reason);
-        if !self.end_processes()? {
+        if !self.end_processes() {
             return Ok(());
         }
         let exit = self.children.agent_exit();
@@ -158,9 +173,13 @@ impl Supervisor {
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
         let finished_at = UnixSeconds::now();
-        let left = Scan::take_twice()?.members(&self.manifest.cookie, &[ProcessId::current()?].into()).len();
-        if left > 0 && !self.end_processes()? {
-            self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned())?;
+        let cookie = &self.manifest.cookie;
+        let left = insist(&mut self.wake, || {
+            let us = ProcessId::current()?;
+            Ok(Scan::take_twice()?.members(cookie, &[us].into()).len())
+        });
+        if left > 0 && !self.end_processes() {
+            self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
         let reason = match (exit.code, exit.signal, left) {
@@ -183,20 +202,44 @@ impl Supervisor {
 
     /// Ends every process of the run but us; returns whether none is left. Survivors keep the run alive, and are left
     /// to the watchdog, which reports them and tries again.
-    fn end_processes(&mut self) -> Result<bool, SuperviseError> {
-        let grace = Duration::from_secs(current_config(&self.workplace.home).kill_grace_secs);
-        let children = &mut self.children;
-        let survivors = end_tree(&self.manifest.cookie, Some(ProcessId::current()?), grace, &mut || children.reap())?;
+    fn end_processes(&mut self) -> bool {
+        self.read_settings();
+        let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
+        let (cookie, children) = (&self.manifest.cookie, &mut self.children);
+        let survivors =
+            insist(&mut self.wake, || end_tree(cookie, Some(ProcessId::current()?), grace, &mut || children.reap()));
         self.children.reap();
-        Ok(survivors.is_empty())
+        survivors.is_empty()
     }
 
-    fn record(&self, ending: Ending) -> Result<(), SuperviseError> {
+    /// Records the end, as soon as that can be done; a signal or the end of the entry ends the waiting for it.
+    fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
         let outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
-        Ok(record(&self.workplace, &self.entry, &outcome)?)
+        let deadline = Instant::now() + RECORDING_PATIENCE;
+        loop {
+            match record(&self.workplace, &self.entry, &outcome) {
+                Err(error) if self.entry.exists() && !self.wake.was_asked() && Instant::now() < deadline => {
+                    tracing::warn!(%error, "its end cannot be recorded yet");
+                    self.wake.wait(TICK);
+                }
+                result => return Ok(result?),
+            }
+        }
     }
 
     fn workbench(&self) -> Workbench {
         Workbench::of(&self.workplace.home, self.entry.id())
+    }
+}
+
+/// Tries until the processes can be listed: nobody else watches them. What hinders it, such as a lack of descriptors, may
+/// well be the agent's own doing.
+fn insist<T>(wake: &mut Wake, mut attempt: impl FnMut() -> Result<T, ScanError>) -> T {
+    loop {
+        match attempt() {
+            Ok(value) => return value,
+            Err(error) => tracing::warn!(%error, "trying again"),
+        }
+        wake.wait(TICK);
     }
 }
