@@ -65,7 +65,11 @@ impl InvalidField {
     pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
         const SHOWN: usize = 80;
         let value = value.to_string();
-        let mut shown: String = value.chars().take(SHOWN).flat_map(char::escape_debug).collect();
+        let mut shown = String::new();
+        for c in value.chars().take(SHOWN) {
+            // A quotation mark is printable, and escaped it would only puzzle.
+            if matches!(c, '\'' | '"') { shown.push(c) } else { shown.extend(c.escape_debug()) }
+        }
         if value.chars().count() > SHOWN {
             shown.push('…');
         }
