@@ -51,9 +51,9 @@ impl SearchPath {
     ///
     /// `program` is this program's own file, whose hidden `print-path` the shell becomes.
     #[must_use]
-    fn probe(program: &Path, environment: &Variables) -> Self {
+    fn probe(program: &Path, environment: &Variables, asked: &Mutex<Asked>) -> Self {
         let ours = std::env::var_os("PATH");
-        Self { ours, login: ask_login_shell(program, environment) }
+        Self { ours, login: ask_login_shell(program, environment, asked) }
     }
 
     /// Returns our own PATH, for as long as the login shell's is not known.
@@ -85,6 +85,23 @@ impl SearchPath {
 pub struct ProbedPath {
     answer: Mutex<Option<SearchPath>>,
     answered: Condvar,
+    asked: Mutex<Asked>,
+}
+
+/// The shell that is being asked, so that it does not outlive us.
+#[derive(Debug, Default)]
+struct Asked {
+    group: Option<Pid>,
+    over: bool,
+}
+
+impl Asked {
+    /// Ends the whole group, and not the shell alone: a start-up file that hangs does so in a child of it.
+    fn end(&mut self) {
+        if let Some(group) = self.group.take() {
+            let _ = kill_process_group(group, Signal::KILL);
+        }
+    }
 }
 
 impl ProbedPath {
@@ -95,7 +112,7 @@ impl ProbedPath {
         let answer = Arc::clone(&probed);
         std::thread::spawn(move || {
             let inherited = environment::inherited(&environment::of_this_process(), &[]);
-            let path = SearchPath::probe(&program, &inherited);
+            let path = SearchPath::probe(&program, &inherited, &answer.asked);
             *answer.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
             answer.answered.notify_all();
         });
@@ -109,6 +126,13 @@ impl ProbedPath {
         let waited = self.answered.wait_timeout_while(answer, patience, |answer| answer.is_none());
         let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
         answer.clone().unwrap_or_else(SearchPath::ours)
+    }
+
+    /// Stops asking: a shell that hangs would otherwise stay when this process goes.
+    pub fn give_up(&self) {
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.over = true;
+        asked.end();
     }
 }
 
@@ -124,10 +148,15 @@ pub fn print_search_path() -> io::Result<()> {
     stdout.flush()
 }
 
-fn ask_login_shell(program: &Path, environment: &Variables) -> Result<OsString, String> {
+fn ask_login_shell(program: &Path, environment: &Variables, asked: &Mutex<Asked>) -> Result<OsString, String> {
     let shell = std::env::var_os("SHELL");
     let words = through_login_shell(shell.as_deref(), program, &["print-path".into()]);
     let shown = Path::new(&words[0]).display().to_string();
+    let lock = || asked.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut group = lock();
+    if group.over {
+        return Err("the login shell was not asked".to_owned());
+    }
     let mut child = Command::new(&words[0])
         .args(&words[1..])
         .env_clear()
@@ -138,14 +167,16 @@ fn ask_login_shell(program: &Path, environment: &Variables) -> Result<OsString, 
         .process_group(0)
         .spawn()
         .map_err(|error| format!("the login shell {shown} does not start: {error}"))?;
+    group.group = Some(Pid::from_child(&child));
+    drop(group);
     let (sender, answer) = mpsc::channel();
     if let Some(stdout) = child.stdout.take() {
         // A thread of its own: start-up files may leave a process behind that holds the pipe open for ever.
         std::thread::spawn(move || sender.send(read_marked(stdout)));
     }
     let path = answer.recv_timeout(LAUNCH_PATIENCE);
-    // The whole group, before the leader is reaped: a start-up file that hangs does so in a child of the shell.
-    let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+    // Before the leader is reaped: until then the group's number is nobody else's.
+    lock().end();
     let _ = child.wait();
     match path {
         Ok(Some(path)) => Ok(path),

@@ -19,7 +19,8 @@ pub(super) fn serve() -> anyhow::Result<()> {
     let search_path = ProbedPath::start(program.path().to_owned());
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
-    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path };
-    serve::run(Server::new(core, tools::all(), INSTRUCTIONS)?, janitor::run(site, status))?;
-    Ok(())
+    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path: Arc::clone(&search_path) };
+    let served = serve::run(Server::new(core, tools::all(), INSTRUCTIONS)?, janitor::run(site, status));
+    search_path.give_up();
+    Ok(served?)
 }

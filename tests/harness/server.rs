@@ -1,0 +1,347 @@
+//! A raw client of the real binary: JSON-RPC lines over its stdin and stdout, in either era of the protocol.
+//!
+//! It knows nothing of rmcp, so that it sees what a client sees. Every line of stdout must be JSON; the first that is
+//! not fails the test.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use super::home::TestHome;
+use super::{PATIENCE, wait_for};
+
+/// How a client introduces itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Era {
+    /// With an `initialize` handshake of this version.
+    Legacy(&'static str),
+    /// In the `_meta` of every request (2026-07-28).
+    Modern,
+    /// Not at all.
+    None,
+}
+
+/// A protocol error.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RpcError {
+    pub code: i64,
+    pub message: String,
+    pub data: Value,
+}
+
+/// A tool's answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ToolAnswer {
+    /// `structuredContent`; null where there is none.
+    pub structured: Value,
+    /// All text, joined.
+    pub text: String,
+    pub is_error: bool,
+}
+
+impl ToolAnswer {
+    /// Returns the structure of a call that must have succeeded, whose text must say the same.
+    #[track_caller]
+    pub fn ok(self) -> Value {
+        assert!(!self.is_error, "the tool failed: {}", self.text);
+        assert_eq!(
+            serde_json::from_str::<Value>(&self.text).ok().as_ref(),
+            Some(&self.structured),
+            "text and structure"
+        );
+        self.structured
+    }
+
+    /// Returns the text of a call that must have failed.
+    #[track_caller]
+    pub fn error(self) -> String {
+        assert!(self.is_error, "the tool succeeded: {}", self.text);
+        self.text
+    }
+}
+
+/// A running server. Dropping it kills the server, and only that: its runs live on, as they do for a real host.
+pub struct Server {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    readers: Vec<JoinHandle<()>>,
+    stderr: Arc<Mutex<String>>,
+    era: Era,
+    next_id: u64,
+    answers: HashMap<String, Value>,
+    /// Whatever came without being asked for, in order: notifications, errors without an id.
+    unasked: Vec<Value>,
+}
+
+impl Server {
+    /// Starts a server and shakes hands in the newest legacy version.
+    pub fn start(home: &TestHome) -> Self {
+        Self::start_in(home, Era::Legacy("2025-11-25"))
+    }
+
+    /// Starts a server for a modern client.
+    pub fn start_modern(home: &TestHome) -> Self {
+        Self::start_in(home, Era::Modern)
+    }
+
+    /// Starts a server and introduces the client the way its era does.
+    pub fn start_in(home: &TestHome, era: Era) -> Self {
+        let mut server = Self::spawn(home.command());
+        server.introduce(era);
+        server
+    }
+
+    /// Starts a server whose first passes of watchdog and sweep are over.
+    pub fn start_settled(home: &TestHome) -> Self {
+        let mut server = Self::start(home);
+        wait_for(PATIENCE, "the first passes", || {
+            let health = server.call_tool("health", json!({})).ok();
+            (health["watchdog"]["last"].is_string() && health["sweep"]["last"].is_string()).then_some(())
+        });
+        server
+    }
+
+    /// Starts a server with a command of one's own and shakes hands.
+    pub fn start_with(command: Command) -> Self {
+        let mut server = Self::spawn(command);
+        server.introduce(Era::Legacy("2025-11-25"));
+        server
+    }
+
+    /// Starts a server and says nothing to it.
+    pub fn spawn(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server");
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut errors = child.stderr.take().unwrap();
+        let (sender, lines) = channel();
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let kept = Arc::clone(&stderr);
+        let readers = vec![
+            std::thread::spawn(move || {
+                for line in stdout.split(b'\n') {
+                    let Ok(line) = line else { break };
+                    if sender.send(String::from_utf8_lossy(&line).into_owned()).is_err() {
+                        break;
+                    }
+                }
+            }),
+            std::thread::spawn(move || {
+                let mut buffer = [0; 4096];
+                while let Ok(count @ 1..) = errors.read(&mut buffer) {
+                    kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));
+                }
+            }),
+        ];
+        let stdin = child.stdin.take();
+        Self {
+            child,
+            stdin,
+            lines,
+            readers,
+            stderr,
+            era: Era::None,
+            next_id: 1,
+            answers: HashMap::new(),
+            unasked: Vec::new(),
+        }
+    }
+
+    /// Introduces the client as one of `era` from here on; returns the answer to a handshake, else null.
+    pub fn introduce(&mut self, era: Era) -> Value {
+        self.era = era;
+        let Era::Legacy(version) = self.era else { return Value::Null };
+        let client = json!({ "name": "test", "version": "0" });
+        let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client });
+        let answer = self.request("initialize", params).expect("a handshake");
+        self.notify("notifications/initialized", json!({}));
+        answer
+    }
+
+    /// Returns the server's process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Writes one line as it is.
+    pub fn send_line(&mut self, line: impl AsRef<[u8]>) {
+        let stdin = self.stdin.as_mut().expect("stdin was closed");
+        // A server that is gone is noticed by whoever waits for an answer.
+        let _ = stdin.write_all(line.as_ref()).and_then(|()| stdin.write_all(b"\n")).and_then(|()| stdin.flush());
+    }
+
+    /// Sends a notification.
+    pub fn notify(&mut self, method: &str, params: Value) {
+        self.send_line(json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string());
+    }
+
+    /// Sends a request and returns its id; [`Self::answer`] takes the answer.
+    pub fn send(&mut self, method: &str, mut params: Value) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        if self.era == Era::Modern {
+            let meta =
+                params.as_object_mut().expect("params are an object").entry("_meta").or_insert_with(|| json!({}));
+            meta["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
+            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            meta["io.modelcontextprotocol/clientInfo"] = json!({ "name": "test", "version": "0" });
+        }
+        self.send_line(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string());
+        id
+    }
+
+    /// Waits for the answer to a request, whatever comes before it.
+    #[track_caller]
+    pub fn answer(&mut self, id: u64) -> Result<Value, RpcError> {
+        self.answer_to(&json!(id))
+    }
+
+    /// Waits for the answer to a request whose id was made by hand.
+    #[track_caller]
+    pub fn answer_to(&mut self, id: &Value) -> Result<Value, RpcError> {
+        let deadline = Instant::now() + PATIENCE;
+        let key = id.to_string();
+        while !self.answers.contains_key(&key) {
+            if !self.receive(deadline) {
+                panic!("no answer to {id}; stderr: {}", self.stderr());
+            }
+        }
+        let mut message = self.answers.remove(&key).unwrap();
+        match message.get_mut("error") {
+            None => Ok(message["result"].take()),
+            Some(error) => Err(RpcError {
+                code: error["code"].as_i64().expect("a code"),
+                message: error["message"].as_str().expect("a message").to_owned(),
+                data: error["data"].take(),
+            }),
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    #[track_caller]
+    pub fn request(&mut self, method: &str, params: Value) -> Result<Value, RpcError> {
+        let id = self.send(method, params);
+        self.answer(id)
+    }
+
+    /// Calls a tool; a protocol error fails the test.
+    #[track_caller]
+    pub fn call_tool(&mut self, name: &str, arguments: Value) -> ToolAnswer {
+        let id = self.send_call(name, arguments);
+        self.tool_answer(id)
+    }
+
+    /// Sends a tool call and returns its id; [`Self::tool_answer`] takes the answer.
+    pub fn send_call(&mut self, name: &str, arguments: Value) -> u64 {
+        self.send("tools/call", json!({ "name": name, "arguments": arguments }))
+    }
+
+    /// Waits for a tool's answer; a protocol error fails the test.
+    #[track_caller]
+    pub fn tool_answer(&mut self, id: u64) -> ToolAnswer {
+        let mut result = match self.answer(id) {
+            Ok(result) => result,
+            Err(error) => panic!("the call was refused: {error:?}"),
+        };
+        let content = result["content"].as_array().expect("content");
+        let texts: Vec<&str> = content.iter().filter_map(|block| block["text"].as_str()).collect();
+        let text = texts.join("\n");
+        let is_error = result["isError"] == true;
+        ToolAnswer { structured: result["structuredContent"].take(), text, is_error }
+    }
+
+    /// Waits for the next message that answers no request: a notification, or an error without an id.
+    #[track_caller]
+    pub fn next_unasked(&mut self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        while self.unasked.is_empty() {
+            if !self.receive(deadline) {
+                panic!("nothing came; stderr: {}", self.stderr());
+            }
+        }
+        self.unasked.remove(0)
+    }
+
+    /// Tells whether nothing has come that was not asked for. A request that is answered first makes this certain.
+    pub fn nothing_unasked(&self) -> bool {
+        self.unasked.is_empty()
+    }
+
+    /// Files one message; false when the deadline passed or stdout ended.
+    #[track_caller]
+    fn receive(&mut self, deadline: Instant) -> bool {
+        let line = match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return false,
+        };
+        let Ok(message) = serde_json::from_str::<Value>(&line) else { panic!("stdout is not JSON: {line:?}") };
+        assert_eq!(message["jsonrpc"], "2.0", "{line}");
+        match message.get("id") {
+            Some(id) if message.get("method").is_none() => {
+                let before = self.answers.insert(id.to_string(), message.clone());
+                assert!(before.is_none(), "answered twice: {line}");
+            }
+            _ => self.unasked.push(message),
+        }
+        true
+    }
+
+    /// Returns what the server has written to stderr so far.
+    pub fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
+    /// Sends a signal to the server.
+    pub fn signal(&self, signal: Signal) {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).expect("the server takes a signal");
+    }
+
+    /// Ends the server's input.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+
+    /// Ends the server's input and waits until it is gone; returns how it ended and how long that took.
+    #[track_caller]
+    pub fn close_stdin_and_wait(&mut self) -> (ExitStatus, Duration) {
+        self.close_stdin();
+        self.wait()
+    }
+
+    /// Waits until the server is gone by itself; returns how it ended and how long that took from now.
+    #[track_caller]
+    pub fn wait(&mut self) -> (ExitStatus, Duration) {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                let took = began.elapsed();
+                // What it still said is part of the record, and must be JSON too.
+                while self.receive(began + PATIENCE) {}
+                return (status, took);
+            }
+            assert!(began.elapsed() < PATIENCE, "the server does not end; stderr: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stdin = None;
+        // Both are harmless once the server has been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // Not joined: they end with the pipes, and a process that wrongly inherited those should fail a test of its own
+        // rather than hang this one.
+        self.readers.clear();
+    }
+}

@@ -1,0 +1,210 @@
+//! Launches that fail: within 5 s, with the reason, and with nothing left alive.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use harness::{Server, TestHome, text};
+use serde_json::{Value, json};
+
+/// The longest that a trigger may take, and a little for a busy machine.
+const LIMIT: Duration = Duration::from_millis(5_500);
+
+/// Triggers a routine whose launch must fail in time, and returns what is said and the run that tells of it.
+fn failed_launch(home: &TestHome, server: &mut Server, routine: &str) -> (String, Value) {
+    let began = Instant::now();
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    let took = began.elapsed();
+    assert!(took < LIMIT, "it took {took:?}: {error}");
+    let listed = server.ok("list_runs", json!({ "routine": routine }));
+    assert_eq!(listed["total"], 1, "{listed}");
+    let run = listed["runs"][0].clone();
+    assert_eq!(run["status"], "launch_failed", "{run}");
+    let id = text(&run["id"]);
+    assert!(error.contains(&id), "the run is named: {error}");
+    assert!(run.get("started_at").is_none() && run["finished_at"].is_string(), "{run}");
+    assert!(!home.entry(&id).exists(), "the entry is still there");
+    assert_eq!(home.history(&id).len(), 1);
+    // The next trigger is not held up by it.
+    let again = server.error("trigger_routine", json!({ "routine": routine, "overlap": "skip" }));
+    assert!(!again.contains("alive"), "{again}");
+    (error, run)
+}
+
+fn assert_reason(error: &str, run: &Value, parts: &[&str]) {
+    for part in parts {
+        assert!(error.contains(part), "{part} is missing in: {error}");
+        assert!(text(&run["status_reason"]).contains(part), "{part} is missing in: {run}");
+    }
+}
+
+#[test]
+fn a_command_that_is_not_there_is_named() {
+    let home = TestHome::detached("");
+    home.add_agent("none", "command = 'no-such-agent-anywhere'\n");
+    let mut server = Server::start(&home);
+    let routine = server.create("None", "x", json!({ "agent": "none" }));
+    let (error, run) = failed_launch(&home, &mut server, &routine);
+    assert_reason(&error, &run, &["no-such-agent-anywhere", "not found", "PATH is", "install it"]);
+    assert!(server.log(&text(&run["id"])).contains("no-such-agent-anywhere"));
+    let agents = server.ok("list_agents", json!({}))["agents"].clone();
+    let agent = agents.as_array().unwrap().iter().find(|agent| agent["name"] == "none").unwrap();
+    assert_eq!(agent["available"], false);
+    assert_eq!(server.ok("list_routines", json!({}))["routines"][0]["agent_available"], false);
+}
+
+#[test]
+fn a_command_that_cannot_be_executed_is_named() {
+    let home = TestHome::detached("");
+    let plain = home.script("plain", "exit 0");
+    std::fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
+    let broken = home.script("broken", "");
+    std::fs::write(&broken, "#!/nowhere/interpreter\n").unwrap();
+    home.add_agent("plain", &format!("command = {plain:?}\n"));
+    home.add_agent("broken", &format!("command = {broken:?}\nlogin_shell = false\n"));
+    let mut server = Server::start(&home);
+    for (agent, file) in [("plain", plain), ("broken", broken)] {
+        let routine = server.create(agent, "x", json!({ "agent": agent }));
+        let (error, run) = failed_launch(&home, &mut server, &routine);
+        assert_reason(&error, &run, &[file.to_str().unwrap()]);
+    }
+}
+
+#[test]
+fn a_login_shell_that_hangs_is_named() {
+    let home = TestHome::detached("");
+    let shell = home.script("bash", "sleep 300");
+    let mut command = home.command();
+    command.env("SHELL", &shell);
+    let mut server = Server::start_with(command);
+    let routine = server.create("Hangs", "echo never", json!({}));
+    let began = Instant::now();
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(began.elapsed() < LIMIT && began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
+    let run = server.ok("list_runs", json!({}))["runs"][0].clone();
+    assert_reason(&error, &run, &[shell.to_str().unwrap(), "silent for 4 s", "login_shell = false"]);
+    harness::wait_for(harness::PATIENCE, "the shell to be ended", || {
+        home.processes_named("sleep").is_empty().then_some(())
+    });
+    let problems = server.problems();
+    assert!(problems.iter().any(|one| text(&one["problem"]).contains(shell.to_str().unwrap())), "{problems:?}");
+}
+
+#[test]
+fn a_server_that_leaves_early_takes_its_probe_of_the_login_shell_along() {
+    let home = TestHome::detached("");
+    let shell = home.script("bash", "sleep 300");
+    let mut command = home.command();
+    command.env("SHELL", &shell);
+    let mut server = Server::start_with(command);
+    harness::wait_for(harness::PATIENCE, "the probe", || home.processes_named("sleep").pop());
+    assert!(server.close_stdin_and_wait().0.success());
+    harness::wait_for(Duration::from_secs(10), "the probe to be ended", || {
+        home.processes_named("sleep").is_empty().then_some(())
+    });
+}
+
+#[test]
+fn a_login_shell_that_ends_early_is_named_with_its_words() {
+    let home = TestHome::detached("");
+    let shell = home.script("zsh", "echo 'your licence has expired' >&2; exit 3");
+    let mut command = home.command();
+    command.env("SHELL", &shell);
+    let mut server = Server::start_with(command);
+    let routine = server.create("Ends", "echo never", json!({}));
+    let (error, run) = failed_launch(&home, &mut server, &routine);
+    assert_reason(&error, &run, &[shell.to_str().unwrap(), "your licence has expired"]);
+}
+
+#[test]
+fn a_tmux_that_refuses_is_quoted() {
+    for setting in ["tmux", "auto"] {
+        let home = TestHome::with_config(&format!("session_host = \"{setting}\"\n"));
+        home.add_shell();
+        home.script("tmux", "if [ \"$1\" = -V ]; then echo 'tmux 3.4'; exit 0; fi\necho 'lost its mind' >&2; exit 1");
+        let mut command = home.command();
+        command.env("PATH", home.path_with_scripts());
+        let mut server = Server::start_with(command);
+        let routine = server.create("Windowless", "echo never", json!({}));
+        let began = Instant::now();
+        let error = server.error("trigger_routine", json!({ "routine": routine }));
+        assert!(began.elapsed() < LIMIT, "{setting}: {:?}", began.elapsed());
+        let run = server.ok("list_runs", json!({}))["runs"][0].clone();
+        assert_eq!(run["status"], "launch_failed", "{run}");
+        assert_reason(&error, &run, &["tmux"]);
+        assert!(!home.raw_log(&text(&run["id"])).contains("never"));
+    }
+}
+
+#[test]
+fn a_tmux_that_is_missing_is_a_problem_only_where_it_was_asked_for() {
+    let home = TestHome::with_config("session_host = \"tmux\"\n");
+    home.add_shell();
+    // The usual places are looked at as well, so that an old version has to stand in for none.
+    home.script("tmux", "echo 'tmux 2.9'");
+    let with_it = |home: &TestHome| {
+        let mut command = home.command();
+        command.env("PATH", home.path_with_scripts());
+        Server::start_with(command)
+    };
+    let mut server = with_it(&home);
+    let routine = server.create("Asked", "echo yes", json!({}));
+    let (error, run) = failed_launch(&home, &mut server, &routine);
+    assert_reason(&error, &run, &["2.9", "older than 3.2", "session_host = \"auto\""]);
+    assert!(server.problems().iter().any(|one| text(&one["problem"]).contains("2.9")));
+    home.configure("session_host = \"auto\"\n");
+    let run = server.trigger(&routine);
+    assert_eq!(server.wait_for_run(&run, "succeeded")["session_host"], "detached");
+    let health = server.ok("health", json!({}));
+    assert_eq!((&health["session_host"], &health["problems"]), (&json!("detached"), &json!([])));
+    assert!(text(&health["session_host_reason"]).contains("2.9") && health.get("tmux_version").is_none());
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_before_anything_is_written() {
+    let home = TestHome::detached("");
+    home.add_agent("argument", "command = 'true'\nargs = ['{prompt}']\nstdin = 'none'\n");
+    home.add_agent("passing", "command = 'true'\n");
+    let mut server = Server::start(&home);
+    server.create("Night Triage", "true", json!({ "enabled": false }));
+    let long = "x".repeat(200_000);
+    server.create("Too Long", &long, json!({ "agent": "argument" }));
+    server.create("Deserted", "true", json!({ "agent": "passing" }));
+    std::fs::remove_file(home.root().join("agents/passing.toml")).unwrap();
+    let cases: [(&str, &[&str]); 4] = [
+        ("night-triage", &["night-triage", "disabled", "enabled = true", "routine.toml"]),
+        ("night-trige", &["night-trige", "night-triage", "list_routines"]),
+        ("too-long", &["argument", "200000", "stdin", "{prompt_file}"]),
+        ("deserted", &["deserted", "passing", "claude", "agents/passing.toml"]),
+    ];
+    for (routine, parts) in cases {
+        let error = server.error("trigger_routine", json!({ "routine": routine }));
+        for part in parts {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+    }
+    assert_eq!(server.ok("list_runs", json!({}))["total"], 0);
+    for directory in ["running", "workbenches"] {
+        assert_eq!(std::fs::read_dir(home.root().join(directory)).unwrap().count(), 0, "{directory}");
+    }
+}
+
+#[test]
+fn a_program_that_was_replaced_under_the_server_says_so() {
+    let home = TestHome::detached("");
+    let copy = home.scratch().join("moadim-copy");
+    let original = env!("CARGO_BIN_EXE_moadim-mcp");
+    if std::fs::hard_link(original, &copy).is_err() {
+        std::fs::copy(original, &copy).unwrap();
+    }
+    let mut server = Server::start_with(home.command_of(&copy));
+    let routine = server.create("Late", "echo never", json!({}));
+    std::fs::remove_file(&copy).unwrap();
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("restart the host") && error.contains("moadim-copy"), "{error}");
+    assert_eq!(server.ok("list_runs", json!({}))["total"], 0);
+    let problems = server.problems();
+    assert!(problems.iter().any(|one| text(&one["fix"]).contains("restart the host")), "{problems:?}");
+}
