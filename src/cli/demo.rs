@@ -1,6 +1,0 @@
-//! The demo.
-
-/// Shows it.
-pub(super) fn demo() -> anyhow::Result<()> {
-    Ok(())
-}

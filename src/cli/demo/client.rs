@@ -1,0 +1,111 @@
+//! A client of the server, as small as one can be: JSON-RPC lines over its stdin and stdout.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow, bail};
+use serde_json::{Value, json};
+
+use super::patience::Patience;
+
+/// A running server. Dropping it ends the server.
+pub(super) struct Client<'a> {
+    child: Child,
+    /// Its input, until that is closed.
+    stdin: Option<ChildStdin>,
+    lines: Receiver<String>,
+    last_id: u64,
+    patience: &'a Patience,
+}
+
+impl<'a> Client<'a> {
+    /// Starts the server as a host would, on this home. What it has to complain about goes to our stderr.
+    pub(super) fn start(program: &Path, home: &Path, patience: &'a Patience) -> anyhow::Result<Self> {
+        let mut child = Command::new(program)
+            .env("MOADIM_HOME", home)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            // Ctrl-C is for us: we end the server, after what it runs.
+            .process_group(0)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let (sender, lines) = channel();
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stdout = BufReader::new(stdout.context("the server has no stdout")?);
+        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+        Ok(Self { child, stdin, lines, last_id: 0, patience })
+    }
+
+    /// Shakes hands; returns the server's answer.
+    pub(super) fn initialize(&mut self) -> anyhow::Result<Value> {
+        let client = json!({ "name": "moadim-mcp demo", "version": env!("CARGO_PKG_VERSION") });
+        let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
+        let answer = self.request("initialize", params)?;
+        self.send(&json!({ "jsonrpc": "2.0", "method": "notifications/initialized" }))?;
+        Ok(answer)
+    }
+
+    /// Sends a request, and waits for its result.
+    pub(super) fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
+        self.last_id += 1;
+        let id = json!(self.last_id);
+        self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))?;
+        loop {
+            let line = self.next_line(method)?;
+            let mut message: Value =
+                serde_json::from_str(&line).with_context(|| format!("the server wrote what is not JSON: {line}"))?;
+            if message["id"] != id {
+                continue;
+            }
+            return match message.get("error") {
+                Some(error) => Err(anyhow!("{method} was refused: {error}")),
+                None => Ok(message["result"].take()),
+            };
+        }
+    }
+
+    /// Calls a tool; returns the structure of its answer.
+    pub(super) fn call_tool(&mut self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        let mut answer = self.request("tools/call", json!({ "name": tool, "arguments": arguments }))?;
+        if answer["isError"] == true {
+            bail!("{tool} failed: {}", answer["content"][0]["text"].as_str().unwrap_or("(it did not say why)"));
+        }
+        Ok(answer["structuredContent"].take())
+    }
+
+    /// Ends the server's input, as a host does; returns how long it took to leave.
+    pub(super) fn hang_up(mut self) -> anyhow::Result<Duration> {
+        let began = Instant::now();
+        self.stdin = None;
+        let status = self.patience.poll("the server's end", || Ok(self.child.try_wait()?))?;
+        if !status.success() {
+            bail!("the server ended with {status}");
+        }
+        Ok(began.elapsed())
+    }
+
+    fn send(&mut self, message: &Value) -> anyhow::Result<()> {
+        let stdin = self.stdin.as_mut().context("the server's input is closed")?;
+        writeln!(stdin, "{message}").and_then(|()| stdin.flush()).context("the server does not read any more")
+    }
+
+    fn next_line(&self, method: &str) -> anyhow::Result<String> {
+        self.patience.until(&format!("the answer to {method}"), |pause| match self.lines.recv_timeout(pause) {
+            Ok(line) => Ok(Some(line)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the server ended before it answered {method}")),
+        })
+    }
+}
+
+impl Drop for Client<'_> {
+    fn drop(&mut self) {
+        // Both are harmless for one that has left. Its runs live on, and are not ended here.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,132 @@
+//! The throw-away home, and how it is cleared so that nothing is left.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use crate::home::{Home, atomic_file, random_suffix};
+use crate::process_tree::{Cookie, Process, Scan};
+use crate::run::end::{Order, end_run};
+use crate::run::entry::Entry;
+use crate::run::record::{EndCause, Outcome};
+use crate::run::view::names;
+use crate::run::workplace::{Program, Site, Workplace};
+
+/// Waits short enough to be watched.
+const CONFIG: &str = "watchdog_interval_secs = 1\nkill_grace_secs = 1\n";
+
+/// Without the login shell: its start-up files are not what the demo is about.
+const SHELL_AGENT: &str = "command = \"sh\"\nlogin_shell = false\n";
+
+/// How long whatever was ended may take to be gone.
+const CLEARING_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A home that exists for the demo alone.
+pub(super) struct Stage {
+    site: Site,
+}
+
+impl Stage {
+    /// Makes the home, below the directory for temporary files.
+    pub(super) fn set(program: Program) -> anyhow::Result<Self> {
+        let root = std::env::temp_dir().join(format!("moadim-demo-{}", random_suffix()));
+        let made = DirBuilder::new().mode(0o700).create(&root);
+        made.with_context(|| format!("cannot make a home in {}; set TMPDIR to a directory of yours", root.display()))?;
+        match furnish(&root) {
+            Ok(home) => Ok(Self { site: Site::new(home, program) }),
+            Err(error) => {
+                let _ = std::fs::remove_dir_all(&root);
+                Err(error)
+            }
+        }
+    }
+
+    /// Returns the home.
+    pub(super) fn home(&self) -> &Home {
+        self.site.home()
+    }
+
+    /// Returns the program that is shown: this one.
+    pub(super) fn program(&self) -> &Program {
+        self.site.program()
+    }
+
+    /// Ends whatever still runs, removes the home, and makes sure that nothing is left.
+    pub(super) fn clear(self) -> anyhow::Result<()> {
+        let root = self.home().root();
+        clear(&self.site).with_context(|| format!("the demo's home {} could not be cleared", root.display()))
+    }
+}
+
+fn furnish(root: &Path) -> anyhow::Result<Home> {
+    let home = Home::open(root)?;
+    atomic_file::write(&home.config_file(), CONFIG.as_bytes())?;
+    atomic_file::write(&home.agents().join("shell.toml"), SHELL_AGENT.as_bytes())?;
+    Ok(home)
+}
+
+/// The directory goes last: without it nobody could find what is left.
+fn clear(site: &Site) -> anyhow::Result<()> {
+    let workplace = site.workplace()?;
+    let cookies = cookies(&workplace)?;
+    end_runs(&workplace)?;
+    await_the_end(&cookies)?;
+    close_sessions(&workplace)?;
+    let root = site.home().root();
+    std::fs::remove_dir_all(root)?;
+    ensure!(!root.exists(), "it is there again");
+    Ok(())
+}
+
+/// Returns the cookies of all runs there ever were: the ended ones are in the history.
+fn cookies(workplace: &Workplace) -> anyhow::Result<Vec<Cookie>> {
+    let mut cookies: Vec<Cookie> = Vec::new();
+    for entry in Entry::list(&workplace.home)? {
+        cookies.extend(entry.manifest().map(|manifest| manifest.cookie).ok());
+    }
+    cookies.extend(ended(&workplace.home)?.into_iter().map(|outcome| outcome.cookie));
+    Ok(cookies)
+}
+
+/// Returns the history: how each run ended, whether or not its workbench is still there.
+pub(super) fn ended(home: &Home) -> anyhow::Result<Vec<Outcome>> {
+    match atomic_file::read_text(&home.history_file()) {
+        Ok(text) => Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn end_runs(workplace: &Workplace) -> anyhow::Result<()> {
+    let order = Order { cause: EndCause::Stopped, reason: "the demo is over".into(), by: "demo".into() };
+    for entry in Entry::list(&workplace.home)? {
+        end_run(workplace, entry.id(), &order)?;
+    }
+    Ok(())
+}
+
+/// Waits until no process carries a cookie of ours. Supervisors carry theirs too, and leave a moment after their runs.
+fn await_the_end(cookies: &[Cookie]) -> anyhow::Result<()> {
+    let deadline = Instant::now() + CLEARING_PATIENCE;
+    loop {
+        let scan = Scan::take_twice()?;
+        let left: Vec<Process> = cookies.iter().flat_map(|cookie| scan.carriers(cookie)).collect();
+        if left.is_empty() {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "these processes are left: {}", names(&left));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn close_sessions(workplace: &Workplace) -> anyhow::Result<()> {
+    let host = &workplace.session_host;
+    for session in host.list()? {
+        host.close(&session)?;
+    }
+    host.shut_down_if_idle()?;
+    Ok(())
+}

@@ -1,0 +1,305 @@
+//! The story itself. Each step asks something, shows a few lines of the answer, and insists on what it should be.
+
+use std::time::Instant;
+
+use anyhow::{Context, ensure};
+use rustix::process::Signal;
+use serde_json::{Map, Value, json};
+
+use super::client::Client;
+use super::patience::Patience;
+use super::screen::{Row, Screen};
+use super::stage::{Stage, ended};
+use crate::process_tree::{Cookie, Process, Scan};
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+use crate::run::view::names;
+
+/// Takes long enough to be seen while it runs.
+const HELLO: &str = "echo \"hello from $MOADIM_RUN\"\nsleep 2\necho done | tee result.txt\n";
+
+/// Ignores being asked to end, and leaves children of all sorts behind that do so too. They would end by themselves one day.
+const HANG: &str = "\
+trap '' TERM HUP
+echo 'I never finish, and I ignore TERM.'
+sleep 120 &
+nohup sleep 120 &
+(sleep 120 & sleep 120) &
+wait
+";
+
+/// Retention of the run that is to expire before the story ends, in seconds.
+const SHORT_TTL: u64 = 5;
+
+/// Bound of the runs that hang, in seconds.
+const SHORT_RUNTIME: u64 = 2;
+
+/// Elsewhere the system hides the environment of its own programs, and orphans are not told for certain.
+const ORPHANS_ARE_SEEN: bool = cfg!(target_os = "linux");
+
+/// Tells it.
+pub(super) fn tell(stage: &Stage, screen: &mut Screen, patience: &Patience) -> anyhow::Result<()> {
+    screen.heading(&format!("moadim-mcp {}: the life of a routine", env!("CARGO_PKG_VERSION")))?;
+    screen.note(&format!("In a home of its own, {}, which is gone at the end.", stage.home().root().display()))?;
+    screen.note("> is what an agent host asks the server, < is what the server answers.")?;
+    screen.step("An agent host starts the server, and shakes hands over stdio")?;
+    let began = Instant::now();
+    let client = Client::start(stage.program().path(), stage.home().root(), patience)?;
+    let mut story = Story { stage, screen, patience, client };
+    story.shake_hands(began)?;
+    story.show_agents()?;
+    let hello = story.run_one_to_its_end()?;
+    story.dry_run_keeps(&hello)?;
+    let hung = story.end_what_hangs()?;
+    story.remove_what_expired(&hello, &hung)?;
+    story.hang_up()
+}
+
+struct Story<'a> {
+    stage: &'a Stage,
+    screen: &'a mut Screen,
+    patience: &'a Patience,
+    client: Client<'a>,
+}
+
+type Arguments<'a> = &'a [(&'static str, Value)];
+
+impl Story<'_> {
+    fn shake_hands(&mut self, began: Instant) -> anyhow::Result<()> {
+        self.screen.asked("initialize", &[])?;
+        let answer = self.client.initialize()?;
+        let took = began.elapsed().as_millis();
+        let server = &answer["serverInfo"];
+        let name = format!("{} {}", text(server, "name")?, text(server, "version")?);
+        self.screen.answered(&format!("{name}, {took} ms after its start"), &[])?;
+        self.screen.asked("tools/list", &[])?;
+        let tools = self.client.request("tools/list", json!({}))?;
+        let tools = list(&tools, "tools")?.iter().map(|tool| text(tool, "name")).collect::<Result<Vec<_>, _>>()?;
+        self.screen.answered(&tools.join(", "), &[])?;
+        let health = self.ask("health", &[])?;
+        let host = format!("{}: {}", text(&health, "session_host")?, text(&health, "session_host_reason")?);
+        self.screen.answered("it is well", &[("session_host", host)])?;
+        Ok(())
+    }
+
+    fn show_agents(&mut self) -> anyhow::Result<()> {
+        self.screen.step("Agents are commands that a person registered; here agents/shell.toml, for the demo alone")?;
+        let answer = self.ask("list_agents", &[])?;
+        let mut rows = Vec::new();
+        for agent in list(&answer, "agents")? {
+            let available = if agent["available"] == true { "" } else { ", not installed here" };
+            rows.push(("agent", format!("{:7} {}{available}", text(agent, "name")?, text(agent, "defined_in")?)));
+            ensure!(agent["name"] != "shell" || agent["available"] == true, "sh is not available: {agent}");
+        }
+        self.screen.answered(&format!("{} agents", rows.len()), &rows)?;
+        Ok(())
+    }
+
+    fn run_one_to_its_end(&mut self) -> anyhow::Result<String> {
+        self.screen.step("A routine is a saved prompt, an agent, and limits")?;
+        let slug = self.create("Say hello", HELLO, SHORT_TTL, 60)?;
+        self.screen.step("Each trigger makes a run, in a workbench of its own")?;
+        let run = self.trigger(&slug, "skip")?;
+        let id = text(&run, "id")?;
+        self.screen.step("The call has returned, the run goes on")?;
+        let runs = self.ask("list_runs", &[("routine", json!(slug))])?;
+        let shown = find(&runs, "runs", "id", &id)?;
+        ensure!(shown["status"] == "running", "the run should be running: {shown}");
+        self.screen.answered("one run", &[("status", "running".into())])?;
+        let over = self.await_end(&id)?;
+        ensure!(over["status"] == "succeeded", "the run should have succeeded: {over}");
+        self.screen.answered("a moment later", &rows(&over, &["status", "exit_code", "duration_secs", "reap_at"])?)?;
+        self.screen.step("What its agent printed")?;
+        let log = text(&self.ask("read_log", &[("run", json!(id))])?, "text")?;
+        ensure!(log.contains(&format!("hello from {id}")) && log.contains("done"), "the log is not whole: {log:?}");
+        self.screen.answered("the log", &[("text", log)])?;
+        Ok(id)
+    }
+
+    fn dry_run_keeps(&mut self, run: &str) -> anyhow::Result<()> {
+        self.screen.step("What would a clean-up do now? Nothing: the retention has not passed")?;
+        let report = self.ask("cleanup_workbenches", &[("dry_run", json!(true))])?;
+        let kept = find(&report, "kept", "run", run)?;
+        let reason = text(kept, "reason")?;
+        self.show_report(&report)?;
+        ensure!(list(&report, "removed")?.is_empty(), "nothing should go yet: {report}");
+        ensure!(reason.contains("is kept for"), "it should be kept for its retention: {reason}");
+        Ok(())
+    }
+
+    fn end_what_hangs(&mut self) -> anyhow::Result<Vec<String>> {
+        self.screen.step("An agent that hangs, and ignores TERM, as do its children")?;
+        let slug = self.create("Hang for ever", HANG, 3600, SHORT_RUNTIME)?;
+        let mut runs = vec![text(&self.trigger(&slug, "skip")?, "id")?];
+        if ORPHANS_ARE_SEEN {
+            self.screen.step("Another one, whose supervisor is killed, as by a lack of memory")?;
+            let orphan = text(&self.trigger(&slug, "allow")?, "id")?;
+            self.kill_supervisor(&orphan)?;
+            runs.push(orphan);
+        }
+        self.screen
+            .step("Past its bound a hung run is ended with all its processes, by its supervisor or the watchdog")?;
+        let cookies =
+            runs.iter().map(|run| Ok(self.entry(run)?.manifest()?.cookie)).collect::<anyhow::Result<Vec<_>>>()?;
+        for (run, cookie) in runs.iter().zip(&cookies) {
+            let alive = alive(cookie)?;
+            self.screen.answered(run, &[("alive", processes(&alive))])?;
+            ensure!(alive.len() > 1, "{run} should be alive, with its children");
+        }
+        self.screen.note(&format!("... {SHORT_RUNTIME} s allowed, 1 s of grace after that ..."))?;
+        for ((run, cookie), by) in runs.iter().zip(&cookies).zip(["by its supervisor", "by the watchdog"]) {
+            let over = self.await_end(run)?;
+            let log = text(&self.client.call_tool("read_log", json!({ "run": run }))?, "text")?;
+            // A supervisor leaves a moment after its run.
+            self.patience.poll("the last process of a hung run", || Ok(alive(cookie)?.is_empty().then_some(())))?;
+            let mut shown = rows(&over, &["status", "status_reason"])?;
+            shown.push(("log ends", log.lines().last().unwrap_or_default().to_owned()));
+            shown.push(("alive", "nothing".to_owned()));
+            self.screen.answered(&format!("{run}, ended {by}"), &shown)?;
+            ensure!(over["status"] == "timed_out", "{run} should have timed out: {over}");
+            ensure!(log.contains("exceeded max runtime"), "its log should tell why it was ended: {log}");
+        }
+        Ok(runs)
+    }
+
+    fn remove_what_expired(&mut self, expired: &str, kept: &[String]) -> anyhow::Result<()> {
+        self.screen.step(&format!("The first run is kept for {SHORT_TTL} s; when they have passed, it goes"))?;
+        let client = &mut self.client;
+        self.patience.poll("the end of the first run's retention", || {
+            let report = client.call_tool("cleanup_workbenches", json!({ "dry_run": true }))?;
+            Ok((!list(&report, "removed")?.is_empty()).then_some(()))
+        })?;
+        let report = self.ask("cleanup_workbenches", &[])?;
+        self.show_report(&report)?;
+        find(&report, "removed", "run", expired)?;
+        ensure!(list(&report, "removed")?.len() == 1, "only one run has expired: {report}");
+        for run in kept {
+            find(&report, "kept", "run", run)?;
+        }
+        ensure!(list(&report, "failed")?.is_empty(), "nothing should have failed: {report}");
+        let workbench = self.stage.home().workbenches().join(expired);
+        ensure!(!workbench.exists(), "{} should be gone", workbench.display());
+        let history = ended(self.stage.home())?;
+        ensure!(history.len() == kept.len() + 1, "the history should hold each run once: {history:?}");
+        let lines: Vec<String> = history.iter().map(|ended| format!("{}  {}", ended.id, ended.status)).collect();
+        self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])?;
+        Ok(())
+    }
+
+    fn hang_up(self) -> anyhow::Result<()> {
+        self.screen.step("The agent host quits, and so does the server; runs would live on")?;
+        let took = self.client.hang_up()?.as_millis();
+        self.screen.answered(&format!("left within {took} ms"), &[])?;
+        Ok(())
+    }
+
+    fn create(&mut self, title: &str, prompt: &str, ttl: u64, max_runtime: u64) -> anyhow::Result<String> {
+        let arguments = [
+            ("title", json!(title)),
+            ("agent", json!("shell")),
+            ("prompt", json!(prompt)),
+            ("ttl_secs", json!(ttl)),
+            ("max_runtime_secs", json!(max_runtime)),
+        ];
+        let answer = self.ask("create_routine", &arguments)?;
+        self.screen.answered("saved", &rows(&answer["routine"], &["slug"])?)?;
+        text(&answer["routine"], "slug")
+    }
+
+    fn trigger(&mut self, slug: &str, overlap: &str) -> anyhow::Result<Value> {
+        let mut answer = self.ask("trigger_routine", &[("routine", json!(slug)), ("overlap", json!(overlap))])?;
+        let run = answer["run"].take();
+        let mut shown = rows(&run, &["id", "status", "workbench"])?;
+        shown.push(("watch it", text(&run, "attach_command").unwrap_or_else(|_| "in its log (no tmux here)".into())));
+        self.screen.answered("started", &shown)?;
+        Ok(run)
+    }
+
+    fn kill_supervisor(&mut self, run: &str) -> anyhow::Result<()> {
+        let started = self.entry(run)?.started()?.with_context(|| format!("{run} is not written down as started"))?;
+        started.supervisor.signal(Signal::KILL)?;
+        self.screen.note(&format!("$ kill -9 {}", started.supervisor.pid))?;
+        let client = &mut self.client;
+        let orphan = self.patience.poll("a run without a supervisor", || {
+            let runs = client.call_tool("list_runs", json!({}))?;
+            let found = find(&runs, "runs", "id", run)?;
+            Ok(found["status_reason"].is_string().then(|| found.clone()))
+        })?;
+        let shown = rows(&orphan, &["status", "status_reason"])?;
+        self.screen.answered("list_runs still knows it", &shown)?;
+        ensure!(orphan["status"] == "running", "{run} should be running: {orphan}");
+        Ok(())
+    }
+
+    /// Waits until the run's end is recorded; returns how it ended.
+    fn await_end(&mut self, run: &str) -> anyhow::Result<Value> {
+        let client = &mut self.client;
+        self.patience.poll(&format!("the end of {run}"), || {
+            let runs = client.call_tool("list_runs", json!({}))?;
+            let found = find(&runs, "runs", "id", run)?;
+            Ok(found["reap_at"].is_string().then(|| found.clone()))
+        })
+    }
+
+    fn show_report(&mut self, report: &Value) -> anyhow::Result<()> {
+        let mut shown = Vec::new();
+        for (name, key) in [("killed", "killed"), ("removed", "removed"), ("kept", "kept"), ("failed", "failed")] {
+            for item in list(report, key)? {
+                let why = text(item, "reason").or_else(|_| text(item, "error"))?;
+                shown.push((name, format!("{}: {why}", text(item, "run")?)));
+            }
+        }
+        let (scanned, freed) = (&report["scanned"], &report["freed_bytes"]);
+        self.screen.answered(&format!("workbenches looked at: {scanned}, bytes freed: {freed}"), &shown)?;
+        Ok(())
+    }
+
+    /// Calls a tool, and shows the call.
+    fn ask(&mut self, tool: &str, arguments: Arguments<'_>) -> anyhow::Result<Value> {
+        let shown: Vec<Row> = arguments.iter().map(|(name, value)| (*name, plain(value))).collect();
+        self.screen.asked(tool, &shown)?;
+        let arguments: Map<String, Value> =
+            arguments.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+        self.client.call_tool(tool, arguments.into())
+    }
+
+    fn entry(&self, run: &str) -> anyhow::Result<Entry> {
+        Ok(Entry::of(self.stage.home(), &run.parse::<RunId>()?))
+    }
+}
+
+/// Looks for the run's processes with the demo's own eyes.
+fn alive(cookie: &Cookie) -> anyhow::Result<Vec<Process>> {
+    let mut processes = Scan::take_twice()?.carriers(cookie);
+    processes.sort_by_key(|process| process.id.pid);
+    Ok(processes)
+}
+
+fn processes(all: &[Process]) -> String {
+    format!("{} processes: {}", all.len(), names(all))
+}
+
+fn text(of: &Value, key: &str) -> anyhow::Result<String> {
+    Ok(of[key].as_str().with_context(|| format!("an answer lacks the text `{key}`: {of}"))?.to_owned())
+}
+
+fn list<'v>(of: &'v Value, key: &str) -> anyhow::Result<&'v Vec<Value>> {
+    of[key].as_array().with_context(|| format!("an answer lacks the list `{key}`: {of}"))
+}
+
+fn find<'v>(of: &'v Value, key: &str, field: &str, value: &str) -> anyhow::Result<&'v Value> {
+    let found = list(of, key)?.iter().find(|item| item[field] == value);
+    found.with_context(|| format!("`{key}` should hold {value}: {of}"))
+}
+
+fn rows(of: &Value, keys: &[&'static str]) -> anyhow::Result<Vec<Row>> {
+    let row = |key: &&'static str| {
+        let value = of.get(*key).with_context(|| format!("an answer lacks `{key}`: {of}"))?;
+        Ok((*key, plain(value)))
+    };
+    keys.iter().map(row).collect()
+}
+
+fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
