@@ -49,6 +49,7 @@ impl Scene {
         let text = "title = 'Hang'\nagent = 'hang'\nenabled = true\ntags = []\n\
                     created_at = '2026-01-01T00:00:00Z'\nupdated_at = '2026-01-01T00:00:00Z'\n";
         std::fs::write(routine.join("routine.toml"), text).unwrap();
+        std::fs::write(routine.join("prompt.md"), "hang").unwrap();
 
         let cookie = Cookie::random().unwrap();
         let now = Moment::now();
@@ -124,9 +125,14 @@ impl Scene {
 
     /// Starts a server on this home; a file size limit is an error for it, too.
     fn server(&self) -> harness::Server {
-        let mut command = Command::new("/bin/sh");
+        self.server_ignoring("XFSZ")
+    }
+
+    fn server_ignoring(&self, signal: &str) -> harness::Server {
+        // Not every sh can ignore SIGCHLD.
+        let mut command = Command::new("bash");
         command
-            .args(["-c", "trap '' XFSZ; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_moadim-mcp")])
+            .args(["-c", &format!("trap '' {signal}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_moadim-mcp")])
             .env("MOADIM_HOME", self.home.root());
         let mut server = harness::Server::spawn(command);
         server.introduce(harness::Era::Legacy("2025-11-25"));
@@ -181,6 +187,17 @@ fn a_home_that_is_gone_is_no_reason_to_leave_the_agent() {
     supervisor.signal(Signal::TERM).unwrap();
     wait_until("both are gone", || !agent.is_alive() && !supervisor.is_alive());
     assert!(!scene.home.root().exists(), "it was not made anew");
+}
+
+#[test]
+fn a_host_that_ignores_its_children_gets_its_runs() {
+    let scene = Scene::start(0);
+    let agent = "command = '/bin/sh'\nargs = ['-c', 'sleep 60']\nstdin = 'none'\nlogin_shell = false\n";
+    std::fs::write(scene.home.agents().join("hang.toml"), agent).unwrap();
+    let mut server = scene.server_ignoring("CHLD");
+    let answer = server.call_tool("trigger_routine", json!({ "routine": "hang", "overlap": "allow" })).ok();
+    assert_eq!(answer["run"]["status"], "running", "{answer}");
+    server.call_tool("stop_run", json!({ "run": answer["run"]["id"] })).ok();
 }
 
 #[test]

@@ -82,8 +82,7 @@ impl FileLock {
     }
 
     /// Tells whether `path` still names the file that this lock holds.
-    #[must_use]
-    pub fn still_at(&self, path: &Path) -> bool {
+    fn still_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), std::fs::symlink_metadata(path)) {
             (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
             _ => false,

@@ -66,8 +66,7 @@ impl Home {
     }
 
     /// Returns the home of a user who set nothing.
-    #[must_use]
-    pub fn default_root() -> Option<PathBuf> {
+    fn default_root() -> Option<PathBuf> {
         std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".moadim"))
     }
 

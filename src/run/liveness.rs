@@ -3,7 +3,6 @@
 use super::entry::Entry;
 use super::record::{Machine, Manifest, RecordError, Started};
 use crate::clock::Moment;
-use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Process, Scan, machine_id, pid_namespace};
 
@@ -147,14 +146,6 @@ fn decide(
             Err(cause) => Liveness::Unknown(cause),
         },
     }
-}
-
-/// Looks at all unfinished runs.
-///
-/// # Errors
-/// Their folder cannot be listed.
-pub fn assess_all(home: &crate::home::Home) -> Result<Vec<Assessment>, FileError> {
-    Ok(assess(Entry::list(home)?))
 }
 
 #[cfg(test)]
