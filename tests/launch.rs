@@ -4,37 +4,13 @@
 mod harness;
 
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Era, Server, TestHome, text};
+use harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
 /// The longest that a trigger may take, and a little for a busy machine.
 const LIMIT: Duration = Duration::from_millis(5_500);
-
-fn detached() -> TestHome {
-    let home = TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 1\n");
-    home.add_shell();
-    home
-}
-
-/// Writes an executable script beside the home.
-fn script(home: &TestHome, name: &str, text: &str) -> PathBuf {
-    let directory = home.scratch().join("bin");
-    std::fs::create_dir_all(&directory).unwrap();
-    let path = directory.join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    path
-}
-
-fn start(command: Command) -> Server {
-    let mut server = Server::spawn(command);
-    server.introduce(Era::Legacy("2025-11-25"));
-    server
-}
 
 /// Triggers a routine whose launch must fail in time, and returns what is said and the run that tells of it.
 fn failed_launch(home: &TestHome, server: &mut Server, routine: &str) -> (String, Value) {
@@ -66,7 +42,7 @@ fn assert_reason(error: &str, run: &Value, parts: &[&str]) {
 
 #[test]
 fn a_command_that_is_not_there_is_named() {
-    let home = detached();
+    let home = TestHome::detached("");
     home.add_agent("none", "command = 'no-such-agent-anywhere'\n");
     let mut server = Server::start(&home);
     let routine = server.create("None", "x", json!({ "agent": "none" }));
@@ -81,10 +57,10 @@ fn a_command_that_is_not_there_is_named() {
 
 #[test]
 fn a_command_that_cannot_be_executed_is_named() {
-    let home = detached();
-    let plain = script(&home, "plain", "exit 0");
+    let home = TestHome::detached("");
+    let plain = home.script("plain", "exit 0");
     std::fs::set_permissions(&plain, PermissionsExt::from_mode(0o644)).unwrap();
-    let broken = script(&home, "broken", "");
+    let broken = home.script("broken", "");
     std::fs::write(&broken, "#!/nowhere/interpreter\n").unwrap();
     home.add_agent("plain", &format!("command = {plain:?}\n"));
     home.add_agent("broken", &format!("command = {broken:?}\nlogin_shell = false\n"));
@@ -98,11 +74,11 @@ fn a_command_that_cannot_be_executed_is_named() {
 
 #[test]
 fn a_login_shell_that_hangs_is_named() {
-    let home = detached();
-    let shell = script(&home, "bash", "sleep 300");
+    let home = TestHome::detached("");
+    let shell = home.script("bash", "sleep 300");
     let mut command = home.command();
     command.env("SHELL", &shell);
-    let mut server = start(command);
+    let mut server = Server::start_with(command);
     let routine = server.create("Hangs", "echo never", json!({}));
     let began = Instant::now();
     let error = server.error("trigger_routine", json!({ "routine": routine }));
@@ -118,11 +94,11 @@ fn a_login_shell_that_hangs_is_named() {
 
 #[test]
 fn a_server_that_leaves_early_takes_its_probe_of_the_login_shell_along() {
-    let home = detached();
-    let shell = script(&home, "bash", "sleep 300");
+    let home = TestHome::detached("");
+    let shell = home.script("bash", "sleep 300");
     let mut command = home.command();
     command.env("SHELL", &shell);
-    let mut server = start(command);
+    let mut server = Server::start_with(command);
     harness::wait_for(harness::PATIENCE, "the probe", || home.processes_named("sleep").pop());
     assert!(server.close_stdin_and_wait().0.success());
     harness::wait_for(Duration::from_secs(10), "the probe to be ended", || {
@@ -132,11 +108,11 @@ fn a_server_that_leaves_early_takes_its_probe_of_the_login_shell_along() {
 
 #[test]
 fn a_login_shell_that_ends_early_is_named_with_its_words() {
-    let home = detached();
-    let shell = script(&home, "zsh", "echo 'your licence has expired' >&2; exit 3");
+    let home = TestHome::detached("");
+    let shell = home.script("zsh", "echo 'your licence has expired' >&2; exit 3");
     let mut command = home.command();
     command.env("SHELL", &shell);
-    let mut server = start(command);
+    let mut server = Server::start_with(command);
     let routine = server.create("Ends", "echo never", json!({}));
     let (error, run) = failed_launch(&home, &mut server, &routine);
     assert_reason(&error, &run, &[shell.to_str().unwrap(), "your licence has expired"]);
@@ -147,15 +123,10 @@ fn a_tmux_that_refuses_is_quoted() {
     for setting in ["tmux", "auto"] {
         let home = TestHome::with_config(&format!("session_host = \"{setting}\"\n"));
         home.add_shell();
-        let tmux = script(
-            &home,
-            "tmux",
-            "if [ \"$1\" = -V ]; then echo 'tmux 3.4'; exit 0; fi\necho 'lost its mind' >&2; exit 1",
-        );
+        home.script("tmux", "if [ \"$1\" = -V ]; then echo 'tmux 3.4'; exit 0; fi\necho 'lost its mind' >&2; exit 1");
         let mut command = home.command();
-        let path = std::env::var("PATH").unwrap();
-        command.env("PATH", format!("{}:{path}", tmux.parent().unwrap().display()));
-        let mut server = start(command);
+        command.env("PATH", home.path_with_scripts());
+        let mut server = Server::start_with(command);
         let routine = server.create("Windowless", "echo never", json!({}));
         let began = Instant::now();
         let error = server.error("trigger_routine", json!({ "routine": routine }));
@@ -172,12 +143,11 @@ fn a_tmux_that_is_missing_is_a_problem_only_where_it_was_asked_for() {
     let home = TestHome::with_config("session_host = \"tmux\"\n");
     home.add_shell();
     // The usual places are looked at as well, so that an old version has to stand in for none.
-    let tmux = script(&home, "tmux", "echo 'tmux 2.9'");
+    home.script("tmux", "echo 'tmux 2.9'");
     let with_it = |home: &TestHome| {
         let mut command = home.command();
-        let path = std::env::var("PATH").unwrap();
-        command.env("PATH", format!("{}:{path}", tmux.parent().unwrap().display()));
-        start(command)
+        command.env("PATH", home.path_with_scripts());
+        Server::start_with(command)
     };
     let mut server = with_it(&home);
     let routine = server.create("Asked", "echo yes", json!({}));
@@ -194,7 +164,7 @@ fn a_tmux_that_is_missing_is_a_problem_only_where_it_was_asked_for() {
 
 #[test]
 fn what_cannot_be_run_is_refused_before_anything_is_written() {
-    let home = detached();
+    let home = TestHome::detached("");
     home.add_agent("argument", "command = 'true'\nargs = ['{prompt}']\nstdin = 'none'\n");
     home.add_agent("passing", "command = 'true'\n");
     let mut server = Server::start(&home);
@@ -223,13 +193,13 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
 
 #[test]
 fn a_program_that_was_replaced_under_the_server_says_so() {
-    let home = detached();
+    let home = TestHome::detached("");
     let copy = home.scratch().join("moadim-copy");
     let original = env!("CARGO_BIN_EXE_moadim-mcp");
     if std::fs::hard_link(original, &copy).is_err() {
         std::fs::copy(original, &copy).unwrap();
     }
-    let mut server = start(home.command_of(&copy));
+    let mut server = Server::start_with(home.command_of(&copy));
     let routine = server.create("Late", "echo never", json!({}));
     std::fs::remove_file(&copy).unwrap();
     let error = server.error("trigger_routine", json!({ "routine": routine }));

@@ -3,51 +3,25 @@
 
 mod harness;
 
-use std::fs::File;
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use harness::{Era, PATIENCE, Seen, Server, TestHome, text, wait_for};
+use harness::{PATIENCE, Server, TestHome, text, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-/// A home whose janitor is quick.
-fn watched() -> TestHome {
-    let home = TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n");
-    home.add_shell();
-    home
-}
-
 /// A home in which only a call cleans up, after the passes that are made at the start.
 fn unwatched() -> TestHome {
-    let home =
-        TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
-    home.add_shell();
-    home
-}
-
-/// Starts a server whose first passes are over.
-fn settled(home: &TestHome) -> Server {
-    let mut server = Server::start(home);
-    wait_for(PATIENCE, "the first passes", || {
-        let health = server.ok("health", json!({}));
-        (health["watchdog"]["last"].is_string() && health["sweep"]["last"].is_string()).then_some(())
-    });
-    server
-}
-
-/// Returns a process that is noted in `started.json`.
-fn noted(home: &TestHome, run: &str, who: &str) -> Seen {
-    let started = home.json(format!("running/{run}/started.json")).expect("the run has started");
-    let found = home.processes().into_iter().find(|one| one.id.pid == started[who]["pid"]);
-    found.unwrap_or_else(|| panic!("the {who} is gone: {started}"))
+    TestHome::detached(
+        "watchdog_interval_secs = 600
+",
+    )
 }
 
 /// Ends the supervisor alone, and waits until its share of the lock is free.
 fn kill_supervisor(home: &TestHome, run: &str) {
-    let supervisor = noted(home, run, "supervisor");
+    let supervisor = home.noted(run, "supervisor");
     supervisor.kill();
     wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
 }
@@ -72,145 +46,8 @@ fn with_entry_left(home: &TestHome, server: &mut Server, title: &str) -> String 
 }
 
 #[test]
-fn staged_an_old_directory_without_an_owner_is_removed_and_no_other() {
-    let home = unwatched();
-    let mut server = settled(&home);
-    let stage = |name: &str, age: u64| {
-        let directory = home.root().join("running").join(name);
-        std::fs::create_dir(&directory).unwrap();
-        std::fs::write(directory.join("run.json"), "{}").unwrap();
-        let lock = File::create(directory.join("lock")).unwrap();
-        let made = SystemTime::now() - Duration::from_secs(age);
-        File::open(&directory).unwrap().set_modified(made).unwrap();
-        (directory, lock)
-    };
-    let (old, _) = stage(".0123456789abcdef", 90);
-    let (young, _) = stage(".1123456789abcdef", 30);
-    let (owned, lock) = stage(".2123456789abcdef", 90);
-    lock.try_lock_shared().unwrap();
-    server.clean_up();
-    assert!(!old.exists() && young.exists() && owned.exists());
-    assert_eq!(server.ok("list_runs", json!({}))["total"], 0, "none of them is a run");
-    drop(lock);
-    server.clean_up();
-    assert!(!owned.exists());
-}
-
-/// Writes an executable script for a program's place.
-fn script(home: &TestHome, name: &str, text: &str) -> PathBuf {
-    let path = home.scratch().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
-    path
-}
-
-#[test]
-fn launching_a_trigger_that_is_killed_before_its_supervisor_leaves_a_failed_launch() {
-    let home = TestHome::with_config("session_host = \"tmux\"\n");
-    home.add_shell();
-    // Its server never comes up, so that the trigger waits for it, the run claimed and the supervisor not started.
-    script(&home, "tmux", "[ \"$1\" = -V ] && echo 'tmux 3.4'");
-    let mut command = home.command();
-    command.env("PATH", format!("{}:{}", home.scratch().display(), std::env::var("PATH").unwrap()));
-    let mut server = Server::spawn(command);
-    server.introduce(Era::Legacy("2025-11-25"));
-    let routine = server.create("Cut Short", "echo never", json!({}));
-    server.send_call("trigger_routine", json!({ "routine": routine }));
-    let run = wait_for(PATIENCE, "the claim", || {
-        let names = std::fs::read_dir(home.root().join("workbenches")).ok()?;
-        let name = names.flatten().next()?.file_name().into_string().unwrap();
-        home.workbench(&name).join("agent.log").exists().then_some(name)
-    });
-    server.signal(Signal::KILL);
-    server.wait();
-    assert!(home.entry(&run).exists() && !home.entry(&run).join("started.json").exists());
-
-    home.configure("session_host = \"detached\"\n");
-    let mut next = Server::start(&home);
-    let seen = next.wait_for_run(&run, "launch_failed");
-    assert!(text(&seen["status_reason"]).contains("vanished before its agent had started"), "{seen}");
-    next.clean_up();
-    assert!(!home.entry(&run).exists());
-    assert_eq!(home.history(&run).len(), 1);
-    let again = next.trigger(&routine);
-    next.wait_for_run(&again, "succeeded");
-}
-
-/// Starts a server whose agents take a second to start.
-fn slow_to_start(home: &TestHome) -> Server {
-    let shell = script(home, "bash", "sleep 1\nexec /bin/sh \"$@\"");
-    let mut command = home.command();
-    command.env("SHELL", shell);
-    let mut server = Server::spawn(command);
-    server.introduce(Era::Legacy("2025-11-25"));
-    server
-}
-
-fn wait_for_preparing(server: &mut Server) -> String {
-    wait_for(PATIENCE, "the run to prepare", || {
-        let listed = server.ok("list_runs", json!({ "status": "preparing" }));
-        Some(text(&listed["runs"].get(0)?["id"]))
-    })
-}
-
-#[test]
-fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
-    let home = unwatched();
-    let mut server = slow_to_start(&home);
-    let mut other = Server::start(&home);
-    let routine = server.create("Slow", "sleep 300", json!({}));
-    server.send_call("trigger_routine", json!({ "routine": routine }));
-    let run = wait_for_preparing(&mut other);
-    // Once there is a supervisor; until then the trigger's end is the run's.
-    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
-    server.signal(Signal::KILL);
-    server.wait();
-    assert!(home.entry(&run).join("env.json").exists());
-    other.wait_for_run(&run, "running");
-    assert!(!home.entry(&run).join("env.json").exists());
-    assert_eq!(other.stop(&run)["status"], "stopped");
-}
-
-#[test]
-fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
-    let home = unwatched();
-    let mut server = slow_to_start(&home);
-    let mut other = Server::start(&home);
-    let routine = server.create("Slow", "echo never", json!({}));
-    let call = server.send_call("trigger_routine", json!({ "routine": routine }));
-    let run = wait_for_preparing(&mut other);
-    let stopped = other.ok("stop_run", json!({ "run": run, "reason": "not this one" }))["run"].clone();
-    assert_eq!((&stopped["status"], stopped.get("started_at")), (&json!("stopped"), None), "{stopped}");
-    let error = server.tool_answer(call).error();
-    assert!(error.contains("not this one"), "{error}");
-    assert!(!home.raw_log(&run).contains("never"));
-}
-
-#[test]
-fn a_supervisor_leaves_a_run_alone_that_is_not_its_to_start() {
-    let home = unwatched();
-    let mut server = settled(&home);
-    let finished = server.start_run("Finished", "true", json!({}));
-    server.wait_for_run(&finished, "succeeded");
-    let judged = with_entry_left(&home, &mut server, "Judged");
-    let supervise = |run: &str| {
-        let mut command = home.command();
-        command.arg("supervise").arg(home.root()).arg(run);
-        command.stdin(Stdio::null()).output().unwrap()
-    };
-    let lock = File::open(home.entry(&judged).join("lock")).unwrap();
-    lock.try_lock().unwrap();
-    for run in [&finished, &judged] {
-        let output = supervise(run);
-        assert!(!output.status.success() && !output.stderr.is_empty(), "{output:?}");
-    }
-    assert!(!home.entry(&finished).exists());
-    assert_eq!((home.history(&finished).len(), home.history(&judged).len()), (1, 1));
-}
-
-#[test]
 fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_children() {
-    let home = watched();
+    let home = TestHome::detached("watchdog_interval_secs = 1\n");
     let mut server = Server::start(&home);
     let prompt = "(trap '' TERM; exec sleep 300) &\nsetsid sleep 300 &\nenv -i sleep 300 &\necho up\nsleep 300\n";
     let run = server.start_run("Alone", prompt, json!({ "max_runtime_secs": 4 }));
@@ -225,6 +62,8 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
     let ended = server.wait_for_run(&run, "timed_out");
     assert!(text(&ended["status_reason"]).contains("exceeded max runtime"), "{ended}");
     assert_eq!(home.processes_named("sleep"), []);
+    // Between the last process's end and the record, the run is shown as the record will have it.
+    wait_for(PATIENCE, "the record", || (!home.entry(&run).exists()).then_some(()));
     assert!(home.raw_log(&run).contains("exceeded max runtime"));
     assert_eq!(home.history(&run).len(), 1);
 }
@@ -232,11 +71,11 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
 #[test]
 fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let run = server.start_run("Lost", "echo last words\nsleep 300", json!({}));
     server.wait_for_log(&run, "last words");
     // As a power cut does it: all at once, as far as anybody can tell.
-    let supervisor = noted(&home, &run, "supervisor");
+    let supervisor = home.noted(&run, "supervisor");
     supervisor.signal(Signal::STOP);
     let cookie = supervisor.cookie.clone();
     for process in home.processes().into_iter().filter(|one| one.cookie == cookie && one.id != supervisor.id) {
@@ -278,7 +117,7 @@ fn end_request(reason: &str) -> String {
 #[test]
 fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let run = server.start_run("Obeys", "sleep 300", json!({}));
     home.write(format!("running/{run}/end.json"), &end_request("by hand"));
     assert_eq!(server.wait_for_run(&run, "stopped")["status_reason"], "by hand");
@@ -287,9 +126,9 @@ fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
 #[test]
 fn survivors_of_an_end_are_reported_and_tried_again() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let run = server.start_run("Survives", "sleep 300", json!({}));
-    noted(&home, &run, "supervisor").signal(Signal::STOP);
+    home.noted(&run, "supervisor").signal(Signal::STOP);
     home.write(format!("running/{run}/end.json"), &end_request("asked before"));
     kill_supervisor(&home, &run);
     let seen = server.run(&run);
@@ -307,7 +146,7 @@ fn survivors_of_an_end_are_reported_and_tried_again() {
 #[test]
 fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let with_line = with_entry_left(&home, &mut server, "With Line");
     let without_line = with_entry_left(&home, &mut server, "Without Line");
     let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
@@ -326,12 +165,14 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     assert_eq!(ids, [&json!(with_line), &json!(without_line)], "{text}");
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn unknown_runs_are_reported_and_never_touched() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let mut children = Vec::new();
-    let changes: [(&str, fn(&mut Value)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("Elsewhere", |record| record["machine"]["machine_id"] = json!("another")),
         ("Namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
         ("Newer", |record| record["version"] = json!(2)),
@@ -390,10 +231,10 @@ fn age(home: &TestHome, run: &str, secs: u64) {
 #[test]
 fn a_stuck_supervisor_gets_its_time_and_is_then_ended_with_its_run() {
     let home = unwatched();
-    let mut server = settled(&home);
+    let mut server = Server::start_settled(&home);
     let run = server.start_run("Stuck", "sleep 300 & sleep 300", json!({ "max_runtime_secs": 100 }));
     wait_for(PATIENCE, "the children", || (home.processes_named("sleep").len() == 2).then_some(()));
-    let supervisor = noted(&home, &run, "supervisor");
+    let supervisor = home.noted(&run, "supervisor");
     supervisor.signal(Signal::STOP);
     // The bound, the grace of 1 s and 15 s more are its own.
     age(&home, &run, 105);
@@ -417,7 +258,7 @@ fn a_stuck_supervisor_does_not_keep_a_run_from_being_stopped() {
     let home = unwatched();
     let mut server = Server::start(&home);
     let run = server.start_run("Stuck", "sleep 300", json!({}));
-    let supervisor = noted(&home, &run, "supervisor");
+    let supervisor = home.noted(&run, "supervisor");
     supervisor.signal(Signal::STOP);
     assert_eq!(server.stop(&run)["status"], "stopped");
     assert!(!supervisor.id.is_alive());

@@ -15,12 +15,6 @@ const RUN: &str = "id routine status status_reason? exit_code? signal? triggered
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
                    kept_because?";
 
-fn home() -> TestHome {
-    let home = TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 1\n");
-    home.add_shell();
-    home
-}
-
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
 }
@@ -41,7 +35,7 @@ fn assert_shape(schema: &Value, expected: &str) {
 
 #[test]
 fn arguments_and_answers_have_the_keys_of_the_contract() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
     let tool = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
@@ -92,7 +86,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
 
 #[test]
 fn what_may_be_absent_is_there_when_it_means_something() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let always = "id routine status triggered_at workbench session session_host log_path log_bytes";
     let run = server.start_run("Fails", "exit 9", json!({}));
@@ -115,7 +109,7 @@ fn what_may_be_absent_is_there_when_it_means_something() {
 
 #[test]
 fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     server.create("Taken Name", "true", json!({}));
     let cases: [(Value, &[&str]); 16] = [
@@ -156,7 +150,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
 
 #[test]
 fn routines_are_found_by_text_and_tag_page_by_page() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     for n in 0..5 {
         let tags = if n % 2 == 0 { json!(["even", "n"]) } else { json!(["n"]) };
@@ -194,7 +188,7 @@ fn routines_are_found_by_text_and_tag_page_by_page() {
 
 #[test]
 fn runs_are_listed_newest_first_by_routine_and_status_page_by_page() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let (good, bad) = (server.create("Good", "true", json!({})), server.create("Bad", "false", json!({})));
     let mut started = Vec::new();
@@ -234,7 +228,7 @@ fn runs_are_listed_newest_first_by_routine_and_status_page_by_page() {
 
 #[test]
 fn a_log_is_clean_text_and_its_end() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let prompt = r"printf '\033[1;31mred\033[0m\ttab\r\n 10%%\r100%%\n\033]0;title\007\101\303\251\377\000\n'";
     let run = server.start_run("Colours", prompt, json!({}));
@@ -270,7 +264,7 @@ fn a_log_is_clean_text_and_its_end() {
 
 #[test]
 fn health_counts_what_there_is() {
-    let home = home();
+    let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let health = server.ok("health", json!({}));
     assert_eq!((&health["routines"], &health["runs"], &health["problems"]), (&json!(0), &json!({}), &json!([])));
@@ -300,7 +294,7 @@ fn health_counts_what_there_is() {
 
 #[test]
 fn agents_are_listed_with_where_they_are() {
-    let home = home();
+    let home = TestHome::detached("");
     home.add_agent("claude", "command = '/bin/echo'\n");
     let mut server = Server::start(&home);
     let agents = server.ok("list_agents", json!({}))["agents"].clone();

@@ -1,6 +1,6 @@
 //! A person's home directory and a moadim home within it, gone with the value, and with everything that ran in it.
 
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -32,6 +32,13 @@ impl TestHome {
     pub fn with_config(text: &str) -> Self {
         let home = Self::new();
         home.configure(text);
+        home
+    }
+
+    /// Makes one without windows, with the agent `shell`, a short grace and these further settings.
+    pub fn detached(settings: &str) -> Self {
+        let home = Self::with_config(&format!("session_host = \"detached\"\nkill_grace_secs = 1\n{settings}"));
+        home.add_shell();
         home
     }
 
@@ -107,6 +114,25 @@ impl TestHome {
         self.add_agent("shell", "command = \"sh\"\n");
     }
 
+    /// Writes an executable script into [`Self::scripts`].
+    pub fn script(&self, name: &str, text: &str) -> PathBuf {
+        std::fs::create_dir_all(self.scripts()).unwrap();
+        let path = self.scripts().join(name);
+        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Returns the directory of a test's own programs.
+    pub fn scripts(&self) -> PathBuf {
+        self.scratch().join("bin")
+    }
+
+    /// Returns a PATH on which those come first.
+    pub fn path_with_scripts(&self) -> String {
+        format!("{}:{}", self.scripts().display(), std::env::var("PATH").unwrap())
+    }
+
     /// Returns the workbench of a run.
     pub fn workbench(&self, run: &str) -> PathBuf {
         self.root.join("workbenches").join(run)
@@ -157,6 +183,13 @@ impl TestHome {
         let mut found = self.processes();
         found.retain(|process| process.name == program);
         found
+    }
+
+    /// Returns a process of an unfinished run that its `started.json` names: the `supervisor` or the `agent`.
+    pub fn noted(&self, run: &str, who: &str) -> Seen {
+        let started = self.json(format!("running/{run}/started.json")).expect("the run has started");
+        let found = self.processes().into_iter().find(|one| one.id.pid == started[who]["pid"]);
+        found.unwrap_or_else(|| panic!("the {who} is gone: {started}"))
     }
 
     /// Ends what this test left running; returns what nothing accounts for.

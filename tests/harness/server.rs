@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::PATIENCE;
 use super::home::TestHome;
+use super::{PATIENCE, wait_for};
 
 /// How a client introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,6 +96,23 @@ impl Server {
     pub fn start_in(home: &TestHome, era: Era) -> Self {
         let mut server = Self::spawn(home.command());
         server.introduce(era);
+        server
+    }
+
+    /// Starts a server whose first passes of watchdog and sweep are over.
+    pub fn start_settled(home: &TestHome) -> Self {
+        let mut server = Self::start(home);
+        wait_for(PATIENCE, "the first passes", || {
+            let health = server.call_tool("health", json!({})).ok();
+            (health["watchdog"]["last"].is_string() && health["sweep"]["last"].is_string()).then_some(())
+        });
+        server
+    }
+
+    /// Starts a server with a command of one's own and shakes hands.
+    pub fn start_with(command: Command) -> Self {
+        let mut server = Self::spawn(command);
+        server.introduce(Era::Legacy("2025-11-25"));
         server
     }
 
