@@ -14,6 +14,7 @@ on_both_hosts! {
     a_bound_that_is_changed_while_the_run_works_counts,
     within_its_bound_no_run_is_touched_by_a_clean_up,
     two_servers_stop_the_same_run_at_once,
+    a_run_that_a_run_triggered_is_spared_when_that_is_ended,
 }
 
 /// Starts children in every way that escapes from something, and then hangs: [`CHILDREN`] and the shell itself.
@@ -145,4 +146,34 @@ fn two_servers_stop_the_same_run_at_once(home: TestHome, _: Host) {
     }
     assert_nothing_is_left(&home, &run);
     assert_eq!(home.raw_log(&run).matches("stopped on request").count(), 1, "{}", home.raw_log(&run));
+}
+
+fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, _: Host) {
+    let program = env!("CARGO_BIN_EXE_moadim-mcp");
+    let meta = json!({
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    let call = json!({
+        "jsonrpc": "2.0", "id": 1, "method": "tools/call",
+        "params": { "_meta": meta, "name": "trigger_routine", "arguments": { "routine": "inner" } },
+    });
+    // The agent is a host itself; its server may be the one that starts the session host.
+    let prompt = format!("(echo '{call}'; sleep 300) | '{program}'");
+    let mut server = Server::start(&home);
+    server.create("Inner", "sleep 301", json!({}));
+    let outer = server.start_run("Outer", &prompt, json!({}));
+    let inner = wait_for(PATIENCE, "the inner run", || {
+        let listed = server.ok("list_runs", json!({ "routine": "inner", "status": "running" }));
+        Some(text(&listed["runs"].get(0)?["id"]))
+    });
+    assert_eq!(server.stop(&outer)["status"], "stopped");
+    let left = home.processes_named("sleep");
+    assert!(left.len() == 1 && left[0].command == "sleep 301", "{left:?}");
+    let seen = server.run(&inner);
+    assert!(seen["status"] == "running" && seen.get("status_reason").is_none(), "{seen}");
+    if let Some(attach) = seen.get("attach_command") {
+        let sessions = harness::tmux(&home.root().join("tmux.sock"), &["list-sessions"]);
+        assert!(String::from_utf8_lossy(&sessions.stdout).contains(&inner), "{attach}: {sessions:?}");
+    }
+    assert_eq!(server.stop(&inner)["status"], "stopped");
 }

@@ -165,12 +165,14 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     assert_eq!(ids, [&json!(with_line), &json!(without_line)], "{text}");
 }
 
+type Change = fn(&mut Value);
+
 #[test]
 fn unknown_runs_are_reported_and_never_touched() {
     let home = unwatched();
     let mut server = Server::start_settled(&home);
     let mut children = Vec::new();
-    let changes: [(&str, fn(&mut Value)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("Elsewhere", |record| record["machine"]["machine_id"] = json!("another")),
         ("Namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
         ("Newer", |record| record["version"] = json!(2)),

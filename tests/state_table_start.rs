@@ -5,7 +5,7 @@ mod harness;
 
 use std::fs::File;
 use std::process::Stdio;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use harness::{PATIENCE, Server, TestHome, text, wait_for};
 use rustix::process::Signal;
@@ -103,6 +103,32 @@ fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
     other.wait_for_run(&run, "running");
     assert!(!home.entry(&run).join("env.json").exists());
     assert_eq!(other.stop(&run)["status"], "stopped");
+}
+
+#[test]
+fn preparing_a_supervisor_that_is_killed_is_a_failed_launch_and_nothing_of_it_stays() {
+    let home = unwatched();
+    let shell = home.script("bash", "sleep 300");
+    let mut server = Server::start_settled(&home);
+    let mut command = home.command();
+    command.env("SHELL", shell);
+    let mut patient = Server::start_with(command);
+    let routine = server.create("Cut Short", "echo never", json!({}));
+    let began = Instant::now();
+    let call = patient.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for_preparing(&mut server);
+    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
+    let all = home.processes();
+    all.iter().find(|one| one.command.contains(" supervise ")).expect("a supervisor").kill();
+    let error = patient.tool_answer(call).error();
+    assert!(began.elapsed() < Duration::from_millis(5_500), "{:?}: {error}", began.elapsed());
+    assert!(error.contains(&run) && error.contains("supervisor"), "{error}");
+    server.clean_up();
+    let seen = server.wait_for_run(&run, "launch_failed");
+    assert!(text(&seen["status_reason"]).contains("supervisor"), "{seen}");
+    wait_for(PATIENCE, "the shell to be ended", || home.processes_named("sleep").is_empty().then_some(()));
+    assert!(!home.entry(&run).exists());
+    assert_eq!(home.history(&run).len(), 1);
 }
 
 #[test]
