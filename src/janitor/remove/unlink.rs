@@ -62,7 +62,8 @@ impl Removal {
 impl Purpose for Removal {
     const REMOVES: bool = true;
 
-    // One look at each file for its size: 3 % of a removal's time as measured, for a freed sum that is right.
+    // A look at each file costs up to a tenth of the time on ext4 and makes the freed sum right; with it a removal still
+    // takes no longer than `rm -rf`, which looks at none.
     fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<(), Errno> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
         unlinkat(dir, name, AtFlags::empty())?;

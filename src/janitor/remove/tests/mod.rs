@@ -3,16 +3,21 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Write;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+
+use rustix::fs::mkdirat;
 
 use super::walk::{Platform, Start, Walk};
 use super::*;
 
 mod faults;
 mod hostile;
+#[cfg(target_os = "linux")]
+mod mounts_and_swaps;
 mod shapes;
 
 type Engine = fn(&Path, &dyn Fn() -> bool) -> Removal;
@@ -50,6 +55,20 @@ fn measured(entry: &Path) -> Measured {
 fn assert_gone(entry: &Path, removal: &Removal) {
     assert!(removal.finished && removal.failure_count == 0, "{removal:?}");
     assert!(entry.symlink_metadata().is_err(), "{} is still there", entry.display());
+}
+
+/// Makes a chain of directories, deeper than any path can say, with a file in each `every`th; returns the last one.
+fn make_chain(top: &Path, depth: usize, every: usize) -> OwnedFd {
+    fs::create_dir(top).unwrap();
+    let mut dir = fs::File::open(top).unwrap().into();
+    for level in 1..depth {
+        if level % every == 0 {
+            openat(&dir, "file", OFlags::CREATE | OFlags::WRONLY, Mode::RUSR).unwrap();
+        }
+        mkdirat(&dir, "d", Mode::RWXU).unwrap();
+        dir = openat(&dir, "d", OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+    }
+    dir
 }
 
 /// A directory with things that must survive, and a way to tell that they did.
