@@ -100,7 +100,7 @@ struct ListRoutines {
 #[derive(Serialize, JsonSchema)]
 struct Routines {
     routines: Vec<RoutineView>,
-    /// How many there are on all pages.
+    /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     total: usize,
     /// Gives the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
