@@ -93,7 +93,8 @@ fn what_may_be_absent_is_there_when_it_means_something() {
     let ended = server.wait_for_run(&run, "failed");
     let ending = "status_reason exit_code started_at finished_at duration_secs reap_at";
     assert_eq!(keys(&ended), words(&format!("{always} {ending}")));
-    let run = server.start_run("Lives", "sleep 300", json!({}));
+    // The agent itself, so that it cannot see a child end first and exit by itself.
+    let run = server.start_run("Lives", "exec sleep 300", json!({}));
     assert_eq!(keys(&server.run(&run)), words(&format!("{always} started_at duration_secs kept_because")));
     let stopped = server.stop(&run);
     assert_eq!(
