@@ -1,6 +1,6 @@
 //! What runs beside an agent: starts it, enforces its bound, leaves no survivor, records the outcome.
 //!
-//! One thread, one loop: every second, and at every signal, [`watch`] reaps what died and looks at what is asked. The
+//! One thread, one loop: every second, and at every signal, `watch` reaps what died and looks at what is asked. The
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
 
 mod children;
