@@ -74,14 +74,7 @@ fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
     let mut server = Server::start_settled(&home);
     let run = server.start_run("Lost", "echo last words\nsleep 300", json!({}));
     server.wait_for_log(&run, "last words");
-    // As a power cut does it: all at once, as far as anybody can tell.
-    let supervisor = home.noted(&run, "supervisor");
-    supervisor.signal(Signal::STOP);
-    let cookie = supervisor.cookie.clone();
-    for process in home.processes().into_iter().filter(|one| one.cookie == cookie && one.id != supervisor.id) {
-        process.kill();
-    }
-    kill_supervisor(&home, &run);
+    cut_the_power(&home, &run);
     let seen = server.run(&run);
     assert_eq!(seen["status"], "lost", "before anybody has judged: {seen}");
     assert!(home.entry(&run).exists());
@@ -90,6 +83,34 @@ fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
     assert_eq!(server.run(&run)["status"], "lost");
     assert_eq!(home.history(&run).len(), 1);
     assert!(server.ok("trigger_routine", json!({ "routine": "lost" }))["run"]["id"].is_string());
+}
+
+/// Ends all processes of a run at once, as far as anybody can tell.
+fn cut_the_power(home: &TestHome, run: &str) {
+    let supervisor = home.noted(run, "supervisor");
+    supervisor.signal(Signal::STOP);
+    let cookie = supervisor.cookie.clone();
+    for process in home.processes().into_iter().filter(|one| one.cookie == cookie && one.id != supervisor.id) {
+        process.kill();
+    }
+    kill_supervisor(home, run);
+}
+
+#[test]
+fn rule_9_a_dry_run_foresees_what_happens_to_a_run_that_nobody_recorded() {
+    let home = unwatched();
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Forgotten", "echo last words\nsleep 300", json!({ "ttl_secs": 1 }));
+    server.wait_for_log(&run, "last words");
+    cut_the_power(&home, &run);
+    let dry = wait_for(PATIENCE, "its retention to pass", || {
+        let report = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
+        (report["removed"][0]["run"] == *run).then_some(report)
+    });
+    assert!(home.entry(&run).exists() && home.workbench(&run).exists(), "nothing was touched");
+    let real = server.clean_up();
+    assert_eq!((&real["removed"][0]["run"], &real["kept"]), (&dry["removed"][0]["run"], &dry["kept"]), "{real}");
+    assert_eq!(home.history(&run).len(), 1);
 }
 
 #[test]

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::sweep::{self, SweepError, SweepReport};
 use super::trash;
-use super::watchdog::{self, Killed, WatchFailure};
+use super::turn::TurnError;
+use super::watchdog::{self, Forecast, Killed, WatchFailure, WatchReport};
 use crate::routine::slug::Slug;
 use crate::run::workplace::Workplace;
 
@@ -17,6 +18,8 @@ pub struct CleanupReport {
     pub not_killed: Vec<WatchFailure>,
     /// What became of the workbenches.
     pub sweep: SweepReport,
+    /// Why nothing was removed, where another process is at it.
+    pub note: Option<String>,
 }
 
 /// After this long nothing more is deleted before the answer: hosts give up on a call after a minute, and measuring what
@@ -32,12 +35,21 @@ const DELETING_PATIENCE: Duration = Duration::from_secs(30);
 pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Result<CleanupReport, SweepError> {
     let deadline = Instant::now() + DELETING_PATIENCE;
     if dry_run {
-        let killed = watchdog::hung(workplace, only)?;
-        let sweep = sweep::dry_run(workplace, only)?;
-        return Ok(CleanupReport { killed, not_killed: Vec::new(), sweep });
+        let forecast = watchdog::forecast(workplace, only)?;
+        let sweep = sweep::dry_run(workplace, only, &forecast)?;
+        return Ok(CleanupReport { killed: forecast.killed, sweep, ..CleanupReport::default() });
     }
-    let watched = watchdog::pass(workplace, only)?;
-    let sweep = sweep::sweep(workplace, only, deadline)?;
+    let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
+    let sweep = match sweep::sweep(workplace, only, deadline) {
+        Ok(sweep) => sweep,
+        Err(SweepError::Turn(error @ TurnError::Taken { .. })) => {
+            // What is due is removed by that one.
+            let known = sweep::dry_run(workplace, only, &Forecast::default())?;
+            let sweep = SweepReport { removed: Vec::new(), ..known };
+            return Ok(CleanupReport { killed, not_killed, sweep, note: Some(error.to_string()) });
+        }
+        Err(error) => return Err(error),
+    };
     if sweep.pending_bytes > 0 {
         let home = workplace.home.clone();
         let begun = std::thread::Builder::new().name("trash".into()).spawn(move || {
@@ -49,5 +61,5 @@ pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Re
             tracing::warn!(%error, "the rest of the trash is left to the next sweep");
         }
     }
-    Ok(CleanupReport { killed: watched.killed, not_killed: watched.failed, sweep })
+    Ok(CleanupReport { killed, not_killed, sweep, note: None })
 }

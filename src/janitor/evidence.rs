@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::plan::{Bench, Life, is_young};
+use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::Cookie;
@@ -29,12 +30,15 @@ pub struct Evidence {
 /// Looks at the workbenches of one routine, or of all, oldest first. In this order: workbenches, entries, outcomes. An
 /// entry comes before its workbench and goes after its outcome, so that each is either unfinished or has an outcome.
 ///
+/// `forecast` holds what a watchdog pass would have done before, where none was made: for a dry run.
+///
 /// # Errors
 /// A folder of the home cannot be listed.
 pub fn gather(
     workplace: &Workplace,
     only: Option<&Slug>,
     bounds: &mut BoundsTable<'_>,
+    forecast: &Forecast,
     now: UnixSeconds,
 ) -> Result<Vec<Evidence>, FileError> {
     let mut runs = workbench_ids(&workplace.home)?;
@@ -49,6 +53,12 @@ pub fn gather(
     Ok(runs
         .into_iter()
         .map(|run| match lives.get(&run) {
+            // The pass before the sweep would have ended or recorded it.
+            Some(_) if forecast.retain_from.contains_key(&run) => {
+                bounds.get(run.routine());
+                let retain_from = forecast.retain_from.get(&run).copied();
+                Evidence { bench: Bench { run, life: Life::Finished, retain_from, log_written: None }, cookie: None }
+            }
             Some(life) => without_outcome(run, life.clone(), None),
             // It finished between the listing and the look: too fresh to be due, and the next sweep sees its outcome.
             None if unfinished.contains(&run) => without_outcome(run, Life::Alive, None),

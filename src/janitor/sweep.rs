@@ -13,6 +13,7 @@ use super::evidence::{Evidence, gather};
 use super::plan::{Fate, Verdict, plan};
 use super::remove;
 use super::turn::{Turn, TurnError, clock_jump_secs};
+use super::watchdog::Forecast;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::{self, UnsafeHome};
@@ -95,13 +96,14 @@ pub enum SweepError {
 /// How long measuring may take, where it is not the removal itself that tells the sizes.
 const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 
-/// Tells what a sweep would do, changing nothing.
+/// Tells what a sweep would do after a watchdog pass that did what is forecast, changing nothing.
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn dry_run(workplace: &Workplace, only: Option<&Slug>) -> Result<SweepReport, FileError> {
+pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<SweepReport, FileError> {
     let now = Moment::now();
-    let (gathered, verdicts) = decide(workplace, only, now.at, clock_jump_secs(&workplace.home, &now))?;
+    let clock_jump = clock_jump_secs(&workplace.home, &now);
+    let (gathered, verdicts) = decide(workplace, only, forecast, now.at, clock_jump)?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let mut report = SweepReport { scanned: gathered.len(), ..SweepReport::default() };
     for Verdict { run, fate, reason } in verdicts {
@@ -126,7 +128,7 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
     let mut turn = Turn::take(&workplace.home)?;
     let now = Moment::now();
     let clock_jump = turn.begin_sweep(&now);
-    let (gathered, verdicts) = decide(workplace, only, now.at, clock_jump)?;
+    let (gathered, verdicts) = decide(workplace, only, &Forecast::default(), now.at, clock_jump)?;
     let cookies = gathered.iter().filter_map(|evidence| Some((&evidence.bench.run, evidence.cookie?))).collect();
     let mut report = SweepReport { scanned: gathered.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
     let graves = bury(workplace, verdicts, &cookies, &mut report)?;
@@ -138,11 +140,12 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
 fn decide(
     workplace: &Workplace,
     only: Option<&Slug>,
+    forecast: &Forecast,
     now: UnixSeconds,
     clock_jump_secs: Option<u64>,
 ) -> Result<(Vec<Evidence>, Vec<Verdict>), FileError> {
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
-    let gathered = gather(workplace, only, &mut bounds, now)?;
+    let gathered = gather(workplace, only, &mut bounds, forecast, now)?;
     let benches: Vec<_> = gathered.iter().map(|evidence| evidence.bench.clone()).collect();
     let verdicts = plan(&benches, bounds.known(), now, clock_jump_secs);
     Ok((gathered, verdicts))

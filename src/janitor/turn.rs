@@ -14,7 +14,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 #[derive(Debug, thiserror::Error)]
 pub enum TurnError {
     /// Another process is sweeping.
-    #[error("a sweep is under way in pid {pid}; nothing was removed by this one, try again in a moment")]
+    #[error("a sweep is under way in pid {pid}, which removes what is due; nothing was removed by this one")]
     Taken {
         /// That process, as it wrote itself down.
         pid: String,

@@ -1,6 +1,8 @@
 //! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
 
+use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
+use std::time::{Duration, Instant};
 
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
@@ -8,11 +10,11 @@ use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::claim;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
-use crate::run::entry::Entry;
+use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, assess};
 use crate::run::record::{EndCause, exceeded_max_runtime};
-use crate::run::recording::record_abandoned;
+use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
 
@@ -49,6 +51,10 @@ pub struct WatchFailure {
 
 /// How much longer than its bound and grace a run may take while its supervisor is there to end it.
 const SUPERVISOR_ALLOWANCE_SECS: u64 = 15;
+
+/// How long a pass records the ends of dead runs; those left are recorded by the next. A window that does not close takes
+/// seconds for each.
+const RECORDING_PATIENCE: Duration = Duration::from_secs(15);
 
 /// What the watchdog knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,19 +95,45 @@ fn decide(watched: &Watched<'_>) -> Action {
     }
 }
 
-/// Decides about the runs of one routine, or of all, without touching any: those that are to be ended, and why.
+/// What a pass would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forecast {
+    /// Runs that it would end.
+    pub killed: Vec<Killed>,
+    /// From when on the retention of each run would count that it would end or record.
+    pub retain_from: HashMap<RunId, UnixSeconds>,
+}
+
+/// Tells what a pass over the runs of one routine, or of all, would do, and touches none.
 ///
 /// # Errors
 /// The entries cannot be listed.
-pub fn hung(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<Killed>, FileError> {
-    let decided = look(workplace, only)?;
-    Ok(decided
-        .into_iter()
-        .filter_map(|(assessment, action)| match action {
-            Action::End(reason) => Some(Killed { run: assessment.entry.id().clone(), reason }),
-            _ => None,
-        })
-        .collect())
+pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, FileError> {
+    let mut forecast = Forecast::default();
+    for (assessment, action) in look(workplace, only)? {
+        let run = assessment.entry.id().clone();
+        if action != Action::Leave {
+            forecast.retain_from.insert(run.clone(), retain_from(workplace, &assessment));
+        }
+        if let Action::End(reason) = action {
+            forecast.killed.push(Killed { run, reason });
+        }
+    }
+    Ok(forecast)
+}
+
+fn retain_from(workplace: &Workplace, assessment: &Assessment) -> UnixSeconds {
+    let workbench = Workbench::of(&workplace.home, assessment.entry.id());
+    let triggered =
+        assessment.manifest.as_ref().map_or(assessment.entry.id().stamp(), |manifest| manifest.triggered.at);
+    let last_output = workbench.last_output_or(triggered);
+    if assessment.liveness != Liveness::Dead {
+        return last_output;
+    }
+    match read_outcome(&workbench, assessment.entry.id()) {
+        Ok(outcome) => outcome.retain_from,
+        Err(_) => assessment.abandoned_ending(last_output, UnixSeconds::now()).retain_from,
+    }
 }
 
 /// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that the pass takes
@@ -127,7 +159,10 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, F
             begun.map_err(|_| killed)
         };
         let ends: Vec<_> = doomed.iter().map(start).collect();
-        dead.into_iter().for_each(|assessment| record(workplace, assessment, &mut report));
+        let stop_at = Instant::now() + RECORDING_PATIENCE;
+        dead.into_iter()
+            .take_while(|_| Instant::now() < stop_at)
+            .for_each(|assessment| record(workplace, assessment, &mut report));
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
             Ok(end) => end.join().unwrap_or_else(unexpected),

@@ -151,9 +151,12 @@ fn end_from_outside(
     judge(workplace, entry)
 }
 
+/// How long another judge is waited for: it may have to wait itself, for a window that does not close.
+const JUDGING_PATIENCE: Duration = Duration::from_secs(6);
+
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
 fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
-    let deadline = Instant::now() + Duration::from_secs(2);
+    let deadline = Instant::now() + JUDGING_PATIENCE;
     loop {
         let Some(assessment) = assess(vec![entry.clone()]).pop() else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {

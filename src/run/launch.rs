@@ -2,6 +2,7 @@
 
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::claim::Claim;
@@ -24,16 +25,13 @@ pub struct LaunchError {
     pub reason: String,
 }
 
-/// How long a trigger waits for the agent: less than the 5 s within which it answers.
-const PATIENCE: Duration = Duration::from_millis(4_700);
-
-/// Launches a claimed run, and returns when its agent has been started.
+/// Launches a claimed run, and returns when its agent has been started, or at the deadline.
 ///
 /// # Errors
 /// It has not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
-pub fn launch(workplace: &Workplace, claim: Claim) -> Result<(), LaunchError> {
-    let deadline = Instant::now() + PATIENCE;
-    let failed = |reason: String| LaunchError { run: claim.entry.id().clone(), reason };
+pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
+    let run = claim.entry.id().clone();
+    let failed = |reason: String| LaunchError { run, reason };
     if let Err(reason) = open_session(workplace, &claim).and_then(|()| start_supervisor(workplace, &claim)) {
         // No agent can have started, and the run is ours alone.
         let now = UnixSeconds::now();
@@ -45,19 +43,33 @@ pub fn launch(workplace: &Workplace, claim: Claim) -> Result<(), LaunchError> {
             finished_at: now,
             retain_from: now,
         };
-        if let Err(error) = recording::record(workplace, &claim.entry, &Outcome::new(&claim.manifest, None, ending)) {
-            tracing::warn!(%error, "a failed launch could not be recorded; the next watchdog pass does it");
-        }
+        record_until(workplace.clone(), claim, ending, deadline);
         return Err(failed(reason));
     }
     match await_word(workplace, &claim, deadline) {
         Some(Ok(())) => Ok(()),
         Some(Err(reason)) => Err(failed(reason)),
         None => {
-            let reason = format!("nothing was heard of its supervisor for {} s", PATIENCE.as_secs_f32());
+            let reason = "nothing was heard of its supervisor in time".to_owned();
             give_up(workplace, &claim, &reason);
             Err(failed(reason))
         }
+    }
+}
+
+/// Records the end of a run of which nothing was started, and waits for that until the deadline: what made the launch fail
+/// may hang again when its window is to be closed. Left alone, the next watchdog pass records it.
+fn record_until(workplace: Workplace, claim: Claim, ending: Ending, deadline: Instant) {
+    let (done, recorded) = mpsc::channel();
+    let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
+        let outcome = Outcome::new(&claim.manifest, None, ending);
+        if let Err(error) = recording::record(&workplace, &claim.entry, &outcome) {
+            tracing::warn!(%error, "a failed launch could not be recorded; the next watchdog pass does it");
+        }
+        let _ = done.send(());
+    });
+    if begun.is_ok() {
+        let _ = recorded.recv_timeout(deadline.saturating_duration_since(Instant::now()));
     }
 }
 

@@ -1,8 +1,8 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
 use super::entry::Entry;
-use super::record::{Machine, Manifest, RecordError, Started};
-use crate::clock::Moment;
+use super::record::{Ending, Machine, Manifest, RecordError, Started};
+use crate::clock::{Moment, UnixSeconds};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Process, Scan, machine_id, pid_namespace};
 
@@ -33,6 +33,13 @@ pub struct Assessment {
 }
 
 impl Assessment {
+    /// Tells how the run ended, if it is dead and nobody wrote it down.
+    #[must_use]
+    pub fn abandoned_ending(&self, last_output: UnixSeconds, now: UnixSeconds) -> Ending {
+        let started = self.entry.started().ok().flatten();
+        Ending::of_abandoned(started.is_some(), self.entry.end_request().ok().flatten().as_ref(), last_output, now)
+    }
+
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
     #[must_use]
     pub fn into_judgement(self) -> Option<Judgement> {

@@ -1,5 +1,7 @@
 //! Starting a run now.
 
+use std::time::{Duration, Instant};
+
 use super::claim::{Claim, ClaimError, claim};
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
@@ -84,12 +86,15 @@ pub enum TriggerError {
     Launch(#[from] LaunchError),
 }
 
+/// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
+const PATIENCE: Duration = Duration::from_millis(4_700);
+
 /// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
 ///
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
 pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<RunId, TriggerError> {
-    let triggered = Moment::now();
+    let (triggered, deadline) = (Moment::now(), Instant::now() + PATIENCE);
     workplace.home.check_sole_and_lockable()?;
     workplace.program.check()?;
     let plan = Plan::read(workplace, slug)?;
@@ -103,7 +108,7 @@ pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<R
         return Err(error.into());
     }
     let id = claim.entry.id().clone();
-    launch::launch(workplace, claim)?;
+    launch::launch(workplace, claim, deadline)?;
     Ok(id)
 }
 

@@ -14,6 +14,7 @@ use super::exec::{Word, read_word};
 use super::wake::Wake;
 use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
+use crate::excerpt::excerpt;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, ScanError};
 use crate::run::entry::Entry;
@@ -138,13 +139,11 @@ fn silence(entry: &Entry, manifest: &Manifest, first_word: &OsString, how: &str)
 }
 
 fn last_words(shell_log: &Path) -> String {
-    const SHOWN: usize = 300;
+    const SHOWN_CHARS: usize = 300;
     let Ok(bytes) = atomic_file::read(shell_log, atomic_file::MAX_RECORD_BYTES) else { return String::new() };
     let text = String::from_utf8_lossy(&bytes);
     let text = text.trim();
-    if text.is_empty() {
-        return String::new();
-    }
-    let start = text.ceil_char_boundary(text.len().saturating_sub(SHOWN));
-    format!(", saying: {}", &text[start..])
+    let skipped = text.chars().count().saturating_sub(SHOWN_CHARS);
+    let last: String = text.chars().skip(skipped).collect();
+    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(&last, SHOWN_CHARS)) }
 }

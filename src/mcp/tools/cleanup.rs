@@ -47,6 +47,9 @@ struct Report {
     pending_bytes: u64,
     /// How many workbenches were looked at.
     scanned: usize,
+    /// Why nothing was removed, where another process is sweeping.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -83,7 +86,7 @@ const SHOWN: usize = 100;
 fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
     let workplace = core.site.workplace()?;
     let dry_run = arguments.dry_run.unwrap_or(false);
-    let CleanupReport { killed, not_killed, sweep } = clean_up(&workplace, arguments.routine.as_ref(), dry_run)?;
+    let CleanupReport { killed, not_killed, sweep, note } = clean_up(&workplace, arguments.routine.as_ref(), dry_run)?;
     let not_killed = not_killed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let not_removed = sweep.failed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let (killed, killed_total) = cut(killed, |one| Killed { run: one.run, reason: one.reason });
@@ -104,6 +107,7 @@ fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
         freed_bytes: sweep.freed_bytes,
         pending_bytes: sweep.pending_bytes,
         scanned: sweep.scanned,
+        note,
     })
 }
 
