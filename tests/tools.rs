@@ -50,7 +50,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "cleanup_workbenches",
             "routine? dry_run?",
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
-             pending_bytes scanned note? note?",
+             pending_bytes scanned note?",
         ),
         ("list_agents", "", "agents"),
         (
