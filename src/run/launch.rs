@@ -25,6 +25,9 @@ pub struct LaunchError {
     pub reason: String,
 }
 
+/// The longest pause between two looks at what the supervisor has to say.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
 /// Launches a claimed run, and returns when its agent has been started, or at the deadline.
 ///
 /// # Errors
@@ -129,7 +132,7 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
             return None;
         }
         std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 

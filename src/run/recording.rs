@@ -12,6 +12,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
 use crate::process_tree::Cookie;
+use crate::session::HostKind;
 
 /// An end could not be written down; the entry is still there, and the next judge tries again.
 #[derive(Debug, thiserror::Error)]
@@ -110,7 +111,9 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
 fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
     history::append(&workplace.home, outcome, known)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
-    if let Err(error) = workplace.session_host.close(&outcome.id.session_name()) {
+    if outcome.session_host == HostKind::Tmux
+        && let Err(error) = workplace.session_host.close(&outcome.id.session_name())
+    {
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
     }
     Ok(entry.dispose(&workplace.home)?)

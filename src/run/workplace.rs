@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
-use crate::session::{HostKind, Launcher, SessionHost};
+use crate::session::{Launcher, SessionHost};
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
 #[derive(Debug, Clone)]
@@ -22,14 +22,11 @@ pub struct Workplace {
 }
 
 impl Workplace {
-    /// Reads the settings as they are now, for one run whose session host was decided at its trigger.
+    /// Makes the workplace of a supervisor. It opens no window, and closing one needs no choice of a host: choosing asks a
+    /// program for its version, and an agent would wait for that.
     #[must_use]
-    pub fn of_run(home: Home, config: Config, kind: HostKind, program: Program) -> Self {
-        let setting = match kind {
-            HostKind::Tmux => SessionHostSetting::Tmux,
-            HostKind::Detached => SessionHostSetting::Detached,
-        };
-        let session_host = SessionHost::choose(&home, setting, program.launcher());
+    pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
+        let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
         Self { home, config, session_host, program }
     }
 }

@@ -21,6 +21,9 @@ use crate::run::entry::Entry;
 use crate::run::record::{Environment, Manifest, Started};
 use crate::run::workplace::Workplace;
 
+/// The longest pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
 /// Why there is no agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotStarted {
@@ -123,7 +126,7 @@ fn await_agent(
             return Err(NotStarted::Failed(silence(entry, manifest, first_word, &how)));
         }
         wake.wait(pause);
-        pause = (pause * 3 / 2).min(Duration::from_millis(20));
+        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -67,7 +67,7 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
-    let workplace = Workplace::of_run(home, config, manifest.session_host, Program::current()?);
+    let workplace = Workplace::of_supervisor(home, config, Program::current()?);
     become_subreaper()?;
     let wake = Wake::listen()?;
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
