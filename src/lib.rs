@@ -40,6 +40,8 @@
 //! [`agent`] → [`home`], [`process_tree`], [`environment`], [`clock`]. The core is synchronous; only `mcp` and the janitor's
 //! loops are not. Decisions are pure functions over what was read, effects are thin, and each is tested as what it is.
 
+#![forbid(unsafe_code)]
+
 pub mod agent;
 pub mod cli;
 pub mod clock;
