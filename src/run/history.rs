@@ -47,6 +47,17 @@ pub fn append(home: &Home, outcome: &Outcome, known: Known) -> Result<(), Histor
     Ok(atomic_file::append_line(&path, &line)?)
 }
 
+/// Makes sure that lines can be added: there is no history yet, or it is a regular file.
+///
+/// # Errors
+/// What is wrong with it; the ends of runs wait until that is mended.
+pub fn check(home: &Home) -> Result<(), FileError> {
+    match atomic_file::open_regular(&home.history_file()) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
     #[derive(Deserialize)]
     struct Line {
