@@ -144,7 +144,7 @@ fn senseless_arguments_get_clear_and_short_errors() {
         "re\0al".to_owned(),
         "re\u{1b}[31mal\r\n\u{7}".to_owned(),
         "réal\u{202e}".to_owned(),
-        "real-99999999999999999999999999".to_owned(),
+        "R-99999999999999999999999999".to_owned(),
         "x".repeat(1 << 20),
         "\u{0}".repeat(1 << 20),
         "../".repeat(1 << 18),
