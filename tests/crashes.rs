@@ -217,7 +217,7 @@ fn statuses(history: &str) -> String {
 
 #[test]
 fn a_removal_that_was_killed_is_finished_by_the_next_start() {
-    const FILES: usize = 4_000;
+    const FILES: usize = 1_000;
     let home = TestHome::detached("");
     home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
     let mut server = Server::start_settled(&home);

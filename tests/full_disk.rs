@@ -196,8 +196,8 @@ fn later() {
         let run = server.start_run("Ends", prompt, json!({}));
         // An empty file takes an inode, and no block.
         let filler = disk.fill();
-        File::create(home.workbench(&run).join("go")).unwrap();
         let agent = home.noted(&run, "agent");
+        File::create(home.workbench(&run).join("go")).unwrap();
         wait_for(PATIENCE, "the agent's end", || (!agent.id.is_alive()).then_some(()));
         if !supervisor_lives {
             home.noted(&run, "supervisor").kill();

@@ -41,6 +41,8 @@ struct Books {
 /// One client: a mix of calls, the same for each, in an order of its own.
 fn drive(home: &TestHome, number: u32, begin: &Barrier, books: &Mutex<Books>) {
     let mut server = Server::start(home);
+    let own = json!({ "title": format!("Own {number}"), "agent": "quick", "prompt": "exit 3", "ttl_secs": 1 });
+    server.ok("create_routine", own);
     begin.wait();
     let until = Instant::now() + duration();
     let mut runs = 0;
@@ -56,7 +58,11 @@ fn drive(home: &TestHome, number: u32, begin: &Barrier, books: &Mutex<Books>) {
                 let title = format!("Own {number} {step}");
                 ("create_routine", json!({ "title": title, "agent": "quick", "prompt": "exit 3", "ttl_secs": 1 }))
             }
-            2 | 3 if runs < RUNS_A_SERVER => ("trigger_routine", json!({ "routine": "first", "overlap": "allow" })),
+            // Of one routine, no more runs than seconds can begin.
+            2 if runs < RUNS_A_SERVER => ("trigger_routine", json!({ "routine": "first", "overlap": "allow" })),
+            3 if runs < RUNS_A_SERVER => {
+                ("trigger_routine", json!({ "routine": format!("own-{number}"), "overlap": "allow" }))
+            }
             2 | 3 => ("list_routines", json!({ "limit": 200 })),
             4 => ("list_runs", json!({ "limit": 200 })),
             5 => ("list_routines", json!({ "limit": 200 })),
