@@ -1,4 +1,5 @@
 //! Damaged files: each is named in `health` and by the tool that needs it, all else works, and nothing is overwritten.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod harness;
 
@@ -9,8 +10,11 @@ use std::path::{Path, PathBuf};
 use harness::{Host, PATIENCE, Server, TestHome, text, wait_for};
 use serde_json::{Value, json};
 
+/// The name of a damage, and how it is done to a file that was whole.
+type Damage = (&'static str, fn(&Path, &[u8]));
+
 /// What can become of a file; each is given what it was.
-const DAMAGES: [(&str, fn(&Path, &[u8])); 7] = [
+const DAMAGES: [Damage; 7] = [
     ("empty", |path, _| fs::write(path, "").unwrap()),
     ("truncated", |path, whole| fs::write(path, &whole[..10]).unwrap()),
     ("binary", |path, _| fs::write(path, [0xff, 0, 0x1b, 0x80, b'\n', 0xfe]).unwrap()),
@@ -37,7 +41,7 @@ struct Damaged {
 }
 
 impl Damaged {
-    fn new(path: PathBuf, (name, damage): (&str, fn(&Path, &[u8]))) -> Self {
+    fn new(path: PathBuf, (name, damage): Damage) -> Self {
         let whole = fs::read(&path).unwrap();
         damage(&path, &whole);
         let what = format!("{} {name}", path.file_name().unwrap().display());

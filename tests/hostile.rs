@@ -1,5 +1,6 @@
 //! What an agent does to its own workbench while it runs, and what a client writes into arguments: the server reads and
 //! writes nowhere else, never hangs, and says clearly what is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod harness;
 
@@ -130,6 +131,9 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
     assert!(server.problems().is_empty());
 }
 
+/// A tool, one of its arguments, and a call with a senseless value in it.
+type Place = (&'static str, &'static str, fn(&str) -> Value);
+
 #[test]
 fn senseless_arguments_get_clear_and_short_errors() {
     let home = TestHome::detached("");
@@ -149,7 +153,7 @@ fn senseless_arguments_get_clear_and_short_errors() {
         "\u{0}".repeat(1 << 20),
         "../".repeat(1 << 18),
     ];
-    let places: [(&str, &str, fn(&str) -> Value); 12] = [
+    let places: [Place; 12] = [
         ("create_routine", "title", |bad| json!({ "title": bad, "agent": "shell", "prompt": "x" })),
         ("create_routine", "agent", |bad| json!({ "title": "T", "agent": bad, "prompt": "x" })),
         ("create_routine", "tags", |bad| json!({ "title": "T", "agent": "shell", "prompt": "x", "tags": [bad] })),
