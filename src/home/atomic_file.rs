@@ -120,7 +120,16 @@ pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T
 /// # Errors
 /// The system's; the old content is then still there, and no temporary file is left.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    publish(path, bytes, |temporary| std::fs::rename(temporary, path))
+    write_by_way_of(directory_of(path), path, bytes)
+}
+
+/// Replaces a file's content as [`write()`] does, with the temporary file in the directory `staging` on the same file
+/// system: where `path` is an agent's, a crash then leaves nothing there, and nothing can be put in its way.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_by_way_of(staging: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+    publish(staging, path, bytes, |temporary| std::fs::rename(temporary, path))
 }
 
 /// Replaces a file's content with a JSON record.
@@ -131,6 +140,14 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
     write(path, &json_line(path, value)?)
 }
 
+/// Replaces a file's content with a JSON record, as [`write_by_way_of`] does.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_json_by_way_of<T: Serialize>(staging: &Path, path: &Path, value: &T) -> Result<(), FileError> {
+    write_by_way_of(staging, path, &json_line(path, value)?)
+}
+
 /// Writes a JSON record unless one is there: of any number of writers exactly one gets `true`.
 ///
 /// # Errors
@@ -138,7 +155,7 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
 pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, FileError> {
     let bytes = json_line(path, value)?;
     let mut won = true;
-    publish(path, &bytes, |temporary| {
+    publish(directory_of(path), path, &bytes, |temporary| {
         match std::fs::hard_link(temporary, path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => won = false,
@@ -196,16 +213,32 @@ fn json_line<T: Serialize>(path: &Path, value: &T) -> Result<Vec<u8>, FileError>
     Ok(bytes)
 }
 
-fn publish(path: &Path, bytes: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FileError> {
-    let directory = path.parent().unwrap_or(Path::new("."));
+fn directory_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
+}
+
+fn publish(
+    staging: &Path,
+    path: &Path,
+    bytes: &[u8],
+    put: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}.tmp", super::random_suffix()));
+    let temporary = staging.join(format!(".{name}.{}.tmp", super::random_suffix()));
     let written = write_temporary(&temporary, bytes).and_then(|()| put(&temporary));
     if let Err(source) = written {
         let _ = std::fs::remove_file(&temporary);
         return Err(FileError::io("write", path, source));
     }
-    sync_directory(directory)
+    sync_directory(directory_of(path))
+}
+
+/// Tells whether a name is that of a temporary file, or of a staged directory, as this program makes them.
+#[must_use]
+pub fn is_temporary(name: &str) -> bool {
+    let suffix = name.strip_prefix('.').and_then(|name| name.strip_suffix(".tmp"));
+    let suffix = suffix.map(|middle| middle.rsplit('.').next().unwrap_or(middle));
+    suffix.is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
 fn write_temporary(temporary: &Path, bytes: &[u8]) -> io::Result<()> {
@@ -235,6 +268,16 @@ mod tests {
         });
         assert_eq!(winners, 1);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn only_names_of_our_own_making_are_temporary() {
+        for ours in [".run.json.0123456789abcdef.tmp".to_owned(), format!(".{}.tmp", crate::home::random_suffix())] {
+            assert!(is_temporary(&ours), "{ours}");
+        }
+        for other in ["run.json", ".tmp", ".a.tmp", "x.0123456789abcdef.tmp", ".0123456789abcdeF.tmp", ".git", ""] {
+            assert!(!is_temporary(other), "{other}");
+        }
     }
 
     #[test]

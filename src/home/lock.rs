@@ -133,23 +133,36 @@ impl FileLock {
     }
 }
 
-/// Finds out whether locks work in `directory`: two descriptors of one file must not both be locked exclusively.
+/// Finds out whether locks work where `path` is: two descriptors of one file must not both be locked exclusively. The file
+/// stays, so that the next probe needs no room on a full disk.
 ///
 /// # Errors
 /// The system's word, or that the second lock was granted.
-pub fn probe(directory: &Path) -> io::Result<()> {
-    let path = directory.join(format!(".probe.{}.tmp", super::random_suffix()));
-    let open = || OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-    let outcome = open().and_then(|first| {
-        first.try_lock()?;
-        match open()?.try_lock() {
-            Err(TryLockError::WouldBlock) => Ok(()),
-            Ok(()) => Err(io::Error::other("two processes were both granted the same lock")),
-            Err(TryLockError::Error(error)) => Err(error),
+pub fn probe(path: &Path) -> io::Result<()> {
+    let open = || {
+        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
+    };
+    loop {
+        let first = open()?;
+        match first.try_lock() {
+            Ok(()) => {}
+            // Another process probes it: its lock kept us out, which is the answer.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
         }
-    });
-    let _ = std::fs::remove_file(&path);
-    outcome
+        let second = open()?;
+        match second.try_lock() {
+            Err(TryLockError::WouldBlock) => return Ok(()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) if first.metadata()?.ino() == second.metadata()?.ino() => {
+                return Err(io::Error::other("two processes were both granted the same lock"));
+            }
+            // Somebody deleted the file between the two.
+            Ok(()) => {}
+        }
+    }
 }
 
 #[cfg(test)]
@@ -202,9 +215,25 @@ mod tests {
     }
 
     #[test]
-    fn locks_work_here() {
+    fn locks_work_here_whoever_else_asks_or_deletes_the_file() {
         let dir = tempfile::tempdir().unwrap();
-        probe(dir.path()).unwrap();
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+        let path = dir.path().join("probe");
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                let path = &path;
+                scope.spawn(move || {
+                    for _ in 0..200 {
+                        probe(path).unwrap();
+                        if thread == 0 {
+                            let _ = std::fs::remove_file(path);
+                        }
+                    }
+                });
+            }
+        });
+        std::fs::write(&path, "").unwrap();
+        let before = path.metadata().unwrap().ino();
+        probe(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().ino(), before, "a full disk has no room for another");
     }
 }

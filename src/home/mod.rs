@@ -170,7 +170,7 @@ impl Home {
     /// # Errors
     /// Why not, with the way out.
     pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
-        lock::probe(&self.root.join("locks"))
+        lock::probe(&self.root.join("locks").join("probe"))
             .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })?;
         match neighbour::sweeping(&self.root) {
             Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),

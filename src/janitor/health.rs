@@ -13,6 +13,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::Bounds;
 use crate::routine::store;
+use crate::run::history;
 use crate::run::listing;
 use crate::run::record::Status as RunStatus;
 use crate::run::workplace::{Site, Workplace};
@@ -88,6 +89,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         problem: problem.to_owned(),
         fix: "look at the shell's start-up files; agents with login_shell = false start without it".to_owned(),
     }));
+    problems.extend(history::check(&workplace.home).err().as_ref().map(damaged));
+    problems.extend(workplace.session_host.check_record().err().as_ref().map(damaged));
     problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
     let listing = store::list(&workplace.home)?;
     problems.extend(listing.problems.iter().map(damaged));

@@ -6,6 +6,7 @@
 pub mod cleanup;
 pub mod evidence;
 pub mod health;
+pub mod leftovers;
 pub mod plan;
 pub mod remove;
 pub mod status;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
+use crate::clock::UnixSeconds;
 use crate::home::config::Config;
 use crate::run::workplace::{Site, Workplace};
 use status::{Duty, Status};
@@ -137,6 +139,9 @@ fn sweep(workplace: &Workplace, status: &Status) {
         // Another process does our work.
         Err(SweepError::Turn(TurnError::Taken { .. })) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
+    }
+    for error in leftovers::remove(&workplace.home, UnixSeconds::now()) {
+        status.trouble(Duty::Sweep, None, &error);
     }
     match trash::empty(&workplace.home) {
         Ok(()) | Err(TrashError::Turn(TurnError::Taken { .. })) => {}

@@ -10,6 +10,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::schema;
+use crate::excerpt::excerpt;
 
 /// The longest piece of a caller's value that is repeated in an error, in characters.
 const SHOWN_VALUE_CHARS: usize = 80;
@@ -220,12 +221,11 @@ fn in_plain_words(rule: String) -> String {
 pub(super) fn shortened(text: &str, limit: usize) -> String {
     let count = text.chars().count();
     if count <= limit {
-        return text.to_owned();
+        return excerpt(text, limit);
     }
     let (head, tail) = (limit * 2 / 3, limit / 3);
-    let head: String = text.chars().take(head).collect();
     let tail: String = text.chars().skip(count - tail).collect();
-    format!("{head}…{tail}")
+    format!("{}{}", excerpt(text, head), excerpt(&tail, limit))
 }
 
 #[cfg(test)]

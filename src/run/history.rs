@@ -1,6 +1,6 @@
 //! `history.jsonl`: one line per ended run; outlives the workbench.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::id::RunId;
 use super::record::Outcome;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::lock::{FileLock, LockError, Mode};
 
 /// A line could not be added.
@@ -47,6 +47,17 @@ pub fn append(home: &Home, outcome: &Outcome, known: Known) -> Result<(), Histor
     Ok(atomic_file::append_line(&path, &line)?)
 }
 
+/// Makes sure that lines can be added: there is no history yet, or it is a regular file.
+///
+/// # Errors
+/// What is wrong with it; the ends of runs wait until that is mended.
+pub fn check(home: &Home) -> Result<(), FileError> {
+    match atomic_file::open_regular(&home.history_file()) {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
     #[derive(Deserialize)]
     struct Line {
@@ -58,11 +69,17 @@ fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error),
     };
-    for line in BufReader::new(file).split(b'\n') {
-        let line = line.map_err(|source| FileError::io("read", &path, source))?;
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        // A damaged line may be of any length; read in pieces, none of which is a record.
+        let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut line);
+        if read.map_err(|source| FileError::io("read", &path, source))? == 0 {
+            return Ok(false);
+        }
         if serde_json::from_slice::<Line>(&line).is_ok_and(|line| line.id == *id) {
             return Ok(true);
         }
     }
-    Ok(false)
 }

@@ -93,7 +93,7 @@ fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
         restore_access(&path)?;
         put_aside(home, &path)?;
     }
-    atomic_file::write_json(&path, outcome)
+    atomic_file::write_json_by_way_of(Entry::of(home, &outcome.id).directory(), &path, outcome)
 }
 
 fn restore_access(directory: &Path) -> Result<(), FileError> {
@@ -148,6 +148,7 @@ mod tests {
             cookie: Cookie::random().unwrap(),
         };
         let workbench = Workbench::of(&home, &id);
+        std::fs::create_dir(Entry::of(&home, &id).directory()).unwrap();
         let elsewhere = dir.path().join("elsewhere");
         std::fs::create_dir(&elsewhere).unwrap();
         let leave: [&dyn Fn(); 6] = [

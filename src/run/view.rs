@@ -83,6 +83,13 @@ impl RunView {
         let last_output = workbench.last_output_or(view.triggered_at);
         let state = State::of(&assessment.liveness, started.as_ref(), request.as_ref(), last_output, now);
         (view.status, view.status_reason) = (state.status, state.reason);
+        if let Err(error) = &assessment.manifest
+            && view.status_reason.is_none()
+            && entry.exists()
+        {
+            // Its supervisor knows what it was, and nobody else does.
+            view.status_reason = Some(error.to_string());
+        }
         view.finished_at = state.finished_at;
         view.duration_secs = view.started_at.map(|from| from.age_secs_at(view.finished_at.unwrap_or(now)));
         if state.finished_at.is_none() {

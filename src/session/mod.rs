@@ -233,6 +233,14 @@ impl SessionHost {
         }
     }
 
+    /// Makes sure that the record of our server can be read, or is not there: without it no session is opened or listed.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_record(&self) -> Result<(), FileError> {
+        self.server.check_record()
+    }
+
     /// Ends our server if it has no session, and removes what it leaves on disk.
     ///
     /// # Errors

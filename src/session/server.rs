@@ -264,6 +264,11 @@ impl Server {
         Ok(atomic_file::write_json(&self.record(), &known)?)
     }
 
+    /// See [`super::SessionHost::check_record`].
+    pub(super) fn check_record(&self) -> Result<(), FileError> {
+        KnownServer::load(&self.record()).map(|_| ())
+    }
+
     fn forget(&self) -> Result<(), SessionError> {
         let record = self.record();
         match std::fs::remove_file(&record) {

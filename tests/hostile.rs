@@ -1,0 +1,193 @@
+//! What an agent does to its own workbench while it runs, and what a client writes into arguments: the server reads and
+//! writes nowhere else, never hangs, and says clearly what is wrong.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use harness::{PATIENCE, Server, TestHome, wait_for};
+use serde_json::{Value, json};
+
+/// What an agent can put in a file's place; `$X` is the file, `$SECRET` a file elsewhere.
+const SWAPS: [&str; 8] = [
+    r#"rm -rf "$X"; ln -s "$SECRET" "$X""#,
+    r#"rm -rf "$X"; ln -s "$SECRET.new" "$X""#,
+    r#"rm -rf "$X"; ln -s "$X" "$X""#,
+    r#"rm -rf "$X"; ln -s / "$X""#,
+    r#"rm -rf "$X"; mkfifo "$X""#,
+    r#"rm -rf "$X"; mkdir "$X"; ln -s "$SECRET" "$X/in"; chmod 0 "$X""#,
+    r#"rm -rf "$X"; ln "$SECRET" "$X""#,
+    r#"rm -rf "$X""#,
+];
+
+const FILES: [&str; 4] = ["agent.log", "outcome.json", "prompt.md", "."];
+
+/// A file elsewhere that nobody may read or write.
+struct Secret {
+    path: PathBuf,
+    before: (u64, u64, u32, i64, i64),
+}
+
+const SECRET: &str = "{\"version\": 1, \"text\": \"the secret\"}\n";
+
+impl Secret {
+    fn new(home: &TestHome) -> Self {
+        let path = home.scratch().join("secret");
+        fs::write(&path, SECRET).unwrap();
+        let before = Self::look(&path);
+        Self { path, before }
+    }
+
+    fn look(path: &Path) -> (u64, u64, u32, i64, i64) {
+        let metadata = path.symlink_metadata().unwrap();
+        (metadata.ino(), metadata.len(), metadata.mode(), metadata.mtime(), metadata.mtime_nsec())
+    }
+
+    #[track_caller]
+    fn assert_intact(&self, what: &str) {
+        assert_eq!(Self::look(&self.path), self.before, "{what}");
+        assert_eq!(fs::read_to_string(&self.path).unwrap(), SECRET, "{what}");
+        let new = self.path.with_file_name("secret.new");
+        assert!(new.symlink_metadata().is_err(), "{what}: it was made through a link");
+    }
+}
+
+/// Calls whatever looks at a run, and makes sure that each answers at once and that none tells the secret.
+#[track_caller]
+fn look_at(server: &mut Server, run: &str, what: &str) {
+    let calls = [
+        ("list_runs", json!({})),
+        ("read_log", json!({ "run": run })),
+        ("list_routines", json!({})),
+        ("cleanup_workbenches", json!({ "dry_run": true })),
+        ("cleanup_workbenches", json!({})),
+        ("health", json!({})),
+    ];
+    for (tool, arguments) in calls {
+        let began = Instant::now();
+        let answer = server.call_tool(tool, arguments);
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: {tool} took {:?}", began.elapsed());
+        assert!(!answer.text.contains("the secret"), "{what}: {tool} tells it: {}", answer.text);
+    }
+}
+
+#[test]
+fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
+    let home = TestHome::detached("");
+    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
+    let secret = Secret::new(&home);
+    let mut server = Server::start_settled(&home);
+    let outside = home.scratch().join("outside");
+    fs::create_dir(&outside).unwrap();
+    for file in FILES {
+        for (number, swap) in SWAPS.into_iter().enumerate() {
+            // A hard link to a file of the same owner is that file: to what is appended to, nothing tells it apart. What
+            // such an agent writes there it could have written itself.
+            if swap.contains("ln \"$SECRET\"") && file == "agent.log" {
+                continue;
+            }
+            let what = format!("{file}: {swap}");
+            let place = if file == "." { "$PWD".to_owned() } else { format!("$PWD/{file}") };
+            let (flag, go) = (outside.join(format!("{number}{file}")), outside.join(format!("go{number}{file}")));
+            let prompt = format!(
+                "X={place}; SECRET={}\n{swap}\ntouch {}\nwhile ! test -e {}; do sleep 0.02; done\nexit 3\n",
+                secret.path.display(),
+                flag.display(),
+                go.display()
+            );
+            let title = format!("{} {number}", file.replace('.', "x"));
+            let made = json!({ "title": title, "agent": "quick", "prompt": prompt, "ttl_secs": 1 });
+            let routine = server.ok("create_routine", made)["routine"]["slug"].clone();
+            let run = server.ok("trigger_routine", json!({ "routine": routine }))["run"]["id"].clone();
+            let run = run.as_str().unwrap();
+            wait_for(PATIENCE, &what, || flag.exists().then_some(()));
+            look_at(&mut server, run, &what);
+            // Every second one ends by itself, the others are stopped, which adds a note to the log.
+            let expected = if number % 2 == 0 {
+                fs::write(&go, "").unwrap();
+                wait_for(PATIENCE, &format!("the end after {what}"), || (!home.entry(run).exists()).then_some(()));
+                "failed"
+            } else {
+                assert_eq!(server.stop(run)["status"], "stopped", "{what}");
+                "stopped"
+            };
+            assert_eq!(home.history(run).len(), 1, "{what}");
+            assert_eq!(home.history(run)[0]["status"], expected, "{what}");
+            look_at(&mut server, run, &what);
+            secret.assert_intact(&what);
+        }
+    }
+    // All of them are due a second after their ends.
+    wait_for(PATIENCE, "the last workbench to go", || {
+        server.clean_up();
+        (fs::read_dir(home.root().join("workbenches")).unwrap().count() == 0).then_some(())
+    });
+    secret.assert_intact("after the sweep");
+    server.clean_up();
+    assert!(server.problems().is_empty());
+}
+
+/// A tool, one of its arguments, and a call with a senseless value in it.
+type Place = (&'static str, &'static str, fn(&str) -> Value);
+
+#[test]
+fn senseless_arguments_get_clear_and_short_errors() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    server.create("Real", "true", json!({}));
+    let texts = [
+        String::new(),
+        "../../etc/passwd".to_owned(),
+        "real/../real".to_owned(),
+        "/etc/passwd".to_owned(),
+        "..".to_owned(),
+        "re\0al".to_owned(),
+        "re\u{1b}[31mal\r\n\u{7}".to_owned(),
+        "réal\u{202e}".to_owned(),
+        "R-99999999999999999999999999".to_owned(),
+        "x".repeat(1 << 20),
+        "\u{0}".repeat(1 << 20),
+        "../".repeat(1 << 18),
+    ];
+    let places: [Place; 12] = [
+        ("create_routine", "title", |bad| json!({ "title": bad, "agent": "shell", "prompt": "x" })),
+        ("create_routine", "agent", |bad| json!({ "title": "T", "agent": bad, "prompt": "x" })),
+        ("create_routine", "tags", |bad| json!({ "title": "T", "agent": "shell", "prompt": "x", "tags": [bad] })),
+        ("create_routine", "env", |bad| json!({ "title": "T", "agent": "shell", "prompt": "x", "env": { bad: "1" } })),
+        ("trigger_routine", "routine", |bad| json!({ "routine": bad })),
+        ("trigger_routine", "overlap", |bad| json!({ "routine": "real", "overlap": bad })),
+        ("list_runs", "cursor", |bad| json!({ "cursor": bad })),
+        ("list_runs", "status", |bad| json!({ "status": bad })),
+        ("list_routines", "cursor", |bad| json!({ "cursor": bad })),
+        ("read_log", "run", |bad| json!({ "run": bad })),
+        ("stop_run", "run", |bad| json!({ "run": bad })),
+        ("cleanup_workbenches", "routine", |bad| json!({ "routine": bad })),
+    ];
+    for (tool, field, arguments) in places {
+        for bad in &texts {
+            let shown: String = bad.chars().take(40).collect();
+            let answer = server.call_tool(tool, arguments(bad));
+            // These are free text, within bounds; of a title only the slug has to be made.
+            if ["title", "tags"].contains(&field) && !answer.is_error {
+                assert!(bad.chars().count() < 200 && !bad.contains(char::is_control), "{shown:?} became a {field}");
+                continue;
+            }
+            assert!(answer.is_error, "{tool} took {field} = {shown:?}");
+            assert!(answer.text.len() < 2048, "{tool}, {field} = {shown:?}: {} bytes", answer.text.len());
+            let names = answer.text.contains(field) || field == "tags" && answer.text.contains("title");
+            assert!(names, "{tool}, {field} = {shown:?}: {}", answer.text);
+            assert!(!answer.text.contains(|c: char| c.is_control() && c != '\n'), "{tool}: {:?}", answer.text);
+        }
+        let unknown = server.error(tool, json!({ "x".repeat(1 << 20): 1 }));
+        assert!(unknown.len() < 2048, "{tool}: {} bytes", unknown.len());
+    }
+    for routine in fs::read_dir(home.root().join("routines")).unwrap() {
+        let name = routine.unwrap().file_name().into_string().unwrap();
+        assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name:?}");
+    }
+    assert!(fs::read_dir(home.root().join("running")).unwrap().next().is_none());
+}
