@@ -1,12 +1,13 @@
 //! What is known of each workbench, read for one sweep.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::plan::{Bench, Life, is_young};
 use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
-use crate::process_tree::Cookie;
+use crate::process_tree::{Cookie, Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
@@ -15,6 +16,7 @@ use crate::run::listing::workbench_ids;
 use crate::run::liveness::{Liveness, assess};
 use crate::run::record::RecordError;
 use crate::run::recording::read_outcome;
+use crate::run::view::names;
 use crate::run::workplace::Workplace;
 use crate::session::users_sessions;
 
@@ -49,7 +51,7 @@ pub fn gather(
     let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
     let lives: BTreeMap<RunId, Life> =
         assess(entries).into_iter().map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness))).collect();
-    let mut sessions = Sessions::new(workplace);
+    let mut strangers = Strangers::new(workplace);
     Ok(runs
         .into_iter()
         .map(|run| match lives.get(&run) {
@@ -63,14 +65,15 @@ pub fn gather(
             // It finished between the listing and the look: too fresh to be due, and the next sweep sees its outcome.
             None if unfinished.contains(&run) => without_outcome(run, Life::Alive, None),
             None if is_young(&run, bounds.get(run.routine()), now) => without_outcome(run, Life::Unread, None),
-            None => of_finished(workplace, run, &mut sessions),
+            None => of_finished(workplace, run, &mut strangers),
         })
         .collect())
 }
 
 fn life_of_an_entry(liveness: Liveness) -> Life {
     match liveness {
-        Liveness::Owned | Liveness::Unsupervised(_) => Life::Alive,
+        Liveness::Owned => Life::Alive,
+        Liveness::Unsupervised(left) => Life::Unsupervised(names(&left)),
         Liveness::Unknown(cause) => Life::Unknown(cause),
         Liveness::Dead => Life::Unknown("its end is not recorded yet; the watchdog does that".to_owned()),
     }
@@ -80,7 +83,7 @@ fn without_outcome(run: RunId, life: Life, log_written: Option<UnixSeconds>) -> 
     Evidence { bench: Bench { run, life, retain_from: None, log_written }, cookie: None }
 }
 
-fn of_finished(workplace: &Workplace, run: RunId, sessions: &mut Sessions<'_>) -> Evidence {
+fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>) -> Evidence {
     let workbench = Workbench::of(&workplace.home, &run);
     match read_outcome(&workbench, &run) {
         Ok(outcome) => Evidence {
@@ -88,7 +91,7 @@ fn of_finished(workplace: &Workplace, run: RunId, sessions: &mut Sessions<'_>) -
             cookie: Some(outcome.cookie),
         },
         Err(RecordError::File(error)) if error.is_not_found() => {
-            let life = sessions.life_of(&run);
+            let life = strangers.life_of(&run);
             let log_written = workbench.log_state().map(|(written, _)| written);
             without_outcome(run, life, log_written)
         }
@@ -96,29 +99,48 @@ fn of_finished(workplace: &Workplace, run: RunId, sessions: &mut Sessions<'_>) -
     }
 }
 
-/// The names of all sessions, ours and the user's, asked for only if some workbench was made by another program: that
-/// one may be alive in a session, and nothing else could tell.
-struct Sessions<'a> {
+/// Which workbenches of other programs are alive, asked for only if there are any: by a session, ours or the user's, or by a
+/// process. Nothing else could tell, also where a person deleted the entry of a run of ours.
+struct Strangers<'a> {
     workplace: &'a Workplace,
-    names: Option<Result<BTreeSet<String>, String>>,
+    sessions: Option<Result<BTreeSet<String>, String>>,
+    inhabited: Option<Result<BTreeSet<RunId>, String>>,
 }
 
-impl<'a> Sessions<'a> {
+impl<'a> Strangers<'a> {
     fn new(workplace: &'a Workplace) -> Self {
-        Self { workplace, names: None }
+        Self { workplace, sessions: None, inhabited: None }
     }
 
     fn life_of(&mut self, run: &RunId) -> Life {
-        let host = &self.workplace.session_host;
-        let names = self.names.get_or_insert_with(|| {
-            let mut names = host.list().map_err(|error| error.to_string())?;
+        let Workplace { home, session_host, .. } = self.workplace;
+        let inhabited = self.inhabited.get_or_insert_with(|| {
+            let seen = whereabouts().map_err(|error| error.to_string())?;
+            Ok(seen.iter().flat_map(|one| runs_of(one, &home.workbenches())).collect())
+        });
+        let sessions = self.sessions.get_or_insert_with(|| {
+            let mut names = session_host.list().map_err(|error| error.to_string())?;
             names.extend(users_sessions().map_err(|error| error.to_string())?);
             Ok(names)
         });
-        match names {
-            Ok(names) if names.contains(&run.session_name()) => Life::Alive,
-            Ok(_) => Life::Finished,
-            Err(cause) => Life::Unknown(format!("another program made it, and sessions cannot be listed: {cause}")),
+        let unknown = |what: &str, cause: &String| {
+            Life::Unknown(format!("another program made it, and {what} cannot be listed: {cause}"))
+        };
+        match (inhabited, sessions) {
+            (Ok(inhabited), _) if inhabited.contains(run) => Life::Alive,
+            (_, Ok(names)) if names.contains(&run.session_name()) => Life::Alive,
+            (Err(cause), _) => unknown("processes", cause),
+            (_, Err(cause)) => unknown("sessions", cause),
+            (Ok(_), Ok(_)) => Life::Finished,
         }
     }
+}
+
+/// Returns the runs that a process shows to be alive: the one that it says it is of, and the one in whose workbench it
+/// works.
+fn runs_of(process: &Whereabouts, workbenches: &Path) -> impl Iterator<Item = RunId> + use<> {
+    let inside = process.directory.as_ref().and_then(|directory| directory.strip_prefix(workbenches).ok());
+    let worked_in = inside.and_then(|inside| inside.iter().next()?.to_str()?.parse().ok());
+    let named = process.run.as_ref().and_then(|run| run.parse().ok());
+    worked_in.into_iter().chain(named)
 }

@@ -26,6 +26,8 @@ pub struct Bench {
 pub enum Life {
     /// It does.
     Alive,
+    /// It does without its supervisor: these processes are left of it.
+    Unsupervised(String),
     /// It does not, for certain.
     Finished,
     /// Nothing was read of it, for its name alone tells that it is too young to be due.
@@ -91,6 +93,9 @@ fn defer(verdict: Verdict, clock_jump_secs: Option<u64>) -> Verdict {
 fn judge(bench: &Bench, bounds: Option<&Bounds>, now: UnixSeconds) -> Verdict {
     let (fate, reason) = match (&bench.life, bounds) {
         (Life::Alive, _) => (Fate::Keep(None), "it is alive".to_owned()),
+        (Life::Unsupervised(left), _) => {
+            (Fate::Keep(None), format!("it is alive, though its supervisor is gone: {left}"))
+        }
         (Life::Unknown(cause), _) => (Fate::Keep(None), format!("nothing certain is known of it: {cause}")),
         (Life::Finished | Life::Unread, None) => {
             (Fate::Keep(None), "the bounds of its routine are not known".to_owned())
@@ -182,8 +187,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn rule_2_no_time_makes_an_alive_or_unknown_run_go((t, r, w, ttl, now) in times(), alive: bool) {
-            let life = if alive { Life::Alive } else { Life::Unknown("x".into()) };
+        fn rule_2_no_time_makes_an_alive_or_unknown_run_go((t, r, w, ttl, now) in times(), which in 0..3u8) {
+            let life = match which {
+                0 => Life::Alive,
+                1 => Life::Unsupervised("x".into()),
+                _ => Life::Unknown("x".into()),
+            };
             prop_assert_eq!(fate(bench(life, t, r, w), ttl, now), Fate::Keep(None));
         }
 

@@ -17,6 +17,7 @@
 mod cookie;
 mod end;
 mod scan;
+mod whereabouts;
 
 #[cfg(test)]
 #[cfg(target_os = "linux")]
@@ -34,6 +35,7 @@ mod portable;
 pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
 pub use end::end_tree;
 pub use scan::{Scan, ScanError};
+pub use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
 use std::fmt;
 use std::io;

@@ -114,7 +114,9 @@ impl RunView {
                 view.status = Status::Unknown;
                 view.status_reason = Some(match &error {
                     RecordError::File(file) if file.is_not_found() => {
-                        "it has neither an entry nor an outcome: another program made this workbench".to_owned()
+                        "it has neither an entry nor an outcome: another program made this workbench, or its entry was \
+                         deleted by hand"
+                            .to_owned()
                     }
                     _ => error.to_string(),
                 });

@@ -13,7 +13,7 @@ use crate::agent::{CommandNotFound, StdinSource, find_command};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::COOKIE_VARIABLE;
+use crate::process_tree::{COOKIE_VARIABLE, RUN_VARIABLE};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest, RecordError};
@@ -141,7 +141,7 @@ fn command(home: &Home, manifest: &Manifest, environment: &Environment, program:
         .envs(&environment.set)
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .env("MOADIM_HOME", home.root())
-        .env("MOADIM_RUN", manifest.id.to_string());
+        .env(RUN_VARIABLE, manifest.id.to_string());
     command
 }
 
