@@ -1,0 +1,93 @@
+//! Sweeps, watchdog passes and removals, in this process.
+
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use moadim_mcp::janitor::{sweep, watchdog as passes};
+
+use crate::harness::{Server, TestHome};
+use crate::population;
+use crate::timing::{Times, memory_mib, row, row_of_ratio, run};
+
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// A sweep that finds nothing due, against listing the directory.
+pub fn sweep() {
+    let mut medians = Vec::new();
+    for (count, rounds) in [(10_000, 30), (100_000, 7)] {
+        let home = TestHome::with_config("session_host = \"detached\"\n");
+        let workplace = population::workplace(&home.root());
+        population::add_retained(&home.root(), count);
+        let (mut ours, mut listing) = (Times::default(), Times::default());
+        for _ in 0..rounds {
+            let report = ours.measure(|| sweep::sweep(&workplace, None, Instant::now() + HOUR).unwrap());
+            assert_eq!((report.kept.len() as u64, report.removed.len()), (count, 0));
+            listing.measure(|| run(Command::new("ls").arg("-f").arg(workplace.home.workbenches())));
+        }
+        row_of_ratio(&format!("sweep over {count} retained workbenches, against `ls -f`"), &ours, &listing, "<= 2x");
+        medians.push(ours.median());
+        let server = Server::start_settled(&home);
+        let most = memory_mib(server.pid(), "VmHWM").unwrap_or(f64::NAN);
+        row(&format!("most memory of a server that swept {count}"), "", "", &format!("{most:.1} MiB"), "< 64 MiB");
+    }
+    row("sweep, 100,000 against 10,000", "", "", &format!("{:.1}x", medians[1] / medians[0]), "linear: 10x");
+    tmux_processes();
+}
+
+/// Counts the tmux processes of a clean-up call, by a tmux that writes itself down.
+fn tmux_processes() {
+    let home = TestHome::with_config("session_host = \"tmux\"\n");
+    population::workplace(&home.root());
+    population::add_retained(&home.root(), 10_000);
+    let count = home.scratch().join("count");
+    let real = String::from_utf8(Command::new("which").arg("tmux").output().unwrap().stdout).unwrap();
+    home.script("tmux", &format!("echo x >> '{}'; exec {} \"$@\"", count.display(), real.trim()));
+    let mut command = home.command();
+    command.env("PATH", home.path_with_scripts());
+    let mut server = Server::start_with(command);
+    server.ok("health", serde_json::json!({}));
+    crate::harness::wait_for(crate::harness::PATIENCE, "the first passes", || {
+        server.ok("health", serde_json::json!({}))["sweep"]["last"].is_string().then_some(())
+    });
+    let so_far = || std::fs::read_to_string(&count).unwrap_or_default().lines().count();
+    let before = so_far();
+    server.clean_up();
+    let during = so_far() - before;
+    row("tmux processes of that sweep, called for", &during.to_string(), "", &during.to_string(), "<= 1");
+}
+
+/// A pass over 20 live runs, with many workbenches and with none.
+pub fn watchdog() {
+    let (full, empty) = (TestHome::new(), TestHome::new());
+    let workplaces = [&full, &empty].map(|home| population::workplace(&home.root()));
+    population::add_retained(&full.root(), 10_000);
+    let locks = [&workplaces[0], &workplaces[1]].map(|workplace| population::add_live(&workplace.home, 20));
+    let mut times = [Times::default(), Times::default()];
+    for _ in 0..200 {
+        for (workplace, times) in workplaces.iter().zip(&mut times) {
+            let report = times.measure(|| passes::pass(workplace, None).unwrap());
+            assert_eq!(report, passes::WatchReport::default());
+        }
+    }
+    row_of_ratio("watchdog pass over 20 live runs, 10,000 workbenches against none", &times[0], &times[1], "1x");
+    drop(locks);
+    for workplace in &workplaces {
+        std::fs::remove_dir_all(workplace.home.running()).unwrap();
+    }
+}
+
+/// A sweep that removes everything, against `rm -rf`.
+pub fn remove() {
+    let (mut ours, mut theirs) = (Times::default(), Times::default());
+    for _ in 0..9 {
+        let home = TestHome::new();
+        let workplace = population::workplace(&home.root());
+        let baseline = home.scratch().join("baseline");
+        population::add_expired(&home.root(), 1_000, 19);
+        population::add_directories(&baseline, 1_000, 19);
+        let report = ours.measure(|| sweep::sweep(&workplace, None, Instant::now() + HOUR).unwrap());
+        assert_eq!(report.removed.len(), 1_000);
+        theirs.measure(|| run(Command::new("rm").arg("-rf").arg(&baseline)));
+    }
+    row_of_ratio("sweep that removes 20,000 files in 1,000 workbenches, against `rm -rf`", &ours, &theirs, "<= 1.1x");
+}

@@ -1,0 +1,35 @@
+//! The figures of BENCHMARKS.md, each with its baseline measured in the same run, the two taking turns: other programs,
+//! real processes and whole homes, which a framework for functions cannot express. Arguments name the rows that are
+//! wanted; without one all are measured. Prints rows of a Markdown table.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement that cannot go on fails")]
+
+#[path = "../../tests/harness/mod.rs"]
+mod harness;
+mod janitor;
+mod population;
+mod server;
+mod timing;
+mod triggers;
+
+/// A row's name, and what measures it.
+type Row = (&'static str, fn());
+
+const ROWS: [Row; 7] = [
+    ("sweep", janitor::sweep),
+    ("watchdog", janitor::watchdog),
+    ("remove", janitor::remove),
+    ("lists", server::lists),
+    ("calls", server::calls_during_a_sweep),
+    ("start", server::start),
+    ("trigger", triggers::triggers),
+];
+
+fn main() {
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    println!("| work | ours | baseline | result | must reach |\n|---|---|---|---|---|");
+    for (name, measure) in ROWS {
+        if wanted.is_empty() || wanted.iter().any(|one| one == name) {
+            measure();
+        }
+    }
+}

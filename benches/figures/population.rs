@@ -1,0 +1,107 @@
+//! Homes filled with many routines, finished runs and unfinished ones.
+
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::Path;
+use std::time::Duration;
+
+use moadim_mcp::clock::{Moment, UnixSeconds};
+use moadim_mcp::home::Home;
+use moadim_mcp::home::config::{Config, SessionHostSetting};
+use moadim_mcp::home::lock::{FileLock, Mode};
+use moadim_mcp::run::record::Machine;
+use moadim_mcp::run::workplace::{Program, Workplace};
+use serde_json::json;
+
+/// When runs ended whose retention has long passed.
+const LONG_AGO: u64 = 1_600_000_000;
+
+/// Makes a home's directories, and a workplace without windows in it.
+pub fn workplace(root: &Path) -> Workplace {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(root).unwrap();
+    let home = Home::open(root).unwrap();
+    Workplace::of_supervisor(
+        home,
+        Config { session_host: SessionHostSetting::Detached, ..Config::default() },
+        Program::current().unwrap(),
+    )
+}
+
+/// Adds finished runs, one a second, the newest a moment ago.
+pub fn add_retained(root: &Path, count: u64) {
+    let newest = UnixSeconds::now().0 - 10;
+    for n in 0..count {
+        // Young by their names alone: a hundred a second, of a hundred routines.
+        add_finished(root, &format!("routine-{}", n % 100), newest - n / 100);
+    }
+}
+
+/// Adds finished runs whose retention has passed, each with `files` files besides its record.
+pub fn add_expired(root: &Path, count: u64, files: u64) {
+    for n in 0..count {
+        let workbench = add_finished(root, "old", LONG_AGO + n);
+        for file in 0..files {
+            fs::write(workbench.join(format!("file-{file}")), "x").unwrap();
+        }
+    }
+}
+
+/// Adds plain directories of the same content, for the baseline.
+pub fn add_directories(root: &Path, count: u64, files: u64) {
+    for n in 0..count {
+        let directory = root.join(format!("old-{}", LONG_AGO + n));
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("outcome.json"), outcome("old", LONG_AGO + n)).unwrap();
+        for file in 0..files {
+            fs::write(directory.join(format!("file-{file}")), "x").unwrap();
+        }
+    }
+}
+
+fn add_finished(root: &Path, routine: &str, stamp: u64) -> std::path::PathBuf {
+    let workbench = root.join(format!("workbenches/{routine}-{stamp}"));
+    fs::create_dir(&workbench).unwrap();
+    fs::write(workbench.join("outcome.json"), outcome(routine, stamp)).unwrap();
+    workbench
+}
+
+fn outcome(routine: &str, stamp: u64) -> String {
+    let outcome = json!({
+        "version": 1, "id": format!("{routine}-{stamp}"), "status": "succeeded", "exit_code": 0, "agent": "shell",
+        "session_host": "detached", "triggered_at": UnixSeconds(stamp), "started_at": UnixSeconds(stamp),
+        "finished_at": UnixSeconds(stamp + 1), "retain_from": UnixSeconds(stamp + 1), "cookie": "0".repeat(32),
+    });
+    outcome.to_string()
+}
+
+/// Adds routines `routine-0`, `routine-1` and so on.
+pub fn add_routines(root: &Path, count: u64) {
+    for n in 0..count {
+        let directory = root.join(format!("routines/routine-{n}"));
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory).unwrap();
+        let text = format!(
+            "title = \"Routine {n}\"\nagent = \"shell\"\ntags = [\"figures\"]\n\
+             created_at = \"2026-11-01T00:00:00Z\"\nupdated_at = \"2026-11-01T00:00:00Z\"\n"
+        );
+        fs::write(directory.join("routine.toml"), text).unwrap();
+        fs::write(directory.join("prompt.md"), "sleep 1").unwrap();
+    }
+}
+
+/// Adds unfinished runs, and returns the locks that keep them alive as their supervisors would.
+pub fn add_live(home: &Home, count: u64) -> Vec<FileLock> {
+    let triggered = Moment::now();
+    let add = |n| {
+        let id = format!("live-{}", triggered.at.0 - n);
+        let entry = home.running().join(&id);
+        fs::DirBuilder::new().mode(0o700).create(&entry).unwrap();
+        let manifest = json!({
+            "version": 1, "id": id, "triggered": triggered, "cookie": format!("{:032x}", n + 1),
+            "machine": Machine::this(), "session_host": "detached",
+            "command": { "agent": "shell", "command": "sh", "args": [], "stdin": "prompt", "login_shell": false },
+        });
+        fs::write(entry.join("run.json"), manifest.to_string()).unwrap();
+        FileLock::acquire(&entry.join("lock"), Mode::Shared, Duration::ZERO).unwrap()
+    };
+    (0..count).map(add).collect()
+}

@@ -1,0 +1,43 @@
+//! Library calls over homes with many runs and routines.
+#![allow(clippy::unwrap_used, reason = "a measurement that cannot go on fails")]
+
+#[allow(dead_code, reason = "the other program uses the rest")]
+#[path = "figures/population.rs"]
+mod population;
+
+use divan::Bencher;
+use moadim_mcp::janitor::sweep;
+use moadim_mcp::janitor::watchdog::Forecast;
+use moadim_mcp::{routine, run};
+use tempfile::TempDir;
+
+fn main() {
+    divan::main();
+}
+
+fn filled(runs: u64, routines: u64) -> (TempDir, moadim_mcp::run::workplace::Workplace) {
+    let directory = tempfile::tempdir().unwrap();
+    let root = directory.path().canonicalize().unwrap().join("home");
+    let workplace = population::workplace(&root);
+    population::add_retained(&root, runs);
+    population::add_routines(&root, routines);
+    (directory, workplace)
+}
+
+#[divan::bench(args = [10_000, 100_000], sample_count = 10)]
+fn plan_of_a_sweep(bencher: Bencher<'_, '_>, workbenches: u64) {
+    let (_directory, workplace) = filled(workbenches, 0);
+    bencher.bench(|| sweep::dry_run(&workplace, None, &Forecast::default()).unwrap());
+}
+
+#[divan::bench(args = [1_000])]
+fn list_20_routines(bencher: Bencher<'_, '_>, routines: u64) {
+    let (_directory, workplace) = filled(0, routines);
+    bencher.bench(|| routine::listing::list(&workplace.home, &routine::listing::Filter::default(), None, 20).unwrap());
+}
+
+#[divan::bench(args = [10_000])]
+fn list_20_runs(bencher: Bencher<'_, '_>, runs: u64) {
+    let (_directory, workplace) = filled(runs, 0);
+    bencher.bench(|| run::listing::list(&workplace, &run::listing::Filter::default(), None, 20).unwrap());
+}
