@@ -101,7 +101,7 @@ fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
     server.wait();
     assert!(home.entry(&run).join("env.json").exists());
     other.wait_for_run(&run, "running");
-    assert!(!home.entry(&run).join("env.json").exists());
+    wait_for(PATIENCE, "its environment to go", || (!home.entry(&run).join("env.json").exists()).then_some(()));
     assert_eq!(other.stop(&run)["status"], "stopped");
 }
 
