@@ -194,7 +194,8 @@ fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError
 
 fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
     use std::os::unix::fs::OpenOptionsExt;
-    atomic_file::write(&workbench.prompt_file(), prompt.as_bytes())?;
+    // A copy for an agent that does not outlive a power cut; the routine has the original.
+    atomic_file::write_in_place(&workbench.prompt_file(), prompt.as_bytes())?;
     let log = workbench.log();
     std::fs::OpenOptions::new()
         .append(true)
