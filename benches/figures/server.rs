@@ -75,7 +75,7 @@ pub fn start() {
     {
         let mut times = [Times::default(), Times::default()];
         let (mut after_answer, mut after_passes) = (f64::NAN, f64::NAN);
-        for round in 0..40 {
+        for round in 0..25 {
             for (home, times) in [&full, &empty].into_iter().zip(&mut times) {
                 let mut server = times.measure(|| {
                     let mut server = Server::spawn(home.command());

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::harness::{PATIENCE, Server, TestHome, tmux, wait_for};
 use crate::timing::{Times, row_of_ratio, run};
 
-const ROUNDS: usize = 50;
+const ROUNDS: usize = 40;
 
 /// Both hosts and the baseline in turn.
 pub fn triggers() {

@@ -120,16 +120,7 @@ pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T
 /// # Errors
 /// The system's; the old content is then still there, and no temporary file is left.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    write_by_way_of(directory_of(path), path, bytes)
-}
-
-/// Replaces a file's content as [`write()`] does, with the temporary file in the directory `staging` on the same file
-/// system: where `path` is an agent's, a crash then leaves nothing there, and nothing can be put in its way.
-///
-/// # Errors
-/// As [`write()`].
-pub fn write_by_way_of(staging: &Path, path: &Path, bytes: &[u8]) -> Result<(), FileError> {
-    publish(staging, path, bytes, |temporary| std::fs::rename(temporary, path))
+    publish(directory_of(path), path, bytes, |temporary| std::fs::rename(temporary, path))
 }
 
 /// Replaces a file's content with a JSON record.
@@ -140,12 +131,33 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
     write(path, &json_line(path, value)?)
 }
 
-/// Replaces a file's content with a JSON record, as [`write_by_way_of`] does.
+/// Replaces a file's content with a JSON record as [`write_json`] does, with the temporary file in the directory `staging`
+/// on the same file system: where `path` is an agent's, a crash then leaves nothing there, and nothing can be put in its way.
 ///
 /// # Errors
 /// As [`write()`].
 pub fn write_json_by_way_of<T: Serialize>(staging: &Path, path: &Path, value: &T) -> Result<(), FileError> {
-    write_by_way_of(staging, path, &json_line(path, value)?)
+    publish(staging, path, &json_line(path, value)?, |temporary| std::fs::rename(temporary, path))
+}
+
+/// Writes a file where nobody looks yet, or that nobody needs after a power cut: in place, and not synced. Mode 0600.
+/// Returns it, for those that are to be synced.
+///
+/// # Errors
+/// The system's; a part of it may be there then.
+pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
+    let written = options.open(path).and_then(|mut file| file.write_all(bytes).map(|()| file));
+    written.map_err(|source| FileError::io("write", path, source))
+}
+
+/// Writes a JSON record like [`write_in_place`].
+///
+/// # Errors
+/// As [`write_in_place`].
+pub fn write_json_in_place<T: Serialize>(path: &Path, value: &T) -> Result<File, FileError> {
+    write_in_place(path, &json_line(path, value)?)
 }
 
 /// Writes a JSON record unless one is there: of any number of writers exactly one gets `true`.

@@ -66,14 +66,14 @@ pub fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
 /// Decides what becomes of each workbench. `bounds` holds those of every routine that is named; `clock_jump_secs` tells by
 /// how much the wall clock was set since the last sweep, if it was.
 #[must_use]
-pub fn plan(
-    benches: &[Bench],
+pub fn plan<'a>(
+    benches: impl IntoIterator<Item = &'a Bench>,
     bounds: &HashMap<Slug, Bounds>,
     now: UnixSeconds,
     clock_jump_secs: Option<u64>,
 ) -> Vec<Verdict> {
     let judge = |bench: &Bench| judge(bench, bounds.get(bench.run.routine()), now);
-    benches.iter().map(judge).map(|verdict| defer(verdict, clock_jump_secs)).collect()
+    benches.into_iter().map(judge).map(|verdict| defer(verdict, clock_jump_secs)).collect()
 }
 
 /// Puts off what a clock that was just set would have removed.

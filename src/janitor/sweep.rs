@@ -146,8 +146,7 @@ fn decide(
 ) -> Result<(Vec<Evidence>, Vec<Verdict>), FileError> {
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
     let gathered = gather(workplace, only, &mut bounds, forecast, now)?;
-    let benches: Vec<_> = gathered.iter().map(|evidence| evidence.bench.clone()).collect();
-    let verdicts = plan(&benches, bounds.known(), now, clock_jump_secs);
+    let verdicts = plan(gathered.iter().map(|evidence| &evidence.bench), bounds.known(), now, clock_jump_secs);
     Ok((gathered, verdicts))
 }
 

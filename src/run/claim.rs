@@ -81,7 +81,9 @@ fn stage_and_claim(
 ) -> Result<Claim, ClaimError> {
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let lock = FileLock::acquire(&staged.join("lock"), Mode::Shared, Duration::ZERO)?;
-    atomic_file::write_json(&staged.join("env.json"), environment)?;
+    // Nobody asks for the environment of a run that a power cut has ended.
+    atomic_file::write_json_in_place(&staged.join("env.json"), environment)?;
+    let record = staged.join("run.json");
     for later in 0..SECONDS_TRIED {
         let id = RunId::new(routine.clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);
@@ -90,9 +92,12 @@ fn stage_and_claim(
             continue;
         }
         let manifest = manifest_of(&id)?;
-        atomic_file::write_json(&staged.join("run.json"), &manifest)?;
+        let file = atomic_file::write_json_in_place(&record, &manifest)?;
+        file.sync_all().map_err(|source| FileError::io("sync", &record, source))?;
         match std::fs::rename(staged, entry.directory()) {
             Ok(()) => {
+                // The names within it are synced only now: most file systems write both directories down at once.
+                atomic_file::sync_directory(entry.directory())?;
                 atomic_file::sync_directory(&home.running())?;
                 return Ok(Claim { entry, manifest, lock });
             }

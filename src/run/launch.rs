@@ -26,7 +26,7 @@ pub struct LaunchError {
 }
 
 /// The longest pause between two looks at what the supervisor has to say.
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Launches a claimed run, and returns when its agent has been started, or at the deadline.
 ///

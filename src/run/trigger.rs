@@ -100,8 +100,7 @@ pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<R
     let plan = Plan::read(workplace, slug)?;
     let claim = plan.claim(workplace, &triggered, overlap)?;
     let workbench = Workbench::of(&workplace.home, claim.entry.id());
-    let prepared =
-        workbench.make().and_then(|()| fill(&claim, &workbench, &plan.prompt).inspect_err(|_| discard(&workbench)));
+    let prepared = workbench.make().and_then(|()| fill(&workbench, &plan.prompt).inspect_err(|_| discard(&workbench)));
     if let Err(error) = prepared {
         if let Err(error) = claim.entry.dispose(&workplace.home) {
             tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
@@ -193,9 +192,10 @@ fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError
     Ok(())
 }
 
-fn fill(claim: &Claim, workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
+fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
     use std::os::unix::fs::OpenOptionsExt;
-    atomic_file::write_by_way_of(claim.entry.directory(), &workbench.prompt_file(), prompt.as_bytes())?;
+    // A copy for an agent that does not outlive a power cut; the routine has the original.
+    atomic_file::write_in_place(&workbench.prompt_file(), prompt.as_bytes())?;
     let log = workbench.log();
     std::fs::OpenOptions::new()
         .append(true)

@@ -22,7 +22,7 @@ use crate::run::record::{Environment, Manifest, Started};
 use crate::run::workplace::Workplace;
 
 /// The longest pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why there is no agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
