@@ -225,7 +225,7 @@ fn whatever_lines_come_the_server_lives_answers_and_speaks_json() {
     let mut connection = None;
     let case = |lines: Vec<Vec<u8>>| {
         // A new one after a failure, and now and then without a failure too: the first lines are a state of their own.
-        let shakes_hands = lines.len() % 3 != 0;
+        let shakes_hands = !lines.len().is_multiple_of(3);
         let mut current: Connection = connection.take().unwrap_or_else(|| Connection::open(&home));
         if current.probes == 0 && shakes_hands {
             current.shake_hands();
