@@ -45,10 +45,10 @@ pub fn calls_during_a_sweep() {
     }
     population::add_expired(&home.root(), 1_000, 99);
     let sweeping = server.send_call("cleanup_workbenches", json!({}));
-    while std::fs::read_dir(home.root().join("trash")).unwrap().next().is_none_or(|file| file.is_err()) {
+    let trash_is_full = || std::fs::read_dir(home.root().join("trash")).unwrap().next().is_some();
+    while !trash_is_full() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    let trash_is_full = || std::fs::read_dir(home.root().join("trash")).unwrap().next().is_some();
     while trash_is_full() {
         busy.measure(|| server.ok("list_routines", json!({ "limit": 20 })));
     }

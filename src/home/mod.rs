@@ -165,13 +165,21 @@ impl Home {
         self.root.join("locks").join("session")
     }
 
+    /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
+    ///
+    /// # Errors
+    /// They do not, with the way out.
+    pub fn check_lockable(&self) -> Result<(), UnsafeHome> {
+        lock::probe(&self.root.join("locks").join("probe"))
+            .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
+    }
+
     /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
     ///
     /// # Errors
     /// Why not, with the way out.
     pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
-        lock::probe(&self.root.join("locks").join("probe"))
-            .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })?;
+        self.check_lockable()?;
         match neighbour::sweeping(&self.root) {
             Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),
             None => Ok(()),

@@ -13,7 +13,7 @@ use super::evidence::{Evidence, gather};
 use super::plan::{Fate, Verdict, plan};
 use super::remove;
 use super::turn::{Turn, TurnError, clock_jump_secs};
-use super::watchdog::Forecast;
+use super::watchdog::{Forecast, WatchError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::{self, UnsafeHome};
@@ -91,6 +91,16 @@ pub enum SweepError {
     /// Processes cannot be listed, so that nothing may be removed.
     #[error(transparent)]
     Scan(#[from] ScanError),
+}
+
+impl From<WatchError> for SweepError {
+    /// A clean-up makes a watchdog pass first, which fails for the same reasons.
+    fn from(error: WatchError) -> Self {
+        match error {
+            WatchError::UnsafeHome(error) => Self::UnsafeHome(error),
+            WatchError::File(error) => Self::File(error),
+        }
+    }
 }
 
 /// How long measuring may take, where it is not the removal itself that tells the sizes.

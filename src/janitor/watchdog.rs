@@ -5,6 +5,7 @@ use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::clock::{Moment, UnixSeconds};
+use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
@@ -17,6 +18,17 @@ use crate::run::record::{EndCause, exceeded_max_runtime};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
+
+/// No pass took place.
+#[derive(Debug, thiserror::Error)]
+pub enum WatchError {
+    /// Locks do not work in the home.
+    #[error(transparent)]
+    UnsafeHome(#[from] UnsafeHome),
+    /// The entries cannot be listed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -140,8 +152,9 @@ fn retain_from(workplace: &Workplace, assessment: &Assessment) -> UnixSeconds {
 /// as long as the slowest.
 ///
 /// # Errors
-/// The entries cannot be listed.
-pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, FileError> {
+/// Locks do not work here, so that nothing can be told of any run; or the entries cannot be listed.
+pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, WatchError> {
+    workplace.home.check_lockable()?;
     claim::remove_stale(&workplace.home, UnixSeconds::now())?;
     let mut report = WatchReport::default();
     let (mut doomed, mut dead) = (Vec::new(), Vec::new());
