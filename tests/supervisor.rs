@@ -14,7 +14,7 @@ use moadim_mcp::home::Home;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId, end_tree};
 use moadim_mcp::run::claim::{Claim, claim};
 use moadim_mcp::run::entry::Workbench;
-use moadim_mcp::run::record::{Environment, Machine, Manifest, Outcome, RECORD_VERSION, Status};
+use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Outcome, RECORD_VERSION, Status};
 use moadim_mcp::run::recording::read_outcome;
 use moadim_mcp::session::HostKind;
 use rustix::process::Signal;
@@ -75,6 +75,7 @@ impl Scene {
                     login_shell: false,
                 },
                 session_host: HostKind::Detached,
+                origin: Origin::Call,
             })
         })
         .unwrap();

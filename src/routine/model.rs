@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::slug::Slug;
@@ -36,6 +37,30 @@ pub struct Definition {
     /// How long a run may take; the home's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
+    /// How long a run may print nothing; without limit if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_silence_secs: Option<u64>,
+    /// How long the workbench of a run that did not succeed is kept; the home's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed_ttl_secs: Option<u64>,
+    /// How many of the newest finished runs are kept whatever their age; succeeded and other ones are counted apart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_last: Option<u64>,
+    /// When it fires by itself: five cron fields, or a name such as `@daily`; never if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The IANA time zone of its schedule; the machine's if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// What a fire does while a run of the routine is alive.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub overlap: Overlap,
+    /// What becomes of the fires that nobody was there for.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub catch_up: CatchUp,
+    /// How many runs in a row may fail before the routine is disabled; any number if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_consecutive_failures: Option<u64>,
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -43,9 +68,96 @@ pub struct Definition {
     pub created_at: UnixSeconds,
     /// When a tool last changed it.
     pub updated_at: UnixSeconds,
-    /// Variables its runs get. Last, for TOML wants tables after values.
+    /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<Retry>,
+    /// Variables its runs get.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
+    /// What is cloned into the workbench before the agent starts.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Repository>,
+}
+
+/// What a fire of the schedule does while a run of its routine is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Overlap {
+    /// Nothing; the occurrence is missed.
+    #[default]
+    Skip,
+    /// It waits until that run is over; at most one waits.
+    Queue,
+    /// It ends that run, and starts then.
+    Replace,
+    /// It starts another beside it.
+    Allow,
+}
+
+/// What becomes of occurrences that passed while nobody was there to fire them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum CatchUp {
+    /// All are missed.
+    None,
+    /// The newest is made up for if it is not too old; the others are missed.
+    #[default]
+    Latest,
+}
+
+/// Whether and when a failed run is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Retry {
+    /// How often in all, the first run included; 2 to 10.
+    pub max_attempts: u32,
+    /// Seconds from a failed run's end to the next attempt.
+    pub backoff_secs: u64,
+}
+
+/// A git repository that each run gets a fresh clone of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// Where it is: https, ssh, git or a local path.
+    pub url: String,
+    /// The branch or tag; its default branch if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The directory in the workbench; named after the repository if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Default for Definition {
+    /// A routine without a title or an agent, as a start for others.
+    fn default() -> Self {
+        Self {
+            title: String::new(),
+            agent: String::new(),
+            enabled: true,
+            ttl_secs: None,
+            max_runtime_secs: None,
+            max_silence_secs: None,
+            failed_ttl_secs: None,
+            keep_last: None,
+            schedule: None,
+            timezone: None,
+            overlap: Overlap::default(),
+            catch_up: CatchUp::default(),
+            max_consecutive_failures: None,
+            tags: Vec::new(),
+            created_at: UnixSeconds::default(),
+            updated_at: UnixSeconds::default(),
+            retry: None,
+            env: Variables::new(),
+            repositories: Vec::new(),
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -83,7 +195,6 @@ impl Definition {
     /// # Errors
     /// The first field that breaks its rule.
     pub fn check(&self, config: &Config) -> Result<(), InvalidField> {
-        check_title(&self.title)?;
         check_bound("ttl_secs", self.ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
         check_bound(
             "max_runtime_secs",
@@ -91,8 +202,14 @@ impl Definition {
             "max_runtime_ceiling_secs",
             config.max_runtime_ceiling_secs,
         )?;
-        check_tags(&self.tags)?;
-        check_env(&self.env)
+        check_bound("failed_ttl_secs", self.failed_ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
+        check_bound(
+            "max_silence_secs",
+            self.max_silence_secs,
+            "max_runtime_ceiling_secs",
+            config.max_runtime_ceiling_secs,
+        )?;
+        self.check_hand_written()
     }
 
     /// Checks what a person may have written by hand: values that no ceiling could mend.
@@ -100,15 +217,40 @@ impl Definition {
     /// # Errors
     /// The first field that breaks its rule.
     pub fn check_hand_written(&self) -> Result<(), InvalidField> {
-        for (field, value) in [("ttl_secs", self.ttl_secs), ("max_runtime_secs", self.max_runtime_secs)] {
+        let positive = [
+            ("ttl_secs", self.ttl_secs),
+            ("max_runtime_secs", self.max_runtime_secs),
+            ("failed_ttl_secs", self.failed_ttl_secs),
+            ("max_silence_secs", self.max_silence_secs),
+            ("max_consecutive_failures", self.max_consecutive_failures),
+        ];
+        for (field, value) in positive {
             if value == Some(0) {
-                return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the home's default"));
+                return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
             }
         }
         check_title(&self.title)?;
         check_tags(&self.tags)?;
+        check_retry(self.retry)?;
         check_env(&self.env)
     }
+}
+
+const MAX_ATTEMPTS: u32 = 10;
+const MAX_BACKOFF_SECS: u64 = 24 * 60 * 60;
+
+fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
+    let Some(Retry { max_attempts, backoff_secs }) = retry else { return Ok(()) };
+    if !(2..=MAX_ATTEMPTS).contains(&max_attempts) {
+        let rule =
+            format!("it must be between 2 and {MAX_ATTEMPTS}, the first run included; leave `retry` out for one");
+        return Err(InvalidField::new("retry.max_attempts", max_attempts, rule));
+    }
+    if backoff_secs > MAX_BACKOFF_SECS {
+        let rule = format!("it must be at most {MAX_BACKOFF_SECS}; give a shorter time");
+        return Err(InvalidField::new("retry.backoff_secs", backoff_secs, rule));
+    }
+    Ok(())
 }
 
 fn check_title(title: &str) -> Result<(), InvalidField> {
@@ -210,13 +352,9 @@ mod tests {
         Definition {
             title: "Triage".into(),
             agent: "claude".into(),
-            enabled: true,
-            ttl_secs: None,
-            max_runtime_secs: None,
-            tags: vec![],
             created_at: UnixSeconds(1),
             updated_at: UnixSeconds(1),
-            env: Variables::new(),
+            ..Definition::default()
         }
     }
 
@@ -250,7 +388,11 @@ mod tests {
     fn a_definition_survives_its_file() {
         let full = Definition {
             ttl_secs: Some(5),
+            schedule: Some("0 9 * * 1-5".into()),
+            overlap: Overlap::Queue,
             tags: vec!["a".into()],
+            retry: Some(Retry { max_attempts: 3, backoff_secs: 60 }),
+            repositories: vec![Repository { url: "https://example.com/a.git".into(), branch: None, directory: None }],
             env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
             ..definition()
         };

@@ -194,13 +194,9 @@ mod tests {
         Definition {
             title: title.into(),
             agent: "claude".into(),
-            enabled: true,
-            ttl_secs: None,
-            max_runtime_secs: None,
-            tags: vec![],
             created_at: UnixSeconds(1),
             updated_at: UnixSeconds(1),
-            env: Default::default(),
+            ..Definition::default()
         }
     }
 

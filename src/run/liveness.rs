@@ -164,7 +164,7 @@ mod tests {
     use crate::home::atomic_file;
     use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId};
     use crate::run::id::RunId;
-    use crate::run::record::RECORD_VERSION;
+    use crate::run::record::{Origin, RECORD_VERSION};
     use crate::session::HostKind;
     use proptest::prelude::*;
 
@@ -183,6 +183,7 @@ mod tests {
                 login_shell: false,
             },
             session_host: HostKind::Detached,
+            origin: Origin::Call,
         }
     }
 

@@ -69,6 +69,30 @@ pub struct Manifest {
     pub command: AgentCommand,
     /// Where it can be watched.
     pub session_host: HostKind,
+    /// What started it.
+    #[serde(default)]
+    pub origin: Origin,
+}
+
+/// What started a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Origin {
+    /// Somebody asked for it.
+    #[default]
+    Call,
+    /// Its routine's schedule.
+    Schedule {
+        /// The moment that the schedule names.
+        occurrence: UnixSeconds,
+    },
+    /// A run before it failed.
+    Retry {
+        /// The first of the attempts.
+        of: RunId,
+        /// Which attempt this is; the first run is 1.
+        attempt: u32,
+    },
 }
 
 /// Where processes can be seen from: elsewhere, nothing can be said about them.
@@ -110,6 +134,8 @@ pub enum EndCause {
     Stopped,
     /// Its start took too long.
     LaunchFailed,
+    /// It printed nothing for too long.
+    Silent,
 }
 
 impl From<EndCause> for Status {
@@ -118,6 +144,7 @@ impl From<EndCause> for Status {
             EndCause::TimedOut => Self::TimedOut,
             EndCause::Stopped => Self::Stopped,
             EndCause::LaunchFailed => Self::LaunchFailed,
+            EndCause::Silent => Self::Silent,
         }
     }
 }
@@ -157,6 +184,8 @@ pub enum Status {
     Failed,
     /// It was ended at its bound.
     TimedOut,
+    /// It was ended because it printed nothing for too long.
+    Silent,
     /// It was ended because somebody asked.
     Stopped,
     /// Its agent never started.
@@ -195,6 +224,9 @@ pub struct Outcome {
     pub agent: String,
     /// Where it could be watched.
     pub session_host: HostKind,
+    /// What started it.
+    #[serde(default)]
+    pub origin: Origin,
     /// When it was triggered.
     pub triggered_at: UnixSeconds,
     /// When its agent started.
@@ -238,6 +270,7 @@ impl Outcome {
             signal: ending.signal,
             agent: manifest.command.agent.clone(),
             session_host: manifest.session_host,
+            origin: manifest.origin.clone(),
             triggered_at: manifest.triggered.at,
             started_at: started.map(|started| started.at),
             finished_at: ending.finished_at,

@@ -123,7 +123,7 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
 mod tests {
     use super::*;
     use crate::clock::UnixSeconds;
-    use crate::run::record::{RECORD_VERSION, Status};
+    use crate::run::record::{Origin, RECORD_VERSION, Status};
     use crate::session::HostKind;
     use std::os::unix::fs::PermissionsExt;
 
@@ -141,6 +141,7 @@ mod tests {
             signal: None,
             agent: "a".into(),
             session_host: HostKind::Detached,
+            origin: Origin::Call,
             triggered_at: UnixSeconds(1),
             started_at: None,
             finished_at: UnixSeconds(2),

@@ -7,7 +7,7 @@ use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, assess};
-use super::record::{Environment, Machine, Manifest, RECORD_VERSION};
+use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use super::workplace::{ProgramGone, Workplace};
 use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
 use crate::clock::Moment;
@@ -156,6 +156,7 @@ impl Plan {
                 machine: machine.clone(),
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
+                origin: Origin::Call,
             })
         };
         Ok(claim(&workplace.home, slug, triggered.at, &self.environment, manifest_of)?)

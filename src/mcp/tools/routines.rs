@@ -79,6 +79,7 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
         created_at: now,
         updated_at: now,
         env: parse_env(arguments.env.unwrap_or_default())?,
+        ..Definition::default()
     };
     let routine = store::create(&workplace.home, &workplace.config, definition, &arguments.prompt)?;
     let search_path = core.search_path();
