@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::page;
 use crate::mcp::Core;
@@ -72,6 +73,8 @@ enum Overlap {
 
 #[derive(Serialize, JsonSchema)]
 struct OneRun {
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
     run: RunView,
 }
 
