@@ -134,8 +134,12 @@ fn round(home: &TestHome, host: Host, way: Way, server: &mut Server) {
     });
     // A person at work in the run's own directory.
     let mut person = Command::new("sleep").arg("352").current_dir(home.workbench(&outer)).spawn().unwrap();
-    let bystanders = bystanders(home, host, &[&inner, &other], server, &person);
-    assert!(bystanders.len() >= 6, "{bystanders:?}");
+    // Two that are in the middle of becoming what they are for show no cookie.
+    let bystanders = wait_for(PATIENCE, "all bystanders", || {
+        let found = bystanders(home, host, &[&inner, &other], server, &person);
+        let is_there = |command: &str| found.iter().any(|one| one.command == command && one.cookie.is_some());
+        (found.len() >= 6 && is_there("sleep 350") && is_there("sleep 351")).then_some(found)
+    });
     let supervisor = home.noted(&outer, "supervisor");
 
     end(home, way, server, &outer);

@@ -26,21 +26,21 @@ const VAIN_LOOKS: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Ends the processes of the run with this cookie and supervisor, and returns those that outlived it: none, but for
-/// processes that the system holds on to. It takes at most `grace` and about 5 s; with no grace nobody is asked.
+/// Ends the processes of the run with this cookie, and returns those that outlived it: none, but for processes that the
+/// system holds on to. It takes at most `grace` and about 5 s; with no grace nobody is asked.
 ///
-/// The supervisor is ended too, except by itself. `on_pass` is called after each look at the processes: there the
-/// supervisor reaps its zombies.
+/// Those `known` to belong, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each
+/// look at the processes, before anybody whom it found is signalled, with all who were ever known to belong.
 ///
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
 pub fn end_tree(
     cookie: &Cookie,
-    supervisor: Option<ProcessId>,
+    known: impl IntoIterator<Item = ProcessId>,
     grace: Duration,
-    on_pass: &mut dyn FnMut(),
+    on_pass: &mut dyn FnMut(&HashSet<ProcessId>),
 ) -> Result<Vec<Process>, ScanError> {
-    let known = supervisor.into_iter().collect();
+    let known = known.into_iter().collect();
     let mut hunt = Hunt { cookie, known, on_pass, left: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
     if !grace.is_zero() && hunt.ask_all(grace)? {
         return Ok(Vec::new());
@@ -52,9 +52,9 @@ pub fn end_tree(
 
 struct Hunt<'a> {
     cookie: &'a Cookie,
-    /// The supervisor, and whoever was ever found to belong: it still does when what it was recognised by is gone.
+    /// Whoever was ever found to belong: it still does when what it was recognised by is gone.
     known: HashSet<ProcessId>,
-    on_pass: &'a mut dyn FnMut(),
+    on_pass: &'a mut dyn FnMut(&HashSet<ProcessId>),
     /// Who was left at the last look.
     left: Vec<Process>,
     /// How many looks in a row found nobody: one can miss a process that hands over to its child, two do not.
@@ -68,7 +68,7 @@ impl Hunt<'_> {
     fn look(&mut self) -> Result<bool, ScanError> {
         self.left = Scan::take()?.members(self.cookie, &self.known);
         self.known.extend(self.left.iter().map(|process| process.id));
-        (self.on_pass)();
+        (self.on_pass)(&self.known);
         self.empty_looks = if self.left.is_empty() { self.empty_looks + 1 } else { 0 };
         Ok(self.empty_looks >= 2)
     }

@@ -4,7 +4,7 @@ use super::entry::Entry;
 use super::record::{Ending, Machine, Manifest, RecordError, Started};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::process_tree::{Process, Scan, machine_id, pid_namespace};
+use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,11 +110,12 @@ fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
 }
 
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written
-/// down when it started.
+/// down when it started, or when it was being ended.
 fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
     let started = written_down(entry, manifest);
     let mut left = scan.carriers(&manifest.cookie);
-    let below = scan.members(&manifest.cookie, &started.iter().map(|started| started.supervisor).collect());
+    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)).collect();
+    let below = scan.members(&manifest.cookie, &known);
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     if let Some(started) = started {
         for (id, name) in [(started.supervisor, "supervisor"), (started.agent, "agent")] {
@@ -129,8 +130,16 @@ fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
 /// Returns the processes that were written down when the run started, if they mean anything now: start times are told
 /// apart within one boot only. A record that cannot be read is none, for the cookie tells the same.
 pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Option<Started> {
-    let same_boot = manifest.triggered.boot_id == Moment::now().boot_id;
-    entry.started().ok().flatten().filter(|_| same_boot)
+    entry.started().ok().flatten().filter(|_| is_of_this_boot(manifest))
+}
+
+/// Returns the processes that were written down when the run was being ended, in the same way.
+pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Vec<ProcessId> {
+    entry.doomed().ok().filter(|_| is_of_this_boot(manifest)).unwrap_or_default()
+}
+
+fn is_of_this_boot(manifest: &Manifest) -> bool {
+    manifest.triggered.boot_id == Moment::now().boot_id
 }
 
 fn decide(
@@ -162,7 +171,7 @@ mod tests {
     use crate::clock::UnixSeconds;
     use crate::home::Home;
     use crate::home::atomic_file;
-    use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId};
+    use crate::process_tree::{COOKIE_VARIABLE, Cookie};
     use crate::run::id::RunId;
     use crate::run::record::RECORD_VERSION;
     use crate::session::HostKind;
