@@ -1,5 +1,7 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
+use std::path::Path;
+
 use super::entry::Entry;
 use super::record::{Ending, Machine, Manifest, RecordError, Started};
 use crate::clock::{Moment, UnixSeconds};
@@ -101,12 +103,27 @@ pub fn assess(entries: Vec<Entry>) -> Vec<Assessment> {
 }
 
 fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
-    match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
-        Ok(lock) => Some((entry, LockState::Free, Some(lock))),
+    let path = entry.lock_file();
+    match FileLock::try_existing(&path, Mode::Exclusive) {
+        Ok(lock) => match FileLock::try_existing(&path, Mode::Exclusive) {
+            Err(LockError::Held { .. }) => Some((entry, LockState::Free, Some(lock))),
+            // Its owner may have been granted the same lock as well.
+            Ok(_) => Some((entry, LockState::Unreadable(granted_twice(&path)), None)),
+            Err(_) if !entry.exists() => None,
+            Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
+        },
         Err(LockError::Held { .. }) => Some((entry, LockState::Held, None)),
         Err(_) if !entry.exists() => None,
         Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
     }
+}
+
+fn granted_twice(path: &Path) -> String {
+    format!(
+        "locks do not work here: {} was granted twice, so that nobody can tell who owns the run; set MOADIM_HOME to a \
+         directory on a local disk",
+        path.display()
+    )
 }
 
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written

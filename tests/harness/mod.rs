@@ -4,6 +4,7 @@
 
 mod calls;
 mod home;
+mod live;
 mod processes;
 mod server;
 mod tmux;
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 
 pub use calls::text;
 pub use home::TestHome;
+pub use live::{Live, kept_because, unwatched};
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
 pub use tmux::{Host, tmux, tmux_is_there};
