@@ -20,9 +20,11 @@ const SWAPS: [&str; 8] = [
     r#"rm -rf "$X"; ln -s / "$X""#,
     r#"rm -rf "$X"; mkfifo "$X""#,
     r#"rm -rf "$X"; mkdir "$X"; ln -s "$SECRET" "$X/in"; chmod 0 "$X""#,
-    r#"rm -rf "$X"; ln "$SECRET" "$X""#,
+    HARD_LINK,
     r#"rm -rf "$X""#,
 ];
+
+const HARD_LINK: &str = r#"rm -rf "$X"; ln "$SECRET" "$X""#;
 
 const FILES: [&str; 4] = ["agent.log", "outcome.json", "prompt.md", "."];
 
@@ -71,7 +73,9 @@ fn look_at(server: &mut Server, run: &str, what: &str) {
         let began = Instant::now();
         let answer = server.call_tool(tool, arguments);
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: {tool} took {:?}", began.elapsed());
-        assert!(!answer.text.contains("the secret"), "{what}: {tool} tells it: {}", answer.text);
+        // What a file of the same owner holds when the log is another name of it, the agent could have printed.
+        let may_tell = tool == "read_log" && what == format!("agent.log: {HARD_LINK}");
+        assert!(may_tell || !answer.text.contains("the secret"), "{what}: {tool} tells it: {}", answer.text);
     }
 }
 
@@ -85,11 +89,6 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
     fs::create_dir(&outside).unwrap();
     for file in FILES {
         for (number, swap) in SWAPS.into_iter().enumerate() {
-            // A hard link to a file of the same owner is that file: to what is appended to, nothing tells it apart. What
-            // such an agent writes there it could have written itself.
-            if swap.contains("ln \"$SECRET\"") && file == "agent.log" {
-                continue;
-            }
             let what = format!("{file}: {swap}");
             let place = if file == "." { "$PWD".to_owned() } else { format!("$PWD/{file}") };
             let (flag, go) = (outside.join(format!("{number}{file}")), outside.join(format!("go{number}{file}")));
@@ -106,8 +105,9 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
             let run = run.as_str().unwrap();
             wait_for(PATIENCE, &what, || flag.exists().then_some(()));
             look_at(&mut server, run, &what);
-            // Every second one ends by itself, the others are stopped, which adds a note to the log.
-            let expected = if number % 2 == 0 {
+            // Every second one ends by itself, the others are stopped, which adds a note to the log; so is each whose log is a
+            // file elsewhere.
+            let expected = if number % 2 == 0 && swap != HARD_LINK {
                 fs::write(&go, "").unwrap();
                 wait_for(PATIENCE, &format!("the end after {what}"), || (!home.entry(run).exists()).then_some(()));
                 "failed"
