@@ -5,10 +5,14 @@
 mod harness;
 
 use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{Host, Live, PATIENCE, Server, TestHome, kept_because, wait_for};
+use harness::{
+    Host, Live, PATIENCE, Server, TestHome, give_to_nobody, kept_because, root_may_become_another_user, run_as_nobody,
+    wait_for,
+};
 use serde_json::json;
 
 /// A home with windows and a server that finds its tmux in the scripts of the test, and hardly anything else.
@@ -49,10 +53,7 @@ impl Windowed {
 
     /// Makes an old workbench as another program leaves it, with a session on the user's own server.
     fn start_foreign(&self) -> String {
-        let run = "theirs-1000000000".to_owned();
-        self.home.write(format!("workbenches/{run}/agent.log"), "theirs\n");
-        let log = File::options().append(true).open(self.home.workbench(&run).join("agent.log")).unwrap();
-        log.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+        let run = make_foreign(&self.home);
         self.users_tmux(&["new-session", "-d", "-s", &format!("moadim-{run}"), "sleep 300"]);
         run
     }
@@ -62,6 +63,15 @@ impl Windowed {
         command.env_remove("TMUX").env("TMUX_TMPDIR", self.home.tmux_directory()).args(["-f", "/dev/null"]).args(words);
         assert!(command.output().unwrap().status.success(), "{words:?}");
     }
+}
+
+/// Makes an old workbench as another program leaves it.
+fn make_foreign(home: &TestHome) -> String {
+    let run = "theirs-1000000000".to_owned();
+    home.write(format!("workbenches/{run}/agent.log"), "theirs\n");
+    let log = File::options().append(true).open(home.workbench(&run).join("agent.log")).unwrap();
+    log.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    run
 }
 
 /// Puts a real program among the scripts of the test.
@@ -132,6 +142,37 @@ fn a_socket_that_was_deleted_or_replaced_is_no_evidence_and_comes_back() {
     for run in [&next, &live.run] {
         assert_eq!(windowed.server.stop(run)["status"], "stopped");
         assert!(!windowed.can_be_attached(run));
+    }
+}
+
+/// Permissions bind no root, so the program is nobody's here, which may not even read the original of it.
+#[test]
+fn a_socket_that_forbids_us_is_no_evidence() {
+    let Some(home) = Host::Tmux.home().filter(|_| root_may_become_another_user()) else { return };
+    home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
+    std::fs::create_dir(home.scripts()).unwrap();
+    let program = home.scripts().join("moadim-mcp");
+    std::fs::copy(env!("CARGO_BIN_EXE_moadim-mcp"), &program).unwrap();
+    give_to_nobody(home.scratch());
+    let mut server = Server::start_with(run_as_nobody(&home.command_of(&program)));
+    let live = Live::start(&home, &mut server, "Live");
+    server.create("Next", "sleep 300", json!({}));
+    let theirs = make_foreign(&home);
+    give_to_nobody(&home.workbench(&theirs));
+
+    let socket = home.root().join("tmux.sock");
+    let allow = |mode| std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o000);
+    let report = live.assert_spared(&home, &mut server, "running", None);
+    let kept = kept_because(&report, &theirs);
+    assert!(kept.contains("nothing certain") && kept.contains("Permission denied"), "{kept}");
+    let error = server.error("trigger_routine", json!({ "routine": "next" }));
+    assert!(error.contains("Permission denied"), "{error}");
+
+    allow(0o600);
+    let next = server.trigger("next");
+    for run in [&next, &live.run] {
+        assert_eq!(server.stop(run)["status"], "stopped");
     }
 }
 
