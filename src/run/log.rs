@@ -56,10 +56,11 @@ fn hole(file: &std::fs::File, log_bytes: u64) -> std::ops::Range<u64> {
     start.zip(end).map_or(0..0, |(start, end)| start..end)
 }
 
-/// Appends a line of our own. A log that cannot be written is no reason not to go on: the outcome says the same.
+/// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A log that cannot be written
+/// is no reason not to go on: the outcome says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
     let line = format!("[moadim {}] {text}", UnixSeconds::now());
-    if let Err(error) = atomic_file::append_line(&workbench.log(), &line) {
+    if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
         tracing::warn!(%error, "the note was not added");
     }
 }
