@@ -17,6 +17,7 @@
 mod cookie;
 mod end;
 mod scan;
+mod usage;
 mod whereabouts;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod portable;
 pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
 pub use end::end_tree;
 pub use scan::{Scan, ScanError};
+pub use usage::{Usage, usage};
 pub use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
 use std::fmt;

@@ -207,6 +207,7 @@ mod tests {
                 args: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
+                max_silence_secs: None,
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::silence::LogMark;
 use crate::run::entry::Workbench;
 
 /// The pauses between two looks: short while the log grows fast, else long enough to cost nothing. The longest is also how
@@ -26,6 +27,7 @@ pub(super) struct LogCap {
     log: Option<File>,
     max_bytes: u64,
     seen_bytes: u64,
+    mark: Option<LogMark>,
     pause: Duration,
 }
 
@@ -39,14 +41,16 @@ impl LogCap {
             .open(&path)
             .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
             .ok();
-        Self { log, max_bytes, seen_bytes: 0, pause: SHORTEST_PAUSE }
+        Self { log, max_bytes, seen_bytes: 0, mark: None, pause: SHORTEST_PAUSE }
     }
 
     /// Looks at the log, makes it smaller if need be, and returns after what time to look again.
     pub(super) fn look(&mut self) -> Duration {
         let Some((log, metadata)) = self.log.as_ref().and_then(|log| Some((log, log.metadata().ok()?))) else {
+            self.mark = None;
             return LONGEST_PAUSE;
         };
+        self.mark = metadata.modified().ok().map(|written| (metadata.len(), written));
         let growth = metadata.len().saturating_sub(self.seen_bytes);
         self.seen_bytes = metadata.len();
         self.pause = next_pause(self.pause, growth, self.max_bytes);
@@ -58,6 +62,11 @@ impl LogCap {
             tracing::warn!(%error, "the log cannot be made smaller");
         }
         self.pause
+    }
+
+    /// Returns how the log was at the last look; `None` where it could not be looked at.
+    pub(super) fn mark(&self) -> Option<LogMark> {
+        self.mark
     }
 }
 

@@ -6,6 +6,7 @@
 mod children;
 mod exec;
 mod log_cap;
+mod silence;
 mod start;
 mod supervise;
 mod wake;

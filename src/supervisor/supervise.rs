@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::children::{AgentExit, Children};
 use super::log_cap::LogCap;
+use super::silence::{LogMark, Silence};
 use super::start::{NotStarted, start_agent};
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
@@ -100,10 +101,11 @@ impl Supervisor {
             }
         }
         let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
+        let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
             let pause = log_cap.look();
-            match decide(self.facts()) {
+            match decide(self.facts(&mut silence, log_cap.mark())) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
@@ -116,15 +118,18 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    fn facts(&mut self) -> Facts {
+    fn facts(&mut self, silence: &mut Silence, log: Option<LogMark>) -> Facts {
         self.read_settings();
         let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
+        let now = Moment::now();
         Facts {
             exit: self.children.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
             signalled: self.wake.was_asked(),
-            age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
+            age_secs: self.manifest.triggered.elapsed_secs_at(&now),
             max_runtime_secs: bounds.max_runtime_secs,
+            silent_secs: silence.secs(log, &now),
+            max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
         }
     }
 
