@@ -1,6 +1,7 @@
 //! Routines: what is to be run, and within which bounds.
 
 pub mod bounds;
+pub mod edit;
 pub mod listing;
 pub mod model;
 pub mod slug;
