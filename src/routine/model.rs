@@ -182,6 +182,7 @@ impl InvalidField {
 }
 
 const MAX_TITLE_CHARS: usize = 200;
+const MAX_COUNT: u64 = 1_000_000;
 const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_VARIABLES: usize = 100;
@@ -227,6 +228,13 @@ impl Definition {
         for (field, value) in positive {
             if value == Some(0) {
                 return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
+            }
+        }
+        for (field, value) in
+            [("keep_last", self.keep_last), ("max_consecutive_failures", self.max_consecutive_failures)]
+        {
+            if let Some(count) = value.filter(|count| *count > MAX_COUNT) {
+                return Err(InvalidField::new(field, count, format!("it must be at most {MAX_COUNT}; give less")));
             }
         }
         check_title(&self.title)?;
