@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -155,6 +155,7 @@ fn show(core: &Core, workplace: &Workplace, routine: &Routine) -> Result<OneRout
 }
 
 #[derive(Deserialize, JsonSchema)]
+#[schemars(transform = leave_the_words_to_create_routine)]
 struct UpdateRoutine {
     /// The routine's slug.
     routine: Slug,
@@ -181,7 +182,27 @@ struct UpdateRoutine {
     clear: Option<Vec<Clearable>>,
 }
 
-/// A field that a routine need not have.
+/// Takes out of a schema what create_routine's says already: a model reads both, each time.
+fn leave_the_words_to_create_routine(schema: &mut Schema) {
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+    fields.filter(|(name, _)| !["routine", "clear"].contains(&name.as_str())).for_each(|(_, field)| silence(field));
+}
+
+fn silence(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("description");
+    if let Some(Value::Array(choices)) = object.remove("oneOf") {
+        let values = choices.into_iter().filter_map(|mut choice| choice.as_object_mut()?.remove("const"));
+        object.insert("enum".into(), values.collect());
+        object.insert("type".into(), "string".into());
+    }
+    object.get_mut("items").into_iter().for_each(silence);
+    object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(silence);
+    let fields = object.get_mut("properties").and_then(Value::as_object_mut);
+    fields.into_iter().flatten().for_each(|(_, field)| silence(field));
+}
+
+// A field that a routine need not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Clearable {
