@@ -4,5 +4,6 @@ pub mod bounds;
 pub mod edit;
 pub mod listing;
 pub mod model;
+pub mod repository;
 pub mod slug;
 pub mod store;

@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::repository;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
@@ -240,6 +241,7 @@ impl Definition {
         check_title(&self.title)?;
         check_tags(&self.tags)?;
         check_retry(self.retry)?;
+        repository::check(&self.repositories)?;
         check_env(&self.env)
     }
 }

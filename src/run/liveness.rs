@@ -179,11 +179,13 @@ mod tests {
                 agent: "a".into(),
                 command: "true".into(),
                 args: vec![],
+                setup: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,
+            repositories: vec![],
         }
     }
 

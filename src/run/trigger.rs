@@ -159,6 +159,7 @@ impl Plan {
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
                 origin: Origin::Call,
+                repositories: self.routine.definition.repositories.clone(),
             })
         };
         Ok(claim(&workplace.home, slug, triggered.at, &self.environment, manifest_of)?)

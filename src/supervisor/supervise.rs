@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::children::{AgentExit, Children};
 use super::log_cap::LogCap;
+use super::prepare::NotPrepared;
 use super::start::{NotStarted, start_agent};
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
@@ -73,12 +74,13 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
-struct Supervisor {
-    workplace: Workplace,
-    entry: Entry,
-    manifest: Manifest,
-    children: Children,
-    wake: Wake,
+/// A supervisor at work.
+pub(super) struct Supervisor {
+    pub(super) workplace: Workplace,
+    pub(super) entry: Entry,
+    pub(super) manifest: Manifest,
+    pub(super) children: Children,
+    pub(super) wake: Wake,
     started: Option<Started>,
 }
 
@@ -86,6 +88,14 @@ impl Supervisor {
     fn run(mut self) -> Result<(), SuperviseError> {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
+        }
+        match self.prepare() {
+            Ok(()) => {}
+            Err(NotPrepared::Obey(request)) => return self.end(&request),
+            Err(NotPrepared::End(cause, reason)) => {
+                let request = self.request(cause, reason);
+                return self.end(&request);
+            }
         }
         match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
             Ok(started) => self.started = Some(started),
@@ -115,7 +125,7 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    fn facts(&mut self) -> Facts {
+    pub(super) fn facts(&mut self) -> Facts {
         self.read_settings();
         let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
         Facts {
@@ -227,7 +237,7 @@ impl Supervisor {
         }
     }
 
-    fn workbench(&self) -> Workbench {
+    pub(super) fn workbench(&self) -> Workbench {
         Workbench::of(&self.workplace.home, self.entry.id())
     }
 }

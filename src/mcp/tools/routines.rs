@@ -13,6 +13,7 @@ use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, InvalidField, Overlap, Repository, Retry, Routine, parse_env};
+use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::delete;
@@ -299,8 +300,10 @@ fn get(core: &Core, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
     Ok(WholeRoutine { routine: show(core, &workplace, &routine)?.routine, prompt, settings, recent_runs })
 }
 
-/// Returns what a definition holds beside what its view shows; values of variables are never shown.
+/// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
 fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
+    let mut definition = definition.clone();
+    definition.repositories.iter_mut().for_each(|repository| repository.url = masked(&repository.url));
     let Value::Object(mut settings) = serde_json::to_value(definition)? else { return Ok(Map::new()) };
     for shown in ["title", "agent", "enabled", "tags", "env", "created_at", "updated_at"] {
         settings.remove(shown);
