@@ -71,12 +71,14 @@ impl Scene {
                     agent: "hang".into(),
                     command: "/bin/sh".into(),
                     args: ["-c", "echo at work; while :; do sleep 1; done"].map(str::to_owned).to_vec(),
+                    setup: vec![],
                     stdin: StdinSource::None,
                     login_shell: false,
                     max_silence_secs: None,
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
+                repositories: vec![],
             })
         })
         .unwrap();

@@ -205,12 +205,14 @@ mod tests {
                 agent: "a".into(),
                 command: "true".into(),
                 args: vec![],
+                setup: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
                 max_silence_secs: None,
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,
+            repositories: vec![],
         }
     }
 
