@@ -108,7 +108,7 @@ fn rule_9_a_dry_run_says_what_the_real_one_does_and_bytes_add_up() {
     let alive = server.start_run("Alive", "sleep 300", json!({ "ttl_secs": 1 }));
     let first_name = expired;
     let expired = age(&home, &first_name, DAY + 1000);
-    let failed = age(&home, &failed, 200);
+    let failed = age(&home, &failed, 400);
     let fresh = age(&home, &fresh, DAY - 1000);
     let dry = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
     assert!(home.workbench(&expired).exists() && home.workbench(&failed).exists());
@@ -126,7 +126,7 @@ fn rule_9_a_dry_run_says_what_the_real_one_does_and_bytes_add_up() {
     assert_eq!(without_ages(&dry), without_ages(&real));
     assert_eq!(runs(&real["removed"]), set([&expired, &failed]));
     assert_eq!(runs(&real["kept"]), set([&fresh, &alive]));
-    assert!(reason(&real, "removed", &failed).contains("kept for 100 s"), "{real}");
+    assert!(reason(&real, "removed", &failed).contains("kept for 300 s"), "{real}");
     let sizes: u64 = real["removed"].as_array().unwrap().iter().map(|one| one["bytes"].as_u64().unwrap()).sum();
     assert_eq!(sizes, real["freed_bytes"].as_u64().unwrap() + real["pending_bytes"].as_u64().unwrap());
     assert!(sizes > 1_000_000, "{sizes}");

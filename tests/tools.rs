@@ -13,7 +13,7 @@ const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_run
                        updated_at running last_run?";
 const RUN: &str = "id routine status status_reason? exit_code? signal? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because?";
+                   kept_because? pinned?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -46,6 +46,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
         ("read_log", "run tail_lines?", "run text cut note? log_bytes"),
         ("stop_run", "run reason?", "run"),
+        ("pin_run", "run pinned", "run"),
         (
             "cleanup_workbenches",
             "routine? dry_run?",
@@ -67,7 +68,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     }
     assert_shape(&tool("create_routine")["outputSchema"]["properties"]["routine"], ROUTINE);
     assert_shape(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
-    for name in ["trigger_routine", "stop_run"] {
+    for name in ["trigger_routine", "stop_run", "pin_run"] {
         assert_shape(&tool(name)["outputSchema"]["properties"]["run"], RUN);
     }
     assert_shape(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);

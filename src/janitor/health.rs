@@ -98,7 +98,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         let note = Bounds::of(&workplace.home, &workplace.config, &routine.slug).note?;
         let path = workplace.home.routines().join(routine.slug.as_str()).join("routine.toml");
         let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
-        Some(Problem { path: Some(path.display().to_string()), problem: note, fix })
+        Some(Problem { path: Some(path.display().to_string()), problem: note.to_string(), fix })
     }));
     let runs = of_runs(&workplace, &mut problems)?;
     let (watchdog, sweep) = (status.round(Duty::Watchdog), status.round(Duty::Sweep));

@@ -1,14 +1,20 @@
 //! Which runs there are, newest first.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, open};
+use rustix::io::Errno;
 
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
-use super::id::RunId;
+use super::id::{RunId, parts};
 use super::liveness::{Assessment, assess};
 use super::record::Status;
+use super::recording::read_outcome;
+use super::retention::Newest;
 use super::view::RunView;
 use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::BoundsTable;
@@ -89,25 +95,59 @@ fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
 /// # Errors
 /// The folder cannot be listed.
 pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
-    let directory = home.workbenches();
-    let fail = |source| FileError::io("list", &directory, source);
     let mut ids = Vec::new();
-    for file in std::fs::read_dir(&directory).map_err(fail)? {
-        let file = file.map_err(fail)?;
-        let id = file.file_name().to_str().and_then(|name| name.parse::<RunId>().ok());
-        ids.extend(id.filter(|_| file.file_type().is_ok_and(|kind| kind.is_dir())));
-    }
+    // The runs of a routine share its name.
+    let mut slugs: HashSet<Slug> = HashSet::new();
+    scan_workbenches(home, |slug, stamp| {
+        let shared = slugs.get(slug).cloned().or_else(|| {
+            let slug: Slug = slug.parse().ok()?;
+            slugs.insert(slug.clone());
+            Some(slug)
+        });
+        ids.extend(shared.map(|slug| RunId::new(slug, stamp)));
+    })?;
     Ok(ids)
+}
+
+/// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
+/// other names are skipped (rule 1). There may be very many, so nothing is made for one that the system did not hand us.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
+    let directory = home.workbenches();
+    let fail = |source: Errno| FileError::io("list", &directory, source.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = open(&directory, flags, Mode::empty()).map_err(fail)?;
+    let mut files = Dir::new(opened).map_err(fail)?;
+    while let Some(file) = files.read() {
+        let file = file.map_err(fail)?;
+        let Some((slug, stamp)) = file.file_name().to_str().ok().and_then(parts) else { continue };
+        let is_directory = match file.file_type() {
+            FileType::Directory => true,
+            // Some file systems do not tell.
+            FileType::Unknown => {
+                directory.join(format!("{slug}-{}", stamp.0)).symlink_metadata().is_ok_and(|it| it.is_dir())
+            }
+            _ => false,
+        };
+        if is_directory {
+            see(slug, stamp);
+        }
+    }
+    Ok(())
 }
 
 struct Views<'a> {
     workplace: &'a Workplace,
     bounds: BoundsTable<'a>,
+    /// Of each routine that was asked for: the runs that it keeps for being its newest.
+    newest: HashMap<Slug, HashSet<RunId>>,
 }
 
 impl<'a> Views<'a> {
     fn new(workplace: &'a Workplace) -> Self {
-        Self { workplace, bounds: BoundsTable::new(&workplace.home, &workplace.config) }
+        Self { workplace, bounds: BoundsTable::new(&workplace.home, &workplace.config), newest: HashMap::new() }
     }
 
     /// Shows runs in the given order; those that are gone by now are left out.
@@ -122,9 +162,39 @@ impl<'a> Views<'a> {
         match unfinished {
             Some(assessment) => Some(RunView::of_unfinished(self.workplace, assessment)),
             None if Workbench::of(&self.workplace.home, id).exists() => {
-                Some(RunView::of_finished(self.workplace, id, self.bounds.get(id.routine())))
+                let bounds = self.bounds.get(id.routine());
+                let keep_last = bounds.keep_last;
+                let mut view = RunView::of_finished(self.workplace, id, bounds);
+                // Only for what is past its age, so that hardly any run is looked at for another's sake.
+                if keep_last > 0
+                    && view.reap_at.is_some_and(|at| at <= UnixSeconds::now())
+                    && self.is_newest(id, keep_last)
+                {
+                    view.keep(format!("it is among the newest {keep_last} of its routine"));
+                }
+                Some(view)
             }
             None => None,
         }
     }
+
+    fn is_newest(&mut self, id: &RunId, keep_last: u64) -> bool {
+        let home = &self.workplace.home;
+        let newest = self.newest.entry(id.routine().clone()).or_insert_with(|| newest(home, id.routine(), keep_last));
+        newest.contains(id)
+    }
+}
+
+/// Reads which finished runs a routine keeps for being its newest; those of a folder that cannot be listed are not known.
+fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
+    let mut ids = workbench_ids(home).unwrap_or_default();
+    ids.retain(|id| id.routine() == routine);
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let mut newest = Newest::of(keep_last);
+    ids.retain(|id| {
+        !newest.is_full()
+            && !Entry::of(home, id).exists()
+            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.succeeded()))
+    });
+    ids.into_iter().collect()
 }

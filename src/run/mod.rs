@@ -10,6 +10,7 @@ pub mod listing;
 pub mod liveness;
 pub mod log;
 pub mod overview;
+pub mod pin;
 pub mod record;
 pub mod recording;
 pub mod retention;

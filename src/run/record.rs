@@ -196,6 +196,14 @@ pub enum Status {
     Unknown,
 }
 
+impl Status {
+    /// Tells whether the run's agent exited with status 0.
+    #[must_use]
+    pub fn succeeded(self) -> bool {
+        self == Self::Succeeded
+    }
+}
+
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.serialize(f)

@@ -13,13 +13,15 @@ use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::listing::{self, Filter};
 use crate::run::log;
+use crate::run::pin;
 use crate::run::record::{EndCause, Status};
 use crate::run::trigger;
 use crate::run::view::{RunView, names};
 
-pub(super) fn tools() -> [Tool<Core>; 4] {
+pub(super) fn tools() -> [Tool<Core>; 5] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    let keeps = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
     let stops = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     [
         Tool::new(
@@ -51,6 +53,13 @@ pub(super) fn tools() -> [Tool<Core>; 4] {
              retention has passed. Stopping a run that has ended changes nothing.",
             stops,
             stop_run,
+        ),
+        Tool::new(
+            "pin_run",
+            "Pin a run",
+            "Keeps a run's workbench until it is unpinned, whatever its age and however short the disk.",
+            keeps,
+            pin_run,
         ),
     ]
 }
@@ -192,4 +201,22 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<OneRun, ToolError> {
             names(&left)
         ))),
     }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct PinRun {
+    /// The run's id.
+    run: RunId,
+    /// Whether it is to be kept.
+    pinned: bool,
+}
+
+fn pin_run(core: &Core, arguments: PinRun) -> Result<OneRun, ToolError> {
+    let workplace = core.site.workplace_for_looking();
+    if arguments.pinned {
+        pin::pin(&workplace.home, &arguments.run)?;
+    } else {
+        pin::unpin(&workplace.home, &arguments.run)?;
+    }
+    Ok(OneRun { run: listing::find(&workplace, &arguments.run)? })
 }
