@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run?";
-const RUN: &str = "id routine status status_reason? exit_code? signal? triggered_at started_at? finished_at? \
+const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? pinned?";
+                   kept_because? last_output? pinned?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -43,7 +43,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("create_routine", "title agent prompt ttl_secs? max_runtime_secs? env? tags? enabled?", "routine"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
-        ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
+        ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("read_log", "run tail_lines?", "run text cut note? log_bytes"),
         ("stop_run", "run reason?", "run"),
         ("pin_run", "run pinned", "run"),

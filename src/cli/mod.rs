@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
+use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{exec_agent, supervise};
 
@@ -41,6 +42,15 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Runs what a person wants done when a run has ended (started by whoever recorded it).
+    #[command(hide = true)]
+    Hook {
+        name: String,
+        home: PathBuf,
+        run: RunId,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Prints PATH, marked (started through the login shell).
     #[command(hide = true)]
     PrintPath,
@@ -62,6 +72,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run }) => Err(exec_agent(home, &run).into()),
         Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     }
 }

@@ -21,6 +21,7 @@ use crate::process_tree::{Cookie, Scan, ScanError};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
+use crate::run::history;
 use crate::run::id::RunId;
 use crate::run::pin;
 use crate::run::workplace::Workplace;
@@ -149,6 +150,9 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
     remove_vain_pins(&workplace.home);
     drop(turn);
     delete(workplace, graves, deadline, &mut report);
+    if let Err(error) = history::tidy(&workplace.home, &workplace.config) {
+        tracing::warn!(%error, "the history was not tidied");
+    }
     Ok(report)
 }
 

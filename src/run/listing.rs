@@ -1,5 +1,6 @@
 //! Which runs there are, newest first.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use rustix::fs::{Dir, FileType, Mode, OFlags, open};
@@ -7,6 +8,7 @@ use rustix::io::Errno;
 
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
+use super::history::{Line, Lines};
 use super::id::{RunId, parts};
 use super::liveness::{Assessment, assess};
 use super::record::Status;
@@ -25,8 +27,24 @@ use crate::routine::slug::Slug;
 pub struct Filter {
     /// Those of this routine.
     pub routine: Option<Slug>,
-    /// Those in this state.
+    /// Those in this state; a reaped run is found by how it ended as well.
     pub status: Option<Status>,
+    /// Those triggered at this time or later.
+    pub since: Option<UnixSeconds>,
+    /// Those triggered at this time or before.
+    pub until: Option<UnixSeconds>,
+}
+
+impl Filter {
+    fn takes(&self, routine: &Slug, stamp: UnixSeconds) -> bool {
+        self.since.is_none_or(|since| stamp >= since)
+            && self.until.is_none_or(|until| stamp <= until)
+            && self.routine.as_ref().is_none_or(|wanted| wanted == routine)
+    }
+
+    fn takes_reaped(&self, ended: Status) -> bool {
+        self.status.is_none_or(|wanted| wanted == Status::Reaped || wanted == ended)
+    }
 }
 
 /// A part of the list.
@@ -40,31 +58,106 @@ pub struct Page {
     pub next: Option<RunId>,
 }
 
-/// Lists up to `limit` of the runs that are older than `after`.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
-    let mut ids = ids(&workplace.home)?;
-    ids.retain(|id| filter.routine.as_ref().is_none_or(|routine| id.routine() == routine));
-    let mut views = Views::new(workplace);
-    if let Some(wanted) = filter.status {
-        // The state is not in the name, so all have to be looked at.
-        let mut runs: Vec<RunView> = views.of(&ids).into_iter().filter(|run| run.status == wanted).collect();
-        let total = runs.len();
-        runs.retain(|run| after.is_none_or(|after| run.id < *after));
-        let next = (runs.len() > limit).then(|| runs[limit - 1].id.clone());
-        runs.truncate(limit);
-        return Ok(Page { runs, total, next });
-    }
-    let total = ids.len();
-    ids.retain(|id| after.is_none_or(|after| id < after));
-    let next = (ids.len() > limit).then(|| ids[limit - 1].clone());
-    ids.truncate(limit);
-    Ok(Page { runs: views.of(&ids), total, next })
+/// A run of the list, before it is looked at.
+enum Listed<'a> {
+    /// It has a workbench or an entry.
+    Present(&'a RunId),
+    /// Only the history tells of it.
+    Reaped(&'a Line),
 }
 
-/// Looks at all runs.
+impl Listed<'_> {
+    /// Returns what the list is ordered by.
+    fn key<'a>(&'a self, history: &'a Lines) -> (UnixSeconds, &'a Slug) {
+        match self {
+            Self::Present(id) => (id.stamp(), id.routine()),
+            Self::Reaped(line) => (line.stamp(), history.routine(line)),
+        }
+    }
+}
+
+/// Lists up to `limit` of the runs that are older than `after`, those among them that only the history tells of.
+///
+/// # Errors
+/// A folder of the home cannot be listed, or the history cannot be read.
+pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
+    // Before the history: a run that is reaped in between is in neither otherwise.
+    let mut present = ids(&workplace.home)?;
+    present.retain(|id| filter.takes(id.routine(), id.stamp()));
+    let mut views = Views::new(workplace);
+    // The state is not in the name, so all have to be looked at.
+    let mut seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
+        let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
+        matching.map(|run| (run.id.clone(), run)).collect()
+    });
+    let history = workplace.history.read(&workplace.home)?;
+    let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
+    let mut page: Vec<Listed<'_>> = Vec::new();
+    let mut total = 0;
+    for listed in merge(&present, past, &history) {
+        let matches = match &listed {
+            Listed::Present(id) => seen.as_ref().is_none_or(|seen| seen.contains_key(*id)),
+            Listed::Reaped(line) => filter.takes_reaped(line.status()),
+        };
+        if matches {
+            total += 1;
+            if page.len() <= limit && after.is_none_or(|after| listed.key(&history) < (after.stamp(), after.routine()))
+            {
+                page.push(listed);
+            }
+        }
+    }
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().filter(|_| more).map(|last| {
+        let (stamp, routine) = last.key(&history);
+        RunId::new(routine.clone(), stamp)
+    });
+    let wanted: Vec<RunId> = page
+        .iter()
+        .filter_map(|listed| match listed {
+            Listed::Present(id) => Some((*id).clone()),
+            Listed::Reaped(_) => None,
+        })
+        .collect();
+    let mut shown =
+        seen.take().unwrap_or_else(|| views.of(&wanted).into_iter().map(|run| (run.id.clone(), run)).collect());
+    let runs = page
+        .iter()
+        .filter_map(|listed| match listed {
+            Listed::Present(id) => shown.remove(*id),
+            Listed::Reaped(line) => Some(RunView::of_reaped(workplace, history.past(line)?.outcome)),
+        })
+        .collect();
+    Ok(Page { runs, total, next })
+}
+
+/// Merges two lists, newest first; of a run that is in both, what is present counts.
+fn merge<'a>(
+    present: &'a [RunId],
+    past: impl Iterator<Item = &'a Line>,
+    history: &'a Lines,
+) -> impl Iterator<Item = Listed<'a>> {
+    let (mut present, mut past) = (present.iter().peekable(), past.peekable());
+    std::iter::from_fn(move || {
+        let order = match (present.peek(), past.peek()) {
+            (Some(id), Some(line)) => {
+                id.stamp().cmp(&line.stamp()).then_with(|| id.routine().cmp(history.routine(line)))
+            }
+            (Some(_), None) => Ordering::Greater,
+            (None, _) => Ordering::Less,
+        };
+        if order == Ordering::Less {
+            return past.next().map(Listed::Reaped);
+        }
+        if order == Ordering::Equal {
+            past.next();
+        }
+        present.next().map(Listed::Present)
+    })
+}
+
+/// Looks at all runs that have a workbench or an entry.
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
@@ -72,13 +165,16 @@ pub fn all(workplace: &Workplace) -> Result<Vec<RunView>, FileError> {
     Ok(Views::new(workplace).of(&ids(&workplace.home)?))
 }
 
-/// Looks at one run.
+/// Looks at one run; at what the history tells of it where its workbench is gone.
 ///
 /// # Errors
-/// There is no such run.
+/// There is no such run, or the history cannot be read.
 pub fn find(workplace: &Workplace, id: &RunId) -> Result<RunView, EndError> {
-    let mut found = Views::new(workplace).of(std::slice::from_ref(id));
-    found.pop().ok_or_else(|| EndError::NotFound(id.clone()))
+    if let Some(present) = Views::new(workplace).of(std::slice::from_ref(id)).pop() {
+        return Ok(present);
+    }
+    let past = workplace.history.find(&workplace.home, id)?.ok_or_else(|| EndError::NotFound(id.clone()))?;
+    Ok(RunView { last_output: past.tail, ..RunView::of_reaped(workplace, past.outcome) })
 }
 
 /// Lists the ids of all runs, newest first: workbenches before entries, for the other order shows fresh runs as lost.

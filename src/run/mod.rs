@@ -4,6 +4,7 @@ pub mod claim;
 pub mod end;
 pub mod entry;
 pub mod history;
+pub mod hook;
 pub mod id;
 pub mod launch;
 pub mod listing;

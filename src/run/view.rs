@@ -25,6 +25,9 @@ pub struct RunView {
     pub routine: String,
     /// How it is, or how it ended.
     pub status: Status,
+    /// How it ended, where its workbench is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Status>,
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
@@ -64,6 +67,9 @@ pub struct RunView {
     /// Why no sweep removes it, if none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_because: Option<String>,
+    /// The end of its output, where its workbench is gone and it was asked for alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output: Option<String>,
     /// Whether it is kept until it is unpinned.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pinned: bool,
@@ -146,12 +152,23 @@ impl RunView {
         view
     }
 
+    /// Shows a run that only the history tells of.
+    #[must_use]
+    pub fn of_reaped(workplace: &Workplace, outcome: Outcome) -> Self {
+        let mut view = Self::empty(workplace, &outcome.id);
+        view.outcome = Some(outcome.status);
+        view.tell(outcome);
+        view.status = Status::Reaped;
+        view
+    }
+
     fn empty(workplace: &Workplace, id: &RunId) -> Self {
         let workbench = Workbench::of(&workplace.home, id);
         Self {
             id: id.clone(),
             routine: id.routine().to_string(),
             status: Status::Unknown,
+            outcome: None,
             status_reason: None,
             exit_code: None,
             signal: None,
@@ -167,6 +184,7 @@ impl RunView {
             log_bytes: workbench.log_state().map_or(0, |(_, bytes)| bytes),
             reap_at: None,
             kept_because: None,
+            last_output: None,
             pinned: is_pinned(&workplace.home, id),
         }
     }
@@ -174,6 +192,10 @@ impl RunView {
     fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
         let finish = retention::finish(self.id.stamp(), Some(outcome.retain_from), None, UnixSeconds::now());
         self.reap_at = Some(retention::reap_at(finish, bounds.retention_secs(outcome.status.succeeded())));
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
         self.status = outcome.status;
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::page;
+use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::model::InvalidField;
@@ -35,7 +36,8 @@ pub(super) fn tools() -> [Tool<Core>; 5] {
         Tool::new(
             "list_runs",
             "List runs",
-            "Lists runs, newest first: those that run and those that ended, until their workbench is removed.",
+            "Lists runs, newest first: those that run, those that ended, and from the history those whose workbench is gone \
+             (reaped).",
             reads,
             list_runs,
         ),
@@ -98,8 +100,12 @@ fn trigger_routine(core: &Core, arguments: TriggerRoutine) -> Result<OneRun, Too
 struct ListRuns {
     /// Only runs of this routine.
     routine: Option<Slug>,
-    /// Only runs in this state.
+    /// Only runs in this state; reaped ones are found by their outcome, too.
     status: Option<Status>,
+    /// Only runs triggered at this time or later.
+    since: Option<UnixSeconds>,
+    /// Only runs triggered at this time or before.
+    until: Option<UnixSeconds>,
     /// The most runs to answer with, 1 to 200; 20 if left out.
     limit: Option<usize>,
     /// The next_cursor of the page before.
@@ -120,7 +126,8 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
     let workplace = core.site.workplace_for_looking();
-    let filter = Filter { routine: arguments.routine, status: arguments.status };
+    let filter =
+        Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
     let listing::Page { runs, total, next } = listing::list(&workplace, &filter, after.as_ref(), limit)?;
     Ok(Runs { runs, total, next_cursor: next })
 }
@@ -159,6 +166,10 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     };
     let workplace = core.site.workplace_for_looking();
     let run = listing::find(&workplace, &arguments.run)?;
+    if let Some(text) = run.last_output {
+        let note = Some("cut: the run's workbench is gone, and this is what the history kept of its output".to_owned());
+        return Ok(LogText { run: run.id, text, cut: true, note, log_bytes: 0 });
+    }
     let tail = log::tail(&Workbench::of(&workplace.home, &run.id), lines)?;
     let note = tail.cut.then(|| {
         let shown = tail.text.lines().count();
