@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
+use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{Part, exec_agent, supervise};
 
@@ -46,6 +47,15 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Runs what a person wants done when a run has ended (started by whoever recorded it).
+    #[command(hide = true)]
+    Hook {
+        name: String,
+        home: PathBuf,
+        run: RunId,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Prints PATH, marked (started through the login shell).
     #[command(hide = true)]
     PrintPath,
@@ -70,6 +80,7 @@ pub fn run() -> anyhow::Result<()> {
             Err(exec_agent(home, &run, part).into())
         }
         Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     }
 }

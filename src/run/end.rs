@@ -115,6 +115,7 @@ fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manif
         Ok(manifest) if manifest.machine == Machine::this() => Ok(Some(manifest)),
         Ok(_) => unknown("it runs on another machine, or in another process namespace".to_owned()),
         Err(_) if !entry.exists() && Workbench::of(&workplace.home, entry.id()).exists() => Ok(None),
+        Err(_) if !entry.exists() && workplace.history.find(&workplace.home, entry.id())?.is_some() => Ok(None),
         Err(_) if !entry.exists() => Err(EndError::NotFound(entry.id().clone())),
         Err(RecordError::File(error)) => unknown(error.to_string()),
         Err(error @ RecordError::Newer { .. }) => unknown(error.to_string()),

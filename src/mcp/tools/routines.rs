@@ -182,6 +182,7 @@ struct UpdateRoutine {
     tags: Option<Vec<String>>,
     repositories: Option<Vec<Repository>>,
     /// Names of fields that are to have no value any more, so that their default holds.
+    #[schemars(with = "Option<Vec<String>>")]
     clear: Option<Vec<Clearable>>,
 }
 
@@ -206,7 +207,7 @@ fn silence(schema: &mut Value) {
 }
 
 // A field that a routine need not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Clearable {
     TtlSecs,
