@@ -95,10 +95,12 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         tracing::warn!(run = %id, %error, "the supervisor could not be told");
     }
     let grace = Duration::from_secs(workplace.config.kill_grace_secs);
+    let asked = Instant::now();
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
         Waited::Unowned(lock) => {
-            let hunt = Hunt { supervisor, grace, lock: Some(lock) };
+            // Whoever owned it and gave up has asked all of them, and waited.
+            let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), lock: Some(lock) };
             end_from_outside(workplace, &entry, &manifest, hunt, &request)
         }
         Waited::Stuck => {
