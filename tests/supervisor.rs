@@ -74,6 +74,7 @@ impl Scene {
                     setup: vec![],
                     stdin: StdinSource::None,
                     login_shell: false,
+                    max_silence_secs: None,
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
@@ -149,7 +150,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut || {
+        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut |_| {
             let _ = self.supervisor.try_wait();
         });
         let _ = self.supervisor.wait();

@@ -52,7 +52,14 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
         ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
-        ("read_log", "run tail_lines?", "run text cut note? log_bytes"),
+        ("wait_run", "run timeout_secs?", "finished run"),
+        (
+            "get_run",
+            "run",
+            "run liveness liveness_reason retention agent? command? origin? processes processes_total? last_output_at? \
+             log_tail",
+        ),
+        ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
         ("stop_run", "run reason?", "run"),
         (
             "cleanup_workbenches",
@@ -75,8 +82,10 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     }
     assert_shape(&tool("create_routine")["outputSchema"]["properties"]["routine"], ROUTINE);
     assert_shape(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
-    for name in ["trigger_routine", "stop_run"] {
-        assert_shape(&tool(name)["outputSchema"]["properties"]["run"], RUN);
+    // Said once, for every host pays for the list of tools.
+    for name in ["trigger_routine", "get_run", "wait_run", "stop_run"] {
+        let run = &tool(name)["outputSchema"]["properties"]["run"];
+        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("The run as list_runs shows it.")));
     }
     assert_shape(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];

@@ -42,6 +42,9 @@ pub struct AgentDefinition {
     /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
     #[serde(default = "yes")]
     pub login_shell: bool,
+    /// How long it may print nothing, unless its routine says otherwise; without limit if absent.
+    #[serde(default)]
+    pub max_silence_secs: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -58,6 +61,7 @@ impl Default for AgentDefinition {
             env: Variables::new(),
             inherit_env: Vec::new(),
             login_shell: true,
+            max_silence_secs: None,
         }
     }
 }
@@ -77,6 +81,9 @@ pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
 fn check(definition: &AgentDefinition) -> Result<(), String> {
     check_program("command", &definition.command)?;
     definition.setup.first().map_or(Ok(()), |program| check_program("setup", program))?;
+    if definition.max_silence_secs == Some(0) {
+        return Err("max_silence_secs is 0; give at least 1, or leave it out for no limit".into());
+    }
     match definition.env.keys().find(|name| name.is_ours()) {
         Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
         None => Ok(()),

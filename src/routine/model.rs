@@ -120,12 +120,12 @@ pub struct Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
-    /// Where it is: https, ssh, git or a local path.
+    /// https, ssh, git or a local path.
     pub url: String,
-    /// The branch or tag; its default branch if absent.
+    /// Branch or tag, if not the default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The directory in the workbench; named after the repository if absent.
+    /// In the workbench; named after the repository if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
 }

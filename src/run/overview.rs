@@ -109,8 +109,11 @@ impl<'a> Overview<'a> {
     #[must_use]
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
-        let state =
-            RoutineState::Present { ttl_secs: definition.ttl_secs, max_runtime_secs: definition.max_runtime_secs };
+        let state = RoutineState::Present {
+            ttl_secs: definition.ttl_secs,
+            max_runtime_secs: definition.max_runtime_secs,
+            max_silence_secs: definition.max_silence_secs,
+        };
         let bounds = Bounds::decide(state, &self.workplace.config);
         RoutineView {
             slug: slug.clone(),

@@ -167,6 +167,12 @@ pub fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
     format!("exceeded max runtime: {age_secs} s since its trigger, {max_runtime_secs} s allowed")
 }
 
+/// Says that an agent printed nothing for too long, with both numbers.
+#[must_use]
+pub fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
+    format!("hung: it printed nothing for {silent_secs} s, {max_silence_secs} s allowed")
+}
+
 /// `end.json`: the run is to end. The first writer wins, so that every reader knows one reason.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EndRequest {

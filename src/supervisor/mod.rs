@@ -8,6 +8,7 @@ mod exec;
 mod log_cap;
 mod mirror;
 mod prepare;
+mod silence;
 mod start;
 mod supervise;
 mod wake;

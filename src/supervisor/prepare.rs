@@ -99,7 +99,8 @@ impl Supervisor {
 
     /// Tells whether the run is to end, and how the child ended if it has.
     pub(super) fn interrupted(&mut self) -> Result<Option<AgentExit>, NotPrepared> {
-        match decide(self.facts()) {
+        // Git and a setup may be silent for as long as they take.
+        match decide(self.facts(0)) {
             Step::Wait => Ok(None),
             Step::Finish(exit) => Ok(Some(exit)),
             Step::Obey(request) => Err(NotPrepared::Obey(request)),

@@ -72,38 +72,38 @@ pub(super) fn tools() -> [Tool<Core>; 5] {
 
 #[derive(Deserialize, JsonSchema)]
 struct CreateRoutine {
-    /// A short name for people, one line. The slug is made of its ASCII letters and digits.
+    /// A short name for people; the slug is made of it.
     title: String,
-    /// The name of an agent, as in list_agents.
+    /// As in list_agents.
     #[schemars(with = "String")]
     agent: AgentName,
     /// What the agent is to do, complete in itself: nobody is there to answer questions.
     prompt: String,
-    /// Whether it may be triggered; true if left out.
+    /// Whether it may be triggered; default true.
     enabled: Option<bool>,
-    /// How long a finished run's workbench is kept; 1 day if left out.
+    /// How long a finished run's workbench is kept; default 1 day.
     ttl_secs: Option<u64>,
-    /// The same for a run that did not succeed; 3 x ttl_secs if left out.
+    /// The same for a run that did not succeed; default 3 x ttl_secs.
     failed_ttl_secs: Option<u64>,
-    /// How many of the newest finished runs are kept whatever their age; 0 if left out.
+    /// How many of the newest finished runs are kept whatever their age; default 0.
     keep_last: Option<u64>,
-    /// How long a run may take before it is ended; 1 hour if left out.
+    /// How long a run may take before it is ended; default 1 hour.
     max_runtime_secs: Option<u64>,
     /// How long a run may print nothing before it is ended.
     max_silence_secs: Option<u64>,
     /// When it fires by itself: 5 cron fields, or @daily and the like.
     schedule: Option<String>,
-    /// The schedule's IANA time zone; the machine's if left out.
+    /// IANA, for the schedule; default the machine's.
     timezone: Option<String>,
-    /// What a fire does while a run is alive; skip if left out.
+    /// What a fire does while a run is alive; default skip.
     overlap: Option<Overlap>,
-    /// What becomes of fires that nobody was there for; latest if left out.
+    /// What becomes of fires that nobody was there for; default latest.
     catch_up: Option<CatchUp>,
     /// Disables the routine after this many failed runs in a row.
     max_consecutive_failures: Option<u64>,
     /// Tries a failed run again.
     retry: Option<Retry>,
-    /// Environment variables for its runs. PATH, HOME, LD_* and others that make other code run are refused.
+    /// Variables for its runs; PATH, HOME, LD_* and such are refused.
     env: Option<BTreeMap<String, String>>,
     /// Words to find it by.
     tags: Option<Vec<String>>,
@@ -131,6 +131,8 @@ macro_rules! set_given {
 
 #[derive(Serialize, JsonSchema)]
 struct OneRoutine {
+    /// As in list_routines.
+    #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
 }
 
@@ -280,6 +282,8 @@ struct GetRoutine {
 
 #[derive(Serialize, JsonSchema)]
 struct WholeRoutine {
+    /// As in list_routines.
+    #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
     prompt: String,
     /// Its other settings as they are written; what is absent has its default.
