@@ -282,9 +282,7 @@ fn a_clone_that_hangs_is_stopped_and_so_is_one_that_waits_for_it() {
     for run in runs.iter().rev() {
         assert_eq!(other.stop(run)["status"], "stopped");
     }
-    for call in calls {
-        assert!(server.tool_answer(call).error().contains("stopped on request"));
-    }
+    calls.into_iter().for_each(|call| assert_stopped_or_preparing(&mut server, call));
     assert!(home.processes_named("sleep").is_empty(), "{:?}", home.processes());
     // What the first has left is no hindrance.
     assert_eq!((mirrors(&home).len(), fs::read_dir(home.root().join("cache")).unwrap().count()), (0, 2));
@@ -332,6 +330,17 @@ fn trigger_until_setup(server: &mut Server, other: &mut Server, routine: &str) -
     (call, run)
 }
 
+/// Looks at the answer to a trigger whose run was stopped: on a busy machine its 5 s may have been over before that.
+#[track_caller]
+fn assert_stopped_or_preparing(server: &mut Server, call: u64) {
+    let answer = server.tool_answer(call);
+    if answer.is_error {
+        assert!(answer.text.contains("stopped on request"), "{}", answer.text);
+    } else {
+        assert_eq!(answer.structured["run"]["status"], "preparing", "{}", answer.text);
+    }
+}
+
 #[test]
 fn a_run_is_stopped_while_it_is_prepared() {
     let home = TestHome::detached("");
@@ -342,7 +351,7 @@ fn a_run_is_stopped_while_it_is_prepared() {
     let stopped = other.stop(&run);
     assert_eq!(stopped["status"], "stopped", "{stopped}");
     assert!(["started_at", "signal", "exit_code"].iter().all(|key| stopped.get(*key).is_none()), "{stopped}");
-    assert!(server.tool_answer(call).error().contains("stopped on request"));
+    assert_stopped_or_preparing(&mut server, call);
     assert!(home.processes_named("sh").is_empty(), "{:?}", home.processes());
 }
 
