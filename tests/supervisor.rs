@@ -73,6 +73,7 @@ impl Scene {
                     args: ["-c", "echo at work; while :; do sleep 1; done"].map(str::to_owned).to_vec(),
                     stdin: StdinSource::None,
                     login_shell: false,
+                    terminal: false,
                     max_silence_secs: None,
                 },
                 session_host: HostKind::Detached,

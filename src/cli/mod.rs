@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
 use crate::run::id::RunId;
-use crate::supervisor::{exec_agent, supervise};
+use crate::supervisor::{append_to_log, exec_agent, hold_terminal, supervise};
 
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
@@ -35,6 +35,12 @@ enum Command {
     /// Becomes the agent of a run (started by its supervisor).
     #[command(hide = true)]
     Exec { home: PathBuf, run: RunId },
+    /// Holds the terminal of a run, and starts its agent there (started by tmux).
+    #[command(hide = true)]
+    Terminal { home: PathBuf, run: RunId },
+    /// Appends what a terminal shows to the log of a run (started by tmux).
+    #[command(hide = true)]
+    Append { home: PathBuf, run: RunId },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
@@ -61,6 +67,8 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Demo) => demo::demo(),
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run }) => Err(exec_agent(home, &run).into()),
+        Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
+        Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
         Some(Command::Detach { command }) => detach::detach(&command),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     }

@@ -181,6 +181,7 @@ mod tests {
                 args: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
+                terminal: false,
                 max_silence_secs: None,
             },
             session_host: HostKind::Detached,

@@ -9,8 +9,10 @@ mod log_cap;
 mod silence;
 mod start;
 mod supervise;
+mod terminal;
 mod wake;
 mod watch;
 
 pub use exec::{ExecError, exec_agent};
 pub use supervise::{SuperviseError, supervise};
+pub use terminal::{append_to_log, hold_terminal};

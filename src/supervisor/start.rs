@@ -43,9 +43,23 @@ pub(super) fn start_agent(
 ) -> Result<Started, NotStarted> {
     let environment = entry.environment().map_err(failed)?;
     let words = words(workplace, entry, manifest, &environment);
-    let agent = spawn(workplace, entry, manifest, &environment, &words, children).map_err(NotStarted::Failed)?;
-    await_agent(entry, manifest, &words[0], children, wake)?;
     let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
+    let agent = if manifest.command.terminal {
+        // Whoever holds the terminal starts the agent now.
+        entry.set_supervised(supervisor).map_err(failed)?;
+        let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
+        await_agent(entry, manifest, &words[0], wake, exited)?;
+        entry.terminal_held().map_err(failed)?.ok_or_else(|| failed("nobody holds its terminal"))?.agent
+    } else {
+        let agent =
+            spawn(workplace, entry, manifest, &environment, &words, &[], children).map_err(NotStarted::Failed)?;
+        let exited = || {
+            children.reap();
+            children.agent_exit().is_some()
+        };
+        await_agent(entry, manifest, &words[0], wake, exited)?;
+        agent
+    };
     let started = Started { supervisor, agent, at: UnixSeconds::now() };
     entry.set_started(&started).map_err(failed)?;
     Ok(started)
@@ -55,7 +69,12 @@ fn failed(error: impl std::fmt::Display) -> NotStarted {
     NotStarted::Failed(error.to_string())
 }
 
-fn words(workplace: &Workplace, entry: &Entry, manifest: &Manifest, environment: &Environment) -> Vec<OsString> {
+pub(super) fn words(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    environment: &Environment,
+) -> Vec<OsString> {
     let program = workplace.program.path();
     let stub: [OsString; 3] = ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
     if manifest.command.login_shell {
@@ -66,12 +85,14 @@ fn words(workplace: &Workplace, entry: &Entry, manifest: &Manifest, environment:
     }
 }
 
-fn spawn(
+/// Starts the words that end as the agent, with `more` variables on top of those that it inherits.
+pub(super) fn spawn(
     workplace: &Workplace,
     entry: &Entry,
     manifest: &Manifest,
     environment: &Environment,
     words: &[OsString],
+    more: &[(&str, OsString)],
     children: &mut Children,
 ) -> Result<ProcessId, String> {
     let shell_log = entry.shell_log();
@@ -86,6 +107,7 @@ fn spawn(
         .args(&words[1..])
         .env_clear()
         .envs(&environment.inherited)
+        .envs(more.iter().map(|(name, value)| (name, value)))
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .current_dir(workplace.home.root())
         .stdin(Stdio::null())
@@ -104,15 +126,16 @@ fn await_agent(
     entry: &Entry,
     manifest: &Manifest,
     first_word: &OsString,
-    children: &mut Children,
     wake: &mut Wake,
+    mut exited: impl FnMut() -> bool,
 ) -> Result<(), NotStarted> {
     let deadline = Instant::now() + LAUNCH_PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
-        children.reap();
-        let exited = children.agent_exit().is_some();
+        let exited = exited();
         match read_word(&entry.exec_report()) {
+            // Whoever holds the terminal may still be about to note whom it started.
+            Word::Started if manifest.command.terminal && matches!(entry.terminal_held(), Ok(None)) => {}
             Word::Started => return Ok(()),
             Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
             Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),
