@@ -149,7 +149,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut || {
+        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut |_| {
             let _ = self.supervisor.try_wait();
         });
         let _ = self.supervisor.wait();

@@ -6,7 +6,7 @@
 //! processes, who belongs is a pure function over it, and [`end_tree`] acts on that until nothing is left.
 //!
 //! A pid alone names nobody, for pids are recycled: [`ProcessId`] adds the start time, and every signal checks it. Only
-//! processes of our own effective user are ever signalled, never the process with pid 1, never ourselves. A zombie is
+//! processes of our own effective user are ever signalled (one that became another user's is reported as a survivor), never the process with pid 1, never ourselves. A zombie is
 //! dead.
 //!
 //! What this cannot see: a process that neither carries the cookie nor has a living parent that belongs. On Linux the

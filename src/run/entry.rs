@@ -1,5 +1,6 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -194,6 +195,23 @@ impl Entry {
         atomic_file::write_json_once(&self.end_file(), request)
     }
 
+    /// Reads who was found to belong to the run when it was being ended; nobody before that.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn doomed(&self) -> Result<Vec<ProcessId>, FileError> {
+        Ok(atomic_file::read_json_if_present(&self.doomed_file())?.unwrap_or_default())
+    }
+
+    /// Notes who is about to be ended, for whoever goes on if the one at it is ended itself: once its parents are gone, a
+    /// process that cleared its environment is not recognised otherwise.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_doomed(&self, doomed: &HashSet<ProcessId>) -> Result<(), FileError> {
+        atomic_file::write_json(&self.doomed_file(), doomed)
+    }
+
     /// Takes the entry out of sight and deletes it: the run is finished.
     ///
     /// # Errors
@@ -210,6 +228,10 @@ impl Entry {
 
     fn environment_file(&self) -> PathBuf {
         self.directory.join("env.json")
+    }
+
+    fn doomed_file(&self) -> PathBuf {
+        self.directory.join("doomed.json")
     }
 
     fn end_file(&self) -> PathBuf {

@@ -121,10 +121,11 @@ pub fn part(workbench: &Workbench, offset: u64) -> Result<LogPart, FileError> {
     }
 }
 
-/// Appends a line of our own. A log that cannot be written is no reason not to go on: the outcome says the same.
+/// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A log that cannot be written
+/// is no reason not to go on: the outcome says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
     let line = format!("[moadim {}] {text}", UnixSeconds::now());
-    if let Err(error) = atomic_file::append_line(&workbench.log(), &line) {
+    if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
         tracing::warn!(%error, "the note was not added");
     }
 }

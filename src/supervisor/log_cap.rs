@@ -54,7 +54,9 @@ impl LogCap {
         let growth = metadata.len().saturating_sub(self.seen_bytes);
         self.seen_bytes = metadata.len();
         self.pause = next_pause(self.pause, growth, self.max_bytes);
-        if let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
+        // It may be a file elsewhere that the agent gave this name too.
+        if metadata.nlink() <= 1
+            && let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
             && let Err(error) = drop_middle(log, start, end)
         {
             tracing::warn!(%error, "the log cannot be made smaller");
@@ -132,6 +134,23 @@ mod tests {
         let kept = std::fs::read(workbench.directory().join("moved")).unwrap();
         assert_eq!(kept[..1 << 20], lines[..1 << 20]);
         assert_eq!(kept[kept.len() - (2 << 20)..], lines[lines.len() - (2 << 20)..]);
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_is_left_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &RunId::new("a".parse().unwrap(), UnixSeconds(1)));
+        std::fs::create_dir(workbench.directory()).unwrap();
+        let (elsewhere, content) = (dir.path().join("elsewhere"), vec![b'x'; 4 << 20]);
+        std::fs::write(&elsewhere, &content).unwrap();
+        std::fs::hard_link(&elsewhere, workbench.log()).unwrap();
+        let mut cap = LogCap::watch(&workbench, 1 << 20);
+        cap.look();
+        assert!(std::fs::read(&elsewhere).unwrap() == content);
+        std::fs::remove_file(&elsewhere).unwrap();
+        cap.look();
+        assert!(std::fs::read(workbench.log()).unwrap() != content, "once it is the only name");
     }
 
     proptest! {

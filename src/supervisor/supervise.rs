@@ -14,8 +14,9 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper, end_tree};
+use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper};
 use crate::routine::bounds::Bounds;
+use crate::run::end::end_processes;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::log;
@@ -238,9 +239,10 @@ impl Supervisor {
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
-        let (cookie, children) = (&self.manifest.cookie, &mut self.children);
-        let survivors =
-            insist(&mut self.wake, || end_tree(cookie, Some(ProcessId::current()?), grace, &mut || children.reap()));
+        let (entry, manifest, children) = (&self.entry, &self.manifest, &mut self.children);
+        let survivors = insist(&mut self.wake, || {
+            end_processes(entry, manifest, Some(ProcessId::current()?), grace, &mut || children.reap())
+        });
         self.children.reap();
         survivors.is_empty()
     }

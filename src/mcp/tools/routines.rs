@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::page;
 use crate::agent::{AgentName, Registry};
@@ -62,6 +63,8 @@ struct CreateRoutine {
 
 #[derive(Serialize, JsonSchema)]
 struct OneRoutine {
+    /// As in list_routines.
+    #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
 }
 

@@ -1,10 +1,10 @@
 //! `trigger_routine`, `list_runs`, `get_run`, `wait_run`, `read_log` and `stop_run`.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::page;
 use crate::mcp::Core;
@@ -94,8 +94,8 @@ enum Overlap {
 
 #[derive(Serialize, JsonSchema)]
 struct OneRun {
-    /// The run as list_runs shows it.
-    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
     run: RunView,
 }
 
@@ -162,8 +162,8 @@ struct WaitRun {
 struct Waited {
     /// Whether the run is over; if not, wait again.
     finished: bool,
-    /// The run as list_runs shows it.
-    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
     run: RunView,
 }
 
