@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 use crate::agent::print_search_path;
 use crate::run::hook;
 use crate::run::id::RunId;
-use crate::supervisor::{Part, exec_agent, supervise};
+use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
@@ -41,6 +41,12 @@ enum Command {
         #[arg(long)]
         setup: bool,
     },
+    /// Holds the terminal of a run, and starts its agent there (started by tmux).
+    #[command(hide = true)]
+    Terminal { home: PathBuf, run: RunId },
+    /// Appends what a terminal shows to the log of a run (started by tmux).
+    #[command(hide = true)]
+    Append { home: PathBuf, run: RunId },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
@@ -79,6 +85,8 @@ pub fn run() -> anyhow::Result<()> {
             let part = if setup { Part::Setup } else { Part::Agent };
             Err(exec_agent(home, &run, part).into())
         }
+        Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
+        Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
         Some(Command::Detach { command }) => detach::detach(&command),
         Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),

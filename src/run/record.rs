@@ -136,6 +136,27 @@ pub struct Started {
     pub at: UnixSeconds,
 }
 
+/// `terminal.json`: the agent of a terminal, and our process between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalHeld {
+    /// The process that was started on the terminal, and started the agent there.
+    pub holder: ProcessId,
+    /// The agent itself.
+    pub agent: ProcessId,
+}
+
+/// How an agent ended; for one on a terminal it is `exit.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentExit {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether its terminal was closed under it.
+    #[serde(default)]
+    pub terminal_lost: bool,
+}
+
 /// Why a run was ended by force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -239,6 +239,8 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
         let rule = "it goes with neither `offset` nor `grep`; leave it out";
         return Err(InvalidField::new("tail_lines", tail_lines.unwrap_or_default(), rule).into());
     }
+    let bad = |text: &str, error: BadPattern| InvalidField::new("grep", format_args!("'{text}'"), error.to_string());
+    let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
     let workplace = core.site.workplace_for_looking();
     let run = listing::find(&workplace, &run)?;
     if let Some(text) = run.last_output {
@@ -246,7 +248,7 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
         return Ok(LogText { run: run.id, text, cut: true, next_offset: 0, note, log_bytes: 0 });
     }
     let workbench = Workbench::of(&workplace.home, &run.id);
-    match (offset, grep) {
+    match (offset, pattern) {
         (offset, Some(pattern)) => search_log(&workbench, run, &pattern, offset.unwrap_or(0)),
         (Some(offset), None) => log_from(&workbench, run, offset),
         (None, None) => log_tail(&workbench, run, tail_lines.unwrap_or(200)),
@@ -279,9 +281,8 @@ fn log_from(workbench: &Workbench, run: RunView, offset: u64) -> Result<LogText,
     Ok(LogText { run: run.id, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
 }
 
-fn search_log(workbench: &Workbench, run: RunView, pattern: &str, offset: u64) -> Result<LogText, ToolError> {
-    let bad = |error: BadPattern| InvalidField::new("grep", format_args!("'{pattern}'"), error.to_string());
-    let found = log::search(workbench, &Pattern::new(pattern).map_err(bad)?, offset)?;
+fn search_log(workbench: &Workbench, run: RunView, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
+    let found = log::search(workbench, pattern, offset)?;
     let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
     let note = dropped(found.dropped_bytes);
     Ok(LogText { run: run.id, text, cut: found.more, next_offset: found.next_offset, note, log_bytes: found.log_bytes })
