@@ -7,11 +7,15 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use harness::{PATIENCE, Server, TestHome, text, wait_for};
 use moadim_mcp::clock::UnixSeconds;
+use moadim_mcp::home::Home;
+use moadim_mcp::home::config::Config;
+use moadim_mcp::janitor::{sweep, trash};
 use moadim_mcp::run::id::RunId;
+use moadim_mcp::run::workplace::{Program, Workplace};
 use serde_json::{Value, json};
 
 /// A home in which nothing is swept but at the start and by a call.
@@ -383,4 +387,31 @@ fn rule_8_any_number_of_sweeps_at_the_same_time_are_safe() {
     assert_eq!(removed.len(), 40, "each by one of them");
     assert_eq!(removed.into_iter().collect::<BTreeSet<_>>(), all);
     assert!(home.workbench(&kept).exists());
+}
+
+/// A real tree that takes longer than the patience of a call is too large for a test: the patience is over at once instead.
+#[test]
+fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_deleted_later() {
+    let home = TestHome::detached("");
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Large", "true", json!({ "ttl_secs": 1 }));
+    server.wait_for_run(&run, "succeeded");
+    (0..200).for_each(|number| std::fs::write(home.workbench(&run).join(format!("f{number}")), [0; 4096]).unwrap());
+    wait_for(PATIENCE, "it to be due", || {
+        let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
+        (foreseen["removed"][0]["run"] == *run).then_some(())
+    });
+    drop(server);
+    let opened = Home::open(home.root()).unwrap();
+    let config = Config::load(&opened.config_file()).unwrap();
+    let workplace = Workplace::of_supervisor(opened, config, Program::current().unwrap());
+    let report = sweep::sweep(&workplace, None, Instant::now()).unwrap();
+    assert_eq!((report.removed.len(), report.removed[0].run.to_string()), (1, run.clone()));
+    assert!(report.pending_bytes >= 200 * 4096 && report.failed.is_empty(), "{report:?}");
+    assert!(!home.workbench(&run).exists());
+    let trash = || std::fs::read_dir(home.root().join("trash")).unwrap().count();
+    assert_eq!(trash(), 1);
+    trash::empty(&workplace.home).unwrap();
+    assert_eq!(trash(), 0);
+    assert_eq!(home.history(&run).len(), 1);
 }

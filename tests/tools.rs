@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
+/// The arguments that a routine can do without.
+const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run?";
@@ -25,10 +28,15 @@ fn keys(object: &Value) -> BTreeSet<String> {
 
 /// Compares an object's schema with a list of its keys.
 #[track_caller]
-fn assert_shape(schema: &Value, expected: &str) {
+/// An answer is described by its keys alone.
+fn assert_lists(schema: &Value, expected: &str) {
     let all: BTreeSet<String> = words(expected).iter().map(|key| key.trim_end_matches('?').to_owned()).collect();
-    let required: BTreeSet<String> = words(expected).into_iter().filter(|key| !key.ends_with('?')).collect();
     assert_eq!(keys(&schema["properties"]), all);
+}
+
+fn assert_shape(schema: &Value, expected: &str) {
+    assert_lists(schema, expected);
+    let required: BTreeSet<String> = words(expected).into_iter().filter(|key| !key.ends_with('?')).collect();
     let found = schema["required"].as_array().into_iter().flatten().map(text).collect::<BTreeSet<_>>();
     assert_eq!(found, required);
 }
@@ -39,12 +47,24 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let mut server = Server::start(&home);
     let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
     let tool = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
+    let create = format!("title agent prompt {SETTINGS}");
+    let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
-        ("create_routine", "title agent prompt ttl_secs? max_runtime_secs? env? tags? enabled?", "routine"),
+        ("create_routine", create.as_str(), "routine"),
+        ("get_routine", "routine", "routine prompt settings recent_runs"),
+        ("update_routine", update.as_str(), "routine"),
+        ("delete_routine", "routine stop_runs?", "deleted stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
-        ("read_log", "run tail_lines?", "run text cut note? log_bytes"),
+        ("wait_run", "run timeout_secs?", "finished run"),
+        (
+            "get_run",
+            "run",
+            "run liveness liveness_reason retention agent? command? origin? processes processes_total? last_output_at? \
+             log_tail",
+        ),
+        ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
         ("stop_run", "run reason?", "run"),
         ("pin_run", "run pinned", "run"),
         (
@@ -64,14 +84,19 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     assert_eq!(tools.as_array().unwrap().len(), contract.len());
     for (name, arguments, answer) in contract {
         assert_shape(&tool(name)["inputSchema"], arguments);
-        assert_shape(&tool(name)["outputSchema"], answer);
+        assert_lists(&tool(name)["outputSchema"], answer);
     }
-    assert_shape(&tool("create_routine")["outputSchema"]["properties"]["routine"], ROUTINE);
-    assert_shape(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
-    for name in ["trigger_routine", "stop_run", "pin_run"] {
-        assert_shape(&tool(name)["outputSchema"]["properties"]["run"], RUN);
+    assert_lists(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
+    // Said once, for every host pays for the list of tools.
+    for name in ["create_routine", "get_routine", "update_routine"] {
+        let routine = &tool(name)["outputSchema"]["properties"]["routine"];
+        assert_eq!((&routine["type"], &routine["description"]), (&json!("object"), &json!("As in list_routines.")));
     }
-    assert_shape(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
+    for name in ["trigger_routine", "get_run", "wait_run", "stop_run", "pin_run"] {
+        let run = &tool(name)["outputSchema"]["properties"]["run"];
+        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("As in list_runs.")));
+    }
+    assert_lists(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];
     for (list, shape) in [
         ("killed", "run reason"),
@@ -79,10 +104,10 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("kept", "run reason until?"),
         ("failed", "run path error"),
     ] {
-        assert_shape(&report[list]["items"], shape);
+        assert_lists(&report[list]["items"], shape);
     }
     let problem = &tool("health")["outputSchema"]["properties"]["problems"]["items"];
-    assert_shape(problem, "path? problem fix");
+    assert_lists(problem, "path? problem fix");
 }
 
 #[test]
@@ -130,7 +155,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "agent's file"]),
         (json!({ "env": { "A-B": "x" } }), &["`env`", "A-B", "rename"]),
         (json!({ "tags": ["ok", ""] }), &["`tags`", "''", "1 to 50"]),
-        (json!({ "schedule": "daily" }), &["`schedule`", "`title` (required)"]),
+        (json!({ "shedule": "@daily" }), &["`shedule`", "`title` (required)"]),
     ];
     for (change, parts) in cases {
         let mut arguments = json!({ "title": "New One", "agent": "shell", "prompt": "true" });

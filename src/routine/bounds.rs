@@ -20,6 +20,8 @@ pub struct Bounds {
     pub keep_last: u64,
     /// Time a run may take, from its trigger.
     pub max_runtime_secs: u64,
+    /// Time a run may print nothing; without a bound of the routine's own if absent.
+    pub max_silence_secs: Option<u64>,
     /// What differs from the routine as written, and why.
     pub note: Option<Arc<str>>,
 }
@@ -41,18 +43,22 @@ impl Bounds {
     #[must_use]
     pub fn decide(state: RoutineState<'_>, config: &Config) -> Self {
         let (ttl_ceiling, runtime_ceiling) = (config.ttl_ceiling_secs, config.max_runtime_ceiling_secs);
-        let at_the_ceilings = |keep_last, note: &str| Self {
+        let at_the_ceilings = |keep_last, max_silence_secs, note: &str| Self {
             ttl_secs: ttl_ceiling,
             failed_ttl_secs: ttl_ceiling,
             keep_last,
             max_runtime_secs: runtime_ceiling,
+            max_silence_secs,
             note: Some(note.into()),
         };
         match state {
-            RoutineState::Gone => at_the_ceilings(0, "its routine is gone, so the ceilings apply"),
-            RoutineState::Unreadable => {
-                at_the_ceilings(config.default_keep_last, "its routine cannot be read, so the ceilings apply")
-            }
+            RoutineState::Gone => at_the_ceilings(0, None, "its routine is gone, so the ceilings apply"),
+            // The agent's own bound on silence might be shorter than what is written there.
+            RoutineState::Unreadable => at_the_ceilings(
+                config.default_keep_last,
+                Some(runtime_ceiling),
+                "its routine cannot be read, so the ceilings apply",
+            ),
             RoutineState::Present(definition) => {
                 let ttl = definition.ttl_secs.unwrap_or(config.default_ttl_secs);
                 let failed_ttl = definition.failed_ttl_secs.or(config.default_failed_ttl_secs);
@@ -77,6 +83,7 @@ impl Bounds {
                     failed_ttl_secs: failed_ttl.min(ttl_ceiling),
                     keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
+                    max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
                     note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
             }

@@ -161,7 +161,7 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Opti
     }
     let ours = ProcessId::current()?;
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
-    let left = end_tree(&cookie, Some(ours), GRACE, &mut || reap())?;
+    let left = end_tree(&cookie, Some(ours), GRACE, &mut |_| reap())?;
     let said = last_words(&output);
     let failure = match ended {
         Some(status) if status.success() => None,
