@@ -25,8 +25,9 @@ pub struct RunView {
     pub routine: String,
     /// How it is, or how it ended.
     pub status: Status,
-    /// How it ended, where its workbench is gone.
+    /// How it ended, where its workbench is gone: a status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub outcome: Option<Status>,
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
