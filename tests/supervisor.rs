@@ -71,6 +71,7 @@ impl Scene {
                     agent: "hang".into(),
                     command: "/bin/sh".into(),
                     args: ["-c", "echo at work; while :; do sleep 1; done"].map(str::to_owned).to_vec(),
+                    setup: vec![],
                     stdin: StdinSource::None,
                     login_shell: false,
                     terminal: false,
@@ -78,6 +79,7 @@ impl Scene {
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
+                repositories: vec![],
             })
         })
         .unwrap();

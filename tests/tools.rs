@@ -8,6 +8,9 @@ use std::collections::BTreeSet;
 use harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
+/// The arguments that a routine can do without.
+const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run?";
@@ -39,8 +42,13 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let mut server = Server::start(&home);
     let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
     let tool = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
+    let create = format!("title agent prompt {SETTINGS}");
+    let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
-        ("create_routine", "title agent prompt ttl_secs? max_runtime_secs? env? tags? enabled?", "routine"),
+        ("create_routine", create.as_str(), "routine"),
+        ("get_routine", "routine", "routine prompt settings recent_runs"),
+        ("update_routine", update.as_str(), "routine"),
+        ("delete_routine", "routine stop_runs?", "deleted stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
         ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
@@ -138,7 +146,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "agent's file"]),
         (json!({ "env": { "A-B": "x" } }), &["`env`", "A-B", "rename"]),
         (json!({ "tags": ["ok", ""] }), &["`tags`", "''", "1 to 50"]),
-        (json!({ "schedule": "daily" }), &["`schedule`", "`title` (required)"]),
+        (json!({ "shedule": "@daily" }), &["`shedule`", "`title` (required)"]),
     ];
     for (change, parts) in cases {
         let mut arguments = json!({ "title": "New One", "agent": "shell", "prompt": "true" });

@@ -13,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
 use crate::run::id::RunId;
-use crate::supervisor::{append_to_log, exec_agent, hold_terminal, supervise};
+use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
@@ -32,9 +32,14 @@ enum Command {
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
     Supervise { home: PathBuf, run: RunId },
-    /// Becomes the agent of a run (started by its supervisor).
+    /// Becomes the agent of a run, or its setup (started by its supervisor).
     #[command(hide = true)]
-    Exec { home: PathBuf, run: RunId },
+    Exec {
+        home: PathBuf,
+        run: RunId,
+        #[arg(long)]
+        setup: bool,
+    },
     /// Holds the terminal of a run, and starts its agent there (started by tmux).
     #[command(hide = true)]
     Terminal { home: PathBuf, run: RunId },
@@ -66,7 +71,10 @@ pub fn run() -> anyhow::Result<()> {
         None => serve::serve(),
         Some(Command::Demo) => demo::demo(),
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
-        Some(Command::Exec { home, run }) => Err(exec_agent(home, &run).into()),
+        Some(Command::Exec { home, run, setup }) => {
+            let part = if setup { Part::Setup } else { Part::Agent };
+            Err(exec_agent(home, &run, part).into())
+        }
         Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
         Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
         Some(Command::Detach { command }) => detach::detach(&command),

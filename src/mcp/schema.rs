@@ -28,14 +28,33 @@ pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
 
 /// Returns the schema of a tool's answer, from which a key that holds nothing is absent: see [`without_nulls`].
 pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
-    cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
+    let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
         clean(schema);
         let is_told_elsewhere = schema.get("type") == Some(&json!("object")) && schema.get("properties").is_none();
         if !is_told_elsewhere {
             schema.remove("description");
         }
-        schema.remove("minimum");
-    })
+        for told_by_the_answer_itself in ["enum", "format", "required"] {
+            schema.remove(told_by_the_answer_itself);
+        }
+    });
+    let always_there = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), clean).remove("required");
+    answer.extend(always_there.map(|keys| ("required".to_owned(), keys)));
+    describe_lists_only(&mut answer, true);
+    answer
+}
+
+/// Leaves out the keys of objects within objects, but for what an answer lists.
+fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
+    let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut().filter_map(Value::as_object_mut) {
+        property.remove("properties");
+        match property.get_mut("items").and_then(Value::as_object_mut) {
+            Some(items) if is_root => describe_lists_only(items, false),
+            Some(items) => drop(items.remove("properties")),
+            None => {}
+        }
+    }
 }
 
 /// Removes every key whose value is null, at any depth.
@@ -75,6 +94,10 @@ fn clean(schema: &mut Schema) {
     list_words(object);
     if object.get("format").and_then(Value::as_str).is_some_and(|format| NUMBER_FORMATS.contains(&format)) {
         object.remove("format");
+    }
+    // It only says that the Rust type has no sign; the range that holds is in the description.
+    if object.get("minimum") == Some(&json!(0)) {
+        object.remove("minimum");
     }
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
@@ -235,10 +258,17 @@ mod tests {
         for optional in ["ratio", "limit", "way", "inner", "free"] {
             assert!(!required.contains(&json!(optional)), "{optional}");
         }
-        // The ones without a description come first.
-        assert_eq!(schema["properties"]["way"]["enum"], json!(["right", "left"]));
         let value = json!({ "a": null, "b": [{ "c": null, "d": 1 }], "e": { "f": null } });
         assert_eq!(without_nulls(value), json!({ "b": [{ "d": 1 }], "e": {} }));
+    }
+
+    #[test]
+    fn a_choice_of_words_is_a_list_in_arguments_and_a_text_in_answers() {
+        let way = |schema: JsonObject| schema["properties"]["way"].clone();
+        // Words without a description come first.
+        let listed = json!({ "description": "Three ways to go.", "type": "string", "enum": ["right", "left"] });
+        assert_eq!(way(of_arguments::<Everything>()), listed);
+        assert_eq!(way(of_answer::<Everything>()), json!({ "type": "string" }));
     }
 
     #[test]

@@ -117,7 +117,7 @@ impl<C: 'static> Tool<C> {
     {
         let arguments = schema::of_arguments::<Args>();
         let parser = ArgumentParser::new(name, &arguments);
-        let annotations = ToolAnnotations::with_title(title)
+        let annotations = ToolAnnotations::new()
             .read_only(hints.read_only)
             .destructive(hints.destructive)
             .idempotent(hints.idempotent)

@@ -79,6 +79,18 @@ impl Entry {
         self.directory.join("exec.report")
     }
 
+    /// Returns the file through which it tells how starting the agent's setup went.
+    #[must_use]
+    pub fn setup_report(&self) -> PathBuf {
+        self.directory.join("setup.report")
+    }
+
+    /// Returns the file that takes what git prints.
+    #[must_use]
+    pub fn git_log(&self) -> PathBuf {
+        self.directory.join("git.log")
+    }
+
     /// Returns the file that takes what the login shell's start-up files print.
     #[must_use]
     pub fn shell_log(&self) -> PathBuf {
@@ -97,6 +109,21 @@ impl Entry {
         } else {
             Err(FileError::damaged(&path, format_args!("it is about the run {}", manifest.id)).into())
         }
+    }
+
+    /// Tells whether the supervisor is at work on what comes before the agent's start.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.preparing_file().exists()
+    }
+
+    /// Notes that there is something to do before the agent's start, which may take as long as the run may.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_preparing(&self) -> Result<(), FileError> {
+        // Only a trigger that waits asks for it, and that does not outlive a power cut.
+        atomic_file::write_in_place(&self.preparing_file(), b"").map(drop)
     }
 
     /// Reads since when the agent runs; `None` before that.
@@ -232,6 +259,10 @@ impl Entry {
 
     fn doomed_file(&self) -> PathBuf {
         self.directory.join("doomed.json")
+    }
+
+    fn preparing_file(&self) -> PathBuf {
+        self.directory.join("preparing")
     }
 
     fn end_file(&self) -> PathBuf {

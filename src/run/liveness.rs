@@ -205,6 +205,7 @@ mod tests {
                 agent: "a".into(),
                 command: "true".into(),
                 args: vec![],
+                setup: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
                 terminal: false,
@@ -212,6 +213,7 @@ mod tests {
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,
+            repositories: vec![],
         }
     }
 

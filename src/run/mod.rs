@@ -1,6 +1,7 @@
 //! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
 
 pub mod claim;
+pub mod delete;
 pub mod end;
 pub mod entry;
 pub mod history;

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::id::RunId;
 use super::listing;
 use super::record::Status;
+use super::view::RunView;
 use super::workplace::Workplace;
 use crate::agent::{AgentName, Registry, SearchPath};
 use crate::clock::UnixSeconds;
@@ -61,6 +62,12 @@ pub struct LastRun {
     /// When it ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<UnixSeconds>,
+}
+
+impl From<RunView> for LastRun {
+    fn from(run: RunView) -> Self {
+        Self { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at }
+    }
 }
 
 /// What is read once to show any number of routines.
@@ -131,7 +138,6 @@ impl<'a> Overview<'a> {
     }
 
     fn last_run(&self, id: &RunId) -> Option<LastRun> {
-        let run = listing::find(self.workplace, id).ok()?;
-        Some(LastRun { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at })
+        listing::find(self.workplace, id).ok().map(LastRun::from)
     }
 }

@@ -43,7 +43,7 @@ pub enum TriggerError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// The routine is switched off.
-    #[error("the routine '{slug}' is disabled; set `enabled = true` in {file} to run it")]
+    #[error("the routine '{slug}' is disabled; update_routine with enabled = true, or {file}, switches it on")]
     Disabled {
         /// The routine.
         slug: Slug,
@@ -139,7 +139,7 @@ impl Plan {
         let home = &workplace.home;
         let routine = store::load(home, slug)?;
         if !routine.definition.enabled {
-            let file = home.routines().join(slug.as_str()).join("routine.toml").display().to_string();
+            let file = store::definition_file(home, slug).display().to_string();
             return Err(TriggerError::Disabled { slug: slug.clone(), file });
         }
         let prompt = store::prompt(home, slug)?;
@@ -160,6 +160,8 @@ impl Plan {
     fn claim(&self, workplace: &Workplace, triggered: &Moment, overlap: Overlap) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
         let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+        // Since it was read it may have been deleted, and whoever did saw no run of it.
+        store::check_exists(&workplace.home, slug)?;
         if overlap == Overlap::Skip {
             refuse_overlap(workplace, slug)?;
         }
@@ -174,6 +176,7 @@ impl Plan {
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
                 origin: Origin::Call,
+                repositories: self.routine.definition.repositories.clone(),
             })
         };
         Ok(claim(&workplace.home, slug, triggered.at, &self.environment, manifest_of)?)

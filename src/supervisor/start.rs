@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use super::children::Children;
-use super::exec::{Word, read_word};
+use super::exec::{Part, Word, read_word};
 use super::wake::Wake;
 use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
@@ -41,28 +41,52 @@ pub(super) fn start_agent(
     children: &mut Children,
     wake: &mut Wake,
 ) -> Result<Started, NotStarted> {
-    let environment = entry.environment().map_err(failed)?;
-    let words = words(workplace, entry, manifest, &environment);
     let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
-    let agent = if manifest.command.terminal {
-        // Whoever holds the terminal starts the agent now.
-        entry.set_supervised(supervisor).map_err(failed)?;
-        let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
-        await_agent(entry, manifest, &words[0], wake, exited)?;
-        entry.terminal_held().map_err(failed)?.ok_or_else(|| failed("nobody holds its terminal"))?.agent
+    let agent = if Part::Agent.is_on_terminal(manifest) {
+        start_on_terminal(workplace, entry, manifest, supervisor, wake)?
     } else {
-        let agent =
-            spawn(workplace, entry, manifest, &environment, &words, &[], children).map_err(NotStarted::Failed)?;
-        let exited = || {
-            children.reap();
-            children.agent_exit().is_some()
-        };
-        await_agent(entry, manifest, &words[0], wake, exited)?;
-        agent
+        start(workplace, entry, manifest, Part::Agent, children, wake)?
     };
     let started = Started { supervisor, agent, at: UnixSeconds::now() };
     entry.set_started(&started).map_err(failed)?;
     Ok(started)
+}
+
+/// Starts the agent of a run, or its setup, and waits until it really is that which runs.
+pub(super) fn start(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    part: Part,
+    children: &mut Children,
+    wake: &mut Wake,
+) -> Result<ProcessId, NotStarted> {
+    let environment = entry.environment().map_err(failed)?;
+    let words = words(workplace, entry, manifest, part, &environment);
+    let process = spawn(workplace, entry, manifest, &environment, &words, &[], children).map_err(NotStarted::Failed)?;
+    let exited = || {
+        children.reap();
+        children.agent_exit().is_some()
+    };
+    await_part(entry, manifest, part, &words[0], wake, exited)?;
+    Ok(process)
+}
+
+/// Has the agent started by whoever holds its terminal.
+fn start_on_terminal(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    supervisor: ProcessId,
+    wake: &mut Wake,
+) -> Result<ProcessId, NotStarted> {
+    let environment = entry.environment().map_err(failed)?;
+    let words = words(workplace, entry, manifest, Part::Agent, &environment);
+    entry.set_supervised(supervisor).map_err(failed)?;
+    let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
+    await_part(entry, manifest, Part::Agent, &words[0], wake, exited)?;
+    let held = entry.terminal_held().map_err(failed)?;
+    Ok(held.ok_or_else(|| failed("nobody holds its terminal"))?.agent)
 }
 
 fn failed(error: impl std::fmt::Display) -> NotStarted {
@@ -73,10 +97,14 @@ pub(super) fn words(
     workplace: &Workplace,
     entry: &Entry,
     manifest: &Manifest,
+    part: Part,
     environment: &Environment,
 ) -> Vec<OsString> {
     let program = workplace.program.path();
-    let stub: [OsString; 3] = ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    let mut stub: Vec<OsString> = vec!["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    if part == Part::Setup {
+        stub.push("--setup".into());
+    }
     if manifest.command.login_shell {
         let shell = environment.inherited.iter().find(|(name, _)| name.to_string() == "SHELL");
         through_login_shell(shell.map(|(_, value)| value.as_ref()), program, &stub)
@@ -121,10 +149,11 @@ pub(super) fn spawn(
     Ok(ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 }))
 }
 
-/// Waits until the stub has become the agent.
-fn await_agent(
+/// Waits until the stub has become what it is to be.
+fn await_part(
     entry: &Entry,
     manifest: &Manifest,
+    part: Part,
     first_word: &OsString,
     wake: &mut Wake,
     mut exited: impl FnMut() -> bool,
@@ -133,9 +162,9 @@ fn await_agent(
     let mut pause = Duration::from_millis(1);
     loop {
         let exited = exited();
-        match read_word(&entry.exec_report()) {
+        match read_word(&part.report(entry)) {
             // Whoever holds the terminal may still be about to note whom it started.
-            Word::Started if manifest.command.terminal && matches!(entry.terminal_held(), Ok(None)) => {}
+            Word::Started if part.is_on_terminal(manifest) && matches!(entry.terminal_held(), Ok(None)) => {}
             Word::Started => return Ok(()),
             Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
             Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),

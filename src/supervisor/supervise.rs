@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::children::Children;
 use super::log_cap::LogCap;
-use super::silence::{LogMark, Silence};
+use super::prepare::NotPrepared;
+use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
@@ -78,12 +79,13 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
-struct Supervisor {
-    workplace: Workplace,
-    entry: Entry,
-    manifest: Manifest,
-    children: Children,
-    wake: Wake,
+/// A supervisor at work.
+pub(super) struct Supervisor {
+    pub(super) workplace: Workplace,
+    pub(super) entry: Entry,
+    pub(super) manifest: Manifest,
+    pub(super) children: Children,
+    pub(super) wake: Wake,
     started: Option<Started>,
 }
 
@@ -91,6 +93,14 @@ impl Supervisor {
     fn run(mut self) -> Result<(), SuperviseError> {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
+        }
+        match self.prepare() {
+            Ok(()) => {}
+            Err(NotPrepared::Obey(request)) => return self.end(&request),
+            Err(NotPrepared::End(cause, reason)) => {
+                let request = self.request(cause, reason);
+                return self.end(&request);
+            }
         }
         match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
             Ok(started) => self.started = Some(started),
@@ -108,7 +118,8 @@ impl Supervisor {
         loop {
             self.children.reap();
             let pause = log_cap.look();
-            match decide(self.facts(&mut silence, log_cap.mark())) {
+            let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
+            match decide(self.facts(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
@@ -121,25 +132,24 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    fn facts(&mut self, silence: &mut Silence, log: Option<LogMark>) -> Facts {
+    pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
         self.read_settings();
         let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
-        let now = Moment::now();
         Facts {
             exit: self.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
             signalled: self.wake.was_asked(),
-            age_secs: self.manifest.triggered.elapsed_secs_at(&now),
+            age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs,
-            silent_secs: silence.secs(log, &now),
+            silent_secs,
             max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
         }
     }
 
-    /// Tells how the agent ended, if it has. One on a terminal is the child of its holder, who writes it down; if that was
+    /// Tells how the agent ended, if it has, or what comes before it. An agent on a terminal is the child of its holder, who writes it down; if that was
     /// killed, nobody knows.
     fn agent_exit(&self) -> Option<AgentExit> {
-        if !self.manifest.command.terminal {
+        if !self.manifest.command.terminal || self.started.is_none() {
             return self.children.agent_exit();
         }
         match self.entry.terminal_exit() {
@@ -271,7 +281,7 @@ impl Supervisor {
         }
     }
 
-    fn workbench(&self) -> Workbench {
+    pub(super) fn workbench(&self) -> Workbench {
         Workbench::of(&self.workplace.home, self.entry.id())
     }
 }

@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGQUIT};
 
 use super::children::Children;
-use super::exec::{ExecError, open_log, report_failure};
+use super::exec::{ExecError, Part, open_log, report_failure};
 use super::start::{spawn, words};
 use super::wake::Wake;
 use crate::home::Home;
@@ -107,7 +107,7 @@ impl Holder {
             rustix::termios::ttyname(io::stdin(), Vec::new()).map_err(|errno| ExecError::Terminal(errno.into()))?;
         let terminal = OsString::from_vec(name.into_bytes());
         let environment = self.entry.environment()?;
-        let words = words(&self.workplace, &self.entry, &self.manifest, &environment);
+        let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
         let mut more = vec![(TERMINAL_VARIABLE, terminal)];
         // What kind of terminal this is, as against the one that the server was started from.
         more.extend(std::env::var_os("TERM").map(|kind| ("TERM", kind)));

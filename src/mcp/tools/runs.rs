@@ -31,8 +31,8 @@ pub(super) fn tools() -> [Tool<Core>; 6] {
         Tool::new(
             "trigger_routine",
             "Trigger a routine",
-            "Starts a run of a routine now and returns once its agent has really started, within 5 seconds, or tells why \
-             it did not. The run goes on by itself: see list_runs and read_log.",
+            "Starts a run of a routine now and returns within 5 seconds: its agent has really started, or is still being \
+             prepared (clones, setup), or why it did not start. The run goes on by itself: see list_runs and read_log.",
             starts,
             trigger_routine,
         ),
