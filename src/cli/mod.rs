@@ -12,6 +12,7 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
+use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
@@ -52,6 +53,15 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
+    /// Runs what a person wants done when a run has ended (started by whoever recorded it).
+    #[command(hide = true)]
+    Hook {
+        name: String,
+        home: PathBuf,
+        run: RunId,
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
     /// Prints PATH, marked (started through the login shell).
     #[command(hide = true)]
     PrintPath,
@@ -78,6 +88,7 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
         Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
         Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     }
 }

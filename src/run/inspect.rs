@@ -22,7 +22,7 @@ use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 /// All that is known of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
-    /// The run as list_runs shows it.
+    /// As in list_runs.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub run: RunView,
     /// Whether anything of it is alive.

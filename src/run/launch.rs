@@ -43,6 +43,7 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
         let ending = Ending {
             status: Status::LaunchFailed,
             reason: Some(reason.clone()),
+            ended_by: None,
             exit_code: None,
             signal: None,
             finished_at: now,

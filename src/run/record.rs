@@ -231,8 +231,18 @@ pub enum Status {
     LaunchFailed,
     /// It vanished without a word, as in a power cut.
     Lost,
+    /// It ended, and its workbench is gone: only the history tells of it.
+    Reaped,
     /// Nothing certain can be said.
     Unknown,
+}
+
+impl Status {
+    /// Tells whether the run's agent exited with status 0.
+    #[must_use]
+    pub fn succeeded(self) -> bool {
+        self == Self::Succeeded
+    }
 }
 
 impl fmt::Display for Status {
@@ -253,6 +263,9 @@ pub struct Outcome {
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who ended it by force, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
     /// The agent's exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -286,6 +299,8 @@ pub struct Ending {
     pub status: Status,
     /// Why, in words.
     pub reason: Option<String>,
+    /// Who ended it by force, if somebody did.
+    pub ended_by: Option<String>,
     /// The agent's exit status.
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
@@ -305,6 +320,7 @@ impl Outcome {
             id: manifest.id.clone(),
             status: ending.status,
             reason: ending.reason,
+            ended_by: ending.ended_by,
             exit_code: ending.exit_code,
             signal: ending.signal,
             agent: manifest.command.agent.clone(),
@@ -332,6 +348,7 @@ impl Ending {
         let unforced = |status, reason: &str, at| Self {
             status,
             reason: Some(reason.to_owned()),
+            ended_by: None,
             exit_code: None,
             signal: None,
             finished_at: at,
@@ -354,6 +371,7 @@ impl Ending {
         Self {
             status: request.cause.into(),
             reason: Some(request.reason.clone()),
+            ended_by: Some(request.by.clone()),
             exit_code: None,
             signal: None,
             finished_at: now,

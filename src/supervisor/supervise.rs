@@ -237,6 +237,7 @@ impl Supervisor {
         self.record(Ending {
             status,
             reason,
+            ended_by: None,
             exit_code: exit.code,
             signal: exit.signal,
             finished_at,
