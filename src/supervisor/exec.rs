@@ -145,7 +145,7 @@ pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
     }
 }
 
-/// Tells the supervisor that the stub itself could not be started; returns the error.
+/// Tells the supervisor that the stub of the agent itself could not be started; returns the error.
 pub(super) fn report_failure(entry: &Entry, error: ExecError) -> ExecError {
     let path = entry.exec_report();
     let said = Report::open(&path).map(|mut report| report.say(&path, &format!("{FAILED}{error}")));
@@ -165,7 +165,8 @@ fn become_part(
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     let workbench = Workbench::of(home, entry.id());
-    if !part.is_on_terminal(&manifest) {
+    let on_terminal = part == Part::Agent && manifest.command.terminal;
+    if !on_terminal {
         // No terminal can reach the agent, and no signal to the supervisor's group.
         let _ = rustix::process::setsid();
     }
@@ -176,12 +177,12 @@ fn become_part(
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
     let (stdin, output) = match part {
-        part if part.is_on_terminal(&manifest) => {
+        Part::Setup => (open_stdin(&workbench, StdinSource::None)?, open_log(&workbench)?),
+        Part::Agent if on_terminal => {
             let terminal = open_terminal()?;
             (terminal.try_clone().map_err(ExecError::Terminal)?, terminal)
         }
         Part::Agent => (open_stdin(&workbench, manifest.command.stdin)?, open_log(&workbench)?),
-        Part::Setup => (open_stdin(&workbench, StdinSource::None)?, open_log(&workbench)?),
     };
     report.say(&part.report(entry), READY)?;
     let connected = rustix::stdio::dup2_stdin(&stdin)

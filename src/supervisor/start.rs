@@ -42,8 +42,14 @@ pub(super) fn start_agent(
     wake: &mut Wake,
 ) -> Result<Started, NotStarted> {
     let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
-    let agent = if Part::Agent.is_on_terminal(manifest) {
-        start_on_terminal(workplace, entry, manifest, supervisor, wake)?
+    let agent = if manifest.command.terminal {
+        let environment = entry.environment().map_err(failed)?;
+        let words = words(workplace, entry, manifest, Part::Agent, &environment);
+        // Whoever holds the terminal starts the agent now.
+        entry.set_supervised(supervisor).map_err(failed)?;
+        let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
+        await_part(entry, manifest, Part::Agent, &words[0], wake, exited)?;
+        entry.terminal_held().map_err(failed)?.ok_or_else(|| failed("nobody holds its terminal"))?.agent
     } else {
         start(workplace, entry, manifest, Part::Agent, children, wake)?
     };
@@ -52,7 +58,7 @@ pub(super) fn start_agent(
     Ok(started)
 }
 
-/// Starts the agent of a run, or its setup, and waits until it really is that which runs.
+/// Starts the agent of a run, or its setup, as our child, and waits until it really is that which runs.
 pub(super) fn start(
     workplace: &Workplace,
     entry: &Entry,
@@ -158,13 +164,14 @@ fn await_part(
     wake: &mut Wake,
     mut exited: impl FnMut() -> bool,
 ) -> Result<(), NotStarted> {
+    let waits_for_holder = part == Part::Agent && manifest.command.terminal;
     let deadline = Instant::now() + LAUNCH_PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
         let exited = exited();
         match read_word(&part.report(entry)) {
             // Whoever holds the terminal may still be about to note whom it started.
-            Word::Started if part.is_on_terminal(manifest) && matches!(entry.terminal_held(), Ok(None)) => {}
+            Word::Started if waits_for_holder && matches!(entry.terminal_held(), Ok(None)) => {}
             Word::Started => return Ok(()),
             Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
             Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),
