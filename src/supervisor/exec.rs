@@ -68,11 +68,6 @@ impl Part {
         }
     }
 
-    /// Tells whether it works on the run's terminal.
-    pub(super) fn is_on_terminal(self, manifest: &Manifest) -> bool {
-        self == Self::Agent && manifest.command.terminal
-    }
-
     /// Returns the program and its arguments.
     fn words(self, command: &AgentCommand) -> (&str, &[String]) {
         match self {

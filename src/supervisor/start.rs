@@ -78,23 +78,6 @@ pub(super) fn start(
     Ok(process)
 }
 
-/// Has the agent started by whoever holds its terminal.
-fn start_on_terminal(
-    workplace: &Workplace,
-    entry: &Entry,
-    manifest: &Manifest,
-    supervisor: ProcessId,
-    wake: &mut Wake,
-) -> Result<ProcessId, NotStarted> {
-    let environment = entry.environment().map_err(failed)?;
-    let words = words(workplace, entry, manifest, Part::Agent, &environment);
-    entry.set_supervised(supervisor).map_err(failed)?;
-    let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
-    await_part(entry, manifest, Part::Agent, &words[0], wake, exited)?;
-    let held = entry.terminal_held().map_err(failed)?;
-    Ok(held.ok_or_else(|| failed("nobody holds its terminal"))?.agent)
-}
-
 fn failed(error: impl std::fmt::Display) -> NotStarted {
     NotStarted::Failed(error.to_string())
 }
