@@ -1,7 +1,10 @@
 //! Routines: what is to be run, and within which bounds.
 
 pub mod bounds;
+pub mod edit;
+pub mod ledger;
 pub mod listing;
 pub mod model;
+pub mod schedule;
 pub mod slug;
 pub mod store;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ledger::{self, Ledger};
 use super::model::{Definition, InvalidField, MAX_PROMPT_BYTES, Routine, check_prompt};
 use super::slug::Slug;
 use crate::home::atomic_file::{self, FileError};
@@ -80,6 +81,12 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
     let file = staged.join("routine.toml");
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
     atomic_file::write(&staged.join("prompt.md"), prompt.as_bytes())?;
+    if definition.schedule.is_some() {
+        // From now on, and not from when somebody first looks at it.
+        let mut ledger = Ledger::default();
+        ledger.follow(definition, definition.created_at);
+        atomic_file::write_json(&staged.join(ledger::FILE_NAME), &ledger)?;
+    }
     Ok(atomic_file::write(&file, text.as_bytes())?)
 }
 
@@ -152,6 +159,12 @@ pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     }
     slugs.sort();
     Ok(slugs)
+}
+
+/// Names the file of a routine's definition; it need not be there.
+#[must_use]
+pub fn definition_file(home: &Home, slug: &Slug) -> PathBuf {
+    directory(home, slug).join("routine.toml")
 }
 
 fn directory(home: &Home, slug: &Slug) -> PathBuf {
