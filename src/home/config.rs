@@ -38,6 +38,10 @@ pub struct Config {
     pub kill_grace_secs: u64,
     /// The largest size of a run's log on disk; beyond it the middle is dropped.
     pub max_log_bytes: u64,
+    /// How many runs may be alive before a fire of a schedule waits for its turn.
+    pub max_concurrent_runs: u64,
+    /// How late the newest missed occurrence of a schedule is still made up for.
+    pub catch_up_window_secs: u64,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -54,6 +58,8 @@ impl Default for Config {
             max_runtime_ceiling_secs: 24 * 60 * 60,
             kill_grace_secs: 10,
             max_log_bytes: 64 * 1024 * 1024,
+            max_concurrent_runs: 4,
+            catch_up_window_secs: 24 * 60 * 60,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
         }
@@ -89,6 +95,7 @@ impl Config {
             ("ttl_ceiling_secs", self.ttl_ceiling_secs),
             ("default_max_runtime_secs", self.default_max_runtime_secs),
             ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
+            ("max_concurrent_runs", self.max_concurrent_runs),
             ("watchdog_interval_secs", self.watchdog_interval_secs),
             ("cleanup_interval_secs", self.cleanup_interval_secs),
         ];

@@ -14,7 +14,9 @@ use crate::agent::{AgentName, Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
-use crate::routine::model::Routine;
+use crate::routine::ledger::{self, Fire, Ledger, Waiting};
+use crate::routine::model::{Definition, Routine};
+use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
 
 /// What is known of one routine.
@@ -30,6 +32,18 @@ pub struct RoutineView {
     pub agent_available: bool,
     /// Whether it may be triggered.
     pub enabled: bool,
+    /// Why the program has disabled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_because: Option<String>,
+    /// When it fires by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleView>,
+    /// A fire that waits, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    /// The newest occurrence that was not fired; the history has all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_missed: Option<LastMissed>,
     /// The retention in force.
     pub ttl_secs: u64,
     /// The runtime in force.
@@ -47,6 +61,64 @@ pub struct RoutineView {
     /// Its newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+}
+
+/// When a routine fires by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ScheduleView {
+    /// The cron fields or the name.
+    pub cron: String,
+    /// The same in words, with the time zone.
+    pub description: String,
+    /// The next three times; none while it is disabled.
+    pub next_fires: Vec<UnixSeconds>,
+    /// Until when it does not fire, as somebody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<UnixSeconds>,
+    /// Why it does not fire, if it cannot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub problem: Option<String>,
+}
+
+impl ScheduleView {
+    /// Shows when a routine fires; `None` if it has no schedule.
+    #[must_use]
+    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Option<Self> {
+        let cron = definition.schedule.clone()?;
+        let schedule = Schedule::parse(&cron, definition.timezone.as_deref()).ok()?;
+        let description = schedule.description();
+        let Ok(ledger) = ledger else {
+            let problem = ledger.err().map(ToString::to_string);
+            return Some(Self { cron, description, next_fires: Vec::new(), snoozed_until: None, problem });
+        };
+        let snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
+        let skipped = usize::from(ledger.skip_next);
+        let after = snoozed_until.unwrap_or(now).max(now);
+        let shown = if definition.enabled { NEXT_FIRES } else { 0 };
+        let next_fires = schedule.upcoming(after, skipped + shown).into_iter().skip(skipped).collect();
+        Some(Self { cron, description, next_fires, snoozed_until, problem: None })
+    }
+}
+
+/// How many of the next fires are shown.
+const NEXT_FIRES: usize = 3;
+
+/// An occurrence of a schedule that was not fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastMissed {
+    /// The moment that the schedule names.
+    pub at: UnixSeconds,
+    /// Why.
+    pub reason: String,
+}
+
+fn in_words(waiting: &Waiting) -> String {
+    match &waiting.fire {
+        Fire::Occurrence(occurrence) => format!("the fire of {occurrence} waits for its turn"),
+        Fire::Retry { of, attempt } => {
+            format!("attempt {attempt} of {of} starts after {}", waiting.not_before)
+        }
+    }
 }
 
 /// A routine's newest run.
@@ -105,12 +177,21 @@ impl<'a> Overview<'a> {
         let state =
             RoutineState::Present { ttl_secs: definition.ttl_secs, max_runtime_secs: definition.max_runtime_secs };
         let bounds = Bounds::decide(state, &self.workplace.config);
+        let read = Ledger::read(&self.workplace.home, slug);
+        let ledger = read.as_ref().ok();
         RoutineView {
             slug: slug.clone(),
             title: definition.title.clone(),
             agent: definition.agent.clone(),
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
+            disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
+            schedule: ScheduleView::of(definition, read.as_ref(), UnixSeconds::now()),
+            waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
+            last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
+                let ledger::LastMissed { occurrence, reason } = missed;
+                LastMissed { at: occurrence, reason }
+            }),
             ttl_secs: bounds.ttl_secs,
             max_runtime_secs: bounds.max_runtime_secs,
             tags: definition.tags.clone(),

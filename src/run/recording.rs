@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::aftermath::{self, AftermathError};
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
 use super::id::RunId;
@@ -23,6 +24,9 @@ pub enum RecordingError {
     /// The history could not be extended.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// Its routine's ledger could not be kept.
+    #[error(transparent)]
+    Aftermath(#[from] AftermathError),
 }
 
 /// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
@@ -110,6 +114,7 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
 
 fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
     history::append(&workplace.home, outcome, known)?;
+    aftermath::settle(workplace, outcome)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
     if outcome.session_host == HostKind::Tmux
         && let Err(error) = workplace.session_host.close(&outcome.id.session_name())

@@ -1,0 +1,44 @@
+//! `snooze_routine`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixSeconds;
+use crate::mcp::Core;
+use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::routine::ledger;
+use crate::routine::slug::Slug;
+use crate::run::overview::ScheduleView;
+
+pub(super) fn snooze() -> Tool<Core> {
+    let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
+    let description = "Keeps a routine's schedule from firing until a time, or once; with neither, it fires again as \
+                       planned. trigger_routine works all the same.";
+    Tool::new("snooze_routine", "Snooze a routine", description, hints, snooze_routine)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Snooze {
+    /// The routine's slug.
+    routine: Slug,
+    /// Until when, such as 2026-01-31T08:00:00Z.
+    until: Option<UnixSeconds>,
+    /// Whether to leave out the next time.
+    skip_next: Option<bool>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Snoozed {
+    routine: Slug,
+    /// When it fires now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    schedule: Option<ScheduleView>,
+}
+
+fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
+    let home = core.site.home();
+    let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
+    let (definition, ledger) = ledger::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
+    let schedule = ScheduleView::of(&definition, Ok(&ledger), now);
+    Ok(Snoozed { routine: arguments.routine, schedule })
+}
