@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
-                       updated_at running last_run? disabled_because? schedule? waiting? last_missed?";
+                       updated_at running last_run? disabled_because? waiting? last_missed? \
+                       schedule? timezone? schedule_description? next_fires? snoozed_until? \
+                       schedule_problem?";
 const RUN: &str = "id routine status status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
                    kept_because?";
@@ -52,7 +54,11 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes scanned note?",
         ),
-        ("snooze_routine", "routine until? skip_next?", "routine schedule?"),
+        (
+            "snooze_routine",
+            "routine until? skip_next?",
+            "routine schedule? timezone? schedule_description? next_fires? snoozed_until? schedule_problem?",
+        ),
         ("list_agents", "", "agents"),
         (
             "health",

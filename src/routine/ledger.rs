@@ -65,9 +65,7 @@ pub struct ScheduleText {
 }
 
 impl ScheduleText {
-    /// Returns what makes a routine fire by itself; `None` if nothing does.
-    #[must_use]
-    pub fn of(definition: &Definition) -> Option<Self> {
+    fn of(definition: &Definition) -> Option<Self> {
         let schedule = definition.schedule.clone().filter(|_| definition.enabled)?;
         Some(Self { schedule, timezone: definition.timezone.clone() })
     }
@@ -158,13 +156,18 @@ impl Ledger {
         atomic_file::write_json(&Self::file(home, slug), self)
     }
 
+    /// Tells whether what it says is about a routine's schedule as it is now.
+    #[must_use]
+    pub fn follows(&self, definition: &Definition) -> bool {
+        self.schedule == ScheduleText::of(definition)
+    }
+
     /// Begins anew with a routine's schedule if that is another than before: nothing is made up for from before it was set,
     /// changed, or enabled again. Tells whether it did.
     pub fn follow(&mut self, definition: &Definition, now: UnixSeconds) -> bool {
-        let wanted = ScheduleText::of(definition);
-        let begins = self.schedule != wanted;
+        let begins = !self.follows(definition);
         if begins {
-            self.schedule = wanted;
+            self.schedule = ScheduleText::of(definition);
             self.fired_until = now;
             self.skip_next = false;
         }

@@ -25,11 +25,11 @@ pub enum AftermathError {
 /// A routine or a ledger that cannot be read is left alone: whoever mends it finds nothing counted, and nothing started.
 ///
 /// # Errors
-/// The ledger or the routine could not be written.
+/// The routines are locked, or the disk is full: the recording is to be repeated.
 pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathError> {
     let (home, slug) = (&workplace.home, outcome.id.routine());
     // Most routines want nothing to follow, and their runs' ends need no lock.
-    if store::load(home, slug).is_ok_and(|routine| !wants_any(&routine.definition)) {
+    if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {
         return Ok(());
     }
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
@@ -44,11 +44,27 @@ pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathE
     if !ledger.count(&outcome.id.to_string()) {
         return Ok(());
     }
-    if draw(&routine.definition, &mut ledger, outcome) == Verdict::Disable {
-        // Before the ledger: without its reason a disabled routine only is a riddle, but with it an enabled one is absolved.
-        edit::set_enabled(home, slug, false)?;
+    let verdict = draw(&routine.definition, &mut ledger, outcome);
+    // First the file: a reason beside an enabled routine would be taken for one that somebody has enabled again.
+    let disabled = if verdict == Verdict::Disable { edit::set_enabled(home, slug, false) } else { Ok(()) };
+    match disabled.and_then(|()| ledger.write(home, slug)) {
+        Err(error) if will_last(&error) => {
+            tracing::warn!(run = %outcome.id, %error, "what follows from its end is not on disk");
+            Ok(())
+        }
+        result => Ok(result?),
     }
-    Ok(ledger.write(home, slug)?)
+}
+
+/// Tells whether trying again would change nothing, so that the run's end is not to wait for it.
+fn will_last(error: &FileError) -> bool {
+    use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
+    match error {
+        FileError::Io { source, .. } => {
+            matches!(source.kind(), NotADirectory | NotFound | PermissionDenied | ReadOnlyFilesystem)
+        }
+        FileError::Damaged { .. } => true,
+    }
 }
 
 fn wants_any(definition: &Definition) -> bool {

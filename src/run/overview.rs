@@ -36,8 +36,8 @@ pub struct RoutineView {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_because: Option<String>,
     /// When it fires by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub schedule: Option<ScheduleView>,
+    #[serde(flatten)]
+    pub firing: Firing,
     /// A fire that waits, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
@@ -63,40 +63,54 @@ pub struct RoutineView {
     pub last_run: Option<LastRun>,
 }
 
-/// When a routine fires by itself.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct ScheduleView {
-    /// The cron fields or the name.
-    pub cron: String,
-    /// The same in words, with the time zone.
-    pub description: String,
-    /// The next three times; none while it is disabled.
+/// When a routine fires by itself; empty if it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Firing {
+    /// Its cron fields, or a name such as @daily.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The time zone, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// The schedule in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_description: Option<String>,
+    /// The next three times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub next_fires: Vec<UnixSeconds>,
     /// Until when it does not fire, as somebody asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snoozed_until: Option<UnixSeconds>,
-    /// Why it does not fire, if it cannot.
+    /// Why it cannot fire.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub problem: Option<String>,
+    pub schedule_problem: Option<String>,
 }
 
-impl ScheduleView {
-    /// Shows when a routine fires; `None` if it has no schedule.
+impl Firing {
+    /// Shows when a routine fires.
     #[must_use]
-    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Option<Self> {
-        let cron = definition.schedule.clone()?;
-        let schedule = Schedule::parse(&cron, definition.timezone.as_deref()).ok()?;
-        let description = schedule.description();
-        let Ok(ledger) = ledger else {
-            let problem = ledger.err().map(ToString::to_string);
-            return Some(Self { cron, description, next_fires: Vec::new(), snoozed_until: None, problem });
+    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
+        let timezone = definition.timezone.clone();
+        let parse = |text: &String| Schedule::parse(text, timezone.as_deref()).ok();
+        let Some(schedule) = definition.schedule.as_ref().and_then(parse) else { return Self::default() };
+        let mut firing = Self {
+            schedule: definition.schedule.clone(),
+            schedule_description: Some(schedule.description()),
+            timezone,
+            ..Self::default()
         };
-        let snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
-        let skipped = usize::from(ledger.skip_next);
-        let after = snoozed_until.unwrap_or(now).max(now);
-        let shown = if definition.enabled { NEXT_FIRES } else { 0 };
-        let next_fires = schedule.upcoming(after, skipped + shown).into_iter().skip(skipped).collect();
-        Some(Self { cron, description, next_fires, snoozed_until, problem: None })
+        match ledger {
+            Err(error) => firing.schedule_problem = Some(error.to_string()),
+            Ok(_) if !definition.enabled => {}
+            Ok(ledger) => {
+                firing.snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
+                let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
+                let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
+                let skipped = usize::from(ledger.skip_next);
+                firing.next_fires = schedule.upcoming(after, skipped + NEXT_FIRES).into_iter().skip(skipped).collect();
+            }
+        }
+        firing
     }
 }
 
@@ -186,7 +200,7 @@ impl<'a> Overview<'a> {
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
-            schedule: ScheduleView::of(definition, read.as_ref(), UnixSeconds::now()),
+            firing: Firing::of(definition, read.as_ref(), UnixSeconds::now()),
             waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;

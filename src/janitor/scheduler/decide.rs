@@ -110,8 +110,10 @@ fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AliveRun {
     pub id: RunId,
-    /// Whether it could be ended, and nobody has asked for that yet.
-    pub to_be_ended: bool,
+    /// Whether it certainly is alive. One that may be holds up its own routine, but not for ever all others.
+    pub certainly: bool,
+    /// Whether its end was asked for.
+    pub ending: bool,
 }
 
 /// What becomes of a fire whose time has come.
@@ -135,10 +137,11 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
         match (overlap, fire) {
             (Overlap::Allow, _) => {}
             (Overlap::Skip, Fire::Occurrence(_)) => {
-                return Turn::Miss(format!("the run {} was alive (overlap = \"skip\")", first.id));
+                let doubt = if first.certainly { "" } else { ", or may have been" };
+                return Turn::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
             }
             (Overlap::Replace, Fire::Occurrence(_)) => {
-                let doomed = own.iter().filter(|run| run.to_be_ended).map(|run| run.id.clone());
+                let doomed = own.iter().filter(|run| run.certainly && !run.ending).map(|run| run.id.clone());
                 return Turn::AfterOwn(doomed.collect());
             }
             (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
@@ -146,13 +149,13 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
             }
         }
     }
-    if alive.len() as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
+    let at_work = alive.iter().filter(|run| run.certainly).count();
+    if at_work as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routine::ledger::ScheduleText;
     use proptest::prelude::*;
 
     const HOUR: u64 = 3600;
@@ -168,8 +171,14 @@ mod tests {
         Definition { schedule: Some("@hourly".into()), timezone: Some("UTC".into()), ..Definition::default() }
     }
 
+    fn begun_with(definition: &Definition) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.follow(definition, at(0));
+        ledger
+    }
+
     fn begun() -> Ledger {
-        Ledger { schedule: ScheduleText::of(&hourly()), fired_until: at(0), ..Ledger::default() }
+        begun_with(&hourly())
     }
 
     fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
@@ -196,7 +205,7 @@ mod tests {
         for (definition, ledger) in [(&hourly(), &Ledger::default()), (&changed, &begun()), (&disabled, &begun())] {
             let advance = go(definition, ledger, at(5));
             assert_eq!((advance.ledger.fired_until, waits(&advance)), (at(5), None));
-            assert_eq!(advance.ledger.schedule, ScheduleText::of(definition));
+            assert!(advance.ledger.follows(definition));
             assert!(advance.missed.is_empty());
         }
         let resting = go(&disabled, &begun(), at(5)).ledger;
@@ -225,9 +234,8 @@ mod tests {
         assert!(reasons(&none)[4].contains("catch_up = \"none\""));
         assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
-        let ledger = Ledger { schedule: ScheduleText::of(&daily), ..begun() };
         let schedule = Schedule::parse("@daily", Some("UTC")).unwrap();
-        let old = advance(&daily, Some(&schedule), &ledger, at(26), HOUR);
+        let old = advance(&daily, Some(&schedule), &begun_with(&daily), at(26), HOUR);
         assert!(waits(&old).is_none() && reasons(&old)[0].contains("7200 s late (catch_up_window_secs = 3600)"));
     }
 
@@ -285,10 +293,11 @@ mod tests {
     #[test]
     fn each_overlap_does_what_it_says() {
         let slug: Slug = "a".parse().unwrap();
-        let run = |id: &str, to_be_ended| AliveRun { id: id.parse().unwrap(), to_be_ended };
+        let run = |id: &str, certainly, ending| AliveRun { id: id.parse().unwrap(), certainly, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
-        let alive = [run("a-1", true), run("a-2", false), run("b-1", true)];
+        let alive =
+            [run("a-1", true, false), run("a-2", true, true), run("a-3", false, false), run("b-1", true, false)];
         let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 4);
         assert!(matches!(of(Overlap::Skip, &occurrence), Turn::Miss(reason) if reason.contains("a-1")));
         assert_eq!(of(Overlap::Queue, &occurrence), Turn::AfterOwn(vec![]));
@@ -298,8 +307,8 @@ mod tests {
             assert_eq!(of(overlap, &retry), Turn::AfterOwn(vec![]), "{overlap:?}");
         }
         assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 3), Turn::InLine);
-        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[2..], 1), Turn::InLine);
-        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[2..], 2), Turn::Start);
+        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), Turn::InLine);
+        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), Turn::Start);
     }
 
     proptest! {

@@ -17,7 +17,7 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, HistoryError, Missed};
 use crate::run::id::RunId;
 use crate::run::listing::workbench_ids;
-use crate::run::liveness::{Liveness, assess};
+use crate::run::liveness::{Assessment, Liveness, assess};
 use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
 use crate::run::trigger::{PATIENCE, Plan, TriggerError};
@@ -208,10 +208,10 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
 /// Returns the unfinished runs that are not known to be dead.
 pub(super) fn alive_runs(home: &Home) -> Result<Vec<AliveRun>, FileError> {
     let alive = assess(Entry::list(home)?).into_iter().filter(|one| one.liveness != Liveness::Dead);
-    let show = |one: crate::run::liveness::Assessment| {
-        let known = !matches!(one.liveness, Liveness::Unknown(_));
-        let to_be_ended = known && one.entry.end_request().is_ok_and(|request| request.is_none());
-        AliveRun { id: one.entry.id().clone(), to_be_ended }
+    let show = |one: Assessment| {
+        let certainly = !matches!(one.liveness, Liveness::Unknown(_));
+        let ending = !one.entry.end_request().is_ok_and(|request| request.is_none());
+        AliveRun { id: one.entry.id().clone(), certainly, ending }
     };
     Ok(alive.map(show).collect())
 }

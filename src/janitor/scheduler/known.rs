@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::routine::ledger::{Ledger, ScheduleText};
+use crate::routine::ledger::Ledger;
 use crate::routine::model::Definition;
 use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
@@ -54,6 +54,11 @@ impl KnownRoutines {
         Ok(())
     }
 
+    /// Forgets routines, so that they are read again whatever their files look like.
+    pub(super) fn forget(&mut self, slugs: &[Slug]) {
+        self.by_slug.retain(|slug, _| !slugs.contains(slug));
+    }
+
     /// Returns those that can be read.
     pub(super) fn states(&self) -> impl Iterator<Item = (&Slug, &State)> {
         self.by_slug.iter().filter_map(|(slug, known)| Some((slug, known.state.as_ref()?.as_ref().ok()?)))
@@ -92,7 +97,7 @@ impl State {
     pub(super) fn rests(&self, now: UnixSeconds) -> bool {
         let ledger = &self.ledger;
         let absolved = !self.definition.enabled || ledger.disabled_because.is_none();
-        let in_step = ledger.schedule == ScheduleText::of(&self.definition);
+        let in_step = ledger.follows(&self.definition);
         let ahead = self.next.is_none_or(|next| next > now) && ledger.fired_until <= now;
         let waiting = ledger.waiting.as_ref();
         let patient = waiting.is_none_or(|waiting| waiting.not_before > now && self.definition.enabled);

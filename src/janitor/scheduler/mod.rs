@@ -86,7 +86,8 @@ impl Scheduler {
         if !cases.is_empty() {
             home.check_sole_and_lockable()?;
             cases.sort_by_key(Case::place);
-            deal_with_all(workplace, cases, now, &mut report)?;
+            let outdated = deal_with_all(workplace, cases, now, &mut report)?;
+            self.known.forget(&outdated);
         }
         let next = self.known.states().filter_map(|(_, state)| state.due()).filter(|due| *due > now).min();
         if let Some(next) = next {
@@ -102,13 +103,15 @@ fn case<'a>(workplace: &Workplace, slug: &'a Slug, state: &'a State, now: UnixSe
     Case { slug, definition, ledger, advance }
 }
 
+/// Deals with what is due, in the order in which it waits; returns the routines that are not as they were read.
 fn deal_with_all(
     workplace: &Workplace,
     cases: Vec<Case<'_>>,
     now: UnixSeconds,
     report: &mut TickReport,
-) -> Result<(), FileError> {
+) -> Result<Vec<Slug>, FileError> {
     let alive = alive_runs(&workplace.home)?;
+    let mut outdated = Vec::new();
     // Once one has to wait in the line, those behind it do not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
     for case in cases {
@@ -133,7 +136,10 @@ fn deal_with_all(
                 line_stands |= in_line;
                 WAITING_PAUSE
             }
-            Ok(Dealt::Outdated) => SHORTEST_PAUSE,
+            Ok(Dealt::Outdated) => {
+                outdated.push(case.slug.clone());
+                SHORTEST_PAUSE
+            }
             Err(error) => {
                 report.failed.push(failure(workplace, case.slug, &error));
                 WAITING_PAUSE
@@ -141,7 +147,7 @@ fn deal_with_all(
         };
         report.pause = report.pause.min(pause);
     }
-    Ok(())
+    Ok(outdated)
 }
 
 fn failure(workplace: &Workplace, slug: &Slug, error: &dyn std::fmt::Display) -> TickFailure {

@@ -8,7 +8,7 @@ use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::ledger;
 use crate::routine::slug::Slug;
-use crate::run::overview::ScheduleView;
+use crate::run::overview::Firing;
 
 pub(super) fn snooze() -> Tool<Core> {
     let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
@@ -30,15 +30,13 @@ struct Snooze {
 #[derive(Serialize, JsonSchema)]
 struct Snoozed {
     routine: Slug,
-    /// When it fires now.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    schedule: Option<ScheduleView>,
+    #[serde(flatten)]
+    firing: Firing,
 }
 
 fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
     let home = core.site.home();
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = ledger::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
-    let schedule = ScheduleView::of(&definition, Ok(&ledger), now);
-    Ok(Snoozed { routine: arguments.routine, schedule })
+    Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })
 }
