@@ -248,13 +248,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn each_occurrence_is_later_than_the_one_before(
-            minute in "(\\*|\\*/[1-9]|[1-5]?[0-9])", hour in "(\\*|\\*/[2-9]|1?[0-9])", from in 1_790_000_000..1_830_000_000_u64
+        fn each_occurrence_is_later_than_the_one_before_in_whatever_zone(
+            minute in "(\\*/15|\\*/7|[1-5]?[0-9])", hour in "(\\*|\\*/[2-9]|[0-4]|1,2,3)", zone in 0..5_usize,
+            from in 1_767_225_600..1_830_000_000_u64,
         ) {
-            let schedule = in_berlin(&format!("{minute} {hour} * * *"));
+            let zone = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"][zone];
+            let schedule = Schedule::parse(&format!("{minute} {hour} * * *"), Some(zone)).unwrap();
             let mut last = UnixSeconds(from);
-            for next in schedule.upcoming(last, 50) {
-                prop_assert!(next > last);
+            let upcoming = schedule.upcoming(last, 200);
+            prop_assert_eq!(upcoming.len(), 200);
+            for next in upcoming {
+                prop_assert!(next > last && next.0 % 60 == 0);
                 last = next;
             }
         }

@@ -6,6 +6,7 @@ mod calls;
 mod home;
 mod processes;
 mod server;
+mod stage;
 mod tmux;
 
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ pub use calls::text;
 pub use home::TestHome;
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
+pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
 
 /// Makes of each function a test for each session host; it takes the home and the host.

@@ -1,6 +1,6 @@
 //! Dealing with one routine: claiming its run, telling its misses, keeping its ledger, and launching.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveRun, Turn, turn};
 use crate::clock::{Moment, UnixSeconds};
@@ -10,7 +10,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
-use crate::routine::store::{self, LOCK_PATIENCE};
+use crate::routine::store;
 use crate::run::claim::{Claim, ClaimError};
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
@@ -57,6 +57,9 @@ pub(super) enum FireError {
     Trigger(#[from] TriggerError),
 }
 
+/// How long another process is waited for: other routines are due too.
+const PATIENCE_FOR_OTHERS: Duration = Duration::from_millis(500);
+
 impl Case<'_> {
     /// Returns its place in the line.
     pub(super) fn place(&self) -> (UnixSeconds, Slug) {
@@ -90,7 +93,11 @@ impl Case<'_> {
         let (home, slug) = (&workplace.home, self.slug);
         let due = self.due(now).cloned();
         let mut plan = due.as_ref().map(|_| Plan::read(workplace, slug));
-        let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+        let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, PATIENCE_FOR_OTHERS) {
+            // Most likely another process that deals with the same.
+            Err(error) if error.is_held() => return Ok(Dealt::Outdated),
+            lock => lock?,
+        };
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == *self.definition);
         if !unchanged || Ledger::read(home, slug)? != *self.ledger {
             return Ok(Dealt::Outdated);
