@@ -171,22 +171,40 @@ fn a_damaged_ledger_fires_nothing_and_is_told() {
     stage.wait_for_ended("job", 1);
 }
 
-#[test]
-fn a_ledger_that_was_not_written_after_a_claim_fires_nothing_twice() {
+/// Takes the ledger back to before a fire, as if its writer had died after the claim; the run is over by then, or is not.
+fn fires_nothing_twice(overlap: &str, over: bool) {
     let stage = Stage::new("");
-    stage.routine("job", ":", "schedule = \"@hourly\"");
+    stage.routine("job", &stage.until_the_gate_opens(), &format!("schedule = \"@hourly\"\noverlap = \"{overlap}\""));
     let server = stage.server();
     stage.wait_until_followed("job", "@hourly");
     let before = stage.ledger("job");
     stage.set_clock(HOUR);
-    stage.wait_for_ended("job", 1);
+    let run = stage.wait_for_alive("job", 1).remove(0);
+    wait_for(PATIENCE, "the fire to be written down", || {
+        (stage.ledger("job")["fired_until"] == at(HOUR)).then_some(())
+    });
+    wait_for(PATIENCE, "its agent", || stage.home.entry(&run).join("started.json").exists().then_some(()));
     drop(server);
+    if over {
+        stage.open_the_gate();
+        stage.wait_for_ended("job", 1);
+    }
     stage.home.write("routines/job/ledger.json", &before.to_string());
     let _server = stage.server();
     wait_for(PATIENCE, "it to be dealt with", || (stage.ledger("job")["fired_until"] == at(HOUR)).then_some(()));
+    stage.open_the_gate();
+    assert_eq!(stage.wait_for_ended("job", 1)[0]["status"], "succeeded", "{overlap}");
     stage.set_clock(2 * HOUR);
     stage.wait_for_ended("job", 2);
-    assert_eq!((stage.ended("job").len(), stage.missed("job").len()), (2, 0));
+    assert_eq!((stage.ended("job").len(), stage.missed("job").len()), (2, 0), "{overlap}");
+}
+
+#[test]
+fn a_ledger_that_was_not_written_after_a_claim_fires_nothing_twice() {
+    fires_nothing_twice("skip", true);
+    for overlap in ["skip", "queue", "replace", "allow"] {
+        fires_nothing_twice(overlap, false);
+    }
 }
 
 #[test]

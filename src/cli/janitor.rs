@@ -1,5 +1,6 @@
 //! The background task alone, for times when no host is open.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,6 +15,9 @@ use crate::run::workplace::{Program, Site};
 /// Runs until the process is told to go (SIGTERM, SIGINT, SIGHUP). What it started goes on.
 pub(super) fn janitor() -> anyhow::Result<()> {
     let home = Home::open(Home::from_environment()?)?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("moadim-mcp watches over {} and fires its routines; Ctrl-C ends it.", home.root().display());
+    }
     let program = Program::current().context("this program's own file is not known")?;
     let site = Arc::new(Site::new(home, program));
     let runtime = Builder::new_current_thread().enable_all().build()?;

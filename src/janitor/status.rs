@@ -101,3 +101,29 @@ impl Status {
         change(&mut self.rounds.lock().unwrap_or_else(PoisonError::into_inner)[duty as usize]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_stays_until_a_pass_without_it_is_over() {
+        let status = Status::default();
+        let problems = |status: &Status| {
+            let troubles = status.round(Duty::Schedule).troubles;
+            troubles.into_iter().map(|trouble| trouble.problem).collect::<Vec<_>>()
+        };
+        status.begin(Duty::Schedule);
+        status.trouble(Duty::Schedule, None, &"a");
+        status.trouble(Duty::Schedule, None, &"a");
+        status.passed(Duty::Schedule, Duration::ZERO);
+        assert_eq!(problems(&status), ["a"]);
+        status.begin(Duty::Schedule);
+        assert_eq!(problems(&status), ["a"]);
+        status.trouble(Duty::Schedule, None, &"b");
+        assert_eq!(problems(&status), ["b", "a"]);
+        status.passed(Duty::Schedule, Duration::ZERO);
+        assert_eq!(problems(&status), ["b"]);
+        assert!(status.round(Duty::Watchdog).troubles.is_empty());
+    }
+}

@@ -105,21 +105,25 @@ impl Case<'_> {
         let mut advance = self.advance.clone();
         let (mut started, mut doomed, mut dealt) = (None, Vec::new(), Dealt::Done);
         if let Some(fire) = &due {
-            match self.turn(workplace, &alive_runs(home)?, now) {
+            let origin = origin(home, slug, fire)?;
+            // Somebody died between a claim and the ledger that tells of it. Before all else: that run is no other one.
+            let turn = if was_started(home, slug, &origin)? {
+                advance.ledger.waiting = None;
+                None
+            } else {
+                self.turn(workplace, &alive_runs(home)?, now)
+            };
+            match turn {
                 Some(Turn::AfterOwn(runs)) => {
                     doomed = runs;
                     dealt = Dealt::Waits { in_line: false };
                 }
                 Some(Turn::Start) if !line_stands => {
-                    let origin = origin(home, slug, fire)?;
                     advance.ledger.waiting = None;
-                    // Somebody died between a claim and the ledger that tells of it.
-                    if !was_started(home, slug, &origin)? {
-                        match claim(workplace, plan.take(), &origin) {
-                            Ok(claimed) => started = claimed,
-                            Err(error) if is_for_good(&error) => drop_fire(&mut advance, slug, fire, error.to_string()),
-                            Err(error) => return Err(error.into()),
-                        }
+                    match claim(workplace, plan.take(), &origin) {
+                        Ok(claimed) => started = claimed,
+                        Err(error) if is_for_good(&error) => drop_fire(&mut advance, slug, fire, error.to_string()),
+                        Err(error) => return Err(error.into()),
                     }
                 }
                 Some(Turn::Start | Turn::InLine) => dealt = Dealt::Waits { in_line: true },
