@@ -165,3 +165,25 @@ fn fires_over_the_limit_wait_their_turn_in_order() {
     let place = |slug: &str| history.find(&begun(slug)).unwrap();
     assert!(place("c") < place("a") && place("a") < place("b"), "{history}");
 }
+
+#[test]
+fn no_more_than_the_limit_are_at_work_however_many_servers_fire() {
+    let stage = Stage::new("max_concurrent_runs = 2");
+    let book = stage.home.scratch().join("book");
+    let prompt = format!("echo \"$(date +%s%N) +\" >> {0}; sleep 0.3; echo \"$(date +%s%N) -\" >> {0}", book.display());
+    let slugs: Vec<String> = (0..6).map(|n| format!("r{n}")).collect();
+    slugs.iter().for_each(|slug| stage.routine(slug, &prompt, "schedule = \"@hourly\""));
+    let _servers: Vec<Server> = (0..4).map(|_| stage.server()).collect();
+    slugs.iter().for_each(|slug| stage.wait_until_followed(slug, "@hourly"));
+    stage.set_clock(HOUR);
+    slugs.iter().for_each(|slug| drop(stage.wait_for_ended(slug, 1)));
+    let text = std::fs::read_to_string(book).unwrap();
+    let mut lines: Vec<&str> = text.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines.len(), 12, "each once: {text}");
+    let mut at_work = 0;
+    for line in lines {
+        at_work += if line.ends_with('+') { 1 } else { -1 };
+        assert!(at_work <= 2, "{text}");
+    }
+}

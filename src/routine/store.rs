@@ -226,6 +226,20 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_counts_from_its_creation() {
+        let (_dir, home) = home();
+        let definition = Definition { schedule: Some("@daily".into()), ..titled("Daily") };
+        let made = create(&home, &Config::default(), definition, "do it").unwrap();
+        let ledger = Ledger::read(&home, &made.slug).unwrap();
+        assert!(ledger.follows(&made.definition) && ledger.fired_until == made.definition.created_at);
+        let plain = make(&home, "Plain").unwrap();
+        assert!(!Ledger::file(&home, &plain.slug).exists());
+        let never = Definition { schedule: Some("0 0 30 2 *".into()), ..titled("Never") };
+        let error = create(&home, &Config::default(), never, "do it").unwrap_err().to_string();
+        assert!(error.contains("`schedule`"), "{error}");
+    }
+
+    #[test]
     fn a_taken_slug_names_the_routine_that_has_it_and_changes_nothing() {
         let (_dir, home) = home();
         make(&home, "Morning triage").unwrap();
