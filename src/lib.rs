@@ -15,8 +15,10 @@
 //! 2. It opens a window that follows the log ([`session`]), and starts a **supervisor** as nobody's child
 //!    ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so the run never is
 //!    without an owner.
-//! 3. The supervisor ([`supervisor`]) starts the agent through the user's login shell, and a stub that becomes the agent
-//!    tells whether that worked. It looks at the bound, and at what is asked, every second.
+//! 3. The supervisor ([`supervisor`]) clones what the routine asks for and runs the agent's setup, if there is such, and says
+//!    that it is preparing the run, so that no trigger waits for it. Then it starts the agent through the user's login
+//!    shell, and a stub that becomes the agent tells whether that worked. It looks at the bound, and at what is asked, every
+//!    second.
 //! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
 //!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
 //!    ([`process_tree`]).

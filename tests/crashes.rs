@@ -6,7 +6,7 @@
 
 mod harness;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -58,6 +58,7 @@ fn killing_anybody_at_any_moment_loses_and_doubles_nothing() {
     }
     drop(server);
 
+    let mut hit: BTreeMap<&str, usize> = BTreeMap::new();
     for round in 0..rounds {
         let mut server = Server::start(&home);
         for _ in 0..1 + dice.below(2) {
@@ -68,19 +69,20 @@ fn killing_anybody_at_any_moment_loses_and_doubles_nothing() {
             }
         }
         let victim = dice.below(6);
+        let mut judging = None;
         dice.moment();
         match victim {
             0 => {}
-            1 => kill_one(&home, "supervise"),
-            2 => kill_one(&home, "tmux"),
+            1 => *hit.entry("supervisor").or_default() += kill_one(&home, "supervise"),
+            2 => *hit.entry("tmux").or_default() += kill_one(&home, "tmux"),
             // A judge: the runs that were left behind so far are recorded and removed by it.
             3 => {
-                kill_one(&home, "supervise");
-                server.send_call("cleanup_workbenches", json!({}));
+                *hit.entry("supervisor").or_default() += kill_one(&home, "supervise");
+                judging = Some(server.send_call("cleanup_workbenches", json!({})));
                 dice.moment();
             }
             4 => {
-                server.send_call("cleanup_workbenches", json!({}));
+                judging = Some(server.send_call("cleanup_workbenches", json!({})));
                 dice.moment();
             }
             _ => {
@@ -93,17 +95,24 @@ fn killing_anybody_at_any_moment_loses_and_doubles_nothing() {
         }
         server.signal(Signal::KILL);
         server.wait();
+        *hit.entry("server").or_default() += 1;
+        // Killed at work if it had not answered.
+        *hit.entry("judge").or_default() += usize::from(judging.is_some_and(|call| !server.has_answer(call)));
         believe(&home);
     }
     settle(&home);
+    eprintln!("killed: {hit:?}");
+    let wanted = ["server", "supervisor", "judge", "tmux"];
+    for who in wanted.iter().filter(|who| **who != "tmux" || host == "tmux") {
+        assert!(!long || hit.get(who).is_some_and(|count| *count > 0), "no {who} was ever killed: {hit:?}");
+    }
 }
 
-/// Kills one of the home's processes whose command line has this word.
-fn kill_one(home: &TestHome, word: &str) {
+/// Kills one of the home's processes whose command line has this word; returns how many that were.
+fn kill_one(home: &TestHome, word: &str) -> usize {
     let found = home.processes();
-    if let Some(process) = found.iter().find(|process| process.command.split([' ', '/']).any(|part| part == word)) {
-        process.kill();
-    }
+    let found = found.iter().find(|process| process.command.split([' ', '/']).any(|part| part == word));
+    found.into_iter().inspect(|process| process.kill()).count()
 }
 
 /// Makes sure that whatever has a final name is whole.
@@ -208,7 +217,7 @@ fn settle(home: &TestHome) {
 }
 
 fn statuses(history: &str) -> String {
-    let mut counts = std::collections::BTreeMap::new();
+    let mut counts = BTreeMap::new();
     for line in history.lines() {
         let line: Value = serde_json::from_str(line).unwrap();
         *counts.entry(line["status"].to_string()).or_insert(0) += 1;

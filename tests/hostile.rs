@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, Server, TestHome, wait_for};
+use harness::{Host, PATIENCE, Server, TestHome, ToolAnswer, wait_for};
 use serde_json::{Value, json};
 
 /// What an agent can put in a file's place; `$X` is the file, `$SECRET` a file elsewhere.
@@ -20,9 +20,11 @@ const SWAPS: [&str; 8] = [
     r#"rm -rf "$X"; ln -s / "$X""#,
     r#"rm -rf "$X"; mkfifo "$X""#,
     r#"rm -rf "$X"; mkdir "$X"; ln -s "$SECRET" "$X/in"; chmod 0 "$X""#,
-    r#"rm -rf "$X"; ln "$SECRET" "$X""#,
+    HARD_LINK,
     r#"rm -rf "$X""#,
 ];
+
+const HARD_LINK: &str = r#"rm -rf "$X"; ln "$SECRET" "$X""#;
 
 const FILES: [&str; 4] = ["agent.log", "outcome.json", "prompt.md", "."];
 
@@ -71,7 +73,9 @@ fn look_at(server: &mut Server, run: &str, what: &str) {
         let began = Instant::now();
         let answer = server.call_tool(tool, arguments);
         assert!(began.elapsed() < Duration::from_secs(20), "{what}: {tool} took {:?}", began.elapsed());
-        assert!(!answer.text.contains("the secret"), "{what}: {tool} tells it: {}", answer.text);
+        // What a file of the same owner holds when the log is another name of it, the agent could have printed.
+        let may_tell = tool == "read_log" && what == format!("agent.log: {HARD_LINK}");
+        assert!(may_tell || !answer.text.contains("the secret"), "{what}: {tool} tells it: {}", answer.text);
     }
 }
 
@@ -85,11 +89,6 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
     fs::create_dir(&outside).unwrap();
     for file in FILES {
         for (number, swap) in SWAPS.into_iter().enumerate() {
-            // A hard link to a file of the same owner is that file: to what is appended to, nothing tells it apart. What
-            // such an agent writes there it could have written itself.
-            if swap.contains("ln \"$SECRET\"") && file == "agent.log" {
-                continue;
-            }
             let what = format!("{file}: {swap}");
             let place = if file == "." { "$PWD".to_owned() } else { format!("$PWD/{file}") };
             let (flag, go) = (outside.join(format!("{number}{file}")), outside.join(format!("go{number}{file}")));
@@ -106,8 +105,9 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
             let run = run.as_str().unwrap();
             wait_for(PATIENCE, &what, || flag.exists().then_some(()));
             look_at(&mut server, run, &what);
-            // Every second one ends by itself, the others are stopped, which adds a note to the log.
-            let expected = if number % 2 == 0 {
+            // Every second one ends by itself, the others are stopped, which adds a note to the log; so is each whose log is a
+            // file elsewhere.
+            let expected = if number % 2 == 0 && swap != HARD_LINK {
                 fs::write(&go, "").unwrap();
                 wait_for(PATIENCE, &format!("the end after {what}"), || (!home.entry(run).exists()).then_some(()));
                 "failed"
@@ -131,15 +131,29 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
     assert!(server.problems().is_empty());
 }
 
-/// A tool, one of its arguments, and a call with a senseless value in it.
-type Place = (&'static str, &'static str, fn(&str) -> Value);
+on_both_hosts! {
+    senseless_arguments_get_clear_and_short_errors,
+}
 
-#[test]
-fn senseless_arguments_get_clear_and_short_errors() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+/// A value in each place of an argument where a text can be: itself, an item, a name, a value.
+fn with_text(schema: &Value, bad: &str) -> Vec<Value> {
+    match schema["type"].as_str() {
+        Some("string") => vec![json!(bad)],
+        Some("array") => vec![json!([bad])],
+        Some("object") => vec![json!({ bad: "1" }), json!({ "NAME": bad })],
+        None if schema["oneOf"].is_array() => vec![json!(bad)],
+        Some("integer" | "boolean") => vec![],
+        _ => panic!("another kind of argument: {schema}"),
+    }
+}
+
+/// Free text, which may be anything within bounds: these may be taken as they are.
+const FREE: [&str; 7] = ["title", "tags", "prompt", "env", "query", "tag", "reason"];
+
+fn senseless_arguments_get_clear_and_short_errors(home: TestHome, host: Host) {
+    let mut server = Server::start_settled(&home);
     server.create("Real", "true", json!({}));
-    let texts = [
+    let mut texts = vec![
         String::new(),
         "../../etc/passwd".to_owned(),
         "real/../real".to_owned(),
@@ -149,45 +163,54 @@ fn senseless_arguments_get_clear_and_short_errors() {
         "re\u{1b}[31mal\r\n\u{7}".to_owned(),
         "réal\u{202e}".to_owned(),
         "R-99999999999999999999999999".to_owned(),
-        "x".repeat(1 << 20),
-        "\u{0}".repeat(1 << 20),
-        "../".repeat(1 << 18),
     ];
-    let places: [Place; 12] = [
-        ("create_routine", "title", |bad| json!({ "title": bad, "agent": "shell", "prompt": "x" })),
-        ("create_routine", "agent", |bad| json!({ "title": "T", "agent": bad, "prompt": "x" })),
-        ("create_routine", "tags", |bad| json!({ "title": "T", "agent": "shell", "prompt": "x", "tags": [bad] })),
-        ("create_routine", "env", |bad| json!({ "title": "T", "agent": "shell", "prompt": "x", "env": { bad: "1" } })),
-        ("trigger_routine", "routine", |bad| json!({ "routine": bad })),
-        ("trigger_routine", "overlap", |bad| json!({ "routine": "real", "overlap": bad })),
-        ("list_runs", "cursor", |bad| json!({ "cursor": bad })),
-        ("list_runs", "status", |bad| json!({ "status": bad })),
-        ("list_routines", "cursor", |bad| json!({ "cursor": bad })),
-        ("read_log", "run", |bad| json!({ "run": bad })),
-        ("stop_run", "run", |bad| json!({ "run": bad })),
-        ("cleanup_workbenches", "routine", |bad| json!({ "routine": bad })),
-    ];
-    for (tool, field, arguments) in places {
-        for bad in &texts {
-            let shown: String = bad.chars().take(40).collect();
-            let answer = server.call_tool(tool, arguments(bad));
-            // These are free text, within bounds; of a title only the slug has to be made.
-            if ["title", "tags"].contains(&field) && !answer.is_error {
-                assert!(bad.chars().count() < 200 && !bad.contains(char::is_control), "{shown:?} became a {field}");
-                continue;
-            }
-            assert!(answer.is_error, "{tool} took {field} = {shown:?}");
-            assert!(answer.text.len() < 2048, "{tool}, {field} = {shown:?}: {} bytes", answer.text.len());
-            let names = answer.text.contains(field) || field == "tags" && answer.text.contains("title");
-            assert!(names, "{tool}, {field} = {shown:?}: {}", answer.text);
-            assert!(!answer.text.contains(|c: char| c.is_control() && c != '\n'), "{tool}: {:?}", answer.text);
-        }
-        let unknown = server.error(tool, json!({ "x".repeat(1 << 20): 1 }));
-        assert!(unknown.len() < 2048, "{tool}: {} bytes", unknown.len());
+    if host == Host::Detached {
+        // No host ever sees these.
+        texts.extend(["x".repeat(1 << 20), "\u{0}".repeat(1 << 18), "../".repeat(1 << 18)]);
     }
+    // What is required beside the senseless one; the run never was.
+    let sound = json!({ "title": "T", "agent": "shell", "prompt": "x", "routine": "real", "run": "real-1" });
+    let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
+    let mut places = 0;
+    for tool in tools.as_array().unwrap() {
+        let (name, schema) = (tool["name"].as_str().unwrap(), &tool["inputSchema"]);
+        let required = schema["required"].as_array().cloned().unwrap_or_default();
+        let required: Vec<&str> = required.iter().map(|field| field.as_str().unwrap()).collect();
+        for (field, kind) in schema["properties"].as_object().unwrap() {
+            for bad in &texts {
+                for value in with_text(kind, bad) {
+                    let mut arguments = json!({});
+                    required.iter().for_each(|field| arguments[*field] = sound[*field].clone());
+                    arguments[field] = value;
+                    judge(name, field, bad, &server.call_tool(name, arguments));
+                    places += 1;
+                }
+            }
+        }
+        let unknown = server.error(name, json!({ "x".repeat(1 << 20): 1 }));
+        assert!(unknown.len() < 2048, "{name}: {} bytes", unknown.len());
+    }
+    assert!(places >= 18 * texts.len(), "all that has a text: {places}");
     for routine in fs::read_dir(home.root().join("routines")).unwrap() {
         let name = routine.unwrap().file_name().into_string().unwrap();
         assert!(name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-'), "{name:?}");
     }
     assert!(fs::read_dir(home.root().join("running")).unwrap().next().is_none());
+}
+
+#[track_caller]
+fn judge(tool: &str, field: &str, bad: &str, answer: &ToolAnswer) {
+    let what = format!("{tool}, {field} = {:?}", bad.chars().take(40).collect::<String>());
+    let free = FREE.contains(&field);
+    assert!(!answer.text.contains(|c: char| c.is_control() && c != '\n'), "{what}: {:?}", answer.text);
+    if !answer.is_error {
+        assert!(free, "{what} was taken");
+        // Of a title only the slug has to be made.
+        let sound = bad.chars().count() < 200 && !bad.contains(char::is_control);
+        assert!(sound || !["title", "tags"].contains(&field), "{what} was taken");
+        return;
+    }
+    assert!(answer.text.len() < 2048, "{what}: {} bytes", answer.text.len());
+    // What is free may also fail for another reason: there is a T by now, and no such run.
+    assert!(free || answer.text.contains(field), "{what}: {}", answer.text);
 }

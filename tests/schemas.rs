@@ -43,3 +43,16 @@ fn the_definitions_are_those_in_the_folder_schemas() {
         );
     }
 }
+
+/// Every model reads all of it before its first word: 4,500 tokens are about 18 KiB.
+#[test]
+fn the_list_of_tools_is_short() {
+    const MOST_BYTES: usize = 18 * 1024;
+    let compact = |(name, text): (String, String)| {
+        let definition: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (name, definition.to_string().len())
+    };
+    let sizes: Vec<(String, usize)> = schema_files(&tools::all()).into_iter().map(compact).collect();
+    let all: usize = sizes.iter().map(|(_, bytes)| bytes + 1).sum();
+    assert!(all <= MOST_BYTES, "{all} bytes: {sizes:?}");
+}

@@ -165,6 +165,32 @@ fn survivors_of_an_end_are_reported_and_tried_again() {
 }
 
 #[test]
+fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_halfway() {
+    let home =
+        TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 20\nwatchdog_interval_secs = 600\n");
+    home.add_shell();
+    let (mut first, mut second) = (Server::start_settled(&home), Server::start_settled(&home));
+    // Without its parent nothing tells whose it is.
+    let run = first.start_run("Halfway", "(trap '' TERM; exec env -i sleep 308) & exec sleep 309", json!({}));
+    let find = |command: &str| home.processes_named("sleep").into_iter().find(|one| one.command == command);
+    let stubborn = wait_for(PATIENCE, "both", || find("sleep 309").and(find("sleep 308")));
+    kill_supervisor(&home, &run);
+    first.send_call("stop_run", json!({ "run": run }));
+    wait_for(PATIENCE, "its parent to be gone", || find("sleep 309").is_none().then_some(()));
+    first.signal(Signal::KILL);
+    first.wait();
+    assert!(stubborn.id.is_alive());
+    let seen = second.run(&run);
+    let reason = text(&seen["status_reason"]);
+    assert_eq!(seen["status"], "running", "{seen}");
+    assert!(reason.contains("survived") && reason.contains(&format!("sleep (pid {})", stubborn.id.pid)), "{reason}");
+    home.configure("session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
+    assert_eq!(second.stop(&run)["status"], "stopped");
+    assert!(!stubborn.id.is_alive() && !home.entry(&run).exists());
+    assert_eq!(home.history(&run).len(), 1);
+}
+
+#[test]
 fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     let home = unwatched();
     let mut server = Server::start_settled(&home);

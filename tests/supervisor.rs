@@ -71,11 +71,14 @@ impl Scene {
                     agent: "hang".into(),
                     command: "/bin/sh".into(),
                     args: ["-c", "echo at work; while :; do sleep 1; done"].map(str::to_owned).to_vec(),
+                    setup: vec![],
                     stdin: StdinSource::None,
                     login_shell: false,
+                    max_silence_secs: None,
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
+                repositories: vec![],
             })
         })
         .unwrap();
@@ -147,7 +150,7 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut || {
+        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut |_| {
             let _ = self.supervisor.try_wait();
         });
         let _ = self.supervisor.wait();

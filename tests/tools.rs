@@ -8,11 +8,12 @@ use std::collections::BTreeSet;
 use harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
+/// The arguments that a routine can do without.
+const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
-                       updated_at running last_run? disabled_because? waiting? last_missed? \
-                       schedule? timezone? schedule_description? next_fires? snoozed_until? \
-                       schedule_problem?";
+                       updated_at running last_run? disabled_because? waiting? last_missed?";
 const RUN: &str = "id routine status status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
                    kept_because?";
@@ -41,12 +42,24 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let mut server = Server::start(&home);
     let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
     let tool = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
+    let create = format!("title agent prompt {SETTINGS}");
+    let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
-        ("create_routine", "title agent prompt ttl_secs? max_runtime_secs? env? tags? enabled?", "routine"),
+        ("create_routine", create.as_str(), "routine"),
+        ("get_routine", "routine", "routine prompt settings recent_runs"),
+        ("update_routine", update.as_str(), "routine"),
+        ("delete_routine", "routine stop_runs?", "deleted stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
         ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
-        ("read_log", "run tail_lines?", "run text cut note? log_bytes"),
+        ("wait_run", "run timeout_secs?", "finished run"),
+        (
+            "get_run",
+            "run",
+            "run liveness liveness_reason retention agent? command? origin? processes processes_total? last_output_at? \
+             log_tail",
+        ),
+        ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
         ("stop_run", "run reason?", "run"),
         (
             "cleanup_workbenches",
@@ -54,11 +67,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes scanned note?",
         ),
-        (
-            "snooze_routine",
-            "routine until? skip_next?",
-            "routine schedule? timezone? schedule_description? next_fires? snoozed_until? schedule_problem?",
-        ),
+        ("snooze_routine", "routine until? skip_next?", "routine"),
         ("list_agents", "", "agents"),
         (
             "health",
@@ -74,8 +83,10 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     }
     assert_shape(&tool("create_routine")["outputSchema"]["properties"]["routine"], ROUTINE);
     assert_shape(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
-    for name in ["trigger_routine", "stop_run"] {
-        assert_shape(&tool(name)["outputSchema"]["properties"]["run"], RUN);
+    // Said once, for every host pays for the list of tools.
+    for name in ["trigger_routine", "get_run", "wait_run", "stop_run"] {
+        let run = &tool(name)["outputSchema"]["properties"]["run"];
+        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("The run as list_runs shows it.")));
     }
     assert_shape(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];
@@ -136,7 +147,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "agent's file"]),
         (json!({ "env": { "A-B": "x" } }), &["`env`", "A-B", "rename"]),
         (json!({ "tags": ["ok", ""] }), &["`tags`", "''", "1 to 50"]),
-        (json!({ "schedule": "daily" }), &["`schedule`", "`title` (required)"]),
+        (json!({ "shedule": "@daily" }), &["`shedule`", "`title` (required)"]),
     ];
     for (change, parts) in cases {
         let mut arguments = json!({ "title": "New One", "agent": "shell", "prompt": "true" });

@@ -32,10 +32,16 @@ pub struct AgentCommand {
     pub command: String,
     /// Its arguments, placeholders filled in.
     pub args: Vec<String>,
+    /// What is run in the workbench before it: a program and its arguments; nothing if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub setup: Vec<String>,
     /// What it reads from stdin.
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
+    /// How long it may print nothing, unless its routine says otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_silence_secs: Option<u64>,
 }
 
 /// A command line that no system would take.
@@ -61,16 +67,19 @@ impl AgentCommand {
     /// An argument comes out longer than the system passes on.
     pub fn build(agent: &Agent, values: Placeholders<'_>) -> Result<Self, CommandError> {
         let definition = &agent.definition;
-        let args: Vec<String> = definition.args.iter().map(|arg| fill(arg, values)).collect();
-        if let Some(long) = args.iter().find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
+        let filled = |words: &[String]| words.iter().map(|word| fill(word, values)).collect::<Vec<_>>();
+        let (args, setup) = (filled(&definition.args), filled(&definition.setup));
+        if let Some(long) = args.iter().chain(&setup).find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
             return Err(CommandError::ArgumentTooLong { agent: agent.name.to_string(), bytes: long.len() });
         }
         Ok(Self {
             agent: agent.name.to_string(),
             command: definition.command.clone(),
             args,
+            setup,
             stdin: definition.stdin,
             login_shell: definition.login_shell,
+            max_silence_secs: definition.max_silence_secs,
         })
     }
 }

@@ -27,6 +27,9 @@ pub struct AgentDefinition {
     /// Its arguments, with placeholders.
     #[serde(default)]
     pub args: Vec<String>,
+    /// A command that is run in the workbench first, with the same placeholders; none if empty.
+    #[serde(default)]
+    pub setup: Vec<String>,
     /// What it reads from stdin.
     #[serde(default)]
     pub stdin: StdinSource,
@@ -39,6 +42,9 @@ pub struct AgentDefinition {
     /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
     #[serde(default = "yes")]
     pub login_shell: bool,
+    /// How long it may print nothing, unless its routine says otherwise; without limit if absent.
+    #[serde(default)]
+    pub max_silence_secs: Option<u64>,
 }
 
 fn yes() -> bool {
@@ -50,10 +56,12 @@ impl Default for AgentDefinition {
         Self {
             command: String::new(),
             args: Vec::new(),
+            setup: Vec::new(),
             stdin: StdinSource::default(),
             env: Variables::new(),
             inherit_env: Vec::new(),
             login_shell: true,
+            max_silence_secs: None,
         }
     }
 }
@@ -71,15 +79,23 @@ pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
 }
 
 fn check(definition: &AgentDefinition) -> Result<(), String> {
-    let command = &definition.command;
-    if command.is_empty() || command.contains('\0') {
-        return Err("command is empty".into());
-    }
-    if command.contains('/') && !command.starts_with('/') {
-        return Err(format!("command '{command}' is a relative path; give a name on PATH or an absolute path"));
+    check_program("command", &definition.command)?;
+    definition.setup.first().map_or(Ok(()), |program| check_program("setup", program))?;
+    if definition.max_silence_secs == Some(0) {
+        return Err("max_silence_secs is 0; give at least 1, or leave it out for no limit".into());
     }
     match definition.env.keys().find(|name| name.is_ours()) {
         Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
         None => Ok(()),
     }
+}
+
+fn check_program(key: &str, program: &str) -> Result<(), String> {
+    if program.is_empty() || program.contains('\0') {
+        return Err(format!("{key} is empty"));
+    }
+    if program.contains('/') && !program.starts_with('/') {
+        return Err(format!("{key} '{program}' is a relative path; give a name on PATH or an absolute path"));
+    }
+    Ok(())
 }

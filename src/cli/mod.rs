@@ -14,7 +14,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
 use crate::run::id::RunId;
-use crate::supervisor::{exec_agent, supervise};
+use crate::supervisor::{Part, exec_agent, supervise};
 
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
@@ -35,9 +35,14 @@ enum Command {
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
     Supervise { home: PathBuf, run: RunId },
-    /// Becomes the agent of a run (started by its supervisor).
+    /// Becomes the agent of a run, or its setup (started by its supervisor).
     #[command(hide = true)]
-    Exec { home: PathBuf, run: RunId },
+    Exec {
+        home: PathBuf,
+        run: RunId,
+        #[arg(long)]
+        setup: bool,
+    },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
@@ -64,7 +69,10 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Demo) => demo::demo(),
         Some(Command::Janitor) => janitor::janitor(),
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
-        Some(Command::Exec { home, run }) => Err(exec_agent(home, &run).into()),
+        Some(Command::Exec { home, run, setup }) => {
+            let part = if setup { Part::Setup } else { Part::Agent };
+            Err(exec_agent(home, &run, part).into())
+        }
         Some(Command::Detach { command }) => detach::detach(&command),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     }

@@ -183,6 +183,18 @@ pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, Fil
 /// # Errors
 /// The system's. The caller holds the file's lock.
 pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
+    append(path, line, u64::MAX)
+}
+
+/// Appends one line as [`append_line`], unless the file has another name, elsewhere perhaps.
+///
+/// # Errors
+/// The system's, or [`FileError::Damaged`] for a file with another name.
+pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError> {
+    append(path, line, 1)
+}
+
+fn append(path: &Path, line: &str, max_names: u64) -> Result<(), FileError> {
     use std::os::unix::fs::FileExt;
     let fail = |source| FileError::io("append to", path, source);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -197,6 +209,9 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
     let metadata = file.metadata().map_err(fail)?;
     if !metadata.is_file() {
         return Err(FileError::damaged(path, "it is not a regular file"));
+    }
+    if metadata.nlink() > max_names {
+        return Err(FileError::damaged(path, "it has another name, so that writing here would write there"));
     }
     let mut text = String::with_capacity(line.len() + 2);
     if metadata.size() > 0 {

@@ -135,6 +135,12 @@ impl Home {
         self.root.join("trash")
     }
 
+    /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.
+    #[must_use]
+    pub fn cache(&self) -> PathBuf {
+        self.root.join("cache")
+    }
+
     /// Returns the file of ended runs.
     #[must_use]
     pub fn history_file(&self) -> PathBuf {
@@ -212,6 +218,12 @@ pub enum UnsafeHome {
 #[must_use]
 pub fn random_suffix() -> String {
     format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback_random()))
+}
+
+/// Returns the 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
+#[must_use]
+pub fn stable_hash(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Where the system's randomness fails, the time and the pid still tell processes apart.
@@ -312,6 +324,11 @@ mod tests {
         std::fs::set_permissions(&root, PermissionsExt::from_mode(0o755)).unwrap();
         Home::open(&root).unwrap();
         assert_eq!(std::fs::metadata(&root).unwrap().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        assert_eq!((stable_hash(b""), stable_hash(b"a")), (0xcbf2_9ce4_8422_2325, 0xaf63_dc4c_8601_ec8c));
     }
 
     #[test]

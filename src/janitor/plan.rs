@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
-        let bounds = Bounds { ttl_secs, max_runtime_secs: 1, note: None };
+        let bounds = Bounds { ttl_secs, max_runtime_secs: 1, max_silence_secs: None, note: None };
         let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
         plan(&[bench], &bounds, UnixSeconds(now), None)[0].fate
     }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_removes_nothing_and_says_so() {
-        let bounds = Bounds { ttl_secs: 1, max_runtime_secs: 1, note: None };
+        let bounds = Bounds { ttl_secs: 1, max_runtime_secs: 1, max_silence_secs: None, note: None };
         let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
         let due = [bench(Life::Finished, 1, Some(1), None)];
         let verdict = plan(&due, &bounds, UnixSeconds(999_999), Some(999_000)).remove(0);
@@ -199,7 +199,7 @@ mod tests {
         #[test]
         fn what_was_not_read_never_goes_and_what_is_young_by_name_would_not_go((t, r, w, ttl, now) in times()) {
             prop_assert_ne!(fate(bench(Life::Unread, t, r, w), ttl, now), Fate::Reap);
-            let bounds = Bounds { ttl_secs: ttl, max_runtime_secs: 1, note: None };
+            let bounds = Bounds { ttl_secs: ttl, max_runtime_secs: 1, max_silence_secs: None, note: None };
             if is_young(&bench(Life::Unread, t, r, w).run, &bounds, UnixSeconds(now)) {
                 prop_assert_ne!(fate(bench(Life::Finished, t, r, w), ttl, now), Fate::Reap);
             }

@@ -14,7 +14,7 @@ use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, assess};
-use crate::run::record::{EndCause, exceeded_max_runtime};
+use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
@@ -64,6 +64,10 @@ pub struct WatchFailure {
 /// How much longer than its bound and grace a run may take while its supervisor is there to end it.
 const SUPERVISOR_ALLOWANCE_SECS: u64 = 15;
 
+/// How much longer than allowed an agent without a supervisor may be silent: its last output is a time on the wall clock,
+/// which may have been set by so much unnoticed.
+const SILENCE_ALLOWANCE_SECS: u64 = 60;
+
 /// How long a pass records the ends of dead runs; those left are recorded by the next. A window that does not close takes
 /// seconds for each.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(15);
@@ -76,6 +80,8 @@ struct Watched<'a> {
     /// Time since its end was asked for, if it was.
     ending_secs: Option<u64>,
     max_runtime_secs: u64,
+    /// Time since its last output, where that can be told, with the time that is allowed.
+    silence_secs: Option<(u64, u64)>,
     grace_secs: u64,
 }
 
@@ -84,20 +90,27 @@ struct Watched<'a> {
 enum Action {
     Leave,
     Record,
-    End(String),
+    End(EndCause, String),
 }
 
 /// Decides (rule 3). Within its bounds a run is left alone, and so is one that nothing certain is known of.
 fn decide(watched: &Watched<'_>) -> Action {
     let Watched { age_secs, max_runtime_secs, grace_secs, .. } = *watched;
-    let exceeded = || Action::End(exceeded_max_runtime(age_secs, max_runtime_secs));
+    let exceeded = || Action::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs));
+    let undone = |how: &str| Action::End(EndCause::TimedOut, format!("its end was asked for, and {how}"));
     match (watched.liveness, watched.ending_secs) {
         (Liveness::Unknown(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
-        (Liveness::Unsupervised(_), Some(_)) => Action::End("its end was asked for, and is not done".to_owned()),
+        (Liveness::Unsupervised(_), Some(_)) => undone("is not done"),
         (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
+        (Liveness::Unsupervised(_), None) => match watched.silence_secs {
+            Some((silent, max)) if silent > max.saturating_add(SILENCE_ALLOWANCE_SECS) => {
+                Action::End(EndCause::Silent, exceeded_max_silence(silent, max))
+            }
+            _ => Action::Leave,
+        },
         (Liveness::Owned, Some(since)) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
-            Action::End("its end was asked for, and its supervisor does not obey".to_owned())
+            undone("its supervisor does not obey")
         }
         // Also if its end was asked for: the wall clock that tells since when can be set.
         (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
@@ -127,7 +140,7 @@ pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, 
         if action != Action::Leave {
             forecast.retain_from.insert(run.clone(), retain_from(workplace, &assessment));
         }
-        if let Action::End(reason) = action {
+        if let Action::End(_, reason) = action {
             forecast.killed.push(Killed { run, reason });
         }
     }
@@ -161,15 +174,15 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
     for (assessment, action) in look(workplace, only)? {
         match action {
             Action::Leave => {}
-            Action::End(reason) => doomed.push(Killed { run: assessment.entry.id().clone(), reason }),
+            Action::End(cause, reason) => doomed.push((cause, Killed { run: assessment.entry.id().clone(), reason })),
             Action::Record => dead.push(assessment),
         }
     }
     let ends = std::thread::scope(|scope| {
-        let start = |killed| {
-            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(workplace, killed));
+        let start = |hung| {
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(workplace, hung));
             // No thread to be had, as when a hung run has eaten up all that there are: one after the other, then.
-            begun.map_err(|_| killed)
+            begun.map_err(|_| hung)
         };
         let ends: Vec<_> = doomed.iter().map(start).collect();
         let stop_at = Instant::now() + RECORDING_PATIENCE;
@@ -179,11 +192,11 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
             Ok(end) => end.join().unwrap_or_else(unexpected),
-            Err(killed) => end(workplace, killed),
+            Err(hung) => end(workplace, hung),
         };
         ends.into_iter().map(wait).collect::<Vec<_>>()
     });
-    for (killed, end) in doomed.into_iter().zip(ends) {
+    for ((_, killed), end) in doomed.into_iter().zip(ends) {
         match end {
             Ok(true) => report.killed.push(killed),
             Ok(false) => {}
@@ -215,8 +228,24 @@ fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: 
         age_secs: manifest.triggered.elapsed_secs_at(now),
         ending_secs: assessment.entry.end_request().ok().flatten().map(|request| request.at.age_secs_at(now.at)),
         max_runtime_secs: bounds.max_runtime_secs,
+        silence_secs: bounds
+            .max_silence_secs
+            .or(manifest.command.max_silence_secs)
+            .and_then(|max| Some((silent_secs(workplace, assessment, manifest, now)?, max))),
         grace_secs: workplace.config.kill_grace_secs,
     })
+}
+
+/// Returns the time since a run's last output; `None` where that is not certain. The log tells a time on the wall clock, so
+/// it must not have been set since the trigger.
+fn silent_secs(workplace: &Workplace, assessment: &Assessment, manifest: &Manifest, now: &Moment) -> Option<u64> {
+    let same_boot = !now.boot_id.is_empty() && manifest.triggered.boot_id == now.boot_id;
+    if !same_boot || manifest.triggered.clock_jump_secs(now).is_some() {
+        return None;
+    }
+    let started = assessment.entry.started().ok().flatten()?;
+    let (written, _) = Workbench::of(&workplace.home, assessment.entry.id()).log_state()?;
+    Some(written.max(started.at).age_secs_at(now.at))
 }
 
 fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchReport) {
@@ -229,8 +258,8 @@ fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchRepor
 }
 
 /// Ends a hung run; returns whether it was us.
-fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
-    let order = Order { cause: EndCause::TimedOut, reason: killed.reason.clone(), by: "watchdog".to_owned() };
+fn end(workplace: &Workplace, (cause, killed): &(EndCause, Killed)) -> Result<bool, String> {
+    let order = Order { cause: *cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
     match end_run(workplace, &killed.run, &order) {
         Ok(Ended::Finished) => Ok(true),
         Ok(Ended::Already) => Ok(false),
@@ -255,28 +284,40 @@ mod tests {
     }
 
     fn watched(liveness: &Liveness, age_secs: u64, ending_secs: Option<u64>) -> Watched<'_> {
-        Watched { liveness, age_secs, ending_secs, max_runtime_secs: 100, grace_secs: 10 }
+        Watched { liveness, age_secs, ending_secs, max_runtime_secs: 100, silence_secs: None, grace_secs: 10 }
     }
 
     #[test]
     fn rule_3_the_supervisor_gets_its_chance_first() {
         assert_eq!(decide(&watched(&Liveness::Owned, 125, None)), Action::Leave);
-        assert!(matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(reason) if reason.contains("126")));
+        assert!(
+            matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(_, reason) if reason.contains("126"))
+        );
         assert_eq!(decide(&watched(&Liveness::Owned, 50, Some(15))), Action::Leave);
-        assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(_)));
+        assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(..)));
     }
 
     #[test]
     fn rule_3_an_end_that_was_asked_for_in_the_future_does_not_lift_the_bound() {
-        assert!(matches!(decide(&watched(&Liveness::Owned, 126, Some(0))), Action::End(_)));
+        assert!(matches!(decide(&watched(&Liveness::Owned, 126, Some(0))), Action::End(..)));
     }
 
     #[test]
     fn rule_3_without_a_supervisor_the_bound_itself_counts() {
         let alone = unsupervised();
         assert_eq!(decide(&watched(&alone, 100, None)), Action::Leave);
-        assert!(matches!(decide(&watched(&alone, 101, None)), Action::End(_)));
-        assert!(matches!(decide(&watched(&alone, 1, Some(0))), Action::End(_)));
+        assert!(matches!(decide(&watched(&alone, 101, None)), Action::End(..)));
+        assert!(matches!(decide(&watched(&alone, 1, Some(0))), Action::End(..)));
+    }
+
+    #[test]
+    fn rule_3_without_a_supervisor_a_certain_silence_counts_with_an_allowance() {
+        let alone = unsupervised();
+        let silent = |secs| Watched { silence_secs: Some((secs, 20)), ..watched(&alone, 90, None) };
+        assert_eq!(decide(&silent(80)), Action::Leave);
+        assert!(matches!(decide(&silent(81)), Action::End(EndCause::Silent, reason) if reason.contains("81 s")));
+        let supervised = Watched { liveness: &Liveness::Owned, ..silent(9999) };
+        assert_eq!(decide(&supervised), Action::Leave, "its supervisor knows better");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Released: 2024-11-05 to 2025-11-25 (legacy, with a handshake) and 2026-07-28 (modern, stateless); a client may speak
 //! either, or both in turn.
 
+pub mod call;
 mod call_threads;
 mod lifecycle;
 mod message;
@@ -44,7 +45,7 @@ impl Core {
 pub const INSTRUCTIONS: &str = "\
 moadim-mcp runs AI agents unattended. A routine is a saved definition: a prompt, an agent and limits. Triggering a routine \
 starts a run: the agent works in a workbench (a directory) of its own, long after the call has returned and even after this \
-server has gone. Start with list_agents, then create_routine, trigger_routine; follow with list_runs and read_log; end with \
+server has gone. Start with list_agents, then create_routine, trigger_routine; follow with wait_run, list_runs, get_run and read_log; end with \
 stop_run. Routines are named by `routine` (their slug), runs by `run` (their id). A run past max_runtime_secs is ended with \
 all its processes; a finished workbench is removed ttl_secs after its finish. Both happen by themselves; cleanup_workbenches \
 does it now, and with dry_run says what it would do and why. health lists everything that is wrong, and its cure.";

@@ -2,6 +2,10 @@
 //!
 //! What is cleaned, each because some client warns or fails over it: integer and float `format`s, which no JSON Schema
 //! vocabulary knows; nullable unions, where an absent key says the same; `$ref`s.
+//!
+//! And they are kept short, for every model reads all of them before its first word: a choice of words is a plain `enum`,
+//! an answer, whose keys are there to be read, is described by its keys alone, and what several tools answer with is
+//! described by one of them.
 
 use rmcp::model::JsonObject;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -16,7 +20,7 @@ const NUMBER_FORMATS: [&str; 14] = [
 
 /// Returns the schema of a tool's arguments: an object that takes no other keys.
 pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
-    let mut schema = cleaned::<T>(SchemaSettings::draft2020_12());
+    let mut schema = cleaned::<T>(SchemaSettings::draft2020_12(), clean);
     schema.entry("properties").or_insert_with(|| json!({}));
     schema.insert("additionalProperties".into(), Value::Bool(false));
     schema
@@ -24,7 +28,33 @@ pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
 
 /// Returns the schema of a tool's answer, from which a key that holds nothing is absent: see [`without_nulls`].
 pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
-    cleaned::<T>(SchemaSettings::draft2020_12().for_serialize())
+    let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
+        clean(schema);
+        let is_told_elsewhere = schema.get("type") == Some(&json!("object")) && schema.get("properties").is_none();
+        if !is_told_elsewhere {
+            schema.remove("description");
+        }
+        for told_by_the_answer_itself in ["enum", "format", "required"] {
+            schema.remove(told_by_the_answer_itself);
+        }
+    });
+    let always_there = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), clean).remove("required");
+    answer.extend(always_there.map(|keys| ("required".to_owned(), keys)));
+    describe_lists_only(&mut answer, true);
+    answer
+}
+
+/// Leaves out the keys of objects within objects, but for what an answer lists.
+fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
+    let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else { return };
+    for property in properties.values_mut().filter_map(Value::as_object_mut) {
+        property.remove("properties");
+        match property.get_mut("items").and_then(Value::as_object_mut) {
+            Some(items) if is_root => describe_lists_only(items, false),
+            Some(items) => drop(items.remove("properties")),
+            None => {}
+        }
+    }
 }
 
 /// Removes every key whose value is null, at any depth.
@@ -40,7 +70,7 @@ pub(super) fn without_nulls(value: Value) -> Value {
     }
 }
 
-fn cleaned<T: JsonSchema>(settings: SchemaSettings) -> JsonObject {
+fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
     let settings = settings.with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
@@ -61,12 +91,32 @@ fn clean(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
     forgive_absent_nullables(object);
     while forbid_null(object) {}
+    list_words(object);
     if object.get("format").and_then(Value::as_str).is_some_and(|format| NUMBER_FORMATS.contains(&format)) {
         object.remove("format");
+    }
+    // It only says that the Rust type has no sign; the range that holds is in the description.
+    if object.get("minimum") == Some(&json!(0)) {
+        object.remove("minimum");
     }
     if object.get("default").is_some_and(Value::is_null) {
         object.remove("default");
     }
+}
+
+/// Turns a choice of described words into a list of the words.
+fn list_words(object: &mut JsonObject) {
+    let Some(choices) = object.get("oneOf").and_then(Value::as_array) else { return };
+    // Words with a description come one by one, the others together.
+    let words_of = |choice: &Value| match (choice.get("const"), choice.get("enum")) {
+        (Some(Value::String(word)), _) => Some(vec![word.clone()]),
+        (_, Some(Value::Array(words))) => words.iter().map(|word| word.as_str().map(str::to_owned)).collect(),
+        _ => None,
+    };
+    let Some(words) = choices.iter().map(words_of).collect::<Option<Vec<_>>>() else { return };
+    object.remove("oneOf");
+    object.insert("type".into(), json!("string"));
+    object.insert("enum".into(), json!(words.concat()));
 }
 
 /// A key that may be null is never required once null itself is forbidden.
@@ -135,6 +185,7 @@ mod tests {
     #[derive(Serialize, Deserialize, JsonSchema)]
     #[serde(rename_all = "lowercase")]
     enum Way {
+        /// Described.
         Left,
         Right,
     }
@@ -207,9 +258,17 @@ mod tests {
         for optional in ["ratio", "limit", "way", "inner", "free"] {
             assert!(!required.contains(&json!(optional)), "{optional}");
         }
-        assert_eq!(schema["properties"]["way"]["enum"], json!(["left", "right"]));
         let value = json!({ "a": null, "b": [{ "c": null, "d": 1 }], "e": { "f": null } });
         assert_eq!(without_nulls(value), json!({ "b": [{ "d": 1 }], "e": {} }));
+    }
+
+    #[test]
+    fn a_choice_of_words_is_a_list_in_arguments_and_a_text_in_answers() {
+        let way = |schema: JsonObject| schema["properties"]["way"].clone();
+        // Words without a description come first.
+        let listed = json!({ "description": "Three ways to go.", "type": "string", "enum": ["right", "left"] });
+        assert_eq!(way(of_arguments::<Everything>()), listed);
+        assert_eq!(way(of_answer::<Everything>()), json!({ "type": "string" }));
     }
 
     #[test]

@@ -2,19 +2,22 @@
 
 use std::fmt::Display;
 use std::io;
+use std::pin::pin;
 use std::sync::Arc;
 
 use rmcp::model::{
     CacheScope, CallToolRequestMethod, CallToolRequestParams, CallToolResponse, CallToolResult, ConstString,
     ContentBlock, CustomRequest, CustomResult, DiscoverRequestMethod, DiscoverResult, ErrorCode, Implementation,
     InitializeRequestParams, InitializeResult, InitializeResultMethod, ListToolsRequestMethod, ListToolsResult,
-    MetaObject, PaginatedRequestParams, PingRequestMethod, ProtocolVersion, ServerCapabilities, ServerConfig,
-    SubscriptionFilter, SubscriptionsListenRequestMethod,
+    MetaObject, PaginatedRequestParams, PingRequestMethod, ProgressNotificationParam, ProtocolVersion,
+    ServerCapabilities, ServerConfig, SubscriptionFilter, SubscriptionsListenRequestMethod,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
+use tokio::sync::mpsc::unbounded_channel;
 
+use super::call::Call;
 use super::call_threads::{CallThreads, Panicked};
 use super::stdio::Signals;
 use super::tool::{Tool, shortened};
@@ -124,7 +127,7 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
     }
 
     /// Runs the tool on a thread of its own, so that nothing it waits for holds up another request. When the client
-    /// cancels the call nobody waits for its answer any more; the tool itself runs to its end.
+    /// cancels the call nobody waits for its answer any more: the tool itself runs to its end, unless it only waits.
     async fn call_tool(
         &self,
         request: CallToolRequestParams,
@@ -133,10 +136,36 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         let index = self.find(&request.name)?;
         let shared = Arc::clone(&self.shared);
         let arguments = request.arguments.unwrap_or_default();
-        let call = self.threads.run(move || shared.tools[index].call(&shared.context, arguments));
-        let ended = tokio::select! {
-            ended = call => ended,
-            () = context.ct.cancelled() => return Err(ErrorData::internal_error("the call was cancelled", None)),
+        let token = context.meta.get_progress_token();
+        let (sender, mut told) = unbounded_channel();
+        let call = Call::new(token.is_some().then_some(sender));
+        let bell = call.bell().clone();
+        let mut ended = pin!(self.threads.run(move || shared.tools[index].call(&shared.context, arguments, &call)));
+        let closing = &self.signals.closing;
+        let mut open = true;
+        let ended = loop {
+            tokio::select! {
+                biased;
+                () = context.ct.cancelled() => {
+                    bell.call_off();
+                    return Err(ErrorData::internal_error("the call was cancelled", None));
+                }
+                () = closing.cancelled(), if open => {
+                    open = false;
+                    bell.call_off();
+                }
+                // Before the answer, after which a client would not know what it is about.
+                Some(progress) = told.recv() => {
+                    if let Some(token) = token.clone() {
+                        let param = ProgressNotificationParam::new(token, progress.done)
+                            .with_total(progress.total)
+                            .with_message(progress.message);
+                        // A connection that takes nothing more ends by itself.
+                        let _ = context.peer.notify_progress(param).await;
+                    }
+                }
+                ended = &mut ended => break ended,
+            }
         };
         let mut result = match ended {
             Ok(Ok(answer)) => CallToolResult::structured(answer),

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_path_to_error::Segment;
 
+use super::call::Call;
 use super::schema;
 use crate::excerpt::excerpt;
 
@@ -60,7 +61,7 @@ pub struct Hints {
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-type Function<C> = dyn Fn(&C, JsonObject) -> Result<Value, ToolError> + Send + Sync;
+type Function<C> = dyn Fn(&C, JsonObject, &Call) -> Result<Value, ToolError> + Send + Sync;
 
 /// A tool over the context `C`.
 pub struct Tool<C> {
@@ -84,9 +85,39 @@ impl<C: 'static> Tool<C> {
         Args: DeserializeOwned + JsonSchema + 'static,
         Answer: Serialize + JsonSchema + 'static,
     {
+        Self::assemble(name, title, description, hints, move |context, arguments, _| function(context, arguments))
+    }
+
+    /// Makes a tool from a function that waits for something: it is given the call, to tell how far it is, and to stop
+    /// when nobody waits for its answer any more.
+    pub fn waiting<Args, Answer>(
+        name: &'static str,
+        title: &str,
+        description: &'static str,
+        hints: Hints,
+        function: fn(&C, Args, &Call) -> Result<Answer, ToolError>,
+    ) -> Self
+    where
+        Args: DeserializeOwned + JsonSchema + 'static,
+        Answer: Serialize + JsonSchema + 'static,
+    {
+        Self::assemble(name, title, description, hints, function)
+    }
+
+    fn assemble<Args, Answer>(
+        name: &'static str,
+        title: &str,
+        description: &'static str,
+        hints: Hints,
+        function: impl Fn(&C, Args, &Call) -> Result<Answer, ToolError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Args: DeserializeOwned + JsonSchema + 'static,
+        Answer: Serialize + JsonSchema + 'static,
+    {
         let arguments = schema::of_arguments::<Args>();
         let parser = ArgumentParser::new(name, &arguments);
-        let annotations = ToolAnnotations::with_title(title)
+        let annotations = ToolAnnotations::new()
             .read_only(hints.read_only)
             .destructive(hints.destructive)
             .idempotent(hints.idempotent)
@@ -95,8 +126,8 @@ impl<C: 'static> Tool<C> {
             .with_title(title)
             .with_annotations(annotations)
             .with_raw_output_schema(schema::of_answer::<Answer>().into());
-        let function = move |context: &C, arguments: JsonObject| {
-            let answer = function(context, parser.parse(arguments)?)?;
+        let function = move |context: &C, arguments: JsonObject, call: &Call| {
+            let answer = function(context, parser.parse(arguments)?, call)?;
             Ok(schema::without_nulls(serde_json::to_value(answer)?))
         };
         Self { definition, function: Box::new(function) }
@@ -120,8 +151,8 @@ impl<C> Tool<C> {
     ///
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
-    pub fn call(&self, context: &C, arguments: JsonObject) -> Result<Value, ToolError> {
-        (self.function)(context, arguments)
+    pub fn call(&self, context: &C, arguments: JsonObject, call: &Call) -> Result<Value, ToolError> {
+        (self.function)(context, arguments, call)
     }
 }
 
@@ -269,7 +300,7 @@ mod tests {
 
     fn call(arguments: Value) -> Result<Value, String> {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
-        tool().call(&(), arguments).map_err(|error| error.to_string())
+        tool().call(&(), arguments, &Call::default()).map_err(|error| error.to_string())
     }
 
     #[test]

@@ -26,37 +26,41 @@ const VAIN_LOOKS: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Ends the processes of the run with this cookie and supervisor, and returns those that outlived it: none, but for
-/// processes that the system holds on to. It takes at most `grace` and about 5 s; with no grace nobody is asked.
+/// Ends the processes of the run with this cookie, and returns those that outlived it: none, but for processes that the
+/// system holds on to, and those that became another user's, which are not signalled. It takes at most `grace` and about
+/// 5 s; with no grace nobody is asked.
 ///
-/// The supervisor is ended too, except by itself. `on_pass` is called after each look at the processes: there the
-/// supervisor reaps its zombies.
+/// Those `known` to belong, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each
+/// look at the processes, before anybody whom it found is signalled, with all who were ever known to belong.
 ///
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
 pub fn end_tree(
     cookie: &Cookie,
-    supervisor: Option<ProcessId>,
+    known: impl IntoIterator<Item = ProcessId>,
     grace: Duration,
-    on_pass: &mut dyn FnMut(),
+    on_pass: &mut dyn FnMut(&HashSet<ProcessId>),
 ) -> Result<Vec<Process>, ScanError> {
-    let known = supervisor.into_iter().collect();
-    let mut hunt = Hunt { cookie, known, on_pass, left: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
+    let known = known.into_iter().collect();
+    let mut hunt =
+        Hunt { cookie, known, on_pass, left: Vec::new(), beyond: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
     if !grace.is_zero() && hunt.ask_all(grace)? {
         return Ok(Vec::new());
     }
     let done = hunt.freeze_all().and_then(|()| hunt.kill_all());
     hunt.release_strangers();
-    done.map(|()| hunt.left)
+    done.map(|()| [hunt.left, hunt.beyond].concat())
 }
 
 struct Hunt<'a> {
     cookie: &'a Cookie,
-    /// The supervisor, and whoever was ever found to belong: it still does when what it was recognised by is gone.
+    /// Whoever was ever found to belong: it still does when what it was recognised by is gone.
     known: HashSet<ProcessId>,
-    on_pass: &'a mut dyn FnMut(),
+    on_pass: &'a mut dyn FnMut(&HashSet<ProcessId>),
     /// Who was left at the last look.
     left: Vec<Process>,
+    /// Who was left then and runs as another user: waited for, and never signalled.
+    beyond: Vec<Process>,
     /// How many looks in a row found nobody: one can miss a process that hands over to its child, two do not.
     empty_looks: u32,
     /// Who was stopped and not killed.
@@ -64,11 +68,11 @@ struct Hunt<'a> {
 }
 
 impl Hunt<'_> {
-    /// Looks who is left, and returns whether the hunt is over.
+    /// Looks who is left, and returns whether there is nobody whom we could end.
     fn look(&mut self) -> Result<bool, ScanError> {
-        self.left = Scan::take()?.members(self.cookie, &self.known);
-        self.known.extend(self.left.iter().map(|process| process.id));
-        (self.on_pass)();
+        (self.left, self.beyond) = Scan::take()?.members_by_user(self.cookie, &self.known);
+        self.known.extend(self.left.iter().chain(&self.beyond).map(|process| process.id));
+        (self.on_pass)(&self.known);
         self.empty_looks = if self.left.is_empty() { self.empty_looks + 1 } else { 0 };
         Ok(self.empty_looks >= 2)
     }
@@ -77,7 +81,8 @@ impl Hunt<'_> {
         let started = Instant::now();
         let mut asked = HashSet::new();
         let mut pause = SHORTEST_PAUSE;
-        while !self.look()? {
+        // Those of another user may end by themselves, now that the others are asked to.
+        while !(self.look()? && self.beyond.is_empty()) {
             for process in &self.left {
                 if asked.insert(process.id) {
                     signal(process.id, Signal::TERM);

@@ -135,7 +135,7 @@ fn supervisor() {
     shell(&script, &cookie, &other.0).stdout(held).spawn().unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
-    let survivors = end_tree(&cookie, Some(ProcessId::current().unwrap()), GRACE, &mut reap).unwrap();
+    let survivors = end_tree(&cookie, Some(ProcessId::current().unwrap()), GRACE, &mut |_| reap()).unwrap();
     assert_eq!(survivors, []);
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -175,7 +175,7 @@ fn a_hung_supervisor_is_ended_from_outside_with_all_that_is_below_it() {
     let spared = other.started();
     wait_for_escapees(&cookie);
     id.signal(Signal::STOP).unwrap();
-    assert_eq!(end_tree(&cookie, Some(id), Duration::ZERO, &mut || {}).unwrap(), []);
+    assert_eq!(end_tree(&cookie, Some(id), Duration::ZERO, &mut |_| {}).unwrap(), []);
     supervisor.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -189,7 +189,7 @@ fn what_a_killed_supervisor_left_is_known_by_its_cookie() {
     let mut agent = shell(&format!("{OTHER_RUN}{ESCAPEES}"), &cookie, &other.0).stdout(held).spawn().unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
-    assert_eq!(end_tree(&cookie, None, GRACE, &mut || {}).unwrap(), []);
+    assert_eq!(end_tree(&cookie, None, GRACE, &mut |_| {}).unwrap(), []);
     agent.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -206,7 +206,7 @@ fn a_chain_that_forks_faster_than_a_look_is_seen_and_ended() {
     for _ in 0..3 {
         assert!(!Scan::take_twice().unwrap().carriers(&cookie).is_empty(), "a living run was taken for dead");
     }
-    assert_eq!(end_tree(&cookie, None, Duration::ZERO, &mut || {}).unwrap(), []);
+    assert_eq!(end_tree(&cookie, None, Duration::ZERO, &mut |_| {}).unwrap(), []);
     assert_all_gone(pipe);
 }
 
@@ -220,7 +220,7 @@ fn whoever_ends_when_asked_is_given_the_time() {
     let mut agent = shell(script, &cookie, &other).current_dir(dir.path()).stdout(held).spawn().unwrap();
     wait_for("the trap", || dir.path().join("ready").exists().then_some(()));
     let started = Instant::now();
-    assert_eq!(end_tree(&cookie, None, Duration::from_secs(20), &mut || {}).unwrap(), []);
+    assert_eq!(end_tree(&cookie, None, Duration::from_secs(20), &mut |_| {}).unwrap(), []);
     assert!(started.elapsed() < Duration::from_secs(10), "the grace was waited for in vain");
     agent.wait().unwrap();
     assert_all_gone(pipe);

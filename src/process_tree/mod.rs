@@ -6,7 +6,7 @@
 //! processes, who belongs is a pure function over it, and [`end_tree`] acts on that until nothing is left.
 //!
 //! A pid alone names nobody, for pids are recycled: [`ProcessId`] adds the start time, and every signal checks it. Only
-//! processes of our own effective user are ever signalled, never the process with pid 1, never ourselves. A zombie is
+//! processes of our own effective user are ever signalled (one that became another user's is reported as a survivor), never the process with pid 1, never ourselves. A zombie is
 //! dead.
 //!
 //! What this cannot see: a process that neither carries the cookie nor has a living parent that belongs. On Linux the
@@ -17,6 +17,7 @@
 mod cookie;
 mod end;
 mod scan;
+mod usage;
 mod whereabouts;
 
 #[cfg(test)]
@@ -35,6 +36,7 @@ mod portable;
 pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
 pub use end::end_tree;
 pub use scan::{Scan, ScanError};
+pub use usage::{Usage, usage};
 pub use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
 use std::fmt;

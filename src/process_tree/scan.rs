@@ -37,7 +37,7 @@ pub(super) struct Listed {
     pub(super) process: Process,
     pub(super) parent: Option<i32>,
     pub(super) cookie: Option<Cookie>,
-    /// Whether it runs as our own effective user; others are only links between parents and children.
+    /// Whether it runs as our own effective user; others are never signalled.
     pub(super) ours: bool,
 }
 
@@ -112,10 +112,10 @@ impl Scan {
         self.listed.values().filter(carries).map(|listed| listed.process.clone()).collect()
     }
 
-    /// Returns every cookie that a living process of our own user carries.
+    /// Returns every cookie that a living process carries.
     #[must_use]
     pub fn cookies(&self) -> HashSet<Cookie> {
-        self.listed.values().filter(|listed| listed.ours).filter_map(|listed| listed.cookie).collect()
+        self.listed.values().filter_map(|listed| listed.cookie).collect()
     }
 
     /// Returns the processes by their pid; of two that had one, the younger.
@@ -134,12 +134,21 @@ impl Scan {
     /// above, is the cookie, or one of the processes `known` to belong, such as the supervisor; never ourselves.
     #[must_use]
     pub fn members(&self, cookie: &Cookie, known: &HashSet<ProcessId>) -> Vec<Process> {
+        let (ours, beyond) = self.members_by_user(cookie, known);
+        [ours, beyond].concat()
+    }
+
+    /// Returns the same, those of our own user apart from those that run as another one, and that we never signal.
+    pub(super) fn members_by_user(&self, cookie: &Cookie, known: &HashSet<ProcessId>) -> (Vec<Process>, Vec<Process>) {
         let by_pid = self.by_pid();
         let belongs = |listed: &&Listed| {
             let id = listed.process.id;
-            listed.ours && id.pid > 1 && id.pid != self.us && nearest_mark_is(cookie, known, listed, &by_pid)
+            id.pid > 1 && id.pid != self.us && nearest_mark_is(cookie, known, listed, &by_pid)
         };
-        self.listed.values().filter(belongs).map(|listed| listed.process.clone()).collect()
+        let (ours, beyond): (Vec<&Listed>, Vec<&Listed>) =
+            self.listed.values().filter(belongs).partition(|listed| listed.ours);
+        let processes = |all: Vec<&Listed>| all.into_iter().map(|listed| listed.process.clone()).collect();
+        (processes(ours), processes(beyond))
     }
 }
 
@@ -296,13 +305,15 @@ mod tests {
     }
 
     #[test]
-    fn another_users_process_is_a_link_only() {
+    fn another_users_process_belongs_and_is_told_apart() {
         let mut scan = scan(&[(60, 1, Some(1)), (61, 60, None), (62, 61, None), (63, 1, Some(3))]);
         for pid in [61, 63] {
             scan.listed.get_mut(&id(pid)).unwrap().ours = false;
         }
-        assert_eq!(pids(scan.members(&cookie(1), &known(&[]))), [60, 62]);
-        assert_eq!(scan.cookies(), HashSet::from([cookie(1)]));
+        let (ours, beyond) = scan.members_by_user(&cookie(1), &known(&[]));
+        assert_eq!((pids(ours), pids(beyond)), (vec![60, 62], vec![61]));
+        assert_eq!(pids(scan.members(&cookie(1), &known(&[]))), [60, 61, 62]);
+        assert_eq!(scan.cookies(), HashSet::from([cookie(1), cookie(3)]));
     }
 
     #[test]

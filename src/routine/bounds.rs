@@ -14,6 +14,8 @@ pub struct Bounds {
     pub ttl_secs: u64,
     /// Time a run may take, from its trigger.
     pub max_runtime_secs: u64,
+    /// Time a run may print nothing; without a bound of the routine's own if absent.
+    pub max_silence_secs: Option<u64>,
     /// What differs from the routine as written, and why.
     pub note: Option<String>,
 }
@@ -27,6 +29,8 @@ pub enum RoutineState {
         ttl_secs: Option<u64>,
         /// Its own time.
         max_runtime_secs: Option<u64>,
+        /// Its own bound on silence.
+        max_silence_secs: Option<u64>,
     },
     /// It was deleted, or never was: its runs are orphans.
     Gone,
@@ -40,12 +44,19 @@ impl Bounds {
     #[must_use]
     pub fn decide(state: RoutineState, config: &Config) -> Self {
         let (ttl_ceiling, runtime_ceiling) = (config.ttl_ceiling_secs, config.max_runtime_ceiling_secs);
-        let at_the_ceilings =
-            |note: &str| Self { ttl_secs: ttl_ceiling, max_runtime_secs: runtime_ceiling, note: Some(note.to_owned()) };
+        let at_the_ceilings = |note: &str, max_silence_secs| Self {
+            ttl_secs: ttl_ceiling,
+            max_runtime_secs: runtime_ceiling,
+            max_silence_secs,
+            note: Some(note.to_owned()),
+        };
         match state {
-            RoutineState::Gone => at_the_ceilings("its routine is gone, so the ceilings apply"),
-            RoutineState::Unreadable => at_the_ceilings("its routine cannot be read, so the ceilings apply"),
-            RoutineState::Present { ttl_secs, max_runtime_secs } => {
+            RoutineState::Gone => at_the_ceilings("its routine is gone, so the ceilings apply", None),
+            // The agent's own bound might be shorter than what is written there.
+            RoutineState::Unreadable => {
+                at_the_ceilings("its routine cannot be read, so the ceilings apply", Some(runtime_ceiling))
+            }
+            RoutineState::Present { ttl_secs, max_runtime_secs, max_silence_secs } => {
                 let ttl = ttl_secs.unwrap_or(config.default_ttl_secs);
                 let runtime = max_runtime_secs.unwrap_or(config.default_max_runtime_secs);
                 let clamped = [("ttl_secs", ttl, ttl_ceiling), ("max_runtime_secs", runtime, runtime_ceiling)]
@@ -59,6 +70,7 @@ impl Bounds {
                 Self {
                     ttl_secs: ttl.min(ttl_ceiling),
                     max_runtime_secs: runtime.min(runtime_ceiling),
+                    max_silence_secs: max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
                     note: (!clamped.is_empty()).then_some(clamped),
                 }
             }
@@ -72,6 +84,7 @@ impl Bounds {
             Ok(routine) => RoutineState::Present {
                 ttl_secs: routine.definition.ttl_secs,
                 max_runtime_secs: routine.definition.max_runtime_secs,
+                max_silence_secs: routine.definition.max_silence_secs,
             },
             Err(store::StoreError::NotFound { .. }) => RoutineState::Gone,
             Err(_) => RoutineState::Unreadable,
@@ -127,7 +140,7 @@ mod tests {
 
     #[test]
     fn rule_6_a_value_above_the_ceiling_is_clamped_and_reported() {
-        let state = RoutineState::Present { ttl_secs: Some(9_999_999), max_runtime_secs: None };
+        let state = RoutineState::Present { ttl_secs: Some(9_999_999), max_runtime_secs: None, max_silence_secs: None };
         let bounds = Bounds::decide(state, &Config::default());
         assert_eq!((bounds.ttl_secs, bounds.max_runtime_secs), (2_592_000, 3600));
         assert!(bounds.note.unwrap().contains("ttl_secs of 9999999"));
@@ -140,7 +153,9 @@ mod tests {
                 ttl_ceiling_secs: a, max_runtime_ceiling_secs: b, default_ttl_secs: c, default_max_runtime_secs: d,
                 ..Config::default()
             };
-            let bounds = Bounds::decide(RoutineState::Present { ttl_secs: ttl, max_runtime_secs: runtime }, &config);
+            let state =
+                RoutineState::Present { ttl_secs: ttl, max_runtime_secs: runtime, max_silence_secs: None };
+            let bounds = Bounds::decide(state, &config);
             prop_assert!(bounds.ttl_secs <= a && bounds.max_runtime_secs <= b);
         }
     }

@@ -1,47 +1,271 @@
-//! Changing a routine's file as a person would: its comments and the order of its keys stay.
+//! Changing a routine: only what differs is written anew, so that a person's comments and their order of keys stay.
 
-use toml_edit::{DocumentMut, value};
+use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
+use super::model::{Definition, InvalidField, Routine, check_prompt};
 use super::slug::Slug;
-use super::store::definition_file;
+use super::store::{self, LOCK_PATIENCE, StoreError};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::config::Config;
+use crate::home::lock::{FileLock, Mode};
 
-/// Enables or disables a routine. The caller holds the routines' lock.
+/// Changes a routine's definition, and its prompt if one is given. Where nothing differs, nothing is written.
 ///
 /// # Errors
-/// The file cannot be read or written, or is no TOML.
-pub fn set_enabled(home: &Home, slug: &Slug, enabled: bool) -> Result<(), FileError> {
-    let path = definition_file(home, slug);
-    let text = atomic_file::read_text(&path)?;
-    let mut document: DocumentMut =
-        text.parse().map_err(|error: toml_edit::TomlError| FileError::damaged(&path, error.to_string().trim_end()))?;
-    document["enabled"] = value(enabled);
-    document["updated_at"] = value(UnixSeconds::now().to_string());
-    atomic_file::write(&path, document.to_string().as_bytes())
+/// There is no such routine, its file is damaged, what comes out breaks a rule, or the system refuses.
+pub fn update(
+    home: &Home,
+    config: &Config,
+    slug: &Slug,
+    prompt: Option<&str>,
+    change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
+) -> Result<Routine, StoreError> {
+    prompt.map_or(Ok(()), check_prompt)?;
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    edit(home, slug, prompt, |definition| {
+        change(definition)?;
+        definition.check(config)
+    })
+}
+
+/// Switches a routine on or off, whatever ceilings its other values break by now. The caller holds the routines' lock.
+///
+/// # Errors
+/// There is no such routine, its file is damaged, or the system refuses.
+pub fn set_enabled(home: &Home, slug: &Slug, enabled: bool) -> Result<Routine, StoreError> {
+    edit(home, slug, None, |definition| {
+        definition.enabled = enabled;
+        Ok(())
+    })
+}
+
+/// The caller holds the routines' lock.
+fn edit(
+    home: &Home,
+    slug: &Slug,
+    prompt: Option<&str>,
+    change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
+) -> Result<Routine, StoreError> {
+    let (Routine { definition: before, .. }, text) = store::load_with_text(home, slug)?;
+    let mut after = before.clone();
+    change(&mut after)?;
+    let prompt = prompt.filter(|prompt| store::prompt(home, slug).ok().as_deref() != Some(*prompt));
+    if after == before && prompt.is_none() {
+        return Ok(Routine { slug: slug.clone(), definition: after });
+    }
+    after.updated_at = UnixSeconds::now();
+    let file = store::definition_file(home, slug);
+    let text = rewritten(&text, &before, &after).map_err(|problem| FileError::damaged(&file, problem))?;
+    // Two files are two writes. Each is whole at any time and valid beside either version of the other; the time of the
+    // change goes last, so what a crash has cut in two does not look done, and the same call again completes it.
+    if let Some(prompt) = prompt {
+        atomic_file::write(&store::prompt_file(home, slug), prompt.as_bytes())?;
+    }
+    atomic_file::write(&file, text.as_bytes())?;
+    Ok(Routine { slug: slug.clone(), definition: after })
+}
+
+/// Returns `text`, which says `before`, changed so that it says `after`.
+fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<String, String> {
+    let document = |definition: &Definition| -> Result<DocumentMut, String> {
+        let text = toml::to_string(definition).map_err(|error| error.to_string())?;
+        text.parse().map_err(|error: TomlError| error.to_string())
+    };
+    let mut target: DocumentMut = text.parse().map_err(|error: TomlError| error.to_string())?;
+    carry_over(target.as_table_mut(), document(before)?.as_table(), document(after)?.as_table());
+    let text = target.to_string();
+    match toml::from_str::<Definition>(&text) {
+        Ok(said) if said == *after => Ok(text),
+        _ => Err("it is written in a way that only a person can change".to_owned()),
+    }
+}
+
+/// Makes in `target` the changes that lead from `before` to `after`.
+fn carry_over(target: &mut dyn TableLike, before: &dyn TableLike, after: &dyn TableLike) {
+    for (key, _) in before.iter().filter(|(key, _)| !after.contains_key(key)) {
+        remove(target, key);
+    }
+    for (key, wanted) in after.iter() {
+        let was = before.get(key);
+        if was.is_some_and(|was| as_line(was) == as_line(wanted)) {
+            continue;
+        }
+        match target.get_mut(key) {
+            None => {
+                target.insert(key, unplaced(wanted.clone()));
+            }
+            Some(there) => match (there.as_table_like_mut(), was.and_then(Item::as_table_like), wanted.as_table_like())
+            {
+                (Some(there), Some(was), Some(wanted)) => carry_over(there, was, wanted),
+                _ => replace(there, wanted.clone()),
+            },
+        }
+    }
+}
+
+/// Puts another item in an item's place, in the form that it had and with the comments around it.
+fn replace(there: &mut Item, wanted: Item) {
+    let mut wanted = unplaced(wanted);
+    if let Item::Value(value) = there {
+        wanted.make_value();
+        if let Item::Value(wanted) = &mut wanted {
+            *wanted.decor_mut() = value.decor().clone();
+        }
+    } else if let Item::ArrayOfTables(tables) = there
+        && let Item::ArrayOfTables(wanted) = &mut wanted
+        && let (Some(table), Some(wanted)) = (tables.get(0), wanted.get_mut(0))
+    {
+        *wanted.decor_mut() = table.decor().clone();
+    }
+    *there = wanted;
+}
+
+/// Takes from tables the place that they had in another document: they come last then.
+fn unplaced(mut item: Item) -> Item {
+    match &mut item {
+        Item::Table(table) => table.set_position(None),
+        Item::ArrayOfTables(tables) => tables.iter_mut().for_each(|table| table.set_position(None)),
+        Item::None | Item::Value(_) => {}
+    }
+    item
+}
+
+/// Returns an item in one line, to be compared.
+fn as_line(item: &Item) -> Option<String> {
+    item.clone().into_value().ok().map(|value| value.to_string())
+}
+
+/// Removes a key with the comment right above it; what stands before an empty line above that stays.
+fn remove(target: &mut dyn TableLike, key: &str) {
+    let above = target.key(key).and_then(|key| key.leaf_decor().prefix()?.as_str()).unwrap_or_default();
+    let header = above.rfind("\n\n").map(|end| above[..end + 2].to_owned());
+    let next = target.iter().skip_while(|(name, _)| *name != key).nth(1).map(|(name, _)| name.to_owned());
+    target.remove(key);
+    if let (Some(header), Some(next)) = (header, next)
+        && let Some(mut next) = target.key_mut(&next)
+    {
+        let own = next.leaf_decor().prefix().and_then(|prefix| prefix.as_str()).unwrap_or_default().to_owned();
+        next.leaf_decor_mut().set_prefix(header + &own);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routine::store;
+    use crate::routine::model::{Overlap, Repository, Retry, parse_env};
+    use proptest::prelude::*;
+
+    const WRITTEN: &str = r#"# Mine.
+
+# Why it is short.
+ttl_secs = 60 # a minute
+
+agent = "claude"
+title = 'Triage'   # the team's word
+tags = [
+    "a", # first
+]
+created_at = "2026-01-01T00:00:00Z"
+updated_at = "2026-01-01T00:00:00Z"
+env = { A = "1" }
+
+# The clones.
+[[repositories]]
+# Over there.
+url = "https://example.com/a.git"
+
+[retry]
+max_attempts = 3 # enough
+backoff_secs = 5
+"#;
+
+    fn changed(change: impl FnOnce(&mut Definition)) -> String {
+        let before: Definition = toml::from_str(WRITTEN).unwrap();
+        let mut after = before.clone();
+        change(&mut after);
+        rewritten(WRITTEN, &before, &after).unwrap()
+    }
 
     #[test]
-    fn comments_and_order_stay() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(dir.path().join("home")).unwrap();
-        let slug: Slug = "a".parse().unwrap();
-        std::fs::create_dir(home.routines().join("a")).unwrap();
-        let file = home.routines().join("a/routine.toml");
-        let text = "# Mine.\nagent = \"claude\" # the good one\ntitle = \"A\"\ncreated_at = \"2026-01-01T00:00:00Z\"\n\
-                    updated_at = \"2026-01-01T00:00:00Z\"\n\n[env]\nB = \"1\"\n";
-        std::fs::write(&file, text).unwrap();
-        set_enabled(&home, &slug, false).unwrap();
-        let changed = std::fs::read_to_string(&file).unwrap();
-        assert!(changed.starts_with("# Mine.\nagent = \"claude\" # the good one\ntitle = \"A\"\n"), "{changed}");
-        assert!(!store::load(&home, &slug).unwrap().definition.enabled, "and not in a table: {changed}");
-        set_enabled(&home, &slug, true).unwrap();
-        assert!(store::load(&home, &slug).unwrap().definition.enabled);
+    fn only_the_value_that_changed_is_another() {
+        let text = changed(|definition| definition.title = "New".into());
+        assert_eq!(text, WRITTEN.replace("'Triage'", "\"New\""));
+        let text = changed(|definition| definition.retry = Some(Retry { max_attempts: 4, backoff_secs: 5 }));
+        assert_eq!(text, WRITTEN.replace("= 3", "= 4"));
+        let text = changed(|definition| definition.env = parse_env([("A".into(), "2".into())].into()).unwrap());
+        assert_eq!(text, WRITTEN.replace("\"1\"", "\"2\""));
+        let url = "ssh://git@example.com/b".to_owned();
+        let text = changed(|definition| {
+            definition.repositories = vec![Repository { url: url.clone(), branch: None, directory: None }];
+        });
+        assert_eq!(text, WRITTEN.replace("# Over there.\n", "").replace("https://example.com/a.git", &url));
+    }
+
+    #[test]
+    fn a_value_that_goes_takes_its_own_comment_along_and_no_other() {
+        let text = changed(|definition| definition.ttl_secs = None);
+        assert_eq!(text, WRITTEN.replace("# Why it is short.\nttl_secs = 60 # a minute\n", ""));
+        let text = changed(|definition| definition.retry = None);
+        assert_eq!(text, WRITTEN.split("\n[retry]").next().unwrap());
+    }
+
+    #[test]
+    fn a_value_that_comes_is_put_before_the_tables() {
+        let text = changed(|definition| {
+            definition.overlap = Overlap::Queue;
+            definition.keep_last = Some(3);
+        });
+        assert!(text.contains("\nkeep_last = 3\noverlap = \"queue\"\n\n# The clones."), "{text}");
+    }
+
+    #[test]
+    fn dotted_keys_stay_dotted() {
+        let written = "title = 'T'\nagent = 'a'\nenv.A = '1'\ncreated_at = \"2026-01-01T00:00:00Z\"\nupdated_at = \
+                       \"2026-01-01T00:00:00Z\"\n";
+        let before: Definition = toml::from_str(written).unwrap();
+        let env = parse_env([("A".into(), "2".into()), ("B".into(), "3".into())].into()).unwrap();
+        let text = rewritten(written, &before, &Definition { env, ..before.clone() }).unwrap();
+        assert!(text.contains("env.A = \"2\"\n") && text.contains("env.B = \"3\"\n"), "{text}");
+    }
+
+    fn definitions() -> impl Strategy<Value = Definition> {
+        let text = "[a-z #\"'\\\\=\\[]{1,6}";
+        let repository =
+            (text, proptest::option::of(text)).prop_map(|(url, branch)| Repository { url, branch, directory: None });
+        (
+            (text, proptest::option::of(0..9u64), proptest::bool::ANY, proptest::collection::vec(text, 0..3)),
+            proptest::option::of((2..9u32, 0..9u64)),
+            proptest::collection::btree_map("[A-C]", text, 0..3),
+            proptest::collection::vec(repository, 0..3),
+        )
+            .prop_map(|((title, ttl_secs, queue, tags), retry, env, repositories)| Definition {
+                title,
+                ttl_secs,
+                overlap: if queue { Overlap::Queue } else { Overlap::Skip },
+                tags,
+                retry: retry.map(|(max_attempts, backoff_secs)| Retry { max_attempts, backoff_secs }),
+                env: parse_env(env).unwrap(),
+                repositories,
+                ..Definition::default()
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn any_definition_can_become_any_other(before in definitions(), after in definitions(), pretty: bool) {
+            let written = if pretty { toml::to_string_pretty(&before) } else { toml::to_string(&before) }.unwrap();
+            let text = rewritten(&written, &before, &after);
+            prop_assert_eq!(toml::from_str::<Definition>(&text.unwrap()).unwrap(), after);
+        }
+
+        #[test]
+        fn comments_outlive_any_change_that_keeps_their_value(after in definitions()) {
+            let text = changed(|definition| *definition = Definition { ttl_secs: Some(7), ..after.clone() });
+            for comment in ["# Mine.", "# Why it is short.", "# a minute", "# the team's word"] {
+                prop_assert!(text.contains(comment), "{}", text);
+            }
+        }
     }
 }

@@ -5,6 +5,7 @@ pub mod edit;
 pub mod ledger;
 pub mod listing;
 pub mod model;
+pub mod repository;
 pub mod schedule;
 pub mod slug;
 pub mod store;

@@ -5,6 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::repository;
 use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
@@ -120,12 +121,12 @@ pub struct Retry {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
-    /// Where it is: https, ssh, git or a local path.
+    /// https, ssh, git or a local path.
     pub url: String,
-    /// The branch or tag; its default branch if absent.
+    /// Branch or tag, if not the default branch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// The directory in the workbench; named after the repository if absent.
+    /// In the workbench; named after the repository if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
 }
@@ -183,6 +184,7 @@ impl InvalidField {
 }
 
 const MAX_TITLE_CHARS: usize = 200;
+const MAX_COUNT: u64 = 1_000_000;
 const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_VARIABLES: usize = 100;
@@ -230,10 +232,18 @@ impl Definition {
                 return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
             }
         }
+        for (field, value) in
+            [("keep_last", self.keep_last), ("max_consecutive_failures", self.max_consecutive_failures)]
+        {
+            if let Some(count) = value.filter(|count| *count > MAX_COUNT) {
+                return Err(InvalidField::new(field, count, format!("it must be at most {MAX_COUNT}; give less")));
+            }
+        }
         check_title(&self.title)?;
         check_tags(&self.tags)?;
         check_schedule(self)?;
         check_retry(self.retry)?;
+        repository::check(&self.repositories)?;
         check_env(&self.env)
     }
 }

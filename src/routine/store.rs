@@ -14,6 +14,9 @@ use crate::home::{self, Home};
 /// How long a call waits for the short work that the routines' lock guards.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
+const DEFINITION_FILE: &str = "routine.toml";
+const PROMPT_FILE: &str = "prompt.md";
+
 /// A routine could not be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -78,9 +81,9 @@ pub fn create(home: &Home, config: &Config, definition: Definition, prompt: &str
 
 fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), StoreError> {
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
-    let file = staged.join("routine.toml");
+    let file = staged.join(DEFINITION_FILE);
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
-    atomic_file::write(&staged.join("prompt.md"), prompt.as_bytes())?;
+    atomic_file::write(&staged.join(PROMPT_FILE), prompt.as_bytes())?;
     if definition.schedule.is_some() {
         // From now on, and not from when somebody first looks at it.
         let mut ledger = Ledger::default();
@@ -107,12 +110,15 @@ fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreErr
 /// # Errors
 /// There is none, or its file is damaged.
 pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
+    load_with_text(home, slug).map(|(routine, _)| routine)
+}
+
+/// Reads a routine as it is now, and the text that it was read from.
+pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, String), StoreError> {
     let directory = directory(home, slug);
     match read_definition(&directory) {
-        Ok(definition) => Ok(Routine { slug: slug.clone(), definition }),
-        Err(error) if error.is_not_found() && directory.symlink_metadata().is_err() => {
-            Err(StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) })
-        }
+        Ok((definition, text)) => Ok((Routine { slug: slug.clone(), definition }, text)),
+        Err(error) if error.is_not_found() && directory.symlink_metadata().is_err() => Err(not_found(home, slug)),
         Err(error) => Err(error.into()),
     }
 }
@@ -122,7 +128,7 @@ pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
 /// # Errors
 /// The file cannot be read or is no text.
 pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
-    let path = directory(home, slug).join("prompt.md");
+    let path = prompt_file(home, slug);
     let bytes = atomic_file::read(&path, MAX_PROMPT_BYTES as u64)?;
     String::from_utf8(bytes).map_err(|_| FileError::damaged(&path, "it is not UTF-8 text"))
 }
@@ -161,23 +167,66 @@ pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     Ok(slugs)
 }
 
-/// Names the file of a routine's definition; it need not be there.
+/// Returns a routine's directory; it need not be there.
 #[must_use]
-pub fn definition_file(home: &Home, slug: &Slug) -> PathBuf {
-    directory(home, slug).join("routine.toml")
-}
-
-fn directory(home: &Home, slug: &Slug) -> PathBuf {
+pub fn directory(home: &Home, slug: &Slug) -> PathBuf {
     home.routines().join(slug.as_str())
 }
 
-fn read_definition(directory: &Path) -> Result<Definition, FileError> {
-    let path = directory.join("routine.toml");
+/// Returns the file of a routine's definition.
+#[must_use]
+pub fn definition_file(home: &Home, slug: &Slug) -> PathBuf {
+    directory(home, slug).join(DEFINITION_FILE)
+}
+
+/// Returns the file of a routine's prompt.
+#[must_use]
+pub fn prompt_file(home: &Home, slug: &Slug) -> PathBuf {
+    directory(home, slug).join(PROMPT_FILE)
+}
+
+/// Takes a routine's directory away, readable or not, with one rename; the caller holds the routines' lock.
+///
+/// # Errors
+/// There is none of that name, or the system refuses.
+pub fn remove(home: &Home, slug: &Slug) -> Result<(), StoreError> {
+    let directory = directory(home, slug);
+    let grave = home.trash().join(format!("{slug}.{}", home::random_suffix()));
+    std::fs::rename(&directory, &grave).map_err(|source| match source.kind() {
+        std::io::ErrorKind::NotFound => not_found(home, slug),
+        _ => FileError::io("remove", &directory, source).into(),
+    })?;
+    atomic_file::sync_directory(&home.routines())?;
+    // Whatever else a person has put there is left to the sweep, which knows how to remove anything.
+    for file in [DEFINITION_FILE, PROMPT_FILE, ledger::FILE_NAME] {
+        let _ = std::fs::remove_file(grave.join(file));
+    }
+    let _ = std::fs::remove_dir(&grave);
+    Ok(())
+}
+
+/// Makes sure that there is a routine of that name, readable or not.
+///
+/// # Errors
+/// There is none.
+pub fn check_exists(home: &Home, slug: &Slug) -> Result<(), StoreError> {
+    match directory(home, slug).symlink_metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(not_found(home, slug)),
+        _ => Ok(()),
+    }
+}
+
+fn not_found(home: &Home, slug: &Slug) -> StoreError {
+    StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) }
+}
+
+fn read_definition(directory: &Path) -> Result<(Definition, String), FileError> {
+    let path = directory.join(DEFINITION_FILE);
     let text = atomic_file::read_text(&path)?;
     let definition: Definition =
         toml::from_str(&text).map_err(|error| FileError::damaged(&path, error.to_string().trim_end()))?;
     definition.check_hand_written().map_err(|problem| FileError::damaged(&path, problem))?;
-    Ok(definition)
+    Ok((definition, text))
 }
 
 fn closest(home: &Home, wanted: &Slug) -> String {

@@ -7,7 +7,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::edit;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
-use crate::routine::store::{self, LOCK_PATIENCE};
+use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
 
 /// The routine's ledger could not be kept; the recording of the end is repeated.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +46,17 @@ pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathE
     }
     let verdict = draw(&routine.definition, &mut ledger, outcome);
     // First the file: a reason beside an enabled routine would be taken for one that somebody has enabled again.
-    let disabled = if verdict == Verdict::Disable { edit::set_enabled(home, slug, false) } else { Ok(()) };
+    let disabled = match verdict {
+        Verdict::Keep => Ok(()),
+        Verdict::Disable => match edit::set_enabled(home, slug, false) {
+            Err(StoreError::File(error)) => Err(error),
+            Err(error) => {
+                tracing::warn!(routine = %slug, %error, "it could not be disabled");
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+        },
+    };
     match disabled.and_then(|()| ledger.write(home, slug)) {
         Err(error) if will_last(&error) => {
             tracing::warn!(run = %outcome.id, %error, "what follows from its end is not on disk");

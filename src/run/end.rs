@@ -6,7 +6,7 @@ use rustix::process::Signal;
 
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Liveness, assess, written_down};
+use super::liveness::{Liveness, assess, doomed, written_down};
 use super::log;
 use super::record::{EndCause, EndRequest, Machine, Manifest, RecordError};
 use super::recording::{RecordingError, record_abandoned};
@@ -97,8 +97,14 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
     let grace = Duration::from_secs(workplace.config.kill_grace_secs);
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
-        Waited::Unowned => end_from_outside(workplace, &entry, &manifest, supervisor, grace, &request),
-        Waited::Stuck => end_from_outside(workplace, &entry, &manifest, supervisor, Duration::ZERO, &request),
+        Waited::Unowned(lock) => {
+            let hunt = Hunt { supervisor, grace, lock: Some(lock) };
+            end_from_outside(workplace, &entry, &manifest, hunt, &request)
+        }
+        Waited::Stuck => {
+            let hunt = Hunt { supervisor, grace: Duration::ZERO, lock: None };
+            end_from_outside(workplace, &entry, &manifest, hunt, &request)
+        }
     }
 }
 
@@ -117,15 +123,25 @@ fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manif
 
 enum Waited {
     Recorded,
-    Unowned,
+    Unowned(FileLock),
     Stuck,
+}
+
+/// How the processes of a run are ended from outside.
+struct Hunt {
+    supervisor: Option<ProcessId>,
+    grace: Duration,
+    /// Held while they are ended, where nobody owns the run, so that one process at a time does it. Of two, one may be a
+    /// process of the run itself, a server that its agent started: killed by the other halfway, it would have ended
+    /// parents whose children nobody recognises any more.
+    lock: Option<FileLock>,
 }
 
 fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
     let deadline = Instant::now() + patience;
     loop {
         match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
-            Ok(_) => return Waited::Unowned,
+            Ok(lock) => return Waited::Unowned(lock),
             Err(_) if !entry.exists() => return Waited::Recorded,
             Err(_) if Instant::now() >= deadline => return Waited::Stuck,
             Err(_) => std::thread::sleep(Duration::from_millis(10)),
@@ -137,11 +153,12 @@ fn end_from_outside(
     workplace: &Workplace,
     entry: &Entry,
     manifest: &Manifest,
-    supervisor: Option<ProcessId>,
-    grace: Duration,
+    hunt: Hunt,
     ours: &EndRequest,
 ) -> Result<Ended, EndError> {
-    let survivors = end_tree(&manifest.cookie, supervisor, grace, &mut || {})?;
+    let survivors = end_processes(entry, manifest, hunt.supervisor, hunt.grace, &mut || {})?;
+    // The judgement below takes it anew.
+    drop(hunt.lock);
     if !survivors.is_empty() {
         return Ok(Ended::Survived(survivors));
     }
@@ -149,6 +166,31 @@ fn end_from_outside(
     let reason = first.as_ref().map_or(&ours.reason, |request| &request.reason);
     log::append_note(&Workbench::of(&workplace.home, entry.id()), reason);
     judge(workplace, entry)
+}
+
+/// Ends the processes of a run, its supervisor too except by itself, and returns those that outlived it. Whoever is found is
+/// written down before it is signalled. `on_pass` is called after each look at the processes.
+///
+/// # Errors
+/// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
+pub fn end_processes(
+    entry: &Entry,
+    manifest: &Manifest,
+    supervisor: Option<ProcessId>,
+    grace: Duration,
+    on_pass: &mut dyn FnMut(),
+) -> Result<Vec<Process>, ScanError> {
+    let known = doomed(entry, manifest).into_iter().chain(supervisor);
+    let mut noted = 0;
+    end_tree(&manifest.cookie, known, grace, &mut |known| {
+        if known.len() > noted {
+            noted = known.len();
+            if let Err(error) = entry.set_doomed(known) {
+                tracing::warn!(run = %entry.id(), %error, "who is being ended is not on disk");
+            }
+        }
+        on_pass();
+    })
 }
 
 /// How long another judge is waited for: it may have to wait itself, for a window that does not close.

@@ -1,5 +1,6 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
+use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -10,6 +11,7 @@ use super::record::{self, EndRequest, Environment, Manifest, RecordError, Starte
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
+use crate::process_tree::ProcessId;
 
 /// The entry of one unfinished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +79,18 @@ impl Entry {
         self.directory.join("exec.report")
     }
 
+    /// Returns the file through which it tells how starting the agent's setup went.
+    #[must_use]
+    pub fn setup_report(&self) -> PathBuf {
+        self.directory.join("setup.report")
+    }
+
+    /// Returns the file that takes what git prints.
+    #[must_use]
+    pub fn git_log(&self) -> PathBuf {
+        self.directory.join("git.log")
+    }
+
     /// Returns the file that takes what the login shell's start-up files print.
     #[must_use]
     pub fn shell_log(&self) -> PathBuf {
@@ -95,6 +109,21 @@ impl Entry {
         } else {
             Err(FileError::damaged(&path, format_args!("it is about the run {}", manifest.id)).into())
         }
+    }
+
+    /// Tells whether the supervisor is at work on what comes before the agent's start.
+    #[must_use]
+    pub fn is_preparing(&self) -> bool {
+        self.preparing_file().exists()
+    }
+
+    /// Notes that there is something to do before the agent's start, which may take as long as the run may.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_preparing(&self) -> Result<(), FileError> {
+        // Only a trigger that waits asks for it, and that does not outlive a power cut.
+        atomic_file::write_in_place(&self.preparing_file(), b"").map(drop)
     }
 
     /// Reads since when the agent runs; `None` before that.
@@ -139,6 +168,23 @@ impl Entry {
         atomic_file::write_json_once(&self.end_file(), request)
     }
 
+    /// Reads who was found to belong to the run when it was being ended; nobody before that.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn doomed(&self) -> Result<Vec<ProcessId>, FileError> {
+        Ok(atomic_file::read_json_if_present(&self.doomed_file())?.unwrap_or_default())
+    }
+
+    /// Notes who is about to be ended, for whoever goes on if the one at it is ended itself: once its parents are gone, a
+    /// process that cleared its environment is not recognised otherwise.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_doomed(&self, doomed: &HashSet<ProcessId>) -> Result<(), FileError> {
+        atomic_file::write_json(&self.doomed_file(), doomed)
+    }
+
     /// Takes the entry out of sight and deletes it: the run is finished.
     ///
     /// # Errors
@@ -155,6 +201,14 @@ impl Entry {
 
     fn environment_file(&self) -> PathBuf {
         self.directory.join("env.json")
+    }
+
+    fn doomed_file(&self) -> PathBuf {
+        self.directory.join("doomed.json")
+    }
+
+    fn preparing_file(&self) -> PathBuf {
+        self.directory.join("preparing")
     }
 
     fn end_file(&self) -> PathBuf {

@@ -28,10 +28,11 @@ pub struct LaunchError {
 /// The longest pause between two looks at what the supervisor has to say.
 const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
-/// Launches a claimed run, and returns when its agent has been started, or at the deadline.
+/// Launches a claimed run, and returns when its agent has been started, or at the deadline: what has to be done before that
+/// may take longer, and goes on.
 ///
 /// # Errors
-/// It has not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
+/// It was not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
 pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
     let run = claim.entry.id().clone();
     let failed = |reason: String| LaunchError { run, reason };
@@ -118,7 +119,8 @@ fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
     }
 }
 
-/// Waits until the supervisor says that the agent runs, or that the run is over; `None` past the deadline.
+/// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it is
+/// preparing the run; `None` if nothing was heard of it at all.
 fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
     let mut pause = Duration::from_millis(1);
     loop {
@@ -129,7 +131,7 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
             return Some(word_of_outcome(workplace, claim.entry.id()));
         }
         if Instant::now() >= deadline {
-            return None;
+            return claim.entry.is_preparing().then_some(Ok(()));
         }
         std::thread::sleep(pause);
         pause = (pause * 3 / 2).min(LONGEST_PAUSE);

@@ -1,10 +1,12 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
 
+use std::path::Path;
+
 use super::entry::Entry;
 use super::record::{Ending, Machine, Manifest, RecordError, Started};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::process_tree::{Process, Scan, machine_id, pid_namespace};
+use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,20 +103,36 @@ pub fn assess(entries: Vec<Entry>) -> Vec<Assessment> {
 }
 
 fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
-    match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
-        Ok(lock) => Some((entry, LockState::Free, Some(lock))),
+    let path = entry.lock_file();
+    match FileLock::try_existing(&path, Mode::Exclusive) {
+        Ok(lock) => match FileLock::try_existing(&path, Mode::Exclusive) {
+            Err(LockError::Held { .. }) => Some((entry, LockState::Free, Some(lock))),
+            // Its owner may have been granted the same lock as well.
+            Ok(_) => Some((entry, LockState::Unreadable(granted_twice(&path)), None)),
+            Err(_) if !entry.exists() => None,
+            Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
+        },
         Err(LockError::Held { .. }) => Some((entry, LockState::Held, None)),
         Err(_) if !entry.exists() => None,
         Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
     }
 }
 
+fn granted_twice(path: &Path) -> String {
+    format!(
+        "locks do not work here: {} was granted twice, so that nobody can tell who owns the run; set MOADIM_HOME to a \
+         directory on a local disk",
+        path.display()
+    )
+}
+
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written
-/// down when it started.
+/// down when it started, or when it was being ended.
 fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
     let started = written_down(entry, manifest);
     let mut left = scan.carriers(&manifest.cookie);
-    let below = scan.members(&manifest.cookie, &started.iter().map(|started| started.supervisor).collect());
+    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)).collect();
+    let below = scan.members(&manifest.cookie, &known);
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     if let Some(started) = started {
         for (id, name) in [(started.supervisor, "supervisor"), (started.agent, "agent")] {
@@ -129,8 +147,16 @@ fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
 /// Returns the processes that were written down when the run started, if they mean anything now: start times are told
 /// apart within one boot only. A record that cannot be read is none, for the cookie tells the same.
 pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Option<Started> {
-    let same_boot = manifest.triggered.boot_id == Moment::now().boot_id;
-    entry.started().ok().flatten().filter(|_| same_boot)
+    entry.started().ok().flatten().filter(|_| is_of_this_boot(manifest))
+}
+
+/// Returns the processes that were written down when the run was being ended, in the same way.
+pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Vec<ProcessId> {
+    entry.doomed().ok().filter(|_| is_of_this_boot(manifest)).unwrap_or_default()
+}
+
+fn is_of_this_boot(manifest: &Manifest) -> bool {
+    manifest.triggered.boot_id == Moment::now().boot_id
 }
 
 fn decide(
@@ -162,7 +188,7 @@ mod tests {
     use crate::clock::UnixSeconds;
     use crate::home::Home;
     use crate::home::atomic_file;
-    use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId};
+    use crate::process_tree::{COOKIE_VARIABLE, Cookie};
     use crate::run::id::RunId;
     use crate::run::record::{Origin, RECORD_VERSION};
     use crate::session::HostKind;
@@ -179,11 +205,14 @@ mod tests {
                 agent: "a".into(),
                 command: "true".into(),
                 args: vec![],
+                setup: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
+                max_silence_secs: None,
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,
+            repositories: vec![],
         }
     }
 

@@ -1,13 +1,16 @@
 //! `agent.log`: everything that the agent printed, and our notes.
 
-use std::os::unix::fs::FileExt;
-
-use rustix::fs::{SeekFrom, seek};
-use vte::{Parser, Perform};
+mod file;
+mod search;
+mod text;
 
 use super::entry::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
+
+use file::LogFile;
+pub use search::{BadPattern, Found, FoundLine, Pattern, search};
+use text::{clean, whole_characters};
 
 /// The most text that one reading returns.
 pub const MAX_TEXT_BYTES: usize = 256 * 1024;
@@ -26,6 +29,8 @@ pub struct LogTail {
     pub dropped_bytes: u64,
     /// The size of the whole log.
     pub log_bytes: u64,
+    /// Where what is printed after this begins: see [`part`].
+    pub next_offset: u64,
 }
 
 /// Reads the last `lines` lines of a run's log, at most [`MAX_TEXT_BYTES`]. A log that is not there is empty.
@@ -33,95 +38,95 @@ pub struct LogTail {
 /// # Errors
 /// The file is unreadable, or something else than a regular file has taken its place.
 pub fn tail(workbench: &Workbench, lines: usize) -> Result<LogTail, FileError> {
-    let path = workbench.log();
-    let file = match atomic_file::open_regular(&path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(LogTail::default()),
-        Err(error) => return Err(error),
+    tail_within(workbench, lines, MAX_TEXT_BYTES)
+}
+
+/// Reads the last `lines` lines of a run's log, at most `max_bytes` of text.
+///
+/// # Errors
+/// As for [`tail`].
+pub fn tail_within(workbench: &Workbench, lines: usize, max_bytes: usize) -> Result<LogTail, FileError> {
+    let Some(log) = LogFile::open(workbench)? else { return Ok(LogTail::default()) };
+    let hole = log.first_hole();
+    let start = log.bytes.saturating_sub(MAX_READ_BYTES).max(hole.end);
+    let bytes = log.read(start, MAX_READ_BYTES)?;
+    let whole = whole_characters(&bytes);
+    let (text, cut) = last_lines(&clean(&bytes[..whole]), lines, max_bytes);
+    Ok(LogTail {
+        text,
+        cut: cut || start > 0,
+        dropped_bytes: hole.end - hole.start,
+        log_bytes: log.bytes,
+        next_offset: start + whole as u64,
+    })
+}
+
+/// A part of a log, as clean text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LogPart {
+    /// The text, without control codes.
+    pub text: String,
+    /// Where the next part begins.
+    pub next_offset: u64,
+    /// Whether the log holds more behind it already.
+    pub more: bool,
+    /// How many bytes before the text were dropped, for the log had grown too large.
+    pub dropped_bytes: u64,
+    /// Whether the log was shorter than the offset, so that this is its beginning.
+    pub restarted: bool,
+    /// The size of the whole log.
+    pub log_bytes: u64,
+}
+
+/// Reads a run's log from a byte on, at most [`MAX_TEXT_BYTES`]: whole lines, and up to the end what there is of the last,
+/// but for a character of which only a part is written. A log that is not there is empty.
+///
+/// # Errors
+/// As for [`tail`].
+pub fn part(workbench: &Workbench, offset: u64) -> Result<LogPart, FileError> {
+    let Some(log) = LogFile::open(workbench)? else {
+        return Ok(LogPart { restarted: offset > 0, ..LogPart::default() });
     };
-    let fail = |source| FileError::io("read", &path, source);
-    let log_bytes = file.metadata().map_err(fail)?.len();
-    let hole = hole(&file, log_bytes);
-    let start = log_bytes.saturating_sub(MAX_READ_BYTES).max(hole.end);
-    let mut bytes = vec![0; usize::try_from(log_bytes - start).unwrap_or(0)];
-    let count = read_at_most(&file, &mut bytes, start).map_err(fail)?;
-    let (text, cut) = last_lines(&clean(&bytes[..count]), lines, MAX_TEXT_BYTES);
-    Ok(LogTail { text, cut: cut || start > 0, dropped_bytes: hole.end - hole.start, log_bytes })
+    let restarted = offset > log.bytes;
+    let from = if restarted { 0 } else { offset };
+    let data = log.data_from(from);
+    let mut limit = MAX_TEXT_BYTES;
+    loop {
+        let bytes = log.read(data.start, (data.end - data.start).min(limit as u64))?;
+        let behind = data.start + bytes.len() as u64;
+        let used = match bytes.iter().rposition(|byte| *byte == b'\n') {
+            // What comes after a hole is not the rest of what came before it.
+            _ if behind == data.end && behind < log.bytes => bytes.len(),
+            Some(newline) if behind < data.end => newline + 1,
+            _ => whole_characters(&bytes),
+        };
+        // An offset of somebody's own choice may lie within a character.
+        let within = bytes[..used].iter().take(3).take_while(|byte| *byte & 0xC0 == 0x80).count();
+        let text = clean(&bytes[if data.start > 0 { within } else { 0 }..used]);
+        if text.len() > MAX_TEXT_BYTES {
+            // A byte that is no text became three.
+            limit /= 2;
+            continue;
+        }
+        let next_offset = data.start + used as u64;
+        let dropped_bytes = data.start - from;
+        return Ok(LogPart {
+            text,
+            next_offset,
+            more: behind < log.bytes,
+            dropped_bytes,
+            restarted,
+            log_bytes: log.bytes,
+        });
+    }
 }
 
-/// Returns the part of the log that was dropped; an empty range where nothing was, or where that cannot be told.
-fn hole(file: &std::fs::File, log_bytes: u64) -> std::ops::Range<u64> {
-    let start = seek(file, SeekFrom::Hole(0)).ok().filter(|start| *start < log_bytes);
-    let end = start.and_then(|start| seek(file, SeekFrom::Data(start)).ok());
-    start.zip(end).map_or(0..0, |(start, end)| start..end)
-}
-
-/// Appends a line of our own. A log that cannot be written is no reason not to go on: the outcome says the same.
+/// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A log that cannot be written
+/// is no reason not to go on: the outcome says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
     let line = format!("[moadim {}] {text}", UnixSeconds::now());
-    if let Err(error) = atomic_file::append_line(&workbench.log(), &line) {
+    if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
         tracing::warn!(%error, "the note was not added");
-    }
-}
-
-fn read_at_most(file: &std::fs::File, buffer: &mut [u8], start: u64) -> std::io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match file.read_at(&mut buffer[filled..], start + filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-/// Returns what a terminal would show of each line at the end: control sequences dropped, and of what a carriage
-/// return wrote over, the last.
-fn clean(bytes: &[u8]) -> String {
-    let mut screen = Screen::default();
-    Parser::new().advance(&mut screen, bytes);
-    screen.done.push_str(&screen.line);
-    screen.done
-}
-
-#[derive(Default)]
-struct Screen {
-    done: String,
-    line: String,
-    returned: bool,
-}
-
-impl Screen {
-    fn put(&mut self, c: char) {
-        if std::mem::take(&mut self.returned) {
-            self.line.clear();
-        }
-        self.line.push(c);
-    }
-}
-
-impl Perform for Screen {
-    fn print(&mut self, c: char) {
-        // DEL and the C1 codes arrive here too.
-        if !c.is_control() {
-            self.put(c);
-        }
-    }
-
-    fn execute(&mut self, byte: u8) {
-        match byte {
-            b'\n' => {
-                self.returned = false;
-                self.done.push_str(&self.line);
-                self.done.push('\n');
-                self.line.clear();
-            }
-            b'\t' => self.put('\t'),
-            b'\r' => self.returned = true,
-            _ => {}
-        }
     }
 }
 
@@ -139,13 +144,6 @@ fn last_lines(text: &str, lines: usize, max_bytes: usize) -> (String, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn control_codes_go_and_text_stays() {
-        let raw = b"\x1b[1;31mred\x1b[0m\ttab\r\n\x1b]0;title\x07 10%\r 50%\r100%\nd\xc3\xa9j\xc3\xa0 \xff\n";
-        assert_eq!(clean(raw), "red\ttab\n100%\ndéjà \u{fffd}\n");
-    }
 
     #[test]
     fn the_last_lines_are_the_last_lines() {
@@ -174,13 +172,5 @@ mod tests {
         assert_eq!((holed.dropped_bytes, holed.cut), (8 * 65_536, true));
         assert!(holed.text.ends_with("last\n") && !holed.text.contains('\0'));
         assert!(holed.text.len() < 100_000);
-    }
-
-    proptest! {
-        #[test]
-        fn clean_text_holds_no_control_codes(bytes: Vec<u8>) {
-            let text = clean(&bytes);
-            prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{:?}", text);
-        }
     }
 }

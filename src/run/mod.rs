@@ -2,10 +2,12 @@
 
 pub mod aftermath;
 pub mod claim;
+pub mod delete;
 pub mod end;
 pub mod entry;
 pub mod history;
 pub mod id;
+pub mod inspect;
 pub mod launch;
 pub mod listing;
 pub mod liveness;
@@ -16,4 +18,5 @@ pub mod recording;
 pub mod retention;
 pub mod trigger;
 pub mod view;
+pub mod wait;
 pub mod workplace;

@@ -9,6 +9,7 @@ use super::entry::Entry;
 use super::id::RunId;
 use super::listing;
 use super::record::Status;
+use super::view::RunView;
 use super::workplace::Workplace;
 use crate::agent::{AgentName, Registry, SearchPath};
 use crate::clock::UnixSeconds;
@@ -37,6 +38,7 @@ pub struct RoutineView {
     pub disabled_because: Option<String>,
     /// When it fires by itself.
     #[serde(flatten)]
+    #[schemars(skip)]
     pub firing: Firing,
     /// A fire that waits, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +151,12 @@ pub struct LastRun {
     pub finished_at: Option<UnixSeconds>,
 }
 
+impl From<RunView> for LastRun {
+    fn from(run: RunView) -> Self {
+        Self { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at }
+    }
+}
+
 /// What is read once to show any number of routines.
 #[derive(Debug)]
 pub struct Overview<'a> {
@@ -188,8 +196,11 @@ impl<'a> Overview<'a> {
     #[must_use]
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
-        let state =
-            RoutineState::Present { ttl_secs: definition.ttl_secs, max_runtime_secs: definition.max_runtime_secs };
+        let state = RoutineState::Present {
+            ttl_secs: definition.ttl_secs,
+            max_runtime_secs: definition.max_runtime_secs,
+            max_silence_secs: definition.max_silence_secs,
+        };
         let bounds = Bounds::decide(state, &self.workplace.config);
         let read = Ledger::read(&self.workplace.home, slug);
         let ledger = read.as_ref().ok();
@@ -223,7 +234,6 @@ impl<'a> Overview<'a> {
     }
 
     fn last_run(&self, id: &RunId) -> Option<LastRun> {
-        let run = listing::find(self.workplace, id).ok()?;
-        Some(LastRun { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at })
+        listing::find(self.workplace, id).ok().map(LastRun::from)
     }
 }

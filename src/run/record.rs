@@ -13,6 +13,7 @@ use crate::clock::{Moment, UnixSeconds};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{Cookie, ProcessId};
+use crate::routine::model::Repository;
 use crate::session::HostKind;
 
 /// The form of the records that this program writes.
@@ -72,6 +73,17 @@ pub struct Manifest {
     /// What started it.
     #[serde(default)]
     pub origin: Origin,
+    /// What is cloned into its workbench first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Repository>,
+}
+
+impl Manifest {
+    /// Tells whether there is something to do before the agent can start.
+    #[must_use]
+    pub fn needs_preparation(&self) -> bool {
+        !self.repositories.is_empty() || !self.command.setup.is_empty()
+    }
 }
 
 /// What started a run.
@@ -153,6 +165,12 @@ impl From<EndCause> for Status {
 #[must_use]
 pub fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
     format!("exceeded max runtime: {age_secs} s since its trigger, {max_runtime_secs} s allowed")
+}
+
+/// Says that an agent printed nothing for too long, with both numbers.
+#[must_use]
+pub fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
+    format!("hung: it printed nothing for {silent_secs} s, {max_silence_secs} s allowed")
 }
 
 /// `end.json`: the run is to end. The first writer wins, so that every reader knows one reason.

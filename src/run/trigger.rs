@@ -44,7 +44,7 @@ pub enum TriggerError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// The routine is switched off.
-    #[error("the routine '{slug}' is disabled{because}; set `enabled = true` in {file} to run it")]
+    #[error("the routine '{slug}' is disabled{because}; update_routine with enabled = true, or {file}, switches it on")]
     Disabled {
         /// The routine.
         slug: Slug,
@@ -124,7 +124,7 @@ impl Plan {
         workplace.program.check()?;
         let routine = store::load(home, slug)?;
         if !routine.definition.enabled {
-            let file = home.routines().join(slug.as_str()).join("routine.toml").display().to_string();
+            let file = store::definition_file(home, slug).display().to_string();
             let because = Ledger::read(home, slug).ok().and_then(|ledger| ledger.disabled_because);
             let because = because.map_or_else(String::new, |because| format!(", for {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
@@ -143,6 +143,8 @@ impl Plan {
     fn claim(&self, workplace: &Workplace, triggered: &Moment, overlap: Overlap) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
         let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+        // Since it was read it may have been deleted, and whoever did saw no run of it.
+        store::check_exists(&workplace.home, slug)?;
         if overlap == Overlap::Skip {
             refuse_overlap(workplace, slug)?;
         }
@@ -170,6 +172,7 @@ impl Plan {
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
                 origin: origin.clone(),
+                repositories: self.routine.definition.repositories.clone(),
             })
         };
         Ok(claim(&workplace.home, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)

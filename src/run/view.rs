@@ -35,6 +35,7 @@ pub struct RunView {
     pub signal: Option<i32>,
     /// What started it, if nobody asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
     /// When it was triggered.
     pub triggered_at: UnixSeconds,

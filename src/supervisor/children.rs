@@ -20,9 +20,14 @@ pub(super) struct AgentExit {
 }
 
 impl Children {
-    /// Names the agent among the children.
+    /// Names the agent among the children, or what comes before it.
     pub(super) fn set_agent(&mut self, pid: Pid) {
         self.agent = Some(pid);
+    }
+
+    /// Forgets what came before the agent, and how it ended.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
     }
 
     /// Reaps every child that is dead by now.

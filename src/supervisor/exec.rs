@@ -1,4 +1,4 @@
-//! The hidden `exec` stub: what the login shell becomes, and what becomes the agent.
+//! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use crate::agent::{CommandNotFound, StdinSource, find_command};
+use crate::agent::{AgentCommand, CommandNotFound, StdinSource, find_command};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
@@ -44,6 +44,33 @@ pub enum ExecError {
         /// The system's word.
         source: std::io::Error,
     },
+}
+
+/// What the stub becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// What prepares the workbench.
+    Setup,
+    /// The agent.
+    Agent,
+}
+
+impl Part {
+    /// Returns the file of the stub's word.
+    pub(super) fn report(self, entry: &Entry) -> PathBuf {
+        match self {
+            Self::Setup => entry.setup_report(),
+            Self::Agent => entry.exec_report(),
+        }
+    }
+
+    /// Returns the program and its arguments.
+    fn words(self, command: &AgentCommand) -> (&str, &[String]) {
+        match self {
+            Self::Setup => command.setup.split_first().map_or(("", &[]), |(program, args)| (program.as_str(), args)),
+            Self::Agent => (&command.command, &command.args),
+        }
+    }
 }
 
 /// The stub's word to the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
@@ -87,19 +114,19 @@ impl Report {
     }
 }
 
-/// Becomes the agent of a run; returns only if that fails, after telling the supervisor.
-pub fn exec_agent(root: PathBuf, id: &RunId) -> ExecError {
+/// Becomes the agent of a run, or its setup; returns only if that fails, after telling the supervisor.
+pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
     let home = match Home::open(root) {
         Ok(home) => home,
         Err(error) => return error.into(),
     };
     let entry = Entry::of(&home, id);
-    let path = entry.exec_report();
+    let path = part.report(&entry);
     let mut report = match Report::open(&path) {
         Ok(report) => report,
         Err(error) => return error.into(),
     };
-    let error = match become_agent(&home, &entry, &mut report) {
+    let error = match become_part(&home, &entry, part, &mut report) {
         Ok(never) => match never {},
         Err(error) => error,
     };
@@ -109,7 +136,12 @@ pub fn exec_agent(root: PathBuf, id: &RunId) -> ExecError {
     }
 }
 
-fn become_agent(home: &Home, entry: &Entry, report: &mut Report) -> Result<std::convert::Infallible, ExecError> {
+fn become_part(
+    home: &Home,
+    entry: &Entry,
+    part: Part,
+    report: &mut Report,
+) -> Result<std::convert::Infallible, ExecError> {
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     let workbench = Workbench::of(home, entry.id());
@@ -117,27 +149,31 @@ fn become_agent(home: &Home, entry: &Entry, report: &mut Report) -> Result<std::
     let _ = rustix::process::setsid();
     let path_name = "PATH";
     let path = environment.set.iter().find(|(name, _)| name.to_string() == path_name).map(|(_, value)| value.into());
-    let program = find_command(&manifest.command.command, path.or_else(|| std::env::var_os(path_name)))?;
+    let (program, args) = part.words(&manifest.command);
+    let program = find_command(program, path.or_else(|| std::env::var_os(path_name)))?;
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
-    let stdin = open_stdin(&workbench, manifest.command.stdin)?;
+    let stdin = match part {
+        Part::Setup => open_stdin(&workbench, StdinSource::None)?,
+        Part::Agent => open_stdin(&workbench, manifest.command.stdin)?,
+    };
     let log = open_log(&workbench)?;
-    report.say(&entry.exec_report(), READY)?;
+    report.say(&part.report(entry), READY)?;
     let connected = rustix::stdio::dup2_stdin(&stdin)
         .and_then(|()| rustix::stdio::dup2_stdout(&log))
         .and_then(|()| rustix::stdio::dup2_stderr(&log));
     let source = match connected {
-        Ok(()) => command(home, &manifest, &environment, &program).exec(),
+        Ok(()) => command(home, &manifest, &environment, &program, args).exec(),
         Err(errno) => errno.into(),
     };
     Err(ExecError::Exec { program, source })
 }
 
-fn command(home: &Home, manifest: &Manifest, environment: &Environment, program: &Path) -> Command {
+fn command(home: &Home, manifest: &Manifest, environment: &Environment, program: &Path, args: &[String]) -> Command {
     let mut command = Command::new(program);
     // On top of what the login shell left; what agent and routine set wins, and the cookie always.
     command
-        .args(&manifest.command.args)
+        .args(args)
         .envs(&environment.set)
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .env("MOADIM_HOME", home.root())

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::silence::LogMark;
 use crate::run::entry::Workbench;
 
 /// The pauses between two looks: short while the log grows fast, else long enough to cost nothing. The longest is also how
@@ -26,6 +27,7 @@ pub(super) struct LogCap {
     log: Option<File>,
     max_bytes: u64,
     seen_bytes: u64,
+    mark: Option<LogMark>,
     pause: Duration,
 }
 
@@ -39,23 +41,32 @@ impl LogCap {
             .open(&path)
             .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
             .ok();
-        Self { log, max_bytes, seen_bytes: 0, pause: SHORTEST_PAUSE }
+        Self { log, max_bytes, seen_bytes: 0, mark: None, pause: SHORTEST_PAUSE }
     }
 
     /// Looks at the log, makes it smaller if need be, and returns after what time to look again.
     pub(super) fn look(&mut self) -> Duration {
         let Some((log, metadata)) = self.log.as_ref().and_then(|log| Some((log, log.metadata().ok()?))) else {
+            self.mark = None;
             return LONGEST_PAUSE;
         };
+        self.mark = metadata.modified().ok().map(|written| (metadata.len(), written));
         let growth = metadata.len().saturating_sub(self.seen_bytes);
         self.seen_bytes = metadata.len();
         self.pause = next_pause(self.pause, growth, self.max_bytes);
-        if let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
+        // It may be a file elsewhere that the agent gave this name too.
+        if metadata.nlink() <= 1
+            && let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
             && let Err(error) = drop_middle(log, start, end)
         {
             tracing::warn!(%error, "the log cannot be made smaller");
         }
         self.pause
+    }
+
+    /// Returns how the log was at the last look; `None` where it could not be looked at.
+    pub(super) fn mark(&self) -> Option<LogMark> {
+        self.mark
     }
 }
 
@@ -123,6 +134,23 @@ mod tests {
         let kept = std::fs::read(workbench.directory().join("moved")).unwrap();
         assert_eq!(kept[..1 << 20], lines[..1 << 20]);
         assert_eq!(kept[kept.len() - (2 << 20)..], lines[lines.len() - (2 << 20)..]);
+    }
+
+    #[test]
+    fn a_file_that_has_another_name_is_left_whole() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &RunId::new("a".parse().unwrap(), UnixSeconds(1)));
+        std::fs::create_dir(workbench.directory()).unwrap();
+        let (elsewhere, content) = (dir.path().join("elsewhere"), vec![b'x'; 4 << 20]);
+        std::fs::write(&elsewhere, &content).unwrap();
+        std::fs::hard_link(&elsewhere, workbench.log()).unwrap();
+        let mut cap = LogCap::watch(&workbench, 1 << 20);
+        cap.look();
+        assert!(std::fs::read(&elsewhere).unwrap() == content);
+        std::fs::remove_file(&elsewhere).unwrap();
+        cap.look();
+        assert!(std::fs::read(workbench.log()).unwrap() != content, "once it is the only name");
     }
 
     proptest! {

@@ -1,4 +1,4 @@
-//! What runs beside an agent: starts it, enforces its bound, leaves no survivor, records the outcome.
+//! What runs beside an agent: prepares its workbench, starts it, enforces its bound, leaves no survivor, records the outcome.
 //!
 //! One thread, one loop: every second, and at every signal, `watch` reaps what died and looks at what is asked. The
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
@@ -6,10 +6,13 @@
 mod children;
 mod exec;
 mod log_cap;
+mod mirror;
+mod prepare;
+mod silence;
 mod start;
 mod supervise;
 mod wake;
 mod watch;
 
-pub use exec::{ExecError, exec_agent};
+pub use exec::{ExecError, Part, exec_agent};
 pub use supervise::{SuperviseError, supervise};

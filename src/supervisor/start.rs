@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use super::children::Children;
-use super::exec::{Word, read_word};
+use super::exec::{Part, Word, read_word};
 use super::wake::Wake;
 use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
@@ -41,23 +41,45 @@ pub(super) fn start_agent(
     children: &mut Children,
     wake: &mut Wake,
 ) -> Result<Started, NotStarted> {
-    let environment = entry.environment().map_err(failed)?;
-    let words = words(workplace, entry, manifest, &environment);
-    let agent = spawn(workplace, entry, manifest, &environment, &words, children).map_err(NotStarted::Failed)?;
-    await_agent(entry, manifest, &words[0], children, wake)?;
+    let agent = start(workplace, entry, manifest, Part::Agent, children, wake)?;
     let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
     let started = Started { supervisor, agent, at: UnixSeconds::now() };
     entry.set_started(&started).map_err(failed)?;
     Ok(started)
 }
 
+/// Starts the agent of a run, or its setup, and waits until it really is that which runs.
+pub(super) fn start(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    part: Part,
+    children: &mut Children,
+    wake: &mut Wake,
+) -> Result<ProcessId, NotStarted> {
+    let environment = entry.environment().map_err(failed)?;
+    let words = words(workplace, entry, manifest, part, &environment);
+    let process = spawn(workplace, entry, manifest, &environment, &words, children).map_err(NotStarted::Failed)?;
+    await_part(entry, manifest, part, &words[0], children, wake)?;
+    Ok(process)
+}
+
 fn failed(error: impl std::fmt::Display) -> NotStarted {
     NotStarted::Failed(error.to_string())
 }
 
-fn words(workplace: &Workplace, entry: &Entry, manifest: &Manifest, environment: &Environment) -> Vec<OsString> {
+fn words(
+    workplace: &Workplace,
+    entry: &Entry,
+    manifest: &Manifest,
+    part: Part,
+    environment: &Environment,
+) -> Vec<OsString> {
     let program = workplace.program.path();
-    let stub: [OsString; 3] = ["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    let mut stub: Vec<OsString> = vec!["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    if part == Part::Setup {
+        stub.push("--setup".into());
+    }
     if manifest.command.login_shell {
         let shell = environment.inherited.iter().find(|(name, _)| name.to_string() == "SHELL");
         through_login_shell(shell.map(|(_, value)| value.as_ref()), program, &stub)
@@ -99,10 +121,11 @@ fn spawn(
     Ok(ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 }))
 }
 
-/// Waits until the stub has become the agent.
-fn await_agent(
+/// Waits until the stub has become what it is to be.
+fn await_part(
     entry: &Entry,
     manifest: &Manifest,
+    part: Part,
     first_word: &OsString,
     children: &mut Children,
     wake: &mut Wake,
@@ -112,7 +135,7 @@ fn await_agent(
     loop {
         children.reap();
         let exited = children.agent_exit().is_some();
-        match read_word(&entry.exec_report()) {
+        match read_word(&part.report(entry)) {
             Word::Started => return Ok(()),
             Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
             Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),

@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use super::children::{AgentExit, Children};
 use super::log_cap::LogCap;
+use super::prepare::NotPrepared;
+use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
@@ -13,8 +15,9 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper, end_tree};
+use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper};
 use crate::routine::bounds::Bounds;
+use crate::run::end::end_processes;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::log;
@@ -73,12 +76,13 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
-struct Supervisor {
-    workplace: Workplace,
-    entry: Entry,
-    manifest: Manifest,
-    children: Children,
-    wake: Wake,
+/// A supervisor at work.
+pub(super) struct Supervisor {
+    pub(super) workplace: Workplace,
+    pub(super) entry: Entry,
+    pub(super) manifest: Manifest,
+    pub(super) children: Children,
+    pub(super) wake: Wake,
     started: Option<Started>,
 }
 
@@ -86,6 +90,14 @@ impl Supervisor {
     fn run(mut self) -> Result<(), SuperviseError> {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
+        }
+        match self.prepare() {
+            Ok(()) => {}
+            Err(NotPrepared::Obey(request)) => return self.end(&request),
+            Err(NotPrepared::End(cause, reason)) => {
+                let request = self.request(cause, reason);
+                return self.end(&request);
+            }
         }
         match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
             Ok(started) => self.started = Some(started),
@@ -99,10 +111,12 @@ impl Supervisor {
             }
         }
         let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
+        let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
             let pause = log_cap.look();
-            match decide(self.facts()) {
+            let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
+            match decide(self.facts(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
@@ -115,7 +129,7 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    fn facts(&mut self) -> Facts {
+    pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
         self.read_settings();
         let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
         Facts {
@@ -124,6 +138,8 @@ impl Supervisor {
             signalled: self.wake.was_asked(),
             age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs,
+            silent_secs,
+            max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
         }
     }
 
@@ -205,9 +221,10 @@ impl Supervisor {
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
-        let (cookie, children) = (&self.manifest.cookie, &mut self.children);
-        let survivors =
-            insist(&mut self.wake, || end_tree(cookie, Some(ProcessId::current()?), grace, &mut || children.reap()));
+        let (entry, manifest, children) = (&self.entry, &self.manifest, &mut self.children);
+        let survivors = insist(&mut self.wake, || {
+            end_processes(entry, manifest, Some(ProcessId::current()?), grace, &mut || children.reap())
+        });
         self.children.reap();
         survivors.is_empty()
     }
@@ -227,7 +244,7 @@ impl Supervisor {
         }
     }
 
-    fn workbench(&self) -> Workbench {
+    pub(super) fn workbench(&self) -> Workbench {
         Workbench::of(&self.workplace.home, self.entry.id())
     }
 }

@@ -1,7 +1,7 @@
 //! Deciding, once a second, what is to happen with the agent.
 
 use super::children::AgentExit;
-use crate::run::record::{EndCause, EndRequest, exceeded_max_runtime};
+use crate::run::record::{EndCause, EndRequest, exceeded_max_runtime, exceeded_max_silence};
 
 /// What the supervisor knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,10 @@ pub(super) struct Facts {
     pub(super) age_secs: u64,
     /// The bound as it is now.
     pub(super) max_runtime_secs: u64,
+    /// Time since the agent last printed something, or started.
+    pub(super) silent_secs: u64,
+    /// How long it may print nothing, as it is now.
+    pub(super) max_silence_secs: Option<u64>,
 }
 
 /// What to do next.
@@ -31,7 +35,7 @@ pub(super) enum Step {
     End(EndCause, String),
 }
 
-/// Decides: what was asked for first, then the agent's own end, then a signal, then the bound.
+/// Decides: what was asked for first, then the agent's own end, then a signal, then the bounds.
 pub(super) fn decide(facts: Facts) -> Step {
     match facts {
         Facts { request: Some(request), .. } => Step::Obey(request),
@@ -39,6 +43,9 @@ pub(super) fn decide(facts: Facts) -> Step {
         Facts { signalled: true, .. } => Step::End(EndCause::Stopped, "its supervisor was told to end".to_owned()),
         Facts { age_secs, max_runtime_secs, .. } if age_secs > max_runtime_secs => {
             Step::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs))
+        }
+        Facts { silent_secs, max_silence_secs: Some(max), .. } if silent_secs > max => {
+            Step::End(EndCause::Silent, exceeded_max_silence(silent_secs, max))
         }
         _ => Step::Wait,
     }
@@ -50,7 +57,15 @@ mod tests {
     use crate::clock::UnixSeconds;
     use proptest::prelude::*;
 
-    const CALM: Facts = Facts { exit: None, request: None, signalled: false, age_secs: 60, max_runtime_secs: 60 };
+    const CALM: Facts = Facts {
+        exit: None,
+        request: None,
+        signalled: false,
+        age_secs: 60,
+        max_runtime_secs: 60,
+        silent_secs: 30,
+        max_silence_secs: Some(30),
+    };
 
     #[test]
     fn rule_3_within_its_bound_a_run_is_never_touched() {
@@ -65,6 +80,15 @@ mod tests {
             }
             step => panic!("{step:?}"),
         }
+    }
+
+    #[test]
+    fn rule_3_a_silence_beyond_its_bound_ends_it_with_both_numbers() {
+        match decide(Facts { silent_secs: 31, ..CALM }) {
+            Step::End(EndCause::Silent, reason) => assert!(reason.contains("31 s") && reason.contains("30 s")),
+            step => panic!("{step:?}"),
+        }
+        assert_eq!(decide(Facts { silent_secs: u64::MAX, max_silence_secs: None, ..CALM }), Step::Wait);
     }
 
     #[test]

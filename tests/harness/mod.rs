@@ -2,8 +2,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![allow(dead_code, unused_imports, reason = "each test program uses its own part")]
 
+mod another_user;
 mod calls;
 mod home;
+mod live;
 mod processes;
 mod server;
 mod stage;
@@ -11,8 +13,10 @@ mod tmux;
 
 use std::time::{Duration, Instant};
 
+pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
 pub use home::TestHome;
+pub use live::{Live, kept_because, unwatched};
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};

@@ -258,6 +258,11 @@ impl Server {
         ToolAnswer { structured: result["structuredContent"].take(), text, is_error }
     }
 
+    /// Tells whether the answer to a request has come and was not taken; of a server that was waited for this is certain.
+    pub fn has_answer(&self, id: u64) -> bool {
+        self.answers.contains_key(&json!(id).to_string())
+    }
+
     /// Waits for the next message that answers no request: a notification, or an error without an id.
     #[track_caller]
     pub fn next_unasked(&mut self) -> Value {

@@ -1,9 +1,10 @@
-//! `create_routine` and `list_routines`.
+//! `create_routine`, `get_routine`, `update_routine`, `delete_routine` and `list_routines`.
 
 use std::collections::BTreeMap;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::page;
 use crate::agent::{AgentName, Registry};
@@ -11,13 +12,19 @@ use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::listing::{self, Filter};
-use crate::routine::model::{Definition, parse_env};
+use crate::routine::model::{CatchUp, Definition, InvalidField, Overlap, Repository, Retry, Routine, parse_env};
+use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
-use crate::routine::store;
-use crate::run::overview::{Overview, RoutineView};
+use crate::routine::{edit, store};
+use crate::run::delete;
+use crate::run::id::RunId;
+use crate::run::listing as runs;
+use crate::run::overview::{LastRun, Overview, RoutineView};
+use crate::run::workplace::Workplace;
 
-pub(super) fn tools() -> [Tool<Core>; 2] {
+pub(super) fn tools() -> [Tool<Core>; 5] {
     let creates = Hints { read_only: false, destructive: false, idempotent: false, open_world: false };
+    let changes = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     [
         Tool::new(
@@ -27,6 +34,30 @@ pub(super) fn tools() -> [Tool<Core>; 2] {
              and never changes. Nothing runs yet; trigger_routine starts a run.",
             creates,
             create,
+        ),
+        Tool::new(
+            "get_routine",
+            "Show a routine",
+            "Returns a routine with its prompt, all its settings and its newest runs.",
+            reads,
+            get,
+        ),
+        Tool::new(
+            "update_routine",
+            "Change a routine",
+            "Changes the given fields of a routine, as create_routine has them, and no others; null changes nothing. `env`, \
+             `tags`, `retry` and `repositories` are replaced whole. To take a value away, name its field in `clear`. The \
+             slug stays.",
+            changes,
+            update,
+        ),
+        Tool::new(
+            "delete_routine",
+            "Delete a routine",
+            "Deletes a routine. Refuses while runs of it are alive, unless told to end them. Workbenches of finished runs \
+             stay for the longest retention.",
+            changes,
+            delete_routine,
         ),
         Tool::new(
             "list_routines",
@@ -41,27 +72,67 @@ pub(super) fn tools() -> [Tool<Core>; 2] {
 
 #[derive(Deserialize, JsonSchema)]
 struct CreateRoutine {
-    /// A short name for people, one line. The slug is made of its ASCII letters and digits.
+    /// A short name for people; the slug is made of it.
     title: String,
-    /// The name of an agent, as in list_agents.
+    /// As in list_agents.
     #[schemars(with = "String")]
     agent: AgentName,
     /// What the agent is to do, complete in itself: nobody is there to answer questions.
     prompt: String,
-    /// How long a finished run's workbench is kept, in seconds; the home's default (1 day) if left out.
+    /// Whether it may be triggered; default true.
+    enabled: Option<bool>,
+    /// How long a finished run's workbench is kept; default 1 day.
     ttl_secs: Option<u64>,
-    /// How long a run may take, in seconds, before it is ended; the home's default (1 hour) if left out.
+    /// The same for a run that did not succeed; default 3 x ttl_secs.
+    failed_ttl_secs: Option<u64>,
+    /// How many of the newest finished runs are kept whatever their age; default 0.
+    keep_last: Option<u64>,
+    /// How long a run may take before it is ended; default 1 hour.
     max_runtime_secs: Option<u64>,
-    /// Environment variables for its runs. PATH, HOME, LD_* and others that make other code run are refused.
+    /// How long a run may print nothing before it is ended.
+    max_silence_secs: Option<u64>,
+    /// When it fires by itself: 5 cron fields, or @daily and the like.
+    schedule: Option<String>,
+    /// IANA, for the schedule; default the machine's.
+    timezone: Option<String>,
+    /// What a fire does while a run is alive; default skip.
+    overlap: Option<Overlap>,
+    /// What becomes of fires that nobody was there for; default latest.
+    catch_up: Option<CatchUp>,
+    /// Disables the routine after this many failed runs in a row.
+    max_consecutive_failures: Option<u64>,
+    /// Tries a failed run again.
+    retry: Option<Retry>,
+    /// Variables for its runs; PATH, HOME, LD_* and such are refused.
     env: Option<BTreeMap<String, String>>,
     /// Words to find it by.
     tags: Option<Vec<String>>,
-    /// Whether it may be triggered; true if left out.
-    enabled: Option<bool>,
+    /// What each run gets a fresh clone of.
+    repositories: Option<Vec<Repository>>,
+}
+
+/// Sets in a definition what there is an argument for; the rest stays.
+macro_rules! set_given {
+    ($arguments:ident, $definition:ident: $($field:ident),+) => {
+        $(if let Some(value) = $arguments.$field {
+            $definition.$field = value.into();
+        })+
+    };
+    ($arguments:ident, $definition:ident) => {
+        set_given!(
+            $arguments, $definition: enabled, ttl_secs, failed_ttl_secs, keep_last, max_runtime_secs, max_silence_secs,
+            schedule, timezone, overlap, catch_up, max_consecutive_failures, retry, tags, repositories
+        );
+        if let Some(env) = $arguments.env {
+            $definition.env = parse_env(env)?;
+        }
+    };
 }
 
 #[derive(Serialize, JsonSchema)]
 struct OneRoutine {
+    /// As in list_routines.
+    #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
 }
 
@@ -69,21 +140,201 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
     let workplace = core.site.workplace()?;
     Registry::load(&workplace.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
-    let definition = Definition {
+    let mut definition = Definition {
         title: arguments.title,
         agent: arguments.agent.to_string(),
-        enabled: arguments.enabled.unwrap_or(true),
-        ttl_secs: arguments.ttl_secs,
-        max_runtime_secs: arguments.max_runtime_secs,
-        tags: arguments.tags.unwrap_or_default(),
         created_at: now,
         updated_at: now,
-        env: parse_env(arguments.env.unwrap_or_default())?,
         ..Definition::default()
     };
+    set_given!(arguments, definition);
     let routine = store::create(&workplace.home, &workplace.config, definition, &arguments.prompt)?;
+    show(core, &workplace, &routine)
+}
+
+fn show(core: &Core, workplace: &Workplace, routine: &Routine) -> Result<OneRoutine, ToolError> {
     let search_path = core.search_path();
-    Ok(OneRoutine { routine: Overview::read(&workplace, &search_path)?.view(&routine) })
+    Ok(OneRoutine { routine: Overview::read(workplace, &search_path)?.view(routine) })
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[schemars(transform = leave_the_words_to_create_routine)]
+struct UpdateRoutine {
+    /// The routine's slug.
+    routine: Slug,
+    title: Option<String>,
+    #[schemars(with = "Option<String>")]
+    agent: Option<AgentName>,
+    prompt: Option<String>,
+    enabled: Option<bool>,
+    ttl_secs: Option<u64>,
+    failed_ttl_secs: Option<u64>,
+    keep_last: Option<u64>,
+    max_runtime_secs: Option<u64>,
+    max_silence_secs: Option<u64>,
+    schedule: Option<String>,
+    timezone: Option<String>,
+    overlap: Option<Overlap>,
+    catch_up: Option<CatchUp>,
+    max_consecutive_failures: Option<u64>,
+    retry: Option<Retry>,
+    env: Option<BTreeMap<String, String>>,
+    tags: Option<Vec<String>>,
+    repositories: Option<Vec<Repository>>,
+    /// Names of fields that are to have no value any more, so that their default holds.
+    clear: Option<Vec<Clearable>>,
+}
+
+/// Takes out of a schema what create_routine's says already: a model reads both, each time.
+fn leave_the_words_to_create_routine(schema: &mut Schema) {
+    let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
+    fields.filter(|(name, _)| !["routine", "clear"].contains(&name.as_str())).for_each(|(_, field)| silence(field));
+}
+
+fn silence(schema: &mut Value) {
+    let Some(object) = schema.as_object_mut() else { return };
+    object.remove("description");
+    if let Some(Value::Array(choices)) = object.remove("oneOf") {
+        let values = choices.into_iter().filter_map(|mut choice| choice.as_object_mut()?.remove("const"));
+        object.insert("enum".into(), values.collect());
+        object.insert("type".into(), "string".into());
+    }
+    object.get_mut("items").into_iter().for_each(silence);
+    object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(silence);
+    let fields = object.get_mut("properties").and_then(Value::as_object_mut);
+    fields.into_iter().flatten().for_each(|(_, field)| silence(field));
+}
+
+// A field that a routine need not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Clearable {
+    TtlSecs,
+    FailedTtlSecs,
+    KeepLast,
+    MaxRuntimeSecs,
+    MaxSilenceSecs,
+    Schedule,
+    Timezone,
+    MaxConsecutiveFailures,
+    Retry,
+    Env,
+    Tags,
+    Repositories,
+}
+
+impl Clearable {
+    fn clear(self, definition: &mut Definition) {
+        match self {
+            Self::TtlSecs => definition.ttl_secs = None,
+            Self::FailedTtlSecs => definition.failed_ttl_secs = None,
+            Self::KeepLast => definition.keep_last = None,
+            Self::MaxRuntimeSecs => definition.max_runtime_secs = None,
+            Self::MaxSilenceSecs => definition.max_silence_secs = None,
+            Self::Schedule => definition.schedule = None,
+            Self::Timezone => definition.timezone = None,
+            Self::MaxConsecutiveFailures => definition.max_consecutive_failures = None,
+            Self::Retry => definition.retry = None,
+            Self::Env => definition.env.clear(),
+            Self::Tags => definition.tags.clear(),
+            Self::Repositories => definition.repositories.clear(),
+        }
+    }
+}
+
+fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
+    let workplace = core.site.workplace()?;
+    if let Some(agent) = &arguments.agent {
+        Registry::load(&workplace.home)?.get(agent)?;
+    }
+    let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
+    let change = |definition: &mut Definition| apply(arguments, definition);
+    let routine = edit::update(&workplace.home, &workplace.config, &slug, prompt.as_deref(), change)?;
+    show(core, &workplace, &routine)
+}
+
+fn apply(arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), InvalidField> {
+    let clear = arguments.clear.unwrap_or_default();
+    clear.iter().for_each(|field| field.clear(definition));
+    if let Some(title) = arguments.title {
+        definition.title = title;
+    }
+    if let Some(agent) = arguments.agent {
+        definition.agent = agent.to_string();
+    }
+    set_given!(arguments, definition);
+    for field in clear {
+        let mut without = definition.clone();
+        field.clear(&mut without);
+        if without != *definition {
+            let rule = "it is given a value in the same call; do one of the two";
+            return Err(InvalidField::new("clear", serde_json::json!(field), rule));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct GetRoutine {
+    /// The routine's slug.
+    routine: Slug,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct WholeRoutine {
+    /// As in list_routines.
+    #[schemars(with = "Map<String, Value>")]
+    routine: RoutineView,
+    prompt: String,
+    /// Its other settings as they are written; what is absent has its default.
+    settings: Map<String, Value>,
+    /// Its newest runs.
+    recent_runs: Vec<LastRun>,
+}
+
+const RECENT_RUNS: usize = 5;
+
+fn get(core: &Core, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
+    let workplace = core.site.workplace_for_looking();
+    let routine = store::load(&workplace.home, &arguments.routine)?;
+    let prompt = store::prompt(&workplace.home, &routine.slug)?;
+    let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
+    let recent_runs = runs::list(&workplace, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
+    let settings = settings(&routine.definition)?;
+    Ok(WholeRoutine { routine: show(core, &workplace, &routine)?.routine, prompt, settings, recent_runs })
+}
+
+/// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
+fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
+    let mut definition = definition.clone();
+    definition.repositories.iter_mut().for_each(|repository| repository.url = masked(&repository.url));
+    let Value::Object(mut settings) = serde_json::to_value(definition)? else { return Ok(Map::new()) };
+    for shown in ["title", "agent", "enabled", "tags", "env", "created_at", "updated_at"] {
+        settings.remove(shown);
+    }
+    Ok(settings)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct DeleteRoutine {
+    /// The routine's slug.
+    routine: Slug,
+    /// Whether to end its runs; if false, the default, they are a reason to refuse.
+    stop_runs: Option<bool>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct DeletedRoutine {
+    deleted: Slug,
+    /// The runs that were ended for it.
+    stopped: Vec<RunId>,
+}
+
+fn delete_routine(core: &Core, arguments: DeleteRoutine) -> Result<DeletedRoutine, ToolError> {
+    let workplace = core.site.workplace_for_looking();
+    let stop_runs = arguments.stop_runs.unwrap_or(false);
+    let stopped = delete::delete(&workplace, &arguments.routine, stop_runs, "delete_routine")?;
+    Ok(DeletedRoutine { deleted: arguments.routine, stopped })
 }
 
 #[derive(Deserialize, JsonSchema)]

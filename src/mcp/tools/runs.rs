@@ -1,23 +1,29 @@
-//! `trigger_routine`, `list_runs`, `read_log` and `stop_run`.
+//! `trigger_routine`, `list_runs`, `get_run`, `wait_run`, `read_log` and `stop_run`.
+
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::page;
 use crate::mcp::Core;
+use crate::mcp::call::Call;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::model::InvalidField;
 use crate::routine::slug::Slug;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::inspect::{Inspection, inspect};
 use crate::run::listing::{self, Filter};
-use crate::run::log;
+use crate::run::log::{self, BadPattern, Pattern};
 use crate::run::record::{EndCause, Status};
 use crate::run::trigger;
 use crate::run::view::{RunView, names};
+use crate::run::wait;
 
-pub(super) fn tools() -> [Tool<Core>; 4] {
+pub(super) fn tools() -> [Tool<Core>; 6] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let stops = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
@@ -25,8 +31,8 @@ pub(super) fn tools() -> [Tool<Core>; 4] {
         Tool::new(
             "trigger_routine",
             "Trigger a routine",
-            "Starts a run of a routine now and returns once its agent has really started, within 5 seconds, or tells why \
-             it did not. The run goes on by itself: see list_runs and read_log.",
+            "Starts a run of a routine now and returns within 5 seconds: its agent has really started, or is still being \
+             prepared (clones, setup), or why it did not start. The run goes on by itself: see list_runs and read_log.",
             starts,
             trigger_routine,
         ),
@@ -38,9 +44,25 @@ pub(super) fn tools() -> [Tool<Core>; 4] {
             list_runs,
         ),
         Tool::new(
+            "get_run",
+            "Get a run",
+            "Tells all about one run: liveness and how it is known, its processes with their use of processor and memory, \
+             its last output and the end of its log, and when and why its workbench goes.",
+            reads,
+            get_run,
+        ),
+        Tool::waiting(
+            "wait_run",
+            "Wait for a run",
+            "Returns as soon as a run is over, or after timeout_secs.",
+            reads,
+            wait_run,
+        ),
+        Tool::new(
             "read_log",
             "Read a run's log",
-            "Returns the end of what a run's agent printed, as clean text, at most 256 KiB.",
+            "Returns what a run's agent printed, as clean text, at most 256 KiB: its end, or what follows `offset`, or the \
+             lines that match `grep`.",
             reads,
             read_log,
         ),
@@ -72,6 +94,8 @@ enum Overlap {
 
 #[derive(Serialize, JsonSchema)]
 struct OneRun {
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
     run: RunView,
 }
 
@@ -117,20 +141,73 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
 }
 
 #[derive(Deserialize, JsonSchema)]
+struct GetRun {
+    /// The run's id.
+    run: RunId,
+}
+
+fn get_run(core: &Core, arguments: GetRun) -> Result<Inspection, ToolError> {
+    Ok(inspect(&core.site.workplace_for_looking(), &arguments.run)?)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct WaitRun {
+    /// The run's id.
+    run: RunId,
+    /// How long to wait at most, 0 to 50; 30 if left out.
+    timeout_secs: Option<u64>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Waited {
+    /// Whether the run is over; if not, wait again.
+    finished: bool,
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
+    run: RunView,
+}
+
+/// Hosts give a call 60 s.
+const MAX_WAIT_SECS: u64 = 50;
+
+fn wait_run(core: &Core, arguments: WaitRun, call: &Call) -> Result<Waited, ToolError> {
+    let secs = arguments.timeout_secs.unwrap_or(30);
+    if secs > MAX_WAIT_SECS {
+        let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
+        return Err(InvalidField::new("timeout_secs", secs, rule).into());
+    }
+    let began = Instant::now();
+    let tell = &mut |run: &RunView| {
+        let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
+        call.tell(began.elapsed().as_secs_f64(), Duration::from_secs(secs).as_secs_f64(), message);
+    };
+    let workplace = core.site.workplace_for_looking();
+    let run = wait::wait(&workplace, &arguments.run, Duration::from_secs(secs), call.bell(), tell)?;
+    Ok(Waited { finished: wait::is_over(&run), run })
+}
+
+#[derive(Deserialize, JsonSchema)]
 struct ReadLog {
     /// The run's id.
     run: RunId,
     /// How many lines from the end, 1 to 10000; 200 if left out.
     tail_lines: Option<usize>,
+    /// Reads on from this byte instead: the next_offset of an earlier answer, or 0.
+    offset: Option<u64>,
+    /// Returns only lines that match this regular expression (case does not matter), each as `byte offset:line`, from
+    /// `offset` on, the first 200.
+    grep: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct LogText {
     run: RunId,
-    /// The last lines, without control codes.
+    /// The lines, without control codes.
     text: String,
-    /// Whether the log holds more before them.
+    /// Whether the log holds more: before them, or after them where `offset` or `grep` was given.
     cut: bool,
+    /// The `offset` that continues after this text.
+    next_offset: u64,
     /// What was cut, and where the whole is.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
@@ -141,28 +218,57 @@ struct LogText {
 const MAX_TAIL_LINES: usize = 10_000;
 
 fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
-    let lines = match arguments.tail_lines.unwrap_or(200) {
-        lines @ 1..=MAX_TAIL_LINES => lines,
-        lines => {
-            let rule = format!("it must be between 1 and {MAX_TAIL_LINES}; the whole log is the file `log_path`");
-            return Err(InvalidField::new("tail_lines", lines, rule).into());
-        }
-    };
+    let ReadLog { run, tail_lines, offset, grep } = arguments;
+    if tail_lines.is_some() && (offset.is_some() || grep.is_some()) {
+        let rule = "it goes with neither `offset` nor `grep`; leave it out";
+        return Err(InvalidField::new("tail_lines", tail_lines.unwrap_or_default(), rule).into());
+    }
     let workplace = core.site.workplace_for_looking();
-    let run = listing::find(&workplace, &arguments.run)?;
-    let tail = log::tail(&Workbench::of(&workplace.home, &run.id), lines)?;
+    let run = listing::find(&workplace, &run)?;
+    let workbench = Workbench::of(&workplace.home, &run.id);
+    match (offset, grep) {
+        (offset, Some(pattern)) => search_log(&workbench, run, &pattern, offset.unwrap_or(0)),
+        (Some(offset), None) => log_from(&workbench, run, offset),
+        (None, None) => log_tail(&workbench, run, tail_lines.unwrap_or(200)),
+    }
+}
+
+fn log_tail(workbench: &Workbench, run: RunView, lines: usize) -> Result<LogText, ToolError> {
+    if !(1..=MAX_TAIL_LINES).contains(&lines) {
+        let rule = format!("it must be between 1 and {MAX_TAIL_LINES}; the whole log is the file `log_path`");
+        return Err(InvalidField::new("tail_lines", lines, rule).into());
+    }
+    let tail = log::tail(workbench, lines)?;
     let note = tail.cut.then(|| {
         let shown = tail.text.lines().count();
-        let dropped = match tail.dropped_bytes {
-            0 => String::new(),
-            bytes => format!(" ({bytes} bytes of its middle were dropped, for it had grown beyond max_log_bytes)"),
-        };
+        let dropped = dropped(tail.dropped_bytes).map(|said| format!(" ({said})")).unwrap_or_default();
         format!(
             "cut: these are the last {shown} lines of {} bytes; the whole log is {}{dropped}",
             tail.log_bytes, run.log_path
         )
     });
-    Ok(LogText { run: run.id, text: tail.text, cut: tail.cut, note, log_bytes: tail.log_bytes })
+    let (text, cut) = (tail.text, tail.cut);
+    Ok(LogText { run: run.id, text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
+}
+
+fn log_from(workbench: &Workbench, run: RunView, offset: u64) -> Result<LogText, ToolError> {
+    let part = log::part(workbench, offset)?;
+    let restarted = part.restarted.then(|| "the log is shorter than `offset`: this is its beginning".to_owned());
+    let note = restarted.into_iter().chain(dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+    let (text, cut) = (part.text, part.more);
+    Ok(LogText { run: run.id, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
+}
+
+fn search_log(workbench: &Workbench, run: RunView, pattern: &str, offset: u64) -> Result<LogText, ToolError> {
+    let bad = |error: BadPattern| InvalidField::new("grep", format_args!("'{pattern}'"), error.to_string());
+    let found = log::search(workbench, &Pattern::new(pattern).map_err(bad)?, offset)?;
+    let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
+    let note = dropped(found.dropped_bytes);
+    Ok(LogText { run: run.id, text, cut: found.more, next_offset: found.next_offset, note, log_bytes: found.log_bytes })
+}
+
+fn dropped(bytes: u64) -> Option<String> {
+    (bytes > 0).then(|| format!("{bytes} bytes of its middle were dropped, for it had grown beyond max_log_bytes"))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -12,18 +12,14 @@ use crate::run::overview::Firing;
 
 pub(super) fn snooze() -> Tool<Core> {
     let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
-    let description = "Keeps a routine's schedule from firing until a time, or once; with neither, it fires again as \
-                       planned. trigger_routine works all the same.";
+    let description = "Keeps a schedule from firing until a time, or once; with neither, it fires again as planned.";
     Tool::new("snooze_routine", "Snooze a routine", description, hints, snooze_routine)
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Snooze {
-    /// The routine's slug.
     routine: Slug,
-    /// Until when, such as 2026-01-31T08:00:00Z.
     until: Option<UnixSeconds>,
-    /// Whether to leave out the next time.
     skip_next: Option<bool>,
 }
 
@@ -31,6 +27,7 @@ struct Snooze {
 struct Snoozed {
     routine: Slug,
     #[serde(flatten)]
+    #[schemars(skip)]
     firing: Firing,
 }
 

@@ -1,0 +1,48 @@
+//! What processes use.
+
+use std::collections::HashMap;
+
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
+
+use super::{ProcessId, ScanError};
+
+/// What one process has used so far, and uses now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Processor time since its start, in milliseconds.
+    pub cpu_ms: u64,
+    /// Memory that it occupies (its resident set), in bytes.
+    pub memory_bytes: u64,
+}
+
+/// Looks what these processes use; those that have ended are left out.
+///
+/// # Errors
+/// The system refused.
+pub fn usage(processes: &[ProcessId]) -> Result<HashMap<ProcessId, Usage>, ScanError> {
+    let pid_of = |id: &ProcessId| Some(sysinfo::Pid::from_u32(u32::try_from(id.pid).ok()?));
+    let pids: Vec<_> = processes.iter().filter_map(pid_of).collect();
+    let mut system = System::new().map_err(|source| ScanError::Refused { source })?;
+    let wanted = ProcessRefreshKind::nothing().without_tasks().with_cpu().with_memory();
+    system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted);
+    let of = |id: &ProcessId| {
+        let process = system.process(pid_of(id)?)?;
+        let usage = Usage { cpu_ms: process.accumulated_cpu_time(), memory_bytes: process.memory() };
+        // Asked last: what was read is then of this very process.
+        id.is_alive().then_some((*id, usage))
+    };
+    Ok(processes.iter().filter_map(of).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn we_use_something_and_the_dead_do_not() {
+        let us = ProcessId::current().unwrap();
+        let former = ProcessId { start: us.start + 1, ..us };
+        assert!(usage(&[us]).unwrap()[&us].memory_bytes > 100_000);
+        assert!(usage(&[former]).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,131 @@
+//! Deleting a routine, with its runs if they are to end.
+
+use std::thread::ScopedJoinHandle;
+
+use super::end::{EndError, Ended, Order, end_run};
+use super::entry::Entry;
+use super::id::RunId;
+use super::liveness::{Liveness, assess};
+use super::record::EndCause;
+use super::view::names;
+use super::workplace::Workplace;
+use crate::home::atomic_file::FileError;
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::routine::slug::Slug;
+use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
+
+/// A routine was not deleted.
+#[derive(Debug, thiserror::Error)]
+pub enum DeleteError {
+    /// There is none of that name, or the system refuses.
+    #[error(transparent)]
+    Routine(#[from] StoreError),
+    /// Runs of it are alive, or may be.
+    #[error(
+        "the routine '{slug}' is not deleted, for it has unfinished runs: {runs}; wait for them, or let stop_runs = true \
+         end them"
+    )]
+    Unfinished {
+        /// The routine.
+        slug: Slug,
+        /// The runs, ready to be read.
+        runs: String,
+    },
+    /// Runs are started as fast as they are ended.
+    #[error("the routine '{slug}' is not deleted, for runs of it are still being started; disable it, and try again")]
+    Restless {
+        /// The routine.
+        slug: Slug,
+    },
+    /// A run could not be ended.
+    #[error("the routine is not deleted: {0}")]
+    NotEnded(#[from] EndError),
+    /// Processes of a run could not be killed.
+    #[error("the routine is not deleted, for these processes of the run {run} could not be killed: {left}; try again")]
+    Survived {
+        /// The run.
+        run: RunId,
+        /// The processes, ready to be read.
+        left: String,
+    },
+    /// The runs cannot be listed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Another process holds the routines and does not let go.
+    #[error("{0}; try again")]
+    Locked(#[from] LockError),
+}
+
+/// How often runs that were started meanwhile are ended too.
+const ROUNDS: u32 = 3;
+
+/// Deletes a routine, readable or not; the workbenches of its finished runs become orphans. Returns the runs that were
+/// ended for it.
+///
+/// # Errors
+/// There is no such routine, runs of it are unfinished and were not to be stopped, or cannot be.
+pub fn delete(workplace: &Workplace, slug: &Slug, stop_runs: bool, by: &str) -> Result<Vec<RunId>, DeleteError> {
+    let mut ended = Vec::new();
+    for _ in 0..ROUNDS {
+        let unfinished = {
+            // A trigger claims its run under this lock, and looks for the routine there.
+            let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+            store::check_exists(&workplace.home, slug)?;
+            let unfinished = unfinished(workplace, slug)?;
+            if unfinished.is_empty() {
+                store::remove(&workplace.home, slug)?;
+                return Ok(ended);
+            }
+            unfinished
+        };
+        if !stop_runs {
+            let runs = unfinished.iter().map(|(run, doubt)| format!("{run}{doubt}")).collect::<Vec<_>>().join(", ");
+            return Err(DeleteError::Unfinished { slug: slug.clone(), runs });
+        }
+        let runs = unfinished.into_iter().map(|(run, _)| run).collect::<Vec<_>>();
+        end_all(workplace, slug, &runs, by)?;
+        ended.extend(runs);
+    }
+    Err(DeleteError::Restless { slug: slug.clone() })
+}
+
+/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it.
+fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<Vec<(RunId, String)>, FileError> {
+    let entries = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect();
+    let doubt = |liveness| match liveness {
+        Liveness::Dead => None,
+        Liveness::Owned | Liveness::Unsupervised(_) => Some(String::new()),
+        Liveness::Unknown(cause) => Some(format!(" (unknown: {cause})")),
+    };
+    let assessed = assess(entries).into_iter();
+    Ok(assessed.filter_map(|one| Some((one.entry.id().clone(), doubt(one.liveness.clone())?))).collect())
+}
+
+/// Ends runs at the same time: each may take its grace and more.
+fn end_all(workplace: &Workplace, slug: &Slug, runs: &[RunId], by: &str) -> Result<(), DeleteError> {
+    let order = &Order {
+        cause: EndCause::Stopped,
+        reason: format!("stopped, for its routine '{slug}' was deleted"),
+        by: by.to_owned(),
+    };
+    let ends = std::thread::scope(|scope| {
+        let start = |run| {
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end_run(workplace, run, order));
+            // No thread to be had, as when such a run has eaten up all that there are: one after the other, then.
+            begun.map_err(|_| run)
+        };
+        let begun: Vec<_> = runs.iter().map(start).collect();
+        let wait = |begun: Result<ScopedJoinHandle<'_, _>, &RunId>| match begun {
+            // One that failed unexpectedly is looked for again before anything is deleted.
+            Ok(end) => end.join().unwrap_or(Ok(Ended::Already)),
+            Err(run) => end_run(workplace, run, order),
+        };
+        begun.into_iter().map(wait).collect::<Vec<_>>()
+    });
+    for (run, end) in runs.iter().zip(ends) {
+        if let Ended::Survived(left) = end? {
+            return Err(DeleteError::Survived { run: run.clone(), left: names(&left) });
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,196 @@
+//! Everything that is known of one run, with the evidence.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::end::EndError;
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::liveness::{Assessment, Liveness, assess, written_down};
+use super::log;
+use super::record::{Manifest, Origin, Outcome, Status};
+use super::recording::read_outcome;
+use super::view::RunView;
+use super::workplace::Workplace;
+use super::{listing, wait};
+use crate::clock::UnixSeconds;
+use crate::excerpt::excerpt;
+use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
+
+/// All that is known of one run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Inspection {
+    /// The run as list_runs shows it.
+    #[schemars(with = "BTreeMap<String, serde_json::Value>")]
+    pub run: RunView,
+    /// Whether anything of it is alive.
+    pub liveness: Life,
+    /// How that is known.
+    pub liveness_reason: String,
+    /// When its workbench goes, and why then.
+    pub retention: String,
+    /// The agent's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<String>,
+    /// What is executed, while the run is unfinished; long words are cut.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
+    /// What started it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub origin: Option<Origin>,
+    /// Its processes, those first that used most; 50 at most.
+    pub processes: Vec<RunProcess>,
+    /// How many there are; absent where that cannot be told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processes_total: Option<usize>,
+    /// When it last printed something.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output_at: Option<UnixSeconds>,
+    /// The last 50 lines that it printed, 8 KiB at most.
+    pub log_tail: String,
+}
+
+/// Whether a run is alive (rule 2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Life {
+    /// Something of it is.
+    Alive,
+    /// Nothing of it is.
+    Finished,
+    /// Neither can be told.
+    Unknown,
+}
+
+/// A process of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RunProcess {
+    /// Its process id.
+    pub pid: i32,
+    /// Its name; the supervisor is ours.
+    pub name: String,
+    /// Processor time so far.
+    pub cpu_ms: u64,
+    /// Resident memory.
+    pub memory_bytes: u64,
+}
+
+const SHOWN_PROCESSES: usize = 50;
+const SHOWN_WORDS: usize = 50;
+const SHOWN_WORD_CHARS: usize = 200;
+const TAIL_LINES: usize = 50;
+const TAIL_BYTES: usize = 8 * 1024;
+
+/// Looks at everything that is known of a run.
+///
+/// # Errors
+/// There is no such run.
+pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError> {
+    let workbench = Workbench::of(&workplace.home, id);
+    let entry = Entry::of(&workplace.home, id);
+    let assessment = if entry.exists() { assess(vec![entry]).pop() } else { None };
+    let run = match &assessment {
+        Some(assessment) => RunView::of_unfinished(workplace, assessment),
+        None => listing::find(workplace, id)?,
+    };
+    let outcome = if assessment.is_none() { read_outcome(&workbench, id).ok() } else { None };
+    let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
+    let (liveness, liveness_reason) = life(&run, assessment.as_ref());
+    let processes = assessment.as_ref().map_or(Some(Vec::new()), processes_of);
+    let tail = log::tail_within(&workbench, TAIL_LINES, TAIL_BYTES);
+    Ok(Inspection {
+        liveness,
+        liveness_reason,
+        retention: retention(&run, outcome.as_ref()),
+        agent: manifest
+            .map(|manifest| manifest.command.agent.clone())
+            .or_else(|| Some(outcome.as_ref()?.agent.clone())),
+        command: manifest.map(words).unwrap_or_default(),
+        origin: manifest.map(|manifest| manifest.origin.clone()).or_else(|| Some(outcome.as_ref()?.origin.clone())),
+        processes_total: processes.as_ref().map(Vec::len),
+        processes: processes.map(|all| all.into_iter().take(SHOWN_PROCESSES).collect()).unwrap_or_default(),
+        last_output_at: last_output(&workbench, outcome.as_ref()),
+        log_tail: tail.map_or_else(|error| format!("[moadim] {error}"), |tail| tail.text),
+        run,
+    })
+}
+
+fn life(run: &RunView, assessment: Option<&Assessment>) -> (Life, String) {
+    match assessment.map(|assessment| &assessment.liveness) {
+        Some(Liveness::Owned) => {
+            (Life::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
+        }
+        Some(Liveness::Unsupervised(left)) => (
+            Life::Alive,
+            format!(
+                "nobody holds its lock, and {} of its processes are alive; the watchdog holds it to its bounds",
+                left.len()
+            ),
+        ),
+        Some(Liveness::Unknown(cause)) => (Life::Unknown, cause.clone()),
+        Some(Liveness::Dead) => (
+            Life::Finished,
+            "nobody holds its lock and none of its processes is left; the watchdog's next pass records its end"
+                .to_owned(),
+        ),
+        None if run.status == Status::Unknown => (Life::Unknown, run.status_reason.clone().unwrap_or_default()),
+        None => (Life::Finished, "its end is recorded, and it has no entry in running/ any more".to_owned()),
+    }
+}
+
+fn retention(run: &RunView, outcome: Option<&Outcome>) -> String {
+    match (run.reap_at, outcome, &run.kept_because) {
+        (_, _, Some(reason)) => format!("its workbench stays: {reason}"),
+        (Some(at), Some(outcome), None) => format!(
+            "its workbench is kept for {} s from {}, its end or the last output before it was ended by force; the first \
+             sweep from {at} on removes it",
+            outcome.retain_from.age_secs_at(at).saturating_sub(1),
+            outcome.retain_from,
+        ),
+        (Some(at), None, None) => format!("the first sweep from {at} on removes its workbench"),
+        (None, _, None) if wait::is_over(run) => "its retention counts from when its end is recorded".to_owned(),
+        (None, _, None) => "no sweep removes it".to_owned(),
+    }
+}
+
+fn words(manifest: &Manifest) -> Vec<String> {
+    let command = &manifest.command;
+    let all = std::iter::once(&command.command).chain(&command.args);
+    all.take(SHOWN_WORDS).map(|word| excerpt(word, SHOWN_WORD_CHARS)).collect()
+}
+
+fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixSeconds> {
+    let (written, _) = workbench.log_state().filter(|(_, bytes)| *bytes > 0)?;
+    // The note about a forced end is no output.
+    let before = outcome.map_or_else(UnixSeconds::now, |outcome| outcome.retain_from);
+    Some(written.min(before))
+}
+
+/// Lists the processes of an unfinished run, those first that used most; `None` where they cannot be told.
+fn processes_of(assessment: &Assessment) -> Option<Vec<RunProcess>> {
+    let found = match (&assessment.liveness, &assessment.manifest) {
+        (Liveness::Owned, Ok(manifest)) => {
+            let started = written_down(&assessment.entry, manifest);
+            let known: HashSet<_> = started.iter().map(|started| started.supervisor).collect();
+            Scan::take().ok()?.members(&manifest.cookie, &known)
+        }
+        (Liveness::Unsupervised(left), _) => left.clone(),
+        (Liveness::Dead, _) => Vec::new(),
+        (Liveness::Owned, Err(_)) | (Liveness::Unknown(_), _) => return None,
+    };
+    let ids: Vec<_> = found.iter().map(|process| process.id).collect();
+    Some(ordered(found, &usage(&ids).ok()?))
+}
+
+fn ordered(found: Vec<Process>, used: &HashMap<ProcessId, Usage>) -> Vec<RunProcess> {
+    let show = |process: Process| {
+        let Usage { cpu_ms, memory_bytes } = *used.get(&process.id)?;
+        Some(RunProcess { pid: process.id.pid, name: process.name, cpu_ms, memory_bytes })
+    };
+    let mut shown: Vec<RunProcess> = found.into_iter().filter_map(show).collect();
+    shown.sort_by(|a, b| b.cpu_ms.cmp(&a.cpu_ms).then(a.pid.cmp(&b.pid)));
+    shown
+}

@@ -1,0 +1,222 @@
+//! Searching a log, with a bound on the work that one call does.
+
+use regex::{Regex, RegexBuilder};
+
+use super::file::LogFile;
+use super::text::clean;
+use crate::excerpt::excerpt;
+use crate::home::atomic_file::FileError;
+use crate::run::entry::Workbench;
+
+/// The most of a log that one search looks at, the holes not counted.
+const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
+/// How much is read at once.
+const BLOCK_BYTES: u64 = 256 * 1024;
+/// A line of more blocks than one is searched in pieces of at least this length.
+const MIN_PIECE_BYTES: usize = 64 * 1024;
+/// The most lines that are returned, and how much of each: so much before what matches, and in all.
+const MAX_LINES: usize = 200;
+const CHARS_BEFORE: usize = 200;
+const MAX_SHOWN_CHARS: usize = 1000;
+
+/// The most memory that a pattern may take up, in bytes.
+const MAX_PATTERN_MEMORY: usize = 1 << 20;
+const MAX_PATTERN_CHARS: usize = 1000;
+
+/// What is searched for: a regular expression, in which case does not matter.
+#[derive(Debug, Clone)]
+pub struct Pattern(Regex);
+
+/// A text that is no pattern.
+#[derive(Debug, thiserror::Error)]
+#[error("it is no regular expression ({why}); put a backslash before each of .+*?()[]{{}}|^$\\ that is meant as it is")]
+pub struct BadPattern {
+    why: String,
+}
+
+impl Pattern {
+    /// Reads a regular expression (the syntax of the crate `regex`).
+    ///
+    /// # Errors
+    /// It does not make sense, or would take too much memory.
+    pub fn new(text: &str) -> Result<Self, BadPattern> {
+        let bad = |why: String| BadPattern { why };
+        if text.is_empty() || text.chars().count() > MAX_PATTERN_CHARS {
+            return Err(bad(format!("it must have 1 to {MAX_PATTERN_CHARS} characters")));
+        }
+        let built = RegexBuilder::new(text).case_insensitive(true).size_limit(MAX_PATTERN_MEMORY).build();
+        // The last line says what is wrong, those before it where.
+        built.map(Self).map_err(|error| bad(excerpt(error.to_string().lines().last().unwrap_or_default(), 200)))
+    }
+}
+
+/// What a search found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Found {
+    /// The lines, the first ones after the offset.
+    pub lines: Vec<FoundLine>,
+    /// Where the search would go on.
+    pub next_offset: u64,
+    /// Whether there is more of the log to search already.
+    pub more: bool,
+    /// How many bytes were not there to be searched, for the log had grown too large.
+    pub dropped_bytes: u64,
+    /// The size of the whole log.
+    pub log_bytes: u64,
+}
+
+/// A line that was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundLine {
+    /// Where in the log it begins, in bytes.
+    pub offset: u64,
+    /// Its clean text, 1000 characters of it.
+    pub text: String,
+}
+
+/// Searches a run's log from a byte on for the first 200 lines that match. A log that is not there is empty.
+///
+/// # Errors
+/// The file is unreadable, or something else than a regular file has taken its place.
+pub fn search(workbench: &Workbench, pattern: &Pattern, offset: u64) -> Result<Found, FileError> {
+    let Some(log) = LogFile::open(workbench)? else { return Ok(Found::default()) };
+    let mut found = Found { log_bytes: log.bytes, ..Found::default() };
+    let mut at = if offset > log.bytes { 0 } else { offset };
+    let mut line = Line { offset: at, bytes: Vec::new() };
+    let mut searched = 0;
+    while searched < MAX_SEARCHED_BYTES {
+        let data = log.data_from(at);
+        if data.start > at {
+            found.take(pattern, &mut line);
+            found.dropped_bytes += data.start - at;
+            line.offset = data.start;
+        }
+        let block = log.read(data.start, (data.end - data.start).min(BLOCK_BYTES))?;
+        at = data.start + block.len() as u64;
+        if block.is_empty() {
+            break;
+        }
+        searched += block.len() as u64;
+        for piece in block.split_inclusive(|byte| *byte == b'\n') {
+            line.bytes.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || line.bytes.len() >= MIN_PIECE_BYTES {
+                found.take(pattern, &mut line);
+            }
+            if found.lines.len() >= MAX_LINES {
+                found.next_offset = line.offset;
+                found.more = line.offset < log.bytes;
+                return Ok(found);
+            }
+        }
+    }
+    found.take(pattern, &mut line);
+    found.next_offset = at;
+    found.more = at < log.bytes;
+    Ok(found)
+}
+
+/// A line, as far as it is read.
+struct Line {
+    offset: u64,
+    bytes: Vec<u8>,
+}
+
+impl Found {
+    /// Looks at a line, and makes room for the next.
+    fn take(&mut self, pattern: &Pattern, line: &mut Line) {
+        let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
+        let plain = bytes.iter().all(|byte| (0x20..0x7F).contains(byte) || *byte == b'\t');
+        let text = if plain { String::from_utf8_lossy(bytes).into_owned() } else { clean(bytes) };
+        if !line.bytes.is_empty()
+            && let Some(matching) = pattern.0.find(&text)
+        {
+            self.lines.push(FoundLine { offset: line.offset, text: shown(&text, matching.start()) });
+        }
+        line.offset += line.bytes.len() as u64;
+        line.bytes.clear();
+    }
+}
+
+/// Cuts a line that is too long to show: around `at`, where it matches.
+fn shown(line: &str, at: usize) -> String {
+    let before = line[..at].char_indices().rev().nth(CHARS_BEFORE - 1).map_or(0, |(start, _)| start);
+    let start = if line.chars().nth(MAX_SHOWN_CHARS).is_some() { before } else { 0 };
+    let end = line[start..].char_indices().nth(MAX_SHOWN_CHARS).map_or(line.len(), |(length, _)| start + length);
+    let mark = |cut| if cut { "…" } else { "" };
+    format!("{}{}{}", mark(start > 0), &line[start..end], mark(end < line.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    fn workbench(text: impl AsRef<[u8]>) -> (tempfile::TempDir, Workbench) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
+        workbench.make().unwrap();
+        std::fs::write(workbench.log(), text).unwrap();
+        (dir, workbench)
+    }
+
+    fn lines(found: &Found) -> Vec<(u64, &str)> {
+        found.lines.iter().map(|line| (line.offset, line.text.as_str())).collect()
+    }
+
+    #[test]
+    fn lines_are_found_with_their_place_whatever_their_case_and_colour() {
+        let (_dir, workbench) = workbench("one Error\n\x1b[31mer\x1b[0mror two\nnothing\nlast ERROR");
+        let found = search(&workbench, &Pattern::new("error( two)?$").unwrap(), 0).unwrap();
+        assert_eq!(lines(&found), [(0, "one Error"), (10, "error two"), (37, "last ERROR")]);
+        assert_eq!((found.next_offset, found.more), (47, false));
+        let found = search(&workbench, &Pattern::new("error").unwrap(), 10).unwrap();
+        assert_eq!(found.lines.len(), 2);
+    }
+
+    #[test]
+    fn a_long_line_is_searched_in_pieces_and_shown_where_it_matches() {
+        let block = usize::try_from(BLOCK_BYTES).unwrap();
+        let (_dir, workbench) = workbench("é".repeat(block) + "needle" + &"y".repeat(9999) + "\nneedle\n");
+        let found = search(&workbench, &Pattern::new("needle").unwrap(), 0).unwrap();
+        let at = BLOCK_BYTES * 2;
+        assert_eq!(found.lines.iter().map(|line| line.offset).collect::<Vec<_>>(), [at, at + 6 + 9999 + 1]);
+        assert!(found.lines[0].text.starts_with("needley") && found.lines[0].text.ends_with("y…"));
+        assert_eq!(shown(&("x".repeat(5000) + "needle"), 5000), format!("…{}needle", "x".repeat(CHARS_BEFORE)));
+        assert_eq!(shown(&("é".repeat(300) + "needle"), 600).chars().count(), 306);
+        let long = shown(&("é".repeat(300) + "needle" + &"é".repeat(3000)), 600);
+        assert!(long.starts_with("…é") && long.ends_with("é…") && long.contains("needle"));
+    }
+
+    #[test]
+    fn the_first_lines_are_returned_and_the_search_goes_on_behind_them() {
+        let (_dir, workbench) = workbench("hit\n".repeat(MAX_LINES + 5));
+        let pattern = Pattern::new("hit").unwrap();
+        let first = search(&workbench, &pattern, 0).unwrap();
+        assert_eq!((first.lines.len(), first.more), (MAX_LINES, true));
+        let rest = search(&workbench, &pattern, first.next_offset).unwrap();
+        assert_eq!((rest.lines.len(), rest.more), (5, false));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_log_that_is_mostly_a_hole_costs_nothing() {
+        let (_dir, workbench) = workbench("first\n");
+        let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&log, b"last\n", 1 << 40).unwrap();
+        let found = search(&workbench, &Pattern::new("last|first").unwrap(), 0).unwrap();
+        assert_eq!(found.lines.first().unwrap().offset, 0);
+        assert!(found.lines.last().unwrap().text.ends_with("last"));
+        assert!(found.dropped_bytes > 1 << 39 && !found.more);
+    }
+
+    #[test]
+    fn a_bad_pattern_is_explained() {
+        let error = Pattern::new("foo(").unwrap_err().to_string();
+        assert!(error.contains("unclosed") && error.contains("backslash"), "{error}");
+        for bad in ["", &"x".repeat(1001), "(a{1000}){1000}"] {
+            assert!(Pattern::new(bad).is_err());
+        }
+        Pattern::new(r"\bpanicked at \d+").unwrap();
+    }
+}

@@ -1,0 +1,150 @@
+//! Waiting until a run is over, woken by its end.
+
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::end::EndError;
+use super::entry::Entry;
+use super::id::RunId;
+use super::listing;
+use super::view::RunView;
+use super::workplace::Workplace;
+
+/// The longest pause between two looks. A run that ends takes its entry away, which wakes at once; only one whose
+/// supervisor was killed, or a system that watches no directories, is noticed by looking.
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// Wakes one wait, or ends it, from any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Bell {
+    shared: Arc<(Mutex<State>, Condvar)>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    rung: bool,
+    called_off: bool,
+}
+
+impl Bell {
+    /// Ends the wait, now and for good: nobody wants its result any more.
+    pub fn call_off(&self) {
+        self.set(|state| state.called_off = true);
+    }
+
+    fn ring(&self) {
+        self.set(|state| state.rung = true);
+    }
+
+    fn set(&self, change: impl FnOnce(&mut State)) {
+        let (state, changed) = &*self.shared;
+        change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+        changed.notify_all();
+    }
+
+    /// Waits until it rings, `at_most` this long; returns whether the wait goes on.
+    fn wait(&self, at_most: Duration) -> bool {
+        let (state, changed) = &*self.shared;
+        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
+        let quiet = |state: &mut State| !state.rung && !state.called_off;
+        let (mut state, _) = changed.wait_timeout_while(state, at_most, quiet).unwrap_or_else(PoisonError::into_inner);
+        state.rung = false;
+        !state.called_off
+    }
+}
+
+/// Waits until a run is over, for `patience` at most and until `bell` calls it off; returns the run as it is then.
+/// `tell` is given the unfinished run about once a second.
+///
+/// # Errors
+/// There is no such run, or it was removed meanwhile.
+pub fn wait(
+    workplace: &Workplace,
+    id: &RunId,
+    patience: Duration,
+    bell: &Bell,
+    tell: &mut dyn FnMut(&RunView),
+) -> Result<RunView, EndError> {
+    let deadline = Instant::now() + patience;
+    let entry = Entry::of(&workplace.home, id);
+    // Before the first look, so that no end falls between the two.
+    let _watcher = watch(&workplace.home.running(), bell);
+    let mut told = Instant::now();
+    let mut goes_on = true;
+    loop {
+        let over = !entry.exists();
+        let run = listing::find(workplace, id)?;
+        let rest = deadline.saturating_duration_since(Instant::now());
+        if over || is_over(&run) || !goes_on || rest.is_zero() {
+            return Ok(run);
+        }
+        if told.elapsed() >= LONGEST_PAUSE {
+            told = Instant::now();
+            tell(&run);
+        }
+        goes_on = bell.wait(rest.min(LONGEST_PAUSE));
+    }
+}
+
+/// Tells whether a run has ended: its outcome is known, or nothing of it is left and a judge will write it.
+#[must_use]
+pub fn is_over(run: &RunView) -> bool {
+    run.finished_at.is_some()
+}
+
+/// Rings whenever an entry comes or goes; `None` where the system has no more watches to give.
+fn watch(running: &Path, bell: &Bell) -> Option<RecommendedWatcher> {
+    let bell = bell.clone();
+    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+        // Looking at the folder is no change of it.
+        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
+            bell.ring();
+        }
+    });
+    let watching = watcher.and_then(|mut watcher| {
+        watcher.watch(running, RecursiveMode::NonRecursive)?;
+        Ok(watcher)
+    });
+    watching.inspect_err(|error| tracing::debug!(%error, "the end of a run is noticed by looking")).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bell_wakes_from_afar_and_a_wait_that_was_called_off_stays_so() {
+        let bell = Bell::default();
+        let far = bell.clone();
+        let began = Instant::now();
+        std::thread::spawn(move || far.ring());
+        assert!(bell.wait(Duration::from_secs(30)), "it goes on");
+        bell.call_off();
+        assert!(!bell.wait(Duration::from_secs(30)));
+        bell.ring();
+        assert!(!bell.wait(Duration::from_secs(30)));
+        assert!(began.elapsed() < Duration::from_secs(20));
+    }
+
+    #[test]
+    fn what_comes_and_goes_in_the_folder_rings() {
+        let dir = tempfile::tempdir().unwrap();
+        let bell = Bell::default();
+        let watcher = watch(dir.path(), &bell);
+        assert!(watcher.is_some());
+        let rings = |bell: &Bell| {
+            let began = Instant::now();
+            bell.wait(Duration::from_secs(20));
+            began.elapsed() < Duration::from_secs(15)
+        };
+        let entry = dir.path().join("a-1");
+        std::fs::create_dir(&entry).unwrap();
+        assert!(rings(&bell));
+        std::fs::rename(&entry, dir.path().parent().unwrap().join(crate::home::random_suffix())).unwrap();
+        assert!(rings(&bell));
+        assert!(watch(&dir.path().join("missing"), &bell).is_none());
+    }
+}

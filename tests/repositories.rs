@@ -1,0 +1,374 @@
+//! What comes before an agent's start: clones of repositories, and the agent's setup.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use harness::{PATIENCE, Server, TestHome, text, wait_for};
+use serde_json::{Value, json};
+
+/// Runs git as nobody in particular, and returns what it prints.
+#[track_caller]
+fn git(directory: &Path, arguments: &[&str]) -> String {
+    let output = Command::new("git")
+        .args(["-c", "user.name=A", "-c", "user.email=a@example.com", "-c", "init.defaultBranch=main"])
+        .args(arguments)
+        .current_dir(directory)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_SYSTEM", "/dev/null")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// A repository with one file, `file`, on the branch `main`.
+struct Source(PathBuf);
+
+impl Source {
+    fn new(home: &TestHome, name: &str) -> Self {
+        let path = home.scratch().canonicalize().unwrap().join(name);
+        fs::create_dir(&path).unwrap();
+        git(&path, &["init", "--quiet"]);
+        let source = Self(path);
+        source.commit("one");
+        source
+    }
+
+    fn commit(&self, content: &str) {
+        fs::write(self.0.join("file"), content).unwrap();
+        git(&self.0, &["add", "--all"]);
+        git(&self.0, &["commit", "--quiet", "--message", content]);
+    }
+
+    fn url(&self) -> &str {
+        self.0.to_str().unwrap()
+    }
+}
+
+fn mirrors(home: &TestHome) -> Vec<PathBuf> {
+    let files = fs::read_dir(home.root().join("cache")).unwrap().map(|file| file.unwrap().path());
+    files.filter(|path| path.extension().is_some_and(|extension| extension == "git")).collect()
+}
+
+#[track_caller]
+fn finished(server: &mut Server, routine: &str) -> String {
+    let run = server.trigger(routine);
+    server.wait_for_run(&run, "succeeded");
+    run
+}
+
+#[test]
+fn a_clone_is_there_before_the_agent_with_its_real_origin_and_nothing_in_common_with_the_mirror() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "tool");
+    let mut server = Server::start(&home);
+    let routine = server.create("Clones", "cat tool/file", json!({ "repositories": [{ "url": source.url() }] }));
+    let run = finished(&mut server, &routine);
+    assert_eq!(server.log(&run), "one");
+    let clone = home.workbench(&run).join("tool");
+    assert_eq!(git(&clone, &["remote", "get-url", "origin"]), source.url());
+    assert_eq!(git(&clone, &["status", "--porcelain", "--branch"]), "## main...origin/main");
+    assert!(!clone.join(".git/objects/info/alternates").exists() && !clone.join(".git/hooks").exists());
+    let mut files = vec![clone.join(".git/objects")];
+    while let Some(path) = files.pop() {
+        if path.is_dir() {
+            files.extend(fs::read_dir(&path).unwrap().map(|file| file.unwrap().path()));
+        } else {
+            assert_eq!(path.metadata().unwrap().nlink(), 1, "{} is shared", path.display());
+        }
+    }
+    // The mirror follows its source: contents, and which branch is the default.
+    source.commit("two");
+    git(&source.0, &["branch", "--quiet", "-m", "main", "trunk"]);
+    let again = finished(&mut server, &routine);
+    assert_eq!(server.log(&again), "two");
+    assert_eq!(git(&home.workbench(&again).join("tool"), &["branch", "--show-current"]), "trunk");
+    assert_eq!(mirrors(&home).len(), 1);
+    // And may be removed at any time.
+    fs::remove_dir_all(home.root().join("cache")).unwrap();
+    finished(&mut server, &routine);
+}
+
+#[test]
+fn a_branch_a_tag_and_a_directory_are_those_asked_for() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "source.git");
+    git(&source.0, &["tag", "v1"]);
+    source.commit("two");
+    git(&source.0, &["branch", "side/way"]);
+    source.commit("three");
+    let mut server = Server::start(&home);
+    let url = format!("file://{}", source.url());
+    let repositories = json!([
+        { "url": url, "branch": "v1", "directory": "libs/tag" },
+        { "url": url, "branch": "side/way", "directory": "libs/branch" },
+        { "url": url },
+    ]);
+    let prompt = "cat libs/tag/file libs/branch/file source/file; git -C libs/branch branch --show-current";
+    let routine = server.create("Three", prompt, json!({ "repositories": repositories }));
+    let run = finished(&mut server, &routine);
+    assert_eq!(server.log(&run), "onetwothreeside/way\n");
+    assert_eq!(mirrors(&home).len(), 1, "one for all three");
+}
+
+#[test]
+fn runs_at_the_same_time_share_one_mirror() {
+    const RUNS: usize = 4;
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "shared");
+    let mut first = Server::start(&home);
+    let routine = first.create("Shares", "cat shared/file", json!({ "repositories": [{ "url": source.url() }] }));
+    let runs: Vec<String> = std::thread::scope(|scope| {
+        let (home, routine) = (&home, &routine);
+        let threads: Vec<_> = (0..RUNS)
+            .map(|_| {
+                scope.spawn(move || {
+                    let mut server = Server::start(home);
+                    let arguments = json!({ "routine": routine, "overlap": "allow" });
+                    text(&server.ok("trigger_routine", arguments)["run"]["id"])
+                })
+            })
+            .collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    for run in &runs {
+        first.wait_for_run(run, "succeeded");
+        assert_eq!(first.log(run), "one");
+    }
+    assert_eq!(mirrors(&home).len(), 1);
+    let names = fs::read_dir(home.root().join("cache")).unwrap().count();
+    assert_eq!(names, 2, "the mirror and its lock");
+}
+
+#[test]
+fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "there");
+    let empty = home.scratch().join("empty");
+    git(home.scratch(), &["init", "--quiet", "--bare", "empty"]);
+    let mut server = Server::start(&home);
+    let gone = home.scratch().join("not-there");
+    let cases = [
+        (json!({ "url": gone }), ["cannot clone", "not-there", "does not exist"]),
+        (json!({ "url": source.url(), "branch": "nope" }), ["cannot clone", "nope", "not found"]),
+        // Nobody listens there.
+        (
+            json!({ "url": "https://me:hidden@127.0.0.1:1/x.git" }),
+            ["cannot clone", "https://me:***@127.0.0.1:1/x.git", "exited with status 128"],
+        ),
+    ];
+    for (n, (repository, parts)) in cases.into_iter().enumerate() {
+        let routine = server.create(&format!("Fails {n}"), "echo never", json!({ "repositories": [repository] }));
+        let error = server.error("trigger_routine", json!({ "routine": routine }));
+        let run = server.ok("list_runs", json!({ "routine": routine }))["runs"][0].clone();
+        assert_eq!(run["status"], "launch_failed", "{run}");
+        for part in parts {
+            assert!(
+                error.contains(part) && text(&run["status_reason"]).contains(part),
+                "{part} is missing in: {error}"
+            );
+        }
+        assert!(!error.contains("hidden"), "{error}");
+        assert!(!server.ok("get_routine", json!({ "routine": routine })).to_string().contains("hidden"));
+        assert!(server.log(&text(&run["id"])).contains("cannot clone"));
+    }
+    // A mirror from before is no substitute for a source that cannot be reached.
+    let routine = server.create("Stale", "true", json!({ "repositories": [{ "url": source.url() }] }));
+    finished(&mut server, &routine);
+    fs::rename(&source.0, &gone).unwrap();
+    assert!(
+        server
+            .error("trigger_routine", json!({ "routine": routine }))
+            .contains("does not appear to be a git repository")
+    );
+    // Nothing to check out is no failure.
+    let routine = server.create("Empty", "test -d empty/.git", json!({ "repositories": [{ "url": empty }] }));
+    finished(&mut server, &routine);
+}
+
+#[test]
+fn without_git_the_launch_fails_and_says_so() {
+    let home = TestHome::detached("");
+    let shell = home.script("sh-only", "exec /bin/sh \"$@\"");
+    home.add_agent("only", &format!("command = {shell:?}\nlogin_shell = false\n"));
+    let mut command = home.command();
+    command.env("PATH", home.scripts());
+    let mut server = Server::start_with(command);
+    let more = json!({ "agent": "only", "repositories": [{ "url": "/anywhere" }] });
+    let routine = server.create("No git", "true", more);
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("git was not found") && error.contains("install it"), "{error}");
+}
+
+#[test]
+fn what_git_could_mistake_is_refused_by_tool_and_by_hand() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let routine = server.create("Fine", "true", json!({}));
+    for (repository, part) in [
+        (json!({ "url": "--upload-pack=touch /tmp/x" }), "dash"),
+        (json!({ "url": "ext::sh -c id" }), "runs a command"),
+        (json!({ "url": "http://example.com/x" }), "use https"),
+        (json!({ "url": "/x", "branch": "--upload-pack=id" }), "repositories.branch"),
+        (json!({ "url": "/x", "directory": "../out" }), "without `..`"),
+        (json!({ "url": "/x", "directory": "outcome.json" }), "taken"),
+        (json!({ "url": "/x", "depth": 1 }), "depth"),
+    ] {
+        let create = json!({ "title": "New", "agent": "shell", "prompt": "true", "repositories": [repository] });
+        for (tool, arguments) in [
+            ("create_routine", create),
+            ("update_routine", json!({ "routine": routine, "repositories": [repository] })),
+        ] {
+            let error = server.error(tool, arguments);
+            assert!(error.contains(part), "{tool}: {error}");
+        }
+    }
+    let file = home.root().join("routines/fine/routine.toml");
+    let written = fs::read_to_string(&file).unwrap();
+    fs::write(&file, format!("{written}\n[[repositories]]\nurl = \"ext::sh -c id\"\n")).unwrap();
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("routine.toml") && error.contains("runs a command"), "{error}");
+    assert_eq!(server.ok("list_runs", json!({}))["total"], 0);
+}
+
+#[test]
+fn no_hook_and_no_template_of_a_person_runs_while_cloning() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "hooked");
+    let hooks = home.scratch().join("hooks");
+    fs::create_dir_all(hooks.join("template/hooks")).unwrap();
+    let ran = home.scratch().join("ran");
+    for name in ["post-checkout", "post-index-change", "reference-transaction"] {
+        let hook = home.script(name, &format!("touch {}", ran.display()));
+        fs::copy(&hook, hooks.join(name)).unwrap();
+        fs::copy(&hook, hooks.join("template/hooks").join(name)).unwrap();
+    }
+    let settings = format!("[core]\nhooksPath = {0}\n[init]\ntemplateDir = {0}/template\n", hooks.display());
+    fs::write(home.user().join(".gitconfig"), settings).unwrap();
+    let mut server = Server::start(&home);
+    let routine = server.create("Hooked", "cat hooked/file", json!({ "repositories": [{ "url": source.url() }] }));
+    let run = finished(&mut server, &routine);
+    assert!(!ran.exists() && !home.workbench(&run).join("hooked/.git/hooks").exists());
+}
+
+/// Adds an agent whose setup waits for the file `go` beside the home, and then does `then`.
+fn add_patient(home: &TestHome, then: &str) -> PathBuf {
+    let go = home.scratch().join("go");
+    let script =
+        format!("cd {{workbench}}; echo setting up; until [ -e {} ]; do sleep 0.05; done; {then}", go.display());
+    home.add_agent("patient", &format!("command = 'sh'\nsetup = ['sh', '-c', {script:?}]\n"));
+    go
+}
+
+#[test]
+fn a_setup_that_takes_long_is_answered_with_preparing() {
+    let home = TestHome::detached("");
+    let go = add_patient(&home, "echo made > made");
+    let mut server = Server::start(&home);
+    let routine = server.create("Slow", "cat made; echo $MOADIM_RUN", json!({ "agent": "patient" }));
+    let began = Instant::now();
+    let answer = server.ok("trigger_routine", json!({ "routine": routine }))["run"].clone();
+    assert!(began.elapsed() < Duration::from_millis(5_500), "{:?}", began.elapsed());
+    assert_eq!(answer["status"], "preparing", "{answer}");
+    assert!(answer.get("started_at").is_none());
+    let run = text(&answer["id"]);
+    assert_eq!(server.log(&run), "setting up\n");
+    assert!(server.error("trigger_routine", json!({ "routine": routine })).contains("alive"));
+    assert!(server.clean_up()["killed"].as_array().unwrap().is_empty());
+    fs::write(&go, "").unwrap();
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), format!("setting up\nmade\n{run}\n"));
+}
+
+/// Triggers a routine without waiting for the answer, until its setup is at work; returns the call and the run.
+fn trigger_until_setup(server: &mut Server, other: &mut Server, routine: &str) -> (u64, String) {
+    let call = server.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for(PATIENCE, "the setup", || {
+        let run = text(other.ok("list_runs", json!({ "routine": routine }))["runs"].get(0)?.get("id")?);
+        other.log(&run).contains("setting up").then_some(run)
+    });
+    (call, run)
+}
+
+#[test]
+fn a_run_is_stopped_while_it_is_prepared() {
+    let home = TestHome::detached("");
+    add_patient(&home, "true");
+    let (mut server, mut other) = (Server::start(&home), Server::start(&home));
+    let routine = server.create("Stopped", "echo never", json!({ "agent": "patient" }));
+    let (call, run) = trigger_until_setup(&mut server, &mut other, &routine);
+    let stopped = other.stop(&run);
+    assert_eq!(stopped["status"], "stopped", "{stopped}");
+    assert!(["started_at", "signal", "exit_code"].iter().all(|key| stopped.get(*key).is_none()), "{stopped}");
+    assert!(server.tool_answer(call).error().contains("stopped on request"));
+    assert!(home.processes_named("sh").is_empty(), "{:?}", home.processes());
+}
+
+#[test]
+fn a_run_past_its_bound_is_ended_while_it_is_prepared() {
+    let home = TestHome::detached("");
+    add_patient(&home, "true");
+    let mut server = Server::start(&home);
+    let more = json!({ "agent": "patient", "max_runtime_secs": 1 });
+    let routine = server.create("Bound", "echo never", more);
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("exceeded max runtime"), "{error}");
+    let run = server.ok("list_runs", json!({}))["runs"][0].clone();
+    assert_eq!(run["status"], "timed_out", "{run}");
+}
+
+#[test]
+fn a_run_whose_supervisor_dies_while_it_is_prepared_is_ended_at_its_bound() {
+    let home = TestHome::detached("");
+    add_patient(&home, "true");
+    let (mut server, mut other) = (Server::start(&home), Server::start(&home));
+    let routine = server.create("Orphaned", "echo never", json!({ "agent": "patient", "max_runtime_secs": 4 }));
+    let (call, run) = trigger_until_setup(&mut server, &mut other, &routine);
+    let supervisor = home.processes().into_iter().find(|process| process.command.contains("supervise")).unwrap();
+    supervisor.kill();
+    server.tool_answer(call);
+    wait_for(PATIENCE, "the run to be ended", || {
+        other.clean_up();
+        let run = other.run(&run);
+        (run["status"] != "preparing").then(|| assert_ne!(run["status"], "running", "{run}"))
+    });
+    assert!(home.processes_named("sh").is_empty(), "{:?}", home.processes());
+}
+
+#[test]
+fn a_setup_that_fails_fails_the_launch_with_its_last_words() {
+    let home = TestHome::detached("");
+    home.add_agent("fails", "command = 'sh'\nsetup = ['sh', '-c', 'echo out; echo no licence >&2; exit 7']\n");
+    home.add_agent("none", "command = 'sh'\nsetup = ['no-such-setup']\n");
+    home.add_agent("leaves", "command = 'sh'\nsetup = ['sh', '-c', 'sleep 300 & echo left']\n");
+    let mut server = Server::start(&home);
+    for (agent, parts) in [
+        ("fails", ["setup command sh exited with status 7", "out; no licence"]),
+        ("none", ["its setup failed", "'no-such-setup' was not found"]),
+    ] {
+        let routine = server.create(agent, "echo never", json!({ "agent": agent }));
+        let error = server.error("trigger_routine", json!({ "routine": routine }));
+        let run = server.ok("list_runs", json!({ "routine": routine }))["runs"][0].clone();
+        assert_eq!((&run["status"], run.get("exit_code")), (&json!("launch_failed"), None), "{run}");
+        for part in parts {
+            assert!(
+                error.contains(part) && text(&run["status_reason"]).contains(part),
+                "{part} is missing in: {error}"
+            );
+        }
+        assert!(!server.log(&text(&run["id"])).contains("never"));
+    }
+    // What a setup leaves running serves the agent, and ends with it.
+    let routine = server.create("leaves", "echo agent", json!({ "agent": "leaves" }));
+    let run = finished(&mut server, &routine);
+    assert_eq!(server.log(&run), "left\nagent\n");
+    assert!(home.processes_named("sleep").is_empty());
+    let broken: Value = json!(server.problems());
+    assert_eq!(broken, json!([]));
+}
