@@ -2,6 +2,7 @@
 
 mod demo;
 mod detach;
+mod janitor;
 mod serve;
 
 use std::ffi::OsString;
@@ -30,6 +31,8 @@ struct Arguments {
 enum Command {
     /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
     Demo,
+    /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
+    Janitor,
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
     Supervise { home: PathBuf, run: RunId },
@@ -80,6 +83,7 @@ pub fn run() -> anyhow::Result<()> {
     match command {
         None => serve::serve(),
         Some(Command::Demo) => demo::demo(),
+        Some(Command::Janitor) => janitor::janitor(),
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
