@@ -2,7 +2,8 @@
 
 use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
-use super::model::{Definition, InvalidField, Routine, check_prompt};
+use super::invalid_field::InvalidField;
+use super::model::{Definition, Routine, check_prompt};
 use super::slug::Slug;
 use super::store::{self, LOCK_PATIENCE, StoreError};
 use crate::clock::UnixSeconds;
@@ -154,7 +155,8 @@ fn remove(target: &mut dyn TableLike, key: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routine::model::{Overlap, Repository, Retry, parse_env};
+    use crate::routine::model::{Overlap, Retry, parse_env};
+    use crate::routine::repository::Repository;
     use proptest::prelude::*;
 
     const WRITTEN: &str = r#"# Mine.

@@ -7,13 +7,12 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::model::{Definition, InvalidField};
+use super::model::Definition;
 use super::slug::Slug;
-use super::store::{self, LOCK_PATIENCE, StoreError};
+
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::lock::{FileLock, Mode};
 
 /// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
@@ -191,35 +190,6 @@ impl Ledger {
         self.disabled_because = None;
         self.consecutive_failures = 0;
     }
-}
-
-/// Keeps a routine's schedule from firing up to `until`, or once; with neither, lets it fire again.
-///
-/// # Errors
-/// The routine has no schedule or `until` has passed; its files cannot be read or written, or are locked.
-pub fn snooze(
-    home: &Home,
-    slug: &Slug,
-    until: Option<UnixSeconds>,
-    skip_next: bool,
-    now: UnixSeconds,
-) -> Result<(Definition, Ledger), StoreError> {
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
-    let definition = store::load(home, slug)?.definition;
-    if definition.schedule.is_none() {
-        let rule = "it has no schedule, so it never fires by itself; give it one first";
-        return Err(InvalidField::new("routine", format_args!("'{slug}'"), rule).into());
-    }
-    if let Some(past) = until.filter(|until| *until <= now) {
-        let rule = format!("it is {now} now; give a later time, or leave it out");
-        return Err(InvalidField::new("until", past, rule).into());
-    }
-    let mut ledger = Ledger::read(home, slug)?;
-    ledger.follow(&definition, now);
-    ledger.snoozed_until = until;
-    ledger.skip_next = skip_next;
-    ledger.write(home, slug)?;
-    Ok((definition, ledger))
 }
 
 #[cfg(test)]

@@ -2,10 +2,12 @@
 
 pub mod bounds;
 pub mod edit;
+pub mod invalid_field;
 pub mod ledger;
 pub mod listing;
 pub mod model;
 pub mod repository;
 pub mod schedule;
 pub mod slug;
+pub mod snooze;
 pub mod store;

@@ -1,16 +1,14 @@
 //! A routine, and what may stand in one.
 
-use std::fmt;
-
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::repository;
+use super::invalid_field::InvalidField;
+use super::repository::{self, Repository};
 use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
-use crate::excerpt::excerpt;
 use crate::home::config::Config;
 
 /// A saved definition of work. Its prompt is a file of its own.
@@ -117,20 +115,6 @@ pub struct Retry {
     pub backoff_secs: u64,
 }
 
-/// A git repository that each run gets a fresh clone of.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Repository {
-    /// https, ssh, git or a local path.
-    pub url: String,
-    /// Branch or tag, if not the default branch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub branch: Option<String>,
-    /// In the workbench; named after the repository if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub directory: Option<String>,
-}
-
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
@@ -164,23 +148,6 @@ impl Default for Definition {
 
 fn yes() -> bool {
     true
-}
-
-/// A value that a routine cannot hold: which field, which value, which rule, and what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("`{field}` is {value}: {rule}")]
-pub struct InvalidField {
-    field: String,
-    value: String,
-    rule: String,
-}
-
-impl InvalidField {
-    /// Describes a refused value; what is shown of it is short and printable.
-    pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
-        let value = excerpt(&value.to_string(), 80);
-        Self { field: field.into(), value, rule: rule.into() }
-    }
 }
 
 const MAX_TITLE_CHARS: usize = 200;

@@ -1,7 +1,24 @@
 //! What may stand in a routine's `repositories`: nothing there may become an option of git, run a command, or lead out of
 //! the workbench.
 
-use super::model::{InvalidField, Repository};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::invalid_field::InvalidField;
+
+/// A git repository that each run gets a fresh clone of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Repository {
+    /// https, ssh, git or a local path.
+    pub url: String,
+    /// Branch or tag, if not the default branch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// In the workbench; named after the repository if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub directory: Option<String>,
+}
 
 const MAX_REPOSITORIES: usize = 20;
 const MAX_URL_CHARS: usize = 2000;

@@ -7,7 +7,7 @@ use chrono_tz::{TZ_VARIANTS, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
 
-use super::model::InvalidField;
+use super::invalid_field::InvalidField;
 use crate::clock::UnixSeconds;
 
 /// A schedule that fires at some time.

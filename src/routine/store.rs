@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
-use super::model::{Definition, InvalidField, MAX_PROMPT_BYTES, Routine, check_prompt};
+use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
 use super::slug::Slug;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;

@@ -16,7 +16,6 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
 use super::record::Outcome;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
@@ -87,8 +86,7 @@ struct PastLine {
 ///
 /// # Errors
 /// The lock is not to be had, or the file cannot be written; the caller tries again later.
-pub fn append(workplace: &Workplace, outcome: &Outcome, known: Known) -> Result<bool, HistoryError> {
-    let Workplace { home, config, .. } = workplace;
+pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, HistoryError> {
     let path = home.history_file();
     let line = RunLine {
         kind: "run",

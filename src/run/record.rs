@@ -13,7 +13,7 @@ use crate::clock::{Moment, UnixSeconds};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{Cookie, ProcessId};
-use crate::routine::model::Repository;
+use crate::routine::repository::Repository;
 use crate::session::HostKind;
 
 /// The form of the records that this program writes.

@@ -114,7 +114,7 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
 }
 
 fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
-    if history::append(workplace, outcome, known)? {
+    if history::append(&workplace.home, &workplace.config, outcome, known)? {
         // Only who has just added the line: nobody else ever does, so each runs once at most, and not at all where we die in
         // between. A process of its own, so that nothing waits for it: neither the end of the entry nor a watchdog's pass.
         hook::start(workplace, outcome);

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
-use super::terminal::TERMINAL_VARIABLE;
 use crate::agent::{AgentCommand, CommandNotFound, StdinSource, find_command};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -49,6 +48,9 @@ pub enum ExecError {
         source: std::io::Error,
     },
 }
+
+/// The variable through which the stub learns which terminal is the agent's.
+pub(super) const TERMINAL_VARIABLE: &str = "MOADIM_TERMINAL";
 
 /// What the stub becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -20,7 +20,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::{make_directory, stable_hash};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
-use crate::routine::model::Repository;
+use crate::routine::repository::Repository;
 use crate::routine::repository::{directory_of, masked, name_of};
 
 /// Settings that hold whatever a person's own say: nothing runs but git itself, nothing stays behind in the background.

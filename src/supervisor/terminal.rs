@@ -18,7 +18,7 @@ use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGQUIT};
 
 use super::children::Children;
-use super::exec::{ExecError, Part, open_log, report_failure};
+use super::exec::{ExecError, Part, TERMINAL_VARIABLE, open_log, report_failure};
 use super::start::{spawn, words};
 use super::wake::Wake;
 use crate::home::Home;
@@ -30,9 +30,6 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Manifest, TerminalHeld};
 use crate::run::workplace::{Program, Workplace};
-
-/// The variable through which the `exec` stub learns which terminal is the agent's.
-pub(super) const TERMINAL_VARIABLE: &str = "MOADIM_TERMINAL";
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use crate::mcp::tool::ToolError;
-use crate::routine::model::InvalidField;
+use crate::routine::invalid_field::InvalidField;
 
 /// The longest page.
 const MAX_LIMIT: usize = 200;

@@ -11,7 +11,7 @@ use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::tool::{Hints, Tool, ToolError};
-use crate::routine::model::InvalidField;
+use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::Workbench;

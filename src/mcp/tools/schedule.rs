@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
-use crate::routine::ledger;
 use crate::routine::slug::Slug;
+use crate::routine::snooze;
 use crate::run::overview::Firing;
 
 pub(super) fn snooze() -> Tool<Core> {
@@ -35,6 +35,6 @@ struct Snoozed {
 fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
     let home = core.site.home();
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
-    let (definition, ledger) = ledger::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
+    let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
     Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })
 }

@@ -1,7 +1,8 @@
 use super::*;
 use crate::process_tree::Cookie;
 use crate::run::record::{Origin, RECORD_VERSION, Status};
-use crate::run::workplace::Program;
+use crate::run::workplace::{Program, Workplace};
+
 use crate::session::HostKind;
 
 struct Fixture {
@@ -38,7 +39,7 @@ fn outcome(run: &str, status: Status) -> Outcome {
 
 impl Fixture {
     fn append(&self, run: &str) -> bool {
-        append(&self.workplace, &outcome(run, Status::Failed), Known::Perhaps).unwrap()
+        append(&self.workplace.home, &self.workplace.config, &outcome(run, Status::Failed), Known::Perhaps).unwrap()
     }
 
     fn write(&self, text: &str) {

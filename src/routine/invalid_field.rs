@@ -1,0 +1,22 @@
+//! A value that was refused.
+
+use std::fmt;
+
+use crate::excerpt::excerpt;
+
+/// A value that a routine cannot hold: which field, which value, which rule, and what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("`{field}` is {value}: {rule}")]
+pub struct InvalidField {
+    field: String,
+    value: String,
+    rule: String,
+}
+
+impl InvalidField {
+    /// Describes a refused value; what is shown of it is short and printable.
+    pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
+        let value = excerpt(&value.to_string(), 80);
+        Self { field: field.into(), value, rule: rule.into() }
+    }
+}
