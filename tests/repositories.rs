@@ -155,7 +155,7 @@ fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
     let mut server = Server::start(&home);
     let gone = home.scratch().join("not-there");
     let cases = [
-        (json!({ "url": gone }), ["cannot clone", "not-there", "does not exist"]),
+        (json!({ "url": gone }), ["cannot clone", "not-there' does not exist", "by hand"]),
         (json!({ "url": source.url(), "branch": "nope" }), ["cannot clone", "nope", "not found"]),
         // Nobody listens there.
         (
@@ -257,6 +257,40 @@ fn no_hook_and_no_template_of_a_person_runs_while_cloning() {
     assert!(!ran.exists() && !home.workbench(&run).join("hooked/.git/hooks").exists());
 }
 
+#[test]
+fn a_clone_that_hangs_is_stopped_and_so_is_one_that_waits_for_it() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "slow");
+    let git = home.script("git", "for last; do :; done; mkdir -p \"$last\"; exec sleep 300");
+    let command = || {
+        let mut command = home.command();
+        command.env("PATH", home.path_with_scripts());
+        command
+    };
+    let mut server = Server::start_with(command());
+    let mut other = Server::start(&home);
+    let mut runs = Vec::new();
+    let mut calls = Vec::new();
+    for title in ["Hangs", "Waits"] {
+        let routine = server.create(title, "cat slow/file", json!({ "repositories": [{ "url": source.url() }] }));
+        calls.push(server.send_call("trigger_routine", json!({ "routine": routine })));
+        runs.push(wait_for(PATIENCE, "the run to be prepared", || {
+            let run = text(other.ok("list_runs", json!({ "routine": routine }))["runs"].get(0)?.get("id")?);
+            (home.entry(&run).join("preparing").exists() && !home.processes_named("sleep").is_empty()).then_some(run)
+        }));
+    }
+    for run in runs.iter().rev() {
+        assert_eq!(other.stop(run)["status"], "stopped");
+    }
+    calls.into_iter().for_each(|call| assert_stopped_or_preparing(&mut server, call));
+    assert!(home.processes_named("sleep").is_empty(), "{:?}", home.processes());
+    // What the first has left is no hindrance.
+    assert_eq!((mirrors(&home).len(), fs::read_dir(home.root().join("cache")).unwrap().count()), (0, 2));
+    fs::remove_file(git).unwrap();
+    finished(&mut server, "hangs");
+    assert_eq!((mirrors(&home).len(), fs::read_dir(home.root().join("cache")).unwrap().count()), (1, 2));
+}
+
 /// Adds an agent whose setup waits for the file `go` beside the home, and then does `then`.
 fn add_patient(home: &TestHome, then: &str) -> PathBuf {
     let go = home.scratch().join("go");
@@ -296,6 +330,17 @@ fn trigger_until_setup(server: &mut Server, other: &mut Server, routine: &str) -
     (call, run)
 }
 
+/// Looks at the answer to a trigger whose run was stopped: on a busy machine its 5 s may have been over before that.
+#[track_caller]
+fn assert_stopped_or_preparing(server: &mut Server, call: u64) {
+    let answer = server.tool_answer(call);
+    if answer.is_error {
+        assert!(answer.text.contains("stopped on request"), "{}", answer.text);
+    } else {
+        assert_eq!(answer.structured["run"]["status"], "preparing", "{}", answer.text);
+    }
+}
+
 #[test]
 fn a_run_is_stopped_while_it_is_prepared() {
     let home = TestHome::detached("");
@@ -306,7 +351,7 @@ fn a_run_is_stopped_while_it_is_prepared() {
     let stopped = other.stop(&run);
     assert_eq!(stopped["status"], "stopped", "{stopped}");
     assert!(["started_at", "signal", "exit_code"].iter().all(|key| stopped.get(*key).is_none()), "{stopped}");
-    assert!(server.tool_answer(call).error().contains("stopped on request"));
+    assert_stopped_or_preparing(&mut server, call);
     assert!(home.processes_named("sh").is_empty(), "{:?}", home.processes());
 }
 

@@ -74,6 +74,7 @@ impl Scene {
                     setup: vec![],
                     stdin: StdinSource::None,
                     login_shell: false,
+                    terminal: false,
                     max_silence_secs: None,
                 },
                 session_host: HostKind::Detached,

@@ -14,9 +14,9 @@ const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runti
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run?";
-const RUN: &str = "id routine status status_reason? exit_code? signal? triggered_at started_at? finished_at? \
+const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because?";
+                   kept_because? last_output? pinned?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -28,10 +28,15 @@ fn keys(object: &Value) -> BTreeSet<String> {
 
 /// Compares an object's schema with a list of its keys.
 #[track_caller]
-fn assert_shape(schema: &Value, expected: &str) {
+/// An answer is described by its keys alone.
+fn assert_lists(schema: &Value, expected: &str) {
     let all: BTreeSet<String> = words(expected).iter().map(|key| key.trim_end_matches('?').to_owned()).collect();
-    let required: BTreeSet<String> = words(expected).into_iter().filter(|key| !key.ends_with('?')).collect();
     assert_eq!(keys(&schema["properties"]), all);
+}
+
+fn assert_shape(schema: &Value, expected: &str) {
+    assert_lists(schema, expected);
+    let required: BTreeSet<String> = words(expected).into_iter().filter(|key| !key.ends_with('?')).collect();
     let found = schema["required"].as_array().into_iter().flatten().map(text).collect::<BTreeSet<_>>();
     assert_eq!(found, required);
 }
@@ -51,7 +56,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("delete_routine", "routine stop_runs?", "deleted stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap?", "run"),
-        ("list_runs", "routine? status? limit? cursor?", "runs total next_cursor?"),
+        ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("wait_run", "run timeout_secs?", "finished run"),
         (
             "get_run",
@@ -61,6 +66,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ),
         ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
         ("stop_run", "run reason?", "run"),
+        ("pin_run", "run pinned", "run"),
         (
             "cleanup_workbenches",
             "routine? dry_run?",
@@ -78,16 +84,19 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     assert_eq!(tools.as_array().unwrap().len(), contract.len());
     for (name, arguments, answer) in contract {
         assert_shape(&tool(name)["inputSchema"], arguments);
-        assert_shape(&tool(name)["outputSchema"], answer);
+        assert_lists(&tool(name)["outputSchema"], answer);
     }
-    assert_shape(&tool("create_routine")["outputSchema"]["properties"]["routine"], ROUTINE);
-    assert_shape(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
+    assert_lists(&tool("list_routines")["outputSchema"]["properties"]["routines"]["items"], ROUTINE);
     // Said once, for every host pays for the list of tools.
-    for name in ["trigger_routine", "get_run", "wait_run", "stop_run"] {
-        let run = &tool(name)["outputSchema"]["properties"]["run"];
-        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("The run as list_runs shows it.")));
+    for name in ["create_routine", "get_routine", "update_routine"] {
+        let routine = &tool(name)["outputSchema"]["properties"]["routine"];
+        assert_eq!((&routine["type"], &routine["description"]), (&json!("object"), &json!("As in list_routines.")));
     }
-    assert_shape(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
+    for name in ["trigger_routine", "get_run", "wait_run", "stop_run", "pin_run"] {
+        let run = &tool(name)["outputSchema"]["properties"]["run"];
+        assert_eq!((&run["type"], &run["description"]), (&json!("object"), &json!("As in list_runs.")));
+    }
+    assert_lists(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];
     for (list, shape) in [
         ("killed", "run reason"),
@@ -95,10 +104,10 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("kept", "run reason until?"),
         ("failed", "run path error"),
     ] {
-        assert_shape(&report[list]["items"], shape);
+        assert_lists(&report[list]["items"], shape);
     }
     let problem = &tool("health")["outputSchema"]["properties"]["problems"]["items"];
-    assert_shape(problem, "path? problem fix");
+    assert_lists(problem, "path? problem fix");
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub struct AgentCommand {
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
+    /// Whether it works on a terminal.
+    #[serde(default)]
+    pub terminal: bool,
     /// How long it may print nothing, unless its routine says otherwise.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
@@ -79,6 +82,7 @@ impl AgentCommand {
             setup,
             stdin: definition.stdin,
             login_shell: definition.login_shell,
+            terminal: definition.terminal,
             max_silence_secs: definition.max_silence_secs,
         })
     }

@@ -42,6 +42,9 @@ pub struct AgentDefinition {
     /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
     #[serde(default = "yes")]
     pub login_shell: bool,
+    /// Whether it works on a terminal, where a person can type, instead of writing to its log.
+    #[serde(default)]
+    pub terminal: bool,
     /// How long it may print nothing, unless its routine says otherwise; without limit if absent.
     #[serde(default)]
     pub max_silence_secs: Option<u64>,
@@ -61,6 +64,7 @@ impl Default for AgentDefinition {
             env: Variables::new(),
             inherit_env: Vec::new(),
             login_shell: true,
+            terminal: false,
             max_silence_secs: None,
         }
     }

@@ -24,8 +24,9 @@ use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
 use crate::agent::print_search_path;
+use crate::run::hook;
 use crate::run::id::RunId;
-use crate::supervisor::{Part, exec_agent, supervise};
+use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
@@ -55,9 +56,24 @@ enum Command {
         #[arg(long)]
         setup: bool,
     },
+    /// Holds the terminal of a run, and starts its agent there (started by tmux).
+    #[command(hide = true)]
+    Terminal { home: PathBuf, run: RunId },
+    /// Appends what a terminal shows to the log of a run (started by tmux).
+    #[command(hide = true)]
+    Append { home: PathBuf, run: RunId },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
+        #[arg(last = true, required = true)]
+        command: Vec<OsString>,
+    },
+    /// Runs what a person wants done when a run has ended (started by whoever recorded it).
+    #[command(hide = true)]
+    Hook {
+        name: String,
+        home: PathBuf,
+        run: RunId,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -98,8 +114,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
     close_fds::set_fds_cloexec(3, &[]);
     let Arguments { command } = Arguments::parse();
     log_to_stderr();
-    match command {
-        None => serve::serve()?,
+    let done = match command {
+        None => serve::serve(),
         Some(Command::ForPeople(command)) => {
             return match execute(command) {
                 // Whoever read our output has seen enough, as in `| head`.
@@ -107,15 +123,18 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 result => result,
             };
         }
-        Some(Command::Supervise { home, run }) => supervise(home, &run)?,
+        Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
-            return Err(exec_agent(home, &run, part).into());
+            Err(exec_agent(home, &run, part).into())
         }
-        Some(Command::Detach { command }) => detach::detach(&command)?,
-        Some(Command::PrintPath) => print_search_path()?,
-    }
-    Ok(ExitCode::SUCCESS)
+        Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
+        Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
+        Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
+        Some(Command::PrintPath) => Ok(print_search_path()?),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {

@@ -28,6 +28,11 @@ pub struct Config {
     pub session_host: SessionHostSetting,
     /// Retention of a finished run's workbench when its routine names none.
     pub default_ttl_secs: u64,
+    /// Retention of the workbench of a run that did not succeed, when its routine names none; three times the retention in
+    /// force if absent.
+    pub default_failed_ttl_secs: Option<u64>,
+    /// How many of its newest finished runs a routine keeps whatever their age when it names no number.
+    pub default_keep_last: u64,
     /// The largest retention; also that of orphans.
     pub ttl_ceiling_secs: u64,
     /// Runtime allowed when a routine names none.
@@ -38,6 +43,18 @@ pub struct Config {
     pub kill_grace_secs: u64,
     /// The largest size of a run's log on disk; beyond it the middle is dropped.
     pub max_log_bytes: u64,
+    /// Disk that all workbenches together may take before finished ones go early; without limit if absent.
+    pub max_workbench_bytes: Option<u64>,
+    /// Disk that finished workbenches leave free by going early; none if absent.
+    pub min_free_bytes: Option<u64>,
+    /// Disk that the whole history may take; the oldest lines go.
+    pub max_history_bytes: u64,
+    /// How old a line of the history may get.
+    pub history_age_secs: u64,
+    /// A command and its arguments that is run once for each run that ended; none if empty.
+    pub on_finish: Vec<String>,
+    /// The same for each run that failed, was ended at a bound, never started or was lost.
+    pub on_failure: Vec<String>,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -49,11 +66,19 @@ impl Default for Config {
         Self {
             session_host: SessionHostSetting::Auto,
             default_ttl_secs: 24 * 60 * 60,
+            default_failed_ttl_secs: None,
+            default_keep_last: 0,
             ttl_ceiling_secs: 30 * 24 * 60 * 60,
             default_max_runtime_secs: 60 * 60,
             max_runtime_ceiling_secs: 24 * 60 * 60,
             kill_grace_secs: 10,
             max_log_bytes: 64 * 1024 * 1024,
+            max_workbench_bytes: None,
+            min_free_bytes: None,
+            max_history_bytes: 256 * 1024 * 1024,
+            history_age_secs: 365 * 24 * 60 * 60,
+            on_finish: Vec::new(),
+            on_failure: Vec::new(),
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
         }
@@ -86,6 +111,8 @@ impl Config {
     fn check(&self) -> Result<(), String> {
         let positive = [
             ("default_ttl_secs", self.default_ttl_secs),
+            ("default_failed_ttl_secs", self.default_failed_ttl_secs.unwrap_or(1)),
+            ("history_age_secs", self.history_age_secs),
             ("ttl_ceiling_secs", self.ttl_ceiling_secs),
             ("default_max_runtime_secs", self.default_max_runtime_secs),
             ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
@@ -102,9 +129,23 @@ impl Config {
         if self.max_log_bytes < MIN_LOG_BYTES {
             return Err(format!("max_log_bytes is {}; it must be at least {MIN_LOG_BYTES}", self.max_log_bytes));
         }
+        if self.max_history_bytes < MIN_HISTORY_BYTES {
+            let bytes = self.max_history_bytes;
+            return Err(format!("max_history_bytes is {bytes}; it must be at least {MIN_HISTORY_BYTES}"));
+        }
+        for (key, command) in [("on_finish", &self.on_finish), ("on_failure", &self.on_failure)] {
+            if command.first().is_some_and(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
+                return Err(format!(
+                    "{key} is a list of a command and its arguments, as in [\"notify-send\", \"done\"]"
+                ));
+            }
+        }
         Ok(())
     }
 }
+
+/// The smallest bound of the history: below it, it would tell of the last few runs only.
+const MIN_HISTORY_BYTES: u64 = 1024 * 1024;
 
 /// The smallest bound of a log: below it, too little is left of its beginning and its end to be of use.
 const MIN_LOG_BYTES: u64 = 1024 * 1024;
@@ -129,6 +170,10 @@ mod tests {
         assert!(Config::parse("cleanup_interval_secs = 0").unwrap_err().contains("cleanup_interval_secs"));
         assert!(Config::parse("kill_grace_secs = 21").unwrap_err().contains("kill_grace_secs"));
         assert!(Config::parse("default_ttl_secs = -1").is_err());
+        assert!(Config::parse("default_failed_ttl_secs = 0").unwrap_err().contains("default_failed_ttl_secs"));
+        assert!(Config::parse("max_history_bytes = 5").unwrap_err().contains("max_history_bytes"));
+        assert!(Config::parse("on_finish = ['']").unwrap_err().contains("on_finish"));
+        assert!(Config::parse("on_finish = 'a shell line'").is_err());
         assert!(Config::parse("session_host = 'screen'").is_err());
     }
 }

@@ -50,7 +50,7 @@ pub struct Home {
     root: PathBuf,
 }
 
-const DIRECTORIES: [&str; 6] = ["agents", "routines", "running", "workbenches", "trash", "locks"];
+const DIRECTORIES: [&str; 7] = ["agents", "routines", "running", "workbenches", "pins", "trash", "locks"];
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
@@ -127,6 +127,12 @@ impl Home {
     #[must_use]
     pub fn workbenches(&self) -> PathBuf {
         self.root.join("workbenches")
+    }
+
+    /// Returns the directory of pins, each named after the run that it keeps.
+    #[must_use]
+    pub fn pins(&self) -> PathBuf {
+        self.root.join("pins")
     }
 
     /// Returns the directory of what is being deleted.

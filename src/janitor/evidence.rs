@@ -1,38 +1,46 @@
 //! What is known of each workbench, read for one sweep.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
+use std::time::Instant;
 
-use super::plan::{Bench, Life, is_young};
+use rustix::fs::statvfs;
+
+use super::plan::{Bench, Disk, Life, is_young};
+use super::remove;
 use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
-use crate::process_tree::{Cookie, Whereabouts, whereabouts};
+use crate::process_tree::{Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::listing::workbench_ids;
 use crate::run::liveness::{Liveness, assess};
+use crate::run::pin;
 use crate::run::record::RecordError;
 use crate::run::recording::read_outcome;
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
 use crate::session::users_sessions;
 
-/// A workbench with what is known of it.
+/// What a plan is made of.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Evidence {
-    /// What the plan needs.
-    pub bench: Bench,
-    /// By what its processes would be recognised.
-    pub cookie: Option<Cookie>,
+    /// The workbenches, oldest first.
+    pub benches: Vec<Bench>,
+    /// The runs that are kept until they are unpinned.
+    pub pins: BTreeSet<RunId>,
+    /// What there is of disk, and what there should be.
+    pub disk: Disk,
 }
 
-/// Looks at the workbenches of one routine, or of all, oldest first. In this order: workbenches, entries, outcomes. An
-/// entry comes before its workbench and goes after its outcome, so that each is either unfinished or has an outcome.
+/// Looks at the workbenches of one routine, or of all. In this order: pins, workbenches, entries, outcomes. An entry comes
+/// before its workbench and goes after its outcome, so that each is either unfinished or has an outcome.
 ///
-/// `forecast` holds what a watchdog pass would have done before, where none was made: for a dry run.
+/// `forecast` holds what a watchdog pass would have done before, where none was made: for a dry run. Where the home has a
+/// budget, sizes are measured until `measure_until`; the budgets are the home's, and count only when all is looked at.
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
@@ -42,32 +50,81 @@ pub fn gather(
     bounds: &mut BoundsTable<'_>,
     forecast: &Forecast,
     now: UnixSeconds,
-) -> Result<Vec<Evidence>, FileError> {
+    measure_until: Instant,
+) -> Result<Evidence, FileError> {
+    let pins = pin::list(&workplace.home)?;
     let mut runs = workbench_ids(&workplace.home)?;
     runs.retain(|run| only.is_none_or(|slug| run.routine() == slug));
-    runs.sort();
+    runs.sort_unstable();
     let mut entries = Entry::list(&workplace.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
     let lives: BTreeMap<RunId, Life> =
         assess(entries).into_iter().map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness))).collect();
+    let (disk, sizes) = match only {
+        None => look_at_disk(workplace, &runs, measure_until),
+        Some(_) => Default::default(),
+    };
+    let short = disk.shortage(0).is_some();
     let mut strangers = Strangers::new(workplace);
-    Ok(runs
-        .into_iter()
-        .map(|run| match lives.get(&run) {
+    // Routines that keep their newest runs and have one that is of age: whether that is among them, the younger ones tell.
+    let mut counted: HashSet<Slug> = HashSet::new();
+    let look = |run: RunId| {
+        let forecast = forecast.ended.get(&run);
+        match lives.get(&run) {
             // The pass before the sweep would have ended or recorded it.
-            Some(_) if forecast.retain_from.contains_key(&run) => {
-                bounds.get(run.routine());
-                let retain_from = forecast.retain_from.get(&run).copied();
-                Evidence { bench: Bench { run, life: Life::Finished, retain_from, log_written: None }, cookie: None }
-            }
-            Some(life) => without_outcome(run, life.clone(), None),
+            Some(_) if forecast.is_some() => {}
+            Some(life) => return Bench::new(run, life.clone()),
             // It finished between the listing and the look: too fresh to be due, and the next sweep sees its outcome.
-            None if unfinished.contains(&run) => without_outcome(run, Life::Alive, None),
-            None if is_young(&run, bounds.get(run.routine()), now) => without_outcome(run, Life::Unread, None),
+            None if unfinished.contains(&run) => return Bench::new(run, Life::Alive),
+            None => {}
+        }
+        let bounds = bounds.get(run.routine());
+        if is_young(&run, bounds, now) {
+            if !short && (bounds.keep_last == 0 || !counted.contains(run.routine())) {
+                return Bench::new(run, Life::Unread);
+            }
+        } else if bounds.keep_last > 0 && !counted.contains(run.routine()) {
+            counted.insert(run.routine().clone());
+        }
+        match forecast {
+            Some(ended) => Bench {
+                succeeded: ended.succeeded,
+                retain_from: Some(ended.retain_from),
+                ..Bench::new(run, Life::Finished)
+            },
             None => of_finished(workplace, run, &mut strangers),
-        })
-        .collect())
+        }
+    };
+    let mut benches: Vec<Bench> = runs.into_iter().map(look).collect();
+    benches.iter_mut().zip(sizes).for_each(|(bench, bytes)| bench.bytes = bytes);
+    Ok(Evidence { benches, pins, disk })
+}
+
+/// Measures what the home's budgets ask for: what there is, and the size of each workbench. Nothing where there is no budget,
+/// and no sizes while they would not matter.
+fn look_at_disk(workplace: &Workplace, runs: &[RunId], until: Instant) -> (Disk, Vec<u64>) {
+    let Workplace { home, config, .. } = workplace;
+    let late = || Instant::now() >= until;
+    let free_of_min = config.min_free_bytes.and_then(|min| match statvfs(home.workbenches()) {
+        // What lies in the trash is as good as free.
+        Ok(disk) => {
+            let trash = remove::measure(home.root(), "trash".as_ref(), &late).bytes;
+            Some((disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(trash), min))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "free disk cannot be told, so min_free_bytes is left out this time");
+            None
+        }
+    });
+    let free = Disk { used_of_max: None, free_of_min };
+    if config.max_workbench_bytes.is_none() && free.shortage(0).is_none() {
+        return (free, Vec::new());
+    }
+    let measure = |run: &RunId| remove::measure(&home.workbenches(), run.to_string().as_ref(), &late).bytes;
+    let sizes: Vec<u64> = runs.iter().map(measure).collect();
+    let used = sizes.iter().sum();
+    (Disk { used_of_max: config.max_workbench_bytes.map(|max| (used, max)), ..free }, sizes)
 }
 
 fn life_of_an_entry(liveness: Liveness) -> Life {
@@ -79,23 +136,20 @@ fn life_of_an_entry(liveness: Liveness) -> Life {
     }
 }
 
-fn without_outcome(run: RunId, life: Life, log_written: Option<UnixSeconds>) -> Evidence {
-    Evidence { bench: Bench { run, life, retain_from: None, log_written }, cookie: None }
-}
-
-fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>) -> Evidence {
+fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>) -> Bench {
     let workbench = Workbench::of(&workplace.home, &run);
     match read_outcome(&workbench, &run) {
-        Ok(outcome) => Evidence {
-            bench: Bench { run, life: Life::Finished, retain_from: Some(outcome.retain_from), log_written: None },
+        Ok(outcome) => Bench {
+            succeeded: outcome.status.succeeded(),
+            retain_from: Some(outcome.retain_from),
             cookie: Some(outcome.cookie),
+            ..Bench::new(run, Life::Finished)
         },
         Err(RecordError::File(error)) if error.is_not_found() => {
             let life = strangers.life_of(&run);
-            let log_written = workbench.log_state().map(|(written, _)| written);
-            without_outcome(run, life, log_written)
+            Bench { log_written: workbench.log_state().map(|(written, _)| written), ..Bench::new(run, life) }
         }
-        Err(error) => without_outcome(run, Life::Unknown(error.to_string()), None),
+        Err(error) => Bench::new(run, Life::Unknown(error.to_string())),
     }
 }
 

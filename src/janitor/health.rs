@@ -90,6 +90,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         fix: "look at the shell's start-up files; agents with login_shell = false start without it".to_owned(),
     }));
     problems.extend(history::check(&workplace.home).err().as_ref().map(damaged));
+    problems.extend(damaged_lines(&workplace));
     problems.extend(workplace.session_host.check_record().err().as_ref().map(damaged));
     problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
     let listing = store::list(&workplace.home)?;
@@ -98,7 +99,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         let note = Bounds::of(&workplace.home, &workplace.config, &routine.slug).note?;
         let path = workplace.home.routines().join(routine.slug.as_str()).join("routine.toml");
         let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
-        Some(Problem { path: Some(path.display().to_string()), problem: note, fix })
+        Some(Problem { path: Some(path.display().to_string()), problem: note.to_string(), fix })
     }));
     let runs = of_runs(&workplace, &mut problems)?;
     let (watchdog, sweep) = (status.round(Duty::Watchdog), status.round(Duty::Sweep));
@@ -128,6 +129,15 @@ fn damaged(error: &FileError) -> Problem {
         FileError::Io { path, .. } | FileError::Damaged { path, .. } => path.display().to_string(),
     };
     Problem { path: Some(path), problem: error.to_string(), fix: "mend or remove the file".to_owned() }
+}
+
+fn damaged_lines(workplace: &Workplace) -> Option<Problem> {
+    let count = workplace.history.read(&workplace.home).ok()?.damaged();
+    (count > 0).then(|| Problem {
+        path: Some(workplace.home.history_file().display().to_string()),
+        problem: format!("{count} lines of the history cannot be read; they are skipped"),
+        fix: "mend or remove them; the files are history*.jsonl".to_owned(),
+    })
 }
 
 fn of_the_place(workplace: &Workplace) -> Vec<Problem> {

@@ -18,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = Vec::new();
-    let mut directories = vec![home.root().to_owned(), home.agents()];
+    let mut directories = vec![home.root().to_owned(), home.agents(), home.pins()];
     for parent in [home.routines(), home.running()] {
         directories.extend(below(&parent, &mut errors));
         directories.push(parent);

@@ -125,7 +125,7 @@ fn sweep(workplace: &Workplace, status: &Status) {
     match sweep::sweep(workplace, None, Instant::now() + SWEEPING_PATIENCE) {
         Ok(report) => {
             for removed in &report.removed {
-                tracing::info!(run = %removed.run, reason = removed.reason, bytes = removed.bytes, "removed");
+                tracing::info!(run = %removed.run, reason = %removed.reason, bytes = removed.bytes, "removed");
             }
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);

@@ -1,12 +1,15 @@
 //! What a sweep does, decided in one pure function: a dry run prints this plan, and a real run carries it out (rule 9).
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
 
 use crate::clock::UnixSeconds;
+use crate::process_tree::Cookie;
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
-use crate::run::retention::{finish, reap_at};
+use crate::run::retention::{Newest, finish, reap_at};
 
 /// What is known of one workbench.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,10 +18,24 @@ pub struct Bench {
     pub run: RunId,
     /// Whether it lives.
     pub life: Life,
+    /// Whether it is known to have succeeded.
+    pub succeeded: bool,
     /// What its outcome says, if it has one.
     pub retain_from: Option<UnixSeconds>,
-    /// The last write of its log.
+    /// The last write of its log, where there is no outcome.
     pub log_written: Option<UnixSeconds>,
+    /// Its size on disk; 0 where no budget asks for it.
+    pub bytes: u64,
+    /// By what its processes would be recognised.
+    pub cookie: Option<Cookie>,
+}
+
+impl Bench {
+    /// Describes a run of which no outcome was read.
+    #[must_use]
+    pub fn new(run: RunId, life: Life) -> Self {
+        Self { run, life, succeeded: false, retain_from: None, log_written: None, bytes: 0, cookie: None }
+    }
 }
 
 /// Whether a run lives (rule 2).
@@ -36,6 +53,71 @@ pub enum Life {
     Unknown(String),
 }
 
+/// What all workbenches are judged by.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    /// The bounds of every routine that is named.
+    pub bounds: &'a HashMap<Slug, Bounds>,
+    /// The runs that are kept until they are unpinned.
+    pub pins: &'a BTreeSet<RunId>,
+    /// What is short of disk, if the home has a budget.
+    pub disk: Disk,
+    /// The time.
+    pub now: UnixSeconds,
+    /// By how much the wall clock was set since the last sweep, if it was.
+    pub clock_jump_secs: Option<u64>,
+}
+
+/// The home's budgets, each with what there is; `None` where it has no such budget.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disk {
+    /// Bytes that all workbenches take, and may take.
+    pub used_of_max: Option<(u64, u64)>,
+    /// Bytes that are free, and that should be.
+    pub free_of_min: Option<(u64, u64)>,
+}
+
+impl Disk {
+    /// Tells which budget is still broken once that many bytes are given back.
+    #[must_use]
+    pub fn shortage(&self, freed: u64) -> Option<Shortage> {
+        let over = self.used_of_max.filter(|(used, max)| used.saturating_sub(freed) > *max);
+        let short = self.free_of_min.filter(|(free, min)| free.saturating_add(freed) < *min);
+        let over = over.map(|(used, max)| Shortage::Workbenches { used, max });
+        over.or_else(|| short.map(|(free, min)| Shortage::FileSystem { free, min }))
+    }
+}
+
+/// A budget that is broken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortage {
+    /// All workbenches take more than they may.
+    Workbenches {
+        /// Bytes that they take.
+        used: u64,
+        /// Bytes that they may take.
+        max: u64,
+    },
+    /// The file system has less free than it should.
+    FileSystem {
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that should be.
+        min: u64,
+    },
+}
+
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workbenches { used, max } => {
+                write!(f, "all workbenches take {used} bytes, and max_workbench_bytes is {max}")
+            }
+            Self::FileSystem { free, min } => write!(f, "{free} bytes of disk are free, and min_free_bytes is {min}"),
+        }
+    }
+}
+
 /// What becomes of one workbench, always with the reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -44,7 +126,9 @@ pub struct Verdict {
     /// What becomes of it.
     pub fate: Fate,
     /// Why.
-    pub reason: String,
+    pub reason: Reason,
+    /// By what its processes would be recognised.
+    pub cookie: Option<Cookie>,
 }
 
 /// What becomes of a workbench.
@@ -56,171 +140,176 @@ pub enum Fate {
     Keep(Option<UnixSeconds>),
 }
 
+/// Why a workbench goes or stays; put into words only where it is shown, for there may be very many.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// It lives.
+    Alive,
+    /// It lives without its supervisor: these processes are left of it.
+    Unsupervised(String),
+    /// Nothing certain is known of it, for this reason.
+    Unknown(String),
+    /// Nothing is known of what its routine wants.
+    NoBounds,
+    /// Somebody asked to keep it.
+    Pinned,
+    /// Its name tells that it is too young.
+    Young(Age),
+    /// It was too young to be read, and is not any more.
+    JustOfAge,
+    /// Its age, against its retention.
+    Age(Age),
+    /// It is among that many newest ones of its routine that ended as it did.
+    Newest(u64),
+    /// Disk is short, and it is among the oldest.
+    Short(Shortage),
+    /// It would go for that reason, but the wall clock was set by so many seconds.
+    ClockSet(Box<Self>, u64),
+    /// A last look found a process or an entry of it.
+    AliveAfterAll,
+}
+
+/// How old a run is, and how old it may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Age {
+    /// Seconds since its trigger or finish.
+    pub secs: u64,
+    /// The retention in force.
+    pub ttl_secs: u64,
+    /// What is to be said of that retention.
+    pub note: Option<Arc<str>>,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let note = |f: &mut fmt::Formatter<'_>, age: &Age| match &age.note {
+            Some(note) => write!(f, " ({note})"),
+            None => Ok(()),
+        };
+        match self {
+            Self::Alive => f.write_str("it is alive"),
+            Self::Unsupervised(left) => write!(f, "it is alive, though its supervisor is gone: {left}"),
+            Self::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
+            Self::NoBounds => f.write_str("the bounds of its routine are not known"),
+            Self::Pinned => f.write_str("it is pinned"),
+            Self::Young(age) => {
+                let Age { secs, ttl_secs, .. } = age;
+                write!(f, "it was triggered {secs} s ago, and is kept for {ttl_secs} s from its finish on")?;
+                note(f, age)
+            }
+            Self::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
+            Self::Age(age) => {
+                write!(f, "it finished {} s ago, and is kept for {} s", age.secs, age.ttl_secs)?;
+                note(f, age)
+            }
+            Self::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
+            Self::Short(shortage) => write!(f, "{shortage}: the oldest finished ones go first"),
+            Self::ClockSet(reason, secs) => {
+                write!(
+                    f,
+                    "{reason}; but the wall clock was set by {secs} s since the last sweep, so that is left to the next"
+                )
+            }
+            Self::AliveAfterAll => f.write_str("a process of it is alive after all"),
+        }
+    }
+}
+
 /// Tells whether a run without an entry is too young to be due, by its name alone: it cannot have finished before its
 /// stamp. Such a workbench costs no system call of its own.
 #[must_use]
 pub fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
-    run.stamp().age_secs_at(now) <= bounds.ttl_secs
+    run.stamp().age_secs_at(now) <= bounds.least_retention_secs()
 }
 
-/// Decides what becomes of each workbench. `bounds` holds those of every routine that is named; `clock_jump_secs` tells by
-/// how much the wall clock was set since the last sweep, if it was.
+/// Decides what becomes of each workbench. They are to be given from the oldest to the newest, and keep that order.
 #[must_use]
-pub fn plan<'a>(
-    benches: impl IntoIterator<Item = &'a Bench>,
-    bounds: &HashMap<Slug, Bounds>,
-    now: UnixSeconds,
-    clock_jump_secs: Option<u64>,
-) -> Vec<Verdict> {
-    let judge = |bench: &Bench| judge(bench, bounds.get(bench.run.routine()), now);
-    benches.into_iter().map(judge).map(|verdict| defer(verdict, clock_jump_secs)).collect()
+pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
+    let mut newest: HashMap<Slug, Newest> = HashMap::new();
+    let mut freed = 0;
+    let mut finished = Vec::new();
+    let mut verdicts: Vec<Verdict> = Vec::with_capacity(benches.len());
+    // From the newest on, for so the newest are counted.
+    for (at, bench) in benches.into_iter().enumerate().rev() {
+        let bounds = rules.bounds.get(bench.run.routine());
+        // What another program made has no outcome: it is nobody's newest, and nobody knows when it finished.
+        let ours = bench.life == Life::Finished && bench.retain_from.is_some();
+        let among_newest = ours
+            && bounds.is_some_and(|bounds| {
+                bounds.keep_last > 0
+                    && newest
+                        .entry(bench.run.routine().clone())
+                        .or_insert_with(|| Newest::of(bounds.keep_last))
+                        .takes(bench.succeeded)
+            });
+        let pinned = !rules.pins.is_empty() && rules.pins.contains(&bench.run);
+        if ours && !pinned {
+            finished.push((finish(bench.run.stamp(), bench.retain_from, None, rules.now), at, bench.bytes));
+        }
+        let bytes = bench.bytes;
+        let verdict = judge(bench, bounds, pinned, among_newest, rules.now);
+        freed += if verdict.fate == Fate::Reap { bytes } else { 0 };
+        verdicts.push(verdict);
+    }
+    verdicts.reverse();
+    if rules.disk.shortage(freed).is_some() {
+        finished.sort_unstable();
+        for (_, at, bytes) in finished {
+            let Some(shortage) = rules.disk.shortage(freed) else { break };
+            if verdicts[at].fate != Fate::Reap {
+                (verdicts[at].fate, verdicts[at].reason) = (Fate::Reap, Reason::Short(shortage));
+                freed += bytes;
+            }
+        }
+    }
+    if let Some(secs) = rules.clock_jump_secs {
+        verdicts.iter_mut().for_each(|verdict| defer(verdict, secs));
+    }
+    verdicts
 }
 
 /// Puts off what a clock that was just set would have removed.
-fn defer(verdict: Verdict, clock_jump_secs: Option<u64>) -> Verdict {
-    match (verdict.fate, clock_jump_secs) {
-        (Fate::Reap, Some(secs)) => {
-            let reason = format!(
-                "{}; but the wall clock was set by {secs} s since the last sweep, so that is left to the next",
-                verdict.reason
-            );
-            Verdict { fate: Fate::Keep(None), reason, ..verdict }
-        }
-        _ => verdict,
+fn defer(verdict: &mut Verdict, clock_jump_secs: u64) {
+    if verdict.fate == Fate::Reap {
+        let reason = std::mem::replace(&mut verdict.reason, Reason::Alive);
+        verdict.reason = Reason::ClockSet(Box::new(reason), clock_jump_secs);
+        verdict.fate = Fate::Keep(None);
     }
 }
 
-fn judge(bench: &Bench, bounds: Option<&Bounds>, now: UnixSeconds) -> Verdict {
-    let (fate, reason) = match (&bench.life, bounds) {
-        (Life::Alive, _) => (Fate::Keep(None), "it is alive".to_owned()),
-        (Life::Unsupervised(left), _) => {
-            (Fate::Keep(None), format!("it is alive, though its supervisor is gone: {left}"))
+fn judge(bench: Bench, bounds: Option<&Bounds>, pinned: bool, among_newest: bool, now: UnixSeconds) -> Verdict {
+    let Bench { run, life, succeeded, retain_from, log_written, cookie, .. } = bench;
+    let keep = |reason| (Fate::Keep(None), reason);
+    let (fate, reason) = match (life, bounds) {
+        (Life::Alive, _) => keep(Reason::Alive),
+        (Life::Unsupervised(left), _) => keep(Reason::Unsupervised(left)),
+        (Life::Unknown(cause), _) => keep(Reason::Unknown(cause)),
+        (Life::Finished | Life::Unread, _) if pinned => keep(Reason::Pinned),
+        (Life::Finished | Life::Unread, None) => keep(Reason::NoBounds),
+        (Life::Unread, Some(bounds)) if is_young(&run, bounds, now) => young(&run, bounds, now),
+        (Life::Unread, Some(_)) => keep(Reason::JustOfAge),
+        (Life::Finished, Some(bounds)) => {
+            let finished = finish(run.stamp(), retain_from, log_written, now);
+            match retain(finished, bounds.retention_secs(succeeded), bounds, now) {
+                (Fate::Reap, _) if among_newest => keep(Reason::Newest(bounds.keep_last)),
+                decided => decided,
+            }
         }
-        (Life::Unknown(cause), _) => (Fate::Keep(None), format!("nothing certain is known of it: {cause}")),
-        (Life::Finished | Life::Unread, None) => {
-            (Fate::Keep(None), "the bounds of its routine are not known".to_owned())
-        }
-        (Life::Unread, Some(bounds)) if is_young(&bench.run, bounds, now) => young(&bench.run, bounds, now),
-        (Life::Unread, Some(_)) => {
-            (Fate::Keep(None), "it has only just come of age; the next sweep reads it".to_owned())
-        }
-        (Life::Finished, Some(bounds)) => retain(bench, bounds, now),
     };
-    Verdict { run: bench.run.clone(), fate, reason }
+    Verdict { run, fate, reason, cookie }
 }
 
-fn young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> (Fate, String) {
-    let (age, ttl) = (run.stamp().age_secs_at(now), bounds.ttl_secs);
-    let reason = format!("it was triggered {age} s ago, and is kept for {ttl} s from its finish on{}", note(bounds));
-    (Fate::Keep(Some(reap_at(run.stamp().min(now), ttl))), reason)
+fn young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> (Fate, Reason) {
+    let ttl_secs = bounds.least_retention_secs();
+    let age = Age { secs: run.stamp().age_secs_at(now), ttl_secs, note: bounds.note.clone() };
+    (Fate::Keep(Some(reap_at(run.stamp().min(now), ttl_secs))), Reason::Young(age))
 }
 
-fn note(bounds: &Bounds) -> String {
-    bounds.note.as_ref().map(|note| format!(" ({note})")).unwrap_or_default()
-}
-
-fn retain(bench: &Bench, bounds: &Bounds, now: UnixSeconds) -> (Fate, String) {
-    let finished = finish(bench.run.stamp(), bench.retain_from, bench.log_written, now);
-    let (age, ttl) = (finished.age_secs_at(now), bounds.ttl_secs);
-    let reason = format!("it finished {age} s ago, and is kept for {ttl} s{}", note(bounds));
-    let fate = if age > ttl { Fate::Reap } else { Fate::Keep(Some(reap_at(finished, ttl))) };
-    (fate, reason)
+fn retain(finished: UnixSeconds, ttl_secs: u64, bounds: &Bounds, now: UnixSeconds) -> (Fate, Reason) {
+    let secs = finished.age_secs_at(now);
+    let fate = if secs > ttl_secs { Fate::Reap } else { Fate::Keep(Some(reap_at(finished, ttl_secs))) };
+    (fate, Reason::Age(Age { secs, ttl_secs, note: bounds.note.clone() }))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn bench(life: Life, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Bench {
-        Bench {
-            run: RunId::new("a".parse().unwrap(), UnixSeconds(triggered)),
-            life,
-            retain_from: retain_from.map(UnixSeconds),
-            log_written: log_written.map(UnixSeconds),
-        }
-    }
-
-    fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
-        let bounds = Bounds { ttl_secs, max_runtime_secs: 1, max_silence_secs: None, note: None };
-        let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
-        plan(&[bench], &bounds, UnixSeconds(now), None)[0].fate
-    }
-
-    #[test]
-    fn rule_4_a_finished_run_goes_when_its_age_exceeds_its_retention() {
-        let finished = || bench(Life::Finished, 10, Some(100), None);
-        assert_eq!(fate(finished(), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
-        assert_eq!(fate(finished(), 50, 151), Fate::Reap);
-    }
-
-    #[test]
-    fn rule_4_without_an_outcome_the_last_write_of_the_log_counts() {
-        assert_eq!(fate(bench(Life::Finished, 10, None, Some(100)), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
-        assert_eq!(fate(bench(Life::Finished, 10, None, Some(5)), 50, 61), Fate::Reap, "clamped to the trigger");
-    }
-
-    #[test]
-    fn rule_5_a_timestamp_in_the_future_has_the_age_0() {
-        assert_eq!(fate(bench(Life::Finished, 900, None, None), 50, 100), Fate::Keep(Some(UnixSeconds(151))));
-    }
-
-    #[test]
-    fn rule_6_no_bounds_no_removal() {
-        let verdicts = plan(&[bench(Life::Finished, 1, None, None)], &HashMap::new(), UnixSeconds(u64::MAX), None);
-        assert!(matches!(verdicts[0].fate, Fate::Keep(_)));
-    }
-
-    #[test]
-    fn a_clock_that_was_set_removes_nothing_and_says_so() {
-        let bounds = Bounds { ttl_secs: 1, max_runtime_secs: 1, max_silence_secs: None, note: None };
-        let bounds = HashMap::from([("a".parse().unwrap(), bounds)]);
-        let due = [bench(Life::Finished, 1, Some(1), None)];
-        let verdict = plan(&due, &bounds, UnixSeconds(999_999), Some(999_000)).remove(0);
-        assert_eq!(verdict.fate, Fate::Keep(None));
-        assert!(verdict.reason.contains("999000"), "{}", verdict.reason);
-    }
-
-    fn times() -> impl Strategy<Value = (u64, Option<u64>, Option<u64>, u64, u64)> {
-        (any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<u64>(), any::<u64>())
-    }
-
-    proptest! {
-        #[test]
-        fn rule_2_no_time_makes_an_alive_or_unknown_run_go((t, r, w, ttl, now) in times(), which in 0..3u8) {
-            let life = match which {
-                0 => Life::Alive,
-                1 => Life::Unsupervised("x".into()),
-                _ => Life::Unknown("x".into()),
-            };
-            prop_assert_eq!(fate(bench(life, t, r, w), ttl, now), Fate::Keep(None));
-        }
-
-        #[test]
-        fn what_was_not_read_never_goes_and_what_is_young_by_name_would_not_go((t, r, w, ttl, now) in times()) {
-            prop_assert_ne!(fate(bench(Life::Unread, t, r, w), ttl, now), Fate::Reap);
-            let bounds = Bounds { ttl_secs: ttl, max_runtime_secs: 1, max_silence_secs: None, note: None };
-            if is_young(&bench(Life::Unread, t, r, w).run, &bounds, UnixSeconds(now)) {
-                prop_assert_ne!(fate(bench(Life::Finished, t, r, w), ttl, now), Fate::Reap);
-            }
-        }
-
-        #[test]
-        fn rule_4_nothing_goes_before_its_retention_has_passed_since_its_trigger((t, r, w, ttl, now) in times()) {
-            if fate(bench(Life::Finished, t, r, w), ttl, now) == Fate::Reap {
-                prop_assert!(now.saturating_sub(t) > ttl);
-            }
-        }
-
-        #[test]
-        fn what_is_kept_until_a_time_goes_at_that_time((t, r, w, ttl, now) in times()) {
-            if let Fate::Keep(Some(until)) = fate(bench(Life::Finished, t, r, w), ttl, now) {
-                prop_assert!(until.0 > now || until.0 == u64::MAX);
-                // At its time the finish that was clamped to now may have moved on; a recorded one has not.
-                if r.is_some_and(|r| r.max(t) <= now) && until.0 < u64::MAX {
-                    prop_assert_eq!(fate(bench(Life::Finished, t, r, w), ttl, until.0), Fate::Reap);
-                }
-            }
-        }
-    }
-}
+mod tests;

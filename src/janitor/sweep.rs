@@ -3,25 +3,27 @@
 //! Evidence is gathered, the plan is made and its workbenches are renamed into the trash within one turn;
 //! deleting what lies there comes after it, and may take as long as it likes.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::evidence::{Evidence, gather};
-use super::plan::{Fate, Verdict, plan};
+use super::plan::{Fate, Reason, Rules, Verdict, plan};
 use super::remove;
 use super::turn::{Turn, TurnError, clock_jump_secs};
 use super::watchdog::{Forecast, WatchError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
-use crate::home::{self, UnsafeHome};
+use crate::home::{self, Home, UnsafeHome};
 use crate::process_tree::{Cookie, Scan, ScanError};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
+use crate::run::history;
 use crate::run::id::RunId;
+use crate::run::pin;
 use crate::run::workplace::Workplace;
 
 /// What a sweep did, or would do.
@@ -49,7 +51,7 @@ pub struct Removed {
     /// Its run.
     pub run: RunId,
     /// Why.
-    pub reason: String,
+    pub reason: Reason,
     /// Its size on disk.
     pub bytes: u64,
 }
@@ -60,7 +62,7 @@ pub struct Kept {
     /// Its run.
     pub run: RunId,
     /// Why.
-    pub reason: String,
+    pub reason: Reason,
     /// Until when, if that can be told.
     pub until: Option<UnixSeconds>,
 }
@@ -103,6 +105,9 @@ impl From<WatchError> for SweepError {
     }
 }
 
+/// How long a dry run measures for the home's budgets, which is as long as a clean-up may.
+const SIZING_PATIENCE: Duration = Duration::from_secs(10);
+
 /// How long measuring may take, where it is not the removal itself that tells the sizes.
 const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,10 +118,10 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<SweepReport, FileError> {
     let now = Moment::now();
     let clock_jump = clock_jump_secs(&workplace.home, &now);
-    let (gathered, verdicts) = decide(workplace, only, forecast, now.at, clock_jump)?;
+    let verdicts = decide(workplace, only, forecast, now.at, clock_jump, Instant::now() + SIZING_PATIENCE)?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
-    let mut report = SweepReport { scanned: gathered.len(), ..SweepReport::default() };
-    for Verdict { run, fate, reason } in verdicts {
+    let mut report = SweepReport { scanned: verdicts.len(), ..SweepReport::default() };
+    for Verdict { run, fate, reason, .. } in verdicts {
         match fate {
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
             Fate::Reap => {
@@ -138,12 +143,16 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
     let mut turn = Turn::take(&workplace.home)?;
     let now = Moment::now();
     let clock_jump = turn.begin_sweep(&now);
-    let (gathered, verdicts) = decide(workplace, only, &Forecast::default(), now.at, clock_jump)?;
-    let cookies = gathered.iter().filter_map(|evidence| Some((&evidence.bench.run, evidence.cookie?))).collect();
-    let mut report = SweepReport { scanned: gathered.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
-    let graves = bury(workplace, verdicts, &cookies, &mut report)?;
+    let sizing = deadline.saturating_duration_since(Instant::now()) / 3;
+    let verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_jump, Instant::now() + sizing)?;
+    let mut report = SweepReport { scanned: verdicts.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
+    let graves = bury(workplace, verdicts, &mut report)?;
+    remove_vain_pins(&workplace.home);
     drop(turn);
     delete(workplace, graves, deadline, &mut report);
+    if let Err(error) = history::tidy(&workplace.home, &workplace.config) {
+        tracing::warn!(%error, "the history was not tidied");
+    }
     Ok(report)
 }
 
@@ -153,66 +162,87 @@ fn decide(
     forecast: &Forecast,
     now: UnixSeconds,
     clock_jump_secs: Option<u64>,
-) -> Result<(Vec<Evidence>, Vec<Verdict>), FileError> {
+    measure_until: Instant,
+) -> Result<Vec<Verdict>, FileError> {
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
-    let gathered = gather(workplace, only, &mut bounds, forecast, now)?;
-    let verdicts = plan(gathered.iter().map(|evidence| &evidence.bench), bounds.known(), now, clock_jump_secs);
-    Ok((gathered, verdicts))
+    let Evidence { benches, pins, disk } = gather(workplace, only, &mut bounds, forecast, now, measure_until)?;
+    Ok(plan(benches, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_jump_secs }))
+}
+
+/// Removes the pins of runs that have neither a workbench nor an entry any more, as when an agent removed its own directory. A
+/// pin is made for a run that is there, so one that was not there after its pin was listed is gone.
+fn remove_vain_pins(home: &Home) {
+    let Ok(pins) = pin::list(home) else { return };
+    for run in pins {
+        if !Workbench::of(home, &run).exists()
+            && !Entry::of(home, &run).exists()
+            && let Err(error) = pin::unpin(home, &run)
+        {
+            tracing::warn!(%run, %error, "the pin of a run that is gone stays");
+        }
+    }
 }
 
 /// A workbench in the trash.
 struct Grave {
     run: RunId,
-    reason: String,
+    reason: Reason,
+    cookie: Option<Cookie>,
     name: OsString,
 }
 
 /// Renames what is to go into the trash, looking at its life once more before and after.
-fn bury(
-    workplace: &Workplace,
-    verdicts: Vec<Verdict>,
-    cookies: &HashMap<&RunId, Cookie>,
-    report: &mut SweepReport,
-) -> Result<Vec<Grave>, SweepError> {
+fn bury(workplace: &Workplace, verdicts: Vec<Verdict>, report: &mut SweepReport) -> Result<Vec<Grave>, SweepError> {
     let home = &workplace.home;
     let mut doomed = Vec::new();
-    for Verdict { run, fate, reason } in verdicts {
+    for Verdict { run, fate, reason, cookie } in verdicts {
         match fate {
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
-            Fate::Reap => doomed.push((run, reason)),
+            Fate::Reap => doomed.push((run, reason, cookie)),
         }
     }
     if doomed.is_empty() {
         return Ok(Vec::new());
     }
-    let lives = |alive: &HashSet<Cookie>, run: &RunId| {
-        cookies.get(run).is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists()
+    // What keeps a run after all, that the plan did not know of.
+    let kept_by = |alive: &HashSet<Cookie>, run: &RunId, cookie: Option<&Cookie>| {
+        if cookie.is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
+            Some(Reason::AliveAfterAll)
+        } else {
+            pin::is_pinned(home, run).then_some(Reason::Pinned)
+        }
     };
     let before = Scan::take()?.cookies();
     let mut graves = Vec::new();
-    for (run, reason) in doomed {
-        if lives(&before, &run) {
-            report.kept.push(Kept { run, reason: "a process of it is alive after all".to_owned(), until: None });
+    for (run, reason, cookie) in doomed {
+        if let Some(reason) = kept_by(&before, &run, cookie.as_ref()) {
+            report.kept.push(Kept { run, reason, until: None });
             continue;
         }
         let name = OsString::from(format!("{run}.{}", home::random_suffix()));
         let workbench = Workbench::of(home, &run);
         match put_away(workbench.directory(), &home.trash().join(&name)) {
-            Ok(()) => graves.push(Grave { run, reason, name }),
+            Ok(()) => graves.push(Grave { run, reason, cookie, name }),
             // Somebody else removed it: what we wanted.
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => report.failed.push(failure(run, workbench.directory(), &error)),
         }
     }
     let after = Scan::take().map(|scan| scan.cookies());
-    let (dead, alive): (Vec<Grave>, Vec<Grave>) =
-        graves.into_iter().partition(|grave| after.as_ref().is_ok_and(|alive| !lives(alive, &grave.run)));
-    for Grave { run, name, .. } in alive {
+    let mut dead = Vec::new();
+    for grave in graves {
+        let kept = match &after {
+            Ok(alive) => kept_by(alive, &grave.run, grave.cookie.as_ref()),
+            Err(error) => Some(Reason::Unknown(error.to_string())),
+        };
+        let Some(reason) = kept else {
+            dead.push(grave);
+            continue;
+        };
+        let Grave { run, name, .. } = grave;
         let workbench = Workbench::of(home, &run);
         match std::fs::rename(home.trash().join(&name), workbench.directory()) {
-            Ok(()) => {
-                report.kept.push(Kept { run, reason: "it came alive while it was put away".to_owned(), until: None })
-            }
+            Ok(()) => report.kept.push(Kept { run, reason, until: None }),
             Err(error) => report.failed.push(failure(run, &home.trash().join(&name), &error)),
         }
     }
@@ -234,7 +264,7 @@ fn delete(workplace: &Workplace, graves: Vec<Grave>, deadline: Instant, report: 
     let trash = workplace.home.trash();
     let late = || Instant::now() >= deadline;
     let stop_measuring_at = deadline + MEASURING_PATIENCE;
-    for Grave { run, reason, name } in graves {
+    for Grave { run, reason, name, .. } in graves {
         let removal = remove::remove(&trash, &name, &late);
         report.freed_bytes += removal.freed_bytes;
         let mut bytes = removal.freed_bytes;

@@ -125,8 +125,17 @@ fn decide(watched: &Watched<'_>) -> Action {
 pub struct Forecast {
     /// Runs that it would end.
     pub killed: Vec<Killed>,
-    /// From when on the retention of each run would count that it would end or record.
-    pub retain_from: HashMap<RunId, UnixSeconds>,
+    /// How each run would have ended that it would end or record.
+    pub ended: HashMap<RunId, Forecasted>,
+}
+
+/// How a run would have ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Forecasted {
+    /// From when on its retention would count.
+    pub retain_from: UnixSeconds,
+    /// Whether it succeeded.
+    pub succeeded: bool,
 }
 
 /// Tells what a pass over the runs of one routine, or of all, would do, and touches none.
@@ -138,7 +147,7 @@ pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, 
     for (assessment, action) in look(workplace, only)? {
         let run = assessment.entry.id().clone();
         if action != Action::Leave {
-            forecast.retain_from.insert(run.clone(), retain_from(workplace, &assessment));
+            forecast.ended.insert(run.clone(), ending(workplace, &assessment));
         }
         if let Action::End(_, reason) = action {
             forecast.killed.push(Killed { run, reason });
@@ -147,18 +156,22 @@ pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, 
     Ok(forecast)
 }
 
-fn retain_from(workplace: &Workplace, assessment: &Assessment) -> UnixSeconds {
+fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
     let workbench = Workbench::of(&workplace.home, assessment.entry.id());
     let triggered =
         assessment.manifest.as_ref().map_or(assessment.entry.id().stamp(), |manifest| manifest.triggered.at);
     let last_output = workbench.last_output_or(triggered);
     if assessment.liveness != Liveness::Dead {
-        return last_output;
+        return Forecasted { retain_from: last_output, succeeded: false };
     }
-    match read_outcome(&workbench, assessment.entry.id()) {
-        Ok(outcome) => outcome.retain_from,
-        Err(_) => assessment.abandoned_ending(last_output, UnixSeconds::now()).retain_from,
-    }
+    let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
+        Ok(outcome) => (outcome.retain_from, outcome.status),
+        Err(_) => {
+            let ending = assessment.abandoned_ending(last_output, UnixSeconds::now());
+            (ending.retain_from, ending.status)
+        }
+    };
+    Forecasted { retain_from, succeeded: status.succeeded() }
 }
 
 /// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that the pass takes

@@ -34,12 +34,10 @@ pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
         if !is_told_elsewhere {
             schema.remove("description");
         }
-        for told_by_the_answer_itself in ["enum", "format", "required"] {
+        for told_by_the_answer_itself in ["enum", "format", "required", "additionalProperties"] {
             schema.remove(told_by_the_answer_itself);
         }
     });
-    let always_there = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), clean).remove("required");
-    answer.extend(always_there.map(|keys| ("required".to_owned(), keys)));
     describe_lists_only(&mut answer, true);
     answer
 }
@@ -252,7 +250,7 @@ mod tests {
 
     #[test]
     fn what_may_be_null_may_be_absent() {
-        let schema = Value::Object(of_answer::<Everything>());
+        let schema = Value::Object(of_arguments::<Everything>());
         let required = schema["required"].as_array().unwrap();
         assert!(required.contains(&json!("count")) && required.contains(&json!("list")));
         for optional in ["ratio", "limit", "way", "inner", "free"] {

@@ -1,7 +1,9 @@
 //! How long a routine's runs may take, and how long what they leave is kept.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
+use super::model::Definition;
 use super::slug::Slug;
 use super::store;
 use crate::home::Home;
@@ -12,26 +14,23 @@ use crate::home::config::Config;
 pub struct Bounds {
     /// Retention of a finished run's workbench.
     pub ttl_secs: u64,
+    /// The same for a run that did not succeed.
+    pub failed_ttl_secs: u64,
+    /// How many of the newest finished runs stay whatever their age; succeeded and other ones are counted apart.
+    pub keep_last: u64,
     /// Time a run may take, from its trigger.
     pub max_runtime_secs: u64,
     /// Time a run may print nothing; without a bound of the routine's own if absent.
     pub max_silence_secs: Option<u64>,
     /// What differs from the routine as written, and why.
-    pub note: Option<String>,
+    pub note: Option<Arc<str>>,
 }
 
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RoutineState {
+pub enum RoutineState<'a> {
     /// It is there, with what it sets for itself.
-    Present {
-        /// Its own retention.
-        ttl_secs: Option<u64>,
-        /// Its own time.
-        max_runtime_secs: Option<u64>,
-        /// Its own bound on silence.
-        max_silence_secs: Option<u64>,
-    },
+    Present(&'a Definition),
     /// It was deleted, or never was: its runs are orphans.
     Gone,
     /// It is there and cannot be read, which is not the same as gone.
@@ -42,24 +41,36 @@ impl Bounds {
     /// Decides the bounds (rule 6): the routine's own, clamped to the ceilings; the ceilings themselves for orphans and
     /// for a routine that cannot be read.
     #[must_use]
-    pub fn decide(state: RoutineState, config: &Config) -> Self {
+    pub fn decide(state: RoutineState<'_>, config: &Config) -> Self {
         let (ttl_ceiling, runtime_ceiling) = (config.ttl_ceiling_secs, config.max_runtime_ceiling_secs);
-        let at_the_ceilings = |note: &str, max_silence_secs| Self {
+        let at_the_ceilings = |keep_last, max_silence_secs, note: &str| Self {
             ttl_secs: ttl_ceiling,
+            failed_ttl_secs: ttl_ceiling,
+            keep_last,
             max_runtime_secs: runtime_ceiling,
             max_silence_secs,
-            note: Some(note.to_owned()),
+            note: Some(note.into()),
         };
         match state {
-            RoutineState::Gone => at_the_ceilings("its routine is gone, so the ceilings apply", None),
-            // The agent's own bound might be shorter than what is written there.
-            RoutineState::Unreadable => {
-                at_the_ceilings("its routine cannot be read, so the ceilings apply", Some(runtime_ceiling))
-            }
-            RoutineState::Present { ttl_secs, max_runtime_secs, max_silence_secs } => {
-                let ttl = ttl_secs.unwrap_or(config.default_ttl_secs);
-                let runtime = max_runtime_secs.unwrap_or(config.default_max_runtime_secs);
-                let clamped = [("ttl_secs", ttl, ttl_ceiling), ("max_runtime_secs", runtime, runtime_ceiling)]
+            RoutineState::Gone => at_the_ceilings(0, None, "its routine is gone, so the ceilings apply"),
+            // The agent's own bound on silence might be shorter than what is written there.
+            RoutineState::Unreadable => at_the_ceilings(
+                config.default_keep_last,
+                Some(runtime_ceiling),
+                "its routine cannot be read, so the ceilings apply",
+            ),
+            RoutineState::Present(definition) => {
+                let ttl = definition.ttl_secs.unwrap_or(config.default_ttl_secs);
+                let failed_ttl = definition.failed_ttl_secs.or(config.default_failed_ttl_secs);
+                let tripled = ttl.min(ttl_ceiling).saturating_mul(3).min(ttl_ceiling);
+                let runtime = definition.max_runtime_secs.unwrap_or(config.default_max_runtime_secs);
+                let failed_ttl = failed_ttl.unwrap_or(tripled);
+                let bounded = [
+                    ("ttl_secs", ttl, ttl_ceiling),
+                    ("failed_ttl_secs", failed_ttl, ttl_ceiling),
+                    ("max_runtime_secs", runtime, runtime_ceiling),
+                ];
+                let clamped = bounded
                     .into_iter()
                     .filter(|(_, value, ceiling)| value > ceiling)
                     .map(|(key, value, ceiling)| {
@@ -69,9 +80,11 @@ impl Bounds {
                     .join("; ");
                 Self {
                     ttl_secs: ttl.min(ttl_ceiling),
+                    failed_ttl_secs: failed_ttl.min(ttl_ceiling),
+                    keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
-                    max_silence_secs: max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
-                    note: (!clamped.is_empty()).then_some(clamped),
+                    max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
+                    note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
             }
         }
@@ -80,16 +93,25 @@ impl Bounds {
     /// Reads the routine as it is now and decides.
     #[must_use]
     pub fn of(home: &Home, config: &Config, slug: &Slug) -> Self {
-        let state = match store::load(home, slug) {
-            Ok(routine) => RoutineState::Present {
-                ttl_secs: routine.definition.ttl_secs,
-                max_runtime_secs: routine.definition.max_runtime_secs,
-                max_silence_secs: routine.definition.max_silence_secs,
-            },
+        let routine = store::load(home, slug);
+        let state = match &routine {
+            Ok(routine) => RoutineState::Present(&routine.definition),
             Err(store::StoreError::NotFound { .. }) => RoutineState::Gone,
             Err(_) => RoutineState::Unreadable,
         };
         Self::decide(state, config)
+    }
+
+    /// Returns the retention of a finished run.
+    #[must_use]
+    pub fn retention_secs(&self, succeeded: bool) -> u64 {
+        if succeeded { self.ttl_secs } else { self.failed_ttl_secs }
+    }
+
+    /// Returns the retention that every finished run has at least, however it ended.
+    #[must_use]
+    pub fn least_retention_secs(&self) -> u64 {
+        self.ttl_secs.min(self.failed_ttl_secs)
     }
 }
 
@@ -116,10 +138,7 @@ impl<'a> BoundsTable<'a> {
 
     /// Returns the bounds of a routine's runs.
     pub fn get(&mut self, slug: &Slug) -> &Bounds {
-        if !self.known.contains_key(slug) {
-            self.known.insert(slug.clone(), Bounds::of(self.home, self.config, slug));
-        }
-        &self.known[slug]
+        self.known.entry(slug.clone()).or_insert_with(|| Bounds::of(self.home, self.config, slug))
     }
 }
 
@@ -134,29 +153,52 @@ mod tests {
         for state in [RoutineState::Gone, RoutineState::Unreadable] {
             let bounds = Bounds::decide(state, &config);
             assert_eq!((bounds.ttl_secs, bounds.max_runtime_secs), (2_592_000, 86_400));
+            assert_eq!((bounds.failed_ttl_secs, bounds.keep_last), (2_592_000, 0));
             assert!(bounds.note.is_some());
         }
     }
 
     #[test]
     fn rule_6_a_value_above_the_ceiling_is_clamped_and_reported() {
-        let state = RoutineState::Present { ttl_secs: Some(9_999_999), max_runtime_secs: None, max_silence_secs: None };
-        let bounds = Bounds::decide(state, &Config::default());
+        let definition = Definition { ttl_secs: Some(9_999_999), ..Definition::default() };
+        let bounds = Bounds::decide(RoutineState::Present(&definition), &Config::default());
         assert_eq!((bounds.ttl_secs, bounds.max_runtime_secs), (2_592_000, 3600));
         assert!(bounds.note.unwrap().contains("ttl_secs of 9999999"));
     }
 
+    #[test]
+    fn a_failed_run_is_kept_three_times_as_long_unless_told_otherwise() {
+        let bounds = |ttl_secs, failed_ttl_secs, config: &Config| {
+            let definition = Definition { ttl_secs, failed_ttl_secs, ..Definition::default() };
+            let bounds = Bounds::decide(RoutineState::Present(&definition), config);
+            (bounds.failed_ttl_secs, bounds.note.is_some())
+        };
+        let config = Config::default();
+        assert_eq!(bounds(Some(10), None, &config), (30, false));
+        assert_eq!(bounds(Some(2_000_000), None, &config), (2_592_000, false), "nobody asked for more");
+        assert_eq!(bounds(Some(10), Some(5), &config), (5, false));
+        assert_eq!(bounds(None, Some(9_999_999), &config), (2_592_000, true));
+        let config = Config { default_failed_ttl_secs: Some(7), default_keep_last: 2, ..config };
+        assert_eq!(bounds(Some(10), None, &config), (7, false));
+        let keeps = |keep_last| {
+            let definition = Definition { keep_last, ..Definition::default() };
+            Bounds::decide(RoutineState::Present(&definition), &config).keep_last
+        };
+        assert_eq!((keeps(None), keeps(Some(0))), (2, 0));
+    }
+
     proptest! {
         #[test]
-        fn no_bound_is_ever_above_its_ceiling(ttl: Option<u64>, runtime: Option<u64>, a: u64, b: u64, c: u64, d: u64) {
+        fn no_bound_is_ever_above_its_ceiling(ttl: Option<u64>, failed: Option<u64>, runtime: Option<u64>, a: u64, b: u64, c: u64, d: u64) {
             let config = Config {
                 ttl_ceiling_secs: a, max_runtime_ceiling_secs: b, default_ttl_secs: c, default_max_runtime_secs: d,
                 ..Config::default()
             };
-            let state =
-                RoutineState::Present { ttl_secs: ttl, max_runtime_secs: runtime, max_silence_secs: None };
-            let bounds = Bounds::decide(state, &config);
-            prop_assert!(bounds.ttl_secs <= a && bounds.max_runtime_secs <= b);
+            let definition = Definition {
+                ttl_secs: ttl, failed_ttl_secs: failed, max_runtime_secs: runtime, ..Definition::default()
+            };
+            let bounds = Bounds::decide(RoutineState::Present(&definition), &config);
+            prop_assert!(bounds.ttl_secs <= a && bounds.failed_ttl_secs <= a && bounds.max_runtime_secs <= b);
         }
     }
 }

@@ -1,7 +1,9 @@
 //! A routine's name on disk and in every call.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,11 +14,11 @@ use crate::excerpt::excerpt;
 pub const MAX_SLUG_CHARS: usize = 64;
 
 /// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
-/// either end. It comes from the first title and never changes.
+/// either end. It comes from the first title and never changes. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
-pub struct Slug(String);
+pub struct Slug(Arc<str>);
 
 /// A text that cannot be a slug.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +46,18 @@ impl Slug {
             }
         }
         slug.truncate(slug.trim_end_matches('-').len());
-        (!slug.is_empty()).then_some(Self(slug))
+        (!slug.is_empty()).then(|| Self(slug.into()))
+    }
+
+    /// Tells whether a text is a slug, without making one.
+    #[must_use]
+    pub fn is_one(text: &str) -> bool {
+        let known = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        (1..=MAX_SLUG_CHARS).contains(&text.len())
+            && text.bytes().all(known)
+            && !text.starts_with('-')
+            && !text.ends_with('-')
+            && !text.contains("--")
     }
 
     /// Returns the slug as text.
@@ -58,11 +71,7 @@ impl FromStr for Slug {
     type Err = NotASlug;
 
     fn from_str(text: &str) -> Result<Self, NotASlug> {
-        if text.len() <= MAX_SLUG_CHARS && Self::from_title(text).is_some_and(|slug| slug.0 == text) {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(NotASlug { text: excerpt(text, MAX_SLUG_CHARS) })
-        }
+        if Self::is_one(text) { Ok(Self(text.into())) } else { Err(NotASlug { text: excerpt(text, MAX_SLUG_CHARS) }) }
     }
 }
 
@@ -76,7 +85,13 @@ impl TryFrom<String> for Slug {
 
 impl From<Slug> for String {
     fn from(slug: Slug) -> Self {
-        slug.0
+        slug.as_str().to_owned()
+    }
+}
+
+impl Borrow<str> for Slug {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 
@@ -110,6 +125,12 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_slug_is_what_a_title_would_become(text in "[a-zA-Z0-9é-]{0,70}") {
+            let becomes_itself = Slug::from_title(&text).is_some_and(|slug| slug.as_str() == text);
+            prop_assert_eq!(Slug::is_one(&text), becomes_itself);
+        }
+
         #[test]
         fn every_slug_of_a_title_parses_back(title: String) {
             if let Some(slug) = Slug::from_title(&title) {

@@ -95,10 +95,12 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         tracing::warn!(run = %id, %error, "the supervisor could not be told");
     }
     let grace = Duration::from_secs(workplace.config.kill_grace_secs);
+    let asked = Instant::now();
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
         Waited::Unowned(lock) => {
-            let hunt = Hunt { supervisor, grace, lock: Some(lock) };
+            // Whoever owned it and gave up has asked all of them, and waited.
+            let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), lock: Some(lock) };
             end_from_outside(workplace, &entry, &manifest, hunt, &request)
         }
         Waited::Stuck => {
@@ -115,6 +117,7 @@ fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manif
         Ok(manifest) if manifest.machine == Machine::this() => Ok(Some(manifest)),
         Ok(_) => unknown("it runs on another machine, or in another process namespace".to_owned()),
         Err(_) if !entry.exists() && Workbench::of(&workplace.home, entry.id()).exists() => Ok(None),
+        Err(_) if !entry.exists() && workplace.history.find(&workplace.home, entry.id())?.is_some() => Ok(None),
         Err(_) if !entry.exists() => Err(EndError::NotFound(entry.id().clone())),
         Err(RecordError::File(error)) => unknown(error.to_string()),
         Err(error @ RecordError::Newer { .. }) => unknown(error.to_string()),

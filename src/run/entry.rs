@@ -7,7 +7,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::id::RunId;
-use super::record::{self, EndRequest, Environment, Manifest, RecordError, Started};
+use super::record::{self, AgentExit, EndRequest, Environment, Manifest, RecordError, Started, TerminalHeld};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
@@ -142,6 +142,60 @@ impl Entry {
         atomic_file::write_json(&self.directory.join("started.json"), started)?;
         let path = self.environment_file();
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))
+    }
+
+    /// Tells the holder of the run's terminal that a supervisor is there, so that the agent may start.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_supervised(&self, supervisor: ProcessId) -> Result<(), FileError> {
+        atomic_file::write_json(&self.directory.join("supervised.json"), &supervisor)
+    }
+
+    /// Reads which supervisor waits for the agent to start on the terminal; `None` before that.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn supervised(&self) -> Result<Option<ProcessId>, FileError> {
+        atomic_file::read_json_if_present(&self.directory.join("supervised.json"))
+    }
+
+    /// Notes who holds the terminal, and the agent on it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_terminal_held(&self, held: &TerminalHeld) -> Result<(), FileError> {
+        atomic_file::write_json(&self.directory.join("terminal.json"), held)
+    }
+
+    /// Reads who holds the terminal; `None` before the agent is started on it.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn terminal_held(&self) -> Result<Option<TerminalHeld>, FileError> {
+        atomic_file::read_json_if_present(&self.directory.join("terminal.json"))
+    }
+
+    /// Notes how the agent on the terminal ended.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn set_terminal_exit(&self, exit: &AgentExit) -> Result<(), FileError> {
+        atomic_file::write_json(&self.directory.join("exit.json"), exit)
+    }
+
+    /// Reads how the agent on the terminal ended; `None` before that.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn terminal_exit(&self) -> Result<Option<AgentExit>, FileError> {
+        atomic_file::read_json_if_present(&self.directory.join("exit.json"))
+    }
+
+    /// Returns the file that is there once all that the terminal showed is in the log.
+    #[must_use]
+    pub fn terminal_logged(&self) -> PathBuf {
+        self.directory.join("logged")
     }
 
     /// Reads the environment that the agent is to be started with.

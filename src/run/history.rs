@@ -1,15 +1,29 @@
 //! `history.jsonl`: one line per ended run; outlives the workbench.
+//!
+//! When it has grown large or old it is closed under another name; lines are written to the new one only, and read in all.
+
+mod files;
+mod index;
 
 use std::io::{BufRead, BufReader, Read};
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
+use super::entry::Workbench;
 use super::id::RunId;
+use super::log;
 use super::record::Outcome;
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
+use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::routine::slug::Slug;
+
+pub use index::{HistoryIndex, Line, Lines};
 
 /// A line could not be added.
 #[derive(Debug, thiserror::Error)]
@@ -33,38 +47,121 @@ pub enum Known {
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Adds a run's line, exactly once.
+/// How much of a run's output its line keeps.
+pub const TAIL_BYTES: usize = 2 * 1024;
+
+/// What the history tells of a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The end of its output as clean text, at most [`TAIL_BYTES`].
+    pub tail: Option<String>,
+}
+
+/// A run's line as it is written. Who reads it may know nothing but this line.
+#[derive(Serialize)]
+struct RunLine<'a> {
+    kind: &'static str,
+    routine: &'a Slug,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail: Option<String>,
+}
+
+/// A run's line as it is read: those of older versions say less.
+#[derive(Deserialize)]
+struct PastLine {
+    #[serde(flatten)]
+    outcome: Outcome,
+    #[serde(default)]
+    tail: Option<String>,
+}
+
+/// Adds a run's line, exactly once; returns whether it was added now.
 ///
 /// # Errors
 /// The lock is not to be had, or the file cannot be written; the caller tries again later.
-pub fn append(home: &Home, outcome: &Outcome, known: Known) -> Result<(), HistoryError> {
+pub fn append(workplace: &Workplace, outcome: &Outcome, known: Known) -> Result<bool, HistoryError> {
+    let Workplace { home, config, .. } = workplace;
     let path = home.history_file();
-    let line = serde_json::to_string(outcome).map_err(|error| FileError::io("write", &path, error.into()))?;
+    let line = RunLine {
+        kind: "run",
+        routine: outcome.id.routine(),
+        outcome,
+        duration_secs: outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at)),
+        tail: tail(&Workbench::of(home, &outcome.id)),
+    };
+    let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
     let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
     if known == Known::Perhaps && contains(home, &outcome.id)? {
-        return Ok(());
+        return Ok(false);
     }
-    Ok(atomic_file::append_line(&path, &line)?)
+    if files::is_full(home, config)
+        && let Err(error) = files::tidy(home, config, UnixSeconds::now())
+    {
+        // A line in a file that is too large is better than none.
+        tracing::warn!(%error, "the history could not be tidied");
+    }
+    atomic_file::append_line(&path, &line)?;
+    Ok(true)
 }
 
-/// Makes sure that lines can be added: there is no history yet, or it is a regular file.
+/// Returns the end of a run's output; `None` where there is none or it cannot be read, which is no reason not to record the
+/// run.
+fn tail(workbench: &Workbench) -> Option<String> {
+    let text = log::tail(workbench, TAIL_BYTES).ok()?.text;
+    let start = text.ceil_char_boundary(text.len().saturating_sub(TAIL_BYTES));
+    Some(text[start..].to_owned()).filter(|tail| !tail.is_empty())
+}
+
+/// Closes the history's file if it is old or large enough, and removes what exceeds what the home keeps.
 ///
 /// # Errors
-/// What is wrong with it; the ends of runs wait until that is mended.
-pub fn check(home: &Home) -> Result<(), FileError> {
-    match atomic_file::open_regular(&home.history_file()) {
-        Err(error) if !error.is_not_found() => Err(error),
-        _ => Ok(()),
-    }
+/// The lock is not to be had, or the system refuses.
+pub fn tidy(home: &Home, config: &Config) -> Result<(), HistoryError> {
+    let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
+    Ok(files::tidy(home, config, UnixSeconds::now())?)
 }
 
+/// Makes sure that lines can be added and read: there is no history yet, or each of its files is a regular one.
+///
+/// # Errors
+/// What is wrong with it; if that is the file that is written, the ends of runs wait until it is mended.
+pub fn check(home: &Home) -> Result<(), FileError> {
+    for file in files::list(home)? {
+        match atomic_file::open_regular(&file.path) {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// A file that was closed so long before a run's second holds no line of it, however the clock was set meanwhile.
+const CLOCK_MARGIN_SECS: u64 = 24 * 60 * 60;
+
 fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
+    for file in files::list(home)? {
+        if file.closed_at.is_some_and(|at| at.plus_secs(CLOCK_MARGIN_SECS) < id.stamp()) {
+            break;
+        }
+        if file_contains(&file.path, id)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+fn file_contains(path: &Path, id: &RunId) -> Result<bool, FileError> {
     #[derive(Deserialize)]
     struct Line {
         id: RunId,
     }
-    let path = home.history_file();
-    let file = match atomic_file::open_regular(&path) {
+    let file = match atomic_file::open_regular(path) {
         Ok(file) => file,
         Err(error) if error.is_not_found() => return Ok(false),
         Err(error) => return Err(error),
@@ -75,7 +172,7 @@ fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
         line.clear();
         // A damaged line may be of any length; read in pieces, none of which is a record.
         let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut line);
-        if read.map_err(|source| FileError::io("read", &path, source))? == 0 {
+        if read.map_err(|source| FileError::io("read", path, source))? == 0 {
             return Ok(false);
         }
         if serde_json::from_slice::<Line>(&line).is_ok_and(|line| line.id == *id) {
@@ -83,3 +180,6 @@ fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -71,6 +71,12 @@ impl FromStr for RunId {
 }
 
 fn parse(text: &str) -> Option<RunId> {
+    let (slug, stamp) = parts(text)?;
+    Some(RunId { routine: slug.parse().ok()?, stamp })
+}
+
+/// Returns the routine's name and the second in a run's name, without making anything of them; `None` if it is no run's.
+pub(super) fn parts(text: &str) -> Option<(&str, UnixSeconds)> {
     let (slug, digits) = text.rsplit_once('-')?;
     let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
     // A leading zero would make two names of one id.
@@ -78,7 +84,7 @@ fn parse(text: &str) -> Option<RunId> {
     if !all_digits || !canonical || digits.len() > MAX_TIMESTAMP_DIGITS {
         return None;
     }
-    Some(RunId { routine: slug.parse().ok()?, stamp: UnixSeconds(digits.parse().ok()?) })
+    Slug::is_one(slug).then_some((slug, UnixSeconds(digits.parse().ok()?)))
 }
 
 impl TryFrom<String> for RunId {

@@ -22,7 +22,7 @@ use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 /// All that is known of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
-    /// The run as list_runs shows it.
+    /// As in list_runs.
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub run: RunView,
     /// Whether anything of it is alive.
@@ -104,7 +104,7 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
     Ok(Inspection {
         liveness,
         liveness_reason,
-        retention: retention(&run, outcome.as_ref()),
+        retention: retention(&run, outcome.as_ref(), workbench.exists()),
         agent: manifest
             .map(|manifest| manifest.command.agent.clone())
             .or_else(|| Some(outcome.as_ref()?.agent.clone())),
@@ -141,8 +141,9 @@ fn life(run: &RunView, assessment: Option<&Assessment>) -> (Life, String) {
     }
 }
 
-fn retention(run: &RunView, outcome: Option<&Outcome>) -> String {
+fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String {
     match (run.reap_at, outcome, &run.kept_because) {
+        _ if !is_there => "its workbench is gone".to_owned(),
         (_, _, Some(reason)) => format!("its workbench stays: {reason}"),
         (Some(at), Some(outcome), None) => format!(
             "its workbench is kept for {} s from {}, its end or the last output before it was ended by force; the first \

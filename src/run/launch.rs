@@ -1,5 +1,6 @@
 //! From a claimed run to a started agent: the window, the supervisor, and the wait for its word.
 
+use std::ffi::OsString;
 use std::io;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
@@ -42,6 +43,7 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
         let ending = Ending {
             status: Status::LaunchFailed,
             reason: Some(reason.clone()),
+            ended_by: None,
             exit_code: None,
             signal: None,
             finished_at: now,
@@ -79,10 +81,17 @@ fn record_until(workplace: Workplace, claim: Claim, ending: Ending, deadline: In
 
 fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
     let workbench = Workbench::of(&workplace.home, claim.entry.id());
-    workplace
-        .session_host
-        .open(&claim.entry.id().session_name(), &workbench.log(), workbench.directory())
-        .map_err(|error| error.to_string())
+    let name = claim.entry.id().session_name();
+    let opened = if claim.manifest.command.terminal {
+        let ours = |what: &str| -> [OsString; 4] {
+            let run = claim.entry.id().to_string().into();
+            [workplace.program.path().into(), what.into(), workplace.home.root().into(), run]
+        };
+        workplace.session_host.open_terminal(&name, &ours("terminal"), &ours("append"), workbench.directory())
+    } else {
+        workplace.session_host.open(&name, &workbench.log(), workbench.directory())
+    };
+    opened.map_err(|error| error.to_string())
 }
 
 /// Starts the supervisor in a session of its own and nobody's child: hosts kill what descends from them, and wait for

@@ -1,14 +1,22 @@
 //! Which runs there are, newest first.
 
-use std::collections::BTreeMap;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use rustix::fs::{Dir, FileType, Mode, OFlags, open};
+use rustix::io::Errno;
 
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
-use super::id::RunId;
+use super::history::{Line, Lines};
+use super::id::{RunId, parts};
 use super::liveness::{Assessment, assess};
 use super::record::Status;
+use super::recording::read_outcome;
+use super::retention::Newest;
 use super::view::RunView;
 use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::BoundsTable;
@@ -19,8 +27,24 @@ use crate::routine::slug::Slug;
 pub struct Filter {
     /// Those of this routine.
     pub routine: Option<Slug>,
-    /// Those in this state.
+    /// Those in this state; a reaped run is found by how it ended as well.
     pub status: Option<Status>,
+    /// Those triggered at this time or later.
+    pub since: Option<UnixSeconds>,
+    /// Those triggered at this time or before.
+    pub until: Option<UnixSeconds>,
+}
+
+impl Filter {
+    fn takes(&self, routine: &Slug, stamp: UnixSeconds) -> bool {
+        self.since.is_none_or(|since| stamp >= since)
+            && self.until.is_none_or(|until| stamp <= until)
+            && self.routine.as_ref().is_none_or(|wanted| wanted == routine)
+    }
+
+    fn takes_reaped(&self, ended: Status) -> bool {
+        self.status.is_none_or(|wanted| wanted == Status::Reaped || wanted == ended)
+    }
 }
 
 /// A part of the list.
@@ -34,31 +58,106 @@ pub struct Page {
     pub next: Option<RunId>,
 }
 
-/// Lists up to `limit` of the runs that are older than `after`.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
-    let mut ids = ids(&workplace.home)?;
-    ids.retain(|id| filter.routine.as_ref().is_none_or(|routine| id.routine() == routine));
-    let mut views = Views::new(workplace);
-    if let Some(wanted) = filter.status {
-        // The state is not in the name, so all have to be looked at.
-        let mut runs: Vec<RunView> = views.of(&ids).into_iter().filter(|run| run.status == wanted).collect();
-        let total = runs.len();
-        runs.retain(|run| after.is_none_or(|after| run.id < *after));
-        let next = (runs.len() > limit).then(|| runs[limit - 1].id.clone());
-        runs.truncate(limit);
-        return Ok(Page { runs, total, next });
-    }
-    let total = ids.len();
-    ids.retain(|id| after.is_none_or(|after| id < after));
-    let next = (ids.len() > limit).then(|| ids[limit - 1].clone());
-    ids.truncate(limit);
-    Ok(Page { runs: views.of(&ids), total, next })
+/// A run of the list, before it is looked at.
+enum Listed<'a> {
+    /// It has a workbench or an entry.
+    Present(&'a RunId),
+    /// Only the history tells of it.
+    Reaped(&'a Line),
 }
 
-/// Looks at all runs.
+impl Listed<'_> {
+    /// Returns what the list is ordered by.
+    fn key<'a>(&'a self, history: &'a Lines) -> (UnixSeconds, &'a Slug) {
+        match self {
+            Self::Present(id) => (id.stamp(), id.routine()),
+            Self::Reaped(line) => (line.stamp(), history.routine(line)),
+        }
+    }
+}
+
+/// Lists up to `limit` of the runs that are older than `after`, those among them that only the history tells of.
+///
+/// # Errors
+/// A folder of the home cannot be listed, or the history cannot be read.
+pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
+    // Before the history: a run that is reaped in between is in neither otherwise.
+    let mut present = ids(&workplace.home)?;
+    present.retain(|id| filter.takes(id.routine(), id.stamp()));
+    let mut views = Views::new(workplace);
+    // The state is not in the name, so all have to be looked at.
+    let mut seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
+        let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
+        matching.map(|run| (run.id.clone(), run)).collect()
+    });
+    let history = workplace.history.read(&workplace.home)?;
+    let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
+    let mut page: Vec<Listed<'_>> = Vec::new();
+    let mut total = 0;
+    for listed in merge(&present, past, &history) {
+        let matches = match &listed {
+            Listed::Present(id) => seen.as_ref().is_none_or(|seen| seen.contains_key(*id)),
+            Listed::Reaped(line) => filter.takes_reaped(line.status()),
+        };
+        if matches {
+            total += 1;
+            if page.len() <= limit && after.is_none_or(|after| listed.key(&history) < (after.stamp(), after.routine()))
+            {
+                page.push(listed);
+            }
+        }
+    }
+    let more = page.len() > limit;
+    page.truncate(limit);
+    let next = page.last().filter(|_| more).map(|last| {
+        let (stamp, routine) = last.key(&history);
+        RunId::new(routine.clone(), stamp)
+    });
+    let wanted: Vec<RunId> = page
+        .iter()
+        .filter_map(|listed| match listed {
+            Listed::Present(id) => Some((*id).clone()),
+            Listed::Reaped(_) => None,
+        })
+        .collect();
+    let mut shown =
+        seen.take().unwrap_or_else(|| views.of(&wanted).into_iter().map(|run| (run.id.clone(), run)).collect());
+    let runs = page
+        .iter()
+        .filter_map(|listed| match listed {
+            Listed::Present(id) => shown.remove(*id),
+            Listed::Reaped(line) => Some(RunView::of_reaped(workplace, history.past(line)?.outcome)),
+        })
+        .collect();
+    Ok(Page { runs, total, next })
+}
+
+/// Merges two lists, newest first; of a run that is in both, what is present counts.
+fn merge<'a>(
+    present: &'a [RunId],
+    past: impl Iterator<Item = &'a Line>,
+    history: &'a Lines,
+) -> impl Iterator<Item = Listed<'a>> {
+    let (mut present, mut past) = (present.iter().peekable(), past.peekable());
+    std::iter::from_fn(move || {
+        let order = match (present.peek(), past.peek()) {
+            (Some(id), Some(line)) => {
+                id.stamp().cmp(&line.stamp()).then_with(|| id.routine().cmp(history.routine(line)))
+            }
+            (Some(_), None) => Ordering::Greater,
+            (None, _) => Ordering::Less,
+        };
+        if order == Ordering::Less {
+            return past.next().map(Listed::Reaped);
+        }
+        if order == Ordering::Equal {
+            past.next();
+        }
+        present.next().map(Listed::Present)
+    })
+}
+
+/// Looks at all runs that have a workbench or an entry.
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
@@ -66,13 +165,16 @@ pub fn all(workplace: &Workplace) -> Result<Vec<RunView>, FileError> {
     Ok(Views::new(workplace).of(&ids(&workplace.home)?))
 }
 
-/// Looks at one run.
+/// Looks at one run; at what the history tells of it where its workbench is gone.
 ///
 /// # Errors
-/// There is no such run.
+/// There is no such run, or the history cannot be read.
 pub fn find(workplace: &Workplace, id: &RunId) -> Result<RunView, EndError> {
-    let mut found = Views::new(workplace).of(std::slice::from_ref(id));
-    found.pop().ok_or_else(|| EndError::NotFound(id.clone()))
+    if let Some(present) = Views::new(workplace).of(std::slice::from_ref(id)).pop() {
+        return Ok(present);
+    }
+    let past = workplace.history.find(&workplace.home, id)?.ok_or_else(|| EndError::NotFound(id.clone()))?;
+    Ok(RunView { last_output: past.tail, ..RunView::of_reaped(workplace, past.outcome) })
 }
 
 /// Lists the ids of all runs, newest first: workbenches before entries, for the other order shows fresh runs as lost.
@@ -89,25 +191,59 @@ fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
 /// # Errors
 /// The folder cannot be listed.
 pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
-    let directory = home.workbenches();
-    let fail = |source| FileError::io("list", &directory, source);
     let mut ids = Vec::new();
-    for file in std::fs::read_dir(&directory).map_err(fail)? {
-        let file = file.map_err(fail)?;
-        let id = file.file_name().to_str().and_then(|name| name.parse::<RunId>().ok());
-        ids.extend(id.filter(|_| file.file_type().is_ok_and(|kind| kind.is_dir())));
-    }
+    // The runs of a routine share its name.
+    let mut slugs: HashSet<Slug> = HashSet::new();
+    scan_workbenches(home, |slug, stamp| {
+        let shared = slugs.get(slug).cloned().or_else(|| {
+            let slug: Slug = slug.parse().ok()?;
+            slugs.insert(slug.clone());
+            Some(slug)
+        });
+        ids.extend(shared.map(|slug| RunId::new(slug, stamp)));
+    })?;
     Ok(ids)
+}
+
+/// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
+/// other names are skipped (rule 1). There may be very many, so nothing is made for one that the system did not hand us.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
+    let directory = home.workbenches();
+    let fail = |source: Errno| FileError::io("list", &directory, source.into());
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let opened = open(&directory, flags, Mode::empty()).map_err(fail)?;
+    let mut files = Dir::new(opened).map_err(fail)?;
+    while let Some(file) = files.read() {
+        let file = file.map_err(fail)?;
+        let Some((slug, stamp)) = file.file_name().to_str().ok().and_then(parts) else { continue };
+        let is_directory = match file.file_type() {
+            FileType::Directory => true,
+            // Some file systems do not tell.
+            FileType::Unknown => {
+                directory.join(format!("{slug}-{}", stamp.0)).symlink_metadata().is_ok_and(|it| it.is_dir())
+            }
+            _ => false,
+        };
+        if is_directory {
+            see(slug, stamp);
+        }
+    }
+    Ok(())
 }
 
 struct Views<'a> {
     workplace: &'a Workplace,
     bounds: BoundsTable<'a>,
+    /// Of each routine that was asked for: the runs that it keeps for being its newest.
+    newest: HashMap<Slug, HashSet<RunId>>,
 }
 
 impl<'a> Views<'a> {
     fn new(workplace: &'a Workplace) -> Self {
-        Self { workplace, bounds: BoundsTable::new(&workplace.home, &workplace.config) }
+        Self { workplace, bounds: BoundsTable::new(&workplace.home, &workplace.config), newest: HashMap::new() }
     }
 
     /// Shows runs in the given order; those that are gone by now are left out.
@@ -122,9 +258,39 @@ impl<'a> Views<'a> {
         match unfinished {
             Some(assessment) => Some(RunView::of_unfinished(self.workplace, assessment)),
             None if Workbench::of(&self.workplace.home, id).exists() => {
-                Some(RunView::of_finished(self.workplace, id, self.bounds.get(id.routine())))
+                let bounds = self.bounds.get(id.routine());
+                let keep_last = bounds.keep_last;
+                let mut view = RunView::of_finished(self.workplace, id, bounds);
+                // Only for what is past its age, so that hardly any run is looked at for another's sake.
+                if keep_last > 0
+                    && view.reap_at.is_some_and(|at| at <= UnixSeconds::now())
+                    && self.is_newest(id, keep_last)
+                {
+                    view.keep(format!("it is among the newest {keep_last} of its routine"));
+                }
+                Some(view)
             }
             None => None,
         }
     }
+
+    fn is_newest(&mut self, id: &RunId, keep_last: u64) -> bool {
+        let home = &self.workplace.home;
+        let newest = self.newest.entry(id.routine().clone()).or_insert_with(|| newest(home, id.routine(), keep_last));
+        newest.contains(id)
+    }
+}
+
+/// Reads which finished runs a routine keeps for being its newest; those of a folder that cannot be listed are not known.
+fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
+    let mut ids = workbench_ids(home).unwrap_or_default();
+    ids.retain(|id| id.routine() == routine);
+    ids.sort_unstable_by(|a, b| b.cmp(a));
+    let mut newest = Newest::of(keep_last);
+    ids.retain(|id| {
+        !newest.is_full()
+            && !Entry::of(home, id).exists()
+            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.succeeded()))
+    });
+    ids.into_iter().collect()
 }

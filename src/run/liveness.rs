@@ -208,6 +208,7 @@ mod tests {
                 setup: vec![],
                 stdin: StdinSource::None,
                 login_shell: false,
+                terminal: false,
                 max_silence_secs: None,
             },
             session_host: HostKind::Detached,

@@ -1,6 +1,6 @@
 //! A routine as everybody is shown it, with its runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -77,7 +77,7 @@ pub struct Overview<'a> {
     registry: Registry,
     search_path: &'a SearchPath,
     running: BTreeMap<Slug, Vec<RunId>>,
-    newest: BTreeMap<Slug, RunId>,
+    newest: HashMap<Slug, UnixSeconds>,
 }
 
 impl<'a> Overview<'a> {
@@ -86,20 +86,17 @@ impl<'a> Overview<'a> {
     /// # Errors
     /// A folder of the home cannot be listed.
     pub fn read(workplace: &'a Workplace, search_path: &'a SearchPath) -> Result<Self, FileError> {
-        let mut newest: BTreeMap<Slug, RunId> = BTreeMap::new();
+        let mut newest: HashMap<Slug, UnixSeconds> = HashMap::new();
         let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
-        let finished = listing::workbench_ids(&workplace.home)?;
+        // There may be very many, so that nothing is made of a name unless it is the first of its routine.
+        listing::scan_workbenches(&workplace.home, |slug, stamp| match newest.get_mut(slug) {
+            Some(newest) => *newest = stamp.max(*newest),
+            None => newest.extend(slug.parse().ok().map(|slug: Slug| (slug, stamp))),
+        })?;
         for entry in Entry::list(&workplace.home)? {
+            let newest = newest.entry(entry.id().routine().clone()).or_default();
+            *newest = entry.id().stamp().max(*newest);
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
-        }
-        for id in finished.iter().chain(running.values().flatten()) {
-            match newest.get_mut(id.routine()) {
-                Some(newest) if *newest >= *id => {}
-                Some(newest) => *newest = id.clone(),
-                None => {
-                    newest.insert(id.routine().clone(), id.clone());
-                }
-            }
         }
         let registry = Registry::load(&workplace.home)?;
         Ok(Self { workplace, registry, search_path, running, newest })
@@ -109,12 +106,7 @@ impl<'a> Overview<'a> {
     #[must_use]
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
-        let state = RoutineState::Present {
-            ttl_secs: definition.ttl_secs,
-            max_runtime_secs: definition.max_runtime_secs,
-            max_silence_secs: definition.max_silence_secs,
-        };
-        let bounds = Bounds::decide(state, &self.workplace.config);
+        let bounds = Bounds::decide(RoutineState::Present(definition), &self.workplace.config);
         RoutineView {
             slug: slug.clone(),
             title: definition.title.clone(),
@@ -128,7 +120,7 @@ impl<'a> Overview<'a> {
             created_at: definition.created_at,
             updated_at: definition.updated_at,
             running: self.running.get(slug).cloned().unwrap_or_default(),
-            last_run: self.newest.get(slug).and_then(|id| self.last_run(id)),
+            last_run: self.newest.get(slug).and_then(|stamp| self.last_run(&RunId::new(slug.clone(), *stamp))),
         }
     }
 

@@ -136,6 +136,27 @@ pub struct Started {
     pub at: UnixSeconds,
 }
 
+/// `terminal.json`: the agent of a terminal, and our process between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalHeld {
+    /// The process that was started on the terminal, and started the agent there.
+    pub holder: ProcessId,
+    /// The agent itself.
+    pub agent: ProcessId,
+}
+
+/// How an agent ended; for one on a terminal it is `exit.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentExit {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether its terminal was closed under it.
+    #[serde(default)]
+    pub terminal_lost: bool,
+}
+
 /// Why a run was ended by force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,8 +231,18 @@ pub enum Status {
     LaunchFailed,
     /// It vanished without a word, as in a power cut.
     Lost,
+    /// It ended, and its workbench is gone: only the history tells of it.
+    Reaped,
     /// Nothing certain can be said.
     Unknown,
+}
+
+impl Status {
+    /// Tells whether the run's agent exited with status 0.
+    #[must_use]
+    pub fn succeeded(self) -> bool {
+        self == Self::Succeeded
+    }
 }
 
 impl fmt::Display for Status {
@@ -232,6 +263,9 @@ pub struct Outcome {
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Who ended it by force, if somebody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
     /// The agent's exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -265,6 +299,8 @@ pub struct Ending {
     pub status: Status,
     /// Why, in words.
     pub reason: Option<String>,
+    /// Who ended it by force, if somebody did.
+    pub ended_by: Option<String>,
     /// The agent's exit status.
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
@@ -284,6 +320,7 @@ impl Outcome {
             id: manifest.id.clone(),
             status: ending.status,
             reason: ending.reason,
+            ended_by: ending.ended_by,
             exit_code: ending.exit_code,
             signal: ending.signal,
             agent: manifest.command.agent.clone(),
@@ -311,6 +348,7 @@ impl Ending {
         let unforced = |status, reason: &str, at| Self {
             status,
             reason: Some(reason.to_owned()),
+            ended_by: None,
             exit_code: None,
             signal: None,
             finished_at: at,
@@ -333,6 +371,7 @@ impl Ending {
         Self {
             status: request.cause.into(),
             reason: Some(request.reason.clone()),
+            ended_by: Some(request.by.clone()),
             exit_code: None,
             signal: None,
             finished_at: now,

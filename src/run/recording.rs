@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
+use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
 use super::record::{self, Ending, Outcome, RecordError};
@@ -109,7 +110,11 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
 }
 
 fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
-    history::append(&workplace.home, outcome, known)?;
+    if history::append(workplace, outcome, known)? {
+        // Only who has just added the line: nobody else ever does, so each runs once at most, and not at all where we die in
+        // between. A process of its own, so that nothing waits for it: neither the end of the entry nor a watchdog's pass.
+        hook::start(workplace, outcome);
+    }
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
     if outcome.session_host == HostKind::Tmux
         && let Err(error) = workplace.session_host.close(&outcome.id.session_name())
@@ -137,6 +142,7 @@ mod tests {
             id: id.clone(),
             status: Status::Succeeded,
             reason: None,
+            ended_by: None,
             exit_code: Some(0),
             signal: None,
             agent: "a".into(),

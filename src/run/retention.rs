@@ -20,6 +20,35 @@ pub fn reap_at(finish: UnixSeconds, ttl_secs: u64) -> UnixSeconds {
     finish.plus_secs(ttl_secs).plus_secs(1)
 }
 
+/// The newest finished runs of a routine, which stay whatever their age: as many that succeeded, and as many that did not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Newest {
+    succeeded_left: u64,
+    other_left: u64,
+}
+
+impl Newest {
+    /// Starts to count.
+    #[must_use]
+    pub fn of(keep_last: u64) -> Self {
+        Self { succeeded_left: keep_last, other_left: keep_last }
+    }
+
+    /// Tells whether the next run stays; they are to be given from the newest to the oldest.
+    pub fn takes(&mut self, succeeded: bool) -> bool {
+        let left = if succeeded { &mut self.succeeded_left } else { &mut self.other_left };
+        let takes = *left > 0;
+        *left = left.saturating_sub(1);
+        takes
+    }
+
+    /// Tells whether no further run stays.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.succeeded_left == 0 && self.other_left == 0
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -34,6 +63,14 @@ mod tests {
         assert_eq!(finish(at(10), Some(at(20)), Some(at(30)), at(99)), at(20));
         assert_eq!(finish(at(10), None, Some(at(30)), at(99)), at(30));
         assert_eq!(finish(at(10), None, None, at(99)), at(10));
+    }
+
+    #[test]
+    fn succeeded_and_other_runs_are_counted_apart() {
+        let mut newest = Newest::of(2);
+        let given = [true, false, true, true, false];
+        assert_eq!(given.map(|succeeded| newest.takes(succeeded)), [true, true, true, false, true]);
+        assert!(newest.is_full() && !newest.takes(false) && Newest::of(0).is_full());
     }
 
     proptest! {

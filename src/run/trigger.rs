@@ -58,6 +58,19 @@ pub enum TriggerError {
         /// What is wrong with its agent.
         source: AgentError,
     },
+    /// The routine's agent needs a terminal, and there are none.
+    #[error(
+        "the agent '{agent}' of the routine '{slug}' works on a terminal (`terminal = true` in its file), for which runs \
+         must be shown in tmux, and they are not: {why}"
+    )]
+    NoTerminal {
+        /// The routine.
+        slug: Slug,
+        /// Its agent.
+        agent: AgentName,
+        /// Why there is no terminal.
+        why: String,
+    },
     /// A run of the routine is alive.
     #[error(
         "the run '{run}' of this routine is alive{doubt}; stop it with stop_run, or start another beside it with \
@@ -132,6 +145,10 @@ impl Plan {
         let prompt = store::prompt(home, slug)?;
         let agent =
             agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
+        if agent.definition.terminal && workplace.session_host.version().is_none() {
+            let why = workplace.session_host.why().to_owned();
+            return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why });
+        }
         let ours = environment::of_this_process();
         let inherited = environment::inherited(&ours, &agent.definition.inherit_env);
         let mut set: Variables = agent.definition.env.clone();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Workbench;
 use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
+use super::pin::is_pinned;
 use super::record::{EndRequest, Ending, Outcome, RecordError, Started, Status};
 use super::recording::read_outcome;
 use super::retention;
@@ -24,6 +25,9 @@ pub struct RunView {
     pub routine: String,
     /// How it is, or how it ended.
     pub status: Status,
+    /// How it ended, where its workbench is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Status>,
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
@@ -57,12 +61,23 @@ pub struct RunView {
     pub log_path: String,
     /// Its size.
     pub log_bytes: u64,
-    /// From when on a sweep removes its workbench.
+    /// From when on a sweep removes its workbench, if nothing else keeps it and disk does not get short before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reap_at: Option<UnixSeconds>,
     /// Why no sweep removes it, if none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_because: Option<String>,
+    /// The end of its output, where its workbench is gone and it was asked for alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_output: Option<String>,
+    /// Whether it is kept until it is unpinned.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub pinned: bool,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+fn is_false(value: &bool) -> bool {
+    !*value
 }
 
 impl RunView {
@@ -103,13 +118,24 @@ impl RunView {
         view
     }
 
+    /// Notes that no sweep removes it, and why.
+    pub(super) fn keep(&mut self, reason: String) {
+        self.reap_at = None;
+        self.kept_because = Some(reason);
+    }
+
     /// Shows a run without an entry: a finished one, or a workbench that somebody else made.
     #[must_use]
     pub fn of_finished(workplace: &Workplace, id: &RunId, bounds: &Bounds) -> Self {
         let workbench = Workbench::of(&workplace.home, id);
         let mut view = Self::empty(workplace, id);
         match read_outcome(&workbench, id) {
-            Ok(outcome) => view.finish(outcome, bounds),
+            Ok(outcome) => {
+                view.finish(outcome, bounds);
+                if view.pinned {
+                    view.keep("it is pinned".to_owned());
+                }
+            }
             Err(error) => {
                 view.status = Status::Unknown;
                 view.status_reason = Some(match &error {
@@ -126,12 +152,23 @@ impl RunView {
         view
     }
 
+    /// Shows a run that only the history tells of.
+    #[must_use]
+    pub fn of_reaped(workplace: &Workplace, outcome: Outcome) -> Self {
+        let mut view = Self::empty(workplace, &outcome.id);
+        view.outcome = Some(outcome.status);
+        view.tell(outcome);
+        view.status = Status::Reaped;
+        view
+    }
+
     fn empty(workplace: &Workplace, id: &RunId) -> Self {
         let workbench = Workbench::of(&workplace.home, id);
         Self {
             id: id.clone(),
             routine: id.routine().to_string(),
             status: Status::Unknown,
+            outcome: None,
             status_reason: None,
             exit_code: None,
             signal: None,
@@ -147,12 +184,18 @@ impl RunView {
             log_bytes: workbench.log_state().map_or(0, |(_, bytes)| bytes),
             reap_at: None,
             kept_because: None,
+            last_output: None,
+            pinned: is_pinned(&workplace.home, id),
         }
     }
 
     fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
         let finish = retention::finish(self.id.stamp(), Some(outcome.retain_from), None, UnixSeconds::now());
-        self.reap_at = Some(retention::reap_at(finish, bounds.ttl_secs));
+        self.reap_at = Some(retention::reap_at(finish, bounds.retention_secs(outcome.status.succeeded())));
+        self.tell(outcome);
+    }
+
+    fn tell(&mut self, outcome: Outcome) {
         self.status = outcome.status;
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;

@@ -1,8 +1,9 @@
 //! What everything that starts, watches or ends runs works with.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::history::HistoryIndex;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
@@ -19,6 +20,8 @@ pub struct Workplace {
     pub session_host: SessionHost,
     /// What supervisors are started from.
     pub program: Program,
+    /// What this process knows of the history.
+    pub history: Arc<HistoryIndex>,
 }
 
 impl Workplace {
@@ -27,7 +30,7 @@ impl Workplace {
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
-        Self { home, config, session_host, program }
+        Self { home, config, session_host, program, history: Arc::default() }
     }
 }
 
@@ -36,6 +39,7 @@ impl Workplace {
 pub struct Site {
     home: Home,
     program: Program,
+    history: Arc<HistoryIndex>,
     /// Choosing a host asks a program for its version, so it is done once for each setting.
     chosen: Mutex<Option<(SessionHostSetting, SessionHost)>>,
 }
@@ -44,7 +48,7 @@ impl Site {
     /// Names the place; nothing is read yet.
     #[must_use]
     pub fn new(home: Home, program: Program) -> Self {
-        Self { home, program, chosen: Mutex::new(None) }
+        Self { home, program, history: Arc::default(), chosen: Mutex::new(None) }
     }
 
     /// Returns the home.
@@ -65,19 +69,20 @@ impl Site {
     /// `config.toml` is damaged. No defaults stand in for it: they could be shorter than what a person wrote there.
     pub fn workplace(&self) -> Result<Workplace, FileError> {
         let config = Config::load(&self.home.config_file())?;
-        let session_host = self.session_host(config.session_host);
-        Ok(Workplace { home: self.home.clone(), config, session_host, program: self.program.clone() })
+        Ok(self.with(config))
     }
 
     /// Reads the settings as they are now, for a call that only looks, or that stops a run: damaged ones are then no
     /// reason to refuse, and the defaults stand in for them.
     #[must_use]
     pub fn workplace_for_looking(&self) -> Workplace {
-        self.workplace().unwrap_or_else(|_| {
-            let config = Config::default();
-            let session_host = self.session_host(config.session_host);
-            Workplace { home: self.home.clone(), config, session_host, program: self.program.clone() }
-        })
+        self.workplace().unwrap_or_else(|_| self.with(Config::default()))
+    }
+
+    fn with(&self, config: Config) -> Workplace {
+        let session_host = self.session_host(config.session_host);
+        let (home, program, history) = (self.home.clone(), self.program.clone(), Arc::clone(&self.history));
+        Workplace { home, config, session_host, program, history }
     }
 
     /// Returns the host for a setting.

@@ -1,7 +1,7 @@
 //! Where a run can be watched: a window that follows its log, or none.
 //!
-//! A window is never the truth about a run and never its logger: it only follows `agent.log`, so that losing it harms
-//! nothing. That the windows are made by tmux is known in this module alone.
+//! A window is never the truth about a run: most only follow `agent.log`, so that losing one harms nothing. An agent that
+//! needs a terminal has the window itself as one, and ends with it. That the windows are made by tmux is known in this module alone.
 
 mod client;
 mod known_server;
@@ -11,6 +11,7 @@ mod server;
 #[cfg(test)]
 mod tests;
 mod users;
+mod words;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -203,6 +204,25 @@ impl SessionHost {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
             (HostKind::Tmux, Ok(_)) => self.server.open(name, log, directory, patience()),
+        }
+    }
+
+    /// Opens the session `name` with a terminal for the command `words`, which works in `directory`; everything that is
+    /// printed there goes to the stdin of the command `sink` as well, from the first byte on.
+    ///
+    /// # Errors
+    /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
+    pub fn open_terminal(
+        &self,
+        name: &str,
+        words: &[OsString],
+        sink: &[OsString],
+        directory: &Path,
+    ) -> Result<(), SessionError> {
+        match (self.kind, &self.version) {
+            (HostKind::Tmux, Ok(_)) => self.server.open_terminal(name, words, sink, directory, patience()),
+            (_, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
+            (HostKind::Detached, Ok(_)) => Err(SessionError::NoTmux { why: self.why.clone() }),
         }
     }
 

@@ -2,9 +2,8 @@
 //! socket was deleted.
 
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::io;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -17,6 +16,7 @@ use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use super::client::{self, Reply};
 use super::known_server::KnownServer;
 use super::place::Place;
+use super::words::{follow, quoted, terminal, words};
 use super::{Launcher, SessionError, listening};
 
 /// The server's configuration: all that it ever reads.
@@ -52,18 +52,31 @@ impl Server {
     /// See [`super::SessionHost::open`].
     pub(super) fn open(&self, name: &str, log: &Path, directory: &Path, deadline: Instant) -> Result<(), SessionError> {
         check_name(name)?;
-        // tmux would not complain about either of these: the session would be elsewhere, or gone at once.
-        if !directory.is_dir() {
-            let source = io::Error::from(io::ErrorKind::NotADirectory);
-            return Err(SessionError::Io { action: "show a run in", path: directory.to_owned(), source });
-        }
+        check_directory(directory)?;
+        // Without it the session would be gone at once, and tmux would not complain.
         let tail = client::find("tail").ok_or_else(|| {
             let source = io::Error::from(io::ErrorKind::NotFound);
             SessionError::Io { action: "find on PATH", path: "tail".into(), source }
         })?;
-        let words = follow(name, &tail, log);
-        let ask = Ask { action: "open a session", words: &words, directory };
+        self.open_with(&follow(name, &tail, log), directory, deadline)
+    }
 
+    /// See [`super::SessionHost::open_terminal`].
+    pub(super) fn open_terminal(
+        &self,
+        name: &str,
+        words: &[OsString],
+        sink: &[OsString],
+        directory: &Path,
+        deadline: Instant,
+    ) -> Result<(), SessionError> {
+        check_name(name)?;
+        check_directory(directory)?;
+        self.open_with(&terminal(name, words, sink), directory, deadline)
+    }
+
+    fn open_with(&self, words: &[OsString], directory: &Path, deadline: Instant) -> Result<(), SessionError> {
+        let ask = Ask { action: "open a session", words, directory };
         while Instant::now() < deadline {
             // A server that nobody noted could not be called back one day.
             if KnownServer::load(&self.record())?.is_some() {
@@ -318,50 +331,18 @@ fn check_name(name: &str) -> Result<(), SessionError> {
     }
 }
 
-/// The command that opens a window on a log. Several words are executed as they are; only
-/// one alone would go through a shell. The window's directory is the client's own, for `-c` expands formats.
-fn follow(name: &str, tail: &Path, log: &Path) -> Vec<OsString> {
-    let mut command = words(["new-session", "-d", "-s", name, "-n", "log", "--"]);
-    command.push(literal(tail.as_os_str()));
-    command.extend(words(["-n", "+1", "-F", "--"]));
-    command.push(literal(log.as_os_str()));
-    command
-}
-
-/// A word that ends with a semicolon ends a command, unless that is escaped.
-fn literal(word: &OsStr) -> OsString {
-    match word.as_bytes().strip_suffix(b";") {
-        Some(rest) => OsString::from_vec([rest, b"\\;"].concat()),
-        None => word.to_owned(),
+/// tmux would not complain: the session would be elsewhere.
+fn check_directory(directory: &Path) -> Result<(), SessionError> {
+    if directory.is_dir() {
+        return Ok(());
     }
-}
-
-fn words<const N: usize>(words: [&str; N]) -> Vec<OsString> {
-    words.into_iter().map(OsString::from).collect()
-}
-
-/// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
+    let source = io::Error::from(io::ErrorKind::NotADirectory);
+    Err(SessionError::Io { action: "show a run in", path: directory.to_owned(), source })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_target_is_always_quoted() {
-        assert_eq!(quoted("/usr/bin/tmux"), "/usr/bin/tmux");
-        assert_eq!(quoted("=moadim-a-1"), "'=moadim-a-1'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
 
     #[test]
     fn names_that_would_be_patterns_are_refused() {
@@ -369,14 +350,5 @@ mod tests {
             assert!(check_name(name).is_err(), "{name:?}");
         }
         check_name("moadim-triage-1780000000").unwrap();
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn a_shell_reads_a_quoted_word_as_it_was(word in "[ -~äß\n]{0,40}") {
-            let output = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(&word))).output().unwrap();
-            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! The supervisor's children: the agent, and every orphan below it, for it is a subreaper.
 
+use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
+
+use crate::run::record::AgentExit;
 
 /// Reaps all, and remembers how the agent ended. There is no other wait in this process: two would steal each other's
 /// statuses.
@@ -8,15 +11,7 @@ use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 pub(super) struct Children {
     agent: Option<Pid>,
     ended: Option<AgentExit>,
-}
-
-/// How the agent ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct AgentExit {
-    /// Its exit status.
-    pub(super) code: Option<i32>,
-    /// The signal that ended it.
-    pub(super) signal: Option<i32>,
+    none_left: bool,
 }
 
 impl Children {
@@ -32,11 +27,25 @@ impl Children {
 
     /// Reaps every child that is dead by now.
     pub(super) fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if self.agent == Some(pid) && !status.stopped() && !status.continued() {
-                self.ended = Some(AgentExit::of(status));
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) => {
+                    if self.agent == Some(pid) && !status.stopped() && !status.continued() {
+                        self.ended = Some(exit_of(status));
+                    }
+                }
+                Err(Errno::INTR) => {}
+                end => {
+                    self.none_left = matches!(end, Err(Errno::CHILD));
+                    return;
+                }
             }
         }
+    }
+
+    /// Tells whether the last look found no child at all.
+    pub(super) fn none_left(&self) -> bool {
+        self.none_left
     }
 
     /// Returns how the agent ended, once it was reaped.
@@ -45,8 +54,6 @@ impl Children {
     }
 }
 
-impl AgentExit {
-    fn of(status: WaitStatus) -> Self {
-        Self { code: status.exit_status(), signal: status.terminating_signal() }
-    }
+fn exit_of(status: WaitStatus) -> AgentExit {
+    AgentExit { code: status.exit_status(), signal: status.terminating_signal(), terminal_lost: false }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustix::fs::OFlags;
 
+use super::terminal::TERMINAL_VARIABLE;
 use crate::agent::{AgentCommand, CommandNotFound, StdinSource, find_command};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -36,6 +37,9 @@ pub enum ExecError {
     /// The agent's command is not there.
     #[error(transparent)]
     NotFound(#[from] CommandNotFound),
+    /// Its terminal is not to be had.
+    #[error("the agent cannot be started on its terminal: {0}; look whether tmux works")]
+    Terminal(std::io::Error),
     /// The system does not execute it.
     #[error("cannot execute {program}: {source}; check that it is a program for this machine")]
     Exec {
@@ -136,6 +140,17 @@ pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
     }
 }
 
+/// Tells the supervisor that the stub of the agent itself could not be started; returns the error.
+pub(super) fn report_failure(entry: &Entry, error: ExecError) -> ExecError {
+    let path = entry.exec_report();
+    let said = Report::open(&path).map(|mut report| report.say(&path, &format!("{FAILED}{error}")));
+    match said {
+        Ok(Err(unsaid)) => unsaid.into(),
+        Err(unsaid) => unsaid.into(),
+        Ok(Ok(())) => error,
+    }
+}
+
 fn become_part(
     home: &Home,
     entry: &Entry,
@@ -145,23 +160,29 @@ fn become_part(
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     let workbench = Workbench::of(home, entry.id());
-    // No terminal can reach the agent, and no signal to the supervisor's group.
-    let _ = rustix::process::setsid();
+    let on_terminal = part == Part::Agent && manifest.command.terminal;
+    if !on_terminal {
+        // No terminal can reach the agent, and no signal to the supervisor's group.
+        let _ = rustix::process::setsid();
+    }
     let path_name = "PATH";
     let path = environment.set.iter().find(|(name, _)| name.to_string() == path_name).map(|(_, value)| value.into());
     let (program, args) = part.words(&manifest.command);
     let program = find_command(program, path.or_else(|| std::env::var_os(path_name)))?;
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
-    let stdin = match part {
-        Part::Setup => open_stdin(&workbench, StdinSource::None)?,
-        Part::Agent => open_stdin(&workbench, manifest.command.stdin)?,
+    let (stdin, output) = match part {
+        Part::Setup => (open_stdin(&workbench, StdinSource::None)?, open_log(&workbench)?),
+        Part::Agent if on_terminal => {
+            let terminal = open_terminal()?;
+            (terminal.try_clone().map_err(ExecError::Terminal)?, terminal)
+        }
+        Part::Agent => (open_stdin(&workbench, manifest.command.stdin)?, open_log(&workbench)?),
     };
-    let log = open_log(&workbench)?;
     report.say(&part.report(entry), READY)?;
     let connected = rustix::stdio::dup2_stdin(&stdin)
-        .and_then(|()| rustix::stdio::dup2_stdout(&log))
-        .and_then(|()| rustix::stdio::dup2_stderr(&log));
+        .and_then(|()| rustix::stdio::dup2_stdout(&output))
+        .and_then(|()| rustix::stdio::dup2_stderr(&output));
     let source = match connected {
         Ok(()) => command(home, &manifest, &environment, &program, args).exec(),
         Err(errno) => errno.into(),
@@ -175,6 +196,7 @@ fn command(home: &Home, manifest: &Manifest, environment: &Environment, program:
     command
         .args(args)
         .envs(&environment.set)
+        .env_remove(TERMINAL_VARIABLE)
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .env("MOADIM_HOME", home.root())
         .env(RUN_VARIABLE, manifest.id.to_string());
@@ -191,7 +213,14 @@ fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileEr
     }
 }
 
-fn open_log(workbench: &Workbench) -> Result<File, FileError> {
+/// Opens the terminal by its name, so that the agent can ask for that.
+fn open_terminal() -> Result<File, ExecError> {
+    let path = std::env::var_os(TERMINAL_VARIABLE).unwrap_or_else(|| "/dev/tty".into());
+    let flags = OFlags::NOCTTY.bits().cast_signed();
+    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).map_err(ExecError::Terminal)
+}
+
+pub(super) fn open_log(workbench: &Workbench) -> Result<File, FileError> {
     let path = workbench.log();
     OpenOptions::new()
         .append(true)

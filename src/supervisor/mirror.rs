@@ -181,7 +181,13 @@ impl Supervisor {
         match self.try_git(git, arguments)? {
             None => Ok(()),
             Some(how) => {
-                let text = format!("cannot clone {url}: git {how}{}", self.words_of_git());
+                let cache = self.workplace.home.cache();
+                let text = format!(
+                    "cannot clone {url}: git {how}{}; see that you can clone it by hand, and remove its mirror in {} if \
+                     that is damaged",
+                    self.words_of_git(),
+                    cache.display()
+                );
                 Err(NotPrepared::failed(masked(&text)))
             }
         }

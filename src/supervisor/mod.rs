@@ -11,8 +11,10 @@ mod prepare;
 mod silence;
 mod start;
 mod supervise;
+mod terminal;
 mod wake;
 mod watch;
 
 pub use exec::{ExecError, Part, exec_agent};
 pub use supervise::{SuperviseError, supervise};
+pub use terminal::{append_to_log, hold_terminal};

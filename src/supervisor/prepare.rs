@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use super::children::AgentExit;
 use super::exec::Part;
 use super::log_cap::LogCap;
 use super::mirror::Git;
@@ -15,7 +14,7 @@ use super::watch::{Step, decide};
 use crate::excerpt::excerpt;
 use crate::home::atomic_file;
 use crate::run::log;
-use crate::run::record::{EndCause, EndRequest};
+use crate::run::record::{AgentExit, EndCause, EndRequest};
 
 /// Why the agent is not to be started.
 #[derive(Debug, Clone, PartialEq, Eq)]

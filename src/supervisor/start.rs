@@ -41,14 +41,24 @@ pub(super) fn start_agent(
     children: &mut Children,
     wake: &mut Wake,
 ) -> Result<Started, NotStarted> {
-    let agent = start(workplace, entry, manifest, Part::Agent, children, wake)?;
     let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
+    let agent = if manifest.command.terminal {
+        let environment = entry.environment().map_err(failed)?;
+        let words = words(workplace, entry, manifest, Part::Agent, &environment);
+        // Whoever holds the terminal starts the agent now.
+        entry.set_supervised(supervisor).map_err(failed)?;
+        let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
+        await_part(entry, manifest, Part::Agent, &words[0], wake, exited)?;
+        entry.terminal_held().map_err(failed)?.ok_or_else(|| failed("nobody holds its terminal"))?.agent
+    } else {
+        start(workplace, entry, manifest, Part::Agent, children, wake)?
+    };
     let started = Started { supervisor, agent, at: UnixSeconds::now() };
     entry.set_started(&started).map_err(failed)?;
     Ok(started)
 }
 
-/// Starts the agent of a run, or its setup, and waits until it really is that which runs.
+/// Starts the agent of a run, or its setup, as our child, and waits until it really is that which runs.
 pub(super) fn start(
     workplace: &Workplace,
     entry: &Entry,
@@ -59,8 +69,12 @@ pub(super) fn start(
 ) -> Result<ProcessId, NotStarted> {
     let environment = entry.environment().map_err(failed)?;
     let words = words(workplace, entry, manifest, part, &environment);
-    let process = spawn(workplace, entry, manifest, &environment, &words, children).map_err(NotStarted::Failed)?;
-    await_part(entry, manifest, part, &words[0], children, wake)?;
+    let process = spawn(workplace, entry, manifest, &environment, &words, &[], children).map_err(NotStarted::Failed)?;
+    let exited = || {
+        children.reap();
+        children.agent_exit().is_some()
+    };
+    await_part(entry, manifest, part, &words[0], wake, exited)?;
     Ok(process)
 }
 
@@ -68,7 +82,7 @@ fn failed(error: impl std::fmt::Display) -> NotStarted {
     NotStarted::Failed(error.to_string())
 }
 
-fn words(
+pub(super) fn words(
     workplace: &Workplace,
     entry: &Entry,
     manifest: &Manifest,
@@ -88,12 +102,14 @@ fn words(
     }
 }
 
-fn spawn(
+/// Starts the words that end as the agent, with `more` variables on top of those that it inherits.
+pub(super) fn spawn(
     workplace: &Workplace,
     entry: &Entry,
     manifest: &Manifest,
     environment: &Environment,
     words: &[OsString],
+    more: &[(&str, OsString)],
     children: &mut Children,
 ) -> Result<ProcessId, String> {
     let shell_log = entry.shell_log();
@@ -108,6 +124,7 @@ fn spawn(
         .args(&words[1..])
         .env_clear()
         .envs(&environment.inherited)
+        .envs(more.iter().map(|(name, value)| (name, value)))
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .current_dir(workplace.home.root())
         .stdin(Stdio::null())
@@ -127,15 +144,17 @@ fn await_part(
     manifest: &Manifest,
     part: Part,
     first_word: &OsString,
-    children: &mut Children,
     wake: &mut Wake,
+    mut exited: impl FnMut() -> bool,
 ) -> Result<(), NotStarted> {
+    let waits_for_holder = part == Part::Agent && manifest.command.terminal;
     let deadline = Instant::now() + LAUNCH_PATIENCE;
     let mut pause = Duration::from_millis(1);
     loop {
-        children.reap();
-        let exited = children.agent_exit().is_some();
+        let exited = exited();
         match read_word(&part.report(entry)) {
+            // Whoever holds the terminal may still be about to note whom it started.
+            Word::Started if waits_for_holder && matches!(entry.terminal_held(), Ok(None)) => {}
             Word::Started => return Ok(()),
             Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
             Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),

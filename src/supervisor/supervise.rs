@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::children::{AgentExit, Children};
+use super::children::Children;
 use super::log_cap::LogCap;
 use super::prepare::NotPrepared;
 use super::silence::Silence;
@@ -21,7 +21,7 @@ use crate::run::end::end_processes;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::log;
-use crate::run::record::{EndCause, EndRequest, Ending, Manifest, Outcome, RecordError, Started, Status};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError, Started, Status};
 use crate::run::recording::{RecordingError, record};
 use crate::run::workplace::{Program, Workplace};
 
@@ -54,6 +54,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
 /// not know how the agent exited.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
+
+/// How long the output of a terminal may take to reach the log once nothing is left that prints.
+const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
@@ -133,13 +136,31 @@ impl Supervisor {
         self.read_settings();
         let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
         Facts {
-            exit: self.children.agent_exit(),
+            exit: self.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
             signalled: self.wake.was_asked(),
             age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs,
             silent_secs,
             max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
+        }
+    }
+
+    /// Tells how the agent ended, if it has. One on a terminal is the child of its holder, who writes it down; if that was
+    /// killed, nobody knows.
+    fn agent_exit(&self) -> Option<AgentExit> {
+        if !self.manifest.command.terminal {
+            return self.children.agent_exit();
+        }
+        match self.entry.terminal_exit() {
+            Ok(Some(exit)) => Some(exit),
+            _ => match self.entry.terminal_held() {
+                Ok(Some(held)) if !held.holder.is_alive() && !held.agent.is_alive() => {
+                    // Written just before it ended, perhaps.
+                    Some(self.entry.terminal_exit().ok().flatten().unwrap_or_default())
+                }
+                _ => None,
+            },
         }
     }
 
@@ -177,7 +198,7 @@ impl Supervisor {
         if !self.end_processes() {
             return Ok(());
         }
-        let exit = self.children.agent_exit();
+        let exit = self.agent_exit();
         let ending = Ending {
             exit_code: exit.and_then(|exit| exit.code),
             signal: exit.and_then(|exit| exit.signal),
@@ -192,23 +213,31 @@ impl Supervisor {
         let cookie = &self.manifest.cookie;
         let left = insist(&mut self.wake, || {
             let us = ProcessId::current()?;
-            Ok(Scan::take_twice()?.members(cookie, &[us].into()).len())
+            Ok(Scan::take_twice()?.members(cookie, &[us].into()))
         });
-        if left > 0 && !self.end_processes() {
+        if !left.is_empty() && !self.end_processes() {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
+        // Who holds the terminal is ours, and was about to end.
+        let holder = self.entry.terminal_held().ok().flatten().map(|held| held.holder);
+        let left = left.iter().filter(|process| Some(process.id) != holder).count();
         let reason = match (exit.code, exit.signal, left) {
+            _ if exit.terminal_lost => {
+                Some("its terminal was closed, as when tmux ends, and its agent ended with it".to_owned())
+            }
             (Some(0), _, 0) => None,
             (Some(0), _, left) => Some(format!("{left} processes that its agent left behind were ended")),
             (Some(code), ..) => Some(format!("its agent exited with status {code}")),
             (None, Some(signal), _) => Some(format!("its agent was ended by signal {signal}")),
             (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
         };
-        let status = if exit.code == Some(0) { Status::Succeeded } else { Status::Failed };
+        let succeeded = exit.code == Some(0) && !exit.terminal_lost;
+        let status = if succeeded { Status::Succeeded } else { Status::Failed };
         self.record(Ending {
             status,
             reason,
+            ended_by: None,
             exit_code: exit.code,
             signal: exit.signal,
             finished_at,
@@ -229,8 +258,17 @@ impl Supervisor {
         survivors.is_empty()
     }
 
+    /// Waits until what the terminal showed last is in the log: closing the window would cut that off.
+    fn await_log(&mut self) {
+        let deadline = Instant::now() + LOG_PATIENCE;
+        while self.manifest.command.terminal && !self.entry.terminal_logged().exists() && Instant::now() < deadline {
+            self.wake.wait(Duration::from_millis(2));
+        }
+    }
+
     /// Records the end, as soon as that can be done; a signal or the end of the entry ends the waiting for it.
     fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
+        self.await_log();
         let outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         let deadline = Instant::now() + RECORDING_PATIENCE;
         loop {

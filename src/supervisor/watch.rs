@@ -1,7 +1,6 @@
 //! Deciding, once a second, what is to happen with the agent.
 
-use super::children::AgentExit;
-use crate::run::record::{EndCause, EndRequest, exceeded_max_runtime, exceeded_max_silence};
+use crate::run::record::{AgentExit, EndCause, EndRequest, exceeded_max_runtime, exceeded_max_silence};
 
 /// What the supervisor knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,7 +92,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_ended_is_finished_even_past_its_bound() {
-        let exit = AgentExit { code: Some(0), signal: None };
+        let exit = AgentExit { code: Some(0), ..AgentExit::default() };
         assert_eq!(decide(Facts { exit: Some(exit), age_secs: 99, ..CALM }), Step::Finish(exit));
     }
 

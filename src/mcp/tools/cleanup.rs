@@ -91,8 +91,9 @@ fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
     let not_removed = sweep.failed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let (killed, killed_total) = cut(killed, |one| Killed { run: one.run, reason: one.reason });
     let (removed, removed_total) =
-        cut(sweep.removed, |one| Removed { run: one.run, reason: one.reason, bytes: one.bytes });
-    let (kept, kept_total) = cut(sweep.kept, |one| Kept { run: one.run, reason: one.reason, until: one.until });
+        cut(sweep.removed, |one| Removed { run: one.run, reason: one.reason.to_string(), bytes: one.bytes });
+    let (kept, kept_total) =
+        cut(sweep.kept, |one| Kept { run: one.run, reason: one.reason.to_string(), until: one.until });
     let (failed, failed_total) = cut(not_killed.chain(not_removed).collect(), |one| one);
     Ok(Report {
         dry_run,

@@ -181,7 +181,8 @@ struct UpdateRoutine {
     env: Option<BTreeMap<String, String>>,
     tags: Option<Vec<String>>,
     repositories: Option<Vec<Repository>>,
-    /// Names of fields that are to have no value any more, so that their default holds.
+    /// Names of optional fields that are to have no value any more, so that their default holds.
+    #[schemars(with = "Option<Vec<String>>")]
     clear: Option<Vec<Clearable>>,
 }
 
@@ -193,7 +194,12 @@ fn leave_the_words_to_create_routine(schema: &mut Schema) {
 
 fn silence(schema: &mut Value) {
     let Some(object) = schema.as_object_mut() else { return };
-    object.remove("description");
+    for said in ["description", "properties", "required"] {
+        object.remove(said);
+    }
+    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
+        object.remove("additionalProperties");
+    }
     if let Some(Value::Array(choices)) = object.remove("oneOf") {
         let values = choices.into_iter().filter_map(|mut choice| choice.as_object_mut()?.remove("const"));
         object.insert("enum".into(), values.collect());
@@ -201,12 +207,10 @@ fn silence(schema: &mut Value) {
     }
     object.get_mut("items").into_iter().for_each(silence);
     object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(silence);
-    let fields = object.get_mut("properties").and_then(Value::as_object_mut);
-    fields.into_iter().flatten().for_each(|(_, field)| silence(field));
 }
 
-// A field that a routine need not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// A field that a routine need not have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Clearable {
     TtlSecs,

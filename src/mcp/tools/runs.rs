@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page;
+use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::tool::{Hints, Tool, ToolError};
@@ -18,14 +19,16 @@ use crate::run::id::RunId;
 use crate::run::inspect::{Inspection, inspect};
 use crate::run::listing::{self, Filter};
 use crate::run::log::{self, BadPattern, Pattern};
+use crate::run::pin;
 use crate::run::record::{EndCause, Status};
 use crate::run::trigger;
 use crate::run::view::{RunView, names};
 use crate::run::wait;
 
-pub(super) fn tools() -> [Tool<Core>; 6] {
+pub(super) fn tools() -> [Tool<Core>; 7] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    let keeps = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
     let stops = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     [
         Tool::new(
@@ -39,15 +42,16 @@ pub(super) fn tools() -> [Tool<Core>; 6] {
         Tool::new(
             "list_runs",
             "List runs",
-            "Lists runs, newest first: those that run and those that ended, until their workbench is removed.",
+            "Lists runs, newest first: those that run, those that ended, and from the history those whose workbench is gone \
+             (reaped).",
             reads,
             list_runs,
         ),
         Tool::new(
             "get_run",
             "Get a run",
-            "Tells all about one run: liveness and how it is known, its processes with their use of processor and memory, \
-             its last output and the end of its log, and when and why its workbench goes.",
+            "Tells all about one run: why it counts as alive, its processes with their use, the end of its log, and when \
+             and why its workbench goes.",
             reads,
             get_run,
         ),
@@ -74,6 +78,13 @@ pub(super) fn tools() -> [Tool<Core>; 6] {
             stops,
             stop_run,
         ),
+        Tool::new(
+            "pin_run",
+            "Pin a run",
+            "Keeps a run's workbench until it is unpinned, whatever its age and however short the disk.",
+            keeps,
+            pin_run,
+        ),
     ]
 }
 
@@ -81,7 +92,7 @@ pub(super) fn tools() -> [Tool<Core>; 6] {
 struct TriggerRoutine {
     /// The routine's slug.
     routine: Slug,
-    /// What to do while a run of this routine is alive: "skip" (the default) refuses, "allow" starts another beside it.
+    /// While a run of this routine is alive, "skip" (the default) refuses, "allow" starts another beside it.
     overlap: Option<Overlap>,
 }
 
@@ -113,8 +124,12 @@ fn trigger_routine(core: &Core, arguments: TriggerRoutine) -> Result<OneRun, Too
 struct ListRuns {
     /// Only runs of this routine.
     routine: Option<Slug>,
-    /// Only runs in this state.
+    /// Only runs in this state; reaped ones are found by their outcome, too.
     status: Option<Status>,
+    /// Only runs triggered at this time or later.
+    since: Option<UnixSeconds>,
+    /// Only runs triggered at this time or before.
+    until: Option<UnixSeconds>,
     /// The most runs to answer with, 1 to 200; 20 if left out.
     limit: Option<usize>,
     /// The next_cursor of the page before.
@@ -135,7 +150,8 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
     let workplace = core.site.workplace_for_looking();
-    let filter = Filter { routine: arguments.routine, status: arguments.status };
+    let filter =
+        Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
     let listing::Page { runs, total, next } = listing::list(&workplace, &filter, after.as_ref(), limit)?;
     Ok(Runs { runs, total, next_cursor: next })
 }
@@ -223,10 +239,16 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
         let rule = "it goes with neither `offset` nor `grep`; leave it out";
         return Err(InvalidField::new("tail_lines", tail_lines.unwrap_or_default(), rule).into());
     }
+    let bad = |text: &str, error: BadPattern| InvalidField::new("grep", format_args!("'{text}'"), error.to_string());
+    let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
     let workplace = core.site.workplace_for_looking();
     let run = listing::find(&workplace, &run)?;
+    if let Some(text) = run.last_output {
+        let note = Some("cut: the run's workbench is gone, and this is what the history kept of its output".to_owned());
+        return Ok(LogText { run: run.id, text, cut: true, next_offset: 0, note, log_bytes: 0 });
+    }
     let workbench = Workbench::of(&workplace.home, &run.id);
-    match (offset, grep) {
+    match (offset, pattern) {
         (offset, Some(pattern)) => search_log(&workbench, run, &pattern, offset.unwrap_or(0)),
         (Some(offset), None) => log_from(&workbench, run, offset),
         (None, None) => log_tail(&workbench, run, tail_lines.unwrap_or(200)),
@@ -259,9 +281,8 @@ fn log_from(workbench: &Workbench, run: RunView, offset: u64) -> Result<LogText,
     Ok(LogText { run: run.id, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
 }
 
-fn search_log(workbench: &Workbench, run: RunView, pattern: &str, offset: u64) -> Result<LogText, ToolError> {
-    let bad = |error: BadPattern| InvalidField::new("grep", format_args!("'{pattern}'"), error.to_string());
-    let found = log::search(workbench, &Pattern::new(pattern).map_err(bad)?, offset)?;
+fn search_log(workbench: &Workbench, run: RunView, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
+    let found = log::search(workbench, pattern, offset)?;
     let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
     let note = dropped(found.dropped_bytes);
     Ok(LogText { run: run.id, text, cut: found.more, next_offset: found.next_offset, note, log_bytes: found.log_bytes })
@@ -298,4 +319,22 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<OneRun, ToolError> {
             names(&left)
         ))),
     }
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct PinRun {
+    /// The run's id.
+    run: RunId,
+    /// Whether it is to be kept.
+    pinned: bool,
+}
+
+fn pin_run(core: &Core, arguments: PinRun) -> Result<OneRun, ToolError> {
+    let workplace = core.site.workplace_for_looking();
+    if arguments.pinned {
+        pin::pin(&workplace.home, &arguments.run)?;
+    } else {
+        pin::unpin(&workplace.home, &arguments.run)?;
+    }
+    Ok(OneRun { run: listing::find(&workplace, &arguments.run)? })
 }

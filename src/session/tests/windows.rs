@@ -57,6 +57,32 @@ fn a_home_may_have_any_name() {
 }
 
 #[test]
+fn a_terminal_is_copied_from_its_first_byte_whatever_its_files_are_called() {
+    for name in ["it's #(touch /tmp/no) #[x] %H \"ünï\" $HOME;".as_bytes(), b"new\nline", b"not utf-8 \xff"] {
+        let Some(place) = Place::named(std::ffi::OsStr::from_bytes(name)) else { return };
+        let log = place.log("job-1", "");
+        let words = |words: &[&str]| words.iter().map(OsString::from).collect::<Vec<_>>();
+        let mut sink = words(&["sh", "-c", "exec cat >> \"$0\""]);
+        sink.push(log.clone().into());
+        let command = words(&["sh", "-c", "echo $0; tty; read line; echo \"got $line\"", "a b;"]);
+        place.host.open_terminal("job-1", &command, &sink, place.home.root()).unwrap();
+        let logged = || std::fs::read_to_string(&log).unwrap();
+        wait_until("the terminal is copied", || logged().contains("/dev/"));
+        assert!(logged().starts_with("a b;\r\n/dev/"), "{}", logged());
+        place.says(&["send-keys", "-t", "=job-1:", "typed", "Enter"]);
+        wait_until("what is typed arrives", || logged().ends_with("typed\r\ngot typed\r\n"));
+        wait_until("the window goes with its command", || place.host.list().unwrap() == names([]));
+    }
+    let Some(place) = Place::new() else { return };
+    let missing = place.home.root().join("missing");
+    let refused = place.host.open_terminal("job-1", &["true".into()], &["cat".into()], &missing).unwrap_err();
+    assert!(matches!(refused, SessionError::Io { .. }), "{refused}");
+    let detached = SessionHost::with_program(&place.home, SessionHostSetting::Detached, launcher(), None);
+    let refused = detached.open_terminal("job-1", &["true".into()], &["cat".into()], place.home.root()).unwrap_err();
+    assert!(matches!(refused, SessionError::NoTmux { .. }), "{refused}");
+}
+
+#[test]
 fn a_log_whose_name_ends_with_a_semicolon_is_shown() {
     let Some(place) = Place::new() else { return };
     let log = place.home.root().join("log;");

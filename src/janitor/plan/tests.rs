@@ -1,0 +1,216 @@
+use super::*;
+use proptest::prelude::*;
+
+fn bench(life: Life, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Bench {
+    Bench {
+        succeeded: true,
+        retain_from: retain_from.map(UnixSeconds),
+        log_written: log_written.map(UnixSeconds),
+        ..Bench::new(RunId::new("a".parse().unwrap(), UnixSeconds(triggered)), life)
+    }
+}
+
+/// A run that finished at its trigger.
+fn finished(at: u64, succeeded: bool, bytes: u64) -> Bench {
+    Bench { succeeded, bytes, ..bench(Life::Finished, at, Some(at), None) }
+}
+
+fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, Bounds> {
+    let bounds =
+        Bounds { ttl_secs, failed_ttl_secs, keep_last, max_runtime_secs: 1, max_silence_secs: None, note: None };
+    HashMap::from([("a".parse().unwrap(), bounds)])
+}
+
+fn verdicts(benches: Vec<Bench>, bounds: &HashMap<Slug, Bounds>, pins: &[u64], disk: Disk, now: u64) -> Vec<Verdict> {
+    let pins = pins.iter().map(|at| RunId::new("a".parse().unwrap(), UnixSeconds(*at))).collect();
+    plan(benches, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_jump_secs: None })
+}
+
+fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
+    verdicts(vec![bench], &bounds(ttl_secs, ttl_secs, 0), &[], Disk::default(), now)[0].fate
+}
+
+/// Returns the triggers of those that go.
+fn gone(verdicts: &[Verdict]) -> Vec<u64> {
+    let reaped = verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap);
+    reaped.map(|verdict| verdict.run.stamp().0).collect()
+}
+
+#[test]
+fn rule_4_a_finished_run_goes_when_its_age_exceeds_its_retention() {
+    let finished = || bench(Life::Finished, 10, Some(100), None);
+    assert_eq!(fate(finished(), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
+    assert_eq!(fate(finished(), 50, 151), Fate::Reap);
+}
+
+#[test]
+fn rule_4_without_an_outcome_the_last_write_of_the_log_counts() {
+    assert_eq!(fate(bench(Life::Finished, 10, None, Some(100)), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
+    assert_eq!(fate(bench(Life::Finished, 10, None, Some(5)), 50, 61), Fate::Reap, "clamped to the trigger");
+}
+
+#[test]
+fn rule_5_a_timestamp_in_the_future_has_the_age_0() {
+    assert_eq!(fate(bench(Life::Finished, 900, None, None), 50, 100), Fate::Keep(Some(UnixSeconds(151))));
+}
+
+#[test]
+fn rule_6_no_bounds_no_removal() {
+    let ancient = vec![bench(Life::Finished, 1, None, None)];
+    let verdict = verdicts(ancient, &HashMap::new(), &[], Disk::default(), u64::MAX).remove(0);
+    assert!(matches!(verdict.fate, Fate::Keep(_)));
+}
+
+#[test]
+fn a_clock_that_was_set_removes_nothing_and_says_so() {
+    let (bounds, pins, now) = (bounds(1, 1, 0), BTreeSet::new(), UnixSeconds(999_999));
+    let rules = Rules { bounds: &bounds, pins: &pins, disk: Disk::default(), now, clock_jump_secs: Some(999_000) };
+    let verdict = plan(vec![bench(Life::Finished, 1, Some(1), None)], &rules).remove(0);
+    assert_eq!(verdict.fate, Fate::Keep(None));
+    let reason = verdict.reason.to_string();
+    assert!(reason.contains("999000") && reason.contains("kept for 1 s"), "{reason}");
+}
+
+#[test]
+fn a_run_that_did_not_succeed_has_a_retention_of_its_own() {
+    let both = || vec![finished(10, false, 0), finished(11, true, 0)];
+    let go = |ttl, failed_ttl, now| gone(&verdicts(both(), &bounds(ttl, failed_ttl, 0), &[], Disk::default(), now));
+    assert_eq!(go(50, 150, 100), [11]);
+    assert_eq!(go(150, 50, 100), [10]);
+    assert_eq!(go(50, 150, 161), [10, 11]);
+}
+
+#[test]
+fn the_newest_stay_whatever_their_age_and_failures_do_not_push_successes_out() {
+    let runs = || vec![finished(1, true, 0), finished(2, true, 0), finished(3, false, 0), finished(4, false, 0)];
+    let kept_apart = verdicts(runs(), &bounds(5, 5, 1), &[], Disk::default(), 1000);
+    assert_eq!(gone(&kept_apart), [1, 3]);
+    assert_eq!((kept_apart[1].fate, &kept_apart[1].reason), (Fate::Keep(None), &Reason::Newest(1)));
+    assert_eq!(gone(&verdicts(runs(), &bounds(5, 5, 0), &[], Disk::default(), 1000)), [1, 2, 3, 4]);
+    assert_eq!(gone(&verdicts(runs(), &bounds(5, 5, 9), &[], Disk::default(), 1000)), [] as [u64; 0]);
+    let mut young = runs();
+    young.push(finished(999, true, 0));
+    assert_eq!(gone(&verdicts(young, &bounds(5, 5, 1), &[], Disk::default(), 1000)), [1, 2, 3]);
+}
+
+#[test]
+fn what_has_no_outcome_is_nobodys_newest() {
+    let runs = vec![finished(1, false, 0), Bench { succeeded: false, ..bench(Life::Finished, 2, None, Some(2)) }];
+    assert_eq!(gone(&verdicts(runs, &bounds(5, 5, 1), &[], Disk::default(), 1000)), [2]);
+}
+
+#[test]
+fn a_pin_keeps_whatever_age_and_disk_say() {
+    let runs = vec![finished(1, true, 100), finished(2, true, 100)];
+    let disk = Disk { used_of_max: Some((200, 0)), free_of_min: Some((0, u64::MAX)) };
+    let verdicts = verdicts(runs, &bounds(5, 5, 0), &[1], disk, 1000);
+    assert_eq!(gone(&verdicts), [2]);
+    assert_eq!((verdicts[0].fate, &verdicts[0].reason), (Fate::Keep(None), &Reason::Pinned));
+}
+
+#[test]
+fn over_a_budget_the_oldest_finished_go_first_and_no_more_than_needed() {
+    let runs = || vec![finished(10, true, 40), finished(20, false, 40), finished(30, true, 40)];
+    let over = Disk { used_of_max: Some((120, 50)), free_of_min: None };
+    let verdicts_of = |disk, keep_last| verdicts(runs(), &bounds(1000, 1000, keep_last), &[], disk, 100);
+    let plan = verdicts_of(over, 0);
+    assert_eq!(gone(&plan), [10, 20]);
+    assert!(plan[0].reason.to_string().contains("max_workbench_bytes is 50"), "{}", plan[0].reason);
+    assert_eq!(gone(&verdicts_of(Disk { used_of_max: Some((120, 120)), free_of_min: None }, 0)), [] as [u64; 0]);
+    let short = Disk { used_of_max: None, free_of_min: Some((10, 50)) };
+    let plan = verdicts_of(short, 9);
+    assert_eq!(gone(&plan), [10], "a budget goes before keep_last");
+    assert!(plan[0].reason.to_string().contains("min_free_bytes is 50"), "{}", plan[0].reason);
+}
+
+#[test]
+fn what_goes_by_its_age_counts_for_the_budget() {
+    let runs = vec![finished(10, true, 40), finished(90, true, 40)];
+    let disk = Disk { used_of_max: Some((80, 40)), free_of_min: None };
+    let plan = verdicts(runs, &bounds(50, 50, 0), &[], disk, 100);
+    assert_eq!(gone(&plan), [10]);
+    assert!(matches!(plan[0].reason, Reason::Age(_)));
+}
+
+#[test]
+fn the_oldest_is_the_one_that_finished_first() {
+    let runs = vec![Bench { bytes: 40, ..bench(Life::Finished, 10, Some(90), None) }, finished(20, true, 40)];
+    let disk = Disk { used_of_max: Some((80, 40)), free_of_min: None };
+    assert_eq!(gone(&verdicts(runs, &bounds(1000, 1000, 0), &[], disk, 100)), [20]);
+}
+
+fn times() -> impl Strategy<Value = (u64, Option<u64>, Option<u64>, u64, u64)> {
+    (any::<u64>(), any::<Option<u64>>(), any::<Option<u64>>(), any::<u64>(), any::<u64>())
+}
+
+proptest! {
+    #[test]
+    fn rule_2_nothing_makes_an_alive_unknown_or_pinned_run_go(
+        (t, r, w, ttl, now) in times(), which in 0..4u8, used: u64, max: u64, free: u64, min: u64,
+        keep_last: u64, succeeded: bool
+    ) {
+        let life = match which {
+            0 => Life::Alive,
+            1 => Life::Unsupervised("x".into()),
+            2 => Life::Unknown("x".into()),
+            _ => Life::Finished,
+        };
+        let disk = Disk { used_of_max: Some((used, max)), free_of_min: Some((free, min)) };
+        let pins: &[u64] = if which == 3 { &[t] } else { &[] };
+        let one = Bench { succeeded, bytes: used, ..bench(life, t, r, w) };
+        let verdicts = verdicts(vec![one], &bounds(ttl, ttl, keep_last), pins, disk, now);
+        prop_assert_eq!(verdicts[0].fate, Fate::Keep(None));
+    }
+
+    #[test]
+    fn what_was_not_read_never_goes_and_what_is_young_by_name_would_not_go(
+        (t, r, w, ttl, now) in times(), failed_ttl: u64, succeeded: bool
+    ) {
+        let bounds = bounds(ttl, failed_ttl, 0);
+        let fate = |life| {
+            let one = Bench { succeeded, ..bench(life, t, r, w) };
+            verdicts(vec![one], &bounds, &[], Disk::default(), now)[0].fate
+        };
+        prop_assert_ne!(fate(Life::Unread), Fate::Reap);
+        let run = bench(Life::Unread, t, r, w).run;
+        if is_young(&run, &bounds[run.routine()], UnixSeconds(now)) {
+            prop_assert_ne!(fate(Life::Finished), Fate::Reap);
+        }
+    }
+
+    #[test]
+    fn rule_4_nothing_goes_before_its_retention_has_passed_since_its_trigger((t, r, w, ttl, now) in times()) {
+        if fate(bench(Life::Finished, t, r, w), ttl, now) == Fate::Reap {
+            prop_assert!(now.saturating_sub(t) > ttl);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_until_a_time_goes_at_that_time((t, r, w, ttl, now) in times()) {
+        if let Fate::Keep(Some(until)) = fate(bench(Life::Finished, t, r, w), ttl, now) {
+            prop_assert!(until.0 > now || until.0 == u64::MAX);
+            // At its time the finish that was clamped to now may have moved on; a recorded one has not.
+            if r.is_some_and(|r| r.max(t) <= now) && until.0 < u64::MAX {
+                prop_assert_eq!(fate(bench(Life::Finished, t, r, w), ttl, until.0), Fate::Reap);
+            }
+        }
+    }
+
+    #[test]
+    fn a_budget_takes_whole_generations_and_stops_when_it_is_kept(
+        sizes in proptest::collection::vec((0..100u64, any::<bool>()), 0..12), max in 0..600u64, keep_last in 0..4u64
+    ) {
+        let runs: Vec<Bench> =
+            sizes.iter().zip(10..).map(|((bytes, succeeded), at)| finished(at, *succeeded, *bytes)).collect();
+        let used: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
+        let disk = Disk { used_of_max: Some((used, max)), free_of_min: None };
+        let verdicts = verdicts(runs, &bounds(1000, 1000, keep_last), &[], disk, 500);
+        let count = gone(&verdicts).len();
+        prop_assert!(verdicts[..count].iter().all(|verdict| verdict.fate == Fate::Reap), "the oldest, without a gap");
+        let left: u64 = sizes[count..].iter().map(|(bytes, _)| bytes).sum();
+        prop_assert!(left <= max);
+        if count > 0 {
+            prop_assert!(left + sizes[count - 1].0 > max, "the last one had to go");
+        }
+    }
+}

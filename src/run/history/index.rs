@@ -1,0 +1,287 @@
+//! Which runs the history tells of, and where: kept in memory, and extended as the files grow.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::Deserialize;
+
+use super::files;
+use super::{Past, PastLine};
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
+use crate::routine::slug::Slug;
+use crate::run::id::{RunId, parts};
+use crate::run::record::Status;
+
+/// What a process knows of the history. Reading it anew is as cheap as looking whether the files have grown.
+#[derive(Debug, Default)]
+pub struct HistoryIndex(Mutex<Lines>);
+
+/// Where each run's line is, oldest run first.
+#[derive(Debug, Default)]
+pub struct Lines {
+    segments: Vec<Segment>,
+    segments_made: u32,
+    slugs: Vec<Slug>,
+    numbers: HashMap<Slug, u32>,
+    lines: Vec<Line>,
+}
+
+/// A run's line; small, for there may be very many.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    stamp: UnixSeconds,
+    offset: u64,
+    slug: u32,
+    segment: u32,
+    status: Status,
+}
+
+/// A file of which every whole line was read. It is held open: closing it, or removing it, gives it another name or none.
+#[derive(Debug)]
+struct Segment {
+    number: u32,
+    file: File,
+    identity: (u64, u64),
+    read_bytes: u64,
+    written: (i64, i64),
+    damaged: u64,
+}
+
+impl HistoryIndex {
+    /// Reads what was added since the last time, and returns all.
+    ///
+    /// # Errors
+    /// The home cannot be listed, or a file of it breaks off.
+    pub fn read(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.refresh(home)?;
+        Ok(lines)
+    }
+
+    /// Returns what the history tells of a run.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
+        let lines = self.read(home)?;
+        let found = lines
+            .lines
+            .binary_search_by(|line| (line.stamp, &lines.slugs[line.slug as usize]).cmp(&(run.stamp(), run.routine())));
+        Ok(found.ok().and_then(|at| lines.past(&lines.lines[at])))
+    }
+}
+
+impl Line {
+    /// Returns the second that is in the run's name.
+    #[must_use]
+    pub fn stamp(&self) -> UnixSeconds {
+        self.stamp
+    }
+
+    /// Returns how the run ended.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        self.status
+    }
+}
+
+impl Lines {
+    /// Returns the lines, the newest run first, each run once.
+    pub fn newest_first(&self) -> impl Iterator<Item = &Line> {
+        self.lines.iter().rev()
+    }
+
+    /// Returns the routine of a line.
+    #[must_use]
+    pub fn routine(&self, line: &Line) -> &Slug {
+        &self.slugs[line.slug as usize]
+    }
+
+    /// Returns how many lines could not be read.
+    #[must_use]
+    pub fn damaged(&self) -> u64 {
+        self.segments.iter().map(|segment| segment.damaged).sum()
+    }
+
+    /// Reads a line; `None` if it is not what it was, for somebody edits the file.
+    #[must_use]
+    pub fn past(&self, line: &Line) -> Option<Past> {
+        let segment = self.segments.iter().find(|segment| segment.number == line.segment)?;
+        let text = read_line(&segment.file, line.offset)?;
+        let PastLine { outcome, tail } = serde_json::from_slice(&text).ok()?;
+        let same = outcome.id.stamp() == line.stamp && outcome.id.routine() == self.routine(line);
+        same.then_some(Past { outcome, tail })
+    }
+
+    fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
+        let mut seen = Vec::new();
+        let mut sorted = true;
+        // Oldest first, so that most lines come in order.
+        for found in files::list(home)?.iter().rev() {
+            let file = match atomic_file::open_regular(&found.path) {
+                Ok(file) => file,
+                // Closed or removed since it was listed, and the next look finds it; or it is damaged as a whole, which hides
+                // no other, and which health names.
+                Err(_) => continue,
+            };
+            let metadata = file.metadata().map_err(|source| FileError::io("look at", &found.path, source))?;
+            let identity = (metadata.dev(), metadata.ino());
+            let written = (0, 0);
+            let known = self.segments.iter().position(|segment| segment.identity == identity);
+            let at = match known {
+                Some(at) if self.segments[at].read_bytes <= metadata.len() && !self.is_edited(at, &metadata) => at,
+                _ => {
+                    if let Some(at) = known {
+                        self.forget(at);
+                    }
+                    self.segments_made += 1;
+                    let number = self.segments_made;
+                    let read_bytes = 0;
+                    self.segments.push(Segment { number, file, identity, read_bytes, written, damaged: 0 });
+                    self.segments.len() - 1
+                }
+            };
+            seen.push(identity);
+            if self.segments[at].read_bytes < metadata.len() {
+                sorted &= self.extend(at, &found.path)?;
+            }
+            // After reading: what is added from here on makes the file longer than what was read of it.
+            let after =
+                self.segments[at].file.metadata().map_err(|source| FileError::io("look at", &found.path, source))?;
+            self.segments[at].written = (after.mtime(), after.mtime_nsec());
+        }
+        while let Some(at) = self.segments.iter().position(|segment| !seen.contains(&segment.identity)) {
+            self.forget(at);
+        }
+        if !sorted {
+            let Self { lines, slugs, .. } = self;
+            let key = |line: &Line| (line.stamp, &slugs[line.slug as usize]);
+            // Runs end in almost the order in which they were triggered, which this sort makes use of.
+            lines.sort_by(|a, b| key(a).cmp(&key(b)));
+            lines.dedup_by(|a, b| key(a) == key(b));
+        }
+        Ok(())
+    }
+
+    /// Tells whether a file was changed other than by adding lines.
+    fn is_edited(&self, at: usize, metadata: &std::fs::Metadata) -> bool {
+        let segment = &self.segments[at];
+        segment.read_bytes == metadata.len() && segment.written != (metadata.mtime(), metadata.mtime_nsec())
+    }
+
+    fn forget(&mut self, at: usize) {
+        let gone = self.segments.swap_remove(at).number;
+        self.lines.retain(|line| line.segment != gone);
+    }
+
+    /// Reads what was added to a file; returns whether all lines are in order still.
+    fn extend(&mut self, at: usize, path: &Path) -> Result<bool, FileError> {
+        let fail = |source| FileError::io("read", path, source);
+        let mut reader = BufReader::with_capacity(256 * 1024, &self.segments[at].file);
+        let mut offset = self.segments[at].read_bytes;
+        reader.seek(SeekFrom::Start(offset)).map_err(fail)?;
+        let mut added = Vec::new();
+        let (mut damaged, mut text) = (0, Vec::new());
+        loop {
+            text.clear();
+            // A damaged line may be of any length; read in pieces, none of which is a record.
+            let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut text).map_err(fail)? as u64;
+            if read == 0 || (text.last() != Some(&b'\n') && read < MAX_RECORD_BYTES) {
+                // The end, or a line that is being written.
+                break;
+            }
+            match Told::by(&text) {
+                Told::Run(slug, stamp, status) => added.push((slug, stamp, status, offset)),
+                Told::Other => {}
+                Told::Nothing => damaged += 1,
+            }
+            offset += read;
+        }
+        let segment = &mut self.segments[at];
+        segment.damaged += damaged;
+        segment.read_bytes = offset;
+        let number = segment.number;
+        let mut sorted = true;
+        for (slug, stamp, status, offset) in added {
+            let Some(slug) = self.number(&slug) else { continue };
+            let line = Line { stamp, offset, slug, segment: number, status };
+            let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
+            sorted &= self.lines.last().is_none_or(|last| key(last) < key(&line));
+            self.lines.push(line);
+        }
+        Ok(sorted)
+    }
+
+    fn number(&mut self, slug: &str) -> Option<u32> {
+        if let Some(number) = self.numbers.get(slug) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.slugs.len()).ok()?;
+        let slug: Slug = slug.parse().ok()?;
+        self.slugs.push(slug.clone());
+        self.numbers.insert(slug, number);
+        Some(number)
+    }
+}
+
+/// What a line tells.
+enum Told {
+    /// How a run ended.
+    Run(String, UnixSeconds, Status),
+    /// Something else.
+    Other,
+    /// Nothing: it is damaged.
+    Nothing,
+}
+
+impl Told {
+    fn by(text: &[u8]) -> Self {
+        #[derive(Deserialize)]
+        struct Head<'a> {
+            #[serde(default, borrow)]
+            kind: Option<Cow<'a, str>>,
+            #[serde(default, borrow)]
+            id: Option<Cow<'a, str>>,
+            #[serde(default, borrow)]
+            status: Option<Cow<'a, str>>,
+        }
+        let Ok(head) = serde_json::from_slice::<Head<'_>>(text) else { return Self::Nothing };
+        if head.kind.is_some_and(|kind| kind != "run") {
+            return Self::Other;
+        }
+        let status = head.status.and_then(|name| serde_json::from_value(serde_json::Value::from(name)).ok());
+        match head.id.as_deref().and_then(parts) {
+            Some((slug, stamp)) => {
+                // Of a newer program, perhaps.
+                let status = status.unwrap_or(Status::Unknown);
+                Self::Run(slug.to_owned(), stamp, status)
+            }
+            None => Self::Nothing,
+        }
+    }
+}
+
+fn read_line(file: &File, mut offset: u64) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    let mut piece = [0; 8 * 1024];
+    while (text.len() as u64) < MAX_RECORD_BYTES {
+        let count = file.read_at(&mut piece, offset).ok()?;
+        if count == 0 {
+            break;
+        }
+        if let Some(end) = piece[..count].iter().position(|byte| *byte == b'\n') {
+            text.extend_from_slice(&piece[..end]);
+            return Some(text);
+        }
+        text.extend_from_slice(&piece[..count]);
+        offset += count as u64;
+    }
+    None
+}

@@ -1,0 +1,161 @@
+use super::*;
+use crate::process_tree::Cookie;
+use crate::run::record::{Origin, RECORD_VERSION, Status};
+use crate::run::workplace::Program;
+use crate::session::HostKind;
+
+struct Fixture {
+    _dir: tempfile::TempDir,
+    workplace: Workplace,
+}
+
+fn fixture() -> Fixture {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::open(dir.path().join("home")).unwrap();
+    let workplace = Workplace::of_supervisor(home, Config::default(), Program::current().unwrap());
+    Fixture { _dir: dir, workplace }
+}
+
+fn outcome(run: &str, status: Status) -> Outcome {
+    Outcome {
+        version: RECORD_VERSION,
+        id: run.parse().unwrap(),
+        status,
+        reason: Some("for a test".into()),
+        ended_by: None,
+        exit_code: Some(0),
+        signal: None,
+        agent: "a".into(),
+        session_host: HostKind::Detached,
+        origin: Origin::Call,
+        triggered_at: UnixSeconds(1),
+        started_at: Some(UnixSeconds(1)),
+        finished_at: UnixSeconds(2),
+        retain_from: UnixSeconds(2),
+        cookie: Cookie::random().unwrap(),
+    }
+}
+
+impl Fixture {
+    fn append(&self, run: &str) -> bool {
+        append(&self.workplace, &outcome(run, Status::Failed), Known::Perhaps).unwrap()
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(self.workplace.home.history_file(), text).unwrap();
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.workplace.home.history_file()).unwrap()
+    }
+
+    /// Closes the file as if it were full.
+    fn close(&self, at: u64) {
+        let home = &self.workplace.home;
+        std::fs::rename(home.history_file(), home.root().join(format!("history.{at}.jsonl"))).unwrap();
+    }
+
+    /// Returns the runs that the history tells of, newest first.
+    fn runs(&self) -> Vec<String> {
+        let lines = self.workplace.history.read(&self.workplace.home).unwrap();
+        lines.newest_first().map(|line| lines.past(line).expect("the line").outcome.id.to_string()).collect()
+    }
+
+    fn damaged(&self) -> u64 {
+        self.workplace.history.read(&self.workplace.home).unwrap().damaged()
+    }
+}
+
+#[test]
+fn a_line_is_added_once_also_when_the_file_was_closed_meanwhile() {
+    let it = fixture();
+    assert!(it.append("a-5"));
+    assert!(!it.append("a-5"));
+    it.close(6);
+    assert!(!it.append("a-5"));
+    assert!(it.append("a-50"));
+    assert!(!it.append("a-50"));
+    assert_eq!(it.text().lines().count(), 1);
+}
+
+#[test]
+fn a_line_says_all_that_its_reader_will_need() {
+    let it = fixture();
+    let workbench = Workbench::of(&it.workplace.home, &"a-5".parse().unwrap());
+    workbench.make().unwrap();
+    std::fs::write(workbench.log(), format!("{}\x1b[1mthe é end\x1b[0m\n", "x".repeat(5000))).unwrap();
+    it.append("a-5");
+    let past = it.workplace.history.find(&it.workplace.home, &"a-5".parse().unwrap()).unwrap().unwrap();
+    let tail = past.tail.unwrap();
+    assert!(tail.ends_with("xthe é end\n") && (TAIL_BYTES - 4..=TAIL_BYTES).contains(&tail.len()), "{}", tail.len());
+    assert_eq!(past.outcome.status, Status::Failed);
+    let line: serde_json::Value = serde_json::from_str(&it.text()).unwrap();
+    assert_eq!((&line["kind"], &line["routine"], &line["duration_secs"]), (&"run".into(), &"a".into(), &1.into()));
+}
+
+#[test]
+fn a_full_file_is_closed_and_all_files_are_read() {
+    let mut it = fixture();
+    it.workplace.config.max_history_bytes = 16 * 600;
+    let names: Vec<String> = (1..=10).map(|n| format!("a-{n}")).collect();
+    for name in &names {
+        it.append(name);
+    }
+    let files = std::fs::read_dir(it.workplace.home.root()).unwrap();
+    let closed = files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("history.1"));
+    assert!(closed.count() > 1);
+    let newest_first: Vec<String> = names.into_iter().rev().collect();
+    assert_eq!(it.runs(), newest_first);
+}
+
+#[test]
+fn what_is_known_grows_with_the_file_and_follows_it() {
+    let it = fixture();
+    assert_eq!(it.runs(), [] as [&str; 0]);
+    it.append("b-9");
+    assert_eq!(it.runs(), ["b-9"]);
+    // They end in another order than they began.
+    it.append("a-7");
+    it.append("a-9");
+    assert_eq!(it.runs(), ["b-9", "a-9", "a-7"]);
+    it.close(100);
+    it.append("a-8");
+    assert_eq!(it.runs(), ["b-9", "a-9", "a-8", "a-7"]);
+    std::fs::remove_file(it.workplace.home.root().join("history.100.jsonl")).unwrap();
+    assert_eq!(it.runs(), ["a-8"]);
+    // An editor writes a file anew, or the same one.
+    let text = it.text();
+    it.write(&text.replace("a-8", "c-3"));
+    assert_eq!(it.runs(), ["c-3"]);
+    it.write("");
+    assert_eq!(it.runs(), [] as [&str; 0]);
+}
+
+#[test]
+fn damaged_lines_are_skipped_and_counted_and_one_that_is_being_written_is_neither() {
+    let it = fixture();
+    it.append("a-1");
+    let line = it.text();
+    let missed = "{\"kind\":\"missed\",\"version\":1,\"routine\":\"a\"}\n";
+    it.write(&format!("{line}{{torn\n{missed}\u{0}\u{0}\n{{\"id\":\"no run\"}}\n{}", &line[..40]));
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-1".to_owned()], 3));
+    it.append("a-2");
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned(), "a-1".to_owned()], 4));
+}
+
+#[test]
+fn lines_of_before_and_of_later_are_read() {
+    let it = fixture();
+    it.append("a-1");
+    let mut line: serde_json::Value = serde_json::from_str(&it.text()).unwrap();
+    for key in ["kind", "routine", "duration_secs", "tail"] {
+        line.as_object_mut().unwrap().remove(key);
+    }
+    let older = line.to_string();
+    line["id"] = "a-2".into();
+    line["status"] = "enlightened".into();
+    it.write(&format!("{older}\n{line}\n"));
+    let lines = it.workplace.history.read(&it.workplace.home).unwrap();
+    let statuses: Vec<Status> = lines.newest_first().map(Line::status).collect();
+    assert_eq!((statuses, lines.damaged()), (vec![Status::Unknown, Status::Failed], 0));
+}

@@ -1,0 +1,197 @@
+//! What a person wants done when a run has ended: `on_finish` and `on_failure` of `config.toml`.
+//!
+//! Each is a process of its own, with a runner of ours beside it that ends it in time, so that neither the end of a run nor a
+//! watchdog's pass ever waits for it.
+
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use super::entry::Workbench;
+use super::id::RunId;
+use super::log;
+use super::record::{Outcome, Status};
+use super::workplace::Workplace;
+use crate::environment;
+use crate::excerpt::excerpt;
+use crate::home::{self, Home, HomeError};
+use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId, ScanError, become_subreaper, end_tree};
+
+/// How long a hook may take.
+pub const LIMIT: Duration = Duration::from_secs(30);
+
+/// A hook could not be run.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The home cannot be opened.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The command cannot be started, or its runner cannot be set up.
+    #[error("{0}")]
+    Setup(#[from] io::Error),
+    /// Processes cannot be listed, so that its own could not be ended.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+}
+
+/// Starts what the settings want for a run that was just recorded, and returns at once. What fails is logged, and harmless.
+pub fn start(workplace: &Workplace, outcome: &Outcome) {
+    let failed = matches!(
+        outcome.status,
+        Status::Failed | Status::TimedOut | Status::Silent | Status::LaunchFailed | Status::Lost
+    );
+    let config = &workplace.config;
+    for (name, command, wanted) in [("on_finish", &config.on_finish, true), ("on_failure", &config.on_failure, failed)]
+    {
+        if wanted
+            && !command.is_empty()
+            && let Err(error) = start_runner(workplace, outcome, name, command)
+        {
+            note(&workplace.home, &outcome.id, name, &error);
+        }
+    }
+}
+
+fn start_runner(workplace: &Workplace, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
+    let launcher = workplace.program.launcher();
+    let cookie = Cookie::random().map_err(|error| error.to_string())?;
+    let inherited = environment::inherited(&environment::of_this_process(), &[]);
+    let mut runner = Command::new(&launcher.program)
+        .args(&launcher.arguments)
+        .arg(workplace.program.path())
+        .args(["hook", name])
+        .arg(workplace.home.root())
+        .arg(outcome.id.to_string())
+        .arg("--")
+        .args(command)
+        .env_clear()
+        .envs(inherited)
+        .envs(facts(&workplace.home, outcome))
+        .env(COOKIE_VARIABLE, cookie.to_string())
+        .current_dir(workplace.home.root())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|error| format!("it cannot be started: {error}"))?;
+    // The launcher's, which ends at once.
+    let _ = runner.wait();
+    Ok(())
+}
+
+/// What a hook is told of a run, in its environment.
+fn facts(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
+    let workbench = Workbench::of(home, &outcome.id);
+    let duration = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
+    let texts = [
+        ("MOADIM_RUN", Some(outcome.id.to_string())),
+        ("MOADIM_ROUTINE", Some(outcome.id.routine().to_string())),
+        ("MOADIM_AGENT", Some(outcome.agent.clone())),
+        ("MOADIM_STATUS", Some(outcome.status.to_string())),
+        ("MOADIM_REASON", outcome.reason.clone()),
+        ("MOADIM_ENDED_BY", outcome.ended_by.clone()),
+        ("MOADIM_EXIT_CODE", outcome.exit_code.map(|code| code.to_string())),
+        ("MOADIM_SIGNAL", outcome.signal.map(|signal| signal.to_string())),
+        ("MOADIM_TRIGGERED_AT", Some(outcome.triggered_at.to_string())),
+        ("MOADIM_FINISHED_AT", Some(outcome.finished_at.to_string())),
+        ("MOADIM_DURATION_SECS", duration.map(|secs| secs.to_string())),
+    ];
+    // A NUL cannot be passed on.
+    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?.replace('\0', " ").into())));
+    let paths = [
+        ("MOADIM_HOME", home.root().as_os_str().to_owned()),
+        ("MOADIM_WORKBENCH", workbench.directory().as_os_str().to_owned()),
+        ("MOADIM_LOG", workbench.log().into_os_string()),
+    ];
+    texts.chain(paths).collect()
+}
+
+/// Runs a hook to its end, or ends it and all its processes; what fails is noted in the run's log. This is its runner's whole
+/// life.
+///
+/// # Errors
+/// It could not be run.
+pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> Result<(), HookError> {
+    let _ = rustix::process::setsid();
+    let home = Home::open(root)?;
+    let result = run_within(&home, command, LIMIT);
+    match &result {
+        Ok(None) => {}
+        Ok(Some(failure)) => note(&home, id, name, failure),
+        Err(error) => note(&home, id, name, error),
+    }
+    result.map(|_| ())
+}
+
+fn note(home: &Home, id: &RunId, name: &str, failure: &dyn Display) {
+    tracing::warn!(run = %id, hook = name, %failure);
+    let workbench = Workbench::of(home, id);
+    // The agent may have removed it, and a sweep may have: nothing is made anew for a note.
+    if workbench.exists() {
+        log::append_note(&workbench, &format!("{name} failed: {failure}"));
+    }
+}
+
+/// Returns what went wrong, if something did.
+fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Option<String>, HookError> {
+    become_subreaper()?;
+    let [program, arguments @ ..] = command else { return Ok(Some("no command is given".to_owned())) };
+    let cookie = std::env::var(COOKIE_VARIABLE).ok().and_then(|text| text.parse::<Cookie>().ok());
+    let cookie = cookie.ok_or_else(|| io::Error::other("the cookie is missing"))?;
+    let output = unnamed_file(home)?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output.try_clone()?)
+        .spawn()
+        .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
+    let deadline = Instant::now() + limit;
+    let mut ended = None;
+    while ended.is_none() && Instant::now() < deadline {
+        ended = child.try_wait()?;
+        if ended.is_none() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+    let ours = ProcessId::current()?;
+    let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
+    let left = end_tree(&cookie, Some(ours), GRACE, &mut |_| reap())?;
+    let said = last_words(&output);
+    let failure = match ended {
+        Some(status) if status.success() => None,
+        Some(status) => Some(format!("{}{said}", how(status))),
+        None => Some(format!("it took more than {} s, and was ended{said}", limit.as_secs())),
+    };
+    Ok(failure.or_else(|| (!left.is_empty()).then(|| "it left processes that could not be ended".to_owned())))
+}
+
+/// Between TERM and KILL, for what a hook leaves.
+const GRACE: Duration = Duration::from_secs(2);
+
+fn how(status: ExitStatus) -> String {
+    status.code().map_or_else(|| status.to_string(), |code| format!("it exited with status {code}"))
+}
+
+/// Makes a file that takes what a hook prints and that is gone with it.
+fn unnamed_file(home: &Home) -> io::Result<File> {
+    let path = home.trash().join(format!("hook.{}", home::random_suffix()));
+    let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
+    std::fs::remove_file(&path)?;
+    Ok(file)
+}
+
+fn last_words(output: &File) -> String {
+    use std::os::unix::fs::FileExt;
+    const MOST: u64 = 512;
+    let length = output.metadata().map_or(0, |metadata| metadata.len());
+    let mut bytes = [0; MOST as usize];
+    let count = output.read_at(&mut bytes, length.saturating_sub(MOST)).unwrap_or(0);
+    let text = excerpt(String::from_utf8_lossy(&bytes[..count]).trim(), MOST as usize);
+    if text.is_empty() { text } else { format!("; it said: {text}") }
+}

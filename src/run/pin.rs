@@ -1,0 +1,115 @@
+//! Pins: what a person or an agent asked to keep, until it is unpinned. They lie in the home, out of the reach of the agents
+//! whose workbenches they keep.
+
+use std::collections::BTreeSet;
+use std::io;
+
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+
+/// A run could not be pinned or unpinned.
+#[derive(Debug, thiserror::Error)]
+pub enum PinError {
+    /// There is nothing to keep.
+    #[error("there is no workbench of a run '{0}' to pin; list_runs shows those that have one")]
+    NotFound(RunId),
+    /// The pin cannot be written or removed.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// Pins a run, so that no sweep removes its workbench. Pinning twice is fine.
+///
+/// # Errors
+/// The run has no workbench, or the system refuses.
+pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
+    let there = || Workbench::of(home, run).exists() || Entry::of(home, run).exists();
+    if !there() {
+        return Err(PinError::NotFound(run.clone()));
+    }
+    let path = home.pins().join(run.to_string());
+    if !is_pinned(home, run) {
+        atomic_file::write(&path, format!("pinned at {}\n", UnixSeconds::now()).as_bytes())?;
+    }
+    // A sweep looks at pins after it has put a workbench away too, so one of the two sees the other.
+    if there() {
+        return Ok(());
+    }
+    unpin(home, run)?;
+    Err(PinError::NotFound(run.clone()))
+}
+
+/// Takes a pin away; none is fine.
+///
+/// # Errors
+/// The system refuses.
+pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
+    let path = home.pins().join(run.to_string());
+    match std::fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(FileError::io("remove", &path, source)),
+        _ => Ok(()),
+    }
+}
+
+/// Tells whether a run is pinned. A pin that cannot be looked at counts as there.
+#[must_use]
+pub fn is_pinned(home: &Home, run: &RunId) -> bool {
+    match home.pins().join(run.to_string()).symlink_metadata() {
+        Ok(_) => true,
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Lists the pinned runs. Whatever has the name of a run pins it, for a person may make one by hand.
+///
+/// # Errors
+/// The folder is there and cannot be listed: then nothing may be removed.
+pub fn list(home: &Home) -> Result<BTreeSet<RunId>, FileError> {
+    let directory = home.pins();
+    let fail = |source| FileError::io("list", &directory, source);
+    let files = match std::fs::read_dir(&directory) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        files => files.map_err(fail)?,
+    };
+    let mut pins = BTreeSet::new();
+    for file in files {
+        pins.extend(file.map_err(fail)?.file_name().to_str().and_then(|name| name.parse::<RunId>().ok()));
+    }
+    Ok(pins)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_pin_is_private_and_stays_until_it_is_taken_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let run: RunId = "a-1".parse().unwrap();
+        assert!(matches!(pin(&home, &run), Err(PinError::NotFound(_))));
+        assert!(!is_pinned(&home, &run));
+        Workbench::of(&home, &run).make().unwrap();
+        pin(&home, &run).unwrap();
+        pin(&home, &run).unwrap();
+        assert_eq!(list(&home).unwrap(), BTreeSet::from([run.clone()]));
+        let mode = home.pins().join("a-1").metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        unpin(&home, &run).unwrap();
+        unpin(&home, &run).unwrap();
+        assert!(!is_pinned(&home, &run));
+    }
+
+    #[test]
+    fn pins_that_cannot_be_listed_are_an_error_and_not_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        std::fs::remove_dir(home.pins()).unwrap();
+        std::fs::write(home.pins(), "").unwrap();
+        assert!(list(&home).is_err());
+    }
+}

@@ -1,0 +1,189 @@
+//! The hidden `terminal`: the first process of a terminal's window, which starts the agent there and tells how it ended.
+//!
+//! It is to the agent what the supervisor is to others: its parent, and that of every orphan below it. It decides
+//! nothing: it waits until a supervisor is there, and stays until it has no child. The hidden `append` beside it gets
+//! everything that the terminal shows.
+
+use std::ffi::OsString;
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+use signal_hook::consts::{SIGHUP, SIGQUIT};
+
+use super::children::Children;
+use super::exec::{ExecError, Part, open_log, report_failure};
+use super::start::{spawn, words};
+use super::wake::Wake;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::config::Config;
+use crate::home::lock::{FileLock, Mode};
+use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::record::{Manifest, TerminalHeld};
+use crate::run::workplace::{Program, Workplace};
+
+/// The variable through which the `exec` stub learns which terminal is the agent's.
+pub(super) const TERMINAL_VARIABLE: &str = "MOADIM_TERMINAL";
+
+const LONGEST_PAUSE: Duration = Duration::from_millis(20);
+const TICK: Duration = Duration::from_secs(1);
+
+/// How long an agent that has lost its terminal may take to end.
+const HANGUP_GRACE: Duration = Duration::from_secs(5);
+
+/// Starts the agent of a run on our terminal once a supervisor is there, and stays until nothing is left below us.
+///
+/// # Errors
+/// The agent could not be started; its supervisor was told.
+pub fn hold_terminal(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
+    let home = Home::open(root)?;
+    let entry = Entry::of(&home, id);
+    let manifest = entry.manifest()?;
+    let program = Program::current().map_err(ExecError::Terminal)?;
+    // We were started by the server of all terminals, and have its cookie.
+    let cookie = manifest.cookie.to_string();
+    if std::env::var_os(COOKIE_VARIABLE).is_none_or(|carried| carried != *cookie) {
+        let mut again = Command::new(program.path());
+        let source = again.args(std::env::args_os().skip(1)).env(COOKIE_VARIABLE, cookie).exec();
+        return Err(ExecError::Exec { program: program.path().to_owned(), source });
+    }
+    let workplace = Workplace::of_supervisor(home, Config::default(), program);
+    let mut holder = Holder::new(workplace, entry, manifest).map_err(ExecError::Terminal)?;
+    let Some(supervisor) = holder.await_supervisor() else { return Ok(()) };
+    match holder.start() {
+        Ok(agent) => holder.stay(supervisor, agent),
+        Err(error) => return Err(report_failure(&holder.entry, error)),
+    }
+    Ok(())
+}
+
+struct Holder {
+    workplace: Workplace,
+    entry: Entry,
+    manifest: Manifest,
+    children: Children,
+    wake: Wake,
+    hung_up: Arc<AtomicBool>,
+}
+
+impl Holder {
+    fn new(workplace: Workplace, entry: Entry, manifest: Manifest) -> io::Result<Self> {
+        become_subreaper()?;
+        // What is typed to interrupt the agent reaches us as well, and so does a request to end: it is the agent's to obey.
+        let wake = Wake::listen()?;
+        signal_hook::flag::register(SIGQUIT, Arc::default())?;
+        let hung_up = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up))?;
+        Ok(Self { workplace, entry, manifest, children: Children::default(), wake, hung_up })
+    }
+
+    /// Waits for the supervisor; `None` if none will come any more.
+    fn await_supervisor(&mut self) -> Option<ProcessId> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            if let Ok(Some(supervisor)) = self.entry.supervised() {
+                return Some(supervisor);
+            }
+            let unowned = || FileLock::try_existing(&self.entry.lock_file(), Mode::Exclusive).is_ok();
+            if self.hung_up.load(Ordering::Relaxed) || self.wake.was_asked() || !self.entry.exists() || unowned() {
+                return None;
+            }
+            self.wake.wait(pause);
+            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn start(&mut self) -> Result<ProcessId, ExecError> {
+        let name =
+            rustix::termios::ttyname(io::stdin(), Vec::new()).map_err(|errno| ExecError::Terminal(errno.into()))?;
+        let terminal = OsString::from_vec(name.into_bytes());
+        let environment = self.entry.environment()?;
+        let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
+        let mut more = vec![(TERMINAL_VARIABLE, terminal)];
+        // What kind of terminal this is, as against the one that the server was started from.
+        more.extend(std::env::var_os("TERM").map(|kind| ("TERM", kind)));
+        let agent =
+            spawn(&self.workplace, &self.entry, &self.manifest, &environment, &words, &more, &mut self.children)
+                .map_err(|reason| ExecError::Terminal(io::Error::other(reason)))?;
+        let holder = ProcessId::current().map_err(|error| ExecError::Terminal(io::Error::other(error)))?;
+        self.entry.set_terminal_held(&TerminalHeld { holder, agent })?;
+        Ok(agent)
+    }
+
+    fn stay(&mut self, supervisor: ProcessId, agent: ProcessId) {
+        let mut lost_at: Option<Instant> = None;
+        let mut told = false;
+        loop {
+            self.children.reap();
+            if self.hung_up.swap(false, Ordering::Relaxed) && lost_at.is_none() {
+                lost_at = Some(Instant::now());
+                signal(agent, Signal::HUP);
+            }
+            if lost_at.is_some_and(|at| at.elapsed() >= HANGUP_GRACE) {
+                signal(agent, Signal::KILL);
+            }
+            if let Some(mut exit) = self.children.agent_exit()
+                && !told
+            {
+                exit.terminal_lost = lost_at.is_some();
+                match self.entry.set_terminal_exit(&exit) {
+                    // A hangup only wakes it.
+                    Ok(()) => signal(supervisor, Signal::HUP),
+                    Err(error) => tracing::warn!(%error, "how the agent ended is not on disk"),
+                }
+                told = true;
+            }
+            if told && self.children.none_left() {
+                return;
+            }
+            self.wake.wait(TICK);
+        }
+    }
+}
+
+fn signal(process: ProcessId, signal: Signal) {
+    if let Err(error) = process.signal(signal) {
+        tracing::warn!(%error, "a signal was not sent");
+    }
+}
+
+/// Appends everything from stdin to a run's log, until it ends, and leaves a mark then. What cannot be written, as on a
+/// full disk, is dropped: the terminal would stand still.
+///
+/// # Errors
+/// The home or the log cannot be opened.
+pub fn append_to_log(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
+    let home = Home::open(root)?;
+    let entry = Entry::of(&home, id);
+    let mut log = open_log(&Workbench::of(&home, id))?;
+    let mut input = io::stdin().lock();
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        match input.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => {
+                if let Err(error) = log.write_all(&buffer[..count]) {
+                    tracing::warn!(%error, "a part of the output is not in the log");
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(source) => {
+                let path = PathBuf::from("/dev/stdin");
+                return Err(FileError::io("read", &path, source).into());
+            }
+        }
+    }
+    match atomic_file::write_in_place(&entry.terminal_logged(), b"") {
+        Err(error) if entry.exists() => Err(error.into()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,178 @@
+//! What is told of runs whose workbench is gone, and what is done when a run ends.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+mod harness;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use harness::{PATIENCE, Server, TestHome, text, wait_for};
+use serde_json::{Value, json};
+
+const AGED: &str = "default_ttl_secs = 1\ndefault_failed_ttl_secs = 1\n";
+
+/// Cleans up until a run has no workbench any more.
+fn reap(home: &TestHome, server: &mut Server, run: &str) {
+    wait_for(PATIENCE, "the workbench to go", || {
+        server.clean_up();
+        (!home.workbench(run).exists()).then_some(())
+    });
+}
+
+fn ids(page: &Value) -> Vec<String> {
+    page["runs"].as_array().unwrap().iter().map(|run| text(&run["id"])).collect()
+}
+
+#[test]
+fn a_reaped_run_is_listed_with_how_it_ended() {
+    let home = TestHome::detached(AGED);
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Fails", "printf '\\033[1mlast\\033[0m words\\n'; exit 7", json!({}));
+    let before = server.wait_for_run(&run, "failed");
+    reap(&home, &mut server, &run);
+    let after = server.run(&run);
+    assert_eq!((&after["status"], &after["outcome"]), (&json!("reaped"), &json!("failed")), "{after}");
+    for key in ["exit_code", "status_reason", "triggered_at", "started_at", "finished_at", "duration_secs"] {
+        assert_eq!(after[key], before[key], "{key}");
+    }
+    assert!(after.get("reap_at").is_none() && after.get("last_output").is_none(), "{after}");
+    let log = server.ok("read_log", json!({ "run": run }));
+    assert!(log["text"] == "last words\n" && text(&log["note"]).contains("gone"), "{log}");
+    for (status, total) in [("reaped", 1), ("failed", 1), ("succeeded", 0)] {
+        assert_eq!(server.ok("list_runs", json!({ "status": status }))["total"], total, "{status}");
+    }
+    assert_eq!(server.stop(&run)["status"], "reaped", "stopping what is over changes nothing");
+    assert!(server.error("pin_run", json!({ "run": run, "pinned": true })).contains("no workbench"));
+    let line = &home.history(&run)[0];
+    assert_eq!(
+        (&line["kind"], &line["routine"], &line["tail"]),
+        (&json!("run"), &json!("fails"), &json!("last words\n"))
+    );
+}
+
+#[test]
+fn a_kill_is_told_with_who_did_it_and_why() {
+    let home = TestHome::detached("");
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Lives", "exec sleep 300", json!({}));
+    server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
+    let line = &home.history(&run)[0];
+    assert_eq!(
+        (&line["status"], &line["ended_by"], &line["reason"]),
+        (&json!("stopped"), &json!("stop_run"), &json!("enough"))
+    );
+}
+
+#[test]
+fn pages_cross_from_workbenches_into_the_history() {
+    let home = TestHome::detached("");
+    let mut server = Server::start_settled(&home);
+    let line = |slug: &str, stamp: u64| {
+        let time = moadim_mcp::clock::UnixSeconds(stamp);
+        json!({
+            "version": 1, "id": format!("{slug}-{stamp}"), "status": "succeeded", "agent": "x", "session_host": "detached",
+            "triggered_at": time, "finished_at": time, "retain_from": time, "cookie": "0".repeat(32),
+        })
+    };
+    let mut lines = String::new();
+    for n in 0..7 {
+        lines.push_str(&format!("{}\n", line("old", 1_500_000_000 + n)));
+    }
+    lines.push_str("{damaged\n");
+    lines.push_str(&format!("{}\n", line("kept", 1_500_000_003)));
+    home.write("history.jsonl", &lines);
+    for (slug, stamp) in [("kept", 1_500_000_003), ("new", 1_600_000_000)] {
+        home.write(format!("workbenches/{slug}-{stamp}/outcome.json"), &line(slug, stamp).to_string());
+    }
+    let mut seen = Vec::new();
+    let mut arguments = json!({ "limit": 2 });
+    loop {
+        let page = server.ok("list_runs", arguments.clone());
+        assert_eq!(page["total"], 9, "{page}");
+        seen.extend(ids(&page));
+        let Some(next) = page.get("next_cursor") else { break };
+        arguments["cursor"] = next.clone();
+    }
+    let old = |n: u64| format!("old-{}", 1_500_000_000 + n);
+    let expected = ["new-1600000000".to_owned(), old(6), old(5), old(4), old(3), "kept-1500000003".to_owned()];
+    assert_eq!(seen, [&expected[..], &[old(2), old(1), old(0)]].concat());
+    let between = json!({ "since": "2017-07-14T02:40:02Z", "until": "2017-07-14T02:40:04Z" });
+    assert_eq!(ids(&server.ok("list_runs", between)), [old(4), old(3), "kept-1500000003".to_owned(), old(2)]);
+    assert_eq!(server.ok("list_runs", json!({ "routine": "kept" }))["total"], 1, "once, as what it is now");
+    assert_eq!(server.ok("list_runs", json!({ "status": "succeeded" }))["total"], 9);
+    assert!(server.error("list_runs", json!({ "since": "yesterday" })).contains("RFC 3339"));
+    let problems = server.problems();
+    assert!(problems.iter().any(|one| text(&one["problem"]).contains("1 lines of the history")), "{problems:?}");
+}
+
+#[test]
+fn hooks_run_once_with_the_facts_and_failures_have_their_own() {
+    let home = TestHome::new();
+    let out = home.scratch().join("said");
+    fs::create_dir(&out).unwrap();
+    let hook = home.script(
+        "hook",
+        &format!("env > {}/$1-$MOADIM_ROUTINE.new; echo x >> {0}/$1-$MOADIM_ROUTINE.count; mv {0}/$1-$MOADIM_ROUTINE.new {0}/$1-$MOADIM_ROUTINE", out.display()),
+    );
+    home.configure(&format!(
+        "session_host = \"detached\"\nkill_grace_secs = 1\non_finish = [\"{0}\", \"finish\"]\non_failure = [\"{0}\", \"failure\"]\n",
+        hook.display()
+    ));
+    home.add_shell();
+    let mut server = Server::start_settled(&home);
+    let bad = server.start_run("Bad", "exit 7", json!({}));
+    let good = server.start_run("Good", "true", json!({}));
+    server.wait_for_run(&bad, "failed");
+    server.wait_for_run(&good, "succeeded");
+    for name in ["finish-bad", "failure-bad", "finish-good"] {
+        wait_for(PATIENCE, name, || out.join(name).exists().then_some(()));
+    }
+    let facts = fs::read_to_string(out.join("failure-bad")).unwrap();
+    let run = home.outcome(&bad).unwrap();
+    for fact in [
+        format!("MOADIM_RUN={bad}"),
+        "MOADIM_STATUS=failed".to_owned(),
+        "MOADIM_EXIT_CODE=7".to_owned(),
+        format!("MOADIM_REASON={}", text(&run["reason"])),
+        format!("MOADIM_WORKBENCH={}", home.workbench(&bad).display()),
+        format!("MOADIM_LOG={}", home.workbench(&bad).join("agent.log").display()),
+    ] {
+        assert!(facts.lines().any(|line| line == fact), "{fact} is not in {facts}");
+    }
+    assert!(!facts.contains(&text(&run["cookie"])), "it is no process of the run");
+    server.clean_up();
+    assert!(!out.join("failure-good").exists());
+    assert_eq!(fs::read_to_string(out.join("finish-bad.count")).unwrap(), "x\n");
+}
+
+#[test]
+fn a_hook_that_fails_or_hangs_keeps_nothing_waiting() {
+    let home = TestHome::new();
+    home.configure(
+        "session_host = \"detached\"\nkill_grace_secs = 1\non_finish = [\"sleep\", \"300\"]\n\
+         on_failure = [\"sh\", \"-c\", \"echo no such channel; exit 3\"]\n",
+    );
+    home.add_shell();
+    let mut server = Server::start_settled(&home);
+    let began = Instant::now();
+    let run = server.start_run("Bad", "exit 1", json!({}));
+    server.wait_for_run(&run, "failed");
+    assert!(began.elapsed() < Duration::from_secs(25), "it did not wait for the hook");
+    wait_for(PATIENCE, "the failure to be noted", || {
+        home.raw_log(&run)
+            .contains("on_failure failed: it exited with status 3; it said: no such channel")
+            .then_some(())
+    });
+    if std::env::var_os("MOADIM_LONG_TESTS").is_some() {
+        wait_for(PATIENCE, "the hanging one to be ended", || {
+            home.raw_log(&run).contains("on_finish failed: it took more than 30 s").then_some(())
+        });
+        assert!(home.processes_named("sleep").is_empty());
+    }
+    assert_eq!(server.clean_up()["failed"], json!([]));
+    // The rest of it is ended with the test.
+    home.processes_named("sleep").iter().for_each(harness::Seen::kill);
+    wait_for(PATIENCE, "its runner to end", || {
+        home.processes().iter().all(|one| !one.command.contains(" hook ")).then_some(())
+    });
+}
