@@ -217,6 +217,91 @@ fn attach_is_tmux_where_there_is_a_window() {
 }
 
 #[test]
+fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
+    let home = TestHome::detached("");
+    routine(&home, "brief", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
+    let runs: Vec<String> = (0..2)
+        .map(|_| {
+            let answer = moadim(&home, &["trigger", "brief", "--wait", "--json"]).json();
+            answer["run"]["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    let (doomed, pinned) = (&runs[0], &runs[1]);
+    assert!(moadim(&home, &["pin", "brief"]).ok().starts_with(pinned), "the newest");
+    assert!(moadim(&home, &["runs"]).ok().contains("it is pinned"));
+    let would = wait_for(PATIENCE, "the end of its retention", || {
+        let table = moadim(&home, &["cleanup", "--dry-run"]).ok();
+        table.contains("would be removed").then_some(table)
+    });
+    assert!(would.contains(doomed) && would.contains("KiB") && would.contains("pinned"), "{would}");
+    let elsewhere = moadim(&home, &["cleanup", "--routine", "nothing", "--json"]).json();
+    assert_eq!(elsewhere["removed_total"], 0);
+    let done = moadim(&home, &["cleanup"]);
+    assert!(done.stderr.contains("1 of 2 workbenches removed"), "{done:?}");
+    assert!(!done.stderr.contains('\u{1b}') && done.ok().contains("removed"));
+    assert!(!home.workbench(doomed).exists() && home.workbench(pinned).exists());
+    let reaped = moadim(&home, &["runs", "--status", "reaped", "--json"]).json();
+    assert_eq!(reaped["runs"][0]["id"], doomed.as_str());
+    let unpinned = moadim(&home, &["pin", pinned, "--off", "--json"]).json();
+    assert!(unpinned["run"].get("pinned").is_none(), "{unpinned}");
+    wait_for(PATIENCE, "the end of the other's retention", || {
+        let report = moadim(&home, &["cleanup", "--json"]).json();
+        (report["removed"][0]["run"] == pinned.as_str()).then_some(())
+    });
+    let error = moadim(&home, &["pin", doomed]).failed(1);
+    assert!(error.contains("no workbench"), "{error}");
+}
+
+/// Returns the checks that are not well.
+fn wrong(answer: Answer) -> Vec<Value> {
+    let code = answer.code;
+    let report: Value = serde_json::from_str(&answer.stdout).expect("one JSON document");
+    let checks = report["checks"].as_array().unwrap().iter().filter(|check| check["well"] == false);
+    let wrong: Vec<Value> = checks.cloned().collect();
+    assert_eq!((report["well"] == true, code), (wrong.is_empty(), Some(i32::from(!wrong.is_empty()))));
+    wrong
+}
+
+#[test]
+fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
+    let home = TestHome::detached("");
+    let doctor = || wrong(moadim(&home, &["doctor", "--json"]));
+    assert_eq!(doctor(), [] as [Value; 0], "a fresh home");
+    let all = moadim(&home, &["doctor"]).ok();
+    for what in ["well  home", "tmux", "login shell", "agent shell", "locks", "clock", "disk", "service"] {
+        assert!(all.contains(what), "{what}: {all}");
+    }
+    routine(&home, "alien", "echo", "");
+    home.write("routines/alien/routine.toml", "title = ");
+    routine(&home, "orphan", "echo", "");
+    std::fs::remove_file(home.root().join("agents/shell.toml")).unwrap();
+    home.add_agent("broken", "command = 7\n");
+    let found = doctor();
+    let fix = |what: &str| -> String {
+        let check = found.iter().find(|check| check["what"].as_str().unwrap().contains(what));
+        check.unwrap_or_else(|| panic!("{what}: {found:?}"))["fix"].as_str().unwrap().to_owned()
+    };
+    assert!(fix("alien/routine.toml").contains("mv '"));
+    assert!(fix("agents/broken.toml").contains("mv '"));
+    assert!(fix("agent shell").contains("agents/shell.toml"));
+    let said = moadim(&home, &["doctor"]);
+    assert!(said.code == Some(1) && said.stdout.contains("WRONG agent shell") && said.stdout.contains("mend: "));
+}
+
+#[test]
+fn the_doctor_looks_at_a_home_that_no_other_command_opens() {
+    let home = TestHome::detached("");
+    std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    let found = wrong(moadim(&home, &["doctor", "--json"]));
+    assert_eq!(found[0]["fix"], format!("chmod go-w '{}'", home.root().display()));
+    assert!(moadim(&home, &["runs"]).failed(1).contains("chmod go-w"));
+    std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
+    home.configure("kill_grace_secs = \"long\"\n");
+    let found = wrong(moadim(&home, &["doctor", "--json"]));
+    assert!(found.iter().any(|check| check["what"].as_str().unwrap().ends_with("config.toml")), "{found:?}");
+}
+
+#[test]
 fn a_reader_that_has_seen_enough_is_no_error() {
     let home = TestHome::detached("");
     routine(&home, "much", "yes | head -n 100000", "");

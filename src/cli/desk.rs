@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 
-use crate::agent::ProbedPath;
+use crate::agent::{ProbedPath, SearchPath};
 use crate::home::Home;
 use crate::janitor::status::Status;
 use crate::mcp::call::Call;
@@ -58,6 +58,16 @@ impl Desk {
         Ok(Self { core, tools: tools::all() })
     }
 
+    /// Returns where the tools work.
+    pub(super) fn site(&self) -> &Site {
+        &self.core.site
+    }
+
+    /// Returns where agents' commands are found.
+    pub(super) fn search_path(&self) -> SearchPath {
+        self.core.search_path.get(Duration::ZERO)
+    }
+
     /// Calls a tool, and returns its structured answer.
     pub(super) fn call(&self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
         let found = self.tools.iter().find(|one| one.name() == tool);
@@ -69,6 +79,11 @@ impl Desk {
     /// Reads the settings as they are now, for looking.
     pub(super) fn workplace(&self) -> Workplace {
         self.core.site.workplace_for_looking()
+    }
+
+    /// Reads the settings as they are now, for what depends on them; damaged ones are an error.
+    pub(super) fn sound_workplace(&self) -> anyhow::Result<Workplace> {
+        Ok(self.core.site.workplace()?)
     }
 
     /// Finds a run by its id, or the newest run of a routine by its slug.

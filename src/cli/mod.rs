@@ -2,14 +2,18 @@
 
 mod agents;
 mod attach;
+mod cleanup;
 mod demo;
 mod desk;
 mod detach;
+mod doctor;
 mod generate;
 mod logs;
+mod pin;
 mod routines;
 mod runs;
 mod serve;
+mod service;
 mod stop;
 mod table;
 mod time;
@@ -96,8 +100,16 @@ enum ForPeople {
     Trigger(trigger::Arguments),
     /// Ends a run and every process that it started.
     Stop(stop::Arguments),
+    /// Ends hung runs and removes expired workbenches; --dry-run says what it would do, and why.
+    Cleanup(cleanup::Arguments),
+    /// Keeps a run's workbench until --off.
+    Pin(pin::Arguments),
     /// Lists the agents that routines can name.
     Agents(agents::Arguments),
+    /// Looks at everything that has ever gone wrong, and prints what mends it; exits with 1 if something is wrong.
+    Doctor(doctor::Arguments),
+    /// Keeps the janitor alive without any host.
+    Service(service::Arguments),
     /// Prints completions for a shell, or the man page.
     Generate(generate::Arguments),
     /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
@@ -145,11 +157,20 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
         ForPeople::Attach(arguments) => attach::attach(&arguments),
         ForPeople::Trigger(arguments) => return trigger::trigger(arguments),
         ForPeople::Stop(arguments) => stop::stop(arguments),
+        ForPeople::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
+        ForPeople::Pin(arguments) => pin::pin(&arguments),
+        ForPeople::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        ForPeople::Service(arguments) => return service::service(&arguments).map(verdict),
         ForPeople::Agents(arguments) => agents::agents(&arguments),
         ForPeople::Generate(arguments) => generate::generate(&arguments),
         ForPeople::Demo => demo::demo(),
     }?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Says whether all is well.
+fn verdict(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

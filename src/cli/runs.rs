@@ -19,6 +19,12 @@ pub(super) struct Arguments {
     /// Only runs in this state, such as running or failed
     #[arg(long, value_parser = a_status)]
     status: Option<Status>,
+    /// Only runs triggered at this time or later, such as 2026-01-31T08:00:00Z
+    #[arg(long)]
+    since: Option<UnixSeconds>,
+    /// Only runs triggered at this time or before
+    #[arg(long)]
+    until: Option<UnixSeconds>,
     /// The most runs to show, 1 to 200
     #[arg(long, default_value_t = 20)]
     limit: usize,
@@ -43,8 +49,10 @@ struct Answer {
 
 /// Lists them, newest first.
 pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
-    let Arguments { routine, status, limit, cursor, format } = arguments;
-    let wanted = json!({ "routine": routine, "status": status, "limit": limit, "cursor": cursor });
+    let Arguments { routine, status, since, until, limit, cursor, format } = arguments;
+    let wanted = json!({
+        "routine": routine, "status": status, "since": since, "until": until, "limit": limit, "cursor": cursor,
+    });
     let answer = Desk::open()?.call("list_runs", wanted)?;
     if format.json {
         return print_json(&answer);

@@ -68,6 +68,7 @@ pub(super) fn status(status: Status) -> Cell {
         Status::Succeeded => cell.fg(Color::Green),
         Status::Preparing | Status::Running => cell.fg(Color::Cyan),
         Status::Stopped => cell.fg(Color::Yellow),
+        Status::Reaped => cell.add_attribute(Attribute::Dim),
         _ => cell.fg(Color::Red),
     }
 }
