@@ -31,10 +31,12 @@
 //!
 //! # The janitor
 //!
-//! One task with two loops ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
+//! One task with three loops ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
 //! supervisor that would, and closes the books of the abandoned. The **sweep** lists workbenches, then entries, then outcomes
 //! (any other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash,
 //! looks at its life once more, and deletes it there with an engine that follows no symlink and enters no mount.
+//! The **scheduler** finds what is due without a lock, and under the routines' lock claims a run for it and writes the routine's
+//! ledger ([`routine::ledger`]): of any number of processes one does, and a claim that no ledger tells of is found by its run.
 //!
 //! # Layers
 //!

@@ -205,10 +205,15 @@ fn settle(home: &TestHome) {
     assert!(everything.is_subset(&ended), "not in the history: {:?}", everything.difference(&ended));
     let listed = server.ok("list_runs", json!({ "limit": 200 }));
     for run in listed["runs"].as_array().unwrap() {
+        if run["status"] == "reaped" {
+            continue;
+        }
         let outcome = home.outcome(run["id"].as_str().unwrap()).expect("an outcome");
         assert_eq!(outcome["status"], run["status"], "{run}");
         let line = &home.history(run["id"].as_str().unwrap())[0];
-        assert_eq!(line, &outcome, "the history tells the same");
+        for (key, value) in outcome.as_object().unwrap() {
+            assert_eq!(&line[key], value, "the history tells the same: {key}");
+        }
     }
     eprintln!("{} runs ended: {}", ended.len(), statuses(&history));
     assert_eq!(server.problems(), Vec::<Value>::new());

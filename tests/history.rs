@@ -127,6 +127,17 @@ fn hooks_run_once_with_the_facts_and_failures_have_their_own() {
     for name in ["finish-bad", "failure-bad", "finish-good"] {
         wait_for(PATIENCE, name, || out.join(name).exists().then_some(()));
     }
+    // Here a judge records the end.
+    let lost = server.start_run("Lost", "exec sleep 300", json!({}));
+    let processes = ["supervisor", "agent"].map(|who| home.noted(&lost, who));
+    processes.iter().for_each(harness::Seen::kill);
+    for name in ["finish-lost", "failure-lost"] {
+        wait_for(PATIENCE, name, || {
+            server.clean_up();
+            out.join(name).exists().then_some(())
+        });
+    }
+    assert!(fs::read_to_string(out.join("failure-lost")).unwrap().contains("MOADIM_STATUS=lost\n"));
     let facts = fs::read_to_string(out.join("failure-bad")).unwrap();
     let run = home.outcome(&bad).unwrap();
     for fact in [

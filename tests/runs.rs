@@ -50,7 +50,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     let all = server.ok("get_run", json!({ "run": run }));
     assert_eq!((&all["run"]["status"], &all["liveness"]), (&json!("stopped"), &json!("finished")));
     assert_eq!((&all["agent"], &all["processes_total"]), (&json!("sleeper"), &json!(0)));
-    assert!(text(&all["retention"]).contains("86400 s"), "{all}");
+    assert!(text(&all["retention"]).contains("259200 s"), "{all}");
     assert!(all["last_output_at"].as_str() < all["run"]["finished_at"].as_str() || all["run"]["duration_secs"] == 0);
 
     let error = server.error("get_run", json!({ "run": "look-1" }));

@@ -234,3 +234,27 @@ fn without_tmux_the_trigger_is_refused() {
     assert!(error.contains("terminal = true") && error.contains("detached"), "{error}");
     assert_eq!(server.ok("list_runs", json!({}))["total"], 0);
 }
+
+#[test]
+fn a_setup_comes_before_the_agent_on_its_terminal_and_has_none() {
+    let Some(home) = home() else { return };
+    let agent = |setup: &str| {
+        format!(
+            "command = \"sh\"\nargs = [\"{{prompt_file}}\"]\nterminal = true\nsetup = [\"sh\", \"-c\", \"{setup}\"]\n"
+        )
+    };
+    home.add_agent("ready", &agent("test -t 1 || echo no terminal; echo made > made"));
+    home.add_agent("unready", &agent("exit 3"));
+    let mut server = Server::start(&home);
+    let run = server.start_run("Ready", "test -t 0 && cat made; exit 5", json!({ "agent": "ready" }));
+    let ended = server.wait_for_run(&run, "failed");
+    assert_eq!((&ended["exit_code"], server.log(&run).as_str()), (&json!(5), "no terminal\nmade\n"), "{ended}");
+    let routine = server.create("Unready", "echo x", json!({ "agent": "unready" }));
+    server.call_tool("trigger_routine", json!({ "routine": routine }));
+    let failed = wait_for(PATIENCE, "the launch to fail", || {
+        let listed = server.ok("list_runs", json!({ "routine": routine, "status": "launch_failed" }));
+        listed["runs"].as_array().unwrap().first().cloned()
+    });
+    assert!(text(&failed["status_reason"]).contains("status 3"), "{failed}");
+    assert_eq!(sessions(&home), "");
+}

@@ -13,8 +13,8 @@ const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runti
                         timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
-                       updated_at running last_run?";
-const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? triggered_at started_at? finished_at? \
+                       updated_at running last_run? disabled_because? waiting? last_missed?";
+const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
                    kept_because? last_output? pinned?";
 
@@ -73,12 +73,13 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes scanned note?",
         ),
+        ("snooze_routine", "routine until? skip_next?", "routine"),
         ("list_agents", "", "agents"),
         (
             "health",
             "",
-            "version home session_host session_host_reason tmux_version? watchdog sweep routines runs workbench_bytes \
-             workbench_bytes_complete problems",
+            "version home session_host session_host_reason tmux_version? watchdog sweep scheduler routines runs \
+             workbench_bytes workbench_bytes_complete problems",
         ),
     ];
     assert_eq!(tools.as_array().unwrap().len(), contract.len());

@@ -14,11 +14,12 @@ mod triggers;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 7] = [
+const ROWS: [Row; 8] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove),
     ("lists", server::lists),
+    ("history", server::history),
     ("calls", server::calls_during_a_sweep),
     ("start", server::start),
     ("trigger", triggers::triggers),

@@ -45,6 +45,20 @@ pub fn add_expired(root: &Path, count: u64, files: u64) {
     }
 }
 
+/// Adds lines of runs whose workbenches are gone, of twenty routines, to the history.
+pub fn add_history(root: &Path, count: u64) {
+    let tail = "a line of what the agent said at the end\n".repeat(10);
+    let mut lines = String::new();
+    for n in 0..count {
+        let mut line: serde_json::Value =
+            serde_json::from_str(&outcome(&format!("routine-{}", n % 20), LONG_AGO + n / 20)).unwrap();
+        line["tail"] = json!(tail);
+        lines.push_str(&line.to_string());
+        lines.push('\n');
+    }
+    fs::write(root.join("history.jsonl"), lines).unwrap();
+}
+
 /// Adds plain directories of the same content, for the baseline.
 pub fn add_directories(root: &Path, count: u64, files: u64) {
     for n in 0..count {

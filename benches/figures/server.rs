@@ -33,6 +33,24 @@ pub fn lists() {
     }
 }
 
+/// Twenty of 100,000 runs that only the history tells of: once it is read, and the first time.
+pub fn history() {
+    let home = TestHome::detached("");
+    population::workplace(&home.root());
+    population::add_history(&home.root(), 100_000);
+    let mut server = Server::start_settled(&home);
+    let (mut first, mut times) = (Times::default(), Times::default());
+    for round in 0..200 {
+        let times = if round == 0 { &mut first } else { &mut times };
+        let answer = times.measure(|| server.ok("list_runs", json!({ "limit": 20 })));
+        assert_eq!(answer["total"], 100_000, "{answer}");
+    }
+    let result = format!("{:.2} ms p50, {:.2} ms p99", times.median(), times.percentile(99));
+    row("list_runs, 20 of 100,000 of the history, over the wire", &result, "", &result, "<= 50 ms p50");
+    let result = format!("{:.2} ms", first.median());
+    row("the first of them, which reads the history", &result, "", &result, "");
+}
+
 /// Calls at rest, and while a clean-up removes 100,000 files.
 pub fn calls_during_a_sweep() {
     let home = TestHome::detached("");

@@ -8,6 +8,7 @@ mod desk;
 mod detach;
 mod doctor;
 mod generate;
+mod janitor;
 mod logs;
 mod pin;
 mod routines;
@@ -108,6 +109,8 @@ enum ForPeople {
     Agents(agents::Arguments),
     /// Looks at everything that has ever gone wrong, and prints what mends it; exits with 1 if something is wrong.
     Doctor(doctor::Arguments),
+    /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
+    Janitor,
     /// Keeps the janitor alive without any host.
     Service(service::Arguments),
     /// Prints completions for a shell, or the man page.
@@ -160,6 +163,7 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
         ForPeople::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
         ForPeople::Pin(arguments) => pin::pin(&arguments),
         ForPeople::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        ForPeople::Janitor => janitor::janitor(),
         ForPeople::Service(arguments) => return service::service(&arguments).map(verdict),
         ForPeople::Agents(arguments) => agents::agents(&arguments),
         ForPeople::Generate(arguments) => generate::generate(&arguments),

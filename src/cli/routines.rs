@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::desk::{Desk, Format, print_json};
 use super::table::{Cell, Table, faint, judged, status, text};
-use super::time::{moment, span};
+use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::run::overview::RoutineView;
 
@@ -43,7 +43,7 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     }
     let Answer { routines, next_cursor } = serde_json::from_value(answer)?;
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "LAST RUN", "", "MAY TAKE", "KEPT FOR"]);
+    let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "NEXT", "LAST RUN", ""]);
     for routine in &routines {
         let (last, when) = match &routine.last_run {
             Some(run) => (status(run.status), moment(run.triggered_at, now)),
@@ -54,10 +54,9 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
             text(&routine.title),
             agent(routine),
             state(routine),
+            next(routine, now),
             last,
             text(&when),
-            text(&span(routine.max_runtime_secs)),
-            text(&span(routine.ttl_secs)),
         ]);
     }
     table.print("no routines; create one with the tool create_routine, or see the README")?;
@@ -78,6 +77,18 @@ fn state(routine: &RoutineView) -> Cell {
     match (routine.enabled, routine.running.len()) {
         (_, running @ 1..) => judged(&format!("{running} running"), true),
         (true, 0) => text("enabled"),
-        (false, 0) => faint("disabled"),
+        (false, 0) => match &routine.disabled_because {
+            Some(reason) => judged(&format!("disabled: {reason}"), false),
+            None => faint("disabled"),
+        },
+    }
+}
+
+/// Says when it fires by itself.
+fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
+    match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
+        (Some(problem), _) => judged(problem, false),
+        (None, Some(at)) => text(&moment(*at, now)),
+        (None, None) => faint(if routine.firing.schedule.is_some() { "none" } else { "when triggered" }),
     }
 }

@@ -55,6 +55,10 @@ pub struct Config {
     pub on_finish: Vec<String>,
     /// The same for each run that failed, was ended at a bound, never started or was lost.
     pub on_failure: Vec<String>,
+    /// How many runs may be alive before a fire of a schedule waits for its turn.
+    pub max_concurrent_runs: u64,
+    /// How late the newest missed occurrence of a schedule is still made up for.
+    pub catch_up_window_secs: u64,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -79,6 +83,8 @@ impl Default for Config {
             history_age_secs: 365 * 24 * 60 * 60,
             on_finish: Vec::new(),
             on_failure: Vec::new(),
+            max_concurrent_runs: 4,
+            catch_up_window_secs: 24 * 60 * 60,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
         }
@@ -116,6 +122,7 @@ impl Config {
             ("ttl_ceiling_secs", self.ttl_ceiling_secs),
             ("default_max_runtime_secs", self.default_max_runtime_secs),
             ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
+            ("max_concurrent_runs", self.max_concurrent_runs),
             ("watchdog_interval_secs", self.watchdog_interval_secs),
             ("cleanup_interval_secs", self.cleanup_interval_secs),
         ];

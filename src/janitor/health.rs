@@ -37,6 +37,8 @@ pub struct Health {
     pub watchdog: Passes,
     /// The sweeps.
     pub sweep: Passes,
+    /// The looks at what is due by its schedule.
+    pub scheduler: Passes,
     /// How many routines can be read.
     pub routines: usize,
     /// How many runs there are, by status.
@@ -102,8 +104,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         Some(Problem { path: Some(path.display().to_string()), problem: note.to_string(), fix })
     }));
     let runs = of_runs(&workplace, &mut problems)?;
-    let (watchdog, sweep) = (status.round(Duty::Watchdog), status.round(Duty::Sweep));
-    for round in [&watchdog, &sweep] {
+    let [watchdog, sweep, scheduler] = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| status.round(duty));
+    for round in [&watchdog, &sweep, &scheduler] {
         problems.extend(of_a_round(round));
     }
     let stop_at = Instant::now() + MEASURING_PATIENCE;
@@ -116,6 +118,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         tmux_version: workplace.session_host.version(),
         watchdog: Passes { last: watchdog.last, next: watchdog.next },
         sweep: Passes { last: sweep.last, next: sweep.next },
+        scheduler: Passes { last: scheduler.last, next: scheduler.next },
         routines: listing.routines.len(),
         runs,
         workbench_bytes: disk.bytes,

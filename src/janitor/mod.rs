@@ -1,6 +1,6 @@
-//! The janitor: the background task that ends hung runs and removes expired workbenches.
+//! The janitor: the background task that ends hung runs, removes expired workbenches, and fires routines on their schedule.
 //!
-//! Two loops, each a pass and a pause, a pass on a thread of its own; the passes themselves are synchronous and know no clock but the one they
+//! Three loops, each a pass and a pause, a pass on a thread of its own; the passes themselves are synchronous and know no clock but the one they
 //! read. `plan` and the watchdog's `decide` are pure, the rest are their effects.
 
 pub mod cleanup;
@@ -10,6 +10,7 @@ pub mod health;
 pub mod leftovers;
 pub mod plan;
 pub mod remove;
+pub mod scheduler;
 pub mod status;
 pub mod sweep;
 pub mod trash;
@@ -17,32 +18,36 @@ pub mod turn;
 pub mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::clock::UnixSeconds;
-use crate::home::config::Config;
 use crate::run::workplace::{Site, Workplace};
+use scheduler::Scheduler;
 use status::{Duty, Status};
 use sweep::SweepError;
 use trash::TrashError;
 use turn::TurnError;
 
-/// Runs both loops until it is dropped: the watchdog, and the sweep, which makes its first pass at once.
+/// Runs the loops until it is dropped: the watchdog, the sweep, which makes its first pass at once, and the scheduler.
 pub async fn run(site: Arc<Site>, status: Arc<Status>) {
+    let scheduler = Mutex::new(Scheduler::default());
+    let fire = move |workplace: &Workplace, status: &Status| fire(&scheduler, workplace, status);
     let watchdog = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Watchdog, watch);
-    let sweep = repeat(site, status, Duty::Sweep, sweep);
-    tokio::join!(watchdog, sweep);
+    let sweep = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Sweep, sweep);
+    let scheduler = repeat(site, status, Duty::Schedule, fire);
+    tokio::join!(watchdog, sweep, scheduler);
 }
 
-/// A pass over the home; what is wrong goes into the status.
-type Pass = fn(&Workplace, &Status);
+/// A pass over the home: what is wrong goes into the status, and the pause after it is returned.
+trait Pass: Fn(&Workplace, &Status) -> Duration + Send + 'static {}
+impl<F: Fn(&Workplace, &Status) -> Duration + Send + 'static> Pass for F {}
 
-async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: Pass) {
+async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: impl Pass) {
     let report = Arc::clone(&status);
-    let worker = Worker::start(move || one_pass(&site, &report, duty, pass));
+    let worker = Worker::start(move || one_pass(&site, &report, duty, &pass));
     loop {
         let pause = match &worker {
             Ok(worker) => worker.pass().await,
@@ -56,24 +61,20 @@ async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: Pass) {
     }
 }
 
+/// The pause after a pass for which the settings could not be read.
+const UNTIL_MENDED: Duration = Duration::from_secs(30);
+
 /// Makes a pass, and returns the pause after it.
-fn one_pass(site: &Site, status: &Status, duty: Duty, pass: Pass) -> Duration {
+fn one_pass(site: &Site, status: &Status, duty: Duty, pass: &impl Pass) -> Duration {
     status.begin(duty);
-    let config = match site.workplace() {
-        Ok(workplace) => {
-            pass(&workplace, status);
-            workplace.config
-        }
-        // Settings that cannot be read stop ending and reaping: no default may be shorter than what a person wrote.
+    match site.workplace() {
+        Ok(workplace) => pass(&workplace, status),
+        // Settings that cannot be read stop ending, reaping and firing: no default may be shorter than what a person wrote.
         Err(error) => {
             status.trouble(duty, Some(site.home().config_file().display().to_string()), &error);
-            Config::default()
+            UNTIL_MENDED
         }
-    };
-    Duration::from_secs(match duty {
-        Duty::Watchdog => config.watchdog_interval_secs,
-        Duty::Sweep => config.cleanup_interval_secs,
-    })
+    }
 }
 
 /// A thread of its own for each loop, made at the start: when an agent's children have eaten up all the threads that the
@@ -105,7 +106,7 @@ impl Worker {
 /// The pause after a pass that panicked, which is a fault of ours and may be one for good.
 const AFTER_A_PANIC: Duration = Duration::from_secs(60);
 
-fn watch(workplace: &Workplace, status: &Status) {
+fn watch(workplace: &Workplace, status: &Status) -> Duration {
     match watchdog::pass(workplace, None) {
         Ok(report) => {
             for killed in &report.killed {
@@ -117,12 +118,34 @@ fn watch(workplace: &Workplace, status: &Status) {
         }
         Err(error) => status.trouble(Duty::Watchdog, None, &error),
     }
+    Duration::from_secs(workplace.config.watchdog_interval_secs)
+}
+
+/// The pause after a tick that did not take place.
+const AFTER_A_FAILED_TICK: Duration = Duration::from_secs(5);
+
+fn fire(scheduler: &Mutex<Scheduler>, workplace: &Workplace, status: &Status) -> Duration {
+    let now = scheduler::time::now();
+    // What a tick remembers is only what it has read, whatever became of an earlier one.
+    let tick = scheduler.lock().unwrap_or_else(PoisonError::into_inner).tick(workplace, now);
+    match tick {
+        Ok(report) => {
+            for failed in report.failed {
+                status.trouble(Duty::Schedule, Some(failed.path), &failed.error);
+            }
+            scheduler::time::pause(report.pause)
+        }
+        Err(error) => {
+            status.trouble(Duty::Schedule, None, &error);
+            AFTER_A_FAILED_TICK
+        }
+    }
 }
 
 /// How long a sweep in the background deletes before it looks at the clock; the rest is done from the trash.
 const SWEEPING_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-fn sweep(workplace: &Workplace, status: &Status) {
+fn sweep(workplace: &Workplace, status: &Status) -> Duration {
     match sweep::sweep(workplace, None, Instant::now() + SWEEPING_PATIENCE) {
         Ok(report) => {
             for removed in &report.removed {
@@ -151,4 +174,5 @@ fn sweep(workplace: &Workplace, status: &Status) {
     if let Err(error) = workplace.session_host.shut_down_if_idle() {
         tracing::debug!(%error, "the session host was left as it is");
     }
+    Duration::from_secs(workplace.config.cleanup_interval_secs)
 }

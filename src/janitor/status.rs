@@ -13,6 +13,8 @@ pub enum Duty {
     Watchdog,
     /// Removes expired workbenches.
     Sweep,
+    /// Fires routines.
+    Schedule,
 }
 
 /// What one of its loops last did.
@@ -35,10 +37,18 @@ pub struct Trouble {
     pub problem: String,
 }
 
-/// The state of both loops, shared with whoever asks.
+/// A round, and what is needed to tell what is new in it.
+#[derive(Debug, Default)]
+struct Kept {
+    round: Round,
+    /// The troubles of the pass before, while a pass is under way.
+    before: Vec<Trouble>,
+}
+
+/// The state of the loops, shared with whoever asks.
 #[derive(Debug, Default)]
 pub struct Status {
-    rounds: Mutex<[Round; 2]>,
+    rounds: Mutex<[Kept; 3]>,
 }
 
 /// How many troubles of one pass are kept.
@@ -48,35 +58,72 @@ impl Status {
     /// Returns what a loop last did.
     #[must_use]
     pub fn round(&self, duty: Duty) -> Round {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)[duty as usize].clone()
+        let rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let Kept { round, before } = &rounds[duty as usize];
+        let mut round = round.clone();
+        // Until a pass is over nobody knows that they are.
+        round
+            .troubles
+            .extend(before.iter().filter(|trouble| !round.troubles.contains(trouble)).cloned().collect::<Vec<_>>());
+        round
     }
 
     /// Notes that a pass begins: its troubles replace those of the one before.
     pub(super) fn begin(&self, duty: Duty) {
-        self.change(duty, |round| round.troubles.clear());
+        self.change(duty, |kept| kept.before = std::mem::take(&mut kept.round.troubles));
     }
 
     /// Notes that a pass has ended, and the pause before the next.
     pub(super) fn passed(&self, duty: Duty, pause: Duration) {
         let now = UnixSeconds::now();
-        self.change(duty, |round| {
-            round.last = Some(now);
-            round.next = Some(now.plus_secs(pause.as_secs()));
+        self.change(duty, |kept| {
+            kept.before.clear();
+            kept.round.last = Some(now);
+            kept.round.next = Some(now.plus_secs(pause.as_secs()));
         });
     }
 
-    /// Notes something that could not be done.
+    /// Notes something that could not be done. What the pass before could not do either is not logged again.
     pub(super) fn trouble(&self, duty: Duty, path: Option<String>, problem: &dyn Display) {
         let trouble = Trouble { path, problem: problem.to_string() };
-        tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
-        self.change(duty, |round| {
-            if round.troubles.len() < MAX_TROUBLES && !round.troubles.contains(&trouble) {
-                round.troubles.push(trouble);
+        self.change(duty, |kept| {
+            let troubles = &mut kept.round.troubles;
+            if !kept.before.contains(&trouble) && !troubles.contains(&trouble) {
+                tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
+            }
+            if troubles.len() < MAX_TROUBLES && !troubles.contains(&trouble) {
+                troubles.push(trouble);
             }
         });
     }
 
-    fn change(&self, duty: Duty, change: impl FnOnce(&mut Round)) {
+    fn change(&self, duty: Duty, change: impl FnOnce(&mut Kept)) {
         change(&mut self.rounds.lock().unwrap_or_else(PoisonError::into_inner)[duty as usize]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trouble_stays_until_a_pass_without_it_is_over() {
+        let status = Status::default();
+        let problems = |status: &Status| {
+            let troubles = status.round(Duty::Schedule).troubles;
+            troubles.into_iter().map(|trouble| trouble.problem).collect::<Vec<_>>()
+        };
+        status.begin(Duty::Schedule);
+        status.trouble(Duty::Schedule, None, &"a");
+        status.trouble(Duty::Schedule, None, &"a");
+        status.passed(Duty::Schedule, Duration::ZERO);
+        assert_eq!(problems(&status), ["a"]);
+        status.begin(Duty::Schedule);
+        assert_eq!(problems(&status), ["a"]);
+        status.trouble(Duty::Schedule, None, &"b");
+        assert_eq!(problems(&status), ["b", "a"]);
+        status.passed(Duty::Schedule, Duration::ZERO);
+        assert_eq!(problems(&status), ["b"]);
+        assert!(status.round(Duty::Watchdog).troubles.is_empty());
     }
 }

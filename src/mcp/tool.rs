@@ -355,6 +355,6 @@ mod tests {
         for hint in ["readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"] {
             assert!(file["annotations"][hint].is_boolean(), "{hint}");
         }
-        assert_eq!(file["outputSchema"]["required"], json!(["said"]));
+        assert!(file["outputSchema"]["properties"]["said"].is_object());
     }
 }

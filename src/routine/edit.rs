@@ -23,13 +23,14 @@ pub fn update(
     change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
 ) -> Result<Routine, StoreError> {
     prompt.map_or(Ok(()), check_prompt)?;
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
     edit(home, slug, prompt, |definition| {
         change(definition)?;
         definition.check(config)
     })
 }
 
-/// Switches a routine on or off, whatever ceilings its other values break by now.
+/// Switches a routine on or off, whatever ceilings its other values break by now. The caller holds the routines' lock.
 ///
 /// # Errors
 /// There is no such routine, its file is damaged, or the system refuses.
@@ -40,13 +41,13 @@ pub fn set_enabled(home: &Home, slug: &Slug, enabled: bool) -> Result<Routine, S
     })
 }
 
+/// The caller holds the routines' lock.
 fn edit(
     home: &Home,
     slug: &Slug,
     prompt: Option<&str>,
     change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
 ) -> Result<Routine, StoreError> {
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
     let (Routine { definition: before, .. }, text) = store::load_with_text(home, slug)?;
     let mut after = before.clone();
     change(&mut after)?;

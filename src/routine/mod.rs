@@ -2,8 +2,10 @@
 
 pub mod bounds;
 pub mod edit;
+pub mod ledger;
 pub mod listing;
 pub mod model;
 pub mod repository;
+pub mod schedule;
 pub mod slug;
 pub mod store;

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::repository;
+use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
@@ -240,6 +241,7 @@ impl Definition {
         }
         check_title(&self.title)?;
         check_tags(&self.tags)?;
+        check_schedule(self)?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
         check_env(&self.env)
@@ -261,6 +263,15 @@ fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
         return Err(InvalidField::new("retry.backoff_secs", backoff_secs, rule));
     }
     Ok(())
+}
+
+/// Without a schedule, a time zone is checked too: a mistake in it is not to come up only later.
+fn check_schedule(definition: &Definition) -> Result<(), InvalidField> {
+    let zone = definition.timezone.as_deref();
+    match (&definition.schedule, zone) {
+        (None, None) => Ok(()),
+        (schedule, zone) => Schedule::parse(schedule.as_deref().unwrap_or("@daily"), zone).map(drop),
+    }
 }
 
 fn check_title(title: &str) -> Result<(), InvalidField> {

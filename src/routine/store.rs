@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::ledger::{self, Ledger};
 use super::model::{Definition, InvalidField, MAX_PROMPT_BYTES, Routine, check_prompt};
 use super::slug::Slug;
 use crate::home::atomic_file::{self, FileError};
@@ -83,6 +84,12 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
     let file = staged.join(DEFINITION_FILE);
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
     atomic_file::write(&staged.join(PROMPT_FILE), prompt.as_bytes())?;
+    if definition.schedule.is_some() {
+        // From now on, and not from when somebody first looks at it.
+        let mut ledger = Ledger::default();
+        ledger.follow(definition, definition.created_at);
+        atomic_file::write_json(&staged.join(ledger::FILE_NAME), &ledger)?;
+    }
     Ok(atomic_file::write(&file, text.as_bytes())?)
 }
 
@@ -191,7 +198,7 @@ pub fn remove(home: &Home, slug: &Slug) -> Result<(), StoreError> {
     })?;
     atomic_file::sync_directory(&home.routines())?;
     // Whatever else a person has put there is left to the sweep, which knows how to remove anything.
-    for file in [DEFINITION_FILE, PROMPT_FILE] {
+    for file in [DEFINITION_FILE, PROMPT_FILE, ledger::FILE_NAME] {
         let _ = std::fs::remove_file(grave.join(file));
     }
     let _ = std::fs::remove_dir(&grave);
@@ -265,6 +272,20 @@ mod tests {
         let made = make(&home, "Morning triage").unwrap();
         assert_eq!(load(&home, &made.slug).unwrap(), made);
         assert_eq!(prompt(&home, &made.slug).unwrap(), "do it");
+    }
+
+    #[test]
+    fn a_schedule_counts_from_its_creation() {
+        let (_dir, home) = home();
+        let definition = Definition { schedule: Some("@daily".into()), ..titled("Daily") };
+        let made = create(&home, &Config::default(), definition, "do it").unwrap();
+        let ledger = Ledger::read(&home, &made.slug).unwrap();
+        assert!(ledger.follows(&made.definition) && ledger.fired_until == made.definition.created_at);
+        let plain = make(&home, "Plain").unwrap();
+        assert!(!Ledger::file(&home, &plain.slug).exists());
+        let never = Definition { schedule: Some("0 0 30 2 *".into()), ..titled("Never") };
+        let error = create(&home, &Config::default(), never, "do it").unwrap_err().to_string();
+        assert!(error.contains("`schedule`"), "{error}");
     }
 
     #[test]

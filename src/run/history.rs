@@ -4,6 +4,7 @@
 
 mod files;
 mod index;
+mod missed;
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -24,6 +25,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::slug::Slug;
 
 pub use index::{HistoryIndex, Line, Lines};
+pub use missed::{Missed, append_missed};
 
 /// A line could not be added.
 #[derive(Debug, thiserror::Error)]

@@ -182,8 +182,11 @@ fn how(status: ExitStatus) -> String {
 fn unnamed_file(home: &Home) -> io::Result<File> {
     let path = home.trash().join(format!("hook.{}", home::random_suffix()));
     let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
-    std::fs::remove_file(&path)?;
-    Ok(file)
+    match std::fs::remove_file(&path) {
+        // Somebody who empties the trash was first.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(file),
+    }
 }
 
 fn last_words(output: &File) -> String {

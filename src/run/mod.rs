@@ -1,5 +1,6 @@
 //! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
 
+pub mod aftermath;
 pub mod claim;
 pub mod delete;
 pub mod end;

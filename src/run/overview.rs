@@ -15,7 +15,9 @@ use crate::agent::{AgentName, Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
-use crate::routine::model::Routine;
+use crate::routine::ledger::{self, Fire, Ledger, Waiting};
+use crate::routine::model::{Definition, Routine};
+use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
 
 /// What is known of one routine.
@@ -31,6 +33,19 @@ pub struct RoutineView {
     pub agent_available: bool,
     /// Whether it may be triggered.
     pub enabled: bool,
+    /// Why the program has disabled it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_because: Option<String>,
+    /// When it fires by itself.
+    #[serde(flatten)]
+    #[schemars(skip)]
+    pub firing: Firing,
+    /// A fire that waits, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<String>,
+    /// The newest occurrence that was not fired; the history has all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_missed: Option<LastMissed>,
     /// The retention in force.
     pub ttl_secs: u64,
     /// The runtime in force.
@@ -48,6 +63,78 @@ pub struct RoutineView {
     /// Its newest run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
+}
+
+/// When a routine fires by itself; empty if it does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Firing {
+    /// Its cron fields, or a name such as @daily.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<String>,
+    /// The time zone, if it names one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+    /// The schedule in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_description: Option<String>,
+    /// The next three times.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub next_fires: Vec<UnixSeconds>,
+    /// Until when it does not fire, as somebody asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<UnixSeconds>,
+    /// Why it cannot fire.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule_problem: Option<String>,
+}
+
+impl Firing {
+    /// Shows when a routine fires.
+    #[must_use]
+    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
+        let timezone = definition.timezone.clone();
+        let parse = |text: &String| Schedule::parse(text, timezone.as_deref()).ok();
+        let Some(schedule) = definition.schedule.as_ref().and_then(parse) else { return Self::default() };
+        let mut firing = Self {
+            schedule: definition.schedule.clone(),
+            schedule_description: Some(schedule.description()),
+            timezone,
+            ..Self::default()
+        };
+        match ledger {
+            Err(error) => firing.schedule_problem = Some(error.to_string()),
+            Ok(_) if !definition.enabled => {}
+            Ok(ledger) => {
+                firing.snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
+                let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
+                let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
+                let skipped = usize::from(ledger.skip_next);
+                firing.next_fires = schedule.upcoming(after, skipped + NEXT_FIRES).into_iter().skip(skipped).collect();
+            }
+        }
+        firing
+    }
+}
+
+/// How many of the next fires are shown.
+const NEXT_FIRES: usize = 3;
+
+/// An occurrence of a schedule that was not fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LastMissed {
+    /// The moment that the schedule names.
+    pub at: UnixSeconds,
+    /// Why.
+    pub reason: String,
+}
+
+fn in_words(waiting: &Waiting) -> String {
+    match &waiting.fire {
+        Fire::Occurrence(occurrence) => format!("the fire of {occurrence} waits for its turn"),
+        Fire::Retry { of, attempt } => {
+            format!("attempt {attempt} of {of} starts after {}", waiting.not_before)
+        }
+    }
 }
 
 /// A routine's newest run.
@@ -107,12 +194,21 @@ impl<'a> Overview<'a> {
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
         let bounds = Bounds::decide(RoutineState::Present(definition), &self.workplace.config);
+        let read = Ledger::read(&self.workplace.home, slug);
+        let ledger = read.as_ref().ok();
         RoutineView {
             slug: slug.clone(),
             title: definition.title.clone(),
             agent: definition.agent.clone(),
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
+            disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
+            firing: Firing::of(definition, read.as_ref(), UnixSeconds::now()),
+            waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
+            last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
+                let ledger::LastMissed { occurrence, reason } = missed;
+                LastMissed { at: occurrence, reason }
+            }),
             ttl_secs: bounds.ttl_secs,
             max_runtime_secs: bounds.max_runtime_secs,
             tags: definition.tags.clone(),

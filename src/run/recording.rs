@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::aftermath::{self, AftermathError};
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
 use super::hook;
@@ -24,6 +25,9 @@ pub enum RecordingError {
     /// The history could not be extended.
     #[error(transparent)]
     History(#[from] HistoryError),
+    /// Its routine's ledger could not be kept.
+    #[error(transparent)]
+    Aftermath(#[from] AftermathError),
 }
 
 /// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
@@ -115,6 +119,7 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
         // between. A process of its own, so that nothing waits for it: neither the end of the entry nor a watchdog's pass.
         hook::start(workplace, outcome);
     }
+    aftermath::settle(workplace, outcome)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
     if outcome.session_host == HostKind::Tmux
         && let Err(error) = workplace.session_host.close(&outcome.id.session_name())

@@ -16,6 +16,7 @@ use crate::home::UnsafeHome;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Cookie, NoCookie};
+use crate::routine::ledger::Ledger;
 use crate::routine::model::Routine;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
@@ -43,10 +44,12 @@ pub enum TriggerError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// The routine is switched off.
-    #[error("the routine '{slug}' is disabled; update_routine with enabled = true, or {file}, switches it on")]
+    #[error("the routine '{slug}' is disabled{because}; update_routine with enabled = true, or {file}, switches it on")]
     Disabled {
         /// The routine.
         slug: Slug,
+        /// Why, ready to be read.
+        because: String,
         /// Its file.
         file: String,
     },
@@ -100,7 +103,7 @@ pub enum TriggerError {
 }
 
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
-const PATIENCE: Duration = Duration::from_millis(4_700);
+pub const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
 ///
@@ -108,25 +111,14 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
 pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<RunId, TriggerError> {
     let (triggered, deadline) = (Moment::now(), Instant::now() + PATIENCE);
-    workplace.home.check_sole_and_lockable()?;
-    workplace.program.check()?;
     let plan = Plan::read(workplace, slug)?;
     let claim = plan.claim(workplace, &triggered, overlap)?;
-    let workbench = Workbench::of(&workplace.home, claim.entry.id());
-    let prepared = workbench.make().and_then(|()| fill(&workbench, &plan.prompt).inspect_err(|_| discard(&workbench)));
-    if let Err(error) = prepared {
-        if let Err(error) = claim.entry.dispose(&workplace.home) {
-            tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
-        }
-        return Err(error.into());
-    }
-    let id = claim.entry.id().clone();
-    launch::launch(workplace, claim, deadline)?;
-    Ok(id)
+    plan.start(workplace, claim, deadline)
 }
 
 /// All that is known before anything is written.
-struct Plan {
+#[derive(Debug)]
+pub struct Plan {
     routine: Routine,
     prompt: String,
     agent: Agent,
@@ -135,12 +127,20 @@ struct Plan {
 }
 
 impl Plan {
-    fn read(workplace: &Workplace, slug: &Slug) -> Result<Self, TriggerError> {
+    /// Reads what a run of a routine is made of.
+    ///
+    /// # Errors
+    /// No run may be started in this home, or the routine is disabled, gone or unreadable, or its agent is.
+    pub fn read(workplace: &Workplace, slug: &Slug) -> Result<Self, TriggerError> {
         let home = &workplace.home;
+        home.check_sole_and_lockable()?;
+        workplace.program.check()?;
         let routine = store::load(home, slug)?;
         if !routine.definition.enabled {
             let file = store::definition_file(home, slug).display().to_string();
-            return Err(TriggerError::Disabled { slug: slug.clone(), file });
+            let because = Ledger::read(home, slug).ok().and_then(|ledger| ledger.disabled_because);
+            let because = because.map_or_else(String::new, |because| format!(", for {because}"));
+            return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
         let prompt = store::prompt(home, slug)?;
         let agent =
@@ -165,6 +165,19 @@ impl Plan {
         if overlap == Overlap::Skip {
             refuse_overlap(workplace, slug)?;
         }
+        self.claim_locked(workplace, triggered, &Origin::Call)
+    }
+
+    /// Claims a run whatever else is alive. The caller holds the routines' lock.
+    ///
+    /// # Errors
+    /// The system refuses, or no second is free.
+    pub fn claim_locked(
+        &self,
+        workplace: &Workplace,
+        triggered: &Moment,
+        origin: &Origin,
+    ) -> Result<Claim, TriggerError> {
         let machine = Machine::this();
         let manifest_of = |id: &RunId| {
             Ok(Manifest {
@@ -175,11 +188,30 @@ impl Plan {
                 machine: machine.clone(),
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
-                origin: Origin::Call,
+                origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
             })
         };
-        Ok(claim(&workplace.home, slug, triggered.at, &self.environment, manifest_of)?)
+        Ok(claim(&workplace.home, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
+    }
+
+    /// Starts a claimed run, and returns when its agent has really been started.
+    ///
+    /// # Errors
+    /// Why it was not, until `deadline`. A launch that failed leaves a run that says so; anything before it leaves nothing.
+    pub fn start(&self, workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
+        let workbench = Workbench::of(&workplace.home, claim.entry.id());
+        let prepared =
+            workbench.make().and_then(|()| fill(&workbench, &self.prompt).inspect_err(|_| discard(&workbench)));
+        if let Err(error) = prepared {
+            if let Err(error) = claim.entry.dispose(&workplace.home) {
+                tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
+            }
+            return Err(error.into());
+        }
+        let id = claim.entry.id().clone();
+        launch::launch(workplace, claim, deadline)?;
+        Ok(id)
     }
 
     fn command(&self, workplace: &Workplace, id: &RunId) -> Result<AgentCommand, CommandError> {

@@ -7,7 +7,7 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
 use super::pin::is_pinned;
-use super::record::{EndRequest, Ending, Outcome, RecordError, Started, Status};
+use super::record::{EndRequest, Ending, Origin, Outcome, RecordError, Started, Status};
 use super::recording::read_outcome;
 use super::retention;
 use super::workplace::Workplace;
@@ -25,8 +25,9 @@ pub struct RunView {
     pub routine: String,
     /// How it is, or how it ended.
     pub status: Status,
-    /// How it ended, where its workbench is gone.
+    /// How it ended, where its workbench is gone: a status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
     pub outcome: Option<Status>,
     /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -37,6 +38,10 @@ pub struct RunView {
     /// The signal that ended the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
+    /// What started it, if nobody asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub origin: Option<Origin>,
     /// When it was triggered.
     pub triggered_at: UnixSeconds,
     /// When its agent started.
@@ -93,6 +98,7 @@ impl RunView {
         if let Ok(manifest) = &assessment.manifest {
             view.triggered_at = manifest.triggered.at;
             view.session_host = manifest.session_host;
+            view.origin = unasked(manifest.origin.clone());
         }
         view.started_at = started.as_ref().map(|started| started.at);
         let last_output = workbench.last_output_or(view.triggered_at);
@@ -172,6 +178,7 @@ impl RunView {
             status_reason: None,
             exit_code: None,
             signal: None,
+            origin: None,
             triggered_at: id.stamp(),
             started_at: None,
             finished_at: None,
@@ -200,12 +207,17 @@ impl RunView {
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;
         self.signal = outcome.signal;
+        self.origin = unasked(outcome.origin);
         self.triggered_at = outcome.triggered_at;
         self.started_at = outcome.started_at;
         self.finished_at = Some(outcome.finished_at);
         self.duration_secs = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
         self.session_host = outcome.session_host;
     }
+}
+
+fn unasked(origin: Origin) -> Option<Origin> {
+    (origin != Origin::Call).then_some(origin)
 }
 
 /// How an unfinished run is.

@@ -146,10 +146,10 @@ impl Supervisor {
         }
     }
 
-    /// Tells how the agent ended, if it has. One on a terminal is the child of its holder, who writes it down; if that was
-    /// killed, nobody knows.
+    /// Tells how the agent ended, if it has, or what came before it. An agent on a terminal is the child of its holder, who
+    /// writes it down; if that was killed, nobody knows.
     fn agent_exit(&self) -> Option<AgentExit> {
-        if !self.manifest.command.terminal {
+        if !self.manifest.command.terminal || self.started.is_none() {
             return self.children.agent_exit();
         }
         match self.entry.terminal_exit() {

@@ -8,6 +8,7 @@ mod home;
 mod live;
 mod processes;
 mod server;
+mod stage;
 mod tmux;
 
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub use home::TestHome;
 pub use live::{Live, kept_because, unwatched};
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
+pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
 
 /// Makes of each function a test for each session host; it takes the home and the host.

@@ -6,6 +6,7 @@ mod health;
 mod page;
 mod routines;
 mod runs;
+mod schedule;
 
 use super::Core;
 use super::tool::Tool;
@@ -13,7 +14,7 @@ use super::tool::Tool;
 /// Returns every tool.
 #[must_use]
 pub fn all() -> Vec<Tool<Core>> {
-    let mut tools = vec![agents::list(), cleanup::tool(), health::tool()];
+    let mut tools = vec![agents::list(), cleanup::tool(), health::tool(), schedule::snooze()];
     tools.extend(routines::tools());
     tools.extend(runs::tools());
     tools

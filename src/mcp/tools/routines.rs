@@ -343,7 +343,7 @@ fn delete_routine(core: &Core, arguments: DeleteRoutine) -> Result<DeletedRoutin
 
 #[derive(Deserialize, JsonSchema)]
 struct ListRoutines {
-    /// Only those whose slug or title contains this text, in any case.
+    /// Only those whose slug or title contains this.
     query: Option<String>,
     /// Only those with this tag.
     tag: Option<String>,

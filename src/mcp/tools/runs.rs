@@ -126,9 +126,9 @@ struct ListRuns {
     routine: Option<Slug>,
     /// Only runs in this state; reaped ones are found by their outcome, too.
     status: Option<Status>,
-    /// Only runs triggered at this time or later.
+    /// Triggered then or later.
     since: Option<UnixSeconds>,
-    /// Only runs triggered at this time or before.
+    /// Triggered then or before.
     until: Option<UnixSeconds>,
     /// The most runs to answer with, 1 to 200; 20 if left out.
     limit: Option<usize>,

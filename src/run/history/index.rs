@@ -31,6 +31,8 @@ pub struct Lines {
     slugs: Vec<Slug>,
     numbers: HashMap<Slug, u32>,
     lines: Vec<Line>,
+    /// Whether they are in order: not so while a reading broke off.
+    in_order: bool,
 }
 
 /// A run's line; small, for there may be very many.
@@ -122,7 +124,6 @@ impl Lines {
 
     fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
         let mut seen = Vec::new();
-        let mut sorted = true;
         // Oldest first, so that most lines come in order.
         for found in files::list(home)?.iter().rev() {
             let file = match atomic_file::open_regular(&found.path) {
@@ -150,7 +151,7 @@ impl Lines {
             };
             seen.push(identity);
             if self.segments[at].read_bytes < metadata.len() {
-                sorted &= self.extend(at, &found.path)?;
+                self.extend(at, &found.path)?;
             }
             // After reading: what is added from here on makes the file longer than what was read of it.
             let after =
@@ -160,12 +161,13 @@ impl Lines {
         while let Some(at) = self.segments.iter().position(|segment| !seen.contains(&segment.identity)) {
             self.forget(at);
         }
-        if !sorted {
+        if !self.in_order {
             let Self { lines, slugs, .. } = self;
             let key = |line: &Line| (line.stamp, &slugs[line.slug as usize]);
             // Runs end in almost the order in which they were triggered, which this sort makes use of.
             lines.sort_by(|a, b| key(a).cmp(&key(b)));
             lines.dedup_by(|a, b| key(a) == key(b));
+            self.in_order = true;
         }
         Ok(())
     }
@@ -181,42 +183,41 @@ impl Lines {
         self.lines.retain(|line| line.segment != gone);
     }
 
-    /// Reads what was added to a file; returns whether all lines are in order still.
-    fn extend(&mut self, at: usize, path: &Path) -> Result<bool, FileError> {
+    /// Reads what was added to a file.
+    fn extend(&mut self, at: usize, path: &Path) -> Result<(), FileError> {
         let fail = |source| FileError::io("read", path, source);
-        let mut reader = BufReader::with_capacity(256 * 1024, &self.segments[at].file);
+        let mut reader = BufReader::with_capacity(256 * 1024, self.segments[at].file.try_clone().map_err(fail)?);
         let mut offset = self.segments[at].read_bytes;
         reader.seek(SeekFrom::Start(offset)).map_err(fail)?;
-        let mut added = Vec::new();
-        let (mut damaged, mut text) = (0, Vec::new());
+        let number = self.segments[at].number;
+        let mut text = Vec::new();
         loop {
             text.clear();
             // A damaged line may be of any length; read in pieces, none of which is a record.
-            let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut text).map_err(fail)? as u64;
+            let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut text);
+            // What was read stays known, and is not read again.
+            self.segments[at].read_bytes = offset;
+            let read = read.map_err(fail)? as u64;
             if read == 0 || (text.last() != Some(&b'\n') && read < MAX_RECORD_BYTES) {
                 // The end, or a line that is being written.
                 break;
             }
             match Told::by(&text) {
-                Told::Run(slug, stamp, status) => added.push((slug, stamp, status, offset)),
+                Told::Run(id, status) => match parts(&id).and_then(|(slug, stamp)| Some((self.number(slug)?, stamp))) {
+                    Some((slug, stamp)) => {
+                        let line = Line { stamp, offset, slug, segment: number, status };
+                        let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
+                        self.in_order &= self.lines.last().is_none_or(|last| key(last) < key(&line));
+                        self.lines.push(line);
+                    }
+                    None => self.segments[at].damaged += 1,
+                },
                 Told::Other => {}
-                Told::Nothing => damaged += 1,
+                Told::Nothing => self.segments[at].damaged += 1,
             }
             offset += read;
         }
-        let segment = &mut self.segments[at];
-        segment.damaged += damaged;
-        segment.read_bytes = offset;
-        let number = segment.number;
-        let mut sorted = true;
-        for (slug, stamp, status, offset) in added {
-            let Some(slug) = self.number(&slug) else { continue };
-            let line = Line { stamp, offset, slug, segment: number, status };
-            let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
-            sorted &= self.lines.last().is_none_or(|last| key(last) < key(&line));
-            self.lines.push(line);
-        }
-        Ok(sorted)
+        Ok(())
     }
 
     fn number(&mut self, slug: &str) -> Option<u32> {
@@ -232,17 +233,17 @@ impl Lines {
 }
 
 /// What a line tells.
-enum Told {
-    /// How a run ended.
-    Run(String, UnixSeconds, Status),
+enum Told<'a> {
+    /// How the run of this name ended.
+    Run(Cow<'a, str>, Status),
     /// Something else.
     Other,
     /// Nothing: it is damaged.
     Nothing,
 }
 
-impl Told {
-    fn by(text: &[u8]) -> Self {
+impl<'a> Told<'a> {
+    fn by(text: &'a [u8]) -> Self {
         #[derive(Deserialize)]
         struct Head<'a> {
             #[serde(default, borrow)]
@@ -252,19 +253,14 @@ impl Told {
             #[serde(default, borrow)]
             status: Option<Cow<'a, str>>,
         }
-        let Ok(head) = serde_json::from_slice::<Head<'_>>(text) else { return Self::Nothing };
+        let Ok(head) = serde_json::from_slice::<Head<'a>>(text) else { return Self::Nothing };
         if head.kind.is_some_and(|kind| kind != "run") {
             return Self::Other;
         }
         let status = head.status.and_then(|name| serde_json::from_value(serde_json::Value::from(name)).ok());
-        match head.id.as_deref().and_then(parts) {
-            Some((slug, stamp)) => {
-                // Of a newer program, perhaps.
-                let status = status.unwrap_or(Status::Unknown);
-                Self::Run(slug.to_owned(), stamp, status)
-            }
-            None => Self::Nothing,
-        }
+        // Of a newer program, perhaps.
+        let status = status.unwrap_or(Status::Unknown);
+        head.id.map_or(Self::Nothing, |id| Self::Run(id, status))
     }
 }
 

@@ -1,0 +1,39 @@
+//! The background task alone, for times when no host is open.
+
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anyhow::Context;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::home::Home;
+use crate::janitor;
+use crate::janitor::status::Status;
+use crate::run::workplace::{Program, Site};
+
+/// Runs until the process is told to go (SIGTERM, SIGINT, SIGHUP). What it started goes on.
+pub(super) fn janitor() -> anyhow::Result<()> {
+    let home = Home::open(Home::from_environment()?)?;
+    if std::io::stderr().is_terminal() {
+        eprintln!("moadim-mcp watches over {} and fires its routines; Ctrl-C ends it.", home.root().display());
+    }
+    let program = Program::current().context("this program's own file is not known")?;
+    let site = Arc::new(Site::new(home, program));
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let told: anyhow::Result<()> = runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        tokio::select! {
+            () = janitor::run(site, Arc::new(Status::default())) => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hang_up.recv() => {}
+        }
+        Ok(())
+    });
+    // Not awaited: a pass under way may take its time, and whatever it has begun is made to be found so.
+    runtime.shutdown_background();
+    told
+}

@@ -1,0 +1,332 @@
+//! What the schedule wants of a routine now, and whether a fire may start: pure decisions.
+
+use crate::clock::UnixSeconds;
+use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
+use crate::routine::model::{CatchUp, Definition, Overlap};
+use crate::routine::schedule::{Passed, Schedule};
+use crate::routine::slug::Slug;
+use crate::run::history::Missed;
+use crate::run::id::RunId;
+
+/// A routine's ledger as it is to be, and what was missed on the way there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Advance {
+    pub ledger: Ledger,
+    pub missed: Vec<Missed>,
+}
+
+impl Advance {
+    /// Notes occurrences that are not fired.
+    pub(super) fn miss(&mut self, occurrence: UnixSeconds, count: u64, reason: String) {
+        self.ledger.last_missed = Some(LastMissed { occurrence, reason: reason.clone() });
+        self.missed.push(Missed { occurrence, reason, count });
+    }
+}
+
+/// How late an occurrence is still on time: a busy machine, or one that just woke.
+const ON_TIME_SECS: u64 = 60;
+
+/// How far ahead of the clock a ledger is believed. One that is further ahead was written while the clock was wrong, and would
+/// keep its routine silent for as long.
+const BELIEVED_AHEAD_SECS: u64 = 24 * 60 * 60;
+
+const UNATTENDED: &str = "nothing fired it in time: no moadim-mcp ran, or the machine slept";
+
+/// Deals with the occurrences up to now: each is missed, but the newest, which waits if nothing speaks against it.
+pub(super) fn advance(
+    definition: &Definition,
+    schedule: Option<&Schedule>,
+    ledger: &Ledger,
+    now: UnixSeconds,
+    catch_up_window_secs: u64,
+) -> Advance {
+    let mut advance = Advance { ledger: ledger.clone(), missed: Vec::new() };
+    if definition.enabled && ledger.disabled_because.is_some() {
+        advance.ledger.absolve();
+    }
+    if !definition.enabled
+        && let Some(waiting) = advance.ledger.waiting.take()
+        && let Fire::Occurrence(occurrence) = waiting.fire
+    {
+        advance.miss(occurrence, 1, "the routine was disabled before its turn came".to_owned());
+    }
+    if advance.ledger.follow(definition, now) {
+        return advance;
+    }
+    let Some(schedule) = schedule.filter(|_| definition.enabled) else { return advance };
+    if ledger.fired_until > now.plus_secs(BELIEVED_AHEAD_SECS) {
+        advance.ledger.fired_until = now;
+        return advance;
+    }
+    let Passed { older, newest } = schedule.passed(ledger.fired_until, now);
+    let Some((last, before)) = newest.split_last() else { return advance };
+    advance.ledger.fired_until = *last;
+    let unattended = older.into_iter().chain(before.iter().map(|one| (1, *one)));
+    for (count, occurrence) in unattended {
+        let reason = unwanted(&mut advance.ledger, occurrence).unwrap_or_else(|| UNATTENDED.to_owned());
+        advance.miss(occurrence, count, reason);
+    }
+    let age_secs = last.age_secs_at(now);
+    let refused = unwanted(&mut advance.ledger, *last)
+        .or_else(|| too_late(definition.catch_up, age_secs, catch_up_window_secs))
+        .or_else(|| match &advance.ledger.waiting {
+            Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => Some(format!("the fire of {earlier} still waits")),
+            // It does what another attempt would do.
+            Some(Waiting { fire: Fire::Retry { .. }, .. }) | None => None,
+        });
+    match refused {
+        Some(reason) => advance.miss(*last, 1, reason),
+        None => {
+            let fire = Fire::Occurrence(*last);
+            advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last });
+        }
+    }
+    if advance.ledger.snoozed_until.is_some_and(|until| until <= now) {
+        advance.ledger.snoozed_until = None;
+    }
+    advance
+}
+
+/// Tells whether somebody asked for an occurrence not to be fired.
+fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<String> {
+    if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
+        return Some(format!("snoozed until {until}"));
+    }
+    std::mem::take(&mut ledger.skip_next).then(|| "skipped once, as asked".to_owned())
+}
+
+fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String> {
+    match catch_up {
+        _ if age_secs <= ON_TIME_SECS => None,
+        CatchUp::None => Some(format!("{UNATTENDED} (catch_up = \"none\")")),
+        CatchUp::Latest if age_secs > window_secs => {
+            Some(format!("{UNATTENDED}; {age_secs} s late (catch_up_window_secs = {window_secs})"))
+        }
+        CatchUp::Latest => None,
+    }
+}
+
+/// An unfinished run that is not known to be dead.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct AliveRun {
+    pub id: RunId,
+    /// Whether it certainly is alive. One that may be holds up its own routine, but not for ever all others.
+    pub certainly: bool,
+    /// Whether its end was asked for.
+    pub ending: bool,
+}
+
+/// What becomes of a fire whose time has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It starts.
+    Start,
+    /// It waits for a run of its routine; these are to be ended for it.
+    AfterOwn(Vec<RunId>),
+    /// It waits for any run to end.
+    InLine,
+    /// It is not started at all.
+    Miss(String),
+}
+
+/// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an
+/// occurrence would be missed or would end them.
+pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun], max_concurrent_runs: u64) -> Turn {
+    let own: Vec<&AliveRun> = alive.iter().filter(|run| run.id.routine() == slug).collect();
+    if let Some(first) = own.first() {
+        match (overlap, fire) {
+            (Overlap::Allow, _) => {}
+            (Overlap::Skip, Fire::Occurrence(_)) => {
+                let doubt = if first.certainly { "" } else { ", or may have been" };
+                return Turn::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
+            }
+            (Overlap::Replace, Fire::Occurrence(_)) => {
+                let doomed = own.iter().filter(|run| run.certainly && !run.ending).map(|run| run.id.clone());
+                return Turn::AfterOwn(doomed.collect());
+            }
+            (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
+                return Turn::AfterOwn(Vec::new());
+            }
+        }
+    }
+    let at_work = alive.iter().filter(|run| run.certainly).count();
+    if at_work as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const HOUR: u64 = 3600;
+    const WINDOW: u64 = 24 * HOUR;
+    /// 2026-01-01T00:00:00Z
+    const START: u64 = 1_767_225_600;
+
+    fn at(hours: u64) -> UnixSeconds {
+        UnixSeconds(START + hours * HOUR)
+    }
+
+    fn hourly() -> Definition {
+        Definition { schedule: Some("@hourly".into()), timezone: Some("UTC".into()), ..Definition::default() }
+    }
+
+    fn begun_with(definition: &Definition) -> Ledger {
+        let mut ledger = Ledger::default();
+        ledger.follow(definition, at(0));
+        ledger
+    }
+
+    fn begun() -> Ledger {
+        begun_with(&hourly())
+    }
+
+    fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
+        let schedule = definition.schedule.as_deref();
+        let schedule = schedule.map(|text| Schedule::parse(text, definition.timezone.as_deref()).unwrap());
+        advance(definition, schedule.as_ref(), ledger, now, WINDOW)
+    }
+
+    fn waits(advance: &Advance) -> Option<UnixSeconds> {
+        advance.ledger.waiting.as_ref().map(|waiting| match waiting.fire {
+            Fire::Occurrence(occurrence) => occurrence,
+            Fire::Retry { .. } => UnixSeconds(0),
+        })
+    }
+
+    fn reasons(advance: &Advance) -> Vec<&str> {
+        advance.missed.iter().map(|one| one.reason.as_str()).collect()
+    }
+
+    #[test]
+    fn a_schedule_that_is_new_changed_or_enabled_again_begins_now() {
+        let changed = Definition { schedule: Some("30 * * * *".into()), ..hourly() };
+        let disabled = Definition { enabled: false, ..hourly() };
+        for (definition, ledger) in [(&hourly(), &Ledger::default()), (&changed, &begun()), (&disabled, &begun())] {
+            let advance = go(definition, ledger, at(5));
+            assert_eq!((advance.ledger.fired_until, waits(&advance)), (at(5), None));
+            assert!(advance.ledger.follows(definition));
+            assert!(advance.missed.is_empty());
+        }
+        let resting = go(&disabled, &begun(), at(5)).ledger;
+        assert_eq!(go(&hourly(), &resting, at(9)).ledger.fired_until, at(9), "nothing of the time it was disabled");
+    }
+
+    #[test]
+    fn an_occurrence_waits_once_its_time_has_come_and_only_then() {
+        let early = go(&hourly(), &begun(), UnixSeconds(at(1).0 - 1));
+        assert_eq!(early, Advance { ledger: begun(), missed: vec![] });
+        let due = go(&hourly(), &begun(), UnixSeconds(at(1).0 + 7));
+        assert_eq!((waits(&due), due.ledger.fired_until, due.missed.len()), (Some(at(1)), at(1), 0));
+        let started = Ledger { waiting: None, ..due.ledger };
+        assert_eq!(go(&hourly(), &started, UnixSeconds(at(1).0 + 8)).ledger, started);
+        assert_eq!(go(&hourly(), &started, at(0)).ledger, started, "a clock that was set back fires nothing again");
+    }
+
+    #[test]
+    fn of_what_nobody_was_there_for_the_newest_is_made_up_for_and_the_others_are_told() {
+        let later = UnixSeconds(at(5).0 + 1800);
+        let latest = go(&hourly(), &begun(), later);
+        assert_eq!((waits(&latest), latest.missed.len()), (Some(at(5)), 4));
+        assert_eq!(reasons(&latest)[0], UNATTENDED);
+        let none = go(&Definition { catch_up: CatchUp::None, ..hourly() }, &begun(), later);
+        assert_eq!((waits(&none), none.missed.len()), (None, 5));
+        assert!(reasons(&none)[4].contains("catch_up = \"none\""));
+        assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
+        let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
+        let schedule = Schedule::parse("@daily", Some("UTC")).unwrap();
+        let old = advance(&daily, Some(&schedule), &begun_with(&daily), at(26), HOUR);
+        assert!(waits(&old).is_none() && reasons(&old)[0].contains("7200 s late (catch_up_window_secs = 3600)"));
+    }
+
+    #[test]
+    fn a_long_gap_is_told_in_few_lines() {
+        let advance = go(&hourly(), &begun(), at(240));
+        assert_eq!((advance.missed.len(), advance.missed[0].count), (101, 240 - 101));
+        assert_eq!(advance.missed.iter().map(|one| one.count).sum::<u64>(), 239);
+        assert_eq!(waits(&advance), Some(at(240)));
+    }
+
+    #[test]
+    fn what_is_snoozed_or_skipped_is_missed_for_that_reason() {
+        let snoozed = Ledger { snoozed_until: Some(at(2)), ..begun() };
+        let advance = go(&hourly(), &snoozed, at(2));
+        assert_eq!(reasons(&advance), ["snoozed until 2026-01-01T02:00:00Z"; 2]);
+        assert_eq!((waits(&advance), advance.ledger.snoozed_until), (None, None));
+        assert_eq!(waits(&go(&hourly(), &advance.ledger, at(3))), Some(at(3)));
+        let skipping = Ledger { skip_next: true, ..begun() };
+        let advance = go(&hourly(), &skipping, at(1));
+        assert_eq!(reasons(&advance), ["skipped once, as asked"]);
+        assert_eq!(waits(&go(&hourly(), &advance.ledger, at(2))), Some(at(2)));
+    }
+
+    #[test]
+    fn one_fire_waits_at_most_and_an_attempt_gives_way() {
+        let waiting = |fire| Some(Waiting { fire, since: at(0), not_before: at(0) });
+        let queued = Ledger { waiting: waiting(Fire::Occurrence(at(0))), ..begun() };
+        let advance = go(&hourly(), &queued, at(1));
+        assert_eq!(reasons(&advance), ["the fire of 2026-01-01T00:00:00Z still waits"]);
+        assert_eq!(waits(&advance), Some(at(0)));
+        let retrying = Ledger { waiting: waiting(Fire::Retry { of: "a-1".into(), attempt: 2 }), ..begun() };
+        assert_eq!(waits(&go(&hourly(), &retrying, at(1))), Some(at(1)));
+        let disabled = go(&Definition { enabled: false, ..hourly() }, &queued, at(1));
+        assert!(waits(&disabled).is_none() && reasons(&disabled)[0].contains("disabled"));
+    }
+
+    #[test]
+    fn enabling_absolves() {
+        let fallen = Ledger { disabled_because: Some("x".into()), consecutive_failures: 3, ..begun() };
+        let advance = go(&hourly(), &fallen, at(0));
+        assert_eq!((advance.ledger.disabled_because, advance.ledger.consecutive_failures), (None, 0));
+        let disabled = go(&Definition { enabled: false, ..hourly() }, &fallen, at(0));
+        assert!(disabled.ledger.disabled_because.is_some());
+    }
+
+    #[test]
+    fn a_ledger_from_a_wrong_clock_silences_nothing_for_years() {
+        let wrong = Ledger { fired_until: at(24 * 400), ..begun() };
+        assert_eq!(go(&hourly(), &wrong, at(1)).ledger.fired_until, at(1));
+        let ahead = Ledger { fired_until: at(20), ..begun() };
+        assert_eq!(go(&hourly(), &ahead, at(1)).ledger, ahead);
+    }
+
+    #[test]
+    fn each_overlap_does_what_it_says() {
+        let slug: Slug = "a".parse().unwrap();
+        let run = |id: &str, certainly, ending| AliveRun { id: id.parse().unwrap(), certainly, ending };
+        let occurrence = Fire::Occurrence(at(1));
+        let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
+        let alive =
+            [run("a-1", true, false), run("a-2", true, true), run("a-3", false, false), run("b-1", true, false)];
+        let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 4);
+        assert!(matches!(of(Overlap::Skip, &occurrence), Turn::Miss(reason) if reason.contains("a-1")));
+        assert_eq!(of(Overlap::Queue, &occurrence), Turn::AfterOwn(vec![]));
+        assert_eq!(of(Overlap::Replace, &occurrence), Turn::AfterOwn(vec!["a-1".parse().unwrap()]));
+        assert_eq!(of(Overlap::Allow, &occurrence), Turn::Start);
+        for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
+            assert_eq!(of(overlap, &retry), Turn::AfterOwn(vec![]), "{overlap:?}");
+        }
+        assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 3), Turn::InLine);
+        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), Turn::InLine);
+        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), Turn::Start);
+    }
+
+    proptest! {
+        #[test]
+        fn every_occurrence_fires_or_is_told_exactly_once(
+            steps in proptest::collection::vec(0..30_000_u64, 1..40), catch_up: bool
+        ) {
+            let catch_up = if catch_up { CatchUp::Latest } else { CatchUp::None };
+            let definition = Definition { catch_up, ..hourly() };
+            let (mut ledger, mut now, mut dealt_with) = (begun(), at(0), 0);
+            for step in steps {
+                now = now.plus_secs(step);
+                let advance = go(&definition, &ledger, now);
+                dealt_with += advance.missed.iter().map(|one| one.count).sum::<u64>();
+                dealt_with += u64::from(waits(&advance).is_some());
+                ledger = Ledger { waiting: None, ..advance.ledger };
+            }
+            prop_assert_eq!(dealt_with, (now.0 - START) / HOUR);
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `snooze_routine`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::clock::UnixSeconds;
+use crate::mcp::Core;
+use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::routine::ledger;
+use crate::routine::slug::Slug;
+use crate::run::overview::Firing;
+
+pub(super) fn snooze() -> Tool<Core> {
+    let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
+    let description = "Keeps a schedule from firing until a time, or once; with neither, it fires again as planned.";
+    Tool::new("snooze_routine", "Snooze a routine", description, hints, snooze_routine)
+}
+
+#[derive(Deserialize, JsonSchema)]
+struct Snooze {
+    /// Its slug.
+    routine: Slug,
+    until: Option<UnixSeconds>,
+    skip_next: Option<bool>,
+}
+
+#[derive(Serialize, JsonSchema)]
+struct Snoozed {
+    routine: Slug,
+    #[serde(flatten)]
+    #[schemars(skip)]
+    firing: Firing,
+}
+
+fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
+    let home = core.site.home();
+    let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
+    let (definition, ledger) = ledger::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
+    Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })
+}

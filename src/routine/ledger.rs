@@ -1,0 +1,256 @@
+//! `routines/<slug>/ledger.json`: how far a routine's schedule has been dealt with, and how its runs went.
+//!
+//! The program's own book about a routine, beside the file that is a person's. Whoever changes it holds the routines' lock, so
+//! that what was read is still true when it is written.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{Definition, InvalidField};
+use super::slug::Slug;
+use super::store::{self, LOCK_PATIENCE, StoreError};
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, Mode};
+
+/// The form of the ledgers that this program writes.
+const VERSION: u32 = 1;
+
+/// The name of a ledger in its routine's directory.
+pub const FILE_NAME: &str = "ledger.json";
+
+/// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ledger {
+    /// The form of this record.
+    pub version: u32,
+    /// The schedule that `fired_until` belongs to; absent while the routine does not fire by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleText>,
+    /// All occurrences up to here are dealt with: fired, waiting or missed.
+    pub fired_until: UnixSeconds,
+    /// Occurrences up to here are not fired.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snoozed_until: Option<UnixSeconds>,
+    /// The next occurrence is not fired.
+    #[serde(default)]
+    pub skip_next: bool,
+    /// What waits to be started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Waiting>,
+    /// The newest occurrence that was missed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_missed: Option<LastMissed>,
+    /// How many runs in a row have failed.
+    #[serde(default)]
+    pub consecutive_failures: u64,
+    /// The newest runs whose end is counted in that; recording an end may be repeated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub counted: Vec<String>,
+    /// Why the program, and not a person, has disabled the routine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disabled_because: Option<String>,
+}
+
+/// A schedule as it is written in a routine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleText {
+    /// The fields or the name.
+    pub schedule: String,
+    /// The zone, if one is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timezone: Option<String>,
+}
+
+impl ScheduleText {
+    fn of(definition: &Definition) -> Option<Self> {
+        let schedule = definition.schedule.clone().filter(|_| definition.enabled)?;
+        Some(Self { schedule, timezone: definition.timezone.clone() })
+    }
+}
+
+/// A fire that waits: for its time, for a run of its routine to end, or for its turn. A routine has one at most.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// What it is.
+    pub fire: Fire,
+    /// Since when; this is its place in the line.
+    pub since: UnixSeconds,
+    /// It does not start before this.
+    pub not_before: UnixSeconds,
+}
+
+/// A start that nobody asks for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fire {
+    /// The schedule's.
+    Occurrence(UnixSeconds),
+    /// Another attempt after a failed run.
+    Retry {
+        /// The id of the first of the attempts.
+        of: String,
+        /// Which attempt it is to be; the first run is 1.
+        attempt: u32,
+    },
+}
+
+/// An occurrence that was not fired.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastMissed {
+    /// The moment that the schedule names.
+    pub occurrence: UnixSeconds,
+    /// Why.
+    pub reason: String,
+}
+
+impl Default for Ledger {
+    /// The ledger of a routine that has none yet.
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            schedule: None,
+            fired_until: UnixSeconds(0),
+            snoozed_until: None,
+            skip_next: false,
+            waiting: None,
+            last_missed: None,
+            consecutive_failures: 0,
+            counted: Vec::new(),
+            disabled_because: None,
+        }
+    }
+}
+
+/// How many runs' ends are remembered as counted: more than are recorded again at the same time.
+const MOST_COUNTED: usize = 16;
+
+impl Ledger {
+    /// Names the file of a routine's ledger; it need not be there.
+    #[must_use]
+    pub fn file(home: &Home, slug: &Slug) -> PathBuf {
+        home.routines().join(slug.as_str()).join(FILE_NAME)
+    }
+
+    /// Reads a routine's ledger; one that is not there yet is empty.
+    ///
+    /// # Errors
+    /// It is unreadable, damaged or of a newer version: nothing may be fired then, for it may have been already.
+    pub fn read(home: &Home, slug: &Slug) -> Result<Self, FileError> {
+        let path = Self::file(home, slug);
+        let ledger: Self = atomic_file::read_json_if_present(&path)?.unwrap_or_default();
+        if ledger.version > VERSION {
+            let problem = format!("it is of version {}, newer than this program knows ({VERSION})", ledger.version);
+            return Err(FileError::damaged(&path, problem));
+        }
+        Ok(ledger)
+    }
+
+    /// Writes a routine's ledger. The caller holds the routines' lock, and has read under it what it changed.
+    ///
+    /// # Errors
+    /// The system's; one of them is that the routine is gone.
+    pub fn write(&self, home: &Home, slug: &Slug) -> Result<(), FileError> {
+        atomic_file::write_json(&Self::file(home, slug), self)
+    }
+
+    /// Tells whether what it says is about a routine's schedule as it is now.
+    #[must_use]
+    pub fn follows(&self, definition: &Definition) -> bool {
+        self.schedule == ScheduleText::of(definition)
+    }
+
+    /// Begins anew with a routine's schedule if that is another than before: nothing is made up for from before it was set,
+    /// changed, or enabled again. Tells whether it did.
+    pub fn follow(&mut self, definition: &Definition, now: UnixSeconds) -> bool {
+        let begins = !self.follows(definition);
+        if begins {
+            self.schedule = ScheduleText::of(definition);
+            self.fired_until = now;
+            self.skip_next = false;
+        }
+        begins
+    }
+
+    /// Notes that a run's end is counted; false if it was already.
+    pub fn count(&mut self, run: &str) -> bool {
+        if self.counted.iter().any(|counted| counted == run) {
+            return false;
+        }
+        if self.counted.len() == MOST_COUNTED {
+            self.counted.remove(0);
+        }
+        self.counted.push(run.to_owned());
+        true
+    }
+
+    /// Forgets that the routine was disabled, and why: somebody has enabled it again.
+    pub fn absolve(&mut self) {
+        self.disabled_because = None;
+        self.consecutive_failures = 0;
+    }
+}
+
+/// Keeps a routine's schedule from firing up to `until`, or once; with neither, lets it fire again.
+///
+/// # Errors
+/// The routine has no schedule or `until` has passed; its files cannot be read or written, or are locked.
+pub fn snooze(
+    home: &Home,
+    slug: &Slug,
+    until: Option<UnixSeconds>,
+    skip_next: bool,
+    now: UnixSeconds,
+) -> Result<(Definition, Ledger), StoreError> {
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let definition = store::load(home, slug)?.definition;
+    if definition.schedule.is_none() {
+        let rule = "it has no schedule, so it never fires by itself; give it one first";
+        return Err(InvalidField::new("routine", format_args!("'{slug}'"), rule).into());
+    }
+    if let Some(past) = until.filter(|until| *until <= now) {
+        let rule = format!("it is {now} now; give a later time, or leave it out");
+        return Err(InvalidField::new("until", past, rule).into());
+    }
+    let mut ledger = Ledger::read(home, slug)?;
+    ledger.follow(&definition, now);
+    ledger.snoozed_until = until;
+    ledger.skip_next = skip_next;
+    ledger.write(home, slug)?;
+    Ok((definition, ledger))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_or_newer_ledger_is_an_error_and_a_missing_one_is_empty() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let slug: Slug = "a".parse().unwrap();
+        assert_eq!(Ledger::read(&home, &slug).unwrap(), Ledger::default());
+        std::fs::create_dir(home.routines().join("a")).unwrap();
+        let fire = Fire::Retry { of: "a-1".into(), attempt: 2 };
+        let waiting = Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6) };
+        let ledger = Ledger { waiting: Some(waiting), skip_next: true, ..Ledger::default() };
+        ledger.write(&home, &slug).unwrap();
+        assert_eq!(Ledger::read(&home, &slug).unwrap(), ledger);
+        for text in ["{", "{}", "{\"version\":2,\"fired_until\":\"2026-01-01T00:00:00Z\"}"] {
+            std::fs::write(Ledger::file(&home, &slug), text).unwrap();
+            let error = Ledger::read(&home, &slug).unwrap_err().to_string();
+            assert!(error.contains("ledger.json is damaged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn an_end_counts_once() {
+        let mut ledger = Ledger::default();
+        assert!(ledger.count("a-1"));
+        assert!(!ledger.count("a-1"));
+        (0..MOST_COUNTED).for_each(|n| assert!(ledger.count(&format!("b-{n}"))));
+        assert_eq!(ledger.counted.len(), MOST_COUNTED);
+    }
+}

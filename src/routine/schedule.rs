@@ -1,0 +1,272 @@
+//! When a routine fires by itself: five cron fields, or one of a few names, in a time zone.
+
+use std::collections::VecDeque;
+
+use chrono::{DateTime, Utc};
+use chrono_tz::{TZ_VARIANTS, Tz};
+use croner::Cron;
+use croner::parser::{CronParser, Seconds, Year};
+
+use super::model::InvalidField;
+use crate::clock::UnixSeconds;
+
+/// A schedule that fires at some time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Schedule {
+    cron: Cron,
+    zone: Tz,
+}
+
+/// Occurrences that have passed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// How many there were before those in `newest`, and the last of them.
+    pub older: Option<(u64, UnixSeconds)>,
+    /// The newest, in order.
+    pub newest: Vec<UnixSeconds>,
+}
+
+/// How many occurrences of a gap are told one by one, the one that may be made up for included.
+const TOLD: usize = 101;
+
+/// How far back a gap is looked into: a clock that was centuries off must not keep a tick busy for minutes.
+const LONGEST_GAP_SECS: u64 = 366 * 24 * 60 * 60;
+
+/// 4950-01-01: half a century before the end of croner's calendar. The dates that fields without a year can name all come within
+/// 40 years, and where none does, croner looks on until that end.
+const NEAR_THE_END: UnixSeconds = UnixSeconds(94_039_747_200);
+
+const NAMES: [&str; 5] = ["@hourly", "@daily", "@weekly", "@monthly", "@yearly"];
+
+impl Schedule {
+    /// Reads a schedule; without a zone it is in the machine's.
+    ///
+    /// # Errors
+    /// The field `schedule` is no schedule or never fires, or `timezone` is no IANA time zone.
+    pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
+        let zone = match timezone {
+            Some(name) => name.parse().map_err(|_| unknown_zone(name))?,
+            None => machine_zone(),
+        };
+        let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
+        let schedule = Self { cron: parse_cron(text).map_err(refuse)?, zone };
+        if schedule.next_after(NEAR_THE_END).is_none() {
+            return Err(refuse("no date matches it, so it would never fire; mend its day or its month".to_owned()));
+        }
+        Ok(schedule)
+    }
+
+    /// Returns the first occurrence after a moment; `None` at the end of the calendar.
+    #[must_use]
+    pub fn next_after(&self, moment: UnixSeconds) -> Option<UnixSeconds> {
+        let from = self.in_zone(moment)?;
+        // A step that is none would keep whoever walks on from here busy for ever.
+        let next = self.cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
+        u64::try_from(next.timestamp()).ok().map(UnixSeconds)
+    }
+
+    /// Returns the next `count` occurrences after a moment.
+    #[must_use]
+    pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
+        std::iter::successors(self.next_after(after), |last| self.next_after(*last)).take(count).collect()
+    }
+
+    /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year.
+    #[must_use]
+    pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
+        let after = after.max(UnixSeconds(until.0.saturating_sub(LONGEST_GAP_SECS)));
+        let all = std::iter::successors(self.next_after(after), |last| self.next_after(*last));
+        let (mut older, mut newest) = (None, VecDeque::new());
+        for occurrence in all.take_while(|occurrence| *occurrence <= until) {
+            newest.push_back(occurrence);
+            if newest.len() > TOLD
+                && let Some(last) = newest.pop_front()
+            {
+                older = Some((older.map_or(1, |(count, _)| count + 1), last));
+            }
+        }
+        Passed { older, newest: newest.into() }
+    }
+
+    /// Says in words when it fires, with the zone.
+    #[must_use]
+    pub fn description(&self) -> String {
+        let words = self.cron.describe();
+        format!("{} ({})", words.trim_end_matches('.'), self.zone.name())
+    }
+
+    fn in_zone(&self, moment: UnixSeconds) -> Option<DateTime<Tz>> {
+        let moment = DateTime::<Utc>::from_timestamp(i64::try_from(moment.0).ok()?, 0)?;
+        Some(moment.with_timezone(&self.zone))
+    }
+}
+
+fn parse_cron(text: &str) -> Result<Cron, String> {
+    let names = NAMES.join(", ");
+    if text.trim_start().starts_with('@') {
+        if !NAMES.contains(&text) {
+            return Err(format!("the names are {names}; write one of them, or five cron fields"));
+        }
+    } else if text.split_whitespace().count() != 5 {
+        return Err(format!(
+            "it has five fields, minute, hour, day, month and weekday, such as 0 9 * * 1-5, or is one of {names}"
+        ));
+    }
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    parser
+        .parse(text)
+        .map_err(|error| format!("{error}; write minute, hour, day, month and weekday, such as 0 9 * * 1-5"))
+}
+
+/// Returns the machine's zone, or UTC where it does not tell. It is the machine's and not the process's (`TZ`), for all
+/// processes of a home have to mean the same moments.
+fn machine_zone() -> Tz {
+    iana_time_zone::get_timezone().ok().and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC)
+}
+
+fn unknown_zone(name: &str) -> InvalidField {
+    let wanted = name.to_lowercase();
+    let likeness = |zone: &&Tz| strsim::jaro_winkler(&wanted, &zone.name().to_lowercase());
+    let closest = TZ_VARIANTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
+    let closest = closest
+        .filter(|zone| likeness(zone) > 0.7)
+        .map_or_else(String::new, |zone| format!(" (did you mean '{}'?)", zone.name()));
+    let rule = format!(
+        "there is no such time zone{closest}; give an IANA name such as Europe/Berlin, or leave it out for \
+                        the machine's"
+    );
+    InvalidField::new("timezone", format_args!("'{name}'"), rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn at(text: &str) -> UnixSeconds {
+        text.parse().unwrap()
+    }
+
+    fn in_berlin(text: &str) -> Schedule {
+        Schedule::parse(text, Some("Europe/Berlin")).unwrap()
+    }
+
+    #[track_caller]
+    fn fires(schedule: &str, after: &str, expected: &[&str]) {
+        let found = in_berlin(schedule).upcoming(at(after), expected.len());
+        assert_eq!(found, expected.iter().map(|text| at(text)).collect::<Vec<_>>(), "{schedule}");
+    }
+
+    #[test]
+    fn a_schedule_is_in_its_zone() {
+        fires("30 9 * * 1-5", "2026-01-02T12:00:00Z", &["2026-01-05T08:30:00Z", "2026-01-06T08:30:00Z"]);
+        fires("@daily", "2026-07-01T00:00:00Z", &["2026-07-01T22:00:00Z"]);
+        assert_eq!(in_berlin("30 9 * * 1-5").next_after(at("2026-01-05T08:30:00Z")), Some(at("2026-01-06T08:30:00Z")));
+    }
+
+    #[test]
+    fn a_time_that_the_clock_skips_fires_right_after_the_gap_if_it_is_one_time_a_day() {
+        // On 2026-03-29 at 02:00 the clock goes to 03:00, which is 01:00 UTC.
+        fires("30 2 * * *", "2026-03-28T12:00:00Z", &["2026-03-29T01:00:00Z", "2026-03-30T00:30:00Z"]);
+    }
+
+    #[test]
+    fn an_interval_leaves_out_what_the_clock_skips() {
+        let expected = ["2026-03-29T00:30:00Z", "2026-03-29T01:00:00Z", "2026-03-29T01:30:00Z"];
+        fires("*/30 * * * *", "2026-03-29T00:00:00Z", &expected);
+    }
+
+    #[test]
+    fn a_time_that_comes_twice_fires_the_first_time_only_if_it_is_one_time_a_day() {
+        // On 2026-10-25 at 03:00 the clock goes back to 02:00, which is 01:00 UTC.
+        fires("30 2 * * *", "2026-10-24T12:00:00Z", &["2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"]);
+    }
+
+    #[test]
+    fn an_interval_fires_in_both_of_the_hours_that_the_clock_repeats() {
+        let expected = [
+            "2026-10-25T00:00:00Z",
+            "2026-10-25T00:30:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-10-25T01:30:00Z",
+            "2026-10-25T02:00:00Z",
+        ];
+        fires("*/30 * * * *", "2026-10-24T23:30:00Z", &expected);
+    }
+
+    #[test]
+    fn nonsense_names_the_field_and_what_would_do() {
+        let bad = [
+            "",
+            "* * * *",
+            "* * * * * *",
+            "61 * * * *",
+            "0 9 * * blue",
+            "@reboot",
+            "@DAILY x",
+            "@midnight",
+            "a b c d e",
+            "0 0 30 2 *",
+            "0 0 31 4 *",
+            "*/0 * * * *",
+        ];
+        for text in bad {
+            let error = Schedule::parse(text, None).unwrap_err().to_string();
+            assert!(error.starts_with("`schedule` is '"), "{text}: {error}");
+        }
+        let never = Schedule::parse("0 0 30 2 *", None).unwrap_err().to_string();
+        assert!(never.contains("never fire"), "{never}");
+        for weekday in 0..7 {
+            let leap_day = format!("0 0 29 2 +{weekday}");
+            assert!(Schedule::parse(&leap_day, None).is_ok(), "a leap year will come");
+        }
+    }
+
+    #[test]
+    fn an_unknown_zone_names_the_closest() {
+        let error = Schedule::parse("@daily", Some("Europe/Berln")).unwrap_err().to_string();
+        assert!(error.contains("`timezone`") && error.contains("'Europe/Berlin'"), "{error}");
+        assert!(Schedule::parse("@daily", Some("")).is_err());
+    }
+
+    #[test]
+    fn it_is_described_with_its_zone() {
+        let words = in_berlin("0 9 * * 1-5").description();
+        assert_eq!(words, "At 09:00, on Monday, Tuesday, Wednesday, Thursday, and Friday (Europe/Berlin)");
+    }
+
+    #[test]
+    fn of_a_long_gap_the_newest_are_told_and_the_others_counted() {
+        let hourly = in_berlin("@hourly");
+        let passed = hourly.passed(at("2026-01-01T00:00:00Z"), at("2026-01-11T00:00:00Z"));
+        assert_eq!((passed.older, passed.newest.len()), (Some((240 - 101, at("2026-01-06T19:00:00Z"))), 101));
+        assert_eq!(passed.newest.last(), Some(&at("2026-01-11T00:00:00Z")));
+        let older = hourly.passed(UnixSeconds(0), at("2026-01-11T00:00:00Z")).older;
+        assert_eq!(older.unwrap().0, 366 * 24 - 101, "a year at most");
+        assert_eq!(hourly.passed(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:59:59Z")), Passed::default());
+    }
+
+    proptest! {
+        #[test]
+        fn each_occurrence_is_later_than_the_one_before_in_whatever_zone(
+            minute in "(\\*/15|\\*/7|[1-5]?[0-9])", hour in "(\\*|\\*/[2-9]|[0-4]|1,2,3)", zone in 0..5_usize,
+            from in 1_767_225_600..1_830_000_000_u64,
+        ) {
+            let zone = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Asia/Kathmandu"][zone];
+            let schedule = Schedule::parse(&format!("{minute} {hour} * * *"), Some(zone)).unwrap();
+            let mut last = UnixSeconds(from);
+            let upcoming = schedule.upcoming(last, 200);
+            prop_assert_eq!(upcoming.len(), 200);
+            for next in upcoming {
+                prop_assert!(next > last && next.0 % 60 == 0);
+                last = next;
+            }
+        }
+
+        #[test]
+        fn no_text_does_worse_than_an_error(text in "[ -~]{0,30}", zone in "[ -~]{0,20}") {
+            let _ = Schedule::parse(&text, Some(&zone));
+            let _ = Schedule::parse(&text, None);
+        }
+    }
+}

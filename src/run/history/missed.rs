@@ -1,0 +1,117 @@
+//! The lines of missed occurrences.
+
+use std::collections::HashSet;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::Path;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::HistoryError;
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, Mode};
+use crate::routine::slug::Slug;
+use crate::run::record::RECORD_VERSION;
+
+/// An occurrence of a schedule that was not fired, or several of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missed {
+    /// The moment that the schedule names; of several, the newest.
+    pub occurrence: UnixSeconds,
+    /// Why.
+    pub reason: String,
+    /// How many they are.
+    pub count: u64,
+}
+
+/// The line of missed occurrences.
+#[derive(Serialize)]
+struct MissedLine<'a> {
+    kind: &'static str,
+    version: u32,
+    routine: &'a Slug,
+    occurrence: UnixSeconds,
+    at: UnixSeconds,
+    reason: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    count: Option<u64>,
+}
+
+/// How long those that hold the routines' lock wait for the history's.
+const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Adds a line for each missed occurrence of a routine, noticed at `at`.
+///
+/// Exactly once: the caller holds the routines' lock, has seen under it that the ledger does not yet count these occurrences
+/// as dealt with, and says so there right afterwards. Who dies in between leaves lines that the next one would write again,
+/// so those that the end of the history holds already are left out.
+///
+/// # Errors
+/// The lock is not to be had, or the file cannot be read or written; the caller tries again later.
+pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSeconds) -> Result<(), HistoryError> {
+    if missed.is_empty() {
+        return Ok(());
+    }
+    let path = home.history_file();
+    let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, SHORT_PATIENCE)?;
+    let told = told_lately(&path, routine)?;
+    for Missed { occurrence, reason, count } in missed.iter().filter(|one| !told.contains(&one.occurrence)) {
+        let count = (*count > 1).then_some(*count);
+        let occurrence = *occurrence;
+        let line = MissedLine { kind: "missed", version: RECORD_VERSION, routine, occurrence, at, reason, count };
+        let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
+        atomic_file::append_line(&path, &line)?;
+    }
+    Ok(())
+}
+
+/// How much of the end of the history is looked at: more than the lines of one gap.
+const LATELY_BYTES: u64 = 256 * 1024;
+
+/// Returns the missed occurrences of a routine that the end of the history tells of.
+fn told_lately(path: &Path, routine: &Slug) -> Result<HashSet<UnixSeconds>, FileError> {
+    #[derive(Deserialize)]
+    struct Line {
+        kind: String,
+        routine: Slug,
+        occurrence: UnixSeconds,
+    }
+    let mut file = match atomic_file::open_regular(path) {
+        Ok(file) => file,
+        Err(error) if error.is_not_found() => return Ok(HashSet::new()),
+        Err(error) => return Err(error),
+    };
+    let fail = |source| FileError::io("read", path, source);
+    let length = file.metadata().map_err(fail)?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(LATELY_BYTES))).map_err(fail)?;
+    let mut end = Vec::new();
+    file.take(LATELY_BYTES).read_to_end(&mut end).map_err(fail)?;
+    let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+    Ok(lines.filter(|line| line.kind == "missed" && line.routine == *routine).map(|line| line.occurrence).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_miss_is_told_once_also_by_one_who_repeats_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let (a, b): (Slug, Slug) = ("a".parse().unwrap(), "b".parse().unwrap());
+        let missed = |secs, count| Missed { occurrence: UnixSeconds(secs), reason: "x".into(), count };
+        let now = UnixSeconds(100);
+        append_missed(&home, &a, &[missed(10, 7), missed(20, 1)], now).unwrap();
+        append_missed(&home, &a, &[missed(10, 7), missed(20, 1), missed(30, 1)], now).unwrap();
+        append_missed(&home, &b, &[missed(10, 1)], now).unwrap();
+        let text = std::fs::read_to_string(home.history_file()).unwrap();
+        assert_eq!(text.lines().count(), 4);
+        assert_eq!(
+            text.lines().next().unwrap(),
+            "{\"kind\":\"missed\",\"version\":1,\"routine\":\"a\",\"occurrence\":\"1970-01-01T00:00:10Z\",\
+             \"at\":\"1970-01-01T00:01:40Z\",\"reason\":\"x\",\"count\":7}"
+        );
+    }
+}
