@@ -7,7 +7,7 @@ use std::io::Read;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use harness::{Host, PATIENCE, TestHome, wait_for};
+use harness::{Host, PATIENCE, Server, TestHome, tmux, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -213,7 +213,57 @@ fn attach_is_tmux_where_there_is_a_window() {
     trigger(&home, "here");
     let error = moadim(&home, &["attach", "here"]).failed(1);
     assert!(error.contains("needs a terminal") && error.contains(" attach -t "), "{error}");
+    if !script_is_there() {
+        return;
+    }
+    let mut attached = on_a_terminal(&home, "attach here").spawn().unwrap();
+    let socket = home.root().join("tmux.sock");
+    wait_for(PATIENCE, "a client of the session", || {
+        let clients = tmux(&socket, &["list-clients", "-F", "#{session_name}"]);
+        String::from_utf8_lossy(&clients.stdout).contains("moadim-here-").then_some(())
+    });
     moadim(&home, &["stop", "here"]).ok();
+    wait_for(PATIENCE, "the end of the terminal", || attached.try_wait().unwrap());
+}
+
+/// Tells whether there is a script(1), which makes terminals.
+fn script_is_there() -> bool {
+    let there = cfg!(target_os = "linux") && Command::new("script").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("SKIPPED: script(1) of util-linux is not installed, so nothing is tried on a terminal");
+    }
+    there
+}
+
+/// Runs a command on a terminal of its own, whose output is ours.
+fn on_a_terminal(home: &TestHome, words: &str) -> Command {
+    let mut command = Command::new("script");
+    let program = env!("CARGO_BIN_EXE_moadim-mcp");
+    command.args(["-qefc", &format!("stty cols 70 rows 24; '{program}' {words}"), "/dev/null"]);
+    command.env_clear().env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    home.command().get_envs().for_each(|(name, value)| {
+        command.env(name, value.unwrap());
+    });
+    command
+}
+
+#[test]
+fn on_a_terminal_tables_fit_it_and_are_coloured_unless_that_is_not_wanted() {
+    if !script_is_there() {
+        return;
+    }
+    let home = TestHome::detached("");
+    routine(&home, "a-routine-with-a-long-name", "echo", "");
+    trigger(&home, "a-routine-with-a-long-name");
+    let shown = |mut command: Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
+    let coloured = shown(on_a_terminal(&home, "runs"));
+    assert!(coloured.contains("\u{1b}["), "{coloured:?}");
+    let mut plain = on_a_terminal(&home, "runs");
+    plain.env("NO_COLOR", "1");
+    let plain = shown(plain);
+    assert!(!plain.contains('\u{1b}'), "{plain:?}");
+    assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 70), "{plain}");
+    assert!(plain.lines().count() > 2, "what does not fit is wrapped: {plain}");
 }
 
 #[test]
@@ -267,7 +317,10 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     let home = TestHome::detached("");
     let doctor = || wrong(moadim(&home, &["doctor", "--json"]));
     assert_eq!(doctor(), [] as [Value; 0], "a fresh home");
+    let server = Server::start(&home);
     let all = moadim(&home, &["doctor"]).ok();
+    assert!(all.contains("at work here: server "), "{all}");
+    drop(server);
     for what in ["well  home", "tmux", "login shell", "agent shell", "locks", "clock", "disk", "service"] {
         assert!(all.contains(what), "{what}: {all}");
     }

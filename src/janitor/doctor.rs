@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustix::fs::{StatVfs, statvfs};
 use serde::Serialize;
 
+use super::company;
 use super::health;
 use super::status::Status;
 use super::turn::clock_jump_secs;
@@ -66,6 +67,7 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
         checks.push(Check::well("login shell", "it tells its PATH"));
     }
     checks.extend(of_agents(home, &store::list(home)?.routines, search_path)?);
+    checks.push(of_company(&company::of(home.root())));
     checks.extend(of_locks(home));
     checks.push(of_clock(clock_jump_secs(home, &Moment::now())));
     checks.extend(statvfs(home.root()).ok().map(|disk| of_disk(home, &disk)));
@@ -131,6 +133,14 @@ fn of_agents(home: &Home, routines: &[Routine], search_path: &SearchPath) -> Res
 
 fn listed(names: &BTreeSet<&str>) -> String {
     names.iter().copied().collect::<Vec<_>>().join(", ")
+}
+
+fn of_company(others: &[company::Companion]) -> Check {
+    let names: Vec<String> = others.iter().map(ToString::to_string).collect();
+    if names.is_empty() {
+        return Check::well("at work here", "no server and no janitor: nothing is fired or removed until there is one");
+    }
+    Check::well("at work here", names.join(", "))
 }
 
 /// Longer than anybody holds a lock that others wait for.
