@@ -298,6 +298,16 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
         let report = moadim(&home, &["cleanup", "--json"]).json();
         (report["removed"][0]["run"] == pinned.as_str()).then_some(())
     });
+    if script_is_there() {
+        routine(&home, "bar", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
+        assert_eq!(moadim(&home, &["trigger", "bar", "--wait"]).code, Some(0));
+        let shown = wait_for(PATIENCE, "a clean-up with something to do", || {
+            let output = on_a_terminal(&home, "cleanup").output().unwrap();
+            let shown = String::from_utf8(output.stdout).unwrap();
+            shown.contains("1 of 1 workbenches removed").then_some(shown)
+        });
+        assert!(shown.contains("0/1 workbenches, 0 B freed"), "{shown:?}");
+    }
     let error = moadim(&home, &["pin", doomed]).failed(1);
     assert!(error.contains("no workbench"), "{error}");
 }

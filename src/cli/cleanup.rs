@@ -56,6 +56,9 @@ impl Bar {
     }
 
     fn show(&self, progress: Progress) {
+        if progress.total == 0 {
+            return;
+        }
         self.0.set_length(progress.total as u64);
         self.0.set_message(BinaryBytes(progress.freed_bytes).to_string());
         self.0.set_position(progress.done as u64);
