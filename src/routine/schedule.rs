@@ -101,8 +101,17 @@ impl Schedule {
     }
 }
 
+/// The longest schedule: five full lists are shorter.
+const MAX_CRON_BYTES: usize = 1024;
+
 fn parse_cron(text: &str) -> Result<Cron, String> {
     let names = NAMES.join(", ");
+    if text.len() > MAX_CRON_BYTES {
+        return Err(format!(
+            "it has {} bytes, and {MAX_CRON_BYTES} are enough for any; write five cron fields",
+            text.len()
+        ));
+    }
     if text.trim_start().starts_with('@') {
         if !NAMES.contains(&text) {
             return Err(format!("the names are {names}; write one of them, or five cron fields"));
@@ -126,6 +135,9 @@ fn machine_zone() -> Tz {
 
 fn unknown_zone(name: &str) -> InvalidField {
     let wanted = name.to_lowercase();
+    // Longer than any zone, and not worth being compared with all of them.
+    const MOST_LIKE_BYTES: usize = 64;
+    let wanted = if wanted.len() > MOST_LIKE_BYTES { String::new() } else { wanted };
     let likeness = |zone: &&Tz| strsim::jaro_winkler(&wanted, &zone.name().to_lowercase());
     let closest = TZ_VARIANTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
     let closest = closest
@@ -227,6 +239,8 @@ mod tests {
         let error = Schedule::parse("@daily", Some("Europe/Berln")).unwrap_err().to_string();
         assert!(error.contains("`timezone`") && error.contains("'Europe/Berlin'"), "{error}");
         assert!(Schedule::parse("@daily", Some("")).is_err());
+        assert!(Schedule::parse("@daily", Some(&"x".repeat(1 << 20))).is_err(), "and soon");
+        assert!(Schedule::parse(&"1,".repeat(1 << 20), None).is_err(), "and soon");
     }
 
     #[test]

@@ -168,9 +168,19 @@ impl TestHome {
 
     /// Reads the lines of the history that are about a run.
     pub fn history(&self, run: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.root.join("history.jsonl")).unwrap_or_default();
-        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of the history"));
-        lines.filter(|line| line["id"] == run).collect()
+        self.whole_history().into_iter().filter(|line| line["id"] == run).collect()
+    }
+
+    /// Reads all lines of the history, those of files that were closed first.
+    pub fn whole_history(&self) -> Vec<Value> {
+        let names = std::fs::read_dir(&self.root).into_iter().flatten().map(|file| file.unwrap().file_name());
+        let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
+        names.retain(|name| name.starts_with("history.") && name.ends_with(".jsonl"));
+        // The one that is written now comes last, as it does in this order.
+        names.sort();
+        let text = |name: &String| std::fs::read_to_string(self.root.join(name)).unwrap_or_default();
+        let text: String = names.iter().map(text).collect();
+        text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of the history")).collect()
     }
 
     /// Lists the living processes that have to do with this home.

@@ -74,13 +74,11 @@ impl Stage {
 
     /// Returns the lines of the history that are about a routine.
     pub fn history(&self, slug: &str) -> Vec<Value> {
-        let lines = std::fs::read_to_string(self.home.root().join("history.jsonl")).unwrap_or_default();
-        let lines = lines.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of the history"));
         let of_routine = |line: &Value| match line["id"].as_str() {
             Some(run) => run.rsplit_once('-').unwrap().0 == slug,
             None => line["routine"] == slug,
         };
-        lines.filter(of_routine).collect()
+        self.home.whole_history().into_iter().filter(of_routine).collect()
     }
 
     /// Returns the runs of a routine that have ended.
