@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
 use super::desk::{Desk, Format, print_json};
+use crate::excerpt::excerpt;
 use crate::home::{Home, HomeError};
 use crate::janitor::doctor::{Check, examine};
 use crate::service::{Service, State};
@@ -15,6 +16,9 @@ pub(super) struct Arguments {
     #[command(flatten)]
     format: Format,
 }
+
+/// The longest text of a line: names of files and processes are in it, which others chose.
+const MAX_CHARS: usize = 1000;
 
 /// Examines the home; returns whether all is well.
 pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
@@ -29,9 +33,10 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
     for Check { what, well, found, fix } in checks {
         let (style, mark) = if well { (GOOD, "well ") } else { (BAD, "WRONG") };
+        let [what, found] = [&what, &found].map(|text| excerpt(text, MAX_CHARS));
         writeln!(out, "{style}{mark}{style:#} {what}: {found}")?;
         if let Some(fix) = fix {
-            writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" })?;
+            writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" }, fix = excerpt(&fix, MAX_CHARS))?;
         }
     }
     Ok(well)

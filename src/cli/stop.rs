@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::desk::{Desk, Format, print_json};
+use crate::excerpt::excerpt;
 use crate::run::view::RunView;
 
 #[derive(clap::Args)]
@@ -34,6 +35,6 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let OneRun { run } = serde_json::from_value(answer)?;
-    let why = run.status_reason.map(|why| format!(": {why}")).unwrap_or_default();
+    let why = run.status_reason.map(|why| format!(": {}", excerpt(&why, 300))).unwrap_or_default();
     Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?)
 }

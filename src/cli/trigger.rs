@@ -14,6 +14,7 @@ use signal_hook::consts::SIGINT;
 use super::desk::{Desk, Format, print_json};
 use super::stop::OneRun;
 use super::time::span;
+use crate::excerpt::excerpt;
 use crate::routine::slug::Slug;
 use crate::run::record::Status;
 use crate::run::view::RunView;
@@ -68,7 +69,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     if finished {
         let took = run.duration_secs.map(|secs| format!(" after {}", span(secs))).unwrap_or_default();
-        let why = run.status_reason.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
         eprintln!("{}{took}{why}", run.status);
     } else {
         eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}", id = run.id);
