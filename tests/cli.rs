@@ -263,6 +263,7 @@ fn on_a_terminal_tables_fit_it_and_are_coloured_unless_that_is_not_wanted() {
     let plain = shown(plain);
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
     assert!(plain.lines().all(|line| line.trim_end().chars().count() <= 70), "{plain}");
+    assert!(plain.contains("a-routine-with-a-long-name-1"), "whole: {plain}");
     assert!(plain.lines().count() > 2, "what does not fit is wrapped: {plain}");
 }
 

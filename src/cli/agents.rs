@@ -41,7 +41,7 @@ pub(super) fn agents(arguments: &Arguments) -> anyhow::Result<()> {
             text(&agent.name),
             judged(if agent.available { "yes" } else { "no" }, agent.available),
             text(&words.join(" ")),
-            if agent.available { text(&agent.detail) } else { faint(&agent.detail) },
+            if agent.available { text(&agent.detail) } else { faint("not found; see: moadim-mcp doctor") },
             faint(&agent.defined_in),
         ]);
     }

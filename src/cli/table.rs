@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{Attribute, Color, ContentArrangement, presets};
+use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, presets};
 
 use crate::excerpt::excerpt;
 use crate::run::record::Status;
@@ -40,7 +40,8 @@ impl Table {
             return writeln!(anstream::stderr(), "{none}");
         }
         if let Some(first) = self.0.column_mut(0) {
-            first.set_padding((0, 1));
+            // A name that is broken over two lines cannot be copied.
+            first.set_padding((0, 1)).set_constraint(ColumnConstraint::ContentWidth);
         }
         writeln!(anstream::stdout(), "{}", self.0.trim_fmt())
     }

@@ -73,7 +73,7 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     checks.extend(statvfs(home.root()).ok().map(|disk| of_disk(home, &disk)));
     let health = health::examine(site, &Status::default(), Some(search_path))?;
     let runs: Vec<String> = health.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
-    checks.push(Check::well("routines and runs", format!("{} routines; runs: {}", health.routines, runs.join(", "))));
+    checks.push(Check::well("routines and runs", format!("routines: {}; runs: {}", health.routines, runs.join(", "))));
     checks.extend(health.problems.into_iter().map(|problem| {
         let what = problem.path.unwrap_or_else(|| "home".to_owned());
         Check::wrong(what, problem.problem, problem.fix)
@@ -109,7 +109,7 @@ fn of_agents(home: &Home, routines: &[Routine], search_path: &SearchPath) -> Res
         let used_by = users.remove(agent.name.to_string().as_str());
         checks.push(match (search_path.find(&agent.definition), used_by) {
             (Ok(path), _) => Check::well(what, path.display().to_string()),
-            (Err(error), None) => Check::well(what, format!("{error}; no routine names it")),
+            (Err(_), None) => Check::well(what, "its command is not installed, and no routine names it"),
             (Err(error), Some(routines)) => Check::wrong(
                 what,
                 format!("{error}; it is named by {}", listed(&routines)),
