@@ -41,7 +41,7 @@
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
-//! [`agent`] → [`home`], [`process_tree`], [`environment`], [`clock`]. The core is synchronous; only `mcp` and the janitor's
+//! [`agent`] → [`home`], [`process_tree`], [`environment`], [`clock`]; [`service`] stands beside the janitor. The core is synchronous; only `mcp` and the janitor's
 //! loops are not. Decisions are pure functions over what was read, effects are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
@@ -57,5 +57,6 @@ pub mod mcp;
 pub mod process_tree;
 pub mod routine;
 pub mod run;
+pub mod service;
 pub mod session;
 pub mod supervisor;

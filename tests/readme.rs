@@ -29,6 +29,22 @@ fn every_tool_has_its_row_and_no_other() {
 }
 
 #[test]
+fn every_command_has_its_row_and_no_other() {
+    let home = TestHome::new();
+    let help = String::from_utf8(home.command().arg("--help").output().unwrap().stdout).unwrap();
+    let listed = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names =
+        listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));
+    let mut names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    let section = README.split("\n## From the command line\n").nth(1).unwrap().split("\n## ").next().unwrap();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `")?.split(['`', ' ']).next());
+    let mut rows: Vec<&str> = rows.collect();
+    names.sort_unstable();
+    rows.sort_unstable();
+    assert_eq!(rows, names);
+}
+
+#[test]
 fn every_setting_has_its_row() {
     let home = TestHome::new();
     let file = home.scratch().join("config.toml");

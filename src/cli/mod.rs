@@ -1,13 +1,29 @@
 //! The commands for people, one file each. Without one, the program serves MCP on stdin and stdout.
 
+mod agents;
+mod attach;
+mod cleanup;
 mod demo;
+mod desk;
 mod detach;
+mod doctor;
+mod generate;
 mod janitor;
+mod logs;
+mod pin;
+mod routines;
+mod runs;
 mod serve;
+mod service;
+mod stop;
+mod table;
+mod time;
+mod trigger;
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
@@ -21,18 +37,19 @@ use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervis
 ///
 /// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Command>,
 }
 
+const EXIT_STATUS: &str = "Exit status: 0 done, 1 it failed (stderr says why), 2 wrong arguments; that of trigger --wait is \
+                           the agent's, see its help.";
+
 #[derive(Subcommand)]
 enum Command {
-    /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
-    Demo,
-    /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
-    Janitor,
+    #[command(flatten)]
+    ForPeople(ForPeople),
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
     Supervise { home: PathBuf, run: RunId },
@@ -70,20 +87,57 @@ enum Command {
     PrintPath,
 }
 
+#[derive(Subcommand)]
+enum ForPeople {
+    /// Lists routines, with their newest run.
+    Routines(routines::Arguments),
+    /// Lists runs, newest first.
+    Runs(runs::Arguments),
+    /// Prints what a run's agent printed; -f follows it to its end.
+    Logs(logs::Arguments),
+    /// Shows a run's tmux session in this terminal.
+    Attach(attach::Arguments),
+    /// Starts a run of a routine; --wait waits for its end.
+    Trigger(trigger::Arguments),
+    /// Ends a run and every process that it started.
+    Stop(stop::Arguments),
+    /// Ends hung runs and removes expired workbenches; --dry-run says what it would do, and why.
+    Cleanup(cleanup::Arguments),
+    /// Keeps a run's workbench until --off.
+    Pin(pin::Arguments),
+    /// Lists the agents that routines can name.
+    Agents(agents::Arguments),
+    /// Looks at everything that has ever gone wrong, and prints what mends it; exits with 1 if something is wrong.
+    Doctor(doctor::Arguments),
+    /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
+    Janitor,
+    /// Keeps the janitor alive without any host.
+    Service(service::Arguments),
+    /// Prints completions for a shell, or the man page.
+    Generate(generate::Arguments),
+    /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
+    Demo,
+}
+
 /// Runs the program with the process's arguments.
 ///
 /// # Errors
 /// What kept it from doing what it was asked, complete for a person to read.
-pub fn run() -> anyhow::Result<()> {
+pub fn run() -> anyhow::Result<ExitCode> {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
     let Arguments { command } = Arguments::parse();
     log_to_stderr();
-    match command {
+    let done = match command {
         None => serve::serve(),
-        Some(Command::Demo) => demo::demo(),
-        Some(Command::Janitor) => janitor::janitor(),
+        Some(Command::ForPeople(command)) => {
+            return match execute(command) {
+                // Whoever read our output has seen enough, as in `| head`.
+                Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+                result => result,
+            };
+        }
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
@@ -94,7 +148,38 @@ pub fn run() -> anyhow::Result<()> {
         Some(Command::Detach { command }) => detach::detach(&command),
         Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
+}
+
+fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
+    match command {
+        ForPeople::Routines(arguments) => routines::routines(arguments),
+        ForPeople::Runs(arguments) => runs::runs(arguments),
+        ForPeople::Logs(arguments) => logs::logs(arguments),
+        ForPeople::Attach(arguments) => attach::attach(&arguments),
+        ForPeople::Trigger(arguments) => return trigger::trigger(arguments),
+        ForPeople::Stop(arguments) => stop::stop(arguments),
+        ForPeople::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
+        ForPeople::Pin(arguments) => pin::pin(&arguments),
+        ForPeople::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        ForPeople::Janitor => janitor::janitor(),
+        ForPeople::Service(arguments) => return service::service(&arguments).map(verdict),
+        ForPeople::Agents(arguments) => agents::agents(&arguments),
+        ForPeople::Generate(arguments) => generate::generate(&arguments),
+        ForPeople::Demo => demo::demo(),
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says whether all is well.
+fn verdict(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
+    error.chain().find_map(io) == Some(io::ErrorKind::BrokenPipe)
 }
 
 /// stdout belongs to JSON-RPC.

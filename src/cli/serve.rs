@@ -1,5 +1,6 @@
 //! The MCP server, and its janitor.
 
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -14,6 +15,11 @@ use crate::run::workplace::{Program, Site};
 
 /// Serves until the host is gone.
 pub(super) fn serve() -> anyhow::Result<()> {
+    if std::io::stdin().is_terminal() {
+        eprintln!(
+            "moadim-mcp: this is the MCP server, for an agent host; for people: moadim-mcp --help (Ctrl-D ends this)"
+        );
+    }
     let home = Home::open(Home::from_environment()?)?;
     let program = Program::current().context("this program's own file is not known")?;
     let search_path = ProbedPath::start(program.path().to_owned());

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::sweep::{self, SweepError, SweepReport};
+use super::sweep::{self, Progress, SweepError, SweepReport};
 use super::trash;
 use super::turn::TurnError;
 use super::watchdog::{self, Forecast, Killed, WatchFailure, WatchReport};
@@ -33,14 +33,28 @@ const DELETING_PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// Nothing was removed, and why.
 pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Result<CleanupReport, SweepError> {
-    let deadline = Instant::now() + DELETING_PATIENCE;
+    clean_up_within(workplace, only, dry_run, DELETING_PATIENCE, &mut |_| {})
+}
+
+/// Cleans up as [`clean_up`] does, deleting for up to `patience` and telling how far it is.
+///
+/// # Errors
+/// As for [`clean_up`].
+pub fn clean_up_within(
+    workplace: &Workplace,
+    only: Option<&Slug>,
+    dry_run: bool,
+    patience: Duration,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<CleanupReport, SweepError> {
+    let deadline = Instant::now() + patience;
     if dry_run {
         let forecast = watchdog::forecast(workplace, only)?;
         let sweep = sweep::dry_run(workplace, only, &forecast)?;
         return Ok(CleanupReport { killed: forecast.killed, sweep, ..CleanupReport::default() });
     }
     let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
-    let sweep = match sweep::sweep(workplace, only, deadline) {
+    let sweep = match sweep::sweep_telling(workplace, only, deadline, tell) {
         Ok(sweep) => sweep,
         Err(SweepError::Turn(error @ TurnError::Taken { .. })) => {
             // What is due is removed by that one.

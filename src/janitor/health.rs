@@ -131,7 +131,8 @@ fn damaged(error: &FileError) -> Problem {
     let path = match error {
         FileError::Io { path, .. } | FileError::Damaged { path, .. } => path.display().to_string(),
     };
-    Problem { path: Some(path), problem: error.to_string(), fix: "mend or remove the file".to_owned() }
+    let fix = format!("mend the file, or move it away: mv '{path}' '{path}.damaged'");
+    Problem { path: Some(path), problem: error.to_string(), fix }
 }
 
 fn damaged_lines(workplace: &Workplace) -> Option<Problem> {
@@ -176,7 +177,7 @@ fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMa
                 RunStatus::Unknown => {
                     "it is neither ended nor removed; remove its files by hand if it is over".to_owned()
                 }
-                _ => format!("the watchdog ends it at its bound; stop_run {{\"run\": \"{}\"}} ends it now", run.id),
+                _ => format!("the watchdog ends it at its bound; stop_run (moadim-mcp stop {}) ends it now", run.id),
             };
             problems.push(Problem { path: Some(run.workbench), problem: format!("run {}: {reason}", run.id), fix });
         }

@@ -4,6 +4,8 @@
 //! read. `plan` and the watchdog's `decide` are pure, the rest are their effects.
 
 pub mod cleanup;
+pub mod company;
+pub mod doctor;
 pub mod evidence;
 pub mod health;
 pub mod leftovers;

@@ -134,11 +134,35 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) 
     Ok(report)
 }
 
+/// How far a sweep is with deleting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Workbenches that are deleted.
+    pub done: usize,
+    /// Workbenches that are to be.
+    pub total: usize,
+    /// Bytes given back so far.
+    pub freed_bytes: u64,
+}
+
 /// Sweeps, and deletes until `deadline`; what still lies in the trash then is for [`super::trash::empty`].
 ///
 /// # Errors
 /// Nothing was removed.
 pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> Result<SweepReport, SweepError> {
+    sweep_telling(workplace, only, deadline, &mut |_| {})
+}
+
+/// Sweeps as [`sweep`] does, and tells before and after each workbench how far it is.
+///
+/// # Errors
+/// As for [`sweep`].
+pub fn sweep_telling(
+    workplace: &Workplace,
+    only: Option<&Slug>,
+    deadline: Instant,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<SweepReport, SweepError> {
     workplace.home.check_sole_and_lockable()?;
     let mut turn = Turn::take(&workplace.home)?;
     let now = Moment::now();
@@ -149,7 +173,7 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
     let graves = bury(workplace, verdicts, &mut report)?;
     remove_vain_pins(&workplace.home);
     drop(turn);
-    delete(workplace, graves, deadline, &mut report);
+    delete(workplace, graves, deadline, &mut report, tell);
     if let Err(error) = history::tidy(&workplace.home, &workplace.config) {
         tracing::warn!(%error, "the history was not tidied");
     }
@@ -260,11 +284,19 @@ fn put_away(workbench: &Path, grave: &Path) -> io::Result<()> {
     }
 }
 
-fn delete(workplace: &Workplace, graves: Vec<Grave>, deadline: Instant, report: &mut SweepReport) {
+fn delete(
+    workplace: &Workplace,
+    graves: Vec<Grave>,
+    deadline: Instant,
+    report: &mut SweepReport,
+    tell: &mut dyn FnMut(Progress),
+) {
     let trash = workplace.home.trash();
     let late = || Instant::now() >= deadline;
     let stop_measuring_at = deadline + MEASURING_PATIENCE;
-    for Grave { run, reason, name, .. } in graves {
+    let total = graves.len();
+    for (done, Grave { run, reason, name, .. }) in graves.into_iter().enumerate() {
+        tell(Progress { done, total, freed_bytes: report.freed_bytes });
         let removal = remove::remove(&trash, &name, &late);
         report.freed_bytes += removal.freed_bytes;
         let mut bytes = removal.freed_bytes;
@@ -278,6 +310,7 @@ fn delete(workplace: &Workplace, graves: Vec<Grave>, deadline: Instant, report: 
         }
         report.removed.push(Removed { run, reason, bytes });
     }
+    tell(Progress { done: total, total, freed_bytes: report.freed_bytes });
 }
 
 fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailure {

@@ -27,7 +27,7 @@ struct Cleanup {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Report {
+pub(crate) struct Report {
     dry_run: bool,
     /// Hung runs that were ended, the first 100.
     killed: Vec<Killed>,
@@ -86,7 +86,12 @@ const SHOWN: usize = 100;
 fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
     let workplace = core.site.workplace()?;
     let dry_run = arguments.dry_run.unwrap_or(false);
-    let CleanupReport { killed, not_killed, sweep, note } = clean_up(&workplace, arguments.routine.as_ref(), dry_run)?;
+    Ok(answer(dry_run, clean_up(&workplace, arguments.routine.as_ref(), dry_run)?))
+}
+
+/// Shows a clean-up.
+pub(crate) fn answer(dry_run: bool, report: CleanupReport) -> Report {
+    let CleanupReport { killed, not_killed, sweep, note } = report;
     let not_killed = not_killed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let not_removed = sweep.failed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let (killed, killed_total) = cut(killed, |one| Killed { run: one.run, reason: one.reason });
@@ -95,7 +100,7 @@ fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
     let (kept, kept_total) =
         cut(sweep.kept, |one| Kept { run: one.run, reason: one.reason.to_string(), until: one.until });
     let (failed, failed_total) = cut(not_killed.chain(not_removed).collect(), |one| one);
-    Ok(Report {
+    Report {
         dry_run,
         killed,
         killed_total,
@@ -109,7 +114,7 @@ fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
         pending_bytes: sweep.pending_bytes,
         scanned: sweep.scanned,
         note,
-    })
+    }
 }
 
 /// Shows the first items of a list, and counts all.

@@ -1,7 +1,7 @@
 //! The tools, one file a family.
 
 mod agents;
-mod cleanup;
+pub(crate) mod cleanup;
 mod health;
 mod page;
 mod routines;

@@ -1,0 +1,112 @@
+//! What the commands work with: the home, and the tools as functions. A command has no logic of its own.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use serde_json::Value;
+
+use crate::agent::{ProbedPath, SearchPath};
+use crate::home::Home;
+use crate::janitor::status::Status;
+use crate::mcp::call::Call;
+use crate::mcp::tool::Tool;
+use crate::mcp::{Core, tools};
+use crate::routine::slug::Slug;
+use crate::run::id::RunId;
+use crate::run::listing::{self, Filter};
+use crate::run::view::RunView;
+use crate::run::workplace::{Program, Site, Workplace};
+
+/// How a command answers.
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(super) struct Format {
+    /// Print one JSON document, the same as the tool's answer
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// A home, and what can be done there.
+pub(super) struct Desk {
+    core: Core,
+    tools: Vec<Tool<Core>>,
+}
+
+/// Longer than a login shell is waited for.
+const LOGIN_SHELL_PATIENCE: Duration = Duration::from_secs(5);
+
+impl Desk {
+    /// Opens the home. The login shell is not asked for its PATH, which takes as long as its start-up files do.
+    pub(super) fn open() -> anyhow::Result<Self> {
+        Self::at(Home::open(Home::from_environment()?)?, program()?, Arc::default())
+    }
+
+    /// Opens the home, and asks the login shell where commands are found.
+    pub(super) fn open_with_search_path() -> anyhow::Result<Self> {
+        let home = Home::open(Home::from_environment()?)?;
+        let program = program()?;
+        let search_path = ProbedPath::start(program.path().to_owned());
+        let _ = search_path.get(LOGIN_SHELL_PATIENCE);
+        search_path.give_up();
+        Self::at(home, program, search_path)
+    }
+
+    fn at(home: Home, program: Program, search_path: Arc<ProbedPath>) -> anyhow::Result<Self> {
+        let site = Arc::new(Site::new(home, program));
+        let core = Core { site, janitor: Arc::new(Status::default()), search_path };
+        Ok(Self { core, tools: tools::all() })
+    }
+
+    /// Returns where the tools work.
+    pub(super) fn site(&self) -> &Site {
+        &self.core.site
+    }
+
+    /// Returns where agents' commands are found.
+    pub(super) fn search_path(&self) -> SearchPath {
+        self.core.search_path.get(Duration::ZERO)
+    }
+
+    /// Calls a tool, and returns its structured answer.
+    pub(super) fn call(&self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
+        let found = self.tools.iter().find(|one| one.name() == tool);
+        let Value::Object(arguments) = arguments else { return Err(anyhow!("the arguments of {tool} are no object")) };
+        let found = found.with_context(|| format!("there is no tool {tool}"))?;
+        found.call(&self.core, arguments, &Call::default()).map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Reads the settings as they are now, for looking.
+    pub(super) fn workplace(&self) -> Workplace {
+        self.core.site.workplace_for_looking()
+    }
+
+    /// Reads the settings as they are now, for what depends on them; damaged ones are an error.
+    pub(super) fn sound_workplace(&self) -> anyhow::Result<Workplace> {
+        Ok(self.core.site.workplace()?)
+    }
+
+    /// Finds a run by its id, or the newest run of a routine by its slug.
+    pub(super) fn run(&self, name: &str) -> anyhow::Result<RunView> {
+        let workplace = self.workplace();
+        if let Ok(id) = name.parse::<RunId>()
+            && let Ok(run) = listing::find(&workplace, &id)
+        {
+            return Ok(run);
+        }
+        let unknown = || anyhow!("there is no run '{name}', and no run of a routine '{name}'; see: moadim-mcp runs");
+        let routine: Slug = name.parse().map_err(|_| unknown())?;
+        let filter = Filter { routine: Some(routine), ..Filter::default() };
+        listing::list(&workplace, &filter, None, 1)?.runs.pop().ok_or_else(unknown)
+    }
+}
+
+fn program() -> anyhow::Result<Program> {
+    Program::current().context("this program's own file is not known")
+}
+
+/// Writes a document to stdout.
+pub(super) fn print_json(document: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(document)?;
+    Ok(writeln!(std::io::stdout().lock(), "{text}")?)
+}

@@ -1,0 +1,94 @@
+//! `routines`: what there is to run.
+
+use serde::Deserialize;
+use serde_json::json;
+
+use super::desk::{Desk, Format, print_json};
+use super::table::{Cell, Table, faint, judged, status, text};
+use super::time::moment;
+use crate::clock::UnixSeconds;
+use crate::run::overview::RoutineView;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Only those whose slug or title contains this text
+    query: Option<String>,
+    /// Only those with this tag
+    #[arg(long)]
+    tag: Option<String>,
+    /// The most routines to show, 1 to 200
+    #[arg(long, default_value_t = 200)]
+    limit: usize,
+    /// Go on after this one: the next_cursor of a page
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    routines: Vec<RoutineView>,
+    #[serde(default)]
+    next_cursor: Option<String>,
+}
+
+/// Lists them.
+pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { query, tag, limit, cursor, format } = arguments;
+    let answer = Desk::open_with_search_path()?
+        .call("list_routines", json!({ "query": query, "tag": tag, "limit": limit, "cursor": cursor }))?;
+    if format.json {
+        return print_json(&answer);
+    }
+    let Answer { routines, next_cursor } = serde_json::from_value(answer)?;
+    let now = UnixSeconds::now();
+    let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "NEXT", "LAST RUN", ""]);
+    for routine in &routines {
+        let (last, when) = match &routine.last_run {
+            Some(run) => (status(run.status), moment(run.triggered_at, now)),
+            None => (faint("never"), String::new()),
+        };
+        table.row(vec![
+            text(routine.slug.as_str()),
+            text(&routine.title),
+            agent(routine),
+            state(routine),
+            next(routine, now),
+            last,
+            text(&when),
+        ]);
+    }
+    table.print("no routines; create one with the tool create_routine, or see the README")?;
+    if let Some(cursor) = next_cursor {
+        eprintln!("there are more: --cursor {cursor}");
+    }
+    Ok(())
+}
+
+fn agent(routine: &RoutineView) -> Cell {
+    if routine.agent_available {
+        return text(&routine.agent);
+    }
+    judged(&format!("{} (not found)", routine.agent), false)
+}
+
+fn state(routine: &RoutineView) -> Cell {
+    match (routine.enabled, routine.running.len()) {
+        (_, running @ 1..) => judged(&format!("{running} running"), true),
+        (true, 0) => text("enabled"),
+        (false, 0) => match &routine.disabled_because {
+            Some(reason) => judged(&format!("disabled: {reason}"), false),
+            None => faint("disabled"),
+        },
+    }
+}
+
+/// Says when it fires by itself.
+fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
+    match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
+        (Some(problem), _) => judged(problem, false),
+        (None, Some(at)) => text(&moment(*at, now)),
+        (None, None) => faint(if routine.firing.schedule.is_some() { "none" } else { "when triggered" }),
+    }
+}

@@ -1,0 +1,89 @@
+//! `runs`: what runs, and what has ended.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::desk::{Desk, Format, print_json};
+use super::table::{Cell, Table, faint, status, text};
+use super::time::{moment, span};
+use crate::clock::UnixSeconds;
+use crate::routine::slug::Slug;
+use crate::run::record::Status;
+use crate::run::view::RunView;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// Only runs of this routine
+    #[arg(long)]
+    routine: Option<Slug>,
+    /// Only runs in this state, such as running or failed
+    #[arg(long, value_parser = a_status)]
+    status: Option<Status>,
+    /// Only runs triggered at this time or later, such as 2026-01-31T08:00:00Z
+    #[arg(long)]
+    since: Option<UnixSeconds>,
+    /// Only runs triggered at this time or before
+    #[arg(long)]
+    until: Option<UnixSeconds>,
+    /// The most runs to show, 1 to 200
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+    /// Go on after this one: the next_cursor of a page
+    #[arg(long)]
+    cursor: Option<String>,
+    #[command(flatten)]
+    format: Format,
+}
+
+fn a_status(text: &str) -> Result<Status, String> {
+    serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    runs: Vec<RunView>,
+    total: usize,
+    #[serde(default)]
+    next_cursor: Option<String>,
+}
+
+/// Lists them, newest first.
+pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { routine, status, since, until, limit, cursor, format } = arguments;
+    let wanted = json!({
+        "routine": routine, "status": status, "since": since, "until": until, "limit": limit, "cursor": cursor,
+    });
+    let answer = Desk::open()?.call("list_runs", wanted)?;
+    if format.json {
+        return print_json(&answer);
+    }
+    let Answer { runs, total, next_cursor } = serde_json::from_value(answer)?;
+    show(&runs)?;
+    if let Some(cursor) = next_cursor {
+        eprintln!("{} of {total} runs; more: --limit N, or --cursor {cursor}", runs.len());
+    }
+    Ok(())
+}
+
+fn show(runs: &[RunView]) -> std::io::Result<()> {
+    let now = UnixSeconds::now();
+    let mut table = Table::new(&["RUN", "STATUS", "TRIGGERED", "TOOK", "REMOVED", "WHY"]);
+    for run in runs {
+        table.row(vec![
+            text(&run.id.to_string()),
+            status(run.status),
+            text(&moment(run.triggered_at, now)),
+            text(&run.duration_secs.map(span).unwrap_or_default()),
+            removed(run, now),
+            text(run.status_reason.as_deref().unwrap_or_default()),
+        ]);
+    }
+    table.print("no runs; start one with: moadim-mcp trigger ROUTINE")
+}
+
+fn removed(run: &RunView, now: UnixSeconds) -> Cell {
+    match run.reap_at {
+        Some(at) => text(&moment(at, now)),
+        None => faint(run.kept_because.as_deref().unwrap_or_default()),
+    }
+}

@@ -1,0 +1,76 @@
+//! `service`: keeps the janitor alive without any host.
+
+use std::io::Write;
+
+use anyhow::Context;
+
+use super::desk::{Format, print_json};
+use crate::run::workplace::Program;
+use crate::service::{Job, Service};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(clap::Subcommand)]
+enum Action {
+    /// Starts the janitor now and at each login, as a systemd user unit or a launchd agent.
+    ///
+    /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it.
+    Install {
+        /// Only print the file and the commands
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Tells whether it is installed and alive; exits with 1 if it is not alive.
+    Status {
+        #[command(flatten)]
+        format: Format,
+    },
+    /// Stops it, and removes its file.
+    Uninstall,
+}
+
+/// Does it; returns whether all is well.
+pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
+    let service = Service::of_this_user()?;
+    let mut out = anstream::stdout();
+    match &arguments.action {
+        Action::Install { dry_run } => {
+            let program = Program::current().context("this program's own file is not known")?;
+            let job = Job::of_this_process(program.path())?;
+            if *dry_run {
+                writeln!(out, "# {}\n{}", service.file().display(), service.text(&job))?;
+                for command in service.commands() {
+                    writeln!(out, "$ {command}")?;
+                }
+                return Ok(true);
+            }
+            service.install(&job)?;
+            writeln!(out, "installed and started: {}", service.file().display())?;
+            if service.state()?.lingers == Some(false) {
+                writeln!(out, "it ends when you log out; to keep it: loginctl enable-linger")?;
+            }
+        }
+        Action::Status { format } => {
+            let state = service.state()?;
+            if format.json {
+                print_json(&state)?;
+                return Ok(state.active);
+            }
+            let installed = if state.installed { "installed" } else { "not installed" };
+            let active = if state.active { "alive" } else { "not alive" };
+            let detail = Some(&state.detail).filter(|detail| !detail.is_empty() && !state.active);
+            let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
+            writeln!(out, "{installed}, {active}{detail}\n{}: {}", state.manager, state.file)?;
+            return Ok(state.active);
+        }
+        Action::Uninstall => match service.uninstall()? {
+            true => writeln!(out, "stopped and removed: {}", service.file().display())?,
+            false => writeln!(out, "it is not installed: {}", service.file().display())?,
+        },
+    }
+    Ok(true)
+}

@@ -1,0 +1,155 @@
+//! `trigger`: starts a run, and waits for its end if asked to.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use serde_json::json;
+use signal_hook::consts::SIGINT;
+
+use super::desk::{Desk, Format, print_json};
+use super::stop::OneRun;
+use super::time::span;
+use crate::excerpt::excerpt;
+use crate::routine::slug::Slug;
+use crate::run::record::Status;
+use crate::run::view::RunView;
+use crate::run::wait::{self, Bell};
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// The routine's slug
+    routine: Slug,
+    /// Wait for its end, and exit as the agent did. Ctrl-C ends the waiting alone; the run goes on
+    ///
+    /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too
+    /// long, 125 if it was stopped, never started, or is lost, and 130 after Ctrl-C.
+    #[arg(long)]
+    wait: bool,
+    /// While a run of it is alive: skip refuses, allow starts another beside it
+    #[arg(long, value_parser = ["skip", "allow"], default_value = "skip")]
+    overlap: String,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// It took too long, as `timeout(1)` says it.
+const TIMED_OUT: u8 = 124;
+/// It did not come to an end of its own.
+const NO_END_OF_ITS_OWN: u8 = 125;
+/// Somebody pressed Ctrl-C, as shells say it.
+const INTERRUPTED: u8 = 130;
+
+/// Starts it.
+pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { routine, wait, overlap, format } = arguments;
+    let desk = Desk::open()?;
+    let answer = desk.call("trigger_routine", json!({ "routine": routine, "overlap": overlap }))?;
+    if !wait && format.json {
+        print_json(&answer)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let OneRun { run } = serde_json::from_value(answer)?;
+    if !format.json {
+        writeln!(anstream::stdout(), "{}", run.id)?;
+    }
+    if !wait {
+        let watch = run.attach_command.map_or(String::new(), |_| format!(", or moadim-mcp attach {}", run.id));
+        eprintln!("it is {}; follow it: moadim-mcp logs -f {}{watch}", run.status, run.id);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let run = wait_for(&desk, run)?;
+    let finished = wait::is_over(&run);
+    if format.json {
+        print_json(&json!({ "finished": finished, "run": run }))?;
+    }
+    if finished {
+        let took = run.duration_secs.map(|secs| format!(" after {}", span(secs))).unwrap_or_default();
+        let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
+        eprintln!("{}{took}{why}", run.status);
+    } else {
+        eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}", id = run.id);
+    }
+    Ok(ExitCode::from(if finished { exit_code(&run) } else { INTERRUPTED }))
+}
+
+/// A wait is made of such; a run takes a day at most.
+const ONE_WAIT: Duration = Duration::from_secs(3600);
+
+/// Waits until the run is over, or somebody presses Ctrl-C.
+fn wait_for(desk: &Desk, mut run: RunView) -> anyhow::Result<RunView> {
+    let bell = Bell::default();
+    let interrupted = call_off_on_interrupt(&bell).context("Ctrl-C cannot be listened to")?;
+    let workplace = desk.workplace();
+    loop {
+        let began = Instant::now();
+        run = wait::wait(&workplace, &run.id, ONE_WAIT, &bell, &mut |_| {})?;
+        if wait::is_over(&run) || interrupted.load(Ordering::Relaxed) || began.elapsed() < ONE_WAIT {
+            return Ok(run);
+        }
+    }
+}
+
+/// Ends a wait at Ctrl-C, which from here on does nothing else.
+fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let (mut ear, mouth) = UnixStream::pair()?;
+    signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
+    signal_hook::low_level::pipe::register(SIGINT, mouth)?;
+    let bell = bell.clone();
+    std::thread::spawn(move || {
+        if ear.read(&mut [0]).is_ok() {
+            bell.call_off();
+        }
+    });
+    Ok(interrupted)
+}
+
+/// Says how a run ended as an exit status.
+fn exit_code(run: &RunView) -> u8 {
+    match run.status {
+        Status::Succeeded => 0,
+        Status::Failed => match (run.exit_code, run.signal) {
+            (Some(code), _) => u8::try_from(code).unwrap_or(1).max(1),
+            (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
+            (None, None) => 1,
+        },
+        Status::TimedOut | Status::Silent => TIMED_OUT,
+        _ => NO_END_OF_ITS_OWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_exit_status_tells_how_the_run_ended() {
+        let cases = [
+            ("succeeded", json!({ "exit_code": 0 }), 0),
+            ("failed", json!({ "exit_code": 3 }), 3),
+            ("failed", json!({ "signal": 9 }), 137),
+            ("failed", json!({}), 1),
+            ("failed", json!({ "exit_code": 300 }), 1),
+            ("timed_out", json!({ "signal": 15 }), 124),
+            ("silent", json!({}), 124),
+            ("stopped", json!({}), 125),
+            ("launch_failed", json!({}), 125),
+            ("lost", json!({}), 125),
+            ("unknown", json!({}), 125),
+        ];
+        for (status, more, expected) in cases {
+            let mut run = json!({
+                "id": "a-1", "routine": "a", "status": status, "triggered_at": "2026-01-01T00:00:00Z", "workbench": "/w",
+                "session": "s", "session_host": "detached", "log_path": "/l", "log_bytes": 0,
+            });
+            run.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            let run: RunView = serde_json::from_value(run).unwrap();
+            assert_eq!(exit_code(&run), expected, "{status}");
+        }
+    }
+}

@@ -1,0 +1,305 @@
+//! Keeping a janitor alive without any host: by systemd as a user's unit, or by launchd as a user's agent.
+
+mod launchd;
+mod systemd;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use rustix::process::geteuid;
+use serde::Serialize;
+
+use crate::home::atomic_file::{self, FileError};
+
+/// The first words of what we write: a file without them is somebody else's.
+const MARK: &str = "Written by `moadim-mcp service install`; removed by `moadim-mcp service uninstall`.";
+
+/// The service cannot be changed or looked at.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// There is no home directory to put its file into.
+    #[error("no home directory is known; set HOME")]
+    Nowhere,
+    /// A path that a service manager does not take.
+    #[error("{path} cannot stand in a service's file, for it has a quote, a backslash or a control character; move it")]
+    Unspeakable {
+        /// The path.
+        path: String,
+    },
+    /// A file of that name that we did not write.
+    #[error("{path} is not ours; look at it, and move it away")]
+    NotOurs {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The service manager cannot be talked to.
+    #[error(
+        "`{command}` does not work here: {said}. Nothing was changed. {hint}; or keep `moadim-mcp janitor` running by \
+         whatever else starts programs for you"
+    )]
+    NoManager {
+        /// The command that failed.
+        command: String,
+        /// Its words.
+        said: String,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// The service manager refused.
+    #[error("`{command}` failed: {said}")]
+    Refused {
+        /// The command.
+        command: String,
+        /// Its words.
+        said: String,
+    },
+    /// The system refused.
+    #[error("cannot {action} {path}: {source}")]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file or directory.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// Our own file.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What is to be kept alive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// This program, by its absolute path.
+    pub program: String,
+    /// Variables that it needs: a service manager passes on none of a terminal's.
+    pub environment: Vec<(&'static str, String)>,
+}
+
+impl Job {
+    /// Makes the job of `program` with this process's `MOADIM_HOME` and `PATH`: tmux and git are looked for there.
+    ///
+    /// # Errors
+    /// One of them cannot be written down.
+    pub fn of_this_process(program: &Path) -> Result<Self, ServiceError> {
+        let environment = ["MOADIM_HOME", "PATH"].into_iter().filter_map(|name| {
+            let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
+            Some(speakable(value.as_ref()).map(|value| (name, value)))
+        });
+        Ok(Self { program: speakable(program)?, environment: environment.collect::<Result<_, _>>()? })
+    }
+}
+
+/// systemd takes neither quotes nor backslashes in a program's name, and no line can hold a line's end.
+fn speakable(path: &Path) -> Result<String, ServiceError> {
+    let bad = |c: char| c.is_control() || matches!(c, '"' | '\'' | '\\');
+    match path.to_str() {
+        Some(text) if !text.contains(bad) => Ok(text.to_owned()),
+        _ => Err(ServiceError::Unspeakable { path: path.display().to_string() }),
+    }
+}
+
+/// A command of a service manager.
+type Words = Vec<String>;
+
+/// The service manager of this machine, as far as it differs.
+#[derive(Debug, Clone)]
+struct Manager {
+    name: &'static str,
+    /// The service's file, below the user's home or configuration directory.
+    file: PathBuf,
+    /// Fails where the manager cannot be talked to.
+    probe: Words,
+    hint: &'static str,
+    write: fn(&Job) -> String,
+    /// Before a start, and allowed to fail.
+    prepare: Vec<Words>,
+    start: Vec<Words>,
+    stop: Vec<Words>,
+    /// After the file is gone.
+    forget: Vec<Words>,
+    /// Succeeds while the service is alive.
+    is_active: Words,
+}
+
+fn words(text: &str) -> Words {
+    text.split(' ').map(str::to_owned).collect()
+}
+
+/// The user's janitor service, installed or not.
+#[derive(Debug)]
+pub struct Service {
+    manager: Manager,
+}
+
+/// How the service is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct State {
+    /// Whose it is: `systemd` or `launchd`.
+    pub manager: &'static str,
+    /// Its file.
+    pub file: String,
+    /// Whether that is there.
+    pub installed: bool,
+    /// Whether the janitor runs.
+    pub active: bool,
+    /// What the manager says of it.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+    /// Whether it goes on when the user logs out; absent where that cannot be told.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lingers: Option<bool>,
+}
+
+impl Service {
+    /// Names the service of this user on this machine.
+    ///
+    /// # Errors
+    /// The user has no home directory.
+    pub fn of_this_user() -> Result<Self, ServiceError> {
+        let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
+        let manager = if cfg!(target_os = "macos") {
+            launchd::manager(&home, geteuid().as_raw())
+        } else {
+            let configuration =
+                std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+            systemd::manager(&configuration.unwrap_or_else(|| home.join(".config")))
+        };
+        Ok(Self { manager })
+    }
+
+    /// Returns the service's file.
+    #[must_use]
+    pub fn file(&self) -> &Path {
+        &self.manager.file
+    }
+
+    /// Returns what the file says for a job.
+    #[must_use]
+    pub fn text(&self, job: &Job) -> String {
+        (self.manager.write)(job)
+    }
+
+    /// Returns the commands that an installation executes after the file is written.
+    #[must_use]
+    pub fn commands(&self) -> Vec<String> {
+        self.manager.prepare.iter().chain(&self.manager.start).map(|words| words.join(" ")).collect()
+    }
+
+    /// Writes the file and starts the service; one that is there already is replaced, and started anew.
+    ///
+    /// # Errors
+    /// The manager cannot be talked to (then nothing was changed) or refuses, or the file is not ours.
+    pub fn install(&self, job: &Job) -> Result<(), ServiceError> {
+        self.check_ours()?;
+        self.probe()?;
+        let file = self.file();
+        let parent = file.parent().unwrap_or(file);
+        std::fs::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
+        atomic_file::write(file, self.text(job).as_bytes())?;
+        for words in &self.manager.prepare {
+            // What is to be stopped before a start may not be there.
+            let _ = run(words);
+        }
+        self.manager.start.iter().try_for_each(|words| execute(words))
+    }
+
+    /// Stops the service and removes its file; returns whether there was one.
+    ///
+    /// # Errors
+    /// As for [`Service::install`].
+    pub fn uninstall(&self) -> Result<bool, ServiceError> {
+        if !self.check_ours()? {
+            return Ok(false);
+        }
+        self.probe()?;
+        self.manager.stop.iter().try_for_each(|words| execute(words))?;
+        let file = self.file();
+        std::fs::remove_file(file).map_err(|source| io_error("remove", file, source))?;
+        self.manager.forget.iter().try_for_each(|words| execute(words))?;
+        Ok(true)
+    }
+
+    /// Looks at the service.
+    ///
+    /// # Errors
+    /// Its file is not ours.
+    pub fn state(&self) -> Result<State, ServiceError> {
+        let installed = self.check_ours()?;
+        let (active, detail) = match run(&self.manager.is_active) {
+            Ok(output) => (output.status.success(), first_line(&output)),
+            Err(error) => (false, error.to_string()),
+        };
+        Ok(State {
+            manager: self.manager.name,
+            file: self.file().display().to_string(),
+            installed,
+            active,
+            detail,
+            lingers: systemd::lingers(&self.manager),
+        })
+    }
+
+    /// Tells whether the file is there.
+    fn check_ours(&self) -> Result<bool, ServiceError> {
+        let path = self.file();
+        match atomic_file::read_text(path) {
+            Ok(text) if text.contains(MARK) => Ok(true),
+            Ok(_) => Err(ServiceError::NotOurs { path: path.to_owned() }),
+            Err(error) if error.is_not_found() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn probe(&self) -> Result<(), ServiceError> {
+        let command = &self.manager.probe;
+        execute(command).map_err(|error| {
+            let said = match error {
+                ServiceError::Refused { said, .. } => said,
+                error => error.to_string(),
+            };
+            ServiceError::NoManager { command: command.join(" "), said, hint: self.manager.hint }
+        })
+    }
+}
+
+fn io_error(action: &'static str, path: &Path, source: io::Error) -> ServiceError {
+    ServiceError::Io { action, path: path.to_owned(), source }
+}
+
+fn run(words: &[String]) -> io::Result<Output> {
+    Command::new(&words[0]).args(&words[1..]).stdin(Stdio::null()).output()
+}
+
+fn execute(words: &[String]) -> Result<(), ServiceError> {
+    let refused = |said| ServiceError::Refused { command: words.join(" "), said };
+    let output = run(words).map_err(|error| refused(error.to_string()))?;
+    if output.status.success() { Ok(()) } else { Err(refused(first_line(&output))) }
+}
+
+/// Returns the first thing that a command said, on whichever stream.
+fn first_line(output: &Output) -> String {
+    let lines = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+    lines
+        .iter()
+        .flat_map(|text| text.lines())
+        .find(|line| !line.trim().is_empty())
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_no_unit_can_hold_is_refused() {
+        for bad in ["/a\"b", "/a'b", "/a\\b", "/a\nb"] {
+            assert!(speakable(Path::new(bad)).is_err(), "{bad}");
+        }
+        assert_eq!(speakable(Path::new("/a b%$é")).unwrap(), "/a b%$é");
+    }
+}

@@ -1,0 +1,83 @@
+//! The service as a unit of the user's systemd. Facts: systemd.service(5), systemd.exec(5), systemd.kill(5).
+
+use std::path::Path;
+
+use super::{Job, MARK, Manager, run, words};
+
+const UNIT: &str = "moadim-mcp-janitor.service";
+
+/// Describes it; `configuration` is the user's configuration directory.
+pub(super) fn manager(configuration: &Path) -> Manager {
+    let ask = |rest: &str| words(&format!("systemctl --user {rest}"));
+    Manager {
+        name: "systemd",
+        file: configuration.join("systemd/user").join(UNIT),
+        probe: ask("show-environment"),
+        hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
+               loginctl enable-linger",
+        write: unit,
+        prepare: Vec::new(),
+        start: vec![ask("daemon-reload"), ask(&format!("enable {UNIT}")), ask(&format!("restart {UNIT}"))],
+        stop: vec![ask(&format!("disable --now {UNIT}"))],
+        forget: vec![ask("daemon-reload")],
+        is_active: ask(&format!("is-active {UNIT}")),
+    }
+}
+
+/// Tells whether the user's services go on when nobody is logged in.
+pub(super) fn lingers(manager: &Manager) -> Option<bool> {
+    if manager.name != "systemd" {
+        return None;
+    }
+    let output = run(&words("loginctl show-user --property=Linger --value self")).ok()?;
+    match String::from_utf8_lossy(&output.stdout).trim() {
+        "yes" => Some(true),
+        "no" => Some(false),
+        _ => None,
+    }
+}
+
+/// Quotes a word; `%` begins a specifier everywhere. The name of a program is not searched for variables, so `$` stays.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
+}
+
+fn unit(job: &Job) -> String {
+    let variable = |(name, value): &(&str, String)| format!("Environment={}\n", quoted(&format!("{name}={value}")));
+    let environment: String = job.environment.iter().map(variable).collect();
+    format!(
+        "# {MARK}
+[Unit]
+Description=moadim-mcp janitor: fires routines, ends hung runs, removes expired workbenches
+
+[Service]
+Type=exec
+ExecStart={program} janitor
+{environment}Restart=on-failure
+RestartSec=10
+# Runs and the tmux server that this janitor starts are in its control group. They outlive it: only the janitor itself is
+# signalled when the service stops or starts anew.
+KillMode=process
+# One agent that takes too much memory is no reason to stop the service.
+OOMPolicy=continue
+
+[Install]
+WantedBy=default.target
+",
+        program = quoted(&job.program),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_systemd_would_take_for_more_than_a_letter_is_escaped() {
+        let environment = vec![("MOADIM_HOME", "/a b%h".to_owned())];
+        let text = unit(&Job { program: "/opt/100% $HOME/moadim-mcp".to_owned(), environment });
+        assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor\n"), "{text}");
+        assert!(text.contains("Environment=\"MOADIM_HOME=/a b%%h\"\n"), "{text}");
+        assert!(text.contains("\nKillMode=process\n") && text.contains(MARK), "{text}");
+    }
+}
