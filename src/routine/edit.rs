@@ -77,7 +77,11 @@ fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<Stri
     let mut target: DocumentMut = text.parse().map_err(|error: TomlError| error.to_string())?;
     carry_over(target.as_table_mut(), document(before)?.as_table(), document(after)?.as_table());
     let text = target.to_string();
-    match toml::from_str::<Definition>(&text) {
+    let said = toml::from_str::<Definition>(&text).map(|mut said| {
+        said.date(after.created_at);
+        said
+    });
+    match said {
         Ok(said) if said == *after => Ok(text),
         _ => Err("it is written in a way that only a person can change".to_owned()),
     }
@@ -220,6 +224,16 @@ backoff_secs = 5
             definition.keep_last = Some(3);
         });
         assert!(text.contains("\nkeep_last = 3\noverlap = \"queue\"\n\n# The clones."), "{text}");
+    }
+
+    #[test]
+    fn a_file_without_times_gets_that_of_its_change_alone() {
+        let written = "title = 'T'\nagent = 'a'\n[env]\nA = '1'\n";
+        let mut before: Definition = toml::from_str(written).unwrap();
+        before.date(UnixSeconds(5));
+        let after = Definition { title: "U".into(), updated_at: UnixSeconds(9), ..before.clone() };
+        let text = rewritten(written, &before, &after).unwrap();
+        assert_eq!(text, "title = \"U\"\nagent = 'a'\nupdated_at = \"1970-01-01T00:00:09Z\"\n[env]\nA = '1'\n");
     }
 
     #[test]

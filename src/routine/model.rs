@@ -64,9 +64,11 @@ pub struct Definition {
     /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// When it was created.
+    /// When it was created; the last write of its file if that does not tell.
+    #[serde(default)]
     pub created_at: UnixSeconds,
-    /// When a tool last changed it.
+    /// When a tool last changed it; the same.
+    #[serde(default)]
     pub updated_at: UnixSeconds,
     /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,6 +162,15 @@ const MAX_VALUE_BYTES: usize = 32 * 1024;
 pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
 impl Definition {
+    /// Dates what a person wrote without saying when.
+    pub(super) fn date(&mut self, written: UnixSeconds) {
+        for time in [&mut self.created_at, &mut self.updated_at] {
+            if *time == UnixSeconds::default() {
+                *time = written;
+            }
+        }
+    }
+
     /// Checks what a tool was given, the home's ceilings included.
     ///
     /// # Errors

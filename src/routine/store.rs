@@ -224,8 +224,11 @@ fn not_found(home: &Home, slug: &Slug) -> StoreError {
 fn read_definition(directory: &Path) -> Result<(Definition, String), FileError> {
     let path = directory.join(DEFINITION_FILE);
     let text = atomic_file::read_text(&path)?;
-    let definition: Definition =
+    let mut definition: Definition =
         toml::from_str(&text).map_err(|error| FileError::damaged(&path, error.to_string().trim_end()))?;
+    if let Some(written) = path.metadata().ok().and_then(|metadata| metadata.modified().ok()) {
+        definition.date(written.into());
+    }
     definition.check_hand_written().map_err(|problem| FileError::damaged(&path, problem))?;
     Ok((definition, text))
 }
@@ -314,6 +317,16 @@ mod tests {
         make(&home, "Morning triage").unwrap();
         let error = load(&home, &"morning-triag".parse().unwrap()).unwrap_err().to_string();
         assert!(error.contains("'morning-triage'") && error.contains("list_routines"), "{error}");
+    }
+
+    #[test]
+    fn a_routine_that_a_person_wrote_need_not_say_when() {
+        let (_dir, home) = home();
+        let slug: Slug = "mine".parse().unwrap();
+        std::fs::create_dir(directory(&home, &slug)).unwrap();
+        std::fs::write(definition_file(&home, &slug), "title = 'Mine'\nagent = 'claude'\n").unwrap();
+        let definition = load(&home, &slug).unwrap().definition;
+        assert!(definition.created_at > UnixSeconds(1) && definition.updated_at == definition.created_at);
     }
 
     #[test]
