@@ -4,6 +4,7 @@ mod demo;
 mod detach;
 mod janitor;
 mod serve;
+mod setup;
 
 use std::ffi::OsString;
 use std::io::IsTerminal;
@@ -33,6 +34,8 @@ enum Command {
     Demo,
     /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
     Janitor,
+    /// Adds this program to an agent host's configuration, with a backup; lists the hosts found if none is named.
+    Setup(setup::Request),
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
     Supervise { home: PathBuf, run: RunId },
@@ -84,6 +87,7 @@ pub fn run() -> anyhow::Result<()> {
         None => serve::serve(),
         Some(Command::Demo) => demo::demo(),
         Some(Command::Janitor) => janitor::janitor(),
+        Some(Command::Setup(request)) => setup::setup(&request),
         Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
