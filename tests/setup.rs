@@ -105,6 +105,9 @@ fn fixtures(host: &str) -> Vec<String> {
             servers.replace('\n', "\r\n"),
             format!("\u{feff}{servers}\n# the end"),
             "mcp_servers = { other = { command = \"npx\" } }\n".to_owned(),
+            "mcp_servers.other.command = \"npx\"\nlast = 1\n\n[tui]\nx = 1\n".to_owned(),
+            "[mcp_servers]\n[mcp_servers.other]\ncommand = \"npx\"\n[mcp_servers.other.env]\nA = \"b\"\n\n\n"
+                .to_owned(),
         ];
     }
     let key = key(host);

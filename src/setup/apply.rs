@@ -137,7 +137,10 @@ impl Plan {
         let metadata = std::fs::metadata(&self.path).map_err(|source| FileError::io("look at", &self.path, source))?;
         let backup = free_backup_name(&self.path);
         atomic_file::write(&backup, old.as_bytes())?;
-        self.is_still(Some(old))?;
+        if let Err(error) = self.is_still(Some(old)) {
+            let _ = std::fs::remove_file(&backup);
+            return Err(error);
+        }
         atomic_file::write_with_mode(&self.path, self.new.as_bytes(), metadata.permissions().mode() & 0o7777)?;
         Ok(Some(backup))
     }
@@ -193,4 +196,38 @@ fn free_backup_name(path: &Path) -> PathBuf {
     let names = std::iter::once(format!("{name}{BACKUP}")).chain((2u32..).map(|n| format!("{name}.{n}{BACKUP}")));
     let mut free = names.map(|name| path.with_file_name(name)).filter(|path| !path.exists());
     free.next().unwrap_or_else(|| path.with_file_name(format!("{name}{BACKUP}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_since_the_plan_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mcp.json");
+        let plan = || {
+            let entry = Entry::new(Path::new("/bin/moadim-mcp"), None).unwrap();
+            Plan::adding(Host::by_name("cursor").unwrap(), &file, &entry).unwrap()
+        };
+        let of_none = plan();
+        std::fs::write(&file, "{}").unwrap();
+        let of_empty = plan();
+        std::fs::write(&file, "{ }").unwrap();
+        for plan in [of_none, of_empty] {
+            assert!(matches!(plan.apply(), Err(SetupError::Changed { .. })));
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "{ }");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no backup, no temporary file");
+    }
+
+    #[test]
+    fn backups_of_one_second_have_names_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("settings.json");
+        for _ in 0..3 {
+            std::fs::write(free_backup_name(&file), "").unwrap();
+        }
+        assert_eq!(backups(&file).count(), 3);
+    }
 }
