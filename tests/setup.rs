@@ -302,12 +302,14 @@ fn without_a_name_the_hosts_found_are_listed() {
     assert!(person.succeeds(&[]).contains("No agent host is found"));
     person.succeeds(&["codex"]);
     person.has("zed", "{ nonsense");
+    person.has("windsurf", r#"{ "mcpServers": { "moadim": { "command": "/old/moadim-mcp" } } }"#);
     std::fs::create_dir(person.home.user().join(".claude")).unwrap();
     let listed = person.succeeds(&[]);
     let line = |host: &str| listed.lines().find(|line| line.starts_with(host)).unwrap_or_default();
     assert!(line("codex").contains("  set up  "), "{listed}");
     assert!(line("zed").contains("cannot be read"), "{listed}");
-    assert!(line("claude-code").contains("not set up"), "{listed}");
+    assert!(line("claude-code").contains("  not set up  "), "{listed}");
+    assert!(line("windsurf").contains("not as it would be now"), "{listed}");
     assert_eq!(line("cursor"), "", "{listed}");
     assert!(!person.home.user().join(".claude.json").exists(), "listing makes nothing");
 }

@@ -52,7 +52,8 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         let config = host.config(here);
         let state = match Plan::adding(host, &config, entry) {
             Ok(plan) if !plan.changes() => "set up",
-            Ok(_) => "not set up, or not with this program",
+            Ok(plan) if plan.had_entry() => "set up, but not as it would be now",
+            Ok(_) => "not set up",
             Err(_) => "its configuration cannot be read",
         };
         writeln!(out, "{:<14}  {state}  ({})", host.name, config.display())?;

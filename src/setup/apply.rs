@@ -55,6 +55,7 @@ pub struct Plan {
     path: PathBuf,
     old: Option<String>,
     new: String,
+    had_entry: bool,
 }
 
 impl Plan {
@@ -94,13 +95,15 @@ impl Plan {
     fn make(host: &Host, config: &Path, edit: impl Fn(&str) -> Result<String, Problem>) -> Result<Self, SetupError> {
         let path = real(config)?;
         let old = read(&path)?;
-        let new = edited(old.as_deref().unwrap_or_default(), edit).map_err(|problem| SetupError::Unreadable {
+        let text = old.as_deref().unwrap_or_default();
+        let read = host.has_entry(unmarked(text)).and_then(|had| Ok((had, edited(text, edit)?)));
+        let (had_entry, new) = read.map_err(|problem| SetupError::Unreadable {
             path: path.clone(),
             language: host.language(),
             problem,
             by_hand: String::new(),
         })?;
-        Ok(Self { path, old, new })
+        Ok(Self { path, old, new, had_entry })
     }
 
     /// Returns the file that would be written.
@@ -113,6 +116,12 @@ impl Plan {
     #[must_use]
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
+    }
+
+    /// Tells whether the file has an entry of our name as it is.
+    #[must_use]
+    pub fn had_entry(&self) -> bool {
+        self.had_entry
     }
 
     /// Returns what would change as a unified diff, without the names of files.

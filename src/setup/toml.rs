@@ -11,7 +11,7 @@ use super::hosts::Extra;
 use super::{Entry, HOME_VARIABLE, NAME, Problem};
 
 fn parse(text: &str) -> Result<DocumentMut, Problem> {
-    text.parse().map_err(|error: toml_edit::TomlError| error.to_string())
+    text.parse().map_err(|error: toml_edit::TomlError| error.to_string().trim_end().to_owned())
 }
 
 /// Returns the table of that name, if there is one.
