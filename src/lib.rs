@@ -41,8 +41,9 @@
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
-//! [`agent`] → [`home`], [`process_tree`], [`environment`], [`clock`]; [`service`] stands beside the janitor. The core is synchronous; only `mcp` and the janitor's
-//! loops are not. Decisions are pure functions over what was read, effects are thin, and each is tested as what it is.
+//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`]; [`service`] stands beside the janitor. The
+//! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
+//! are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
 
@@ -59,4 +60,5 @@ pub mod routine;
 pub mod run;
 pub mod service;
 pub mod session;
+pub mod setup;
 pub mod supervisor;

@@ -5,6 +5,7 @@ mod harness;
 
 use harness::{Server, TestHome};
 use moadim_mcp::home::config::Config;
+use moadim_mcp::setup::HOSTS;
 use serde_json::{Value, json};
 
 const README: &str = include_str!("../README.md");
@@ -54,6 +55,14 @@ fn every_setting_has_its_row() {
     assert!(keys.contains(&"kill_grace_secs"), "the error names the keys: {error}");
     for key in keys {
         assert!(README.contains(&format!("\n| `{key}` | ")), "{key} is missing");
+    }
+}
+
+#[test]
+fn every_host_that_can_be_set_up_is_named() {
+    let line = README.lines().find(|line| line.starts_with("moadim-mcp setup claude-code")).unwrap();
+    for host in &HOSTS {
+        assert!(line.contains(host.name), "{} is missing", host.name);
     }
 }
 

@@ -15,6 +15,7 @@ mod routines;
 mod runs;
 mod serve;
 mod service;
+mod setup;
 mod stop;
 mod table;
 mod time;
@@ -113,6 +114,8 @@ enum ForPeople {
     Janitor,
     /// Keeps the janitor alive without any host.
     Service(service::Arguments),
+    /// Adds this program to an agent host's configuration, with a backup; lists the hosts found if none is named.
+    Setup(setup::Request),
     /// Prints completions for a shell, or the man page.
     Generate(generate::Arguments),
     /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
@@ -166,6 +169,7 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
         ForPeople::Janitor => janitor::janitor(),
         ForPeople::Service(arguments) => return service::service(&arguments).map(verdict),
         ForPeople::Agents(arguments) => agents::agents(&arguments),
+        ForPeople::Setup(request) => setup::setup(&request),
         ForPeople::Generate(arguments) => generate::generate(&arguments),
         ForPeople::Demo => demo::demo(),
     }?;

@@ -1,8 +1,8 @@
 //! Reading and writing whole files so that nobody ever sees half of one.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
@@ -121,6 +121,17 @@ pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T
 /// The system's; the old content is then still there, and no temporary file is left.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     publish(directory_of(path), path, bytes, |temporary| std::fs::rename(temporary, path))
+}
+
+/// Replaces a file's content like [`write()`], with another mode.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+    publish(directory_of(path), path, bytes, |temporary| {
+        std::fs::set_permissions(temporary, Permissions::from_mode(mode))?;
+        std::fs::rename(temporary, path)
+    })
 }
 
 /// Replaces a file's content with a JSON record.

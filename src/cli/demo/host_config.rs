@@ -11,7 +11,9 @@ use super::screen::Screen;
 pub(super) fn show(screen: &mut Screen, program: &Path) -> io::Result<()> {
     let path = program.display().to_string();
     let word = quoted(&path);
-    screen.heading("\nTo use it, give it to your agent host.\n")?;
+    screen.heading(&format!(
+        "\nTo use it, add it to your agent host; this lists those found here:\n\n  {word} setup\n\nOr by hand.\n"
+    ))?;
     screen.heading("Claude Code, Codex:")?;
     screen.verbatim(&format!("claude mcp add --scope user moadim -- {word}\ncodex mcp add moadim -- {word}"))?;
     screen.heading("\nClaude Desktop, Cursor and others, in their configuration file:")?;

@@ -1,0 +1,99 @@
+//! `setup`: adds this program to an agent host's configuration, or takes it out, and shows what changes.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anstyle::{AnsiColor, Style};
+use anyhow::Context;
+
+use crate::run::workplace::Program;
+use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
+
+const ADDED: Style = AnsiColor::Green.on_default();
+const REMOVED: Style = AnsiColor::Red.on_default();
+const PLACE: Style = AnsiColor::Cyan.on_default();
+
+/// What a person asked for.
+#[derive(clap::Args)]
+pub(super) struct Request {
+    /// The host; without one, the hosts that are found are listed.
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(HOSTS.iter().map(|host| host.name)))]
+    host: Option<String>,
+    /// Shows what would change, and writes nothing.
+    #[arg(long, requires = "host")]
+    dry_run: bool,
+    /// Takes the entry out, and leaves everything else.
+    #[arg(long, requires = "host")]
+    remove: bool,
+}
+
+pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
+    let here = Surroundings::current().context("the home directory is not known; set HOME")?;
+    let program = Program::current().context("this program's own file is not known")?;
+    let home = std::env::var_os("MOADIM_HOME").filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
+    let entry = Entry::new(program.path(), home.as_deref())?;
+    let mut out = anstream::stdout();
+    match request.host.as_deref().and_then(Host::by_name) {
+        None => list(&mut out, &here, &entry),
+        Some(host) => change(&mut out, host, &host.config(&here), &entry, request),
+    }
+}
+
+fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {
+    let found: Vec<&Host> = HOSTS.iter().filter(|host| host.is_found(here)).collect();
+    if found.is_empty() {
+        writeln!(
+            out,
+            "No agent host is found here. Name one to make its configuration, such as: moadim-mcp setup cursor"
+        )?;
+        return Ok(());
+    }
+    for host in found {
+        let config = host.config(here);
+        let state = match Plan::adding(host, &config, entry) {
+            Ok(plan) if !plan.changes() => "set up",
+            Ok(plan) if plan.had_entry() => "set up, but not as it would be now",
+            Ok(_) => "not set up",
+            Err(_) => "its configuration cannot be read",
+        };
+        writeln!(out, "{:<14}  {state}  ({})", host.name, config.display())?;
+    }
+    writeln!(out, "\nmoadim-mcp setup <host> sets one up; with --dry-run it only shows what would change.")?;
+    Ok(())
+}
+
+fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, request: &Request) -> anyhow::Result<()> {
+    let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
+    if !plan.changes() {
+        let state = if request.remove { "has no entry moadim" } else { "is set up already" };
+        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path().display())?;
+        return Ok(());
+    }
+    writeln!(out, "{}", plan.path().display())?;
+    show(out, &plan.diff())?;
+    if request.dry_run {
+        writeln!(out, "Nothing is written.")?;
+        return Ok(());
+    }
+    let kept: Option<PathBuf> = plan.apply()?;
+    if let Some(backup) = kept {
+        writeln!(out, "Written. What it was is kept in {}", backup.display())?;
+    } else {
+        writeln!(out, "Written.")?;
+    }
+    writeln!(out, "Restart {} for it to take effect.", host.title)?;
+    Ok(())
+}
+
+fn show(out: &mut impl Write, diff: &str) -> std::io::Result<()> {
+    for line in diff.lines() {
+        let style = match line.bytes().next() {
+            Some(b'+') => ADDED,
+            Some(b'-') => REMOVED,
+            Some(b'@') => PLACE,
+            _ => Style::new(),
+        };
+        writeln!(out, "{style}{line}{style:#}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,242 @@
+//! From a plan to a file: what is there, what it becomes, and a backup of what it was.
+
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use super::hosts::Host;
+use super::{Entry, Problem, diff};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+
+/// The largest configuration that is read. Claude Code's holds its history, too.
+const MAX_CONFIG_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The end of a backup's name.
+const BACKUP: &str = ".moadim-backup";
+
+/// The byte order mark, which some editors begin a file with.
+const MARK: char = '\u{feff}';
+
+/// A configuration was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// It is not what we can edit.
+    #[error(
+        "{path} is left as it was, for it cannot be read as {language}: {problem}\nMend it, and try again.{by_hand}"
+    )]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What it should be.
+        language: &'static str,
+        /// What is wrong with it.
+        problem: Problem,
+        /// What a person can put into it instead; empty if there is nothing.
+        by_hand: String,
+    },
+    /// It is another one than the plan was made for.
+    #[error(
+        "{path} has been changed meanwhile, and is left as it is; quit the host if it is the one that writes, and try again"
+    )]
+    Changed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A file could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+}
+
+/// What a configuration is to become.
+#[derive(Debug)]
+pub struct Plan {
+    /// The real file, not the symlink that may lead to it.
+    path: PathBuf,
+    old: Option<String>,
+    new: String,
+    had_entry: bool,
+}
+
+impl Plan {
+    /// Plans to have our entry as it should be in a host's configuration.
+    ///
+    /// # Errors
+    /// The file cannot be read, or not as what it should be.
+    pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
+        Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
+            SetupError::Unreadable { path, language, problem, .. } => {
+                let by_hand = format!(" Or put this into it by hand:\n\n{}", host.block(entry));
+                SetupError::Unreadable { path, language, problem, by_hand }
+            }
+            error => error,
+        })
+    }
+
+    /// Plans to have no entry of ours in it. If a backup with our entry added is what the file is now, the file becomes that
+    /// backup again, to the byte.
+    ///
+    /// # Errors
+    /// As [`Self::adding`].
+    pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
+        let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
+        if let (true, Some(now)) = (plan.changes(), &plan.old) {
+            let was = |text: &String| {
+                host.has_entry(unmarked(text)) == Ok(false)
+                    && edited(text, |text| host.with_entry(text, entry)).as_ref() == Ok(now)
+            };
+            if let Some(before) = backups(&plan.path).filter_map(|path| read(&path).ok().flatten()).find(was) {
+                plan.new = before;
+            }
+        }
+        Ok(plan)
+    }
+
+    fn make(host: &Host, config: &Path, edit: impl Fn(&str) -> Result<String, Problem>) -> Result<Self, SetupError> {
+        let path = real(config)?;
+        let old = read(&path)?;
+        let text = old.as_deref().unwrap_or_default();
+        let read = host.has_entry(unmarked(text)).and_then(|had| Ok((had, edited(text, edit)?)));
+        let (had_entry, new) = read.map_err(|problem| SetupError::Unreadable {
+            path: path.clone(),
+            language: host.language(),
+            problem,
+            by_hand: String::new(),
+        })?;
+        Ok(Self { path, old, new, had_entry })
+    }
+
+    /// Returns the file that would be written.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Tells whether there is anything to do.
+    #[must_use]
+    pub fn changes(&self) -> bool {
+        self.old.as_deref().unwrap_or_default() != self.new
+    }
+
+    /// Tells whether the file has an entry of our name as it is.
+    #[must_use]
+    pub fn had_entry(&self) -> bool {
+        self.had_entry
+    }
+
+    /// Returns what would change as a unified diff, without the names of files.
+    #[must_use]
+    pub fn diff(&self) -> String {
+        diff::unified(self.old.as_deref().unwrap_or_default(), &self.new)
+    }
+
+    /// Writes it, keeping the file's mode, and returns the backup of what was there. A file that was not there is made, with
+    /// its directory, for its user alone.
+    ///
+    /// # Errors
+    /// The file is no longer what it was, or the system's refusal; it is as it was then.
+    pub fn apply(&self) -> Result<Option<PathBuf>, SetupError> {
+        let Some(old) = &self.old else {
+            let directory = self.path.parent().unwrap_or(Path::new("/"));
+            std::fs::create_dir_all(directory).map_err(|source| FileError::io("create", directory, source))?;
+            self.is_still(None)?;
+            atomic_file::write(&self.path, self.new.as_bytes())?;
+            return Ok(None);
+        };
+        let metadata = std::fs::metadata(&self.path).map_err(|source| FileError::io("look at", &self.path, source))?;
+        let backup = free_backup_name(&self.path);
+        atomic_file::write(&backup, old.as_bytes())?;
+        if let Err(error) = self.is_still(Some(old)) {
+            let _ = std::fs::remove_file(&backup);
+            return Err(error);
+        }
+        atomic_file::write_with_mode(&self.path, self.new.as_bytes(), metadata.permissions().mode() & 0o7777)?;
+        Ok(Some(backup))
+    }
+
+    fn is_still(&self, old: Option<&String>) -> Result<(), SetupError> {
+        if read(&self.path)?.as_ref() == old { Ok(()) } else { Err(SetupError::Changed { path: self.path.clone() }) }
+    }
+}
+
+fn unmarked(text: &str) -> &str {
+    text.strip_prefix(MARK).unwrap_or(text)
+}
+
+/// Edits what comes after a byte order mark, which no parser wants to see.
+fn edited(text: &str, edit: impl Fn(&str) -> Result<String, Problem>) -> Result<String, Problem> {
+    let body = unmarked(text);
+    Ok(format!("{}{}", &text[..text.len() - body.len()], edit(body)?))
+}
+
+/// Follows symlinks, so that what they lead to is replaced, not they.
+fn real(path: &Path) -> Result<PathBuf, FileError> {
+    match path.canonicalize() {
+        Ok(real) => Ok(real),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && !path.is_symlink() => Ok(path.to_owned()),
+        Err(source) => Err(FileError::io("follow", path, source)),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, FileError> {
+    match atomic_file::read(path, MAX_CONFIG_BYTES) {
+        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| FileError::damaged(path, "it is not UTF-8 text")),
+        Err(error) if error.is_not_found() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn backups(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let start = format!("{}.", file_name(path));
+    let entries = path.parent().and_then(|directory| std::fs::read_dir(directory).ok());
+    entries.into_iter().flatten().filter_map(Result::ok).map(|entry| entry.path()).filter(move |path| {
+        let name = file_name(path);
+        name.starts_with(&start) && name.ends_with(BACKUP)
+    })
+}
+
+/// Returns a name with the time in it that no file has.
+fn free_backup_name(path: &Path) -> PathBuf {
+    let name = format!("{}.{}", file_name(path), UnixSeconds::now().to_string().replace(':', "-"));
+    let names = std::iter::once(format!("{name}{BACKUP}")).chain((2u32..).map(|n| format!("{name}.{n}{BACKUP}")));
+    let mut free = names.map(|name| path.with_file_name(name)).filter(|path| !path.exists());
+    free.next().unwrap_or_else(|| path.with_file_name(format!("{name}{BACKUP}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_changed_since_the_plan_is_left_as_it_is() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("mcp.json");
+        let plan = || {
+            let entry = Entry::new(Path::new("/bin/moadim-mcp"), None).unwrap();
+            Plan::adding(Host::by_name("cursor").unwrap(), &file, &entry).unwrap()
+        };
+        let of_none = plan();
+        std::fs::write(&file, "{}").unwrap();
+        let of_empty = plan();
+        std::fs::write(&file, "{ }").unwrap();
+        for plan in [of_none, of_empty] {
+            assert!(matches!(plan.apply(), Err(SetupError::Changed { .. })));
+        }
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "{ }");
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no backup, no temporary file");
+    }
+
+    #[test]
+    fn backups_of_one_second_have_names_of_their_own() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("settings.json");
+        for _ in 0..3 {
+            std::fs::write(free_backup_name(&file), "").unwrap();
+        }
+        assert_eq!(backups(&file).count(), 3);
+    }
+}

@@ -1,0 +1,261 @@
+//! The agent hosts: where each keeps its user's configuration, and what it calls a server there.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::{Entry, Problem, json, toml};
+
+/// An agent host.
+#[derive(Debug)]
+pub struct Host {
+    /// What a person types.
+    pub name: &'static str,
+    /// What it calls itself.
+    pub title: &'static str,
+    format: Format,
+    /// The key of the table of servers.
+    servers: &'static str,
+    /// The keys besides the common ones that an entry begins with.
+    extra: &'static [(&'static str, Extra)],
+    place: fn(&Surroundings) -> Place,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Format {
+    Json,
+    Toml,
+}
+
+/// A value that a new entry gets, and that an older one keeps as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extra {
+    Text(&'static str),
+    Number(i64),
+}
+
+/// Where a host keeps its configuration, and the directory that tells that it is there.
+struct Place {
+    file: PathBuf,
+    sign: PathBuf,
+}
+
+/// What of the machine and the user decides where configurations are.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The person's home directory.
+    pub home: PathBuf,
+    /// Whether this is macOS, where applications keep their files elsewhere.
+    pub macos: bool,
+    /// Looks a variable of the environment up.
+    pub variable: fn(&str) -> Option<OsString>,
+}
+
+impl Surroundings {
+    /// Returns those of this process; `None` where the user has no home directory.
+    #[must_use]
+    pub fn current() -> Option<Self> {
+        let home = std::env::home_dir().filter(|home| home.is_absolute())?;
+        Some(Self { home, macos: cfg!(target_os = "macos"), variable: |name| std::env::var_os(name) })
+    }
+
+    /// Returns the directory that a variable names. The hosts and the XDG specification ignore a relative one, or would take
+    /// it from a directory that nobody here knows.
+    fn named(&self, variable: &str) -> Option<PathBuf> {
+        (self.variable)(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    }
+
+    fn xdg_config(&self) -> PathBuf {
+        self.named("XDG_CONFIG_HOME").unwrap_or_else(|| self.home.join(".config"))
+    }
+
+    /// Returns where applications made with Electron keep their directories.
+    fn applications(&self) -> PathBuf {
+        if self.macos { self.home.join("Library/Application Support") } else { self.xdg_config() }
+    }
+}
+
+fn in_directory(directory: PathBuf, file: &str) -> Place {
+    Place { file: directory.join(file), sign: directory }
+}
+
+fn claude_code(here: &Surroundings) -> Place {
+    match here.named("CLAUDE_CONFIG_DIR") {
+        Some(directory) => in_directory(directory, ".claude.json"),
+        None => Place { file: here.home.join(".claude.json"), sign: here.home.join(".claude") },
+    }
+}
+
+fn gemini(here: &Surroundings) -> Place {
+    let home = here.named("GEMINI_CLI_HOME").unwrap_or_else(|| here.home.clone());
+    in_directory(home.join(".gemini"), "settings.json")
+}
+
+fn zed(here: &Surroundings) -> Place {
+    let config = if here.macos {
+        here.home.join(".config")
+    } else {
+        here.named("FLATPAK_XDG_CONFIG_HOME").unwrap_or_else(|| here.xdg_config())
+    };
+    in_directory(config.join("zed"), "settings.json")
+}
+
+const STDIO: &[(&str, Extra)] = &[("type", Extra::Text("stdio"))];
+
+/// Every host that can be set up, in the order of the command's help. The places and keys are those of the hosts' own
+/// documentation, as of November 2026.
+pub const HOSTS: [Host; 8] = [
+    Host {
+        name: "claude-desktop",
+        title: "Claude Desktop",
+        format: Format::Json,
+        servers: "mcpServers",
+        extra: &[],
+        place: |here| in_directory(here.applications().join("Claude"), "claude_desktop_config.json"),
+    },
+    Host {
+        name: "claude-code",
+        title: "Claude Code",
+        format: Format::Json,
+        servers: "mcpServers",
+        extra: STDIO,
+        place: claude_code,
+    },
+    Host {
+        name: "cursor",
+        title: "Cursor",
+        format: Format::Json,
+        servers: "mcpServers",
+        extra: &[],
+        place: |here| in_directory(here.home.join(".cursor"), "mcp.json"),
+    },
+    Host {
+        name: "vscode",
+        title: "VS Code",
+        format: Format::Json,
+        servers: "servers",
+        extra: STDIO,
+        place: |here| in_directory(here.applications().join("Code/User"), "mcp.json"),
+    },
+    Host {
+        name: "codex",
+        title: "Codex",
+        format: Format::Toml,
+        servers: "mcp_servers",
+        extra: &[("startup_timeout_sec", Extra::Number(10)), ("tool_timeout_sec", Extra::Number(60))],
+        place: |here| {
+            let directory = here.named("CODEX_HOME").unwrap_or_else(|| here.home.join(".codex"));
+            in_directory(directory, "config.toml")
+        },
+    },
+    Host {
+        name: "gemini",
+        title: "Gemini CLI",
+        format: Format::Json,
+        servers: "mcpServers",
+        extra: &[],
+        place: gemini,
+    },
+    Host {
+        name: "windsurf",
+        title: "Windsurf",
+        format: Format::Json,
+        servers: "mcpServers",
+        extra: &[],
+        place: |here| in_directory(here.home.join(".codeium/windsurf"), "mcp_config.json"),
+    },
+    Host { name: "zed", title: "Zed", format: Format::Json, servers: "context_servers", extra: &[], place: zed },
+];
+
+impl Host {
+    /// Returns the host that a person calls by this name.
+    #[must_use]
+    pub fn by_name(name: &str) -> Option<&'static Self> {
+        HOSTS.iter().find(|host| host.name == name)
+    }
+
+    /// Returns the file of its user's configuration, which need not be there.
+    #[must_use]
+    pub fn config(&self, here: &Surroundings) -> PathBuf {
+        (self.place)(here).file
+    }
+
+    /// Tells whether the host seems to be in use.
+    #[must_use]
+    pub fn is_found(&self, here: &Surroundings) -> bool {
+        let place = (self.place)(here);
+        place.file.exists() || place.sign.is_dir()
+    }
+
+    /// Returns what a person without a configuration would put into it.
+    #[must_use]
+    pub fn block(&self, entry: &Entry) -> String {
+        self.with_entry("", entry).unwrap_or_default()
+    }
+
+    pub(super) fn has_entry(&self, text: &str) -> Result<bool, Problem> {
+        match self.format {
+            Format::Json => json::has(text, self.servers),
+            Format::Toml => toml::has(text, self.servers),
+        }
+    }
+
+    pub(super) fn with_entry(&self, text: &str, entry: &Entry) -> Result<String, Problem> {
+        match self.format {
+            Format::Json => json::add(text, self.servers, entry, self.extra),
+            Format::Toml => toml::add(text, self.servers, entry, self.extra),
+        }
+    }
+
+    pub(super) fn without_entry(&self, text: &str) -> Result<String, Problem> {
+        match self.format {
+            Format::Json => json::remove(text, self.servers),
+            Format::Toml => toml::remove(text, self.servers),
+        }
+    }
+
+    pub(super) fn language(&self) -> &'static str {
+        match self.format {
+            Format::Json => "JSON",
+            Format::Toml => "TOML",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(name: &str, macos: bool, variable: fn(&str) -> Option<OsString>) -> String {
+        let here = Surroundings { home: "/home/me".into(), macos, variable };
+        Host::by_name(name).unwrap().config(&here).to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn each_host_has_its_place_on_each_system() {
+        for (name, linux, macos) in [
+            ("claude-desktop", ".config/Claude/", "Library/Application Support/Claude/"),
+            ("claude-code", ".claude.json", ".claude.json"),
+            ("cursor", ".cursor/mcp.json", ".cursor/mcp.json"),
+            ("vscode", ".config/Code/User/mcp.json", "Library/Application Support/Code/User/mcp.json"),
+            ("codex", ".codex/config.toml", ".codex/config.toml"),
+            ("gemini", ".gemini/settings.json", ".gemini/settings.json"),
+            ("windsurf", ".codeium/windsurf/mcp_config.json", ".codeium/windsurf/mcp_config.json"),
+            ("zed", ".config/zed/settings.json", ".config/zed/settings.json"),
+        ] {
+            assert!(config(name, false, |_| None).starts_with(&format!("/home/me/{linux}")), "{name}");
+            assert!(config(name, true, |_| None).starts_with(&format!("/home/me/{macos}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_moves_a_hosts_directory_moves_its_configuration() {
+        let moved = |name| config(name, false, |variable| Some(format!("/{variable}").into()));
+        assert_eq!(moved("claude-code"), "/CLAUDE_CONFIG_DIR/.claude.json");
+        assert_eq!(moved("codex"), "/CODEX_HOME/config.toml");
+        assert_eq!(moved("gemini"), "/GEMINI_CLI_HOME/.gemini/settings.json");
+        assert_eq!(moved("vscode"), "/XDG_CONFIG_HOME/Code/User/mcp.json");
+        assert_eq!(moved("zed"), "/FLATPAK_XDG_CONFIG_HOME/zed/settings.json");
+        assert_eq!(config("codex", false, |_| Some("relative".into())), "/home/me/.codex/config.toml");
+        assert_eq!(config("zed", true, |_| Some("/elsewhere".into())), "/home/me/.config/zed/settings.json");
+    }
+}

@@ -1,0 +1,127 @@
+//! Edits of JSON with comments that leave every other byte as it is, but for the line breaks that an object on one line gets
+//! when our entry comes into it.
+
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
+
+use super::hosts::Extra;
+use super::{Entry, HOME_VARIABLE, NAME, Problem};
+
+/// Comments and trailing commas, which most hosts take, and nothing else that a strict reader refuses.
+const OPTIONS: ParseOptions = ParseOptions {
+    allow_comments: true,
+    allow_trailing_commas: true,
+    allow_loose_object_property_names: false,
+    allow_missing_commas: false,
+    allow_single_quoted_strings: false,
+    allow_hexadecimal_numbers: false,
+    allow_unary_plus_numbers: false,
+    allow_bare_decimal_point_numbers: false,
+    allow_non_finite_numbers: false,
+    allow_extended_string_escapes: false,
+};
+
+fn parse(text: &str) -> Result<CstRootNode, Problem> {
+    let root = CstRootNode::parse(text, &OPTIONS).map_err(|error| error.to_string())?;
+    if root.value().is_some() && root.object_value().is_none() {
+        return Err("it is not an object".to_owned());
+    }
+    Ok(root)
+}
+
+/// Returns the object of that name in another one, if there is one.
+fn child(parent: &CstObject, name: &str) -> Result<Option<CstObject>, Problem> {
+    match parent.get(name) {
+        None => Ok(None),
+        Some(property) => property.object_value().map(Some).ok_or_else(|| format!("'{name}' in it is not an object")),
+    }
+}
+
+fn child_or_new(parent: &CstObject, name: &str) -> Result<CstObject, Problem> {
+    Ok(child(parent, name)?.unwrap_or_else(|| parent.object_value_or_set(name)))
+}
+
+fn servers(root: &CstRootNode, key: &str) -> Result<Option<CstObject>, Problem> {
+    root.object_value().map_or(Ok(None), |object| child(&object, key))
+}
+
+/// Tells whether there is an entry of our name.
+pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
+    Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(NAME).is_some()))
+}
+
+/// Returns the text with our entry as it should be. What a person added to it stays.
+pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> Result<String, Problem> {
+    let root = parse(text)?;
+    let servers = child_or_new(&root.object_value_or_set(), key)?;
+    match child(&servers, NAME)? {
+        None => {
+            servers.append(NAME, new(entry, extra));
+        }
+        Some(ours) => update(&ours, entry, extra)?,
+    }
+    Ok(root.to_string())
+}
+
+fn new(entry: &Entry, extra: &[(&str, Extra)]) -> CstInputValue {
+    let mut properties: Vec<(String, CstInputValue)> =
+        extra.iter().map(|(name, value)| ((*name).to_owned(), input(*value))).collect();
+    properties.push(("command".to_owned(), entry.command.clone().into()));
+    properties.push(("args".to_owned(), CstInputValue::Array(Vec::new())));
+    if let Some(home) = &entry.home {
+        let variables = vec![(HOME_VARIABLE.to_owned(), home.clone().into())];
+        properties.push(("env".to_owned(), CstInputValue::Object(variables)));
+    }
+    CstInputValue::Object(properties)
+}
+
+fn update(ours: &CstObject, entry: &Entry, extra: &[(&str, Extra)]) -> Result<(), Problem> {
+    for (name, value) in extra {
+        if ours.get(name).is_none() {
+            ours.append(name, input(*value));
+        }
+    }
+    let command = text_of(ours, "command");
+    if !entry.keeps_arguments_of(command.as_deref()) {
+        set(ours, "args", CstInputValue::Array(Vec::new()));
+    }
+    if command.as_ref() != Some(&entry.command) {
+        set(ours, "command", entry.command.clone().into());
+    }
+    if let Some(home) = &entry.home {
+        let variables = child_or_new(ours, "env")?;
+        if text_of(&variables, HOME_VARIABLE).as_ref() != Some(home) {
+            set(&variables, HOME_VARIABLE, home.clone().into());
+        }
+    }
+    Ok(())
+}
+
+fn text_of(object: &CstObject, name: &str) -> Option<String> {
+    object.get(name)?.value()?.as_string_lit()?.decoded_value().ok()
+}
+
+fn set(object: &CstObject, name: &str, value: CstInputValue) {
+    match object.get(name) {
+        Some(property) => property.set_value(value),
+        None => {
+            object.append(name, value);
+        }
+    }
+}
+
+fn input(value: Extra) -> CstInputValue {
+    match value {
+        Extra::Text(text) => text.into(),
+        Extra::Number(number) => CstInputValue::Number(number.to_string()),
+    }
+}
+
+/// Returns the text without our entry; the object that it was in stays, even if nothing else is in it.
+pub(super) fn remove(text: &str, key: &str) -> Result<String, Problem> {
+    let root = parse(text)?;
+    if let Some(ours) = servers(&root, key)?.and_then(|servers| servers.get(NAME)) {
+        ours.remove();
+    }
+    Ok(root.to_string())
+}

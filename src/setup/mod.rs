@@ -1,0 +1,52 @@
+//! Adding this program to an agent host's configuration, and taking it out again.
+//!
+//! A configuration belongs to the person and to the host: an edit is planned as text ([`plan`](Plan)), shown as a diff, and
+//! written only over what it was planned for, with the former text kept beside it. What cannot be read is left alone.
+
+mod apply;
+mod diff;
+mod hosts;
+mod json;
+mod toml;
+
+use std::path::{Path, PathBuf};
+
+pub use apply::{Plan, SetupError};
+pub use hosts::{HOSTS, Host, Surroundings};
+
+/// The name of our entry in every configuration.
+const NAME: &str = "moadim";
+
+/// The variable of an entry that says where the home is.
+const HOME_VARIABLE: &str = "MOADIM_HOME";
+
+/// What a host is to start.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    command: String,
+    home: Option<String>,
+}
+
+/// A path that no configuration file can hold, for it is not UTF-8.
+#[derive(Debug, thiserror::Error)]
+#[error("{} is not UTF-8, so that no configuration can name it; give it another name", .0.display())]
+pub struct NotText(PathBuf);
+
+impl Entry {
+    /// Makes the entry of this program, an absolute path, with the moadim home that a person set, if they did.
+    ///
+    /// # Errors
+    /// A path is not UTF-8.
+    pub fn new(program: &Path, home: Option<&Path>) -> Result<Self, NotText> {
+        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.to_owned()));
+        Ok(Self { command: text(program)?, home: home.map(text).transpose()? })
+    }
+
+    /// Tells whether the arguments beside `command` are for us, not for another program through which we were started.
+    fn keeps_arguments_of(&self, command: Option<&str>) -> bool {
+        command.is_some_and(|command| Path::new(command).file_name() == Path::new(&self.command).file_name())
+    }
+}
+
+/// What is wrong with a configuration that cannot be edited.
+type Problem = String;

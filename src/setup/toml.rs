@@ -1,0 +1,173 @@
+//! Edits of TOML that leave what is not ours as it is.
+//!
+//! The parser forgets how lines end and which comments stand before a table that goes, so our table is put at the end as text
+//! and cut out as text; only within our entry, and within tables of other forms, does it write.
+
+use std::ops::Range;
+
+use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike, value};
+
+use super::hosts::Extra;
+use super::{Entry, HOME_VARIABLE, NAME, Problem};
+
+fn parse(text: &str) -> Result<DocumentMut, Problem> {
+    text.parse().map_err(|error: toml_edit::TomlError| error.to_string().trim_end().to_owned())
+}
+
+/// Returns the table of that name, if there is one.
+fn child<'a>(parent: &'a dyn TableLike, name: &str) -> Result<Option<&'a dyn TableLike>, Problem> {
+    match parent.get(name) {
+        None => Ok(None),
+        Some(item) => item.as_table_like().map(Some).ok_or_else(|| not_a_table(name)),
+    }
+}
+
+fn not_a_table(name: &str) -> Problem {
+    format!("'{name}' in it is not a table")
+}
+
+/// Tells whether there is an entry of our name.
+pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
+    let document = parse(text)?;
+    Ok(child(document.as_table(), key)?.is_some_and(|servers| servers.contains_key(NAME)))
+}
+
+/// Returns the text with our entry as it should be. What a person added to it stays.
+pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> Result<String, Problem> {
+    let mut document = parse(text)?;
+    let Some(servers) = child(document.as_table(), key)? else { return Ok(appended(text, key, entry, extra)) };
+    if !servers.contains_key(NAME) {
+        let longer = appended(text, key, entry, extra);
+        // Servers in one inline table, or in dotted keys, take no table of their own.
+        if parse(&longer).is_ok() {
+            return Ok(longer);
+        }
+    }
+    let servers = document.get_mut(key).and_then(Item::as_table_like_mut).ok_or_else(|| not_a_table(key))?;
+    let ours = servers.entry(NAME).or_insert_with(|| value(InlineTable::new()));
+    let changed = update(ours.as_table_like_mut().ok_or_else(|| not_a_table(NAME))?, entry, extra)?;
+    Ok(if changed { with_line_ends_of(text, document.to_string()) } else { text.to_owned() })
+}
+
+fn appended(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> String {
+    let mut table = Table::new();
+    table.insert("command", value(&entry.command));
+    table.insert("args", value(Array::new()));
+    for (name, extra) in extra {
+        table.insert(name, input(*extra));
+    }
+    if let Some(home) = &entry.home {
+        table.insert("env", value(InlineTable::from_iter([(HOME_VARIABLE, home.as_str())])));
+    }
+    let gap = match text {
+        "" => "",
+        text if text.ends_with('\n') => "\n",
+        _ => "\n\n",
+    };
+    let ours = format!("{gap}[{key}.{NAME}]\n{table}");
+    format!("{text}{}", with_line_ends_of(text, ours))
+}
+
+fn with_line_ends_of(text: &str, edited: String) -> String {
+    if text.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited }
+}
+
+/// Tells whether something had to be changed.
+fn update(ours: &mut dyn TableLike, entry: &Entry, extra: &[(&str, Extra)]) -> Result<bool, Problem> {
+    let mut changed = false;
+    let command = ours.get("command").and_then(Item::as_str).map(str::to_owned);
+    if command.as_ref() != Some(&entry.command) {
+        put(ours, "command", value(&entry.command));
+        changed = true;
+    }
+    let has_arguments = ours.get("args").and_then(Item::as_array).is_none_or(|words| !words.is_empty());
+    if !entry.keeps_arguments_of(command.as_deref()) && has_arguments {
+        put(ours, "args", value(Array::new()));
+        changed = true;
+    }
+    for (name, extra) in extra {
+        if !ours.contains_key(name) {
+            ours.insert(name, input(*extra));
+            changed = true;
+        }
+    }
+    if let Some(home) = &entry.home {
+        let variables = ours.entry("env").or_insert_with(|| value(InlineTable::new()));
+        let variables = variables.as_table_like_mut().ok_or_else(|| not_a_table("env"))?;
+        if variables.get(HOME_VARIABLE).and_then(Item::as_str) != Some(home) {
+            put(variables, HOME_VARIABLE, value(home));
+            changed = true;
+        }
+    }
+    Ok(changed)
+}
+
+/// Sets a value; what stands around the old one, such as a comment behind it, stays.
+fn put(table: &mut dyn TableLike, name: &str, mut item: Item) {
+    if let (Some(old), Some(new)) = (table.get(name).and_then(Item::as_value), item.as_value_mut()) {
+        *new.decor_mut() = old.decor().clone();
+    }
+    match table.get_mut(name) {
+        Some(old) => *old = item,
+        None => {
+            table.insert(name, item);
+        }
+    }
+}
+
+fn input(extra: Extra) -> Item {
+    match extra {
+        Extra::Text(text) => value(text),
+        Extra::Number(number) => value(number),
+    }
+}
+
+/// Returns the text without our entry.
+pub(super) fn remove(text: &str, key: &str) -> Result<String, Problem> {
+    if !has(text, key)? {
+        return Ok(text.to_owned());
+    }
+    let mut document = parse(text)?;
+    if let Some(servers) = document.get_mut(key).and_then(Item::as_table_like_mut) {
+        servers.remove(NAME);
+    }
+    let shorter = document.to_string();
+    let cut = cut_out(text, key).filter(|cut| same_values(cut, &shorter));
+    Ok(cut.unwrap_or_else(|| with_line_ends_of(text, shorter)))
+}
+
+/// Cuts from the header of our table to the end of its last value, and one empty line before it. That is right only where
+/// nothing of others lies in between.
+fn cut_out(text: &str, key: &str) -> Option<String> {
+    let document = Document::parse(text).ok()?;
+    let ours = document.get(key)?.get(NAME)?.as_table()?;
+    let mut whole = ours.span()?;
+    cover(ours, &mut whole);
+    let start = text[..whole.start].rfind('\n').map_or(0, |newline| newline + 1);
+    let end = text[whole.end..].find('\n').map_or(text.len(), |newline| whole.end + newline + 1);
+    let before = &text[..start];
+    let before = ["\r\n", "\n"].iter().find_map(|newline| {
+        let shorter = before.strip_suffix(newline)?;
+        shorter.ends_with('\n').then_some(shorter)
+    });
+    Some(format!("{}{}", before.unwrap_or(&text[..start]), &text[end..]))
+}
+
+fn cover(table: &dyn TableLike, whole: &mut Range<usize>) {
+    for (_, item) in table.iter() {
+        if let Some(span) = item.span() {
+            whole.start = whole.start.min(span.start);
+            whole.end = whole.end.max(span.end);
+        }
+        if let Some(table) = item.as_table() {
+            cover(table, whole);
+        }
+    }
+}
+
+fn same_values(one: &str, other: &str) -> bool {
+    match (one.parse::<::toml::Table>(), other.parse::<::toml::Table>()) {
+        (Ok(one), Ok(other)) => one == other,
+        _ => false,
+    }
+}
