@@ -17,6 +17,7 @@ on_both_hosts! {
     at_its_bound_nothing_escapes_the_supervisor,
     without_a_supervisor_nothing_escapes_the_watchdog,
     after_a_normal_exit_nothing_is_left_behind,
+    with_its_routine_nothing_escapes,
 }
 
 /// How a run comes to its end.
@@ -26,6 +27,7 @@ enum Way {
     Supervisor,
     Watchdog,
     Exit,
+    Delete,
 }
 
 fn on_request_nothing_escapes(home: TestHome, host: Host) {
@@ -42,6 +44,10 @@ fn without_a_supervisor_nothing_escapes_the_watchdog(home: TestHome, host: Host)
 
 fn after_a_normal_exit_nothing_is_left_behind(home: TestHome, host: Host) {
     fight(home, host, Way::Exit);
+}
+
+fn with_its_routine_nothing_escapes(home: TestHome, host: Host) {
+    fight(home, host, Way::Delete);
 }
 
 /// The escapees, each with a length of its sleep that tells it from the others.
@@ -90,7 +96,7 @@ fn prompt(way: Way) -> String {
     )
 }
 
-/// Rounds of each of the eight fights, where there is time.
+/// Rounds of each of the ten fights, where there is time.
 const LONG_ROUNDS: usize = 20;
 
 fn fight(home: TestHome, host: Host, way: Way) {
@@ -105,10 +111,13 @@ fn rounds(home: &TestHome, host: Host, way: Way, count: usize) {
         if way == Way::Watchdog { 1 } else { 600 }
     ));
     let mut server = Server::start_settled(home);
-    for (title, prompt) in [("Inner", "exec sleep 350"), ("Other", "exec sleep 351"), ("Outer", &prompt(way))] {
+    for (title, prompt) in [("Inner", "exec sleep 350"), ("Other", "exec sleep 351")] {
         server.create(title, prompt, json!({ "max_runtime_secs": 600 }));
     }
     for _ in 0..count {
+        if !home.root().join("routines/outer").exists() {
+            server.create("Outer", &prompt(way), json!({ "max_runtime_secs": 600 }));
+        }
         round(home, host, way, &mut server);
     }
 }
@@ -180,6 +189,11 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
             set_bound(home, 1);
             "timed_out"
         }
+        Way::Delete => {
+            let deleted = server.ok("delete_routine", json!({ "routine": "outer", "stop_runs": true }));
+            assert_eq!(deleted["stopped"], json!([outer]), "{deleted}");
+            "stopped"
+        }
         Way::Exit => {
             std::fs::write(home.workbench(outer).join("leave"), "").unwrap();
             "succeeded"
@@ -193,6 +207,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
     let wanted = match way {
         Way::Request => "stopped on request",
         Way::Supervisor | Way::Watchdog => "exceeded max runtime",
+        Way::Delete => "was deleted",
         Way::Exit => "processes that its agent left behind were ended",
     };
     assert!(reason.contains(wanted), "{ended}");

@@ -14,10 +14,11 @@ mod triggers;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 8] = [
+const ROWS: [Row; 9] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
-    ("remove", janitor::remove),
+    ("remove", janitor::remove_expired),
+    ("flat", janitor::flat),
     ("lists", server::lists),
     ("history", server::history),
     ("calls", server::calls_during_a_sweep),

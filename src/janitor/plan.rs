@@ -194,7 +194,7 @@ impl fmt::Display for Reason {
             Self::Pinned => f.write_str("it is pinned"),
             Self::Young(age) => {
                 let Age { secs, ttl_secs, .. } = age;
-                write!(f, "it was triggered {secs} s ago, and is kept for {ttl_secs} s from its finish on")?;
+                write!(f, "it was triggered {secs} s ago, and is kept for at least {ttl_secs} s from its finish on")?;
                 note(f, age)
             }
             Self::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
