@@ -131,7 +131,7 @@ mod tests {
 
     #[test]
     fn what_comes_and_goes_in_the_folder_rings() {
-        let dir = tempfile::tempdir().unwrap();
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let bell = Bell::default();
         let watcher = watch(dir.path(), &bell);
         assert!(watcher.is_some());
@@ -143,7 +143,7 @@ mod tests {
         let entry = dir.path().join("a-1");
         std::fs::create_dir(&entry).unwrap();
         assert!(rings(&bell));
-        std::fs::rename(&entry, dir.path().parent().unwrap().join(crate::home::random_suffix())).unwrap();
+        std::fs::rename(&entry, elsewhere.path().join("a-1")).unwrap();
         assert!(rings(&bell));
         assert!(watch(&dir.path().join("missing"), &bell).is_none());
     }
