@@ -157,7 +157,7 @@ fn of_the_place(workplace: &Workplace) -> Vec<Problem> {
         fix: "restart the host that runs this server".to_owned(),
     });
     // Asked for and not to be had: nothing can be triggered.
-    let without = workplace.session_host.kind() == HostKind::Tmux && workplace.session_host.version().is_none();
+    let without = workplace.session_host.kind().has_windows() && workplace.session_host.version().is_none();
     let session = without.then(|| Problem {
         path: Some(workplace.home.config_file().display().to_string()),
         problem: workplace.session_host.why().to_owned(),

@@ -93,13 +93,11 @@ fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verd
     if definition.enabled && ledger.disabled_because.is_some() {
         ledger.absolve();
     }
-    match outcome.status {
-        Status::Succeeded => ledger.consecutive_failures = 0,
-        Status::Failed | Status::TimedOut | Status::Silent | Status::LaunchFailed | Status::Lost => {
-            ledger.consecutive_failures += 1;
-        }
-        // Somebody wanted it to end, which says nothing about the routine.
-        Status::Stopped | Status::Preparing | Status::Running | Status::Unknown | Status::Reaped => {}
+    // Of one that somebody wanted to end nothing is learned about the routine.
+    if outcome.status.succeeded() {
+        ledger.consecutive_failures = 0;
+    } else if outcome.status.failed() {
+        ledger.consecutive_failures += 1;
     }
     let failures = ledger.consecutive_failures;
     let limit = definition.max_consecutive_failures.filter(|limit| failures >= *limit && definition.enabled);
@@ -132,30 +130,11 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
 mod tests {
     use super::*;
     use crate::clock::UnixSeconds;
-    use crate::process_tree::Cookie;
     use crate::routine::model::Retry;
     use crate::run::id::RunId;
-    use crate::run::record::RECORD_VERSION;
-    use crate::session::HostKind;
 
     fn outcome(status: Status, origin: Origin) -> Outcome {
-        Outcome {
-            version: RECORD_VERSION,
-            id: "a-9".parse().unwrap(),
-            status,
-            reason: None,
-            exit_code: None,
-            signal: None,
-            agent: "a".into(),
-            session_host: HostKind::Detached,
-            origin,
-            triggered_at: UnixSeconds(9),
-            started_at: None,
-            ended_by: None,
-            finished_at: UnixSeconds(20),
-            retain_from: UnixSeconds(20),
-            cookie: Cookie::random().unwrap(),
-        }
+        Outcome { origin, finished_at: UnixSeconds(20), ..Outcome::example("a-9", status) }
     }
 
     fn retrying() -> Definition {

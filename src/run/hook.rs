@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
-use super::record::{Outcome, Status};
+use super::record::Outcome;
 use super::workplace::Workplace;
 use crate::environment;
 use crate::excerpt::excerpt;
@@ -41,12 +41,9 @@ pub enum HookError {
 
 /// Starts what the settings want for a run that was just recorded, and returns at once. What fails is logged, and harmless.
 pub fn start(workplace: &Workplace, outcome: &Outcome) {
-    let failed = matches!(
-        outcome.status,
-        Status::Failed | Status::TimedOut | Status::Silent | Status::LaunchFailed | Status::Lost
-    );
     let config = &workplace.config;
-    for (name, command, wanted) in [("on_finish", &config.on_finish, true), ("on_failure", &config.on_failure, failed)]
+    for (name, command, wanted) in
+        [("on_finish", &config.on_finish, true), ("on_failure", &config.on_failure, outcome.status.failed())]
     {
         if wanted
             && !command.is_empty()

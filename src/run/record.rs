@@ -243,6 +243,12 @@ impl Status {
     pub fn succeeded(self) -> bool {
         self == Self::Succeeded
     }
+
+    /// Tells whether the run ended badly by itself or at a bound, and not because somebody wanted it to end.
+    #[must_use]
+    pub fn failed(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost)
+    }
 }
 
 impl fmt::Display for Status {
@@ -376,6 +382,32 @@ impl Ending {
             signal: None,
             finished_at: now,
             retain_from: request.last_output,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Outcome {
+    /// Makes the outcome of a run that was triggered and started at the second of its name and took one more.
+    pub(crate) fn example(id: &str, status: Status) -> Self {
+        let id: RunId = id.parse().unwrap();
+        let (began, ended) = (id.stamp(), id.stamp().plus_secs(1));
+        Self {
+            version: RECORD_VERSION,
+            id,
+            status,
+            reason: None,
+            ended_by: None,
+            exit_code: None,
+            signal: None,
+            agent: "a".into(),
+            session_host: HostKind::Detached,
+            origin: Origin::Call,
+            triggered_at: began,
+            started_at: Some(began),
+            finished_at: ended,
+            retain_from: ended,
+            cookie: Cookie::random().unwrap(),
         }
     }
 }

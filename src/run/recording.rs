@@ -14,7 +14,6 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
 use crate::process_tree::Cookie;
-use crate::session::HostKind;
 
 /// An end could not be written down; the entry is still there, and the next judge tries again.
 #[derive(Debug, thiserror::Error)]
@@ -121,7 +120,7 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
     }
     aftermath::settle(workplace, outcome)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
-    if outcome.session_host == HostKind::Tmux
+    if outcome.session_host.has_windows()
         && let Err(error) = workplace.session_host.close(&outcome.id.session_name())
     {
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
@@ -132,9 +131,7 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixSeconds;
-    use crate::run::record::{Origin, RECORD_VERSION, Status};
-    use crate::session::HostKind;
+    use crate::run::record::Status;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
@@ -142,23 +139,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let id: RunId = "a-1".parse().unwrap();
-        let outcome = Outcome {
-            version: RECORD_VERSION,
-            id: id.clone(),
-            status: Status::Succeeded,
-            reason: None,
-            ended_by: None,
-            exit_code: Some(0),
-            signal: None,
-            agent: "a".into(),
-            session_host: HostKind::Detached,
-            origin: Origin::Call,
-            triggered_at: UnixSeconds(1),
-            started_at: None,
-            finished_at: UnixSeconds(2),
-            retain_from: UnixSeconds(2),
-            cookie: Cookie::random().unwrap(),
-        };
+        let outcome = Outcome::example("a-1", Status::Succeeded);
         let workbench = Workbench::of(&home, &id);
         std::fs::create_dir(Entry::of(&home, &id).directory()).unwrap();
         let elsewhere = dir.path().join("elsewhere");

@@ -52,6 +52,14 @@ pub enum HostKind {
     Detached,
 }
 
+impl HostKind {
+    /// Tells whether a run of this host has a window.
+    #[must_use]
+    pub fn has_windows(self) -> bool {
+        self != Self::Detached
+    }
+}
+
 impl fmt::Display for HostKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

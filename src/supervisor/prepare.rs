@@ -11,7 +11,7 @@ use super::mirror::Git;
 use super::start::{NotStarted, start};
 use super::supervise::Supervisor;
 use super::watch::{Step, decide};
-use crate::excerpt::excerpt;
+use crate::excerpt::saying;
 use crate::home::atomic_file;
 use crate::run::log;
 use crate::run::record::{AgentExit, EndCause, EndRequest};
@@ -73,7 +73,7 @@ impl Supervisor {
         const SHOWN_LINES: usize = 5;
         let said = log::tail(&self.workbench(), SHOWN_LINES).map(|tail| tail.text).unwrap_or_default();
         let program = self.manifest.command.setup.first().map_or("", String::as_str);
-        Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", ended(exit), saying(&said))))
+        Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", ended(exit), quoted(&said))))
     }
 
     /// Waits until the child that was named last has ended.
@@ -110,7 +110,7 @@ impl Supervisor {
     /// Returns the last of what git said, ready to be appended to a sentence.
     pub(super) fn words_of_git(&self) -> String {
         let said = atomic_file::read(&self.entry.git_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
-        saying(&String::from_utf8_lossy(&said))
+        quoted(&String::from_utf8_lossy(&said))
     }
 }
 
@@ -123,11 +123,9 @@ pub(super) fn ended(exit: AgentExit) -> String {
     }
 }
 
-fn saying(text: &str) -> String {
+/// Quotes the last of several lines, in one.
+fn quoted(lines: &str) -> String {
     const SHOWN_CHARS: usize = 600;
-    let lines: Vec<&str> = text.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    let text = lines.join("; ");
-    let skipped = text.chars().count().saturating_sub(SHOWN_CHARS);
-    let last: String = text.chars().skip(skipped).collect();
-    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(&last, SHOWN_CHARS)) }
+    let lines: Vec<&str> = lines.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
+    saying(&lines.join("; "), SHOWN_CHARS)
 }

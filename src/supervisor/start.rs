@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -14,7 +13,7 @@ use super::exec::{Part, Word, read_word};
 use super::wake::Wake;
 use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
-use crate::excerpt::excerpt;
+use crate::excerpt::saying;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, ScanError};
 use crate::run::entry::Entry;
@@ -172,23 +171,17 @@ fn await_part(
     }
 }
 
+/// How much of what the login shell said last is repeated.
+const SHOWN_CHARS: usize = 300;
+
 fn silence(entry: &Entry, manifest: &Manifest, first_word: &OsString, how: &str) -> String {
     let who = if manifest.command.login_shell { "the login shell" } else { "the launcher" };
-    let said = last_words(&entry.shell_log());
+    let said = atomic_file::read(&entry.shell_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+    let said = saying(&String::from_utf8_lossy(&said), SHOWN_CHARS);
     let advice = if manifest.command.login_shell {
         "; look at its start-up files, or set login_shell = false in the agent's file"
     } else {
         ""
     };
     format!("{who} {} {how} before the agent started{said}{advice}", first_word.display())
-}
-
-fn last_words(shell_log: &Path) -> String {
-    const SHOWN_CHARS: usize = 300;
-    let Ok(bytes) = atomic_file::read(shell_log, atomic_file::MAX_RECORD_BYTES) else { return String::new() };
-    let text = String::from_utf8_lossy(&bytes);
-    let text = text.trim();
-    let skipped = text.chars().count().saturating_sub(SHOWN_CHARS);
-    let last: String = text.chars().skip(skipped).collect();
-    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(&last, SHOWN_CHARS)) }
 }

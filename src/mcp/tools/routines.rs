@@ -202,11 +202,6 @@ fn silence(schema: &mut Value) {
     if object.get("additionalProperties") == Some(&Value::Bool(false)) {
         object.remove("additionalProperties");
     }
-    if let Some(Value::Array(choices)) = object.remove("oneOf") {
-        let values = choices.into_iter().filter_map(|mut choice| choice.as_object_mut()?.remove("const"));
-        object.insert("enum".into(), values.collect());
-        object.insert("type".into(), "string".into());
-    }
     object.get_mut("items").into_iter().for_each(silence);
     object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(silence);
 }

@@ -1,9 +1,6 @@
 use super::*;
-use crate::process_tree::Cookie;
-use crate::run::record::{Origin, RECORD_VERSION, Status};
+use crate::run::record::Status;
 use crate::run::workplace::{Program, Workplace};
-
-use crate::session::HostKind;
 
 struct Fixture {
     _dir: tempfile::TempDir,
@@ -18,23 +15,7 @@ fn fixture() -> Fixture {
 }
 
 fn outcome(run: &str, status: Status) -> Outcome {
-    Outcome {
-        version: RECORD_VERSION,
-        id: run.parse().unwrap(),
-        status,
-        reason: Some("for a test".into()),
-        ended_by: None,
-        exit_code: Some(0),
-        signal: None,
-        agent: "a".into(),
-        session_host: HostKind::Detached,
-        origin: Origin::Call,
-        triggered_at: UnixSeconds(1),
-        started_at: Some(UnixSeconds(1)),
-        finished_at: UnixSeconds(2),
-        retain_from: UnixSeconds(2),
-        cookie: Cookie::random().unwrap(),
-    }
+    Outcome { reason: Some("for a test".into()), exit_code: Some(0), ..Outcome::example(run, status) }
 }
 
 impl Fixture {
