@@ -190,7 +190,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
             "timed_out"
         }
         Way::Delete => {
-            let deleted = server.ok("delete_routine", json!({ "routine": "outer", "stop_runs": true }));
+            let deleted = server.ok("delete_routine", json!({ "routine": "outer", "confirm": true }));
             assert_eq!(deleted["stopped"], json!([outer]), "{deleted}");
             "stopped"
         }

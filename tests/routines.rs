@@ -173,11 +173,11 @@ fn a_routine_with_a_live_run_is_deleted_only_with_its_run() {
     let more = json!({ "routine": routine, "overlap": "allow" });
     let second = text(&server.ok("trigger_routine", more)["run"]["id"]);
     let refused = server.error("delete_routine", json!({ "routine": routine }));
-    for part in [first.as_str(), second.as_str(), "stop_runs = true"] {
+    for part in [first.as_str(), second.as_str(), "confirm = true"] {
         assert!(refused.contains(part), "{part} is missing in: {refused}");
     }
     assert_eq!(server.run(&first)["status"], "running");
-    let deleted = server.ok("delete_routine", json!({ "routine": routine, "stop_runs": true }));
+    let deleted = server.ok("delete_routine", json!({ "routine": routine, "confirm": true }));
     assert_eq!(deleted, json!({ "deleted": routine, "stopped": [first, second] }));
     for run in [&first, &second] {
         let run = server.run(run);
@@ -206,7 +206,7 @@ fn a_routine_whose_run_is_unknown_is_not_deleted() {
         refused.contains("unknown").then_some(refused)
     });
     assert!(refused.contains(&run) && refused.contains("another machine"), "{refused}");
-    let forced = server.error("delete_routine", json!({ "routine": routine, "stop_runs": true }));
+    let forced = server.error("delete_routine", json!({ "routine": routine, "confirm": true }));
     assert!(forced.contains(&run) && forced.contains("not touched"), "{forced}");
     assert!(home.root().join("routines/odd").exists());
     home.noted(&run, "agent").kill();
@@ -231,7 +231,7 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
             server.ok("list_runs", json!({}))["runs"][0].as_object().cloned()
         });
         harness::wait_for(harness::PATIENCE, "the routine to be deleted", || {
-            let arguments = json!({ "routine": routine, "stop_runs": true });
+            let arguments = json!({ "routine": routine, "confirm": true });
             (!server.call_tool("delete_routine", arguments).is_error).then_some(())
         });
         deleted.store(true, Ordering::Relaxed);

@@ -53,9 +53,9 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("create_routine", create.as_str(), "routine"),
         ("get_routine", "routine", "routine prompt settings recent_runs"),
         ("update_routine", update.as_str(), "routine"),
-        ("delete_routine", "routine stop_runs?", "deleted stopped"),
+        ("delete_routine", "routine confirm?", "deleted stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
-        ("trigger_routine", "routine overlap?", "run"),
+        ("trigger_routine", "routine overlap? wait?", "finished? run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("wait_run", "run timeout_secs?", "finished run"),
         (
@@ -69,7 +69,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("pin_run", "run pinned", "run"),
         (
             "cleanup_workbenches",
-            "routine? dry_run?",
+            "routine? dry_run? confirm?",
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes scanned note?",
         ),

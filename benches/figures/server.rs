@@ -59,7 +59,7 @@ pub fn calls_during_a_sweep() {
         rest.measure(|| server.ok("list_routines", json!({ "limit": 20 })));
     }
     population::add_expired(&home.root(), 1_000, 99);
-    let sweeping = server.send_call("cleanup_workbenches", json!({}));
+    let sweeping = server.send_call("cleanup_workbenches", json!({ "confirm": true }));
     let trash_is_full = || std::fs::read_dir(home.root().join("trash")).unwrap().next().is_some();
     while !trash_is_full() {
         std::thread::sleep(Duration::from_millis(1));

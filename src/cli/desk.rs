@@ -11,7 +11,7 @@ use crate::agent::{ProbedPath, SearchPath};
 use crate::home::Home;
 use crate::janitor::status::Status;
 use crate::mcp::call::Call;
-use crate::mcp::tool::Tool;
+use crate::mcp::tool::{Reply, Tool};
 use crate::mcp::{Core, tools};
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
@@ -30,7 +30,7 @@ pub(super) struct Format {
 /// A home, and what can be done there.
 pub(super) struct Desk {
     core: Core,
-    tools: Vec<Tool<Core>>,
+    tools: Vec<Tool>,
 }
 
 /// Longer than a login shell is waited for.
@@ -73,7 +73,11 @@ impl Desk {
         let found = self.tools.iter().find(|one| one.name() == tool);
         let Value::Object(arguments) = arguments else { return Err(anyhow!("the arguments of {tool} are no object")) };
         let found = found.with_context(|| format!("there is no tool {tool}"))?;
-        found.call(&self.core, arguments, &Call::default()).map_err(|error| anyhow!("{error}"))
+        match found.call(&self.core, arguments, &Call::default()).map_err(|error| anyhow!("{error}"))? {
+            Reply::Answer(answer) => Ok(answer),
+            Reply::Ask(question) => Err(anyhow!(question.otherwise)),
+            Reply::Task(run) => Err(anyhow!("{tool} answered with a task, the run {run}, which nobody asked for")),
+        }
     }
 
     /// Reads the settings as they are now, for looking.

@@ -38,8 +38,10 @@ use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervis
 ///
 /// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
 #[derive(Parser)]
-#[command(version, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
+#[command(version, args_conflicts_with_subcommands = true, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
 struct Arguments {
+    #[command(flatten)]
+    serve: serve::Offer,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -130,10 +132,10 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
-    let Arguments { command } = Arguments::parse();
+    let Arguments { serve, command } = Arguments::parse();
     log_to_stderr();
     let done = match command {
-        None => serve::serve(),
+        None => serve::serve(serve),
         Some(Command::ForPeople(command)) => {
             return match execute(command) {
                 // Whoever read our output has seen enough, as in `| head`.

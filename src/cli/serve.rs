@@ -10,11 +10,28 @@ use crate::home::Home;
 use crate::janitor;
 use crate::janitor::status::Status;
 use crate::mcp::server::Server;
+use crate::mcp::tool::Tool;
+use crate::mcp::tools::selection::Selection;
 use crate::mcp::{Core, INSTRUCTIONS, serve, tools};
 use crate::run::workplace::{Program, Site};
 
+/// What the server offers.
+#[derive(Debug, clap::Args)]
+pub(super) struct Offer {
+    /// As an MCP server: offer only tools that change nothing
+    #[arg(long)]
+    read_only: bool,
+    /// As an MCP server: offer only these tools, separated by commas
+    #[arg(long, value_name = "TOOL", value_delimiter = ',')]
+    tools: Option<Vec<String>>,
+}
+
 /// Serves until the host is gone.
-pub(super) fn serve() -> anyhow::Result<()> {
+pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
+    let all = tools::all();
+    let count = all.len();
+    let offered = Selection { read_only: offer.read_only, only: offer.tools }.of(all)?;
+    let instructions = instructions(&offered, count);
     if std::io::stdin().is_terminal() {
         eprintln!(
             "moadim-mcp: this is the MCP server, for an agent host; for people: moadim-mcp --help (Ctrl-D ends this)"
@@ -26,7 +43,17 @@ pub(super) fn serve() -> anyhow::Result<()> {
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
     let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path: Arc::clone(&search_path) };
-    let served = serve::run(Server::new(core, tools::all(), INSTRUCTIONS)?, janitor::run(site, status));
+    let served = serve::run(Server::new(core, offered, instructions)?, janitor::run(site, status));
     search_path.give_up();
     Ok(served?)
+}
+
+/// Tells how the pieces fit, and which of them are offered if not all are.
+fn instructions(offered: &[Tool], count: usize) -> String {
+    if offered.len() == count {
+        return INSTRUCTIONS.to_owned();
+    }
+    let mut names: Vec<&str> = offered.iter().map(Tool::name).collect();
+    names.sort_unstable();
+    format!("{INSTRUCTIONS}\nOf these tools, only some are offered here: {}.", names.join(", "))
 }

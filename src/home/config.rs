@@ -59,6 +59,10 @@ pub struct Config {
     pub max_concurrent_runs: u64,
     /// How late the newest missed occurrence of a schedule is still made up for.
     pub catch_up_window_secs: u64,
+    /// How many workbenches a tool may remove at once without a person's consent.
+    pub confirm_over_workbenches: u64,
+    /// How many bytes a tool may remove at once without a person's consent.
+    pub confirm_over_bytes: u64,
     /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
@@ -85,6 +89,8 @@ impl Default for Config {
             on_failure: Vec::new(),
             max_concurrent_runs: 4,
             catch_up_window_secs: 24 * 60 * 60,
+            confirm_over_workbenches: 100,
+            confirm_over_bytes: 1024 * 1024 * 1024,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
         }

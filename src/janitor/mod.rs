@@ -7,6 +7,7 @@ pub mod cleanup;
 pub mod company;
 pub mod doctor;
 pub mod evidence;
+pub mod extent;
 pub mod health;
 pub mod leftovers;
 pub mod plan;

@@ -134,6 +134,17 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) 
     Ok(report)
 }
 
+/// Lists the runs whose workbenches a sweep would remove after a watchdog pass that did what is forecast.
+///
+/// # Errors
+/// A folder of the home cannot be listed.
+pub fn due(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<Vec<RunId>, FileError> {
+    let now = Moment::now();
+    let clock_jump = clock_jump_secs(&workplace.home, &now);
+    let verdicts = decide(workplace, only, forecast, now.at, clock_jump, Instant::now() + SIZING_PATIENCE)?;
+    Ok(verdicts.into_iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| verdict.run).collect())
+}
+
 /// How far a sweep is with deleting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {

@@ -12,17 +12,41 @@ pub(super) struct Progress {
     pub(super) message: String,
 }
 
-/// A call: how its tool learns that nobody waits for it any more, and tells how far it is.
+/// A call: how its tool learns that nobody waits for it any more, and what its client can do.
 #[derive(Debug, Default)]
 pub struct Call {
     bell: Bell,
     progress: Option<UnboundedSender<Progress>>,
+    takes_tasks: bool,
+    agreed: bool,
 }
 
 impl Call {
     /// Makes a call whose progress goes to `progress`, if the client wants to know.
     pub(super) fn new(progress: Option<UnboundedSender<Progress>>) -> Self {
-        Self { bell: Bell::default(), progress }
+        Self { progress, ..Self::default() }
+    }
+
+    /// Notes whether the client understands a task as an answer.
+    pub(super) fn taking_tasks(self, takes_tasks: bool) -> Self {
+        Self { takes_tasks, ..self }
+    }
+
+    /// Notes whether a person has said yes to the tool's question.
+    pub(super) fn agreed(self, agreed: bool) -> Self {
+        Self { agreed, ..self }
+    }
+
+    /// Tells whether the client understands a task as an answer, and looks at it by itself.
+    #[must_use]
+    pub fn takes_tasks(&self) -> bool {
+        self.takes_tasks
+    }
+
+    /// Tells whether a person has said yes to what the tool asked.
+    #[must_use]
+    pub fn is_agreed(&self) -> bool {
+        self.agreed
     }
 
     /// Returns what is called off when the client cancels the call, or is gone.

@@ -23,15 +23,12 @@ const WORKERS: usize = 2;
 ///
 /// # Errors
 /// The runtime, its threads or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
-pub fn run<C: Send + Sync + 'static>(
-    server: Server<C>,
-    background: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+pub fn run(server: Server, background: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     if io::stdin().is_terminal() {
         eprintln!("{}", notice_in_a_terminal());
     }
     let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
-    let closing = server.signals().closing;
+    let closing = server.signals().closing.clone();
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;
         serve_connection(server, io::stdin(), io::stdout(), background).await
@@ -54,13 +51,13 @@ fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
 }
 
 /// Serves one connection. Returns at most [`LAST_ANSWERS`] after it began to end.
-async fn serve_connection<C: Send + Sync + 'static>(
-    server: Server<C>,
+async fn serve_connection(
+    server: Server,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     background: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let signals = server.signals();
+    let signals = server.signals().clone();
     let transport = LineTransport::start(input, output, signals.clone())?;
     // "Directly": the lifecycle is ours, see `lifecycle`.
     let service = serve_directly(server, transport, None);

@@ -1,94 +1,146 @@
-//! The MCP server: what it says about itself, and how it calls tools.
+//! The MCP server: what it offers, and who in here answers what.
 
-use std::fmt::Display;
 use std::io;
-use std::pin::pin;
 use std::sync::Arc;
 
 use rmcp::model::{
-    CacheScope, CallToolRequestMethod, CallToolRequestParams, CallToolResponse, CallToolResult, ConstString,
-    ContentBlock, CustomRequest, CustomResult, DiscoverRequestMethod, DiscoverResult, ErrorCode, Implementation,
-    InitializeRequestParams, InitializeResult, InitializeResultMethod, ListToolsRequestMethod, ListToolsResult,
-    MetaObject, PaginatedRequestParams, PingRequestMethod, ProgressNotificationParam, ProtocolVersion,
-    ServerCapabilities, ServerConfig, SubscriptionFilter, SubscriptionsListenRequestMethod,
+    CacheScope, CallToolRequestMethod, CallToolRequestParams, CallToolResponse, CancelTaskMethod, CancelTaskParams,
+    CompleteRequestMethod, CompleteRequestParams, CompleteResult, ConstString, CustomRequest, CustomResult,
+    DiscoverRequestMethod, DiscoverResult, ErrorCode, GetPromptRequestMethod, GetPromptRequestParams,
+    GetPromptResponse, GetTaskMethod, GetTaskParams, GetTaskResult, InitializeRequestParams, InitializeResult,
+    InitializeResultMethod, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesRequestMethod,
+    ListResourceTemplatesResult, ListResourcesRequestMethod, ListResourcesResult, ListToolsRequestMethod,
+    ListToolsResult, MetaObject, PaginatedRequestParams, PingRequestMethod, ProtocolVersion, ReadResourceRequestMethod,
+    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
+    SubscribeRequestMethod, SubscribeRequestParams, SubscriptionFilter, SubscriptionsListenRequestMethod,
+    UnsubscribeRequestMethod, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
-use tokio::sync::mpsc::unbounded_channel;
 
-use super::call::Call;
 use super::call_threads::{CallThreads, Panicked};
+use super::listening::{self, Session};
 use super::stdio::Signals;
+use super::subscriptions::Subscriptions;
 use super::tool::{Tool, shortened};
+use super::{Core, completion, identity, prompts, resources, tasks};
+use crate::run::changes::Topic;
 
 /// How long a client may keep what never changes while we run, in milliseconds.
 const CACHE_MS: u64 = 5 * 60 * 1000;
 
-/// A server over the context `C` that its tools share.
-pub struct Server<C> {
-    shared: Arc<Shared<C>>,
+/// A server for one connection.
+pub struct Server {
+    pub(super) shared: Arc<Shared>,
+    pub(super) threads: CallThreads,
     listed: Vec<rmcp::model::Tool>,
     config: ServerConfig,
-    threads: CallThreads,
     signals: Signals,
+    subscriptions: Subscriptions,
+    session: Session,
 }
 
-struct Shared<C> {
-    context: C,
+/// What calls work with, on threads of their own.
+pub(super) struct Shared {
+    pub(super) core: Core,
     /// Sorted by name.
-    tools: Vec<Tool<C>>,
+    pub(super) tools: Vec<Tool>,
 }
 
-impl<C: Send + Sync + 'static> Server<C> {
-    /// Makes a server; `instructions` tell a model how the tools go together.
+impl Server {
+    /// Makes a server of some tools; `instructions` tell a model how they go together.
     ///
     /// # Errors
     /// The system has no threads left.
-    pub fn new(context: C, mut tools: Vec<Tool<C>>, instructions: impl Into<String>) -> io::Result<Self> {
+    pub fn new(core: Core, mut tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
         tools.sort_by(|one, other| one.name().cmp(other.name()));
-        let identity = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).with_title("Moadim");
-        let config = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
+        let capabilities = ServerCapabilities::builder()
+            .enable_tools()
+            .enable_resources()
+            .enable_resources_subscribe()
+            .enable_resources_list_changed()
+            .enable_prompts()
+            .enable_completions()
+            .enable_tasks()
+            .build();
+        let config = ServerConfig::new(capabilities)
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
-            .with_server_info(identity)
+            .with_server_info(identity::introduction())
             .with_instructions(instructions);
         let listed = tools.iter().map(|tool| tool.definition().clone()).collect();
-        let shared = Arc::new(Shared { context, tools });
-        Ok(Self { shared, listed, config, threads: CallThreads::new()?, signals: Signals::default() })
+        let subscriptions = Subscriptions::new(core.site.home().clone());
+        let shared = Arc::new(Shared { core, tools });
+        let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
+        Ok(Self { shared, threads, listed, config, signals, subscriptions, session })
     }
 
     /// Returns what this server's connection tells.
-    pub(super) fn signals(&self) -> Signals {
-        self.signals.clone()
+    pub(super) fn signals(&self) -> &Signals {
+        &self.signals
     }
 
-    fn find(&self, name: &str) -> Result<usize, ErrorData> {
-        let tools = &self.shared.tools;
-        tools.binary_search_by(|tool| tool.name().cmp(name)).map_err(|_| {
-            let known: Vec<&str> = tools.iter().map(Tool::name).collect();
-            let name = shortened(name, 80);
-            let message = format!("there is no tool `{name}`; the tools are: {}", known.join(", "));
-            ErrorData::invalid_params(message, None)
+    fn has_tool(&self, name: &str) -> bool {
+        self.shared.tools.iter().any(|tool| tool.name() == name)
+    }
+
+    /// Reads from the home on a thread of its own.
+    async fn read<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Core) -> Result<T, ErrorData> + Send + 'static,
+    ) -> Result<T, ErrorData> {
+        let shared = Arc::clone(&self.shared);
+        self.threads.run(move || work(&shared.core)).await.unwrap_or_else(|Panicked(words)| {
+            let text =
+                format!("this failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details");
+            Err(ErrorData::internal_error(text, None))
         })
     }
 
-    /// Names us in a result's `_meta`: how a modern client, which sees no handshake, learns whom it talks to.
-    fn signature(&self) -> Option<MetaObject> {
-        let mut result = DiscoverResult::new(Vec::new(), ServerCapabilities::default());
-        result.set_server_info(self.config.server_info.clone());
-        result.meta
+    fn named(&self, uri: &str) -> Result<Topic, ErrorData> {
+        let unknown = || resources::not_found(uri, format!("there is no resource '{}'", shortened(uri, 80)));
+        resources::topic(uri).ok_or_else(unknown)
     }
 }
 
-fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+/// Tells whether a request is of a client that introduces itself in each.
+pub(super) fn is_modern(context: &RequestContext<RoleServer>) -> bool {
     context.protocol_version().is_some_and(|version| !version.has_initialize())
 }
 
-fn failed_call(text: impl Display) -> CallToolResult {
-    CallToolResult::error(vec![ContentBlock::text(text.to_string())])
+/// Returns what names us in the answer to a request, where its client has not seen a handshake.
+pub(super) fn signature(context: &RequestContext<RoleServer>) -> Option<MetaObject> {
+    if is_modern(context) { identity::signature() } else { None }
 }
 
-impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
+/// Marks an answer as one that never changes while we run, for clients that may keep it.
+macro_rules! for_good {
+    ($result:ident, $context:ident) => {
+        cached!($result, $context, CACHE_MS, CacheScope::Public)
+    };
+}
+
+/// Marks an answer as one that may be another a moment later.
+macro_rules! for_now {
+    ($result:ident, $context:ident) => {
+        cached!($result, $context, 0, CacheScope::Private)
+    };
+}
+
+macro_rules! cached {
+    ($result:ident, $context:ident, $ttl_ms:expr, $scope:expr) => {
+        if is_modern(&$context) {
+            $result.ttl_ms = Some($ttl_ms);
+            $result.cache_scope = Some($scope);
+            $result.meta = signature(&$context);
+        }
+    };
+}
+
+type Page = Option<PaginatedRequestParams>;
+type Context = RequestContext<RoleServer>;
+
+impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
         self.config.clone()
     }
@@ -96,7 +148,7 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
     async fn initialize(
         &self,
         request: InitializeRequestParams,
-        context: RequestContext<RoleServer>,
+        context: Context,
     ) -> Result<InitializeResult, ErrorData> {
         let answer = self.negotiate_initialize(&request)?;
         // What was agreed on counts from here on, not what the client asked for.
@@ -104,7 +156,7 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         Ok(answer)
     }
 
-    async fn discover(&self, _: RequestContext<RoleServer>) -> Result<DiscoverResult, ErrorData> {
+    async fn discover(&self, _: Context) -> Result<DiscoverResult, ErrorData> {
         let versions = self.supported_protocol_versions().into_owned();
         let mut result = DiscoverResult::from_server_info(versions, self.get_info());
         result.ttl_ms = CACHE_MS;
@@ -112,107 +164,140 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         Ok(result)
     }
 
-    async fn list_tools(
-        &self,
-        _: Option<PaginatedRequestParams>,
-        context: RequestContext<RoleServer>,
-    ) -> Result<ListToolsResult, ErrorData> {
+    async fn list_tools(&self, _: Page, context: Context) -> Result<ListToolsResult, ErrorData> {
         let mut result = ListToolsResult::with_all_items(self.listed.clone());
-        if is_modern(&context) {
-            result.ttl_ms = Some(CACHE_MS);
-            result.cache_scope = Some(CacheScope::Public);
-            result.meta = self.signature();
-        }
+        for_good!(result, context);
         Ok(result)
     }
 
-    /// Runs the tool on a thread of its own, so that nothing it waits for holds up another request. When the client
-    /// cancels the call nobody waits for its answer any more: the tool itself runs to its end, unless it only waits.
-    async fn call_tool(
-        &self,
-        request: CallToolRequestParams,
-        context: RequestContext<RoleServer>,
-    ) -> Result<CallToolResponse, ErrorData> {
-        let index = self.find(&request.name)?;
-        let shared = Arc::clone(&self.shared);
-        let arguments = request.arguments.unwrap_or_default();
-        let token = context.meta.get_progress_token();
-        let (sender, mut told) = unbounded_channel();
-        let call = Call::new(token.is_some().then_some(sender));
-        let bell = call.bell().clone();
-        let mut ended = pin!(self.threads.run(move || shared.tools[index].call(&shared.context, arguments, &call)));
-        let closing = &self.signals.closing;
-        let mut open = true;
-        let ended = loop {
-            tokio::select! {
-                biased;
-                () = context.ct.cancelled() => {
-                    bell.call_off();
-                    return Err(ErrorData::internal_error("the call was cancelled", None));
-                }
-                () = closing.cancelled(), if open => {
-                    open = false;
-                    bell.call_off();
-                }
-                // Before the answer, after which a client would not know what it is about.
-                Some(progress) = told.recv() => {
-                    if let Some(token) = token.clone() {
-                        let param = ProgressNotificationParam::new(token, progress.done)
-                            .with_total(progress.total)
-                            .with_message(progress.message);
-                        // A connection that takes nothing more ends by itself.
-                        let _ = context.peer.notify_progress(param).await;
-                    }
-                }
-                ended = &mut ended => break ended,
-            }
-        };
-        let mut result = match ended {
-            Ok(Ok(answer)) => CallToolResult::structured(answer),
-            Ok(Err(error)) => failed_call(error),
-            // The panic hook has written the place to stderr already.
-            Err(Panicked(words)) => {
-                tracing::error!(tool = %request.name, words, "a tool panicked");
-                failed_call(format_args!(
-                    "`{}` failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details. Look \
-                     at the state (`health`, `list_runs`) before you try again.",
-                    request.name
-                ))
-            }
-        };
-        if is_modern(&context) {
-            result.meta = self.signature();
+    async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
+        self.call(request, &context).await
+    }
+
+    async fn list_resources(&self, page: Page, context: Context) -> Result<ListResourcesResult, ErrorData> {
+        if !is_modern(&context) {
+            // Whoever keeps a list wants to know when it is another; a modern client says so itself.
+            self.session.add(Topic::Lists, &self.subscriptions, &context.peer).await?;
         }
+        let cursor = page.and_then(|page| page.cursor);
+        let listed = self.read(move |core| resources::list(core, cursor.as_deref())).await?;
+        let mut result = ListResourcesResult::with_all_items(listed.resources);
+        result.next_cursor = listed.next;
+        for_now!(result, context);
+        Ok(result)
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Page,
+        context: Context,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let mut result = ListResourceTemplatesResult::with_all_items(resources::templates());
+        for_good!(result, context);
+        Ok(result)
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: Context,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let contents = self.read(move |core| resources::read(core, &request.uri)).await?;
+        let mut result = ReadResourceResult::new(vec![contents]);
+        for_now!(result, context);
         Ok(result.into())
     }
 
-    /// Accepts every subscription; rmcp cuts it down to what we announce, which is nothing that changes by itself.
-    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(requested.clone())
+    async fn subscribe(&self, request: SubscribeRequestParams, context: Context) -> Result<(), ErrorData> {
+        let topic = self.named(&request.uri)?;
+        self.session.add(topic, &self.subscriptions, &context.peer).await
     }
 
-    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        tokio::select! {
-            () = context.cancelled() => {}
-            () = self.signals.closing.cancelled() => {}
-        }
+    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: Context) -> Result<(), ErrorData> {
+        self.session.remove(&self.named(&request.uri)?).await;
         Ok(())
     }
 
-    /// What rmcp could not make sense of: a method that we do not have, or one that we have with other parameters.
-    async fn on_custom_request(
+    fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
+        Some(listening::accepted(requested))
+    }
+
+    async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
+        listening::listen(&context, &self.subscriptions, &self.signals.closing).await
+    }
+
+    async fn complete(&self, request: CompleteRequestParams, context: Context) -> Result<CompleteResult, ErrorData> {
+        let mut result = CompleteResult::new(self.read(move |core| completion::complete(core, &request)).await?);
+        result.meta = signature(&context);
+        Ok(result)
+    }
+
+    async fn list_prompts(&self, _: Page, context: Context) -> Result<ListPromptsResult, ErrorData> {
+        let mut result = ListPromptsResult::with_all_items(prompts::list(|tool| self.has_tool(tool)));
+        for_good!(result, context);
+        Ok(result)
+    }
+
+    async fn get_prompt(
         &self,
-        request: CustomRequest,
-        _: RequestContext<RoleServer>,
-    ) -> Result<CustomResult, ErrorData> {
+        request: GetPromptRequestParams,
+        context: Context,
+    ) -> Result<GetPromptResponse, ErrorData> {
+        let known = prompts::find(&request.name).filter(|prompt| self.has_tool(prompt.needs)).ok_or_else(|| {
+            let known: Vec<_> =
+                prompts::list(|tool| self.has_tool(tool)).into_iter().map(|prompt| prompt.name).collect();
+            let name = shortened(&request.name, 80);
+            ErrorData::invalid_params(
+                format!("there is no prompt `{name}`; the prompts are: {}", known.join(", ")),
+                None,
+            )
+        })?;
+        let mut result = self.read(move |core| prompts::say(core, known, request.arguments)).await?;
+        result.meta = signature(&context);
+        Ok(result.into())
+    }
+
+    async fn get_task(&self, request: GetTaskParams, context: Context) -> Result<GetTaskResult, ErrorData> {
+        let mut result = GetTaskResult::new(self.read(move |core| tasks::look(core, &request.task_id)).await?);
+        result.meta = signature(&context);
+        Ok(result)
+    }
+
+    /// Takes the answers to what a task has asked. None of ours asks anything.
+    async fn update_task(&self, request: UpdateTaskParams, _: Context) -> Result<(), ErrorData> {
+        self.read(move |core| tasks::check(core, &request.task_id)).await
+    }
+
+    async fn cancel_task(&self, request: CancelTaskParams, _: Context) -> Result<(), ErrorData> {
+        const TOOL: &str = "stop_run";
+        if !self.has_tool(TOOL) {
+            let text = format!("runs are not ended here, for this server does not serve `{TOOL}`");
+            return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, text, None));
+        }
+        self.read(move |core| tasks::cancel(core, &request.task_id)).await
+    }
+
+    /// What rmcp could not make sense of: a method that we do not have, or one that we have with other parameters.
+    async fn on_custom_request(&self, request: CustomRequest, _: Context) -> Result<CustomResult, ErrorData> {
         let params = request.params.unwrap_or(Value::Null);
         let reason = match request.method.as_str() {
             CallToolRequestMethod::VALUE => misfit::<CallToolRequestParams>(params),
+            CompleteRequestMethod::VALUE => misfit::<CompleteRequestParams>(params),
+            GetPromptRequestMethod::VALUE => misfit::<GetPromptRequestParams>(params),
             InitializeResultMethod::VALUE => misfit::<InitializeRequestParams>(params),
+            ReadResourceRequestMethod::VALUE => misfit::<ReadResourceRequestParams>(params),
+            SubscribeRequestMethod::VALUE => misfit::<SubscribeRequestParams>(params),
+            UnsubscribeRequestMethod::VALUE => misfit::<UnsubscribeRequestParams>(params),
+            GetTaskMethod::VALUE => misfit::<GetTaskParams>(params),
+            UpdateTaskMethod::VALUE => misfit::<UpdateTaskParams>(params),
+            CancelTaskMethod::VALUE => misfit::<CancelTaskParams>(params),
             ListToolsRequestMethod::VALUE
+            | ListResourcesRequestMethod::VALUE
+            | ListResourceTemplatesRequestMethod::VALUE
+            | ListPromptsRequestMethod::VALUE
             | DiscoverRequestMethod::VALUE
             | PingRequestMethod::VALUE
-            | SubscriptionsListenRequestMethod::VALUE => "they do not fit the method".to_owned(),
+            | SubscriptionsListenRequestMethod::VALUE => MISFIT.to_owned(),
             unknown => {
                 let message = format!("there is no method `{}`", shortened(unknown, 80));
                 return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None));
@@ -222,9 +307,11 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
     }
 }
 
+const MISFIT: &str = "they do not fit the method";
+
 fn misfit<T: serde::de::DeserializeOwned>(params: Value) -> String {
     match serde_path_to_error::deserialize::<_, T>(params) {
-        Ok(_) => "they do not fit the method".to_owned(),
+        Ok(_) => MISFIT.to_owned(),
         Err(error) => shortened(&error.to_string(), 200),
     }
 }

@@ -10,8 +10,10 @@ use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::call::Call;
-use super::schema;
+use super::consent::Question;
+use super::{Core, schema};
 use crate::excerpt::excerpt;
+use crate::run::id::RunId;
 
 /// The longest piece of a caller's value that is repeated in an error, in characters.
 const SHOWN_VALUE_CHARS: usize = 80;
@@ -61,15 +63,26 @@ pub struct Hints {
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-type Function<C> = dyn Fn(&C, JsonObject, &Call) -> Result<Value, ToolError> + Send + Sync;
-
-/// A tool over the context `C`.
-pub struct Tool<C> {
-    definition: rmcp::model::Tool,
-    function: Box<Function<C>>,
+/// What a tool says to a call.
+#[derive(Debug, PartialEq)]
+pub enum Reply<Answer> {
+    /// What was asked for.
+    Answer(Answer),
+    /// A person has to agree first. The tool is called again once they have: [`Call::is_agreed`].
+    Ask(Question),
+    /// The client looks by itself how far this run is, as a task: [`Call::takes_tasks`].
+    Task(RunId),
 }
 
-impl<C: 'static> Tool<C> {
+type Function = dyn Fn(&Core, JsonObject, &Call) -> Result<Reply<Value>, ToolError> + Send + Sync;
+
+/// A tool: what clients are told of it, and what it does.
+pub struct Tool {
+    definition: rmcp::model::Tool,
+    function: Box<Function>,
+}
+
+impl Tool {
     /// Makes a tool from a function that may block; the schemas come from its types.
     ///
     /// Structs *within* `Args` need `deny_unknown_fields`; for `Args` itself it is implied. In `Answer` an absent
@@ -79,37 +92,24 @@ impl<C: 'static> Tool<C> {
         title: &str,
         description: &'static str,
         hints: Hints,
-        function: fn(&C, Args) -> Result<Answer, ToolError>,
+        function: impl Fn(&Core, Args) -> Result<Answer, ToolError> + Send + Sync + 'static,
     ) -> Self
     where
         Args: DeserializeOwned + JsonSchema + 'static,
         Answer: Serialize + JsonSchema + 'static,
     {
-        Self::assemble(name, title, description, hints, move |context, arguments, _| function(context, arguments))
+        let function = move |core: &Core, arguments, _: &Call| function(core, arguments).map(Reply::Answer);
+        Self::conversing(name, title, description, hints, function)
     }
 
-    /// Makes a tool from a function that waits for something: it is given the call, to tell how far it is, and to stop
-    /// when nobody waits for its answer any more.
-    pub fn waiting<Args, Answer>(
+    /// Makes a tool from a function that is given the call: to tell how far it is, to stop when nobody waits for its
+    /// answer any more, to ask a person first, or to answer with a task.
+    pub fn conversing<Args, Answer>(
         name: &'static str,
         title: &str,
         description: &'static str,
         hints: Hints,
-        function: fn(&C, Args, &Call) -> Result<Answer, ToolError>,
-    ) -> Self
-    where
-        Args: DeserializeOwned + JsonSchema + 'static,
-        Answer: Serialize + JsonSchema + 'static,
-    {
-        Self::assemble(name, title, description, hints, function)
-    }
-
-    fn assemble<Args, Answer>(
-        name: &'static str,
-        title: &str,
-        description: &'static str,
-        hints: Hints,
-        function: impl Fn(&C, Args, &Call) -> Result<Answer, ToolError> + Send + Sync + 'static,
+        function: impl Fn(&Core, Args, &Call) -> Result<Reply<Answer>, ToolError> + Send + Sync + 'static,
     ) -> Self
     where
         Args: DeserializeOwned + JsonSchema + 'static,
@@ -126,15 +126,16 @@ impl<C: 'static> Tool<C> {
             .with_title(title)
             .with_annotations(annotations)
             .with_raw_output_schema(schema::of_answer::<Answer>().into());
-        let function = move |context: &C, arguments: JsonObject, call: &Call| {
-            let answer = function(context, parser.parse(arguments)?, call)?;
-            Ok(schema::without_nulls(serde_json::to_value(answer)?))
+        let function = move |core: &Core, arguments: JsonObject, call: &Call| {
+            Ok(match function(core, parser.parse(arguments)?, call)? {
+                Reply::Answer(answer) => Reply::Answer(schema::without_nulls(serde_json::to_value(answer)?)),
+                Reply::Ask(question) => Reply::Ask(question),
+                Reply::Task(run) => Reply::Task(run),
+            })
         };
         Self { definition, function: Box::new(function) }
     }
-}
 
-impl<C> Tool<C> {
     /// Returns the definition that `tools/list` shows.
     #[must_use]
     pub fn definition(&self) -> &rmcp::model::Tool {
@@ -147,19 +148,25 @@ impl<C> Tool<C> {
         &self.definition.name
     }
 
+    /// Tells whether the tool changes nothing.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        self.definition.annotations.as_ref().and_then(|hints| hints.read_only_hint) == Some(true)
+    }
+
     /// Calls the tool; it may block for as long as the tool's function does.
     ///
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
-    pub fn call(&self, context: &C, arguments: JsonObject, call: &Call) -> Result<Value, ToolError> {
-        (self.function)(context, arguments, call)
+    pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Value>, ToolError> {
+        (self.function)(core, arguments, call)
     }
 }
 
 /// Returns one file for each tool, as (file name, text): what is compared with the golden files in `schemas/`.
 #[must_use]
-pub fn schema_files<C>(tools: &[Tool<C>]) -> Vec<(String, String)> {
-    let text = |tool: &Tool<C>| serde_json::to_string_pretty(tool.definition()).unwrap_or_default() + "\n";
+pub fn schema_files(tools: &[Tool]) -> Vec<(String, String)> {
+    let text = |tool: &Tool| serde_json::to_string_pretty(tool.definition()).unwrap_or_default() + "\n";
     tools.iter().map(|tool| (format!("{}.json", tool.name()), text(tool))).collect()
 }
 
@@ -287,9 +294,9 @@ mod tests {
         none: Option<u8>,
     }
 
-    fn tool() -> Tool<()> {
+    fn tool() -> Tool {
         let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
-        Tool::new("echo", "Echo", "Says it again.", hints, |(), args: Args| {
+        Tool::new("echo", "Echo", "Says it again.", hints, |_, args: Args| {
             let overlap = match args.overlap {
                 Some(Overlap::Allow) => "allow",
                 Some(Overlap::Skip) | None => "skip",
@@ -300,7 +307,12 @@ mod tests {
 
     fn call(arguments: Value) -> Result<Value, String> {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
-        tool().call(&(), arguments, &Call::default()).map_err(|error| error.to_string())
+        let (_dir, core) = Core::example();
+        match tool().call(&core, arguments, &Call::default()) {
+            Ok(Reply::Answer(answer)) => Ok(answer),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => Err(error.to_string()),
+        }
     }
 
     #[test]

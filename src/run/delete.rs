@@ -21,10 +21,7 @@ pub enum DeleteError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// Runs of it are alive, or may be.
-    #[error(
-        "the routine '{slug}' is not deleted, for it has unfinished runs: {runs}; wait for them, or let stop_runs = true \
-         end them"
-    )]
+    #[error("the routine '{slug}' is not deleted, for it has unfinished runs: {runs}")]
     Unfinished {
         /// The routine.
         slug: Slug,

@@ -177,8 +177,12 @@ pub fn find(workplace: &Workplace, id: &RunId) -> Result<RunView, EndError> {
     Ok(RunView { last_output: past.tail, ..RunView::of_reaped(workplace, past.outcome) })
 }
 
-/// Lists the ids of all runs, newest first: workbenches before entries, for the other order shows fresh runs as lost.
-fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
+/// Lists the ids of all runs that are not reaped, newest first: workbenches before entries, for the other order shows fresh
+/// runs as lost.
+///
+/// # Errors
+/// A folder of the home cannot be listed.
+pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = workbench_ids(home)?;
     ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
     ids.sort_by(|a, b| b.cmp(a));

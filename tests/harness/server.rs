@@ -75,6 +75,8 @@ pub struct Server {
     readers: Vec<JoinHandle<()>>,
     stderr: Arc<Mutex<String>>,
     era: Era,
+    /// What the client says it can do.
+    capabilities: Value,
     next_id: u64,
     answers: HashMap<String, Value>,
     /// Whatever came without being asked for, in order: notifications, errors without an id.
@@ -96,6 +98,20 @@ impl Server {
     pub fn start_in(home: &TestHome, era: Era) -> Self {
         let mut server = Self::spawn(home.command());
         server.introduce(era);
+        server
+    }
+
+    /// Starts a server and introduces a client that can do this.
+    pub fn start_able(home: &TestHome, era: Era, capabilities: Value) -> Self {
+        let mut server = Self::spawn_able(home.command(), capabilities);
+        server.introduce(era);
+        server
+    }
+
+    /// Starts a server for a client that can do this, and says nothing to it.
+    pub fn spawn_able(command: Command, capabilities: Value) -> Self {
+        let mut server = Self::spawn(command);
+        server.capabilities = capabilities;
         server
     }
 
@@ -149,6 +165,7 @@ impl Server {
             readers,
             stderr,
             era: Era::None,
+            capabilities: json!({}),
             next_id: 1,
             answers: HashMap::new(),
             unasked: Vec::new(),
@@ -160,7 +177,7 @@ impl Server {
         self.era = era;
         let Era::Legacy(version) = self.era else { return Value::Null };
         let client = json!({ "name": "test", "version": "0" });
-        let params = json!({ "protocolVersion": version, "capabilities": {}, "clientInfo": client });
+        let params = json!({ "protocolVersion": version, "capabilities": self.capabilities, "clientInfo": client });
         let answer = self.request("initialize", params).expect("a handshake");
         self.notify("notifications/initialized", json!({}));
         answer
@@ -191,7 +208,7 @@ impl Server {
             let meta =
                 params.as_object_mut().expect("params are an object").entry("_meta").or_insert_with(|| json!({}));
             meta["io.modelcontextprotocol/protocolVersion"] = json!("2026-07-28");
-            meta["io.modelcontextprotocol/clientCapabilities"] = json!({});
+            meta["io.modelcontextprotocol/clientCapabilities"] = self.capabilities.clone();
             meta["io.modelcontextprotocol/clientInfo"] = json!({ "name": "test", "version": "0" });
         }
         self.send_line(json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string());
@@ -273,6 +290,29 @@ impl Server {
             }
         }
         self.unasked.remove(0)
+    }
+
+    /// Waits until one of the messages that answer no request is as wanted, and returns it; those before it are gone.
+    #[track_caller]
+    pub fn wait_for_unasked(&mut self, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            let message = self.next_unasked();
+            if wanted(&message) {
+                return message;
+            }
+        }
+    }
+
+    /// Returns what has come without being asked for within `patience`.
+    pub fn unasked_within(&mut self, patience: Duration) -> Vec<Value> {
+        let deadline = Instant::now() + patience;
+        while self.receive(deadline) {}
+        std::mem::take(&mut self.unasked)
+    }
+
+    /// Answers a request of the server.
+    pub fn reply(&mut self, request: &Value, result: Value) {
+        self.send_line(json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string());
     }
 
     /// Tells whether nothing has come that was not asked for. A request that is answered first makes this certain.

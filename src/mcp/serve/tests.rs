@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -47,10 +48,11 @@ struct Say {
     text: String,
 }
 
-fn tools() -> Vec<Tool<Arc<Gate>>> {
+fn tools(gate: &Arc<Gate>) -> Vec<Tool> {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    let gate = Arc::clone(gate);
     vec![
-        Tool::new("wait", "Wait", "Waits at the gate.", hints, |gate: &Arc<Gate>, _: NoArguments| {
+        Tool::new("wait", "Wait", "Waits at the gate.", hints, move |_, _: NoArguments| {
             gate.wait();
             Ok(Said { said: "through".into() })
         }),
@@ -60,6 +62,7 @@ fn tools() -> Vec<Tool<Arc<Gate>>> {
 }
 
 struct Connection {
+    _dir: tempfile::TempDir,
     gate: Arc<Gate>,
     background: Arc<AtomicBool>,
     signals: crate::mcp::stdio::Signals,
@@ -72,8 +75,9 @@ impl Connection {
     fn open() -> Self {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
-        let server = Server::new(Arc::clone(&gate), tools(), "Test.").unwrap();
-        let signals = server.signals();
+        let (dir, core) = Core::example();
+        let server = Server::new(core, tools(&gate), "Test.").unwrap();
+        let signals = server.signals().clone();
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);
@@ -81,7 +85,7 @@ impl Connection {
         let served = tokio::spawn(serve_connection(server, their_input, their_output, task));
         let output = BufReader::new(pipe::Receiver::from_owned_fd(output.into()).unwrap());
         let input = Some(pipe::Sender::from_owned_fd(input.into()).unwrap());
-        Self { gate, background, signals, served, output, input }
+        Self { _dir: dir, gate, background, signals, served, output, input }
     }
 
     async fn send(&mut self, message: Value) {
@@ -199,7 +203,7 @@ async fn a_client_that_stops_reading_ends_the_connection() {
     let mut connection = Connection::open();
     connection.call(1, "say", json!({ "text": "x" })).await;
     connection.receive().await.unwrap();
-    let Connection { served, output, mut input, .. } = connection;
+    let Connection { _dir, served, output, mut input, .. } = connection;
     drop(output);
     let ping = "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n";
     input.as_mut().unwrap().write_all(ping.as_bytes()).await.unwrap();

@@ -8,7 +8,7 @@ use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
 
 #[derive(Serialize, JsonSchema)]
-struct Agents {
+pub(in crate::mcp) struct Agents {
     agents: Vec<AgentView>,
 }
 
@@ -28,14 +28,14 @@ struct AgentView {
     defined_in: String,
 }
 
-pub(super) fn list() -> Tool<Core> {
+pub(super) fn list() -> Tool {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let description = "Lists the agents that routines can name: the built-in ones and those that a person added as \
                        agents/<name>.toml. `available` tells whether the command is on the login shell's PATH.";
-    Tool::new("list_agents", "List agents", description, hints, agents)
+    Tool::new("list_agents", "List agents", description, hints, |core, _: NoArguments| agents(core))
 }
 
-fn agents(core: &Core, _: NoArguments) -> Result<Agents, ToolError> {
+pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
     let search_path = core.search_path();
     let view = |agent: &crate::agent::Agent| {
         let found = search_path.find(&agent.definition);

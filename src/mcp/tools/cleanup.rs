@@ -5,25 +5,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{CleanupReport, clean_up};
+use crate::janitor::extent;
 use crate::mcp::Core;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::call::Call;
+use crate::mcp::consent::Question;
+use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
 
-pub(super) fn tool() -> Tool<Core> {
+pub(super) fn tool() -> Tool {
     let hints = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
-    let description = "Ends hung runs and removes the workbenches of finished runs whose retention has passed; what runs \
-                       within its limits is never touched. With dry_run it changes nothing and says what it would do, and \
-                       why each other workbench is kept.";
-    Tool::new("cleanup_workbenches", "Clean up workbenches", description, hints, cleanup)
+    let description = "Ends hung runs and removes the workbenches of finished runs whose retention has passed; never what runs \
+                       within its limits. dry_run only says what it would do, and why the rest is kept. Much at once needs \
+                       a person's consent.";
+    Tool::conversing("cleanup_workbenches", "Clean up workbenches", description, hints, cleanup)
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Cleanup {
     /// Only runs of this routine, which need not exist any more.
     routine: Option<Slug>,
-    /// Only say what would be done; false if left out.
+    /// Only say what would be done.
     dry_run: Option<bool>,
+    /// A person has agreed to it.
+    confirm: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -83,10 +88,27 @@ struct Failed {
 /// How many items of each list are shown: an answer has to fit into a model's context.
 const SHOWN: usize = 100;
 
-fn cleanup(core: &Core, arguments: Cleanup) -> Result<Report, ToolError> {
+fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
     let workplace = core.site.workplace()?;
     let dry_run = arguments.dry_run.unwrap_or(false);
-    Ok(answer(dry_run, clean_up(&workplace, arguments.routine.as_ref(), dry_run)?))
+    let only = arguments.routine.as_ref();
+    if !dry_run
+        && !arguments.confirm.unwrap_or(false)
+        && !call.is_agreed()
+        && let Some(much) = extent::beyond_consent(&workplace, only)?
+    {
+        let whose = only.map_or_else(String::new, |routine| format!(" of the routine '{routine}'"));
+        return Ok(Reply::Ask(Question {
+            message: format!(
+                "Remove {much}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be undone."
+            ),
+            otherwise: format!(
+                "nothing was removed, for this would remove {much}{whose}; look at it with dry_run, ask the person, and \
+                 call again with confirm = true"
+            ),
+        }));
+    }
+    Ok(Reply::Answer(answer(dry_run, clean_up(&workplace, only, dry_run)?)))
 }
 
 /// Shows a clean-up.

@@ -4,13 +4,13 @@ use crate::janitor::health::{Health, examine};
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
 
-pub(super) fn tool() -> Tool<Core> {
+pub(super) fn tool() -> Tool {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let description = "Tells how moadim-mcp is: version, home, where runs can be watched, the janitor's passes, counts of \
-                       routines and runs, disk in use, and `problems` with their cures (empty when all is well).";
-    Tool::new("health", "Health", description, hints, health)
+                       routines and runs, disk, and `problems` with their cures.";
+    Tool::new("health", "Health", description, hints, |core, _: NoArguments| examination(core))
 }
 
-fn health(core: &Core, _: NoArguments) -> Result<Health, ToolError> {
+pub(in crate::mcp) fn examination(core: &Core) -> Result<Health, ToolError> {
     Ok(examine(&core.site, &core.janitor, Some(&core.search_path()))?)
 }

@@ -1,19 +1,19 @@
 //! The tools, one file a family.
 
-mod agents;
+pub(super) mod agents;
 pub(crate) mod cleanup;
-mod health;
+pub(super) mod health;
 mod page;
-mod routines;
-mod runs;
+pub(super) mod routines;
+pub(super) mod runs;
 mod schedule;
+pub mod selection;
 
-use super::Core;
 use super::tool::Tool;
 
 /// Returns every tool.
 #[must_use]
-pub fn all() -> Vec<Tool<Core>> {
+pub fn all() -> Vec<Tool> {
     let mut tools = vec![agents::list(), cleanup::tool(), health::tool(), schedule::snooze()];
     tools.extend(routines::tools());
     tools.extend(runs::tools());

@@ -10,7 +10,9 @@ use super::page;
 use crate::agent::{AgentName, Registry};
 use crate::clock::UnixSeconds;
 use crate::mcp::Core;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::call::Call;
+use crate::mcp::consent::Question;
+use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
@@ -18,13 +20,13 @@ use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
-use crate::run::delete;
+use crate::run::delete::{self, DeleteError};
 use crate::run::id::RunId;
 use crate::run::listing as runs;
 use crate::run::overview::{LastRun, Overview, RoutineView};
 use crate::run::workplace::Workplace;
 
-pub(super) fn tools() -> [Tool<Core>; 5] {
+pub(super) fn tools() -> [Tool; 5] {
     let creates = Hints { read_only: false, destructive: false, idempotent: false, open_world: false };
     let changes = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
@@ -42,7 +44,7 @@ pub(super) fn tools() -> [Tool<Core>; 5] {
             "Show a routine",
             "Returns a routine with its prompt, all its settings and its newest runs.",
             reads,
-            get,
+            |core, arguments: GetRoutine| show_whole(core, &arguments.routine),
         ),
         Tool::new(
             "update_routine",
@@ -53,11 +55,11 @@ pub(super) fn tools() -> [Tool<Core>; 5] {
             changes,
             update,
         ),
-        Tool::new(
+        Tool::conversing(
             "delete_routine",
             "Delete a routine",
-            "Deletes a routine. Refuses while runs of it are alive, unless told to end them. Workbenches of finished runs \
-             stay for the longest retention.",
+            "Deletes a routine; ends its live runs first if a person agrees. Workbenches of finished runs stay for the \
+             longest retention.",
             changes,
             delete_routine,
         ),
@@ -282,7 +284,7 @@ struct GetRoutine {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct WholeRoutine {
+pub(in crate::mcp) struct WholeRoutine {
     /// As in list_routines.
     #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
@@ -295,9 +297,9 @@ struct WholeRoutine {
 
 const RECENT_RUNS: usize = 5;
 
-fn get(core: &Core, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
+pub(in crate::mcp) fn show_whole(core: &Core, slug: &Slug) -> Result<WholeRoutine, ToolError> {
     let workplace = core.site.workplace_for_looking();
-    let routine = store::load(&workplace.home, &arguments.routine)?;
+    let routine = store::load(&workplace.home, slug)?;
     let prompt = store::prompt(&workplace.home, &routine.slug)?;
     let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
     let recent_runs = runs::list(&workplace, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
@@ -320,8 +322,8 @@ fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
 struct DeleteRoutine {
     /// The routine's slug.
     routine: Slug,
-    /// Whether to end its runs; if false, the default, they are a reason to refuse.
-    stop_runs: Option<bool>,
+    /// A person has agreed that its live runs are ended.
+    confirm: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -331,11 +333,20 @@ struct DeletedRoutine {
     stopped: Vec<RunId>,
 }
 
-fn delete_routine(core: &Core, arguments: DeleteRoutine) -> Result<DeletedRoutine, ToolError> {
+fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
     let workplace = core.site.workplace_for_looking();
-    let stop_runs = arguments.stop_runs.unwrap_or(false);
-    let stopped = delete::delete(&workplace, &arguments.routine, stop_runs, "delete_routine")?;
-    Ok(DeletedRoutine { deleted: arguments.routine, stopped })
+    let stop_runs = arguments.confirm.unwrap_or(false) || call.is_agreed();
+    match delete::delete(&workplace, &arguments.routine, stop_runs, "delete_routine") {
+        Ok(stopped) => Ok(Reply::Answer(DeletedRoutine { deleted: arguments.routine, stopped })),
+        Err(DeleteError::Unfinished { slug, runs }) => Ok(Reply::Ask(Question {
+            message: format!("End these runs, and delete the routine '{slug}' that they belong to? {runs}"),
+            otherwise: format!(
+                "{}; wait for them, or ask the person, and call again with confirm = true to end them",
+                DeleteError::Unfinished { slug, runs }
+            ),
+        })),
+        Err(error) => Err(error.into()),
+    }
 }
 
 #[derive(Deserialize, JsonSchema)]

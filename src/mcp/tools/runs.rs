@@ -10,7 +10,7 @@ use super::page;
 use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::run::end::{Ended, Order, end_run};
@@ -24,18 +24,19 @@ use crate::run::record::{EndCause, Status};
 use crate::run::trigger;
 use crate::run::view::{RunView, names};
 use crate::run::wait;
+use crate::run::workplace::Workplace;
 
-pub(super) fn tools() -> [Tool<Core>; 7] {
+pub(super) fn tools() -> [Tool; 7] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let keeps = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
     let stops = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     [
-        Tool::new(
+        Tool::conversing(
             "trigger_routine",
             "Trigger a routine",
-            "Starts a run of a routine now and returns within 5 seconds: its agent has really started, or is still being \
-             prepared (clones, setup), or why it did not start. The run goes on by itself: see list_runs and read_log.",
+            "Starts a run of a routine and returns within 5 seconds: its agent has really started, or is being prepared \
+             (clones, setup), or why not. The run goes on by itself: see wait_run and read_log.",
             starts,
             trigger_routine,
         ),
@@ -53,9 +54,9 @@ pub(super) fn tools() -> [Tool<Core>; 7] {
             "Tells all about one run: why it counts as alive, its processes with their use, the end of its log, and when \
              and why its workbench goes.",
             reads,
-            get_run,
+            |core, arguments: GetRun| inspection(core, &arguments.run),
         ),
-        Tool::waiting(
+        Tool::conversing(
             "wait_run",
             "Wait for a run",
             "Returns as soon as a run is over, or after timeout_secs.",
@@ -92,8 +93,10 @@ pub(super) fn tools() -> [Tool<Core>; 7] {
 struct TriggerRoutine {
     /// The routine's slug.
     routine: Slug,
-    /// While a run of this routine is alive, "skip" (the default) refuses, "allow" starts another beside it.
+    /// While a run of it is alive: "skip" (the default) refuses, "allow" starts another.
     overlap: Option<Overlap>,
+    /// Wait up to 45 s for its end.
+    wait: Option<bool>,
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -110,14 +113,34 @@ struct OneRun {
     run: RunView,
 }
 
-fn trigger_routine(core: &Core, arguments: TriggerRoutine) -> Result<OneRun, ToolError> {
+#[derive(Serialize, JsonSchema)]
+struct Triggered {
+    /// Whether the run is over, where it was waited for; if not, wait_run waits on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    finished: Option<bool>,
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
+    run: RunView,
+}
+
+/// With the time that a trigger may take, this stays within what hosts give a call.
+const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
+
+fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Triggered>, ToolError> {
     let workplace = core.site.workplace()?;
     let overlap = match arguments.overlap {
         Some(Overlap::Allow) => trigger::Overlap::Allow,
         Some(Overlap::Skip) | None => trigger::Overlap::Skip,
     };
     let run = trigger::trigger(&workplace, &arguments.routine, overlap)?;
-    Ok(OneRun { run: listing::find(&workplace, &run)? })
+    if !arguments.wait.unwrap_or(false) {
+        return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&workplace, &run)? }));
+    }
+    if call.takes_tasks() {
+        return Ok(Reply::Task(run));
+    }
+    let Waited { finished, run } = wait_for(&workplace, &run, WAIT_AFTER_TRIGGER, call)?;
+    Ok(Reply::Answer(Triggered { finished: Some(finished), run }))
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -137,7 +160,7 @@ struct ListRuns {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Runs {
+pub(in crate::mcp) struct Runs {
     runs: Vec<RunView>,
     /// How many there are on all pages.
     total: usize,
@@ -156,14 +179,22 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     Ok(Runs { runs, total, next_cursor: next })
 }
 
+/// Lists the newest of the runs that were triggered then or later.
+pub(in crate::mcp) fn since(core: &Core, since: UnixSeconds) -> Result<Runs, ToolError> {
+    const MOST: usize = 100;
+    let filter = Filter { since: Some(since), ..Filter::default() };
+    let listing::Page { runs, total, next } = listing::list(&core.site.workplace_for_looking(), &filter, None, MOST)?;
+    Ok(Runs { runs, total, next_cursor: next })
+}
+
 #[derive(Deserialize, JsonSchema)]
 struct GetRun {
     /// The run's id.
     run: RunId,
 }
 
-fn get_run(core: &Core, arguments: GetRun) -> Result<Inspection, ToolError> {
-    Ok(inspect(&core.site.workplace_for_looking(), &arguments.run)?)
+pub(in crate::mcp) fn inspection(core: &Core, run: &RunId) -> Result<Inspection, ToolError> {
+    Ok(inspect(&core.site.workplace_for_looking(), run)?)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -186,19 +217,26 @@ struct Waited {
 /// Hosts give a call 60 s.
 const MAX_WAIT_SECS: u64 = 50;
 
-fn wait_run(core: &Core, arguments: WaitRun, call: &Call) -> Result<Waited, ToolError> {
+fn wait_run(core: &Core, arguments: WaitRun, call: &Call) -> Result<Reply<Waited>, ToolError> {
     let secs = arguments.timeout_secs.unwrap_or(30);
     if secs > MAX_WAIT_SECS {
         let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
         return Err(InvalidField::new("timeout_secs", secs, rule).into());
     }
+    let workplace = core.site.workplace_for_looking();
+    if call.takes_tasks() {
+        return Ok(Reply::Task(listing::find(&workplace, &arguments.run)?.id));
+    }
+    wait_for(&workplace, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
+}
+
+fn wait_for(workplace: &Workplace, run: &RunId, patience: Duration, call: &Call) -> Result<Waited, ToolError> {
     let began = Instant::now();
     let tell = &mut |run: &RunView| {
         let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
-        call.tell(began.elapsed().as_secs_f64(), Duration::from_secs(secs).as_secs_f64(), message);
+        call.tell(began.elapsed().as_secs_f64(), patience.as_secs_f64(), message);
     };
-    let workplace = core.site.workplace_for_looking();
-    let run = wait::wait(&workplace, &arguments.run, Duration::from_secs(secs), call.bell(), tell)?;
+    let run = wait::wait(workplace, run, patience, call.bell(), tell)?;
     Ok(Waited { finished: wait::is_over(&run), run })
 }
 
@@ -232,6 +270,13 @@ struct LogText {
 }
 
 const MAX_TAIL_LINES: usize = 10_000;
+
+/// Returns the end of what a run printed, with a line before it that says so where it is not all.
+pub(in crate::mcp) fn end_of_log(core: &Core, run: &RunId) -> Result<String, ToolError> {
+    let LogText { text, note, .. } =
+        read_log(core, ReadLog { run: run.clone(), tail_lines: None, offset: None, grep: None })?;
+    Ok(note.map_or_else(String::new, |note| format!("[{note}]\n")) + &text)
+}
 
 fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     let ReadLog { run, tail_lines, offset, grep } = arguments;

@@ -10,7 +10,7 @@ use crate::routine::slug::Slug;
 use crate::routine::snooze;
 use crate::run::overview::Firing;
 
-pub(super) fn snooze() -> Tool<Core> {
+pub(super) fn snooze() -> Tool {
     let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
     let description = "Keeps a schedule from firing until a time, or once; with neither, it fires again as planned.";
     Tool::new("snooze_routine", "Snooze a routine", description, hints, snooze_routine)

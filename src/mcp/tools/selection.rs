@@ -1,0 +1,90 @@
+//! Serving fewer tools than there are.
+
+use crate::mcp::tool::Tool;
+
+/// Which tools are served; all of them by default.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    /// Only those that change nothing.
+    pub read_only: bool,
+    /// Only these.
+    pub only: Option<Vec<String>>,
+}
+
+/// A tool was named that is not served.
+#[derive(Debug, thiserror::Error)]
+pub enum SelectionError {
+    /// There is none of that name.
+    #[error("there is no tool '{name}'; the tools are: {known}")]
+    Unknown {
+        /// The name given.
+        name: String,
+        /// The names there are, ready to be read.
+        known: String,
+    },
+    /// It changes something, and only tools that change nothing are wanted.
+    #[error("the tool '{name}' changes something; leave it out, or leave out --read-only")]
+    NotReadOnly {
+        /// The name given.
+        name: String,
+    },
+    /// Nothing would be left.
+    #[error("no tool is named; name at least one, or leave out --tools")]
+    Nothing,
+}
+
+impl Selection {
+    /// Takes the tools that are wanted.
+    ///
+    /// # Errors
+    /// A tool is wanted that does not exist, or that changes something where none may.
+    pub fn of(&self, mut tools: Vec<Tool>) -> Result<Vec<Tool>, SelectionError> {
+        if let Some(only) = &self.only {
+            if only.is_empty() {
+                return Err(SelectionError::Nothing);
+            }
+            for name in only {
+                let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
+                    let known = tools.iter().map(Tool::name).collect::<Vec<_>>().join(", ");
+                    return Err(SelectionError::Unknown { name: name.clone(), known });
+                };
+                if self.read_only && !tool.is_read_only() {
+                    return Err(SelectionError::NotReadOnly { name: name.clone() });
+                }
+            }
+            tools.retain(|tool| only.iter().any(|name| name == tool.name()));
+        }
+        tools.retain(|tool| !self.read_only || tool.is_read_only());
+        Ok(tools)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::tools;
+
+    fn names(read_only: bool, only: Option<&[&str]>) -> Result<Vec<String>, String> {
+        let only = only.map(|only| only.iter().map(ToString::to_string).collect());
+        let served = Selection { read_only, only }.of(tools::all()).map_err(|error| error.to_string())?;
+        Ok(served.iter().map(|tool| tool.name().to_owned()).collect())
+    }
+
+    #[test]
+    fn what_is_selected_is_served() {
+        assert_eq!(names(false, None).unwrap().len(), tools::all().len());
+        let harmless = names(true, None).unwrap();
+        assert!(harmless.contains(&"read_log".to_owned()) && harmless.contains(&"wait_run".to_owned()));
+        for tool in ["trigger_routine", "stop_run", "pin_run", "snooze_routine", "cleanup_workbenches"] {
+            assert!(!harmless.contains(&tool.to_owned()), "{tool}");
+        }
+        assert_eq!(names(true, Some(&["health", "list_runs"])).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn what_cannot_be_served_is_refused_by_name() {
+        assert!(names(false, Some(&["helth"])).unwrap_err().contains("health"));
+        assert!(names(true, Some(&["stop_run"])).unwrap_err().contains("--read-only"));
+        assert!(names(false, Some(&[])).is_err());
+    }
+}

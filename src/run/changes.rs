@@ -1,0 +1,267 @@
+//! What changed in the home since one last looked, whoever changed it.
+//!
+//! Looking again and again at the few files that tell was chosen over being told by the system: it works on every file
+//! system, costs a handful of `stat` calls while somebody wants to know and nothing otherwise, and bounds how often one
+//! thing can be told by how often one looks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::listing;
+use crate::home::Home;
+use crate::routine::ledger::Ledger;
+use crate::routine::slug::Slug;
+use crate::routine::store;
+
+/// What can be asked about.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Topic {
+    /// Which routines and runs there are.
+    Lists,
+    /// How the home is.
+    Health,
+    /// A routine's definition, its schedule, and which runs it has.
+    Routine(Slug),
+    /// How a run is; what it prints is a topic of its own.
+    Run(RunId),
+    /// What a run prints.
+    Log(RunId),
+}
+
+/// Looks at a home, and remembers what it saw.
+#[derive(Debug)]
+pub struct Observer {
+    home: Home,
+    seen: BTreeMap<Topic, u64>,
+    /// Which workbenches there were, and the mark that their directory had then.
+    workbenches: Option<(u64, BTreeMap<Slug, u64>)>,
+}
+
+/// What changed so shortly before the first look at it counts as changed: whoever asks may have read it just before.
+const JUST_BEFORE: Duration = Duration::from_secs(2);
+
+impl Observer {
+    /// Makes one that has not looked yet.
+    #[must_use]
+    pub fn new(home: Home) -> Self {
+        Self { home, seen: BTreeMap::new(), workbenches: None }
+    }
+
+    /// Looks at `topics`, forgets all others, and returns those that changed since the last look; of those that are looked
+    /// at for the first time, what changed just before.
+    pub fn look(&mut self, topics: &BTreeSet<Topic>) -> BTreeSet<Topic> {
+        let entries = Entry::list(&self.home).unwrap_or_default();
+        if topics.iter().any(|topic| matches!(topic, Topic::Routine(_))) {
+            self.list_workbenches();
+        }
+        let just_before = SystemTime::now().checked_sub(JUST_BEFORE).unwrap_or(UNIX_EPOCH);
+        let mut changed = BTreeSet::new();
+        let mut seen = BTreeMap::new();
+        for topic in topics {
+            let mut mark = Mark::default();
+            self.mark(topic, &entries, &mut mark);
+            let differs = match self.seen.get(topic) {
+                Some(before) => *before != mark.value(),
+                None => mark.newest.is_some_and(|newest| newest >= just_before),
+            };
+            if differs {
+                changed.insert(topic.clone());
+            }
+            seen.insert(topic.clone(), mark.value());
+        }
+        self.seen = seen;
+        changed
+    }
+
+    /// Adds to a mark everything that a topic's state follows from.
+    fn mark(&self, topic: &Topic, entries: &[Entry], mark: &mut Mark) {
+        let home = &self.home;
+        match topic {
+            Topic::Lists => {
+                mark.file(&home.routines());
+                mark.file(&home.workbenches());
+                entries.iter().for_each(|entry| mark.fact(entry.id()));
+            }
+            Topic::Health => {
+                for path in [home.config_file(), home.agents(), home.routines(), home.workbenches(), home.pins()] {
+                    mark.file(&path);
+                }
+                entries.iter().for_each(|entry| mark.fact(entry.id()));
+            }
+            Topic::Routine(slug) => {
+                for path in
+                    [store::definition_file(home, slug), store::prompt_file(home, slug), Ledger::file(home, slug)]
+                {
+                    mark.file(&path);
+                }
+                for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {
+                    mark.fact(entry.id());
+                    mark.file(entry.directory());
+                }
+                mark.fact(&self.workbenches.as_ref().and_then(|(_, known)| known.get(slug)));
+            }
+            Topic::Run(id) => {
+                let workbench = Workbench::of(home, id);
+                mark.file(Entry::of(home, id).directory());
+                mark.file(&workbench.outcome_file());
+                mark.file(&home.pins().join(id.to_string()));
+                // Of the workbench only whether it is there: the agent works in it.
+                mark.fact(&workbench.exists());
+            }
+            Topic::Log(id) => mark.file(&Workbench::of(home, id).log()),
+        }
+    }
+
+    /// Lists the workbenches of each routine anew, if any came or went: there may be very many.
+    fn list_workbenches(&mut self) {
+        let mut directory = Mark::default();
+        directory.file(&self.home.workbenches());
+        if self.workbenches.as_ref().is_some_and(|(mark, _)| *mark == directory.value()) {
+            return;
+        }
+        let mut known: BTreeMap<Slug, u64> = BTreeMap::new();
+        // The order in which the system lists them may change, so their marks are summed up.
+        for id in listing::workbench_ids(&self.home).unwrap_or_default() {
+            let mut one = Mark::default();
+            one.fact(&id);
+            let sum = known.entry(id.routine().clone()).or_default();
+            *sum = sum.wrapping_add(one.value());
+        }
+        self.workbenches = Some((directory.value(), known));
+    }
+}
+
+/// A number that is another one once something of what was added to it is.
+#[derive(Default)]
+struct Mark {
+    hasher: DefaultHasher,
+    newest: Option<SystemTime>,
+}
+
+impl Mark {
+    fn fact(&mut self, fact: &impl Hash) {
+        fact.hash(&mut self.hasher);
+    }
+
+    /// Adds which file is there, its size and when it was written. A file that is replaced is another one.
+    fn file(&mut self, path: &Path) {
+        let found = path.symlink_metadata().ok();
+        self.newest = self.newest.max(found.as_ref().and_then(|found| found.modified().ok()));
+        let identity = |found: Metadata| (found.ino(), found.size(), found.mtime(), found.mtime_nsec());
+        self.fact(&found.map(identity));
+    }
+
+    fn value(&self) -> u64 {
+        self.hasher.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        home: Home,
+        observer: Observer,
+        topics: BTreeSet<Topic>,
+    }
+
+    fn run(id: &str) -> RunId {
+        id.parse().unwrap()
+    }
+
+    fn slug(text: &str) -> Slug {
+        text.parse().unwrap()
+    }
+
+    impl Fixture {
+        fn new(topics: &[Topic]) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::open(dir.path().join("home")).unwrap();
+            let observer = Observer::new(home.clone());
+            let mut fixture = Self { _dir: dir, home, observer, topics: topics.iter().cloned().collect() };
+            fixture.look();
+            fixture
+        }
+
+        fn look(&mut self) -> Vec<Topic> {
+            self.observer.look(&self.topics).into_iter().collect()
+        }
+
+        /// Makes an entry as a trigger does, whole and by a rename.
+        fn add_entry(&self, id: &str) {
+            let staged = self.home.running().join(".staged");
+            fs::create_dir(&staged).unwrap();
+            fs::rename(staged, self.home.running().join(id)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_run_that_starts_prints_and_ends_is_told_of_once_each() {
+        let id = run("a-7");
+        let [of_run, log, routine] = [Topic::Run(id.clone()), Topic::Log(id.clone()), Topic::Routine(slug("a"))];
+        let mut fixture =
+            Fixture::new(&[Topic::Lists, of_run.clone(), log.clone(), routine.clone(), Topic::Routine(slug("b"))]);
+        assert_eq!(fixture.look(), []);
+
+        fixture.add_entry("a-7");
+        let workbench = Workbench::of(&fixture.home, &id);
+        fs::create_dir(workbench.directory()).unwrap();
+        assert_eq!(fixture.look(), [Topic::Lists, routine.clone(), of_run.clone()]);
+        assert_eq!(fixture.look(), []);
+
+        fs::write(workbench.log(), "one\n").unwrap();
+        assert_eq!(fixture.look(), std::slice::from_ref(&log));
+        fs::write(workbench.directory().join("made by the agent"), "x").unwrap();
+        assert_eq!(fixture.look(), []);
+
+        fs::write(workbench.outcome_file(), "{}").unwrap();
+        fs::rename(fixture.home.running().join("a-7"), fixture.home.trash().join("a-7.x")).unwrap();
+        assert_eq!(fixture.look(), [Topic::Lists, routine.clone(), of_run.clone()]);
+
+        fs::rename(workbench.directory(), fixture.home.trash().join("a-7.y")).unwrap();
+        assert_eq!(fixture.look(), [Topic::Lists, routine, of_run, log]);
+        assert_eq!(fixture.look(), []);
+    }
+
+    #[test]
+    fn a_routine_that_is_edited_is_told_of_and_its_neighbour_is_not() {
+        let mut fixture = Fixture::new(&[Topic::Routine(slug("a")), Topic::Routine(slug("b")), Topic::Health]);
+        let file = store::definition_file(&fixture.home, &slug("a"));
+        fs::create_dir(file.parent().unwrap()).unwrap();
+        assert_eq!(fixture.look(), [Topic::Health]);
+        fs::write(&file, "title = 'A'").unwrap();
+        assert_eq!(fixture.look(), [Topic::Routine(slug("a"))]);
+        // Another file of the same size and time.
+        let written = fs::metadata(&file).unwrap().modified().unwrap();
+        let other = fixture.home.root().join("other");
+        fs::write(&other, "title = 'B'").unwrap();
+        File::open(&other).unwrap().set_modified(written).unwrap();
+        fs::rename(other, &file).unwrap();
+        assert_eq!(fixture.look(), [Topic::Routine(slug("a"))]);
+    }
+
+    #[test]
+    fn what_changed_just_before_the_first_look_counts_as_changed() {
+        let mut fixture = Fixture::new(&[]);
+        let (fresh, old, none) = (run("fresh-1"), run("old-1"), run("none-1"));
+        for id in [&fresh, &old] {
+            let workbench = Workbench::of(&fixture.home, id);
+            fs::create_dir(workbench.directory()).unwrap();
+            fs::write(workbench.log(), "x").unwrap();
+        }
+        let log = File::options().append(true).open(Workbench::of(&fixture.home, &old).log()).unwrap();
+        log.set_modified(SystemTime::now() - 2 * JUST_BEFORE).unwrap();
+        fixture.topics = [fresh.clone(), old, none].into_iter().map(Topic::Log).collect();
+        assert_eq!(fixture.look(), [Topic::Log(fresh)]);
+        assert_eq!(fixture.look(), []);
+    }
+}
