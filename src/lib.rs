@@ -38,6 +38,11 @@
 //! The **scheduler** finds what is due without a lock, and under the routines' lock claims a run for it and writes the routine's
 //! ledger ([`routine::ledger`]): of any number of processes one does, and a claim that no ledger tells of is found by its run.
 //!
+//! # Being watched
+//!
+//! Whoever wants to know what changes has it looked for ([`run::changes`]): in the files, so that it does not matter which
+//! process changed them. [`mcp`] tells its clients, each as its era of the protocol does.
+//!
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
