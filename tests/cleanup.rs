@@ -353,7 +353,7 @@ fn long_lists_are_cut_and_counted() {
         });
         home.write(format!("workbenches/{run}/outcome.json"), &outcome.to_string());
     }
-    let report = server.clean_up();
+    let report = server.ok("cleanup_workbenches", json!({ "confirm": true }));
     let count = |list: &str| report[list].as_array().unwrap().len();
     assert_eq!((count("removed"), count("kept")), (100, 100));
     assert_eq!((&report["removed_total"], &report["kept_total"]), (&json!(120), &json!(110)));

@@ -10,6 +10,7 @@ use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{CleanupReport, clean_up_within};
+use crate::janitor::extent::Allowance;
 use crate::janitor::sweep::Progress;
 use crate::mcp::tools::cleanup::answer;
 use crate::routine::slug::Slug;
@@ -34,7 +35,8 @@ pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
     let workplace = Desk::open()?.sound_workplace()?;
     let bar = Bar::new();
     let tell = &mut |progress: Progress| bar.show(progress);
-    let report = clean_up_within(&workplace, arguments.routine.as_ref(), arguments.dry_run, PATIENCE, tell)?;
+    let report =
+        clean_up_within(&workplace, arguments.routine.as_ref(), arguments.dry_run, Allowance::All, PATIENCE, tell)?;
     bar.0.finish_and_clear();
     let all_done = report.not_killed.is_empty() && report.sweep.failed.is_empty();
     if arguments.format.json {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::extent::Allowance;
 use super::sweep::{self, Progress, SweepError, SweepReport};
 use super::trash;
 use super::turn::TurnError;
@@ -26,14 +27,19 @@ pub struct CleanupReport {
 /// is left takes a few seconds too.
 const DELETING_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Cleans up the runs of one routine, or of all; with `dry_run` only says what it would do.
+/// Cleans up the runs of one routine, or of all, if it is no more than `allowance`; with `dry_run` only says what it would do.
 ///
 /// Takes 40 s at most: what is not deleted by then lies in the trash, out of sight, and is deleted in the background.
 ///
 /// # Errors
 /// Nothing was removed, and why.
-pub fn clean_up(workplace: &Workplace, only: Option<&Slug>, dry_run: bool) -> Result<CleanupReport, SweepError> {
-    clean_up_within(workplace, only, dry_run, DELETING_PATIENCE, &mut |_| {})
+pub fn clean_up(
+    workplace: &Workplace,
+    only: Option<&Slug>,
+    dry_run: bool,
+    allowance: Allowance,
+) -> Result<CleanupReport, SweepError> {
+    clean_up_within(workplace, only, dry_run, allowance, DELETING_PATIENCE, &mut |_| {})
 }
 
 /// Cleans up as [`clean_up`] does, deleting for up to `patience` and telling how far it is.
@@ -44,6 +50,7 @@ pub fn clean_up_within(
     workplace: &Workplace,
     only: Option<&Slug>,
     dry_run: bool,
+    allowance: Allowance,
     patience: Duration,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, SweepError> {
@@ -54,7 +61,7 @@ pub fn clean_up_within(
         return Ok(CleanupReport { killed: forecast.killed, sweep, ..CleanupReport::default() });
     }
     let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
-    let sweep = match sweep::sweep_telling(workplace, only, deadline, tell) {
+    let sweep = match sweep::sweep_telling(workplace, only, allowance, deadline, tell) {
         Ok(sweep) => sweep,
         Err(SweepError::Turn(error @ TurnError::Taken { .. })) => {
             // What is due is removed by that one.

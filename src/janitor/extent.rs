@@ -1,15 +1,49 @@
-//! How much a clean-up would remove, and whether that is so much that a person should agree first.
+//! How much a sweep would remove, and whether that is so much that a person should agree first.
 
 use std::ffi::OsString;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::BinaryBytes;
 
-use super::sweep::{self, SweepError};
-use super::{remove, watchdog};
-use crate::routine::slug::Slug;
-use crate::run::workplace::Workplace;
+use super::remove;
+use crate::home::config::Config;
+use crate::run::id::RunId;
+
+/// How much a sweep may remove.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Allowance {
+    /// All that is due: a person wants it so, or has set it so.
+    All,
+    /// No more than this without a person's consent.
+    UpTo {
+        /// Workbenches.
+        workbenches: u64,
+        /// Bytes.
+        bytes: u64,
+    },
+}
+
+impl Allowance {
+    /// Returns what the settings allow without a person's consent.
+    #[must_use]
+    pub fn unasked(config: &Config) -> Self {
+        Self::UpTo { workbenches: config.confirm_over_workbenches, bytes: config.confirm_over_bytes }
+    }
+
+    /// Tells how much some runs' workbenches are, if it is more than is allowed; what takes too long to be measured is.
+    #[must_use]
+    pub fn exceeded_by(self, workbenches: &Path, runs: &[&RunId]) -> Option<Extent> {
+        match self {
+            Self::UpTo { workbenches: most, bytes } if !runs.is_empty() => {
+                let (extent, in_time) = measure(workbenches, runs);
+                (extent.workbenches > most || extent.bytes > bytes || !in_time).then_some(extent)
+            }
+            _ => None,
+        }
+    }
+}
 
 /// How much would be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,29 +64,20 @@ impl fmt::Display for Extent {
     }
 }
 
-/// How long measuring may take: it comes before the clean-up itself, and both have to fit into one call.
+/// How long measuring may take: the removal has to fit into the same call.
 const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Tells what a clean-up would remove if it is more than the settings let a tool remove unasked; `None` if it is not. What
-/// takes too long to be measured counts as more.
-///
-/// # Errors
-/// Nothing could be planned, and why.
-pub fn beyond_consent(workplace: &Workplace, only: Option<&Slug>) -> Result<Option<Extent>, SweepError> {
-    let config = &workplace.config;
+/// Measures workbenches, and tells whether there was time for all.
+fn measure(workbenches: &Path, runs: &[&RunId]) -> (Extent, bool) {
     let stop_at = Instant::now() + PATIENCE;
     let mut extent = Extent { workbenches: 0, bytes: 0, complete: true };
-    for run in sweep::due(workplace, only, &watchdog::forecast(workplace, only)?)? {
-        let name = OsString::from(run.to_string());
-        let measured = remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
+    for run in runs {
+        let measured = remove::measure(workbenches, &OsString::from(run.to_string()), &|| Instant::now() >= stop_at);
         extent.workbenches += 1;
         extent.bytes += measured.bytes;
         extent.complete &= measured.complete;
     }
-    let is_much = extent.workbenches > config.confirm_over_workbenches
-        || extent.bytes > config.confirm_over_bytes
-        || Instant::now() >= stop_at;
-    Ok(is_much.then_some(extent))
+    (extent, Instant::now() < stop_at)
 }
 
 #[cfg(test)]
@@ -64,5 +89,22 @@ mod tests {
         let shown = |workbenches, bytes, complete| Extent { workbenches, bytes, complete }.to_string();
         assert_eq!(shown(1, 0, true), "1 workbench (0 B)");
         assert_eq!(shown(312, 3 << 30, false), "312 workbenches (at least 3.00 GiB)");
+    }
+
+    #[test]
+    fn more_than_is_allowed_is_told_and_nothing_never_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let runs: Vec<RunId> = ["a-1", "a-2"].map(|id| id.parse().unwrap()).into();
+        for run in &runs {
+            std::fs::create_dir(dir.path().join(run.to_string())).unwrap();
+            std::fs::write(dir.path().join(run.to_string()).join("file"), [1; 9000]).unwrap();
+        }
+        let both: Vec<&RunId> = runs.iter().collect();
+        let exceeded = |workbenches, bytes| Allowance::UpTo { workbenches, bytes }.exceeded_by(dir.path(), &both);
+        assert_eq!(exceeded(2, 1 << 20), None);
+        assert_eq!(exceeded(1, 1 << 20).unwrap().workbenches, 2);
+        assert!(exceeded(2, 1).unwrap().bytes >= 18_000);
+        assert_eq!(Allowance::All.exceeded_by(dir.path(), &both), None);
+        assert_eq!(Allowance::UpTo { workbenches: 0, bytes: 0 }.exceeded_by(dir.path(), &[]), None);
     }
 }

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::evidence::{Evidence, gather};
+use super::extent::{Allowance, Extent};
 use super::plan::{Fate, Reason, Rules, Verdict, plan};
 use super::remove;
 use super::turn::{Turn, TurnError, clock_jump_secs};
@@ -93,6 +94,9 @@ pub enum SweepError {
     /// Processes cannot be listed, so that nothing may be removed.
     #[error(transparent)]
     Scan(#[from] ScanError),
+    /// It is more than is allowed.
+    #[error("nothing was removed, for this would remove {0}")]
+    TooMuch(Extent),
 }
 
 impl From<WatchError> for SweepError {
@@ -134,17 +138,6 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) 
     Ok(report)
 }
 
-/// Lists the runs whose workbenches a sweep would remove after a watchdog pass that did what is forecast.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn due(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<Vec<RunId>, FileError> {
-    let now = Moment::now();
-    let clock_jump = clock_jump_secs(&workplace.home, &now);
-    let verdicts = decide(workplace, only, forecast, now.at, clock_jump, Instant::now() + SIZING_PATIENCE)?;
-    Ok(verdicts.into_iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| verdict.run).collect())
-}
-
 /// How far a sweep is with deleting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
@@ -161,16 +154,17 @@ pub struct Progress {
 /// # Errors
 /// Nothing was removed.
 pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> Result<SweepReport, SweepError> {
-    sweep_telling(workplace, only, deadline, &mut |_| {})
+    sweep_telling(workplace, only, Allowance::All, deadline, &mut |_| {})
 }
 
-/// Sweeps as [`sweep`] does, and tells before and after each workbench how far it is.
+/// Sweeps as [`sweep`] does if it is no more than `allowance`, and tells before and after each workbench how far it is.
 ///
 /// # Errors
-/// As for [`sweep`].
+/// As for [`sweep`], and that it is more.
 pub fn sweep_telling(
     workplace: &Workplace,
     only: Option<&Slug>,
+    allowance: Allowance,
     deadline: Instant,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<SweepReport, SweepError> {
@@ -180,6 +174,11 @@ pub fn sweep_telling(
     let clock_jump = turn.begin_sweep(&now);
     let sizing = deadline.saturating_duration_since(Instant::now()) / 3;
     let verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_jump, Instant::now() + sizing)?;
+    let due: Vec<&RunId> =
+        verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| &verdict.run).collect();
+    if let Some(extent) = allowance.exceeded_by(&workplace.home.workbenches(), &due) {
+        return Err(SweepError::TooMuch(extent));
+    }
     let mut report = SweepReport { scanned: verdicts.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
     let graves = bury(workplace, verdicts, &mut report)?;
     remove_vain_pins(&workplace.home);

@@ -42,8 +42,8 @@ const NAME: &str = "confirm";
 /// How long an answer is waited for: hosts give a call a minute.
 const PATIENCE: Duration = Duration::from_secs(50);
 
-const DECLINED: &str = "the person declined; nothing was done. Do not try it another way without asking them";
-const DISMISSED: &str = "the person dismissed the question; nothing was done. Ask them what they want";
+const DECLINED: &str = "the person declined, so it was not done. Do not try it another way without asking them";
+const DISMISSED: &str = "the person dismissed the question, so it was not done. Ask them what they want";
 
 /// Reads the answer that a modern client brings along; `None` where there is none.
 pub(super) fn brought(responses: Option<&InputResponses>) -> Option<Asked> {

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{CleanupReport, clean_up};
-use crate::janitor::extent;
+use crate::janitor::extent::Allowance;
+use crate::janitor::sweep::SweepError;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::consent::Question;
@@ -89,26 +90,28 @@ struct Failed {
 const SHOWN: usize = 100;
 
 fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
+    let Cleanup { routine, dry_run, confirm } = arguments;
     let workplace = core.site.workplace()?;
-    let dry_run = arguments.dry_run.unwrap_or(false);
-    let only = arguments.routine.as_ref();
-    if !dry_run
-        && !arguments.confirm.unwrap_or(false)
-        && !call.is_agreed()
-        && let Some(much) = extent::beyond_consent(&workplace, only)?
-    {
-        let whose = only.map_or_else(String::new, |routine| format!(" of the routine '{routine}'"));
-        return Ok(Reply::Ask(Question {
-            message: format!(
-                "Remove {much}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be undone."
-            ),
-            otherwise: format!(
-                "nothing was removed, for this would remove {much}{whose}; look at it with dry_run, ask the person, and \
-                 call again with confirm = true"
-            ),
-        }));
+    let dry_run = dry_run.unwrap_or(false);
+    let agreed = confirm.unwrap_or(false) || call.is_agreed();
+    let allowance = if agreed { Allowance::All } else { Allowance::unasked(&workplace.config) };
+    match clean_up(&workplace, routine.as_ref(), dry_run, allowance) {
+        Ok(report) => Ok(Reply::Answer(answer(dry_run, report))),
+        Err(SweepError::TooMuch(extent)) => {
+            let whose = routine.map_or_else(String::new, |routine| format!(" of the routine '{routine}'"));
+            Ok(Reply::Ask(Question {
+                message: format!(
+                    "Remove {extent}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be \
+                     undone."
+                ),
+                otherwise: format!(
+                    "{}{whose}; look at it with dry_run, ask the person, and call again with confirm = true",
+                    SweepError::TooMuch(extent)
+                ),
+            }))
+        }
+        Err(error) => Err(error.into()),
     }
-    Ok(Reply::Answer(answer(dry_run, clean_up(&workplace, only, dry_run)?)))
 }
 
 /// Shows a clean-up.
