@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{Entry, Problem, json, toml};
+use super::{Entry, Extra, Problem, json, toml};
 
 /// An agent host.
 #[derive(Debug)]
@@ -24,13 +24,6 @@ pub struct Host {
 enum Format {
     Json,
     Toml,
-}
-
-/// A value that a new entry gets, and that an older one keeps as it is.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Extra {
-    Text(&'static str),
-    Number(i64),
 }
 
 /// Where a host keeps its configuration, and the directory that tells that it is there.

@@ -4,8 +4,7 @@
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
 
-use super::hosts::Extra;
-use super::{Entry, HOME_VARIABLE, NAME, Problem};
+use super::{Entry, Extra, HOME_VARIABLE, NAME, Problem};
 
 /// Comments and trailing commas, which most hosts take, and nothing else that a strict reader refuses.
 const OPTIONS: ParseOptions = ParseOptions {

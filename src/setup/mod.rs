@@ -48,5 +48,12 @@ impl Entry {
     }
 }
 
+/// A value that a new entry gets, and that an older one keeps as it is.
+#[derive(Debug, Clone, Copy)]
+enum Extra {
+    Text(&'static str),
+    Number(i64),
+}
+
 /// What is wrong with a configuration that cannot be edited.
 type Problem = String;

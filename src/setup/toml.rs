@@ -7,8 +7,7 @@ use std::ops::Range;
 
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
-use super::hosts::Extra;
-use super::{Entry, HOME_VARIABLE, NAME, Problem};
+use super::{Entry, Extra, HOME_VARIABLE, NAME, Problem};
 
 fn parse(text: &str) -> Result<DocumentMut, Problem> {
     text.parse().map_err(|error: toml_edit::TomlError| error.to_string().trim_end().to_owned())
