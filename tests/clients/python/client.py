@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import traceback
 import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -284,4 +285,11 @@ async def what_has_expired_is_removed(host, runs):
 if __name__ == "__main__":
     # A legacy connection uses what is gone in the modern era; that is the point.
     warnings.simplefilter("ignore", DeprecationWarning)
-    anyio.run(main_job)
+    try:
+        anyio.run(main_job)
+    except BaseException as error:
+        # The one that began it, without the groups around it.
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        traceback.print_exception(error)
+        sys.exit(1)
