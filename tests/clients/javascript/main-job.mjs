@@ -1,27 +1,23 @@
-// What a client of this server does all day, told once for every client that is written in JavaScript. `connect(wishes)`
-// starts a server and gives a host: the client's own words for the few things that are done here (see ../typescript).
+// What a client of this server does all day, told once for every client that is written in JavaScript.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
+import { COUNTED, COUNTING, LONG, create, statusOf, trigger, until, withHost } from './common.mjs';
 
-const PATIENCE = 15_000;
 const AT_ONCE = 1_500;
 
-const COUNTING = 'sleep 0.7; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done';
-const COUNTED = 'line 1\nline 2\nline 3\nline 4\n';
 const runUri = (run) => `moadim://runs/${run}`;
 const logUri = (run) => `moadim://runs/${run}/log`;
 const routineUri = (routine) => `moadim://routines/${routine}`;
 
 /** Creates, triggers, follows, waits, reads, cancels, stops, cleans up, deletes. */
-export async function mainJob(connect) {
-    const host = toolsOnly(await connect({}));
-    try {
+export const mainJob = (connect) =>
+    withHost(connect, {}, async (host) => {
         await toolsAreListedTheSameTwice(host);
         await create(host, 'Counting', COUNTING);
-        await create(host, 'Long', 'echo started; sleep 60');
+        await create(host, 'Long', LONG);
         const counted = await aRunIsFollowedToItsEnd(host, 'counting');
         const stopped = await aWaitIsCancelledAndARunStopped(host, 'long');
-        if (!process.env.TOOLS_ONLY) await whatIsThereIsShownInOtherWays(host, counted.id);
+        await whatIsThereIsShownInOtherWays(host, counted.id);
         await whatHasExpiredIsRemoved(host, [counted, stopped]);
         for (const routine of ['counting', 'long']) {
             const { deleted } = await host.call('delete_routine', { routine });
@@ -30,10 +26,7 @@ export async function mainJob(connect) {
         const health = await host.call('health', {});
         assert.deepEqual(health.problems, []);
         assert.equal(health.routines, 0);
-    } finally {
-        await host.close();
-    }
-}
+    });
 
 async function toolsAreListedTheSameTwice(host) {
     const tools = await host.tools();
@@ -45,21 +38,6 @@ async function toolsAreListedTheSameTwice(host) {
         assert.ok(tool.title && tool.description && tool.outputSchema, `${tool.name} is not described`);
     }
     assert.deepEqual(await host.tools(), tools, 'the tools are not the same at the second look');
-}
-
-async function create(host, title, prompt) {
-    const wanted = { title, prompt, agent: 'shell', ttl_secs: 1, failed_ttl_secs: 1, tags: ['client'] };
-    const { routine } = await host.call('create_routine', wanted);
-    assert.equal(routine.slug, title.toLowerCase());
-    assert.equal(routine.title, title);
-    assert.equal(routine.ttl_secs, 1);
-}
-
-async function trigger(host, routine) {
-    const { run } = await host.call('trigger_routine', { routine });
-    assert.equal(run.routine, routine);
-    assert.equal(run.status, 'running');
-    return run;
 }
 
 async function aRunIsFollowedToItsEnd(host, routine) {
@@ -108,9 +86,12 @@ async function aWaitIsCancelledAndARunStopped(host, routine) {
     const began = performance.now();
     cancel.abort();
     await refused;
-    const { run: alive } = await host.call('get_run', { run: id });
+    assert.equal(await statusOf(host, id), 'running', 'a cancelled wait leaves its run alone');
     assert.ok(performance.now() - began < AT_ONCE, 'cancelling a call took long');
-    assert.equal(alive.status, 'running', 'a cancelled wait leaves its run alone');
+
+    // This client said of nobody that they can be asked.
+    await assert.rejects(host.call('delete_routine', { routine }), /confirm = true/);
+    assert.equal(await statusOf(host, id), 'running');
 
     const { run } = await host.call('stop_run', { run: id });
     assert.equal(run.status, 'stopped');
@@ -161,35 +142,4 @@ async function whatHasExpiredIsRemoved(host, runs) {
 
     const { runs: listed } = await host.call('list_runs', {});
     assert.deepEqual(listed.map((run) => [run.id, run.status]).sort(), ids.map((id) => [id, 'reaped']));
-}
-
-/** Asks `look` again and again until it gives something. */
-export async function until(what, look) {
-    const deadline = performance.now() + PATIENCE;
-    for (;;) {
-        const seen = await look();
-        if (seen) return seen;
-        assert.ok(performance.now() < deadline, `waited in vain for ${what}`);
-        await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-}
-
-/** Gives the structure of a tool's answer, which its text must hold too: hosts show one or the other. */
-export function structureOf(answer) {
-    const text = answer.content.map((block) => block.text).join('\n');
-    if (answer.isError) throw new Error(text);
-    assert.deepEqual(JSON.parse(text), answer.structuredContent);
-    return answer.structuredContent;
-}
-
-// TEMPORARY until the server has resources: as if it had.
-function toolsOnly(host) {
-    if (!process.env.TOOLS_ONLY) return host;
-    const read = async (uri) =>
-        uri.endsWith('/log')
-            ? host.call('read_log', { run: uri.split('/')[3] })
-            : { text: JSON.stringify(await host.call('get_run', { run: uri.split('/')[3] })) };
-    const subscribe = async (uris, tell) => (uris.forEach(tell), { close() {} });
-    const call = (name, { confirm, ...given }, options) => host.call(name, given, options);
-    return { ...host, read, subscribe, call };
 }

@@ -1,4 +1,4 @@
-"""The official Python client does the main job: client.py MODE SERVER [ARGUMENT...]"""
+"""The official Python client does every job: client.py MODE SERVER [ARGUMENT...]"""
 
 import json
 import os
@@ -7,15 +7,28 @@ import traceback
 import warnings
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any, Literal
 
 import anyio
 from mcp import Client, MCPError, StdioServerParameters
-from mcp.types import PromptReference, ResourceTemplateReference, ResourceUpdatedNotification
+from mcp.client.extension import ClientExtension, ResultClaim
+from mcp.types import (
+    CallToolResult,
+    ElicitResult,
+    PromptReference,
+    Request,
+    RequestParams,
+    ResourceTemplateReference,
+    ResourceUpdatedNotification,
+    Result,
+)
+from mcp.shared.exceptions import MCPDeprecationWarning
 
 PATIENCE = 15
 AT_ONCE = 1.5
 
 COUNTING = 'sleep 0.7; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done'
+LONG = "echo started; sleep 60"
 COUNTED = "line 1\nline 2\nline 3\nline 4\n"
 
 MODE, COMMAND, *ARGUMENTS = sys.argv[1:]
@@ -53,7 +66,7 @@ class Host:
         server = StdioServerParameters(command=COMMAND, args=ARGUMENTS, env=dict(os.environ))
         async with Client(server, mode=MODE, message_handler=hear, **wishes) as client:
             assert (client.protocol_version == "2026-07-28") == MODERN, client.protocol_version
-            host = (ToolsOnly if os.environ.get("TOOLS_ONLY") else cls)(client)
+            host = cls(client)
             host.heard = heard
             yield host
 
@@ -72,6 +85,9 @@ class Host:
     async def read(self, uri):
         (content,) = (await self.client.read_resource(uri)).contents
         return content.text
+
+    async def status(self, run):
+        return (await self.call("get_run", run=run))["run"]["status"]
 
     async def complete(self, ref, name, value):
         return (await self.client.complete(ref, {"name": name, "value": value})).completion.values
@@ -100,26 +116,16 @@ class Host:
             await self.client.unsubscribe_resource(uri)
 
 
-class ToolsOnly(Host):
-    """TEMPORARY until the server has resources: as if it had."""
-
-    async def read(self, uri):
-        tool, key = ("read_log", "text") if uri.endswith("/log") else ("get_run", None)
-        answer = await self.call(tool, run=uri.split("/")[3])
-        return answer[key] if key else json.dumps(answer)
-
-    async def call(self, name, confirm=None, **given):
-        return await super().call(name, **given)
-
-    @asynccontextmanager
-    async def subscribed(self, uris, tell):
-        for uri in uris:
-            tell(uri)
-        yield
-
-
 class ToolError(Exception):
     """A tool's answer that is an error."""
+
+
+async def refused(host, tool, words, **given):
+    """Makes a call that has to fail, with these words."""
+    try:
+        raise AssertionError(f"{tool} did {await host.call(tool, **given)}")
+    except ToolError as error:
+        assert words in str(error), error
 
 
 async def until(what, look):
@@ -138,11 +144,10 @@ async def main_job():
     async with Host.connect() as host:
         await tools_are_listed_the_same_twice(host)
         await create(host, "Counting", COUNTING)
-        await create(host, "Long", "echo started; sleep 60")
+        await create(host, "Long", LONG)
         counted = await a_run_is_followed_to_its_end(host, "counting")
         stopped = await a_wait_is_cancelled_and_a_run_stopped(host, "long")
-        if not os.environ.get("TOOLS_ONLY"):
-            await what_is_there_is_shown_in_other_ways(host, counted["id"])
+        await what_is_there_is_shown_in_other_ways(host, counted["id"])
         await what_has_expired_is_removed(host, [counted, stopped])
         for routine in ("counting", "long"):
             assert (await host.call("delete_routine", routine=routine))["deleted"] == routine
@@ -221,9 +226,12 @@ async def a_wait_is_cancelled_and_a_run_stopped(host, routine):
         began = anyio.current_time()
         tasks.cancel_scope.cancel()
     assert answers == [], "a cancelled call has no answer"
-    alive = (await host.call("get_run", run=run))["run"]
+    assert await host.status(run) == "running", "a cancelled wait leaves its run alone"
     assert anyio.current_time() - began < AT_ONCE, "cancelling a call took long"
-    assert alive["status"] == "running", "a cancelled wait leaves its run alone"
+
+    # This client said of nobody that they can be asked.
+    await refused(host, "delete_routine", "confirm = true", routine=routine)
+    assert await host.status(run) == "running"
 
     stopped = (await host.call("stop_run", run=run))["run"]
     assert stopped["status"] == "stopped", stopped
@@ -282,11 +290,128 @@ async def what_has_expired_is_removed(host, runs):
     assert sorted((run["id"], run["status"]) for run in listed) == [(run, "reaped") for run in ids], listed
 
 
+async def asking_job():
+    """Deletes a routine that has a live run: the person says no in every way, and then yes."""
+    questions = []
+    answer = None
+
+    async def ask(_context, question):
+        questions.append(question)
+        return answer
+
+    async with Host.connect(elicitation_callback=ask) as host:
+        await create(host, "Long", LONG)
+        run = await trigger(host, "long")
+        for answer in (
+            ElicitResult(action="decline"),
+            ElicitResult(action="cancel"),
+            ElicitResult(action="accept", content={"confirm": False}),
+        ):
+            await refused(host, "delete_routine", "nothing was done", routine="long")
+            assert await host.status(run) == "running"
+        answer = ElicitResult(action="accept", content={"confirm": True})
+        assert await host.call("delete_routine", routine="long") == {"deleted": "long", "stopped": [run]}
+        assert await host.status(run) == "stopped"
+        assert (await host.call("list_routines"))["routines"] == []
+    assert len(questions) == 4
+    for question in questions:
+        assert "long" in question.message and run in question.message, question
+        assert question.requested_schema["required"] == ["confirm"], question
+        assert question.requested_schema["properties"]["confirm"]["type"] == "boolean", question
+
+
+class Task(Result):
+    """A task as it is at one moment; a call may be answered with it."""
+
+    result_type: Literal["task"] = "task"
+    task_id: str
+    status: str
+
+
+class Look(Result):
+    """A look at a task."""
+
+    task_id: str
+    status: str
+    result: dict[str, Any] | None = None
+
+
+class TaskParams(RequestParams):
+    task_id: str
+
+
+class GetTask(Request[TaskParams, Literal["tasks/get"]]):
+    method: Literal["tasks/get"] = "tasks/get"
+
+
+class CancelTask(Request[TaskParams, Literal["tasks/cancel"]]):
+    method: Literal["tasks/cancel"] = "tasks/cancel"
+
+
+async def look(session, task):
+    return await session.send_request(GetTask(params=TaskParams(task_id=task)), Look)
+
+
+class Tasks(ClientExtension):
+    """What a host brings along that takes tasks: a call that is answered with one goes on until that is over."""
+
+    identifier = "io.modelcontextprotocol/tasks"
+
+    def __init__(self):
+        self.followed = []
+
+    def claims(self):
+        return [ResultClaim(result_type="task", model=Task, resolve=self.follow)]
+
+    async def follow(self, task, context):
+        self.followed.append(task.task_id)
+
+        async def result():
+            seen = await look(context.session, task.task_id)
+            assert seen.status in ("working", "completed"), seen
+            return seen.result
+
+        result = await until("the end of a task", result)
+        return CallToolResult.model_validate({**result, "resultType": "complete"}, by_name=False)
+
+
+async def task_job():
+    """Waits for a run as for a task, and cancels a task."""
+    tasks = Tasks()
+    async with Host.connect(extensions=[tasks]) as host:
+        await create(host, "Counting", COUNTING)
+        await create(host, "Long", LONG)
+        run = await trigger(host, "counting")
+        waited = await host.call("wait_run", run=run)
+        assert tasks.followed == [run]
+        assert waited["finished"] and waited["run"]["status"] == "succeeded", waited
+
+        session = host.client.session
+        long = await session.call_tool("trigger_routine", {"routine": "long", "wait": True}, allow_claimed=True)
+        assert isinstance(long, Task) and long.task_id.startswith("long-"), long
+        assert await host.status(long.task_id) == "running"
+        await session.send_request(CancelTask(params=TaskParams(task_id=long.task_id)), Result)
+
+        async def is_cancelled():
+            return (await look(session, long.task_id)).status == "cancelled"
+
+        await until("the end of its run", is_cancelled)
+        assert await host.status(long.task_id) == "stopped"
+        for routine in ("counting", "long"):
+            await host.call("delete_routine", routine=routine)
+
+
+async def every_job():
+    # Tasks are of the modern era here: what its forerunner had under that name is another thing.
+    for job in [main_job, asking_job, *([task_job] if MODERN else [])]:
+        await job()
+
+
 if __name__ == "__main__":
     # A legacy connection uses what is gone in the modern era; that is the point.
-    warnings.simplefilter("ignore", DeprecationWarning)
+    warnings.simplefilter("ignore", MCPDeprecationWarning)
     try:
-        anyio.run(main_job)
+        anyio.run(every_job)
     except BaseException as error:
         # The one that began it, without the groups around it.
         while isinstance(error, BaseExceptionGroup):

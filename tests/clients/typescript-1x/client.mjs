@@ -1,15 +1,18 @@
-// The TypeScript SDK of the generation before does the main job:  node client.mjs SERVER [ARGUMENT...]
+// The TypeScript SDK of the generation before does the jobs of its time:  node client.mjs SERVER [ARGUMENT...]
 import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
-import { CallToolResultSchema, ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
-import { mainJob, structureOf } from '../javascript/main-job.mjs';
+import { CallToolResultSchema, ElicitRequestSchema, ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
+import { askingJob } from '../javascript/asking-job.mjs';
+import { structureOf } from '../javascript/common.mjs';
+import { mainJob } from '../javascript/main-job.mjs';
 
 const [command, ...args] = process.argv.slice(2);
 
-async function connect() {
-    const client = new Client({ name: 'typescript', version: '1' }, { capabilities: {} });
+async function connect({ answer }) {
+    const client = new Client({ name: 'typescript', version: '1' }, { capabilities: answer ? { elicitation: {} } : {} });
     const heard = new Set();
     client.setNotificationHandler(ResourceUpdatedNotificationSchema, ({ params }) => heard.forEach((tell) => tell(params.uri)));
+    if (answer) client.setRequestHandler(ElicitRequestSchema, ({ params }) => answer(params));
     await client.connect(new StdioClientTransport({ command, args, env: process.env }));
 
     async function subscribe(uris, tell) {
@@ -38,3 +41,4 @@ async function connect() {
 }
 
 await mainJob(connect);
+await askingJob(connect);
