@@ -1,4 +1,4 @@
-// Holds recorded sessions against the protocol's own JSON schemas:  node validate.mjs ERA FOLDER...
+// Holds recorded sessions against the protocol's own JSON schemas:  node validate.mjs ERA=FOLDER...
 //
 // Every message of both directions has to be valid by the definition that fits it: of its method for a request or a
 // notification, of the method that it answers for a result, of its code for an error. What no definition is known for is
@@ -20,8 +20,8 @@ const NAME = 'io.modelcontextprotocol/';
 const EVERYWHERE = ['tools/list', 'tools/call', 'resources/list', 'resources/templates/list', 'resources/read', 'prompts/list',
     'prompts/get', 'completion/complete', 'notifications/resources/updated', 'notifications/cancelled'];
 const EXPECTED = {
-    legacy: [...EVERYWHERE, 'initialize', 'notifications/initialized', 'resources/subscribe', 'resources/unsubscribe'],
-    modern: [...EVERYWHERE, 'subscriptions/listen', 'notifications/subscriptions/acknowledged'],
+    legacy: [...EVERYWHERE, 'elicitation/create', 'initialize', 'notifications/initialized', 'resources/subscribe', 'resources/unsubscribe'],
+    modern: [...EVERYWHERE, 'tasks/get', 'tasks/cancel', 'subscriptions/listen', 'notifications/subscriptions/acknowledged'],
 };
 
 /** What belongs to the tasks extension is not in the protocol's schemas; its own package has it. */
@@ -188,7 +188,8 @@ class Session {
 
     faultOfResult(method, result) {
         if (!this.isModern) return this.protocol.check(this.protocol.resultOf(method), result);
-        if (!result._meta?.[`${NAME}serverInfo`]) return 'a result that does not say whose it is';
+        // The answer to a cancellation says no more than that it has come.
+        if (!result._meta?.[`${NAME}serverInfo`] && method !== 'tasks/cancel') return 'a result that does not say whose it is';
         // A definition that asks for less would let another kind of result pass, so each has only its own.
         switch (result.resultType) {
             case 'complete':
@@ -203,17 +204,23 @@ class Session {
     }
 }
 
-const [era, ...folders] = process.argv.slice(2);
-const files = folders.flatMap((folder) => readdirSync(folder).map((name) => join(folder, name)));
 const read = (file) => readFileSync(file, 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line));
-const sessions = files.map((file) => ({ file, session: new Session(read(file)) }));
-const faults = sessions.flatMap(({ file, session }) => session.faults().map((fault) => `${file}\n  ${fault}`));
-const methods = new Set(sessions.flatMap(({ session }) => [...session.methods]));
-faults.push(...EXPECTED[era].filter((method) => !methods.has(method)).map((method) => `no ${method} in ${folders}`));
-if (faults.length) {
+const faults = [];
+const total = { messages: 0, sessions: 0, methods: new Set() };
+for (const [era, folder] of process.argv.slice(2).map((one) => one.split('='))) {
+    const methods = new Set();
+    for (const file of readdirSync(folder).map((name) => join(folder, name))) {
+        const session = new Session(read(file));
+        faults.push(...session.faults().map((fault) => `${file}\n  ${fault}`));
+        session.methods.forEach((method) => methods.add(method) && total.methods.add(method));
+        total.messages += session.messages;
+        total.sessions += 1;
+    }
+    faults.push(...EXPECTED[era].filter((method) => !methods.has(method)).map((method) => `no ${method} in ${folder}`));
+}
+if (faults.length || !total.sessions) {
     console.error(faults.slice(0, 10).join('\n'));
     console.error(`${faults.length} faults`);
     process.exit(1);
 }
-const count = sessions.reduce((sum, { session }) => sum + session.messages, 0);
-console.log(`${count} messages of ${sessions.length} sessions, ${methods.size} methods`);
+console.log(`${total.messages} messages of ${total.sessions} sessions, ${total.methods.size} methods`);
