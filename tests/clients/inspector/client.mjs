@@ -7,7 +7,7 @@ import { execFile, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { COUNTED, COUNTING, LONG, until } from '../javascript/common.mjs';
+import { COUNTED, COUNTING, LONG, letGo, until } from '../javascript/common.mjs';
 
 const [era, ...server] = process.argv.slice(2);
 const CLIENTS = '../inspector/node_modules/@modelcontextprotocol/inspector/clients/';
@@ -71,14 +71,11 @@ function follow(uri) {
 
 async function aRunIsFollowedToItsEnd() {
     await call('create_routine', { title: 'Counting', prompt: COUNTING, agent: 'shell', ttl_secs: 1 });
-    // This client takes a while to start, so it is there before the run prints.
-    const prompt = `while [ ! -e go ]; do sleep 0.1; done; ${COUNTING}`;
-    await call('update_routine', { routine: 'counting', prompt });
     const { run } = await call('trigger_routine', { routine: 'counting' });
     const log = follow(`moadim://runs/${run.id}/log`);
     try {
         await until('the subscription', () => log.count('subscribed') === 1);
-        await execute('touch', [`${run.workbench}/go`]);
+        letGo(run);
         await until('word of its lines', () => log.count('resources/updated') >= 2);
     } finally {
         await log.close();

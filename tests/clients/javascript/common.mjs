@@ -1,9 +1,12 @@
 // What the jobs have in common. A host is a client with a server of its own: `connect(wishes)` in the client's folder.
 import assert from 'node:assert/strict';
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 
-const PATIENCE = 15_000;
+const PATIENCE = 20_000;
 
-export const COUNTING = 'sleep 0.7; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done';
+/** Prints nothing before it is let go, so that whoever wants to hear of it is there in time. */
+export const COUNTING = 'while [ ! -e go ]; do sleep 0.05; done; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done';
 export const COUNTED = 'line 1\nline 2\nline 3\nline 4\n';
 export const LONG = 'echo started; sleep 60';
 
@@ -22,6 +25,11 @@ export async function trigger(host, routine) {
     assert.equal(run.routine, routine);
     assert.equal(run.status, 'running');
     return run;
+}
+
+/** Lets a run go that counts. */
+export function letGo(run) {
+    writeFileSync(join(run.workbench, 'go'), '');
 }
 
 /** Tells how a run is. */

@@ -1,7 +1,7 @@
 // What a client of this server does all day, told once for every client that is written in JavaScript.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { COUNTED, COUNTING, LONG, create, statusOf, trigger, until, withHost } from './common.mjs';
+import { COUNTED, COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './common.mjs';
 
 const AT_ONCE = 1_500;
 
@@ -41,15 +41,17 @@ async function toolsAreListedTheSameTwice(host) {
 }
 
 async function aRunIsFollowedToItsEnd(host, routine) {
-    const { id } = await trigger(host, routine);
+    const triggered = await trigger(host, routine);
+    const { id } = triggered;
     const told = [];
     const subscription = await host.subscribe([runUri(id), logUri(id)], (uri) => told.push({ uri, at: performance.now() }));
     const tells = (uri) => () => told.some((update) => update.uri === uri);
 
+    letGo(triggered);
     await until('word of its first line', tells(logUri(id)));
     await until('that line in its log', async () => (await host.read(logUri(id))).text.includes('line 1'));
 
-    const { run, finished } = await host.call('wait_run', { run: id, timeout_secs: 15 });
+    const { run, finished } = await host.call('wait_run', { run: id, timeout_secs: 30 });
     assert.equal(finished, true);
     assert.equal(run.status, 'succeeded');
     assert.equal(run.exit_code, 0);

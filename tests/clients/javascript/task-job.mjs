@@ -1,6 +1,6 @@
 // What a client does that takes tasks: a run is a task of the same id, to be looked at until it is over.
 import assert from 'node:assert/strict';
-import { COUNTING, LONG, create, statusOf, trigger, until, withHost } from './common.mjs';
+import { COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './common.mjs';
 
 /** Waits for a run as for a task, and cancels a task. */
 export const taskJob = (connect) =>
@@ -8,9 +8,11 @@ export const taskJob = (connect) =>
         await create(host, 'Counting', COUNTING);
         await create(host, 'Long', LONG);
 
-        const { id } = await trigger(host, 'counting');
+        const triggered = await trigger(host, 'counting');
+        const { id } = triggered;
         const waiting = await host.callAsTask('wait_run', { run: id });
         assert.equal(waiting.id, id);
+        letGo(triggered);
         const ended = await waiting.outcome();
         assert.equal(ended.status, 'completed');
         const { finished, run } = ended.result.structuredContent;

@@ -24,10 +24,11 @@ from mcp.types import (
 )
 from mcp.shared.exceptions import MCPDeprecationWarning
 
-PATIENCE = 15
+PATIENCE = 20
 AT_ONCE = 1.5
 
-COUNTING = 'sleep 0.7; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done'
+# Prints nothing before it is let go, so that whoever wants to hear of it is there in time.
+COUNTING = 'while [ ! -e go ]; do sleep 0.05; done; for n in 1 2 3 4; do echo "line $n"; sleep 0.4; done'
 LONG = "echo started; sleep 60"
 COUNTED = "line 1\nline 2\nline 3\nline 4\n"
 
@@ -173,24 +174,31 @@ async def create(host, title, prompt):
 async def trigger(host, routine):
     run = (await host.call("trigger_routine", routine=routine))["run"]
     assert (run["routine"], run["status"]) == (routine, "running"), run
-    return run["id"]
+    return run
+
+
+def let_go(run):
+    """Lets a run go that counts."""
+    Path(run["workbench"], "go").touch()
 
 
 async def a_run_is_followed_to_its_end(host, routine):
-    run = await trigger(host, routine)
+    triggered = await trigger(host, routine)
+    run = triggered["id"]
     told = []
 
     async def told_of(uri):
         return any(told_uri == uri for told_uri, _ in told)
 
     async with host.subscribed([run_uri(run), log_uri(run)], lambda uri: told.append((uri, anyio.current_time()))):
+        let_go(triggered)
         await until("word of its first line", lambda: told_of(log_uri(run)))
 
         async def shows_a_line():
             return "line 1" in await host.read(log_uri(run))
 
         await until("that line in its log", shows_a_line)
-        waited = await host.call("wait_run", run=run, timeout_secs=15)
+        waited = await host.call("wait_run", run=run, timeout_secs=30)
         assert waited["finished"], waited
         assert (waited["run"]["status"], waited["run"]["exit_code"]) == ("succeeded", 0), waited
         await until("word of its end", lambda: told_of(run_uri(run)))
@@ -212,7 +220,7 @@ def only_what_was_asked_for_and_not_too_often(told, asked):
 
 
 async def a_wait_is_cancelled_and_a_run_stopped(host, routine):
-    run = await trigger(host, routine)
+    run = (await trigger(host, routine))["id"]
     answers = []
 
     async def wait():
@@ -301,7 +309,7 @@ async def asking_job():
 
     async with Host.connect(elicitation_callback=ask) as host:
         await create(host, "Long", LONG)
-        run = await trigger(host, "long")
+        run = (await trigger(host, "long"))["id"]
         for answer in (
             ElicitResult(action="decline"),
             ElicitResult(action="cancel"),
@@ -381,7 +389,9 @@ async def task_job():
     async with Host.connect(extensions=[tasks]) as host:
         await create(host, "Counting", COUNTING)
         await create(host, "Long", LONG)
-        run = await trigger(host, "counting")
+        triggered = await trigger(host, "counting")
+        run = triggered["id"]
+        let_go(triggered)
         waited = await host.call("wait_run", run=run)
         assert tasks.followed == [run]
         assert waited["finished"] and waited["run"]["status"] == "succeeded", waited
