@@ -101,7 +101,7 @@ async function aPersonIsAsked() {
     const first = (await mcpdo(...deletion)).elicitationPending;
     assert.ok(first.message.includes(run.id), first.message);
     const refused = await mcpdo('elicitation/respond', first.elicitationId, '--decline');
-    assert.match(JSON.stringify(refused), /nothing was done/);
+    assert.match(JSON.stringify(refused), /not done/);
     assert.equal((await call('get_run', { run: run.id })).run.status, 'running');
 
     const second = (await mcpdo(...deletion)).elicitationPending;

@@ -12,7 +12,7 @@ export async function askingJob(connect) {
         const { id } = await trigger(host, 'long');
         const refusals = [{ action: 'decline' }, { action: 'cancel' }, { action: 'accept', content: { confirm: false } }];
         for (answer of refusals) {
-            await assert.rejects(host.call('delete_routine', { routine: 'long' }), /nothing was done/);
+            await assert.rejects(host.call('delete_routine', { routine: 'long' }), /not done/);
             assert.equal(await statusOf(host, id), 'running');
         }
         answer = { action: 'accept', content: { confirm: true } };

@@ -315,7 +315,7 @@ async def asking_job():
             ElicitResult(action="cancel"),
             ElicitResult(action="accept", content={"confirm": False}),
         ):
-            await refused(host, "delete_routine", "nothing was done", routine="long")
+            await refused(host, "delete_routine", "not done", routine="long")
             assert await host.status(run) == "running"
         answer = ElicitResult(action="accept", content={"confirm": True})
         assert await host.call("delete_routine", routine="long") == {"deleted": "long", "stopped": [run]}

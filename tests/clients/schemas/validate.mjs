@@ -82,6 +82,7 @@ class Session {
         this.open = new Map(); // requests without an answer, by who asked and their id
         this.cancelled = new Set();
         this.listening = new Map(); // accepted filters by the id of their subscription
+        this.subscribed = new Set(); // what a legacy client asked to hear of
         const messages = entries.filter((one) => one.line && one.from !== 'stderr').map((one) => JSON.parse(one.line));
         const handshake = messages.find((one) => one.result?.protocolVersion && one.result?.serverInfo);
         this.version = handshake?.result.protocolVersion ?? MODERN;
@@ -137,6 +138,7 @@ class Session {
         const key = `${from}'s ${JSON.stringify(id)}`;
         if (this.open.has(key)) return `the id ${id} is used twice`;
         this.open.set(key, message);
+        if (method === 'resources/subscribe') this.subscribed.add(message.params?.uri);
         if (this.isModern && OF_TASKS[method]) return byZod(OF_TASKS[method].request, message);
         const name = this.protocol.byMethod.get(method);
         // A client that looks whether the server is of the modern era cannot know that it is not.
@@ -156,7 +158,8 @@ class Session {
             this.listening.delete(params.requestId);
         }
         if (this.isModern && from === 'server' && method !== 'notifications/progress') return this.faultOfSubscribed(message);
-        return null;
+        const unwanted = method === 'notifications/resources/updated' && !this.isModern && !this.subscribed.has(params.uri);
+        return unwanted ? `nobody asked to hear of ${params.uri}` : null;
     }
 
     /** In the modern era what a server says unasked belongs to a subscription, which it has acknowledged first. */
@@ -181,6 +184,7 @@ class Session {
         if (!asked) return `an answer to ${key}, which is no request without an answer`;
         if (this.cancelled.has(key)) return `an answer to ${key}, which was cancelled`;
         this.open.delete(key);
+        if (asked.method === 'resources/unsubscribe') this.subscribed.delete(asked.params.uri);
         this.listening.delete(message.id);
         if (message.error) return this.protocol.check(this.protocol.byCode.get(message.error.code) ?? 'JSONRPCErrorResponse', message);
         return this.protocol.check('JSONRPCResultResponse', message) ?? this.faultOfResult(asked.method, message.result);
