@@ -1,0 +1,98 @@
+// Which of the suite's scenarios fit a product that has tools of its own and speaks over stdin and stdout. A scenario that
+// the suite has and that is in neither list is a failure, so that a newer suite is looked at before it is trusted.
+
+/** What is run, with the checks that cannot succeed and why. Everything else has to, without a warning. */
+export const FITS = {
+    'server-initialize': {},
+    ping: {},
+    'tools-list': {},
+    'resources-list': {},
+    'prompts-list': {},
+    'sep-2164-resource-not-found': {},
+    caching: {},
+    'input-required-result-unsupported-methods': {},
+    'server-sse-multiple-streams': {},
+    'server-stateless': {
+        'sep-2575-http-server-header-mismatch-400': 'of HTTP headers',
+        'sep-2575-server-rejects-undeclared-capability': 'needs the tool test_missing_capability',
+        'sep-2575-missing-capability-http-400': 'needs the tool test_missing_capability',
+        'sep-2575-http-server-no-independent-requests-on-stream': 'needs the tool test_streaming_elicitation',
+        'sep-2575-server-no-log-without-loglevel': 'needs the tool test_logging_tool',
+        'sep-2575-server-sends-prompts-list-changed-on-subscription': 'the prompts never change, and nothing else is declared',
+        'sep-2575-server-sends-tools-list-changed-on-subscription': 'the tools never change, and nothing else is declared',
+        'sep-2575-http-server-method-not-found-404-initialize': 'a server of both eras has it',
+    },
+    'tasks-capability-negotiation': {
+        'sep-2663-server-rejects-undeclared-client': 'needs the tool slow_compute',
+        'tasks-per-request-meta-opt-in': 'needs the tool slow_compute',
+    },
+    'tasks-dispatch-and-envelope': {
+        'tasks-server-directed-creation-no-hint': 'needs the tool failing_job',
+        'sep-2663-legacy-task-param-ignored': 'needs the tool greet',
+        'tasks-immediate-result-shortcut': 'needs the tool slow_compute',
+        'tasks-result-type-complete-on-non-task-responses': 'needs the tool greet',
+        'sep-2663-durable-create-strong-consistency': 'needs the tool slow_compute',
+    },
+};
+
+const TOOL = 'calls tools that only a server made for the suite has';
+const PROMPT = 'gets prompts that only a server made for the suite has';
+const RESOURCE = 'reads resources that only a server made for the suite has';
+const HTTP = 'is about the HTTP transport, which is the bridge';
+
+/** What is not run, and why. */
+export const DOES_NOT_FIT = {
+    'completion-complete': PROMPT,
+    'dns-rebinding-protection': HTTP,
+    'elicitation-sep1034-defaults': TOOL,
+    'elicitation-sep1330-enums': TOOL,
+    'http-custom-header-server-validation': HTTP,
+    'http-header-validation': HTTP,
+    'input-required-result-basic-elicitation': TOOL,
+    'input-required-result-basic-list-roots': TOOL,
+    'input-required-result-basic-sampling': TOOL,
+    'input-required-result-capability-check': TOOL,
+    'input-required-result-ignore-extra-params': TOOL,
+    'input-required-result-missing-input-response': TOOL,
+    'input-required-result-multi-round': TOOL,
+    'input-required-result-multiple-input-requests': TOOL,
+    'input-required-result-non-tool-request': PROMPT,
+    'input-required-result-request-state': TOOL,
+    'input-required-result-result-type': TOOL,
+    'input-required-result-tampered-state': TOOL,
+    'input-required-result-validate-input': TOOL,
+    'json-schema-2020-12': TOOL,
+    'logging-set-level': 'the server logs to stderr, and declares no logging',
+    'prompts-get-embedded-resource': PROMPT,
+    'prompts-get-simple': PROMPT,
+    'prompts-get-with-args': PROMPT,
+    'prompts-get-with-image': PROMPT,
+    'resources-read-binary': RESOURCE,
+    'resources-read-text': RESOURCE,
+    'resources-subscribe': RESOURCE,
+    'resources-templates-read': RESOURCE,
+    'resources-unsubscribe': RESOURCE,
+    'sep-2640-skills-directory': 'the server has no skills',
+    'sep-2640-skills-enumeration': 'the server has no skills',
+    'sep-2640-skills-manifest': 'the server has no skills',
+    'server-session-lifecycle': HTTP,
+    'server-sse-polling': HTTP,
+    'tasks-lifecycle': TOOL,
+    'tasks-mrtr-composition': TOOL,
+    'tasks-mrtr-input': TOOL,
+    'tasks-request-headers': HTTP,
+    'tasks-request-state-removal': TOOL,
+    'tasks-required-task-error': TOOL,
+    'tasks-status-notifications': 'the suite skips it itself',
+    'tasks-wire-fields': TOOL,
+    'tools-call-audio': TOOL,
+    'tools-call-elicitation': TOOL,
+    'tools-call-embedded-resource': TOOL,
+    'tools-call-error': TOOL,
+    'tools-call-image': TOOL,
+    'tools-call-mixed-content': TOOL,
+    'tools-call-sampling': TOOL,
+    'tools-call-simple-text': TOOL,
+    'tools-call-with-logging': TOOL,
+    'tools-call-with-progress': TOOL,
+};
