@@ -1,4 +1,4 @@
-//! Runs as tasks of the extension `io.modelcontextprotocol/tasks`, for clients that declare it, in both eras.
+//! Runs as tasks of the extension `io.modelcontextprotocol/tasks`, for modern clients that declare it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 
 mod harness;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 const LEGACY: Era = Era::Legacy("2025-11-25");
 
-fn declaring(home: &TestHome, era: Era) -> Server {
-    Server::start_able(home, era, json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } }))
+fn declaring(home: &TestHome) -> Server {
+    Server::start_able(home, Era::Modern, json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } }))
 }
 
 fn call(server: &mut Server, tool: &str, arguments: Value) -> Value {
@@ -31,37 +31,35 @@ fn follow(server: &mut Server, task: &str) -> Value {
 
 #[test]
 fn a_run_that_is_waited_for_is_a_task_of_its_name() {
-    for era in [LEGACY, Era::Modern] {
-        let home = TestHome::detached("");
-        let mut server = declaring(&home, era);
-        server.create("Slow", "sleep 0.5; echo done; exit 5", json!({}));
-        let task = call(&mut server, "trigger_routine", json!({ "routine": "slow", "wait": true }));
-        let run = text(&task["taskId"]);
-        assert_eq!((&task["resultType"], &task["status"]), (&json!("task"), &json!("working")), "{task}");
-        assert!(task["pollIntervalMs"].is_u64() && task["ttlMs"].is_null(), "{task}");
-        let same = call(&mut server, "wait_run", json!({ "run": run }));
-        assert_eq!((&same["resultType"], &same["taskId"]), (&json!("task"), &json!(run)), "{same}");
-        let over = follow(&mut server, &run);
-        assert_eq!(over["status"], "completed", "{over}");
-        let answer = &over["result"]["structuredContent"];
-        assert_eq!((&answer["finished"], &answer["run"]["exit_code"]), (&json!(true), &json!(5)), "{over}");
-        assert!(text(&over["statusMessage"]).contains("failed"), "{over}");
-        // Of a run that was not waited for, too.
-        let run =
-            text(&call(&mut server, "trigger_routine", json!({ "routine": "slow" }))["structuredContent"]["run"]["id"]);
-        assert_eq!(follow(&mut server, &run)["status"], "completed");
-    }
+    let home = TestHome::detached("");
+    let mut server = declaring(&home);
+    server.create("Slow", "sleep 0.5; echo done; exit 5", json!({}));
+    let task = call(&mut server, "trigger_routine", json!({ "routine": "slow", "wait": true }));
+    let run = text(&task["taskId"]);
+    assert_eq!((&task["resultType"], &task["status"]), (&json!("task"), &json!("working")), "{task}");
+    assert!(task["pollIntervalMs"].is_u64() && task["ttlMs"].is_null(), "{task}");
+    let same = call(&mut server, "wait_run", json!({ "run": run }));
+    assert_eq!((&same["resultType"], &same["taskId"]), (&json!("task"), &json!(run)), "{same}");
+    let over = follow(&mut server, &run);
+    assert_eq!(over["status"], "completed", "{over}");
+    let answer = &over["result"]["structuredContent"];
+    assert_eq!((&answer["finished"], &answer["run"]["exit_code"]), (&json!(true), &json!(5)), "{over}");
+    assert!(text(&over["statusMessage"]).contains("failed"), "{over}");
+    // Of a run that was not waited for, too.
+    let run =
+        text(&call(&mut server, "trigger_routine", json!({ "routine": "slow" }))["structuredContent"]["run"]["id"]);
+    assert_eq!(follow(&mut server, &run)["status"], "completed");
 }
 
 #[test]
 fn a_task_outlives_the_server_that_it_was_made_by() {
     let home = TestHome::detached("");
-    let mut server = declaring(&home, Era::Modern);
+    let mut server = declaring(&home);
     server.create("Long", "sleep 1; echo survived", json!({}));
     let run = text(&call(&mut server, "trigger_routine", json!({ "routine": "long", "wait": true }))["taskId"]);
     server.signal(Signal::KILL);
     server.wait();
-    let mut next = declaring(&home, Era::Modern);
+    let mut next = declaring(&home);
     let over = follow(&mut next, &run);
     assert_eq!(over["result"]["structuredContent"]["run"]["status"], "succeeded", "{over}");
     assert_eq!(over["createdAt"], next.run(&run)["triggered_at"]);
@@ -69,26 +67,24 @@ fn a_task_outlives_the_server_that_it_was_made_by() {
 
 #[test]
 fn cancelling_a_task_stops_its_run() {
-    for era in [LEGACY, Era::Modern] {
-        let home = TestHome::detached("");
-        let mut server = declaring(&home, era);
-        let run = server.start_run("Endless", "trap '' TERM; while :; do sleep 0.1; done", json!({}));
-        call(&mut server, "wait_run", json!({ "run": run }));
-        server.request("tasks/cancel", json!({ "taskId": run })).unwrap();
-        let over = follow(&mut server, &run);
-        assert_eq!(over["status"], "cancelled", "{over}");
-        assert!(text(&over["statusMessage"]).contains("its task was cancelled"), "{over}");
-        assert_eq!(server.run(&run)["status"], "stopped");
-        // Again, it changes nothing.
-        server.request("tasks/cancel", json!({ "taskId": run })).unwrap();
-        server.request("tasks/update", json!({ "taskId": run, "inputResponses": {} })).unwrap();
-    }
+    let home = TestHome::detached("");
+    let mut server = declaring(&home);
+    let run = server.start_run("Endless", "trap '' TERM; while :; do sleep 0.1; done", json!({}));
+    call(&mut server, "wait_run", json!({ "run": run }));
+    server.request("tasks/cancel", json!({ "taskId": run })).unwrap();
+    let over = follow(&mut server, &run);
+    assert_eq!(over["status"], "cancelled", "{over}");
+    assert!(text(&over["statusMessage"]).contains("its task was cancelled"), "{over}");
+    assert_eq!(server.run(&run)["status"], "stopped");
+    // Again, it changes nothing.
+    server.request("tasks/cancel", json!({ "taskId": run })).unwrap();
+    server.request("tasks/update", json!({ "taskId": run, "inputResponses": {} })).unwrap();
 }
 
 #[test]
 fn what_is_no_task_is_refused_by_name() {
     let home = TestHome::detached("");
-    let mut server = declaring(&home, Era::Modern);
+    let mut server = declaring(&home);
     for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
         for task in ["missing-7", "nonsense", "../x-1"] {
             let error = server.request(method, json!({ "taskId": task, "inputResponses": {} })).unwrap_err();
@@ -117,6 +113,17 @@ fn a_client_that_declares_nothing_waits_as_before() {
         assert_eq!(server.ok("wait_run", json!({ "run": run }))["finished"], true);
         assert_eq!(server.request("tasks/get", json!({ "taskId": run })).unwrap_err().code, -32021);
     }
+}
+
+#[test]
+fn a_legacy_session_gets_no_task_whatever_its_client_declares() {
+    let home = TestHome::detached("");
+    let declared = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
+    let mut server = Server::start_able(&home, LEGACY, declared);
+    let run = server.start_run("Quick", "true", json!({}));
+    assert_eq!(server.ok("wait_run", json!({ "run": run }))["finished"], true);
+    let waited = server.ok("trigger_routine", json!({ "routine": "quick", "wait": true }));
+    assert_eq!((&waited["finished"], &waited["run"]["status"]), (&json!(true), &json!("succeeded")), "{waited}");
 }
 
 #[test]

@@ -70,7 +70,12 @@ fn a_modern_client_needs_no_handshake() {
     for result in [&found, &tools] {
         assert!(result["ttlMs"].is_u64() && result["cacheScope"].is_string(), "{result}");
     }
-    assert_eq!(server.request("ping", json!({})).unwrap_err().code, METHOD_NOT_FOUND, "ping is gone");
+    // Whatever their parameters.
+    for gone in ["ping", "resources/subscribe", "resources/unsubscribe"] {
+        for params in [json!({}), json!({ "uri": 7 }), json!({ "uri": "moadim://health" })] {
+            assert_eq!(server.request(gone, params).unwrap_err().code, METHOD_NOT_FOUND, "{gone} is gone");
+        }
+    }
 }
 
 #[test]

@@ -82,7 +82,9 @@ impl Server {
     ) -> Result<Outcome, ErrorData> {
         let token = context.meta.get_progress_token();
         let (sender, mut told) = unbounded_channel();
-        let takes_tasks = context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
+        // A legacy session knows no answer but a tool's own, whatever extensions its client speaks elsewhere.
+        let takes_tasks = is_modern(context)
+            && context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
         let call = Call::new(token.is_some().then_some(sender)).taking_tasks(takes_tasks).agreed(agreed);
         let bell = call.bell().clone();
         let shared = Arc::clone(&self.shared);

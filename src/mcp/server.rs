@@ -278,7 +278,11 @@ impl ServerHandler for Server {
     }
 
     /// What rmcp could not make sense of: a method that we do not have, or one that we have with other parameters.
-    async fn on_custom_request(&self, request: CustomRequest, _: Context) -> Result<CustomResult, ErrorData> {
+    async fn on_custom_request(&self, request: CustomRequest, context: Context) -> Result<CustomResult, ErrorData> {
+        let of_the_other_era = if is_modern(&context) { &LEGACY_METHODS[..] } else { &MODERN_METHODS[..] };
+        if of_the_other_era.contains(&request.method.as_str()) {
+            return Err(no_method(&request.method));
+        }
         let params = request.params.unwrap_or(Value::Null);
         let reason = match request.method.as_str() {
             CallToolRequestMethod::VALUE => misfit::<CallToolRequestParams>(params),
@@ -298,13 +302,19 @@ impl ServerHandler for Server {
             | DiscoverRequestMethod::VALUE
             | PingRequestMethod::VALUE
             | SubscriptionsListenRequestMethod::VALUE => MISFIT.to_owned(),
-            unknown => {
-                let message = format!("there is no method `{}`", shortened(unknown, 80));
-                return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, message, None));
-            }
+            unknown => return Err(no_method(unknown)),
         };
         Err(ErrorData::invalid_params(format!("malformed params of {}: {reason}", request.method), None))
     }
+}
+
+/// The methods that only one era has, besides the handshakes.
+const LEGACY_METHODS: [&str; 3] =
+    [PingRequestMethod::VALUE, SubscribeRequestMethod::VALUE, UnsubscribeRequestMethod::VALUE];
+const MODERN_METHODS: [&str; 1] = [SubscriptionsListenRequestMethod::VALUE];
+
+fn no_method(name: &str) -> ErrorData {
+    ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method `{}`", shortened(name, 80)), None)
 }
 
 const MISFIT: &str = "they do not fit the method";

@@ -7,7 +7,7 @@ import { execFile, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { COUNTED, COUNTING, LONG, letGo, until } from '../javascript/common.mjs';
+import { COUNTED, COUNTING, LONG, letGo, until } from '../javascript/routines.mjs';
 
 const [era, ...server] = process.argv.slice(2);
 const CLIENTS = '../inspector/node_modules/@modelcontextprotocol/inspector/clients/';

@@ -1,6 +1,6 @@
 // What a client does that can show a person a question: it is asked before something is done that cannot be undone.
 import assert from 'node:assert/strict';
-import { LONG, create, statusOf, trigger, withHost } from './common.mjs';
+import { LONG, create, statusOf, trigger, withHost } from './routines.mjs';
 
 /** Deletes a routine that has a live run: the person says no in every way, and then yes. */
 export async function askingJob(connect) {

@@ -1,7 +1,7 @@
 // What a client of this server does all day, told once for every client that is written in JavaScript.
 import assert from 'node:assert/strict';
 import { existsSync } from 'node:fs';
-import { COUNTED, COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './common.mjs';
+import { COUNTED, COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './routines.mjs';
 
 const AT_ONCE = 1_500;
 

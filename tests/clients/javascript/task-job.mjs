@@ -1,6 +1,6 @@
 // What a client does that takes tasks: a run is a task of the same id, to be looked at until it is over.
 import assert from 'node:assert/strict';
-import { COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './common.mjs';
+import { COUNTING, LONG, create, letGo, statusOf, trigger, until, withHost } from './routines.mjs';
 
 /** Waits for a run as for a task, and cancels a task. */
 export const taskJob = (connect) =>

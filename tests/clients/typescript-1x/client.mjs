@@ -3,7 +3,7 @@ import { Client } from '@modelcontextprotocol/sdk/client/index.js';
 import { StdioClientTransport } from '@modelcontextprotocol/sdk/client/stdio.js';
 import { CallToolResultSchema, ElicitRequestSchema, ResourceUpdatedNotificationSchema } from '@modelcontextprotocol/sdk/types.js';
 import { askingJob } from '../javascript/asking-job.mjs';
-import { structureOf } from '../javascript/common.mjs';
+import { structureOf } from '../javascript/routines.mjs';
 import { mainJob } from '../javascript/main-job.mjs';
 
 const [command, ...args] = process.argv.slice(2);

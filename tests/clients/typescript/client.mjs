@@ -3,7 +3,7 @@ import { Client } from '@modelcontextprotocol/client';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
 import { createTaskSessionFromClient } from '@modelcontextprotocol/ext-tasks/client';
 import { askingJob } from '../javascript/asking-job.mjs';
-import { structureOf } from '../javascript/common.mjs';
+import { structureOf } from '../javascript/routines.mjs';
 import { mainJob } from '../javascript/main-job.mjs';
 import { taskJob } from '../javascript/task-job.mjs';
 
