@@ -28,7 +28,6 @@ const CACHE_MS: u64 = 5 * 60 * 1000;
 /// A server over the context `C` that its tools share.
 pub struct Server<C> {
     shared: Arc<Shared<C>>,
-    listed: Vec<rmcp::model::Tool>,
     config: ServerConfig,
     threads: CallThreads,
     signals: Signals,
@@ -46,15 +45,14 @@ impl<C: Send + Sync + 'static> Server<C> {
     /// # Errors
     /// The system has no threads left.
     pub fn new(context: C, mut tools: Vec<Tool<C>>, instructions: impl Into<String>) -> io::Result<Self> {
-        tools.sort_by(|one, other| one.name().cmp(other.name()));
+        tools.sort_by_key(Tool::name);
         let identity = Implementation::new(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION")).with_title("Moadim");
         let config = ServerConfig::new(ServerCapabilities::builder().enable_tools().build())
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(identity)
             .with_instructions(instructions);
-        let listed = tools.iter().map(|tool| tool.definition().clone()).collect();
         let shared = Arc::new(Shared { context, tools });
-        Ok(Self { shared, listed, config, threads: CallThreads::new()?, signals: Signals::default() })
+        Ok(Self { shared, config, threads: CallThreads::new()?, signals: Signals::default() })
     }
 
     /// Returns what this server's connection tells.
@@ -117,7 +115,8 @@ impl<C: Send + Sync + 'static> ServerHandler for Server<C> {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let mut result = ListToolsResult::with_all_items(self.listed.clone());
+        let listed = self.shared.tools.iter().map(|tool| tool.definition().clone()).collect();
+        let mut result = ListToolsResult::with_all_items(listed);
         if is_modern(&context) {
             result.ttl_ms = Some(CACHE_MS);
             result.cache_scope = Some(CacheScope::Public);

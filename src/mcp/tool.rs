@@ -1,6 +1,7 @@
 //! A tool: its definition as clients see it, and the synchronous function behind it.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use rmcp::model::{JsonObject, ToolAnnotations};
 use schemars::JsonSchema;
@@ -61,12 +62,19 @@ pub struct Hints {
 #[serde(deny_unknown_fields)]
 pub struct NoArguments {}
 
-type Function<C> = dyn Fn(&C, JsonObject, &Call) -> Result<Value, ToolError> + Send + Sync;
+type Function<C> = dyn Fn(&C, &ArgumentParser, JsonObject, &Call) -> Result<Value, ToolError> + Send + Sync;
 
 /// A tool over the context `C`.
 pub struct Tool<C> {
-    definition: rmcp::model::Tool,
+    name: &'static str,
+    contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function<C>>,
+}
+
+/// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
+struct Contract {
+    definition: rmcp::model::Tool,
+    parser: ArgumentParser,
 }
 
 impl<C: 'static> Tool<C> {
@@ -76,7 +84,7 @@ impl<C: 'static> Tool<C> {
     /// `Option` is an absent key.
     pub fn new<Args, Answer>(
         name: &'static str,
-        title: &str,
+        title: &'static str,
         description: &'static str,
         hints: Hints,
         function: fn(&C, Args) -> Result<Answer, ToolError>,
@@ -92,7 +100,7 @@ impl<C: 'static> Tool<C> {
     /// when nobody waits for its answer any more.
     pub fn waiting<Args, Answer>(
         name: &'static str,
-        title: &str,
+        title: &'static str,
         description: &'static str,
         hints: Hints,
         function: fn(&C, Args, &Call) -> Result<Answer, ToolError>,
@@ -106,7 +114,7 @@ impl<C: 'static> Tool<C> {
 
     fn assemble<Args, Answer>(
         name: &'static str,
-        title: &str,
+        title: &'static str,
         description: &'static str,
         hints: Hints,
         function: impl Fn(&C, Args, &Call) -> Result<Answer, ToolError> + Send + Sync + 'static,
@@ -115,22 +123,25 @@ impl<C: 'static> Tool<C> {
         Args: DeserializeOwned + JsonSchema + 'static,
         Answer: Serialize + JsonSchema + 'static,
     {
-        let arguments = schema::of_arguments::<Args>();
-        let parser = ArgumentParser::new(name, &arguments);
-        let annotations = ToolAnnotations::new()
-            .read_only(hints.read_only)
-            .destructive(hints.destructive)
-            .idempotent(hints.idempotent)
-            .open_world(hints.open_world);
-        let definition = rmcp::model::Tool::new(name, description, arguments)
-            .with_title(title)
-            .with_annotations(annotations)
-            .with_raw_output_schema(schema::of_answer::<Answer>().into());
-        let function = move |context: &C, arguments: JsonObject, call: &Call| {
+        let contract = move || {
+            let arguments = schema::of_arguments::<Args>();
+            let parser = ArgumentParser::new(name, &arguments);
+            let annotations = ToolAnnotations::new()
+                .read_only(hints.read_only)
+                .destructive(hints.destructive)
+                .idempotent(hints.idempotent)
+                .open_world(hints.open_world);
+            let definition = rmcp::model::Tool::new(name, description, arguments)
+                .with_title(title)
+                .with_annotations(annotations)
+                .with_raw_output_schema(schema::of_answer::<Answer>().into());
+            Contract { definition, parser }
+        };
+        let function = move |context: &C, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
             let answer = function(context, parser.parse(arguments)?, call)?;
             Ok(schema::without_nulls(serde_json::to_value(answer)?))
         };
-        Self { definition, function: Box::new(function) }
+        Self { name, contract: LazyLock::new(Box::new(contract)), function: Box::new(function) }
     }
 }
 
@@ -138,13 +149,13 @@ impl<C> Tool<C> {
     /// Returns the definition that `tools/list` shows.
     #[must_use]
     pub fn definition(&self) -> &rmcp::model::Tool {
-        &self.definition
+        &self.contract.definition
     }
 
     /// Returns the tool's name.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.definition.name
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Calls the tool; it may block for as long as the tool's function does.
@@ -152,7 +163,7 @@ impl<C> Tool<C> {
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
     pub fn call(&self, context: &C, arguments: JsonObject, call: &Call) -> Result<Value, ToolError> {
-        (self.function)(context, arguments, call)
+        (self.function)(context, &self.contract.parser, arguments, call)
     }
 }
 
