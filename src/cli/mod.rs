@@ -39,7 +39,7 @@ use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervis
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
 /// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
-#[derive(Parser)]
+#[derive(Default, Parser)]
 #[command(version, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(subcommand)]
@@ -132,7 +132,8 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
-    let Arguments { command } = Arguments::parse();
+    // A host gives none, and need not wait until the parser of all commands is made.
+    let Arguments { command } = if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
     log_to_stderr();
     let done = match command {
         None => serve::serve(),
