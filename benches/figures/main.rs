@@ -6,6 +6,7 @@
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod janitor;
+mod peer;
 mod population;
 mod server;
 mod timing;
@@ -14,7 +15,7 @@ mod triggers;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 9] = [
+const ROWS: [Row; 10] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -23,6 +24,7 @@ const ROWS: [Row; 9] = [
     ("history", server::history),
     ("calls", server::calls_during_a_sweep),
     ("start", server::start),
+    ("peer", peer::peer),
     ("trigger", triggers::triggers),
 ];
 

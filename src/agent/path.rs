@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
@@ -80,9 +81,13 @@ impl SearchPath {
     }
 }
 
-/// A search path that is being asked for, so that no call has to wait for start-up files.
+/// A search path that is asked for once, so that no call has to wait for start-up files. By default nobody is asked, and our
+/// own PATH has to do.
 #[derive(Debug, Default)]
 pub struct ProbedPath {
+    /// This program's own file, which the login shell is told to become.
+    program: Option<PathBuf>,
+    begun: AtomicBool,
     answer: Mutex<Option<SearchPath>>,
     answered: Condvar,
     asked: Mutex<Asked>,
@@ -105,25 +110,46 @@ impl Asked {
 }
 
 impl ProbedPath {
-    /// Starts asking, on a thread of its own.
+    /// Has nothing asked yet.
+    #[must_use]
+    pub fn of(program: PathBuf) -> Arc<Self> {
+        Arc::new(Self { program: Some(program), ..Self::default() })
+    }
+
+    /// Starts asking, on a thread of its own, unless that was done before.
+    pub fn ask(self: &Arc<Self>) {
+        let Some(program) = self.program.clone() else { return };
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let probed = Arc::clone(self);
+        let started = std::thread::Builder::new().name("login shell".into()).spawn(move || {
+            let inherited = environment::inherited(&environment::of_this_process(), &[]);
+            let path = SearchPath::probe(&program, &inherited, &probed.asked);
+            *probed.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
+            probed.answered.notify_all();
+        });
+        if started.is_err() {
+            // The system has no threads left; the next one who wants to know tries again.
+            self.begun.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// Starts asking at once.
     #[must_use]
     pub fn start(program: PathBuf) -> Arc<Self> {
-        let probed = Arc::new(Self::default());
-        let answer = Arc::clone(&probed);
-        std::thread::spawn(move || {
-            let inherited = environment::inherited(&environment::of_this_process(), &[]);
-            let path = SearchPath::probe(&program, &inherited, &answer.asked);
-            *answer.answer.lock().unwrap_or_else(PoisonError::into_inner) = Some(path);
-            answer.answered.notify_all();
-        });
+        let probed = Self::of(program);
+        probed.ask();
         probed
     }
 
     /// Returns the login shell's path, or our own if the shell does not answer within `patience`.
     #[must_use]
-    pub fn get(&self, patience: Duration) -> SearchPath {
+    pub fn get(self: &Arc<Self>, patience: Duration) -> SearchPath {
+        self.ask();
         let answer = self.answer.lock().unwrap_or_else(PoisonError::into_inner);
-        let waited = self.answered.wait_timeout_while(answer, patience, |answer| answer.is_none());
+        let is_coming = |answer: &mut Option<_>| answer.is_none() && self.begun.load(Ordering::Relaxed);
+        let waited = self.answered.wait_timeout_while(answer, patience, is_coming);
         let (answer, _) = waited.unwrap_or_else(PoisonError::into_inner);
         answer.clone().unwrap_or_else(SearchPath::ours)
     }
@@ -213,6 +239,16 @@ mod tests {
         let printed = b"Welcome!\n\0moadim PATH=/a:/b\0".as_slice();
         assert_eq!(read_marked(printed), Some("/a:/b".into()));
         assert_eq!(read_marked(b"Welcome!\n".as_slice()), None);
+    }
+
+    #[test]
+    fn whoever_wants_to_know_asks_unless_nobody_is_to_be_asked() {
+        let patience = Duration::from_secs(60);
+        let asked = ProbedPath::of("/bin/false".into()).get(patience);
+        assert!(asked.problem().unwrap().contains("without running our command"), "{asked:?}");
+        let begun = std::time::Instant::now();
+        let ours = Arc::new(ProbedPath::default()).get(patience);
+        assert!(ours.problem().unwrap().contains("has not answered") && begun.elapsed() < patience, "{ours:?}");
     }
 
     #[test]

@@ -27,7 +27,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::agent::print_search_path;
 use crate::run::hook;
@@ -37,7 +39,7 @@ use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervis
 /// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
 ///
 /// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
-#[derive(Parser)]
+#[derive(Default, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
 struct Arguments {
     #[command(flatten)]
@@ -132,7 +134,9 @@ pub fn run() -> anyhow::Result<ExitCode> {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
-    let Arguments { serve, command } = Arguments::parse();
+    // A host gives none, and need not wait until the parser of all commands is made.
+    let Arguments { serve, command } =
+        if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
     log_to_stderr();
     let done = match command {
         None => serve::serve(serve),
@@ -190,7 +194,9 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 /// stdout belongs to JSON-RPC.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn,rmcp=error"));
+    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
+    let usual = || Targets::new().with_default(LevelFilter::WARN).with_target("rmcp", LevelFilter::ERROR);
     let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_writer(std::io::stderr).with_env_filter(filter).with_ansi(ansi).init();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
+    tracing_subscriber::registry().with(wanted.unwrap_or_else(usual)).with(layer).init();
 }

@@ -16,7 +16,7 @@ use crate::mcp::{Core, INSTRUCTIONS, serve, tools};
 use crate::run::workplace::{Program, Site};
 
 /// What the server offers.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub(super) struct Offer {
     /// As an MCP server: offer only tools that change nothing
     #[arg(long)]
@@ -39,11 +39,16 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     }
     let home = Home::open(Home::from_environment()?)?;
     let program = Program::current().context("this program's own file is not known")?;
-    let search_path = ProbedPath::start(program.path().to_owned());
+    let search_path = ProbedPath::of(program.path().to_owned());
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
     let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path: Arc::clone(&search_path) };
-    let served = serve::run(Server::new(core, offered, instructions)?, janitor::run(site, status));
+    let asked = Arc::clone(&search_path);
+    let background = async move {
+        asked.ask();
+        janitor::run(site, status).await;
+    };
+    let served = serve::run(Server::new(core, offered, instructions)?, background);
     search_path.give_up();
     Ok(served?)
 }

@@ -1,9 +1,10 @@
 //! Reading and writing whole files so that nobody ever sees half of one.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 use serde::Serialize;
@@ -59,6 +60,10 @@ impl FileError {
 /// # Errors
 /// The system's error, or [`FileError::Damaged`] for anything but a regular file.
 pub fn open_regular(path: &Path) -> Result<File, FileError> {
+    open_with_metadata(path).map(|(file, _)| file)
+}
+
+fn open_with_metadata(path: &Path) -> Result<(File, Metadata), FileError> {
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = OpenOptions::new()
         .read(true)
@@ -69,21 +74,29 @@ pub fn open_regular(path: &Path) -> Result<File, FileError> {
     if !metadata.is_file() {
         return Err(FileError::damaged(path, "it is not a regular file"));
     }
-    Ok(file)
+    Ok((file, metadata))
 }
+
+/// Room beside a file's size with which the standard library reads it in one go, and then sees that it has ended.
+const ROOM_TO_SEE_THE_END: u64 = 64;
 
 /// Reads a whole regular file of at most `max_bytes`.
 ///
 /// # Errors
 /// As [`open_regular`]; a larger file is [`FileError::Damaged`].
 pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
-    let file = open_regular(path)?;
-    let mut bytes = Vec::new();
+    read_with_metadata(path, max_bytes).map(|(bytes, _)| bytes)
+}
+
+fn read_with_metadata(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Metadata), FileError> {
+    let (file, metadata) = open_with_metadata(path)?;
+    let expected = metadata.size().min(max_bytes) + ROOM_TO_SEE_THE_END;
+    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
     file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|source| FileError::io("read", path, source))?;
     if bytes.len() as u64 > max_bytes {
         return Err(FileError::damaged(path, format_args!("it is larger than {max_bytes} bytes")));
     }
-    Ok(bytes)
+    Ok((bytes, metadata))
 }
 
 /// Reads a text file of at most [`MAX_RECORD_BYTES`].
@@ -91,7 +104,17 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
 /// # Errors
 /// As [`read`]; text that is not UTF-8 is [`FileError::Damaged`].
 pub fn read_text(path: &Path) -> Result<String, FileError> {
-    String::from_utf8(read(path, MAX_RECORD_BYTES)?).map_err(|_| FileError::damaged(path, "it is not UTF-8 text"))
+    read_dated_text(path).map(|(text, _)| text)
+}
+
+/// Reads a text file like [`read_text`], and tells when it was written, where the system knows.
+///
+/// # Errors
+/// As [`read_text`].
+pub fn read_dated_text(path: &Path) -> Result<(String, Option<SystemTime>), FileError> {
+    let (bytes, metadata) = read_with_metadata(path, MAX_RECORD_BYTES)?;
+    let text = String::from_utf8(bytes).map_err(|_| FileError::damaged(path, "it is not UTF-8 text"))?;
+    Ok((text, metadata.modified().ok()))
 }
 
 /// Reads a JSON record.

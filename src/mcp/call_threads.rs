@@ -4,20 +4,75 @@
 //! for one case: when the system has no thread left it panics, or puts the work behind a thread that never gets free,
 //! and the caller is never answered. Agents that fork without end make that case real, and the call is the one that
 //! stops them. So one thread is kept in reserve; what gets no other waits for that.
+//!
+//! A thread that has done its call rests for a while before it ends, for the next call often comes soon. It is given work
+//! only while it rests, so that none ever waits behind another.
 
 use std::any::Any;
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
 use std::{io, thread};
 
 use tokio::sync::oneshot;
 
 type Job = Box<dyn FnOnce() + Send>;
 
+/// How long a thread rests.
+const REST: Duration = Duration::from_secs(5);
+/// How many rest at most.
+const RESTING: usize = 2;
+
 /// Starts work on threads.
 pub(super) struct CallThreads {
-    start: fn(Job) -> Result<(), Job>,
+    start: fn(Job, &Arc<Rest>) -> Result<(), Job>,
+    rest: Arc<Rest>,
     reserve: mpsc::Sender<Job>,
+}
+
+/// Where threads rest.
+#[derive(Default)]
+struct Rest {
+    now: Mutex<Resting>,
+    given: Condvar,
+}
+
+/// There are never more jobs than threads that rest.
+#[derive(Default)]
+struct Resting {
+    threads: usize,
+    jobs: VecDeque<Job>,
+}
+
+impl Rest {
+    fn now(&self) -> MutexGuard<'_, Resting> {
+        self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives a job to a thread that rests, or back.
+    fn give(&self, job: Job) -> Result<(), Job> {
+        let mut resting = self.now();
+        if resting.jobs.len() == resting.threads {
+            return Err(job);
+        }
+        resting.jobs.push_back(job);
+        self.given.notify_one();
+        Ok(())
+    }
+
+    /// Rests until there is a job; `None` if none comes.
+    fn next(&self) -> Option<Job> {
+        let mut resting = self.now();
+        if resting.threads == RESTING {
+            return None;
+        }
+        resting.threads += 1;
+        let waited = self.given.wait_timeout_while(resting, REST, |resting| resting.jobs.is_empty());
+        let (mut resting, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        resting.threads -= 1;
+        resting.jobs.pop_front()
+    }
 }
 
 /// What a panic said.
@@ -32,7 +87,7 @@ impl CallThreads {
     pub(super) fn new() -> io::Result<Self> {
         let (reserve, jobs) = mpsc::channel::<Job>();
         thread::Builder::new().name("reserve".into()).spawn(move || jobs.into_iter().for_each(|job| job()))?;
-        Ok(Self { start: start_thread, reserve })
+        Ok(Self { start: start_thread, rest: Arc::default(), reserve })
     }
 
     /// Runs work that may block, and tells its result or its panic. The work runs to its end even if nobody waits.
@@ -41,11 +96,11 @@ impl CallThreads {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Panicked> {
         let (sender, result) = oneshot::channel();
-        let job = Box::new(move || {
+        let job: Job = Box::new(move || {
             // What the work shares with others is behind locks, and those tell of a panic themselves.
             let _ = sender.send(catch_unwind(AssertUnwindSafe(work)));
         });
-        if let Err(job) = (self.start)(job) {
+        if let Err(job) = self.rest.give(job).or_else(|job| (self.start)(job, &self.rest)) {
             tracing::warn!("the system has no threads left; calls now run one after another");
             let _ = self.reserve.send(job);
         }
@@ -57,14 +112,16 @@ impl CallThreads {
     }
 }
 
-fn start_thread(job: Job) -> Result<(), Job> {
+fn start_thread(job: Job, rest: &Arc<Rest>) -> Result<(), Job> {
     // A thread that fails to start takes its closure with it, so the job is handed over by way of a slot.
     let slot = Arc::new(Mutex::new(Some(job)));
     let take = |slot: &Mutex<Option<Job>>| slot.lock().unwrap_or_else(PoisonError::into_inner).take();
-    let handed = Arc::clone(&slot);
+    let (handed, rest) = (Arc::clone(&slot), Arc::clone(rest));
     let started = thread::Builder::new().name("call".into()).spawn(move || {
-        if let Some(job) = take(&handed) {
+        let mut next = take(&handed);
+        while let Some(job) = next {
             job();
+            next = rest.next();
         }
     });
     match started {
@@ -84,12 +141,28 @@ mod tests {
 
     #[tokio::test]
     async fn without_another_thread_the_reserve_does_the_work() {
-        let threads = CallThreads { start: Err, ..CallThreads::new().unwrap() };
+        let threads = CallThreads { start: |job, _| Err(job), ..CallThreads::new().unwrap() };
         let (one, other) = tokio::join!(threads.run(|| 1), threads.run(|| 2));
         assert_eq!((one.unwrap(), other.unwrap()), (1, 2));
         assert!(threads.run(|| -> u8 { panic!("oh") }).await.is_err());
         let name = threads.run(|| thread::current().name().map(str::to_owned)).await.unwrap();
         assert_eq!(name.as_deref(), Some("reserve"), "it survives a panic");
+    }
+
+    #[tokio::test]
+    async fn a_thread_that_rests_takes_the_next_call_and_one_at_work_does_not() {
+        let threads = CallThreads::new().unwrap();
+        let id = || thread::current().id();
+        let first = threads.run(id).await.unwrap();
+        // The answer is there a moment before the thread rests.
+        while threads.rest.now().threads == 0 {
+            tokio::task::yield_now().await;
+        }
+        let meeting = Arc::new(std::sync::Barrier::new(2));
+        let meet = |meeting: Arc<std::sync::Barrier>| move || (meeting.wait(), thread::current().id()).1;
+        let (one, other) = tokio::join!(threads.run(meet(meeting.clone())), threads.run(meet(meeting)));
+        assert_eq!(one.unwrap(), first);
+        assert_ne!(other.unwrap(), first);
     }
 
     #[tokio::test]

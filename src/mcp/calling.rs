@@ -20,9 +20,9 @@ use super::server::{Server, is_modern, signature};
 use super::tasks;
 use super::tool::{Reply, Tool, ToolError, shortened};
 
-/// What a tool said, where a task has been looked at already.
+/// What a tool said, as far as it can be put for the client on the call's own thread.
 enum Outcome {
-    Answer(Value),
+    Answer(Box<CallToolResult>),
     Ask(Question),
     Task(DetailedTask),
     Failed(String),
@@ -45,10 +45,9 @@ impl Server {
                 _ => false,
             };
             match self.run(index, arguments.clone(), agreed, context).await? {
-                Outcome::Answer(answer) => {
-                    let mut result = CallToolResult::structured(answer);
+                Outcome::Answer(mut result) => {
                     result.meta = signature(context);
-                    return Ok(result.into());
+                    return Ok((*result).into());
                 }
                 Outcome::Task(task) => {
                     let mut result = CreateTaskResult::new(task.task);
@@ -144,7 +143,14 @@ impl Server {
 
 fn outcome(core: &super::Core, reply: Reply<Value>) -> Result<Outcome, ToolError> {
     Ok(match reply {
-        Reply::Answer(answer) => Outcome::Answer(answer),
+        // The text is for hosts that show a model nothing else. Not `CallToolResult::structured`: it makes the same text with
+        // `Display`, which takes several times as long.
+        Reply::Answer(answer) => {
+            let text = serde_json::to_string(&answer)?;
+            let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
+            result.structured_content = Some(answer);
+            Outcome::Answer(Box::new(result))
+        }
         Reply::Ask(question) => Outcome::Ask(question),
         Reply::Task(run) => Outcome::Task(tasks::look(core, &run.to_string())?),
     })

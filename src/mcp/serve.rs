@@ -14,8 +14,6 @@ use super::stdio::LineTransport;
 /// How long calls under way may still answer once the connection ends. A host waits about 2 s before it kills; a call
 /// that is not done by then goes on only as far as it has come, and everything that it writes is made for that.
 const LAST_ANSWERS: Duration = Duration::from_secs(1);
-/// Handlers only pass work on to other threads, so two are enough.
-const WORKERS: usize = 2;
 
 /// Serves stdin and stdout until the input ends or the process is told to go (SIGTERM, SIGINT, SIGHUP).
 ///
@@ -27,7 +25,8 @@ pub fn run(server: Server, background: impl Future<Output = ()> + Send + 'static
     if io::stdin().is_terminal() {
         eprintln!("{}", notice_in_a_terminal());
     }
-    let runtime = Builder::new_multi_thread().worker_threads(WORKERS).enable_all().build()?;
+    // Handlers only pass work on to other threads, so that this one is enough, and no message is handed around between workers.
+    let runtime = Builder::new_current_thread().enable_all().build()?;
     let closing = server.signals().closing.clone();
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;

@@ -34,7 +34,6 @@ const CACHE_MS: u64 = 5 * 60 * 1000;
 pub struct Server {
     pub(super) shared: Arc<Shared>,
     pub(super) threads: CallThreads,
-    listed: Vec<rmcp::model::Tool>,
     config: ServerConfig,
     signals: Signals,
     subscriptions: Subscriptions,
@@ -54,7 +53,7 @@ impl Server {
     /// # Errors
     /// The system has no threads left.
     pub fn new(core: Core, mut tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
-        tools.sort_by(|one, other| one.name().cmp(other.name()));
+        tools.sort_by_key(Tool::name);
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
@@ -68,11 +67,10 @@ impl Server {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(identity::introduction())
             .with_instructions(instructions);
-        let listed = tools.iter().map(|tool| tool.definition().clone()).collect();
         let subscriptions = Subscriptions::new(core.site.home().clone());
         let shared = Arc::new(Shared { core, tools });
         let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
-        Ok(Self { shared, threads, listed, config, signals, subscriptions, session })
+        Ok(Self { shared, threads, config, signals, subscriptions, session })
     }
 
     /// Returns what this server's connection tells.
@@ -165,7 +163,8 @@ impl ServerHandler for Server {
     }
 
     async fn list_tools(&self, _: Page, context: Context) -> Result<ListToolsResult, ErrorData> {
-        let mut result = ListToolsResult::with_all_items(self.listed.clone());
+        let listed = self.shared.tools.iter().map(|tool| tool.definition().clone()).collect();
+        let mut result = ListToolsResult::with_all_items(listed);
         for_good!(result, context);
         Ok(result)
     }

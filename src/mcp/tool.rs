@@ -1,6 +1,7 @@
 //! A tool: its definition as clients see it, and the synchronous function behind it.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use rmcp::model::{JsonObject, ToolAnnotations};
 use schemars::JsonSchema;
@@ -74,12 +75,20 @@ pub enum Reply<Answer> {
     Task(RunId),
 }
 
-type Function = dyn Fn(&Core, JsonObject, &Call) -> Result<Reply<Value>, ToolError> + Send + Sync;
+type Function = dyn Fn(&Core, &ArgumentParser, JsonObject, &Call) -> Result<Reply<Value>, ToolError> + Send + Sync;
 
 /// A tool: what clients are told of it, and what it does.
 pub struct Tool {
-    definition: rmcp::model::Tool,
+    name: &'static str,
+    hints: Hints,
+    contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function>,
+}
+
+/// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
+struct Contract {
+    definition: rmcp::model::Tool,
+    parser: ArgumentParser,
 }
 
 impl Tool {
@@ -89,7 +98,7 @@ impl Tool {
     /// `Option` is an absent key.
     pub fn new<Args, Answer>(
         name: &'static str,
-        title: &str,
+        title: &'static str,
         description: &'static str,
         hints: Hints,
         function: impl Fn(&Core, Args) -> Result<Answer, ToolError> + Send + Sync + 'static,
@@ -106,7 +115,7 @@ impl Tool {
     /// answer any more, to ask a person first, or to answer with a task.
     pub fn conversing<Args, Answer>(
         name: &'static str,
-        title: &str,
+        title: &'static str,
         description: &'static str,
         hints: Hints,
         function: impl Fn(&Core, Args, &Call) -> Result<Reply<Answer>, ToolError> + Send + Sync + 'static,
@@ -115,43 +124,46 @@ impl Tool {
         Args: DeserializeOwned + JsonSchema + 'static,
         Answer: Serialize + JsonSchema + 'static,
     {
-        let arguments = schema::of_arguments::<Args>();
-        let parser = ArgumentParser::new(name, &arguments);
-        let annotations = ToolAnnotations::new()
-            .read_only(hints.read_only)
-            .destructive(hints.destructive)
-            .idempotent(hints.idempotent)
-            .open_world(hints.open_world);
-        let definition = rmcp::model::Tool::new(name, description, arguments)
-            .with_title(title)
-            .with_annotations(annotations)
-            .with_raw_output_schema(schema::of_answer::<Answer>().into());
-        let function = move |core: &Core, arguments: JsonObject, call: &Call| {
+        let contract = move || {
+            let arguments = schema::of_arguments::<Args>();
+            let parser = ArgumentParser::new(name, &arguments);
+            let annotations = ToolAnnotations::new()
+                .read_only(hints.read_only)
+                .destructive(hints.destructive)
+                .idempotent(hints.idempotent)
+                .open_world(hints.open_world);
+            let definition = rmcp::model::Tool::new(name, description, arguments)
+                .with_title(title)
+                .with_annotations(annotations)
+                .with_raw_output_schema(schema::of_answer::<Answer>().into());
+            Contract { definition, parser }
+        };
+        let function = move |core: &Core, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
             Ok(match function(core, parser.parse(arguments)?, call)? {
                 Reply::Answer(answer) => Reply::Answer(schema::without_nulls(serde_json::to_value(answer)?)),
                 Reply::Ask(question) => Reply::Ask(question),
                 Reply::Task(run) => Reply::Task(run),
             })
         };
-        Self { definition, function: Box::new(function) }
+        Self { name, hints, contract: LazyLock::new(Box::new(contract)), function: Box::new(function) }
     }
 
     /// Returns the definition that `tools/list` shows.
     #[must_use]
     pub fn definition(&self) -> &rmcp::model::Tool {
-        &self.definition
+        &self.contract.definition
     }
 
     /// Returns the tool's name.
     #[must_use]
-    pub fn name(&self) -> &str {
-        &self.definition.name
+    pub fn name(&self) -> &'static str {
+        self.name
     }
 
     /// Tells whether the tool changes nothing.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        self.definition.annotations.as_ref().and_then(|hints| hints.read_only_hint) == Some(true)
+        self.hints.read_only
     }
 
     /// Calls the tool; it may block for as long as the tool's function does.
@@ -159,7 +171,7 @@ impl Tool {
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
     pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Value>, ToolError> {
-        (self.function)(core, arguments, call)
+        (self.function)(core, &self.contract.parser, arguments, call)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::model::Routine;
 use super::slug::Slug;
-use super::store;
+use super::{parsed, store};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 
@@ -45,7 +45,7 @@ pub struct Page {
 /// # Errors
 /// The directory of routines cannot be listed.
 pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
-    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| store::load(home, slug).ok()).collect::<Vec<_>>();
+    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| parsed::routine(home, slug)).collect::<Vec<_>>();
     let mut slugs = store::slugs(home)?;
     if filter.takes_all() {
         let total = slugs.len();

@@ -2,10 +2,10 @@
 
 use std::collections::VecDeque;
 
-use chrono::{DateTime, Utc};
-use chrono_tz::{TZ_VARIANTS, Tz};
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
+use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, Zoned};
 
 use super::invalid_field::InvalidField;
 use crate::clock::UnixSeconds;
@@ -14,7 +14,7 @@ use crate::clock::UnixSeconds;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     cron: Cron,
-    zone: Tz,
+    zone: TimeZone,
 }
 
 /// Occurrences that have passed.
@@ -45,7 +45,7 @@ impl Schedule {
     /// The field `schedule` is no schedule or never fires, or `timezone` is no IANA time zone.
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
         let zone = match timezone {
-            Some(name) => name.parse().map_err(|_| unknown_zone(name))?,
+            Some(name) => zone(name).ok_or_else(|| unknown_zone(name))?,
             None => machine_zone(),
         };
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
@@ -62,7 +62,7 @@ impl Schedule {
         let from = self.in_zone(moment)?;
         // A step that is none would keep whoever walks on from here busy for ever.
         let next = self.cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
-        u64::try_from(next.timestamp()).ok().map(UnixSeconds)
+        u64::try_from(next.timestamp().as_second()).ok().map(UnixSeconds)
     }
 
     /// Returns the next `count` occurrences after a moment.
@@ -92,12 +92,12 @@ impl Schedule {
     #[must_use]
     pub fn description(&self) -> String {
         let words = self.cron.describe();
-        format!("{} ({})", words.trim_end_matches('.'), self.zone.name())
+        format!("{} ({})", words.trim_end_matches('.'), self.zone.iana_name().unwrap_or("UTC"))
     }
 
-    fn in_zone(&self, moment: UnixSeconds) -> Option<DateTime<Tz>> {
-        let moment = DateTime::<Utc>::from_timestamp(i64::try_from(moment.0).ok()?, 0)?;
-        Some(moment.with_timezone(&self.zone))
+    fn in_zone(&self, moment: UnixSeconds) -> Option<Zoned> {
+        let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
+        Some(moment.to_zoned(self.zone.clone()))
     }
 }
 
@@ -129,8 +129,14 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
 
 /// Returns the machine's zone, or UTC where it does not tell. It is the machine's and not the process's (`TZ`), for all
 /// processes of a home have to mean the same moments.
-fn machine_zone() -> Tz {
-    iana_time_zone::get_timezone().ok().and_then(|name| name.parse().ok()).unwrap_or(Tz::UTC)
+fn machine_zone() -> TimeZone {
+    iana_time_zone::get_timezone().ok().and_then(|name| zone(&name)).unwrap_or(TimeZone::UTC)
+}
+
+/// Finds a zone by its exact name among those that are built in.
+fn zone(name: &str) -> Option<TimeZone> {
+    let zone = TimeZoneDatabase::bundled().get(name).ok()?;
+    (zone.iana_name() == Some(name) && !zone.is_unknown()).then_some(zone)
 }
 
 fn unknown_zone(name: &str) -> InvalidField {
@@ -138,11 +144,13 @@ fn unknown_zone(name: &str) -> InvalidField {
     // Longer than any zone, and not worth being compared with all of them.
     const MOST_LIKE_BYTES: usize = 64;
     let wanted = if wanted.len() > MOST_LIKE_BYTES { String::new() } else { wanted };
-    let likeness = |zone: &&Tz| strsim::jaro_winkler(&wanted, &zone.name().to_lowercase());
-    let closest = TZ_VARIANTS.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)));
-    let closest = closest
-        .filter(|zone| likeness(zone) > 0.7)
-        .map_or_else(String::new, |zone| format!(" (did you mean '{}'?)", zone.name()));
+    let database = TimeZoneDatabase::bundled();
+    let likenesses =
+        database.available().map(|name| (strsim::jaro_winkler(&wanted, &name.as_str().to_lowercase()), name));
+    let closest = likenesses
+        .filter(|(likeness, _)| *likeness > 0.7)
+        .max_by(|(one, _), (other, _)| one.total_cmp(other))
+        .map_or_else(String::new, |(_, name)| format!(" (did you mean '{name}'?)"));
     let rule = format!(
         "there is no such time zone{closest}; give an IANA name such as Europe/Berlin, or leave it out for \
                         the machine's"
@@ -241,6 +249,19 @@ mod tests {
         assert!(Schedule::parse("@daily", Some("")).is_err());
         assert!(Schedule::parse("@daily", Some(&"x".repeat(1 << 20))).is_err(), "and soon");
         assert!(Schedule::parse(&"1,".repeat(1 << 20), None).is_err(), "and soon");
+    }
+
+    #[test]
+    fn every_zone_is_found_by_its_exact_name_and_nothing_else_is() {
+        let database = TimeZoneDatabase::bundled();
+        let names: Vec<_> = database.available().collect();
+        assert!(names.len() > 400);
+        for name in names {
+            assert!(zone(name.as_str()).is_some(), "{name}");
+        }
+        for other in ["europe/berlin", "utc", "Etc/Unknown", "Europe/Berlin ", "/etc/localtime"] {
+            assert_eq!(zone(other), None, "{other}");
+        }
     }
 
     #[test]

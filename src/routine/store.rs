@@ -223,10 +223,10 @@ fn not_found(home: &Home, slug: &Slug) -> StoreError {
 
 fn read_definition(directory: &Path) -> Result<(Definition, String), FileError> {
     let path = directory.join(DEFINITION_FILE);
-    let text = atomic_file::read_text(&path)?;
+    let (text, written) = atomic_file::read_dated_text(&path)?;
     let mut definition: Definition =
         toml::from_str(&text).map_err(|error| FileError::damaged(&path, error.to_string().trim_end()))?;
-    if let Some(written) = path.metadata().ok().and_then(|metadata| metadata.modified().ok()) {
+    if let Some(written) = written {
         definition.date(written.into());
     }
     definition.check_hand_written().map_err(|problem| FileError::damaged(&path, problem))?;

@@ -1,5 +1,6 @@
 //! A routine as everybody is shown it, with its runs.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
@@ -165,6 +166,8 @@ pub struct Overview<'a> {
     search_path: &'a SearchPath,
     running: BTreeMap<Slug, Vec<RunId>>,
     newest: HashMap<Slug, UnixSeconds>,
+    /// Whether an agent's command was found, of those asked about: looking goes through all of PATH.
+    available: RefCell<HashMap<String, bool>>,
 }
 
 impl<'a> Overview<'a> {
@@ -186,7 +189,7 @@ impl<'a> Overview<'a> {
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
         let registry = Registry::load(&workplace.home)?;
-        Ok(Self { workplace, registry, search_path, running, newest })
+        Ok(Self { workplace, registry, search_path, running, newest, available: RefCell::default() })
     }
 
     /// Shows a routine.
@@ -221,8 +224,13 @@ impl<'a> Overview<'a> {
     }
 
     fn is_available(&self, agent: &str) -> bool {
-        let agent = agent.parse::<AgentName>().and_then(|name| self.registry.get(&name));
-        agent.is_ok_and(|agent| self.search_path.find(&agent.definition).is_ok())
+        if let Some(known) = self.available.borrow().get(agent) {
+            return *known;
+        }
+        let found = agent.parse::<AgentName>().and_then(|name| self.registry.get(&name));
+        let found = found.is_ok_and(|agent| self.search_path.find(&agent.definition).is_ok());
+        self.available.borrow_mut().insert(agent.to_owned(), found);
+        found
     }
 
     fn last_run(&self, id: &RunId) -> Option<LastRun> {

@@ -1,13 +1,12 @@
 //! Routines as they were last read: with a thousand of them a tick looks at names and times, and reads what has changed.
 
 use std::collections::HashMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::stamp::Stamp;
 use crate::routine::ledger::Ledger;
 use crate::routine::model::Definition;
 use crate::routine::schedule::Schedule;
@@ -23,7 +22,7 @@ pub(super) struct KnownRoutines {
 #[derive(Debug)]
 struct Known {
     files: [Option<Stamp>; 2],
-    /// Whether another write would show: one in the same tick of the file system's clock may not.
+    /// See [`Stamp::is_settled`].
     settled: bool,
     state: Option<Result<State, FileError>>,
 }
@@ -72,9 +71,8 @@ impl KnownRoutines {
 
 impl Known {
     fn read(home: &Home, slug: &Slug, files: [Option<Stamp>; 2]) -> Self {
-        let (now, settled_after) = (SystemTime::now(), Duration::from_secs(1));
-        let is_settled = |stamp: &Stamp| now.duration_since(stamp.modified).is_ok_and(|age| age > settled_after);
-        let settled = files.iter().flatten().all(is_settled);
+        let now = SystemTime::now();
+        let settled = files.iter().flatten().all(|stamp| stamp.is_settled(now));
         Self { files, settled, state: State::read(home, slug) }
     }
 }
@@ -108,20 +106,5 @@ impl State {
     pub(super) fn due(&self) -> Option<UnixSeconds> {
         let waiting = self.ledger.waiting.as_ref().map(|waiting| waiting.not_before);
         self.next.into_iter().chain(waiting).min()
-    }
-}
-
-/// What a file is known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    inode: u64,
-    size: u64,
-    modified: SystemTime,
-}
-
-impl Stamp {
-    fn of(path: &Path) -> Option<Self> {
-        let metadata = path.symlink_metadata().ok()?;
-        Some(Self { inode: metadata.ino(), size: metadata.len(), modified: metadata.modified().ok()? })
     }
 }

@@ -1,0 +1,30 @@
+//! What a file is known by, to see without reading it whether it is still as it was read.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// What a file is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: SystemTime,
+}
+
+impl Stamp {
+    /// Looks at a file; a symlink is looked at itself. `None` if there is none.
+    #[must_use]
+    pub fn of(path: &Path) -> Option<Self> {
+        let metadata = path.symlink_metadata().ok()?;
+        let modified = metadata.modified().ok()?;
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified })
+    }
+
+    /// Tells whether another write would show: one in the same tick of the file system's clock may not.
+    #[must_use]
+    pub fn is_settled(&self, now: SystemTime) -> bool {
+        now.duration_since(self.modified).is_ok_and(|age| age > Duration::from_secs(1))
+    }
+}
