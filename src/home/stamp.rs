@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 /// What a file is known by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Stamp {
     device: u64,
     inode: u64,
@@ -20,6 +20,12 @@ impl Stamp {
         let metadata = path.symlink_metadata().ok()?;
         let modified = metadata.modified().ok()?;
         Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified })
+    }
+
+    /// Returns when it was last written.
+    #[must_use]
+    pub fn modified(&self) -> SystemTime {
+        self.modified
     }
 
     /// Tells whether another write would show: one in the same tick of the file system's clock may not.

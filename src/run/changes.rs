@@ -5,9 +5,7 @@
 //! thing can be told by how often one looks.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::Metadata;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -15,6 +13,7 @@ use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::listing;
 use crate::home::Home;
+use crate::home::stamp::Stamp;
 use crate::routine::ledger::Ledger;
 use crate::routine::slug::Slug;
 use crate::routine::store;
@@ -151,10 +150,9 @@ impl Mark {
 
     /// Adds which file is there, its size and when it was written. A file that is replaced is another one.
     fn file(&mut self, path: &Path) {
-        let found = path.symlink_metadata().ok();
-        self.newest = self.newest.max(found.as_ref().and_then(|found| found.modified().ok()));
-        let identity = |found: Metadata| (found.ino(), found.size(), found.mtime(), found.mtime_nsec());
-        self.fact(&found.map(identity));
+        let stamp = Stamp::of(path);
+        self.newest = self.newest.max(stamp.map(|stamp| stamp.modified()));
+        self.fact(&stamp);
     }
 
     fn value(&self) -> u64 {
