@@ -162,6 +162,10 @@ fn a_routine_that_a_person_broke_is_named_and_leaves_the_others_working() {
     server.ok("delete_routine", json!({ "routine": broken }));
     assert_eq!(server.ok("list_routines", json!({}))["total"], 1);
     assert!(server.problems().is_empty());
+    let prompt = home.root().join(format!("routines/{}/prompt.md", server.create("No prompt", "x", json!({}))));
+    std::fs::remove_file(&prompt).unwrap();
+    let problems = server.problems();
+    assert!(problems.len() == 1 && text(&problems[0]["problem"]).contains("prompt.md"), "{problems:?}");
 }
 
 #[test]

@@ -313,3 +313,24 @@ fn without_a_name_the_hosts_found_are_listed() {
     assert_eq!(line("cursor"), "", "{listed}");
     assert!(!person.home.user().join(".claude.json").exists(), "listing makes nothing");
 }
+
+#[test]
+fn a_link_on_path_that_leads_here_is_what_is_written() {
+    let person = Person::new();
+    let file = person.has("cursor", "{}");
+    let scripts = person.home.scripts();
+    std::fs::create_dir_all(&scripts).unwrap();
+    let link = scripts.join("moadim-mcp");
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_moadim-mcp"), &link).unwrap();
+    let mut command = person.home.command_of(&link);
+    command.env("PATH", person.home.path_with_scripts()).env_remove("MOADIM_HOME").args(["setup", "cursor"]);
+    assert!(command.output().unwrap().status.success());
+    assert!(read(&file).contains(&format!("\"{}\"", link.display())), "{}", read(&file));
+    // Another program of that name is not meant.
+    std::fs::remove_file(&link).unwrap();
+    person.home.script("moadim-mcp", "true");
+    let mut command = person.home.command();
+    command.env("PATH", person.home.path_with_scripts()).env_remove("MOADIM_HOME").args(["setup", "cursor"]);
+    assert!(command.output().unwrap().status.success());
+    assert!(!read(&file).contains(&format!("{}", link.display())), "{}", read(&file));
+}

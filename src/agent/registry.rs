@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use super::definition::{self, AgentDefinition};
 use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::parsed::ParsedFiles;
 
 /// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,6 +116,23 @@ impl Registry {
     /// # Errors
     /// The directory cannot be listed.
     pub fn load(home: &Home) -> Result<Self, FileError> {
+        Self::load_with(home, definition::read)
+    }
+
+    /// Reads the agents as [`Self::load`] does, from files that did not change as they were last parsed.
+    ///
+    /// # Errors
+    /// The directory cannot be listed.
+    pub fn load_for_looking(home: &Home) -> Result<Self, FileError> {
+        static PARSED: ParsedFiles<AgentDefinition> = ParsedFiles::new();
+        // One that is gone by now is read once more, for the error.
+        Self::load_with(home, |path| match PARSED.get(path, || definition::read(path))? {
+            Some(definition) => Ok(definition),
+            None => definition::read(path),
+        })
+    }
+
+    fn load_with(home: &Home, read: impl Fn(&Path) -> Result<AgentDefinition, FileError>) -> Result<Self, FileError> {
         let directory = home.agents();
         let mut agents = BTreeMap::new();
         for (text, definition) in built_in::definitions() {
@@ -128,7 +146,7 @@ impl Registry {
             if path.extension().is_some_and(|extension| extension == "toml")
                 && let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok())
             {
-                let agent = definition::read(&path).map(|definition| Agent {
+                let agent = read(&path).map(|definition| Agent {
                     name: name.clone(),
                     definition,
                     source: AgentSource::File(path),

@@ -29,6 +29,7 @@ pub(super) struct Arguments {
 #[derive(Deserialize)]
 struct Answer {
     routines: Vec<RoutineView>,
+    total: usize,
     #[serde(default)]
     next_cursor: Option<String>,
 }
@@ -36,12 +37,13 @@ struct Answer {
 /// Lists them.
 pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { query, tag, limit, cursor, format } = arguments;
+    let is_whole = query.is_none() && tag.is_none() && cursor.is_none();
     let answer = Desk::open_with_search_path()?
         .call("list_routines", json!({ "query": query, "tag": tag, "limit": limit, "cursor": cursor }))?;
     if format.json {
         return print_json(&answer);
     }
-    let Answer { routines, next_cursor } = serde_json::from_value(answer)?;
+    let Answer { routines, total, next_cursor } = serde_json::from_value(answer)?;
     let now = UnixSeconds::now();
     let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "NEXT", "LAST RUN", ""]);
     for routine in &routines {
@@ -60,8 +62,11 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
         ]);
     }
     table.print("no routines; create one with the tool create_routine, or see the README")?;
+    let unreadable = total.saturating_sub(routines.len());
     if let Some(cursor) = next_cursor {
         eprintln!("there are more: --cursor {cursor}");
+    } else if is_whole && unreadable > 0 {
+        eprintln!("{unreadable} more cannot be read; see: moadim-mcp doctor");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 
+use crate::agent::find_command;
 use crate::run::workplace::Program;
 use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
 
@@ -31,12 +32,23 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let here = Surroundings::current().context("the home directory is not known; set HOME")?;
     let program = Program::current().context("this program's own file is not known")?;
     let home = std::env::var_os("MOADIM_HOME").filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
-    let entry = Entry::new(program.path(), home.as_deref())?;
+    let entry = Entry::new(&lasting_name(program.path()), home.as_deref())?;
     let mut out = anstream::stdout();
     match request.host.as_deref().and_then(Host::by_name) {
         None => list(&mut out, &here, &entry),
         Some(host) => change(&mut out, host, &host.config(&here), &entry, request),
     }
+}
+
+/// Returns the name by which PATH knows this program, if it does: package managers keep it, and not the file that it leads to.
+fn lasting_name(program: &Path) -> PathBuf {
+    let named = find_command(env!("CARGO_PKG_NAME"), std::env::var_os("PATH"));
+    let is_this = |named: &PathBuf| same_file(named, program);
+    named.ok().filter(is_this).unwrap_or_else(|| program.to_owned())
+}
+
+fn same_file(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {

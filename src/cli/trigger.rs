@@ -27,7 +27,7 @@ pub(super) struct Arguments {
     /// Wait for its end, and exit as the agent did. Ctrl-C ends the waiting alone; the run goes on
     ///
     /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too
-    /// long, 125 if it was stopped, never started, or is lost, and 130 after Ctrl-C.
+    /// long, 125 if it was stopped or is lost, or did not start after it was prepared, and 130 after Ctrl-C.
     #[arg(long)]
     wait: bool,
     /// While a run of it is alive: skip refuses, allow starts another beside it

@@ -4,6 +4,7 @@ pub mod atomic_file;
 pub mod config;
 pub mod lock;
 pub mod neighbour;
+pub mod parsed;
 pub mod stamp;
 
 use std::fs::{DirBuilder, Metadata, Permissions};

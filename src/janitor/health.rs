@@ -97,6 +97,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
     let listing = store::list(&workplace.home)?;
     problems.extend(listing.problems.iter().map(damaged));
+    let prompts = listing.routines.iter().map(|routine| store::prompt(&workplace.home, &routine.slug));
+    problems.extend(prompts.filter_map(Result::err).map(|error| damaged(&error)));
     problems.extend(listing.routines.iter().filter_map(|routine| {
         let note = Bounds::of(&workplace.home, &workplace.config, &routine.slug).note?;
         let path = workplace.home.routines().join(routine.slug.as_str()).join("routine.toml");

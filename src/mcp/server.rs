@@ -148,7 +148,9 @@ impl ServerHandler for Server {
         request: InitializeRequestParams,
         context: Context,
     ) -> Result<InitializeResult, ErrorData> {
-        let answer = self.negotiate_initialize(&request)?;
+        let mut answer = self.negotiate_initialize(&request)?;
+        // The only one is that of tasks, which need an answer that this era does not have.
+        answer.capabilities.extensions = None;
         // What was agreed on counts from here on, not what the client asked for.
         context.peer.set_peer_info(request.with_protocol_version(answer.protocol_version.clone()));
         Ok(answer)

@@ -13,6 +13,7 @@ use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::parsed::ParsedFiles;
 
 /// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
@@ -145,6 +146,15 @@ impl Ledger {
             return Err(FileError::damaged(&path, problem));
         }
         Ok(ledger)
+    }
+
+    /// Reads a routine's ledger as [`Self::read`] does, from a file that did not change as it was last parsed.
+    ///
+    /// # Errors
+    /// As for [`Self::read`].
+    pub fn read_for_looking(home: &Home, slug: &Slug) -> Result<Self, FileError> {
+        static PARSED: ParsedFiles<Ledger> = ParsedFiles::new();
+        PARSED.get(&Self::file(home, slug), || Self::read(home, slug)).map(Option::unwrap_or_default)
     }
 
     /// Writes a routine's ledger. The caller holds the routines' lock, and has read under it what it changed.

@@ -1,10 +1,11 @@
 //! Which routines there are, by slug.
 
-use super::model::Routine;
+use super::model::{Definition, Routine};
 use super::slug::Slug;
-use super::{parsed, store};
+use super::store;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::parsed::ParsedFiles;
 
 /// Which routines are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +46,7 @@ pub struct Page {
 /// # Errors
 /// The directory of routines cannot be listed.
 pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
-    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| parsed::routine(home, slug)).collect::<Vec<_>>();
+    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| load_for_looking(home, slug)).collect::<Vec<_>>();
     let mut slugs = store::slugs(home)?;
     if filter.takes_all() {
         let total = slugs.len();
@@ -61,4 +62,12 @@ pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) ->
     let next = (routines.len() > limit).then(|| routines[limit - 1].slug.clone());
     routines.truncate(limit);
     Ok(Page { routines, total, next })
+}
+
+/// Reads a routine, from a file that did not change as it was last parsed; `None` if it cannot be read.
+fn load_for_looking(home: &Home, slug: &Slug) -> Option<Routine> {
+    static PARSED: ParsedFiles<Definition> = ParsedFiles::new();
+    let read = || store::load(home, slug).map(|routine| routine.definition);
+    let definition = PARSED.get(&store::definition_file(home, slug), read).ok()??;
+    Some(Routine { slug: slug.clone(), definition })
 }

@@ -6,7 +6,6 @@ pub mod invalid_field;
 pub mod ledger;
 pub mod listing;
 pub mod model;
-mod parsed;
 pub mod repository;
 pub mod schedule;
 pub mod slug;

@@ -188,7 +188,7 @@ impl<'a> Overview<'a> {
             *newest = entry.id().stamp().max(*newest);
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
-        let registry = Registry::load(&workplace.home)?;
+        let registry = Registry::load_for_looking(&workplace.home)?;
         Ok(Self { workplace, registry, search_path, running, newest, available: RefCell::default() })
     }
 
@@ -197,7 +197,7 @@ impl<'a> Overview<'a> {
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
         let bounds = Bounds::decide(RoutineState::Present(definition), &self.workplace.config);
-        let read = Ledger::read(&self.workplace.home, slug);
+        let read = Ledger::read_for_looking(&self.workplace.home, slug);
         let ledger = read.as_ref().ok();
         RoutineView {
             slug: slug.clone(),

@@ -7,6 +7,7 @@ use super::history::HistoryIndex;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
+use crate::home::parsed::ParsedFiles;
 use crate::session::{Launcher, SessionHost};
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
@@ -40,6 +41,8 @@ pub struct Site {
     home: Home,
     program: Program,
     history: Arc<HistoryIndex>,
+    /// As they were last read for looking.
+    settings: ParsedFiles<Config>,
     /// Choosing a host asks a program for its version, so it is done once for each setting.
     chosen: Mutex<Option<(SessionHostSetting, SessionHost)>>,
 }
@@ -48,7 +51,7 @@ impl Site {
     /// Names the place; nothing is read yet.
     #[must_use]
     pub fn new(home: Home, program: Program) -> Self {
-        Self { home, program, history: Arc::default(), chosen: Mutex::new(None) }
+        Self { home, program, history: Arc::default(), settings: ParsedFiles::new(), chosen: Mutex::new(None) }
     }
 
     /// Returns the home.
@@ -76,7 +79,9 @@ impl Site {
     /// reason to refuse, and the defaults stand in for them.
     #[must_use]
     pub fn workplace_for_looking(&self) -> Workplace {
-        self.workplace().unwrap_or_else(|_| self.with(Config::default()))
+        let file = self.home.config_file();
+        let config = self.settings.get(&file, || Config::load(&file));
+        self.with(config.ok().flatten().unwrap_or_default())
     }
 
     fn with(&self, config: Config) -> Workplace {

@@ -75,6 +75,8 @@ pub struct Server {
     readers: Vec<JoinHandle<()>>,
     stderr: Arc<Mutex<String>>,
     era: Era,
+    /// What the server said in the handshake; null without one.
+    pub handshake: Value,
     /// What the client says it can do.
     capabilities: Value,
     next_id: u64,
@@ -165,6 +167,7 @@ impl Server {
             readers,
             stderr,
             era: Era::None,
+            handshake: Value::Null,
             capabilities: json!({}),
             next_id: 1,
             answers: HashMap::new(),
@@ -180,6 +183,7 @@ impl Server {
         let params = json!({ "protocolVersion": version, "capabilities": self.capabilities, "clientInfo": client });
         let answer = self.request("initialize", params).expect("a handshake");
         self.notify("notifications/initialized", json!({}));
+        self.handshake = answer.clone();
         answer
     }
 

@@ -1,0 +1,106 @@
+//! Files as they were last parsed. Lists are asked for again and again, and parsing would be most of their work.
+//!
+//! For looking only: whatever acts on what a file says reads it.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::stamp::Stamp;
+
+/// How many files of a kind are kept: the longest page of a list and more.
+const KEPT: usize = 256;
+
+/// What files of one kind said when they were last parsed.
+#[derive(Debug)]
+pub struct ParsedFiles<T> {
+    // Not by path: those are compared part by part.
+    kept: Mutex<BTreeMap<OsString, (Stamp, T)>>,
+}
+
+impl<T: Clone> ParsedFiles<T> {
+    /// Makes an empty one.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { kept: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// Returns what a file says, which `parse` reads unless the file is as it was when it was last parsed; `None` if there is
+    /// no such file.
+    ///
+    /// # Errors
+    /// Those of `parse`.
+    pub fn get<E>(&self, path: &Path, parse: impl FnOnce() -> Result<T, E>) -> Result<Option<T>, E> {
+        let Some(stamp) = Stamp::of(path) else { return Ok(None) };
+        if let Some((_, known)) = self.kept().get(path.as_os_str()).filter(|(known, _)| *known == stamp) {
+            return Ok(Some(known.clone()));
+        }
+        let parsed = parse()?;
+        if stamp.is_settled(SystemTime::now()) {
+            let mut kept = self.kept();
+            if kept.len() >= KEPT {
+                kept.clear();
+            }
+            kept.insert(path.as_os_str().to_owned(), (stamp, parsed.clone()));
+        }
+        Ok(Some(parsed))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, BTreeMap<OsString, (Stamp, T)>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T: Clone> Default for ParsedFiles<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::io;
+    use std::time::Duration;
+
+    #[test]
+    fn a_file_that_changed_is_parsed_anew_and_one_that_is_gone_is_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        let (files, times) = (ParsedFiles::new(), Cell::new(0));
+        let write = |text: &str, age: u64| {
+            std::fs::write(&path, text).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+        };
+        let get = || {
+            let parse = || {
+                times.set(times.get() + 1);
+                std::fs::read_to_string(&path)
+            };
+            files.get(&path, parse).unwrap()
+        };
+        assert_eq!(get(), None);
+        // In this order: settled, another settled one of the same size, two fresh ones of the same size.
+        for (text, age, parsed) in [("one", 100, 1), ("two", 50, 1), ("abc", 0, 2), ("def", 0, 2)] {
+            write(text, age);
+            times.set(0);
+            assert_eq!(get().as_deref(), Some(text));
+            assert_eq!(get().as_deref(), Some(text), "asked again");
+            assert_eq!(times.get(), parsed, "{text}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(get(), None);
+    }
+
+    #[test]
+    fn what_cannot_be_parsed_is_not_kept() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let files: ParsedFiles<u8> = ParsedFiles::new();
+        assert!(files.get(file.path(), || Err(io::Error::other("no"))).is_err());
+        assert_eq!(files.get(file.path(), || Ok::<_, io::Error>(7)).unwrap(), Some(7));
+    }
+}
