@@ -23,7 +23,9 @@ fn ask_and_answer(server: &mut Server, era: &Era, tool: &str, arguments: Value, 
         let asked = server.answer(call).unwrap();
         assert_eq!(asked["resultType"], "input_required", "{asked}");
         let question = asked["inputRequests"]["confirm"].clone();
-        let params = json!({ "name": tool, "arguments": arguments, "inputResponses": { "confirm": answer } });
+        let params = json!({
+            "name": tool, "arguments": arguments, "inputResponses": { "confirm": answer }, "requestState": asked["requestState"],
+        });
         (question, server.request("tools/call", params).unwrap())
     } else {
         let question = server.next_unasked();
@@ -160,4 +162,89 @@ fn the_end_of_a_connection_does_not_wait_for_an_answer() {
     let (status, took) = server.close_stdin_and_wait();
     assert!(status.success() && took.as_secs() < 1, "{status} after {took:?}");
     assert!(home.root().join("routines/busy").is_dir());
+}
+
+#[test]
+fn a_yes_is_to_what_was_shown_and_to_no_more() {
+    for era in [LEGACY, Era::Modern] {
+        let home = TestHome::detached("");
+        let mut server = who_can_ask(&home, era.clone());
+        let first = server.start_run("Busy", "exec sleep 300", json!({}));
+        let mut other = Server::start(&home);
+        let arguments = json!({ "routine": "busy" });
+        let call = server.send_call("delete_routine", arguments.clone());
+        let asked = if era == Era::Modern { server.answer(call).unwrap() } else { server.next_unasked() };
+        let second = text(&other.ok("trigger_routine", json!({ "routine": "busy", "overlap": "allow" }))["run"]["id"]);
+        // There is more now, so that the person is asked again.
+        let again = if era == Era::Modern {
+            let params = json!({
+                "name": "delete_routine", "arguments": arguments, "inputResponses": { "confirm": accept() },
+                "requestState": asked["requestState"],
+            });
+            let again = server.request("tools/call", params).unwrap();
+            again["inputRequests"]["confirm"].clone()
+        } else {
+            server.reply(&asked, accept());
+            server.next_unasked()
+        };
+        let message = text(&again["params"]["message"]);
+        assert!(message.contains(&first) && message.contains(&second), "{message}");
+        for run in [&first, &second] {
+            assert_eq!(other.run(run)["status"], "running");
+        }
+        if era != Era::Modern {
+            server.reply(&again, json!({ "action": "decline" }));
+            assert!(server.tool_answer(call).error().contains("declined"));
+        }
+    }
+}
+
+#[test]
+fn a_yes_to_a_question_that_was_not_asked_is_none() {
+    let home = TestHome::detached("");
+    let mut server = who_can_ask(&home, Era::Modern);
+    let runs = ["One", "Other"].map(|title| server.start_run(title, "exec sleep 300", json!({})));
+    let asked =
+        server.request("tools/call", json!({ "name": "delete_routine", "arguments": { "routine": "one" } })).unwrap();
+    for (routine, state) in [("other", asked["requestState"].clone()), ("one", json!("made up")), ("one", Value::Null)]
+    {
+        let params = json!({
+            "name": "delete_routine", "arguments": { "routine": routine }, "inputResponses": { "confirm": accept() },
+            "requestState": state,
+        });
+        let result = server.request("tools/call", params).unwrap();
+        assert_eq!(result["resultType"], "input_required", "{result}");
+    }
+    for era in [LEGACY, Era::Modern] {
+        let mut unable = Server::start_in(&home, era);
+        let params = json!({
+            "name": "delete_routine", "arguments": { "routine": "one" }, "inputResponses": { "confirm": accept() },
+            "requestState": asked["requestState"],
+        });
+        assert_eq!(unable.request("tools/call", params).unwrap()["isError"], true);
+    }
+    for run in &runs {
+        assert_eq!(server.run(run)["status"], "running");
+    }
+}
+
+#[test]
+fn what_was_ended_before_the_question_is_told_after_it() {
+    for era in [LEGACY, Era::Modern] {
+        let (home, mut server, _) = with_three_due(
+            "confirm_over_workbenches = 2\nwatchdog_interval_secs = 3600",
+            era.clone(),
+            json!({ "elicitation": {} }),
+        );
+        let hung = server.start_run("Hung", "exec sleep 300", json!({}));
+        home.noted(&hung, "supervisor").kill();
+        server.ok("update_routine", json!({ "routine": "hung", "max_runtime_secs": 1 }));
+        harness::wait_for(harness::PATIENCE, "the run to be past its bound", || {
+            let plan = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
+            (plan["killed_total"] == 1).then_some(())
+        });
+        let (_, result) = ask_and_answer(&mut server, &era, "cleanup_workbenches", json!({}), accept());
+        assert_eq!(result["structuredContent"]["killed"][0]["run"], hung, "{result}");
+        assert_eq!(result["structuredContent"]["removed_total"], 3, "{result}");
+    }
 }

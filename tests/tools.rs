@@ -79,7 +79,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "health",
             "",
             "version home session_host session_host_reason tmux_version? watchdog sweep scheduler routines runs \
-             workbench_bytes workbench_bytes_complete problems",
+             workbench_bytes workbench_bytes_complete problems problems_total",
         ),
     ];
     assert_eq!(tools.as_array().unwrap().len(), contract.len());

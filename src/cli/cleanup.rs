@@ -68,7 +68,7 @@ impl Bar {
 }
 
 fn show(report: &CleanupReport, dry_run: bool) -> std::io::Result<()> {
-    let CleanupReport { killed, not_killed, sweep, note } = report;
+    let CleanupReport { killed, not_killed, sweep, note, .. } = report;
     let now = UnixSeconds::now();
     let mut table = Table::new(&["RUN", "", "SIZE", "UNTIL", "WHY"]);
     let mut row = |run: &dyn std::fmt::Display, what, size: &str, until: &str, why: &str| {

@@ -11,6 +11,8 @@ pub struct Stamp {
     inode: u64,
     size: u64,
     modified: SystemTime,
+    /// When the file itself last became another, in seconds and nanoseconds: unlike the other it cannot be set back.
+    changed: (i64, i64),
 }
 
 impl Stamp {
@@ -19,7 +21,8 @@ impl Stamp {
     pub fn of(path: &Path) -> Option<Self> {
         let metadata = path.symlink_metadata().ok()?;
         let modified = metadata.modified().ok()?;
-        Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified })
+        let changed = (metadata.ctime(), metadata.ctime_nsec());
+        Some(Self { device: metadata.dev(), inode: metadata.ino(), size: metadata.len(), modified, changed })
     }
 
     /// Returns when it was last written.

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::extent::Allowance;
+use super::extent::{Allowance, Extent};
 use super::sweep::{self, Progress, SweepError, SweepReport};
 use super::trash;
 use super::turn::TurnError;
@@ -21,6 +21,8 @@ pub struct CleanupReport {
     pub sweep: SweepReport,
     /// Why nothing was removed, where another process is at it.
     pub note: Option<String>,
+    /// What would have been removed, where it is more than is allowed: then nothing was.
+    pub too_much: Option<Extent>,
 }
 
 /// After this long nothing more is deleted before the answer: hosts give up on a call after a minute, and measuring what
@@ -67,7 +69,11 @@ pub fn clean_up_within(
             // What is due is removed by that one.
             let known = sweep::dry_run(workplace, only, &Forecast::default())?;
             let sweep = SweepReport { removed: Vec::new(), ..known };
-            return Ok(CleanupReport { killed, not_killed, sweep, note: Some(error.to_string()) });
+            let note = Some(error.to_string());
+            return Ok(CleanupReport { killed, not_killed, sweep, note, ..CleanupReport::default() });
+        }
+        Err(SweepError::TooMuch(extent)) => {
+            return Ok(CleanupReport { killed, not_killed, too_much: Some(extent), ..CleanupReport::default() });
         }
         Err(error) => return Err(error),
     };
@@ -82,5 +88,5 @@ pub fn clean_up_within(
             tracing::warn!(%error, "the rest of the trash is left to the next sweep");
         }
     }
-    Ok(CleanupReport { killed, not_killed, sweep, note: None })
+    Ok(CleanupReport { killed, not_killed, sweep, ..CleanupReport::default() })
 }

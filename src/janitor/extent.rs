@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use indicatif::BinaryBytes;
+use serde::{Deserialize, Serialize};
 
 use super::remove;
 use crate::home::config::Config;
 use crate::run::id::RunId;
 
 /// How much a sweep may remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Allowance {
     /// All that is due: a person wants it so, or has set it so.
     All,
@@ -20,7 +21,7 @@ pub enum Allowance {
     UpTo {
         /// Workbenches.
         workbenches: u64,
-        /// Bytes.
+        /// Bytes; the largest number allows any, measured or not.
         bytes: u64,
     },
 }
@@ -32,13 +33,21 @@ impl Allowance {
         Self::UpTo { workbenches: config.confirm_over_workbenches, bytes: config.confirm_over_bytes }
     }
 
+    /// Returns what allows as much as was measured; any size, if it could not be measured whole.
+    #[must_use]
+    pub fn of(extent: &Extent) -> Self {
+        let bytes = if extent.complete { extent.bytes } else { u64::MAX };
+        Self::UpTo { workbenches: extent.workbenches, bytes }
+    }
+
     /// Tells how much some runs' workbenches are, if it is more than is allowed; what takes too long to be measured is.
     #[must_use]
     pub fn exceeded_by(self, workbenches: &Path, runs: &[&RunId]) -> Option<Extent> {
         match self {
             Self::UpTo { workbenches: most, bytes } if !runs.is_empty() => {
                 let (extent, in_time) = measure(workbenches, runs);
-                (extent.workbenches > most || extent.bytes > bytes || !in_time).then_some(extent)
+                let too_long = !in_time && bytes != u64::MAX;
+                (extent.workbenches > most || extent.bytes > bytes || too_long).then_some(extent)
             }
             _ => None,
         }
@@ -104,6 +113,8 @@ mod tests {
         assert_eq!(exceeded(2, 1 << 20), None);
         assert_eq!(exceeded(1, 1 << 20).unwrap().workbenches, 2);
         assert!(exceeded(2, 1).unwrap().bytes >= 18_000);
+        let both_of_them = exceeded(1, 1).unwrap();
+        assert_eq!(Allowance::of(&both_of_them).exceeded_by(dir.path(), &both), None);
         assert_eq!(Allowance::All.exceeded_by(dir.path(), &both), None);
         assert_eq!(Allowance::UpTo { workbenches: 0, bytes: 0 }.exceeded_by(dir.path(), &[]), None);
     }

@@ -47,8 +47,10 @@ pub struct Health {
     pub workbench_bytes: u64,
     /// Whether that is all: false if measuring took too long.
     pub workbench_bytes_complete: bool,
-    /// What is wrong; empty when all is well.
+    /// What is wrong; empty when all is well. A tool shows the first 100.
     pub problems: Vec<Problem>,
+    /// How many problems there are.
+    pub problems_total: usize,
 }
 
 /// When one of the janitor's loops was and will be at work.
@@ -125,6 +127,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         runs,
         workbench_bytes: disk.bytes,
         workbench_bytes_complete: disk.complete,
+        problems_total: problems.len(),
         problems,
     })
 }

@@ -1,5 +1,7 @@
 //! One call under way, as a tool that waits sees it.
 
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::run::wait::Bell;
@@ -18,7 +20,7 @@ pub struct Call {
     bell: Bell,
     progress: Option<UnboundedSender<Progress>>,
     takes_tasks: bool,
-    agreed: bool,
+    agreed: Option<Value>,
 }
 
 impl Call {
@@ -32,8 +34,8 @@ impl Call {
         Self { takes_tasks, ..self }
     }
 
-    /// Notes whether a person has said yes to the tool's question.
-    pub(super) fn agreed(self, agreed: bool) -> Self {
+    /// Notes what a person has said yes to.
+    pub(super) fn agreed(self, agreed: Option<Value>) -> Self {
         Self { agreed, ..self }
     }
 
@@ -43,10 +45,10 @@ impl Call {
         self.takes_tasks
     }
 
-    /// Tells whether a person has said yes to what the tool asked.
+    /// Returns the terms of the tool's question that a person has said yes to.
     #[must_use]
-    pub fn is_agreed(&self) -> bool {
-        self.agreed
+    pub fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
+        self.agreed.clone().and_then(|terms| serde_json::from_value(terms).ok())
     }
 
     /// Returns what is called off when the client cancels the call, or is gone.

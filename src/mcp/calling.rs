@@ -15,7 +15,7 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use super::call::Call;
 use super::call_threads::Panicked;
-use super::consent::{self, Asked, Question};
+use super::consent::{self, Question, Said};
 use super::server::{Server, is_modern, signature};
 use super::tasks;
 use super::tool::{Reply, Tool, ToolError, shortened};
@@ -28,6 +28,9 @@ enum Outcome {
     Failed(String),
 }
 
+/// How often a person is asked for one call, where there is more each time.
+const MOST_QUESTIONS: usize = 3;
+
 impl Server {
     /// Calls a tool, and asks the person first where the tool wants it.
     pub(super) async fn call(
@@ -36,15 +39,18 @@ impl Server {
         context: &RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let index = self.find(&request.name)?;
+        let mut agreed = None;
+        // A legacy call brings no answers.
+        if is_modern(context) {
+            match self.questions.answer(&request) {
+                Said::Yes(terms) => agreed = Some(terms),
+                Said::No(words) => return Ok(failed(context, words)),
+                Said::Nothing => {}
+            }
+        }
         let arguments = request.arguments.unwrap_or_default();
-        let mut answered = consent::brought(request.input_responses.as_ref());
-        loop {
-            let agreed = match answered {
-                Some(Asked::No(words)) => return Ok(failed(context, words)),
-                Some(Asked::Yes) => true,
-                _ => false,
-            };
-            match self.run(index, arguments.clone(), agreed, context).await? {
+        for _ in 0..MOST_QUESTIONS {
+            let question = match self.run(index, arguments.clone(), agreed.take(), context).await? {
                 Outcome::Answer(mut result) => {
                     result.meta = signature(context);
                     return Ok((*result).into());
@@ -55,19 +61,28 @@ impl Server {
                     return Ok(result.into());
                 }
                 Outcome::Failed(error) => return Ok(failed(context, error)),
-                Outcome::Ask(question) if agreed => return Ok(failed(context, question.otherwise)),
-                Outcome::Ask(question) => {
-                    match consent::ask(&question, is_modern(context), context, &self.signals().closing).await? {
-                        Asked::Nobody => return Ok(failed(context, question.otherwise)),
-                        Asked::ByClient(mut questions) => {
-                            questions.meta = signature(context);
-                            return Ok(questions.into());
-                        }
-                        said => answered = Some(said),
+                Outcome::Ask(question) => question,
+            };
+            let otherwise = question.otherwise.clone();
+            if !consent::can_be_asked(context) {
+                return Ok(failed(context, otherwise));
+            }
+            if is_modern(context) {
+                return Ok(match self.questions.hand_over(&request.name, &arguments, question) {
+                    Some(mut asked) => {
+                        asked.meta = signature(context);
+                        asked.into()
                     }
-                }
+                    None => failed(context, otherwise),
+                });
+            }
+            match consent::ask(question, context, &self.signals().closing).await? {
+                Said::Yes(terms) => agreed = Some(terms),
+                Said::No(words) => return Ok(failed(context, words)),
+                Said::Nothing => return Ok(failed(context, otherwise)),
             }
         }
+        Ok(failed(context, "it was not done, for each time that the person agreed there was more of it; try again"))
     }
 
     /// Runs a tool on a thread of its own, so that nothing it waits for holds up another request. When the client cancels the
@@ -76,7 +91,7 @@ impl Server {
         &self,
         index: usize,
         arguments: JsonObject,
-        agreed: bool,
+        agreed: Option<Value>,
         context: &RequestContext<RoleServer>,
     ) -> Result<Outcome, ErrorData> {
         let token = context.meta.get_progress_token();

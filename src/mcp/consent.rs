@@ -1,40 +1,47 @@
 //! Asking a person before something is done that cannot be undone.
 //!
 //! The two eras ask differently. A legacy session gets a request from us, and the call waits for its answer. A modern
-//! client gets the question as the call's result, and calls again with the answer. A client that can ask nobody gets an
+//! client gets the question as the call's result, and calls again with the answer. Either way the tool is called anew, with what
+//! exactly was agreed to. A client that can ask nobody gets an
 //! error that names the argument with which it says that the person agreed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use rmcp::ErrorData;
 use rmcp::model::{
-    BooleanSchema, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams, ElicitResult,
-    ElicitationAction, ElicitationSchema, InputRequest, InputRequiredResult, InputResponses, PrimitiveSchemaDefinition,
-    ServerRequest,
+    BooleanSchema, CallToolRequestParams, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
+    ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequiredResult, JsonObject,
+    PrimitiveSchemaDefinition, ServerRequest,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
+use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use crate::process_tree::Cookie;
+
 /// What a person is asked, and what a client is told that can ask nobody.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Question {
     /// The question, complete in itself.
     pub message: String,
-    /// Why nothing was done, and the way on.
+    /// Why it was not done, and the way on.
     pub otherwise: String,
+    /// What a yes is to, for the tool: no more than this was agreed to, whatever is there by then.
+    pub terms: Value,
+    /// What has been done before the question, ready to be appended to a sentence; mostly nothing.
+    pub done: String,
 }
 
-/// What became of a question.
-pub(super) enum Asked {
-    /// The person agreed.
-    Yes,
-    /// The person did not, in these words.
-    No(&'static str),
-    /// There is nobody to ask, or nobody answered.
-    Nobody,
-    /// The client asks, and calls again.
-    ByClient(InputRequiredResult),
+/// What a person said.
+pub(super) enum Said {
+    /// Yes, to these terms.
+    Yes(Value),
+    /// No, in words for the model.
+    No(String),
+    /// Nothing: there is nobody to ask, or nobody answered.
+    Nothing,
 }
 
 /// The name of the question, and of its only field: that of the argument which says the same.
@@ -45,46 +52,84 @@ const PATIENCE: Duration = Duration::from_secs(50);
 const DECLINED: &str = "the person declined, so it was not done. Do not try it another way without asking them";
 const DISMISSED: &str = "the person dismissed the question, so it was not done. Ask them what they want";
 
-/// Reads the answer that a modern client brings along; `None` where there is none.
-pub(super) fn brought(responses: Option<&InputResponses>) -> Option<Asked> {
-    let response = responses?.get(NAME)?;
-    // What makes no sense is no yes.
-    Some(serde_json::from_value(response.clone()).map_or(Asked::No(DISMISSED), |result| judge(&result)))
-}
-
-fn judge(result: &ElicitResult) -> Asked {
-    let ticked = result.content.as_ref().and_then(|content| content.get(NAME)) == Some(&serde_json::Value::Bool(true));
+fn judge(question: Question, result: &ElicitResult) -> Said {
+    let ticked = result.content.as_ref().and_then(|content| content.get(NAME)) == Some(&Value::Bool(true));
+    let no = |words: &str| Said::No(format!("{words}{}", question.done));
     match result.action {
-        ElicitationAction::Accept if ticked => Asked::Yes,
-        ElicitationAction::Cancel => Asked::No(DISMISSED),
-        _ => Asked::No(DECLINED),
+        ElicitationAction::Accept if ticked => Said::Yes(question.terms),
+        ElicitationAction::Cancel => no(DISMISSED),
+        _ => no(DECLINED),
     }
 }
 
-/// Asks the person behind a call.
+/// Questions that modern clients were given to ask. An answer counts only for the very call that raised its question, and once.
+#[derive(Default)]
+pub(super) struct OpenQuestions {
+    open: Mutex<VecDeque<OpenQuestion>>,
+}
+
+struct OpenQuestion {
+    /// By what the client names it; nobody can guess one.
+    token: String,
+    tool: String,
+    arguments: JsonObject,
+    question: Question,
+}
+
+/// How many are kept; a client that asks more at a time is asked again.
+const MOST_OPEN: usize = 64;
+
+impl OpenQuestions {
+    /// Gives a question to the client, which calls again with the answer; `None` if no token can be made.
+    pub(super) fn hand_over(
+        &self,
+        tool: &str,
+        arguments: &JsonObject,
+        question: Question,
+    ) -> Option<InputRequiredResult> {
+        let token = Cookie::random().ok()?.to_string();
+        let request = InputRequest::Elicitation(ElicitRequest::new(form(&question)));
+        let asked = InputRequiredResult::new(Some(BTreeMap::from([(NAME.to_owned(), request)])), Some(token.clone()));
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.truncate(MOST_OPEN - 1);
+        open.push_front(OpenQuestion { token, tool: tool.to_owned(), arguments: arguments.clone(), question });
+        Some(asked)
+    }
+
+    /// Reads the answer that a call brings along. One to a question that was not asked of this call counts as nothing.
+    pub(super) fn answer(&self, call: &CallToolRequestParams) -> Said {
+        let (Some(token), Some(responses)) = (&call.request_state, &call.input_responses) else { return Said::Nothing };
+        let Some(response) = responses.get(NAME) else { return Said::Nothing };
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let arguments = call.arguments.clone().unwrap_or_default();
+        let is_it = |one: &OpenQuestion| one.token == *token && one.tool == call.name && one.arguments == arguments;
+        let Some(asked) = open.iter().position(is_it).and_then(|index| open.remove(index)) else {
+            return Said::Nothing;
+        };
+        match serde_json::from_value(response.clone()) {
+            Ok(result) => judge(asked.question, &result),
+            // What makes no sense is no yes.
+            Err(_) => Said::No(format!("{DISMISSED}{}", asked.question.done)),
+        }
+    }
+}
+
+/// Asks the person behind a legacy call.
 ///
 /// # Errors
 /// The call was cancelled, or the connection ends.
 pub(super) async fn ask(
-    question: &Question,
-    is_modern: bool,
+    question: Question,
     context: &RequestContext<RoleServer>,
     closing: &CancellationToken,
-) -> Result<Asked, ErrorData> {
-    if !can_be_asked(context) {
-        return Ok(Asked::Nobody);
-    }
-    let request = ElicitRequest::new(form(question));
-    if is_modern {
-        let questions = BTreeMap::from([(NAME.to_owned(), InputRequest::Elicitation(request))]);
-        return Ok(Asked::ByClient(InputRequiredResult::from_input_requests(questions)));
-    }
+) -> Result<Said, ErrorData> {
+    let request = ElicitRequest::new(form(&question));
     let options = PeerRequestOptions::with_timeout(PATIENCE);
     let sent = context.peer.send_request_with_option(ServerRequest::ElicitRequest(request), options).await;
-    let Ok(sent) = sent else { return Ok(Asked::Nobody) };
+    let Ok(sent) = sent else { return Ok(Said::Nothing) };
     let id = sent.id.clone();
     let answer = tokio::select! {
-        answer = sent.await_response() => answer,
+        biased;
         () = context.ct.cancelled() => {
             let withdrawn = CancelledNotificationParam::new(Some(id), Some("the call was cancelled".to_owned()));
             // A connection that takes nothing more ends by itself.
@@ -92,16 +137,17 @@ pub(super) async fn ask(
             return Err(ErrorData::internal_error("the call was cancelled", None));
         }
         () = closing.cancelled() => return Err(ErrorData::internal_error("the connection ends", None)),
+        answer = sent.await_response() => answer,
     };
     Ok(match answer {
-        Ok(ClientResult::ElicitResult(result)) => judge(&result),
+        Ok(ClientResult::ElicitResult(result)) => judge(question, &result),
         // It timed out, or the client could not ask after all.
-        _ => Asked::Nobody,
+        _ => Said::Nothing,
     })
 }
 
 /// Tells whether the client said that it can show a form.
-fn can_be_asked(context: &RequestContext<RoleServer>) -> bool {
+pub(super) fn can_be_asked(context: &RequestContext<RoleServer>) -> bool {
     let capabilities = context.client_capabilities();
     let elicitation = capabilities.and_then(|capabilities| capabilities.elicitation);
     elicitation.is_some_and(|elicitation| elicitation.form.is_some() || elicitation.url.is_none())
@@ -121,21 +167,41 @@ fn form(question: &Question) -> ElicitRequestParams {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
-    fn brings(response: Value) -> &'static str {
-        match brought(Some(&InputResponses::from([(NAME.to_owned(), response)]))) {
-            Some(Asked::Yes) => "yes",
-            Some(Asked::No(DECLINED)) => "declined",
-            Some(Asked::No(_)) => "dismissed",
-            _ => "nothing",
-        }
+    fn question() -> Question {
+        let (message, otherwise) = ("Do it?".to_owned(), "not done".to_owned());
+        Question { message, otherwise, terms: json!(["a-1"]), done: "; a-2 was ended".to_owned() }
+    }
+
+    fn object(value: Value) -> JsonObject {
+        let Value::Object(object) = value else { panic!("no object") };
+        object
+    }
+
+    /// Calls a tool again, with the answer to a question that was asked for the tool `remove` of `a`.
+    fn again(questions: &OpenQuestions, token: Option<&str>, tool: &'static str, of: &str, response: Value) -> String {
+        let asked = questions.hand_over("remove", &object(json!({ "of": "a" })), question()).unwrap();
+        let token = token.map_or(asked.request_state, |token| Some(token.to_owned())).unwrap();
+        let call = CallToolRequestParams::new(tool)
+            .with_arguments(object(json!({ "of": of })))
+            .with_input_responses(BTreeMap::from([(NAME.to_owned(), response)]))
+            .with_request_state(token);
+        let said = |said| match said {
+            Said::Yes(terms) => format!("yes to {terms}"),
+            Said::No(words) => words,
+            Said::Nothing => "nothing".to_owned(),
+        };
+        let first = said(questions.answer(&call));
+        assert_eq!(said(questions.answer(&call)), "nothing", "an answer counts once");
+        first
     }
 
     #[test]
     fn only_a_plain_yes_is_a_yes() {
+        let questions = OpenQuestions::default();
         let cases = [
-            (json!({ "action": "accept", "content": { "confirm": true } }), "yes"),
+            (json!({ "action": "accept", "content": { "confirm": true } }), "yes to [\"a-1\"]"),
             (json!({ "action": "accept", "content": { "confirm": false } }), "declined"),
             (json!({ "action": "accept", "content": { "confirm": "true" } }), "declined"),
             (json!({ "action": "accept" }), "declined"),
@@ -145,9 +211,23 @@ mod tests {
             (json!(true), "dismissed"),
         ];
         for (response, meant) in cases {
-            assert_eq!(brings(response.clone()), meant, "{response}");
+            let said = again(&questions, None, "remove", "a", response.clone());
+            assert!(said.contains(meant), "{response}: {said}");
+            assert!(said.starts_with("yes") || said.ends_with("; a-2 was ended"), "{said}");
         }
-        assert!(brought(None).is_none());
-        assert!(brought(Some(&InputResponses::from([("other".to_owned(), json!({}))]))).is_none());
+    }
+
+    #[test]
+    fn a_yes_counts_only_for_the_call_that_was_asked_about() {
+        let questions = OpenQuestions::default();
+        let yes = || json!({ "action": "accept", "content": { "confirm": true } });
+        assert!(again(&questions, None, "remove", "a", yes()).starts_with("yes"));
+        assert_eq!(again(&questions, None, "remove", "b", yes()), "nothing");
+        assert_eq!(again(&questions, None, "keep", "a", yes()), "nothing");
+        assert_eq!(again(&questions, Some("made up"), "remove", "a", yes()), "nothing");
+        for _ in 0..2 * MOST_OPEN {
+            questions.hand_over("remove", &JsonObject::new(), question()).unwrap();
+        }
+        assert_eq!(questions.open.lock().unwrap().len(), MOST_OPEN);
     }
 }

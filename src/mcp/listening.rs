@@ -91,23 +91,26 @@ impl Session {
         peer: &Peer<RoleServer>,
     ) -> Result<(), ErrorData> {
         let mut wanted = self.wanted.lock().await;
-        if wanted.topics.contains(&topic) {
+        let Wanted { topics, feed } = &mut *wanted;
+        if topics.contains(&topic) {
             return Ok(());
         }
-        if wanted.topics.len() >= MAX_TOPICS {
+        // The lists are not asked for by name, and do not count.
+        let asked_for = topics.iter().filter(|topic| **topic != Topic::Lists).count();
+        if asked_for >= MAX_TOPICS && topic != Topic::Lists {
             let text = format!("{MAX_TOPICS} subscriptions are open already; unsubscribe from some of them first");
             return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, text, None));
         }
-        wanted.topics.insert(topic);
-        let topics = wanted.topics.clone();
-        if let Some(feed) = &wanted.feed {
-            feed.set(topics).await;
-            return Ok(());
-        }
-        let (feed, changes) = open(subscriptions)?;
-        feed.set(topics).await;
-        wanted.feed = Some(feed);
-        tokio::spawn(forward(changes, peer.clone()));
+        let feed = match feed {
+            Some(feed) => feed,
+            None => {
+                let (begun, changes) = open(subscriptions)?;
+                tokio::spawn(forward(changes, peer.clone()));
+                feed.insert(begun)
+            }
+        };
+        topics.insert(topic);
+        feed.set(topics.clone()).await;
         Ok(())
     }
 

@@ -1,7 +1,7 @@
 //! Prompts: what a person picks in their host to begin a piece of work, with what the model needs to know put beside it.
 
 use rmcp::ErrorData;
-use rmcp::model::{ContentBlock, GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
+use rmcp::model::{ContentBlock, ErrorCode, GetPromptResult, JsonObject, Prompt, PromptArgument, PromptMessage, Role};
 use serde_json::Value;
 
 use super::tool::{ToolError, shortened};
@@ -72,7 +72,11 @@ pub(super) fn list(has_tool: impl Fn(&str) -> bool) -> Vec<Prompt> {
 /// An argument is missing, unknown or makes no sense, or what it is about cannot be read.
 pub(super) fn say(core: &Core, prompt: &Known, arguments: Option<JsonObject>) -> Result<GetPromptResult, ErrorData> {
     let given = Given::read(prompt, arguments.unwrap_or_default())?;
-    let blocks = (prompt.say)(core, &given)?;
+    // What is not there was named by an argument; a prompt is no resource.
+    let blocks = (prompt.say)(core, &given).map_err(|error| match error.code {
+        ErrorCode::RESOURCE_NOT_FOUND => ErrorData::invalid_params(error.message, None),
+        _ => error,
+    })?;
     let messages = blocks.into_iter().map(|block| PromptMessage::new(Role::User, block)).collect();
     Ok(GetPromptResult::new(messages).with_description(prompt.description))
 }
@@ -180,7 +184,8 @@ fn diagnose_run(core: &Core, given: &Given) -> Result<Vec<ContentBlock>, ErrorDa
     let mut blocks = vec![
         text(format!("What happened to the moadim run {run}?\n\n{HOW_TO_DIAGNOSE}")),
         embedded(core, &uri)?,
-        embedded(core, &format!("{uri}/log"))?,
+        embedded(core, &format!("{uri}/log"))
+            .unwrap_or_else(|error| text(format!("Its log cannot be read: {}", error.message))),
     ];
     // It may be deleted by now.
     blocks.extend(embedded(core, &format!("moadim://routines/{}", run.routine())));

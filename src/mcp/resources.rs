@@ -15,6 +15,7 @@ use crate::run::changes::Topic;
 use crate::run::end::EndError;
 use crate::run::id::RunId;
 use crate::run::listing;
+use crate::run::record::Status;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
@@ -108,9 +109,10 @@ pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData>
         resources.push(resource(HEALTH, "health", "Health", health, JSON));
         let newest = listing::list(&workplace, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
-            let (uri, title) = (format!("{RUNS}{}", run.id), format!("{} ({})", run.id, run.status));
+            // How it is is not said here, for then the list would be another each time that it changes.
+            let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));
             resources.push(resource(&uri, &run.id.to_string(), &title, "A run.", JSON));
-            if run.log_bytes > 0 {
+            if run.status != Status::Reaped {
                 let (name, title) = (format!("{}{LOG}", run.id), format!("Log of {}", run.id));
                 let log = resource(&format!("{uri}{LOG}"), &name, &title, "What its agent printed.", TEXT);
                 resources.push(log);

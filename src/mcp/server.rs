@@ -20,6 +20,7 @@ use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
 
 use super::call_threads::{CallThreads, Panicked};
+use super::consent::OpenQuestions;
 use super::listening::{self, Session};
 use super::stdio::Signals;
 use super::subscriptions::Subscriptions;
@@ -38,6 +39,7 @@ pub struct Server {
     signals: Signals,
     subscriptions: Subscriptions,
     session: Session,
+    pub(super) questions: OpenQuestions,
 }
 
 /// What calls work with, on threads of their own.
@@ -70,7 +72,7 @@ impl Server {
         let subscriptions = Subscriptions::new(core.site.home().clone());
         let shared = Arc::new(Shared { core, tools });
         let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
-        Ok(Self { shared, threads, config, signals, subscriptions, session })
+        Ok(Self { shared, threads, config, signals, subscriptions, session, questions: OpenQuestions::default() })
     }
 
     /// Returns what this server's connection tells.
@@ -178,7 +180,9 @@ impl ServerHandler for Server {
     async fn list_resources(&self, page: Page, context: Context) -> Result<ListResourcesResult, ErrorData> {
         if !is_modern(&context) {
             // Whoever keeps a list wants to know when it is another; a modern client says so itself.
-            self.session.add(Topic::Lists, &self.subscriptions, &context.peer).await?;
+            if let Err(error) = self.session.add(Topic::Lists, &self.subscriptions, &context.peer).await {
+                tracing::warn!(%error, "changes of the lists are not told");
+            }
         }
         let cursor = page.and_then(|page| page.cursor);
         let listed = self.read(move |core| resources::list(core, cursor.as_deref())).await?;

@@ -21,6 +21,9 @@ use crate::run::changes::{Observer, Topic};
 /// The pause between two looks: no two in half a second, so that nothing is told more than twice a second.
 const PAUSE: Duration = Duration::from_millis(510);
 
+/// Nothing is told so soon after somebody has asked: their answer is still on its way out.
+const AFTER_THE_ANSWER: Duration = Duration::from_millis(50);
+
 /// How many topics one client may ask for.
 pub(super) const MAX_TOPICS: usize = 1_000;
 
@@ -126,6 +129,7 @@ impl Watch {
                     self.wanted.insert(feed, Wanted { topics, untold, told });
                     self.look();
                     let _ = begun.send(());
+                    next_look = next_look.max(Instant::now() + AFTER_THE_ANSWER);
                 }
                 Ok(Order::Forget { feed }) => drop(self.wanted.remove(&feed)),
                 Err(RecvTimeoutError::Timeout) => {

@@ -69,7 +69,7 @@ pub struct NoArguments {}
 pub enum Reply<Answer> {
     /// What was asked for.
     Answer(Answer),
-    /// A person has to agree first. The tool is called again once they have: [`Call::is_agreed`].
+    /// A person has to agree first. The tool is called again once they have: [`Call::agreed_to`].
     Ask(Question),
     /// The client looks by itself how far this run is, as a task: [`Call::takes_tasks`].
     Task(RunId),

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::entry::{Entry, Workbench};
@@ -23,7 +23,7 @@ use crate::routine::store;
 pub enum Topic {
     /// Which routines and runs there are.
     Lists,
-    /// How the home is.
+    /// How the home is, as far as it follows from settings, agents, routines, and which runs there are.
     Health,
     /// A routine's definition, its schedule, and which runs it has.
     Routine(Slug),
@@ -55,7 +55,8 @@ impl Observer {
     /// Looks at `topics`, forgets all others, and returns those that changed since the last look; of those that are looked
     /// at for the first time, what changed just before.
     pub fn look(&mut self, topics: &BTreeSet<Topic>) -> BTreeSet<Topic> {
-        let entries = Entry::list(&self.home).unwrap_or_default();
+        // What cannot be listed just now has not changed for that.
+        let Ok(entries) = Entry::list(&self.home) else { return BTreeSet::new() };
         if topics.iter().any(|topic| matches!(topic, Topic::Routine(_))) {
             self.list_workbenches();
         }
@@ -83,15 +84,17 @@ impl Observer {
         let home = &self.home;
         match topic {
             Topic::Lists => {
-                mark.file(&home.routines());
                 mark.file(&home.workbenches());
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
+                mark.files(home.routines(), |routine| routine.join("routine.toml"));
             }
             Topic::Health => {
-                for path in [home.config_file(), home.agents(), home.routines(), home.workbenches(), home.pins()] {
+                for path in [home.config_file(), home.workbenches(), home.pins()] {
                     mark.file(&path);
                 }
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
+                mark.files(home.routines(), |routine| routine.join("routine.toml"));
+                mark.files(home.agents(), |agent| agent);
             }
             Topic::Routine(slug) => {
                 for path in
@@ -153,6 +156,16 @@ impl Mark {
         let stamp = Stamp::of(path);
         self.newest = self.newest.max(stamp.map(|stamp| stamp.modified()));
         self.fact(&stamp);
+    }
+
+    /// Adds a directory, and of each of its entries the file that tells.
+    fn files(&mut self, directory: PathBuf, which: impl Fn(PathBuf) -> PathBuf) {
+        self.file(&directory);
+        let mut found: Vec<PathBuf> =
+            std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        // The order in which the system lists them may change.
+        found.sort_unstable();
+        found.into_iter().for_each(|entry| self.file(&which(entry)));
     }
 
     fn value(&self) -> u64 {
@@ -237,14 +250,18 @@ mod tests {
         fs::create_dir(file.parent().unwrap()).unwrap();
         assert_eq!(fixture.look(), [Topic::Health]);
         fs::write(&file, "title = 'A'").unwrap();
-        assert_eq!(fixture.look(), [Topic::Routine(slug("a"))]);
+        assert_eq!(fixture.look(), [Topic::Health, Topic::Routine(slug("a"))]);
         // Another file of the same size and time.
         let written = fs::metadata(&file).unwrap().modified().unwrap();
         let other = fixture.home.root().join("other");
         fs::write(&other, "title = 'B'").unwrap();
         File::open(&other).unwrap().set_modified(written).unwrap();
         fs::rename(other, &file).unwrap();
-        assert_eq!(fixture.look(), [Topic::Routine(slug("a"))]);
+        assert_eq!(fixture.look(), [Topic::Health, Topic::Routine(slug("a"))]);
+        fs::write(fixture.home.agents().join("mine.toml"), "command = 'x'").unwrap();
+        assert_eq!(fixture.look(), [Topic::Health]);
+        fs::write(fixture.home.agents().join("mine.toml"), "command = 'yy'").unwrap();
+        assert_eq!(fixture.look(), [Topic::Health]);
     }
 
     #[test]

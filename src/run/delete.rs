@@ -1,5 +1,6 @@
 //! Deleting a routine, with its runs if they are to end.
 
+use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
 
 use super::end::{EndError, Ended, Order, end_run};
@@ -21,12 +22,12 @@ pub enum DeleteError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// Runs of it are alive, or may be.
-    #[error("the routine '{slug}' is not deleted, for it has unfinished runs: {runs}")]
+    #[error("the routine '{slug}' is not deleted, for it has unfinished runs: {}", in_words(unfinished))]
     Unfinished {
         /// The routine.
         slug: Slug,
-        /// The runs, ready to be read.
-        runs: String,
+        /// The runs, each with what is uncertain about it, ready to be appended.
+        unfinished: Vec<(RunId, String)>,
     },
     /// Runs are started as fast as they are ended.
     #[error("the routine '{slug}' is not deleted, for runs of it are still being started; disable it, and try again")]
@@ -53,15 +54,39 @@ pub enum DeleteError {
     Locked(#[from] LockError),
 }
 
+/// Names unfinished runs, with what is uncertain about each.
+#[must_use]
+pub fn in_words(unfinished: &[(RunId, String)]) -> String {
+    unfinished.iter().map(|(run, doubt)| format!("{run}{doubt}")).collect::<Vec<_>>().join(", ")
+}
+
 /// How often runs that were started meanwhile are ended too.
 const ROUNDS: u32 = 3;
+
+/// Which unfinished runs may be ended for the deletion of their routine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MayEnd {
+    /// All there are.
+    All,
+    /// These; none if there are none.
+    These(BTreeSet<RunId>),
+}
+
+impl MayEnd {
+    fn allows(&self, run: &RunId) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(runs) => runs.contains(run),
+        }
+    }
+}
 
 /// Deletes a routine, readable or not; the workbenches of its finished runs become orphans. Returns the runs that were
 /// ended for it.
 ///
 /// # Errors
-/// There is no such routine, runs of it are unfinished and were not to be stopped, or cannot be.
-pub fn delete(workplace: &Workplace, slug: &Slug, stop_runs: bool, by: &str) -> Result<Vec<RunId>, DeleteError> {
+/// There is no such routine, runs of it are unfinished and may not be ended, or cannot be.
+pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Vec<RunId>, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
         let unfinished = {
@@ -75,9 +100,8 @@ pub fn delete(workplace: &Workplace, slug: &Slug, stop_runs: bool, by: &str) -> 
             }
             unfinished
         };
-        if !stop_runs {
-            let runs = unfinished.iter().map(|(run, doubt)| format!("{run}{doubt}")).collect::<Vec<_>>().join(", ");
-            return Err(DeleteError::Unfinished { slug: slug.clone(), runs });
+        if !unfinished.iter().all(|(run, _)| may_end.allows(run)) {
+            return Err(DeleteError::Unfinished { slug: slug.clone(), unfinished });
         }
         let runs = unfinished.into_iter().map(|(run, _)| run).collect::<Vec<_>>();
         end_all(workplace, slug, &runs, by)?;

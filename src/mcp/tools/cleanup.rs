@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{CleanupReport, clean_up};
-use crate::janitor::extent::Allowance;
-use crate::janitor::sweep::SweepError;
+use crate::janitor::extent::{Allowance, Extent};
+use crate::janitor::watchdog::Killed;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::consent::Question;
@@ -36,7 +36,7 @@ struct Cleanup {
 pub(crate) struct Report {
     dry_run: bool,
     /// Hung runs that were ended, the first 100.
-    killed: Vec<Killed>,
+    killed: Vec<Ended>,
     killed_total: usize,
     /// Workbenches that were removed, the first 100.
     removed: Vec<Removed>,
@@ -59,7 +59,7 @@ pub(crate) struct Report {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Killed {
+struct Ended {
     run: RunId,
     reason: String,
 }
@@ -89,37 +89,57 @@ struct Failed {
 /// How many items of each list are shown: an answer has to fit into a model's context.
 const SHOWN: usize = 100;
 
+/// What a person has agreed to, and what was done before they were asked.
+#[derive(Serialize, Deserialize)]
+struct Terms {
+    allowance: Allowance,
+    killed: Vec<(RunId, String)>,
+}
+
 fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
     let Cleanup { routine, dry_run, confirm } = arguments;
     let workplace = core.site.workplace()?;
     let dry_run = dry_run.unwrap_or(false);
-    let agreed = confirm.unwrap_or(false) || call.is_agreed();
-    let allowance = if agreed { Allowance::All } else { Allowance::unasked(&workplace.config) };
-    match clean_up(&workplace, routine.as_ref(), dry_run, allowance) {
-        Ok(report) => Ok(Reply::Answer(answer(dry_run, report))),
-        Err(SweepError::TooMuch(extent)) => {
-            let whose = routine.map_or_else(String::new, |routine| format!(" of the routine '{routine}'"));
-            Ok(Reply::Ask(Question {
-                message: format!(
-                    "Remove {extent}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be \
-                     undone."
-                ),
-                otherwise: format!(
-                    "{}{whose}; look at it with dry_run, ask the person, and call again with confirm = true",
-                    SweepError::TooMuch(extent)
-                ),
-            }))
-        }
-        Err(error) => Err(error.into()),
+    let agreed: Option<Terms> = call.agreed_to();
+    let allowance = match &agreed {
+        _ if confirm.unwrap_or(false) => Allowance::All,
+        Some(terms) => terms.allowance,
+        None => Allowance::unasked(&workplace.config),
+    };
+    let mut report = clean_up(&workplace, routine.as_ref(), dry_run, allowance)?;
+    let before = agreed.into_iter().flat_map(|terms| terms.killed);
+    report.killed.splice(0..0, before.map(|(run, reason)| Killed { run, reason }));
+    match report.too_much {
+        None => Ok(Reply::Answer(answer(dry_run, report))),
+        Some(extent) => Ok(Reply::Ask(question(&extent, routine.as_ref(), report.killed)?)),
     }
+}
+
+fn question(extent: &Extent, routine: Option<&Slug>, killed: Vec<Killed>) -> Result<Question, ToolError> {
+    let whose = routine.map_or_else(String::new, |routine| format!(" of the routine '{routine}'"));
+    let ended: Vec<String> = killed.iter().map(|killed| killed.run.to_string()).collect();
+    let done =
+        if ended.is_empty() { String::new() } else { format!(". These hung runs were ended: {}", ended.join(", ")) };
+    let killed = killed.into_iter().map(|killed| (killed.run, killed.reason)).collect();
+    Ok(Question {
+        message: format!(
+            "Remove {extent}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be undone."
+        ),
+        otherwise: format!(
+            "nothing was removed, for this would remove {extent}{whose}; look at it with dry_run, ask the person, and call \
+             again with confirm = true{done}"
+        ),
+        terms: serde_json::to_value(Terms { allowance: Allowance::of(extent), killed })?,
+        done,
+    })
 }
 
 /// Shows a clean-up.
 pub(crate) fn answer(dry_run: bool, report: CleanupReport) -> Report {
-    let CleanupReport { killed, not_killed, sweep, note } = report;
+    let CleanupReport { killed, not_killed, sweep, note, .. } = report;
     let not_killed = not_killed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let not_removed = sweep.failed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
-    let (killed, killed_total) = cut(killed, |one| Killed { run: one.run, reason: one.reason });
+    let (killed, killed_total) = cut(killed, |one| Ended { run: one.run, reason: one.reason });
     let (removed, removed_total) =
         cut(sweep.removed, |one| Removed { run: one.run, reason: one.reason.to_string(), bytes: one.bytes });
     let (kept, kept_total) =

@@ -1,6 +1,6 @@
 //! `create_routine`, `get_routine`, `update_routine`, `delete_routine` and `list_routines`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
-use crate::run::delete::{self, DeleteError};
+use crate::run::delete::{self, DeleteError, MayEnd};
 use crate::run::id::RunId;
 use crate::run::listing as runs;
 use crate::run::overview::{LastRun, Overview, RoutineView};
@@ -335,16 +335,26 @@ struct DeletedRoutine {
 
 fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
     let workplace = core.site.workplace_for_looking();
-    let stop_runs = arguments.confirm.unwrap_or(false) || call.is_agreed();
-    match delete::delete(&workplace, &arguments.routine, stop_runs, "delete_routine") {
+    let may_end = if arguments.confirm.unwrap_or(false) {
+        MayEnd::All
+    } else {
+        MayEnd::These(call.agreed_to().unwrap_or_default())
+    };
+    match delete::delete(&workplace, &arguments.routine, &may_end, "delete_routine") {
         Ok(stopped) => Ok(Reply::Answer(DeletedRoutine { deleted: arguments.routine, stopped })),
-        Err(DeleteError::Unfinished { slug, runs }) => Ok(Reply::Ask(Question {
-            message: format!("End these runs, and delete the routine '{slug}' that they belong to? {runs}"),
-            otherwise: format!(
-                "{}; wait for them, or ask the person, and call again with confirm = true to end them",
-                DeleteError::Unfinished { slug, runs }
-            ),
-        })),
+        Err(DeleteError::Unfinished { slug, unfinished }) => {
+            let runs = delete::in_words(&unfinished);
+            let terms: BTreeSet<&RunId> = unfinished.iter().map(|(run, _)| run).collect();
+            Ok(Reply::Ask(Question {
+                message: format!("End these runs, and delete the routine '{slug}' that they belong to? {runs}"),
+                terms: serde_json::to_value(terms)?,
+                done: String::new(),
+                otherwise: format!(
+                    "{}; wait for them, or ask the person, and call again with confirm = true to end them",
+                    DeleteError::Unfinished { slug, unfinished }
+                ),
+            }))
+        }
         Err(error) => Err(error.into()),
     }
 }
