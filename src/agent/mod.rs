@@ -11,4 +11,4 @@ pub use command::{AgentCommand, CommandError, Placeholders};
 pub use definition::{AgentDefinition, StdinSource};
 pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
 pub use path::{CommandNotFound, ProbedPath, SearchPath, find_command, print_search_path};
-pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry};
+pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

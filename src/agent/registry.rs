@@ -116,23 +116,6 @@ impl Registry {
     /// # Errors
     /// The directory cannot be listed.
     pub fn load(home: &Home) -> Result<Self, FileError> {
-        Self::load_with(home, definition::read)
-    }
-
-    /// Reads the agents as [`Self::load`] does, from files that did not change as they were last parsed.
-    ///
-    /// # Errors
-    /// The directory cannot be listed.
-    pub fn load_for_looking(home: &Home) -> Result<Self, FileError> {
-        static PARSED: ParsedFiles<AgentDefinition> = ParsedFiles::new();
-        // One that is gone by now is read once more, for the error.
-        Self::load_with(home, |path| match PARSED.get(path, || definition::read(path))? {
-            Some(definition) => Ok(definition),
-            None => definition::read(path),
-        })
-    }
-
-    fn load_with(home: &Home, read: impl Fn(&Path) -> Result<AgentDefinition, FileError>) -> Result<Self, FileError> {
         let directory = home.agents();
         let mut agents = BTreeMap::new();
         for (text, definition) in built_in::definitions() {
@@ -146,7 +129,7 @@ impl Registry {
             if path.extension().is_some_and(|extension| extension == "toml")
                 && let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok())
             {
-                let agent = read(&path).map(|definition| Agent {
+                let agent = definition::read(&path).map(|definition| Agent {
                     name: name.clone(),
                     definition,
                     source: AgentSource::File(path),
@@ -167,7 +150,7 @@ impl Registry {
             Some(Err(error)) => Err(AgentError::File(Arc::clone(error))),
             None => Err(AgentError::Unknown {
                 known: self.agents.keys().map(AgentName::to_string).collect::<Vec<_>>().join(", "),
-                file: self.file_of(name),
+                file: file_of(&self.directory, name),
                 name: name.clone(),
             }),
         }
@@ -182,10 +165,22 @@ impl Registry {
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {
         self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
     }
+}
 
-    fn file_of(&self, name: &AgentName) -> PathBuf {
-        self.directory.join(format!("{name}.toml"))
+/// Returns what the agent of that name runs, from a file that did not change as it was last parsed; `None` if there is no such
+/// agent, or its file is wrong.
+#[must_use]
+pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition> {
+    static PARSED: ParsedFiles<AgentDefinition> = ParsedFiles::new();
+    let file = file_of(&home.agents(), name);
+    match PARSED.get(&file, || definition::read(&file)) {
+        Ok(None) => built_in::definitions().into_iter().find(|(built_in, _)| *built_in == name.0).map(|(_, it)| it),
+        found => found.ok().flatten(),
     }
+}
+
+fn file_of(directory: &Path, name: &AgentName) -> PathBuf {
+    directory.join(format!("{name}.toml"))
 }
 
 #[cfg(test)]
@@ -211,6 +206,10 @@ mod tests {
         assert_eq!(get(&home, "claude").unwrap().source, AgentSource::BuiltIn);
         assert_eq!(get(&home, "codex").unwrap().definition.command, "/opt/codex");
         assert!(matches!(get(&home, "sh"), Err(AgentError::Unknown { .. })));
+        for name in ["claude", "codex", "sh"] {
+            let looked_up = find_for_looking(&home, &name.parse().unwrap());
+            assert_eq!(looked_up, get(&home, name).ok().map(|agent| agent.definition), "{name}");
+        }
     }
 
     #[test]
@@ -219,6 +218,7 @@ mod tests {
         let error = get(&home, "bad").unwrap_err().to_string();
         assert!(error.contains("bad.toml") && error.contains("comand"), "{error}");
         assert!(get(&home, "good").is_ok());
+        assert_eq!(find_for_looking(&home, &"bad".parse().unwrap()), None);
         assert_eq!(Registry::load(&home).unwrap().problems().count(), 1);
     }
 

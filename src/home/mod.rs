@@ -3,6 +3,7 @@
 pub mod atomic_file;
 pub mod config;
 pub mod lock;
+pub mod names;
 pub mod neighbour;
 pub mod parsed;
 pub mod stamp;

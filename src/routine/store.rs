@@ -10,7 +10,7 @@ use super::slug::Slug;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{self, Home};
+use crate::home::{self, Home, names};
 
 /// How long a call waits for the short work that the routines' lock guards.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -156,14 +156,8 @@ pub fn list(home: &Home) -> Result<Listing, FileError> {
 /// # Errors
 /// The directory cannot be listed.
 pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
-    let directory = home.routines();
-    let fail = |source| FileError::io("list", &directory, source);
     let mut slugs = Vec::new();
-    for entry in std::fs::read_dir(&directory).map_err(fail)? {
-        if let Some(slug) = entry.map_err(fail)?.file_name().to_str().and_then(|name| name.parse().ok()) {
-            slugs.push(slug);
-        }
-    }
+    names::scan(&home.routines(), |name, _| slugs.extend(name.parse::<Slug>()))?;
     slugs.sort();
     Ok(slugs)
 }

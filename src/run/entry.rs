@@ -10,6 +10,7 @@ use super::id::RunId;
 use super::record::{self, AgentExit, EndRequest, Environment, Manifest, RecordError, Started, TerminalHeld};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::names::{self, Kind};
 use crate::home::{self, Home};
 use crate::process_tree::ProcessId;
 
@@ -32,16 +33,12 @@ impl Entry {
     /// # Errors
     /// The folder cannot be listed.
     pub fn list(home: &Home) -> Result<Vec<Self>, FileError> {
-        let running = home.running();
-        let fail = |source| FileError::io("list", &running, source);
         let mut entries = Vec::new();
-        for file in std::fs::read_dir(&running).map_err(fail)? {
-            let file = file.map_err(fail)?;
-            let id = file.file_name().to_str().and_then(|name| name.parse::<RunId>().ok());
-            if let Some(id) = id.filter(|_| file.file_type().is_ok_and(|kind| kind.is_dir())) {
-                entries.push(Self { id, directory: file.path() });
+        names::scan(&home.running(), |name, kind| {
+            if kind == Kind::Directory {
+                entries.extend(name.parse().ok().map(|id| Self::of(home, &id)));
             }
-        }
+        })?;
         entries.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(entries)
     }

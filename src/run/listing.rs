@@ -3,9 +3,6 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use rustix::fs::{Dir, FileType, Mode, OFlags, open};
-use rustix::io::Errno;
-
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
 use super::history::{Line, Lines};
@@ -19,6 +16,7 @@ use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::names::{self, Kind};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 
@@ -215,27 +213,13 @@ pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
 /// # Errors
 /// The folder cannot be listed.
 pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
-    let directory = home.workbenches();
-    let fail = |source: Errno| FileError::io("list", &directory, source.into());
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let opened = open(&directory, flags, Mode::empty()).map_err(fail)?;
-    let mut files = Dir::new(opened).map_err(fail)?;
-    while let Some(file) = files.read() {
-        let file = file.map_err(fail)?;
-        let Some((slug, stamp)) = file.file_name().to_str().ok().and_then(parts) else { continue };
-        let is_directory = match file.file_type() {
-            FileType::Directory => true,
-            // Some file systems do not tell.
-            FileType::Unknown => {
-                directory.join(format!("{slug}-{}", stamp.0)).symlink_metadata().is_ok_and(|it| it.is_dir())
-            }
-            _ => false,
-        };
-        if is_directory {
+    names::scan(&home.workbenches(), |name, kind| {
+        if kind == Kind::Directory
+            && let Some((slug, stamp)) = parts(name)
+        {
             see(slug, stamp);
         }
-    }
-    Ok(())
+    })
 }
 
 struct Views<'a> {

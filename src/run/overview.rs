@@ -12,7 +12,7 @@ use super::listing;
 use super::record::Status;
 use super::view::RunView;
 use super::workplace::Workplace;
-use crate::agent::{AgentName, Registry, SearchPath};
+use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
@@ -162,7 +162,6 @@ impl From<RunView> for LastRun {
 #[derive(Debug)]
 pub struct Overview<'a> {
     workplace: &'a Workplace,
-    registry: Registry,
     search_path: &'a SearchPath,
     running: BTreeMap<Slug, Vec<RunId>>,
     newest: HashMap<Slug, UnixSeconds>,
@@ -171,7 +170,7 @@ pub struct Overview<'a> {
 }
 
 impl<'a> Overview<'a> {
-    /// Reads which runs and agents there are.
+    /// Reads which runs there are.
     ///
     /// # Errors
     /// A folder of the home cannot be listed.
@@ -188,8 +187,7 @@ impl<'a> Overview<'a> {
             *newest = entry.id().stamp().max(*newest);
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
-        let registry = Registry::load_for_looking(&workplace.home)?;
-        Ok(Self { workplace, registry, search_path, running, newest, available: RefCell::default() })
+        Ok(Self { workplace, search_path, running, newest, available: RefCell::default() })
     }
 
     /// Shows a routine.
@@ -227,8 +225,8 @@ impl<'a> Overview<'a> {
         if let Some(known) = self.available.borrow().get(agent) {
             return *known;
         }
-        let found = agent.parse::<AgentName>().and_then(|name| self.registry.get(&name));
-        let found = found.is_ok_and(|agent| self.search_path.find(&agent.definition).is_ok());
+        let definition = agent.parse().ok().and_then(|name| agent::find_for_looking(&self.workplace.home, &name));
+        let found = definition.is_some_and(|definition| self.search_path.find(&definition).is_ok());
         self.available.borrow_mut().insert(agent.to_owned(), found);
         found
     }
