@@ -11,6 +11,7 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::call::Call;
@@ -156,15 +157,12 @@ impl Server {
     }
 }
 
-fn outcome(core: &super::Core, reply: Reply<Value>) -> Result<Outcome, ToolError> {
+fn outcome(core: &super::Core, reply: Reply<Box<RawValue>>) -> Result<Outcome, ToolError> {
     Ok(match reply {
-        // The text is for hosts that show a model nothing else. Not `CallToolResult::structured`: it makes the same text with
-        // `Display`, which takes several times as long.
+        // As a text, for hosts that show a model nothing else; `message::write` adds the other form.
         Reply::Answer(answer) => {
-            let text = serde_json::to_string(&answer)?;
-            let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
-            result.structured_content = Some(answer);
-            Outcome::Answer(Box::new(result))
+            let text = String::from(Box::<str>::from(answer));
+            Outcome::Answer(Box::new(CallToolResult::success(vec![ContentBlock::text(text)])))
         }
         Reply::Ask(question) => Outcome::Ask(question),
         Reply::Task(run) => Outcome::Task(tasks::look(core, &run.to_string())?),

@@ -1,12 +1,16 @@
 //! Lines of bytes, and the messages in them.
 
-use std::io::{self, BufRead};
+use std::io::{self, BufRead, Write};
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, JsonRpcError, RequestId};
-use serde::Deserialize;
+use rmcp::model::{
+    CallToolResult, ClientJsonRpcMessage, ErrorData, JsonRpcError, JsonRpcResponse, RequestId, ServerJsonRpcMessage,
+    ServerResult,
+};
 use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::error::Category;
+use serde_json::value::RawValue;
 
 use super::tool::shortened;
 
@@ -97,10 +101,53 @@ fn interpret(line: &[u8]) -> Reading {
     }
 }
 
+/// Writes a message as a line.
+///
+/// # Errors
+/// The system's.
+pub(super) fn write(output: &mut impl Write, message: &ServerJsonRpcMessage) -> io::Result<()> {
+    let mut line = Vec::new();
+    match answer_of_tool(message) {
+        Some(answer) => {
+            // Twice, and most quotes with a backslash.
+            line.reserve(answer.result.content.get().len() * 5 / 2);
+            serde_json::to_writer(&mut line, &answer)?;
+        }
+        None => serde_json::to_writer(&mut line, message)?,
+    }
+    line.push(b'\n');
+    output.write_all(&line)
+}
+
+/// What a tool answered, which clients want as a text and as the JSON that this text is.
+///
+/// Here, and not in rmcp's type, which has room for a `Value`: to make that of an answer, and a text of it twice, is most of
+/// what a quick tool's call would take.
+#[derive(Serialize)]
+struct Structured<'a> {
+    #[serde(flatten)]
+    result: &'a CallToolResult,
+    #[serde(rename = "structuredContent")]
+    content: &'a RawValue,
+}
+
+/// Returns the message with the answer in both forms, if it is a tool's answer.
+fn answer_of_tool(message: &ServerJsonRpcMessage) -> Option<JsonRpcResponse<Structured<'_>>> {
+    let ServerJsonRpcMessage::Response(response) = message else { return None };
+    let ServerResult::CallToolResult(result) = &response.result else { return None };
+    if result.is_error == Some(true) {
+        return None;
+    }
+    let content = serde_json::from_str(&result.content.first()?.as_text()?.text).ok()?;
+    let result = Structured { result, content };
+    Some(JsonRpcResponse { jsonrpc: response.jsonrpc, id: response.id.clone(), result })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rmcp::model::ErrorCode;
+    use rmcp::model::{ContentBlock, ErrorCode};
+    use serde_json::json;
 
     fn refused(reading: Reading) -> (i32, Option<String>) {
         match reading {
@@ -136,6 +183,24 @@ mod tests {
                 String::from_utf8_lossy(&line[..line.len().min(60)])
             );
         }
+    }
+
+    #[test]
+    fn the_answer_of_a_tool_is_written_in_both_forms_and_its_error_as_it_is() {
+        let written = |result: CallToolResult| -> Value {
+            let result = ServerResult::CallToolResult(result);
+            let mut line = Vec::new();
+            write(&mut line, &ServerJsonRpcMessage::response(result, RequestId::Number(7))).unwrap();
+            assert_eq!(line.pop(), Some(b'\n'));
+            serde_json::from_slice(&line).unwrap()
+        };
+        let text = r#"{"said":"\"a\" \n"}"#;
+        let content = vec![ContentBlock::text(text)];
+        let mut expected = json!({ "jsonrpc": "2.0", "id": 7, "result": CallToolResult::success(content.clone()) });
+        expected["result"]["structuredContent"] = serde_json::from_str(text).unwrap();
+        assert_eq!(written(CallToolResult::success(content.clone())), expected);
+        let expected = json!({ "jsonrpc": "2.0", "id": 7, "result": CallToolResult::error(content.clone()) });
+        assert_eq!(written(CallToolResult::error(content)), expected);
     }
 
     #[test]

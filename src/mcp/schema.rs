@@ -10,6 +10,7 @@
 use rmcp::model::JsonObject;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The `format`s that schemars writes for Rust's numbers.
@@ -26,7 +27,7 @@ pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
     schema
 }
 
-/// Returns the schema of a tool's answer, from which a key that holds nothing is absent: see [`without_nulls`].
+/// Returns the schema of a tool's answer, from which a key that holds nothing is absent.
 pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
     let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
         clean(schema);
@@ -55,21 +56,16 @@ fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
     }
 }
 
-/// Removes every key whose value is null, at any depth.
-pub(super) fn without_nulls(mut value: Value) -> Value {
-    remove_nulls(&mut value);
-    value
-}
-
-fn remove_nulls(value: &mut Value) {
-    match value {
-        Value::Object(map) => {
-            map.retain(|_, value| !value.is_null());
-            map.values_mut().for_each(remove_nulls);
+/// Tells whether an answer has a null in it, which no schema of ours allows.
+pub(super) fn holds_null(answer: &RawValue) -> bool {
+    fn is_or_holds_null(value: &Value) -> bool {
+        match value {
+            Value::Object(map) => map.values().any(is_or_holds_null),
+            Value::Array(items) => items.iter().any(is_or_holds_null),
+            other => other.is_null(),
         }
-        Value::Array(items) => items.iter_mut().for_each(remove_nulls),
-        _ => {}
     }
+    serde_json::from_str(answer.get()).is_ok_and(|value| is_or_holds_null(&value))
 }
 
 fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
@@ -260,8 +256,14 @@ mod tests {
         for optional in ["ratio", "limit", "way", "inner", "free"] {
             assert!(!required.contains(&json!(optional)), "{optional}");
         }
-        let value = json!({ "a": null, "b": [{ "c": null, "d": 1 }], "e": { "f": null } });
-        assert_eq!(without_nulls(value), json!({ "b": [{ "d": 1 }], "e": {} }));
+    }
+
+    #[test]
+    fn a_null_is_found_at_any_depth() {
+        for (answer, expected) in [("null", true), (r#"{"a":[{"b":null}]}"#, true), (r#"{"a":["null",0,{}]}"#, false)] {
+            let answer = RawValue::from_string(answer.to_owned()).unwrap();
+            assert_eq!(holds_null(&answer), expected, "{answer}");
+        }
     }
 
     #[test]

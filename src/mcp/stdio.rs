@@ -136,18 +136,12 @@ fn admit(lifecycle: &mut Lifecycle, message: &ClientJsonRpcMessage) -> Result<()
 /// The only one that writes, so that no two answers mix.
 fn write_lines(mut output: impl Write, mut answers: mpsc::Receiver<Answer>, signals: &Signals) {
     while let Some(answer) = answers.blocking_recv() {
-        if let Err(error) = write_line(&mut output, &answer, answers.is_empty()) {
+        let written = message::write(&mut output, &answer);
+        if let Err(error) = written.and_then(|()| if answers.is_empty() { output.flush() } else { Ok(()) }) {
             tracing::debug!(%error, "nobody reads the answers");
             signals.closing.cancel();
             return;
         }
         signals.answered.cancel();
     }
-}
-
-fn write_line(output: &mut impl Write, answer: &Answer, flush: bool) -> io::Result<()> {
-    let mut line = serde_json::to_vec(answer)?;
-    line.push(b'\n');
-    output.write_all(&line)?;
-    if flush { output.flush() } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use rmcp::ErrorData;
 use rmcp::model::{CallToolResult, DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
 use serde_json::{Value, json};
 
-use super::{Core, schema};
+use super::Core;
 use crate::clock::UnixSeconds;
 use crate::run::end::{EndError, Order, end_run};
 use crate::run::id::RunId;
@@ -89,7 +89,7 @@ fn in_words(run: &RunView, ended: Status) -> String {
 /// Makes what the call would have answered, whichever it was: the answers of `wait_run` and of a waiting `trigger_routine`
 /// have the same keys.
 fn result(run: &RunView) -> JsonObject {
-    let answer = schema::without_nulls(json!({ "finished": true, "run": run }));
+    let answer = json!({ "finished": true, "run": run });
     match serde_json::to_value(CallToolResult::structured(answer)) {
         Ok(Value::Object(result)) => result,
         _ => JsonObject::new(),

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use super::call::Call;
@@ -75,7 +76,8 @@ pub enum Reply<Answer> {
     Task(RunId),
 }
 
-type Function = dyn Fn(&Core, &ArgumentParser, JsonObject, &Call) -> Result<Reply<Value>, ToolError> + Send + Sync;
+type Function =
+    dyn Fn(&Core, &ArgumentParser, JsonObject, &Call) -> Result<Reply<Box<RawValue>>, ToolError> + Send + Sync;
 
 /// A tool: what clients are told of it, and what it does.
 pub struct Tool {
@@ -95,7 +97,7 @@ impl Tool {
     /// Makes a tool from a function that may block; the schemas come from its types.
     ///
     /// Structs *within* `Args` need `deny_unknown_fields`; for `Args` itself it is implied. In `Answer` an absent
-    /// `Option` is an absent key.
+    /// `Option` needs to be an absent key.
     pub fn new<Args, Answer>(
         name: &'static str,
         title: &'static str,
@@ -140,7 +142,7 @@ impl Tool {
         };
         let function = move |core: &Core, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
             Ok(match function(core, parser.parse(arguments)?, call)? {
-                Reply::Answer(answer) => Reply::Answer(schema::without_nulls(serde_json::to_value(answer)?)),
+                Reply::Answer(answer) => Reply::Answer(put(&answer)?),
                 Reply::Ask(question) => Reply::Ask(question),
                 Reply::Task(run) => Reply::Task(run),
             })
@@ -170,9 +172,16 @@ impl Tool {
     ///
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
-    pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Value>, ToolError> {
+    pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Box<RawValue>>, ToolError> {
         (self.function)(core, &self.contract.parser, arguments, call)
     }
+}
+
+/// Puts an answer into JSON, for everybody who is to have it.
+pub(super) fn put(answer: &impl Serialize) -> Result<Box<RawValue>, ToolError> {
+    let answer = serde_json::value::to_raw_value(answer)?;
+    debug_assert!(!schema::holds_null(&answer), "an `Option` is to be absent where it is `None`: {answer}");
+    Ok(answer)
 }
 
 /// Returns one file for each tool, as (file name, text): what is compared with the golden files in `schemas/`.
@@ -303,6 +312,7 @@ mod tests {
     #[derive(Serialize, JsonSchema)]
     struct Answer {
         said: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
         none: Option<u8>,
     }
 
@@ -321,7 +331,7 @@ mod tests {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
         let (_dir, core) = Core::example();
         match tool().call(&core, arguments, &Call::default()) {
-            Ok(Reply::Answer(answer)) => Ok(answer),
+            Ok(Reply::Answer(answer)) => Ok(serde_json::from_str(answer.get()).unwrap()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }
