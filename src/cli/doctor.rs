@@ -17,8 +17,9 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// The longest text of a line: names of files and processes are in it, which others chose.
+/// The longest text of a line, and the most lines: names of files and processes are in them, which others chose.
 const MAX_CHARS: usize = 1000;
+const MAX_LINES: usize = 20;
 
 /// Examines the home; returns whether all is well.
 pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
@@ -33,13 +34,19 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
     for Check { what, well, found, fix } in checks {
         let (style, mark) = if well { (GOOD, "well ") } else { (BAD, "WRONG") };
-        let [what, found] = [&what, &found].map(|text| excerpt(text, MAX_CHARS));
+        let [what, found] = [&what, &found].map(|text| shown(text));
         writeln!(out, "{style}{mark}{style:#} {what}: {found}")?;
         if let Some(fix) = fix {
-            writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" }, fix = excerpt(&fix, MAX_CHARS))?;
+            writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" }, fix = shown(&fix))?;
         }
     }
     Ok(well)
+}
+
+/// Shows a text with its lines below each other: what is wrong in a file has several.
+fn shown(text: &str) -> String {
+    let lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| excerpt(line, MAX_CHARS)).collect();
+    lines.join("\n      ")
 }
 
 fn checks() -> anyhow::Result<Vec<Check>> {
