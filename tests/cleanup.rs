@@ -208,11 +208,13 @@ fn rule_2_a_workbench_of_another_program_stays_while_its_session_does() {
     assert!(reason(&report, "kept", &run).contains("alive"), "{report}");
     let seen = server.run(&run);
     assert!(seen["status"] == "unknown" && text(&seen["status_reason"]).contains("another program"), "{seen}");
+    assert!(seen["reap_at"].is_string() && seen["kept_because"].is_null(), "its age decides when it goes: {seen}");
     tmux(&["kill-session", "-t", &format!("=moadim-{run}")]);
     let young = foreign(&home, "young", 60);
     let report = server.clean_up();
     assert_eq!(runs(&report["removed"]), set([&run]), "{report}");
     assert_eq!(runs(&report["kept"]), set([&young]), "its log was written a minute ago");
+    assert_eq!(report["kept"][0]["until"], server.run(&young)["reap_at"]);
 }
 
 #[test]

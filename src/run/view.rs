@@ -137,23 +137,23 @@ impl RunView {
         let mut view = Self::empty(workplace, id);
         match read_outcome(&workbench, id) {
             Ok(outcome) => {
-                view.finish(outcome, bounds);
-                if view.pinned {
-                    view.keep("it is pinned".to_owned());
-                }
+                view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.succeeded()));
+                view.tell(outcome);
+            }
+            Err(RecordError::File(error)) if error.is_not_found() => {
+                let written = workbench.log_state().map(|(written, _)| written);
+                view.reap_from(None, written, bounds.retention_secs(false));
+                let reason = "it has neither an entry nor an outcome: another program made this workbench, or its entry was \
+                              deleted by hand; a sweep that finds nothing alive in it goes by its age";
+                view.status_reason = Some(reason.to_owned());
             }
             Err(error) => {
-                view.status = Status::Unknown;
-                view.status_reason = Some(match &error {
-                    RecordError::File(file) if file.is_not_found() => {
-                        "it has neither an entry nor an outcome: another program made this workbench, or its entry was \
-                         deleted by hand"
-                            .to_owned()
-                    }
-                    _ => error.to_string(),
-                });
-                view.kept_because = view.status_reason.clone();
+                view.status_reason = Some(error.to_string());
+                view.keep(error.to_string());
             }
+        }
+        if view.pinned {
+            view.keep("it is pinned".to_owned());
         }
         view
     }
@@ -196,10 +196,9 @@ impl RunView {
         }
     }
 
-    fn finish(&mut self, outcome: Outcome, bounds: &Bounds) {
-        let finish = retention::finish(self.id.stamp(), Some(outcome.retain_from), None, UnixSeconds::now());
-        self.reap_at = Some(retention::reap_at(finish, bounds.retention_secs(outcome.status.succeeded())));
-        self.tell(outcome);
+    fn reap_from(&mut self, retain_from: Option<UnixSeconds>, log_written: Option<UnixSeconds>, retention_secs: u64) {
+        let finish = retention::finish(self.id.stamp(), retain_from, log_written, UnixSeconds::now());
+        self.reap_at = Some(retention::reap_at(finish, retention_secs));
     }
 
     fn tell(&mut self, outcome: Outcome) {
