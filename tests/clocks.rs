@@ -20,8 +20,9 @@ fn set_clock(home: &TestHome, secs: i64) {
 
 /// Moves a time, as the records have it, by so many seconds.
 fn shifted(at: &Value, secs: i64) -> Value {
-    let at: jiff::Timestamp = at.as_str().expect("a time").parse().unwrap();
-    json!((at + jiff::SignedDuration::from_secs(secs)).to_string())
+    let at = chrono::DateTime::parse_from_rfc3339(at.as_str().expect("a time")).unwrap();
+    let moved = at.to_utc() + chrono::TimeDelta::seconds(secs);
+    json!(moved.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
 }
 
 #[test]

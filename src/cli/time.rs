@@ -1,6 +1,6 @@
 //! How people are told times: as their own clock shows them, and how far away they are.
 
-use jiff::tz::TimeZone;
+use chrono::{DateTime, Local, TimeZone};
 
 use crate::clock::UnixSeconds;
 
@@ -20,14 +20,20 @@ pub(super) fn span(secs: u64) -> String {
 
 /// Says a moment, as `14:05 (3 min ago)`; with its date if that is not today's.
 pub(super) fn moment(at: UnixSeconds, now: UnixSeconds) -> String {
-    said(at, now, &TimeZone::system())
+    said(at, now, &Local)
 }
 
-fn said(at: UnixSeconds, now: UnixSeconds, zone: &TimeZone) -> String {
-    let local = |time: UnixSeconds| time.timestamp().map(|time| time.to_zoned(zone.clone()));
+fn said<Z: TimeZone>(at: UnixSeconds, now: UnixSeconds, zone: &Z) -> String
+where
+    Z::Offset: std::fmt::Display,
+{
+    let local = |time: UnixSeconds| -> Option<DateTime<Z>> {
+        let date = DateTime::from_timestamp(i64::try_from(time.0).ok()?, 0)?;
+        Some(date.with_timezone(zone))
+    };
     let shown = match (local(at), local(now)) {
-        (Some(at), Some(now)) if at.date() == now.date() => at.strftime("%H:%M").to_string(),
-        (Some(at), _) => at.strftime("%Y-%m-%d %H:%M").to_string(),
+        (Some(at), Some(now)) if at.date_naive() == now.date_naive() => at.format("%H:%M").to_string(),
+        (Some(at), _) => at.format("%Y-%m-%d %H:%M").to_string(),
         (None, _) => at.to_string(),
     };
     // One unit is enough beside the time itself.
@@ -42,6 +48,7 @@ fn said(at: UnixSeconds, now: UnixSeconds, zone: &TimeZone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use chrono::FixedOffset;
 
     #[test]
     fn a_length_of_time_has_two_units_at_most() {
@@ -62,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_moment_is_said_in_the_zone_of_the_reader() {
-        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        let zone = FixedOffset::east_opt(2 * 3600).unwrap();
         // 2026-05-28T20:26:40Z.
         let now = UnixSeconds(1_780_000_000);
         let said = |at| said(UnixSeconds(at), now, &zone);

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 
 use croner::Cron;
 use croner::parser::{CronParser, Seconds, Year};
-use jiff::Zoned;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
+use jiff::{Timestamp, Zoned};
 
 use super::invalid_field::InvalidField;
 use crate::clock::UnixSeconds;
@@ -96,7 +96,8 @@ impl Schedule {
     }
 
     fn in_zone(&self, moment: UnixSeconds) -> Option<Zoned> {
-        Some(moment.timestamp()?.to_zoned(self.zone.clone()))
+        let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
+        Some(moment.to_zoned(self.zone.clone()))
     }
 }
 
