@@ -209,6 +209,8 @@ fn rule_2_a_workbench_of_another_program_stays_while_its_session_does() {
     let seen = server.run(&run);
     assert!(seen["status"] == "unknown" && text(&seen["status_reason"]).contains("another program"), "{seen}");
     assert!(seen["reap_at"].is_string() && seen["kept_because"].is_null(), "its age decides when it goes: {seen}");
+    let problem = server.problems().into_iter().find(|one| text(&one["path"]).ends_with(&run)).expect("a problem");
+    assert!(text(&problem["fix"]).contains("nothing need be done"), "{problem}");
     tmux(&["kill-session", "-t", &format!("=moadim-{run}")]);
     let young = foreign(&home, "young", 60);
     let report = server.clean_up();

@@ -168,7 +168,7 @@ impl Registry {
 }
 
 /// Returns what the agent of that name runs, from a file that did not change as it was last parsed; `None` if there is no such
-/// agent, or its file is wrong.
+/// agent, or its file is wrong. Where the directory cannot be searched, only the built-in ones are found.
 #[must_use]
 pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition> {
     static PARSED: ParsedFiles<AgentDefinition> = ParsedFiles::new();

@@ -74,7 +74,7 @@ impl Desk {
         let Value::Object(arguments) = arguments else { return Err(anyhow!("the arguments of {tool} are no object")) };
         let found = found.with_context(|| format!("there is no tool {tool}"))?;
         match found.call(&self.core, arguments, &Call::default()).map_err(|error| anyhow!("{error}"))? {
-            Reply::Answer(answer) => Ok(serde_json::from_str(answer.get())?),
+            Reply::Answer(answer) => Ok(serde_json::from_str(&answer.into_text())?),
             Reply::Ask(question) => Err(anyhow!(question.otherwise)),
             Reply::Task(run) => Err(anyhow!("{tool} answered with a task, the run {run}, which nobody asked for")),
         }

@@ -45,8 +45,12 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
 
 /// Shows a text with its lines below each other: what is wrong in a file has several.
 fn shown(text: &str) -> String {
-    let lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| excerpt(line, MAX_CHARS)).collect();
-    lines.join("\n      ")
+    let mut lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| excerpt(line, MAX_CHARS)).collect();
+    if text.lines().nth(MAX_LINES).is_some() {
+        lines.push("…".to_owned());
+    }
+    // With a mark, so that none can be taken for one of ours.
+    lines.join("\n      | ")
 }
 
 fn checks() -> anyhow::Result<Vec<Check>> {

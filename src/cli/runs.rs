@@ -83,6 +83,7 @@ fn show(runs: &[RunView]) -> std::io::Result<()> {
 
 fn removed(run: &RunView, now: UnixSeconds) -> Cell {
     match run.reap_at {
+        Some(at) if run.status == Status::Unknown => text(&format!("{}, if it is not alive", moment(at, now))),
         Some(at) => text(&moment(at, now)),
         None => faint(run.kept_because.as_deref().unwrap_or_default()),
     }

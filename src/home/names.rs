@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::atomic_file::FileError;
 
 /// Calls `see` with each name in a directory and what is a directory itself (a symlink is none), in no order; names that are not
-/// UTF-8 are left out, for none of ours is such. There may be very many, so nothing is made for one.
+/// UTF-8 are left out, for none of ours is such. There may be very many, so that no list of them is made.
 ///
 /// # Errors
 /// The directory cannot be listed.

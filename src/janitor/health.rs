@@ -179,6 +179,9 @@ fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMa
         let troubled = run.finished_at.is_none().then_some(run.status_reason).flatten();
         if let Some(reason) = troubled {
             let fix = match run.status {
+                RunStatus::Unknown if let Some(at) = run.reap_at => {
+                    format!("nothing need be done: a sweep from {at} on that finds nothing alive in it removes it")
+                }
                 RunStatus::Unknown => {
                     "it is neither ended nor removed; remove its files by hand if it is over".to_owned()
                 }

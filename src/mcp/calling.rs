@@ -11,7 +11,6 @@ use rmcp::model::{
 };
 use rmcp::service::{RequestContext, RoleServer};
 use serde_json::Value;
-use serde_json::value::RawValue;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::call::Call;
@@ -19,7 +18,7 @@ use super::call_threads::Panicked;
 use super::consent::{self, Question, Said};
 use super::server::{Server, is_modern, signature};
 use super::tasks;
-use super::tool::{Reply, Tool, ToolError, shortened};
+use super::tool::{Json, Reply, Tool, ToolError, shortened};
 
 /// What a tool said, as far as it can be put for the client on the call's own thread.
 enum Outcome {
@@ -157,12 +156,11 @@ impl Server {
     }
 }
 
-fn outcome(core: &super::Core, reply: Reply<Box<RawValue>>) -> Result<Outcome, ToolError> {
+fn outcome(core: &super::Core, reply: Reply<Json>) -> Result<Outcome, ToolError> {
     Ok(match reply {
-        // As a text, for hosts that show a model nothing else; `message::write` adds the other form.
+        // As a text alone; the other form is added where the message is written.
         Reply::Answer(answer) => {
-            let text = String::from(Box::<str>::from(answer));
-            Outcome::Answer(Box::new(CallToolResult::success(vec![ContentBlock::text(text)])))
+            Outcome::Answer(Box::new(CallToolResult::success(vec![ContentBlock::text(answer.into_text())])))
         }
         Reply::Ask(question) => Outcome::Ask(question),
         Reply::Task(run) => Outcome::Task(tasks::look(core, &run.to_string())?),

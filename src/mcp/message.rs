@@ -2,15 +2,11 @@
 
 use std::io::{self, BufRead, Write};
 
-use rmcp::model::{
-    CallToolResult, ClientJsonRpcMessage, ErrorData, JsonRpcError, JsonRpcResponse, RequestId, ServerJsonRpcMessage,
-    ServerResult,
-};
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, JsonRpcError, RequestId, ServerJsonRpcMessage, ServerResult};
+use serde::Deserialize;
 use serde::de::IgnoredAny;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::error::Category;
-use serde_json::value::RawValue;
 
 use super::tool::shortened;
 
@@ -106,47 +102,50 @@ fn interpret(line: &[u8]) -> Reading {
 /// # Errors
 /// The system's.
 pub(super) fn write(output: &mut impl Write, message: &ServerJsonRpcMessage) -> io::Result<()> {
-    let mut line = Vec::new();
-    match answer_of_tool(message) {
-        Some(answer) => {
-            // Twice, and most quotes with a backslash.
-            line.reserve(answer.result.content.get().len() * 5 / 2);
-            serde_json::to_writer(&mut line, &answer)?;
-        }
-        None => serde_json::to_writer(&mut line, message)?,
+    let answer = answer_of_tool(message);
+    // Three times: it stands in the message twice, and once each quote in it has a backslash.
+    let mut line = Vec::with_capacity(MESSAGE_BYTES + answer.map_or(0, |answer| 3 * answer.len()));
+    serde_json::to_writer(&mut line, message)?;
+    if let Some(answer) = answer {
+        add_structured_content(&mut line, answer);
     }
     line.push(b'\n');
     output.write_all(&line)
 }
 
-/// What a tool answered, which clients want as a text and as the JSON that this text is.
+/// Room for what is around an answer, and for most other messages.
+const MESSAGE_BYTES: usize = 512;
+
+/// Returns the answer in a message, if it is that of a tool and no error.
+fn answer_of_tool(message: &ServerJsonRpcMessage) -> Option<&str> {
+    let ServerJsonRpcMessage::Response(response) = message else { return None };
+    let ServerResult::CallToolResult(result) = &response.result else { return None };
+    if result.is_error == Some(true) || result.structured_content.is_some() {
+        return None;
+    }
+    Some(&result.content.first()?.as_text()?.text)
+}
+
+/// Adds to a message what its text is: clients want the JSON of an answer as a text and as itself.
 ///
 /// Here, and not in rmcp's type, which has room for a `Value`: to make that of an answer, and a text of it twice, is most of
 /// what a quick tool's call would take.
-#[derive(Serialize)]
-struct Structured<'a> {
-    #[serde(flatten)]
-    result: &'a CallToolResult,
-    #[serde(rename = "structuredContent")]
-    content: &'a RawValue,
-}
-
-/// Returns the message with the answer in both forms, if it is a tool's answer.
-fn answer_of_tool(message: &ServerJsonRpcMessage) -> Option<JsonRpcResponse<Structured<'_>>> {
-    let ServerJsonRpcMessage::Response(response) = message else { return None };
-    let ServerResult::CallToolResult(result) = &response.result else { return None };
-    if result.is_error == Some(true) {
-        return None;
+fn add_structured_content(line: &mut Vec<u8>, answer: &str) {
+    debug_assert!(serde_json::from_str::<IgnoredAny>(answer).is_ok(), "a tool answers in JSON, not: {answer}");
+    // The end of the result, which is the last of a message, and of the message.
+    const END: &[u8] = b"}}";
+    if line.ends_with(END) {
+        line.truncate(line.len() - END.len());
+        for part in [b",\"structuredContent\":", answer.as_bytes(), END] {
+            line.extend_from_slice(part);
+        }
     }
-    let content = serde_json::from_str(&result.content.first()?.as_text()?.text).ok()?;
-    let result = Structured { result, content };
-    Some(JsonRpcResponse { jsonrpc: response.jsonrpc, id: response.id.clone(), result })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rmcp::model::{ContentBlock, ErrorCode};
+    use rmcp::model::{CallToolResult, ContentBlock, ErrorCode};
     use serde_json::json;
 
     fn refused(reading: Reading) -> (i32, Option<String>) {

@@ -5,9 +5,9 @@ use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::tool::{ToolError, shortened};
+use super::Core;
+use super::tool::{Json, ToolError, shortened};
 use super::tools::{health, routines, runs};
-use super::{Core, tool};
 use crate::routine::listing as routine_listing;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
@@ -167,7 +167,7 @@ pub(super) fn read(core: &Core, uri: &str) -> Result<ResourceContents, ErrorData
 
 /// Writes an answer as the tools do.
 pub(super) fn json_text(answer: Result<impl Serialize, ToolError>) -> Result<(String, &'static str), ToolError> {
-    Ok((Box::<str>::from(tool::put(&answer?)?).into(), JSON))
+    Ok((Json::of(&answer?)?.into_text(), JSON))
 }
 
 fn check_run(core: &Core, uri: &str, run: &RunId) -> Result<(), ErrorData> {

@@ -10,7 +10,6 @@
 use rmcp::model::JsonObject;
 use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 /// The `format`s that schemars writes for Rust's numbers.
@@ -57,7 +56,7 @@ fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
 }
 
 /// Tells whether an answer has a null in it, which no schema of ours allows.
-pub(super) fn holds_null(answer: &RawValue) -> bool {
+pub(super) fn holds_null(answer: &str) -> bool {
     fn is_or_holds_null(value: &Value) -> bool {
         match value {
             Value::Object(map) => map.values().any(is_or_holds_null),
@@ -65,7 +64,7 @@ pub(super) fn holds_null(answer: &RawValue) -> bool {
             other => other.is_null(),
         }
     }
-    serde_json::from_str(answer.get()).is_ok_and(|value| is_or_holds_null(&value))
+    serde_json::from_str(answer).is_ok_and(|value| is_or_holds_null(&value))
 }
 
 fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
@@ -261,8 +260,7 @@ mod tests {
     #[test]
     fn a_null_is_found_at_any_depth() {
         for (answer, expected) in [("null", true), (r#"{"a":[{"b":null}]}"#, true), (r#"{"a":["null",0,{}]}"#, false)] {
-            let answer = RawValue::from_string(answer.to_owned()).unwrap();
-            assert_eq!(holds_null(&answer), expected, "{answer}");
+            assert_eq!(holds_null(answer), expected, "{answer}");
         }
     }
 

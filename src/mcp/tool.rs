@@ -8,7 +8,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
-use serde_json::value::RawValue;
 use serde_path_to_error::Segment;
 
 use super::call::Call;
@@ -76,8 +75,7 @@ pub enum Reply<Answer> {
     Task(RunId),
 }
 
-type Function =
-    dyn Fn(&Core, &ArgumentParser, JsonObject, &Call) -> Result<Reply<Box<RawValue>>, ToolError> + Send + Sync;
+type Function = dyn Fn(&Core, &ArgumentParser, JsonObject, &Call) -> Result<Reply<Json>, ToolError> + Send + Sync;
 
 /// A tool: what clients are told of it, and what it does.
 pub struct Tool {
@@ -142,7 +140,7 @@ impl Tool {
         };
         let function = move |core: &Core, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
             Ok(match function(core, parser.parse(arguments)?, call)? {
-                Reply::Answer(answer) => Reply::Answer(put(&answer)?),
+                Reply::Answer(answer) => Reply::Answer(Json::of(&answer)?),
                 Reply::Ask(question) => Reply::Ask(question),
                 Reply::Task(run) => Reply::Task(run),
             })
@@ -172,16 +170,28 @@ impl Tool {
     ///
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
-    pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Box<RawValue>>, ToolError> {
+    pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Json>, ToolError> {
         (self.function)(core, &self.contract.parser, arguments, call)
     }
 }
 
-/// Puts an answer into JSON, for everybody who is to have it.
-pub(super) fn put(answer: &impl Serialize) -> Result<Box<RawValue>, ToolError> {
-    let answer = serde_json::value::to_raw_value(answer)?;
-    debug_assert!(!schema::holds_null(&answer), "an `Option` is to be absent where it is `None`: {answer}");
-    Ok(answer)
+/// An answer as JSON, made once for everybody who is to have it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Json(String);
+
+impl Json {
+    /// Puts an answer into JSON.
+    pub(super) fn of(answer: &impl Serialize) -> Result<Self, ToolError> {
+        let text = serde_json::to_string(answer)?;
+        debug_assert!(!schema::holds_null(&text), "an `Option` is to be absent where it is `None`: {text}");
+        Ok(Self(text))
+    }
+
+    /// Returns it as a text.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        self.0
+    }
 }
 
 /// Returns one file for each tool, as (file name, text): what is compared with the golden files in `schemas/`.
@@ -331,7 +341,7 @@ mod tests {
         let Value::Object(arguments) = arguments else { panic!("not an object") };
         let (_dir, core) = Core::example();
         match tool().call(&core, arguments, &Call::default()) {
-            Ok(Reply::Answer(answer)) => Ok(serde_json::from_str(answer.get()).unwrap()),
+            Ok(Reply::Answer(answer)) => Ok(serde_json::from_str(&answer.into_text()).unwrap()),
             Ok(other) => panic!("{other:?}"),
             Err(error) => Err(error.to_string()),
         }

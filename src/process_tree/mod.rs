@@ -45,6 +45,8 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
+use crate::excerpt::excerpt;
+
 /// A process: its pid, and when it started, so that a later process with the same pid is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
@@ -134,9 +136,12 @@ pub struct Process {
     pub name: String,
 }
 
+/// Longer than any name on Linux.
+const SHOWN_NAME_CHARS: usize = 64;
+
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", self.name, self.id.pid)
+        write!(f, "{} (pid {})", excerpt(&self.name, SHOWN_NAME_CHARS), self.id.pid)
     }
 }
 

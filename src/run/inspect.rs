@@ -151,7 +151,9 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
             outcome.retain_from.age_secs_at(at).saturating_sub(1),
             outcome.retain_from,
         ),
-        (Some(at), None, None) => format!("the first sweep from {at} on removes its workbench"),
+        (Some(at), None, None) => {
+            format!("the first sweep from {at} on that finds nothing alive in it removes its workbench")
+        }
         (None, _, None) if wait::is_over(run) => "its retention counts from when its end is recorded".to_owned(),
         (None, _, None) => "no sweep removes it".to_owned(),
     }

@@ -208,7 +208,7 @@ pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
 }
 
 /// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
-/// other names are skipped (rule 1). There may be very many, so nothing is made for one that the system did not hand us.
+/// other names are skipped (rule 1). There may be very many, so no list of them is made.
 ///
 /// # Errors
 /// The folder cannot be listed.

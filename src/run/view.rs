@@ -152,7 +152,7 @@ impl RunView {
                 view.keep(error.to_string());
             }
         }
-        if view.pinned {
+        if view.pinned && view.kept_because.is_none() {
             view.keep("it is pinned".to_owned());
         }
         view
