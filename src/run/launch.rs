@@ -26,8 +26,9 @@ pub struct LaunchError {
     pub reason: String,
 }
 
-/// The longest pause between two looks at what the supervisor has to say.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// The pause between two looks at what the supervisor has to say: little of what a launch takes, and a hundredth of a core for
+/// those that take long.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Launches a claimed run, and returns when its agent has been started, or at the deadline: what has to be done before that
 /// may take longer, and goes on.
@@ -131,7 +132,6 @@ fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
 /// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it is
 /// preparing the run; `None` if nothing was heard of it at all.
 fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
-    let mut pause = Duration::from_millis(1);
     loop {
         if claim.entry.started().is_ok_and(|started| started.is_some()) {
             return Some(Ok(()));
@@ -142,8 +142,7 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
         if Instant::now() >= deadline {
             return claim.entry.is_preparing().then_some(Ok(()));
         }
-        std::thread::sleep(pause);
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        std::thread::sleep(PAUSE);
     }
 }
 

@@ -20,8 +20,8 @@ use crate::run::entry::Entry;
 use crate::run::record::{Environment, Manifest, Started};
 use crate::run::workplace::Workplace;
 
-/// The longest pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
-const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+/// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
+const PAUSE: Duration = Duration::from_micros(500);
 
 /// Why there is no agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,7 +148,6 @@ fn await_part(
 ) -> Result<(), NotStarted> {
     let waits_for_holder = part == Part::Agent && manifest.command.terminal;
     let deadline = Instant::now() + LAUNCH_PATIENCE;
-    let mut pause = Duration::from_millis(1);
     loop {
         let exited = exited();
         match read_word(&part.report(entry)) {
@@ -166,8 +165,7 @@ fn await_part(
             let how = format!("was silent for {} s", LAUNCH_PATIENCE.as_secs());
             return Err(NotStarted::Failed(silence(entry, manifest, first_word, &how)));
         }
-        wake.wait(pause);
-        pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+        wake.wait(PAUSE);
     }
 }
 
