@@ -14,7 +14,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::call::Call;
-use super::call_threads::Panicked;
+use super::call_threads::{CallThread, Panicked};
 use super::consent::{self, Question, Said};
 use super::server::{Server, is_modern, signature};
 use super::tasks;
@@ -103,7 +103,11 @@ impl Server {
         let bell = call.bell().clone();
         let shared = Arc::clone(&self.shared);
         let name = self.shared.tools[index].name().to_owned();
-        let mut ended = pin!(self.threads.run(move || {
+        let mut ended = pin!(self.threads.run(move |thread| {
+            if thread == CallThread::Reserve {
+                // Others need it, and among them may be the call that ends what this one waits for.
+                call.bell().call_off();
+            }
             let reply = shared.tools[index].call(&shared.core, arguments, &call);
             reply
                 .and_then(|reply| outcome(&shared.core, reply))

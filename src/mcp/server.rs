@@ -90,7 +90,7 @@ impl Server {
         work: impl FnOnce(&Core) -> Result<T, ErrorData> + Send + 'static,
     ) -> Result<T, ErrorData> {
         let shared = Arc::clone(&self.shared);
-        self.threads.run(move || work(&shared.core)).await.unwrap_or_else(|Panicked(words)| {
+        self.threads.run(move |_| work(&shared.core)).await.unwrap_or_else(|Panicked(words)| {
             let text =
                 format!("this failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details");
             Err(ErrorData::internal_error(text, None))

@@ -76,8 +76,8 @@ pub enum TriggerError {
     },
     /// A run of the routine is alive.
     #[error(
-        "the run '{run}' of this routine is alive{doubt}; stop it with stop_run, or start another beside it with \
-         overlap = \"allow\""
+        "the run '{run}' of this routine is alive{doubt}; stop it with stop_run (moadim-mcp stop {run}), or start another \
+         beside it with overlap = \"allow\" (--overlap allow)"
     )]
     Overlapping {
         /// That run.

@@ -46,7 +46,7 @@ impl Bell {
     }
 
     /// Waits until it rings, `at_most` this long; returns whether the wait goes on.
-    fn wait(&self, at_most: Duration) -> bool {
+    pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let (state, changed) = &*self.shared;
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
         let quiet = |state: &mut State| !state.rung && !state.called_off;

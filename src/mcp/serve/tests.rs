@@ -13,7 +13,8 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::mcp::Core;
-use crate::mcp::tool::{Hints, NoArguments, Tool};
+use crate::mcp::call_threads::CallThreads;
+use crate::mcp::tool::{Hints, NoArguments, Reply, Tool};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -56,6 +57,10 @@ fn tools(gate: &Arc<Gate>) -> Vec<Tool> {
             gate.wait();
             Ok(Said { said: "through".into() })
         }),
+        Tool::conversing("watch", "Watch", "Waits until it is called off.", hints, |_, _: NoArguments, call| {
+            while call.bell().wait(PATIENCE) {}
+            Ok(Reply::Answer(Said { said: "called off".into() }))
+        }),
         Tool::new("say", "Say", "Says it.", hints, |_, Say { text }| Ok(Said { said: text })),
         Tool::new("panic", "Panic", "Panics.", hints, |_, _: NoArguments| -> Result<Said, _> { panic!("oh no") }),
     ]
@@ -73,10 +78,15 @@ struct Connection {
 
 impl Connection {
     fn open() -> Self {
+        Self::open_with(CallThreads::new().unwrap())
+    }
+
+    fn open_with(threads: CallThreads) -> Self {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
         let (dir, core) = Core::example();
-        let server = Server::new(core, tools(&gate), "Test.").unwrap();
+        let mut server = Server::new(core, tools(&gate), "Test.").unwrap();
+        server.threads = threads;
         let signals = server.signals().clone();
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
@@ -128,6 +138,18 @@ impl Connection {
         self.gate.open();
         took
     }
+}
+
+#[tokio::test]
+async fn without_threads_a_call_that_waits_makes_way_for_the_next() {
+    let mut connection = Connection::open_with(CallThreads::only_the_reserve());
+    connection.call(1, "watch", json!({})).await;
+    connection.call(2, "say", json!({ "text": "stop" })).await;
+    for (id, said) in [(1, "called off"), (2, "stop")] {
+        let answer = connection.receive().await.unwrap();
+        assert_eq!((&answer["id"], &answer["result"]["structuredContent"]["said"]), (&json!(id), &json!(said)));
+    }
+    connection.end().await;
 }
 
 #[tokio::test]
