@@ -12,8 +12,8 @@
 //!
 //! 1. The trigger *stages* a directory, locked from birth, and *claims* a name by renaming it into place
 //!    ([`run::claim`]). Of any number of triggers one wins a second; the others take the next.
-//! 2. It opens a window that follows the log, or is the agent's terminal ([`session`]), and starts a **supervisor** as
-//!    nobody's child ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so
+//! 2. It starts a **supervisor** as nobody's child, opens a window that follows the log, or is the agent's terminal
+//!    ([`session`]), and then tells the supervisor to begin ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so
 //!    the run never is without an owner.
 //! 3. The supervisor ([`supervisor`]) clones what the routine asks for and runs the agent's setup, if there is such, and says
 //!    that it is preparing the run, so that no trigger waits for it. Then it starts the agent through the user's login

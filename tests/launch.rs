@@ -131,7 +131,10 @@ fn a_tmux_that_refuses_is_quoted() {
         let began = Instant::now();
         let error = server.error("trigger_routine", json!({ "routine": routine }));
         assert!(began.elapsed() < LIMIT, "{setting}: {:?}", began.elapsed());
-        let run = server.ok("list_runs", json!({}))["runs"][0].clone();
+        let run = text(&server.ok("list_runs", json!({}))["runs"][0]["id"]);
+        // On a busy disk that takes longer than the trigger waits for it.
+        harness::wait_for(harness::PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
+        let run = server.run(&run);
         assert_eq!(run["status"], "launch_failed", "{run}");
         assert_reason(&error, &run, &["tmux"]);
         assert!(!home.raw_log(&text(&run["id"])).contains("never"));

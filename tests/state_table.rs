@@ -200,12 +200,16 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     let line = text.lines().find(|line| line.contains(&with_line)).unwrap();
     // Torn in the middle of a write, and without its newline.
     home.write("history.jsonl", &format!("{line}\n{{\"version\":1,\"id\":\"without"));
+    let check = |server: &mut Server, is_left: bool| {
+        for run in [&with_line, &without_line] {
+            assert_eq!(home.entry(run).exists(), is_left);
+            let seen = server.run(run);
+            assert_eq!((&seen["status"], &seen["exit_code"]), (&json!("failed"), &json!(6)), "{seen}");
+        }
+    };
+    check(&mut server, true);
     server.clean_up();
-    for run in [&with_line, &without_line] {
-        assert!(!home.entry(run).exists());
-        let seen = server.run(run);
-        assert_eq!((&seen["status"], &seen["exit_code"]), (&json!("failed"), &json!(6)), "{seen}");
-    }
+    check(&mut server, false);
     let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let ids: Vec<&Value> = lines.iter().map(|line| &line["id"]).collect();

@@ -3,6 +3,7 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
@@ -144,6 +145,27 @@ fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
     let error = server.tool_answer(call).error();
     assert!(error.contains("not this one"), "{error}");
     assert!(!home.raw_log(&run).contains("never"));
+}
+
+#[test]
+fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
+    let home = unwatched();
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Unheard", "exec sleep 300", json!({}));
+    home.noted(&run, "supervisor").kill();
+    home.noted(&run, "agent").kill();
+    wait_for(PATIENCE, "both to be gone", || home.processes_named("sleep").is_empty().then_some(()));
+    std::fs::remove_file(home.entry(&run).join("started.json")).unwrap();
+    let files =
+        || -> BTreeSet<_> { std::fs::read_dir(home.entry(&run)).unwrap().map(|file| file.unwrap().path()).collect() };
+    let before = files();
+    let mut command = home.command();
+    command.args(["supervise", "--on-word"]).arg(home.root()).arg(&run);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!((files(), home.processes_named("sleep")), (before, vec![]));
+    server.clean_up();
+    assert_eq!(server.run(&run)["status"], "launch_failed");
 }
 
 #[test]

@@ -57,7 +57,13 @@ enum Command {
     ForPeople(ForPeople),
     /// Supervises one run (started by a trigger).
     #[command(hide = true)]
-    Supervise { home: PathBuf, run: RunId },
+    Supervise {
+        home: PathBuf,
+        run: RunId,
+        /// Begin when there is something to read on stdin; not at all if there never is
+        #[arg(long)]
+        on_word: bool,
+    },
     /// Becomes the agent of a run, or its setup (started by its supervisor).
     #[command(hide = true)]
     Exec {
@@ -75,6 +81,8 @@ enum Command {
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
+        #[arg(long)]
+        keep_stdin: bool,
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
@@ -147,14 +155,14 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 result => result,
             };
         }
-        Some(Command::Supervise { home, run }) => Ok(supervise(home, &run)?),
+        Some(Command::Supervise { home, run, on_word }) => Ok(supervise(home, &run, on_word.then(std::io::stdin))?),
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
             Err(exec_agent(home, &run, part).into())
         }
         Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
         Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
-        Some(Command::Detach { command }) => detach::detach(&command),
+        Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin),
         Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
         Some(Command::PrintPath) => Ok(print_search_path()?),
     };

@@ -1,8 +1,8 @@
-//! From a claimed run to a started agent: the window, the supervisor, and the wait for its word.
+//! From a claimed run to a started agent: the supervisor, the window, and the wait for the agent.
 
 use std::ffi::OsString;
-use std::io;
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::{self, PipeWriter, Write};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -38,19 +38,9 @@ const PAUSE: Duration = Duration::from_micros(500);
 pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
     let run = claim.entry.id().clone();
     let failed = |reason: String| LaunchError { run, reason };
-    if let Err(reason) = open_session(workplace, &claim).and_then(|()| start_supervisor(workplace, &claim)) {
+    if let Err(reason) = begin(workplace, &claim) {
         // No agent can have started, and the run is ours alone.
-        let now = UnixSeconds::now();
-        let ending = Ending {
-            status: Status::LaunchFailed,
-            reason: Some(reason.clone()),
-            ended_by: None,
-            exit_code: None,
-            signal: None,
-            finished_at: now,
-            retain_from: now,
-        };
-        record_until(workplace.clone(), claim, ending, deadline);
+        record_until(workplace.clone(), claim, reason.clone(), deadline);
         return Err(failed(reason));
     }
     match await_word(workplace, &claim, deadline) {
@@ -64,11 +54,37 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
     }
 }
 
+/// Opens the window while the supervisor comes up, and lets that begin.
+fn begin(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
+    let supervisor = Supervisor::start(workplace, claim)?;
+    match open_session(workplace, claim) {
+        Ok(()) => supervisor.begin(),
+        Err(reason) => {
+            supervisor.dismiss();
+            Err(reason)
+        }
+    }
+}
+
 /// Records the end of a run of which nothing was started, and waits for that until the deadline: what made the launch fail
 /// may hang again when its window is to be closed. Left alone, the next watchdog pass records it.
-fn record_until(workplace: Workplace, claim: Claim, ending: Ending, deadline: Instant) {
+fn record_until(workplace: Workplace, claim: Claim, reason: String, deadline: Instant) {
     let (done, recorded) = mpsc::channel();
     let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
+        let now = UnixSeconds::now();
+        let ending = match claim.entry.end_request() {
+            // Whoever wanted that may have ended its supervisor before it began.
+            Ok(Some(request)) => Ending::by_request(&request, now),
+            _ => Ending {
+                status: Status::LaunchFailed,
+                reason: Some(reason),
+                ended_by: None,
+                exit_code: None,
+                signal: None,
+                finished_at: now,
+                retain_from: now,
+            },
+        };
         let outcome = Outcome::new(&claim.manifest, None, ending);
         if let Err(error) = recording::record(&workplace, &claim.entry, &outcome) {
             tracing::warn!(%error, "a failed launch could not be recorded; the next watchdog pass does it");
@@ -95,27 +111,50 @@ fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
     opened.map_err(|error| error.to_string())
 }
 
-/// Starts the supervisor in a session of its own and nobody's child: hosts kill what descends from them, and wait for
-/// pipes that their children inherited.
-fn start_supervisor(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
-    let (program, launcher) = (workplace.program.path(), workplace.program.launcher());
-    let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let mut detach = Command::new(&launcher.program)
-        .args(&launcher.arguments)
-        .arg(program)
-        .arg("supervise")
-        .arg(workplace.home.root())
-        .arg(claim.entry.id().to_string())
-        .env_clear()
-        .envs(inherited)
-        .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
-        .current_dir(workplace.home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("its supervisor {} cannot be started: {error}", program.display()))?;
-    is_possible(detach.wait())
+/// A supervisor that comes up. It touches nothing before it is told to begin, and ends by itself if it never is, or if we end.
+struct Supervisor {
+    launcher: Child,
+    word: PipeWriter,
+}
+
+impl Supervisor {
+    /// Starts it in a session of its own and nobody's child: hosts kill what descends from them, and wait for pipes that
+    /// their children inherited.
+    fn start(workplace: &Workplace, claim: &Claim) -> Result<Self, String> {
+        let program = workplace.program.path();
+        let failed = |error: io::Error| format!("its supervisor {} cannot be started: {error}", program.display());
+        let (heard, word) = io::pipe().map_err(failed)?;
+        let inherited = environment::inherited(&environment::of_this_process(), &[]);
+        let launcher = Command::new(program)
+            .args(["detach", "--keep-stdin", "--"])
+            .arg(program)
+            .args(["supervise", "--on-word"])
+            .arg(workplace.home.root())
+            .arg(claim.entry.id().to_string())
+            .env_clear()
+            .envs(inherited)
+            .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
+            .current_dir(workplace.home.root())
+            .stdin(heard)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .map_err(failed)?;
+        Ok(Self { launcher, word })
+    }
+
+    /// Tells it to begin.
+    fn begin(mut self) -> Result<(), String> {
+        is_possible(self.launcher.wait())?;
+        self.word.write_all(b"\n").map_err(|error| format!("its supervisor ended before it began: {error}"))
+    }
+
+    /// Lets it go.
+    fn dismiss(self) {
+        let Self { mut launcher, word } = self;
+        drop(word);
+        let _ = launcher.wait();
+    }
 }
 
 /// Tells whether there may be a supervisor: only the launcher's own word that it failed rules that out. The status is lost

@@ -15,8 +15,10 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// More output than any honest list of sessions.
 const MAX_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a poll waits at most for a process that closed its streams but has not ended, or the reverse.
+/// How long a poll waits at most for a process that has ended while something else holds its streams.
 const TICK: Duration = Duration::from_millis(2);
+/// The first pause for one that closed its streams and has not ended, which hardly any takes longer for.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 
 /// Where programs are that the short PATH of a desktop application leaves out.
 const USUAL_PLACES: [&str; 4] =
@@ -76,6 +78,7 @@ fn end(child: &mut Child) {
 fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
     let mut stdout = Stream::of(child.stdout.take())?;
     let mut stderr = Stream::of(child.stderr.take())?;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         let ended = match child.try_wait() {
             Ok(Some(status)) => Some(Some(status.success())),
@@ -91,7 +94,12 @@ fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        wait_for_output(&[&stdout, &stderr])?;
+        if stdout.pipe.is_some() || stderr.pipe.is_some() {
+            wait_for_output(&[&stdout, &stderr])?;
+        } else {
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(TICK);
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
+use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -42,7 +43,7 @@ pub enum SuperviseError {
     File(#[from] FileError),
     /// The system refused signals or our own name.
     #[error("the supervisor cannot be set up: {0}")]
-    Setup(#[from] std::io::Error),
+    Setup(#[from] io::Error),
     /// The end could not be written down.
     #[error(transparent)]
     Recording(#[from] RecordingError),
@@ -58,13 +59,20 @@ const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 /// How long the output of a terminal may take to reach the log once nothing is left that prints.
 const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
-/// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
+/// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
+/// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
+/// is gone, or could not open the run's window.
 ///
 /// # Errors
 /// Why it could not; whatever is left is a judge's business.
-pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
+pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(), SuperviseError> {
     let _ = rustix::process::setsid();
     let home = Home::open(root)?;
+    match word.map(|mut word| word.read_exact(&mut [0])) {
+        Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+        Some(read) => read?,
+        None => {}
+    }
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
     let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
