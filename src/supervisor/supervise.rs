@@ -68,14 +68,7 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(), SuperviseError> {
     let _ = rustix::process::setsid();
     let home = Home::open(root)?;
-    match word.map(|mut word| word.read_exact(&mut [0])) {
-        Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-        Some(read) => read?,
-        None => {}
-    }
     let entry = Entry::of(&home, id);
-    // Before anything else: from here on the run has an owner that outlives its trigger.
-    let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
     let manifest = entry.manifest()?;
     let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the defaults hold");
@@ -83,7 +76,15 @@ pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(
     });
     let workplace = Workplace::of_supervisor(home, config, Program::current()?);
     become_subreaper()?;
+    // Who asks us to end before we have begun is heard afterwards.
     let wake = Wake::listen()?;
+    match word.map(|mut word| word.read_exact(&mut [0])) {
+        Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+        Some(read) => read?,
+        None => {}
+    }
+    // Before anything is written: from here on the run has an owner that outlives its trigger.
+    let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
