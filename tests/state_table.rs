@@ -205,6 +205,8 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
             assert_eq!(home.entry(run).exists(), is_left);
             let seen = server.run(run);
             assert_eq!((&seen["status"], &seen["exit_code"]), (&json!("failed"), &json!(6)), "{seen}");
+            let inspected = server.ok("get_run", json!({ "run": run })).to_string();
+            assert_eq!(inspected.contains("puts its entry away"), is_left, "{inspected}");
         }
     };
     check(&mut server, true);

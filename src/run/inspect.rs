@@ -12,7 +12,7 @@ use super::liveness::{Assessment, Liveness, assess, written_down};
 use super::log;
 use super::record::{Manifest, Origin, Outcome, Status};
 use super::recording::read_outcome;
-use super::view::RunView;
+use super::view::{RunView, outcome_of};
 use super::workplace::Workplace;
 use super::{listing, wait};
 use crate::clock::UnixSeconds;
@@ -96,9 +96,12 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
         Some(assessment) => RunView::of_unfinished(workplace, assessment),
         None => listing::find(workplace, id)?,
     };
-    let outcome = if assessment.is_none() { read_outcome(&workbench, id).ok() } else { None };
+    let outcome = match &assessment {
+        Some(assessment) => outcome_of(workplace, assessment),
+        None => read_outcome(&workbench, id).ok(),
+    };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
-    let (liveness, liveness_reason) = life(&run, assessment.as_ref());
+    let (liveness, liveness_reason) = life(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), processes_of);
     let tail = log::tail_within(&workbench, TAIL_LINES, TAIL_BYTES);
     Ok(Inspection {
@@ -118,7 +121,7 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
     })
 }
 
-fn life(run: &RunView, assessment: Option<&Assessment>) -> (Life, String) {
+fn life(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -> (Life, String) {
     match assessment.map(|assessment| &assessment.liveness) {
         Some(Liveness::Owned) => {
             (Life::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
@@ -131,6 +134,9 @@ fn life(run: &RunView, assessment: Option<&Assessment>) -> (Life, String) {
             ),
         ),
         Some(Liveness::Unknown(cause)) => (Life::Unknown, cause.clone()),
+        Some(Liveness::Dead) if is_recorded => {
+            (Life::Finished, "its end is recorded; the watchdog's next pass puts its entry away".to_owned())
+        }
         Some(Liveness::Dead) => (
             Life::Finished,
             "nobody holds its lock and none of its processes is left; the watchdog's next pass records its end"
@@ -154,8 +160,9 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
         (Some(at), None, None) => {
             format!("the first sweep from {at} on that finds nothing alive in it removes its workbench")
         }
-        (None, _, None) if wait::is_over(run) => "its retention counts from when its end is recorded".to_owned(),
-        (None, _, None) => "no sweep removes it".to_owned(),
+        (None, Some(outcome), None) => format!("its retention counts from {}", outcome.retain_from),
+        (None, None, None) if wait::is_over(run) => "its retention counts from when its end is recorded".to_owned(),
+        (None, None, None) => "no sweep removes it".to_owned(),
     }
 }
 

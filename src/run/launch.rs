@@ -72,18 +72,14 @@ fn record_until(workplace: Workplace, claim: Claim, reason: String, deadline: In
     let (done, recorded) = mpsc::channel();
     let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
         let now = UnixSeconds::now();
-        let ending = match claim.entry.end_request() {
-            // Whoever wanted that may have ended its supervisor before it began.
-            Ok(Some(request)) => Ending::by_request(&request, now),
-            _ => Ending {
-                status: Status::LaunchFailed,
-                reason: Some(reason),
-                ended_by: None,
-                exit_code: None,
-                signal: None,
-                finished_at: now,
-                retain_from: now,
-            },
+        let ending = Ending {
+            status: Status::LaunchFailed,
+            reason: Some(reason),
+            ended_by: None,
+            exit_code: None,
+            signal: None,
+            finished_at: now,
+            retain_from: now,
         };
         let outcome = Outcome::new(&claim.manifest, None, ending);
         if let Err(error) = recording::record(&workplace, &claim.entry, &outcome) {
@@ -161,9 +157,9 @@ impl Supervisor {
 /// where the host lets us ignore SIGCHLD, and a launcher that was killed may have done its work before.
 fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
     match launched {
-        Ok(status) if status.code().is_some_and(|code| code != 0) => {
-            Err(format!("its supervisor could not be detached ({status})"))
-        }
+        Ok(status) if status.code().is_some_and(|code| code != 0) => Err(format!(
+            "its supervisor could not be detached ({status}); if moadim-mcp was replaced, restart the host"
+        )),
         _ => Ok(()),
     }
 }

@@ -76,8 +76,8 @@ pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, Record
     }
 }
 
-/// Returns the outcome that the supervisor wrote; something that only looks like one (the agent can write there) does
-/// not carry the run's cookie.
+/// Returns the outcome that the supervisor wrote. Something else in its place does not carry the run's cookie, unless the agent
+/// itself put it there, which then lies about itself alone.
 pub(super) fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Option<Outcome> {
     let outcome = read_outcome(&Workbench::of(home, id), id).ok()?;
     (outcome.cookie == *cookie).then_some(outcome)

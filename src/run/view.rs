@@ -90,10 +90,7 @@ impl RunView {
     #[must_use]
     pub fn of_unfinished(workplace: &Workplace, assessment: &Assessment) -> Self {
         let entry = &assessment.entry;
-        if let (Liveness::Dead, Ok(manifest)) = (&assessment.liveness, &assessment.manifest)
-            && let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie)
-        {
-            // Only the end of its entry is missing, which the next judge sees to.
+        if let Some(outcome) = outcome_of(workplace, assessment) {
             let mut view = Self::empty(workplace, entry.id());
             view.tell(outcome);
             return view;
@@ -220,6 +217,14 @@ impl RunView {
         self.finished_at = Some(outcome.finished_at);
         self.duration_secs = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
         self.session_host = outcome.session_host;
+    }
+}
+
+/// Returns the outcome of a run of which only the entry is left, which the next judge puts away.
+pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Option<Outcome> {
+    match (&assessment.liveness, &assessment.manifest) {
+        (Liveness::Dead, Ok(manifest)) => written_outcome(&workplace.home, assessment.entry.id(), &manifest.cookie),
+        _ => None,
     }
 }
 

@@ -4,6 +4,7 @@
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
 
 mod children;
+mod end_mark;
 mod exec;
 mod log_cap;
 mod mirror;

@@ -9,6 +9,7 @@ use super::log_cap::LogCap;
 use super::prepare::NotPrepared;
 use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
+use super::terminal::LOG_PATIENCE;
 use super::wake::Wake;
 use super::watch::{Facts, Step, decide};
 use crate::clock::{Moment, UnixSeconds};
@@ -56,9 +57,6 @@ const TICK: Duration = Duration::from_secs(1);
 /// not know how the agent exited.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
-/// How long the output of a terminal may take to reach the log once nothing is left that prints.
-const LOG_PATIENCE: Duration = Duration::from_secs(2);
-
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
 /// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
 /// is gone, or could not open the run's window.
@@ -67,14 +65,6 @@ const LOG_PATIENCE: Duration = Duration::from_secs(2);
 /// Why it could not; whatever is left is a judge's business.
 pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(), SuperviseError> {
     let _ = rustix::process::setsid();
-    let home = Home::open(root)?;
-    let entry = Entry::of(&home, id);
-    let manifest = entry.manifest()?;
-    let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
-        tracing::warn!(%error, "the defaults hold");
-        Config::default()
-    });
-    let workplace = Workplace::of_supervisor(home, config, Program::current()?);
     become_subreaper()?;
     // Who asks us to end before we have begun is heard afterwards.
     let wake = Wake::listen()?;
@@ -83,8 +73,16 @@ pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(
         Some(read) => read?,
         None => {}
     }
-    // Before anything is written: from here on the run has an owner that outlives its trigger.
+    let home = Home::open(root)?;
+    let entry = Entry::of(&home, id);
+    // Before anything else: from here on the run has an owner that outlives its trigger.
     let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
+    let manifest = entry.manifest()?;
+    let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "the defaults hold");
+        Config::default()
+    });
+    let workplace = Workplace::of_supervisor(home, config, Program::current()?);
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
@@ -224,14 +222,17 @@ impl Supervisor {
             let us = ProcessId::current()?;
             Ok(Scan::take_twice()?.members(cookie, &[us].into()))
         });
+        // Who holds the terminal is ours, and stays until all that was shown is in the log.
+        let holder = self.entry.terminal_held().ok().flatten().map(|held| held.holder);
+        let left_behind = left.iter().filter(|process| Some(process.id) != holder).count();
+        if left_behind == 0 {
+            self.await_log();
+        }
         if !left.is_empty() && !self.end_processes() {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
-        // Who holds the terminal is ours, and was about to end.
-        let holder = self.entry.terminal_held().ok().flatten().map(|held| held.holder);
-        let left = left.iter().filter(|process| Some(process.id) != holder).count();
-        let reason = match (exit.code, exit.signal, left) {
+        let reason = match (exit.code, exit.signal, left_behind) {
             _ if exit.terminal_lost => {
                 Some("its terminal was closed, as when tmux ends, and its agent ended with it".to_owned())
             }

@@ -5,8 +5,10 @@
 //! everything that the terminal shows.
 
 use std::ffi::OsString;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -14,10 +16,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::fs::OFlags;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGQUIT};
 
 use super::children::Children;
+use super::end_mark::{END_MARK, EndMarkFilter};
 use super::exec::{ExecError, Part, TERMINAL_VARIABLE, open_log, report_failure};
 use super::start::{spawn, words};
 use super::wake::Wake;
@@ -33,6 +37,9 @@ use crate::run::workplace::{Program, Workplace};
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long the output of a terminal may take to reach the log once nothing is left that prints.
+pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long an agent that has lost its terminal may take to end.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
@@ -140,11 +147,34 @@ impl Holder {
                 told = true;
             }
             if told && self.children.none_left() {
+                self.see_the_log_through();
                 return;
             }
             self.wake.wait(TICK);
         }
     }
+
+    /// Stays until the last of what was shown is in the log, or nothing more can be shown.
+    fn see_the_log_through(&mut self) {
+        let deadline = Instant::now() + LOG_PATIENCE;
+        // Without waiting for it: a person may have stopped the output.
+        let Ok(mut terminal) = open_terminal() else { return };
+        let mut unsaid = END_MARK;
+        while !self.entry.terminal_logged().exists() && Instant::now() < deadline {
+            match terminal.write(unsaid) {
+                Ok(count) => unsaid = &unsaid[count..],
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return,
+            }
+            self.wake.wait(Duration::from_millis(2));
+        }
+    }
+}
+
+fn open_terminal() -> io::Result<File> {
+    let name = OsString::from_vec(rustix::termios::ttyname(io::stdin(), Vec::new())?.into_bytes());
+    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
+    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(name)
 }
 
 fn signal(process: ProcessId, signal: Signal) {
@@ -153,7 +183,7 @@ fn signal(process: ProcessId, signal: Signal) {
     }
 }
 
-/// Appends everything from stdin to a run's log, until it ends, and leaves a mark then. What cannot be written, as on a
+/// Appends everything from stdin to a run's log, until it ends, and leaves a file then, or when the end mark comes. What cannot be written, as on a
 /// full disk, is dropped: the terminal would stand still.
 ///
 /// # Errors
@@ -164,12 +194,17 @@ pub fn append_to_log(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
     let mut log = open_log(&Workbench::of(&home, id))?;
     let mut input = io::stdin().lock();
     let mut buffer = vec![0; 64 * 1024];
+    let mut filter = EndMarkFilter::default();
+    let lost = |error: io::Error| {
+        tracing::warn!(%error, "a part of the output is not in the log");
+        false
+    };
     loop {
         match input.read(&mut buffer) {
             Ok(0) => break,
             Ok(count) => {
-                if let Err(error) = log.write_all(&buffer[..count]) {
-                    tracing::warn!(%error, "a part of the output is not in the log");
+                if filter.pass(&buffer[..count], &mut log).unwrap_or_else(lost) {
+                    tell_that_it_is_logged(&entry)?;
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -179,6 +214,11 @@ pub fn append_to_log(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
             }
         }
     }
+    filter.finish(&mut log).map(|()| true).unwrap_or_else(lost);
+    tell_that_it_is_logged(&entry)
+}
+
+fn tell_that_it_is_logged(entry: &Entry) -> Result<(), ExecError> {
     match atomic_file::write_in_place(&entry.terminal_logged(), b"") {
         Err(error) if entry.exists() => Err(error.into()),
         _ => Ok(()),
