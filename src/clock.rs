@@ -187,6 +187,9 @@ mod tests {
         assert_eq!(UnixSeconds(1_780_000_000).to_string(), "2026-05-28T20:26:40Z");
         assert_eq!("2026-05-28T22:26:40+02:00".parse::<UnixSeconds>().unwrap(), UnixSeconds(1_780_000_000));
         assert!("yesterday".parse::<UnixSeconds>().is_err());
+        // What models write for ever.
+        let last: UnixSeconds = "9999-12-31T23:59:59Z".parse().unwrap();
+        assert_eq!(last.to_string(), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -14,6 +14,8 @@ import { protocolSchemas } from './protocol.mjs';
 
 const MODERN = '2026-07-28';
 const GONE_WITHIN = 1_500;
+// How long what a server said before it heard of a cancellation may be on its way, in milliseconds.
+const CROSSES_WITHIN = 250;
 const NAME = 'io.modelcontextprotocol/';
 
 // What a session of each era has to have shown, else the recording is not of the main job.
@@ -82,6 +84,7 @@ class Session {
         this.open = new Map(); // requests without an answer, by who asked and their id
         this.cancelled = new Set();
         this.listening = new Map(); // accepted filters by the id of their subscription
+        this.left = new Map(); // the same of those that were cancelled, and when
         this.subscribed = new Set(); // what a legacy client asked to hear of
         const messages = entries.filter((one) => one.line && one.from !== 'stderr').map((one) => JSON.parse(one.line));
         const handshake = messages.find((one) => one.result?.protocolVersion && one.result?.serverInfo);
@@ -124,6 +127,7 @@ class Session {
             return code === 0 && after !== null && after <= GONE_WITHIN ? null : `the server did not end well`;
         }
         this.messages += 1;
+        this.at = entry.at;
         const message = JSON.parse(entry.line);
         const envelope = this.protocol.check('JSONRPCMessage', message);
         if (envelope) return envelope;
@@ -155,6 +159,7 @@ class Session {
         if (method === 'notifications/cancelled') {
             const key = `${from}'s ${JSON.stringify(params.requestId)}`;
             this.cancelled.add(key);
+            this.left.set(params.requestId, { accepted: this.listening.get(params.requestId), at: this.at });
             this.listening.delete(params.requestId);
         }
         if (this.isModern && from === 'server' && method !== 'notifications/progress') return this.faultOfSubscribed(message);
@@ -172,7 +177,8 @@ class Session {
             this.listening.set(id, params.notifications);
             return null;
         }
-        const accepted = this.listening.get(id);
+        const left = this.left.get(id);
+        const accepted = this.listening.get(id) ?? (left && this.at - left.at <= CROSSES_WITHIN ? left.accepted : undefined);
         if (!accepted) return `${method} for ${id} before its acknowledgement or after its end`;
         const wanted = method !== 'notifications/resources/updated' || accepted.resourceSubscriptions?.includes(params.uri);
         return wanted ? null : `nobody asked to hear of ${params.uri}`;
