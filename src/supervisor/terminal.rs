@@ -107,9 +107,7 @@ impl Holder {
     }
 
     fn start(&mut self) -> Result<ProcessId, ExecError> {
-        let name =
-            rustix::termios::ttyname(io::stdin(), Vec::new()).map_err(|errno| ExecError::Terminal(errno.into()))?;
-        let terminal = OsString::from_vec(name.into_bytes());
+        let terminal = terminal_name().map_err(ExecError::Terminal)?;
         let environment = self.entry.environment()?;
         let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
         let mut more = vec![(TERMINAL_VARIABLE, terminal)];
@@ -171,10 +169,13 @@ impl Holder {
     }
 }
 
+fn terminal_name() -> io::Result<OsString> {
+    Ok(OsString::from_vec(rustix::termios::ttyname(io::stdin(), Vec::new())?.into_bytes()))
+}
+
 fn open_terminal() -> io::Result<File> {
-    let name = OsString::from_vec(rustix::termios::ttyname(io::stdin(), Vec::new())?.into_bytes());
     let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(name)
+    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(terminal_name()?)
 }
 
 fn signal(process: ProcessId, signal: Signal) {
@@ -183,8 +184,8 @@ fn signal(process: ProcessId, signal: Signal) {
     }
 }
 
-/// Appends everything from stdin to a run's log, until it ends, and leaves a file then, or when the end mark comes. What cannot be written, as on a
-/// full disk, is dropped: the terminal would stand still.
+/// Appends everything from stdin to a run's log, until it ends, and leaves a file then, or when the end mark comes. What
+/// cannot be written, as on a full disk, is dropped: the terminal would stand still.
 ///
 /// # Errors
 /// The home or the log cannot be opened.
