@@ -133,6 +133,14 @@ impl FileLock {
     }
 }
 
+impl Drop for FileLock {
+    /// Closing would release it only once no child that another thread is starting has a copy of the descriptor. The
+    /// close that follows is what there is where the system refuses this.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
+    }
+}
+
 /// Finds out whether locks work where `path` is: two descriptors of one file must not both be locked exclusively. The file
 /// stays, so that the next probe needs no room on a full disk.
 ///
@@ -183,6 +191,17 @@ mod tests {
         drop(supervisor);
         let _judge = FileLock::try_existing(&path, Mode::Exclusive).unwrap();
         assert!(FileLock::try_existing(&path, Mode::Shared).unwrap_err().is_held());
+    }
+
+    #[test]
+    fn a_dropped_lock_is_free_even_while_a_child_that_starts_has_its_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let lock = FileLock::acquire(&path, Mode::Exclusive, NOW).unwrap();
+        // What any thread's fork makes, for as long as it has not become its program.
+        let _of_the_child = lock.file.try_clone().unwrap();
+        drop(lock);
+        FileLock::try_existing(&path, Mode::Exclusive).unwrap();
     }
 
     #[test]
