@@ -136,9 +136,10 @@ impl Entry {
     /// # Errors
     /// The system's.
     pub fn set_started(&self, started: &Started) -> Result<(), FileError> {
-        atomic_file::write_json(&self.directory.join("started.json"), started)?;
+        // First: whoever sees that the agent has started finds no secrets any more.
         let path = self.environment_file();
-        std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))
+        std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
+        atomic_file::write_json(&self.directory.join("started.json"), started)
     }
 
     /// Tells the holder of the run's terminal that a supervisor is there, so that the agent may start.
