@@ -16,20 +16,23 @@ pub(super) struct EndMarkFilter {
 }
 
 impl EndMarkFilter {
-    /// Passes the next bytes on; returns whether they end with the mark.
+    /// Passes the next bytes on; returns whether the mark came with them. What follows it, such as the echo of what a
+    /// person types, is passed on too.
     ///
     /// # Errors
     /// Those of `output`; the bytes are then dropped.
     pub(super) fn pass(&mut self, bytes: &[u8], output: &mut impl Write) -> io::Result<bool> {
         let text = [&END_MARK[..self.seen], bytes].concat();
-        self.seen = (0..=END_MARK.len().min(text.len())).rev().find(|&n| text.ends_with(&END_MARK[..n])).unwrap_or(0);
-        let rest = &text[..text.len() - self.seen];
-        let is_at_the_mark = self.seen == END_MARK.len();
-        if is_at_the_mark {
-            self.seen = 0;
+        let (mut kept, mut rest, mut came) = (Vec::with_capacity(text.len()), text.as_slice(), false);
+        while let Some(at) = rest.windows(END_MARK.len()).position(|window| window == END_MARK) {
+            kept.extend_from_slice(&rest[..at]);
+            rest = &rest[at + END_MARK.len()..];
+            came = true;
         }
-        output.write_all(rest)?;
-        Ok(is_at_the_mark)
+        self.seen = (1..END_MARK.len()).rev().find(|&n| rest.ends_with(&END_MARK[..n])).unwrap_or(0);
+        kept.extend_from_slice(&rest[..rest.len() - self.seen]);
+        output.write_all(&kept)?;
+        Ok(came)
     }
 
     /// Passes on what might have become the mark.
@@ -56,6 +59,15 @@ mod tests {
             filter.finish(&mut log).unwrap();
             assert_eq!(log, b"last words\x1b]77", "{cut}");
         }
+    }
+
+    #[test]
+    fn what_comes_after_the_mark_is_passed_on() {
+        let (mut filter, mut log) = (EndMarkFilter::default(), Vec::new());
+        assert!(filter.pass(&[b"a", END_MARK, b"b", END_MARK, b"\x1b]"].concat(), &mut log).unwrap());
+        assert!(!filter.pass(b"c", &mut log).unwrap());
+        filter.finish(&mut log).unwrap();
+        assert_eq!(log, b"ab\x1b]c");
     }
 
     proptest! {
