@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::prepare::{NotPrepared, ended};
-use super::supervise::Supervisor;
+use super::errand::{NotPrepared, ended, quoted};
+use super::facts::Supervisor;
 use crate::agent::find_command;
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
@@ -191,6 +191,12 @@ impl Supervisor {
                 Err(NotPrepared::failed(masked(&text)))
             }
         }
+    }
+
+    /// Returns the last of what git said, ready to be appended to a sentence.
+    fn words_of_git(&self) -> String {
+        let said = atomic_file::read(&self.entry.git_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+        quoted(&String::from_utf8_lossy(&said))
     }
 
     /// Runs git; returns how it failed, if it did.

@@ -5,7 +5,9 @@
 
 mod children;
 mod end_mark;
+mod errand;
 mod exec;
+mod facts;
 mod log_cap;
 mod mirror;
 mod prepare;

@@ -5,25 +5,25 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::children::Children;
+use super::errand::NotPrepared;
+use super::facts::Supervisor;
 use super::log_cap::LogCap;
-use super::prepare::NotPrepared;
 use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
 use super::terminal::LOG_PATIENCE;
 use super::wake::Wake;
-use super::watch::{Facts, Step, decide};
+use super::watch::{Step, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
 use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper};
-use crate::routine::bounds::Bounds;
 use crate::run::end::end_processes;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError, Started, Status};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError, Status};
 use crate::run::recording::{RecordingError, record};
 use crate::run::workplace::{Program, Workplace};
 
@@ -86,16 +86,6 @@ pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(
     Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
 }
 
-/// A supervisor at work.
-pub(super) struct Supervisor {
-    pub(super) workplace: Workplace,
-    pub(super) entry: Entry,
-    pub(super) manifest: Manifest,
-    pub(super) children: Children,
-    pub(super) wake: Wake,
-    started: Option<Started>,
-}
-
 impl Supervisor {
     fn run(mut self) -> Result<(), SuperviseError> {
         if let Some(request) = self.entry.end_request()? {
@@ -135,47 +125,6 @@ impl Supervisor {
                     return self.end(&request);
                 }
             }
-        }
-    }
-
-    /// Nothing that cannot be read here is a reason to leave the agent alone.
-    pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
-        self.read_settings();
-        let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
-        Facts {
-            exit: self.agent_exit(),
-            request: self.entry.end_request().unwrap_or_default(),
-            signalled: self.wake.was_asked(),
-            age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
-            max_runtime_secs: bounds.max_runtime_secs,
-            silent_secs,
-            max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
-        }
-    }
-
-    /// Tells how the agent ended, if it has, or what came before it. An agent on a terminal is the child of its holder, who
-    /// writes it down; if that was killed, nobody knows.
-    fn agent_exit(&self) -> Option<AgentExit> {
-        if !self.manifest.command.terminal || self.started.is_none() {
-            return self.children.agent_exit();
-        }
-        match self.entry.terminal_exit() {
-            Ok(Some(exit)) => Some(exit),
-            _ => match self.entry.terminal_held() {
-                Ok(Some(held)) if !held.holder.is_alive() && !held.agent.is_alive() => {
-                    // Written just before it ended, perhaps.
-                    Some(self.entry.terminal_exit().ok().flatten().unwrap_or_default())
-                }
-                _ => None,
-            },
-        }
-    }
-
-    /// Reads the settings as they are now; while they cannot be read, the last ones hold, for the defaults could be shorter.
-    fn read_settings(&mut self) {
-        match Config::load(&self.workplace.home.config_file()) {
-            Ok(config) => self.workplace.config = config,
-            Err(error) => tracing::warn!(%error, "the settings from before hold"),
         }
     }
 
@@ -290,10 +239,6 @@ impl Supervisor {
                 result => return Ok(result?),
             }
         }
-    }
-
-    pub(super) fn workbench(&self) -> Workbench {
-        Workbench::of(&self.workplace.home, self.entry.id())
     }
 }
 
