@@ -24,6 +24,15 @@ const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
 const USUAL_PLACES: [&str; 4] =
     ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/home/linuxbrew/.linuxbrew/bin"];
 
+/// What a server prints last of all. A client that is ended by TERM or HUP exits with 0 and with what it had printed until
+/// then (seen on tmux 3.3a), so that nothing else tells "no sessions" from no answer. No session's name has a colon.
+const LAST_WORDS: &str = "moadim: that is all\n";
+
+/// Returns what follows the words of a command, so that its answer can be told to be [whole](Finished::whole_answer).
+pub(super) fn last_words() -> [OsString; 4] {
+    [";", "display-message", "-p", LAST_WORDS.trim_end()].map(OsString::from)
+}
+
 /// Finds an executable file on PATH, then in the usual places.
 pub(super) fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
@@ -196,6 +205,20 @@ impl Finished {
         }
     }
 
+    /// Interprets the answer to words that ended with the [last words](last_words).
+    ///
+    /// # Errors
+    /// What was said, when its meaning is unknown, and an answer that was cut off.
+    pub(super) fn whole_answer(&self) -> Result<Reply, String> {
+        match self.meaning()? {
+            Reply::Said(text) => match text.strip_suffix(LAST_WORDS) {
+                Some(text) => Ok(Reply::Said(text.to_owned())),
+                None => Err("its client was ended before it had the whole answer".to_owned()),
+            },
+            gone => Ok(gone),
+        }
+    }
+
     fn complaint(&self) -> String {
         match String::from_utf8_lossy(&self.stderr).trim() {
             "" => "it failed without a word".to_owned(),
@@ -235,6 +258,17 @@ mod tests {
             assert!(meaning(unknown).is_err(), "{unknown}");
         }
         assert_eq!(finished(true, "a\n", "a warning").meaning(), Ok(Reply::Said("a\n".into())));
+    }
+
+    #[test]
+    fn an_answer_is_whole_with_its_last_words_alone() {
+        let answer = |stdout: &str| finished(true, stdout, "").whole_answer();
+        assert_eq!(answer("job-1\nmoadim: that is all\n"), Ok(Reply::Said("job-1\n".into())));
+        assert_eq!(answer("moadim: that is all\n"), Ok(Reply::Said(String::new())));
+        for cut in ["", "job-1\n", "moadim: that is all"] {
+            assert!(answer(cut).is_err(), "{cut}");
+        }
+        assert_eq!(finished(false, "", "can't find session: a").whole_answer(), Ok(Reply::NoSession));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 
-use super::client::{self, Reply};
+use super::client::{self, Finished, Reply};
 use super::known_server::KnownServer;
 use super::place::Place;
 use super::words::{follow, quoted, terminal, words};
@@ -140,8 +140,11 @@ impl Server {
             if !self.names(reply)?.is_empty() {
                 return Ok(());
             }
+            // A server that ends has no last words.
             let kill = words(["kill-server"]);
-            self.reach(self.asking(ACTION, &kill), deadline)?;
+            if let Some(finished) = self.tell(self.asking(ACTION, &kill), deadline)? {
+                finished.meaning().map_err(|said| self.refused(ACTION, said))?;
+            }
             while self.may_live()? {
                 if Instant::now() >= deadline {
                     return Err(self.timed_out(ACTION));
@@ -184,24 +187,31 @@ impl Server {
         }
     }
 
-    /// Has a client do something, if the socket is there: otherwise no process is worth starting.
+    /// Has a client do something, if the server can be reached, and hears the whole answer.
     fn reach(&self, ask: Ask<'_>, deadline: Instant) -> Result<Reply, SessionError> {
-        let none = || Reply::NoServer(self.place.socket().to_owned());
+        let words = [ask.words, &client::last_words()].concat();
+        match self.tell(Ask { words: &words, ..ask }, deadline)? {
+            Some(finished) => finished.whole_answer().map_err(|said| self.refused(ask.action, said)),
+            None => Ok(Reply::NoServer(self.place.socket().to_owned())),
+        }
+    }
+
+    /// Starts a client, if the socket is there: otherwise no process is worth starting.
+    fn tell(&self, ask: Ask<'_>, deadline: Instant) -> Result<Option<Finished>, SessionError> {
         if !self.place.has_socket()? {
-            return Ok(none());
+            return Ok(None);
         }
         let Some(program) = &self.program else {
             // A socket that a reboot left behind is no reason to complain.
             return match self.may_live()? {
                 true => Err(SessionError::NoTmux { why: "a tmux server runs, but tmux was not found on PATH".into() }),
-                false => Ok(none()),
+                false => Ok(None),
             };
         };
         let mut command = Command::new(program);
         command.arg("-N").arg("-S").arg(self.place.socket()).args(ask.words);
         command.env_clear().envs(client::environment()).current_dir(ask.directory);
-        let finished = client::run(&mut command, deadline).map_err(|error| self.failed(ask.action, program, error))?;
-        finished.meaning().map_err(|said| self.refused(ask.action, said))
+        client::run(&mut command, deadline).map(Some).map_err(|error| self.failed(ask.action, program, error))
     }
 
     /// Reaches a server that is about to listen; `None` when it does not come.

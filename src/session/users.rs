@@ -34,13 +34,13 @@ pub(super) fn sessions_below(
     if let Some(directory) = directory {
         command.env("TMUX_TMPDIR", directory);
     }
-    command.args(["-u", "list-sessions", "-F", "#{session_name}"]);
+    command.args(["-u", "list-sessions", "-F", "#{session_name}"]).args(client::last_words());
     let finished = client::run(&mut command, deadline).map_err(|source| match source.kind() {
         io::ErrorKind::TimedOut => SessionError::TimedOut { action: ACTION, by_hand: BY_HAND.into() },
         _ => SessionError::Io { action: "run", path: program.to_owned(), source },
     })?;
     let refused = |said| SessionError::Refused { action: ACTION, said, by_hand: BY_HAND.into() };
-    match finished.meaning().map_err(refused)? {
+    match finished.whole_answer().map_err(refused)? {
         Reply::Said(list) => Ok(list.lines().map(str::to_owned).collect()),
         Reply::NoServer(socket) => certainly_none(socket).map(|()| BTreeSet::new()),
         Reply::NoSession => Err(refused("it looked for a session instead".into())),
@@ -64,7 +64,8 @@ fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::tests::{require_tmux, wait_until};
+    use crate::session::tests::{noting_its_pid, require_tmux, wait_until, while_its_client_is_ended, write_script};
+    use rustix::process::Pid;
 
     #[test]
     fn the_users_sessions_are_listed_and_a_lost_socket_is_not_taken_for_none() {
@@ -81,6 +82,15 @@ mod tests {
         };
         assert!(tmux(&["new-session", "-d", "-s", "theirs", "sleep", "60"]).status.success());
         assert_eq!(list().unwrap(), BTreeSet::from(["theirs".to_owned()]));
+
+        let server = tmux(&["display-message", "-p", "#{pid}"]).stdout;
+        let server = String::from_utf8(server).unwrap().trim().parse().ok().and_then(Pid::from_raw).unwrap();
+        let (noting, pid) = (dir.path().join("noting"), dir.path().join("pid"));
+        write_script(&noting, &noting_its_pid(&program, &pid));
+        let cut_off = while_its_client_is_ended(server, &pid, || {
+            sessions_below(&noting, Some(dir.path().as_os_str()), patience())
+        });
+        assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
 
         let socket = dir.path().join(format!("tmux-{}/default", rustix::process::geteuid().as_raw()));
         let aside = socket.with_file_name("aside");

@@ -80,6 +80,21 @@ fn a_killed_server_is_none_and_is_followed_by_another() {
 }
 
 #[test]
+fn a_client_that_is_ended_before_its_answer_is_not_taken_for_one_that_heard_of_no_sessions() {
+    let Some(place) = Place::new() else { return };
+    place.open("job-1").unwrap();
+    let pid = place.home.root().join("pid");
+    let host = place.with_fake(&noting_its_pid(&place.tmux, &pid));
+    let server = place.server().unwrap();
+    let cut_off = while_its_client_is_ended(server, &pid, || host.list());
+    assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
+    std::fs::remove_file(&pid).unwrap();
+    let cut_off = while_its_client_is_ended(server, &pid, || host.shut_down_if_idle());
+    assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
+    assert_eq!(host.list().unwrap(), names(["job-1"]));
+}
+
+#[test]
 fn a_hanging_tmux_is_bounded() {
     let Some(place) = Place::new() else { return };
     let hanging = place.with_fake("sleep 60");

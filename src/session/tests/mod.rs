@@ -37,6 +37,29 @@ pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// What makes of a program's script a tmux whose clients that list sessions note their pid.
+pub(super) fn noting_its_pid(tmux: &Path, pid_file: &Path) -> String {
+    let (tmux, pid_file) = (tmux.display(), pid_file.display());
+    format!("case \"$*\" in *list-sessions*) echo $$ > '{pid_file}' ;; esac\nexec '{tmux}' \"$@\"")
+}
+
+/// Has a client ask a server that is stopped, ends the client as hosts end what they started, and lets the server go on.
+pub(super) fn while_its_client_is_ended<T: Send>(server: Pid, pid_file: &Path, ask: impl FnOnce() -> T + Send) -> T {
+    kill_process(server, Signal::STOP).unwrap();
+    let answer = std::thread::scope(|scope| {
+        let asked = scope.spawn(ask);
+        let mut client = None;
+        wait_until("the client waits for the server", || {
+            client = std::fs::read_to_string(pid_file).ok().and_then(|pid| Pid::from_raw(pid.trim().parse().ok()?));
+            client.is_some_and(is_tmux) || asked.is_finished()
+        });
+        kill_process(client.unwrap(), Signal::TERM).unwrap();
+        asked.join()
+    });
+    kill_process(server, Signal::CONT).unwrap();
+    answer.unwrap()
+}
+
 /// Stands in for the program's own `detach`.
 fn launcher() -> Launcher {
     let words = ["-c", r#"("$@" >/dev/null 2>&1 </dev/null &)"#, "launcher"];
@@ -44,7 +67,7 @@ fn launcher() -> Launcher {
 }
 
 /// Writes a program from another process: a thread that forks while we hold it open would make it "busy".
-fn write_script(path: &Path, script: &str) {
+pub(super) fn write_script(path: &Path, script: &str) {
     let writer = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
     let status = Command::new("sh").args(["-c", writer, "sh"]).arg(path).arg(script).status().unwrap();
     assert!(status.success());
