@@ -1,6 +1,6 @@
 //! A person's home directory and a moadim home within it, gone with the value, and with everything that ran in it.
 
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -114,12 +114,13 @@ impl TestHome {
         self.add_agent("shell", "command = \"sh\"\n");
     }
 
-    /// Writes an executable script into [`Self::scripts`].
+    /// Writes an executable script into [`Self::scripts`]. Another process does: a child that a thread starts while we hold
+    /// the file open would make it busy.
     pub fn script(&self, name: &str, text: &str) -> PathBuf {
         std::fs::create_dir_all(self.scripts()).unwrap();
         let path = self.scripts().join(name);
-        std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+        let writer = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 755 "$1""#;
+        assert!(Command::new("sh").args(["-c", writer, "sh"]).arg(&path).arg(text).status().unwrap().success());
         path
     }
 
