@@ -141,10 +141,20 @@ fn check_url(url: &str) -> Result<(), InvalidField> {
     refuse("it must be https://, ssh://, user@host:path, git://, file:///path or an absolute path; give one of these")
 }
 
-/// Tells whether a text is a host, with a port or without.
+/// Tells whether a text is a host, or an address in brackets, with a port or without.
 fn is_host(text: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | ':' | '[' | ']');
-    !text.is_empty() && !text.starts_with(['-', ':']) && text.chars().all(plain)
+    let (host, port, more) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
+        Some(Some((address, port))) => (address, port, ".-_:"),
+        Some(None) => return false,
+        None => {
+            let (host, port) = text.split_at(text.find(':').unwrap_or(text.len()));
+            (host, port, ".-_")
+        }
+    };
+    let port_is_one =
+        port.is_empty() || port.strip_prefix(':').is_some_and(|port| port.bytes().all(|b| b.is_ascii_digit()));
+    let plain = |c: char| c.is_ascii_alphanumeric() || more.contains(c);
+    !host.is_empty() && !host.starts_with('-') && host.chars().all(plain) && port_is_one
 }
 
 fn is_scp_like(url: &str) -> bool {
@@ -252,6 +262,11 @@ mod tests {
             "ssh://%2DoProxyCommand=id/x",
             "git@-oProxyCommand=id:x",
             "-oProxyCommand=id@host:x",
+            "ssh://[-oProxyCommand=id]/x",
+            "git@[-oProxyCommand=id]:x",
+            "ssh://[::1/x",
+            "https://host:port/x",
+            "https@]:@-",
             "git@host:-x",
             "git@host:",
             "https:///x",
@@ -318,8 +333,14 @@ mod tests {
         #[test]
         fn whatever_is_taken_is_no_option_and_no_command(url in "(https|ext|ssh|git)?[-:/@a.%\\[\\]]{0,12}") {
             if check(&[at(&url, None, Some("d"))]).is_ok() {
-                let is_path = url.starts_with('/');
-                prop_assert!(is_path || !url.starts_with('-') && !url.contains("@-") && !url.contains("//-"));
+                // As git parts it: a path that a shell of the other side gets, and what ssh gets.
+                let (authority, path) = match url.split_once("://") {
+                    Some((_, rest)) => (rest.split('/').next().unwrap_or_default(), "/"),
+                    None if url.starts_with('/') => ("", url.as_str()),
+                    None => url.split_once(if url.contains("@[") { "]:" } else { ":" }).unwrap_or((&url, "")),
+                };
+                let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host).trim_start_matches('[');
+                prop_assert!(![url.as_str(), authority, host, path].iter().any(|part| part.starts_with('-')));
                 prop_assert!(["https://", "ssh://", "git://", "/"].iter().any(|start| url.starts_with(start))
                     || url.split_once(':').is_some_and(|(before, _)| before.contains('@')));
             }
