@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
-/// The longest that a trigger may take, and a little for a busy machine.
-const LIMIT: Duration = Duration::from_millis(5_500);
+/// The longest that a trigger may take is 5 s; the rest is for a busy disk. What hangs here does so for much longer.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// Triggers a routine whose launch must fail in time, and returns what is said and the run that tells of it.
 fn failed_launch(home: &TestHome, server: &mut Server, routine: &str) -> (String, Value) {
@@ -20,17 +20,23 @@ fn failed_launch(home: &TestHome, server: &mut Server, routine: &str) -> (String
     assert!(took < LIMIT, "it took {took:?}: {error}");
     let listed = server.ok("list_runs", json!({ "routine": routine }));
     assert_eq!(listed["total"], 1, "{listed}");
-    let run = listed["runs"][0].clone();
+    let run = recorded(home, server, routine);
     assert_eq!(run["status"], "launch_failed", "{run}");
     let id = text(&run["id"]);
     assert!(error.contains(&id), "the run is named: {error}");
     assert!(run.get("started_at").is_none() && run["finished_at"].is_string(), "{run}");
-    assert!(!home.entry(&id).exists(), "the entry is still there");
     assert_eq!(home.history(&id).len(), 1);
     // The next trigger is not held up by it.
     let again = server.error("trigger_routine", json!({ "routine": routine, "overlap": "skip" }));
     assert!(!again.contains("alive"), "{again}");
     (error, run)
+}
+
+/// Returns the one run of a routine once its end is recorded, which on a busy disk takes longer than its trigger waits for it.
+fn recorded(home: &TestHome, server: &mut Server, routine: &str) -> Value {
+    let run = text(&server.ok("list_runs", json!({ "routine": routine }))["runs"][0]["id"]);
+    harness::wait_for(harness::PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
+    server.run(&run)
 }
 
 fn assert_reason(error: &str, run: &Value, parts: &[&str]) {
@@ -83,7 +89,7 @@ fn a_login_shell_that_hangs_is_named() {
     let began = Instant::now();
     let error = server.error("trigger_routine", json!({ "routine": routine }));
     assert!(began.elapsed() < LIMIT && began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
-    let run = server.ok("list_runs", json!({}))["runs"][0].clone();
+    let run = recorded(&home, &mut server, &routine);
     assert_reason(&error, &run, &[shell.to_str().unwrap(), "silent for 4 s", "login_shell = false"]);
     harness::wait_for(harness::PATIENCE, "the shell to be ended", || {
         home.processes_named("sleep").is_empty().then_some(())
@@ -131,10 +137,7 @@ fn a_tmux_that_refuses_is_quoted() {
         let began = Instant::now();
         let error = server.error("trigger_routine", json!({ "routine": routine }));
         assert!(began.elapsed() < LIMIT, "{setting}: {:?}", began.elapsed());
-        let run = text(&server.ok("list_runs", json!({}))["runs"][0]["id"]);
-        // On a busy disk that takes longer than the trigger waits for it.
-        harness::wait_for(harness::PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
-        let run = server.run(&run);
+        let run = recorded(&home, &mut server, &routine);
         assert_eq!(run["status"], "launch_failed", "{run}");
         assert_reason(&error, &run, &["tmux"]);
         assert!(!home.raw_log(&text(&run["id"])).contains("never"));

@@ -42,7 +42,8 @@ pub fn find_command(command: &str, path: Option<OsString>) -> Result<PathBuf, Co
 #[derive(Debug, Clone)]
 pub struct SearchPath {
     ours: Option<OsString>,
-    login: Result<OsString, String>,
+    /// `None` while the login shell has not answered.
+    login: Option<Result<OsString, String>>,
 }
 
 const BEGIN: &[u8] = b"\0moadim PATH=";
@@ -54,12 +55,12 @@ impl SearchPath {
     #[must_use]
     fn probe(program: &Path, environment: &Variables, asked: &Mutex<Asked>) -> Self {
         let ours = std::env::var_os("PATH");
-        Self { ours, login: ask_login_shell(program, environment, asked) }
+        Self { ours, login: Some(ask_login_shell(program, environment, asked)) }
     }
 
     /// Returns our own PATH, for as long as the login shell's is not known.
     fn ours() -> Self {
-        Self { ours: std::env::var_os("PATH"), login: Err("the login shell has not answered yet".to_owned()) }
+        Self { ours: std::env::var_os("PATH"), login: None }
     }
 
     /// Returns where the agent's command is.
@@ -68,16 +69,22 @@ impl SearchPath {
     /// It is nowhere.
     pub fn find(&self, definition: &AgentDefinition) -> Result<PathBuf, CommandNotFound> {
         let path = match &self.login {
-            Ok(login) if definition.login_shell => Some(login.clone()),
+            Some(Ok(login)) if definition.login_shell => Some(login.clone()),
             _ => self.ours.clone(),
         };
         find_command(&definition.command, path)
     }
 
-    /// Returns why the login shell did not answer, if it did not; our own PATH stands in for its.
+    /// Tells whether the login shell has told its PATH.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        matches!(self.login, Some(Ok(_)))
+    }
+
+    /// Returns why the login shell gave no answer, once that is known; our own PATH stands in for its.
     #[must_use]
     pub fn problem(&self) -> Option<&str> {
-        self.login.as_ref().err().map(String::as_str)
+        self.login.as_ref()?.as_ref().err().map(String::as_str)
     }
 }
 
@@ -248,7 +255,7 @@ mod tests {
         assert!(asked.problem().unwrap().contains("without running our command"), "{asked:?}");
         let begun = std::time::Instant::now();
         let ours = Arc::new(ProbedPath::default()).get(patience);
-        assert!(ours.problem().unwrap().contains("has not answered") && begun.elapsed() < patience, "{ours:?}");
+        assert!(ours.problem().is_none() && begun.elapsed() < patience, "{ours:?}");
     }
 
     #[test]

@@ -63,7 +63,7 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     let home = &workplace.home;
     let mut checks = vec![Check::well("home", format!("{}, open to nobody else", home.root().display()))];
     checks.push(of_sessions(&workplace));
-    if search_path.problem().is_none() {
+    if search_path.is_known() {
         checks.push(Check::well("login shell", "it tells its PATH"));
     }
     checks.extend(of_agents(home, &store::list(home)?.routines, search_path)?);

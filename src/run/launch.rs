@@ -38,7 +38,7 @@ const PAUSE: Duration = Duration::from_micros(500);
 pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
     let run = claim.entry.id().clone();
     let failed = |reason: String| LaunchError { run, reason };
-    if let Err(reason) = begin(workplace, &claim) {
+    if let Err(reason) = begin(workplace, &claim, deadline) {
         // No agent can have started, and the run is ours alone.
         record_until(workplace.clone(), claim, reason.clone(), deadline);
         return Err(failed(reason));
@@ -46,18 +46,14 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
     match await_word(workplace, &claim, deadline) {
         Some(Ok(())) => Ok(()),
         Some(Err(reason)) => Err(failed(reason)),
-        None => {
-            let reason = "nothing was heard of its supervisor in time".to_owned();
-            give_up(workplace, &claim, &reason);
-            Err(failed(reason))
-        }
+        None => Err(failed(give_up(workplace, &claim))),
     }
 }
 
 /// Opens the window while the supervisor comes up, and lets that begin.
-fn begin(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
+fn begin(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {
     let supervisor = Supervisor::start(workplace, claim)?;
-    match open_session(workplace, claim) {
+    match open_session(workplace, claim, deadline) {
         Ok(()) => supervisor.begin(),
         Err(reason) => {
             supervisor.dismiss();
@@ -92,7 +88,7 @@ fn record_until(workplace: Workplace, claim: Claim, reason: String, deadline: In
     }
 }
 
-fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
+fn open_session(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {
     let workbench = Workbench::of(&workplace.home, claim.entry.id());
     let name = claim.entry.id().session_name();
     let opened = if claim.manifest.command.terminal {
@@ -100,9 +96,10 @@ fn open_session(workplace: &Workplace, claim: &Claim) -> Result<(), String> {
             let run = claim.entry.id().to_string().into();
             [workplace.program.path().into(), what.into(), workplace.home.root().into(), run]
         };
-        workplace.session_host.open_terminal(&name, &ours("terminal"), &ours("append"), workbench.directory())
+        let (holder, sink) = (ours("terminal"), ours("append"));
+        workplace.session_host.open_terminal(&name, &holder, &sink, workbench.directory(), deadline)
     } else {
-        workplace.session_host.open(&name, &workbench.log(), workbench.directory())
+        workplace.session_host.open(&name, &workbench.log(), workbench.directory(), deadline)
     };
     opened.map_err(|error| error.to_string())
 }
@@ -191,18 +188,24 @@ fn word_of_outcome(workplace: &Workplace, id: &RunId) -> Result<(), String> {
     }
 }
 
-/// Asks whatever may still come up to end the run; whoever is left of it, or the next watchdog pass, records it.
-fn give_up(workplace: &Workplace, claim: &Claim, reason: &str) {
+/// Asks whatever may still come up to end the run, and returns why it is ended: its supervisor may have asked first, and not
+/// be done with it. Whoever is left of it, or the next watchdog pass, records it.
+fn give_up(workplace: &Workplace, claim: &Claim) -> String {
     let now = UnixSeconds::now();
     let request = EndRequest {
         cause: EndCause::LaunchFailed,
-        reason: reason.to_owned(),
+        reason: "nothing was heard of its supervisor in time".to_owned(),
         by: "trigger".to_owned(),
         at: now,
         last_output: Workbench::of(&workplace.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),
     };
-    if let Err(error) = claim.entry.request_end(&request) {
-        tracing::warn!(%error, "a launch that took too long could not be called off");
+    match claim.entry.request_end(&request) {
+        Ok(true) => request.reason,
+        Ok(false) => claim.entry.end_request().ok().flatten().unwrap_or(request).reason,
+        Err(error) => {
+            tracing::warn!(%error, "a launch that took too long could not be called off");
+            request.reason
+        }
     }
 }
 

@@ -107,7 +107,7 @@ pub enum SessionError {
         by_hand: String,
     },
     /// No answer in time.
-    #[error("tmux did not {action} within {} s; try it by hand: {by_hand}", PATIENCE.as_secs())]
+    #[error("tmux did not {action} in time; try it by hand: {by_hand}")]
     TimedOut {
         /// What was tried.
         action: &'static str,
@@ -202,21 +202,21 @@ impl SessionHost {
         self.version.as_ref().ok().cloned()
     }
 
-    /// Opens the session `name`: a window that shows `log` from its beginning and as it grows. Further windows that a
-    /// person opens there start in `directory`. Does nothing where the host has no windows.
+    /// Opens the session `name`, by `deadline` and within 4 s: a window that shows `log` from its beginning and as it grows.
+    /// Further windows that a person opens there start in `directory`. Does nothing where the host has no windows.
     ///
     /// # Errors
     /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
-    pub fn open(&self, name: &str, log: &Path, directory: &Path) -> Result<(), SessionError> {
+    pub fn open(&self, name: &str, log: &Path, directory: &Path, deadline: Instant) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
-            (HostKind::Tmux, Ok(_)) => self.server.open(name, log, directory, patience()),
+            (HostKind::Tmux, Ok(_)) => self.server.open(name, log, directory, deadline.min(patience())),
         }
     }
 
-    /// Opens the session `name` with a terminal for the command `words`, which works in `directory`; everything that is
-    /// printed there goes to the stdin of the command `sink` as well, from the first byte on.
+    /// Opens the session `name`, by `deadline` and within 4 s, with a terminal for the command `words`, which works in
+    /// `directory`; everything that is printed there goes to the stdin of the command `sink` as well, from the first byte on.
     ///
     /// # Errors
     /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
@@ -226,9 +226,12 @@ impl SessionHost {
         words: &[OsString],
         sink: &[OsString],
         directory: &Path,
+        deadline: Instant,
     ) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
-            (HostKind::Tmux, Ok(_)) => self.server.open_terminal(name, words, sink, directory, patience()),
+            (HostKind::Tmux, Ok(_)) => {
+                self.server.open_terminal(name, words, sink, directory, deadline.min(patience()))
+            }
             (_, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
             (HostKind::Detached, Ok(_)) => Err(SessionError::NoTmux { why: self.why.clone() }),
         }

@@ -11,13 +11,13 @@ fn without_tmux_auto_is_detached_and_tmux_refuses() {
 
     let auto = host(SessionHostSetting::Auto, None);
     assert_eq!((auto.kind(), auto.why(), auto.version()), (HostKind::Detached, "tmux was not found on PATH", None));
-    auto.open("job-1", &log, directory).unwrap();
+    auto.open("job-1", &log, directory, in_a_minute()).unwrap();
     auto.close("job-1").unwrap();
     assert_eq!((auto.list().unwrap(), auto.attach_command("job-1")), (names([]), None));
 
     let forced = host(SessionHostSetting::Tmux, None);
     assert_eq!((forced.kind(), forced.attach_command("job-1")), (HostKind::Tmux, None));
-    let error = forced.open("job-1", &log, directory).unwrap_err().to_string();
+    let error = forced.open("job-1", &log, directory, in_a_minute()).unwrap_err().to_string();
     assert!(error.contains("was not found") && error.contains("config.toml"), "{error}");
 
     let broken = host(SessionHostSetting::Auto, Some("/bin/false".into()));

@@ -106,7 +106,7 @@ fn a_hanging_tmux_is_bounded() {
         assert!(in_time && matches!(result, Err(SessionError::TimedOut { .. })), "{result:?}");
     };
     std::thread::scope(|scope| {
-        scope.spawn(|| is_bounded(hanging.open("job-1", &log, log.parent().unwrap())));
+        scope.spawn(|| is_bounded(hanging.open("job-1", &log, log.parent().unwrap(), in_a_minute())));
         scope.spawn(|| is_bounded(hanging.list().map(|_| ())));
         scope.spawn(|| is_bounded(hanging.close("job-1")));
         scope.spawn(|| {
@@ -133,13 +133,13 @@ fn a_server_that_does_not_start_is_an_error() {
     let log = place.log("job-1", "");
     let open = |launcher: Launcher| {
         let host = SessionHost::with_program(&place.home, SessionHostSetting::Auto, launcher, Some(place.tmux.clone()));
-        host.open("job-1", &log, log.parent().unwrap()).unwrap_err()
+        host.open("job-1", &log, log.parent().unwrap(), in_a_minute()).unwrap_err()
     };
     let failing =
         Launcher { program: "/bin/sh".into(), arguments: vec!["-c".into(), "echo no room >&2; exit 1".into()] };
     assert!(open(failing).to_string().contains("no room"));
     let missing = Launcher { program: "/nowhere/launcher".into(), arguments: Vec::new() };
     assert!(open(missing).to_string().contains("/nowhere/launcher"));
-    let gone = place.host.open("job-1", &log, &place.home.root().join("missing")).unwrap_err();
+    let gone = place.host.open("job-1", &log, &place.home.root().join("missing"), in_a_minute()).unwrap_err();
     assert!(gone.to_string().contains("missing"), "{gone}");
 }

@@ -73,6 +73,11 @@ pub(super) fn write_script(path: &Path, script: &str) {
     assert!(status.success());
 }
 
+/// No limit but the host's own.
+fn in_a_minute() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
 /// A home whose server dies with it.
 struct Place {
     _dir: TempDir,
@@ -106,7 +111,7 @@ impl Place {
     fn open(&self, name: &str) -> Result<(), SessionError> {
         let log = self.log(name, &format!("begun {name}\n"));
         // Dozens of processes on a busy machine: how long that takes is not what is tested.
-        self.host.server.open(name, &log, log.parent().unwrap(), Instant::now() + Duration::from_secs(60))
+        self.host.server.open(name, &log, log.parent().unwrap(), in_a_minute())
     }
 
     fn socket(&self) -> PathBuf {

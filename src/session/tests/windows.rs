@@ -65,7 +65,7 @@ fn a_terminal_is_copied_from_its_first_byte_whatever_its_files_are_called() {
         let mut sink = words(&["sh", "-c", "exec cat >> \"$0\""]);
         sink.push(log.clone().into());
         let command = words(&["sh", "-c", "echo $0; tty; read line; echo \"got $line\"", "a b;"]);
-        place.host.open_terminal("job-1", &command, &sink, place.home.root()).unwrap();
+        place.host.open_terminal("job-1", &command, &sink, place.home.root(), in_a_minute()).unwrap();
         let logged = || std::fs::read_to_string(&log).unwrap();
         wait_until("the terminal is copied", || logged().contains("/dev/"));
         assert!(logged().starts_with("a b;\r\n/dev/"), "{}", logged());
@@ -75,10 +75,13 @@ fn a_terminal_is_copied_from_its_first_byte_whatever_its_files_are_called() {
     }
     let Some(place) = Place::new() else { return };
     let missing = place.home.root().join("missing");
-    let refused = place.host.open_terminal("job-1", &["true".into()], &["cat".into()], &missing).unwrap_err();
+    let refused =
+        place.host.open_terminal("job-1", &["true".into()], &["cat".into()], &missing, in_a_minute()).unwrap_err();
     assert!(matches!(refused, SessionError::Io { .. }), "{refused}");
     let detached = SessionHost::with_program(&place.home, SessionHostSetting::Detached, launcher(), None);
-    let refused = detached.open_terminal("job-1", &["true".into()], &["cat".into()], place.home.root()).unwrap_err();
+    let refused = detached
+        .open_terminal("job-1", &["true".into()], &["cat".into()], place.home.root(), in_a_minute())
+        .unwrap_err();
     assert!(matches!(refused, SessionError::NoTmux { .. }), "{refused}");
 }
 
@@ -87,7 +90,7 @@ fn a_log_whose_name_ends_with_a_semicolon_is_shown() {
     let Some(place) = Place::new() else { return };
     let log = place.home.root().join("log;");
     std::fs::write(&log, "semicolon\n").unwrap();
-    place.host.open("job-1", &log, place.home.root()).unwrap();
+    place.host.open("job-1", &log, place.home.root(), in_a_minute()).unwrap();
     wait_until("the log is shown", || place.shows("job-1").contains("semicolon"));
 }
 
