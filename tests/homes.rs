@@ -78,6 +78,29 @@ fn damaged_settings_are_named_and_nothing_is_ended_or_removed_by_defaults() {
 }
 
 #[test]
+fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
+    let settings = "session_host = \"detached\"\ndefault_ttl_secs = 2592000\n";
+    let home = TestHome::with_config(settings);
+    home.add_shell();
+    let mut server = Server::start_settled(&home);
+    let run = server.start_run("Kept", "true", json!({}));
+    server.wait_for_run(&run, "succeeded");
+    let config = home.root().join("config.toml");
+    let damages: [(&str, &dyn Fn()); 2] =
+        [("gone", &|| std::fs::remove_file(&config).unwrap()), ("empty", &|| std::fs::write(&config, "").unwrap())];
+    for (word, damage) in damages {
+        damage();
+        let error = server.error("cleanup_workbenches", json!({}));
+        assert!(error.contains("config.toml") && error.contains(word), "{error}");
+        let problems = server.problems();
+        let told = problems.iter().find(|one| one["path"] == config.to_str().unwrap()).expect("a problem");
+        assert!(text(&told["fix"]).contains("the defaults hold"), "{told}");
+        home.configure(settings);
+        assert_eq!(server.clean_up()["kept_total"], 1);
+    }
+}
+
+#[test]
 fn a_damaged_routine_is_a_problem_and_the_others_are_listed() {
     let home = TestHome::with_config("session_host = \"detached\"\n");
     home.add_shell();

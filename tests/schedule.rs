@@ -128,6 +128,23 @@ fn overlap_replace_ends_the_old_run_first() {
 }
 
 #[test]
+fn overlap_replace_spares_a_run_in_whose_place_none_can_start() {
+    let stage = Stage::new("");
+    stage.routine("job", "sleep 600", "schedule = \"@hourly\"\noverlap = \"replace\"");
+    let mut server = stage.server();
+    stage.wait_until_followed("job", "@hourly");
+    stage.set_clock(HOUR);
+    let run = stage.wait_for_alive("job", 1).remove(0);
+    server.wait_for_run(&run, "running");
+    std::fs::remove_file(stage.home.root().join("agents/quick.toml")).unwrap();
+    stage.set_clock(2 * HOUR);
+    let missed = stage.wait_for_missed("job", 1).remove(0);
+    assert!(text(&missed["reason"]).contains("quick"), "{missed}");
+    assert_eq!(server.run(&run)["status"], "running");
+    server.stop(&run);
+}
+
+#[test]
 fn overlap_allow_starts_another_beside_it() {
     let stage = Stage::new("");
     stage.routine("job", &stage.until_the_gate_opens(), "schedule = \"@hourly\"\noverlap = \"allow\"");

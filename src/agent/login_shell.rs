@@ -4,8 +4,11 @@ use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a login shell may take before it is held to hang.
+/// How long a login shell may take before it is held to hang, where somebody waits for an answer.
 pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(4);
+
+/// How long it may take where nobody does, as at the start of a machine, when all that was missed is made up for at once.
+pub const UNWATCHED_LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the argument vector that makes `shell` (the value of SHELL) read its login files and then become `program`.
 ///

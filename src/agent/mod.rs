@@ -9,6 +9,6 @@ mod registry;
 
 pub use command::{AgentCommand, CommandError, Placeholders};
 pub use definition::{AgentDefinition, StdinSource};
-pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
+pub use login_shell::{LAUNCH_PATIENCE, UNWATCHED_LAUNCH_PATIENCE, through_login_shell};
 pub use path::{CommandNotFound, ProbedPath, SearchPath, find_command, print_search_path};
 pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

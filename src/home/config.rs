@@ -1,5 +1,6 @@
 //! `config.toml`: the home's few settings, all optional.
 
+use std::io;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -104,14 +105,28 @@ impl Config {
     /// Reads `config.toml`; a missing file means all defaults.
     ///
     /// # Errors
-    /// A file that cannot be read, is not TOML of this form, or holds a value that makes no sense; the file is named.
+    /// A file that cannot be read, is empty, is not TOML of this form, or holds a value that makes no sense; it is named.
     pub fn load(path: &Path) -> Result<Self, FileError> {
+        Self::load_if_present(path).map(Option::unwrap_or_default)
+    }
+
+    /// Reads `config.toml`; `None` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_if_present(path: &Path) -> Result<Option<Self>, FileError> {
         let text = match atomic_file::read_text(path) {
             Ok(text) => text,
-            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) if error.is_not_found() => return Ok(None),
             Err(error) => return Err(error),
         };
-        Self::parse(&text).map_err(|problem| FileError::damaged(path, problem))
+        // Editors write in place, and a full disk leaves it so: no default may stand in for what was there.
+        if text.is_empty() {
+            let problem =
+                "it is empty, as one that is just being saved; write the settings, or a comment for the defaults";
+            return Err(FileError::io("use", path, io::Error::other(problem)));
+        }
+        Self::parse(&text).map(Some).map_err(|problem| FileError::damaged(path, problem))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -170,6 +185,18 @@ mod tests {
     #[test]
     fn nothing_set_means_the_defaults() {
         assert_eq!(Config::parse("").unwrap(), Config::default());
+    }
+
+    #[test]
+    fn an_empty_file_is_not_taken_for_the_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("config.toml");
+        assert_eq!(Config::load(&path).unwrap(), Config::default());
+        std::fs::write(&path, "").unwrap();
+        let error = Config::load(&path).unwrap_err().to_string();
+        assert!(error.contains("config.toml") && error.contains("empty"), "{error}");
+        std::fs::write(&path, "# nothing").unwrap();
+        assert_eq!(Config::load_if_present(&path).unwrap(), Some(Config::default()));
     }
 
     #[test]

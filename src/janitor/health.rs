@@ -85,7 +85,7 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(2);
 /// A folder of the home cannot be listed.
 pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -> Result<Health, FileError> {
     let mut problems = Vec::new();
-    problems.extend(site.workplace().err().as_ref().map(damaged));
+    problems.extend(site.workplace().err().map(|error| of_settings(site, &error)));
     let workplace = site.workplace_for_looking();
     problems.extend(of_the_place(&workplace));
     problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
@@ -130,6 +130,13 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         problems_total: problems.len(),
         problems,
     })
+}
+
+/// Moving them away is no way out: what a person wrote there may be what keeps a run or a workbench.
+fn of_settings(site: &Site, error: &FileError) -> Problem {
+    let path = Some(site.home().config_file().display().to_string());
+    let fix = "mend the file; without it the defaults hold, by which runs may end and workbenches go sooner".to_owned();
+    Problem { path, problem: error.to_string(), fix }
 }
 
 fn damaged(error: &FileError) -> Problem {

@@ -73,6 +73,8 @@ pub enum TriggerError {
         agent: AgentName,
         /// Why there is no terminal.
         why: String,
+        /// Whether that would be the same the next time.
+        is_certain: bool,
     },
     /// A run of the routine is alive.
     #[error(
@@ -103,7 +105,7 @@ pub enum TriggerError {
 }
 
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
-pub const PATIENCE: Duration = Duration::from_millis(4_700);
+const PATIENCE: Duration = Duration::from_millis(4_700);
 
 /// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
 ///
@@ -146,8 +148,8 @@ impl Plan {
         let agent =
             agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         if agent.definition.terminal && workplace.session_host.version().is_none() {
-            let why = workplace.session_host.why().to_owned();
-            return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why });
+            let (why, is_certain) = (workplace.session_host.why().to_owned(), workplace.session_host.is_certain());
+            return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why, is_certain });
         }
         let ours = environment::of_this_process();
         let inherited = environment::inherited(&ours, &agent.definition.inherit_env);

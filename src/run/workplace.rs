@@ -1,7 +1,10 @@
 //! What everything that starts, watches or ends runs works with.
 
+use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::history::HistoryIndex;
 use crate::home::Home;
@@ -43,15 +46,40 @@ pub struct Site {
     history: Arc<HistoryIndex>,
     /// As they were last read for looking.
     settings: ParsedFiles<Config>,
-    /// Choosing a host asks a program for its version, so it is done once for each setting.
-    chosen: Mutex<Option<(SessionHostSetting, SessionHost)>>,
+    /// Whether there were any.
+    had_settings: AtomicBool,
+    /// Choosing a host asks a program for its version, so it is done once for each setting, and anew if that gave no answer.
+    chosen: Mutex<Option<Chosen>>,
+}
+
+#[derive(Debug)]
+struct Chosen {
+    setting: SessionHostSetting,
+    host: SessionHost,
+    at: Instant,
+}
+
+/// How long a program that did not tell its version, as one of a machine that is just starting, is not asked again.
+const UNTIL_ASKED_AGAIN: Duration = Duration::from_secs(60);
+
+impl Chosen {
+    fn holds(&self, setting: SessionHostSetting) -> bool {
+        self.setting == setting && (self.host.is_certain() || self.at.elapsed() < UNTIL_ASKED_AGAIN)
+    }
 }
 
 impl Site {
     /// Names the place; nothing is read yet.
     #[must_use]
     pub fn new(home: Home, program: Program) -> Self {
-        Self { home, program, history: Arc::default(), settings: ParsedFiles::new(), chosen: Mutex::new(None) }
+        Self {
+            home,
+            program,
+            history: Arc::default(),
+            settings: ParsedFiles::new(),
+            had_settings: AtomicBool::new(false),
+            chosen: Mutex::new(None),
+        }
     }
 
     /// Returns the home.
@@ -69,9 +97,22 @@ impl Site {
     /// Reads the settings as they are now.
     ///
     /// # Errors
-    /// `config.toml` is damaged. No defaults stand in for it: they could be shorter than what a person wrote there.
+    /// `config.toml` is damaged, or was there before and is not. No defaults stand in for it: they could be shorter than
+    /// what a person wrote there.
     pub fn workplace(&self) -> Result<Workplace, FileError> {
-        let config = Config::load(&self.home.config_file())?;
+        let file = self.home.config_file();
+        let config = match Config::load_if_present(&file)? {
+            Some(config) => {
+                self.had_settings.store(true, Ordering::Relaxed);
+                config
+            }
+            None if self.had_settings.load(Ordering::Relaxed) => {
+                let problem =
+                    "it was there and is gone; put it back, or restart what runs here for the defaults to hold";
+                return Err(FileError::io("read", &file, io::Error::other(problem)));
+            }
+            None => Config::default(),
+        };
         Ok(self.with(config))
     }
 
@@ -94,14 +135,12 @@ impl Site {
     #[must_use]
     pub fn session_host(&self, setting: SessionHostSetting) -> SessionHost {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*chosen {
-            Some((of, host)) if *of == setting => host.clone(),
-            _ => {
-                let host = SessionHost::choose(&self.home, setting, self.program.launcher());
-                *chosen = Some((setting, host.clone()));
-                host
-            }
+        if let Some(chosen) = chosen.as_ref().filter(|chosen| chosen.holds(setting)) {
+            return chosen.host.clone();
         }
+        let host = SessionHost::choose(&self.home, setting, self.program.launcher());
+        *chosen = Some(Chosen { setting, host: host.clone(), at: Instant::now() });
+        host
     }
 }
 

@@ -162,6 +162,7 @@ pub struct SessionHost {
     why: String,
     /// The version in use, or why there is none.
     version: Result<String, String>,
+    is_certain: bool,
     server: Server,
 }
 
@@ -176,12 +177,18 @@ impl SessionHost {
     }
 
     fn with_program(home: &Home, setting: SessionHostSetting, launcher: Launcher, program: Option<PathBuf>) -> Self {
-        let version = match setting {
-            SessionHostSetting::Detached => Err("it was not asked for".to_owned()),
+        let (version, is_certain) = match setting {
+            SessionHostSetting::Detached => (Err("it was not asked for".to_owned()), true),
             SessionHostSetting::Auto | SessionHostSetting::Tmux => probe(program.as_deref()),
         };
         let (kind, why) = decide(setting, &version);
-        Self { kind, why, version, server: Server::new(home, program, launcher) }
+        Self { kind, why, version, is_certain, server: Server::new(home, program, launcher) }
+    }
+
+    /// Tells whether asking again would tell the same: not where the program did not answer this time.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.is_certain
     }
 
     /// Returns what shows the runs.
@@ -299,16 +306,19 @@ fn decide(setting: SessionHostSetting, version: &Result<String, String>) -> (Hos
     }
 }
 
-fn probe(program: Option<&Path>) -> Result<String, String> {
-    let program = program.ok_or("tmux was not found on PATH")?;
+/// Returns the version, or why there is none, and whether that is certain.
+fn probe(program: Option<&Path>) -> (Result<String, String>, bool) {
+    let Some(program) = program else { return (Err("tmux was not found on PATH".to_owned()), true) };
     let shown = program.display();
-    let answer = client::version(program, Instant::now() + PROBE_PATIENCE)
-        .map_err(|error| format!("{shown} does not tell its version: {error}"))?;
-    let version = answer.trim().strip_prefix("tmux ").ok_or(format!("{shown} is not tmux"))?;
+    let answer = match client::version(program, Instant::now() + PROBE_PATIENCE) {
+        Ok(answer) => answer,
+        Err(error) => return (Err(format!("{shown} does not tell its version: {error}")), false),
+    };
+    let Some(version) = answer.trim().strip_prefix("tmux ") else { return (Err(format!("{shown} is not tmux")), true) };
     match major_and_minor(version) {
-        Some(found) if found < OLDEST_VERSION => Err(format!("{shown} is version {version}, older than 3.2")),
+        Some(found) if found < OLDEST_VERSION => (Err(format!("{shown} is version {version}, older than 3.2")), true),
         // A build from its repository calls itself "master", and is newer than that.
-        _ => Ok(version.to_owned()),
+        _ => (Ok(version.to_owned()), true),
     }
 }
 

@@ -54,10 +54,12 @@ impl Supervisor {
         }
     }
 
-    /// Reads the settings as they are now; while they cannot be read, the last ones hold, for the defaults could be shorter.
+    /// Reads the settings as they are now; while they cannot be read, or are away, the last ones hold, for the defaults could
+    /// be shorter.
     pub(super) fn read_settings(&mut self) {
-        match Config::load(&self.workplace.home.config_file()) {
-            Ok(config) => self.workplace.config = config,
+        match Config::load_if_present(&self.workplace.home.config_file()) {
+            Ok(Some(config)) => self.workplace.config = config,
+            Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the settings from before hold"),
         }
     }

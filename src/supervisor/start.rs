@@ -11,13 +11,13 @@ use rustix::process::Pid;
 use super::children::Children;
 use super::exec::{Part, Word, read_word};
 use super::wake::Wake;
-use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
+use crate::agent::{LAUNCH_PATIENCE, UNWATCHED_LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::excerpt::saying;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, ScanError};
 use crate::run::entry::Entry;
-use crate::run::record::{Environment, Manifest, Started};
+use crate::run::record::{Environment, Manifest, Origin, Started};
 use crate::run::workplace::Workplace;
 
 /// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
@@ -147,7 +147,9 @@ fn await_part(
     mut exited: impl FnMut() -> bool,
 ) -> Result<(), NotStarted> {
     let waits_for_holder = part == Part::Agent && manifest.command.terminal;
-    let deadline = Instant::now() + LAUNCH_PATIENCE;
+    let is_waited_for = part == Part::Agent && manifest.origin == Origin::Call && !manifest.needs_preparation();
+    let patience = if is_waited_for { LAUNCH_PATIENCE } else { UNWATCHED_LAUNCH_PATIENCE };
+    let deadline = Instant::now() + patience;
     loop {
         let exited = exited();
         match read_word(&part.report(entry)) {
@@ -162,7 +164,7 @@ fn await_part(
             return Err(NotStarted::CalledOff);
         }
         if Instant::now() >= deadline {
-            let how = format!("was silent for {} s", LAUNCH_PATIENCE.as_secs());
+            let how = format!("was silent for {} s", patience.as_secs());
             return Err(NotStarted::Failed(silence(entry, manifest, first_word, &how)));
         }
         wake.wait(PAUSE);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveRun, Turn, turn};
+use crate::agent::UNWATCHED_LAUNCH_PATIENCE;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -20,7 +21,7 @@ use crate::run::listing::workbench_ids;
 use crate::run::liveness::{Assessment, Liveness, assess};
 use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
-use crate::run::trigger::{PATIENCE, Plan, TriggerError};
+use crate::run::trigger::{Plan, TriggerError};
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
 
@@ -114,18 +115,21 @@ impl Case<'_> {
                 self.turn(workplace, &alive_runs(home)?, now)
             };
             match turn {
-                Some(Turn::AfterOwn(runs)) => {
-                    doomed = runs;
-                    dealt = Dealt::Waits { in_line: false };
-                }
-                Some(Turn::Start) if !line_stands => {
-                    advance.ledger.waiting = None;
-                    match claim(workplace, plan.take(), &origin) {
-                        Ok(claimed) => started = claimed,
-                        Err(error) if is_for_good(&error) => drop_fire(&mut advance, slug, fire, error.to_string()),
-                        Err(error) => return Err(error.into()),
+                Some(Turn::AfterOwn(runs)) => match plan.take() {
+                    // Nothing could start in their place.
+                    Some(Err(error)) if !runs.is_empty() => refuse(&mut advance, slug, fire, error)?,
+                    _ => {
+                        doomed = runs;
+                        dealt = Dealt::Waits { in_line: false };
                     }
-                }
+                },
+                Some(Turn::Start) if !line_stands => match claim(workplace, plan.take(), &origin) {
+                    Ok(claimed) => {
+                        advance.ledger.waiting = None;
+                        started = claimed;
+                    }
+                    Err(error) => refuse(&mut advance, slug, fire, error)?,
+                },
                 Some(Turn::Start | Turn::InLine) => dealt = Dealt::Waits { in_line: true },
                 Some(Turn::Miss(reason)) => {
                     advance.ledger.waiting = None;
@@ -175,16 +179,27 @@ fn is_for_good(error: &TriggerError) -> bool {
         TriggerError::Routine(_)
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
-        | TriggerError::NoTerminal { .. }
+        | TriggerError::NoTerminal { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)
         | TriggerError::ProgramGone(_)
+        | TriggerError::NoTerminal { is_certain: false, .. }
         | TriggerError::Overlapping { .. }
         | TriggerError::Locked(_)
         | TriggerError::Claim(_)
         | TriggerError::Cookie(_)
         | TriggerError::Launch(_) => false,
     }
+}
+
+/// Gives a fire up for an error that stays; any other is passed on, so that the next tick tries again.
+fn refuse(advance: &mut Advance, slug: &Slug, fire: &Fire, error: TriggerError) -> Result<(), TriggerError> {
+    if !is_for_good(&error) {
+        return Err(error);
+    }
+    advance.ledger.waiting = None;
+    drop_fire(advance, slug, fire, error.to_string());
+    Ok(())
 }
 
 fn drop_fire(advance: &mut Advance, slug: &Slug, fire: &Fire, reason: String) {
@@ -231,9 +246,9 @@ pub(super) fn alive_runs(home: &Home) -> Result<Vec<AliveRun>, FileError> {
     Ok(alive.map(show).collect())
 }
 
-/// Launches on a thread of its own: it takes seconds where a login shell does.
+/// Launches on a thread of its own: it takes seconds where a login shell does, and more where many start at once.
 fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
-    let (workplace, deadline) = (workplace.clone(), Instant::now() + PATIENCE);
+    let (workplace, deadline) = (workplace.clone(), Instant::now() + UNWATCHED_LAUNCH_PATIENCE);
     let run = claim.entry.id().clone();
     let routine = run.routine().clone();
     let body = move || match plan.start(&workplace, claim, deadline) {

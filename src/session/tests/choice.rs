@@ -55,7 +55,13 @@ fn an_old_tmux_is_told_from_a_new_one() {
     let fake = dir.path().join("tmux");
     for (says, usable) in [("tmux 3.2", true), ("tmux master", true), ("tmux 3.1c", false), ("screen 4.0", false)] {
         write_script(&fake, &format!("echo '{says}'"));
-        assert_eq!(probe(Some(&fake)).is_ok(), usable, "{says}: {:?}", probe(Some(&fake)));
+        let (version, is_certain) = probe(Some(&fake));
+        assert_eq!((version.is_ok(), is_certain), (usable, true), "{says}: {version:?}");
+    }
+    for answers_nothing in ["exit 1", "kill $$"] {
+        write_script(&fake, answers_nothing);
+        let (version, is_certain) = probe(Some(&fake));
+        assert!(version.is_err() && !is_certain, "{answers_nothing}: {version:?}");
     }
 }
 
