@@ -131,6 +131,23 @@ fn a_failed_run_is_tried_again_as_often_as_it_says() {
 }
 
 #[test]
+fn a_run_that_is_stopped_while_its_supervisor_finishes_is_not_tried_again() {
+    let stage = Stage::new("");
+    stage.home.configure("session_host = \"detached\"\nkill_grace_secs = 5\n");
+    let stubborn = "sh -c 'trap \"\" TERM; echo deaf; exec sleep 300' &\nuntil [ -e go ] && grep -q deaf agent.log; do sleep 0.05; done; exit 3";
+    stage.routine("job", stubborn, "[retry]\nmax_attempts = 2\nbackoff_secs = 0");
+    let mut server = Server::start(&stage.home);
+    let run = server.trigger("job");
+    let agent = stage.home.noted(&run, "agent");
+    std::fs::write(stage.home.workbench(&run).join("go"), "").unwrap();
+    wait_for(PATIENCE, "the agent to end", || (!agent.id.is_alive()).then_some(()));
+    let stopped = server.stop(&run);
+    assert_eq!((&stopped["status"], &stopped["exit_code"]), (&json!("stopped"), &json!(3)), "{stopped}");
+    wait_for(PATIENCE, "it to be counted", || (stage.ledger("job")["counted"].as_array()?.len() == 1).then_some(()));
+    assert!(stage.ledger("job")["waiting"].is_null(), "{}", stage.ledger("job"));
+}
+
+#[test]
 fn an_edit_by_hand_needs_no_restart() {
     let stage = Stage::new("");
     stage.routine("job", ":", "");

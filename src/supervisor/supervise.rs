@@ -192,6 +192,12 @@ impl Supervisor {
             (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
         };
         let succeeded = exit.code == Some(0) && !exit.terminal_lost;
+        // Somebody who wanted it ended meanwhile wants no other attempt either.
+        let stopped = self.entry.end_request().ok().flatten().filter(|request| request.cause == EndCause::Stopped);
+        if let Some(request) = stopped.filter(|_| !succeeded) {
+            let ending = Ending::by_request(&request, finished_at);
+            return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
+        }
         let status = if succeeded { Status::Succeeded } else { Status::Failed };
         self.record(Ending {
             status,
