@@ -54,15 +54,18 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let OneRun { run } = serde_json::from_value(answer)?;
+    let bell = Bell::default();
+    // Before anybody learns of a run that they could stop waiting for.
+    let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("Ctrl-C cannot be listened to")?;
     if !format.json {
         writeln!(anstream::stdout(), "{}", run.id)?;
     }
-    if !wait {
+    let Some(interrupted) = interrupted else {
         let watch = run.attach_command.map_or(String::new(), |_| format!(", or moadim-mcp attach {}", run.id));
         eprintln!("it is {}; follow it: moadim-mcp logs -f {}{watch}", run.status, run.id);
         return Ok(ExitCode::SUCCESS);
-    }
-    let run = wait_for(&desk, run)?;
+    };
+    let run = wait_for(&desk, run, &bell, &interrupted)?;
     let finished = wait::is_over(&run);
     if format.json {
         print_json(&json!({ "finished": finished, "run": run }))?;
@@ -81,13 +84,11 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
 const ONE_WAIT: Duration = Duration::from_secs(3600);
 
 /// Waits until the run is over, or somebody presses Ctrl-C.
-fn wait_for(desk: &Desk, mut run: RunView) -> anyhow::Result<RunView> {
-    let bell = Bell::default();
-    let interrupted = call_off_on_interrupt(&bell).context("Ctrl-C cannot be listened to")?;
+fn wait_for(desk: &Desk, mut run: RunView, bell: &Bell, interrupted: &AtomicBool) -> anyhow::Result<RunView> {
     let workplace = desk.workplace();
     loop {
         let began = Instant::now();
-        run = wait::wait(&workplace, &run.id, ONE_WAIT, &bell, &mut |_| {})?;
+        run = wait::wait(&workplace, &run.id, ONE_WAIT, bell, &mut |_| {})?;
         if wait::is_over(&run) || interrupted.load(Ordering::Relaxed) || began.elapsed() < ONE_WAIT {
             return Ok(run);
         }
