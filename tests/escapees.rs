@@ -123,7 +123,7 @@ fn rounds(home: &TestHome, host: Host, way: Way, count: usize) {
 }
 
 fn round(home: &TestHome, host: Host, way: Way, server: &mut Server) {
-    set_bound(home, 600);
+    home.set_bound("outer", 600);
     let outer = server.trigger("outer");
     if host == Host::Tmux {
         end_our_tmux(home);
@@ -178,7 +178,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
             "stopped"
         }
         Way::Supervisor => {
-            set_bound(home, 1);
+            home.set_bound("outer", 1);
             "timed_out"
         }
         Way::Watchdog => {
@@ -186,7 +186,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
             supervisor.kill();
             wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
             assert_eq!(server.run(outer)["status"], "running");
-            set_bound(home, 1);
+            home.set_bound("outer", 1);
             "timed_out"
         }
         Way::Delete => {
@@ -211,16 +211,6 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         Way::Exit => "processes that its agent left behind were ended",
     };
     assert!(reason.contains(wanted), "{ended}");
-}
-
-/// Changes the bound of the routine that is to be ended: the one in force counts.
-fn set_bound(home: &TestHome, secs: u64) {
-    let file = home.root().join("routines/outer/routine.toml");
-    let routine = std::fs::read_to_string(&file).unwrap();
-    let mut lines: Vec<String> = routine.lines().map(str::to_owned).collect();
-    let bound = lines.iter_mut().find(|line| line.starts_with("max_runtime_secs")).expect("a bound");
-    *bound = format!("max_runtime_secs = {secs}");
-    std::fs::write(file, lines.join("\n")).unwrap();
 }
 
 /// Ends the home's tmux server, so that the next to need one is a server that an agent has started.

@@ -3,6 +3,7 @@
 
 mod harness;
 
+use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -148,12 +149,16 @@ fn a_home_that_the_original_daemon_sweeps_is_left_to_it() {
     server.wait_for_run(&run, "succeeded");
 }
 
-/// Lists all that is below a directory.
+/// Lists all that is below a directory. What is found may be removed at any time.
 fn below(directory: &Path) -> Vec<PathBuf> {
+    let files = match std::fs::read_dir(directory) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Vec::new(),
+        files => files.unwrap(),
+    };
     let mut found = Vec::new();
-    for file in std::fs::read_dir(directory).unwrap() {
+    for file in files {
         let path = file.unwrap().path();
-        if path.symlink_metadata().unwrap().is_dir() {
+        if path.symlink_metadata().is_ok_and(|file| file.is_dir()) {
             found.extend(below(&path));
         }
         found.push(path);

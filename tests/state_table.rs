@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use harness::{PATIENCE, Server, TestHome, text, wait_for};
+use harness::{PATIENCE, Server, TestHome, cut_the_power, text, wait_for};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -50,15 +50,21 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
     let home = TestHome::detached("watchdog_interval_secs = 1\n");
     let mut server = Server::start(&home);
     let prompt = "(trap '' TERM; exec sleep 300) &\nsetsid sleep 300 &\nenv -i sleep 300 &\necho up\nsleep 300\n";
-    let run = server.start_run("Alone", prompt, json!({ "max_runtime_secs": 4 }));
+    let run = server.start_run("Alone", prompt, json!({ "max_runtime_secs": 600 }));
     wait_for(PATIENCE, "the children", || (home.processes_named("sleep").len() == 4).then_some(()));
     kill_supervisor(&home, &run);
-    let seen = server.run(&run);
-    assert_eq!(seen["status"], "running");
-    assert!(text(&seen["status_reason"]).contains("its supervisor is gone; alive: "), "{seen}");
-    assert!(server.problems().iter().any(|one| text(&one["problem"]).contains(&run)));
+    // A pass of the watchdog holds the lock for a moment, and then it looks supervised.
+    wait_for(PATIENCE, "what is wrong with it", || {
+        let seen = server.run(&run);
+        assert_eq!(seen["status"], "running");
+        seen["status_reason"].as_str()?.contains("its supervisor is gone; alive: ").then_some(())
+    });
+    wait_for(PATIENCE, "the problem", || {
+        server.problems().iter().any(|one| text(&one["problem"]).contains(&run)).then_some(())
+    });
     let error = server.error("trigger_routine", json!({ "routine": "alone" }));
     assert!(error.contains(&run), "it is alive: {error}");
+    home.set_bound("alone", 1);
     let ended = server.wait_for_run(&run, "timed_out");
     assert!(text(&ended["status_reason"]).contains("exceeded max runtime"), "{ended}");
     assert_eq!(home.processes_named("sleep"), []);
@@ -83,17 +89,6 @@ fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
     assert_eq!(server.run(&run)["status"], "lost");
     assert_eq!(home.history(&run).len(), 1);
     assert!(server.ok("trigger_routine", json!({ "routine": "lost" }))["run"]["id"].is_string());
-}
-
-/// Ends all processes of a run at once, as far as anybody can tell.
-fn cut_the_power(home: &TestHome, run: &str) {
-    let supervisor = home.noted(run, "supervisor");
-    supervisor.signal(Signal::STOP);
-    let cookie = supervisor.cookie.clone();
-    for process in home.processes().into_iter().filter(|one| one.cookie == cookie && one.id != supervisor.id) {
-        process.kill();
-    }
-    kill_supervisor(home, run);
 }
 
 #[test]
@@ -297,7 +292,7 @@ fn a_stuck_supervisor_gets_its_time_and_is_then_ended_with_its_run() {
     let began = Instant::now();
     let report = server.clean_up();
     assert_eq!(report["killed"][0]["run"], run, "{report}");
-    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
     assert!(!supervisor.id.is_alive());
     assert_eq!(home.processes_named("sleep"), []);
     let seen = server.run(&run);

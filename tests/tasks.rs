@@ -33,13 +33,14 @@ fn follow(server: &mut Server, task: &str) -> Value {
 fn a_run_that_is_waited_for_is_a_task_of_its_name() {
     let home = TestHome::detached("");
     let mut server = declaring(&home);
-    server.create("Slow", "sleep 0.5; echo done; exit 5", json!({}));
+    server.create("Slow", "until [ -e go ]; do sleep 0.05; done; echo done; exit 5", json!({}));
     let task = call(&mut server, "trigger_routine", json!({ "routine": "slow", "wait": true }));
     let run = text(&task["taskId"]);
     assert_eq!((&task["resultType"], &task["status"]), (&json!("task"), &json!("working")), "{task}");
     assert!(task["pollIntervalMs"].is_u64() && task["ttlMs"].is_null(), "{task}");
     let same = call(&mut server, "wait_run", json!({ "run": run }));
     assert_eq!((&same["resultType"], &same["taskId"]), (&json!("task"), &json!(run)), "{same}");
+    std::fs::write(home.workbench(&run).join("go"), "").unwrap();
     let over = follow(&mut server, &run);
     assert_eq!(over["status"], "completed", "{over}");
     let answer = &over["result"]["structuredContent"];
@@ -48,6 +49,7 @@ fn a_run_that_is_waited_for_is_a_task_of_its_name() {
     // Of a run that was not waited for, too.
     let run =
         text(&call(&mut server, "trigger_routine", json!({ "routine": "slow" }))["structuredContent"]["run"]["id"]);
+    std::fs::write(home.workbench(&run).join("go"), "").unwrap();
     assert_eq!(follow(&mut server, &run)["status"], "completed");
 }
 
@@ -55,10 +57,11 @@ fn a_run_that_is_waited_for_is_a_task_of_its_name() {
 fn a_task_outlives_the_server_that_it_was_made_by() {
     let home = TestHome::detached("");
     let mut server = declaring(&home);
-    server.create("Long", "sleep 1; echo survived", json!({}));
+    server.create("Long", "until [ -e go ]; do sleep 0.05; done; echo survived", json!({}));
     let run = text(&call(&mut server, "trigger_routine", json!({ "routine": "long", "wait": true }))["taskId"]);
     server.signal(Signal::KILL);
     server.wait();
+    std::fs::write(home.workbench(&run).join("go"), "").unwrap();
     let mut next = declaring(&home);
     let over = follow(&mut next, &run);
     assert_eq!(over["result"]["structuredContent"]["run"]["status"], "succeeded", "{over}");
@@ -100,15 +103,17 @@ fn a_client_that_declares_nothing_waits_as_before() {
     for era in [LEGACY, Era::Modern] {
         let home = TestHome::detached("");
         let mut server = Server::start_in(&home, era);
-        server.create("Slow", "sleep 1.5; exit 5", json!({}));
+        server.create("Slow", "until [ -e \"$HOME/go\" ]; do sleep 0.05; done; exit 5", json!({}));
         let params = json!({
             "name": "trigger_routine", "arguments": { "routine": "slow", "wait": true }, "_meta": { "progressToken": "p" },
         });
-        let result = server.request("tools/call", params).unwrap();
-        let answer = &result["structuredContent"];
-        assert_eq!((&answer["finished"], &answer["run"]["exit_code"]), (&json!(true), &json!(5)), "{result}");
+        let call = server.send("tools/call", params);
         let progress = server.next_unasked();
         assert_eq!(progress["method"], "notifications/progress", "{progress}");
+        std::fs::write(home.user().join("go"), "").unwrap();
+        let result = server.answer(call).unwrap();
+        let answer = &result["structuredContent"];
+        assert_eq!((&answer["finished"], &answer["run"]["exit_code"]), (&json!(true), &json!(5)), "{result}");
         let run = text(&answer["run"]["id"]);
         assert_eq!(server.ok("wait_run", json!({ "run": run }))["finished"], true);
         assert_eq!(server.request("tasks/get", json!({ "taskId": run })).unwrap_err().code, -32021);

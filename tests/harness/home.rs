@@ -109,6 +109,16 @@ impl TestHome {
         self.write(format!("agents/{name}.toml"), text);
     }
 
+    /// Changes the bound of a routine that has one; the runs that are at work have the new one at once.
+    pub fn set_bound(&self, routine: &str, secs: u64) {
+        let file = self.root.join("routines").join(routine).join("routine.toml");
+        let text = std::fs::read_to_string(&file).unwrap();
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let bound = lines.iter_mut().find(|line| line.starts_with("max_runtime_secs")).expect("a bound");
+        *bound = format!("max_runtime_secs = {secs}");
+        std::fs::write(file, lines.join("\n")).unwrap();
+    }
+
     /// Adds the agent `shell`, which executes its prompt.
     pub fn add_shell(&self) {
         self.add_agent("shell", "command = \"sh\"\n");

@@ -2,6 +2,7 @@
 
 use moadim_mcp::clock::UnixSeconds;
 use moadim_mcp::run::id::RunId;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::calls::text;
@@ -67,6 +68,24 @@ impl Live {
 pub fn kept_because(report: &Value, run: &str) -> String {
     let kept = report["kept"].as_array().unwrap().iter().find(|one| one["run"] == *run);
     text(&kept.unwrap_or_else(|| panic!("{run} is not kept: {report}"))["reason"])
+}
+
+/// Ends all processes of a run at once, as far as anybody can tell. Its agent has started a `sleep`, or is about to.
+pub fn cut_the_power(home: &TestHome, run: &str) {
+    let supervisor = home.noted(run, "supervisor");
+    // One that is in the middle of becoming it shows no cookie.
+    wait_for(PATIENCE, "its sleep", || {
+        home.processes_named("sleep").iter().any(|one| one.cookie == supervisor.cookie).then_some(())
+    });
+    supervisor.signal(Signal::STOP);
+    wait_for(PATIENCE, "all others to be gone", || {
+        let mut others = home.processes();
+        others.retain(|one| one.cookie == supervisor.cookie && one.id != supervisor.id);
+        others.iter().for_each(Seen::kill);
+        others.is_empty().then_some(())
+    });
+    supervisor.kill();
+    wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
 }
 
 /// A home in which only a call cleans up, after the passes that are made at the start.
