@@ -10,7 +10,7 @@ use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
-use super::terminal::LOG_PATIENCE;
+use super::terminal::{LOG_PATIENCE, RECORDING_PATIENCE};
 use super::wake::Wake;
 use super::watch::{Step, decide};
 use crate::clock::{Moment, UnixSeconds};
@@ -52,10 +52,6 @@ pub enum SuperviseError {
 
 /// How often the bounds and the requests are looked at, and how soon what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
-/// not know how the agent exited.
-const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
 /// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
