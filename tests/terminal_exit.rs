@@ -5,8 +5,8 @@ mod harness;
 
 use std::fs;
 
-use harness::{Host, PATIENCE, Server, TestHome, wait_for};
-use serde_json::json;
+use harness::{Host, PATIENCE, Server, TestHome, text, wait_for};
+use serde_json::{Value, json};
 
 /// A home whose agent `tty` executes its prompt's file on a terminal.
 fn home() -> Option<TestHome> {
@@ -46,4 +46,19 @@ fn an_exit_that_cannot_be_written_is_written_when_that_is_possible() {
     fs::remove_dir_all(in_its_way).unwrap();
     let ended = server.wait_for_run(&run, "succeeded");
     assert_eq!(ended["exit_code"], 0, "{ended}");
+}
+
+#[test]
+fn what_the_holder_wrote_counts_where_the_supervisor_is_gone() {
+    let Some(home) = home() else { return };
+    let mut server = Server::start(&home);
+    for (title, code, status) in [("Good", 0, "succeeded"), ("Bad", 3, "failed")] {
+        let run = start(&mut server, title, code);
+        home.noted(&run, "supervisor").kill();
+        let_go(&home, &run);
+        let outcome = wait_for(PATIENCE, "its end to be recorded", || home.outcome(&run));
+        assert_eq!((&outcome["status"], &outcome["exit_code"]), (&json!(status), &json!(code)), "{outcome}");
+        assert!(text(&outcome["reason"]).contains("supervisor was gone"), "{outcome}");
+        assert_eq!(outcome.get("ended_by"), None::<&Value>);
+    }
 }

@@ -39,7 +39,9 @@ impl Assessment {
     #[must_use]
     pub fn abandoned_ending(&self, last_output: UnixSeconds, now: UnixSeconds) -> Ending {
         let started = self.entry.started().ok().flatten();
-        Ending::of_abandoned(started.is_some(), self.entry.end_request().ok().flatten().as_ref(), last_output, now)
+        let request = self.entry.end_request().ok().flatten();
+        let exit = self.entry.terminal_exit().ok().flatten();
+        Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now)
     }
 
     /// Returns the judge's hold on a dead run, which alone permits recording its end.

@@ -54,9 +54,14 @@ pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<
         return Ok(outcome);
     }
     let started = entry.started()?;
+    let exit = match entry.terminal_exit() {
+        // Nobody could ever read it; it is no reason not to record the run.
+        Err(FileError::Damaged { .. }) => None,
+        exit => exit?,
+    };
     let last_output = Workbench::of(&workplace.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
-    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), last_output, now);
+    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
     record(workplace, entry, &outcome)?;
     Ok(outcome)

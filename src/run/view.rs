@@ -7,7 +7,7 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
 use super::pin::is_pinned;
-use super::record::{EndRequest, Ending, Origin, Outcome, RecordError, Started, Status};
+use super::record::{EndRequest, Origin, Outcome, RecordError, Started, Status};
 use super::recording::{read_outcome, written_outcome};
 use super::retention;
 use super::workplace::Workplace;
@@ -107,7 +107,7 @@ impl RunView {
         }
         view.started_at = started.as_ref().map(|started| started.at);
         let last_output = workbench.last_output_or(view.triggered_at);
-        let state = State::of(&assessment.liveness, started.as_ref(), request.as_ref(), last_output, now);
+        let state = State::of(assessment, started.as_ref(), request.as_ref(), last_output, now);
         (view.status, view.status_reason) = (state.status, state.reason);
         if let Err(error) = &assessment.manifest
             && view.status_reason.is_none()
@@ -241,7 +241,7 @@ struct State {
 
 impl State {
     fn of(
-        liveness: &Liveness,
+        assessment: &Assessment,
         started: Option<&Started>,
         request: Option<&EndRequest>,
         last_output: UnixSeconds,
@@ -249,7 +249,7 @@ impl State {
     ) -> Self {
         let alive = if started.is_some() { Status::Running } else { Status::Preparing };
         let unfinished = |status, reason| Self { status, reason, finished_at: None };
-        match (liveness, request) {
+        match (&assessment.liveness, request) {
             (Liveness::Owned, None) => unfinished(alive, None),
             (Liveness::Owned, Some(request)) => {
                 unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
@@ -262,8 +262,8 @@ impl State {
             }
             (Liveness::Unknown(cause), _) => unfinished(Status::Unknown, Some(cause.clone())),
             // What the next judge will write.
-            (Liveness::Dead, request) => {
-                let ending = Ending::of_abandoned(started.is_some(), request, last_output, now);
+            (Liveness::Dead, _) => {
+                let ending = assessment.abandoned_ending(last_output, now);
                 Self { status: ending.status, reason: ending.reason, finished_at: Some(ending.finished_at) }
             }
         }

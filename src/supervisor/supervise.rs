@@ -23,7 +23,7 @@ use crate::run::end::end_processes;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError, Status};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError};
 use crate::run::recording::{RecordingError, record};
 use crate::run::workplace::{Program, Workplace};
 
@@ -187,10 +187,8 @@ impl Supervisor {
             (None, Some(signal), _) => Some(format!("its agent was ended by signal {signal}")),
             (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
         };
-        let succeeded = exit.code == Some(0) && !exit.terminal_lost;
-        let status = if succeeded { Status::Succeeded } else { Status::Failed };
         self.record(Ending {
-            status,
+            status: exit.status(),
             reason,
             ended_by: None,
             exit_code: exit.code,
