@@ -208,8 +208,9 @@ fn decide(
 fn remove_vain_pins(home: &Home) {
     let Ok(pins) = pin::list(home) else { return };
     for run in pins {
-        if !Workbench::of(home, &run).exists()
-            && !Entry::of(home, &run).exists()
+        // In this order: whoever records an end may make the workbench anew before the entry goes.
+        if !Entry::of(home, &run).exists()
+            && !Workbench::of(home, &run).exists()
             && let Err(error) = pin::unpin(home, &run)
         {
             tracing::warn!(%run, %error, "the pin of a run that is gone stays");
@@ -331,6 +332,24 @@ fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailu
 mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_pin_stays_while_its_workbench_cannot_be_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let run: RunId = "a-1".parse().unwrap();
+        Workbench::of(&home, &run).make().unwrap();
+        pin::pin(&home, &run).unwrap();
+        let away = dir.path().join("away");
+        std::fs::rename(home.workbenches(), &away).unwrap();
+        std::os::unix::fs::symlink("workbenches", home.workbenches()).unwrap();
+        remove_vain_pins(&home);
+        assert!(pin::is_pinned(&home, &run), "not gone, only out of sight");
+        std::fs::remove_file(home.workbenches()).unwrap();
+        std::fs::create_dir(home.workbenches()).unwrap();
+        remove_vain_pins(&home);
+        assert!(!pin::is_pinned(&home, &run));
+    }
 
     #[test]
     fn a_read_only_workbench_is_put_away_too() {
