@@ -184,7 +184,10 @@ pub fn sweep_telling(
     remove_vain_pins(&workplace.home);
     drop(turn);
     delete(workplace, graves, deadline, &mut report, tell);
-    if let Err(error) = history::tidy(&workplace.home, &workplace.config) {
+    // By age, too, which a clock that was just set tells wrong.
+    if clock_jump.is_none()
+        && let Err(error) = history::tidy(&workplace.home, &workplace.config)
+    {
         tracing::warn!(%error, "the history was not tidied");
     }
     Ok(report)
@@ -331,7 +334,26 @@ fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::config::Config;
+    use crate::run::workplace::Program;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_sweep_that_sees_the_clock_set_removes_no_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let old = home.root().join("history.1000.jsonl");
+        for path in [&old, &home.history_file()] {
+            std::fs::write(path, "").unwrap();
+        }
+        let now = Moment::now();
+        let before = Moment { at: UnixSeconds(now.at.0 - 1_000_000), ..now };
+        Turn::take(&home).unwrap().begin_sweep(&before);
+        let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
+        assert!(sweep_again().clock_jump_secs.is_some() && old.exists());
+        assert!(sweep_again().clock_jump_secs.is_none() && !old.exists());
+    }
 
     #[test]
     fn a_pin_stays_while_its_workbench_cannot_be_looked_at() {
