@@ -138,6 +138,17 @@ pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T
     }
 }
 
+/// Takes a damaged record for one that is not there, where that is no loss. One that cannot be read just now stays an error.
+///
+/// # Errors
+/// The others of [`read_json_if_present`].
+pub fn unless_damaged<T>(read: Result<Option<T>, FileError>) -> Result<Option<T>, FileError> {
+    match read {
+        Err(FileError::Damaged { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// Replaces a file's content: temp, fsync, rename, fsync of the directory. Mode 0600.
 ///
 /// # Errors

@@ -90,7 +90,8 @@ impl RunView {
     #[must_use]
     pub fn of_unfinished(workplace: &Workplace, assessment: &Assessment) -> Self {
         let entry = &assessment.entry;
-        if let Some(outcome) = outcome_of(workplace, assessment) {
+        let outcome = outcome_of(workplace, assessment);
+        if let Ok(Some(outcome)) = outcome {
             let mut view = Self::empty(workplace, entry.id());
             view.tell(outcome);
             return view;
@@ -107,7 +108,10 @@ impl RunView {
         }
         view.started_at = started.as_ref().map(|started| started.at);
         let last_output = workbench.last_output_or(view.triggered_at);
-        let state = State::of(assessment, started.as_ref(), request.as_ref(), last_output, now);
+        let state = match outcome {
+            Ok(_) => State::of(assessment, started.as_ref(), request.as_ref(), last_output, now),
+            Err(error) => State { status: Status::Unknown, reason: Some(error.to_string()), finished_at: None },
+        };
         (view.status, view.status_reason) = (state.status, state.reason);
         if let Err(error) = &assessment.manifest
             && view.status_reason.is_none()
@@ -221,10 +225,13 @@ impl RunView {
 }
 
 /// Returns the outcome of a run of which only the entry is left, which the next judge puts away.
-pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Option<Outcome> {
+///
+/// # Errors
+/// There is one that cannot be read.
+pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Dead, Ok(manifest)) => written_outcome(&workplace.home, assessment.entry.id(), &manifest.cookie),
-        _ => None,
+        _ => Ok(None),
     }
 }
 
