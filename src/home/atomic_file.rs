@@ -138,6 +138,17 @@ pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T
     }
 }
 
+/// Takes a damaged record for one that is not there, where that is no loss. One that cannot be read just now stays an error.
+///
+/// # Errors
+/// The others of [`read_json_if_present`].
+pub fn unless_damaged<T>(read: Result<Option<T>, FileError>) -> Result<Option<T>, FileError> {
+    match read {
+        Err(FileError::Damaged { .. }) => Ok(None),
+        read => read,
+    }
+}
+
 /// Replaces a file's content: temp, fsync, rename, fsync of the directory. Mode 0600.
 ///
 /// # Errors
@@ -146,15 +157,19 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     publish(directory_of(path), path, bytes, |temporary| std::fs::rename(temporary, path))
 }
 
-/// Replaces a file's content like [`write()`], with another mode.
+/// Replaces a file's content like [`write()`], with another mode, if it is still to be replaced once all the rest is done, for
+/// that may take seconds; returns whether it was.
 ///
 /// # Errors
 /// As [`write()`].
-pub fn write_with_mode(path: &Path, bytes: &[u8], mode: u32) -> Result<(), FileError> {
+pub fn write_if(path: &Path, bytes: &[u8], mode: u32, still: impl FnOnce() -> bool) -> Result<bool, FileError> {
+    let mut written = true;
     publish(directory_of(path), path, bytes, |temporary| {
         std::fs::set_permissions(temporary, Permissions::from_mode(mode))?;
-        std::fs::rename(temporary, path)
-    })
+        written = still();
+        if written { std::fs::rename(temporary, path) } else { std::fs::remove_file(temporary) }
+    })?;
+    Ok(written)
 }
 
 /// Replaces a file's content with a JSON record.
@@ -199,9 +214,16 @@ pub fn write_json_in_place<T: Serialize>(path: &Path, value: &T) -> Result<File,
 /// # Errors
 /// As [`write()`].
 pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, FileError> {
-    let bytes = json_line(path, value)?;
+    write_once(path, &json_line(path, value)?)
+}
+
+/// Writes a file unless one is there, as [`write_json_once`] does.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_once(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     let mut won = true;
-    publish(directory_of(path), path, &bytes, |temporary| {
+    publish(directory_of(path), path, bytes, |temporary| {
         match std::fs::hard_link(temporary, path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => won = false,
@@ -329,6 +351,25 @@ mod tests {
         });
         assert_eq!(winners, 1);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn whether_a_file_is_to_be_replaced_is_asked_when_all_the_rest_is_done() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("settings");
+        std::fs::write(&path, "old").unwrap();
+        for answer in [false, true] {
+            let still = || {
+                let files = std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path());
+                let texts: Vec<String> = files.map(|file| std::fs::read_to_string(file).unwrap()).collect();
+                assert!(texts.contains(&"new".to_owned()) && texts.contains(&"old".to_owned()), "{texts:?}");
+                answer
+            };
+            assert_eq!(write_if(&path, b"new", 0o640, still).unwrap(), answer);
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), if answer { "new" } else { "old" });
+            assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+        }
+        assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o640);
     }
 
     #[test]

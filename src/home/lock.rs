@@ -89,14 +89,16 @@ impl FileLock {
         }
     }
 
-    /// Replaces the file's content, which tells others who holds it.
+    /// Replaces the file's content, which tells others who holds it. Whoever dies in between leaves the new one with the end
+    /// of the old one behind it.
     ///
     /// # Errors
     /// The system's.
     pub fn set_content(&mut self, text: &str) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
-        self.file.set_len(0)?;
-        self.file.write_all_at(text.as_bytes(), 0)
+        // The other way round a full disk, or a kill, would leave nothing.
+        self.file.write_all_at(text.as_bytes(), 0)?;
+        self.file.set_len(text.len() as u64)
     }
 
     fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Self, LockError> {
@@ -202,6 +204,24 @@ mod tests {
         let _of_the_child = lock.file.try_clone().unwrap();
         drop(lock);
         FileLock::try_existing(&path, Mode::Exclusive).unwrap();
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_content_that_cannot_be_replaced_stays() {
+        use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
+        use std::io::Read;
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
+        let mut lock = FileLock { file: memfd_create("lock", flags).unwrap().into() };
+        lock.set_content("longer").unwrap();
+        lock.set_content("old").unwrap();
+        // What is there can be cut off, and nothing can be written.
+        fcntl_add_seals(&lock.file, SealFlags::WRITE).unwrap();
+        lock.set_content("new").unwrap_err();
+        let mut content = String::new();
+        std::io::Seek::rewind(&mut lock.file).unwrap();
+        lock.file.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "old");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Instant;
 use rustix::fs::statvfs;
 
 use super::plan::{Bench, Disk, Life, is_young};
-use super::remove;
+use super::remove::{self, Measured};
 use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
@@ -97,19 +97,25 @@ pub fn gather(
         }
     };
     let mut benches: Vec<Bench> = runs.into_iter().map(look).collect();
-    benches.iter_mut().zip(sizes).for_each(|(bench, bytes)| bench.bytes = bytes);
+    for (bench, size) in benches.iter_mut().zip(sizes) {
+        (bench.bytes, bench.measured) = (size.bytes, size.complete);
+    }
     Ok(Evidence { benches, pins, disk })
 }
 
 /// Measures what the home's budgets ask for: what there is, and the size of each workbench. Nothing where there is no budget,
 /// and no sizes while they would not matter.
-fn look_at_disk(workplace: &Workplace, runs: &[RunId], until: Instant) -> (Disk, Vec<u64>) {
+fn look_at_disk(workplace: &Workplace, runs: &[RunId], until: Instant) -> (Disk, Vec<Measured>) {
     let Workplace { home, config, .. } = workplace;
     let late = || Instant::now() >= until;
     let free_of_min = config.min_free_bytes.and_then(|min| match statvfs(home.workbenches()) {
         // What lies in the trash is as good as free.
         Ok(disk) => {
             let trash = remove::measure(home.root(), "trash".as_ref(), &late).bytes;
+            if late() {
+                tracing::warn!("the trash takes too long to be measured, so min_free_bytes is left out this time");
+                return None;
+            }
             Some((disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(trash), min))
         }
         Err(error) => {
@@ -121,9 +127,9 @@ fn look_at_disk(workplace: &Workplace, runs: &[RunId], until: Instant) -> (Disk,
     if config.max_workbench_bytes.is_none() && free.shortage(0).is_none() {
         return (free, Vec::new());
     }
-    let measure = |run: &RunId| remove::measure(&home.workbenches(), run.to_string().as_ref(), &late).bytes;
-    let sizes: Vec<u64> = runs.iter().map(measure).collect();
-    let used = sizes.iter().sum();
+    let measure = |run: &RunId| remove::measure(&home.workbenches(), run.to_string().as_ref(), &late);
+    let sizes: Vec<Measured> = runs.iter().map(measure).collect();
+    let used = sizes.iter().map(|size| size.bytes).sum();
     (Disk { used_of_max: config.max_workbench_bytes.map(|max| (used, max)), ..free }, sizes)
 }
 
@@ -197,4 +203,35 @@ fn runs_of(process: &Whereabouts, workbenches: &Path) -> impl Iterator<Item = Ru
     let worked_in = inside.and_then(|inside| inside.iter().next()?.to_str()?.parse().ok());
     let named = process.run.as_ref().and_then(|run| run.parse().ok());
     worked_in.into_iter().chain(named)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+    use crate::home::atomic_file;
+    use crate::home::config::Config;
+    use crate::run::record::{Outcome, Status};
+    use crate::run::workplace::Program;
+    use std::time::Duration;
+
+    #[test]
+    fn sizes_that_were_not_told_in_time_are_known_to_be_too_small() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let run: RunId = "a-1".parse().unwrap();
+        let workbench = Workbench::of(&home, &run);
+        workbench.make().unwrap();
+        atomic_file::write_json(&workbench.outcome_file(), &Outcome::example("a-1", Status::Succeeded)).unwrap();
+        let config = Config { max_workbench_bytes: Some(0), min_free_bytes: Some(u64::MAX), ..Config::default() };
+        let workplace = Workplace::of_supervisor(home, config, Program::current().unwrap());
+        let gathered = |until| {
+            let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
+            gather(&workplace, None, &mut bounds, &Forecast::default(), UnixSeconds(9), until).unwrap()
+        };
+        let Evidence { benches, disk, .. } = gathered(Instant::now() + Duration::from_secs(60));
+        assert!(benches[0].measured && benches[0].bytes > 0 && disk.free_of_min.is_some());
+        let Evidence { benches, disk, .. } = gathered(Instant::now());
+        assert!(!benches[0].measured && disk.free_of_min.is_none(), "{disk:?}");
+    }
 }

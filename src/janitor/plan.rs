@@ -26,6 +26,8 @@ pub struct Bench {
     pub log_written: Option<UnixSeconds>,
     /// Its size on disk; 0 where no budget asks for it.
     pub bytes: u64,
+    /// Whether all of it was measured; otherwise its size is a lower bound.
+    pub measured: bool,
     /// By what its processes would be recognised.
     pub cookie: Option<Cookie>,
 }
@@ -34,7 +36,16 @@ impl Bench {
     /// Describes a run of which no outcome was read.
     #[must_use]
     pub fn new(run: RunId, life: Life) -> Self {
-        Self { run, life, succeeded: false, retain_from: None, log_written: None, bytes: 0, cookie: None }
+        Self {
+            run,
+            life,
+            succeeded: false,
+            retain_from: None,
+            log_written: None,
+            bytes: 0,
+            measured: true,
+            cookie: None,
+        }
     }
 }
 
@@ -227,6 +238,7 @@ pub fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
 pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
     let mut newest: HashMap<Slug, Newest> = HashMap::new();
     let mut freed = 0;
+    let mut all_measured = true;
     let mut finished = Vec::new();
     let mut verdicts: Vec<Verdict> = Vec::with_capacity(benches.len());
     // From the newest on, for so the newest are counted.
@@ -244,21 +256,27 @@ pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
             });
         let pinned = !rules.pins.is_empty() && rules.pins.contains(&bench.run);
         if ours && !pinned {
-            finished.push((finish(bench.run.stamp(), bench.retain_from, None, rules.now), at, bench.bytes));
+            let finished_at = finish(bench.run.stamp(), bench.retain_from, None, rules.now);
+            finished.push((finished_at, at, bench.bytes, bench.measured));
         }
-        let bytes = bench.bytes;
+        let (bytes, measured) = (bench.bytes, bench.measured);
         let verdict = judge(bench, bounds, pinned, among_newest, rules.now);
-        freed += if verdict.fate == Fate::Reap { bytes } else { 0 };
+        if verdict.fate == Fate::Reap {
+            freed += bytes;
+            all_measured &= measured;
+        }
         verdicts.push(verdict);
     }
     verdicts.reverse();
     if rules.disk.shortage(freed).is_some() {
         finished.sort_unstable();
-        for (_, at, bytes) in finished {
-            let Some(shortage) = rules.disk.shortage(freed) else { break };
+        for (_, at, bytes, measured) in finished {
+            // What goes may give back more than was measured: whether more has to go, the next sweep tells.
+            let Some(shortage) = rules.disk.shortage(freed).filter(|_| all_measured) else { break };
             if verdicts[at].fate != Fate::Reap {
                 (verdicts[at].fate, verdicts[at].reason) = (Fate::Reap, Reason::Short(shortage));
                 freed += bytes;
+                all_measured = measured;
             }
         }
     }

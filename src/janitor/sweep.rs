@@ -184,7 +184,10 @@ pub fn sweep_telling(
     remove_vain_pins(&workplace.home);
     drop(turn);
     delete(workplace, graves, deadline, &mut report, tell);
-    if let Err(error) = history::tidy(&workplace.home, &workplace.config) {
+    // By age, too, which a clock that was just set tells wrong.
+    if clock_jump.is_none()
+        && let Err(error) = history::tidy(&workplace.home, &workplace.config)
+    {
         tracing::warn!(%error, "the history was not tidied");
     }
     Ok(report)
@@ -208,8 +211,9 @@ fn decide(
 fn remove_vain_pins(home: &Home) {
     let Ok(pins) = pin::list(home) else { return };
     for run in pins {
-        if !Workbench::of(home, &run).exists()
-            && !Entry::of(home, &run).exists()
+        // In this order: whoever records an end may make the workbench anew before the entry goes.
+        if !Entry::of(home, &run).exists()
+            && !Workbench::of(home, &run).exists()
             && let Err(error) = pin::unpin(home, &run)
         {
             tracing::warn!(%run, %error, "the pin of a run that is gone stays");
@@ -330,7 +334,44 @@ fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::config::Config;
+    use crate::run::workplace::Program;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_sweep_that_sees_the_clock_set_removes_no_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let old = home.root().join("history.1000.jsonl");
+        for path in [&old, &home.history_file()] {
+            std::fs::write(path, "").unwrap();
+        }
+        let now = Moment::now();
+        let before = Moment { at: UnixSeconds(now.at.0 - 1_000_000), ..now };
+        Turn::take(&home).unwrap().begin_sweep(&before);
+        let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
+        assert!(sweep_again().clock_jump_secs.is_some() && old.exists());
+        assert!(sweep_again().clock_jump_secs.is_none() && !old.exists());
+    }
+
+    #[test]
+    fn a_pin_stays_while_its_workbench_cannot_be_looked_at() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let run: RunId = "a-1".parse().unwrap();
+        Workbench::of(&home, &run).make().unwrap();
+        pin::pin(&home, &run).unwrap();
+        let away = dir.path().join("away");
+        std::fs::rename(home.workbenches(), &away).unwrap();
+        std::os::unix::fs::symlink("workbenches", home.workbenches()).unwrap();
+        remove_vain_pins(&home);
+        assert!(pin::is_pinned(&home, &run), "not gone, only out of sight");
+        std::fs::remove_file(home.workbenches()).unwrap();
+        std::fs::create_dir(home.workbenches()).unwrap();
+        remove_vain_pins(&home);
+        assert!(!pin::is_pinned(&home, &run));
+    }
 
     #[test]
     fn a_read_only_workbench_is_put_away_too() {

@@ -43,22 +43,20 @@ impl Bounds {
     #[must_use]
     pub fn decide(state: RoutineState<'_>, config: &Config) -> Self {
         let (ttl_ceiling, runtime_ceiling) = (config.ttl_ceiling_secs, config.max_runtime_ceiling_secs);
-        let at_the_ceilings = |keep_last, max_silence_secs, note: &str| Self {
+        let at_the_ceilings = |keep_last, note: &str| Self {
             ttl_secs: ttl_ceiling,
             failed_ttl_secs: ttl_ceiling,
             keep_last,
             max_runtime_secs: runtime_ceiling,
-            max_silence_secs,
+            // The agent's own bound might be shorter than what is written there, or was until a moment ago.
+            max_silence_secs: Some(runtime_ceiling),
             note: Some(note.into()),
         };
         match state {
-            RoutineState::Gone => at_the_ceilings(0, None, "its routine is gone, so the ceilings apply"),
-            // The agent's own bound on silence might be shorter than what is written there.
-            RoutineState::Unreadable => at_the_ceilings(
-                config.default_keep_last,
-                Some(runtime_ceiling),
-                "its routine cannot be read, so the ceilings apply",
-            ),
+            RoutineState::Gone => at_the_ceilings(0, "its routine is gone, so the ceilings apply"),
+            RoutineState::Unreadable => {
+                at_the_ceilings(config.default_keep_last, "its routine cannot be read, so the ceilings apply")
+            }
             RoutineState::Present(definition) => {
                 let ttl = definition.ttl_secs.unwrap_or(config.default_ttl_secs);
                 let failed_ttl = definition.failed_ttl_secs.or(config.default_failed_ttl_secs);
@@ -153,6 +151,7 @@ mod tests {
         for state in [RoutineState::Gone, RoutineState::Unreadable] {
             let bounds = Bounds::decide(state, &config);
             assert_eq!((bounds.ttl_secs, bounds.max_runtime_secs), (2_592_000, 86_400));
+            assert_eq!(bounds.max_silence_secs, Some(86_400), "not the agent's own, which may be shorter");
             assert_eq!((bounds.failed_ttl_secs, bounds.keep_last), (2_592_000, 0));
             assert!(bounds.note.is_some());
         }

@@ -1,5 +1,7 @@
 //! Changing a routine: only what differs is written anew, so that a person's comments and their order of keys stay.
 
+use std::io;
+
 use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
 use super::invalid_field::InvalidField;
@@ -49,7 +51,7 @@ fn edit(
     prompt: Option<&str>,
     change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
 ) -> Result<Routine, StoreError> {
-    let (Routine { definition: before, .. }, text) = store::load_with_text(home, slug)?;
+    let (Routine { definition: before, .. }, read) = store::load_with_text(home, slug)?;
     let mut after = before.clone();
     change(&mut after)?;
     let prompt = prompt.filter(|prompt| store::prompt(home, slug).ok().as_deref() != Some(*prompt));
@@ -58,13 +60,17 @@ fn edit(
     }
     after.updated_at = UnixSeconds::now();
     let file = store::definition_file(home, slug);
-    let text = rewritten(&text, &before, &after).map_err(|problem| FileError::damaged(&file, problem))?;
+    let text = rewritten(&read, &before, &after).map_err(|problem| FileError::damaged(&file, problem))?;
     // Two files are two writes. Each is whole at any time and valid beside either version of the other; the time of the
     // change goes last, so what a crash has cut in two does not look done, and the same call again completes it.
     if let Some(prompt) = prompt {
         atomic_file::write(&store::prompt_file(home, slug), prompt.as_bytes())?;
     }
-    atomic_file::write(&file, text.as_bytes())?;
+    // A person's editor knows nothing of the lock.
+    let still = || atomic_file::read_text(&file).is_ok_and(|now| now == read);
+    if !atomic_file::write_if(&file, text.as_bytes(), 0o600, still)? {
+        return Err(FileError::io("write", &file, io::Error::other("it was changed meanwhile; try again")).into());
+    }
     Ok(Routine { slug: slug.clone(), definition: after })
 }
 
@@ -192,6 +198,26 @@ backoff_secs = 5
         let mut after = before.clone();
         change(&mut after);
         rewritten(WRITTEN, &before, &after).unwrap()
+    }
+
+    #[test]
+    fn what_a_person_saves_meanwhile_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let slug: Slug = "mine".parse().unwrap();
+        let file = store::definition_file(&home, &slug);
+        std::fs::create_dir(store::directory(&home, &slug)).unwrap();
+        std::fs::write(&file, WRITTEN).unwrap();
+        let theirs = WRITTEN.replace("Triage", "Theirs");
+        let error = edit(&home, &slug, None, |definition| {
+            std::fs::write(&file, &theirs).unwrap();
+            definition.ttl_secs = Some(7);
+            Ok(())
+        });
+        assert!(error.unwrap_err().to_string().contains("changed meanwhile"));
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), theirs);
+        assert!(set_enabled(&home, &slug, false).is_ok());
+        assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]

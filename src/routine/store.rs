@@ -119,8 +119,12 @@ pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, Strin
     let directory = directory(home, slug);
     match read_definition(&directory) {
         Ok((definition, text)) => Ok((Routine { slug: slug.clone(), definition }, text)),
-        Err(error) if error.is_not_found() && directory.symlink_metadata().is_err() => Err(not_found(home, slug)),
-        Err(error) => Err(error.into()),
+        Err(error) => {
+            if error.is_not_found() {
+                check_exists(home, slug)?;
+            }
+            Err(error.into())
+        }
     }
 }
 

@@ -87,7 +87,7 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         Err(error) => tracing::warn!(run = %id, %error, "the request for its end is not on disk"),
         Ok(_) => {}
     }
-    let supervisor = written_down(&entry, &manifest).map(|started| started.supervisor);
+    let supervisor = written_down(&entry, &manifest).ok().flatten().map(|started| started.supervisor);
     if let Some(supervisor) = supervisor
         && let Err(error) = supervisor.signal(Signal::TERM)
     {
@@ -183,8 +183,10 @@ pub fn end_processes(
     grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let known = doomed(entry, manifest).into_iter().chain(supervisor);
-    let mut noted = 0;
+    let doomed = doomed(entry, manifest);
+    // What cannot be read just now is not written over.
+    let mut noted = if doomed.is_ok() { 0 } else { usize::MAX };
+    let known = doomed.unwrap_or_default().into_iter().chain(supervisor);
     end_tree(&manifest.cookie, known, grace, &mut |known| {
         if known.len() > noted {
             noted = known.len();

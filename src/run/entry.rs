@@ -296,10 +296,13 @@ impl Workbench {
         made.map_err(|source| FileError::io("make", &self.directory, source))
     }
 
-    /// Tells whether there is a directory (a symlink to one is none).
+    /// Tells whether there is a directory (a symlink to one is none). What cannot be looked at counts as there.
     #[must_use]
     pub fn exists(&self) -> bool {
-        self.directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir())
+        match self.directory.symlink_metadata() {
+            Ok(metadata) => metadata.is_dir(),
+            Err(error) => error.kind() != io::ErrorKind::NotFound,
+        }
     }
 
     /// Returns the prompt's file.
@@ -339,6 +342,20 @@ impl Workbench {
 mod tests {
     use super::*;
     use std::time::{Duration, SystemTime};
+
+    #[test]
+    fn a_workbench_that_cannot_be_looked_at_counts_as_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |path: &str| Workbench { directory: dir.path().join(path) };
+        std::fs::create_dir(dir.path().join("there")).unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        std::os::unix::fs::symlink("there", dir.path().join("link")).unwrap();
+        std::os::unix::fs::symlink("round", dir.path().join("round")).unwrap();
+        let known = [("there", true), ("file", false), ("link", false), ("gone", false), ("round/a-1", true)];
+        for (path, exists) in known {
+            assert_eq!(at(path).exists(), exists, "{path}");
+        }
+    }
 
     #[test]
     fn rule_4_an_output_in_the_future_counts_as_one_now() {

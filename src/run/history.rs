@@ -101,10 +101,10 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
         return Ok(false);
     }
     if files::is_full(home, config)
-        && let Err(error) = files::tidy(home, config, UnixSeconds::now())
+        && let Err(error) = files::make_room(home, config, UnixSeconds::now())
     {
         // A line in a file that is too large is better than none.
-        tracing::warn!(%error, "the history could not be tidied");
+        tracing::warn!(%error, "no room was made in the history");
     }
     atomic_file::append_line(&path, &line)?;
     Ok(true)

@@ -97,7 +97,7 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
         None => listing::find(workplace, id)?,
     };
     let outcome = match &assessment {
-        Some(assessment) => outcome_of(workplace, assessment),
+        Some(assessment) => outcome_of(workplace, assessment).ok().flatten(),
         None => read_outcome(&workbench, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
@@ -183,7 +183,7 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
 fn processes_of(assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Owned, Ok(manifest)) => {
-            let started = written_down(&assessment.entry, manifest);
+            let started = written_down(&assessment.entry, manifest).ok().flatten();
             let known: HashSet<_> = started.iter().map(|started| started.supervisor).collect();
             Scan::take().ok()?.members(&manifest.cookie, &known)
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::entry::Entry;
 use super::record::{Ending, Machine, Manifest, RecordError, Started};
 use crate::clock::{Moment, UnixSeconds};
+use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
 
@@ -39,7 +40,9 @@ impl Assessment {
     #[must_use]
     pub fn abandoned_ending(&self, last_output: UnixSeconds, now: UnixSeconds) -> Ending {
         let started = self.entry.started().ok().flatten();
-        Ending::of_abandoned(started.is_some(), self.entry.end_request().ok().flatten().as_ref(), last_output, now)
+        let request = self.entry.end_request().ok().flatten();
+        let exit = self.entry.terminal_exit().ok().flatten();
+        Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now)
     }
 
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
@@ -92,7 +95,7 @@ pub fn assess(entries: Vec<Entry>) -> Vec<Assessment> {
         .map(|(entry, state, lock)| {
             let manifest = entry.manifest();
             let alive = |manifest: &Manifest| match &scan {
-                Some(Ok(scan)) => Ok(left_of(&entry, manifest, scan)),
+                Some(Ok(scan)) => left_of(&entry, manifest, scan).map_err(|error| error.to_string()),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Ok(Vec::new()),
             };
@@ -128,10 +131,10 @@ fn granted_twice(path: &Path) -> String {
 
 /// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written
 /// down when it started, or when it was being ended.
-fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
-    let started = written_down(entry, manifest);
+fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Result<Vec<Process>, FileError> {
+    let started = written_down(entry, manifest)?;
     let mut left = scan.carriers(&manifest.cookie);
-    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)).collect();
+    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)?).collect();
     let below = scan.members(&manifest.cookie, &known);
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     if let Some(started) = started {
@@ -141,18 +144,25 @@ fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Vec<Process> {
             }
         }
     }
-    left
+    Ok(left)
 }
 
 /// Returns the processes that were written down when the run started, if they mean anything now: start times are told
-/// apart within one boot only. A record that cannot be read is none, for the cookie tells the same.
-pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Option<Started> {
-    entry.started().ok().flatten().filter(|_| is_of_this_boot(manifest))
+/// apart within one boot only. A damaged record is none, for the cookie tells the same.
+///
+/// # Errors
+/// There is one that cannot be read just now.
+pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Result<Option<Started>, FileError> {
+    if is_of_this_boot(manifest) { atomic_file::unless_damaged(entry.started()) } else { Ok(None) }
 }
 
 /// Returns the processes that were written down when the run was being ended, in the same way.
-pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Vec<ProcessId> {
-    entry.doomed().ok().filter(|_| is_of_this_boot(manifest)).unwrap_or_default()
+///
+/// # Errors
+/// As [`written_down`].
+pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Result<Vec<ProcessId>, FileError> {
+    let noted = if is_of_this_boot(manifest) { atomic_file::unless_damaged(entry.doomed().map(Some))? } else { None };
+    Ok(noted.unwrap_or_default())
 }
 
 fn is_of_this_boot(manifest: &Manifest) -> bool {
@@ -187,7 +197,6 @@ mod tests {
     use crate::agent::{AgentCommand, StdinSource};
     use crate::clock::UnixSeconds;
     use crate::home::Home;
-    use crate::home::atomic_file;
     use crate::process_tree::{COOKIE_VARIABLE, Cookie};
     use crate::run::id::RunId;
     use crate::run::record::{Origin, RECORD_VERSION};
@@ -308,6 +317,23 @@ mod tests {
             assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
             assert!(assess(vec![unknown.entry.clone()]).pop().unwrap().into_judgement().is_none());
         }
+    }
+
+    #[test]
+    fn rule_2_a_record_that_cannot_be_read_is_unknown_and_a_damaged_one_is_none() {
+        for name in ["started.json", "doomed.json"] {
+            let fixture = fixture(|_| {});
+            let path = fixture.entry.directory().join(name);
+            std::fs::write(&path, "{").unwrap();
+            assert_eq!(liveness(&fixture), Liveness::Dead);
+            std::fs::remove_file(&path).unwrap();
+            // The system refuses to open it.
+            std::os::unix::fs::symlink(name, &path).unwrap();
+            assert!(matches!(liveness(&fixture), Liveness::Unknown(cause) if cause.contains(name)));
+        }
+        let before = fixture(|manifest| manifest.triggered.boot_id.push('x'));
+        std::os::unix::fs::symlink("started.json", before.entry.directory().join("started.json")).unwrap();
+        assert_eq!(liveness(&before), Liveness::Dead, "it would mean nothing now");
     }
 
     #[test]

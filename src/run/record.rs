@@ -157,6 +157,14 @@ pub struct AgentExit {
     pub terminal_lost: bool,
 }
 
+impl AgentExit {
+    /// Returns the status of a run whose agent ended so by itself.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.code == Some(0) && !self.terminal_lost { Status::Succeeded } else { Status::Failed }
+    }
+}
+
 /// Why a run was ended by force.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -343,11 +351,12 @@ impl Outcome {
 
 impl Ending {
     /// Tells how a run ended that nobody is left of and nobody wrote down: by the request that was made, else it never
-    /// started, else it is lost. Its last output is the last thing known of it.
+    /// started, else as its agent did if that is known, else it is lost. Its last output is the last thing known of it.
     #[must_use]
     pub fn of_abandoned(
         started: bool,
         request: Option<&EndRequest>,
+        exit: Option<AgentExit>,
         last_output: UnixSeconds,
         now: UnixSeconds,
     ) -> Self {
@@ -360,14 +369,27 @@ impl Ending {
             finished_at: at,
             retain_from: at,
         };
-        match request {
-            Some(request) => Self::by_request(request, now),
-            None if started => unforced(
+        match (request, exit) {
+            (Some(request), _) => Self::by_request(request, now),
+            (None, Some(exit)) if started => {
+                let how = match (exit.terminal_lost, exit.code, exit.signal) {
+                    (true, ..) => "lost its terminal".to_owned(),
+                    (_, Some(code), _) => format!("exited with status {code}"),
+                    (_, None, Some(signal)) => format!("was ended by signal {signal}"),
+                    (_, None, None) => "ended in a way that the system does not tell".to_owned(),
+                };
+                let reason = format!("its supervisor was gone when its agent {how}");
+                let ending = unforced(exit.status(), &reason, last_output);
+                Self { exit_code: exit.code, signal: exit.signal, ..ending }
+            }
+            (None, None) if started => unforced(
                 Status::Lost,
                 "its supervisor and its processes vanished without recording an end",
                 last_output,
             ),
-            None => unforced(Status::LaunchFailed, "whoever launched it vanished before its agent had started", now),
+            (None, _) => {
+                unforced(Status::LaunchFailed, "whoever launched it vanished before its agent had started", now)
+            }
         }
     }
 
@@ -436,10 +458,32 @@ mod tests {
             at: UnixSeconds(60),
             last_output: last,
         };
-        let asked = Ending::of_abandoned(true, Some(&request), UnixSeconds(61), now);
+        let asked = Ending::of_abandoned(true, Some(&request), Some(AgentExit::default()), UnixSeconds(61), now);
         assert_eq!((asked.status, asked.retain_from, asked.finished_at), (Status::Stopped, last, now));
-        assert_eq!(Ending::of_abandoned(false, None, last, now).status, Status::LaunchFailed);
-        let lost = Ending::of_abandoned(true, None, last, now);
+        assert_eq!(Ending::of_abandoned(false, None, None, last, now).status, Status::LaunchFailed);
+        let lost = Ending::of_abandoned(true, None, None, last, now);
         assert_eq!((lost.status, lost.finished_at, lost.retain_from), (Status::Lost, last, last));
+    }
+
+    #[test]
+    fn an_abandoned_run_ended_as_its_agent_did_if_that_is_known() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), last, now);
+        let exit = |code, signal, terminal_lost| AgentExit { code, signal, terminal_lost };
+        let good = ending(true, exit(Some(0), None, false));
+        assert_eq!((good.status, good.exit_code, good.retain_from), (Status::Succeeded, Some(0), last));
+        for (exit, how) in [
+            (exit(Some(3), None, false), "exited with status 3"),
+            (exit(None, Some(9), false), "signal 9"),
+            (exit(Some(0), None, true), "lost its terminal"),
+            (exit(None, None, false), "does not tell"),
+        ] {
+            let bad = ending(true, exit);
+            assert_eq!((bad.status, bad.exit_code, bad.signal), (Status::Failed, exit.code, exit.signal));
+            let reason = bad.reason.unwrap();
+            assert!(reason.contains("supervisor was gone") && reason.contains(how), "{reason}");
+        }
+        let stub = ending(false, exit(Some(1), None, false));
+        assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
     }
 }

@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use rustix::io::Errno;
+use serde::Deserialize;
+
 use super::aftermath::{self, AftermathError};
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
@@ -21,6 +24,9 @@ pub enum RecordingError {
     /// A file could not be written or moved.
     #[error(transparent)]
     File(#[from] FileError),
+    /// There is an outcome that cannot be read.
+    #[error(transparent)]
+    Outcome(#[from] RecordError),
     /// The history could not be extended.
     #[error(transparent)]
     History(#[from] HistoryError),
@@ -35,8 +41,9 @@ pub enum RecordingError {
 /// Some file could not be written; what was written stays true.
 pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
     let known = match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
-        Some(_) => Known::Perhaps,
-        None => Known::New,
+        Ok(None) => Known::New,
+        // What cannot be read gives way as well: we know how it ended.
+        Ok(Some(_)) | Err(_) => Known::Perhaps,
     };
     write_outcome(&workplace.home, outcome)?;
     close(workplace, entry, outcome, known)
@@ -49,14 +56,15 @@ pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<Outcome, RecordingError> {
     let Judgement { entry, manifest, .. } = judgement;
-    if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie) {
+    if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie)? {
         close(workplace, entry, &outcome, Known::Perhaps)?;
         return Ok(outcome);
     }
     let started = entry.started()?;
+    let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
     let last_output = Workbench::of(&workplace.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
-    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), last_output, now);
+    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
     record(workplace, entry, &outcome)?;
     Ok(outcome)
@@ -78,9 +86,35 @@ pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, Record
 
 /// Returns the outcome that the supervisor wrote. Something else in its place does not carry the run's cookie, unless the agent
 /// itself put it there, which then lies about itself alone.
-pub(super) fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Option<Outcome> {
-    let outcome = read_outcome(&Workbench::of(home, id), id).ok()?;
-    (outcome.cookie == *cookie).then_some(outcome)
+///
+/// # Errors
+/// There is one that cannot be read now, or by us: what it says is not known.
+pub(super) fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Result<Option<Outcome>, RecordError> {
+    #[derive(Deserialize)]
+    struct Carrier {
+        cookie: Cookie,
+    }
+    let workbench = Workbench::of(home, id);
+    match read_outcome(&workbench, id) {
+        Ok(outcome) => Ok((outcome.cookie == *cookie).then_some(outcome)),
+        Err(RecordError::File(error)) if cannot_be_one(&error) => Ok(None),
+        Err(error @ RecordError::Newer { .. }) => match atomic_file::read_json(&workbench.outcome_file()) {
+            Ok(Carrier { cookie: carried }) if carried != *cookie => Ok(None),
+            Err(FileError::Damaged { .. }) => Ok(None),
+            _ => Err(error),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whether what stands in the place of an outcome can be none, as against one that cannot be read just now: nothing, or
+/// something that only an agent puts or closes there.
+fn cannot_be_one(error: &FileError) -> bool {
+    let errors = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO, Errno::ACCESS];
+    match error {
+        FileError::Damaged { .. } => true,
+        FileError::Io { source, .. } => Errno::from_io_error(source).is_some_and(|errno| errors.contains(&errno)),
+    }
 }
 
 fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
@@ -133,6 +167,39 @@ mod tests {
     use super::*;
     use crate::run::record::Status;
     use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn only_what_cannot_be_an_outcome_is_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let outcome = Outcome::example("a-1", Status::Succeeded);
+        let workbench = Workbench::of(&home, &outcome.id);
+        let path = workbench.outcome_file();
+        let read = || written_outcome(&home, &outcome.id, &outcome.cookie);
+        std::fs::write(workbench.directory(), "").unwrap();
+        assert_eq!(read().unwrap(), None, "no directory");
+        std::fs::remove_file(workbench.directory()).unwrap();
+        assert_eq!(read().unwrap(), None, "no workbench");
+        workbench.make().unwrap();
+        assert_eq!(read().unwrap(), None);
+        std::os::unix::fs::symlink("outcome.json", &path).unwrap();
+        assert_eq!(read().unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert_eq!(read().unwrap(), None);
+        std::fs::remove_file(&path).unwrap();
+        for text in ["{", r#"{"version":2}"#, r#"{"version":2,"cookie":"00000000000000000000000000000000"}"#] {
+            std::fs::write(&path, text).unwrap();
+            assert_eq!(read().unwrap(), None, "{text}");
+        }
+        std::fs::write(&path, format!(r#"{{"version":2,"cookie":"{}"}}"#, outcome.cookie)).unwrap();
+        assert!(matches!(read(), Err(RecordError::Newer { .. })), "of this run, by a newer program");
+        atomic_file::write_json(&path, &outcome).unwrap();
+        assert_eq!(read().unwrap().as_ref(), Some(&outcome));
+        for (errno, none) in [(Errno::MFILE, false), (Errno::IO, false), (Errno::ACCESS, true)] {
+            assert_eq!(cannot_be_one(&FileError::io("open", &path, errno.into())), none, "{errno}");
+        }
+    }
 
     #[test]
     fn an_outcome_is_written_whatever_the_agent_left_in_its_place() {

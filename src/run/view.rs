@@ -7,7 +7,7 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
 use super::pin::is_pinned;
-use super::record::{EndRequest, Ending, Origin, Outcome, RecordError, Started, Status};
+use super::record::{EndRequest, Origin, Outcome, RecordError, Started, Status};
 use super::recording::{read_outcome, written_outcome};
 use super::retention;
 use super::workplace::Workplace;
@@ -90,7 +90,8 @@ impl RunView {
     #[must_use]
     pub fn of_unfinished(workplace: &Workplace, assessment: &Assessment) -> Self {
         let entry = &assessment.entry;
-        if let Some(outcome) = outcome_of(workplace, assessment) {
+        let outcome = outcome_of(workplace, assessment);
+        if let Ok(Some(outcome)) = outcome {
             let mut view = Self::empty(workplace, entry.id());
             view.tell(outcome);
             return view;
@@ -107,7 +108,10 @@ impl RunView {
         }
         view.started_at = started.as_ref().map(|started| started.at);
         let last_output = workbench.last_output_or(view.triggered_at);
-        let state = State::of(&assessment.liveness, started.as_ref(), request.as_ref(), last_output, now);
+        let state = match outcome {
+            Ok(_) => State::of(assessment, started.as_ref(), request.as_ref(), last_output, now),
+            Err(error) => State { status: Status::Unknown, reason: Some(error.to_string()), finished_at: None },
+        };
         (view.status, view.status_reason) = (state.status, state.reason);
         if let Err(error) = &assessment.manifest
             && view.status_reason.is_none()
@@ -221,10 +225,13 @@ impl RunView {
 }
 
 /// Returns the outcome of a run of which only the entry is left, which the next judge puts away.
-pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Option<Outcome> {
+///
+/// # Errors
+/// There is one that cannot be read.
+pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Dead, Ok(manifest)) => written_outcome(&workplace.home, assessment.entry.id(), &manifest.cookie),
-        _ => None,
+        _ => Ok(None),
     }
 }
 
@@ -241,7 +248,7 @@ struct State {
 
 impl State {
     fn of(
-        liveness: &Liveness,
+        assessment: &Assessment,
         started: Option<&Started>,
         request: Option<&EndRequest>,
         last_output: UnixSeconds,
@@ -249,7 +256,7 @@ impl State {
     ) -> Self {
         let alive = if started.is_some() { Status::Running } else { Status::Preparing };
         let unfinished = |status, reason| Self { status, reason, finished_at: None };
-        match (liveness, request) {
+        match (&assessment.liveness, request) {
             (Liveness::Owned, None) => unfinished(alive, None),
             (Liveness::Owned, Some(request)) => {
                 unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
@@ -262,8 +269,8 @@ impl State {
             }
             (Liveness::Unknown(cause), _) => unfinished(Status::Unknown, Some(cause.clone())),
             // What the next judge will write.
-            (Liveness::Dead, request) => {
-                let ending = Ending::of_abandoned(started.is_some(), request, last_output, now);
+            (Liveness::Dead, _) => {
+                let ending = assessment.abandoned_ending(last_output, now);
                 Self { status: ending.status, reason: ending.reason, finished_at: Some(ending.finished_at) }
             }
         }

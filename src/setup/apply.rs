@@ -139,23 +139,28 @@ impl Plan {
         let Some(old) = &self.old else {
             let directory = self.path.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(directory).map_err(|source| FileError::io("create", directory, source))?;
-            self.is_still(None)?;
-            atomic_file::write(&self.path, self.new.as_bytes())?;
-            return Ok(None);
+            let made = atomic_file::write_once(&self.path, self.new.as_bytes())?;
+            return if made { Ok(None) } else { Err(self.changed()) };
         };
         let metadata = std::fs::metadata(&self.path).map_err(|source| FileError::io("look at", &self.path, source))?;
         let backup = free_backup_name(&self.path);
         atomic_file::write(&backup, old.as_bytes())?;
-        if let Err(error) = self.is_still(Some(old)) {
-            let _ = std::fs::remove_file(&backup);
-            return Err(error);
+        let mode = metadata.permissions().mode() & 0o7777;
+        let mut now = Ok(None);
+        let still = || {
+            now = read(&self.path);
+            now.as_ref().is_ok_and(|now| now.as_ref() == Some(old))
+        };
+        if atomic_file::write_if(&self.path, self.new.as_bytes(), mode, still)? {
+            return Ok(Some(backup));
         }
-        atomic_file::write_with_mode(&self.path, self.new.as_bytes(), metadata.permissions().mode() & 0o7777)?;
-        Ok(Some(backup))
+        let _ = std::fs::remove_file(&backup);
+        now?;
+        Err(self.changed())
     }
 
-    fn is_still(&self, old: Option<&String>) -> Result<(), SetupError> {
-        if read(&self.path)?.as_ref() == old { Ok(()) } else { Err(SetupError::Changed { path: self.path.clone() }) }
+    fn changed(&self) -> SetupError {
+        SetupError::Changed { path: self.path.clone() }
     }
 }
 
@@ -228,6 +233,48 @@ mod tests {
         }
         assert_eq!(std::fs::read_to_string(&file).unwrap(), "{ }");
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "no backup, no temporary file");
+    }
+
+    const THEIRS: &str = "{ \"theirs\": true }";
+
+    /// Applies a plan while somebody else writes the file; returns what came of it, unless they were too late.
+    fn applied_beside_another_writer(path: &Path, old: Option<&str>) -> Option<Result<Option<PathBuf>, SetupError>> {
+        // So large that writing it takes a while.
+        let new = " ".repeat(32 * 1024 * 1024);
+        let plan = Plan { path: path.to_owned(), old: old.map(str::to_owned), new, had_entry: false };
+        let is_being_written = || {
+            let entries = std::fs::read_dir(path.parent().unwrap()).unwrap();
+            let mut names = entries.map(|entry| file_name(&entry.unwrap().path()));
+            names.any(|name| atomic_file::is_temporary(&name) && !name.contains(BACKUP))
+        };
+        std::thread::scope(|scope| {
+            let applied = scope.spawn(|| plan.apply());
+            while !is_being_written() && !applied.is_finished() {}
+            std::fs::write(path, THEIRS).unwrap();
+            let in_time = is_being_written();
+            let applied = applied.join().unwrap();
+            in_time.then_some(applied)
+        })
+    }
+
+    #[test]
+    fn what_another_writes_while_we_do_is_left_as_it_is() {
+        for old in [Some("{}"), None] {
+            let directory = tempfile::tempdir().unwrap();
+            let attempt = |n: u32| {
+                let path = directory.path().join(n.to_string()).join("mcp.json");
+                std::fs::create_dir(path.parent().unwrap()).unwrap();
+                if let Some(old) = old {
+                    std::fs::write(&path, old).unwrap();
+                }
+                Some((applied_beside_another_writer(&path, old)?, path))
+            };
+            let (applied, path) = (0..50).find_map(attempt).expect("a writer in time");
+            assert!(matches!(applied, Err(SetupError::Changed { .. })), "{applied:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), THEIRS);
+            let left = std::fs::read_dir(path.parent().unwrap()).unwrap().count();
+            assert_eq!(left, 1, "no backup, no temporary file");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::silence::Silence;
 use super::start::{NotStarted, start_agent};
-use super::terminal::LOG_PATIENCE;
+use super::terminal::{LOG_PATIENCE, RECORDING_PATIENCE};
 use super::wake::Wake;
 use super::watch::{Step, decide};
 use crate::clock::{Moment, UnixSeconds};
@@ -23,7 +23,7 @@ use crate::run::end::end_processes;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError, Status};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError};
 use crate::run::recording::{RecordingError, record};
 use crate::run::workplace::{Program, Workplace};
 
@@ -52,10 +52,6 @@ pub enum SuperviseError {
 
 /// How often the bounds and the requests are looked at, and how soon what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
-
-/// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
-/// not know how the agent exited.
-const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
 /// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
@@ -191,14 +187,13 @@ impl Supervisor {
             (None, Some(signal), _) => Some(format!("its agent was ended by signal {signal}")),
             (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
         };
-        let succeeded = exit.code == Some(0) && !exit.terminal_lost;
+        let status = exit.status();
         // Somebody who wanted it ended meanwhile wants no other attempt either.
         let stopped = self.entry.end_request().ok().flatten().filter(|request| request.cause == EndCause::Stopped);
-        if let Some(request) = stopped.filter(|_| !succeeded) {
+        if let Some(request) = stopped.filter(|_| status == Status::Failed) {
             let ending = Ending::by_request(&request, finished_at);
             return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
         }
-        let status = if succeeded { Status::Succeeded } else { Status::Failed };
         self.record(Ending {
             status,
             reason,

@@ -32,7 +32,7 @@ use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::record::{Manifest, TerminalHeld};
+use crate::run::record::{AgentExit, Manifest, TerminalHeld};
 use crate::run::workplace::{Program, Workplace};
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
@@ -40,6 +40,10 @@ const TICK: Duration = Duration::from_secs(1);
 
 /// How long the output of a terminal may take to reach the log once nothing is left that prints.
 pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
+/// not know how the agent exited.
+pub(super) const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How long an agent that has lost its terminal may take to end.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
@@ -123,6 +127,7 @@ impl Holder {
 
     fn stay(&mut self, supervisor: ProcessId, agent: ProcessId) {
         let mut lost_at: Option<Instant> = None;
+        let mut ended: Option<(AgentExit, Instant)> = None;
         let mut told = false;
         loop {
             self.children.reap();
@@ -133,17 +138,30 @@ impl Holder {
             if lost_at.is_some_and(|at| at.elapsed() >= HANGUP_GRACE) {
                 signal(agent, Signal::KILL);
             }
-            if let Some(mut exit) = self.children.agent_exit()
+            let first = ended.is_none();
+            if first {
+                let exit = self.children.agent_exit();
+                ended = exit.map(|exit| (AgentExit { terminal_lost: lost_at.is_some(), ..exit }, Instant::now()));
+            }
+            if let Some((exit, since)) = &ended
                 && !told
             {
-                exit.terminal_lost = lost_at.is_some();
-                match self.entry.set_terminal_exit(&exit) {
-                    // A hangup only wakes it.
-                    Ok(()) => signal(supervisor, Signal::HUP),
-                    Err(error) => tracing::warn!(%error, "how the agent ended is not on disk"),
-                }
-                told = true;
+                told = match self.entry.set_terminal_exit(exit) {
+                    Ok(()) => {
+                        // A hangup only wakes it.
+                        signal(supervisor, Signal::HUP);
+                        true
+                    }
+                    Err(error) => {
+                        // Once, for this goes to the terminal.
+                        if first {
+                            tracing::warn!(%error, "how the agent ended is not on disk yet");
+                        }
+                        !self.entry.exists() || since.elapsed() >= RECORDING_PATIENCE
+                    }
+                };
             }
+            // As long as we stay, the supervisor waits for our word.
             if told && self.children.none_left() {
                 self.see_the_log_through();
                 return;

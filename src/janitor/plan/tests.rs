@@ -124,6 +124,15 @@ fn over_a_budget_the_oldest_finished_go_first_and_no_more_than_needed() {
 }
 
 #[test]
+fn nothing_more_goes_for_a_budget_once_it_is_not_known_what_that_gives_back() {
+    let disk = Disk { used_of_max: None, free_of_min: Some((0, 1000)) };
+    let cut_off = |at, bytes| Bench { measured: false, ..finished(at, true, bytes) };
+    let runs = vec![finished(10, true, 40), cut_off(20, 1), cut_off(30, 0), cut_off(40, 0)];
+    assert_eq!(gone(&verdicts(runs.clone(), &bounds(1000, 1000, 0), &[], disk, 100)), [10, 20]);
+    assert_eq!(gone(&verdicts(runs[1..].to_vec(), &bounds(75, 75, 0), &[], disk, 100)), [20], "by its age");
+}
+
+#[test]
 fn what_goes_by_its_age_counts_for_the_budget() {
     let runs = vec![finished(10, true, 40), finished(90, true, 40)];
     let disk = Disk { used_of_max: Some((80, 40)), free_of_min: None };

@@ -52,13 +52,25 @@ pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
 /// # Errors
 /// The system's.
 pub(super) fn tidy(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
+    keep_within(home, config, config.history_age_secs, now)
+}
+
+/// Does the same, but for what is only old: whoever adds a line does not know whether the wall clock was just set.
+///
+/// # Errors
+/// The system's.
+pub(super) fn make_room(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
+    keep_within(home, config, u64::MAX, now)
+}
+
+fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds) -> Result<(), FileError> {
     let path = home.history_file();
     let bytes = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => metadata.len(),
         // What it is otherwise is the writer's to refuse.
         _ => return Ok(()),
     };
-    let is_old = || first_time(home).is_some_and(|at| at.age_secs_at(now) > config.history_age_secs / PARTS);
+    let is_old = || first_time(home).is_some_and(|at| at.age_secs_at(now) > max_age_secs / PARTS);
     if bytes >= config.max_history_bytes / PARTS || (bytes > 0 && is_old()) {
         close(home, now)?;
     }
@@ -66,7 +78,7 @@ pub(super) fn tidy(home: &Home, config: &Config, now: UnixSeconds) -> Result<(),
     for file in list(home)? {
         kept_bytes += file.bytes;
         let Some(closed_at) = file.closed_at else { continue };
-        if kept_bytes > config.max_history_bytes || closed_at.age_secs_at(now) > config.history_age_secs {
+        if kept_bytes > config.max_history_bytes || closed_at.age_secs_at(now) > max_age_secs {
             std::fs::remove_file(&file.path).map_err(|source| FileError::io("remove", &file.path, source))?;
         }
     }
@@ -142,5 +154,21 @@ mod tests {
         assert_eq!(names(&home), ["history.jsonl", "history.1101.jsonl"]);
         tidy(&home, &config, UnixSeconds(2702)).unwrap();
         assert_eq!(names(&home), ["history.jsonl"]);
+    }
+
+    #[test]
+    fn room_is_made_by_size_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let config = Config { max_history_bytes: 16 * 100, ..Config::default() };
+        for name in ["history.1000.jsonl", "history.jsonl"] {
+            std::fs::write(home.root().join(name), "x".repeat(800)).unwrap();
+        }
+        let far = 1_000_000_000;
+        make_room(&home, &config, UnixSeconds(far)).unwrap();
+        assert_eq!(names(&home), ["history.1000000000.jsonl", "history.1000.jsonl"]);
+        std::fs::write(home.history_file(), "x").unwrap();
+        make_room(&home, &config, UnixSeconds(far)).unwrap();
+        assert_eq!(names(&home), ["history.jsonl", "history.1000000000.jsonl"], "one byte too many");
     }
 }
