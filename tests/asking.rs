@@ -88,6 +88,7 @@ fn with_three_due(settings: &str, era: Era, capabilities: Value) -> (TestHome, S
         .map(|_| {
             let run = server.trigger("old");
             server.wait_for_run(&run, "succeeded");
+            home.wait_for_the_last_of(&run);
             run
         })
         .collect();
