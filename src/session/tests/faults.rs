@@ -72,8 +72,9 @@ fn a_killed_server_is_none_and_is_followed_by_another() {
     place.open("job-1").unwrap();
     let server = place.server().unwrap();
     kill_process(server, Signal::KILL).unwrap();
-    wait_until("the server is gone", || !is_tmux(server));
-    assert_eq!(place.host.list().unwrap(), names([]));
+    // A process that it has just forked may hold its socket for a moment: a client gets through, and it is an error.
+    wait_until("no server counts as no session", || place.host.list().is_ok_and(|names| names.is_empty()));
+    assert!(!is_tmux(server));
     place.host.close("job-1").unwrap();
     place.open("job-2").unwrap();
     assert_eq!(place.host.list().unwrap(), names(["job-2"]));
