@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use harness::{PATIENCE, Server, TestHome, text, wait_for};
+use harness::{PATIENCE, Seen, Server, TestHome, text, wait_for};
 use moadim_mcp::clock::UnixSeconds;
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
@@ -43,11 +43,7 @@ fn set_times(home: &TestHome, run: &str, secs: u64) {
 /// Makes a finished run that much older, in its outcome and by its name; returns its new id.
 fn age(home: &TestHome, run: &str, secs: u64) -> String {
     let id: RunId = run.parse().unwrap();
-    // Its supervisor has gone by a moment later, and counts as a process of it until then.
-    let cookie = text(&home.outcome(run).unwrap()["cookie"]);
-    wait_for(PATIENCE, "the supervisor's end", || {
-        home.processes().iter().all(|one| one.cookie.as_ref() != Some(&cookie)).then_some(())
-    });
+    home.wait_for_the_last_of(run);
     let older = RunId::new(id.routine().clone(), UnixSeconds(id.stamp().0 - secs)).to_string();
     set_times(home, run, secs);
     home.change_json(format!("workbenches/{run}/outcome.json"), |outcome| outcome["id"] = json!(older));
@@ -244,7 +240,12 @@ fn rule_2_what_carries_the_cookie_of_a_finished_run_keeps_its_workbench() {
     let run = finished(&mut server, "Haunted", json!({}));
     let run = age(&home, &run, DECADE);
     let cookie = text(&home.outcome(&run).unwrap()["cookie"]);
-    let mut ghost = Command::new("sleep").arg("300").env("MOADIM_COOKIE", cookie).spawn().unwrap();
+    let mut ghost = Command::new("sleep");
+    ghost.arg("300").env("MOADIM_COOKIE", &cookie).current_dir(home.user());
+    let mut ghost = ghost.spawn().unwrap();
+    // In the midst of its exec it shows none.
+    let shows_it = |one: &Seen| one.id.pid.cast_unsigned() == ghost.id() && one.cookie.as_ref() == Some(&cookie);
+    wait_for(PATIENCE, "the cookie", || home.processes().iter().any(shows_it).then_some(()));
     let report = server.clean_up();
     ghost.kill().unwrap();
     ghost.wait().unwrap();
@@ -288,9 +289,11 @@ fn rule_5_a_time_in_the_future_has_the_age_0() {
 fn what_expires_goes_by_itself() {
     let home = TestHome::detached("cleanup_interval_secs = 1\n");
     let mut server = Server::start_settled(&home);
-    let run = finished(&mut server, "Brief", json!({ "ttl_secs": 1 }));
+    // Not seen to succeed: it may be gone by the time of the look.
+    let run = server.start_run("Brief", "echo output", json!({ "ttl_secs": 1 }));
     wait_for(PATIENCE, "the workbench to go", || (!home.workbench(&run).exists()).then_some(()));
-    assert_eq!(home.history(&run).len(), 1);
+    let history = home.history(&run);
+    assert_eq!((history.len(), &history[0]["status"]), (1, &json!("succeeded")));
     assert_eq!(server.run(&run)["status"], "reaped");
 }
 
@@ -400,6 +403,7 @@ fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_delete
     let mut server = Server::start_settled(&home);
     let run = server.start_run("Large", "true", json!({ "ttl_secs": 1 }));
     server.wait_for_run(&run, "succeeded");
+    home.wait_for_the_last_of(&run);
     (0..200).for_each(|number| std::fs::write(home.workbench(&run).join(format!("f{number}")), [0; 4096]).unwrap());
     wait_for(PATIENCE, "it to be due", || {
         let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));

@@ -270,6 +270,7 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
             answer["run"]["id"].as_str().unwrap().to_owned()
         })
         .collect();
+    runs.iter().for_each(|run| home.wait_for_the_last_of(run));
     let (doomed, pinned) = (&runs[0], &runs[1]);
     assert!(moadim(&home, &["pin", "brief"]).ok().starts_with(pinned), "the newest");
     assert!(moadim(&home, &["runs"]).ok().contains("it is pinned"));

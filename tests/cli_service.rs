@@ -7,7 +7,7 @@ mod harness;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use harness::TestHome;
+use harness::{TestHome, copy_program};
 use serde_json::Value;
 
 const UNIT: &str = "moadim-mcp-janitor.service";
@@ -141,7 +141,7 @@ fn systemd_accepts_the_unit_wherever_the_program_lies() {
     let odd = home.scratch().join("50% off $HOME é");
     std::fs::create_dir(&odd).unwrap();
     let program = odd.join("moadim-mcp");
-    std::fs::copy(ours(), &program).unwrap();
+    copy_program(ours(), &program);
     ok(service(&home, &program, &["install"]));
     let runtime = home.scratch().join("runtime");
     std::fs::create_dir(&runtime).unwrap();

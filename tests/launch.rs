@@ -6,7 +6,7 @@ mod harness;
 use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
-use harness::{Server, TestHome, text};
+use harness::{Server, TestHome, copy_program, text};
 use serde_json::{Value, json};
 
 /// The longest that a trigger may take is 5 s; the rest is for a busy disk. What hangs here does so for much longer.
@@ -203,7 +203,7 @@ fn a_program_that_was_replaced_under_the_server_says_so() {
     let copy = home.scratch().join("moadim-copy");
     let original = env!("CARGO_BIN_EXE_moadim-mcp");
     if std::fs::hard_link(original, &copy).is_err() {
-        std::fs::copy(original, &copy).unwrap();
+        copy_program(original, &copy);
     }
     let mut server = Server::start_with(home.command_of(&copy));
     let routine = server.create("Late", "echo never", json!({}));

@@ -10,8 +10,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use harness::{
-    Host, Live, PATIENCE, Server, TestHome, give_to_nobody, kept_because, root_may_become_another_user, run_as_nobody,
-    wait_for,
+    Host, Live, PATIENCE, Server, TestHome, copy_program, give_to_nobody, kept_because, root_may_become_another_user,
+    run_as_nobody, wait_for,
 };
 use serde_json::json;
 
@@ -157,7 +157,7 @@ fn a_socket_that_forbids_us_is_no_evidence() {
     home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
     std::fs::create_dir(home.scripts()).unwrap();
     let program = home.scripts().join("moadim-mcp");
-    std::fs::copy(env!("CARGO_BIN_EXE_moadim-mcp"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_moadim-mcp"), &program);
     give_to_nobody(home.scratch());
     let mut server = Server::start_with(run_as_nobody(&home.command_of(&program)));
     let live = Live::start(&home, &mut server, "Live");

@@ -36,7 +36,11 @@ fn add_routine(root: &Path, slug: &str, lines: &str) {
 
 /// Adds a run that was triggered and finished so many seconds ago, with a file of that size; returns its id.
 fn add_finished(root: &Path, slug: &str, age_secs: u64, status: &str, bytes: usize) -> String {
-    let stamp = UnixSeconds(UnixSeconds::now().0 - age_secs);
+    add_finished_at(root, slug, UnixSeconds(UnixSeconds::now().0 - age_secs), status, bytes)
+}
+
+/// The same of one that was triggered and finished then.
+fn add_finished_at(root: &Path, slug: &str, stamp: UnixSeconds, status: &str, bytes: usize) -> String {
     let run = format!("{slug}-{}", stamp.0);
     let workbench = root.join("workbenches").join(&run);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(&workbench).unwrap();
@@ -49,12 +53,10 @@ fn add_finished(root: &Path, slug: &str, age_secs: u64, status: &str, bytes: usi
     run
 }
 
-/// Adds a run whose owner vanished so many seconds ago, before its agent had started; returns its id.
-fn add_abandoned(home: &Home, slug: &str, age_secs: u64) -> String {
-    let mut triggered = Moment::now();
-    triggered.at = UnixSeconds(triggered.at.0 - age_secs);
-    triggered.boot_id.clear();
-    let run = format!("{slug}-{}", triggered.at.0);
+/// Adds a run that was triggered then, and whose owner vanished before its agent had started; returns its id.
+fn add_abandoned_at(home: &Home, slug: &str, stamp: UnixSeconds) -> String {
+    let triggered = Moment { at: stamp, boot_id: String::new(), ..Moment::now() };
+    let run = format!("{slug}-{}", stamp.0);
     for directory in [home.running().join(&run), home.workbenches().join(&run)] {
         fs::DirBuilder::new().mode(0o700).create(directory).unwrap();
     }
@@ -230,12 +232,13 @@ proptest! {
         };
         let workplace = Workplace::of_supervisor(home, config, Program::current().unwrap());
         let home = &workplace.home;
+        let now = UnixSeconds::now();
         for (n, one) in runs.iter().enumerate() {
             // Each with a second of its own.
-            let (slug, age) = (format!("r{}", one.routine), one.age_secs + n as u64);
+            let (slug, stamp) = (format!("r{}", one.routine), UnixSeconds(now.0 - one.age_secs - n as u64));
             let run = match one.status {
-                Some(status) => add_finished(home.root(), &slug, age, status, one.bytes),
-                None => add_abandoned(home, &slug, age),
+                Some(status) => add_finished_at(home.root(), &slug, stamp, status, one.bytes),
+                None => add_abandoned_at(home, &slug, stamp),
             };
             if one.pinned {
                 pin::pin(home, &run.parse().unwrap()).unwrap();

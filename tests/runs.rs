@@ -26,6 +26,8 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     let more = json!({ "agent": "sleeper", "env": { "SECRET": "hush-hush" } });
     let run = server.start_run("Look", "x", more);
     server.wait_for_log(&run, "hush-hush");
+    // A child is a copy of its shell for a moment.
+    wait_for(PATIENCE, "the child", || (!home.processes_named("sleep").is_empty()).then_some(()));
     let all = server.ok("get_run", json!({ "run": run }));
     assert_eq!(all["run"]["status"], "running");
     assert_eq!(all["liveness"], "alive");
@@ -40,7 +42,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     let agent = home.noted(&run, "agent").id.pid;
     assert!(processes.iter().any(|process| process["pid"] == agent), "{processes:?}");
     assert_eq!(all["log_tail"], "hush-hush\n");
-    assert!(all["last_output_at"].is_string());
+    let last_output_at = text(&all["last_output_at"]);
     assert_eq!(all["retention"], "its workbench stays: it is alive");
     let mut but_for_the_log = all.clone();
     but_for_the_log["log_tail"].take();
@@ -51,7 +53,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     assert_eq!((&all["run"]["status"], &all["liveness"]), (&json!("stopped"), &json!("finished")));
     assert_eq!((&all["agent"], &all["processes_total"]), (&json!("sleeper"), &json!(0)));
     assert!(text(&all["retention"]).contains("259200 s"), "{all}");
-    assert!(all["last_output_at"].as_str() < all["run"]["finished_at"].as_str() || all["run"]["duration_secs"] == 0);
+    assert_eq!(all["last_output_at"], last_output_at, "what we write into the log is no output");
 
     let error = server.error("get_run", json!({ "run": "look-1" }));
     assert!(error.contains("there is no run 'look-1'"), "{error}");
@@ -63,6 +65,7 @@ fn an_abandoned_run_shows_what_is_left_of_it() {
     let mut server = Server::start(&home);
     let run = server.start_run("Alone", "echo at work; sleep 60", json!({}));
     server.wait_for_log(&run, "at work");
+    wait_for(PATIENCE, "the child", || (!home.processes_named("sleep").is_empty()).then_some(()));
     home.noted(&run, "supervisor").kill();
     wait_for(PATIENCE, "the supervisor to be gone", || {
         let all = server.ok("get_run", json!({ "run": run }));
@@ -108,23 +111,23 @@ fn a_wait_is_woken_by_the_end() {
     assert!(error.contains("there is no run"), "{error}");
 }
 
-/// From the entry's end to the answer: no poll is that fast again and again.
+/// One that is not woken looks again after a second.
 #[test]
 fn a_wait_that_is_woken_is_fast() {
     let home = TestHome::detached("");
     let mut server = Server::start(&home);
     let mut latencies = Vec::new();
-    for number in 0..4 {
+    for number in 0..8 {
         let run = server.start_run(&format!("Fast {number}"), UNTIL_TOLD, json!({}));
+        let began = Instant::now();
         let wait = server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }));
         server.wait_for_log(&run, "at work");
         tell_to_end(&home, &run);
-        let began = wait_for(PATIENCE, "the end", || (!home.entry(&run).exists()).then(Instant::now));
         server.tool_answer(wait).ok();
         latencies.push(began.elapsed());
     }
     latencies.sort();
-    assert!(latencies[1] < Duration::from_millis(250), "{latencies:?}");
+    assert!(latencies[1] < Duration::from_secs(1), "{latencies:?}");
 }
 
 fn send_wait_with_progress(server: &mut Server, run: &str, token: Value) -> u64 {
@@ -187,8 +190,8 @@ fn a_wait_ends_when_it_is_cancelled_and_when_the_client_goes() {
     }
     server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }));
     server.ok("health", json!({}));
-    let (status, took) = server.close_stdin_and_wait();
-    assert!(status.success() && took < Duration::from_secs(3), "{status} {took:?}");
+    server.close_stdin();
+    server.assert_leaves();
     tell_to_end(&home, &run);
     wait_for(PATIENCE, "the end", || home.outcome(&run));
 }
@@ -263,12 +266,22 @@ fn an_agent_that_falls_silent_is_ended() {
     let home = TestHome::detached("");
     home.add_agent("quiet", "command = \"sh\"\nmax_silence_secs = 2\n");
     let mut server = Server::start(&home);
-    let prompt = "for i in 1 2 3 4 5 6; do echo $i; sleep 0.7; done; trap '' TERM; sleep 60 & sleep 60";
-    let run = server.start_run("Quiet", prompt, json!({ "agent": "quiet" }));
+    let prompt = "until test -e go; do echo at work; sleep 0.1; done; echo done; trap '' TERM; sleep 60 & sleep 60";
+    // The agent's own word counts once it is silent: a busy machine may make it so before.
+    let run = server.start_run("Quiet", prompt, json!({ "agent": "quiet", "max_silence_secs": 600 }));
+    std::thread::sleep(Duration::from_secs(5));
+    tell_to_end(&home, &run);
+    server.wait_for_log(&run, "done");
+    let file = home.root().join("routines/quiet/routine.toml");
+    let routine = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, routine.replace("max_silence_secs = 600", "")).unwrap();
     let shown = server.wait_for_run(&run, "silent");
     let reason = text(&shown["status_reason"]);
-    assert!(reason.contains("printed nothing for 3 s, 2 s allowed"), "{reason}");
-    assert!(shown["duration_secs"].as_u64().unwrap() >= 5, "it was not silent before: {shown}");
+    let (_, silence) = reason.split_once("printed nothing for ").unwrap();
+    let (secs, rest) = silence.split_once(' ').unwrap();
+    assert!(rest.contains("s, 2 s allowed"), "{reason}");
+    let secs: u64 = secs.parse().unwrap();
+    assert!(secs > 2 && secs + 4 <= shown["duration_secs"].as_u64().unwrap(), "it was not silent before: {shown}");
     assert!(server.log(&run).contains("printed nothing"));
     assert!(home.processes_named("sleep").is_empty());
     assert_eq!(home.history(&run)[0]["status"], "silent");

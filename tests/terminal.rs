@@ -205,9 +205,10 @@ fn without_its_supervisor_the_watchdog_ends_a_terminal_run() {
     let Some(home) = home() else { return };
     home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n");
     let mut server = Server::start(&home);
-    let run = start(&mut server, "Alone", "echo at work; sleep 600", json!({ "max_runtime_secs": 4 }));
+    let run = start(&mut server, "Alone", "echo at work; sleep 600", json!({ "max_runtime_secs": 600 }));
     server.wait_for_log(&run, "at work");
     home.noted(&run, "supervisor").kill();
+    server.ok("update_routine", json!({ "routine": "alone", "max_runtime_secs": 1 }));
     server.wait_for_run(&run, "timed_out");
     assert!(home.processes_named("sleep").is_empty());
     wait_for(PATIENCE, "the window to close", || sessions(&home).is_empty().then_some(()));

@@ -71,11 +71,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let (files, times) = (ParsedFiles::new(), Cell::new(0));
-        let write = |text: &str, age: u64| {
+        let now = SystemTime::now();
+        let write = |text: &str, modified: SystemTime| {
             std::fs::write(&path, text).unwrap();
             let file = std::fs::File::options().append(true).open(&path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age)).unwrap();
+            file.set_modified(modified).unwrap();
         };
+        let secs = Duration::from_secs;
+        // Too late for a busy machine to get there.
+        let fresh = now + secs(100);
         let get = || {
             let parse = || {
                 times.set(times.get() + 1);
@@ -85,8 +89,9 @@ mod tests {
         };
         assert_eq!(get(), None);
         // In this order: settled, another settled one of the same size, two fresh ones of the same size.
-        for (text, age, parsed) in [("one", 100, 1), ("two", 50, 1), ("abc", 0, 2), ("def", 0, 2)] {
-            write(text, age);
+        let written = [("one", now - secs(100), 1), ("two", now - secs(50), 1), ("abc", fresh, 2), ("def", fresh, 2)];
+        for (text, modified, parsed) in written {
+            write(text, modified);
             times.set(0);
             assert_eq!(get().as_deref(), Some(text));
             assert_eq!(get().as_deref(), Some(text), "asked again");

@@ -202,7 +202,10 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        assert!((1..=4).contains(&told), "{told} in 1.6 s");
+        let most = 2 * began.elapsed().as_millis() / 1000 + 1;
+        assert!((1..=most).contains(&told), "{told} > {most}");
+        // A look may have come after the last line, and its word been taken above.
+        writeln!(log, "the last line").unwrap();
         assert_eq!(next(&mut changes).await, [Topic::Log(chatty)], "the last line is not forgotten");
         assert!(others.try_recv().is_err());
     }

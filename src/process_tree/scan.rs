@@ -211,6 +211,7 @@ fn is_bare(process: &sysinfo::Process) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use std::time::Instant;
 
     const US: i32 = 50;
 
@@ -334,6 +335,9 @@ mod tests {
             .spawn()
             .unwrap();
         let pid = i32::try_from(child.id()).unwrap();
+        // In the midst of its exec it shows no cookie.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Scan::take().unwrap().carriers(&mark).is_empty() && Instant::now() < deadline {}
         let scan = Scan::take_twice().unwrap();
         assert_eq!(pids(scan.carriers(&mark)), [pid]);
         assert_eq!(scan.carriers(&mark)[0].id, ProcessId::of(pid).unwrap());

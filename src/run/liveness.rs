@@ -202,6 +202,7 @@ mod tests {
     use crate::run::record::{Origin, RECORD_VERSION};
     use crate::session::HostKind;
     use proptest::prelude::*;
+    use std::time::{Duration, Instant};
 
     fn manifest(id: &RunId) -> Manifest {
         Manifest {
@@ -266,6 +267,9 @@ mod tests {
             .env(COOKIE_VARIABLE, fixture.manifest.cookie.to_string())
             .spawn()
             .unwrap();
+        // In the midst of its exec it shows no cookie.
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while Scan::take().unwrap().carriers(&fixture.manifest.cookie).is_empty() && Instant::now() < deadline {}
         let found = liveness(&fixture);
         child.kill().unwrap();
         child.wait().unwrap();

@@ -296,7 +296,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pids = dir.path().join("pids");
         let script = format!("sleep 60 & echo $$ $! > '{}'; wait", pids.display());
-        let error = shell(&script, Duration::from_millis(500)).unwrap_err();
+        // Long enough for a busy machine to get to the hanging.
+        let error = shell(&script, Duration::from_secs(5)).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         let deadline = Instant::now() + Duration::from_secs(5);
         for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {

@@ -64,7 +64,9 @@ fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::session::tests::{noting_its_pid, require_tmux, wait_until, while_its_client_is_ended, write_script};
+    use crate::session::tests::{
+        in_a_minute, noting_its_pid, require_tmux, wait_until, while_its_client_is_ended, write_script,
+    };
     use rustix::process::Pid;
 
     #[test]
@@ -88,7 +90,7 @@ mod tests {
         let (noting, pid) = (dir.path().join("noting"), dir.path().join("pid"));
         write_script(&noting, &noting_its_pid(&program, &pid));
         let cut_off = while_its_client_is_ended(server, &pid, || {
-            sessions_below(&noting, Some(dir.path().as_os_str()), patience())
+            sessions_below(&noting, Some(dir.path().as_os_str()), in_a_minute())
         });
         assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
 

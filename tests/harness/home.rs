@@ -1,5 +1,6 @@
 //! A person's home directory and a moadim home within it, gone with the value, and with everything that ran in it.
 
+use std::ffi::OsStr;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,8 +9,10 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::calls::text;
 use super::processes::{self, Seen};
 use super::tmux::end_servers;
+use super::{PATIENCE, wait_for};
 
 /// A home of one test. When it is dropped, nothing may be left that no unfinished run accounts for.
 pub struct TestHome {
@@ -213,6 +216,14 @@ impl TestHome {
         found.unwrap_or_else(|| panic!("the {who} is gone: {started}"))
     }
 
+    /// Waits until no process of a finished run is left: its supervisor counts as one until it has gone, a moment later.
+    pub fn wait_for_the_last_of(&self, run: &str) {
+        let cookie = text(&self.outcome(run).expect("an outcome")["cookie"]);
+        wait_for(PATIENCE, "the supervisor's end", || {
+            self.processes().iter().all(|one| one.cookie.as_ref() != Some(&cookie)).then_some(())
+        });
+    }
+
     /// Ends what this test left running; returns what nothing accounts for.
     fn clear_up(&self) -> Vec<Seen> {
         end_servers(self);
@@ -238,6 +249,11 @@ impl TestHome {
         let records = manifests.filter_map(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
         records.filter_map(|record| Some(record["cookie"].as_str()?.to_owned())).collect()
     }
+}
+
+/// Copies a program. Another process does, so that the copy is not busy, see [`TestHome::script`].
+pub fn copy_program(from: impl AsRef<OsStr>, to: impl AsRef<OsStr>) {
+    assert!(Command::new("cp").args([from.as_ref(), to.as_ref()]).status().unwrap().success());
 }
 
 /// Makes a directory that the program accepts as private.

@@ -17,6 +17,9 @@ use serde_json::{Value, json};
 use super::home::TestHome;
 use super::{PATIENCE, wait_for};
 
+/// The longest that a server may take to leave, even on a busy machine.
+const EXIT: Duration = Duration::from_secs(10);
+
 /// How a client introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Era {
@@ -375,11 +378,23 @@ impl Server {
                 let took = began.elapsed();
                 // What it still said is part of the record, and must be JSON too.
                 while self.receive(began + PATIENCE) {}
+                while self.readers.iter().any(|reader| !reader.is_finished()) && began.elapsed() < PATIENCE {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
                 return (status, took);
             }
             assert!(began.elapsed() < PATIENCE, "the server does not end; stderr: {}", self.stderr());
             std::thread::sleep(Duration::from_millis(2));
         }
+    }
+
+    /// Waits until a server that was told to go is gone, and makes sure that it ended well and had given up on no call.
+    #[track_caller]
+    pub fn assert_leaves(&mut self) {
+        let (status, took) = self.wait();
+        let stderr = self.stderr();
+        assert!(status.success() && took < EXIT, "{status} after {took:?}: {stderr}");
+        assert!(!stderr.contains("left while calls were under way"), "{took:?}: {stderr}");
     }
 }
 

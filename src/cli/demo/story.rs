@@ -15,8 +15,8 @@ use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::view::names;
 
-/// Takes long enough to be seen while it runs.
-const HELLO: &str = "echo \"hello from $MOADIM_RUN\"\nsleep 2\necho done | tee result.txt\n";
+/// Takes long enough to be seen while it runs, also on a busy machine.
+const HELLO: &str = "echo \"hello from $MOADIM_RUN\"\nsleep 3\necho done | tee result.txt\n";
 
 /// Ignores being asked to end, and leaves children of all sorts behind that do so too. They would end by themselves one day.
 const HANG: &str = "\
@@ -31,7 +31,8 @@ wait
 /// Retention of the run that is to expire before the story ends, in seconds.
 const SHORT_TTL: u64 = 5;
 
-/// Bound of the runs that hang, in seconds.
+/// Bound of the runs that hang, in seconds: while they are shown, and in the end.
+const LONG_RUNTIME: u64 = 600;
 const SHORT_RUNTIME: u64 = 2;
 
 /// Elsewhere the system hides the environment of its own programs, and orphans are not told for certain.
@@ -129,7 +130,7 @@ impl Story<'_> {
 
     fn end_what_hangs(&mut self) -> anyhow::Result<Vec<String>> {
         self.screen.step("An agent that hangs, and ignores TERM, as do its children")?;
-        let slug = self.create("Hang for ever", HANG, 3600, SHORT_RUNTIME)?;
+        let slug = self.create("Hang for ever", HANG, 3600, LONG_RUNTIME)?;
         let mut runs = vec![text(&self.trigger(&slug, "skip")?, "id")?];
         if ORPHANS_ARE_SEEN {
             self.screen.step("Another one, whose supervisor is killed, as by a lack of memory")?;
@@ -137,15 +138,20 @@ impl Story<'_> {
             self.kill_supervisor(&orphan)?;
             runs.push(orphan);
         }
-        self.screen
-            .step("Past its bound a hung run is ended with all its processes, by its supervisor or the watchdog")?;
         let cookies =
             runs.iter().map(|run| Ok(self.entry(run)?.manifest()?.cookie)).collect::<anyhow::Result<Vec<_>>>()?;
         for (run, cookie) in runs.iter().zip(&cookies) {
-            let alive = alive(cookie)?;
+            let alive = self.patience.poll(&format!("{run} to be alive, with its children"), || {
+                Ok(Some(alive(cookie)?).filter(|alive| alive.len() > 1))
+            })?;
             self.screen.answered(run, &[("alive", processes(&alive))])?;
-            ensure!(alive.len() > 1, "{run} should be alive, with its children");
         }
+        self.screen
+            .step("Past its bound a hung run is ended with all its processes, by its supervisor or the watchdog")?;
+        let bound = [("routine", json!(slug)), ("max_runtime_secs", json!(SHORT_RUNTIME))];
+        let answer = self.ask("update_routine", &bound)?;
+        self.screen
+            .answered("saved, and in force for what runs already", &rows(&answer["routine"], &["max_runtime_secs"])?)?;
         self.screen.note(&format!("... {SHORT_RUNTIME} s allowed, 1 s of grace after that ..."))?;
         for ((run, cookie), by) in runs.iter().zip(&cookies).zip(["by its supervisor", "by the watchdog"]) {
             let over = self.await_end(run)?;

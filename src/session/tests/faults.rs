@@ -72,8 +72,9 @@ fn a_killed_server_is_none_and_is_followed_by_another() {
     place.open("job-1").unwrap();
     let server = place.server().unwrap();
     kill_process(server, Signal::KILL).unwrap();
-    wait_until("the server is gone", || !is_tmux(server));
-    assert_eq!(place.host.list().unwrap(), names([]));
+    // A process that it has just forked may hold its socket for a moment: a client gets through, and it is an error.
+    wait_until("no server counts as no session", || place.host.list().is_ok_and(|names| names.is_empty()));
+    assert!(!is_tmux(server));
     place.host.close("job-1").unwrap();
     place.open("job-2").unwrap();
     assert_eq!(place.host.list().unwrap(), names(["job-2"]));
@@ -86,10 +87,10 @@ fn a_client_that_is_ended_before_its_answer_is_not_taken_for_one_that_heard_of_n
     let pid = place.home.root().join("pid");
     let host = place.with_fake(&noting_its_pid(&place.tmux, &pid));
     let server = place.server().unwrap();
-    let cut_off = while_its_client_is_ended(server, &pid, || host.list());
+    let cut_off = while_its_client_is_ended(server, &pid, || host.server.list(in_a_minute()));
     assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
     std::fs::remove_file(&pid).unwrap();
-    let cut_off = while_its_client_is_ended(server, &pid, || host.shut_down_if_idle());
+    let cut_off = while_its_client_is_ended(server, &pid, || host.server.shut_down_if_idle(in_a_minute()));
     assert!(matches!(cut_off, Err(SessionError::Refused { .. })), "{cut_off:?}");
     assert_eq!(host.list().unwrap(), names(["job-1"]));
 }
@@ -102,7 +103,8 @@ fn a_hanging_tmux_is_bounded() {
     let log = place.log("job-1", "");
     let begun = Instant::now();
     let is_bounded = |result: Result<(), SessionError>| {
-        let in_time = begun.elapsed() < PATIENCE + Duration::from_secs(3);
+        // Well before it would go by itself.
+        let in_time = begun.elapsed() < Duration::from_secs(30);
         assert!(in_time && matches!(result, Err(SessionError::TimedOut { .. })), "{result:?}");
     };
     std::thread::scope(|scope| {

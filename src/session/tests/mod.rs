@@ -37,6 +37,11 @@ pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
+/// A deadline on a busy machine, where the real one is not what is tested.
+pub(super) fn in_a_minute() -> Instant {
+    Instant::now() + Duration::from_secs(60)
+}
+
 /// What makes of a program's script a tmux whose clients that list sessions note their pid.
 pub(super) fn noting_its_pid(tmux: &Path, pid_file: &Path) -> String {
     let (tmux, pid_file) = (tmux.display(), pid_file.display());
@@ -73,11 +78,6 @@ pub(super) fn write_script(path: &Path, script: &str) {
     assert!(status.success());
 }
 
-/// No limit but the host's own.
-fn in_a_minute() -> Instant {
-    Instant::now() + Duration::from_secs(60)
-}
-
 /// A home whose server dies with it.
 struct Place {
     _dir: TempDir,
@@ -110,7 +110,7 @@ impl Place {
 
     fn open(&self, name: &str) -> Result<(), SessionError> {
         let log = self.log(name, &format!("begun {name}\n"));
-        // Dozens of processes on a busy machine: how long that takes is not what is tested.
+        // Dozens of processes at once.
         self.host.server.open(name, &log, log.parent().unwrap(), in_a_minute())
     }
 

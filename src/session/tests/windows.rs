@@ -150,14 +150,14 @@ fn opening_and_shutting_down_at_once_loses_no_session() {
                 for n in 0..6 {
                     let name = format!("job-{thread}-{n}");
                     place.open(&name).unwrap();
-                    assert!(place.host.list().unwrap().contains(&name), "{name} was shut down");
-                    place.host.close(&name).unwrap();
+                    assert!(place.host.server.list(in_a_minute()).unwrap().contains(&name), "{name} was shut down");
+                    place.host.server.close(&name, in_a_minute()).unwrap();
                 }
             });
         }
         scope.spawn(move || {
             for _ in 0..12 {
-                place.host.shut_down_if_idle().unwrap();
+                place.host.server.shut_down_if_idle(in_a_minute()).unwrap();
             }
         });
     });

@@ -117,11 +117,11 @@ fn is_body() -> bool {
 
 /// Runs an ignored test of this module in this program's copy, started by `wrapper`; returns its output if that failed.
 fn run_body(wrapper: &[&str], test: &str) -> Result<(), String> {
-    // A copy that any user may run.
+    // A copy that any user may run, made by another process: a thread that forks while we hold it open would make it busy.
     let dir = tempfile::tempdir().unwrap();
     fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
     let program = dir.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    assert!(Command::new("cp").arg(std::env::current_exe().unwrap()).arg(&program).status().unwrap().success());
     let output = Command::new(wrapper[0])
         .args(&wrapper[1..])
         .arg(&program)
