@@ -98,7 +98,7 @@ fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
         (None, "cannot run"),
         (Some("echo 'the moon is full' >&2; exit 1"), "the moon is full"),
         (Some("echo 'error connecting to /x (Permission denied)' >&2; exit 1"), "Permission denied"),
-        (Some(&hung), "within"),
+        (Some(&hung), "in time"),
     ];
     for (script, words) in faults {
         windowed.replace_tmux(script);
