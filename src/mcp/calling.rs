@@ -17,6 +17,7 @@ use super::call::Call;
 use super::call_threads::{CallThread, Panicked};
 use super::consent::{self, Question, Said};
 use super::server::{Server, is_modern, signature};
+use super::stdio::while_open;
 use super::tasks;
 use super::tool::{Json, Reply, Tool, ToolError, shortened};
 
@@ -133,7 +134,7 @@ impl Server {
                             .with_total(progress.total)
                             .with_message(progress.message);
                         // A connection that takes nothing more ends by itself.
-                        let _ = context.peer.notify_progress(param).await;
+                        let _ = while_open(closing, context.peer.notify_progress(param)).await;
                     }
                 }
                 ended = &mut ended => break ended,

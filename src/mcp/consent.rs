@@ -19,6 +19,7 @@ use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
+use super::stdio::while_open;
 use crate::process_tree::Cookie;
 
 /// What a person is asked, and what a client is told that can ask nobody.
@@ -125,15 +126,15 @@ pub(super) async fn ask(
 ) -> Result<Said, ErrorData> {
     let request = ElicitRequest::new(form(&question));
     let options = PeerRequestOptions::with_timeout(PATIENCE);
-    let sent = context.peer.send_request_with_option(ServerRequest::ElicitRequest(request), options).await;
-    let Ok(sent) = sent else { return Ok(Said::Nothing) };
+    let sending = context.peer.send_request_with_option(ServerRequest::ElicitRequest(request), options);
+    let Some(Ok(sent)) = while_open(closing, sending).await else { return Ok(Said::Nothing) };
     let id = sent.id.clone();
     let answer = tokio::select! {
         biased;
         () = context.ct.cancelled() => {
             let withdrawn = CancelledNotificationParam::new(Some(id), Some("the call was cancelled".to_owned()));
             // A connection that takes nothing more ends by itself.
-            let _ = context.peer.notify_cancelled(withdrawn).await;
+            let _ = while_open(closing, context.peer.notify_cancelled(withdrawn)).await;
             return Err(ErrorData::internal_error("the call was cancelled", None));
         }
         () = closing.cancelled() => return Err(ErrorData::internal_error("the connection ends", None)),

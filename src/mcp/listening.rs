@@ -12,6 +12,7 @@ use tokio::sync::Mutex;
 use tokio_util::sync::CancellationToken;
 
 use super::resources;
+use super::stdio::while_open;
 use super::subscriptions::{Changes, Feed, MAX_TOPICS, Subscriptions};
 use crate::run::changes::Topic;
 
@@ -52,11 +53,13 @@ pub(super) async fn listen(
             changed = changes.recv() => changed.unwrap_or_default(),
         };
         for topic in &changed {
-            let told = match resources::uri(topic) {
-                Some(uri) => sink.notify_resource_updated(uri).await,
-                None => sink.notify_resource_list_changed().await,
-            };
-            if let Err(error) = told {
+            let told = while_open(closing, async {
+                match resources::uri(topic) {
+                    Some(uri) => sink.notify_resource_updated(uri).await,
+                    None => sink.notify_resource_list_changed().await,
+                }
+            });
+            if let Some(Err(error)) = told.await {
                 tracing::debug!(%error, "a change was not told");
             }
         }

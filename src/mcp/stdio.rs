@@ -25,6 +25,10 @@ const QUEUED_REQUESTS: usize = 4;
 /// Answers that may wait for a client which does not read them.
 const QUEUED_ANSWERS: usize = 64;
 
+/// How often everybody else gets their turn before the end of the connection is told. What comes of one turn, such as an
+/// acknowledgement, takes the next.
+const LAST_ROUNDS: usize = 16;
+
 /// What the connection tells the rest of the program.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Signals {
@@ -33,6 +37,15 @@ pub(super) struct Signals {
     pub(super) closing: CancellationToken,
     /// The first answer is out.
     pub(super) answered: CancellationToken,
+}
+
+/// Sends a message to the client and waits until that is done, or the connection ends: then rmcp tells nobody any more.
+pub(super) async fn while_open<T>(closing: &CancellationToken, sending: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        biased;
+        sent = sending => Some(sent),
+        () = closing.cancelled() => None,
+    }
 }
 
 /// A transport that survives every line, and says when the connection ends.
@@ -91,6 +104,11 @@ impl Transport<RoleServer> for LineTransport {
         };
         if request.is_none() {
             self.signals.closing.cancel();
+            // rmcp takes this for the end at once, and then never tells those who wait for a message to be sent: an answer
+            // that waits for such a one would hold up the end. Whatever else it has to do comes first, as it drops us.
+            for _ in 0..LAST_ROUNDS {
+                tokio::task::yield_now().await;
+            }
         }
         request
     }

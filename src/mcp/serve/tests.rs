@@ -215,6 +215,19 @@ async fn a_subscription_is_acknowledged_and_ends_with_the_input() {
 }
 
 #[tokio::test]
+async fn the_end_of_input_finds_nobody_waiting_for_a_message_to_be_sent() {
+    for round in 0..100 {
+        let mut connection = Connection::open();
+        connection.request(1, "subscriptions/listen", json!({ "notifications": { "toolsListChanged": true } })).await;
+        if round % 2 == 0 {
+            connection.receive().await.unwrap();
+        }
+        let took = connection.end().await;
+        assert!(took < AT_ONCE, "round {round}: {took:?}");
+    }
+}
+
+#[tokio::test]
 async fn being_told_to_go_ends_a_connection_like_the_end_of_input() {
     let mut connection = Connection::open();
     connection.request(1, "subscriptions/listen", json!({ "notifications": {} })).await;
