@@ -81,6 +81,7 @@ class Session {
         this.entries = entries;
         this.methods = new Set();
         this.messages = 0;
+        this.toldToGo = false; // by a signal
         this.open = new Map(); // requests without an answer, by who asked and their id
         this.cancelled = new Set();
         this.listening = new Map(); // accepted filters by the id of their subscription
@@ -120,11 +121,16 @@ class Session {
         if (entry.from === 'stderr') return 'something on stderr';
         if (entry.unfinished !== undefined) return `the ${entry.from}'s last line has no end`;
         // A look whether a server is of the modern era is ended at once; every other client leaves it to the server to go.
-        if (entry.signal) return this.isProbe ? null : `the server had to be told to go by ${entry.signal}`;
+        if (entry.signal) {
+            this.toldToGo = true;
+            return this.isProbe ? null : `the server had to be told to go by ${entry.signal}`;
+        }
         if (entry.failed) return 'the server was not started';
         if (entry.exit) {
             const { code, after } = entry.exit;
-            return code === 0 && after !== null && after <= GONE_WITHIN ? null : `the server did not end well`;
+            // A signal may be quicker than the end of the input.
+            const gone = after === null ? this.toldToGo : after <= GONE_WITHIN;
+            return code === 0 && gone ? null : 'the server did not end well';
         }
         this.messages += 1;
         this.at = entry.at;
