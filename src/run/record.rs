@@ -158,6 +158,16 @@ pub struct AgentExit {
 }
 
 impl AgentExit {
+    /// Says how it ended, to follow its name.
+    #[must_use]
+    pub fn how(&self) -> String {
+        match (self.code, self.signal) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended in a way that the system does not tell".to_owned(),
+        }
+    }
+
     /// Returns the status of a run whose agent ended so by itself.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -372,12 +382,7 @@ impl Ending {
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
-                let how = match (exit.terminal_lost, exit.code, exit.signal) {
-                    (true, ..) => "lost its terminal".to_owned(),
-                    (_, Some(code), _) => format!("exited with status {code}"),
-                    (_, None, Some(signal)) => format!("was ended by signal {signal}"),
-                    (_, None, None) => "ended in a way that the system does not tell".to_owned(),
-                };
+                let how = if exit.terminal_lost { "lost its terminal".to_owned() } else { exit.how() };
                 let reason = format!("its supervisor was gone when its agent {how}");
                 let ending = unforced(exit.status(), &reason, last_output);
                 Self { exit_code: exit.code, signal: exit.signal, ..ending }

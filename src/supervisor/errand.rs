@@ -59,15 +59,6 @@ impl Supervisor {
     }
 }
 
-/// Says how something ended that did not succeed.
-pub(super) fn ended(exit: AgentExit) -> String {
-    match (exit.code, exit.signal) {
-        (Some(code), _) => format!("exited with status {code}"),
-        (None, Some(signal)) => format!("was ended by signal {signal}"),
-        (None, None) => "ended".to_owned(),
-    }
-}
-
 /// Quotes the last of several lines, in one, ready to be appended to a sentence.
 pub(super) fn quoted(lines: &str) -> String {
     const SHOWN_CHARS: usize = 600;

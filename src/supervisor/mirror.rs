@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::errand::{NotPrepared, ended, quoted};
+use super::errand::{NotPrepared, quoted};
 use super::facts::Supervisor;
 use crate::agent::find_command;
 use crate::environment::Variables;
@@ -204,7 +204,7 @@ impl Supervisor {
         let pid = git.spawn(arguments, &self.entry.git_log()).map_err(NotPrepared::failed)?;
         self.children.set_agent(pid);
         let exit = self.await_child(|| Duration::MAX)?;
-        Ok((exit.code != Some(0)).then(|| ended(exit)))
+        Ok((exit.code != Some(0)).then(|| exit.how()))
     }
 }
 

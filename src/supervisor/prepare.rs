@@ -3,7 +3,7 @@
 //! All of it happens in the run's process tree and under its bound, and ends when the run is to end. A trigger does not wait
 //! for it: it is told that the run is being prepared.
 
-use super::errand::{NotPrepared, ended, quoted};
+use super::errand::{NotPrepared, quoted};
 use super::exec::Part;
 use super::facts::Supervisor;
 use super::log_cap::LogCap;
@@ -50,6 +50,6 @@ impl Supervisor {
         const SHOWN_LINES: usize = 5;
         let said = log::tail(&self.workbench(), SHOWN_LINES).map(|tail| tail.text).unwrap_or_default();
         let program = self.manifest.command.setup.first().map_or("", String::as_str);
-        Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", ended(exit), quoted(&said))))
+        Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", exit.how(), quoted(&said))))
     }
 }

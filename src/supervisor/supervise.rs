@@ -177,15 +177,13 @@ impl Supervisor {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
-        let reason = match (exit.code, exit.signal, left_behind) {
+        let reason = match (exit.code, left_behind) {
             _ if exit.terminal_lost => {
                 Some("its terminal was closed, as when tmux ends, and its agent ended with it".to_owned())
             }
-            (Some(0), _, 0) => None,
-            (Some(0), _, left) => Some(format!("{left} processes that its agent left behind were ended")),
-            (Some(code), ..) => Some(format!("its agent exited with status {code}")),
-            (None, Some(signal), _) => Some(format!("its agent was ended by signal {signal}")),
-            (None, None, _) => Some("its agent ended in a way that the system does not tell".to_owned()),
+            (Some(0), 0) => None,
+            (Some(0), left) => Some(format!("{left} processes that its agent left behind were ended")),
+            _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();
         // Somebody who wanted it ended meanwhile wants no other attempt either.
