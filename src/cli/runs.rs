@@ -8,7 +8,7 @@ use super::table::{Cell, Table, faint, status, text};
 use super::time::{moment, span};
 use crate::clock::UnixSeconds;
 use crate::routine::slug::Slug;
-use crate::run::record::Status;
+use crate::run::status::Status;
 use crate::run::view::RunView;
 
 #[derive(clap::Args)]

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal, Write};
 use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, presets};
 
 use crate::excerpt::excerpt;
-use crate::run::record::Status;
+use crate::run::status::{Status, Tone};
 
 pub(super) use comfy_table::Cell;
 
@@ -65,11 +65,11 @@ pub(super) fn judged(words: &str, good: bool) -> Cell {
 /// Shows how a run is.
 pub(super) fn status(status: Status) -> Cell {
     let cell = Cell::new(status);
-    match status {
-        Status::Succeeded => cell.fg(Color::Green),
-        Status::Preparing | Status::Running => cell.fg(Color::Cyan),
-        Status::Stopped => cell.fg(Color::Yellow),
-        Status::Reaped => cell.add_attribute(Attribute::Dim),
-        _ => cell.fg(Color::Red),
+    match status.tone() {
+        Tone::Good => cell.fg(Color::Green),
+        Tone::Active => cell.fg(Color::Cyan),
+        Tone::Neutral => cell.fg(Color::Yellow),
+        Tone::Faded => cell.add_attribute(Attribute::Dim),
+        Tone::Bad => cell.fg(Color::Red),
     }
 }

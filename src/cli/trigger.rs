@@ -16,7 +16,7 @@ use super::stop::OneRun;
 use super::time::span;
 use crate::excerpt::excerpt;
 use crate::routine::slug::Slug;
-use crate::run::record::Status;
+use crate::run::status::WaitExit;
 use crate::run::view::RunView;
 use crate::run::wait::{self, Bell};
 
@@ -37,10 +37,6 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// It took too long, as `timeout(1)` says it.
-const TIMED_OUT: u8 = 124;
-/// It did not come to an end of its own.
-const NO_END_OF_ITS_OWN: u8 = 125;
 /// Somebody pressed Ctrl-C, as shells say it.
 const INTERRUPTED: u8 = 130;
 
@@ -112,15 +108,13 @@ fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<Arc<AtomicBool>> {
 
 /// Says how a run ended as an exit status.
 fn exit_code(run: &RunView) -> u8 {
-    match run.status {
-        Status::Succeeded => 0,
-        Status::Failed => match (run.exit_code, run.signal) {
+    match run.outcome.unwrap_or(run.status).wait_exit() {
+        WaitExit::Code(code) => code,
+        WaitExit::OfTheAgent => match (run.exit_code, run.signal) {
             (Some(code), _) => u8::try_from(code).unwrap_or(1).max(1),
             (None, Some(signal)) => u8::try_from(128 + signal).unwrap_or(u8::MAX),
             (None, None) => 1,
         },
-        Status::TimedOut | Status::Silent => TIMED_OUT,
-        _ => NO_END_OF_ITS_OWN,
     }
 }
 
@@ -141,6 +135,7 @@ mod tests {
             ("stopped", json!({}), 125),
             ("launch_failed", json!({}), 125),
             ("lost", json!({}), 125),
+            ("interrupted", json!({ "signal": 15 }), 125),
             ("unknown", json!({}), 125),
         ];
         for (status, more, expected) in cases {

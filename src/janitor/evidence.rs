@@ -89,7 +89,7 @@ pub fn gather(
         }
         match forecast {
             Some(ended) => Bench {
-                succeeded: ended.succeeded,
+                status: ended.status,
                 retain_from: Some(ended.retain_from),
                 ..Bench::new(run, Life::Finished)
             },
@@ -146,7 +146,7 @@ fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>)
     let workbench = Workbench::of(&workplace.home, &run);
     match read_outcome(&workbench, &run) {
         Ok(outcome) => Bench {
-            succeeded: outcome.status.succeeded(),
+            status: outcome.status,
             retain_from: Some(outcome.retain_from),
             cookie: Some(outcome.cookie),
             ..Bench::new(run, Life::Finished)
@@ -211,7 +211,8 @@ mod tests {
     use crate::home::Home;
     use crate::home::atomic_file;
     use crate::home::config::Config;
-    use crate::run::record::{Outcome, Status};
+    use crate::run::record::Outcome;
+    use crate::run::status::Status;
     use crate::run::workplace::Program;
     use std::time::Duration;
 

@@ -15,7 +15,7 @@ use crate::routine::bounds::Bounds;
 use crate::routine::store;
 use crate::run::history;
 use crate::run::listing;
-use crate::run::record::Status as RunStatus;
+use crate::run::status::Status as RunStatus;
 use crate::run::workplace::{Site, Workplace};
 use crate::session::HostKind;
 

@@ -10,6 +10,7 @@ use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
 use crate::run::retention::{Newest, finish, reap_at};
+use crate::run::status::Status;
 
 /// What is known of one workbench.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,8 +19,8 @@ pub struct Bench {
     pub run: RunId,
     /// Whether it lives.
     pub life: Life,
-    /// Whether it is known to have succeeded.
-    pub succeeded: bool,
+    /// How it ended; [`Status::Unknown`] where no outcome was read.
+    pub status: Status,
     /// What its outcome says, if it has one.
     pub retain_from: Option<UnixSeconds>,
     /// The last write of its log, where there is no outcome.
@@ -39,7 +40,7 @@ impl Bench {
         Self {
             run,
             life,
-            succeeded: false,
+            status: Status::Unknown,
             retain_from: None,
             log_written: None,
             bytes: 0,
@@ -252,7 +253,7 @@ pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
                     && newest
                         .entry(bench.run.routine().clone())
                         .or_insert_with(|| Newest::of(bounds.keep_last))
-                        .takes(bench.succeeded)
+                        .takes(bench.status.keep_group())
             });
         let pinned = !rules.pins.is_empty() && rules.pins.contains(&bench.run);
         if ours && !pinned {
@@ -296,7 +297,7 @@ fn defer(verdict: &mut Verdict, clock_jump_secs: u64) {
 }
 
 fn judge(bench: Bench, bounds: Option<&Bounds>, pinned: bool, among_newest: bool, now: UnixSeconds) -> Verdict {
-    let Bench { run, life, succeeded, retain_from, log_written, cookie, .. } = bench;
+    let Bench { run, life, status, retain_from, log_written, cookie, .. } = bench;
     let keep = |reason| (Fate::Keep(None), reason);
     let (fate, reason) = match (life, bounds) {
         (Life::Alive, _) => keep(Reason::Alive),
@@ -308,7 +309,7 @@ fn judge(bench: Bench, bounds: Option<&Bounds>, pinned: bool, among_newest: bool
         (Life::Unread, Some(_)) => keep(Reason::JustOfAge),
         (Life::Finished, Some(bounds)) => {
             let finished = finish(run.stamp(), retain_from, log_written, now);
-            match retain(finished, bounds.retention_secs(succeeded), bounds, now) {
+            match retain(finished, bounds.retention_secs(status.retention()), bounds, now) {
                 (Fate::Reap, _) if among_newest => keep(Reason::Newest(bounds.keep_last)),
                 decided => decided,
             }

@@ -16,6 +16,7 @@ use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, assess};
 use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
+use crate::run::status::Status;
 use crate::run::view::names;
 use crate::run::workplace::Workplace;
 
@@ -134,8 +135,8 @@ pub struct Forecast {
 pub struct Forecasted {
     /// From when on its retention would count.
     pub retain_from: UnixSeconds,
-    /// Whether it succeeded.
-    pub succeeded: bool,
+    /// What its status would be.
+    pub status: Status,
 }
 
 /// Tells what a pass over the runs of one routine, or of all, would do, and touches none.
@@ -162,7 +163,7 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
         assessment.manifest.as_ref().map_or(assessment.entry.id().stamp(), |manifest| manifest.triggered.at);
     let last_output = workbench.last_output_or(triggered);
     if assessment.liveness != Liveness::Dead {
-        return Forecasted { retain_from: last_output, succeeded: false };
+        return Forecasted { retain_from: last_output, status: Status::Unknown };
     }
     let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
         Ok(outcome) => (outcome.retain_from, outcome.status),
@@ -171,7 +172,7 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
             (ending.retain_from, ending.status)
         }
     };
-    Forecasted { retain_from, succeeded: status.succeeded() }
+    Forecasted { retain_from, status }
 }
 
 /// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that the pass takes

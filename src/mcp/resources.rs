@@ -15,7 +15,7 @@ use crate::run::changes::Topic;
 use crate::run::end::EndError;
 use crate::run::id::RunId;
 use crate::run::listing;
-use crate::run::record::Status;
+use crate::run::status::Status;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";

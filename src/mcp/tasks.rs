@@ -9,7 +9,8 @@ use super::Core;
 use crate::clock::UnixSeconds;
 use crate::run::end::{EndError, Order, end_run};
 use crate::run::id::RunId;
-use crate::run::record::{EndCause, Status};
+use crate::run::record::EndCause;
+use crate::run::status::{Status, TaskState};
 use crate::run::view::RunView;
 use crate::run::{listing, wait};
 
@@ -68,7 +69,7 @@ fn as_task(run: &RunView, now: UnixSeconds) -> DetailedTask {
     let ended = run.outcome.unwrap_or(run.status);
     let payload = match run.finished_at {
         None => TaskPayload::Working,
-        Some(_) if ended == Status::Stopped => TaskPayload::Cancelled,
+        Some(_) if ended.task() == TaskState::Cancelled => TaskPayload::Cancelled,
         Some(_) => TaskPayload::Completed { result: result(run) },
     };
     let changed_at = run.finished_at.unwrap_or(now);

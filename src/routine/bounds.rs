@@ -26,6 +26,15 @@ pub struct Bounds {
     pub note: Option<Arc<str>>,
 }
 
+/// Which of a routine's two retentions a finished run's workbench has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// `ttl_secs`.
+    Ttl,
+    /// `failed_ttl_secs`.
+    FailedTtl,
+}
+
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutineState<'a> {
@@ -100,10 +109,13 @@ impl Bounds {
         Self::decide(state, config)
     }
 
-    /// Returns the retention of a finished run.
+    /// Returns how long the workbench of a finished run is kept.
     #[must_use]
-    pub fn retention_secs(&self, succeeded: bool) -> u64 {
-        if succeeded { self.ttl_secs } else { self.failed_ttl_secs }
+    pub fn retention_secs(&self, retention: Retention) -> u64 {
+        match retention {
+            Retention::Ttl => self.ttl_secs,
+            Retention::FailedTtl => self.failed_ttl_secs,
+        }
     }
 
     /// Returns the retention that every finished run has at least, however it ended.

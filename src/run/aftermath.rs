@@ -1,6 +1,7 @@
 //! What the end of a run means for its routine: another attempt, or one failure more in a row.
 
-use super::record::{Origin, Outcome, Status};
+use super::record::{Origin, Outcome};
+use super::status::Streak;
 use super::workplace::Workplace;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -93,11 +94,10 @@ fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verd
     if definition.enabled && ledger.disabled_because.is_some() {
         ledger.absolve();
     }
-    // Of one that somebody wanted to end nothing is learned about the routine.
-    if outcome.status.succeeded() {
-        ledger.consecutive_failures = 0;
-    } else if outcome.status.failed() {
-        ledger.consecutive_failures += 1;
+    match outcome.status.streak() {
+        Streak::Reset => ledger.consecutive_failures = 0,
+        Streak::Extend => ledger.consecutive_failures += 1,
+        Streak::Keep => {}
     }
     let failures = ledger.consecutive_failures;
     let limit = definition.max_consecutive_failures.filter(|limit| failures >= *limit && definition.enabled);
@@ -116,7 +116,7 @@ fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verd
 
 /// Returns the attempt that follows a run, if one does.
 fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
-    let retry = definition.retry.filter(|_| definition.enabled && outcome.status == Status::Failed)?;
+    let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried())?;
     let (of, attempt) = match &outcome.origin {
         Origin::Retry { of, attempt } => (of, *attempt),
         Origin::Call | Origin::Schedule { .. } => (&outcome.id, 1),
@@ -130,6 +130,7 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
 mod tests {
     use super::*;
     use crate::clock::UnixSeconds;
+    use crate::run::status::Status;
     use crate::routine::model::Retry;
     use crate::run::id::RunId;
 

@@ -16,6 +16,7 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
 use super::record::Outcome;
+use super::status::Hook;
 use super::workplace::Workplace;
 use crate::environment;
 use crate::excerpt::excerpt;
@@ -41,12 +42,12 @@ pub enum HookError {
 
 /// Starts what the settings want for a run that was just recorded, and returns at once. What fails is logged, and harmless.
 pub fn start(workplace: &Workplace, outcome: &Outcome) {
-    let config = &workplace.config;
-    for (name, command, wanted) in
-        [("on_finish", &config.on_finish, true), ("on_failure", &config.on_failure, outcome.status.failed())]
-    {
-        if wanted
-            && !command.is_empty()
+    for hook in outcome.status.hooks() {
+        let (name, command) = match hook {
+            Hook::Finish => ("on_finish", &workplace.config.on_finish),
+            Hook::Failure => ("on_failure", &workplace.config.on_failure),
+        };
+        if !command.is_empty()
             && let Err(error) = start_runner(workplace, outcome, name, command)
         {
             note(&workplace.home, &outcome.id, name, &error);

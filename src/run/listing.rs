@@ -8,7 +8,7 @@ use super::entry::{Entry, Workbench};
 use super::history::{Line, Lines};
 use super::id::{RunId, parts};
 use super::liveness::{Assessment, assess};
-use super::record::Status;
+use super::status::Status;
 use super::recording::read_outcome;
 use super::retention::Newest;
 use super::view::RunView;
@@ -278,7 +278,7 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     ids.retain(|id| {
         !newest.is_full()
             && !Entry::of(home, id).exists()
-            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.succeeded()))
+            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.keep_group()))
     });
     ids.into_iter().collect()
 }

@@ -19,6 +19,7 @@ pub mod pin;
 pub mod record;
 pub mod recording;
 pub mod retention;
+pub mod status;
 pub mod trigger;
 pub mod view;
 pub mod wait;

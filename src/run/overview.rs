@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::entry::Entry;
 use super::id::RunId;
 use super::listing;
-use super::record::Status;
+use super::status::Status;
 use super::view::RunView;
 use super::workplace::Workplace;
 use crate::agent::{self, SearchPath};

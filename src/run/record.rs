@@ -1,6 +1,5 @@
 //! The records that a run leaves on its way: staged, running, outcome.
 
-use std::fmt;
 use std::path::Path;
 
 use schemars::JsonSchema;
@@ -8,6 +7,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::id::RunId;
+use super::status::Status;
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::Variables;
@@ -16,8 +16,12 @@ use crate::process_tree::{Cookie, ProcessId};
 use crate::routine::repository::Repository;
 use crate::session::HostKind;
 
-/// The form of the records that this program writes.
-pub const RECORD_VERSION: u32 = 1;
+/// The form of the newest records that this program writes. Those of version 1 lack the home, the machine of `started.json`,
+/// and statuses that came later.
+pub const RECORD_VERSION: u32 = 2;
+
+/// The form of the records that release 0.1.0 reads and writes. It takes a newer one for unknown and leaves the run alone.
+pub const FIRST_RECORD_VERSION: u32 = 1;
 
 /// A record could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -225,54 +229,6 @@ pub struct EndRequest {
     pub at: UnixSeconds,
     /// The run's last output before that.
     pub last_output: UnixSeconds,
-}
-
-/// How a run is, or how it ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Status {
-    /// It was triggered; its agent has not started yet.
-    Preparing,
-    /// Its agent, or something that it started, is alive.
-    Running,
-    /// Its agent exited with status 0.
-    Succeeded,
-    /// Its agent exited with another status, or by a signal.
-    Failed,
-    /// It was ended at its bound.
-    TimedOut,
-    /// It was ended because it printed nothing for too long.
-    Silent,
-    /// It was ended because somebody asked.
-    Stopped,
-    /// Its agent never started.
-    LaunchFailed,
-    /// It vanished without a word, as in a power cut.
-    Lost,
-    /// It ended, and its workbench is gone: only the history tells of it.
-    Reaped,
-    /// Nothing certain can be said.
-    Unknown,
-}
-
-impl Status {
-    /// Tells whether the run's agent exited with status 0.
-    #[must_use]
-    pub fn succeeded(self) -> bool {
-        self == Self::Succeeded
-    }
-
-    /// Tells whether the run ended badly by itself or at a bound, and not because somebody wanted it to end.
-    #[must_use]
-    pub fn failed(self) -> bool {
-        matches!(self, Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost)
-    }
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.serialize(f)
-    }
 }
 
 /// `outcome.json`, and a line of the history: how a run ended, with its evidence.

@@ -165,7 +165,7 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::record::Status;
+    use crate::run::status::Status;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

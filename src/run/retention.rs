@@ -1,5 +1,6 @@
 //! From when a finished run's workbench may go.
 
+use super::status::KeepGroup;
 use crate::clock::UnixSeconds;
 
 /// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
@@ -35,8 +36,11 @@ impl Newest {
     }
 
     /// Tells whether the next run stays; they are to be given from the newest to the oldest.
-    pub fn takes(&mut self, succeeded: bool) -> bool {
-        let left = if succeeded { &mut self.succeeded_left } else { &mut self.other_left };
+    pub fn takes(&mut self, group: KeepGroup) -> bool {
+        let left = match group {
+            KeepGroup::Succeeded => &mut self.succeeded_left,
+            KeepGroup::Other => &mut self.other_left,
+        };
         let takes = *left > 0;
         *left = left.saturating_sub(1);
         takes
@@ -68,9 +72,10 @@ mod tests {
     #[test]
     fn succeeded_and_other_runs_are_counted_apart() {
         let mut newest = Newest::of(2);
-        let given = [true, false, true, true, false];
-        assert_eq!(given.map(|succeeded| newest.takes(succeeded)), [true, true, true, false, true]);
-        assert!(newest.is_full() && !newest.takes(false) && Newest::of(0).is_full());
+        let [good, bad] = [KeepGroup::Succeeded, KeepGroup::Other];
+        let given = [good, bad, good, good, bad];
+        assert_eq!(given.map(|group| newest.takes(group)), [true, true, true, false, true]);
+        assert!(newest.is_full() && !newest.takes(bad) && Newest::of(0).is_full());
     }
 
     proptest! {

@@ -7,7 +7,8 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
 use super::pin::is_pinned;
-use super::record::{EndRequest, Origin, Outcome, RecordError, Started, Status};
+use super::record::{EndRequest, Origin, Outcome, RecordError, Started};
+use super::status::Status;
 use super::recording::{read_outcome, written_outcome};
 use super::retention;
 use super::workplace::Workplace;
@@ -146,12 +147,12 @@ impl RunView {
         let mut view = Self::empty(workplace, id);
         match read_outcome(&workbench, id) {
             Ok(outcome) => {
-                view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.succeeded()));
+                view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
                 view.tell(outcome);
             }
             Err(RecordError::File(error)) if error.is_not_found() => {
                 let written = workbench.log_state().map(|(written, _)| written);
-                view.reap_from(None, written, bounds.retention_secs(false));
+                view.reap_from(None, written, bounds.retention_secs(Status::Unknown.retention()));
                 let reason = "it has neither an entry nor an outcome: another program made this workbench, or its entry was \
                               deleted by hand; a sweep that finds nothing alive in it goes by its age";
                 view.status_reason = Some(reason.to_owned());

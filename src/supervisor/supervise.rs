@@ -23,7 +23,8 @@ use crate::run::end::end_processes;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError, Status};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError};
+use crate::run::status::Status;
 use crate::run::recording::{RecordingError, record};
 use crate::run::workplace::{Program, Workplace};
 

@@ -3,16 +3,20 @@ use proptest::prelude::*;
 
 fn bench(life: Life, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Bench {
     Bench {
-        succeeded: true,
+        status: Status::Succeeded,
         retain_from: retain_from.map(UnixSeconds),
         log_written: log_written.map(UnixSeconds),
         ..Bench::new(RunId::new("a".parse().unwrap(), UnixSeconds(triggered)), life)
     }
 }
 
+fn status(succeeded: bool) -> Status {
+    if succeeded { Status::Succeeded } else { Status::Failed }
+}
+
 /// A run that finished at its trigger.
 fn finished(at: u64, succeeded: bool, bytes: u64) -> Bench {
-    Bench { succeeded, bytes, ..bench(Life::Finished, at, Some(at), None) }
+    Bench { status: status(succeeded), bytes, ..bench(Life::Finished, at, Some(at), None) }
 }
 
 fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, Bounds> {
@@ -95,7 +99,7 @@ fn the_newest_stay_whatever_their_age_and_failures_do_not_push_successes_out() {
 
 #[test]
 fn what_has_no_outcome_is_nobodys_newest() {
-    let runs = vec![finished(1, false, 0), Bench { succeeded: false, ..bench(Life::Finished, 2, None, Some(2)) }];
+    let runs = vec![finished(1, false, 0), Bench { status: Status::Failed, ..bench(Life::Finished, 2, None, Some(2)) }];
     assert_eq!(gone(&verdicts(runs, &bounds(5, 5, 1), &[], Disk::default(), 1000)), [2]);
 }
 
@@ -166,7 +170,7 @@ proptest! {
         };
         let disk = Disk { used_of_max: Some((used, max)), free_of_min: Some((free, min)) };
         let pins: &[u64] = if which == 3 { &[t] } else { &[] };
-        let one = Bench { succeeded, bytes: used, ..bench(life, t, r, w) };
+        let one = Bench { status: status(succeeded), bytes: used, ..bench(life, t, r, w) };
         let verdicts = verdicts(vec![one], &bounds(ttl, ttl, keep_last), pins, disk, now);
         prop_assert_eq!(verdicts[0].fate, Fate::Keep(None));
     }
@@ -177,7 +181,7 @@ proptest! {
     ) {
         let bounds = bounds(ttl, failed_ttl, 0);
         let fate = |life| {
-            let one = Bench { succeeded, ..bench(life, t, r, w) };
+            let one = Bench { status: status(succeeded), ..bench(life, t, r, w) };
             verdicts(vec![one], &bounds, &[], Disk::default(), now)[0].fate
         };
         prop_assert_ne!(fate(Life::Unread), Fate::Reap);

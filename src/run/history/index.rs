@@ -17,7 +17,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::routine::slug::Slug;
 use crate::run::id::{RunId, parts};
-use crate::run::record::Status;
+use crate::run::status::Status;
 
 /// What a process knows of the history. Reading it anew is as cheap as looking whether the files have grown.
 #[derive(Debug, Default)]

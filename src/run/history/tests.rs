@@ -1,5 +1,5 @@
 use super::*;
-use crate::run::record::Status;
+use crate::run::status::Status;
 use crate::run::workplace::{Program, Workplace};
 
 struct Fixture {

@@ -1,0 +1,329 @@
+//! The status of a run, and everything that follows from it: one function per column of the table in ARCHITECTURE.md.
+//!
+//! Nothing else in the program matches on a list of statuses.
+
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::record::{FIRST_RECORD_VERSION, RECORD_VERSION};
+use crate::routine::bounds::Retention;
+
+/// How a run is, or how it ended. Written once, with the outcome; what happens to a run later never changes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It was triggered; its agent has not started yet.
+    Preparing,
+    /// Its agent, or something that it started, is alive.
+    Running,
+    /// Its agent exited with status 0.
+    Succeeded,
+    /// Its agent exited with another status, or by a signal.
+    Failed,
+    /// It was ended at its bound.
+    TimedOut,
+    /// It was ended because it printed nothing for too long.
+    Silent,
+    /// A person, a tool, or the deletion of its routine ended it.
+    Stopped,
+    /// Its agent never started.
+    LaunchFailed,
+    /// It vanished, as in a power cut; nobody knows how it ended.
+    Lost,
+    /// Something outside ended it: a shutdown, a logout, a service manager.
+    Interrupted,
+    /// It ended, and its workbench is gone: only the history still has it. A view, never written.
+    Reaped,
+    /// Nothing certain can be said. A view, never written.
+    Unknown,
+}
+
+/// What the end of a run does to the count of failures in a row (`max_consecutive_failures`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Streak {
+    /// It begins again at 0.
+    Reset,
+    /// It is one longer.
+    Extend,
+    /// It stays: the end says nothing about the routine.
+    Keep,
+}
+
+/// Which of a routine's newest runs it is counted among (`keep_last`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeepGroup {
+    /// Those that succeeded.
+    Succeeded,
+    /// Those that ended in any other way.
+    Other,
+}
+
+/// A command of `config.toml` that the end of a run starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hook {
+    /// `on_finish`.
+    Finish,
+    /// `on_failure`.
+    Failure,
+}
+
+/// The exit status of `trigger --wait`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitExit {
+    /// This one.
+    Code(u8),
+    /// The agent's own: its exit status, at least 1, or 128 and its signal.
+    OfTheAgent,
+}
+
+/// What a run is as a task of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskState {
+    /// It is not over.
+    Working,
+    /// It is over, and the call that started it has its answer: a run that failed is no error of the call.
+    Completed,
+    /// It was ended on request.
+    Cancelled,
+}
+
+/// How a status is shown to a person at a glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// It is not over.
+    Active,
+    /// It ended well.
+    Good,
+    /// Somebody wanted it to end.
+    Neutral,
+    /// It needs a look.
+    Bad,
+    /// It is past.
+    Faded,
+}
+
+impl Status {
+    /// Every status, in the order of the table.
+    pub const ALL: [Self; 12] = [
+        Self::Preparing,
+        Self::Running,
+        Self::Succeeded,
+        Self::Failed,
+        Self::TimedOut,
+        Self::Silent,
+        Self::LaunchFailed,
+        Self::Lost,
+        Self::Interrupted,
+        Self::Stopped,
+        Self::Reaped,
+        Self::Unknown,
+    ];
+
+    /// Whether an outcome can have it: the others are views of what is on disk.
+    #[must_use]
+    pub fn is_final(self) -> bool {
+        self.task() != TaskState::Working && self != Self::Reaped
+    }
+
+    /// Whether it counts as a failure, for `on_failure` and for whoever counts failures.
+    #[must_use]
+    pub fn is_failure(self) -> bool {
+        match self {
+            Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost | Self::Interrupted => true,
+            Self::Preparing | Self::Running | Self::Succeeded | Self::Stopped | Self::Reaped | Self::Unknown => false,
+        }
+    }
+
+    /// What it does to the routine's failures in a row.
+    #[must_use]
+    pub fn streak(self) -> Streak {
+        match self {
+            Self::Succeeded => Streak::Reset,
+            Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost => Streak::Extend,
+            Self::Preparing | Self::Running | Self::Interrupted | Self::Stopped | Self::Reaped | Self::Unknown => {
+                Streak::Keep
+            }
+        }
+    }
+
+    /// Whether a routine with `[retry]` tries again after it.
+    #[must_use]
+    pub fn is_retried(self) -> bool {
+        match self {
+            Self::Failed | Self::Interrupted => true,
+            Self::Preparing
+            | Self::Running
+            | Self::Succeeded
+            | Self::TimedOut
+            | Self::Silent
+            | Self::LaunchFailed
+            | Self::Lost
+            | Self::Stopped
+            | Self::Reaped
+            | Self::Unknown => false,
+        }
+    }
+
+    /// Which retention the workbench has. One that is not known to have succeeded has the other.
+    #[must_use]
+    pub fn retention(self) -> Retention {
+        if self == Self::Succeeded { Retention::Ttl } else { Retention::FailedTtl }
+    }
+
+    /// Which of the routine's newest runs it is counted among.
+    #[must_use]
+    pub fn keep_group(self) -> KeepGroup {
+        if self == Self::Succeeded { KeepGroup::Succeeded } else { KeepGroup::Other }
+    }
+
+    /// Which hooks run when it is recorded.
+    #[must_use]
+    pub fn hooks(self) -> &'static [Hook] {
+        match (self.is_final(), self.is_failure()) {
+            (true, true) => &[Hook::Finish, Hook::Failure],
+            (true, false) => &[Hook::Finish],
+            (false, _) => &[],
+        }
+    }
+
+    /// What `trigger --wait` exits with.
+    #[must_use]
+    pub fn wait_exit(self) -> WaitExit {
+        match self {
+            Self::Succeeded => WaitExit::Code(0),
+            Self::Failed => WaitExit::OfTheAgent,
+            Self::TimedOut | Self::Silent => WaitExit::Code(124),
+            Self::LaunchFailed
+            | Self::Lost
+            | Self::Interrupted
+            | Self::Stopped
+            | Self::Preparing
+            | Self::Running
+            | Self::Reaped
+            | Self::Unknown => WaitExit::Code(125),
+        }
+    }
+
+    /// What it is as a task. A reaped run is what its outcome says.
+    #[must_use]
+    pub fn task(self) -> TaskState {
+        match self {
+            Self::Preparing | Self::Running | Self::Unknown => TaskState::Working,
+            Self::Stopped => TaskState::Cancelled,
+            Self::Succeeded
+            | Self::Failed
+            | Self::TimedOut
+            | Self::Silent
+            | Self::LaunchFailed
+            | Self::Lost
+            | Self::Interrupted
+            | Self::Reaped => TaskState::Completed,
+        }
+    }
+
+    /// How it is shown at a glance.
+    #[must_use]
+    pub fn tone(self) -> Tone {
+        match self {
+            Self::Preparing | Self::Running => Tone::Active,
+            Self::Succeeded => Tone::Good,
+            Self::Stopped => Tone::Neutral,
+            Self::Reaped => Tone::Faded,
+            Self::Failed
+            | Self::TimedOut
+            | Self::Silent
+            | Self::LaunchFailed
+            | Self::Lost
+            | Self::Interrupted
+            | Self::Unknown => Tone::Bad,
+        }
+    }
+
+    /// The oldest record version whose readers know it.
+    #[must_use]
+    pub fn record_version(self) -> u32 {
+        if self == Self::Interrupted { RECORD_VERSION } else { FIRST_RECORD_VERSION }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The table of ARCHITECTURE.md, cell by cell.
+    #[test]
+    fn every_column_is_as_documented() {
+        let table = include_str!("../../ARCHITECTURE.md");
+        let rows: Vec<Vec<&str>> = table
+            .lines()
+            .skip_while(|line| !line.starts_with("| status | failure |"))
+            .skip(2)
+            .take_while(|line| line.starts_with('|'))
+            .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+            .collect();
+        let documented: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
+        assert_eq!(documented, Status::ALL.map(|status| status.to_string()));
+        for (row, status) in rows.iter().zip(Status::ALL) {
+            assert_eq!(row[1..], cells(status), "{status}");
+        }
+    }
+
+    fn cells(status: Status) -> Vec<&'static str> {
+        let yes = |value: bool| if value { "yes" } else { "no" };
+        if !status.is_final() {
+            let waits = match status.task() {
+                TaskState::Working => ("waits", "working"),
+                _ => ("as its outcome", "as its outcome"),
+            };
+            return vec!["no", "–", "–", "–", "–", "–", waits.0, waits.1];
+        }
+        vec![
+            yes(status.is_failure()),
+            match status.streak() {
+                Streak::Reset => "reset",
+                Streak::Extend => "+1",
+                Streak::Keep => "–",
+            },
+            yes(status.is_retried()),
+            match status.retention() {
+                Retention::Ttl => "`ttl_secs`",
+                Retention::FailedTtl => "`failed_ttl_secs`",
+            },
+            match status.keep_group() {
+                KeepGroup::Succeeded => "succeeded",
+                KeepGroup::Other => "other",
+            },
+            match status.hooks() {
+                [Hook::Finish] => "finish",
+                [Hook::Finish, Hook::Failure] => "finish, failure",
+                _ => "none",
+            },
+            match status.wait_exit() {
+                WaitExit::Code(0) => "0",
+                WaitExit::Code(124) => "124",
+                WaitExit::Code(_) => "125",
+                WaitExit::OfTheAgent => "the agent's",
+            },
+            match status.task() {
+                TaskState::Working => "working",
+                TaskState::Completed => "completed",
+                TaskState::Cancelled => "cancelled",
+            },
+        ]
+    }
+
+    #[test]
+    fn only_what_the_first_release_does_not_know_needs_a_newer_reader() {
+        for status in Status::ALL.into_iter().filter(|status| status.is_final()) {
+            assert_eq!(status.record_version() > FIRST_RECORD_VERSION, status == Status::Interrupted, "{status}");
+        }
+    }
+}
