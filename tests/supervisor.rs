@@ -11,12 +11,14 @@ use moadim_mcp::agent::{AgentCommand, StdinSource};
 use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::environment::Variables;
 use moadim_mcp::home::Home;
+use moadim_mcp::home::config::Config;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId, end_tree};
 use moadim_mcp::run::claim::{Claim, claim};
 use moadim_mcp::run::entry::Workbench;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Outcome, RECORD_VERSION};
-use moadim_mcp::run::status::Status;
 use moadim_mcp::run::recording::read_outcome;
+use moadim_mcp::run::status::Status;
+use moadim_mcp::run::workplace::{Program, Workplace};
 use moadim_mcp::session::HostKind;
 use rustix::process::Signal;
 use serde_json::json;
@@ -61,13 +63,17 @@ impl Scene {
             boot_id: if now.since_boot_ms < age_secs * 1000 { String::new() } else { now.boot_id },
         };
         let environment = Environment { inherited: Variables::new(), set: Variables::new() };
-        let claim = claim(&home, &"hang".parse().unwrap(), now.at, &environment, |id| {
+        let config = Config::load(&home.config_file()).unwrap();
+        let workplace = Workplace::of_supervisor(home.clone(), config, Program::current().unwrap());
+        let claim = claim(&workplace, &"hang".parse().unwrap(), now.at, &environment, |id| {
             Ok(Manifest {
                 version: RECORD_VERSION,
                 id: id.clone(),
                 triggered: triggered.clone(),
                 cookie,
                 machine: Machine::this(),
+                home: Some(home.identity().unwrap()),
+                max_runtime_secs: None,
                 command: AgentCommand {
                     agent: "hang".into(),
                     command: "/bin/sh".into(),

@@ -34,7 +34,12 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
     if arguments.format.json {
         return print_json(&answer);
     }
+    let note = answer["note"].as_str().map(ToOwned::to_owned);
     let OneRun { run } = serde_json::from_value(answer)?;
     let why = run.status_reason.map(|why| format!(": {}", excerpt(&why, 300))).unwrap_or_default();
-    Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?)
+    writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?;
+    if let Some(note) = note {
+        writeln!(anstream::stderr(), "{}", excerpt(&note, 500))?;
+    }
+    Ok(())
 }

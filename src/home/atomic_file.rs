@@ -224,12 +224,40 @@ pub fn write_json_once<T: Serialize>(path: &Path, value: &T) -> Result<bool, Fil
 pub fn write_once(path: &Path, bytes: &[u8]) -> Result<bool, FileError> {
     let mut won = true;
     publish(directory_of(path), path, bytes, |temporary| {
-        match std::fs::hard_link(temporary, path) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => won = false,
-            Err(error) => return Err(error),
-        }
-        std::fs::remove_file(temporary)
+        won = link_unless_present(temporary, path)?;
+        Ok(())
+    })?;
+    Ok(won)
+}
+
+/// Gives a finished file its name unless that is taken, and takes the temporary one away; returns whether it has it.
+fn link_unless_present(temporary: &Path, path: &Path) -> io::Result<bool> {
+    let won = match std::fs::hard_link(temporary, path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    std::fs::remove_file(temporary)?;
+    Ok(won)
+}
+
+/// Replaces a JSON record like [`write_json`], but unsynced: for what nobody needs after a power cut, which may leave it empty.
+///
+/// # Errors
+/// As [`write()`].
+pub fn replace_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
+    put_unsynced(path, &json_line(path, value)?, |temporary| std::fs::rename(temporary, path))
+}
+
+/// Writes a JSON record unless one is there like [`write_json_once`], but unsynced.
+///
+/// # Errors
+/// As [`write()`].
+pub fn create_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<bool, FileError> {
+    let mut won = true;
+    put_unsynced(path, &json_line(path, value)?, |temporary| {
+        won = link_unless_present(temporary, path)?;
+        Ok(())
     })?;
     Ok(won)
 }
@@ -306,14 +334,34 @@ fn publish(
     bytes: &[u8],
     put: impl FnOnce(&Path) -> io::Result<()>,
 ) -> Result<(), FileError> {
+    let written = |temporary: &Path| {
+        write_temporary(temporary, bytes)?.sync_all()?;
+        put(temporary)
+    };
+    by_way_of_temporary(staging, path, written)?;
+    sync_directory(directory_of(path))
+}
+
+fn put_unsynced(path: &Path, bytes: &[u8], put: impl FnOnce(&Path) -> io::Result<()>) -> Result<(), FileError> {
+    let written = |temporary: &Path| {
+        write_temporary(temporary, bytes)?;
+        put(temporary)
+    };
+    by_way_of_temporary(directory_of(path), path, written)
+}
+
+/// Has a file written under a temporary name, and leaves none of that name after an error.
+fn by_way_of_temporary(
+    staging: &Path,
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = staging.join(format!(".{name}.{}.tmp", super::random_suffix()));
-    let written = write_temporary(&temporary, bytes).and_then(|()| put(&temporary));
-    if let Err(source) = written {
+    write(&temporary).map_err(|source| {
         let _ = std::fs::remove_file(&temporary);
-        return Err(FileError::io("write", path, source));
-    }
-    sync_directory(directory_of(path))
+        FileError::io("write", path, source)
+    })
 }
 
 /// Tells whether a name is that of a temporary file, or of a staged directory, as this program makes them.
@@ -324,10 +372,10 @@ pub fn is_temporary(name: &str) -> bool {
     suffix.is_some_and(|hex| hex.len() == 16 && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)))
 }
 
-fn write_temporary(temporary: &Path, bytes: &[u8]) -> io::Result<()> {
+fn write_temporary(temporary: &Path, bytes: &[u8]) -> io::Result<File> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
     file.write_all(bytes)?;
-    file.sync_all()
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod identity;
 pub mod lock;
 pub mod names;
 pub mod neighbour;

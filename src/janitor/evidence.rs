@@ -59,8 +59,10 @@ pub fn gather(
     let mut entries = Entry::list(&workplace.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-    let lives: BTreeMap<RunId, Life> =
-        assess(entries).into_iter().map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness))).collect();
+    let lives: BTreeMap<RunId, Life> = assess(&workplace.home, entries)
+        .into_iter()
+        .map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness)))
+        .collect();
     let (disk, sizes) = match only {
         None => look_at_disk(workplace, &runs, measure_until),
         Some(_) => Default::default(),
@@ -88,11 +90,9 @@ pub fn gather(
             counted.insert(run.routine().clone());
         }
         match forecast {
-            Some(ended) => Bench {
-                status: ended.status,
-                retain_from: Some(ended.retain_from),
-                ..Bench::new(run, Life::Finished)
-            },
+            Some(ended) => {
+                Bench { status: ended.status, retain_from: Some(ended.retain_from), ..Bench::new(run, Life::Finished) }
+            }
             None => of_finished(workplace, run, &mut strangers),
         }
     };
@@ -137,7 +137,7 @@ fn life_of_an_entry(liveness: Liveness) -> Life {
     match liveness {
         Liveness::Owned => Life::Alive,
         Liveness::Unsupervised(left) => Life::Unsupervised(names(&left)),
-        Liveness::Unknown(cause) => Life::Unknown(cause),
+        Liveness::Unknown(cause) | Liveness::Judging(cause) => Life::Unknown(cause),
         Liveness::Dead => Life::Unknown("its end is not recorded yet; the watchdog does that".to_owned()),
     }
 }

@@ -100,7 +100,7 @@ fn decide(watched: &Watched<'_>) -> Action {
     let exceeded = || Action::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs));
     let undone = |how: &str| Action::End(EndCause::TimedOut, format!("its end was asked for, and {how}"));
     match (watched.liveness, watched.ending_secs) {
-        (Liveness::Unknown(_), _) => Action::Leave,
+        (Liveness::Unknown(_) | Liveness::Judging(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
         (Liveness::Unsupervised(_), Some(_)) => undone("is not done"),
         (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
@@ -168,7 +168,8 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
     let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
         Ok(outcome) => (outcome.retain_from, outcome.status),
         Err(_) => {
-            let ending = assessment.abandoned_ending(last_output, UnixSeconds::now());
+            let request = workplace.unwritten_ends.of(assessment.entry.id());
+            let ending = assessment.abandoned_ending(request.as_ref(), last_output, UnixSeconds::now());
             (ending.retain_from, ending.status)
         }
     };
@@ -183,6 +184,7 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
 pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, WatchError> {
     workplace.home.check_lockable()?;
     claim::remove_stale(&workplace.home, UnixSeconds::now())?;
+    workplace.unwritten_ends.write(&workplace.home);
     let mut report = WatchReport::default();
     let (mut doomed, mut dead) = (Vec::new(), Vec::new());
     for (assessment, action) in look(workplace, only)? {
@@ -225,7 +227,7 @@ fn look(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<(Assessment, A
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
     let now = Moment::now();
-    Ok(assess(entries)
+    Ok(assess(&workplace.home, entries)
         .into_iter()
         .map(|assessment| {
             let action = action(workplace, &assessment, bounds.get(assessment.entry.id().routine()), &now);
@@ -241,7 +243,7 @@ fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: 
         liveness: &assessment.liveness,
         age_secs: manifest.triggered.elapsed_secs_at(now),
         ending_secs: assessment.entry.end_request().ok().flatten().map(|request| request.at.age_secs_at(now.at)),
-        max_runtime_secs: bounds.max_runtime_secs,
+        max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.max_runtime_secs),
         silence_secs: bounds
             .max_silence_secs
             .or(manifest.command.max_silence_secs)
@@ -275,6 +277,7 @@ fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchRepor
 fn end(workplace: &Workplace, (cause, killed): &(EndCause, Killed)) -> Result<bool, String> {
     let order = Order { cause: *cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
     match end_run(workplace, &killed.run, &order) {
+        Ok(Ended::Unrecorded(cause)) => Err(format!("it was ended, and its end cannot be recorded yet: {cause}")),
         Ok(Ended::Finished) => Ok(true),
         Ok(Ended::Already) => Ok(false),
         Ok(Ended::Survived(left)) => Err(format!("these processes could not be killed: {}", names(&left))),

@@ -22,6 +22,8 @@ pub struct Bounds {
     pub max_runtime_secs: u64,
     /// Time a run may print nothing; without a bound of the routine's own if absent.
     pub max_silence_secs: Option<u64>,
+    /// Whether its routine is gone, so that all of these are the ceilings.
+    pub orphaned: bool,
     /// What differs from the routine as written, and why.
     pub note: Option<Arc<str>>,
 }
@@ -59,6 +61,7 @@ impl Bounds {
             max_runtime_secs: runtime_ceiling,
             // The agent's own bound might be shorter than what is written there, or was until a moment ago.
             max_silence_secs: Some(runtime_ceiling),
+            orphaned: state == RoutineState::Gone,
             note: Some(note.into()),
         };
         match state {
@@ -91,6 +94,7 @@ impl Bounds {
                     keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
                     max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
+                    orphaned: false,
                     note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
             }
@@ -107,6 +111,20 @@ impl Bounds {
             Err(_) => RoutineState::Unreadable,
         };
         Self::decide(state, config)
+    }
+
+    /// Reads the routine as it is now and decides; `None` while it cannot be read or is gone.
+    #[must_use]
+    pub fn of_readable(home: &Home, config: &Config, slug: &Slug) -> Option<Self> {
+        let routine = store::load(home, slug).ok()?;
+        Some(Self::decide(RoutineState::Present(&routine.definition), config))
+    }
+
+    /// Returns how long a run may take that had `at_trigger` when it was triggered: that still holds once its routine is gone.
+    #[must_use]
+    pub fn max_runtime_secs_of_run(&self, at_trigger: Option<u64>) -> u64 {
+        let orphan = at_trigger.filter(|_| self.orphaned);
+        orphan.map_or(self.max_runtime_secs, |secs| secs.min(self.max_runtime_secs))
     }
 
     /// Returns how long the workbench of a finished run is kept.

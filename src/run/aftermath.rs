@@ -130,9 +130,9 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
 mod tests {
     use super::*;
     use crate::clock::UnixSeconds;
-    use crate::run::status::Status;
     use crate::routine::model::Retry;
     use crate::run::id::RunId;
+    use crate::run::status::Status;
 
     fn outcome(status: Status, origin: Origin) -> Outcome {
         Outcome { origin, finished_at: UnixSeconds(20), ..Outcome::example("a-9", status) }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::record::{Environment, Manifest};
+use super::workplace::Workplace;
 use crate::agent::CommandError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -51,19 +52,19 @@ const SECONDS_TRIED: u64 = 60;
 /// How old a staged directory without an owner must be to be removed: its trigger may be about to lock it.
 pub const STAGED_PATIENCE: Duration = Duration::from_secs(60);
 
-/// Claims the first free second from `from` on for a run of `routine`.
+/// Claims the first second from `from` on that no run of `routine` ever had.
 ///
 /// # Errors
 /// The system refuses, or no second is free.
 pub fn claim(
-    home: &Home,
+    workplace: &Workplace,
     routine: &Slug,
     from: UnixSeconds,
     environment: &Environment,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
-    let staged = home.running().join(format!(".{}", home::random_suffix()));
-    let claimed = stage_and_claim(home, &staged, routine, from, environment, manifest_of);
+    let staged = workplace.home.running().join(format!(".{}", home::random_suffix()));
+    let claimed = stage_and_claim(workplace, &staged, routine, from, environment, manifest_of);
     if claimed.is_err() {
         // It never had a run's name, and holds only our own three files.
         let _ = std::fs::remove_dir_all(&staged);
@@ -72,13 +73,14 @@ pub fn claim(
 }
 
 fn stage_and_claim(
-    home: &Home,
+    workplace: &Workplace,
     staged: &std::path::Path,
     routine: &Slug,
     from: UnixSeconds,
     environment: &Environment,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
+    let home = &workplace.home;
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let lock = FileLock::acquire(&staged.join("lock"), Mode::Shared, Duration::ZERO)?;
     // Nobody asks for the environment of a run that a power cut has ended.
@@ -87,8 +89,12 @@ fn stage_and_claim(
     for later in 0..SECONDS_TRIED {
         let id = RunId::new(routine.clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);
-        // A finished run of the same second has no entry any more, but its workbench is its own.
-        if entry.exists() || Workbench::of(home, &id).directory().symlink_metadata().is_ok() {
+        // A finished run of the same second has no entry any more, but its workbench is its own; a reaped one is in the history.
+        // An id names one run for good, also where the clock is set back, or this process was stopped for hours.
+        if entry.exists()
+            || Workbench::of(home, &id).directory().symlink_metadata().is_ok()
+            || workplace.history.find(home, &id)?.is_some()
+        {
             continue;
         }
         let manifest = manifest_of(&id)?;

@@ -116,9 +116,9 @@ fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<Vec<(RunId, String)>
     let doubt = |liveness| match liveness {
         Liveness::Dead => None,
         Liveness::Owned | Liveness::Unsupervised(_) => Some(String::new()),
-        Liveness::Unknown(cause) => Some(format!(" (unknown: {cause})")),
+        Liveness::Unknown(cause) | Liveness::Judging(cause) => Some(format!(" (unknown: {cause})")),
     };
-    let assessed = assess(entries).into_iter();
+    let assessed = assess(&workplace.home, entries).into_iter();
     Ok(assessed.filter_map(|one| Some((one.entry.id().clone(), doubt(one.liveness.clone())?))).collect())
 }
 

@@ -1,20 +1,21 @@
 //! Ending a run: the one way, whoever asks.
 
+use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Liveness, assess, doomed, written_down};
+use super::liveness::{Here, Hold, JudgeLocks, Liveness, WrittenDown, assess};
 use super::log;
-use super::record::{EndCause, EndRequest, Machine, Manifest, RecordError};
-use super::recording::{RecordingError, record_abandoned};
+use super::record::{EndCause, EndRequest, Manifest, RecordError};
+use super::recording::record_abandoned;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::lock::{FileLock, Mode};
-use crate::process_tree::{Process, ProcessId, ScanError, end_tree};
+use crate::process_tree::{Process, ProcessId, Scan, ScanError, end_tree};
 
 /// Who wants a run ended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +33,8 @@ pub struct Order {
 pub enum Ended {
     /// Nothing of the run is alive, and its end is recorded.
     Finished,
+    /// Nothing of the run is alive, and its end cannot be recorded yet, for this reason. It will be once that is over.
+    Unrecorded(String),
     /// It had been finished before.
     Already,
     /// These could not be killed; the run counts as alive until they are gone.
@@ -45,7 +48,7 @@ pub enum EndError {
     #[error("there is no run '{0}'; list_runs shows them all")]
     NotFound(RunId),
     /// Nothing certain can be said about it, so it is not touched.
-    #[error("the run {run} is not touched, for nothing certain is known of it: {cause}")]
+    #[error("cannot end the run {run}: nothing certain is known of it: {cause}")]
     Unknown {
         /// The run.
         run: RunId,
@@ -58,13 +61,24 @@ pub enum EndError {
     /// Processes could not be listed, so that nothing was killed.
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// The end could not be written down.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
+    /// Its processes were ended, and then it could not be judged.
+    #[error(
+        "the processes of the run {run} were ended, and its end is not recorded yet: {cause}; the watchdog tries again"
+    )]
+    Unjudged {
+        /// The run.
+        run: RunId,
+        /// Why not.
+        cause: String,
+    },
 }
 
 /// How much longer than the grace a supervisor gets before it is ended itself.
 pub const SUPERVISOR_MARGIN: Duration = Duration::from_secs(5);
+
+/// Tells a supervisor that its run is to end and that the request is not on disk. TERM without a request means that
+/// something outside ends the run.
+pub const UNWRITTEN_REQUEST: Signal = Signal::USR1;
 
 /// Ends a run: asks its supervisor, and does its work if it does not. Takes the grace and at most ten seconds more.
 ///
@@ -72,7 +86,8 @@ pub const SUPERVISOR_MARGIN: Duration = Duration::from_secs(5);
 /// The run does not exist, nothing certain is known of it, or the system refuses.
 pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended, EndError> {
     let entry = Entry::of(&workplace.home, id);
-    let Some(manifest) = manifest_of_ours(workplace, &entry)? else { return Ok(Ended::Already) };
+    let here = Here::of(&workplace.home);
+    let Some(manifest) = manifest_of_ours(workplace, &entry, &here)? else { return Ok(Ended::Already) };
     let workbench = Workbench::of(&workplace.home, id);
     let request = EndRequest {
         cause: order.cause,
@@ -81,41 +96,55 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         at: UnixSeconds::now(),
         last_output: workbench.last_output_or(manifest.triggered.at),
     };
-    match entry.request_end(&request) {
+    let unwritten = match entry.request_end(&request) {
         Err(_) if !entry.exists() => return Ok(Ended::Already),
-        // A full disk may be this very run's doing: it is ended all the same.
-        Err(error) => tracing::warn!(run = %id, %error, "the request for its end is not on disk"),
-        Ok(_) => {}
-    }
-    let supervisor = written_down(&entry, &manifest).ok().flatten().map(|started| started.supervisor);
+        // A full disk may be this very run's doing: it is ended all the same, and the reason is kept in memory until then.
+        Err(error) => {
+            workplace.unwritten_ends.keep(id, &request);
+            Some(error)
+        }
+        Ok(_) => None,
+    };
+    let supervisor = WrittenDown::read(&entry, &manifest, &here).unwrap_or_default().supervisor;
+    let ask = if unwritten.is_some() { UNWRITTEN_REQUEST } else { Signal::TERM };
     if let Some(supervisor) = supervisor
-        && let Err(error) = supervisor.signal(Signal::TERM)
+        && let Err(error) = supervisor.signal(ask)
     {
         // It looks at the request by itself, a second later.
-        tracing::warn!(run = %id, %error, "the supervisor could not be told");
+        tracing::warn!(run = %id, %error, "the supervisor could not be signalled");
     }
     let grace = Duration::from_secs(workplace.config.kill_grace_secs);
     let asked = Instant::now();
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
-        Waited::Unowned(lock) => {
-            // Whoever owned it and gave up has asked all of them, and waited.
-            let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), lock: Some(lock) };
+        Waited::Unowned(locks) => {
+            // An owner that gave up has asked all of them, and waited.
+            let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), locks: Some(locks) };
             end_from_outside(workplace, &entry, &manifest, hunt, &request)
         }
+        // It has done its work, and holds the reason until the disk takes it.
+        Waited::Stuck if unwritten.is_some() && is_alone(&manifest, supervisor)? => {
+            Ok(Ended::Unrecorded(unwritten.map_or_else(String::new, |error| error.to_string())))
+        }
         Waited::Stuck => {
-            let hunt = Hunt { supervisor, grace: Duration::ZERO, lock: None };
+            let hunt = Hunt { supervisor, grace: Duration::ZERO, locks: None };
             end_from_outside(workplace, &entry, &manifest, hunt, &request)
         }
     }
 }
 
+/// Whether nothing of a run is left but its supervisor.
+fn is_alone(manifest: &Manifest, supervisor: Option<ProcessId>) -> Result<bool, ScanError> {
+    let Some(supervisor) = supervisor.filter(|supervisor| supervisor.is_alive()) else { return Ok(false) };
+    let left = Scan::take_twice()?.members(&manifest.cookie, &HashSet::from([supervisor]));
+    Ok(left.iter().all(|process| process.id == supervisor))
+}
+
 /// Reads the manifest of a run that is ours to end; `None` if the run is finished.
-fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manifest>, EndError> {
+fn manifest_of_ours(workplace: &Workplace, entry: &Entry, here: &Here) -> Result<Option<Manifest>, EndError> {
     let unknown = |cause: String| Err(EndError::Unknown { run: entry.id().clone(), cause });
     match entry.manifest() {
-        Ok(manifest) if manifest.machine == Machine::this() => Ok(Some(manifest)),
-        Ok(_) => unknown("it runs on another machine, or in another process namespace".to_owned()),
+        Ok(manifest) => here.stranger(&manifest).map_or(Ok(Some(manifest)), unknown),
         Err(_) if !entry.exists() && Workbench::of(&workplace.home, entry.id()).exists() => Ok(None),
         Err(_) if !entry.exists() && workplace.history.find(&workplace.home, entry.id())?.is_some() => Ok(None),
         Err(_) if !entry.exists() => Err(EndError::NotFound(entry.id().clone())),
@@ -126,7 +155,7 @@ fn manifest_of_ours(workplace: &Workplace, entry: &Entry) -> Result<Option<Manif
 
 enum Waited {
     Recorded,
-    Unowned(FileLock),
+    Unowned(JudgeLocks),
     Stuck,
 }
 
@@ -137,17 +166,20 @@ struct Hunt {
     /// Held while they are ended, where nobody owns the run, so that one process at a time does it. Of two, one may be a
     /// process of the run itself, a server that its agent started: killed by the other halfway, it would have ended
     /// parents whose children nobody recognises any more.
-    lock: Option<FileLock>,
+    locks: Option<JudgeLocks>,
 }
+
+/// The pause between two looks at whether a supervisor has done its work.
+const LOOK_PAUSE: Duration = Duration::from_millis(10);
 
 fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
     let deadline = Instant::now() + patience;
     loop {
-        match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
-            Ok(lock) => return Waited::Unowned(lock),
-            Err(_) if !entry.exists() => return Waited::Recorded,
-            Err(_) if Instant::now() >= deadline => return Waited::Stuck,
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+        match Hold::take(entry, deadline) {
+            Hold::Gone => return Waited::Recorded,
+            Hold::Unowned(locks) => return Waited::Unowned(locks),
+            _ if Instant::now() >= deadline => return Waited::Stuck,
+            Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => std::thread::sleep(LOOK_PAUSE),
         }
     }
 }
@@ -159,9 +191,9 @@ fn end_from_outside(
     hunt: Hunt,
     ours: &EndRequest,
 ) -> Result<Ended, EndError> {
-    let survivors = end_processes(entry, manifest, hunt.supervisor, hunt.grace, &mut || {})?;
-    // The judgement below takes it anew.
-    drop(hunt.lock);
+    let survivors = end_processes(&workplace.home, entry, manifest, hunt.supervisor, hunt.grace, &mut || {})?;
+    // The judgement below takes them again.
+    drop(hunt.locks);
     if !survivors.is_empty() {
         return Ok(Ended::Survived(survivors));
     }
@@ -177,21 +209,24 @@ fn end_from_outside(
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
 pub fn end_processes(
+    home: &Home,
     entry: &Entry,
     manifest: &Manifest,
     supervisor: Option<ProcessId>,
     grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let doomed = doomed(entry, manifest);
+    let here = Here::of(home);
+    let written = WrittenDown::read(entry, manifest, &here);
     // What cannot be read just now is not written over.
-    let mut noted = if doomed.is_ok() { 0 } else { usize::MAX };
-    let known = doomed.unwrap_or_default().into_iter().chain(supervisor);
+    let mut noted = if written.is_ok() { 0 } else { usize::MAX };
+    let known = written.unwrap_or_default().processes().into_iter().chain(supervisor);
     end_tree(&manifest.cookie, known, grace, &mut |known| {
         if known.len() > noted {
             noted = known.len();
-            if let Err(error) = entry.set_doomed(known) {
-                tracing::warn!(run = %entry.id(), %error, "who is being ended is not on disk");
+            let record = here.processes_record(known.iter().copied(), []);
+            if let Err(error) = entry.set_processes(&record) {
+                tracing::warn!(run = %entry.id(), %error, "the processes that are being ended are not on disk");
             }
         }
         on_pass();
@@ -199,26 +234,28 @@ pub fn end_processes(
 }
 
 /// How long another judge is waited for: it may have to wait itself, for a window that does not close.
-const JUDGING_PATIENCE: Duration = Duration::from_secs(6);
+const JUDGE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
 fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
-    let deadline = Instant::now() + JUDGING_PATIENCE;
+    let deadline = Instant::now() + JUDGE_PATIENCE;
+    let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
-        let Some(assessment) = assess(vec![entry.clone()]).pop() else { return Ok(Ended::Finished) };
+        let Some(assessment) = assess(&workplace.home, vec![entry.clone()]).pop() else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {
-            Liveness::Unknown(cause) => return Err(EndError::Unknown { run: entry.id().clone(), cause }),
+            Liveness::Unknown(cause) => return unjudged(cause),
             Liveness::Unsupervised(processes) => return Ok(Ended::Survived(processes)),
             Liveness::Owned if Instant::now() >= deadline => {
-                let cause = "its lock is still held after its processes were ended".to_owned();
-                return Err(EndError::Unknown { run: entry.id().clone(), cause });
+                return unjudged("its lock is still held".to_owned());
             }
-            Liveness::Owned => std::thread::sleep(Duration::from_millis(10)),
+            Liveness::Judging(by) if Instant::now() >= deadline => return unjudged(by),
+            Liveness::Owned | Liveness::Judging(_) => std::thread::sleep(LOOK_PAUSE),
             Liveness::Dead => {
-                if let Some(judgement) = assessment.into_judgement() {
-                    record_abandoned(workplace, &judgement)?;
-                }
-                return Ok(Ended::Finished);
+                let recorded = assessment.into_judgement().map(|judgement| record_abandoned(workplace, &judgement));
+                return match recorded {
+                    Some(Err(error)) => Ok(Ended::Unrecorded(error.to_string())),
+                    Some(Ok(_)) | None => Ok(Ended::Finished),
+                };
             }
         }
     }

@@ -1,13 +1,15 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
-use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use super::id::RunId;
-use super::record::{self, AgentExit, EndRequest, Environment, Manifest, RecordError, Started, TerminalHeld};
+use super::record::{
+    self, AgentExit, EndRequest, Environment, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord,
+    TerminalHeld,
+};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
@@ -68,6 +70,12 @@ impl Entry {
     #[must_use]
     pub fn lock_file(&self) -> PathBuf {
         self.directory.join("lock")
+    }
+
+    /// Returns the file whose lock a judge takes first. Judges queue on it, so that an owners' lock that is held has an owner.
+    #[must_use]
+    pub fn judge_lock_file(&self) -> PathBuf {
+        self.directory.join("judge")
     }
 
     /// Returns the file through which the `exec` stub tells how starting the agent went.
@@ -220,21 +228,44 @@ impl Entry {
         atomic_file::write_json_once(&self.end_file(), request)
     }
 
-    /// Reads who was found to belong to the run when it was being ended; nobody before that.
+    /// Reads which processes were written down; `None` if none were.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn doomed(&self) -> Result<Vec<ProcessId>, FileError> {
-        Ok(atomic_file::read_json_if_present(&self.doomed_file())?.unwrap_or_default())
+    pub fn processes(&self) -> Result<Option<ProcessesRecord>, FileError> {
+        atomic_file::read_json_if_present(&self.processes_file())
     }
 
-    /// Notes who is about to be ended, for whoever goes on if the one at it is ended itself: once its parents are gone, a
-    /// process that cleared its environment is not recognised otherwise.
+    /// Writes down processes that belong to the run. Not synced: no process outlives a power cut.
     ///
     /// # Errors
-    /// The system's.
-    pub fn set_doomed(&self, doomed: &HashSet<ProcessId>) -> Result<(), FileError> {
-        atomic_file::write_json(&self.doomed_file(), doomed)
+    /// The system's; the old record is then still there.
+    pub fn set_processes(&self, processes: &ProcessesRecord) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.processes_file(), processes)
+    }
+
+    /// Reads the processes that release 0.1.0 wrote down when it ended the run; none where it did not.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn doomed(&self) -> Result<Option<Vec<ProcessId>>, FileError> {
+        atomic_file::read_json_if_present(&self.directory.join("doomed.json"))
+    }
+
+    /// Takes the run for a supervisor, unless another has it already; returns whether it was taken.
+    ///
+    /// # Errors
+    /// The entry is gone, or the system refuses.
+    pub fn take(&self, supervisor: &SupervisorRecord) -> Result<bool, FileError> {
+        atomic_file::create_json_unsynced(&self.supervisor_file(), supervisor)
+    }
+
+    /// Reads which supervisor has the run; `None` while none has.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub fn supervisor(&self) -> Result<Option<SupervisorRecord>, FileError> {
+        atomic_file::read_json_if_present(&self.supervisor_file())
     }
 
     /// Takes the entry out of sight and deletes it: the run is finished.
@@ -255,8 +286,12 @@ impl Entry {
         self.directory.join("env.json")
     }
 
-    fn doomed_file(&self) -> PathBuf {
-        self.directory.join("doomed.json")
+    fn processes_file(&self) -> PathBuf {
+        self.directory.join("processes.json")
+    }
+
+    fn supervisor_file(&self) -> PathBuf {
+        self.directory.join("supervisor.json")
     }
 
     fn preparing_file(&self) -> PathBuf {

@@ -1,6 +1,6 @@
 //! Everything that is known of one run, with the evidence.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,16 +8,17 @@ use serde::{Deserialize, Serialize};
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Assessment, Liveness, assess, written_down};
+use super::liveness::{Assessment, Here, Liveness, WrittenDown, assess};
 use super::log;
 use super::record::{Manifest, Origin, Outcome};
-use super::status::Status;
 use super::recording::read_outcome;
+use super::status::Status;
 use super::view::{RunView, outcome_of};
 use super::workplace::Workplace;
 use super::{listing, wait};
 use crate::clock::UnixSeconds;
 use crate::excerpt::excerpt;
+use crate::home::Home;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 
 /// All that is known of one run.
@@ -92,7 +93,7 @@ const TAIL_BYTES: usize = 8 * 1024;
 pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError> {
     let workbench = Workbench::of(&workplace.home, id);
     let entry = Entry::of(&workplace.home, id);
-    let assessment = if entry.exists() { assess(vec![entry]).pop() } else { None };
+    let assessment = if entry.exists() { assess(&workplace.home, vec![entry]).pop() } else { None };
     let run = match &assessment {
         Some(assessment) => RunView::of_unfinished(workplace, assessment),
         None => listing::find(workplace, id)?,
@@ -103,7 +104,7 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     let (liveness, liveness_reason) = life(&run, assessment.as_ref(), outcome.is_some());
-    let processes = assessment.as_ref().map_or(Some(Vec::new()), processes_of);
+    let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&workplace.home, one));
     let tail = log::tail_within(&workbench, TAIL_LINES, TAIL_BYTES);
     Ok(Inspection {
         liveness,
@@ -134,7 +135,7 @@ fn life(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -> (L
                 left.len()
             ),
         ),
-        Some(Liveness::Unknown(cause)) => (Life::Unknown, cause.clone()),
+        Some(Liveness::Unknown(cause) | Liveness::Judging(cause)) => (Life::Unknown, cause.clone()),
         Some(Liveness::Dead) if is_recorded => {
             (Life::Finished, "its end is recorded; the watchdog's next pass puts its entry away".to_owned())
         }
@@ -181,16 +182,15 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
 }
 
 /// Lists the processes of an unfinished run, those first that used most; `None` where they cannot be told.
-fn processes_of(assessment: &Assessment) -> Option<Vec<RunProcess>> {
+fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Owned, Ok(manifest)) => {
-            let started = written_down(&assessment.entry, manifest).ok().flatten();
-            let known: HashSet<_> = started.iter().map(|started| started.supervisor).collect();
-            Scan::take().ok()?.members(&manifest.cookie, &known)
+            let written = WrittenDown::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();
+            Scan::take().ok()?.members(&manifest.cookie, &written.processes())
         }
         (Liveness::Unsupervised(left), _) => left.clone(),
         (Liveness::Dead, _) => Vec::new(),
-        (Liveness::Owned, Err(_)) | (Liveness::Unknown(_), _) => return None,
+        (Liveness::Owned, Err(_)) | (Liveness::Unknown(_) | Liveness::Judging(_), _) => return None,
     };
     let ids: Vec<_> = found.iter().map(|process| process.id).collect();
     Some(ordered(found, &usage(&ids).ok()?))

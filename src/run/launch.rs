@@ -10,8 +10,8 @@ use super::claim::Claim;
 use super::entry::Workbench;
 use super::id::RunId;
 use super::record::{EndCause, EndRequest, Ending, Outcome};
-use super::status::Status;
 use super::recording;
+use super::status::Status;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::environment;
@@ -40,9 +40,7 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
     let run = claim.entry.id().clone();
     let failed = |reason: String| LaunchError { run, reason };
     if let Err(reason) = begin(workplace, &claim, deadline) {
-        // No agent can have started, and the run is ours alone.
-        record_until(workplace.clone(), claim, reason.clone(), deadline);
-        return Err(failed(reason));
+        return Err(fail(workplace, claim, reason, deadline));
     }
     match await_word(workplace, &claim, deadline) {
         Some(Ok(())) => Ok(()),
@@ -53,6 +51,13 @@ pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<
 
 /// Opens the window while the supervisor comes up, and lets that begin.
 fn begin(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {
+    // A process that was stopped since the claim may come here long after its caller had an answer.
+    if Instant::now() >= deadline {
+        return Err("preparing its launch took too long".to_owned());
+    }
+    if let Ok(Some(request)) = claim.entry.end_request() {
+        return Err(request.reason);
+    }
     let supervisor = Supervisor::start(workplace, claim)?;
     match open_session(workplace, claim, deadline) {
         Ok(()) => supervisor.begin(),
@@ -63,13 +68,32 @@ fn begin(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), 
     }
 }
 
-/// Records the end of a run of which nothing was started, and waits for that until the deadline: what made the launch fail
-/// may hang again when its window is to be closed. Left alone, the next watchdog pass records it.
-fn record_until(workplace: Workplace, claim: Claim, reason: String, deadline: Instant) {
+/// How long a launch that failed after its deadline is waited for until it is recorded.
+const LEAST_RECORDING_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Records the end of a run of which nothing was started, which is ours alone, and returns it as an error. Waits for that until
+/// the deadline only: what made the launch fail may hang again when its window is closed. Left alone, the next watchdog
+/// pass records it.
+pub(super) fn fail(workplace: &Workplace, claim: Claim, reason: String, deadline: Instant) -> LaunchError {
+    let error = LaunchError { run: claim.entry.id().clone(), reason: reason.clone() };
+    let workplace = workplace.clone();
     let (done, recorded) = mpsc::channel();
     let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
-        let now = UnixSeconds::now();
-        let ending = Ending {
+        record_unstarted(&workplace, &claim, reason);
+        let _ = done.send(());
+    });
+    if begun.is_ok() {
+        let patience = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_PATIENCE);
+        let _ = recorded.recv_timeout(patience);
+    }
+    error
+}
+
+fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) {
+    let now = UnixSeconds::now();
+    let request = claim.entry.end_request().ok().flatten();
+    let ending = request.as_ref().map_or_else(
+        || Ending {
             status: Status::LaunchFailed,
             reason: Some(reason),
             ended_by: None,
@@ -77,16 +101,29 @@ fn record_until(workplace: Workplace, claim: Claim, reason: String, deadline: In
             signal: None,
             finished_at: now,
             retain_from: now,
-        };
-        let outcome = Outcome::new(&claim.manifest, None, ending);
-        if let Err(error) = recording::record(&workplace, &claim.entry, &outcome) {
-            tracing::warn!(%error, "a failed launch could not be recorded; the next watchdog pass does it");
-        }
-        let _ = done.send(());
-    });
-    if begun.is_ok() {
-        let _ = recorded.recv_timeout(deadline.saturating_duration_since(Instant::now()));
+        },
+        |request| Ending::by_request(request, now),
+    );
+    let outcome = Outcome::new(&claim.manifest, None, ending);
+    let Err(error) = recording::record(workplace, &claim.entry, &outcome) else { return };
+    tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
+    // Nothing ran, and nobody asked for anything: on a full disk nothing is better than an entry that has to be judged.
+    if request.is_none()
+        && discard(&Workbench::of(&workplace.home, claim.entry.id()))
+        && let Err(error) = claim.entry.dispose(&workplace.home)
+    {
+        tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
     }
+}
+
+/// Removes a workbench that no agent saw; returns whether none is left.
+fn discard(workbench: &Workbench) -> bool {
+    for file in [workbench.prompt_file(), workbench.log(), workbench.outcome_file()] {
+        let _ = std::fs::remove_file(file);
+    }
+    // Fails, as it should, if anything else is in there.
+    let _ = std::fs::remove_dir(workbench.directory());
+    !workbench.exists()
 }
 
 fn open_session(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {

@@ -8,9 +8,9 @@ use super::entry::{Entry, Workbench};
 use super::history::{Line, Lines};
 use super::id::{RunId, parts};
 use super::liveness::{Assessment, assess};
-use super::status::Status;
 use super::recording::read_outcome;
 use super::retention::Newest;
+use super::status::Status;
 use super::view::RunView;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
@@ -237,8 +237,10 @@ impl<'a> Views<'a> {
     /// Shows runs in the given order; those that are gone by now are left out.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.workplace.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> =
-            assess(entries).into_iter().map(|assessment| (assessment.entry.id().clone(), assessment)).collect();
+        let unfinished: BTreeMap<RunId, Assessment> = assess(&self.workplace.home, entries)
+            .into_iter()
+            .map(|assessment| (assessment.entry.id().clone(), assessment))
+            .collect();
         ids.iter().filter_map(|id| self.one(id, unfinished.get(id))).collect()
     }
 

@@ -1,11 +1,18 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
+//!
+//! Owners share the lock of an entry. A process that judges the run takes the judges' lock first, and then the owners' alone.
+//! So judges wait for each other, and an owners' lock that is held has an owner: looking at a dead run never makes it look alive.
 
+use std::collections::HashSet;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::entry::Entry;
-use super::record::{Ending, Machine, Manifest, RecordError, Started};
+use super::record::{EndRequest, Ending, Machine, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord};
 use crate::clock::{Moment, UnixSeconds};
+use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::identity::HomeIdentity;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
 
@@ -18,6 +25,9 @@ pub enum Liveness {
     Unsupervised(Vec<Process>),
     /// Finished: nobody holds its lock, and nothing of it is left.
     Dead,
+    /// Nobody owns it, and another process has been judging it for longer than this one waited. It may be any of the other
+    /// states, and soon is known to be one. In words, who judges it.
+    Judging(String),
     /// Neither can be told, for this reason. It is never ended and never reaped.
     Unknown(String),
 }
@@ -31,46 +41,106 @@ pub struct Assessment {
     pub manifest: Result<Manifest, RecordError>,
     /// Whether it lives.
     pub liveness: Liveness,
-    /// Its lock, held alone while nobody owns the run, so that the judgement stays true for as long as this is kept.
-    lock: Option<FileLock>,
+    /// Its locks, held while nobody owns the run, so that the judgement stays true for as long as they are kept.
+    locks: Option<JudgeLocks>,
 }
 
 impl Assessment {
-    /// Tells how the run ended, if it is dead and nobody wrote it down.
+    /// Returns how the run ended, if it is dead and nobody wrote it down. A request for its end that is not on disk is `unwritten`.
     #[must_use]
-    pub fn abandoned_ending(&self, last_output: UnixSeconds, now: UnixSeconds) -> Ending {
+    pub fn abandoned_ending(
+        &self,
+        unwritten: Option<&EndRequest>,
+        last_output: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Ending {
         let started = self.entry.started().ok().flatten();
         let request = self.entry.end_request().ok().flatten();
         let exit = self.entry.terminal_exit().ok().flatten();
-        Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now)
+        Ending::of_abandoned(started.is_some(), request.as_ref().or(unwritten), exit, last_output, now)
     }
 
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
     #[must_use]
     pub fn into_judgement(self) -> Option<Judgement> {
-        match (self.liveness, self.manifest, self.lock) {
-            (Liveness::Dead, Ok(manifest), Some(lock)) => Some(Judgement { entry: self.entry, manifest, _lock: lock }),
+        match (self.liveness, self.manifest, self.locks) {
+            (Liveness::Dead, Ok(manifest), Some(locks)) => {
+                Some(Judgement { entry: self.entry, manifest, _locks: locks })
+            }
             _ => None,
         }
     }
 }
 
-/// A dead run whose lock we hold alone.
+/// A dead run whose locks we hold.
 #[derive(Debug)]
 pub struct Judgement {
     /// Its entry.
     pub entry: Entry,
     /// Its manifest.
     pub manifest: Manifest,
-    _lock: FileLock,
+    _locks: JudgeLocks,
 }
 
-/// What trying the lock told.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum LockState {
-    Held,
-    Free,
+/// The locks of a run that nobody owns, held by the one process that judges it.
+#[derive(Debug)]
+pub struct JudgeLocks {
+    // Dropped in this order: whoever is next in the queue must not find the owners' lock held by us.
+    _owners: FileLock,
+    _judges: Option<FileLock>,
+}
+
+/// What taking the locks of an entry showed.
+#[derive(Debug)]
+pub enum Hold {
+    /// An owner has the run.
+    Owned,
+    /// Nobody owns it, and nobody else judges it while this is kept.
+    Unowned(JudgeLocks),
+    /// Another process is judging it; in words, which one.
+    Judging(String),
+    /// The locks cannot be trusted, or not be had, for this reason.
     Unreadable(String),
+    /// The entry is gone: the run is finished.
+    Gone,
+}
+
+impl Hold {
+    /// Takes the locks of an entry as a judge does, waiting for another judge until `deadline`.
+    #[must_use]
+    pub fn take(entry: &Entry, deadline: Instant) -> Self {
+        let gone_or = |error: LockError| {
+            if entry.exists() { Self::Unreadable(error.to_string()) } else { Self::Gone }
+        };
+        let patience = deadline.saturating_duration_since(Instant::now());
+        // Made here for an entry of release 0.1.0, which has none.
+        let judges = match FileLock::acquire(&entry.judge_lock_file(), Mode::Exclusive, patience) {
+            Ok(lock) => Some(lock),
+            Err(error @ LockError::Held { .. }) if entry.exists() => return Self::Judging(error.to_string()),
+            // It cannot be made, as on a full disk. Then a judge may be taken for an owner, as 0.1.0 did.
+            Err(LockError::Io { .. }) if entry.exists() && !entry.judge_lock_file().exists() => None,
+            Err(error) => return gone_or(error),
+        };
+        let path = entry.lock_file();
+        match FileLock::try_existing(&path, Mode::Exclusive) {
+            Ok(owners) => match FileLock::try_existing(&path, Mode::Exclusive) {
+                Err(LockError::Held { .. }) => Self::Unowned(JudgeLocks { _owners: owners, _judges: judges }),
+                // Its owner may have been granted the same lock as well.
+                Ok(_) => Self::Unreadable(granted_twice(&path)),
+                Err(error) => gone_or(error),
+            },
+            Err(LockError::Held { .. }) => Self::Owned,
+            Err(error) => gone_or(error),
+        }
+    }
+}
+
+fn granted_twice(path: &Path) -> String {
+    format!(
+        "locks do not work here: {} was granted twice, so nobody can tell who owns the run; set MOADIM_HOME to a \
+         directory on a local disk",
+        path.display()
+    )
 }
 
 impl Machine {
@@ -81,109 +151,186 @@ impl Machine {
     }
 }
 
-/// Looks at unfinished runs; those that finish meanwhile are left out. Processes are listed only if some lock is free.
+/// Where a judge is: it can tell something only of runs that were started here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Here {
+    machine: Machine,
+    boot_id: String,
+    /// Unknown while the home's directory cannot be looked at.
+    home: Option<HomeIdentity>,
+}
+
+impl Here {
+    /// Looks around, from the home.
+    #[must_use]
+    pub fn of(home: &Home) -> Self {
+        Self { machine: Machine::this(), boot_id: Moment::now().boot_id, home: home.identity().ok() }
+    }
+
+    /// Returns why nothing certain can be said here of a run; `None` if it was started here.
+    #[must_use]
+    pub fn stranger(&self, manifest: &Manifest) -> Option<String> {
+        if manifest.machine != self.machine {
+            let only_there = "it was started on another machine or in another process namespace, and its processes can be \
+                              seen only there";
+            return Some(only_there.to_owned());
+        }
+        let same_boot = manifest.triggered.boot_id == self.boot_id;
+        match (&manifest.home, &self.home) {
+            (Some(theirs), Some(ours)) => theirs.difference(ours, same_boot),
+            (Some(_), None) => Some("the home's directory cannot be looked at".to_owned()),
+            (None, _) => None,
+        }
+    }
+
+    /// Makes a record of processes that were seen here and now.
+    #[must_use]
+    pub fn processes_record(
+        &self,
+        known: impl IntoIterator<Item = ProcessId>,
+        asked: impl IntoIterator<Item = ProcessId>,
+    ) -> ProcessesRecord {
+        ProcessesRecord {
+            machine: self.machine.clone(),
+            boot_id: self.boot_id.clone(),
+            known: known.into_iter().collect(),
+            asked: asked.into_iter().collect(),
+        }
+    }
+
+    /// Makes the record of a supervisor that is here.
+    #[must_use]
+    pub fn supervisor_record(&self, supervisor: ProcessId, reaper: i32) -> SupervisorRecord {
+        SupervisorRecord { supervisor, machine: self.machine.clone(), boot_id: self.boot_id.clone(), reaper }
+    }
+
+    /// Whether start times that were written down with this manifest mean something now: within one boot they do.
+    fn is_same_boot(&self, manifest: &Manifest) -> bool {
+        manifest.machine == self.machine && manifest.triggered.boot_id == self.boot_id
+    }
+}
+
+/// How long a judge is waited for, all runs of one look together. It holds a run for some milliseconds, and longer only while it
+/// records an end.
+const JUDGE_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Looks at unfinished runs; those that finish meanwhile are left out. Processes are listed only if nobody owns one of them.
 #[must_use]
-pub fn assess(entries: Vec<Entry>) -> Vec<Assessment> {
-    let tried: Vec<_> = entries.into_iter().filter_map(try_lock).collect();
-    let some_free = tried.iter().any(|(_, state, _)| *state == LockState::Free);
-    let this_machine = Machine::this();
+pub fn assess(home: &Home, entries: Vec<Entry>) -> Vec<Assessment> {
+    let deadline = Instant::now() + JUDGE_PATIENCE;
+    let held: Vec<(Entry, Hold)> = entries
+        .into_iter()
+        .map(|entry| {
+            let hold = Hold::take(&entry, deadline);
+            (entry, hold)
+        })
+        .filter(|(_, hold)| !matches!(hold, Hold::Gone))
+        .collect();
+    let here = Here::of(home);
     // After the locks are taken, so that what a dying supervisor still started is seen; twice, for a process that is
     // just becoming another program shows no environment for a moment.
-    let scan = some_free.then(Scan::take_twice);
-    tried
-        .into_iter()
-        .map(|(entry, state, lock)| {
+    let scan = held.iter().any(|(_, hold)| matches!(hold, Hold::Unowned(_))).then(Scan::take_twice);
+    held.into_iter()
+        .map(|(entry, hold)| {
             let manifest = entry.manifest();
             let alive = |manifest: &Manifest| match &scan {
-                Some(Ok(scan)) => left_of(&entry, manifest, scan).map_err(|error| error.to_string()),
+                Some(Ok(scan)) => left_of(&entry, manifest, &here, scan),
                 Some(Err(error)) => Err(error.to_string()),
                 None => Ok(Vec::new()),
             };
-            let liveness = decide(&state, manifest.as_ref(), &this_machine, alive);
-            Assessment { entry, manifest, liveness, lock }
+            let liveness = decide(&hold, manifest.as_ref(), &here, alive);
+            let locks = match hold {
+                Hold::Unowned(locks) => Some(locks),
+                _ => None,
+            };
+            Assessment { entry, manifest, liveness, locks }
         })
         .collect()
 }
 
-fn try_lock(entry: Entry) -> Option<(Entry, LockState, Option<FileLock>)> {
-    let path = entry.lock_file();
-    match FileLock::try_existing(&path, Mode::Exclusive) {
-        Ok(lock) => match FileLock::try_existing(&path, Mode::Exclusive) {
-            Err(LockError::Held { .. }) => Some((entry, LockState::Free, Some(lock))),
-            // Its owner may have been granted the same lock as well.
-            Ok(_) => Some((entry, LockState::Unreadable(granted_twice(&path)), None)),
-            Err(_) if !entry.exists() => None,
-            Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
-        },
-        Err(LockError::Held { .. }) => Some((entry, LockState::Held, None)),
-        Err(_) if !entry.exists() => None,
-        Err(error) => Some((entry, LockState::Unreadable(error.to_string()), None)),
-    }
-}
-
-fn granted_twice(path: &Path) -> String {
-    format!(
-        "locks do not work here: {} was granted twice, so that nobody can tell who owns the run; set MOADIM_HOME to a \
-         directory on a local disk",
-        path.display()
-    )
-}
-
-/// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written
-/// down when it started, or when it was being ended.
-fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Result<Vec<Process>, FileError> {
-    let started = written_down(entry, manifest)?;
+/// Returns the processes that are left of a run: those with its cookie, those below them, and those that were written down
+/// and are still the same.
+///
+/// # Errors
+/// It cannot be told, for this reason.
+fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Result<Vec<Process>, String> {
+    let written = WrittenDown::read(entry, manifest, here).map_err(|error| error.to_string())?;
     let mut left = scan.carriers(&manifest.cookie);
-    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)?).collect();
-    let below = scan.members(&manifest.cookie, &known);
+    let below = scan.members(&manifest.cookie, &written.processes());
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
-    if let Some(started) = started {
-        for (id, name) in [(started.supervisor, "supervisor"), (started.agent, "agent")] {
-            if id.is_alive() && !left.iter().any(|process| process.id == id) {
-                left.push(Process { id, name: name.to_owned() });
-            }
+    for (id, name) in written.named() {
+        if id.is_alive() && !left.iter().any(|process| process.id == id) {
+            left.push(Process { id, name: name.to_owned() });
         }
     }
     Ok(left)
 }
 
-/// Returns the processes that were written down when the run started, if they mean anything now: start times are told
-/// apart within one boot only. A damaged record is none, for the cookie tells the same.
-///
-/// # Errors
-/// There is one that cannot be read just now.
-pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Result<Option<Started>, FileError> {
-    if is_of_this_boot(manifest) { atomic_file::unless_damaged(entry.started()) } else { Ok(None) }
+/// The processes of a run that were written down, as far as they mean something here and now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct WrittenDown {
+    /// Who watches the run.
+    pub(super) supervisor: Option<ProcessId>,
+    agent: Option<ProcessId>,
+    /// Those that the cookie might not tell.
+    known: Vec<ProcessId>,
+    /// Those that were asked to end.
+    pub(super) asked: Vec<ProcessId>,
 }
 
-/// Returns the processes that were written down when the run was being ended, in the same way.
-///
-/// # Errors
-/// As [`written_down`].
-pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Result<Vec<ProcessId>, FileError> {
-    let noted = if is_of_this_boot(manifest) { atomic_file::unless_damaged(entry.doomed().map(Some))? } else { None };
-    Ok(noted.unwrap_or_default())
-}
+impl WrittenDown {
+    /// Reads them. A damaged record is none, because the cookie tells the same of most processes.
+    ///
+    /// # Errors
+    /// There is a record that cannot be read just now.
+    pub(super) fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
+        if !here.is_same_boot(manifest) {
+            return Ok(Self::default());
+        }
+        let of_here = |machine: &Machine| *machine == here.machine;
+        let taken: Option<SupervisorRecord> = atomic_file::unless_damaged(entry.supervisor())?;
+        let taken = taken.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
+        let started: Option<Started> = atomic_file::unless_damaged(entry.started())?;
+        let started = started.filter(|started| started.machine.as_ref().is_none_or(of_here));
+        let processes = atomic_file::unless_damaged(entry.processes())?;
+        let processes = processes.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
+        let (mut known, asked) = processes.map(|record| (record.known, record.asked)).unwrap_or_default();
+        known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
+        Ok(Self {
+            supervisor: started.as_ref().map(|started| started.supervisor).or(taken.map(|record| record.supervisor)),
+            agent: started.map(|started| started.agent),
+            known,
+            asked,
+        })
+    }
 
-fn is_of_this_boot(manifest: &Manifest) -> bool {
-    manifest.triggered.boot_id == Moment::now().boot_id
+    /// Returns all that belong to the run, its supervisor among them.
+    pub(super) fn processes(&self) -> HashSet<ProcessId> {
+        self.known.iter().copied().chain(self.supervisor).collect()
+    }
+
+    fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
+        let known = self.known.iter().map(|id| (*id, "process"));
+        self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)
+    }
 }
 
 fn decide(
-    lock: &LockState,
+    hold: &Hold,
     manifest: Result<&Manifest, &RecordError>,
-    this_machine: &Machine,
+    here: &Here,
     left: impl FnOnce(&Manifest) -> Result<Vec<Process>, String>,
 ) -> Liveness {
-    match (lock, manifest) {
-        (LockState::Held, _) => Liveness::Owned,
-        (LockState::Unreadable(cause), _) => Liveness::Unknown(cause.clone()),
-        (LockState::Free, Err(error)) => Liveness::Unknown(error.to_string()),
-        (LockState::Free, Ok(manifest)) if manifest.machine != *this_machine => Liveness::Unknown(
-            "it was started on another machine or in another process namespace, where alone its processes can be seen"
-                .to_owned(),
-        ),
-        (LockState::Free, Ok(manifest)) => match left(manifest) {
+    // Before the locks: those of a copied home say nothing of the original's runs, nor do its processes.
+    if let Some(cause) = manifest.ok().and_then(|manifest| here.stranger(manifest)) {
+        return Liveness::Unknown(cause);
+    }
+    match (hold, manifest) {
+        (Hold::Owned, _) => Liveness::Owned,
+        (Hold::Judging(by), _) => Liveness::Judging(by.clone()),
+        (Hold::Unreadable(cause), _) => Liveness::Unknown(cause.clone()),
+        (Hold::Unowned(_) | Hold::Gone, Err(error)) => Liveness::Unknown(error.to_string()),
+        (Hold::Unowned(_) | Hold::Gone, Ok(manifest)) => match left(manifest) {
             Ok(processes) if processes.is_empty() => Liveness::Dead,
             Ok(processes) => Liveness::Unsupervised(processes),
             Err(cause) => Liveness::Unknown(cause),
@@ -195,22 +342,21 @@ fn decide(
 mod tests {
     use super::*;
     use crate::agent::{AgentCommand, StdinSource};
-    use crate::clock::UnixSeconds;
-    use crate::home::Home;
     use crate::process_tree::{COOKIE_VARIABLE, Cookie};
     use crate::run::id::RunId;
     use crate::run::record::{Origin, RECORD_VERSION};
     use crate::session::HostKind;
     use proptest::prelude::*;
-    use std::time::{Duration, Instant};
 
-    fn manifest(id: &RunId) -> Manifest {
+    fn manifest(home: &Home, id: &RunId) -> Manifest {
         Manifest {
             version: RECORD_VERSION,
             id: id.clone(),
             triggered: Moment::now(),
             cookie: Cookie::random().unwrap(),
             machine: Machine::this(),
+            home: Some(home.identity().unwrap()),
+            max_runtime_secs: None,
             command: AgentCommand {
                 agent: "a".into(),
                 command: "true".into(),
@@ -229,6 +375,7 @@ mod tests {
 
     struct Fixture {
         _dir: tempfile::TempDir,
+        home: Home,
         entry: Entry,
         manifest: Manifest,
     }
@@ -240,14 +387,14 @@ mod tests {
         let entry = Entry::of(&home, &id);
         std::fs::create_dir(entry.directory()).unwrap();
         std::fs::write(entry.lock_file(), "").unwrap();
-        let mut manifest = manifest(&id);
+        let mut manifest = manifest(&home, &id);
         change(&mut manifest);
         atomic_file::write_json(&entry.directory().join("run.json"), &manifest).unwrap();
-        Fixture { _dir: dir, entry, manifest }
+        Fixture { _dir: dir, home, entry, manifest }
     }
 
     fn liveness(fixture: &Fixture) -> Liveness {
-        assess(vec![fixture.entry.clone()]).pop().unwrap().liveness
+        assess(&fixture.home, vec![fixture.entry.clone()]).pop().unwrap().liveness
     }
 
     #[test]
@@ -283,7 +430,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
         let agent = ProcessId::of(child.id().try_into().unwrap()).unwrap();
         let gone = ProcessId { start: agent.start + 1, ..agent };
-        let started = |agent| Started { supervisor: gone, agent, at: UnixSeconds::now() };
+        let started = |agent| Started { supervisor: gone, agent, at: UnixSeconds::now(), machine: None };
         let path = fixture.entry.directory().join("started.json");
         atomic_file::write_json(&path, &started(agent)).unwrap();
         let found = liveness(&fixture);
@@ -300,7 +447,7 @@ mod tests {
         let fixture = fixture(|manifest| manifest.triggered.boot_id.push('x'));
         let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
         let innocent = ProcessId::of(child.id().try_into().unwrap()).unwrap();
-        let started = Started { supervisor: innocent, agent: innocent, at: UnixSeconds::now() };
+        let started = Started { supervisor: innocent, agent: innocent, at: UnixSeconds::now(), machine: None };
         atomic_file::write_json(&fixture.entry.directory().join("started.json"), &started).unwrap();
         let found = liveness(&fixture);
         child.kill().unwrap();
@@ -319,13 +466,13 @@ mod tests {
         std::fs::remove_file(unlockable.entry.lock_file()).unwrap();
         for unknown in [newer, elsewhere, other_namespace, damaged, unlockable] {
             assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
-            assert!(assess(vec![unknown.entry.clone()]).pop().unwrap().into_judgement().is_none());
+            assert!(assess(&unknown.home, vec![unknown.entry.clone()]).pop().unwrap().into_judgement().is_none());
         }
     }
 
     #[test]
     fn rule_2_a_record_that_cannot_be_read_is_unknown_and_a_damaged_one_is_none() {
-        for name in ["started.json", "doomed.json"] {
+        for name in ["supervisor.json", "started.json", "processes.json", "doomed.json"] {
             let fixture = fixture(|_| {});
             let path = fixture.entry.directory().join(name);
             std::fs::write(&path, "{").unwrap();
@@ -344,31 +491,116 @@ mod tests {
     fn a_finished_run_is_left_out() {
         let fixture = fixture(|_| {});
         std::fs::remove_dir_all(fixture.entry.directory()).unwrap();
-        assert!(assess(vec![fixture.entry.clone()]).is_empty());
+        assert!(assess(&fixture.home, vec![fixture.entry.clone()]).is_empty());
+    }
+
+    #[test]
+    fn looking_at_a_dead_run_never_makes_it_look_alive() {
+        let fixture = fixture(|_| {});
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..10 {
+                        assert_eq!(liveness(&fixture), Liveness::Dead);
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn a_judge_that_takes_long_is_waited_for_and_no_owner() {
+        let fixture = fixture(|_| {});
+        let judge = Hold::take(&fixture.entry, Instant::now());
+        assert!(matches!(judge, Hold::Unowned(_)));
+        assert!(matches!(liveness(&fixture), Liveness::Judging(_)));
+        std::thread::scope(|scope| {
+            let look = scope.spawn(|| liveness(&fixture));
+            drop(judge);
+            assert_eq!(look.join().unwrap(), Liveness::Dead);
+        });
+    }
+
+    #[test]
+    fn a_run_of_another_home_is_unknown_even_where_its_processes_are_seen() {
+        let elsewhere =
+            |change: fn(&mut HomeIdentity)| fixture(move |manifest| change(manifest.home.as_mut().unwrap()));
+        let of_a_copy = elsewhere(|home| home.inode += 1);
+        let of_another_path = elsewhere(|home| home.path.push('x'));
+        let moved_between_boots = fixture(|manifest| {
+            manifest.home.as_mut().unwrap().device += 1;
+            manifest.triggered.boot_id.push('x');
+        });
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .env(COOKIE_VARIABLE, of_a_copy.manifest.cookie.to_string())
+            .spawn()
+            .unwrap();
+        let owner = FileLock::try_existing(&of_another_path.entry.lock_file(), Mode::Shared).unwrap();
+        let found = [&of_a_copy, &of_another_path].map(liveness);
+        drop(owner);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for unknown in found {
+            assert!(matches!(&unknown, Liveness::Unknown(cause) if cause.contains("belongs to")), "{unknown:?}");
+        }
+        assert_eq!(liveness(&moved_between_boots), Liveness::Dead);
+    }
+
+    #[test]
+    fn a_process_that_was_written_down_is_life_here_and_now_only() {
+        let fixture = fixture(|_| {});
+        let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
+        let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
+        let here = Here::of(&fixture.home);
+        let record = here.processes_record([id], []);
+        let elsewhere = Machine { machine_id: "x".into(), ..Machine::this() };
+        let found = [
+            record.clone(),
+            ProcessesRecord { boot_id: "x".into(), ..record.clone() },
+            ProcessesRecord { machine: elsewhere, ..record },
+        ]
+        .map(|record| {
+            fixture.entry.set_processes(&record).unwrap();
+            liveness(&fixture)
+        });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(matches!(&found[0], Liveness::Unsupervised(left) if left[0].id == id), "{found:?}");
+        assert_eq!(found[1..], [Liveness::Dead, Liveness::Dead]);
     }
 
     proptest! {
         #[test]
         fn nothing_is_dead_unless_its_lock_is_free_and_a_scan_found_nothing(
-            lock in 0..3u8, readable: bool, here: bool, scan in 0..3u8
+            hold in 0..4u8, readable: bool, here: bool, ours: bool, scan in 0..3u8
         ) {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::open(dir.path().join("home")).unwrap();
             let id = RunId::new("a".parse().unwrap(), UnixSeconds(1));
-            let mut manifest = manifest(&id);
-            let this_machine = Machine::this();
+            let mut manifest = manifest(&home, &id);
             if !here { manifest.machine.machine_id.push('x'); }
-            let error = RecordError::Newer { path: String::new(), version: 2 };
-            let state = match lock {
-                0 => LockState::Held,
-                1 => LockState::Free,
-                _ => LockState::Unreadable("x".into()),
+            if !ours { manifest.home.as_mut().unwrap().path.push('x'); }
+            let error = RecordError::Newer { path: String::new(), version: RECORD_VERSION + 1 };
+            let hold = match hold {
+                0 => Hold::Owned,
+                1 => {
+                    let owners = FileLock::acquire(&dir.path().join("lock"), Mode::Exclusive, Duration::ZERO).unwrap();
+                    Hold::Unowned(JudgeLocks { _owners: owners, _judges: None })
+                }
+                2 => Hold::Judging("x".into()),
+                _ => Hold::Unreadable("x".into()),
             };
             let process = Process { id: ProcessId { pid: 2, start: 2 }, name: String::new() };
-            let found = decide(&state, if readable { Ok(&manifest) } else { Err(&error) }, &this_machine, |_| match scan {
+            let manifest = if readable { Ok(&manifest) } else { Err(&error) };
+            let found = decide(&hold, manifest, &Here::of(&home), |_| match scan {
                 0 => Ok(vec![]),
                 1 => Ok(vec![process]),
                 _ => Err("x".into()),
             });
-            prop_assert_eq!(found == Liveness::Dead, lock == 1 && readable && here && scan == 0);
+            let free = matches!(hold, Hold::Unowned(_));
+            prop_assert_eq!(found == Liveness::Dead, free && readable && here && ours && scan == 0);
+            prop_assert_eq!(found == Liveness::Owned, matches!(hold, Hold::Owned) && (!readable || (here && ours)));
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod recording;
 pub mod retention;
 pub mod status;
 pub mod trigger;
+pub mod unwritten_ends;
 pub mod view;
 pub mod wait;
 pub mod workplace;

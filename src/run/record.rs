@@ -12,6 +12,7 @@ use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::identity::HomeIdentity;
 use crate::process_tree::{Cookie, ProcessId};
 use crate::routine::repository::Repository;
 use crate::session::HostKind;
@@ -70,6 +71,12 @@ pub struct Manifest {
     pub cookie: Cookie,
     /// Where its processes are.
     pub machine: Machine,
+    /// The home that it was started in; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HomeIdentity>,
+    /// The bound that its routine had at the trigger, which holds once the routine is gone; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runtime_secs: Option<u64>,
     /// What it executes.
     pub command: AgentCommand,
     /// Where it can be watched.
@@ -129,6 +136,20 @@ pub struct Environment {
     pub set: Variables,
 }
 
+/// `supervisor.json`: the supervisor that has the run. The first writer has it alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorRecord {
+    /// The supervisor.
+    pub supervisor: ProcessId,
+    /// Where it is.
+    pub machine: Machine,
+    /// Since when the machine is up: start times are told apart within one boot only.
+    pub boot_id: String,
+    /// The process that took the supervisor in when it was detached: the system's first process, or a subreaper. It takes in
+    /// the run's orphans as well, once the supervisor is gone.
+    pub reaper: i32,
+}
+
 /// `started.json`: the agent runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
@@ -138,6 +159,23 @@ pub struct Started {
     pub agent: ProcessId,
     /// Since when.
     pub at: UnixSeconds,
+    /// Where both are; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// `processes.json`: processes that belong to the run and might not be recognised by its cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessesRecord {
+    /// Where they are.
+    pub machine: Machine,
+    /// The boot within which their start times mean something.
+    pub boot_id: String,
+    /// The processes.
+    pub known: Vec<ProcessId>,
+    /// Those that were asked to end, which happens once: many programs take a second TERM for "at once".
+    #[serde(default)]
+    pub asked: Vec<ProcessId>,
 }
 
 /// `terminal.json`: the agent of a terminal, and our process between the two.
@@ -191,6 +229,8 @@ pub enum EndCause {
     LaunchFailed,
     /// It printed nothing for too long.
     Silent,
+    /// Something outside told its supervisor to end.
+    Interrupted,
 }
 
 impl From<EndCause> for Status {
@@ -200,6 +240,7 @@ impl From<EndCause> for Status {
             EndCause::Stopped => Self::Stopped,
             EndCause::LaunchFailed => Self::LaunchFailed,
             EndCause::Silent => Self::Silent,
+            EndCause::Interrupted => Self::Interrupted,
         }
     }
 }
@@ -296,7 +337,7 @@ impl Outcome {
     #[must_use]
     pub fn new(manifest: &Manifest, started: Option<&Started>, ending: Ending) -> Self {
         Self {
-            version: RECORD_VERSION,
+            version: ending.status.record_version(),
             id: manifest.id.clone(),
             status: ending.status,
             reason: ending.reason,
@@ -376,7 +417,7 @@ impl Outcome {
         let id: RunId = id.parse().unwrap();
         let (began, ended) = (id.stamp(), id.stamp().plus_secs(1));
         Self {
-            version: RECORD_VERSION,
+            version: status.record_version(),
             id,
             status,
             reason: None,
@@ -403,8 +444,8 @@ mod tests {
     fn a_newer_record_is_unknown_not_damaged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("run.json");
-        std::fs::write(&path, r#"{"version": 2, "shape": "new"}"#).unwrap();
-        assert!(matches!(read::<Manifest>(&path), Err(RecordError::Newer { version: 2, .. })));
+        std::fs::write(&path, format!(r#"{{"version": {}, "shape": "new"}}"#, RECORD_VERSION + 1)).unwrap();
+        assert!(matches!(read::<Manifest>(&path), Err(RecordError::Newer { .. })));
         std::fs::write(&path, r#"{"version": 1}"#).unwrap();
         assert!(matches!(read::<Manifest>(&path), Err(RecordError::File(FileError::Damaged { .. }))));
     }

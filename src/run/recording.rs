@@ -40,13 +40,19 @@ pub enum RecordingError {
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    let known = match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
-        Ok(None) => Known::New,
-        // What cannot be read gives way as well: we know how it ended.
-        Ok(Some(_)) | Err(_) => Known::Perhaps,
-    };
-    write_outcome(&workplace.home, outcome)?;
-    close(workplace, entry, outcome, known)
+    match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
+        // Written by us before something failed, or by a person who gave the run up: an outcome never changes.
+        Ok(Some(written)) => return close(workplace, entry, &written, Known::Perhaps),
+        Ok(None) => {
+            write_outcome(&workplace.home, outcome)?;
+            close(workplace, entry, outcome, Known::New)
+        }
+        // What cannot be read gives way: we know how it ended.
+        Err(_) => {
+            write_outcome(&workplace.home, outcome)?;
+            close(workplace, entry, outcome, Known::Perhaps)
+        }
+    }
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
@@ -64,7 +70,8 @@ pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<
     let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
     let last_output = Workbench::of(&workplace.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
-    let ending = Ending::of_abandoned(started.is_some(), entry.end_request()?.as_ref(), exit, last_output, now);
+    let request = entry.end_request()?.or_else(|| workplace.unwritten_ends.of(entry.id()));
+    let ending = Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
     record(workplace, entry, &outcome)?;
     Ok(outcome)
@@ -188,11 +195,11 @@ mod tests {
         drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
         assert_eq!(read().unwrap(), None);
         std::fs::remove_file(&path).unwrap();
-        for text in ["{", r#"{"version":2}"#, r#"{"version":2,"cookie":"00000000000000000000000000000000"}"#] {
+        for text in ["{", r#"{"version":3}"#, r#"{"version":3,"cookie":"00000000000000000000000000000000"}"#] {
             std::fs::write(&path, text).unwrap();
             assert_eq!(read().unwrap(), None, "{text}");
         }
-        std::fs::write(&path, format!(r#"{{"version":2,"cookie":"{}"}}"#, outcome.cookie)).unwrap();
+        std::fs::write(&path, format!(r#"{{"version":3,"cookie":"{}"}}"#, outcome.cookie)).unwrap();
         assert!(matches!(read(), Err(RecordError::Newer { .. })), "of this run, by a newer program");
         atomic_file::write_json(&path, &outcome).unwrap();
         assert_eq!(read().unwrap().as_ref(), Some(&outcome));

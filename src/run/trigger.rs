@@ -16,6 +16,7 @@ use crate::home::UnsafeHome;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Cookie, NoCookie};
+use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
 use crate::routine::model::Routine;
 use crate::routine::slug::Slug;
@@ -181,6 +182,10 @@ impl Plan {
         origin: &Origin,
     ) -> Result<Claim, TriggerError> {
         let machine = Machine::this();
+        let root = workplace.home.root();
+        let home = workplace.home.identity().map_err(|source| FileError::io("look at", root, source))?;
+        let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &workplace.config);
+        let max_runtime_secs = bounds.max_runtime_secs;
         let manifest_of = |id: &RunId| {
             Ok(Manifest {
                 version: RECORD_VERSION,
@@ -188,30 +193,28 @@ impl Plan {
                 triggered: triggered.clone(),
                 cookie: self.cookie,
                 machine: machine.clone(),
+                home: Some(home.clone()),
+                max_runtime_secs: Some(max_runtime_secs),
                 command: self.command(workplace, id)?,
                 session_host: workplace.session_host.kind(),
                 origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
             })
         };
-        Ok(claim(&workplace.home, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
+        Ok(claim(workplace, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
     }
 
     /// Starts a claimed run, and returns when its agent has really been started.
     ///
     /// # Errors
-    /// Why it was not, until `deadline`. A launch that failed leaves a run that says so; anything before it leaves nothing.
+    /// Why it was not, until `deadline`. The run is then recorded with the reason; where even that fails, as on a full disk,
+    /// nothing is left of it.
     pub fn start(&self, workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
         let workbench = Workbench::of(&workplace.home, claim.entry.id());
-        let prepared =
-            workbench.make().and_then(|()| fill(&workbench, &self.prompt).inspect_err(|_| discard(&workbench)));
-        if let Err(error) = prepared {
-            if let Err(error) = claim.entry.dispose(&workplace.home) {
-                tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
-            }
-            return Err(error.into());
-        }
         let id = claim.entry.id().clone();
+        if let Err(error) = workbench.make().and_then(|()| fill(&workbench, &self.prompt)) {
+            return Err(launch::fail(workplace, claim, error.to_string(), deadline).into());
+        }
         launch::launch(workplace, claim, deadline)?;
         Ok(id)
     }
@@ -236,11 +239,11 @@ fn agent_of(workplace: &Workplace, routine: &Routine) -> Result<Agent, AgentErro
 /// Refuses if a run of the routine is alive, or cannot be told to be dead.
 fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError> {
     let of_this_routine = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    for assessment in assess(of_this_routine.collect()) {
+    for assessment in assess(&workplace.home, of_this_routine.collect()) {
         let doubt = match &assessment.liveness {
             Liveness::Dead => continue,
             Liveness::Owned | Liveness::Unsupervised(_) => String::new(),
-            Liveness::Unknown(cause) => format!(", or may be ({cause})"),
+            Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(", or may be ({cause})"),
         };
         return Err(TriggerError::Overlapping { run: assessment.entry.id().clone(), doubt });
     }
@@ -259,13 +262,4 @@ fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
         .open(&log)
         .map_err(|source| FileError::io("make", &log, source))?;
     Ok(())
-}
-
-/// Removes a workbench that we made and could not fill.
-fn discard(workbench: &Workbench) {
-    for file in [workbench.prompt_file(), workbench.log()] {
-        let _ = std::fs::remove_file(file);
-    }
-    // Fails, as it should, if anything else is in there.
-    let _ = std::fs::remove_dir(workbench.directory());
 }

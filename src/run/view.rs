@@ -8,9 +8,9 @@ use super::id::RunId;
 use super::liveness::{Assessment, Liveness};
 use super::pin::is_pinned;
 use super::record::{EndRequest, Origin, Outcome, RecordError, Started};
-use super::status::Status;
 use super::recording::{read_outcome, written_outcome};
 use super::retention;
+use super::status::Status;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::process_tree::Process;
@@ -98,7 +98,7 @@ impl RunView {
             return view;
         }
         let started = entry.started().ok().flatten();
-        let request = entry.end_request().ok().flatten();
+        let request = entry.end_request().ok().flatten().or_else(|| workplace.unwritten_ends.of(entry.id()));
         let workbench = Workbench::of(&workplace.home, entry.id());
         let now = UnixSeconds::now();
         let mut view = Self::empty(workplace, entry.id());
@@ -268,10 +268,12 @@ impl State {
             (Liveness::Unsupervised(left), Some(request)) => {
                 unfinished(alive, Some(format!("it was ended ({}), and survived: {}", request.reason, names(left))))
             }
-            (Liveness::Unknown(cause), _) => unfinished(Status::Unknown, Some(cause.clone())),
+            (Liveness::Unknown(cause) | Liveness::Judging(cause), _) => {
+                unfinished(Status::Unknown, Some(cause.clone()))
+            }
             // What the next judge will write.
             (Liveness::Dead, _) => {
-                let ending = assessment.abandoned_ending(last_output, now);
+                let ending = assessment.abandoned_ending(request, last_output, now);
                 Self { status: ending.status, reason: ending.reason, finished_at: Some(ending.finished_at) }
             }
         }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::HistoryIndex;
+use super::unwritten_ends::UnwrittenEnds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
@@ -26,6 +27,8 @@ pub struct Workplace {
     pub program: Program,
     /// What this process knows of the history.
     pub history: Arc<HistoryIndex>,
+    /// What this process was asked to end and could not write down.
+    pub unwritten_ends: Arc<UnwrittenEnds>,
 }
 
 impl Workplace {
@@ -34,7 +37,7 @@ impl Workplace {
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
-        Self { home, config, session_host, program, history: Arc::default() }
+        Self { home, config, session_host, program, history: Arc::default(), unwritten_ends: Arc::default() }
     }
 }
 
@@ -44,6 +47,7 @@ pub struct Site {
     home: Home,
     program: Program,
     history: Arc<HistoryIndex>,
+    unwritten_ends: Arc<UnwrittenEnds>,
     /// As they were last read for looking.
     settings: ParsedFiles<Config>,
     /// Whether there were any.
@@ -76,6 +80,7 @@ impl Site {
             home,
             program,
             history: Arc::default(),
+            unwritten_ends: Arc::default(),
             settings: ParsedFiles::new(),
             had_settings: AtomicBool::new(false),
             chosen: Mutex::new(None),
@@ -127,8 +132,14 @@ impl Site {
 
     fn with(&self, config: Config) -> Workplace {
         let session_host = self.session_host(config.session_host);
-        let (home, program, history) = (self.home.clone(), self.program.clone(), Arc::clone(&self.history));
-        Workplace { home, config, session_host, program, history }
+        Workplace {
+            home: self.home.clone(),
+            config,
+            session_host,
+            program: self.program.clone(),
+            history: Arc::clone(&self.history),
+            unwritten_ends: Arc::clone(&self.unwritten_ends),
+        }
     }
 
     /// Returns the host for a setting.

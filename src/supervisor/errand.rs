@@ -24,7 +24,7 @@ impl NotPrepared {
 }
 
 /// The longest pause between two looks at the bound and the requests.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Waits until the child that was named last has ended.
@@ -32,7 +32,7 @@ impl Supervisor {
         loop {
             self.children.reap();
             let pause = look();
-            match self.interrupted() {
+            match self.child_or_end() {
                 Ok(None) => self.wake.wait(pause.min(LONGEST_PAUSE)),
                 Ok(Some(exit)) => {
                     self.children.forget();
@@ -47,9 +47,12 @@ impl Supervisor {
         }
     }
 
-    /// Tells whether the run is to end, and how the child ended if it has.
-    pub(super) fn interrupted(&mut self) -> Result<Option<AgentExit>, NotPrepared> {
-        // Git and a setup may be silent for as long as they take.
+    /// Returns how the child ended, if it has.
+    ///
+    /// # Errors
+    /// The run has to end first.
+    pub(super) fn child_or_end(&mut self) -> Result<Option<AgentExit>, NotPrepared> {
+        // Git, a setup and a login shell may be silent for as long as they take.
         match decide(self.facts(0)) {
             Step::Wait => Ok(None),
             Step::Finish(exit) => Ok(Some(exit)),

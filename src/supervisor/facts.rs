@@ -1,5 +1,7 @@
 //! What a supervisor has in hand, and what it can tell of its run for [`decide`](super::watch::decide) to go by.
 
+use std::time::Instant;
+
 use super::children::Children;
 use super::wake::Wake;
 use super::watch::Facts;
@@ -18,22 +20,41 @@ pub(super) struct Supervisor {
     pub(super) children: Children,
     pub(super) wake: Wake,
     pub(super) started: Option<Started>,
+    /// As they were read last: they hold while the routine cannot be read, or is gone.
+    bounds: Option<Bounds>,
+    entry_gone: Option<Instant>,
 }
 
 impl Supervisor {
+    pub(super) fn new(workplace: Workplace, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
+        let children = Children::default();
+        Self { workplace, entry, manifest, children, wake, started: None, bounds: None, entry_gone: None }
+    }
+
     /// Nothing that cannot be read here is a reason to leave the agent alone.
     pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
         self.read_settings();
-        let bounds = Bounds::of(&self.workplace.home, &self.workplace.config, self.entry.id().routine());
+        let bounds = self.read_bounds();
+        let gone_since = if self.entry.exists() { None } else { Some(self.entry_gone.unwrap_or_else(Instant::now)) };
+        self.entry_gone = gone_since;
         Facts {
             exit: self.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
-            signalled: self.wake.was_asked(),
+            request_unwritten: self.wake.request_unwritten(),
+            told_to_end: self.wake.told_to_end(),
             age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
-            max_runtime_secs: bounds.max_runtime_secs,
+            max_runtime_secs: bounds.max_runtime_secs_of_run(self.manifest.max_runtime_secs),
             silent_secs,
             max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
+            entry_gone_secs: gone_since.map_or(0, |since| since.elapsed().as_secs()),
         }
+    }
+
+    /// Reads the bounds as they are now.
+    fn read_bounds(&mut self) -> Bounds {
+        let (home, config, slug) = (&self.workplace.home, &self.workplace.config, self.entry.id().routine());
+        self.bounds = Bounds::of_readable(home, config, slug).or(self.bounds.take());
+        self.bounds.clone().unwrap_or_else(|| Bounds::of(home, config, slug))
     }
 
     /// Tells how the agent ended, if it has, or what came before it. An agent on a terminal is the child of its holder, who

@@ -104,7 +104,7 @@ impl Supervisor {
                 Err(error) if !error.is_held() => return Err(NotPrepared::failed(error)),
                 Err(_) => {}
             }
-            self.interrupted()?;
+            self.child_or_end()?;
             self.wake.wait(LOCK_PAUSE);
         }
     }

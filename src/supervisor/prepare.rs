@@ -8,7 +8,6 @@ use super::exec::Part;
 use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::mirror::Git;
-use super::start::{NotStarted, start};
 use crate::run::log;
 use crate::run::record::EndCause;
 
@@ -31,15 +30,13 @@ impl Supervisor {
     }
 
     fn set_up(&mut self) -> Result<(), NotPrepared> {
-        let started =
-            start(&self.workplace, &self.entry, &self.manifest, Part::Setup, &mut self.children, &mut self.wake);
-        if let Err(not) = started {
+        if let Err(not) = self.start_part(Part::Setup) {
             self.children.forget();
             return Err(match not {
-                NotStarted::Failed(reason) => NotPrepared::failed(format_args!("its setup failed: {reason}")),
-                NotStarted::CalledOff => {
-                    NotPrepared::End(EndCause::Stopped, "it was called off while it was prepared".to_owned())
+                NotPrepared::End(EndCause::LaunchFailed, reason) => {
+                    NotPrepared::failed(format_args!("its setup failed: {reason}"))
                 }
+                not => not,
             });
         }
         let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);

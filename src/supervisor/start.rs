@@ -9,76 +9,92 @@ use std::time::{Duration, Instant};
 use rustix::process::Pid;
 
 use super::children::Children;
+use super::errand::{LONGEST_PAUSE, NotPrepared};
 use super::exec::{Part, Word, read_word};
-use super::wake::Wake;
+use super::facts::Supervisor;
 use crate::agent::{LAUNCH_PATIENCE, UNWATCHED_LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::excerpt::saying;
 use crate::home::atomic_file;
-use crate::process_tree::{COOKIE_VARIABLE, ProcessId, ScanError};
+use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::run::entry::Entry;
-use crate::run::record::{Environment, Manifest, Origin, Started};
+use crate::run::record::{Environment, Machine, Manifest, Origin, Started};
 use crate::run::workplace::Workplace;
 
 /// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
 const PAUSE: Duration = Duration::from_micros(500);
 
-/// Why there is no agent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum NotStarted {
-    /// Its start failed.
-    Failed(String),
-    /// Somebody wants the run ended already.
-    CalledOff,
-}
+impl Supervisor {
+    /// Starts the agent of the run, and writes down that it runs.
+    pub(super) fn start_agent(&mut self) -> Result<Started, NotPrepared> {
+        let supervisor = ProcessId::current().map_err(NotPrepared::failed)?;
+        let agent = if self.manifest.command.terminal {
+            let environment = self.entry.environment().map_err(NotPrepared::failed)?;
+            let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
+            // The process that holds the terminal starts the agent now.
+            self.entry.set_supervised(supervisor).map_err(NotPrepared::failed)?;
+            self.await_part(Part::Agent, &words[0])?;
+            let held = self.entry.terminal_held().map_err(NotPrepared::failed)?;
+            held.ok_or_else(|| NotPrepared::failed("nobody holds its terminal"))?.agent
+        } else {
+            self.start_part(Part::Agent)?
+        };
+        let started = Started { supervisor, agent, at: UnixSeconds::now(), machine: Some(Machine::this()) };
+        self.entry.set_started(&started).map_err(NotPrepared::failed)?;
+        Ok(started)
+    }
 
-/// Starts the agent of a run, and writes down that it runs.
-pub(super) fn start_agent(
-    workplace: &Workplace,
-    entry: &Entry,
-    manifest: &Manifest,
-    children: &mut Children,
-    wake: &mut Wake,
-) -> Result<Started, NotStarted> {
-    let supervisor = ProcessId::current().map_err(|error: ScanError| failed(error))?;
-    let agent = if manifest.command.terminal {
-        let environment = entry.environment().map_err(failed)?;
-        let words = words(workplace, entry, manifest, Part::Agent, &environment);
-        // Whoever holds the terminal starts the agent now.
-        entry.set_supervised(supervisor).map_err(failed)?;
-        let exited = || entry.terminal_exit().is_ok_and(|exit| exit.is_some());
-        await_part(entry, manifest, Part::Agent, &words[0], wake, exited)?;
-        entry.terminal_held().map_err(failed)?.ok_or_else(|| failed("nobody holds its terminal"))?.agent
-    } else {
-        start(workplace, entry, manifest, Part::Agent, children, wake)?
-    };
-    let started = Started { supervisor, agent, at: UnixSeconds::now() };
-    entry.set_started(&started).map_err(failed)?;
-    Ok(started)
-}
+    /// Starts the agent of the run, or its setup, as our child, and waits until it really is that which runs.
+    pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
+        let environment = self.entry.environment().map_err(NotPrepared::failed)?;
+        let words = words(&self.workplace, &self.entry, &self.manifest, part, &environment);
+        let (workplace, entry, manifest) = (&self.workplace, &self.entry, &self.manifest);
+        let process = spawn(workplace, entry, manifest, &environment, &words, &[], &mut self.children)
+            .map_err(NotPrepared::failed)?;
+        self.await_part(part, &words[0])?;
+        Ok(process)
+    }
 
-/// Starts the agent of a run, or its setup, as our child, and waits until it really is that which runs.
-pub(super) fn start(
-    workplace: &Workplace,
-    entry: &Entry,
-    manifest: &Manifest,
-    part: Part,
-    children: &mut Children,
-    wake: &mut Wake,
-) -> Result<ProcessId, NotStarted> {
-    let environment = entry.environment().map_err(failed)?;
-    let words = words(workplace, entry, manifest, part, &environment);
-    let process = spawn(workplace, entry, manifest, &environment, &words, &[], children).map_err(NotStarted::Failed)?;
-    let exited = || {
-        children.reap();
-        children.agent_exit().is_some()
-    };
-    await_part(entry, manifest, part, &words[0], wake, exited)?;
-    Ok(process)
-}
+    /// Waits until the stub has become what it is to be, under the run's bound.
+    fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
+        let on_terminal = part == Part::Agent && self.manifest.command.terminal;
+        let is_waited_for =
+            part == Part::Agent && self.manifest.origin == Origin::Call && !self.manifest.needs_preparation();
+        let patience = if is_waited_for { LAUNCH_PATIENCE } else { UNWATCHED_LAUNCH_PATIENCE };
+        let deadline = Instant::now() + patience;
+        let mut looked = Instant::now();
+        loop {
+            self.children.reap();
+            // Before its word: what exits may have said why right before that.
+            let exited = if on_terminal {
+                self.entry.terminal_exit().is_ok_and(|exit| exit.is_some())
+            } else {
+                self.children.agent_exit().is_some()
+            };
+            match read_word(&part.report(&self.entry)) {
+                // The process that holds the terminal may still be about to note whom it started.
+                Word::Started if on_terminal && matches!(self.entry.terminal_held(), Ok(None)) => {}
+                Word::Started => return Ok(()),
+                Word::Failed(reason) => return Err(NotPrepared::failed(reason)),
+                Word::None if exited => return Err(self.silent_start(first_word, "ended")),
+                Word::None => {}
+            }
+            // The bound is read from files, which costs more than a look at whether anything was asked.
+            let asked = self.entry.end_request().is_ok_and(|request| request.is_some()) || self.wake.told_to_end();
+            if asked || self.wake.request_unwritten() || looked.elapsed() >= LONGEST_PAUSE {
+                looked = Instant::now();
+                self.child_or_end()?;
+            }
+            if Instant::now() >= deadline {
+                return Err(self.silent_start(first_word, &format!("was silent for {} s", patience.as_secs())));
+            }
+            self.wake.wait(PAUSE);
+        }
+    }
 
-fn failed(error: impl std::fmt::Display) -> NotStarted {
-    NotStarted::Failed(error.to_string())
+    fn silent_start(&self, first_word: &OsString, how: &str) -> NotPrepared {
+        NotPrepared::failed(silence(&self.entry, &self.manifest, first_word, how))
+    }
 }
 
 pub(super) fn words(
@@ -135,40 +151,6 @@ pub(super) fn spawn(
     children.set_agent(pid);
     // A child that is dead by now never was the agent; no process has the start time 0.
     Ok(ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 }))
-}
-
-/// Waits until the stub has become what it is to be.
-fn await_part(
-    entry: &Entry,
-    manifest: &Manifest,
-    part: Part,
-    first_word: &OsString,
-    wake: &mut Wake,
-    mut exited: impl FnMut() -> bool,
-) -> Result<(), NotStarted> {
-    let waits_for_holder = part == Part::Agent && manifest.command.terminal;
-    let is_waited_for = part == Part::Agent && manifest.origin == Origin::Call && !manifest.needs_preparation();
-    let patience = if is_waited_for { LAUNCH_PATIENCE } else { UNWATCHED_LAUNCH_PATIENCE };
-    let deadline = Instant::now() + patience;
-    loop {
-        let exited = exited();
-        match read_word(&part.report(entry)) {
-            // Whoever holds the terminal may still be about to note whom it started.
-            Word::Started if waits_for_holder && matches!(entry.terminal_held(), Ok(None)) => {}
-            Word::Started => return Ok(()),
-            Word::Failed(reason) => return Err(NotStarted::Failed(reason)),
-            Word::None if exited => return Err(NotStarted::Failed(silence(entry, manifest, first_word, "ended"))),
-            Word::None => {}
-        }
-        if entry.end_request().is_ok_and(|request| request.is_some()) || wake.was_asked() {
-            return Err(NotStarted::CalledOff);
-        }
-        if Instant::now() >= deadline {
-            let how = format!("was silent for {} s", patience.as_secs());
-            return Err(NotStarted::Failed(silence(entry, manifest, first_word, &how)));
-        }
-        wake.wait(PAUSE);
-    }
 }
 
 /// How much of what the login shell said last is repeated.

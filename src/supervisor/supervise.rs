@@ -4,15 +4,13 @@ use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::children::Children;
 use super::errand::NotPrepared;
 use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::silence::Silence;
-use super::start::{NotStarted, start_agent};
-use super::terminal::{LOG_PATIENCE, RECORDING_PATIENCE};
+use super::terminal::LOG_PATIENCE;
 use super::wake::Wake;
-use super::watch::{Step, decide};
+use super::watch::{Step, TOLD_TO_END, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
@@ -22,10 +20,11 @@ use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper};
 use crate::run::end::end_processes;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
+use crate::run::liveness::Here;
 use crate::run::log;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Outcome, RecordError};
-use crate::run::status::Status;
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError};
 use crate::run::recording::{RecordingError, record};
+use crate::run::status::Status;
 use crate::run::workplace::{Program, Workplace};
 
 /// A supervisor could not do its work; the run is left to a judge.
@@ -40,6 +39,25 @@ pub enum SuperviseError {
     /// The manifest is missing, damaged or newer.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// The run was started in another place.
+    #[error("cannot supervise the run {run}: {cause}")]
+    Stranger {
+        /// The run.
+        run: RunId,
+        /// Where it was started.
+        cause: String,
+    },
+    /// Another supervisor has it.
+    #[error("cannot supervise the run {run}: another supervisor has it ({})", name(*supervisor))]
+    Taken {
+        /// The run.
+        run: RunId,
+        /// That supervisor, if it can be read.
+        supervisor: Option<ProcessId>,
+    },
+    /// The system does not show us ourselves.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// A file of the run cannot be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -51,8 +69,19 @@ pub enum SuperviseError {
     Recording(#[from] RecordingError),
 }
 
+fn name(supervisor: Option<ProcessId>) -> String {
+    supervisor.map_or_else(|| "its record cannot be read".to_owned(), |supervisor| supervisor.to_string())
+}
+
 /// How often the bounds and the requests are looked at, and how soon what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
+
+/// How long after its agent failed a supervisor that is told to end takes both for one shutdown.
+const SHUTDOWN_WINDOW: Duration = Duration::from_secs(1);
+
+/// How long an end that cannot be recorded is tried again after a shutdown began, and the longest pause before another attempt.
+const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
+const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
 /// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
@@ -75,12 +104,27 @@ pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(
     // Before anything else: from here on the run has an owner that outlives its trigger.
     let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
     let manifest = entry.manifest()?;
+    take(&home, &entry, &manifest)?;
     let config = Config::load(&home.config_file()).unwrap_or_else(|error| {
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
     let workplace = Workplace::of_supervisor(home, config, Program::current()?);
-    Supervisor { workplace, entry, manifest, children: Children::default(), wake, started: None }.run()
+    Supervisor::new(workplace, entry, manifest, wake).run()
+}
+
+/// Takes the run, which one supervisor does.
+fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> Result<(), SuperviseError> {
+    let here = Here::of(home);
+    if let Some(cause) = here.stranger(manifest) {
+        return Err(SuperviseError::Stranger { run: entry.id().clone(), cause });
+    }
+    let reaper = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid());
+    if entry.take(&here.supervisor_record(ProcessId::current()?, reaper))? {
+        return Ok(());
+    }
+    let supervisor = entry.supervisor().ok().flatten().map(|record| record.supervisor);
+    Err(SuperviseError::Taken { run: entry.id().clone(), supervisor })
 }
 
 impl Supervisor {
@@ -88,22 +132,11 @@ impl Supervisor {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
         }
-        match self.prepare() {
-            Ok(()) => {}
+        match self.prepare().and_then(|()| self.start_agent()) {
+            Ok(started) => self.started = Some(started),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
             Err(NotPrepared::End(cause, reason)) => {
                 let request = self.request(cause, reason);
-                return self.end(&request);
-            }
-        }
-        match start_agent(&self.workplace, &self.entry, &self.manifest, &mut self.children, &mut self.wake) {
-            Ok(started) => self.started = Some(started),
-            Err(NotStarted::CalledOff) => {
-                let request = self.request(EndCause::Stopped, "it was called off while it started".to_owned());
-                return self.end(&request);
-            }
-            Err(NotStarted::Failed(reason)) => {
-                let request = self.request(EndCause::LaunchFailed, reason);
                 return self.end(&request);
             }
         }
@@ -162,7 +195,7 @@ impl Supervisor {
 
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
-        let finished_at = UnixSeconds::now();
+        let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
         let cookie = &self.manifest.cookie;
         let left = insist(&mut self.wake, || {
             let us = ProcessId::current()?;
@@ -187,12 +220,21 @@ impl Supervisor {
             _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();
-        // Somebody who wanted it ended meanwhile wants no other attempt either.
+        // A shutdown reaches the agent and us within moments, and nobody knows which of us first. A success does not wait for it.
+        while status.is_failure() && !self.wake.told_to_end() && ended.elapsed() < SHUTDOWN_WINDOW {
+            self.wake.wait(SHUTDOWN_WINDOW.saturating_sub(ended.elapsed()));
+        }
+        // A stop that came meanwhile wants no other attempt either.
         let stopped = self.entry.end_request().ok().flatten().filter(|request| request.cause == EndCause::Stopped);
-        if let Some(request) = stopped.filter(|_| status == Status::Failed) {
+        if let Some(request) = stopped.filter(|_| status.is_failure()) {
             let ending = Ending::by_request(&request, finished_at);
             return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
         }
+        let (status, reason) = if self.wake.told_to_end() {
+            (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how())))
+        } else {
+            (status, reason)
+        };
         self.record(Ending {
             status,
             reason,
@@ -209,9 +251,9 @@ impl Supervisor {
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
-        let (entry, manifest, children) = (&self.entry, &self.manifest, &mut self.children);
+        let (home, entry, manifest, children) = (&self.workplace.home, &self.entry, &self.manifest, &mut self.children);
         let survivors = insist(&mut self.wake, || {
-            end_processes(entry, manifest, Some(ProcessId::current()?), grace, &mut || children.reap())
+            end_processes(home, entry, manifest, Some(ProcessId::current()?), grace, &mut || children.reap())
         });
         self.children.reap();
         survivors.is_empty()
@@ -225,16 +267,24 @@ impl Supervisor {
         }
     }
 
-    /// Records the end, as soon as that can be done; a signal or the end of the entry ends the waiting for it.
+    /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
+    /// ends the waiting.
     fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
         self.await_log();
         let outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
-        let deadline = Instant::now() + RECORDING_PATIENCE;
+        let mut told_to_end: Option<Instant> = None;
+        let mut pause = TICK;
         loop {
+            if self.wake.told_to_end() {
+                told_to_end.get_or_insert_with(Instant::now);
+            }
             match record(&self.workplace, &self.entry, &outcome) {
-                Err(error) if self.entry.exists() && !self.wake.was_asked() && Instant::now() < deadline => {
+                Err(error)
+                    if self.entry.exists() && told_to_end.is_none_or(|since| since.elapsed() < LAST_ATTEMPTS) =>
+                {
                     tracing::warn!(%error, "its end cannot be recorded yet");
-                    self.wake.wait(TICK);
+                    self.wake.wait(pause);
+                    pause = if told_to_end.is_some() { TICK } else { (pause * 2).min(LONGEST_RECORDING_PAUSE) };
                 }
                 result => return Ok(result?),
             }

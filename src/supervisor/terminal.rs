@@ -28,10 +28,10 @@ use super::wake::Wake;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
+use crate::run::liveness::Hold;
 use crate::run::record::{AgentExit, Manifest, TerminalHeld};
 use crate::run::workplace::{Program, Workplace};
 
@@ -43,7 +43,7 @@ pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
 /// not know how the agent exited.
-pub(super) const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
+const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
 
 /// How long an agent that has lost its terminal may take to end.
 const HANGUP_GRACE: Duration = Duration::from_secs(5);
@@ -101,8 +101,8 @@ impl Holder {
             if let Ok(Some(supervisor)) = self.entry.supervised() {
                 return Some(supervisor);
             }
-            let unowned = || FileLock::try_existing(&self.entry.lock_file(), Mode::Exclusive).is_ok();
-            if self.hung_up.load(Ordering::Relaxed) || self.wake.was_asked() || !self.entry.exists() || unowned() {
+            let over = || matches!(Hold::take(&self.entry, Instant::now()), Hold::Unowned(_) | Hold::Gone);
+            if self.hung_up.load(Ordering::Relaxed) || self.wake.told_to_end() || over() {
                 return None;
             }
             self.wake.wait(pause);

@@ -10,11 +10,14 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
+use crate::run::end::UNWRITTEN_REQUEST;
+
 /// The signals that a supervisor listens to.
 #[derive(Debug)]
 pub(super) struct Wake {
     stream: UnixStream,
-    asked: Arc<AtomicBool>,
+    told_to_end: Arc<AtomicBool>,
+    request_unwritten: Arc<AtomicBool>,
 }
 
 impl Wake {
@@ -22,14 +25,15 @@ impl Wake {
     pub(super) fn listen() -> io::Result<Self> {
         let (stream, sender) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
-        let asked = Arc::new(AtomicBool::new(false));
+        let (told_to_end, request_unwritten) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&asked))?;
+            signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
         }
-        for signal in [SIGCHLD, SIGHUP, SIGTERM, SIGINT] {
+        signal_hook::flag::register(UNWRITTEN_REQUEST.as_raw(), Arc::clone(&request_unwritten))?;
+        for signal in [SIGCHLD, SIGHUP, SIGTERM, SIGINT, UNWRITTEN_REQUEST.as_raw()] {
             pipe::register(signal, sender.try_clone()?)?;
         }
-        Ok(Self { stream, asked })
+        Ok(Self { stream, told_to_end, request_unwritten })
     }
 
     /// Waits for a signal, `at_most` this long.
@@ -45,8 +49,13 @@ impl Wake {
         while self.stream.read(&mut drained).is_ok_and(|count| count == drained.len()) {}
     }
 
-    /// Tells whether a signal asked us to end the run, once.
-    pub(super) fn was_asked(&self) -> bool {
-        self.asked.swap(false, Ordering::Relaxed)
+    /// Whether a signal ever told us to end.
+    pub(super) fn told_to_end(&self) -> bool {
+        self.told_to_end.load(Ordering::Relaxed)
+    }
+
+    /// Whether we were ever told that the run is to end by a request that is not on disk.
+    pub(super) fn request_unwritten(&self) -> bool {
+        self.request_unwritten.load(Ordering::Relaxed)
     }
 }

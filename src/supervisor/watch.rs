@@ -1,4 +1,4 @@
-//! Deciding, once a second, what is to happen with the agent.
+//! Deciding, once a second, what happens with the agent.
 
 use crate::run::record::{AgentExit, EndCause, EndRequest, exceeded_max_runtime, exceeded_max_silence};
 
@@ -7,18 +7,22 @@ use crate::run::record::{AgentExit, EndCause, EndRequest, exceeded_max_runtime, 
 pub(super) struct Facts {
     /// How the agent ended, if it has.
     pub(super) exit: Option<AgentExit>,
-    /// What somebody asked for.
+    /// The request for its end that is on disk.
     pub(super) request: Option<EndRequest>,
+    /// Whether a signal announced a request that could not be written.
+    pub(super) request_unwritten: bool,
     /// Whether a signal told us to end.
-    pub(super) signalled: bool,
+    pub(super) told_to_end: bool,
     /// Time since the trigger.
     pub(super) age_secs: u64,
-    /// The bound as it is now.
+    /// The bound as it is now, or as it was read last.
     pub(super) max_runtime_secs: u64,
     /// Time since the agent last printed something, or started.
     pub(super) silent_secs: u64,
     /// How long it may print nothing, as it is now.
     pub(super) max_silence_secs: Option<u64>,
+    /// Time since the run's entry is gone; 0 while it is there.
+    pub(super) entry_gone_secs: u64,
 }
 
 /// What to do next.
@@ -34,21 +38,35 @@ pub(super) enum Step {
     End(EndCause, String),
 }
 
-/// Decides: what was asked for first, then the agent's own end, then a signal, then the bounds.
+/// How long an entry may be gone before its run is ended: a home that is just being moved or mounted comes back.
+const MAX_ENTRY_GONE_SECS: u64 = 60;
+
+/// Decides: what was asked for first, then a signal from outside, then the agent's own end, then the bounds.
 pub(super) fn decide(facts: Facts) -> Step {
+    let exceeded = facts.age_secs > facts.max_runtime_secs;
+    let exceeds = || Step::End(EndCause::TimedOut, exceeded_max_runtime(facts.age_secs, facts.max_runtime_secs));
     match facts {
         Facts { request: Some(request), .. } => Step::Obey(request),
-        Facts { exit: Some(exit), .. } => Step::Finish(exit),
-        Facts { signalled: true, .. } => Step::End(EndCause::Stopped, "its supervisor was told to end".to_owned()),
-        Facts { age_secs, max_runtime_secs, .. } if age_secs > max_runtime_secs => {
-            Step::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs))
+        // The watchdog asks for it at the bound, and everybody else has it stopped.
+        Facts { request_unwritten: true, .. } if exceeded => exceeds(),
+        Facts { request_unwritten: true, .. } => {
+            Step::End(EndCause::Stopped, "stopped on request; the request could not be written down".to_owned())
         }
+        Facts { told_to_end: true, .. } => Step::End(EndCause::Interrupted, TOLD_TO_END.to_owned()),
+        Facts { exit: Some(exit), .. } => Step::Finish(exit),
+        _ if exceeded => exceeds(),
         Facts { silent_secs, max_silence_secs: Some(max), .. } if silent_secs > max => {
             Step::End(EndCause::Silent, exceeded_max_silence(silent_secs, max))
+        }
+        Facts { entry_gone_secs, .. } if entry_gone_secs > MAX_ENTRY_GONE_SECS => {
+            Step::End(EndCause::Interrupted, "its entry in running/ was removed while it ran".to_owned())
         }
         _ => Step::Wait,
     }
 }
+
+/// The reason of a run that something outside ended.
+pub(super) const TOLD_TO_END: &str = "its supervisor was told to end, as at a shutdown or logout";
 
 #[cfg(test)]
 mod tests {
@@ -59,11 +77,13 @@ mod tests {
     const CALM: Facts = Facts {
         exit: None,
         request: None,
-        signalled: false,
+        request_unwritten: false,
+        told_to_end: false,
         age_secs: 60,
         max_runtime_secs: 60,
         silent_secs: 30,
         max_silence_secs: Some(30),
+        entry_gone_secs: 60,
     };
 
     #[test]
@@ -91,6 +111,12 @@ mod tests {
     }
 
     #[test]
+    fn a_run_whose_entry_is_gone_for_a_minute_is_ended() {
+        let step = decide(Facts { entry_gone_secs: 61, ..CALM });
+        assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
+    }
+
+    #[test]
     fn an_agent_that_ended_is_finished_even_past_its_bound() {
         let exit = AgentExit { code: Some(0), ..AgentExit::default() };
         assert_eq!(decide(Facts { exit: Some(exit), age_secs: 99, ..CALM }), Step::Finish(exit));
@@ -105,8 +131,24 @@ mod tests {
             at: UnixSeconds(1),
             last_output: UnixSeconds(1),
         };
-        let facts = Facts { request: Some(request.clone()), signalled: true, age_secs: 99, ..CALM };
+        let facts = Facts { request: Some(request.clone()), told_to_end: true, age_secs: 99, ..CALM };
         assert_eq!(decide(facts), Step::Obey(request));
+    }
+
+    #[test]
+    fn a_signal_from_outside_interrupts_whichever_process_got_it_first() {
+        let exit = AgentExit { code: None, signal: Some(15), ..AgentExit::default() };
+        for exit in [None, Some(exit)] {
+            let step = decide(Facts { told_to_end: true, exit, ..CALM });
+            assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_not_on_disk_stops_unless_the_bound_is_over() {
+        let unwritten = Facts { request_unwritten: true, told_to_end: true, ..CALM };
+        assert!(matches!(decide(unwritten.clone()), Step::End(EndCause::Stopped, _)));
+        assert!(matches!(decide(Facts { age_secs: 61, ..unwritten }), Step::End(EndCause::TimedOut, _)));
     }
 
     proptest! {

@@ -20,8 +20,15 @@ fn finished(at: u64, succeeded: bool, bytes: u64) -> Bench {
 }
 
 fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, Bounds> {
-    let bounds =
-        Bounds { ttl_secs, failed_ttl_secs, keep_last, max_runtime_secs: 1, max_silence_secs: None, note: None };
+    let bounds = Bounds {
+        ttl_secs,
+        failed_ttl_secs,
+        keep_last,
+        max_runtime_secs: 1,
+        max_silence_secs: None,
+        orphaned: false,
+        note: None,
+    };
     HashMap::from([("a".parse().unwrap(), bounds)])
 }
 

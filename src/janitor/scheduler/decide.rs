@@ -110,10 +110,21 @@ fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AliveRun {
     pub id: RunId,
-    /// Whether it certainly is alive. One that may be holds up its own routine, but not for ever all others.
-    pub certainly: bool,
+    /// How sure that is.
+    pub life: AliveLife,
     /// Whether its end was asked for.
     pub ending: bool,
+}
+
+/// How sure it is that a run is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AliveLife {
+    /// It is.
+    Certainly,
+    /// It may be, and nobody can tell. It holds up its own routine, but not all others for good.
+    Perhaps,
+    /// Another process is about to tell.
+    Judging,
 }
 
 /// What becomes of a fire whose time has come.
@@ -136,12 +147,15 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
     if let Some(first) = own.first() {
         match (overlap, fire) {
             (Overlap::Allow, _) => {}
+            // A run that is dead is no reason to miss anything.
+            _ if own.iter().any(|run| run.life == AliveLife::Judging) => return Turn::AfterOwn(Vec::new()),
             (Overlap::Skip, Fire::Occurrence(_)) => {
-                let doubt = if first.certainly { "" } else { ", or may have been" };
+                let doubt = if first.life == AliveLife::Certainly { "" } else { ", or may have been" };
                 return Turn::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
             }
             (Overlap::Replace, Fire::Occurrence(_)) => {
-                let doomed = own.iter().filter(|run| run.certainly && !run.ending).map(|run| run.id.clone());
+                let doomed =
+                    own.iter().filter(|run| run.life == AliveLife::Certainly && !run.ending).map(|run| run.id.clone());
                 return Turn::AfterOwn(doomed.collect());
             }
             (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
@@ -149,7 +163,7 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
             }
         }
     }
-    let at_work = alive.iter().filter(|run| run.certainly).count();
+    let at_work = alive.iter().filter(|run| run.life == AliveLife::Certainly).count();
     if at_work as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
 }
 
@@ -292,12 +306,18 @@ mod tests {
 
     #[test]
     fn each_overlap_does_what_it_says() {
+        use AliveLife::{Certainly, Perhaps};
         let slug: Slug = "a".parse().unwrap();
-        let run = |id: &str, certainly, ending| AliveRun { id: id.parse().unwrap(), certainly, ending };
+        let run = |id: &str, life, ending| AliveRun { id: id.parse().unwrap(), life, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
-        let alive =
-            [run("a-1", true, false), run("a-2", true, true), run("a-3", false, false), run("b-1", true, false)];
+        let alive = [
+            run("a-1", Certainly, false),
+            run("a-2", Certainly, true),
+            run("a-3", Perhaps, false),
+            run("b-1", Certainly, false),
+        ];
+        let judging = [run("a-1", AliveLife::Judging, false)];
         let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 4);
         assert!(matches!(of(Overlap::Skip, &occurrence), Turn::Miss(reason) if reason.contains("a-1")));
         assert_eq!(of(Overlap::Queue, &occurrence), Turn::AfterOwn(vec![]));
@@ -305,6 +325,10 @@ mod tests {
         assert_eq!(of(Overlap::Allow, &occurrence), Turn::Start);
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
             assert_eq!(of(overlap, &retry), Turn::AfterOwn(vec![]), "{overlap:?}");
+        }
+        for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
+            let turn = turn(&slug, overlap, &occurrence, &judging, 4);
+            assert_eq!(turn, Turn::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
         }
         assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 3), Turn::InLine);
         assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), Turn::InLine);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveRun, Turn, turn};
+use super::decide::{Advance, AliveLife, AliveRun, Turn, turn};
 use crate::agent::UNWATCHED_LAUNCH_PATIENCE;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -237,11 +237,15 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
 
 /// Returns the unfinished runs that are not known to be dead.
 pub(super) fn alive_runs(home: &Home) -> Result<Vec<AliveRun>, FileError> {
-    let alive = assess(Entry::list(home)?).into_iter().filter(|one| one.liveness != Liveness::Dead);
+    let alive = assess(home, Entry::list(home)?).into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
-        let certainly = !matches!(one.liveness, Liveness::Unknown(_));
+        let life = match one.liveness {
+            Liveness::Judging(_) => AliveLife::Judging,
+            Liveness::Unknown(_) => AliveLife::Perhaps,
+            _ => AliveLife::Certainly,
+        };
         let ending = !one.entry.end_request().is_ok_and(|request| request.is_none());
-        AliveRun { id: one.entry.id().clone(), certainly, ending }
+        AliveRun { id: one.entry.id().clone(), life, ending }
     };
     Ok(alive.map(show).collect())
 }

@@ -115,6 +115,16 @@ struct OneRun {
 }
 
 #[derive(Serialize, JsonSchema)]
+struct Stopped {
+    /// As in list_runs.
+    #[schemars(with = "Map<String, Value>")]
+    run: RunView,
+    /// Why its end is not recorded yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<String>,
+}
+
+#[derive(Serialize, JsonSchema)]
 struct Triggered {
     /// Whether the run is over, where it was waited for; if not, wait_run waits on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -348,7 +358,7 @@ struct StopRun {
 
 const MAX_REASON_CHARS: usize = 500;
 
-fn stop_run(core: &Core, arguments: StopRun) -> Result<OneRun, ToolError> {
+fn stop_run(core: &Core, arguments: StopRun) -> Result<Stopped, ToolError> {
     let reason = arguments.reason.unwrap_or_else(|| "stopped on request".to_owned());
     if reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
         let rule = format!("it must be one line of at most {MAX_REASON_CHARS} characters; shorten it");
@@ -356,15 +366,21 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<OneRun, ToolError> {
     }
     let workplace = core.site.workplace_for_looking();
     let order = Order { cause: EndCause::Stopped, reason, by: "stop_run".to_owned() };
-    match end_run(&workplace, &arguments.run, &order)? {
-        Ended::Finished | Ended::Already => Ok(OneRun { run: listing::find(&workplace, &arguments.run)? }),
-        Ended::Survived(left) => Err(ToolError::new(format!(
-            "the run {} is not over: these processes could not be killed: {}. The watchdog tries again; look at them with \
+    let note = match end_run(&workplace, &arguments.run, &order)? {
+        Ended::Finished | Ended::Already => None,
+        Ended::Unrecorded(cause) => Some(format!(
+            "everything that the run started has ended; its end is recorded as soon as that is possible: {cause}"
+        )),
+        Ended::Survived(left) => {
+            return Err(ToolError::new(format!(
+                "the run {} is not over: these processes could not be killed: {}. The watchdog tries again; look at them with \
              ps, and end them by hand",
-            arguments.run,
-            names(&left)
-        ))),
-    }
+                arguments.run,
+                names(&left)
+            )));
+        }
+    };
+    Ok(Stopped { run: listing::find(&workplace, &arguments.run)?, note })
 }
 
 #[derive(Deserialize, JsonSchema)]

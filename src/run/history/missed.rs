@@ -13,7 +13,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::routine::slug::Slug;
-use crate::run::record::RECORD_VERSION;
+use crate::run::record::FIRST_RECORD_VERSION;
 
 /// An occurrence of a schedule that was not fired, or several of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
     for Missed { occurrence, reason, count } in missed.iter().filter(|one| !told.contains(&one.occurrence)) {
         let count = (*count > 1).then_some(*count);
         let occurrence = *occurrence;
-        let line = MissedLine { kind: "missed", version: RECORD_VERSION, routine, occurrence, at, reason, count };
+        let line = MissedLine { kind: "missed", version: FIRST_RECORD_VERSION, routine, occurrence, at, reason, count };
         let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
         atomic_file::append_line(&path, &line)?;
     }

@@ -1,0 +1,71 @@
+//! Requests for a run's end that could not be written down, as on a full disk: kept in memory until they can.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use super::entry::Entry;
+use super::id::RunId;
+use super::record::EndRequest;
+use crate::home::Home;
+
+/// What this process was asked to end and could not write down. Without it the run would later count as lost.
+#[derive(Debug, Default)]
+pub struct UnwrittenEnds(Mutex<HashMap<RunId, EndRequest>>);
+
+impl UnwrittenEnds {
+    /// Keeps a request. The first one for a run counts.
+    pub fn keep(&self, run: &RunId, request: &EndRequest) {
+        self.change(|kept| _ = kept.entry(run.clone()).or_insert_with(|| request.clone()));
+    }
+
+    /// Returns the request that is kept for a run.
+    #[must_use]
+    pub fn of(&self, run: &RunId) -> Option<EndRequest> {
+        self.change(|kept| kept.get(run).cloned())
+    }
+
+    /// Writes down what can be written by now, and forgets it, and what is about runs that are over.
+    pub fn write(&self, home: &Home) {
+        let kept: Vec<(RunId, EndRequest)> = self.change(|kept| kept.clone().into_iter().collect());
+        for (run, request) in kept {
+            let entry = Entry::of(home, &run);
+            if entry.request_end(&request).is_ok() || !entry.exists() {
+                self.change(|kept| _ = kept.remove(&run));
+            }
+        }
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<RunId, EndRequest>) -> T) -> T {
+        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::run::record::EndCause;
+
+    #[test]
+    fn a_request_is_kept_until_it_is_written_or_the_run_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let (run, over): (RunId, RunId) = ("a-1".parse().unwrap(), "a-2".parse().unwrap());
+        let request = |reason: &str| EndRequest {
+            cause: EndCause::Stopped,
+            reason: reason.into(),
+            by: "b".into(),
+            at: UnixSeconds(1),
+            last_output: UnixSeconds(1),
+        };
+        let ends = UnwrittenEnds::default();
+        ends.keep(&run, &request("first"));
+        ends.keep(&run, &request("second"));
+        ends.keep(&over, &request("x"));
+        assert_eq!(ends.of(&run).unwrap().reason, "first");
+        std::fs::create_dir(Entry::of(&home, &run).directory()).unwrap();
+        ends.write(&home);
+        assert_eq!((ends.of(&run), ends.of(&over)), (None, None));
+        assert_eq!(Entry::of(&home, &run).end_request().unwrap().unwrap().reason, "first");
+    }
+}
