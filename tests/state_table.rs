@@ -223,7 +223,7 @@ fn unknown_runs_are_reported_and_never_touched() {
     let changes: [(&str, Change); 4] = [
         ("Elsewhere", |record| record["machine"]["machine_id"] = json!("another")),
         ("Namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
-        ("Newer", |record| record["version"] = json!(2)),
+        ("Newer", |record| record["version"] = json!(3)),
         ("Damaged", |record| *record = json!("?")),
     ];
     let mut runs = Vec::new();
@@ -257,7 +257,7 @@ fn unknown_runs_are_reported_and_never_touched() {
         let kept = report["kept"].as_array().unwrap().iter().find(|kept| kept["run"] == *run).expect("it is kept");
         assert!(text(&kept["reason"]).contains("nothing certain"), "{kept}");
         assert!(problems.iter().any(|one| text(&one["problem"]).contains(run)), "{run}: {problems:?}");
-        assert!(error.contains("not touched") && error.contains(run), "{error}");
+        assert!(error.contains("nothing certain is known") && error.contains(run), "{error}");
         assert!(home.entry(run).exists() && home.workbench(run).exists());
     }
     assert!(text(&listed[2]["status_reason"]).contains("update moadim-mcp"), "{}", listed[2]);

@@ -7,6 +7,7 @@ mod demo;
 mod desk;
 mod detach;
 mod doctor;
+mod forget;
 mod generate;
 mod janitor;
 mod logs;
@@ -116,6 +117,8 @@ enum ForPeople {
     Stop(stop::Arguments),
     /// Ends hung runs and removes expired workbenches; --dry-run says what it would do, and why.
     Cleanup(cleanup::Arguments),
+    /// Records a run that is unknown, and that you know to be over, as lost.
+    Forget(forget::Arguments),
     /// Keeps a run's workbench until --off.
     Pin(pin::Arguments),
     /// Lists the agents that routines can name.
@@ -178,6 +181,7 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
         ForPeople::Trigger(arguments) => return trigger::trigger(arguments),
         ForPeople::Stop(arguments) => stop::stop(arguments),
         ForPeople::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
+        ForPeople::Forget(arguments) => forget::forget(&arguments),
         ForPeople::Pin(arguments) => pin::pin(&arguments),
         ForPeople::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
         ForPeople::Janitor => janitor::janitor(),

@@ -190,7 +190,10 @@ fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMa
                     format!("nothing need be done: a sweep from {at} on that finds nothing alive in it removes it")
                 }
                 RunStatus::Unknown => {
-                    "it is neither ended nor removed; remove its files by hand if it is over".to_owned()
+                    format!(
+                        "it is neither ended nor removed; once you know that it is over: moadim-mcp forget {}",
+                        run.id
+                    )
                 }
                 _ => format!("the watchdog ends it at its bound; stop_run (moadim-mcp stop {}) ends it now", run.id),
             };

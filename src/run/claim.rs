@@ -83,6 +83,8 @@ fn stage_and_claim(
     let home = &workplace.home;
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let lock = FileLock::acquire(&staged.join("lock"), Mode::Shared, Duration::ZERO)?;
+    // Made now, so that a judge can lock it on a full disk.
+    atomic_file::write_in_place(&staged.join("judge"), b"")?;
     // Nobody asks for the environment of a run that a power cut has ended.
     atomic_file::write_json_in_place(&staged.join("env.json"), environment)?;
     let record = staged.join("run.json");

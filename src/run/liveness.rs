@@ -170,17 +170,22 @@ impl Here {
     /// Returns why nothing certain can be said here of a run; `None` if it was started here.
     #[must_use]
     pub fn stranger(&self, manifest: &Manifest) -> Option<String> {
-        if manifest.machine != self.machine {
-            let only_there = "it was started on another machine or in another process namespace, and its processes can be \
-                              seen only there";
-            return Some(only_there.to_owned());
-        }
-        let same_boot = manifest.triggered.boot_id == self.boot_id;
+        self.another_home(manifest).or_else(|| self.another_machine(manifest))
+    }
+
+    fn another_home(&self, manifest: &Manifest) -> Option<String> {
         match (&manifest.home, &self.home) {
-            (Some(theirs), Some(ours)) => theirs.difference(ours, same_boot),
+            (Some(theirs), Some(ours)) => theirs.difference(ours, self.is_same_boot(manifest)),
             (Some(_), None) => Some("the home's directory cannot be looked at".to_owned()),
             (None, _) => None,
         }
+    }
+
+    fn another_machine(&self, manifest: &Manifest) -> Option<String> {
+        (manifest.machine != self.machine).then(|| {
+            "it was started on another machine or in another process namespace, and its processes can be seen only there"
+                .to_owned()
+        })
     }
 
     /// Makes a record of processes that were seen here and now.
@@ -322,7 +327,7 @@ fn decide(
     left: impl FnOnce(&Manifest) -> Result<Vec<Process>, String>,
 ) -> Liveness {
     // Before the locks: those of a copied home say nothing of the original's runs, nor do its processes.
-    if let Some(cause) = manifest.ok().and_then(|manifest| here.stranger(manifest)) {
+    if let Some(cause) = manifest.ok().and_then(|manifest| here.another_home(manifest)) {
         return Liveness::Unknown(cause);
     }
     match (hold, manifest) {
@@ -330,10 +335,13 @@ fn decide(
         (Hold::Judging(by), _) => Liveness::Judging(by.clone()),
         (Hold::Unreadable(cause), _) => Liveness::Unknown(cause.clone()),
         (Hold::Unowned(_) | Hold::Gone, Err(error)) => Liveness::Unknown(error.to_string()),
-        (Hold::Unowned(_) | Hold::Gone, Ok(manifest)) => match left(manifest) {
-            Ok(processes) if processes.is_empty() => Liveness::Dead,
-            Ok(processes) => Liveness::Unsupervised(processes),
-            Err(cause) => Liveness::Unknown(cause),
+        (Hold::Unowned(_) | Hold::Gone, Ok(manifest)) => match here.another_machine(manifest) {
+            Some(cause) => Liveness::Unknown(cause),
+            None => match left(manifest) {
+                Ok(processes) if processes.is_empty() => Liveness::Dead,
+                Ok(processes) => Liveness::Unsupervised(processes),
+                Err(cause) => Liveness::Unknown(cause),
+            },
         },
     }
 }
@@ -600,7 +608,7 @@ mod tests {
             });
             let free = matches!(hold, Hold::Unowned(_));
             prop_assert_eq!(found == Liveness::Dead, free && readable && here && ours && scan == 0);
-            prop_assert_eq!(found == Liveness::Owned, matches!(hold, Hold::Owned) && (!readable || (here && ours)));
+            prop_assert_eq!(found == Liveness::Owned, matches!(hold, Hold::Owned) && (!readable || ours));
         }
     }
 }

@@ -6,6 +6,7 @@ pub mod claim;
 pub mod delete;
 pub mod end;
 pub mod entry;
+pub mod forget;
 pub mod history;
 pub mod hook;
 pub mod id;

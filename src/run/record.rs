@@ -354,6 +354,28 @@ impl Outcome {
             cookie: manifest.cookie,
         }
     }
+
+    /// Makes the record of a run of which nothing but its name can be read. No process carries its `cookie`.
+    #[must_use]
+    pub fn without_manifest(id: &RunId, cookie: Cookie, ending: Ending) -> Self {
+        Self {
+            version: ending.status.record_version(),
+            id: id.clone(),
+            status: ending.status,
+            reason: ending.reason,
+            ended_by: ending.ended_by,
+            exit_code: ending.exit_code,
+            signal: ending.signal,
+            agent: "unknown".to_owned(),
+            session_host: HostKind::Detached,
+            origin: Origin::Call,
+            triggered_at: id.stamp(),
+            started_at: None,
+            finished_at: ending.finished_at,
+            retain_from: ending.retain_from,
+            cookie,
+        }
+    }
 }
 
 impl Ending {

@@ -138,7 +138,10 @@ fn write_outcome(home: &Home, outcome: &Outcome) -> Result<(), FileError> {
         restore_access(&path)?;
         put_aside(home, &path)?;
     }
-    atomic_file::write_json_by_way_of(Entry::of(home, &outcome.id).directory(), &path, outcome)
+    let entry = Entry::of(home, &outcome.id);
+    // A person may have removed the entry.
+    let staging = if entry.exists() { entry.directory() } else { workbench.directory() };
+    atomic_file::write_json_by_way_of(staging, &path, outcome)
 }
 
 fn restore_access(directory: &Path) -> Result<(), FileError> {
@@ -166,7 +169,10 @@ fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) 
     {
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
     }
-    Ok(entry.dispose(&workplace.home)?)
+    match entry.dispose(&workplace.home) {
+        Err(_) if !entry.exists() => Ok(()),
+        disposed => Ok(disposed?),
+    }
 }
 
 #[cfg(test)]

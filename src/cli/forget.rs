@@ -1,0 +1,52 @@
+//! `forget`: records an unknown run as lost.
+
+use std::io::{IsTerminal, Write};
+
+use anyhow::bail;
+
+use super::desk::Desk;
+use crate::excerpt::excerpt;
+use crate::run::forget::Forgettable;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A run's id
+    run: String,
+    /// Do not ask
+    #[arg(long, short)]
+    yes: bool,
+}
+
+const MAX_CAUSE_CHARS: usize = 500;
+
+/// Asks, and records it.
+pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
+    let desk = Desk::open()?;
+    let run = desk.run(&arguments.run)?.id;
+    let workplace = desk.sound_workplace()?;
+    let cause = excerpt(Forgettable::find(&workplace, &run)?.cause(), MAX_CAUSE_CHARS);
+    if !arguments.yes {
+        let question = format!(
+            "The run {run} is unknown: {cause}\nIf anything of it is still alive, it goes on, and nobody watches it. \
+             Record the run as lost? [y/N] "
+        );
+        if !agrees(&question)? {
+            bail!("the run {run} stays unknown");
+        }
+    }
+    // Looked at again: the answer may have taken hours.
+    let outcome = Forgettable::find(&workplace, &run)?.forget(&workplace, "moadim-mcp forget")?;
+    Ok(writeln!(anstream::stdout(), "{run} {}", outcome.status)?)
+}
+
+fn agrees(question: &str) -> anyhow::Result<bool> {
+    if !std::io::stdin().is_terminal() {
+        bail!("nobody can be asked here: stdin is no terminal; with --yes it is not asked");
+    }
+    let mut terminal = anstream::stderr();
+    write!(terminal, "{question}")?;
+    terminal.flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}

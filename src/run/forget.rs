@@ -1,0 +1,121 @@
+//! Giving up a run that cannot be judged, because a person says that it is over.
+
+use super::end::EndError;
+use super::entry::{Entry, Workbench};
+use super::id::RunId;
+use super::listing;
+use super::liveness::{Assessment, Liveness, assess};
+use super::record::{Ending, Outcome, RecordError};
+use super::recording::{self, RecordingError, read_outcome};
+use super::status::Status;
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::process_tree::{Cookie, NoCookie};
+
+/// A run was not given up.
+#[derive(Debug, thiserror::Error)]
+pub enum ForgetError {
+    /// There is no such run, or it cannot be looked at.
+    #[error(transparent)]
+    Run(#[from] EndError),
+    /// It can be judged, so nobody has to give it up.
+    #[error("cannot forget the run {run}: it is {status}; only a run that is unknown can be forgotten")]
+    NotUnknown {
+        /// The run.
+        run: RunId,
+        /// What it is.
+        status: Status,
+    },
+    /// Another process is about to know.
+    #[error("cannot forget the run {run}: another process is judging it ({by}); try again")]
+    Judging {
+        /// The run.
+        run: RunId,
+        /// Which process.
+        by: String,
+    },
+    /// The system has no random numbers.
+    #[error(transparent)]
+    Cookie(#[from] NoCookie),
+    /// The end could not be written down.
+    #[error(transparent)]
+    Recording(#[from] RecordingError),
+}
+
+/// A run that is unknown, held so that nobody else decides about it.
+#[derive(Debug)]
+pub struct Forgettable {
+    run: RunId,
+    cause: String,
+    assessment: Option<Assessment>,
+}
+
+impl Forgettable {
+    /// Finds out why a run is unknown.
+    ///
+    /// # Errors
+    /// There is no such run, or it is not unknown.
+    pub fn find(workplace: &Workplace, run: &RunId) -> Result<Self, ForgetError> {
+        let unknown = |cause, assessment| Ok(Self { run: run.clone(), cause, assessment });
+        let known = || {
+            let status = listing::find(workplace, run)?.status;
+            Err(ForgetError::NotUnknown { run: run.clone(), status })
+        };
+        let entry = Entry::of(&workplace.home, run);
+        let assessment = if entry.exists() { assess(&workplace.home, vec![entry]).pop() } else { None };
+        if let Some(assessment) = assessment {
+            return match assessment.liveness.clone() {
+                Liveness::Unknown(cause) => unknown(cause, Some(assessment)),
+                Liveness::Judging(by) => Err(ForgetError::Judging { run: run.clone(), by }),
+                Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Dead => {
+                    drop(assessment);
+                    known()
+                }
+            };
+        }
+        let workbench = Workbench::of(&workplace.home, run);
+        if !workbench.exists() {
+            return known();
+        }
+        match read_outcome(&workbench, run) {
+            Ok(_) => known(),
+            Err(RecordError::File(error)) if error.is_not_found() => {
+                unknown("it has neither an entry nor an outcome".to_owned(), None)
+            }
+            Err(error) => unknown(error.to_string(), None),
+        }
+    }
+
+    /// Returns why it is unknown.
+    #[must_use]
+    pub fn cause(&self) -> &str {
+        &self.cause
+    }
+
+    /// Records it as lost. Nothing of it is ended: nobody knows what that would be.
+    ///
+    /// # Errors
+    /// The end could not be written down.
+    pub fn forget(self, workplace: &Workplace, by: &str) -> Result<Outcome, ForgetError> {
+        let entry = Entry::of(&workplace.home, &self.run);
+        let manifest = self.assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
+        let triggered_at = manifest.map_or(self.run.stamp(), |manifest| manifest.triggered.at);
+        let last_output = Workbench::of(&workplace.home, &self.run).last_output_or(triggered_at);
+        let ending = Ending {
+            status: Status::Lost,
+            reason: Some(format!("forgotten by a person: {}", self.cause)),
+            ended_by: Some(by.to_owned()),
+            exit_code: None,
+            signal: None,
+            finished_at: UnixSeconds::now(),
+            retain_from: last_output,
+        };
+        let started = entry.started().ok().flatten();
+        let outcome = match manifest {
+            Some(manifest) => Outcome::new(manifest, started.as_ref(), ending),
+            None => Outcome::without_manifest(&self.run, Cookie::random()?, ending),
+        };
+        recording::record(workplace, &entry, &outcome)?;
+        Ok(outcome)
+    }
+}
