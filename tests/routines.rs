@@ -211,7 +211,7 @@ fn a_routine_whose_run_is_unknown_is_not_deleted() {
     });
     assert!(refused.contains(&run) && refused.contains("another machine"), "{refused}");
     let forced = server.error("delete_routine", json!({ "routine": routine, "confirm": true }));
-    assert!(forced.contains(&run) && forced.contains("not touched"), "{forced}");
+    assert!(forced.contains(&run) && forced.contains("nothing certain is known"), "{forced}");
     assert!(home.root().join("routines/odd").exists());
     home.noted(&run, "agent").kill();
 }
