@@ -225,6 +225,47 @@ fn later() {
 }
 
 #[test]
+fn what_a_person_stops_on_a_full_disk_is_stopped() {
+    with_mounts("stopped");
+}
+
+#[test]
+#[ignore = "run by the test above, in a mount namespace"]
+fn stopped() {
+    if !is_body() {
+        return;
+    }
+    for supervisor_lives in [true, false] {
+        let disk = SmallDisk::new("size=4m,nr_inodes=400");
+        let home = &disk.home;
+        let out = home.scratch().join("failed");
+        let hook = format!("on_failure = [\"touch\", \"{}\"]\n", out.display());
+        home.configure(&format!("session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n{hook}"));
+        let mut server = Server::start(home);
+        let run = server.start_run("Stopped", "sleep 300 & exec sleep 301", json!({}));
+        if !supervisor_lives {
+            home.noted(&run, "supervisor").kill();
+        }
+        let filler = disk.fill();
+        let answer = server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
+        let note = text(&answer["note"]);
+        assert!(note.starts_with("everything that the run started has ended"), "{answer}");
+        assert!(note.contains("No space left"), "{answer}");
+        assert!(home.processes_named("sleep").is_empty());
+        assert_eq!((home.outcome(&run), home.history(&run).len()), (None, 0));
+        remove(&filler);
+        wait_for(PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
+        let outcome = home.outcome(&run).unwrap();
+        assert_eq!(outcome["status"], "stopped", "{outcome}");
+        if !supervisor_lives {
+            assert_eq!(outcome["reason"], "enough", "{outcome}");
+        }
+        assert_eq!(home.history(&run).len(), 1);
+        assert!(!out.exists(), "the failure hook is for failures");
+    }
+}
+
+#[test]
 fn the_log_of_a_run_that_prints_300_mb_stays_small() {
     const CAP: u64 = 4 << 20;
     let home = TestHome::detached(&format!("max_log_bytes = {CAP}\n"));
