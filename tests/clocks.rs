@@ -29,7 +29,7 @@ fn shifted(at: &Value, secs: i64) -> Value {
 fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
     for secs in [3_600, -3_600] {
         let home = TestHome::detached("");
-        let mut server = Server::start_settled(&home);
+        let mut server = Server::start(&home);
         let run = server.start_run("Due", "true", json!({ "ttl_secs": 1 }));
         server.wait_for_run(&run, "succeeded");
         home.wait_for_the_last_of(&run);
@@ -47,7 +47,7 @@ fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
         assert!(home.workbench(&run).exists());
         // A sweep in the background says so in health, and the next one does its work.
         set_clock(&home, secs);
-        let mut another = Server::start_settled(&home);
+        let mut another = Server::start(&home);
         let problems = Value::from(another.problems()).to_string();
         assert!(problems.contains("clock"), "{problems}");
         assert!(home.workbench(&run).exists());
@@ -58,7 +58,7 @@ fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
 #[test]
 fn a_clock_that_was_set_does_not_make_a_run_old() {
     let home = TestHome::detached("");
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Young", "exec sleep 300", json!({ "max_runtime_secs": 3_600 }));
     let agent = home.noted(&run, "agent");
     for supervisor_lives in [true, false] {

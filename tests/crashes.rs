@@ -189,7 +189,7 @@ fn settle(home: &TestHome) {
         let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         everything.extend(names.filter(|name| !name.starts_with('.')));
     }
-    let mut server = Server::start_settled(home);
+    let mut server = Server::start(home);
     wait_for(PATIENCE, "every run to end", || {
         server.clean_up();
         // Only a trigger that was killed just now is staged still.
@@ -200,7 +200,7 @@ fn settle(home: &TestHome) {
         if fs::read_dir(home.root().join("trash")).unwrap().next().is_none() {
             return Some(());
         }
-        server = Server::start_settled(home);
+        server = Server::start(home);
         None
     });
     let mut left = Vec::new();
@@ -244,7 +244,7 @@ fn a_removal_that_was_killed_is_finished_by_the_next_start() {
     const FILES: usize = 1_000;
     let home = TestHome::detached("");
     home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     server.ok("create_routine", json!({ "title": "Full", "agent": "quick", "prompt": "true", "ttl_secs": 1 }));
     for round in 0..3_u64 {
         let run = server.trigger("full");
@@ -273,7 +273,7 @@ fn a_removal_that_was_killed_is_finished_by_the_next_start() {
             assert!(home.outcome(&run).is_some());
         }
         eprintln!("round {round}: killed with {:?} in the trash", in_trash().map(|path| path.display().to_string()));
-        server = Server::start_settled(&home);
+        server = Server::start(&home);
         wait_for(PATIENCE, "the next start to finish it", || {
             (!home.workbench(&run).exists() && in_trash().is_none()).then_some(())
         });

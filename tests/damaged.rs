@@ -82,7 +82,7 @@ impl Damaged {
 fn healthy() -> (TestHome, Server) {
     let home = TestHome::detached("");
     home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     server.ok("create_routine", json!({ "title": "Other", "agent": "quick", "prompt": "true" }));
     (home, server)
 }
@@ -189,7 +189,7 @@ fn a_damaged_agent_takes_away_itself_alone() {
 #[test]
 fn a_damaged_record_of_the_tmux_server_is_named_and_kept() {
     let Some(home) = Host::Tmux.home() else { return };
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Shown", "exec sleep 300", json!({}));
     for damage in DAMAGES {
         let damaged = Damaged::new(home.root().join("tmux.json"), damage);

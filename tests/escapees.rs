@@ -110,7 +110,7 @@ fn rounds(home: &TestHome, host: Host, way: Way, count: usize) {
         host.name(),
         if way == Way::Watchdog { 1 } else { 600 }
     ));
-    let mut server = Server::start_settled(home);
+    let mut server = Server::start(home);
     for (title, prompt) in [("Inner", "exec sleep 350"), ("Other", "exec sleep 351")] {
         server.create(title, prompt, json!({ "max_runtime_secs": 600 }));
     }

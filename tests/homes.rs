@@ -83,7 +83,7 @@ fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
     let settings = "session_host = \"detached\"\ndefault_ttl_secs = 2592000\n";
     let home = TestHome::with_config(settings);
     home.add_shell();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Kept", "true", json!({}));
     server.wait_for_run(&run, "succeeded");
     let config = home.root().join("config.toml");

@@ -84,7 +84,7 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
     let home = TestHome::detached("");
     home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
     let secret = Secret::new(&home);
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let outside = home.scratch().join("outside");
     fs::create_dir(&outside).unwrap();
     for file in FILES {
@@ -151,7 +151,7 @@ fn with_text(schema: &Value, bad: &str) -> Vec<Value> {
 const FREE: [&str; 8] = ["title", "tags", "prompt", "env", "query", "tag", "reason", "grep"];
 
 fn senseless_arguments_get_clear_and_short_errors(home: TestHome, host: Host) {
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     server.create("Real", "true", json!({}));
     let mut texts = vec![
         String::new(),

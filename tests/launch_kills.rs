@@ -22,7 +22,7 @@ fn killed_at_any_moment_of_its_launch_a_run_ends_once_and_leaves_no_agent(home: 
     let long = std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1");
     let rounds = if long { 48 } else { 6 };
     home.configure(&format!("session_host = \"{}\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n", host.name()));
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     server.create("Launched", "exec sleep 300", json!({ "max_runtime_secs": 2 }));
     let began = Instant::now();
     let whole = server.trigger("launched");
@@ -49,7 +49,7 @@ fn killed_at_any_moment_of_its_launch_a_run_ends_once_and_leaves_no_agent(home: 
             _ => {
                 server.signal(Signal::KILL);
                 server.wait();
-                server = Server::start_settled(&home);
+                server = Server::start(&home);
                 "server"
             }
         };

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 #[test]
 fn a_supervisor_that_was_killed_or_stopped_takes_no_run_along() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let [killed, stopped] = ["Killed", "Stopped"].map(|title| Live::start(&home, &mut server, title));
     let supervisor = home.noted(&killed.run, "supervisor");
     supervisor.kill();
@@ -36,7 +36,7 @@ fn a_supervisor_that_was_killed_or_stopped_takes_no_run_along() {
 #[test]
 fn an_agent_that_empties_or_removes_its_workbench_lives_and_its_end_is_recorded() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let attacks =
         [("Clean", "git init -q . && git clean -fdxq"), ("Empty", "rm -rf ./* ./.*"), ("Gone", "rm -rf \"$PWD\"")];
     let lives = attacks.map(|(title, attack)| {
@@ -69,7 +69,7 @@ type Change = fn(&mut Value);
 #[test]
 fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let changes: [(&str, &str, &str, Change); 5] = [
         ("Machine", "unknown", "another machine", |record| record["machine"]["machine_id"] = json!("another")),
         ("Namespace", "unknown", "process namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
@@ -107,7 +107,7 @@ fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
 #[test]
 fn a_launch_that_was_cut_short_at_any_step_is_alive_while_its_trigger_is_and_failed_after_it() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let model = Live::start(&home, &mut server, "Model");
     let record = home.json(format!("running/{}/run.json", model.run)).unwrap();
     server.stop(&model.run);
@@ -163,7 +163,7 @@ const GRANT_NONE: &str =
 #[test]
 fn where_locks_do_not_work_nothing_is_triggered_and_nothing_removed() {
     let home = unwatched();
-    let mut sound = Server::start_settled(&home);
+    let mut sound = Server::start(&home);
     let live = Live::start(&home, &mut sound, "Live");
     let over = sound.start_run("Over", "true", json!({ "ttl_secs": 1 }));
     sound.wait_for_run(&over, "succeeded");
@@ -215,7 +215,7 @@ fn compile(directory: &Path, name: &str, source: &str) -> Option<std::path::Path
 fn an_agent_and_its_children_inherit_no_lock() {
     for host in [Host::Tmux, Host::Detached] {
         let Some(home) = host.home() else { continue };
-        let mut server = Server::start_settled(&home);
+        let mut server = Server::start(&home);
         let live = Live::start(&home, &mut server, "Live");
         wait_for(PATIENCE, "the child", || (home.processes_named("sleep").len() == 2).then_some(()));
         let supervisor = home.noted(&live.run, "supervisor");
@@ -244,7 +244,7 @@ fn an_agent_and_its_children_inherit_no_lock() {
 #[test]
 fn neither_what_an_agent_left_open_nor_a_recycled_pid_keeps_a_dead_run_alive() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let prompt = "exec 9<\"$MOADIM_HOME/running/$MOADIM_RUN/lock\"\nenv -i setsid sleep 302 &\nsleep 301";
     let live = Live::start_with(&home, &mut server, "Dead", prompt);
     let orphan = wait_for(PATIENCE, "the orphan", || {
@@ -269,7 +269,7 @@ fn neither_what_an_agent_left_open_nor_a_recycled_pid_keeps_a_dead_run_alive() {
 #[test]
 fn a_run_whose_entry_was_deleted_by_hand_is_kept_for_its_processes() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let live = Live::start(&home, &mut server, "Live");
     std::fs::remove_dir_all(home.entry(&live.run)).unwrap();
     live.outlive_its_retention();

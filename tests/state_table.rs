@@ -77,7 +77,7 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
 #[test]
 fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Lost", "echo last words\nsleep 300", json!({}));
     server.wait_for_log(&run, "last words");
     cut_the_power(&home, &run);
@@ -94,7 +94,7 @@ fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
 #[test]
 fn rule_9_a_dry_run_foresees_what_happens_to_a_run_that_nobody_recorded() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Forgotten", "echo last words\nsleep 300", json!({ "ttl_secs": 1 }));
     server.wait_for_log(&run, "last words");
     cut_the_power(&home, &run);
@@ -133,7 +133,7 @@ fn end_request(reason: &str) -> String {
 #[test]
 fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Obeys", "sleep 300", json!({}));
     home.write(format!("running/{run}/end.json"), &end_request("by hand"));
     assert_eq!(server.wait_for_run(&run, "stopped")["status_reason"], "by hand");
@@ -142,7 +142,7 @@ fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
 #[test]
 fn survivors_of_an_end_are_reported_and_tried_again() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Survives", "sleep 300", json!({}));
     home.noted(&run, "supervisor").signal(Signal::STOP);
     home.write(format!("running/{run}/end.json"), &end_request("asked before"));
@@ -164,7 +164,7 @@ fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_h
     let home =
         TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 20\nwatchdog_interval_secs = 600\n");
     home.add_shell();
-    let (mut first, mut second) = (Server::start_settled(&home), Server::start_settled(&home));
+    let (mut first, mut second) = (Server::start(&home), Server::start(&home));
     // Without its parent nothing tells whose it is.
     let run = first.start_run("Halfway", "(trap '' TERM; exec env -i sleep 308) & exec sleep 309", json!({}));
     let find = |command: &str| home.processes_named("sleep").into_iter().find(|one| one.command == command);
@@ -188,7 +188,7 @@ fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_h
 #[test]
 fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let with_line = with_entry_left(&home, &mut server, "With Line");
     let without_line = with_entry_left(&home, &mut server, "Without Line");
     let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
@@ -218,7 +218,7 @@ type Change = fn(&mut Value);
 #[test]
 fn unknown_runs_are_reported_and_never_touched() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let mut children = Vec::new();
     let changes: [(&str, Change); 4] = [
         ("Elsewhere", |record| record["machine"]["machine_id"] = json!("another")),
@@ -279,7 +279,7 @@ fn age(home: &TestHome, run: &str, secs: u64) {
 #[test]
 fn a_stuck_supervisor_gets_its_time_and_is_then_ended_with_its_run() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Stuck", "sleep 300 & sleep 300", json!({ "max_runtime_secs": 100 }));
     wait_for(PATIENCE, "the children", || (home.processes_named("sleep").len() == 2).then_some(()));
     let supervisor = home.noted(&run, "supervisor");

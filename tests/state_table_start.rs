@@ -20,7 +20,7 @@ fn unwatched() -> TestHome {
 #[test]
 fn staged_an_old_directory_without_an_owner_is_removed_and_no_other() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let stage = |name: &str, age: u64| {
         let directory = home.root().join("running").join(name);
         std::fs::create_dir(&directory).unwrap();
@@ -118,7 +118,7 @@ fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
 fn preparing_a_supervisor_that_is_killed_is_a_failed_launch_and_nothing_of_it_stays() {
     let home = unwatched();
     let shell = home.script("bash", "sleep 300");
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let mut command = home.command();
     command.env("SHELL", shell);
     let mut patient = Server::start_with(command);
@@ -158,7 +158,7 @@ fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
 #[test]
 fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Unheard", "exec sleep 300", json!({}));
     let both = ["supervisor", "agent"].map(|who| home.noted(&run, who));
     both.iter().for_each(Seen::kill);
@@ -179,7 +179,7 @@ fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
 #[test]
 fn a_supervisor_leaves_a_run_alone_that_is_not_its_to_start() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let finished = server.start_run("Finished", "true", json!({}));
     server.wait_for_run(&finished, "succeeded");
     let judged = server.start_run("Judged", "exec sleep 300", json!({}));

@@ -79,7 +79,7 @@ fn what_became_another_users_is_reported_and_its_run_is_kept(home: TestHome, _: 
     if !root_may_become_another_user() {
         return;
     }
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let live = Live::start_with(&home, &mut server, "Changed", &format!("{CHANGED}exec sleep 301"));
     let changed = changed(&home);
     let began = Instant::now();
@@ -99,7 +99,7 @@ fn what_became_another_users_after_a_normal_exit_keeps_the_run_too(home: TestHom
     if !root_may_become_another_user() {
         return;
     }
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let prompt = format!("{CHANGED}until [ -e \"$HOME/go\" ]; do sleep 0.05; done");
     let live = Live::start_with(&home, &mut server, "Changed", &prompt);
     let changed = changed(&home);

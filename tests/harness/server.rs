@@ -120,16 +120,6 @@ impl Server {
         server
     }
 
-    /// Starts a server whose first passes of watchdog and sweep are over.
-    pub fn start_settled(home: &TestHome) -> Self {
-        let mut server = Self::start(home);
-        wait_for(PATIENCE, "the first passes", || {
-            let health = server.call_tool("health", json!({})).ok();
-            (health["watchdog"]["last"].is_string() && health["sweep"]["last"].is_string()).then_some(())
-        });
-        server
-    }
-
     /// Starts a server with a command of one's own and shakes hands.
     pub fn start_with(command: Command) -> Self {
         let mut server = Self::spawn(command);
