@@ -25,9 +25,12 @@
 //! 5. The owner writes `outcome.json` into the workbench, a line into the history, and only then takes the entry away
 //!    ([`run::recording`]).
 //!
-//! Whoever dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
+//! A process that dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
 //! among all processes, and either finds the run alive without a supervisor, or finishes what was left to do
-//! ([`run::liveness`]). What cannot be judged is *unknown*: reported, never ended, never removed.
+//! ([`run::liveness`]). Judges queue on a lock of their own, so an owners' lock that is held has an owner: looking changes
+//! nothing. What cannot be judged is *unknown*: reported, never ended, never removed.
+//!
+//! How a run ended is one of the statuses of [`run::status`], which alone knows what follows from each.
 //!
 //! # The janitor
 //!

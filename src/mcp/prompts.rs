@@ -142,7 +142,7 @@ fn new_routine(core: &Core, given: &Given) -> Result<Vec<ContentBlock>, ErrorDat
 const HOW_TO_REPORT: &str = "\
 Write me a short report, the most important first:
 
-1. What needs me: failed, hung, silent, lost and unknown runs, missed schedules, routines that were disabled, problems of \
+1. What needs me: failed, hung, silent, interrupted, lost and unknown runs, missed schedules, routines that were disabled, problems of \
 health. For each: what happened, the likely cause, and what you suggest to do. Look at get_run and read_log before you name a \
 cause, and say when you are not sure.
 2. What ran well, in one line for each routine.

@@ -119,7 +119,6 @@ struct Stopped {
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
     run: RunView,
-    /// Why its end is not recorded yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }
