@@ -256,10 +256,10 @@ struct ReadLog {
     run: RunId,
     /// How many lines from the end, 1 to 10000; 200 if left out.
     tail_lines: Option<usize>,
-    /// Reads on from this byte instead: the next_offset of an earlier answer, or 0.
+    /// Reads on from this byte instead: an earlier next_offset, or 0.
     offset: Option<u64>,
-    /// Returns only lines that match this regular expression (case does not matter), each as `byte offset:line`, from
-    /// `offset` on, the first 200.
+    /// Returns only the first 200 lines from `offset` on that match this regular expression, ignoring case, as
+    /// `byte offset:line`.
     grep: Option<String>,
 }
 
