@@ -211,7 +211,7 @@ pub(in crate::mcp) fn inspection(core: &Core, run: &RunId) -> Result<Inspection,
 struct WaitRun {
     /// The run's id.
     run: RunId,
-    /// How long to wait at most, 0 to 50; 30 if left out.
+    /// How long to wait, 0 to 50; 30 if left out.
     timeout_secs: Option<u64>,
 }
 
