@@ -1,6 +1,5 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
-use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -12,7 +11,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
 use crate::home::{self, Home};
-use crate::process_tree::ProcessId;
+use crate::process_tree::{KnownProcesses, ProcessId};
 
 /// The entry of one unfinished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,11 +219,11 @@ impl Entry {
         atomic_file::write_json_once(&self.end_file(), request)
     }
 
-    /// Reads who was found to belong to the run when it was being ended; nobody before that.
+    /// Reads who was found to belong to the run when it was being ended, and who was asked to; nobody before that.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn doomed(&self) -> Result<Vec<ProcessId>, FileError> {
+    pub fn doomed(&self) -> Result<KnownProcesses, FileError> {
         Ok(atomic_file::read_json_if_present(&self.doomed_file())?.unwrap_or_default())
     }
 
@@ -233,7 +232,7 @@ impl Entry {
     ///
     /// # Errors
     /// The system's.
-    pub fn set_doomed(&self, doomed: &HashSet<ProcessId>) -> Result<(), FileError> {
+    pub fn set_doomed(&self, doomed: &KnownProcesses) -> Result<(), FileError> {
         atomic_file::write_json(&self.doomed_file(), doomed)
     }
 

@@ -7,7 +7,7 @@ use super::record::{Ending, Machine, Manifest, RecordError, Started};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
+use crate::process_tree::{KnownProcesses, Process, Scan, machine_id, pid_namespace};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -134,7 +134,7 @@ fn granted_twice(path: &Path) -> String {
 fn left_of(entry: &Entry, manifest: &Manifest, scan: &Scan) -> Result<Vec<Process>, FileError> {
     let started = written_down(entry, manifest)?;
     let mut left = scan.carriers(&manifest.cookie);
-    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)?).collect();
+    let known = started.iter().map(|started| started.supervisor).chain(doomed(entry, manifest)?.known).collect();
     let below = scan.members(&manifest.cookie, &known);
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     if let Some(started) = started {
@@ -160,7 +160,7 @@ pub(super) fn written_down(entry: &Entry, manifest: &Manifest) -> Result<Option<
 ///
 /// # Errors
 /// As [`written_down`].
-pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Result<Vec<ProcessId>, FileError> {
+pub(super) fn doomed(entry: &Entry, manifest: &Manifest) -> Result<KnownProcesses, FileError> {
     let noted = if is_of_this_boot(manifest) { atomic_file::unless_damaged(entry.doomed().map(Some))? } else { None };
     Ok(noted.unwrap_or_default())
 }
@@ -197,7 +197,7 @@ mod tests {
     use crate::agent::{AgentCommand, StdinSource};
     use crate::clock::UnixSeconds;
     use crate::home::Home;
-    use crate::process_tree::{COOKIE_VARIABLE, Cookie};
+    use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId};
     use crate::run::id::RunId;
     use crate::run::record::{Origin, RECORD_VERSION};
     use crate::session::HostKind;
