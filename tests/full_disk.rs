@@ -240,7 +240,9 @@ fn stopped() {
         let home = &disk.home;
         let out = home.scratch().join("failed");
         let hook = format!("on_failure = [\"touch\", \"{}\"]\n", out.display());
-        home.configure(&format!("session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n{hook}"));
+        home.configure(&format!(
+            "session_host = \"detached\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n{hook}"
+        ));
         let mut server = Server::start(home);
         let run = server.start_run("Stopped", "sleep 300 & exec sleep 301", json!({}));
         if !supervisor_lives {

@@ -102,7 +102,8 @@ fn copied(home: &TestHome) -> TestHome {
 fn on_a_copy_of_a_home_the_runs_of_the_original_are_unknown_and_left_alone() {
     let home = unwatched();
     let mut server = Server::start(&home);
-    let run = server.start_run("Works", "sleep 300 & exec sleep 301", json!({ "ttl_secs": 1, "max_runtime_secs": 3600 }));
+    let run =
+        server.start_run("Works", "sleep 300 & exec sleep 301", json!({ "ttl_secs": 1, "max_runtime_secs": 3600 }));
     let agent = home.noted(&run, "agent");
     for supervised in [true, false] {
         if !supervised {

@@ -12,7 +12,7 @@ use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::environment::Variables;
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
-use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId, end_tree};
+use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId, Reach, end_tree};
 use moadim_mcp::run::claim::{Claim, claim};
 use moadim_mcp::run::entry::Workbench;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Outcome, RECORD_VERSION};
@@ -158,7 +158,8 @@ impl Scene {
 
 impl Drop for Scene {
     fn drop(&mut self) {
-        let _ = end_tree(&self.claim.manifest.cookie, None, Duration::ZERO, &mut |_| {
+        let none = KnownProcesses::default();
+        let _ = end_tree(&self.claim.manifest.cookie, none, Reach::Everywhere, Duration::ZERO, &mut |_| {
             let _ = self.supervisor.try_wait();
         });
         let _ = self.supervisor.wait();

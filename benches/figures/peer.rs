@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::harness::{Era, Server, TestHome};
 use crate::population;
+use crate::server::at_rest;
 use crate::timing::{Times, memory_mib, row, row_of_ratio};
 
 const ROUNDS: usize = 40;
@@ -112,7 +113,7 @@ fn calls(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
 /// With a subscription open, and a call that waits for a run which is alive.
 fn exit(ours: &Path, bare: impl Fn() -> Command) {
     let home = TestHome::detached("");
-    let mut first = Server::start_settled(&home);
+    let mut first = at_rest(Server::start(&home));
     let run = first.start_run("Waited for", "sleep 600", json!({}));
     let (mut busy, mut idle) = (Times::default(), Times::default());
     for _ in 0..ROUNDS {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::harness::{PATIENCE, Server, TestHome, tmux, wait_for};
+use crate::server::at_rest;
 use crate::timing::{Times, row_of_ratio, run};
 
 const ROUNDS: usize = 40;
@@ -15,7 +16,7 @@ pub fn triggers() {
     let homes = ["tmux", "detached"].map(|host| TestHome::with_config(&format!("session_host = \"{host}\"\n")));
     let mut servers = homes.each_ref().map(|home| {
         home.add_agent("shell", "command = \"sh\"\nlogin_shell = false\n");
-        let mut server = Server::start_settled(home);
+        let mut server = at_rest(Server::start(home));
         server.create("figures", ":", json!({}));
         // The first window starts a tmux server, which is no part of the figure.
         server.trigger("figures");

@@ -181,6 +181,12 @@ impl Home {
         self.root.join("locks").join("session")
     }
 
+    /// Returns the lock of a listing of processes, which stands in it for those that wait for one.
+    #[must_use]
+    pub fn listing_lock(&self) -> PathBuf {
+        self.root.join("locks").join("listing")
+    }
+
     /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
     ///
     /// # Errors

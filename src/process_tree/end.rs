@@ -6,13 +6,14 @@
 //! frozen tree is killed (KILL), and the end is believed only when two looks in a row find nobody.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::listed::{Listed, Mark};
 use super::platform::{Newcomers, glimpse};
-use super::scan::Listed;
-use super::{Cookie, Process, ProcessId, Scan, ScanError};
+use super::{Cookie, KnownProcesses, Process, ProcessId, Scan, ScanError};
 
 /// How long the freezing may take, and after it the killing.
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
@@ -26,24 +27,43 @@ const VAIN_LOOKS: u32 = 50;
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
+/// Where the processes of a run are looked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// Among all processes.
+    Everywhere,
+    /// Among those that are known, and below them, which costs little however many others there are. A subreaper that knows
+    /// itself finds all that it ever started, but nothing that another one's daemon started for it.
+    Below,
+}
+
 /// Ends the processes of the run with this cookie, and returns those that outlived it: none, but for processes that the
 /// system holds on to, and those that became another user's, which are not signalled. It takes at most `grace` and about
-/// 5 s; with no grace nobody is asked.
+/// 5 s; with no grace nobody is asked, and nobody is asked twice.
 ///
-/// Those `known` to belong, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each
-/// look at the processes, before anybody whom it found is signalled, with all who were ever known to belong.
+/// Those that are known, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each look at
+/// the processes, before anybody whom it found is signalled, with all who are known by then and all who have been asked or
+/// are about to be.
 ///
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
 pub fn end_tree(
     cookie: &Cookie,
-    known: impl IntoIterator<Item = ProcessId>,
+    processes: KnownProcesses,
+    reach: Reach,
     grace: Duration,
-    on_pass: &mut dyn FnMut(&HashSet<ProcessId>),
+    on_pass: &mut dyn FnMut(&KnownProcesses),
 ) -> Result<Vec<Process>, ScanError> {
-    let known = known.into_iter().collect();
-    let mut hunt =
-        Hunt { cookie, known, on_pass, left: Vec::new(), beyond: Vec::new(), empty_looks: 0, stopped: HashSet::new() };
+    let mut hunt = Hunt {
+        cookie,
+        processes,
+        reach,
+        on_pass,
+        left: Vec::new(),
+        beyond: Vec::new(),
+        empty_looks: 0,
+        stopped: HashSet::new(),
+    };
     if !grace.is_zero() && hunt.ask_all(grace)? {
         return Ok(Vec::new());
     }
@@ -54,9 +74,9 @@ pub fn end_tree(
 
 struct Hunt<'a> {
     cookie: &'a Cookie,
-    /// Whoever was ever found to belong: it still does when what it was recognised by is gone.
-    known: HashSet<ProcessId>,
-    on_pass: &'a mut dyn FnMut(&HashSet<ProcessId>),
+    processes: KnownProcesses,
+    reach: Reach,
+    on_pass: &'a mut dyn FnMut(&KnownProcesses),
     /// Who was left at the last look.
     left: Vec<Process>,
     /// Who was left then and runs as another user: waited for, and never signalled.
@@ -70,24 +90,36 @@ struct Hunt<'a> {
 impl Hunt<'_> {
     /// Looks who is left, and returns whether there is nobody whom we could end.
     fn look(&mut self) -> Result<bool, ScanError> {
-        (self.left, self.beyond) = Scan::take()?.members_by_user(self.cookie, &self.known);
-        self.known.extend(self.left.iter().chain(&self.beyond).map(|process| process.id));
-        (self.on_pass)(&self.known);
+        self.look_and_note(|_, _| {})
+    }
+
+    /// Looks, and has `note` add to what is known before that is told.
+    fn look_and_note(&mut self, note: impl FnOnce(&mut KnownProcesses, &[Process])) -> Result<bool, ScanError> {
+        let scan: Arc<Scan> = match self.reach {
+            Reach::Everywhere => Scan::take()?,
+            Reach::Below => Scan::take_below(&self.processes.known)?,
+        };
+        (self.left, self.beyond) = scan.members_by_user(self.cookie, &self.processes.known);
+        self.processes.known.extend(self.left.iter().chain(&self.beyond).map(|process| process.id));
+        note(&mut self.processes, &self.left);
+        (self.on_pass)(&self.processes);
         self.empty_looks = if self.left.is_empty() { self.empty_looks + 1 } else { 0 };
         Ok(self.empty_looks >= 2)
     }
 
     fn ask_all(&mut self, grace: Duration) -> Result<bool, ScanError> {
         let started = Instant::now();
-        let mut asked = HashSet::new();
         let mut pause = SHORTEST_PAUSE;
-        // Those of another user may end by themselves, now that the others are asked to.
-        while !(self.look()? && self.beyond.is_empty()) {
-            for process in &self.left {
-                if asked.insert(process.id) {
-                    signal(process.id, Signal::TERM);
-                }
+        loop {
+            let mut to_ask = Vec::new();
+            let nobody_is_left = self.look_and_note(|processes, left| {
+                to_ask.extend(left.iter().map(|process| process.id).filter(|id| processes.asked.insert(*id)));
+            })?;
+            // Those of another user may end by themselves, now that the others are asked to.
+            if nobody_is_left && self.beyond.is_empty() {
+                return Ok(true);
             }
+            to_ask.into_iter().for_each(|id| signal(id, Signal::TERM));
             let rest = grace.saturating_sub(started.elapsed());
             if rest.is_zero() {
                 return Ok(false);
@@ -95,7 +127,6 @@ impl Hunt<'_> {
             std::thread::sleep(pause.min(rest));
             pause = (pause * 2).min(LONGEST_PAUSE);
         }
-        Ok(true)
     }
 
     fn freeze_all(&mut self) -> Result<(), ScanError> {
@@ -123,7 +154,7 @@ impl Hunt<'_> {
         let mut vain = 0;
         while vain < VAIN_LOOKS && started.elapsed() < CHASE_LIMIT {
             vain += 1;
-            for newcomer in newcomers.pids().filter_map(glimpse) {
+            for newcomer in newcomers.pids().filter_map(|pid| glimpse(pid).ok().flatten()) {
                 if self.seems_to_belong(&newcomer) {
                     vain = 0;
                     signal(newcomer.process.id, Signal::STOP);
@@ -135,8 +166,12 @@ impl Hunt<'_> {
 
     /// Guesses from one process alone; who was stopped wrongly is released in the end.
     fn seems_to_belong(&self, newcomer: &Listed) -> bool {
-        let has_known_parent = || self.known.iter().any(|known| newcomer.parent == Some(known.pid));
-        newcomer.ours && newcomer.cookie.as_ref().map_or_else(has_known_parent, |carried| carried == self.cookie)
+        let has_known_parent = || self.processes.known.iter().any(|known| newcomer.parent == Some(known.pid));
+        let belongs = match newcomer.mark {
+            Mark::Cookie(carried) => carried == *self.cookie,
+            Mark::Missing | Mark::Hidden | Mark::Unsettled => has_known_parent(),
+        };
+        newcomer.ours && belongs
     }
 
     fn kill_all(&mut self) -> Result<(), ScanError> {

@@ -47,6 +47,10 @@ const FAST_CHAIN: &str = r#"
 static TURN: Mutex<()> = Mutex::new(());
 
 const RUN: &str = "MOADIM_TEST_RUN";
+/// How a supervisor ends.
+const EVERYWHERE: &str = "looks everywhere";
+const BELOW: &str = "looks below";
+const FROM_OUTSIDE: &str = "is ended from outside";
 const GRACE: Duration = Duration::from_millis(150);
 
 /// The other run's processes: those with the cookie, and the one without it below them.
@@ -109,6 +113,10 @@ fn shell(script: &str, cookie: &Cookie, other: &Cookie) -> Command {
     command
 }
 
+fn end_orphans(cookie: &Cookie, grace: Duration) -> Vec<Process> {
+    end_tree(cookie, KnownProcesses::default(), Reach::Everywhere, grace, &mut |_| {}).unwrap()
+}
+
 fn reap() {
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
 }
@@ -122,7 +130,7 @@ fn supervisor() {
     let (cookie, other) = (parse(COOKIE_VARIABLE), Other(parse("OTHER")));
     become_subreaper().unwrap();
     let script = format!("{OTHER_RUN}{ESCAPEES}{UNMARKED_ORPHAN}");
-    if role == "ended from outside" {
+    if role == FROM_OUTSIDE {
         shell(&script, &cookie, &other.0).spawn().unwrap();
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
@@ -135,7 +143,9 @@ fn supervisor() {
     shell(&script, &cookie, &other.0).stdout(held).spawn().unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
-    let survivors = end_tree(&cookie, Some(ProcessId::current().unwrap()), GRACE, &mut |_| reap()).unwrap();
+    let reach = if role == BELOW { Reach::Below } else { Reach::Everywhere };
+    let us = KnownProcesses::of([ProcessId::current().unwrap()]);
+    let survivors = end_tree(&cookie, us, reach, GRACE, &mut |_| reap()).unwrap();
     assert_eq!(survivors, []);
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -155,14 +165,16 @@ fn start_supervisor(role: &str, cookie: &Cookie, other: &Cookie, stdout: impl In
 
 #[test]
 fn a_supervisor_ends_all_that_is_below_it_and_spares_the_other_run() {
-    let _turn = turn();
-    let (cookie, other) = (Cookie::random().unwrap(), Cookie::random().unwrap());
-    let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
-    let status = start_supervisor("ends itself", &cookie, &other, Stdio::null()).wait().unwrap();
-    assert!(status.success(), "{status}: see the supervisor's own message above");
-    assert!(bystander.try_wait().unwrap().is_none(), "a process without a cookie was hurt");
-    bystander.kill().unwrap();
-    bystander.wait().unwrap();
+    for role in [EVERYWHERE, BELOW] {
+        let _turn = turn();
+        let (cookie, other) = (Cookie::random().unwrap(), Cookie::random().unwrap());
+        let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
+        let status = start_supervisor(role, &cookie, &other, Stdio::null()).wait().unwrap();
+        assert!(status.success(), "{role}: {status}: see the supervisor's own message above");
+        assert!(bystander.try_wait().unwrap().is_none(), "a process without a cookie was hurt");
+        bystander.kill().unwrap();
+        bystander.wait().unwrap();
+    }
 }
 
 #[test]
@@ -170,12 +182,15 @@ fn a_hung_supervisor_is_ended_from_outside_with_all_that_is_below_it() {
     let _turn = turn();
     let (cookie, other) = (Cookie::random().unwrap(), Other(Cookie::random().unwrap()));
     let (pipe, held) = std::io::pipe().unwrap();
-    let mut supervisor = start_supervisor("ended from outside", &cookie, &other.0, held);
+    let mut supervisor = start_supervisor(FROM_OUTSIDE, &cookie, &other.0, held);
     let id = ProcessId::of(supervisor.id().try_into().unwrap()).unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
     id.signal(Signal::STOP).unwrap();
-    assert_eq!(end_tree(&cookie, Some(id), Duration::ZERO, &mut |_| {}).unwrap(), []);
+    assert_eq!(
+        end_tree(&cookie, KnownProcesses::of([id]), Reach::Everywhere, Duration::ZERO, &mut |_| {}).unwrap(),
+        []
+    );
     supervisor.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -189,7 +204,7 @@ fn what_a_killed_supervisor_left_is_known_by_its_cookie() {
     let mut agent = shell(&format!("{OTHER_RUN}{ESCAPEES}"), &cookie, &other.0).stdout(held).spawn().unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
-    assert_eq!(end_tree(&cookie, None, GRACE, &mut |_| {}).unwrap(), []);
+    assert_eq!(end_orphans(&cookie, GRACE), []);
     agent.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -206,7 +221,7 @@ fn a_chain_that_forks_faster_than_a_look_is_seen_and_ended() {
     for _ in 0..3 {
         assert!(!Scan::take_twice().unwrap().carriers(&cookie).is_empty(), "a living run was taken for dead");
     }
-    assert_eq!(end_tree(&cookie, None, Duration::ZERO, &mut |_| {}).unwrap(), []);
+    assert_eq!(end_orphans(&cookie, Duration::ZERO), []);
     assert_all_gone(pipe);
 }
 
@@ -220,7 +235,7 @@ fn whoever_ends_when_asked_is_given_the_time() {
     let mut agent = shell(script, &cookie, &other).current_dir(dir.path()).stdout(held).spawn().unwrap();
     wait_for("the trap", || dir.path().join("ready").exists().then_some(()));
     let started = Instant::now();
-    assert_eq!(end_tree(&cookie, None, Duration::from_secs(20), &mut |_| {}).unwrap(), []);
+    assert_eq!(end_orphans(&cookie, Duration::from_secs(20)), []);
     assert!(started.elapsed() < Duration::from_secs(10), "the grace was waited for in vain");
     agent.wait().unwrap();
     assert_all_gone(pipe);

@@ -15,8 +15,13 @@
 //! that made itself undumpable, system binaries on macOS): such a process is recognised by its parents alone.
 
 mod cookie;
+mod descendants;
 mod end;
+mod known;
+mod listed;
+mod membership;
 mod scan;
+mod shared;
 mod usage;
 mod whereabouts;
 
@@ -24,7 +29,11 @@ mod whereabouts;
 #[cfg(target_os = "linux")]
 mod escape_tests;
 
-#[cfg_attr(target_os = "linux", path = "linux.rs")]
+#[cfg(test)]
+#[cfg(target_os = "linux")]
+mod unusual_tests;
+
+#[cfg_attr(target_os = "linux", path = "linux/mod.rs")]
 #[cfg_attr(not(target_os = "linux"), path = "portable.rs")]
 mod platform;
 
@@ -34,7 +43,9 @@ mod platform;
 mod portable;
 
 pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
-pub use end::end_tree;
+pub use descendants::{descendants, members_below, unmarked_descendants};
+pub use end::{Reach, end_tree};
+pub use known::KnownProcesses;
 pub use scan::{Scan, ScanError};
 pub use usage::{Usage, usage};
 pub use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
@@ -86,10 +97,11 @@ pub enum SignalError {
 }
 
 impl ProcessId {
-    /// Returns the living process that has this pid now; `None` where there is none, or only a zombie.
+    /// Returns the living process that has this pid now; `None` where there is none, only a zombie, or a thread that is not
+    /// the first of its process, and where it cannot be looked at.
     #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
-        platform::start_of(pid).map(|start| Self { pid, start })
+        platform::start_of(pid).ok().flatten().map(|start| Self { pid, start })
     }
 
     /// Returns this process.
@@ -98,13 +110,15 @@ impl ProcessId {
     /// [`ScanError::WithoutUs`] where the system does not show us ourselves, such as without `/proc`.
     pub fn current() -> Result<Self, ScanError> {
         let pid = own_pid();
-        Self::of(pid).ok_or(ScanError::WithoutUs { pid })
+        let start = platform::start_of(pid)?.ok_or(ScanError::WithoutUs { pid })?;
+        Ok(Self { pid, start })
     }
 
-    /// Tells whether this very process still runs: a zombie does not, and neither does another one with its pid.
+    /// Returns whether this very process still runs: a zombie does not, and neither does another one with its pid. One that
+    /// cannot be looked at, as without a free descriptor, counts as running.
     #[must_use]
     pub fn is_alive(self) -> bool {
-        Self::of(self.pid) == Some(self)
+        platform::start_of(self.pid).map_or(true, |start| start == Some(self.start))
     }
 
     /// Sends a signal to this process, or to nobody if it is gone.
@@ -160,11 +174,21 @@ impl Seen {
     /// # Errors
     /// [`ScanError::WithoutUs`] where the system does not even show us ourselves, so that nothing follows.
     pub fn at(pid: i32) -> Result<Option<Self>, ScanError> {
-        match platform::glimpse(pid) {
-            Some(seen) => Ok(Some(Self { process: seen.process, cookie: seen.cookie })),
+        match platform::glimpse(pid)? {
+            Some(seen) => Ok(Some(Self { process: seen.process, cookie: seen.mark.cookie() })),
             None => ProcessId::current().map(|_| None),
         }
     }
+}
+
+/// How much earlier than it was noted a process may have started: the two clocks are read at different moments, and rounded.
+const START_MARGIN_MS: u64 = 1000;
+
+/// Returns a bound for the start ([`ProcessId::start`]) of what started at this moment or later, given in milliseconds since
+/// the boot, with a second of margin.
+#[must_use]
+pub fn start_at(since_boot_ms: u64) -> u64 {
+    platform::start_at(since_boot_ms.saturating_sub(START_MARGIN_MS))
 }
 
 /// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).

@@ -1,47 +1,105 @@
 //! Processes as any Unix shows them: through the process table, with start times in seconds and no orphans caught.
 
 use std::io;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::io::Errno;
-use rustix::process::{Pid, Signal, kill_process};
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use rustix::time::{ClockId, clock_gettime};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, ThreadKind, UpdateKind};
 
-use super::scan::Listed;
-use super::{ProcessId, Signalled};
+use super::listed::{Listed, Mark};
+use super::{Process, ProcessId, Signalled, Whereabouts};
+
+/// How often a process that may be in the middle of exec(2) is looked at again: it may as well have no environment, or hide it.
+pub(super) const EXEC_LOOKS: usize = 1;
 
 /// Returns the start time of the living process with this pid, in seconds since 1970.
-pub(super) fn start_of(pid: i32) -> Option<u64> {
-    let pid = sysinfo::Pid::from_u32(u32::try_from(pid).ok()?);
-    let mut system = System::new().ok()?;
-    system.refresh_processes_specifics(
-        ProcessesToUpdate::Some(&[pid]),
-        true,
-        ProcessRefreshKind::nothing().without_tasks(),
-    );
-    system.process(pid).and_then(living_start)
+pub(super) fn start_of(pid: i32) -> io::Result<Option<u64>> {
+    let system = look_at(pid, ProcessRefreshKind::nothing())?;
+    Ok(system.processes().values().next().and_then(living_start))
+}
+
+/// Returns the start time of whatever starts this long after the boot.
+pub(super) fn start_at(since_boot_ms: u64) -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    let up = Duration::from_secs(now.tv_sec.try_into().unwrap_or_default());
+    let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    (wall.saturating_sub(up) + Duration::from_millis(since_boot_ms)).as_secs()
+}
+
+/// Lists all living processes.
+pub(super) fn list(note: &mut dyn FnMut(Listed)) -> io::Result<()> {
+    let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
+    let mut system = System::new().map_err(io::Error::other)?;
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted.without_tasks());
+    system.processes().values().filter_map(listed).for_each(note);
+    Ok(())
+}
+
+/// Lists the whereabouts of all living processes, by their pids.
+pub(super) fn whereabouts() -> io::Result<Vec<(i32, Whereabouts)>> {
+    let wanted = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always).with_environ(UpdateKind::Always);
+    let mut system = System::new().map_err(io::Error::other)?;
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted.without_tasks());
+    let see = |process: &sysinfo::Process| {
+        living_start(process)?;
+        let run = Whereabouts::run_in(process.environ().iter().map(AsRef::as_ref));
+        Some((signed(process.pid())?, Whereabouts { directory: process.cwd().map(Into::into), run }))
+    };
+    Ok(system.processes().values().filter_map(see).collect())
+}
+
+/// Looks at one living process.
+pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
+    let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
+    let system = look_at(pid, wanted)?;
+    Ok(system.processes().values().next().and_then(listed))
+}
+
+/// Tells whether [`children`] works.
+pub(super) fn shows_children() -> bool {
+    false
+}
+
+/// Not known here.
+pub(super) fn children(_pid: i32) -> io::Result<Vec<i32>> {
+    Ok(Vec::new())
+}
+
+fn look_at(pid: i32, wanted: ProcessRefreshKind) -> io::Result<System> {
+    let mut system = System::new().map_err(io::Error::other)?;
+    if let Ok(pid) = u32::try_from(pid) {
+        let pids = [sysinfo::Pid::from_u32(pid)];
+        system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted.without_tasks());
+    }
+    Ok(system)
+}
+
+fn listed(process: &sysinfo::Process) -> Option<Listed> {
+    let pid = signed(process.pid())?;
+    let start = living_start(process)?;
+    let ours = process.effective_user_id().is_some_and(|uid| **uid == geteuid().as_raw());
+    let may_be_in_exec = process.environ().is_empty() && ours && process.thread_kind() != Some(ThreadKind::Kernel);
+    let mark = match Mark::in_environment(process.environ().iter().map(AsRef::as_ref)) {
+        Mark::Missing if may_be_in_exec => Mark::Unsettled,
+        mark => mark,
+    };
+    Some(Listed {
+        process: Process { id: ProcessId { pid, start }, name: process.name().to_string_lossy().into_owned() },
+        parent: process.parent().and_then(signed),
+        mark,
+        ours,
+    })
+}
+
+fn signed(pid: sysinfo::Pid) -> Option<i32> {
+    i32::try_from(pid.as_u32()).ok()
 }
 
 fn living_start(process: &sysinfo::Process) -> Option<u64> {
     let dead = matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
     (!dead).then(|| process.start_time())
-}
-
-/// The listing itself holds the start times.
-pub(super) struct Starts;
-
-impl Starts {
-    pub(super) fn read() -> Self {
-        Self
-    }
-
-    pub(super) fn to_list(&self) -> ProcessesToUpdate<'_> {
-        ProcessesToUpdate::All
-    }
-
-    /// Returns the start time of a listed process, unless it is dead.
-    pub(super) fn of(&self, _pid: i32, listed: &sysinfo::Process) -> Option<u64> {
-        living_start(listed)
-    }
 }
 
 /// The processes that were born since it was made: not known here.
@@ -57,19 +115,8 @@ impl Newcomers {
     }
 }
 
-/// Looks at one living process.
-pub(super) fn glimpse(pid: i32) -> Option<Listed> {
-    let pid = sysinfo::Pid::from_u32(u32::try_from(pid).ok()?);
-    let mut system = System::new().ok()?;
-    let wanted =
-        ProcessRefreshKind::nothing().without_tasks().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[pid]), true, wanted);
-    let listed = system.process(pid)?;
-    Listed::read(listed, |_| living_start(listed))
-}
-
 pub(super) fn signal(id: ProcessId, pid: Pid, signal: Signal) -> io::Result<Signalled> {
-    if start_of(id.pid) != Some(id.start) {
+    if start_of(id.pid)? != Some(id.start) {
         return Ok(Signalled::Gone);
     }
     match kill_process(pid, signal) {
@@ -100,37 +147,52 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
         let raw = i32::try_from(child.id()).unwrap();
         let pid = Pid::from_raw(raw).unwrap();
-        let id = ProcessId { pid: raw, start: start_of(raw).unwrap() };
+        let id = ProcessId { pid: raw, start: start_of(raw).unwrap().unwrap() };
         let former = ProcessId { start: id.start - 1, ..id };
         assert_eq!(signal(former, pid, Signal::KILL).unwrap(), Signalled::Gone);
         assert!(child.try_wait().unwrap().is_none());
         assert_eq!(signal(id, pid, Signal::KILL).unwrap(), Signalled::Delivered);
         child.wait().unwrap();
-        assert_eq!(start_of(raw), None);
+        assert_eq!(start_of(raw).unwrap(), None);
         assert_eq!(signal(id, pid, Signal::KILL).unwrap(), Signalled::Gone);
     }
 
     #[test]
     fn a_listing_holds_the_start_times() {
-        let mut system = System::new().unwrap();
         let ours = rustix::process::getpid().as_raw_pid();
-        let starts = Starts::read();
-        system.refresh_processes_specifics(starts.to_list(), true, ProcessRefreshKind::nothing().without_tasks());
-        let us = system.process(sysinfo::Pid::from_u32(std::process::id())).unwrap();
-        assert_eq!(starts.of(ours, us), start_of(ours));
+        let mut starts = Vec::new();
+        list(&mut |listed| starts.extend((listed.process.id.pid == ours).then_some(listed.process.id.start))).unwrap();
+        assert_eq!(starts, [start_of(ours).unwrap().unwrap()]);
+    }
+
+    #[test]
+    fn a_start_is_told_from_the_time_since_the_boot() {
+        let now = clock_gettime(ClockId::Monotonic).tv_sec;
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+        assert!(start_at(u64::try_from(now).unwrap() * 1000).abs_diff(wall) <= 2);
+    }
+
+    #[test]
+    fn we_are_somewhere() {
+        let ours = rustix::process::getpid().as_raw_pid();
+        let all = whereabouts().unwrap();
+        let (_, us) = all.iter().find(|(pid, _)| *pid == ours).unwrap();
+        assert_eq!(us.directory, std::env::current_dir().ok());
     }
 
     #[test]
     fn a_glimpse_shows_what_a_listing_would() {
-        let us = glimpse(rustix::process::getpid().as_raw_pid()).unwrap();
-        assert_eq!(Some(us.process.id.start), start_of(us.process.id.pid));
+        let us = glimpse(rustix::process::getpid().as_raw_pid()).unwrap().unwrap();
+        assert_eq!(Some(us.process.id.start), start_of(us.process.id.pid).unwrap());
         assert!(us.ours && us.parent.is_some());
-        assert!(glimpse(-1).is_none());
+        assert!(glimpse(-1).unwrap().is_none());
     }
 
     #[test]
     fn there_is_nothing_to_tell_or_to_do() {
         assert_eq!(Newcomers::from_now().pids().count(), 0);
+        assert_eq!(EXEC_LOOKS, 1);
+        assert!(!shows_children() && children(1).unwrap().is_empty());
         become_subreaper().unwrap();
         assert_eq!(machine_id(), None);
         assert_eq!(pid_namespace(), "");

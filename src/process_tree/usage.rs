@@ -22,7 +22,7 @@ pub struct Usage {
 pub fn usage(processes: &[ProcessId]) -> Result<HashMap<ProcessId, Usage>, ScanError> {
     let pid_of = |id: &ProcessId| Some(sysinfo::Pid::from_u32(u32::try_from(id.pid).ok()?));
     let pids: Vec<_> = processes.iter().filter_map(pid_of).collect();
-    let mut system = System::new().map_err(|source| ScanError::Refused { source })?;
+    let mut system = System::new().map_err(std::io::Error::other)?;
     let wanted = ProcessRefreshKind::nothing().without_tasks().with_cpu().with_memory();
     system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted);
     let of = |id: &ProcessId| {

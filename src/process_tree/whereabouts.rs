@@ -1,10 +1,9 @@
 //! Where processes work, and of which run they say they are: the last evidence where no cookie is known.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
-
-use super::{ScanError, own_pid};
+use super::{ScanError, own_pid, platform};
 
 /// The environment variable that holds the run's id.
 pub const RUN_VARIABLE: &str = "MOADIM_RUN";
@@ -18,27 +17,25 @@ pub struct Whereabouts {
     pub run: Option<String>,
 }
 
-/// Lists the whereabouts of all living processes that may be looked at: a few milliseconds.
+impl Whereabouts {
+    pub(super) fn run_in<'a>(environment: impl IntoIterator<Item = &'a OsStr>) -> Option<String> {
+        let value = |entry: &'a OsStr| entry.to_str()?.strip_prefix(RUN_VARIABLE)?.strip_prefix('=');
+        environment.into_iter().find_map(value).map(str::to_owned)
+    }
+}
+
+/// Lists the whereabouts of all living processes that may be looked at.
 ///
 /// # Errors
 /// As for [`super::Scan::take`].
 pub fn whereabouts() -> Result<Vec<Whereabouts>, ScanError> {
-    let mut system = System::new().map_err(|source| ScanError::Refused { source })?;
-    let wanted =
-        ProcessRefreshKind::nothing().without_tasks().with_cwd(UpdateKind::Always).with_environ(UpdateKind::Always);
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
+    let all = platform::whereabouts()?;
     let us = own_pid();
-    if !system.processes().keys().any(|pid| pid.as_u32() == us.cast_unsigned()) {
-        return Err(ScanError::WithoutUs { pid: us });
+    if all.iter().any(|(pid, _)| *pid == us) {
+        Ok(all.into_iter().map(|(_, whereabouts)| whereabouts).collect())
+    } else {
+        Err(ScanError::WithoutUs { pid: us })
     }
-    let living = |process: &&sysinfo::Process| !matches!(process.status(), ProcessStatus::Zombie | ProcessStatus::Dead);
-    let run =
-        |entry: &std::ffi::OsString| Some(entry.to_str()?.strip_prefix(RUN_VARIABLE)?.strip_prefix('=')?.to_owned());
-    let see = |process: &sysinfo::Process| Whereabouts {
-        directory: process.cwd().map(PathBuf::from),
-        run: process.environ().iter().find_map(run),
-    };
-    Ok(system.processes().values().filter(living).map(see).collect())
 }
 
 #[cfg(test)]

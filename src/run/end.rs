@@ -9,13 +9,14 @@ use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::liveness::{Here, Hold, JudgeLocks, Liveness, WrittenDown, assess};
 use super::log;
+use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
 use super::recording::record_abandoned;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::process_tree::{Process, ProcessId, Scan, ScanError, end_tree};
+use crate::process_tree::{KnownProcesses, Process, ProcessId, Reach, Scan, ScanError, end_tree};
 
 /// Who wants a run ended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +192,7 @@ fn end_from_outside(
     hunt: Hunt,
     ours: &EndRequest,
 ) -> Result<Ended, EndError> {
-    let survivors = end_processes(&workplace.home, entry, manifest, hunt.supervisor, hunt.grace, &mut || {})?;
+    let survivors = end_processes(&workplace.home, entry, manifest, hunt.supervisor, hunt.grace)?;
     // The judgement below takes them again.
     drop(hunt.locks);
     if !survivors.is_empty() {
@@ -203,34 +204,73 @@ fn end_from_outside(
     judge(workplace, entry)
 }
 
-/// Ends the processes of a run, its supervisor too except by itself, and returns those that outlived it. Whoever is found is
-/// written down before it is signalled. `on_pass` is called after each look at the processes.
+/// Ends the processes of a run, its supervisor too, and returns those that outlived it.
 ///
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
-pub fn end_processes(
+fn end_processes(
     home: &Home,
     entry: &Entry,
     manifest: &Manifest,
     supervisor: Option<ProcessId>,
     grace: Duration,
+) -> Result<Vec<Process>, ScanError> {
+    let (mut record, mut processes) = KnownRecord::open(home, entry, manifest);
+    processes.known.extend(supervisor);
+    end_tree(&manifest.cookie, processes, Reach::Everywhere, grace, &mut |processes| record.note(processes))
+}
+
+/// Ends the processes of the run whose supervisor we are, but for ourselves, and returns those that outlived it. `on_pass` is
+/// called after each look at the processes.
+///
+/// # Errors
+/// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
+pub fn end_own_processes(
+    home: &Home,
+    entry: &Entry,
+    manifest: &Manifest,
+    grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let here = Here::of(home);
-    let written = WrittenDown::read(entry, manifest, &here);
-    // What cannot be read just now is not written over.
-    let mut noted = if written.is_ok() { 0 } else { usize::MAX };
-    let known = written.unwrap_or_default().processes().into_iter().chain(supervisor);
-    end_tree(&manifest.cookie, known, grace, &mut |known| {
-        if known.len() > noted {
-            noted = known.len();
-            let record = here.processes_record(known.iter().copied(), []);
-            if let Err(error) = entry.set_processes(&record) {
-                tracing::warn!(run = %entry.id(), %error, "the processes that are being ended are not on disk");
-            }
-        }
+    let (mut record, mut processes) = KnownRecord::open(home, entry, manifest);
+    processes.known.extend(terminal_holder(entry));
+    own_tree::end(home, &manifest.cookie, processes, grace, &mut |processes| {
+        record.note(processes);
         on_pass();
     })
+}
+
+/// Returns who holds the terminal of an agent, as the child of another one's process, if anybody does.
+pub fn terminal_holder(entry: &Entry) -> Option<ProcessId> {
+    Some(entry.terminal_held().ok().flatten()?.holder)
+}
+
+/// Writes down who is being ended, before they are signalled.
+struct KnownRecord<'a> {
+    entry: &'a Entry,
+    here: Here,
+    /// What is on disk; `None` where that cannot be read just now, and is not written over.
+    noted: Option<KnownProcesses>,
+}
+
+impl<'a> KnownRecord<'a> {
+    /// Reads what those who ended this run before have found.
+    fn open(home: &Home, entry: &'a Entry, manifest: &Manifest) -> (Self, KnownProcesses) {
+        let here = Here::of(home);
+        let noted = WrittenDown::read(entry, manifest, &here).ok().map(|written| written.processes);
+        let processes = noted.clone().unwrap_or_default();
+        (Self { entry, here, noted }, processes)
+    }
+
+    fn note(&mut self, processes: &KnownProcesses) {
+        let Some(noted) = &mut self.noted else { return };
+        if noted != processes {
+            noted.clone_from(processes);
+            if let Err(error) = self.entry.set_processes(&self.here.processes_record(processes.clone())) {
+                tracing::warn!(run = %self.entry.id(), %error, "the processes that are being ended are not on disk");
+            }
+        }
+    }
 }
 
 /// How long another judge is waited for: it may have to wait itself, for a window that does not close.

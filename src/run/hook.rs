@@ -15,13 +15,14 @@ use std::time::{Duration, Instant};
 use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
+use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
 use super::workplace::Workplace;
 use crate::environment;
 use crate::excerpt::excerpt;
 use crate::home::{self, Home, HomeError};
-use crate::process_tree::{COOKIE_VARIABLE, Cookie, ProcessId, ScanError, become_subreaper, end_tree};
+use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ScanError, become_subreaper};
 
 /// How long a hook may take.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -157,9 +158,8 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Opti
             std::thread::sleep(Duration::from_millis(20));
         }
     }
-    let ours = ProcessId::current()?;
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
-    let left = end_tree(&cookie, Some(ours), GRACE, &mut |_| reap())?;
+    let left = own_tree::end(home, &cookie, KnownProcesses::default(), GRACE, &mut |_| reap())?;
     let said = last_words(&output);
     let failure = match ended {
         Some(status) if status.success() => None,

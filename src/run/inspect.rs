@@ -186,7 +186,7 @@ fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>>
     let found = match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Owned, Ok(manifest)) => {
             let written = WrittenDown::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();
-            Scan::take().ok()?.members(&manifest.cookie, &written.processes())
+            Scan::take().ok()?.members(&manifest.cookie, &written.belonging())
         }
         (Liveness::Unsupervised(left), _) => left.clone(),
         (Liveness::Dead, _) => Vec::new(),

@@ -14,7 +14,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::identity::HomeIdentity;
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::process_tree::{Process, ProcessId, Scan, machine_id, pid_namespace};
+use crate::process_tree::{KnownProcesses, Process, ProcessId, Scan, machine_id, pid_namespace, start_at};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -190,17 +190,8 @@ impl Here {
 
     /// Makes a record of processes that were seen here and now.
     #[must_use]
-    pub fn processes_record(
-        &self,
-        known: impl IntoIterator<Item = ProcessId>,
-        asked: impl IntoIterator<Item = ProcessId>,
-    ) -> ProcessesRecord {
-        ProcessesRecord {
-            machine: self.machine.clone(),
-            boot_id: self.boot_id.clone(),
-            known: known.into_iter().collect(),
-            asked: asked.into_iter().collect(),
-        }
+    pub fn processes_record(&self, processes: KnownProcesses) -> ProcessesRecord {
+        ProcessesRecord { machine: self.machine.clone(), boot_id: self.boot_id.clone(), processes }
     }
 
     /// Makes the record of a supervisor that is here.
@@ -261,11 +252,20 @@ pub fn assess(home: &Home, entries: Vec<Entry>) -> Vec<Assessment> {
 fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Result<Vec<Process>, String> {
     let written = WrittenDown::read(entry, manifest, here).map_err(|error| error.to_string())?;
     let mut left = scan.carriers(&manifest.cookie);
-    let below = scan.members(&manifest.cookie, &written.processes());
+    let below = scan.members(&manifest.cookie, &written.belonging());
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());
     for (id, name) in written.named() {
         if id.is_alive() && !left.iter().any(|process| process.id == id) {
             left.push(Process { id, name: name.to_owned() });
+        }
+    }
+    if left.is_empty() && here.is_same_boot(manifest) {
+        let reapers = written.reaper.into_iter().collect();
+        let hidden = scan.hidden_orphans(start_at(manifest.triggered.since_boot_ms), &reapers);
+        if let Some(one) = hidden.first() {
+            return Err(format!(
+                "{one} hides its environment and started while the run was alive; it may belong to it"
+            ));
         }
     }
     Ok(left)
@@ -277,10 +277,10 @@ pub(super) struct WrittenDown {
     /// Who watches the run.
     pub(super) supervisor: Option<ProcessId>,
     agent: Option<ProcessId>,
-    /// Those that the cookie might not tell.
-    known: Vec<ProcessId>,
-    /// Those that were asked to end.
-    pub(super) asked: Vec<ProcessId>,
+    /// Who takes in its orphans once the supervisor is gone.
+    reaper: Option<i32>,
+    /// Those that the cookie might not tell, and those that were asked to end.
+    pub(super) processes: KnownProcesses,
 }
 
 impl WrittenDown {
@@ -299,23 +299,24 @@ impl WrittenDown {
         let started = started.filter(|started| started.machine.as_ref().is_none_or(of_here));
         let processes = atomic_file::unless_damaged(entry.processes())?;
         let processes = processes.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
-        let (mut known, asked) = processes.map(|record| (record.known, record.asked)).unwrap_or_default();
-        known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
+        let mut processes = processes.map(|record| record.processes).unwrap_or_default();
+        processes.known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
+        let supervisor = started.as_ref().map(|started| started.supervisor);
         Ok(Self {
-            supervisor: started.as_ref().map(|started| started.supervisor).or(taken.map(|record| record.supervisor)),
+            supervisor: supervisor.or(taken.as_ref().map(|record| record.supervisor)),
             agent: started.map(|started| started.agent),
-            known,
-            asked,
+            reaper: taken.map(|record| record.reaper),
+            processes,
         })
     }
 
     /// Returns all that belong to the run, its supervisor among them.
-    pub(super) fn processes(&self) -> HashSet<ProcessId> {
-        self.known.iter().copied().chain(self.supervisor).collect()
+    pub(super) fn belonging(&self) -> HashSet<ProcessId> {
+        self.processes.known.iter().copied().chain(self.supervisor).collect()
     }
 
     fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
-        let known = self.known.iter().map(|id| (*id, "process"));
+        let known = self.processes.known.iter().map(|id| (*id, "process"));
         self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)
     }
 }
@@ -561,7 +562,7 @@ mod tests {
         let mut child = std::process::Command::new("sleep").arg("60").env_clear().spawn().unwrap();
         let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
         let here = Here::of(&fixture.home);
-        let record = here.processes_record([id], []);
+        let record = here.processes_record(KnownProcesses::of([id]));
         let elsewhere = Machine { machine_id: "x".into(), ..Machine::this() };
         let found = [
             record.clone(),

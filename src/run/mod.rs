@@ -1,6 +1,7 @@
 //! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
 
 pub mod aftermath;
+mod carriers;
 pub mod changes;
 pub mod claim;
 pub mod delete;
@@ -16,6 +17,7 @@ pub mod listing;
 pub mod liveness;
 pub mod log;
 pub mod overview;
+pub mod own_tree;
 pub mod pin;
 pub mod record;
 pub mod recording;

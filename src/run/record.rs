@@ -13,7 +13,7 @@ use crate::clock::{Moment, UnixSeconds};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::identity::HomeIdentity;
-use crate::process_tree::{Cookie, ProcessId};
+use crate::process_tree::{Cookie, KnownProcesses, ProcessId};
 use crate::routine::repository::Repository;
 use crate::session::HostKind;
 
@@ -172,10 +172,7 @@ pub struct ProcessesRecord {
     /// The boot within which their start times mean something.
     pub boot_id: String,
     /// The processes.
-    pub known: Vec<ProcessId>,
-    /// Those that were asked to end, which happens once: many programs take a second TERM for "at once".
-    #[serde(default)]
-    pub asked: Vec<ProcessId>,
+    pub processes: KnownProcesses,
 }
 
 /// `terminal.json`: the agent of a terminal, and our process between the two.

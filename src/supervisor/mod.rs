@@ -15,6 +15,7 @@ mod silence;
 mod start;
 mod supervise;
 mod terminal;
+mod unmarked;
 mod wake;
 mod watch;
 

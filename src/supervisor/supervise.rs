@@ -9,6 +9,7 @@ use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::silence::Silence;
 use super::terminal::LOG_PATIENCE;
+use super::unmarked::Unmarked;
 use super::wake::Wake;
 use super::watch::{Step, TOLD_TO_END, decide};
 use crate::clock::{Moment, UnixSeconds};
@@ -16,12 +17,13 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::{ProcessId, Scan, ScanError, become_subreaper};
-use crate::run::end::end_processes;
+use crate::process_tree::{ProcessId, ScanError, become_subreaper};
+use crate::run::end::{end_own_processes, terminal_holder};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::liveness::Here;
 use crate::run::log;
+use crate::run::own_tree;
 use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError};
 use crate::run::recording::{RecordingError, record};
 use crate::run::status::Status;
@@ -142,8 +144,10 @@ impl Supervisor {
         }
         let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
+        let mut unmarked = Unmarked::default();
         loop {
             self.children.reap();
+            unmarked.look(&self.workplace.home, &self.entry, &self.manifest);
             let pause = log_cap.look();
             let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
             match decide(self.facts(silent_secs)) {
@@ -196,13 +200,11 @@ impl Supervisor {
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
         let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
-        let cookie = &self.manifest.cookie;
-        let left = insist(&mut self.wake, || {
-            let us = ProcessId::current()?;
-            Ok(Scan::take_twice()?.members(cookie, &[us].into()))
-        });
         // Who holds the terminal is ours, and stays until all that was shown is in the log.
-        let holder = self.entry.terminal_held().ok().flatten().map(|held| held.holder);
+        let holder = terminal_holder(&self.entry);
+        let (home, cookie) = (&self.workplace.home, &self.manifest.cookie);
+        let known = holder.into_iter().collect();
+        let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
         let left_behind = left.iter().filter(|process| Some(process.id) != holder).count();
         if left_behind == 0 {
             self.await_log();
@@ -251,10 +253,10 @@ impl Supervisor {
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
-        let (home, entry, manifest, children) = (&self.workplace.home, &self.entry, &self.manifest, &mut self.children);
-        let survivors = insist(&mut self.wake, || {
-            end_processes(home, entry, manifest, Some(ProcessId::current()?), grace, &mut || children.reap())
-        });
+        let (home, entry, manifest) = (&self.workplace.home, &self.entry, &self.manifest);
+        let children = &mut self.children;
+        let survivors =
+            insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut || children.reap()));
         self.children.reap();
         survivors.is_empty()
     }

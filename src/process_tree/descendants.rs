@@ -1,0 +1,77 @@
+//! What is below a process, at a cost that grows with that alone.
+
+use std::collections::HashSet;
+
+use super::{Cookie, Process, ProcessId, Scan, ScanError};
+
+/// Returns the living descendants of a process, whatever they carry.
+///
+/// # Errors
+/// As for [`Scan::take`].
+pub fn descendants(of: ProcessId) -> Result<Vec<Process>, ScanError> {
+    Ok(Scan::take_below(&HashSet::from([of]))?.below(of))
+}
+
+/// Returns the processes that belong to the run with this cookie and are below those that are known to, or are these; never
+/// ourselves. It looks twice, for one look can miss a process that hands over to its child.
+///
+/// # Errors
+/// As for [`Scan::take`].
+pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
+    let mut members = Scan::take_below(known)?.members(cookie, known);
+    let more = Scan::take_below(known)?.members(cookie, known);
+    members.extend(more.into_iter().filter(|process| !members.contains(process)).collect::<Vec<_>>());
+    Ok(members)
+}
+
+/// Returns those descendants of this process, and of `another` of the same run, that only their parents tell: they carry
+/// no cookie, or hide their environment. Once this process is gone, nobody recognises them.
+///
+/// # Errors
+/// As for [`Scan::take`].
+pub fn unmarked_descendants(cookie: &Cookie, another: Option<ProcessId>) -> Result<HashSet<ProcessId>, ScanError> {
+    let roots = another.into_iter().chain([ProcessId::current()?]).collect();
+    Ok(Scan::take_below(&roots)?.unmarked_members(cookie, &roots))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process_tree::COOKIE_VARIABLE;
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn what_is_below_is_found_with_and_without_a_mark() {
+        let (cookie, other) = (Cookie::random().unwrap(), Cookie::random().unwrap());
+        let script = format!("env -i sleep 61 & MOADIM_COOKIE={other} sh -c 'env -i sleep 62; :' & sleep 63; :");
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).env(COOKIE_VARIABLE, cookie.to_string()).stdin(Stdio::null());
+        let mut shell = shell.spawn().unwrap();
+        let id = ProcessId::of(shell.id().try_into().unwrap()).unwrap();
+        let deadline = Instant::now() + Duration::from_secs(30);
+        let sleepers = || {
+            let mut below = descendants(id).unwrap();
+            below.retain(|process| process.name == "sleep");
+            below
+        };
+        while sleepers().len() < 3 {
+            assert!(Instant::now() < deadline, "not all are found: {:?}", descendants(id).unwrap());
+        }
+        let ours = descendants(ProcessId::current().unwrap()).unwrap();
+        assert!(descendants(id).unwrap().iter().all(|process| ours.contains(process)) && !ours.is_empty());
+        // Other tests have children of this process too.
+        let below: HashSet<ProcessId> = descendants(id).unwrap().into_iter().map(|process| process.id).collect();
+        let unmarked: Vec<ProcessId> =
+            unmarked_descendants(&cookie, None).unwrap().intersection(&below).copied().collect();
+        let marked = Scan::take().unwrap().members(&cookie, &HashSet::new());
+        for process in descendants(id).unwrap() {
+            process.id.signal(rustix::process::Signal::KILL).unwrap();
+        }
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        assert_eq!(unmarked.len(), 1, "{unmarked:?}");
+        assert!(marked.iter().any(|process| process.id == unmarked[0] && process.name == "sleep"));
+        assert!(descendants(id).unwrap().is_empty());
+    }
+}

@@ -1,0 +1,41 @@
+//! Writing down the processes that only their supervisor can tell, for a judge that comes after it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use crate::home::Home;
+use crate::process_tree::{KnownProcesses, ProcessId, unmarked_descendants};
+use crate::run::end::terminal_holder;
+use crate::run::entry::Entry;
+use crate::run::liveness::Here;
+use crate::run::record::Manifest;
+
+/// The pause between two walks down the tree. Children end far more often than that under a busy agent.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is written down, and since when.
+#[derive(Debug, Default)]
+pub(super) struct Unmarked {
+    written: HashSet<ProcessId>,
+    looked: Option<Instant>,
+}
+
+impl Unmarked {
+    /// Looks at what is below the supervisor, and writes down what the cookie does not tell, if that has changed.
+    pub(super) fn look(&mut self, home: &Home, entry: &Entry, manifest: &Manifest) {
+        if self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
+            return;
+        }
+        self.looked = Some(Instant::now());
+        // Processes that cannot be listed now are listed in a second.
+        let Ok(unmarked) = unmarked_descendants(&manifest.cookie, terminal_holder(entry)) else { return };
+        if unmarked == self.written {
+            return;
+        }
+        let record = Here::of(home).processes_record(KnownProcesses::of(unmarked.iter().copied()));
+        match entry.set_processes(&record) {
+            Ok(()) => self.written = unmarked,
+            Err(error) => tracing::debug!(%error, "processes without the cookie are not on disk"),
+        }
+    }
+}
