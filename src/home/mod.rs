@@ -2,9 +2,11 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod holder;
 pub mod lock;
 pub mod names;
 pub mod neighbour;
+pub mod one_piece;
 pub mod parsed;
 pub mod stamp;
 
@@ -180,6 +182,12 @@ impl Home {
         self.root.join("locks").join("session")
     }
 
+    /// Returns the directory in which servers and janitors register. It may be missing.
+    #[must_use]
+    pub fn servers(&self) -> PathBuf {
+        self.root.join("locks").join("servers")
+    }
+
     /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
     ///
     /// # Errors
@@ -189,12 +197,17 @@ impl Home {
             .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
     }
 
-    /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
+    /// Finds out whether this home is safe for starting and removing runs: locks work, what is renamed between its folders
+    /// gets there, and no other program sweeps it.
     ///
     /// # Errors
     /// Why not, with the way out.
     pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
         self.check_lockable()?;
+        let apart = one_piece::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
+        if let Some(folder) = apart.into_iter().next() {
+            return Err(UnsafeHome::Apart { folder, home: self.root.clone() });
+        }
         match neighbour::sweeping(&self.root) {
             Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),
             None => Ok(()),
@@ -212,6 +225,17 @@ pub enum UnsafeHome {
         home: PathBuf,
         /// What went wrong.
         source: io::Error,
+    },
+    /// Runs move between the folders by rename, which no file system does to another.
+    #[error(
+        "{folder} is on another file system than {home}, or mounted by itself, so that no run could be recorded or removed; \
+         unmount it (umount '{folder}'), or set MOADIM_HOME to a directory that is all on one file system"
+    )]
+    Apart {
+        /// The folder.
+        folder: PathBuf,
+        /// The home.
+        home: PathBuf,
     },
     /// The original moadim daemon would remove our live workbenches, for it knows nothing of our sessions.
     #[error("the moadim daemon (pid {pid}) sweeps {home} too; stop it, or set MOADIM_HOME to another directory")]
