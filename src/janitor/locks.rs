@@ -62,7 +62,7 @@ fn mirror_locks(home: &Home) -> Vec<PathBuf> {
 }
 
 fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
-    let mut first: Option<Option<i32>> = None;
+    let mut seen: Option<Holder> = None;
     loop {
         match FileLock::try_existing(path, Mode::Exclusive) {
             Ok(_) => return None,
@@ -77,17 +77,18 @@ fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
         match judge(holder.as_ref(), usage, &Moment::now()) {
             Judgement::Stuck => return Some(held(path, holder)),
             Judgement::Fine => return None,
-            Judgement::Unsigned => {
-                let pid = holder.as_ref().map(|holder| holder.pid);
-                if *first.get_or_insert(pid) != pid {
-                    return None;
-                }
-                if Instant::now() >= until {
-                    return Some(held(path, holder));
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
+            Judgement::Unsigned => {}
         }
+        let another = |holder: &Holder| seen.as_ref().is_some_and(|seen| seen.pid != holder.pid);
+        if holder.as_ref().is_some_and(another) {
+            return None;
+        }
+        // The system's list changes while it is read, so that one look may miss the holder.
+        seen = holder.or(seen);
+        if Instant::now() >= until {
+            return Some(held(path, seen));
+        }
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
