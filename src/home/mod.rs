@@ -158,34 +158,46 @@ impl Home {
         self.root.join("history.jsonl")
     }
 
+    /// Returns the directory of the locks that all processes share.
+    #[must_use]
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// Returns the lock that guards routines and the claim of a trigger.
     #[must_use]
     pub fn routines_lock(&self) -> PathBuf {
-        self.root.join("locks").join("routines")
+        self.locks().join("routines")
     }
 
     /// Returns the lock of a sweep's plan and renames.
     #[must_use]
     pub fn janitor_lock(&self) -> PathBuf {
-        self.root.join("locks").join("janitor")
+        self.locks().join("janitor")
     }
 
     /// Returns the lock of the history.
     #[must_use]
     pub fn history_lock(&self) -> PathBuf {
-        self.root.join("locks").join("history")
+        self.locks().join("history")
     }
 
     /// Returns the lock of whatever starts, ends or calls back the sessions' server.
     #[must_use]
     pub fn session_lock(&self) -> PathBuf {
-        self.root.join("locks").join("session")
+        self.locks().join("session")
+    }
+
+    /// Returns the file by which it is found out whether locks work.
+    #[must_use]
+    pub fn lock_probe(&self) -> PathBuf {
+        self.locks().join("probe")
     }
 
     /// Returns the directory in which servers and janitors register. It may be missing.
     #[must_use]
     pub fn servers(&self) -> PathBuf {
-        self.root.join("locks").join("servers")
+        self.locks().join("servers")
     }
 
     /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
@@ -193,8 +205,7 @@ impl Home {
     /// # Errors
     /// They do not, with the way out.
     pub fn check_lockable(&self) -> Result<(), UnsafeHome> {
-        lock::probe(&self.root.join("locks").join("probe"))
-            .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
+        lock::probe(&self.lock_probe()).map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
     }
 
     /// Finds out whether this home is safe for starting and removing runs: locks work, what is renamed between its folders

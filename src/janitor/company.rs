@@ -101,7 +101,7 @@ const UNTIL_ENDED: Duration = Duration::from_millis(200);
 /// Lists those that can be seen: where the system hides environments, a process counts for the default home.
 #[must_use]
 pub fn of(home: &Home) -> Vec<Companion> {
-    let registering = [home.servers(), home.root().join("locks")].into_iter().find(|place| place.exists());
+    let registering = [home.servers(), home.locks()].into_iter().find(|place| place.exists());
     let registering = registering.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
     // In this order: whoever leaves meanwhile is registered, or gone.
     let registered = registration::list(home);

@@ -1,6 +1,6 @@
 //! What a process that was killed left behind: temporary files, staged routines, and its registration.
 //!
-//! Workbenches are not looked into: nothing temporary of ours is ever in one. An entry that is staged is its claim's
+//! Workbenches are not looked into: nothing temporary of ours is in one, unless it is a mount of its own. An entry that is staged is its claim's
 //! business, for it may be locked.
 
 use std::path::{Path, PathBuf};

@@ -44,18 +44,26 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Looks at all locks of the home; takes two seconds where one is held by a process that does not sign it, else none.
 #[must_use]
 pub fn stuck(home: &Home) -> Vec<Stuck> {
-    let brief = [home.routines_lock(), home.history_lock(), home.session_lock()].map(|path| (path, Use::Brief));
-    let mirrors = mirror_locks(home).into_iter().chain([home.janitor_lock()]).map(|path| (path, Use::Long));
     let until = Instant::now() + WATCHED;
-    brief.into_iter().chain(mirrors).filter_map(|(path, usage)| look(&path, usage, until)).collect()
+    let mut brief = vec![home.routines_lock(), home.history_lock(), home.session_lock()];
+    // Whatever else is locked there; the probe is nobody's to wait for.
+    let apart = [home.janitor_lock(), home.lock_probe()];
+    let others = files_in(&home.locks(), |_| true).into_iter().filter(|path| !apart.contains(path));
+    brief.extend(others.collect::<Vec<_>>());
+    brief.sort();
+    brief.dedup();
+    let mirrors = files_in(&home.cache(), |name| name.ends_with(".lock"));
+    let long = mirrors.into_iter().chain([home.janitor_lock()]).map(|path| (path, Use::Long));
+    let all = brief.into_iter().map(|path| (path, Use::Brief)).chain(long);
+    all.filter_map(|(path, usage)| look(&path, usage, until)).collect()
 }
 
-fn mirror_locks(home: &Home) -> Vec<PathBuf> {
+/// Lists files by name; of a folder that is not there, none.
+fn files_in(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    // There is no such folder before the first clone.
-    let _ = names::scan(&home.cache(), |name, kind| {
-        if kind == names::Kind::Other && name.ends_with(".lock") {
-            paths.push(home.cache().join(name));
+    let _ = names::scan(directory, |name, kind| {
+        if kind == names::Kind::Other && !name.starts_with('.') && wanted(name) {
+            paths.push(directory.join(name));
         }
     });
     paths
@@ -164,9 +172,13 @@ mod tests {
         let held = FileLock::acquire(&home.history_lock(), Mode::Exclusive, Duration::ZERO).unwrap();
         assert_eq!(stuck(&home), [], "not for long yet");
         drop(held);
-        let unsigned = FileLock::acquire_unsigned(&home.history_lock(), Duration::ZERO).unwrap();
+        let probed = FileLock::acquire_unsigned(&home.lock_probe(), Duration::ZERO).unwrap();
+        assert_eq!(stuck(&home), []);
+        drop(probed);
+        let path = home.locks().join("another");
+        let unsigned = FileLock::acquire_unsigned(&path, Duration::ZERO).unwrap();
         let found = stuck(&home);
-        assert_eq!((found.len(), &found[0].path), (1, &home.history_lock()));
+        assert_eq!((found.len(), &found[0].path), (1, &path));
         assert!(found[0].fix.contains("end it"), "{found:?}");
         let letting_go = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(200));
