@@ -149,6 +149,50 @@ fn a_home_that_the_original_daemon_sweeps_is_left_to_it() {
     server.wait_for_run(&run, "succeeded");
 }
 
+#[test]
+fn a_server_that_does_not_register_is_named_as_an_older_one() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let registration = |pid: u32| home.root().join("locks/servers").join(pid.to_string());
+    assert_eq!(home.json(registration(server.pid())).unwrap()["version"], env!("CARGO_PKG_VERSION"));
+    // What an older server looks like: its name, no arguments, and this home.
+    std::fs::create_dir_all(home.scripts()).unwrap();
+    let program = home.scripts().join("moadim-mcp");
+    harness::copy_program("/bin/sh", &program);
+    let mut older = home.command_of(&program).stdin(Stdio::piped()).spawn().unwrap();
+    let named = |problems: &[serde_json::Value], pid: u32, words: &str| {
+        let problem = problems.iter().find(|one| text(&one["problem"]).contains(&format!("pid {pid}")))?;
+        assert!(
+            text(&problem["problem"]).contains(words) && text(&problem["fix"]).contains("restart its host"),
+            "{problem}"
+        );
+        Some(())
+    };
+    wait_for(PATIENCE, "the older one to be named", || named(&server.problems(), older.id(), "0.1.0"));
+    let doctor = home.command().arg("doctor").output().unwrap();
+    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    assert!(said.contains(&format!("pid {}", older.id())) && said.contains("restart its host"), "{said}");
+    assert!(!said.contains(&format!("pid {}", server.pid())), "ours is well: {said}");
+    drop(older.stdin.take());
+    older.wait().unwrap();
+    assert_eq!(named(&server.problems(), older.id(), ""), None);
+    // One of another version, that says so.
+    let mut another = Server::start(&home);
+    home.change_json(registration(another.pid()), |note| note["version"] = serde_json::json!("9.9.9"));
+    assert_eq!(named(&server.problems(), another.pid(), "9.9.9"), Some(()));
+    let pid = another.pid();
+    another.close_stdin_and_wait();
+    assert!(!registration(pid).exists());
+    // One that was killed leaves its registration to the next sweep.
+    let killed = Server::start(&home);
+    killed.signal(rustix::process::Signal::KILL);
+    let pid = killed.pid();
+    drop(killed);
+    assert!(registration(pid).exists());
+    drop(Server::start(&home));
+    wait_for(PATIENCE, "its registration to go", || (!registration(pid).exists()).then_some(()));
+}
+
 /// Lists all that is below a directory. What is found may be removed at any time.
 fn below(directory: &Path) -> Vec<PathBuf> {
     let files = match std::fs::read_dir(directory) {

@@ -81,7 +81,7 @@ fn drive(home: &TestHome, number: u32, begin: &Barrier, books: &Mutex<Books>) {
         let longest = books.longest.entry(tool).or_default();
         *longest = (*longest).max(took);
         if answer.is_error {
-            let kind = ["exists already", "locked by another", "nothing was heard", "every second from"];
+            let kind = ["exists already", "is held by", "nothing was heard", "every second from"];
             let kind = kind.into_iter().find(|kind| answer.text.contains(kind));
             let named = answer.text.split_once("the run '").and_then(|(_, rest)| rest.split_once('\''));
             books.not_started.extend(named.map(|(run, _)| run.to_owned()));

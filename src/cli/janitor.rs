@@ -9,6 +9,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::home::Home;
 use crate::janitor;
+use crate::janitor::company::Kind;
+use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::run::workplace::{Program, Site};
 
@@ -18,6 +20,7 @@ pub(super) fn janitor() -> anyhow::Result<()> {
     if std::io::stderr().is_terminal() {
         eprintln!("moadim-mcp watches over {} and fires its routines; Ctrl-C ends it.", home.root().display());
     }
+    let _registration = Registration::enter(&home, Kind::Janitor);
     let program = Program::current().context("this program's own file is not known")?;
     let site = Arc::new(Site::new(home, program));
     let runtime = Builder::new_current_thread().enable_all().build()?;

@@ -8,6 +8,8 @@ use anyhow::Context;
 use crate::agent::ProbedPath;
 use crate::home::Home;
 use crate::janitor;
+use crate::janitor::company::Kind;
+use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::mcp::server::Server;
 use crate::mcp::tool::Tool;
@@ -38,6 +40,7 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
         );
     }
     let home = Home::open(Home::from_environment()?)?;
+    let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;
     let search_path = ProbedPath::of(program.path().to_owned());
     let site = Arc::new(Site::new(home, program));

@@ -180,13 +180,19 @@ pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError>
     write(path, &json_line(path, value)?)
 }
 
-/// Replaces a file's content with a JSON record as [`write_json`] does, with the temporary file in the directory `staging`
-/// on the same file system: where `path` is an agent's, a crash then leaves nothing there, and nothing can be put in its way.
+/// Replaces a file's content with a JSON record as [`write_json`] does, with the temporary file in the directory `staging`:
+/// where `path` is an agent's, a crash then leaves nothing there, and nothing can be put in its way. Where `path` is on another
+/// file system, or on a mount of its own, the temporary file is beside it all the same.
 ///
 /// # Errors
 /// As [`write()`].
 pub fn write_json_by_way_of<T: Serialize>(staging: &Path, path: &Path, value: &T) -> Result<(), FileError> {
-    publish(staging, path, &json_line(path, value)?, |temporary| std::fs::rename(temporary, path))
+    let bytes = json_line(path, value)?;
+    let written = publish(staging, path, &bytes, |temporary| std::fs::rename(temporary, path));
+    match written {
+        Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::CrossesDevices => write(path, &bytes),
+        written => written,
+    }
 }
 
 /// Writes a file where nobody looks yet, or that nobody needs after a power cut: in place, and not synced. Mode 0600.
@@ -399,6 +405,23 @@ mod tests {
         });
         assert_eq!(winners, 1);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
+    }
+
+    #[test]
+    fn a_record_gets_to_another_file_system_than_its_staging_directory() {
+        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), Path::new("/dev/shm"));
+        if !elsewhere.is_dir() || elsewhere.metadata().unwrap().dev() == dir.path().metadata().unwrap().dev() {
+            return;
+        }
+        let target = tempfile::tempdir_in(elsewhere).unwrap();
+        let path = target.path().join("outcome.json");
+        std::fs::write(&path, "old").unwrap();
+        write_json_by_way_of(dir.path(), &path, &7).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "7\n");
+        for directory in [dir.path(), target.path()] {
+            let names = std::fs::read_dir(directory).unwrap().map(|file| file.unwrap().file_name());
+            assert!(names.into_iter().all(|name| name == "outcome.json"), "a temporary file is left");
+        }
     }
 
     #[test]

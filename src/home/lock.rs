@@ -8,14 +8,18 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
+use super::holder::{self, Holder, Signature};
+
 /// A lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("{path} is locked by another process")]
+    #[error("{path} is held by {}", described(holder.as_ref()))]
     Held {
         /// The lock's file.
         path: PathBuf,
+        /// Who holds it, where that was looked for and could be told.
+        holder: Option<Holder>,
     },
     /// The system refused, so nothing is known about who holds it.
     #[error("cannot lock {path}: {source}")]
@@ -41,6 +45,14 @@ impl LockError {
     }
 }
 
+fn described(holder: Option<&Holder>) -> String {
+    match holder {
+        None => "another process".to_owned(),
+        Some(holder) if holder.is_stopped() => format!("{holder}: {}", holder.cure()),
+        Some(holder) => holder.to_string(),
+    }
+}
+
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -54,19 +66,44 @@ pub enum Mode {
 #[derive(Debug)]
 pub struct FileLock {
     file: File,
+    signed: bool,
 }
 
 impl FileLock {
-    /// Takes the lock on `path` within `patience`, creating the file if need be.
+    /// Takes the lock on `path` within `patience`, creating the file if need be. Who takes it alone signs the file, so that
+    /// others can name the holder.
     ///
     /// # Errors
-    /// [`LockError::Held`] after `patience`, else the system's.
+    /// [`LockError::Held`] after `patience`, with the holder if there was any patience; else the system's.
     pub fn acquire(path: &Path, mode: Mode, patience: Duration) -> Result<Self, LockError> {
+        let mut lock = Self::wait_for(path, mode, patience)?;
+        if mode == Mode::Exclusive {
+            lock.signed = true;
+            // On a full disk, or a read-only one, the holder stays unnamed.
+            let _ = serde_json::to_string(&Signature::of_this_process()).map(|text| lock.set_content(&text));
+        }
+        Ok(lock)
+    }
+
+    /// Takes the lock alone as [`FileLock::acquire`] does, and leaves the file's content to the caller.
+    ///
+    /// # Errors
+    /// As [`FileLock::acquire`].
+    pub fn acquire_unsigned(path: &Path, patience: Duration) -> Result<Self, LockError> {
+        Self::wait_for(path, Mode::Exclusive, patience)
+    }
+
+    fn wait_for(path: &Path, mode: Mode, patience: Duration) -> Result<Self, LockError> {
         let deadline = Instant::now() + patience;
         loop {
             match Self::attempt(path, mode, true) {
                 Err(error) if error.is_held() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(2));
+                }
+                // Whoever has no patience comes again, and has no use for a name.
+                Err(LockError::Held { path, .. }) if !patience.is_zero() => {
+                    let holder = holder::of(&path);
+                    return Err(LockError::Held { path, holder });
                 }
                 result => return result,
             }
@@ -105,25 +142,17 @@ impl FileLock {
         let fail = |source| LockError::Io { path: path.to_owned(), source };
         // A holder may delete the file between our open and our lock; then ours is a lock on nothing, so try again.
         for _ in 0..16 {
-            let file = OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(create)
-                .truncate(false)
-                .mode(0o600)
-                .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-                .open(path)
-                .map_err(fail)?;
+            let file = open(path, create).map_err(fail)?;
             let taken = match mode {
                 Mode::Shared => file.try_lock_shared(),
                 Mode::Exclusive => file.try_lock(),
             };
             match taken {
                 Ok(()) => {}
-                Err(TryLockError::WouldBlock) => return Err(LockError::Held { path: path.to_owned() }),
+                Err(TryLockError::WouldBlock) => return Err(LockError::Held { path: path.to_owned(), holder: None }),
                 Err(TryLockError::Error(source)) => return Err(fail(source)),
             }
-            let lock = Self { file };
+            let lock = Self { file, signed: false };
             if lock.still_at(path) {
                 return Ok(lock);
             }
@@ -137,10 +166,26 @@ impl FileLock {
 
 impl Drop for FileLock {
     /// Closing would release it only once no child that another thread is starting has a copy of the descriptor. The
-    /// close that follows is what there is where the system refuses this.
+    /// close that follows is what there is where the system refuses this. Our signature goes first: it must not name us
+    /// while somebody else holds the lock.
     fn drop(&mut self) {
+        if self.signed {
+            let _ = self.set_content("{}\n");
+        }
         let _ = self.file.unlock();
     }
+}
+
+/// Opens a lock's file for writing, or for reading where that is all that may be done, as on a read-only file system: a lock
+/// can be taken on either.
+fn open(path: &Path, create: bool) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
+    let options = || OpenOptions::new().read(true).custom_flags(flags).to_owned();
+    let opened = options().write(true).create(create).truncate(false).mode(0o600).open(path);
+    opened.or_else(|error| match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => options().open(path).map_err(|_| error),
+        _ => Err(error),
+    })
 }
 
 /// Finds out whether locks work where `path` is: two descriptors of one file must not both be locked exclusively. The file
@@ -149,20 +194,15 @@ impl Drop for FileLock {
 /// # Errors
 /// The system's word, or that the second lock was granted.
 pub fn probe(path: &Path) -> io::Result<()> {
-    let open = || {
-        let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags).open(path)
-    };
     loop {
-        let first = open()?;
+        let first = open(path, true)?;
         match first.try_lock() {
             Ok(()) => {}
             // Another process probes it: its lock kept us out, which is the answer.
             Err(TryLockError::WouldBlock) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
         }
-        let second = open()?;
+        let second = open(path, true)?;
         match second.try_lock() {
             Err(TryLockError::WouldBlock) => return Ok(()),
             Err(TryLockError::Error(error)) => return Err(error),
@@ -212,7 +252,7 @@ mod tests {
         use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
         use std::io::Read;
         let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let mut lock = FileLock { file: memfd_create("lock", flags).unwrap().into() };
+        let mut lock = FileLock { file: memfd_create("lock", flags).unwrap().into(), signed: false };
         lock.set_content("longer").unwrap();
         lock.set_content("old").unwrap();
         // What is there can be cut off, and nothing can be written.
@@ -222,6 +262,33 @@ mod tests {
         std::io::Seek::rewind(&mut lock.file).unwrap();
         lock.file.read_to_string(&mut content).unwrap();
         assert_eq!(content, "old");
+    }
+
+    #[test]
+    fn a_holder_is_named_while_it_holds_the_lock_alone_and_not_after() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        std::fs::write(&path, "what is longer than any signature, ".repeat(9)).unwrap();
+        let held = FileLock::acquire(&path, Mode::Exclusive, NOW).unwrap();
+        let error = FileLock::acquire(&path, Mode::Shared, Duration::from_millis(5)).unwrap_err().to_string();
+        let us = format!("(pid {}) since ", std::process::id());
+        assert!(error.contains(&us), "{error}");
+        drop(held);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{}\n");
+        let _shared = FileLock::acquire(&path, Mode::Shared, NOW).unwrap();
+        let error = FileLock::acquire(&path, Mode::Exclusive, Duration::from_millis(5)).unwrap_err().to_string();
+        assert!(!error.contains("since"), "those who share it do not sign: {error}");
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_written_is_taken_all_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        std::fs::write(&path, "").unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o400)).unwrap();
+        let _held = FileLock::acquire(&path, Mode::Exclusive, NOW).unwrap();
+        assert!(FileLock::try_existing(&path, Mode::Shared).unwrap_err().is_held());
+        probe(&path).unwrap();
     }
 
     #[test]

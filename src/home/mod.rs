@@ -2,10 +2,12 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod holder;
 pub mod identity;
 pub mod lock;
 pub mod names;
 pub mod neighbour;
+pub mod one_piece;
 pub mod parsed;
 pub mod stamp;
 
@@ -157,34 +159,52 @@ impl Home {
         self.root.join("history.jsonl")
     }
 
+    /// Returns the directory of the locks that all processes share.
+    #[must_use]
+    pub fn locks(&self) -> PathBuf {
+        self.root.join("locks")
+    }
+
     /// Returns the lock that guards routines and the claim of a trigger.
     #[must_use]
     pub fn routines_lock(&self) -> PathBuf {
-        self.root.join("locks").join("routines")
+        self.locks().join("routines")
     }
 
     /// Returns the lock of a sweep's plan and renames.
     #[must_use]
     pub fn janitor_lock(&self) -> PathBuf {
-        self.root.join("locks").join("janitor")
+        self.locks().join("janitor")
     }
 
     /// Returns the lock of the history.
     #[must_use]
     pub fn history_lock(&self) -> PathBuf {
-        self.root.join("locks").join("history")
+        self.locks().join("history")
     }
 
     /// Returns the lock of whatever starts, ends or calls back the sessions' server.
     #[must_use]
     pub fn session_lock(&self) -> PathBuf {
-        self.root.join("locks").join("session")
+        self.locks().join("session")
+    }
+
+    /// Returns the file by which it is found out whether locks work.
+    #[must_use]
+    pub fn lock_probe(&self) -> PathBuf {
+        self.locks().join("probe")
+    }
+
+    /// Returns the directory in which servers and janitors register. It may be missing.
+    #[must_use]
+    pub fn servers(&self) -> PathBuf {
+        self.locks().join("servers")
     }
 
     /// Returns the lock of a listing of processes, which stands in it for those that wait for one.
     #[must_use]
     pub fn listing_lock(&self) -> PathBuf {
-        self.root.join("locks").join("listing")
+        self.locks().join("listing")
     }
 
     /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
@@ -192,16 +212,20 @@ impl Home {
     /// # Errors
     /// They do not, with the way out.
     pub fn check_lockable(&self) -> Result<(), UnsafeHome> {
-        lock::probe(&self.root.join("locks").join("probe"))
-            .map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
+        lock::probe(&self.lock_probe()).map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
     }
 
-    /// Finds out whether this home is safe for starting and removing runs: locks work, and no other program sweeps it.
+    /// Finds out whether this home is safe for starting and removing runs: locks work, what is renamed between its folders
+    /// gets there, and no other program sweeps it.
     ///
     /// # Errors
     /// Why not, with the way out.
     pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
         self.check_lockable()?;
+        let apart = one_piece::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
+        if let Some(folder) = apart.into_iter().next() {
+            return Err(UnsafeHome::Apart { folder, home: self.root.clone() });
+        }
         match neighbour::sweeping(&self.root) {
             Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),
             None => Ok(()),
@@ -219,6 +243,17 @@ pub enum UnsafeHome {
         home: PathBuf,
         /// What went wrong.
         source: io::Error,
+    },
+    /// Runs move between the folders by rename, which no file system does to another.
+    #[error(
+        "{folder} is on another file system than {home}, or mounted by itself, so that no run could be recorded or removed; \
+         unmount it (umount '{folder}'), or set MOADIM_HOME to a directory that is all on one file system"
+    )]
+    Apart {
+        /// The folder.
+        folder: PathBuf,
+        /// The home.
+        home: PathBuf,
     },
     /// The original moadim daemon would remove our live workbenches, for it knows nothing of our sessions.
     #[error("the moadim daemon (pid {pid}) sweeps {home} too; stop it, or set MOADIM_HOME to another directory")]

@@ -19,7 +19,7 @@ pub struct CleanupReport {
     pub not_killed: Vec<WatchFailure>,
     /// What became of the workbenches.
     pub sweep: SweepReport,
-    /// Why nothing was removed, where another process is at it.
+    /// Why nothing was removed, where another process is at it or the clock is not trusted.
     pub note: Option<String>,
     /// What would have been removed, where it is more than is allowed: then nothing was.
     pub too_much: Option<Extent>,
@@ -60,12 +60,14 @@ pub fn clean_up_within(
     if dry_run {
         let forecast = watchdog::forecast(workplace, only)?;
         let sweep = sweep::dry_run(workplace, only, &forecast)?;
-        return Ok(CleanupReport { killed: forecast.killed, sweep, ..CleanupReport::default() });
+        let note =
+            sweep.clock_doubt.map(|doubt| format!("{doubt}; the next sweep removes nothing, the one after it does"));
+        return Ok(CleanupReport { killed: forecast.killed, sweep, note, ..CleanupReport::default() });
     }
     let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
     let sweep = match sweep::sweep_telling(workplace, only, allowance, deadline, tell) {
         Ok(sweep) => sweep,
-        Err(SweepError::Turn(error @ TurnError::Taken { .. })) => {
+        Err(SweepError::Turn(error @ TurnError::Taken(_))) => {
             // What is due is removed by that one.
             let known = sweep::dry_run(workplace, only, &Forecast::default())?;
             let sweep = SweepReport { removed: Vec::new(), ..known };
@@ -88,5 +90,6 @@ pub fn clean_up_within(
             tracing::warn!(%error, "the rest of the trash is left to the next sweep");
         }
     }
-    Ok(CleanupReport { killed, not_killed, sweep, ..CleanupReport::default() })
+    let note = sweep.clock_doubt.map(|doubt| format!("{doubt}; nothing was removed this time"));
+    Ok(CleanupReport { killed, not_killed, sweep, note, ..CleanupReport::default() })
 }

@@ -1,10 +1,19 @@
-//! Who else works on a home: the servers and janitors that are at it, told by their command line and their environment.
+//! Who else works on a home: the servers and janitors that are at it, told by their command line and their environment, and of
+//! which version they are, told by their registration.
 
+use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use rustix::fs::{Access, access};
+use serde::{Deserialize, Serialize};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+
+use super::registration::{self, Registered};
+use crate::home::Home;
+use crate::process_tree::ProcessId;
 
 /// A process of this program that watches over a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +22,29 @@ pub struct Companion {
     pub pid: u32,
     /// What it is.
     pub kind: Kind,
+    /// Of which version it is.
+    pub version: Version,
 }
 
 /// What a process of this program does for a home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// It serves a host.
     Server,
     /// It is the background task alone.
     Janitor,
+}
+
+/// What is known of a process's version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Version {
+    /// It says so.
+    Is(String),
+    /// It has not registered: 0.1.0 never does.
+    Unregistered,
+    /// It has registered without one, or may be about to register.
+    Unknown,
 }
 
 impl fmt::Display for Companion {
@@ -30,13 +53,91 @@ impl fmt::Display for Companion {
             Kind::Server => "server",
             Kind::Janitor => "janitor",
         };
-        write!(f, "{kind} {}", self.pid)
+        write!(f, "{kind} {}", self.pid)?;
+        match &self.version {
+            Version::Is(version) if version != OURS => write!(f, " (version {version})"),
+            Version::Unregistered => write!(f, " (probably version 0.1.0)"),
+            Version::Is(_) | Version::Unknown => Ok(()),
+        }
     }
 }
 
+const OURS: &str = env!("CARGO_PKG_VERSION");
+
+impl Companion {
+    /// Says what is wrong with its version, and what to do; `None` where nothing is.
+    #[must_use]
+    pub fn trouble(&self) -> Option<(String, &'static str)> {
+        let (kind, pid) = match self.kind {
+            Kind::Server => ("server", self.pid),
+            Kind::Janitor => ("janitor", self.pid),
+        };
+        let problem = match &self.version {
+            Version::Unregistered => format!(
+                "a {kind} (pid {pid}) works on this home and has not registered, as moadim-mcp 0.1.0 does not: it shows newer \
+                 records as unknown"
+            ),
+            Version::Is(version) if version != OURS => {
+                format!("a {kind} of version {version} (pid {pid}) works on this home; this is version {OURS}")
+            }
+            Version::Is(_) | Version::Unknown => return None,
+        };
+        let fix = match self.kind {
+            Kind::Server => "restart its host, so that all run one version",
+            Kind::Janitor => {
+                "restart it, so that all run one version: moadim-mcp service install, if it is the service"
+            }
+        };
+        Some((problem, fix))
+    }
+}
+
+/// How long a process may take to register.
+const UNTIL_REGISTERED: Duration = Duration::from_secs(5);
+
+/// How long a process that has just left its registration may take to end.
+const UNTIL_ENDED: Duration = Duration::from_millis(200);
+
 /// Lists those that can be seen: where the system hides environments, a process counts for the default home.
 #[must_use]
-pub fn of(root: &Path) -> Vec<Companion> {
+pub fn of(home: &Home) -> Vec<Companion> {
+    let registering = [home.servers(), home.locks()].into_iter().find(|place| place.exists());
+    let registering = registering.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
+    // In this order: whoever leaves meanwhile is registered, or gone.
+    let registered = registration::list(home);
+    let mut found: Vec<Companion> = seen(home.root(), &registered)
+        .into_iter()
+        .map(|Seen { pid, kind, age }| Companion { pid, kind, version: version(pid, age, &registered, registering) })
+        .collect();
+    if found.iter().any(|companion| companion.version == Version::Unregistered) {
+        std::thread::sleep(UNTIL_ENDED);
+        let lives = |pid: u32| pid.try_into().ok().and_then(ProcessId::of).is_some();
+        found.retain(|companion| companion.version != Version::Unregistered || lives(companion.pid));
+    }
+    found.sort_by_key(|companion| companion.pid);
+    found
+}
+
+/// Tells a version by the registrations, if anybody can register on this home.
+fn version(pid: u32, age: Duration, registered: &[Registered], registering: bool) -> Version {
+    match registered.iter().find(|registered| registered.pid == pid) {
+        Some(Registered { version: Some(version), .. }) => Version::Is(version.clone()),
+        Some(Registered { version: None, .. }) => Version::Unknown,
+        None if registering && age > UNTIL_REGISTERED => Version::Unregistered,
+        None => Version::Unknown,
+    }
+}
+
+/// A process that works on the home.
+struct Seen {
+    pid: u32,
+    kind: Kind,
+    /// How long it has been running.
+    age: Duration,
+}
+
+/// Lists those whose command line and environment say so, but for one that only started a registered one and waits for it.
+fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
     let Ok(mut system) = System::new() else { return Vec::new() };
     let wanted = ProcessRefreshKind::nothing()
         .without_tasks()
@@ -44,13 +145,15 @@ pub fn of(root: &Path) -> Vec<Companion> {
         .with_environ(UpdateKind::OnlyIfNotSet);
     system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
     let own = std::process::id();
+    let starter = |one: &Registered| system.process(Pid::from_u32(one.pid))?.parent();
+    let starters: HashSet<Pid> = registered.iter().filter_map(starter).collect();
     let others = system.processes().values().filter(|process| process.pid().as_u32() != own);
-    let mut found: Vec<Companion> = others
-        .filter(|process| home_of(process.environ()).is_some_and(|home| home == root))
-        .filter_map(|process| Some(Companion { pid: process.pid().as_u32(), kind: kind_of(process.cmd())? }))
-        .collect();
-    found.sort_by_key(|companion| companion.pid);
-    found
+    others
+        .filter(|process| !starters.contains(&process.pid()))
+        .filter_map(|process| Some((process, kind_of(process.cmd())?)))
+        .filter(|(process, _)| home_of(process.environ()).is_some_and(|home| home == root))
+        .map(|(process, kind)| Seen { pid: process.pid().as_u32(), kind, age: Duration::from_secs(process.run_time()) })
+        .collect()
 }
 
 fn kind_of(words: &[OsString]) -> Option<Kind> {
@@ -58,9 +161,13 @@ fn kind_of(words: &[OsString]) -> Option<Kind> {
     if Path::new(program).file_name() != Some(OsStr::new(env!("CARGO_PKG_NAME"))) {
         return None;
     }
+    let options = ["--read-only", "--tools"];
     match arguments {
         [] => Some(Kind::Server),
         [one] if one == "janitor" => Some(Kind::Janitor),
+        [first, ..] if options.into_iter().any(|option| first.to_string_lossy().starts_with(option)) => {
+            Some(Kind::Server)
+        }
         _ => None,
     }
 }
@@ -83,8 +190,12 @@ mod tests {
     fn servers_and_janitors_count_and_no_other_process() {
         let kind = |words: &[&str]| kind_of(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(kind(&["/opt/moadim-mcp"]), Some(Kind::Server));
+        assert_eq!(kind(&["moadim-mcp", "--read-only"]), Some(Kind::Server));
+        assert_eq!(kind(&["moadim-mcp", "--tools=health"]), Some(Kind::Server));
+        assert_eq!(kind(&["moadim-mcp", "--tools", "health,list_runs"]), Some(Kind::Server));
         assert_eq!(kind(&["moadim-mcp", "janitor"]), Some(Kind::Janitor));
         assert_eq!(kind(&["moadim-mcp", "supervise", "/h", "a-1"]), None);
+        assert_eq!(kind(&["moadim-mcp", "--version"]), None);
         assert_eq!(kind(&["vim", "moadim-mcp"]), None);
         assert_eq!(kind(&[]), None);
     }
@@ -97,5 +208,25 @@ mod tests {
         let entry = |name: &str| OsString::from(format!("{name}={}", root.display()));
         assert_eq!(home_of(&[entry("HOME"), entry("MOADIM_HOME")]), Some(root.clone()));
         assert_eq!(home_of(&[entry("HOME"), "MOADIM_HOME=".into()]), Some(root.join(".moadim")));
+    }
+
+    #[test]
+    fn who_does_not_register_in_time_is_older_and_who_registered_is_what_it_says() {
+        let registered = [Registered { pid: 1, version: Some("0.3.0".into()) }, Registered { pid: 2, version: None }];
+        let (young, old) = (Duration::from_secs(5), Duration::from_secs(6));
+        let version = |pid, age, registering| version(pid, age, &registered, registering);
+        assert_eq!(version(1, young, true), Version::Is("0.3.0".into()));
+        assert_eq!(version(2, old, true), Version::Unknown);
+        assert_eq!((version(3, young, true), version(3, old, true)), (Version::Unknown, Version::Unregistered));
+        assert_eq!(version(3, old, false), Version::Unknown, "nobody can register on a read-only home");
+        let trouble = |version| Companion { pid: 7, kind: Kind::Server, version }.trouble();
+        assert_eq!((trouble(Version::Is(OURS.into())), trouble(Version::Unknown)), (None, None));
+        for (version, said) in [(Version::Unregistered, "0.1.0"), (Version::Is("0.3.0".into()), "0.3.0")] {
+            let (problem, fix) = trouble(version).unwrap();
+            assert!(
+                problem.contains("pid 7") && problem.contains(said) && fix.contains("restart its host"),
+                "{problem}"
+            );
+        }
     }
 }

@@ -1,20 +1,18 @@
 //! A look at everything that has ever gone wrong, for a person: what is well too, and the command that mends what is not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use rustix::fs::{StatVfs, statvfs};
 use serde::Serialize;
 
-use super::company;
-use super::health;
+use super::clock_doubt::ClockDoubt;
 use super::status::Status;
-use super::turn::clock_jump_secs;
+use super::turn::clock_doubt;
+use super::{company, health, locks};
 use crate::agent::{Registry, SearchPath};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::model::Routine;
 use crate::routine::store;
 use crate::run::workplace::{Site, Workplace};
@@ -67,9 +65,12 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
         checks.push(Check::well("login shell", "it tells its PATH"));
     }
     checks.extend(of_agents(home, &store::list(home)?.routines, search_path)?);
-    checks.push(of_company(&company::of(home.root())));
-    checks.extend(of_locks(home));
-    checks.push(of_clock(clock_jump_secs(home, &Moment::now())));
+    checks.push(of_company(&company::of(home)));
+    // Health tells of those that are not well.
+    if locks::stuck(home).is_empty() {
+        checks.push(Check::well("locks", "they work, and nobody holds one for long"));
+    }
+    checks.push(of_clock(clock_doubt(home, &Moment::now())));
     checks.extend(statvfs(home.root()).ok().map(|disk| of_disk(home, &disk)));
     let health = health::examine(site, &Status::default(), Some(search_path))?;
     let runs: Vec<String> = health.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
@@ -143,41 +144,12 @@ fn of_company(others: &[company::Companion]) -> Check {
     Check::well("at work here", names.join(", "))
 }
 
-/// Longer than anybody holds a lock that others wait for.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Tries the locks that all processes of the home share. A sweep holds its own for as long as it plans, which is no fault.
-fn of_locks(home: &Home) -> Vec<Check> {
-    let check = |path: std::path::PathBuf| {
-        let what = format!("lock {}", path.file_name().unwrap_or_default().display());
-        // Health tells of locks that do not work at all.
-        match FileLock::acquire(&path, Mode::Exclusive, LOCK_PATIENCE) {
-            Ok(_) => None,
-            Err(error @ LockError::Held { .. }) => Some(Check::wrong(
-                what,
-                format!("{error} for {} s", LOCK_PATIENCE.as_secs()),
-                format!(
-                    "see who: fuser -v '{shown}' (or lsof '{shown}'); end that process if it hangs",
-                    shown = path.display()
-                ),
-            )),
-            Err(error) => Some(Check::wrong(what, error.to_string(), format!("ls -l '{}'", path.display()))),
-        }
-    };
-    let locks = [home.routines_lock(), home.janitor_lock(), home.history_lock(), home.session_lock()];
-    let mut checks: Vec<Check> = locks.into_iter().filter_map(check).collect();
-    if checks.is_empty() {
-        checks.push(Check::well("locks", "they work, and nobody holds one for long"));
-    }
-    checks
-}
-
-fn of_clock(jump_secs: Option<u64>) -> Check {
-    match jump_secs {
+fn of_clock(doubt: Option<ClockDoubt>) -> Check {
+    match doubt {
         None => Check::well("clock", "it was not set since the last sweep"),
-        Some(secs) => Check::wrong(
+        Some(doubt) => Check::wrong(
             "clock",
-            format!("the wall clock was set by {secs} s since the last sweep; the next one removes nothing"),
+            format!("{doubt}; the next sweep removes nothing"),
             "see that it is right: timedatectl (date on macOS); the sweep after the next goes on by itself",
         ),
     }
@@ -207,7 +179,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_was_set_and_a_full_disk_are_wrong() {
-        assert!(of_clock(None).well && !of_clock(Some(90)).well);
+        assert!(of_clock(None).well && !of_clock(Some(ClockDoubt::Set { by_secs: 90 })).well);
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let sound = StatVfs { f_bavail: 1 << 20, f_frsize: 4096, f_files: 1 << 20, f_favail: 1 << 19, ..disk(&home) };
@@ -219,16 +191,5 @@ mod tests {
 
     fn disk(home: &Home) -> StatVfs {
         statvfs(home.root()).unwrap()
-    }
-
-    #[test]
-    fn a_lock_that_is_held_on_and_on_is_told_of() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(dir.path().join("home")).unwrap();
-        assert!(of_locks(&home).iter().all(|check| check.well));
-        let _held = FileLock::acquire(&home.history_lock(), Mode::Exclusive, Duration::ZERO).unwrap();
-        let checks = of_locks(&home);
-        assert_eq!((checks.len(), checks[0].well, checks[0].what.as_str()), (1, false, "lock history"));
-        assert!(checks[0].fix.as_ref().is_some_and(|fix| fix.contains("fuser -v ")));
     }
 }

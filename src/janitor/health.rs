@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::remove;
 use super::status::{Duty, Round, Status};
+use super::{company, locks, remove};
 use crate::agent::{Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
@@ -88,6 +88,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     problems.extend(site.workplace().err().map(|error| of_settings(site, &error)));
     let workplace = site.workplace_for_looking();
     problems.extend(of_the_place(&workplace));
+    problems.extend(locks::stuck(&workplace.home).into_iter().map(of_a_lock));
+    problems.extend(company::of(&workplace.home).iter().filter_map(of_a_companion));
     problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
         path: None,
         problem: problem.to_owned(),
@@ -176,6 +178,16 @@ fn of_the_place(workplace: &Workplace) -> Vec<Problem> {
         fix: "install it and restart the server, or set session_host = \"auto\"".to_owned(),
     });
     [unsafe_home, program, session].into_iter().flatten().collect()
+}
+
+fn of_a_lock(stuck: locks::Stuck) -> Problem {
+    let locks::Stuck { path, problem, fix } = stuck;
+    Problem { path: Some(path.display().to_string()), problem, fix }
+}
+
+fn of_a_companion(companion: &company::Companion) -> Option<Problem> {
+    let (problem, fix) = companion.trouble()?;
+    Some(Problem { path: None, problem, fix: fix.to_owned() })
 }
 
 fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {

@@ -1,12 +1,12 @@
-//! What a process that was killed in the middle of writing left behind: temporary files and staged routines.
+//! What a process that was killed left behind: temporary files, staged routines, and its registration.
 //!
-//! Workbenches are not looked into: nothing temporary of ours is ever in one. An entry that is staged is its claim's
+//! Workbenches are not looked into: nothing temporary of ours is in one, unless it is a mount of its own. An entry that is staged is its claim's
 //! business, for it may be locked.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::remove;
+use super::{registration, remove};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -18,6 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 #[must_use]
 pub fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = Vec::new();
+    registration::remove_stale(home);
     let mut directories = vec![home.root().to_owned(), home.agents(), home.pins()];
     for parent in [home.routines(), home.running()] {
         directories.extend(below(&parent, &mut errors));

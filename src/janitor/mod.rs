@@ -4,13 +4,16 @@
 //! read. `plan` and the watchdog's `decide` are pure, the rest are their effects.
 
 pub mod cleanup;
+pub mod clock_doubt;
 pub mod company;
 pub mod doctor;
 pub mod evidence;
 pub mod extent;
 pub mod health;
 pub mod leftovers;
+pub mod locks;
 pub mod plan;
+pub mod registration;
 pub mod remove;
 pub mod scheduler;
 pub mod status;
@@ -156,21 +159,19 @@ fn sweep(workplace: &Workplace, status: &Status) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);
             }
-            if let Some(secs) = report.clock_jump_secs {
-                let text =
-                    format!("the wall clock was set by {secs} s since the last sweep; nothing was removed this time");
-                status.trouble(Duty::Sweep, None, &text);
+            if let Some(doubt) = report.clock_doubt {
+                status.trouble(Duty::Sweep, None, &format!("{doubt}; nothing was removed this time"));
             }
         }
         // Another process does our work.
-        Err(SweepError::Turn(TurnError::Taken { .. })) => {}
+        Err(SweepError::Turn(TurnError::Taken(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
     }
     for error in leftovers::remove(&workplace.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);
     }
     match trash::empty(&workplace.home) {
-        Ok(()) | Err(TrashError::Turn(TurnError::Taken { .. })) => {}
+        Ok(()) | Err(TrashError::Turn(TurnError::Taken(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(workplace.home.trash().display().to_string()), &error),
     }
     if let Err(error) = workplace.session_host.shut_down_if_idle() {

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::clock_doubt::ClockDoubt;
 use crate::clock::UnixSeconds;
 use crate::process_tree::Cookie;
 use crate::routine::bounds::Bounds;
@@ -76,8 +77,8 @@ pub struct Rules<'a> {
     pub disk: Disk,
     /// The time.
     pub now: UnixSeconds,
-    /// By how much the wall clock was set since the last sweep, if it was.
-    pub clock_jump_secs: Option<u64>,
+    /// Why the wall clock is not trusted, if it is not: then nothing goes.
+    pub clock_doubt: Option<ClockDoubt>,
 }
 
 /// The home's budgets, each with what there is; `None` where it has no such budget.
@@ -175,8 +176,8 @@ pub enum Reason {
     Newest(u64),
     /// Disk is short, and it is among the oldest.
     Short(Shortage),
-    /// It would go for that reason, but the wall clock was set by so many seconds.
-    ClockSet(Box<Self>, u64),
+    /// It would go for that reason, but the wall clock is not trusted.
+    ClockInDoubt(Box<Self>, ClockDoubt),
     /// A last look found a process or an entry of it.
     AliveAfterAll,
 }
@@ -216,11 +217,8 @@ impl fmt::Display for Reason {
             }
             Self::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
             Self::Short(shortage) => write!(f, "{shortage}: the oldest finished ones go first"),
-            Self::ClockSet(reason, secs) => {
-                write!(
-                    f,
-                    "{reason}; but the wall clock was set by {secs} s since the last sweep, so that is left to the next"
-                )
+            Self::ClockInDoubt(reason, doubt) => {
+                write!(f, "{reason}; but {doubt}, so that is left to the next sweep")
             }
             Self::AliveAfterAll => f.write_str("a process of it is alive after all"),
         }
@@ -281,17 +279,17 @@ pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
             }
         }
     }
-    if let Some(secs) = rules.clock_jump_secs {
-        verdicts.iter_mut().for_each(|verdict| defer(verdict, secs));
+    if let Some(doubt) = rules.clock_doubt {
+        verdicts.iter_mut().for_each(|verdict| defer(verdict, doubt));
     }
     verdicts
 }
 
-/// Puts off what a clock that was just set would have removed.
-fn defer(verdict: &mut Verdict, clock_jump_secs: u64) {
+/// Puts off what would go by a clock that is not trusted.
+fn defer(verdict: &mut Verdict, doubt: ClockDoubt) {
     if verdict.fate == Fate::Reap {
         let reason = std::mem::replace(&mut verdict.reason, Reason::Alive);
-        verdict.reason = Reason::ClockSet(Box::new(reason), clock_jump_secs);
+        verdict.reason = Reason::ClockInDoubt(Box::new(reason), doubt);
         verdict.fate = Fate::Keep(None);
     }
 }

@@ -9,11 +9,12 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::clock_doubt::ClockDoubt;
 use super::evidence::{Evidence, gather};
 use super::extent::{Allowance, Extent};
 use super::plan::{Fate, Reason, Rules, Verdict, plan};
 use super::remove;
-use super::turn::{Turn, TurnError, clock_jump_secs};
+use super::turn::{Turn, TurnError, clock_doubt};
 use super::watchdog::{Forecast, WatchError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
@@ -42,8 +43,8 @@ pub struct SweepReport {
     pub pending_bytes: u64,
     /// How many workbenches were looked at.
     pub scanned: usize,
-    /// By how many seconds the wall clock was set since the last sweep, if it was: then nothing was removed.
-    pub clock_jump_secs: Option<u64>,
+    /// Why the wall clock was not trusted, if it was not: then nothing was removed.
+    pub clock_doubt: Option<ClockDoubt>,
 }
 
 /// A workbench that is gone.
@@ -121,10 +122,10 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 /// A folder of the home cannot be listed.
 pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<SweepReport, FileError> {
     let now = Moment::now();
-    let clock_jump = clock_jump_secs(&workplace.home, &now);
-    let verdicts = decide(workplace, only, forecast, now.at, clock_jump, Instant::now() + SIZING_PATIENCE)?;
+    let clock_doubt = clock_doubt(&workplace.home, &now);
+    let verdicts = decide(workplace, only, forecast, now.at, clock_doubt, Instant::now() + SIZING_PATIENCE)?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
-    let mut report = SweepReport { scanned: verdicts.len(), ..SweepReport::default() };
+    let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
     for Verdict { run, fate, reason, .. } in verdicts {
         match fate {
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
@@ -171,21 +172,21 @@ pub fn sweep_telling(
     workplace.home.check_sole_and_lockable()?;
     let mut turn = Turn::take(&workplace.home)?;
     let now = Moment::now();
-    let clock_jump = turn.begin_sweep(&now);
+    let clock_doubt = turn.begin_sweep(&now);
     let sizing = deadline.saturating_duration_since(Instant::now()) / 3;
-    let verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_jump, Instant::now() + sizing)?;
+    let verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_doubt, Instant::now() + sizing)?;
     let due: Vec<&RunId> =
         verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| &verdict.run).collect();
     if let Some(extent) = allowance.exceeded_by(&workplace.home.workbenches(), &due) {
         return Err(SweepError::TooMuch(extent));
     }
-    let mut report = SweepReport { scanned: verdicts.len(), clock_jump_secs: clock_jump, ..SweepReport::default() };
+    let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
     let graves = bury(workplace, verdicts, &mut report)?;
     remove_vain_pins(&workplace.home);
     drop(turn);
     delete(workplace, graves, deadline, &mut report, tell);
-    // By age, too, which a clock that was just set tells wrong.
-    if clock_jump.is_none()
+    // By age, too, which a wrong clock tells wrong.
+    if clock_doubt.is_none()
         && let Err(error) = history::tidy(&workplace.home, &workplace.config)
     {
         tracing::warn!(%error, "the history was not tidied");
@@ -198,12 +199,12 @@ fn decide(
     only: Option<&Slug>,
     forecast: &Forecast,
     now: UnixSeconds,
-    clock_jump_secs: Option<u64>,
+    clock_doubt: Option<ClockDoubt>,
     measure_until: Instant,
 ) -> Result<Vec<Verdict>, FileError> {
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
     let Evidence { benches, pins, disk } = gather(workplace, only, &mut bounds, forecast, now, measure_until)?;
-    Ok(plan(benches, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_jump_secs }))
+    Ok(plan(benches, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt }))
 }
 
 /// Removes the pins of runs that have neither a workbench nor an entry any more, as when an agent removed its own directory. A
@@ -294,6 +295,10 @@ fn put_away(workbench: &Path, grave: &Path) -> io::Result<()> {
             home::restore_access(workbench)?;
             std::fs::rename(workbench, grave)
         }
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let cure = format!("something may be mounted there: umount '{}'", workbench.display());
+            Err(io::Error::new(error.kind(), format!("{error}; {cure}")))
+        }
         result => result,
     }
 }
@@ -351,8 +356,8 @@ mod tests {
         let before = Moment { at: UnixSeconds(now.at.0 - 1_000_000), ..now };
         Turn::take(&home).unwrap().begin_sweep(&before);
         let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
-        assert!(sweep_again().clock_jump_secs.is_some() && old.exists());
-        assert!(sweep_again().clock_jump_secs.is_none() && !old.exists());
+        assert!(sweep_again().clock_doubt.is_some() && old.exists());
+        assert!(sweep_again().clock_doubt.is_none() && !old.exists());
     }
 
     #[test]

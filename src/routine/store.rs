@@ -190,8 +190,14 @@ pub fn prompt_file(home: &Home, slug: &Slug) -> PathBuf {
 /// There is none of that name, or the system refuses.
 pub fn remove(home: &Home, slug: &Slug) -> Result<(), StoreError> {
     let directory = directory(home, slug);
-    let grave = home.trash().join(format!("{slug}.{}", home::random_suffix()));
-    std::fs::rename(&directory, &grave).map_err(|source| match source.kind() {
+    let mut grave = home.trash().join(format!("{slug}.{}", home::random_suffix()));
+    let mut renamed = std::fs::rename(&directory, &grave);
+    if renamed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::CrossesDevices) {
+        // The folder may be mounted from elsewhere: routines are files that people keep in repositories.
+        grave = home.routines().join(format!(".{}.tmp", home::random_suffix()));
+        renamed = std::fs::rename(&directory, &grave);
+    }
+    renamed.map_err(|source| match source.kind() {
         std::io::ErrorKind::NotFound => not_found(home, slug),
         _ => FileError::io("remove", &directory, source).into(),
     })?;

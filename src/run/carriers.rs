@@ -12,7 +12,7 @@ use rustix::process::geteuid;
 
 use crate::clock::Moment;
 use crate::home::atomic_file::{self, MAX_RECORD_BYTES};
-use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::lock::{FileLock, LockError};
 use crate::home::stable_hash;
 use crate::process_tree::{Cookie, ProcessId, Scan, ScanError, pid_namespace};
 
@@ -40,7 +40,7 @@ fn carriers_by(
     let deadline = Instant::now() + PATIENCE;
     let mut pause = SHORTEST_PAUSE;
     loop {
-        match FileLock::acquire(file, Mode::Exclusive, Duration::ZERO) {
+        match FileLock::acquire_unsigned(file, Duration::ZERO) {
             Ok(mut lock) => {
                 let shared = Listing::read(file).filter(|listing| listing.began_ms > since_boot_ms);
                 // A listing that lacks us was made by somebody who sees less, such as from within a sandbox.

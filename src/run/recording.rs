@@ -150,7 +150,15 @@ fn restore_access(directory: &Path) -> Result<(), FileError> {
 
 fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    match std::fs::rename(path, home.trash().join(format!("{name}.{}", home::random_suffix()))) {
+    let aside = format!("{name}.{}", home::random_suffix());
+    let moved = match std::fs::rename(path, home.trash().join(&aside)) {
+        // Within a workbench that is a mount of its own.
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            std::fs::rename(path, path.with_file_name(aside))
+        }
+        moved => moved,
+    };
+    match moved {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("put aside", path, source)),
         _ => Ok(()),
     }

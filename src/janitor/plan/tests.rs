@@ -34,7 +34,7 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
 
 fn verdicts(benches: Vec<Bench>, bounds: &HashMap<Slug, Bounds>, pins: &[u64], disk: Disk, now: u64) -> Vec<Verdict> {
     let pins = pins.iter().map(|at| RunId::new("a".parse().unwrap(), UnixSeconds(*at))).collect();
-    plan(benches, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_jump_secs: None })
+    plan(benches, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_doubt: None })
 }
 
 fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
@@ -73,13 +73,17 @@ fn rule_6_no_bounds_no_removal() {
 }
 
 #[test]
-fn a_clock_that_was_set_removes_nothing_and_says_so() {
+fn a_clock_in_doubt_removes_nothing_and_says_so() {
     let (bounds, pins, now) = (bounds(1, 1, 0), BTreeSet::new(), UnixSeconds(999_999));
-    let rules = Rules { bounds: &bounds, pins: &pins, disk: Disk::default(), now, clock_jump_secs: Some(999_000) };
-    let verdict = plan(vec![bench(Life::Finished, 1, Some(1), None)], &rules).remove(0);
-    assert_eq!(verdict.fate, Fate::Keep(None));
-    let reason = verdict.reason.to_string();
-    assert!(reason.contains("999000") && reason.contains("kept for 1 s"), "{reason}");
+    let set = ClockDoubt::Set { by_secs: 999_000 };
+    let ahead = ClockDoubt::AheadAtBoot { last_seen: UnixSeconds(1), by_secs: 999_998 };
+    for (doubt, said) in [(set, "999000"), (ahead, "11 days ahead")] {
+        let rules = Rules { bounds: &bounds, pins: &pins, disk: Disk::default(), now, clock_doubt: Some(doubt) };
+        let verdict = plan(vec![bench(Life::Finished, 1, Some(1), None)], &rules).remove(0);
+        assert_eq!(verdict.fate, Fate::Keep(None));
+        let reason = verdict.reason.to_string();
+        assert!(reason.contains(said) && reason.contains("kept for 1 s"), "{reason}");
+    }
 }
 
 #[test]

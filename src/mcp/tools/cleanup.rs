@@ -53,7 +53,7 @@ pub(crate) struct Report {
     pending_bytes: u64,
     /// How many workbenches were looked at.
     scanned: usize,
-    /// Why nothing was removed, where another process is sweeping.
+    /// Why nothing was removed, where another process is sweeping or the clock is not trusted.
     #[serde(skip_serializing_if = "Option::is_none")]
     note: Option<String>,
 }

@@ -1,0 +1,198 @@
+//! The locks that all processes of a home share: which of them somebody holds for longer than any honest holder does.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::clock::Moment;
+use crate::home::Home;
+use crate::home::holder::{self, Holder};
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::names;
+
+/// A lock that others wait for in vain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stuck {
+    /// The lock's file.
+    pub path: PathBuf,
+    /// Who holds it and since when, or why it cannot be taken.
+    pub problem: String,
+    /// How to free it.
+    pub fix: String,
+}
+
+/// How long a lock is held by a process that works as it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Use {
+    /// While a few files are written.
+    Brief,
+    /// While something is measured, or fetched over a network.
+    Long,
+}
+
+impl Use {
+    fn longest(self) -> Duration {
+        match self {
+            Self::Brief => Duration::from_secs(10),
+            Self::Long => Duration::from_secs(60 * 60),
+        }
+    }
+}
+
+/// How long a lock is watched whose holder does not say since when it holds it. A stopped process never lets go meanwhile.
+const WATCHED: Duration = Duration::from_secs(2);
+
+/// Looks at all locks of the home; takes two seconds where one is held by a process that does not sign it, else none.
+#[must_use]
+pub fn stuck(home: &Home) -> Vec<Stuck> {
+    let until = Instant::now() + WATCHED;
+    let mut brief = vec![home.routines_lock(), home.history_lock(), home.session_lock()];
+    // Whatever else is locked there; the probe is nobody's to wait for.
+    let apart = [home.janitor_lock(), home.lock_probe()];
+    let others = files_in(&home.locks(), |_| true).into_iter().filter(|path| !apart.contains(path));
+    brief.extend(others.collect::<Vec<_>>());
+    brief.sort();
+    brief.dedup();
+    let mirrors = files_in(&home.cache(), |name| name.ends_with(".lock"));
+    let long = mirrors.into_iter().chain([home.janitor_lock()]).map(|path| (path, Use::Long));
+    let all = brief.into_iter().map(|path| (path, Use::Brief)).chain(long);
+    all.filter_map(|(path, usage)| look(&path, usage, until)).collect()
+}
+
+/// Lists files by name; of a folder that is not there, none.
+fn files_in(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    let _ = names::scan(directory, |name, kind| {
+        if kind == names::Kind::Other && !name.starts_with('.') && wanted(name) {
+            paths.push(directory.join(name));
+        }
+    });
+    paths
+}
+
+fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
+    let mut seen: Option<Holder> = None;
+    loop {
+        match FileLock::try_existing(path, Mode::Exclusive) {
+            Ok(_) => return None,
+            Err(LockError::Held { .. }) => {}
+            Err(error) if error.is_not_found() => return None,
+            Err(error) => {
+                let fix = format!("ls -l '{}'", path.display());
+                return Some(Stuck { path: path.to_owned(), problem: error.to_string(), fix });
+            }
+        }
+        let holder = holder::of(path);
+        match judge(holder.as_ref(), usage, &Moment::now()) {
+            Judgement::Stuck => return Some(held(path, holder)),
+            Judgement::Fine => return None,
+            Judgement::Unsigned => {}
+        }
+        let another = |holder: &Holder| seen.as_ref().is_some_and(|seen| seen.pid != holder.pid);
+        if holder.as_ref().is_some_and(another) {
+            return None;
+        }
+        // The system's list changes while it is read, so that one look may miss the holder.
+        seen = holder.or(seen);
+        if Instant::now() >= until {
+            return Some(held(path, seen));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Judgement {
+    Fine,
+    Stuck,
+    /// Nobody knows for how long it has been held.
+    Unsigned,
+}
+
+fn judge(holder: Option<&Holder>, usage: Use, now: &Moment) -> Judgement {
+    let since = holder.and_then(|holder| holder.since.as_ref());
+    match (holder, since) {
+        (Some(holder), _) if holder.is_stopped() => Judgement::Stuck,
+        (_, Some(since)) if since.elapsed_secs_at(now) > usage.longest().as_secs() => Judgement::Stuck,
+        (_, Some(_)) => Judgement::Fine,
+        (_, None) if usage == Use::Brief => Judgement::Unsigned,
+        (_, None) => Judgement::Fine,
+    }
+}
+
+fn held(path: &Path, holder: Option<Holder>) -> Stuck {
+    let shown = path.display();
+    let (who, fix) = match holder {
+        Some(holder) => (holder.to_string(), holder.cure()),
+        None => (
+            "an unknown process".to_owned(),
+            format!("find it with fuser -v '{shown}' (or lsof '{shown}'), and end it if it hangs"),
+        ),
+    };
+    Stuck { path: path.to_owned(), problem: format!("{shown} is held by {who}; all others wait for it"), fix }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::UnixSeconds;
+    use crate::home::holder::Condition;
+
+    fn home() -> (tempfile::TempDir, Home) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        (dir, home)
+    }
+
+    #[test]
+    fn a_lock_is_stuck_when_its_holder_is_stopped_or_takes_too_long() {
+        let moment = |since_boot_ms| Moment { at: UnixSeconds(0), boot_id: "b".into(), since_boot_ms };
+        let holder = |condition, since| Holder { pid: 7, name: "x".into(), condition, since };
+        let now = moment(100_000);
+        let young = holder(Condition::AtWork, Some(moment(95_000)));
+        let old = holder(Condition::AtWork, Some(moment(80_000)));
+        let stopped = holder(Condition::Stopped, Some(moment(100_000)));
+        let unsigned = holder(Condition::AtWork, None);
+        assert_eq!(judge(Some(&young), Use::Brief, &now), Judgement::Fine);
+        assert_eq!(judge(Some(&old), Use::Brief, &now), Judgement::Stuck);
+        assert_eq!(judge(Some(&old), Use::Long, &now), Judgement::Fine, "a large repository, many workbenches");
+        for usage in [Use::Brief, Use::Long] {
+            assert_eq!(judge(Some(&stopped), usage, &now), Judgement::Stuck);
+        }
+        assert_eq!(judge(Some(&unsigned), Use::Brief, &now), Judgement::Unsigned);
+        assert_eq!(
+            (judge(None, Use::Brief, &now), judge(None, Use::Long, &now)),
+            (Judgement::Unsigned, Judgement::Fine)
+        );
+    }
+
+    #[test]
+    fn a_lock_that_is_held_on_and_on_is_found_and_one_that_is_let_go_is_not() {
+        let (_dir, home) = home();
+        assert_eq!(stuck(&home), []);
+        let held = FileLock::acquire(&home.history_lock(), Mode::Exclusive, Duration::ZERO).unwrap();
+        assert_eq!(stuck(&home), [], "not for long yet");
+        drop(held);
+        let probed = FileLock::acquire_unsigned(&home.lock_probe(), Duration::ZERO).unwrap();
+        assert_eq!(stuck(&home), []);
+        drop(probed);
+        let path = home.locks().join("another");
+        let unsigned = FileLock::acquire_unsigned(&path, Duration::ZERO).unwrap();
+        let found = stuck(&home);
+        assert_eq!((found.len(), &found[0].path), (1, &path));
+        assert!(found[0].fix.contains("end it"), "{found:?}");
+        let letting_go = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(200));
+            drop(unsigned);
+        });
+        assert_eq!(stuck(&home), []);
+        letting_go.join().unwrap();
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_taken_is_told_of() {
+        let (_dir, home) = home();
+        std::fs::create_dir(home.routines_lock()).unwrap();
+        let found = stuck(&home);
+        assert!(found.len() == 1 && found[0].problem.contains("cannot lock"), "{found:?}");
+    }
+}

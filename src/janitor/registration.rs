@@ -1,0 +1,130 @@
+//! Who registered as a server or janitor of a home: a file in `locks/servers`, locked for as long as its process lives.
+//!
+//! 0.1.0 does not register. A process of it is told by that.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::company::Kind;
+use crate::home::holder::{self, Signature};
+use crate::home::lock::{FileLock, Mode};
+use crate::home::names;
+use crate::home::{self, Home};
+
+/// What a registration holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Note {
+    #[serde(flatten)]
+    signature: Signature,
+    #[serde(default)]
+    version: Option<String>,
+    #[serde(default)]
+    kind: Option<Kind>,
+}
+
+/// This process's registration, gone when dropped.
+#[derive(Debug)]
+pub struct Registration {
+    path: PathBuf,
+    _lock: FileLock,
+}
+
+/// The only ones that take the lock of a registration that is not theirs hold it for moments.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+impl Registration {
+    /// Registers this process. On a full or a read-only disk it stays unregistered, and works as well.
+    #[must_use]
+    pub fn enter(home: &Home, kind: Kind) -> Option<Self> {
+        let directory = home.servers();
+        home::make_directory(&directory).ok()?;
+        let path = directory.join(std::process::id().to_string());
+        let mut lock = FileLock::acquire_unsigned(&path, PATIENCE).ok()?;
+        let version = Some(env!("CARGO_PKG_VERSION").to_owned());
+        let note = Note { signature: Signature::of_this_process(), version, kind: Some(kind) };
+        let _ = serde_json::to_string(&note).map(|text| lock.set_content(&text));
+        Some(Self { path, _lock: lock })
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A process that is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Registered {
+    /// Its process id.
+    pub(super) pid: u32,
+    /// Its version; `None` where it could not write it down.
+    pub(super) version: Option<String>,
+}
+
+/// Lists those that are registered and alive.
+pub(super) fn list(home: &Home) -> Vec<Registered> {
+    let mut registered = Vec::new();
+    each(home, |pid, path| {
+        // Shared: two that look must not take each other for its owner.
+        if FileLock::try_existing(&path, Mode::Shared).is_err_and(|error| error.is_held()) {
+            registered.push(Registered { pid, version: holder::read::<Note>(&path).version });
+        }
+    });
+    registered
+}
+
+/// Removes the registrations of processes that were killed.
+pub(super) fn remove_stale(home: &Home) {
+    each(home, |_, path| {
+        // Held while it goes: whoever registers under the same pid meanwhile makes a new file.
+        let removed = FileLock::try_existing(&path, Mode::Exclusive).map(|_stale| std::fs::remove_file(&path));
+        if let Ok(Err(error)) = removed {
+            tracing::debug!(%error, path = %path.display(), "a stale registration stays");
+        }
+    });
+}
+
+fn each(home: &Home, mut see: impl FnMut(u32, PathBuf)) {
+    let directory = home.servers();
+    let mut pids = Vec::new();
+    // There is no such folder before anybody registers.
+    let _ = names::scan(&directory, |name, _| pids.extend(name.parse::<u32>()));
+    for pid in pids {
+        see(pid, directory.join(pid.to_string()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_registered_while_it_lives() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        assert_eq!(list(&home), []);
+        remove_stale(&home);
+        let registration = Registration::enter(&home, Kind::Server).unwrap();
+        let ours = Registered { pid: std::process::id(), version: Some(env!("CARGO_PKG_VERSION").to_owned()) };
+        let stale = home.servers().join("4000000");
+        std::fs::write(&stale, r#"{"version":"0.0.1"}"#).unwrap();
+        assert_eq!(list(&home), [ours.clone()]);
+        remove_stale(&home);
+        assert!(!stale.exists());
+        assert_eq!(list(&home), [ours]);
+        drop(registration);
+        assert_eq!(std::fs::read_dir(home.servers()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_registration_that_cannot_be_read_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        std::fs::create_dir(home.servers()).unwrap();
+        let _lock = FileLock::acquire_unsigned(&home.servers().join("7"), Duration::ZERO).unwrap();
+        assert_eq!(list(&home), [Registered { pid: 7, version: None }]);
+    }
+}
