@@ -308,7 +308,7 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..25 {
-                        let held = FileLock::acquire(&path, Mode::Exclusive, Duration::from_secs(20)).unwrap();
+                        let held = FileLock::acquire(&path, Mode::Exclusive, Duration::from_secs(120)).unwrap();
                         let count: u32 = std::fs::read_to_string(&counter).unwrap().parse().unwrap();
                         std::fs::write(&counter, (count + 1).to_string()).unwrap();
                         std::fs::remove_file(&path).unwrap();

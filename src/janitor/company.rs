@@ -2,7 +2,7 @@
 //! which version they are, told by their registration.
 
 use std::collections::HashSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -158,7 +158,10 @@ fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
 
 fn kind_of(words: &[OsString]) -> Option<Kind> {
     let (program, arguments) = words.split_first()?;
-    if Path::new(program).file_name() != Some(OsStr::new(env!("CARGO_PKG_NAME"))) {
+    // Copies of several versions bear their version in their names.
+    let name = Path::new(program).file_name()?.to_string_lossy();
+    let rest = name.strip_prefix(env!("CARGO_PKG_NAME"))?;
+    if !(rest.is_empty() || rest.starts_with(['-', '.'])) {
         return None;
     }
     let options = ["--read-only", "--tools"];
@@ -194,6 +197,8 @@ mod tests {
         assert_eq!(kind(&["moadim-mcp", "--tools=health"]), Some(Kind::Server));
         assert_eq!(kind(&["moadim-mcp", "--tools", "health,list_runs"]), Some(Kind::Server));
         assert_eq!(kind(&["moadim-mcp", "janitor"]), Some(Kind::Janitor));
+        assert_eq!(kind(&["/opt/moadim-mcp-0.1.0"]), Some(Kind::Server));
+        assert_eq!(kind(&["moadim-mcpx"]), None);
         assert_eq!(kind(&["moadim-mcp", "supervise", "/h", "a-1"]), None);
         assert_eq!(kind(&["moadim-mcp", "--version"]), None);
         assert_eq!(kind(&["vim", "moadim-mcp"]), None);

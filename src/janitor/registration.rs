@@ -111,7 +111,7 @@ mod tests {
         let ours = Registered { pid: std::process::id(), version: Some(env!("CARGO_PKG_VERSION").to_owned()) };
         let stale = home.servers().join("4000000");
         std::fs::write(&stale, r#"{"version":"0.0.1"}"#).unwrap();
-        assert_eq!(list(&home), [ours.clone()]);
+        assert_eq!(list(&home), std::slice::from_ref(&ours));
         remove_stale(&home);
         assert!(!stale.exists());
         assert_eq!(list(&home), [ours]);
