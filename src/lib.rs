@@ -46,7 +46,7 @@
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
-//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`]; [`service`] stands beside the janitor. The
+//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
 //! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
 
@@ -59,6 +59,7 @@ pub mod environment;
 pub mod excerpt;
 pub mod home;
 pub mod janitor;
+pub mod logging;
 pub mod mcp;
 pub mod process_tree;
 pub mod routine;

@@ -11,6 +11,7 @@ use super::status::{Duty, Round, Status};
 use crate::agent::{Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
+use crate::logging;
 use crate::routine::bounds::Bounds;
 use crate::routine::store;
 use crate::run::history;
@@ -112,6 +113,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     for round in [&watchdog, &sweep, &scheduler] {
         problems.extend(of_a_round(round));
     }
+    problems.extend(of_the_log(logging::dropped()));
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let disk = remove::measure(workplace.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
     Ok(Health {
@@ -176,6 +178,16 @@ fn of_the_place(workplace: &Workplace) -> Vec<Problem> {
         fix: "install it and restart the server, or set session_host = \"auto\"".to_owned(),
     });
     [unsafe_home, program, session].into_iter().flatten().collect()
+}
+
+fn of_the_log(dropped: u64) -> Option<Problem> {
+    (dropped > 0).then(|| Problem {
+        path: None,
+        problem: format!("{dropped} log messages were dropped, because nobody reads the stderr of this process"),
+        fix: "have the host read it, or send it to a file: \"command\": \"sh\", \"args\": [\"-c\", \"exec moadim-mcp \
+              2>>~/moadim.log\"]; RUST_LOG=error logs less"
+            .to_owned(),
+    })
 }
 
 fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {
