@@ -8,6 +8,7 @@ mod desk;
 mod detach;
 mod doctor;
 mod generate;
+mod init;
 mod janitor;
 mod logs;
 mod pin;
@@ -77,6 +78,12 @@ enum Command {
     /// Appends what a terminal shows to the log of a run (started by tmux).
     #[command(hide = true)]
     Append { home: PathBuf, run: RunId },
+    /// Reaps orphans as the first process of a container, and does the rest in a child (started by itself).
+    #[command(hide = true, name = init::COMMAND)]
+    Init {
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
@@ -143,6 +150,7 @@ pub fn run() -> ExitCode {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
+    init::become_init_if_first();
     // A host gives none, and need not wait until the parser of all commands is made.
     let Arguments { serve, command } =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
@@ -176,6 +184,7 @@ fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<Exi
         }
         Some(Command::Terminal { home, run }) => hold_terminal(home, &run)?,
         Some(Command::Append { home, run }) => append_to_log(home, &run)?,
+        Some(Command::Init { arguments }) => return init::run(&arguments),
         Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
         Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
         Some(Command::PrintPath) => print_search_path()?,
