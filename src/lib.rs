@@ -22,8 +22,8 @@
 //! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
 //!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
 //!    ([`process_tree`]).
-//! 5. The owner writes `outcome.json` into the workbench, a line into the history, and only then takes the entry away
-//!    ([`run::recording`]).
+//! 5. The owner writes `outcome.json` into the workbench, then a line into the history, and takes the entry away once both are
+//!    on disk ([`run::recording`]).
 //!
 //! Whoever dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
 //! among all processes, and either finds the run alive without a supervisor, or finishes what was left to do
