@@ -22,8 +22,8 @@
 //! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
 //!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
 //!    ([`process_tree`]).
-//! 5. The owner writes `outcome.json` into the workbench, a line into the history, and only then takes the entry away
-//!    ([`run::recording`]).
+//! 5. The owner writes `outcome.json` into the workbench, then a line into the history, and takes the entry away once both are
+//!    on disk ([`run::recording`]).
 //!
 //! A process that dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
 //! among all processes, and either finds the run alive without a supervisor, or finishes what was left to do
@@ -49,7 +49,7 @@
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
-//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`]; [`service`] stands beside the janitor. The
+//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
 //! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
 
@@ -62,6 +62,7 @@ pub mod environment;
 pub mod excerpt;
 pub mod home;
 pub mod janitor;
+pub mod logging;
 pub mod mcp;
 pub mod process_tree;
 pub mod routine;

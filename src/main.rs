@@ -5,11 +5,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match moadim_mcp::cli::run() {
-        Ok(code) => code,
-        Err(error) => {
-            eprintln!("moadim-mcp: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    moadim_mcp::cli::run()
 }

@@ -1,5 +1,4 @@
-//! A full disk: a home on a small file system of its own, in a mount namespace, which needs root. What cannot run is said
-//! loudly; `MOADIM_REQUIRE_MOUNTS=1` makes it fail.
+//! A full disk: a home on a small file system of its own, in a mount namespace, which needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
 #![cfg(target_os = "linux")]
 

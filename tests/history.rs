@@ -187,3 +187,28 @@ fn a_hook_that_fails_or_hangs_keeps_nothing_waiting() {
         home.processes().iter().all(|one| !one.command.contains(" hook ")).then_some(())
     });
 }
+
+#[test]
+fn a_start_gives_a_run_that_ended_the_line_that_a_power_cut_took() {
+    let marks = "touch \"$MOADIM_HOME/hook.$MOADIM_RUN\"";
+    let home = TestHome::detached(&format!("on_finish = [\"sh\", \"-c\", '{marks}']\n"));
+    let mut server = Server::start(&home);
+    server.create("Ends", "echo the end; exit 3", json!({}));
+    let trigger = |server: &mut Server| {
+        let run = server.trigger("ends");
+        server.wait_for_run(&run, "failed");
+        run
+    };
+    let [first, second, third] = [(); 3].map(|()| trigger(&mut server));
+    server.close_stdin_and_wait();
+    let marked = |run: &str| home.root().join(format!("hook.{run}")).exists();
+    wait_for(PATIENCE, "the hooks", || [&first, &second, &third].iter().all(|run| marked(run)).then_some(()));
+    let lost = home.history(&second);
+    let left: String = [&first, &third].map(|run| format!("{}\n", home.history(run)[0])).concat();
+    home.write("history.jsonl", &left);
+    fs::remove_file(home.root().join(format!("hook.{second}"))).unwrap();
+    drop(Server::start_settled(&home));
+    assert_eq!(home.history(&second), lost, "the same line, once");
+    assert_eq!(home.whole_history().len(), 3);
+    assert!(!marked(&second), "no hook runs again");
+}

@@ -144,3 +144,34 @@ fn read_only() {
     drop(mount);
     assert_eq!(server.stop(&run)["status"], "stopped");
 }
+
+#[test]
+fn what_a_person_stops_in_a_home_that_cannot_be_written_is_stopped() {
+    with_mounts("stopped");
+}
+
+#[test]
+#[ignore = "run by the test above, in a mount namespace"]
+fn stopped() {
+    if !is_body() {
+        return;
+    }
+    let home = home();
+    let root = home.root();
+    let mut server = Server::start(&home);
+    let runs = ["With", "Without"].map(|title| server.start_run(title, "sleep 300 & exec sleep 301", json!({})));
+    home.noted(&runs[1], "supervisor").kill();
+    let mount = Mount::new(&["--bind", root.to_str().unwrap()], &root);
+    Mount::remount_read_only(&root);
+    for run in &runs {
+        let answer = server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
+        assert!(text(&answer["note"]).contains("Read-only file system"), "{answer}");
+    }
+    assert!(home.processes_named("sleep").is_empty());
+    drop(mount);
+    for run in &runs {
+        wait_for(PATIENCE, "its end to be recorded", || (!home.entry(run).exists()).then_some(()));
+        assert_eq!(home.outcome(run).unwrap()["status"], "stopped");
+        assert_eq!(home.history(run).len(), 1);
+    }
+}

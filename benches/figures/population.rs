@@ -1,6 +1,7 @@
 //! Homes filled with many routines, finished runs and unfinished ones.
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::Duration;
@@ -30,19 +31,23 @@ pub fn workplace(root: &Path) -> Workplace {
 /// Adds finished runs of twenty routines, young by their names alone.
 pub fn add_retained(root: &Path, count: u64) {
     let newest = UnixSeconds::now().0 - 10;
+    let mut lines = String::new();
     for n in 0..count {
-        add_finished(root, &format!("routine-{}", n % 20), newest - n / 20);
+        add_finished(root, &format!("routine-{}", n % 20), newest - n / 20, &mut lines);
     }
+    append_history(root, &lines);
 }
 
 /// Adds finished runs whose retention has passed, each with `files` files besides its record.
 pub fn add_expired(root: &Path, count: u64, files: u64) {
+    let mut lines = String::new();
     for n in 0..count {
-        let workbench = add_finished(root, "old", LONG_AGO + n);
+        let workbench = add_finished(root, "old", LONG_AGO + n, &mut lines);
         for file in 0..files {
             fs::write(workbench.join(format!("file-{file}")), "x").unwrap();
         }
     }
+    append_history(root, &lines);
 }
 
 /// Adds lines of runs whose workbenches are gone, of twenty routines, to the history.
@@ -56,7 +61,12 @@ pub fn add_history(root: &Path, count: u64) {
         lines.push_str(&line.to_string());
         lines.push('\n');
     }
-    fs::write(root.join("history.jsonl"), lines).unwrap();
+    append_history(root, &lines);
+}
+
+fn append_history(root: &Path, lines: &str) {
+    let mut file = fs::File::options().append(true).create(true).open(root.join("history.jsonl")).unwrap();
+    file.write_all(lines.as_bytes()).unwrap();
 }
 
 /// Adds plain directories of the same content, for the baseline.
@@ -71,10 +81,13 @@ pub fn add_directories(root: &Path, count: u64, files: u64) {
     }
 }
 
-fn add_finished(root: &Path, routine: &str, stamp: u64) -> std::path::PathBuf {
+fn add_finished(root: &Path, routine: &str, stamp: u64, lines: &mut String) -> std::path::PathBuf {
     let workbench = root.join(format!("workbenches/{routine}-{stamp}"));
     fs::create_dir(&workbench).unwrap();
-    fs::write(workbench.join("outcome.json"), outcome(routine, stamp)).unwrap();
+    let outcome = outcome(routine, stamp);
+    fs::write(workbench.join("outcome.json"), &outcome).unwrap();
+    lines.push_str(&outcome);
+    lines.push('\n');
     workbench
 }
 

@@ -12,13 +12,16 @@ use crate::janitor;
 use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
+use crate::logging;
 use crate::run::workplace::{Program, Site};
 
 /// Runs until the process is told to go (SIGTERM, SIGINT, SIGHUP). What it started goes on.
 pub(super) fn janitor() -> anyhow::Result<()> {
+    logging::start_writing();
     let home = Home::open(Home::from_environment()?)?;
     if std::io::stderr().is_terminal() {
-        eprintln!("moadim-mcp watches over {} and fires its routines; Ctrl-C ends it.", home.root().display());
+        let root = home.root().display();
+        logging::say(&format!("moadim-mcp watches over {root} and fires its routines; Ctrl-C ends it."));
     }
     let _registration = Registration::enter(&home, Kind::Janitor);
     let program = Program::current().context("this program's own file is not known")?;

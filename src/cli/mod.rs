@@ -9,6 +9,7 @@ mod detach;
 mod doctor;
 mod forget;
 mod generate;
+mod init;
 mod janitor;
 mod logs;
 mod pin;
@@ -23,16 +24,15 @@ mod time;
 mod trigger;
 
 use std::ffi::OsString;
-use std::io::{self, IsTerminal};
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::agent::print_search_path;
+use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
@@ -79,6 +79,12 @@ enum Command {
     /// Appends what a terminal shows to the log of a run (started by tmux).
     #[command(hide = true)]
     Append { home: PathBuf, run: RunId },
+    /// Reaps orphans as the first process of a container, and does the rest in a child (started by itself).
+    #[command(hide = true, name = init::COMMAND)]
+    Init {
+        #[arg(last = true)]
+        arguments: Vec<OsString>,
+    },
     /// Starts a command as nobody's child, and exits.
     #[command(hide = true)]
     Detach {
@@ -137,20 +143,36 @@ enum ForPeople {
     Demo,
 }
 
-/// Runs the program with the process's arguments.
-///
-/// # Errors
-/// What kept it from doing what it was asked, complete for a person to read.
-pub fn run() -> anyhow::Result<ExitCode> {
+/// How long a command that a person typed waits for what it has to say, as in a terminal that is paused.
+const PATIENCE_WITH_A_PERSON: Duration = Duration::from_secs(10);
+
+/// Runs the program with the process's arguments. What kept it from doing what it was asked is on stderr, complete for a
+/// person to read.
+#[must_use]
+pub fn run() -> ExitCode {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
+    init::become_init_if_first();
     // A host gives none, and need not wait until the parser of all commands is made.
     let Arguments { serve, command } =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
-    log_to_stderr();
-    let done = match command {
-        None => serve::serve(serve),
+    logging::start();
+    let patience = match &command {
+        Some(Command::ForPeople(command)) if !matches!(command, ForPeople::Janitor) => PATIENCE_WITH_A_PERSON,
+        _ => logging::LAST_WORDS_PATIENCE,
+    };
+    let code = dispatch(serve, command).unwrap_or_else(|error| {
+        logging::say(&format!("moadim-mcp: {error:#}"));
+        ExitCode::FAILURE
+    });
+    logging::finish(patience);
+    code
+}
+
+fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<ExitCode> {
+    match command {
+        None => serve::serve(serve)?,
         Some(Command::ForPeople(command)) => {
             return match execute(command) {
                 // Whoever read our output has seen enough, as in `| head`.
@@ -158,18 +180,19 @@ pub fn run() -> anyhow::Result<ExitCode> {
                 result => result,
             };
         }
-        Some(Command::Supervise { home, run, on_word }) => Ok(supervise(home, &run, on_word.then(std::io::stdin))?),
+        Some(Command::Supervise { home, run, on_word }) => supervise(home, &run, on_word.then(std::io::stdin))?,
         Some(Command::Exec { home, run, setup }) => {
             let part = if setup { Part::Setup } else { Part::Agent };
-            Err(exec_agent(home, &run, part).into())
+            return Err(exec_agent(home, &run, part).into());
         }
-        Some(Command::Terminal { home, run }) => Ok(hold_terminal(home, &run)?),
-        Some(Command::Append { home, run }) => Ok(append_to_log(home, &run)?),
-        Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin),
-        Some(Command::Hook { name, home, run, command }) => Ok(hook::run(&name, home, &run, &command)?),
-        Some(Command::PrintPath) => Ok(print_search_path()?),
-    };
-    done.map(|()| ExitCode::SUCCESS)
+        Some(Command::Terminal { home, run }) => hold_terminal(home, &run)?,
+        Some(Command::Append { home, run }) => append_to_log(home, &run)?,
+        Some(Command::Init { arguments }) => return init::run(&arguments),
+        Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
+        Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
+        Some(Command::PrintPath) => print_search_path()?,
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
@@ -202,13 +225,4 @@ fn verdict(well: bool) -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     error.chain().find_map(io) == Some(io::ErrorKind::BrokenPipe)
-}
-
-/// stdout belongs to JSON-RPC.
-fn log_to_stderr() {
-    let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
-    let usual = || Targets::new().with_default(LevelFilter::WARN).with_target("rmcp", LevelFilter::ERROR);
-    let ansi = std::io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(ansi);
-    tracing_subscriber::registry().with(wanted.unwrap_or_else(usual)).with(layer).init();
 }

@@ -1,6 +1,5 @@
 //! The MCP server, and its janitor.
 
-use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -11,6 +10,7 @@ use crate::janitor;
 use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
+use crate::logging;
 use crate::mcp::server::Server;
 use crate::mcp::tool::Tool;
 use crate::mcp::tools::selection::Selection;
@@ -34,11 +34,7 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let count = all.len();
     let offered = Selection { read_only: offer.read_only, only: offer.tools }.of(all)?;
     let instructions = instructions(&offered, count);
-    if std::io::stdin().is_terminal() {
-        eprintln!(
-            "moadim-mcp: this is the MCP server, for an agent host; for people: moadim-mcp --help (Ctrl-D ends this)"
-        );
-    }
+    logging::start_writing();
     let home = Home::open(Home::from_environment()?)?;
     let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;

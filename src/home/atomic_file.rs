@@ -268,23 +268,29 @@ pub fn create_json_unsynced<T: Serialize>(path: &Path, value: &T) -> Result<bool
     Ok(won)
 }
 
-/// Appends one line with one write; a last line that a crash cut short is ended first, so that it cannot swallow ours.
+/// Appends one line with one write; a last line that a crash cut short is ended first, so that it cannot swallow ours. The
+/// file's name is on disk before its first line is written; the line is once the returned file is synced.
 ///
 /// # Errors
 /// The system's. The caller holds the file's lock.
-pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
-    append(path, line, u64::MAX)
+pub fn append_line(path: &Path, line: &str) -> Result<File, FileError> {
+    append(path, line, u64::MAX, sync_directory)
 }
 
-/// Appends one line as [`append_line`], unless the file has another name, elsewhere perhaps.
+/// Appends one line as [`append_line`], unless the file has another name, elsewhere perhaps; its name is not synced.
 ///
 /// # Errors
 /// The system's, or [`FileError::Damaged`] for a file with another name.
 pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError> {
-    append(path, line, 1)
+    append(path, line, 1, |_| Ok(())).map(drop)
 }
 
-fn append(path: &Path, line: &str, max_names: u64) -> Result<(), FileError> {
+fn append(
+    path: &Path,
+    line: &str,
+    max_names: u64,
+    keep_name: impl FnOnce(&Path) -> Result<(), FileError>,
+) -> Result<File, FileError> {
     use std::os::unix::fs::FileExt;
     let fail = |source| FileError::io("append to", path, source);
     let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY;
@@ -310,10 +316,13 @@ fn append(path: &Path, line: &str, max_names: u64) -> Result<(), FileError> {
         if last != *b"\n" {
             text.push('\n');
         }
+    } else {
+        keep_name(directory_of(path))?;
     }
     text.push_str(line);
     text.push('\n');
-    file.write_all(text.as_bytes()).map_err(fail)
+    file.write_all(text.as_bytes()).map_err(fail)?;
+    Ok(file)
 }
 
 /// Makes a rename or a new entry in `directory` survive a power cut.

@@ -11,6 +11,7 @@ use super::{company, locks, remove};
 use crate::agent::{Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
+use crate::logging;
 use crate::routine::bounds::Bounds;
 use crate::routine::store;
 use crate::run::history;
@@ -114,6 +115,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     for round in [&watchdog, &sweep, &scheduler] {
         problems.extend(of_a_round(round));
     }
+    problems.extend(of_the_log(logging::dropped()));
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let disk = remove::measure(workplace.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
     Ok(Health {
@@ -188,6 +190,16 @@ fn of_a_lock(stuck: locks::Stuck) -> Problem {
 fn of_a_companion(companion: &company::Companion) -> Option<Problem> {
     let (problem, fix) = companion.trouble()?;
     Some(Problem { path: None, problem, fix: fix.to_owned() })
+}
+
+fn of_the_log(dropped: u64) -> Option<Problem> {
+    (dropped > 0).then(|| Problem {
+        path: None,
+        problem: format!("{dropped} log messages were dropped, because nobody reads the stderr of this process"),
+        fix: "have the host read it, or send it to a file: \"command\": \"sh\", \"args\": [\"-c\", \"exec moadim-mcp \
+              2>>~/moadim.log\"]; RUST_LOG=error logs less"
+            .to_owned(),
+    })
 }
 
 fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {

@@ -144,6 +144,15 @@ pub struct Verdict {
     pub cookie: Option<Cookie>,
 }
 
+impl Verdict {
+    /// Keeps what would go and is not in the history yet.
+    pub fn keep_as_the_only_record(&mut self) {
+        if self.fate == Fate::Reap {
+            (self.fate, self.reason) = (Fate::Keep(None), Reason::NotInHistory);
+        }
+    }
+}
+
 /// What becomes of a workbench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
@@ -180,6 +189,8 @@ pub enum Reason {
     ClockInDoubt(Box<Self>, ClockDoubt),
     /// A last look found a process or an entry of it.
     AliveAfterAll,
+    /// The history has no line of it and cannot be written just now.
+    NotInHistory,
 }
 
 /// How old a run is, and how old it may get.
@@ -220,6 +231,7 @@ impl fmt::Display for Reason {
             Self::ClockInDoubt(reason, doubt) => {
                 write!(f, "{reason}; but {doubt}, so that is left to the next sweep")
             }
+            Self::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
             Self::AliveAfterAll => f.write_str("a process of it is alive after all"),
         }
     }

@@ -1,7 +1,7 @@
 //! When the janitor was at work, when it will be again, and what troubled it last.
 
 use std::fmt::Display;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::clock::UnixSeconds;
@@ -58,7 +58,7 @@ impl Status {
     /// Returns what a loop last did.
     #[must_use]
     pub fn round(&self, duty: Duty) -> Round {
-        let rounds = self.rounds.lock().unwrap_or_else(PoisonError::into_inner);
+        let rounds = self.rounds();
         let Kept { round, before } = &rounds[duty as usize];
         let mut round = round.clone();
         // Until a pass is over nobody knows that they are.
@@ -86,19 +86,25 @@ impl Status {
     /// Notes something that could not be done. What the pass before could not do either is not logged again.
     pub(super) fn trouble(&self, duty: Duty, path: Option<String>, problem: &dyn Display) {
         let trouble = Trouble { path, problem: problem.to_string() };
-        self.change(duty, |kept| {
-            let troubles = &mut kept.round.troubles;
-            if !kept.before.contains(&trouble) && !troubles.contains(&trouble) {
-                tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
-            }
-            if troubles.len() < MAX_TROUBLES && !troubles.contains(&trouble) {
-                troubles.push(trouble);
-            }
-        });
+        let mut rounds = self.rounds();
+        let Kept { round: Round { troubles, .. }, before } = &mut rounds[duty as usize];
+        let is_known = troubles.contains(&trouble);
+        let is_new = !is_known && !before.contains(&trouble);
+        if !is_known && troubles.len() < MAX_TROUBLES {
+            troubles.push(trouble.clone());
+        }
+        drop(rounds);
+        if is_new {
+            tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
+        }
     }
 
     fn change(&self, duty: Duty, change: impl FnOnce(&mut Kept)) {
-        change(&mut self.rounds.lock().unwrap_or_else(PoisonError::into_inner)[duty as usize]);
+        change(&mut self.rounds()[duty as usize]);
+    }
+
+    fn rounds(&self) -> MutexGuard<'_, [Kept; 3]> {
+        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

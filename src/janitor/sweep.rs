@@ -23,7 +23,7 @@ use crate::process_tree::{Cookie, Scan, ScanError};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
-use crate::run::history;
+use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
 use crate::run::pin;
 use crate::run::workplace::Workplace;
@@ -173,8 +173,13 @@ pub fn sweep_telling(
     let mut turn = Turn::take(&workplace.home)?;
     let now = Moment::now();
     let clock_doubt = turn.begin_sweep(&now);
+    // Before anything goes.
+    let history = history::complete(workplace);
     let sizing = deadline.saturating_duration_since(Instant::now()) / 3;
-    let verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_doubt, Instant::now() + sizing)?;
+    let mut verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_doubt, Instant::now() + sizing)?;
+    if let Err(Incomplete { runs, .. }) = &history {
+        verdicts.iter_mut().filter(|verdict| runs.contains(&verdict.run)).for_each(Verdict::keep_as_the_only_record);
+    }
     let due: Vec<&RunId> =
         verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| &verdict.run).collect();
     if let Some(extent) = allowance.exceeded_by(&workplace.home.workbenches(), &due) {
@@ -182,8 +187,14 @@ pub fn sweep_telling(
     }
     let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
     let graves = bury(workplace, verdicts, &mut report)?;
-    remove_vain_pins(&workplace.home);
+    let vain_pins = remove_vain_pins(&workplace.home);
     drop(turn);
+    if let Err(error) = history {
+        tracing::warn!(%error);
+    }
+    for (run, error) in vain_pins {
+        tracing::warn!(%run, %error, "the pin of a run that is gone stays");
+    }
     delete(workplace, graves, deadline, &mut report, tell);
     // By age, too, which a wrong clock tells wrong.
     if clock_doubt.is_none()
@@ -207,19 +218,13 @@ fn decide(
     Ok(plan(benches, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt }))
 }
 
-/// Removes the pins of runs that have neither a workbench nor an entry any more, as when an agent removed its own directory. A
-/// pin is made for a run that is there, so one that was not there after its pin was listed is gone.
-fn remove_vain_pins(home: &Home) {
-    let Ok(pins) = pin::list(home) else { return };
-    for run in pins {
-        // In this order: whoever records an end may make the workbench anew before the entry goes.
-        if !Entry::of(home, &run).exists()
-            && !Workbench::of(home, &run).exists()
-            && let Err(error) = pin::unpin(home, &run)
-        {
-            tracing::warn!(%run, %error, "the pin of a run that is gone stays");
-        }
-    }
+/// Removes the pins of runs that have neither a workbench nor an entry any more, as when an agent removed its own directory;
+/// returns those that stay. A pin is made for a run that is there, so one that was not there after its pin was listed is gone.
+fn remove_vain_pins(home: &Home) -> Vec<(RunId, FileError)> {
+    let mut pins = pin::list(home).unwrap_or_default();
+    // In this order: whoever records an end may make the workbench anew before the entry goes.
+    pins.retain(|run| !Entry::of(home, run).exists() && !Workbench::of(home, run).exists());
+    pins.into_iter().filter_map(|run| pin::unpin(home, &run).err().map(|error| (run, error))).collect()
 }
 
 /// A workbench in the trash.
@@ -339,7 +344,10 @@ fn failure(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> SweepFailu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::home::atomic_file;
     use crate::home::config::Config;
+    use crate::run::record::Outcome;
+    use crate::run::status::Status;
     use crate::run::workplace::Program;
     use std::os::unix::fs::PermissionsExt;
 
@@ -358,6 +366,25 @@ mod tests {
         let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
         assert!(sweep_again().clock_doubt.is_some() && old.exists());
         assert!(sweep_again().clock_doubt.is_none() && !old.exists());
+    }
+
+    #[test]
+    fn a_workbench_goes_only_once_its_run_is_in_the_history() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let run = format!("a-{}", UnixSeconds::now().0 - 60 * 24 * 60 * 60);
+        let outcome = Outcome::example(&run, Status::Succeeded);
+        let workbench = Workbench::of(&home, &outcome.id);
+        workbench.make().unwrap();
+        atomic_file::write_json(&workbench.outcome_file(), &outcome).unwrap();
+        let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
+        std::fs::create_dir_all(home.history_lock()).unwrap();
+        let report = sweep_again();
+        assert_eq!((report.kept[0].reason.clone(), report.removed), (Reason::NotInHistory, Vec::new()));
+        std::fs::remove_dir(home.history_lock()).unwrap();
+        assert_eq!((sweep_again().removed.len(), workbench.exists()), (1, false));
+        assert_eq!(workplace.history.find(&home, &outcome.id).unwrap().unwrap().outcome, outcome);
     }
 
     #[test]

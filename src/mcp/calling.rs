@@ -141,7 +141,7 @@ impl Server {
             }
         };
         Ok(ended.unwrap_or_else(|Panicked(words)| {
-            // The panic hook has written the place to stderr already.
+            // The panic hook has logged the place already.
             tracing::error!(tool = name, words, "a tool panicked");
             Outcome::Failed(format!(
                 "`{name}` failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details. Look at \

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::server::Server;
 use super::stdio::LineTransport;
+use crate::logging;
 
 /// How long calls under way may still answer once the connection ends. A host waits about 2 s before it kills; a call
 /// that is not done by then goes on only as far as it has come, and everything that it writes is made for that.
@@ -25,7 +26,7 @@ const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 1 
 /// The runtime, its threads or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
 pub fn run(server: Server, background: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     if io::stdin().is_terminal() {
-        eprintln!("{}", notice_in_a_terminal());
+        logging::say(&notice_in_a_terminal());
     }
     // Handlers only pass work on to other threads, so that this one is enough, and no message is handed around between workers.
     let runtime = Builder::new_current_thread().enable_all().build()?;

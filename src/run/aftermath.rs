@@ -3,6 +3,7 @@
 use super::record::{Origin, Outcome};
 use super::status::Streak;
 use super::workplace::Workplace;
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::edit;
@@ -33,12 +34,34 @@ pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathE
     if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {
         return Ok(());
     }
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let mut given_up = Vec::new();
+    let settled = settle_locked(home, outcome, &mut given_up);
+    drop(lock);
+    for error in given_up {
+        tracing::warn!(run = %outcome.id, %error);
+    }
+    Ok(settled?)
+}
+
+/// What is left out, because trying again would not help.
+#[derive(Debug, thiserror::Error)]
+enum GivenUp {
+    #[error("nothing follows from its end, because its routine's ledger cannot be read: {0}")]
+    Ledger(FileError),
+    #[error("its routine could not be disabled: {0}")]
+    Disabling(StoreError),
+    #[error("what follows from its end is not on disk: {0}")]
+    Keeping(FileError),
+}
+
+fn settle_locked(home: &Home, outcome: &Outcome, given_up: &mut Vec<GivenUp>) -> Result<(), FileError> {
+    let slug = outcome.id.routine();
     let Ok(routine) = store::load(home, slug) else { return Ok(()) };
     let mut ledger = match Ledger::read(home, slug) {
         Ok(ledger) => ledger,
         Err(error) => {
-            tracing::warn!(run = %outcome.id, %error, "its routine's ledger cannot be read, so nothing follows from its end");
+            given_up.push(GivenUp::Ledger(error));
             return Ok(());
         }
     };
@@ -52,7 +75,7 @@ pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathE
         Verdict::Disable => match edit::set_enabled(home, slug, false) {
             Err(StoreError::File(error)) => Err(error),
             Err(error) => {
-                tracing::warn!(routine = %slug, %error, "it could not be disabled");
+                given_up.push(GivenUp::Disabling(error));
                 Ok(())
             }
             Ok(_) => Ok(()),
@@ -60,10 +83,10 @@ pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathE
     };
     match disabled.and_then(|()| ledger.write(home, slug)) {
         Err(error) if will_last(&error) => {
-            tracing::warn!(run = %outcome.id, %error, "what follows from its end is not on disk");
+            given_up.push(GivenUp::Keeping(error));
             Ok(())
         }
-        result => Ok(result?),
+        result => result,
     }
 }
 

@@ -276,7 +276,7 @@ impl Entry {
         let grave = home.trash().join(format!("{}.{}", self.id, home::random_suffix()));
         std::fs::rename(&self.directory, &grave)
             .map_err(|source| FileError::io("put away", &self.directory, source))?;
-        atomic_file::sync_directory(&home.running())?;
+        // Not synced: an entry that a power cut brings back has its outcome and its line, and is closed once more.
         // It holds only files that we wrote, a dozen at most.
         let _ = std::fs::remove_dir_all(&grave);
         Ok(())

@@ -3,10 +3,13 @@
 //! When it has grown large or old it is closed under another name; lines are written to the new one only, and read in all.
 
 mod files;
+mod holes;
 mod index;
 mod missed;
 
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,6 +26,7 @@ use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::slug::Slug;
 
+pub use holes::{Incomplete, complete};
 pub use index::{HistoryIndex, Line, Lines};
 pub use missed::{Missed, append_missed};
 
@@ -82,12 +86,40 @@ struct PastLine {
     tail: Option<String>,
 }
 
-/// Adds a run's line, exactly once; returns whether it was added now.
+/// Adds a run's line, exactly once, and returns when it is on disk; tells whether it was added now.
 ///
 /// # Errors
 /// The lock is not to be had, or the file cannot be written; the caller tries again later.
 pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, HistoryError> {
     let path = home.history_file();
+    let line = encode(home, outcome)?;
+    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
+    let there = match known {
+        Known::New => None,
+        Known::Perhaps => find(home, &outcome.id)?,
+    };
+    let is_new = there.is_none();
+    let mut no_room = None;
+    let file = match there {
+        Some(file) => file,
+        None => {
+            if files::is_full(home, config) {
+                no_room = files::make_room(home, config, UnixSeconds::now()).err();
+            }
+            atomic_file::append_line(&path, &line)?
+        }
+    };
+    drop(lock);
+    if let Some(error) = no_room {
+        // A line in a file that is too large is better than none.
+        tracing::warn!(%error, "no room was made in the history");
+    }
+    // Also one that is there already: whoever wrote it may have died before this.
+    sync(&file, &path)?;
+    Ok(is_new)
+}
+
+fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
     let line = RunLine {
         kind: "run",
         routine: outcome.id.routine(),
@@ -95,19 +127,13 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
         duration_secs: outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at)),
         tail: tail(&Workbench::of(home, &outcome.id)),
     };
-    let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
-    let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
-    if known == Known::Perhaps && contains(home, &outcome.id)? {
-        return Ok(false);
-    }
-    if files::is_full(home, config)
-        && let Err(error) = files::make_room(home, config, UnixSeconds::now())
-    {
-        // A line in a file that is too large is better than none.
-        tracing::warn!(%error, "no room was made in the history");
-    }
-    atomic_file::append_line(&path, &line)?;
-    Ok(true)
+    serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))
+}
+
+/// Puts the lines of a file on disk. Called without the history's lock, so that the file system can do it for many runs at
+/// once; on the descriptor that was written, for the file may have been closed under another name by now.
+fn sync(file: &File, path: &Path) -> Result<(), FileError> {
+    file.sync_data().map_err(|source| FileError::io("sync", path, source))
 }
 
 /// Returns the end of a run's output; `None` where there is none or it cannot be read, which is no reason not to record the
@@ -144,28 +170,34 @@ pub fn check(home: &Home) -> Result<(), FileError> {
 /// A file that was closed so long before a run's second holds no line of it, however the clock was set meanwhile.
 const CLOCK_MARGIN_SECS: u64 = 24 * 60 * 60;
 
-fn contains(home: &Home, id: &RunId) -> Result<bool, FileError> {
+/// Returns the file that holds a run's line.
+fn find(home: &Home, id: &RunId) -> Result<Option<File>, FileError> {
     for file in files::list(home)? {
         if file.closed_at.is_some_and(|at| at.plus_secs(CLOCK_MARGIN_SECS) < id.stamp()) {
             break;
         }
-        if file_contains(&file.path, id)? {
-            return Ok(true);
+        let opened = match atomic_file::open_regular(&file.path) {
+            Err(error) if error.is_not_found() => continue,
+            opened => opened?,
+        };
+        let of_it = |run: RunId| if run == *id { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+        if each_run(&opened, &file.path, of_it)?.is_break() {
+            return Ok(Some(opened));
         }
     }
-    Ok(false)
+    Ok(None)
 }
 
-fn file_contains(path: &Path, id: &RunId) -> Result<bool, FileError> {
+/// Calls `see` with the run of each line, until it has seen enough.
+fn each_run(
+    file: &File,
+    path: &Path,
+    mut see: impl FnMut(RunId) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, FileError> {
     #[derive(Deserialize)]
     struct Line {
         id: RunId,
     }
-    let file = match atomic_file::open_regular(path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(false),
-        Err(error) => return Err(error),
-    };
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     loop {
@@ -173,10 +205,12 @@ fn file_contains(path: &Path, id: &RunId) -> Result<bool, FileError> {
         // A damaged line may be of any length; read in pieces, none of which is a record.
         let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut line);
         if read.map_err(|source| FileError::io("read", path, source))? == 0 {
-            return Ok(false);
+            return Ok(ControlFlow::Continue(()));
         }
-        if serde_json::from_slice::<Line>(&line).is_ok_and(|line| line.id == *id) {
-            return Ok(true);
+        if let Ok(Line { id }) = serde_json::from_slice(&line)
+            && see(id).is_break()
+        {
+            return Ok(ControlFlow::Break(()));
         }
     }
 }

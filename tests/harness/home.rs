@@ -40,8 +40,8 @@ impl TestHome {
 
     /// Makes one without windows, with the agent `shell`, a short grace and these further settings.
     pub fn detached(settings: &str) -> Self {
-        let home = Self::with_config(&format!("session_host = \"detached\"\nkill_grace_secs = 1\n{settings}"));
-        home.add_shell();
+        let home = Self::new();
+        home.configure_detached(settings);
         home
     }
 
@@ -105,6 +105,12 @@ impl TestHome {
     /// Writes `config.toml`.
     pub fn configure(&self, text: &str) {
         self.write("config.toml", text);
+    }
+
+    /// Writes a `config.toml` without windows, with a short grace and these further settings, and the agent `shell`.
+    pub fn configure_detached(&self, settings: &str) {
+        self.configure(&format!("session_host = \"detached\"\nkill_grace_secs = 1\n{settings}"));
+        self.add_shell();
     }
 
     /// Writes `agents/<name>.toml`.

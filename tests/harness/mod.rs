@@ -18,7 +18,7 @@ pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobo
 pub use calls::text;
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
-pub use mounts::{Mount, is_body, with_mounts};
+pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};

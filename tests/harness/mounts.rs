@@ -1,4 +1,4 @@
-//! Tests that mount: each is run again in a mount namespace of its own, which needs root. What cannot run is said loudly;
+//! Tests that need a namespace of their own, for mounts or for processes. What cannot run is said loudly;
 //! `MOADIM_REQUIRE_MOUNTS=1` makes it fail.
 
 use std::io::Write;
@@ -8,16 +8,28 @@ use std::process::Command;
 /// The variable that lets the second half of a test run, in a mount namespace.
 const BODY: &str = "MOADIM_TEST_BODY";
 
+/// Tells whether `unshare` with these arguments can run such a command here.
+pub fn can_unshare(test: &str, arguments: &[&str], command: &[&str]) -> bool {
+    let tried = Command::new("unshare").args(arguments).args(command).output();
+    if tried.is_ok_and(|output| output.status.success()) {
+        return true;
+    }
+    skip(test, &format!("unshare {} does not work here", arguments.join(" ")));
+    false
+}
+
+/// Says that a test does not run, or fails where it has to.
+pub fn skip(test: &str, why: &str) {
+    assert!(std::env::var_os("MOADIM_REQUIRE_MOUNTS").is_none(), "{why}, and MOADIM_REQUIRE_MOUNTS is set");
+    // On the real standard error, which the test harness does not catch.
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+}
+
 /// Runs an ignored test of this program again, where it may mount.
 pub fn with_mounts(test: &str) {
     let root = rustix::process::geteuid().is_root();
     let unshare: &[&str] = if root { &["--mount"] } else { &["--map-root-user", "--mount"] };
-    let tried = Command::new("unshare").args(unshare).args(["mount", "-t", "tmpfs", "none", "/mnt"]).output();
-    if !tried.is_ok_and(|output| output.status.success()) {
-        let why = "mounting in an own namespace is not allowed here";
-        assert!(std::env::var_os("MOADIM_REQUIRE_MOUNTS").is_none(), "{why}, and MOADIM_REQUIRE_MOUNTS is set");
-        // On the real standard error, which the test harness does not catch.
-        let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {why}");
+    if !can_unshare(test, unshare, &["mount", "-t", "tmpfs", "none", "/mnt"]) {
         return;
     }
     let mut command = Command::new("unshare");
@@ -28,7 +40,7 @@ pub fn with_mounts(test: &str) {
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
 }
 
-/// Tells whether this is the run in a mount namespace.
+/// Tells whether this is the second half of a test, which [`with_mounts`] has started.
 pub fn is_body() -> bool {
     std::env::var_os(BODY).is_some()
 }

@@ -128,11 +128,16 @@ impl Server {
     }
 
     /// Starts a server and says nothing to it.
-    pub fn spawn(mut command: Command) -> Self {
+    pub fn spawn(command: Command) -> Self {
+        Self::spawn_with_stderr(command, Stdio::piped())
+    }
+
+    /// Starts a server and says nothing to it; of its stderr nothing is known unless it is a pipe that is made here.
+    pub fn spawn_with_stderr(mut command: Command, stderr: Stdio) -> Self {
         let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the server");
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(stderr).spawn().expect("the server");
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        let mut errors = child.stderr.take().unwrap();
+        let errors = child.stderr.take();
         let (sender, lines) = channel();
         let stderr = Arc::new(Mutex::new(String::new()));
         let kept = Arc::clone(&stderr);
@@ -146,6 +151,7 @@ impl Server {
                 }
             }),
             std::thread::spawn(move || {
+                let Some(mut errors) = errors else { return };
                 let mut buffer = [0; 4096];
                 while let Ok(count @ 1..) = errors.read(&mut buffer) {
                     kept.lock().unwrap().push_str(&String::from_utf8_lossy(&buffer[..count]));

@@ -28,12 +28,24 @@ pub struct Stage {
 impl Stage {
     /// Makes one with these settings; its clock stands still.
     pub fn new(settings: &str) -> Self {
-        let home = TestHome::detached(settings);
-        home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
+        let stage = Self::unconfigured();
+        stage.configure(settings);
+        stage
+    }
+
+    /// Makes one in whose moadim home nothing is yet.
+    pub fn unconfigured() -> Self {
+        let home = TestHome::new();
         let clock = home.scratch().join("clock");
         let stage = Self { home, clock };
         stage.set_clock(0);
         stage
+    }
+
+    /// Writes the settings and the agents.
+    pub fn configure(&self, settings: &str) {
+        self.home.configure_detached(settings);
+        self.home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
     }
 
     /// Sets the clock.

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -21,7 +22,10 @@ use crate::run::status::Status;
 
 /// What a process knows of the history. Reading it anew is as cheap as looking whether the files have grown.
 #[derive(Debug, Default)]
-pub struct HistoryIndex(Mutex<Lines>);
+pub struct HistoryIndex {
+    lines: Mutex<Lines>,
+    complete: AtomicBool,
+}
 
 /// Where each run's line is, oldest run first.
 #[derive(Debug, Default)]
@@ -62,7 +66,7 @@ impl HistoryIndex {
     /// # Errors
     /// The home cannot be listed, or a file of it breaks off.
     pub fn read(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
-        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.refresh(home)?;
         Ok(lines)
     }
@@ -73,10 +77,16 @@ impl HistoryIndex {
     /// As [`Self::read`].
     pub fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
         let lines = self.read(home)?;
-        let found = lines
-            .lines
-            .binary_search_by(|line| (line.stamp, &lines.slugs[line.slug as usize]).cmp(&(run.stamp(), run.routine())));
-        Ok(found.ok().and_then(|at| lines.past(&lines.lines[at])))
+        Ok(lines.find(run).and_then(|line| lines.past(line)))
+    }
+
+    /// Tells whether this process has made sure that every run that ended has a line.
+    pub(super) fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn set_complete(&self) {
+        self.complete.store(true, Ordering::Relaxed);
     }
 }
 
@@ -98,6 +108,18 @@ impl Lines {
     /// Returns the lines, the newest run first, each run once.
     pub fn newest_first(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().rev()
+    }
+
+    /// Tells whether there is a line of a run.
+    #[must_use]
+    pub fn contains(&self, run: &RunId) -> bool {
+        self.find(run).is_some()
+    }
+
+    fn find(&self, run: &RunId) -> Option<&Line> {
+        let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
+        let found = self.lines.binary_search_by(|line| key(line).cmp(&(run.stamp(), run.routine())));
+        found.ok().map(|at| &self.lines[at])
     }
 
     /// Returns the routine of a line.

@@ -1,13 +1,14 @@
 //! The lines of missed occurrences.
 
 use std::collections::HashSet;
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
-use std::path::Path;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::HistoryError;
+use super::files::{self, HistoryFile};
+use super::{HistoryError, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -42,7 +43,7 @@ struct MissedLine<'a> {
 /// How long those that hold the routines' lock wait for the history's.
 const SHORT_PATIENCE: Duration = Duration::from_millis(500);
 
-/// Adds a line for each missed occurrence of a routine, noticed at `at`.
+/// Adds a line for each missed occurrence of a routine, noticed at `at`, and returns when all are on disk.
 ///
 /// Exactly once: the caller holds the routines' lock, has seen under it that the ledger does not yet count these occurrences
 /// as dealt with, and says so there right afterwards. Who dies in between leaves lines that the next one would write again,
@@ -55,41 +56,62 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
         return Ok(());
     }
     let path = home.history_file();
-    let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, SHORT_PATIENCE)?;
-    let told = told_lately(&path, routine)?;
-    for Missed { occurrence, reason, count } in missed.iter().filter(|one| !told.contains(&one.occurrence)) {
+    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, SHORT_PATIENCE)?;
+    let Lately { told, files } = told_lately(home, routine)?;
+    let (told, untold): (Vec<&Missed>, Vec<&Missed>) = missed.iter().partition(|one| told.contains(&one.occurrence));
+    let mut written = None;
+    for Missed { occurrence, reason, count } in untold {
         let count = (*count > 1).then_some(*count);
         let occurrence = *occurrence;
         let line = MissedLine { kind: "missed", version: FIRST_RECORD_VERSION, routine, occurrence, at, reason, count };
         let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
-        atomic_file::append_line(&path, &line)?;
+        written = Some(atomic_file::append_line(&path, &line)?);
     }
-    Ok(())
+    drop(lock);
+    // Also lines that are there already: whoever wrote them may have died before this.
+    let read = if told.is_empty() { Vec::new() } else { files };
+    Ok(read.iter().chain(&written).try_for_each(|file| sync(file, &path))?)
 }
 
 /// How much of the end of the history is looked at: more than the lines of one gap.
 const LATELY_BYTES: u64 = 256 * 1024;
 
-/// Returns the missed occurrences of a routine that the end of the history tells of.
-fn told_lately(path: &Path, routine: &Slug) -> Result<HashSet<UnixSeconds>, FileError> {
+/// The missed occurrences of a routine that the end of the history tells of, and the files that were looked at.
+struct Lately {
+    told: HashSet<UnixSeconds>,
+    files: Vec<File>,
+}
+
+fn told_lately(home: &Home, routine: &Slug) -> Result<Lately, FileError> {
     #[derive(Deserialize)]
     struct Line {
         kind: String,
         routine: Slug,
         occurrence: UnixSeconds,
     }
-    let mut file = match atomic_file::open_regular(path) {
-        Ok(file) => file,
-        Err(error) if error.is_not_found() => return Ok(HashSet::new()),
-        Err(error) => return Err(error),
-    };
-    let fail = |source| FileError::io("read", path, source);
-    let length = file.metadata().map_err(fail)?.len();
-    file.seek(SeekFrom::Start(length.saturating_sub(LATELY_BYTES))).map_err(fail)?;
-    let mut end = Vec::new();
-    file.take(LATELY_BYTES).read_to_end(&mut end).map_err(fail)?;
-    let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-    Ok(lines.filter(|line| line.kind == "missed" && line.routine == *routine).map(|line| line.occurrence).collect())
+    let mut lately = Lately { told: HashSet::new(), files: Vec::new() };
+    let mut wanted_bytes = LATELY_BYTES;
+    // The one that is written may just have been begun.
+    for HistoryFile { path, .. } in files::list(home)? {
+        if wanted_bytes == 0 {
+            break;
+        }
+        let mut file = match atomic_file::open_regular(&path) {
+            Err(error) if error.is_not_found() => continue,
+            opened => opened?,
+        };
+        let fail = |source| FileError::io("read", &path, source);
+        let length = file.metadata().map_err(fail)?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(wanted_bytes))).map_err(fail)?;
+        let mut end = Vec::new();
+        file.by_ref().take(wanted_bytes).read_to_end(&mut end).map_err(fail)?;
+        wanted_bytes = wanted_bytes.saturating_sub(length);
+        let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
+        let of_it = lines.filter(|line| line.kind == "missed" && line.routine == *routine);
+        lately.told.extend(of_it.map(|line| line.occurrence));
+        lately.files.push(file);
+    }
+    Ok(lately)
 }
 
 #[cfg(test)]
@@ -104,10 +126,14 @@ mod tests {
         let missed = |secs, count| Missed { occurrence: UnixSeconds(secs), reason: "x".into(), count };
         let now = UnixSeconds(100);
         append_missed(&home, &a, &[missed(10, 7), missed(20, 1)], now).unwrap();
-        append_missed(&home, &a, &[missed(10, 7), missed(20, 1), missed(30, 1)], now).unwrap();
-        append_missed(&home, &b, &[missed(10, 1)], now).unwrap();
         let text = std::fs::read_to_string(home.history_file()).unwrap();
-        assert_eq!(text.lines().count(), 4);
+        assert_eq!(text.lines().count(), 2);
+        // The file is closed in between, as by the first sweep of the one who repeats it.
+        std::fs::rename(home.history_file(), home.root().join("history.100.jsonl")).unwrap();
+        append_missed(&home, &a, &[missed(10, 7), missed(20, 1), missed(30, 1)], now).unwrap();
+        append_missed(&home, &a, &[missed(20, 1)], now).unwrap();
+        append_missed(&home, &b, &[missed(10, 1)], now).unwrap();
+        assert_eq!(std::fs::read_to_string(home.history_file()).unwrap().lines().count(), 2);
         assert_eq!(
             text.lines().next().unwrap(),
             "{\"kind\":\"missed\",\"version\":1,\"routine\":\"a\",\"occurrence\":\"1970-01-01T00:00:10Z\",\

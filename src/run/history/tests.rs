@@ -1,4 +1,5 @@
 use super::*;
+use crate::run::entry::Entry;
 use crate::run::status::Status;
 use crate::run::workplace::{Program, Workplace};
 
@@ -140,4 +141,89 @@ fn lines_of_before_and_of_later_are_read() {
     let lines = it.workplace.history.read(&it.workplace.home).unwrap();
     let statuses: Vec<Status> = lines.newest_first().map(Line::status).collect();
     assert_eq!((statuses, lines.damaged()), (vec![Status::Unknown, Status::Failed], 0));
+}
+
+/// The second `n` of some hours that are not long ago.
+fn second(n: u64) -> u64 {
+    UnixSeconds::now().0 / 3600 * 3600 - 7200 + n
+}
+
+impl Fixture {
+    /// Makes the workbench of a run that ended at the second after that in its name.
+    fn finish(&self, run: &str) {
+        let workbench = Workbench::of(&self.workplace.home, &run.parse().unwrap());
+        workbench.make().unwrap();
+        atomic_file::write_json(&workbench.outcome_file(), &outcome(run, Status::Failed)).unwrap();
+    }
+
+    /// Returns the workplace of another process.
+    fn in_another_process(&self) -> Workplace {
+        let Workplace { home, config, program, .. } = self.workplace.clone();
+        Workplace::of_supervisor(home, config, program)
+    }
+}
+
+#[test]
+fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
+    let it = fixture();
+    let [told, lost, ending, older] = [30, 20, 40, 10].map(|n| format!("a-{}", second(n)));
+    for run in [&told, &lost, &ending, &older] {
+        it.finish(run);
+    }
+    it.append(&told);
+    std::fs::create_dir(Entry::of(&it.workplace.home, &ending.parse().unwrap()).directory()).unwrap();
+    Workbench::of(&it.workplace.home, &format!("b-{}", second(50)).parse().unwrap()).make().unwrap();
+    complete(&it.workplace).unwrap();
+    let ids = || {
+        it.text()
+            .lines()
+            .map(|line| serde_json::from_str::<PastLine>(line).unwrap().outcome.id.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(ids(), [told.clone(), older.clone(), lost.clone()], "in the order of their ends");
+    complete(&it.in_another_process()).unwrap();
+    assert_eq!(ids().len(), 3);
+    // What is removed while the process lives was removed by somebody.
+    it.write("");
+    complete(&it.workplace).unwrap();
+    assert_eq!(ids(), [] as [&str; 0]);
+    complete(&it.in_another_process()).unwrap();
+    assert_eq!(ids(), [older, lost, told]);
+}
+
+#[test]
+fn what_the_history_dropped_on_purpose_stays_dropped() {
+    let mut it = fixture();
+    let runs = [10, 20, 30].map(|n| format!("a-{}", second(n)));
+    runs.iter().for_each(|run| it.finish(run));
+    let closed = |n| it.workplace.home.root().join(format!("history.{}.jsonl", second(n)));
+    // As much as is left when room was made.
+    std::fs::write(closed(21), vec![b'\n'; 900]).unwrap();
+    std::fs::write(closed(29), vec![b'\n'; 300]).unwrap();
+    it.workplace.config.max_history_bytes = 2000;
+    complete(&it.workplace).unwrap();
+    assert_eq!(it.runs(), [runs[2].clone()], "of this one, the file would still be there");
+    it.workplace.config.history_age_secs = 1;
+    it.write("");
+    complete(&it.in_another_process()).unwrap();
+    assert_eq!(it.runs(), [] as [&str; 0], "too old");
+    it.workplace.config = Config::default();
+    complete(&it.in_another_process()).unwrap();
+    assert_eq!(it.runs().len(), 3, "there was never too much");
+}
+
+#[test]
+fn what_cannot_be_completed_is_told_and_tried_again() {
+    let it = fixture();
+    let run = format!("a-{}", second(0));
+    it.finish(&run);
+    let lock = it.workplace.home.history_lock();
+    std::fs::create_dir_all(&lock).unwrap();
+    assert_eq!(complete(&it.workplace).unwrap_err().runs, [run.parse().unwrap()].into());
+    std::fs::remove_dir(&lock).unwrap();
+    std::fs::create_dir(it.workplace.home.history_file()).unwrap();
+    assert_eq!(complete(&it.workplace).unwrap_err().runs, [].into(), "nothing is known of what cannot be read");
+    std::fs::remove_dir(it.workplace.home.history_file()).unwrap();
+    complete(&it.workplace).unwrap();
+    assert_eq!(it.runs(), [run]);
 }

@@ -1,0 +1,131 @@
+//! Runs that ended, as their outcome says, and that the history does not tell of: a power cut took their lines, which
+//! versions before 0.2 did not sync. They get their lines before anything else of them goes.
+
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+
+use super::files::{self, HistoryFile};
+use super::{CLOCK_MARGIN_SECS, HistoryError, PATIENCE, each_run, encode, sync};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::config::Config;
+use crate::home::lock::{FileLock, Mode};
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::listing::workbench_ids;
+use crate::run::record::Outcome;
+use crate::run::recording::read_outcome;
+use crate::run::workplace::Workplace;
+
+/// Some runs have no line yet.
+#[derive(Debug, thiserror::Error)]
+#[error("the history cannot be completed: {source}")]
+pub struct Incomplete {
+    /// Those that are known to have none: their workbenches alone tell of them.
+    pub runs: HashSet<RunId>,
+    source: HistoryError,
+}
+
+impl Incomplete {
+    fn nothing_known(source: impl Into<HistoryError>) -> Self {
+        Self { runs: HashSet::new(), source: source.into() }
+    }
+}
+
+/// How many lines are added, and synced, together: few enough that nobody waits long for the lock.
+const LINES_AT_ONCE: usize = 64;
+
+/// Gives every run that ended its line, unless the history has dropped it on purpose. Nothing else follows from that: no hook
+/// runs, and nothing is counted. A process does it once, for a power cut would have ended it.
+///
+/// # Errors
+/// The history could not be read or written; the next call tries again.
+pub fn complete(workplace: &Workplace) -> Result<(), Incomplete> {
+    if workplace.history.is_complete() {
+        return Ok(());
+    }
+    let holes = find(workplace).map_err(Incomplete::nothing_known)?;
+    for (at, some) in holes.chunks(LINES_AT_ONCE).enumerate() {
+        add_lines(workplace, some).map_err(|source| {
+            let left = &holes[at * LINES_AT_ONCE..];
+            Incomplete { runs: left.iter().map(|outcome| outcome.id.clone()).collect(), source }
+        })?;
+    }
+    if !holes.is_empty() {
+        tracing::info!(runs = holes.len(), "the history did not tell of these runs that ended, and does now");
+    }
+    workplace.history.set_complete();
+    Ok(())
+}
+
+/// Finds the runs without a line, the first that ended first. In this order: workbenches, entries, history. A run loses its
+/// entry after it has got its line.
+fn find(workplace: &Workplace) -> Result<Vec<Outcome>, FileError> {
+    let home = &workplace.home;
+    let mut suspects: HashSet<RunId> = workbench_ids(home)?.into_iter().collect();
+    for entry in Entry::list(home)? {
+        suspects.remove(entry.id());
+    }
+    let files = files::list(home)?;
+    remove_known(&files, &mut suspects)?;
+    let kept_since = kept_since(&files, &workplace.config, UnixSeconds::now());
+    // One without an outcome is another program's, or damaged, which the sweep reports.
+    let outcomes = suspects.iter().filter_map(|run| read_outcome(&Workbench::of(home, run), run).ok());
+    let mut holes: Vec<Outcome> = outcomes.filter(|outcome| outcome.finished_at > kept_since).collect();
+    holes.sort_by_key(|outcome| outcome.finished_at);
+    Ok(holes)
+}
+
+/// Removes the runs that the history tells of, and reads no more of it than it takes.
+fn remove_known(files: &[HistoryFile], suspects: &mut HashSet<RunId>) -> Result<(), FileError> {
+    let Some(oldest) = suspects.iter().map(RunId::stamp).min() else { return Ok(()) };
+    for file in files {
+        if file.closed_at.is_some_and(|at| at.plus_secs(CLOCK_MARGIN_SECS) < oldest) {
+            break;
+        }
+        let opened = match atomic_file::open_regular(&file.path) {
+            Err(error) if error.is_not_found() => continue,
+            opened => opened?,
+        };
+        let seen = each_run(&opened, &file.path, |run| {
+            suspects.remove(&run);
+            if suspects.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        });
+        if seen?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the time after which no line was dropped on purpose: what ended later and has none has lost it.
+fn kept_since(files: &[HistoryFile], config: &Config, now: UnixSeconds) -> UnixSeconds {
+    let by_age = UnixSeconds(now.0.saturating_sub(config.history_age_secs));
+    // Room is made when there is too much, and never leaves so little.
+    if files.iter().map(|file| file.bytes).sum::<u64>() < config.max_history_bytes / 2 {
+        return by_age;
+    }
+    // Whole files go, the oldest first: what was written after the oldest that is left was closed is still there.
+    files.iter().filter_map(|file| file.closed_at).min().map_or(by_age, |closed_at| closed_at.max(by_age))
+}
+
+fn add_lines(workplace: &Workplace, outcomes: &[Outcome]) -> Result<(), HistoryError> {
+    let (home, config) = (&workplace.home, &workplace.config);
+    let path = home.history_file();
+    let lines = outcomes.iter().map(|outcome| Ok((&outcome.id, encode(home, outcome)?)));
+    let lines: Vec<(&RunId, String)> = lines.collect::<Result<_, FileError>>()?;
+    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
+    // Another process may have been faster.
+    let known = workplace.history.read(home)?;
+    let missing: Vec<&String> = lines.iter().filter(|(run, _)| !known.contains(run)).map(|(_, line)| line).collect();
+    drop(known);
+    if files::is_full(home, config) {
+        files::make_room(home, config, UnixSeconds::now())?;
+    }
+    let mut written = None;
+    for line in missing {
+        written = Some(atomic_file::append_line(&path, line)?);
+    }
+    drop(lock);
+    Ok(written.map_or(Ok(()), |file| sync(&file, &path))?)
+}
