@@ -189,7 +189,7 @@ fn a_server_that_does_not_register_is_named_as_an_older_one() {
     let pid = killed.pid();
     drop(killed);
     assert!(registration(pid).exists());
-    drop(Server::start(&home));
+    let _server = Server::start(&home);
     wait_for(PATIENCE, "its registration to go", || (!registration(pid).exists()).then_some(()));
 }
 
