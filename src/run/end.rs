@@ -170,18 +170,21 @@ struct Hunt {
     locks: Option<JudgeLocks>,
 }
 
-/// The pause between two looks at whether a supervisor has done its work.
-const LOOK_PAUSE: Duration = Duration::from_millis(10);
+/// The pauses between two looks at whether a supervisor has done its work: many may be waited for at the same time.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 
 fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
     let deadline = Instant::now() + patience;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         match Hold::take(entry, deadline) {
             Hold::Gone => return Waited::Recorded,
             Hold::Unowned(locks) => return Waited::Unowned(locks),
             _ if Instant::now() >= deadline => return Waited::Stuck,
-            Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => std::thread::sleep(LOOK_PAUSE),
+            Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => std::thread::sleep(pause),
         }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -289,7 +292,7 @@ fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
                 return unjudged("its lock is still held".to_owned());
             }
             Liveness::Judging(by) if Instant::now() >= deadline => return unjudged(by),
-            Liveness::Owned | Liveness::Judging(_) => std::thread::sleep(LOOK_PAUSE),
+            Liveness::Owned | Liveness::Judging(_) => std::thread::sleep(LONGEST_PAUSE),
             Liveness::Dead => {
                 let recorded = assessment.into_judgement().map(|judgement| record_abandoned(workplace, &judgement));
                 return match recorded {

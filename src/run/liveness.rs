@@ -114,7 +114,7 @@ impl Hold {
         };
         let patience = deadline.saturating_duration_since(Instant::now());
         // Made here for an entry of release 0.1.0, which has none.
-        let judges = match FileLock::acquire(&entry.judge_lock_file(), Mode::Exclusive, patience) {
+        let judges = match FileLock::acquire_unsigned(&entry.judge_lock_file(), patience) {
             Ok(lock) => Some(lock),
             Err(error @ LockError::Held { .. }) if entry.exists() => return Self::Judging(error.to_string()),
             // It cannot be made, as on a full disk. Then a judge may be taken for an owner, as 0.1.0 did.

@@ -226,16 +226,16 @@ impl Supervisor {
         while status.is_failure() && !self.wake.told_to_end() && ended.elapsed() < SHUTDOWN_WINDOW {
             self.wake.wait(SHUTDOWN_WINDOW.saturating_sub(ended.elapsed()));
         }
-        // A stop that came meanwhile wants no other attempt either.
-        let stopped = self.entry.end_request().ok().flatten().filter(|request| request.cause == EndCause::Stopped);
-        if let Some(request) = stopped.filter(|_| status.is_failure()) {
-            let ending = Ending::by_request(&request, finished_at);
-            return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
-        }
-        let (status, reason) = if self.wake.told_to_end() {
-            (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how())))
-        } else {
-            (status, reason)
+        let (status, reason) = match self.entry.end_request().ok().flatten() {
+            // A stop that came meanwhile wants no other attempt either.
+            Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
+                let ending = Ending::by_request(&request, finished_at);
+                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
+            }
+            None if self.wake.told_to_end() => {
+                (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how())))
+            }
+            _ => (status, reason),
         };
         self.record(Ending {
             status,
