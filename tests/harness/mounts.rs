@@ -38,6 +38,9 @@ pub fn with_mounts(test: &str) {
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(output.status.success() && said.contains("1 passed"), "{said}");
+    for skipped in said.lines().filter(|line| line.starts_with("SKIPPED")) {
+        let _ = writeln!(std::io::stderr(), "{skipped}");
+    }
 }
 
 /// Tells whether this is the second half of a test, which [`with_mounts`] has started.
