@@ -142,14 +142,22 @@ struct Hunt {
     lock: Option<FileLock>,
 }
 
+/// The pauses between two looks at a run that is being ended: a thousand may be waited for at once.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
     let deadline = Instant::now() + patience;
+    let mut pause = SHORTEST_PAUSE;
     loop {
         match FileLock::try_existing(&entry.lock_file(), Mode::Exclusive) {
             Ok(lock) => return Waited::Unowned(lock),
             Err(_) if !entry.exists() => return Waited::Recorded,
             Err(_) if Instant::now() >= deadline => return Waited::Stuck,
-            Err(_) => std::thread::sleep(Duration::from_millis(10)),
+            Err(_) => {
+                std::thread::sleep(pause);
+                pause = (pause * 3 / 2).min(LONGEST_PAUSE);
+            }
         }
     }
 }
