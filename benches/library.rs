@@ -5,9 +5,12 @@
 #[path = "figures/population.rs"]
 mod population;
 
+use std::process::Command;
+
 use divan::Bencher;
 use moadim_mcp::janitor::sweep;
 use moadim_mcp::janitor::watchdog::Forecast;
+use moadim_mcp::process_tree::Scan;
 use moadim_mcp::{routine, run};
 use tempfile::TempDir;
 
@@ -40,4 +43,15 @@ fn list_20_routines(bencher: Bencher<'_, '_>, routines: u64) {
 fn list_20_runs(bencher: Bencher<'_, '_>, runs: u64) {
     let (_directory, workplace) = filled(runs, 0);
     bencher.bench(|| run::listing::list(&workplace, &run::listing::Filter::default(), None, 20).unwrap());
+}
+
+/// One listing of all processes, of which there are so many more than the machine has anyway.
+#[divan::bench(args = [0, 1_000], sample_count = 20)]
+fn list_processes(bencher: Bencher<'_, '_>, more: usize) {
+    let mut sleepers: Vec<_> = (0..more).map(|_| Command::new("sleep").arg("1000").spawn().unwrap()).collect();
+    bencher.bench(|| Scan::take().unwrap());
+    for sleeper in &mut sleepers {
+        sleeper.kill().unwrap();
+        sleeper.wait().unwrap();
+    }
 }

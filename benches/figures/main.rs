@@ -3,6 +3,7 @@
 //! wanted; without one all are measured. Prints rows of a Markdown table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement that cannot go on fails")]
 
+mod ends;
 #[path = "../../tests/harness/mod.rs"]
 mod harness;
 mod janitor;
@@ -15,7 +16,7 @@ mod triggers;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 10] = [
+const ROWS: [Row; 11] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -26,6 +27,7 @@ const ROWS: [Row; 10] = [
     ("start", server::start),
     ("peer", peer::peer),
     ("trigger", triggers::triggers),
+    ("end", ends::ends),
 ];
 
 fn main() {

@@ -139,12 +139,12 @@ impl Listing {
             if !visited.insert(pid) {
                 continue;
             }
-            match platform::glimpse(pid)? {
+            match platform::look_with_children(pid)? {
                 // A pid of a root that was given to another process.
-                Some(seen) if roots.iter().any(|root| root.pid == pid) && !roots.contains(&seen.process.id) => {}
-                Some(seen) => {
+                Some((seen, _)) if roots.iter().any(|root| root.pid == pid) && !roots.contains(&seen.process.id) => {}
+                Some((seen, children)) => {
                     self.note(seen);
-                    to_visit.extend(platform::children(pid)?);
+                    to_visit.extend(children);
                 }
                 None => anyone_died |= dead.insert(pid),
             }

@@ -5,6 +5,7 @@
 //! asked before it began.
 
 use std::fmt::Write;
+use std::io::Read;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,13 +14,13 @@ use rustix::process::geteuid;
 use crate::clock::Moment;
 use crate::home::atomic_file::{self, MAX_RECORD_BYTES};
 use crate::home::lock::{FileLock, LockError};
-use crate::home::stable_hash;
+use crate::home::{self, stable_hash};
 use crate::process_tree::{Cookie, ProcessId, Scan, ScanError, pid_namespace};
 
-/// How long others may take over their listings before we take one of our own.
+/// How long a listing by another process may take before we take one of our own.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// The pauses between two tries for the lock: a listing takes some 50 ms, and as many as wait for it share the processors.
-const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+/// The pauses between two looks for a listing: it takes some 50 ms, and as many as wait for it share the processors.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Returns the living processes that carry the cookie of this process, ourselves included, as of a moment after `since_boot_ms`.
@@ -27,29 +28,46 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// # Errors
 /// The processes cannot be listed.
 pub(super) fn carriers(file: &Path, cookie: &Cookie, since_boot_ms: u64) -> Result<Vec<ProcessId>, ScanError> {
-    carriers_by(file, cookie, since_boot_ms, &mut Listing::take)
+    carriers_by(file, cookie, since_boot_ms, PATIENCE, &mut Listing::take)
 }
 
 fn carriers_by(
     file: &Path,
     cookie: &Cookie,
     since_boot_ms: u64,
-    take: &mut dyn FnMut() -> Result<Listing, ScanError>,
+    patience: Duration,
+    take: &mut dyn FnMut(&Place) -> Result<Listing, ScanError>,
 ) -> Result<Vec<ProcessId>, ScanError> {
     let us = ProcessId::current()?;
-    let deadline = Instant::now() + PATIENCE;
+    let place = Place::this();
+    let shared = || {
+        let listing = Listing::read(file, &place)?;
+        let found = listing.carriers(cookie);
+        // One that lacks us was made by somebody who sees less, such as from within a sandbox.
+        (listing.began_ms > since_boot_ms && found.contains(&us)).then_some(found)
+    };
+    let mut newest = place.began(file);
+    let mut deadline = Instant::now() + patience;
     let mut pause = SHORTEST_PAUSE;
     loop {
+        let began = place.began(file);
+        if began > Some(since_boot_ms)
+            && let Some(found) = shared()
+        {
+            return Ok(found);
+        }
+        if began != newest {
+            // As long as listings come, ours will; if each of many made its own, they would take for ever.
+            (newest, deadline) = (began, Instant::now() + patience);
+        }
         match FileLock::acquire_unsigned(file, Duration::ZERO) {
             Ok(mut lock) => {
-                let shared = Listing::read(file).filter(|listing| listing.began_ms > since_boot_ms);
-                // A listing that lacks us was made by somebody who sees less, such as from within a sandbox.
-                if let Some(found) = shared.map(|listing| listing.carriers(cookie)).filter(|found| found.contains(&us))
-                {
+                // Somebody may have written one since we looked.
+                if let Some(found) = shared() {
                     return Ok(found);
                 }
-                let listing = take()?;
-                // Where it cannot be written, the next one takes its own.
+                let listing = take(&place)?;
+                // Where it cannot be written, the next one makes its own.
                 let _ = lock.set_content(&listing.text);
                 return Ok(listing.carriers(cookie));
             }
@@ -57,8 +75,8 @@ fn carriers_by(
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // It is not released, or there are no locks here.
-            Err(_) => return Ok(take()?.carriers(cookie)),
+            // Whoever makes one is stuck, or there are no locks here.
+            Err(_) => return Ok(take(&place)?.carriers(cookie)),
         }
     }
 }
@@ -72,41 +90,38 @@ struct Listing {
 }
 
 impl Listing {
-    fn take() -> Result<Self, ScanError> {
-        let began = Moment::now();
+    fn take(place: &Place) -> Result<Self, ScanError> {
+        let began_ms = now_ms();
         // Twice: one look can miss a process that hands over to its child.
         let scan = Scan::take_twice()?;
-        let mut text = head(&began);
+        let mut lines = String::new();
         for (cookie, carriers) in scan.all_carriers() {
-            let _ = write!(text, "{cookie}");
+            let _ = write!(lines, "{cookie}");
             for id in carriers {
-                let _ = write!(text, " {}:{}", id.pid, id.start);
+                let _ = write!(lines, " {}:{}", id.pid, id.start);
             }
-            text.push('\n');
+            lines.push('\n');
         }
-        Ok(Self::ended(began.since_boot_ms, text))
+        Ok(Self::of(place, began_ms, &lines))
     }
 
-    /// Closes a text, so that one that was not written to its end is told from it.
-    fn ended(began_ms: u64, mut text: String) -> Self {
+    fn of(place: &Place, began_ms: u64, lines: &str) -> Self {
+        let mut text = format!("{}{began_ms}\n{lines}", place.0);
+        // So that a text that was not written to its end is told from it.
         let hash = stable_hash(text.as_bytes());
-        let _ = writeln!(text, "{END} {hash:016x}");
+        let _ = writeln!(text, "{END}{hash:016x}");
         Self { began_ms, text }
     }
 
-    /// Reads what another process left; `None` if it is damaged, or of another boot, place or user.
-    fn read(file: &Path) -> Option<Self> {
+    /// Reads what a process in the same place left; `None` if there is nothing, or it is not whole: it may just be written.
+    fn read(file: &Path, place: &Place) -> Option<Self> {
         let text = String::from_utf8(atomic_file::read(file, MAX_RECORD_BYTES).ok()?).ok()?;
         let (content, hash) = text.trim_end().rsplit_once('\n')?;
-        let hash = hash.strip_prefix(END)?.trim_start();
         let whole = text.get(..content.len() + 1)?;
-        if hash != format!("{:016x}", stable_hash(whole.as_bytes())) {
+        if hash.strip_prefix(END)? != format!("{:016x}", stable_hash(whole.as_bytes())) {
             return None;
         }
-        let now = Moment::now();
-        let began_ms = text.lines().next()?.rsplit_once(' ')?.1.parse().ok()?;
-        let began = Moment { since_boot_ms: began_ms, ..now };
-        (!began.boot_id.is_empty() && text.starts_with(&head(&began))).then_some(Self { began_ms, text })
+        Some(Self { began_ms: place.began_in(&text)?, text })
     }
 
     fn carriers(&self, cookie: &Cookie) -> Vec<ProcessId> {
@@ -120,12 +135,35 @@ impl Listing {
     }
 }
 
-const END: &str = "end";
+const END: &str = "end ";
+const MAX_HEAD_BYTES: usize = 256;
 
-/// What is the same for all who may share a listing, and when it was begun.
-fn head(began: &Moment) -> String {
-    let Moment { boot_id, since_boot_ms, .. } = began;
-    format!("carriers of cookies, boot {boot_id}, {}, user {}: {since_boot_ms}\n", pid_namespace(), geteuid().as_raw())
+/// The beginning of a listing, up to the moment at which it was begun: what is the same for all who may share it.
+struct Place(String);
+
+impl Place {
+    fn this() -> Self {
+        let boot_id = Moment::now().boot_id;
+        // Where boots have no names, nothing tells a listing of an earlier one.
+        let boot = if boot_id.is_empty() { home::random_suffix() } else { boot_id };
+        Self(format!("cookies and carriers, boot {boot}, {}, user {}: ", pid_namespace(), geteuid().as_raw()))
+    }
+
+    /// Tells when the listing in the file was begun, if it is of this place.
+    fn began(&self, file: &Path) -> Option<u64> {
+        let mut head = [0; MAX_HEAD_BYTES];
+        let count = atomic_file::open_regular(file).ok()?.read(&mut head).ok()?;
+        self.began_in(std::str::from_utf8(&head[..count]).ok()?)
+    }
+
+    fn began_in(&self, text: &str) -> Option<u64> {
+        text.strip_prefix(&self.0)?.split_once('\n')?.0.parse().ok()
+    }
+}
+
+/// Returns the time on the boot clock.
+pub(super) fn now_ms() -> u64 {
+    Moment::now().since_boot_ms
 }
 
 #[cfg(test)]
@@ -135,10 +173,10 @@ mod tests {
 
     const OTHER: ProcessId = ProcessId { pid: 77, start: 78 };
 
-    fn listing_of(cookie: &Cookie, began: &Moment) -> Listing {
+    fn listing_of(cookie: &Cookie, place: &Place, began_ms: u64) -> Listing {
         let us = ProcessId::current().unwrap();
         let line = format!("{cookie} {}:{} {}:{}\n", us.pid, us.start, OTHER.pid, OTHER.start);
-        Listing::ended(began.since_boot_ms, format!("{}{}\n{line}", head(began), Cookie::random().unwrap()))
+        Listing::of(place, began_ms, &format!("{} 5:5\n{line}", Cookie::random().unwrap()))
     }
 
     #[test]
@@ -146,26 +184,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("listing");
         let cookie = Cookie::random().unwrap();
-        let now = Moment::now();
-        let good = listing_of(&cookie, &now).text;
-        let elsewhere = Moment { boot_id: format!("{}x", now.boot_id), ..now.clone() };
+        let (here, elsewhere) = (Place::this(), Place(format!("{}x", Place::this().0)));
+        let good = listing_of(&cookie, &here, 100).text;
         let us = ProcessId::current().unwrap();
         let cases = [
-            (good.clone(), now.since_boot_ms.saturating_sub(1), true),
-            (good.clone(), now.since_boot_ms, false),
+            (good.clone(), 99, true),
+            (good.clone(), 100, false),
             (good[..good.len() - 9].to_owned(), 0, false),
             (format!("{good}end 0123456789abcdef\n"), 0, false),
             (good.replacen(":78", ":79", 1), 0, false),
-            (listing_of(&cookie, &elsewhere).text, 0, false),
-            (listing_of(&Cookie::random().unwrap(), &now).text, 0, false),
+            (listing_of(&cookie, &elsewhere, 100).text, 0, false),
+            (listing_of(&Cookie::random().unwrap(), &here, 100).text, 0, false),
             (String::new(), 0, false),
+            ("\u{fffd}".repeat(200), 0, false),
         ];
         for (text, since_boot_ms, is_used) in cases {
             std::fs::write(&file, &text).unwrap();
             let mut taken = 0;
-            let found = carriers_by(&file, &cookie, since_boot_ms, &mut || {
+            let found = carriers_by(&file, &cookie, since_boot_ms, PATIENCE, &mut |place| {
                 taken += 1;
-                Ok(Listing::ended(9, format!("{cookie} 5:6\n")))
+                Ok(Listing::of(place, 200, &format!("{cookie} 5:6\n")))
             });
             let expected = if is_used { vec![us, OTHER] } else { vec![ProcessId { pid: 5, start: 6 }] };
             assert_eq!((found.unwrap(), taken), (expected, usize::from(!is_used)), "{text} {since_boot_ms}");
@@ -181,11 +219,11 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..50 {
                 scope.spawn(|| {
-                    let found = carriers_by(&file, &cookie, Moment::now().since_boot_ms, &mut || {
+                    let found = carriers_by(&file, &cookie, now_ms(), PATIENCE, &mut |place| {
                         taken.fetch_add(1, Ordering::Relaxed);
-                        let began = Moment::now();
+                        let began_ms = now_ms();
                         std::thread::sleep(Duration::from_millis(100));
-                        Ok(listing_of(&cookie, &began))
+                        Ok(listing_of(&cookie, place, began_ms))
                     });
                     assert!(found.unwrap().contains(&OTHER));
                 });
@@ -193,6 +231,18 @@ mod tests {
         });
         let taken = taken.into_inner();
         assert!((1..=10).contains(&taken), "{taken} listings for 50 who asked at once");
+    }
+
+    #[test]
+    fn a_listing_of_one_who_is_stuck_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("listing");
+        let cookie = Cookie::random().unwrap();
+        let _stuck = FileLock::acquire_unsigned(&file, Duration::ZERO).unwrap();
+        let patience = Duration::from_millis(100);
+        let mut take = |place: &Place| Ok(listing_of(&cookie, place, now_ms()));
+        let found = carriers_by(&file, &cookie, now_ms(), patience, &mut take);
+        assert!(found.unwrap().contains(&OTHER));
     }
 
     #[test]
@@ -214,9 +264,10 @@ mod tests {
             .unwrap();
         let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
         let found = carriers(&file, &cookie, 0);
-        let taken = Listing::take().unwrap();
+        let place = Place::this();
+        let taken = Listing::take(&place).unwrap();
         std::fs::write(&file, &taken.text).unwrap();
-        let read = Listing::read(&file);
+        let read = Listing::read(&file, &place);
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found.unwrap(), [id]);

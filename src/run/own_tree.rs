@@ -7,8 +7,7 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use super::carriers::carriers;
-use crate::clock::Moment;
+use super::carriers::{carriers, now_ms};
 use crate::home::Home;
 use crate::process_tree::{
     Cookie, KnownProcesses, Process, ProcessId, Reach, Scan, ScanError, end_tree, members_below,
@@ -24,7 +23,7 @@ const RECENT_MS: u64 = 1000;
 pub fn left(home: &Home, cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
     let known = with_ourselves(known)?;
     let below = members_below(cookie, &known)?;
-    if is_elsewhere(home, cookie, &known, Moment::now().since_boot_ms)? {
+    if is_elsewhere(home, cookie, &known, now_ms())? {
         return Ok(Scan::take_twice()?.members(cookie, &known));
     }
     Ok(below)
@@ -43,7 +42,7 @@ pub fn end(
 ) -> Result<Vec<Process>, ScanError> {
     let began = Instant::now();
     processes.known = with_ourselves(&processes.known)?;
-    let recent_ms = Moment::now().since_boot_ms.saturating_sub(RECENT_MS);
+    let recent_ms = now_ms().saturating_sub(RECENT_MS);
     if is_elsewhere(home, cookie, &processes.known, recent_ms)? {
         return end_tree(cookie, processes, Reach::Everywhere, grace, on_pass);
     }
@@ -52,7 +51,7 @@ pub fn end(
         latest = processes.clone();
         on_pass(processes);
     })?;
-    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, Moment::now().since_boot_ms)? {
+    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, now_ms())? {
         let rest = grace.saturating_sub(began.elapsed());
         return end_tree(cookie, latest, Reach::Everywhere, rest, on_pass);
     }

@@ -69,14 +69,14 @@ pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     directory.look()
 }
 
-/// Tells whether [`children`] works: the kernel may have been built without that file (`CONFIG_PROC_CHILDREN`).
+/// Tells whether [`look_with_children`] works: the kernel may have been built without it (`CONFIG_PROC_CHILDREN`).
 pub(super) fn shows_children() -> bool {
     std::fs::exists("/proc/thread-self/children").unwrap_or(false)
 }
 
-/// Returns the pids of a process's children, dead ones included.
-pub(super) fn children(pid: i32) -> io::Result<Vec<i32>> {
-    ProcDir::open(pid)?.map_or(Ok(Vec::new()), |directory| directory.children())
+/// Looks at one living process and at who its children are, dead ones included.
+pub(super) fn look_with_children(pid: i32) -> io::Result<Option<(Listed, Vec<i32>)>> {
+    ProcDir::open(pid)?.map_or(Ok(None), |directory| directory.look_with_children())
 }
 
 pub(super) fn signal(id: ProcessId, pid: Pid, signal: Signal) -> io::Result<Signalled> {

@@ -61,7 +61,26 @@ impl ProcDir {
 
     /// Looks at a living process; `None` for a dead one, and for the kernel's own.
     pub(super) fn look(&self) -> io::Result<Option<Listed>> {
-        let Some(mut stat) = self.living_program()? else { return Ok(None) };
+        let Some(stat) = self.living_program()? else { return Ok(None) };
+        self.look_on(stat)
+    }
+
+    /// Looks at a living process as [`ProcDir::look`] does, and returns the pids of its children too, dead ones included. A
+    /// child that ends in the middle of that can hide the next one.
+    pub(super) fn look_with_children(&self) -> io::Result<Option<(Listed, Vec<i32>)>> {
+        let Some(stat) = self.living_program()? else { return Ok(None) };
+        let threads = if stat.threads == 1 { vec![self.pid] } else { self.threads()? };
+        let Some(listed) = self.look_on(stat)? else { return Ok(None) };
+        let mut children = Vec::new();
+        for thread in threads {
+            let text = self.read(&format!("task/{thread}/children"))?.unwrap_or_default();
+            let pids = std::str::from_utf8(&text).unwrap_or_default().split_ascii_whitespace();
+            children.extend(pids.filter_map(|pid| pid.parse::<i32>().ok()));
+        }
+        Ok(Some((listed, children)))
+    }
+
+    fn look_on(&self, mut stat: Stat) -> io::Result<Option<Listed>> {
         let mut environment = self.environment(&stat)?;
         let mut is_settled = true;
         if matches!(environment, Environment::Empty) {
@@ -80,18 +99,6 @@ impl ProcDir {
         let ours = fstat(&self.directory).is_ok_and(|directory| directory.st_uid == geteuid().as_raw());
         let process = Process { id: ProcessId { pid: self.pid, start: stat.start }, name: stat.name };
         Ok(Some(Listed { process, parent: Some(stat.parent), mark, ours }))
-    }
-
-    /// Returns the pids of the children of all threads, dead ones included. A child that ends while its parent is read can
-    /// hide the next one.
-    pub(super) fn children(&self) -> io::Result<Vec<i32>> {
-        let mut children = Vec::new();
-        for thread in self.threads()? {
-            let text = self.read(&format!("task/{thread}/children"))?.unwrap_or_default();
-            let pids = std::str::from_utf8(&text).unwrap_or_default().split_ascii_whitespace();
-            children.extend(pids.filter_map(|pid| pid.parse::<i32>().ok()));
-        }
-        Ok(children)
     }
 
     /// Returns where a living process works, and of which run it says that it is.
@@ -147,14 +154,15 @@ impl ProcDir {
 
     /// Reads a whole file; `None` if the process, or the thread, has ended.
     fn read(&self, path: &str) -> Result<Option<Vec<u8>>, Errno> {
-        /// More than most environments have.
-        const PIECE: usize = 4096;
+        /// More than most environments have. Less than was asked for is the end of such a file.
+        const PIECE: usize = 8192;
         let whole = || {
             let file = openat(&self.directory, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
             let mut text = Vec::new();
             loop {
                 text.reserve(PIECE);
-                if retry_on_intr(|| read(&file, spare_capacity(&mut text)))? == 0 {
+                let room = text.capacity() - text.len();
+                if retry_on_intr(|| read(&file, spare_capacity(&mut text)))? < room {
                     return Ok(text);
                 }
             }

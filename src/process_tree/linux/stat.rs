@@ -7,6 +7,7 @@ pub(super) struct Stat {
     pub(super) parent: i32,
     /// In clock ticks since boot.
     pub(super) start: u64,
+    pub(super) threads: u64,
     /// A zombie none of whose threads can run.
     pub(super) is_dead: bool,
     /// Its first thread has ended, and others work on: what `/proc/PID` itself tells of its memory and files is empty then.
@@ -36,6 +37,7 @@ impl Stat {
             name: String::from_utf8_lossy(stat.get(name.start + 1..name.end)?).into_owned(),
             parent,
             start,
+            threads,
             is_dead: has_ended && threads <= 1,
             has_lost_its_first_thread: has_ended && threads > 1,
             is_the_kernels: flags & KERNEL_THREAD != 0,
