@@ -4,6 +4,7 @@ use serde_json::json;
 
 use crate::harness::{Server, TestHome};
 use crate::population;
+use crate::server::at_rest;
 use crate::timing::{Times, row};
 
 /// The runs of one routine, less than the names that it can give out within a minute.
@@ -25,7 +26,7 @@ fn end(count: usize, times: &mut Times) {
     let home = TestHome::with_config("session_host = \"detached\"\n");
     population::workplace(&home.root());
     home.add_agent("shell", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start_settled(&home);
+    let mut server = at_rest(Server::start(&home));
     let routines: Vec<String> = (0..count / RUNS_OF_EACH).map(|n| format!("many-{n}")).collect();
     for routine in &routines {
         server.create(routine, "exec sleep 100000", json!({}));
