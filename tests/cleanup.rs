@@ -79,7 +79,7 @@ const DECADE: u64 = 3650 * DAY;
 #[test]
 fn rule_1_what_is_no_run_is_never_touched() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let workbenches = home.root().join("workbenches");
     let names =
         ["notes", "-1000000000", "notes-", "notes-12x", "UPPER-1000000000", "a--1000000000", "a-007", "é-1", "a_b-1"];
@@ -104,7 +104,7 @@ fn rule_1_what_is_no_run_is_never_touched() {
 #[test]
 fn rule_9_a_dry_run_says_what_the_real_one_does_and_bytes_add_up() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let expired =
         server.start_run("Expired", "head -c 1000000 /dev/urandom > data; mkdir -p a/b; ln -s / a/root", json!({}));
     server.wait_for_run(&expired, "succeeded");
@@ -148,7 +148,7 @@ fn rule_9_a_dry_run_says_what_the_real_one_does_and_bytes_add_up() {
 #[test]
 fn one_routine_can_be_cleaned_up_alone() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let (one, other) = (finished(&mut server, "One", json!({})), finished(&mut server, "Other", json!({})));
     let (one, other) = (age(&home, &one, DECADE), age(&home, &other, DECADE));
     let report = server.ok("cleanup_workbenches", json!({ "routine": "one" }));
@@ -159,7 +159,7 @@ fn one_routine_can_be_cleaned_up_alone() {
 #[test]
 fn rule_6_orphans_and_unreadable_routines_fall_back_to_the_ceilings() {
     let home = TestHome::detached("ttl_ceiling_secs = 1000\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let ttl = json!({ "ttl_secs": 10 });
     let [orphan, old_orphan, damaged, clamped] =
         ["Orphan", "Old Orphan", "Damaged", "Clamped"].map(|title| finished(&mut server, title, ttl.clone()));
@@ -199,7 +199,7 @@ fn rule_2_a_workbench_of_another_program_stays_while_its_session_does() {
     // A second one keeps the server; its name begins like the other's.
     tmux(&["new-session", "-d", "-s", &format!("moadim-{run}"), "sleep 300"]);
     tmux(&["new-session", "-d", "-s", &format!("moadim-{run}1"), "sleep 300"]);
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let report = server.clean_up();
     assert!(reason(&report, "kept", &run).contains("alive"), "{report}");
     let seen = server.run(&run);
@@ -236,7 +236,7 @@ fn rule_2_without_tmux_nothing_certain_is_known_of_another_programs_workbench() 
 #[test]
 fn rule_2_what_carries_the_cookie_of_a_finished_run_keeps_its_workbench() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = finished(&mut server, "Haunted", json!({}));
     let run = age(&home, &run, DECADE);
     let cookie = text(&home.outcome(&run).unwrap()["cookie"]);
@@ -256,7 +256,7 @@ fn rule_2_what_carries_the_cookie_of_a_finished_run_keeps_its_workbench() {
 #[test]
 fn rule_2_an_outcome_that_cannot_be_read_keeps_its_workbench() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let [damaged, newer, swapped] =
         ["Damaged", "Newer", "Swapped"].map(|title| age(&home, &finished(&mut server, title, json!({})), DECADE));
     home.write(format!("workbenches/{damaged}/outcome.json"), "{");
@@ -273,7 +273,7 @@ fn rule_2_an_outcome_that_cannot_be_read_keeps_its_workbench() {
 #[test]
 fn rule_5_a_time_in_the_future_has_the_age_0() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = age(&home, &finished(&mut server, "Ahead", json!({ "ttl_secs": 1000 })), DECADE);
     home.change_json(format!("workbenches/{run}/outcome.json"), |outcome| {
         outcome["triggered_at"] = json!("2999-01-01T00:00:00Z");
@@ -288,7 +288,7 @@ fn rule_5_a_time_in_the_future_has_the_age_0() {
 #[test]
 fn what_expires_goes_by_itself() {
     let home = TestHome::detached("cleanup_interval_secs = 1\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     // Not seen to succeed: it may be gone by the time of the look.
     let run = server.start_run("Brief", "echo output", json!({ "ttl_secs": 1 }));
     wait_for(PATIENCE, "the workbench to go", || (!home.workbench(&run).exists()).then_some(()));
@@ -300,7 +300,7 @@ fn what_expires_goes_by_itself() {
 #[test]
 fn a_server_sweeps_when_it_starts() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = finished(&mut server, "Old", json!({}));
     drop(server);
     let run = age(&home, &run, DECADE);
@@ -333,7 +333,7 @@ impl Drop for Immovable<'_> {
 #[test]
 fn rule_7_one_that_cannot_be_removed_does_not_stop_the_others() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let [first, stuck, last] =
         ["First", "Stuck", "Zast"].map(|title| age(&home, &finished(&mut server, title, json!({})), DECADE));
     let path = home.workbench(&stuck);
@@ -349,7 +349,7 @@ fn rule_7_one_that_cannot_be_removed_does_not_stop_the_others() {
 #[test]
 fn long_lists_are_cut_and_counted() {
     let home = home();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     for n in 0..230 {
         let run = foreign(&home, &format!("many{n:03}"), if n < 120 { DECADE } else { 60 });
         let outcome = json!({
@@ -371,7 +371,7 @@ fn long_lists_are_cut_and_counted() {
 #[test]
 fn rule_8_any_number_of_sweeps_at_the_same_time_are_safe() {
     let home = home();
-    let mut servers: Vec<Server> = (0..3).map(|_| Server::start(&home)).collect();
+    let mut servers: Vec<Server> = (0..3).map(|_| Server::start_swept(&home)).collect();
     let kept = finished(&mut servers[0], "Kept", json!({}));
     let all: BTreeSet<String> = (0..40).map(|n| foreign(&home, &format!("gone{n}"), DECADE)).collect();
     for run in &all {
@@ -400,7 +400,7 @@ fn rule_8_any_number_of_sweeps_at_the_same_time_are_safe() {
 #[test]
 fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_deleted_later() {
     let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = server.start_run("Large", "true", json!({ "ttl_secs": 1 }));
     server.wait_for_run(&run, "succeeded");
     home.wait_for_the_last_of(&run);

@@ -31,7 +31,7 @@ fn shifted(at: &Value, secs: i64) -> Value {
 fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
     for secs in [3_600, -3_600] {
         let home = TestHome::detached("");
-        let mut server = Server::start(&home);
+        let mut server = Server::start_swept(&home);
         let run = server.start_run("Due", "true", json!({ "ttl_secs": 1 }));
         server.wait_for_run(&run, "succeeded");
         home.wait_for_the_last_of(&run);
@@ -49,7 +49,7 @@ fn a_sweep_that_sees_the_clock_set_removes_nothing_once() {
         assert!(home.workbench(&run).exists());
         // A sweep in the background says so in health, and the next one does its work.
         set_clock(&home, secs);
-        let mut another = Server::start(&home);
+        let mut another = Server::start_swept(&home);
         wait_for(PATIENCE, "a sweep that says so", || {
             Value::from(another.problems()).to_string().contains("clock").then_some(())
         });
@@ -107,7 +107,7 @@ fn the_first_sweep_after_a_start_far_ahead_removes_nothing_and_the_next_one_does
 #[test]
 fn a_clock_that_was_set_does_not_make_a_run_old() {
     let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = server.start_run("Young", "exec sleep 300", json!({ "max_runtime_secs": 3_600 }));
     let agent = home.noted(&run, "agent");
     for supervisor_lives in [true, false] {

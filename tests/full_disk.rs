@@ -100,7 +100,7 @@ fn full() {
     for kind in ["bytes", "inodes"] {
         let disk = SmallDisk::new("size=4m,nr_inodes=400");
         let home = &disk.home;
-        let mut server = Server::start(home);
+        let mut server = Server::start_swept(home);
         server.create("First", "head -c 100000 /dev/zero", json!({ "ttl_secs": 1 }));
         let run = server.trigger("first");
         server.wait_for_run(&run, "succeeded");
@@ -127,7 +127,7 @@ fn full() {
         assert!(!home.workbench(&run).exists());
         // Another server starts on the full disk, too.
         disk_is_full_again(&filler);
-        let mut another = Server::start(home);
+        let mut another = Server::start_swept(home);
         another.clean_up();
         assert_eq!(another.problems(), Vec::<Value>::new(), "{kind}");
         remove(&filler);
@@ -164,7 +164,7 @@ fn later() {
     for supervisor_lives in [true, false] {
         let disk = SmallDisk::new("size=4m,nr_inodes=400");
         let home = &disk.home;
-        let mut server = Server::start(home);
+        let mut server = Server::start_swept(home);
         let prompt = "while ! test -e go; do sleep 0.02; done; echo more than fits; exit 3";
         let run = server.start_run("Ends", prompt, json!({}));
         // An empty file takes an inode, and no block.

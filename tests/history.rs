@@ -26,7 +26,7 @@ fn ids(page: &Value) -> Vec<String> {
 #[test]
 fn a_reaped_run_is_listed_with_how_it_ended() {
     let home = TestHome::detached(AGED);
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = server.start_run("Fails", "printf '\\033[1mlast\\033[0m words\\n'; exit 7", json!({}));
     let before = server.wait_for_run(&run, "failed");
     reap(&home, &mut server, &run);
@@ -53,7 +53,7 @@ fn a_reaped_run_is_listed_with_how_it_ended() {
 #[test]
 fn a_kill_is_told_with_who_did_it_and_why() {
     let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = server.start_run("Lives", "exec sleep 300", json!({}));
     server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
     let line = &home.history(&run)[0];
@@ -66,7 +66,7 @@ fn a_kill_is_told_with_who_did_it_and_why() {
 #[test]
 fn pages_cross_from_workbenches_into_the_history() {
     let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let line = |slug: &str, stamp: u64| {
         let time = moadim_mcp::clock::UnixSeconds(stamp);
         json!({
@@ -119,7 +119,7 @@ fn hooks_run_once_with_the_facts_and_failures_have_their_own() {
         hook.display()
     ));
     home.add_shell();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let bad = server.start_run("Bad", "exit 7", json!({}));
     let good = server.start_run("Good", "true", json!({}));
     server.wait_for_run(&bad, "failed");
@@ -164,7 +164,7 @@ fn a_hook_that_fails_or_hangs_keeps_nothing_waiting() {
          on_failure = [\"sh\", \"-c\", \"echo no such channel; exit 3\"]\n",
     );
     home.add_shell();
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let began = Instant::now();
     let run = server.start_run("Bad", "exit 1", json!({}));
     server.wait_for_run(&run, "failed");

@@ -85,3 +85,20 @@ fn an_id_that_the_history_has_is_never_used_again() {
     assert!(next_stamp >= stamp + 40, "{first} {next}");
     server.wait_for_run(&next, "succeeded");
 }
+
+/// Takes a minute, so it runs with `MOADIM_LONG_TESTS=1` only.
+#[test]
+fn a_run_whose_entry_was_removed_is_ended_and_recorded_a_minute_later() {
+    if std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1") {
+        let home = TestHome::detached("");
+        let mut server = Server::start(&home);
+        let run = server.start_run("Entry", "sleep 300 & exec sleep 301", json!({}));
+        let supervisor = home.noted(&run, "supervisor");
+        std::fs::remove_dir_all(home.entry(&run)).unwrap();
+        wait_for(2 * PATIENCE, "the end of its supervisor", || (!supervisor.id.is_alive()).then_some(()));
+        assert!(home.processes_named("sleep").is_empty());
+        let outcome = home.outcome(&run).unwrap();
+        assert_eq!((&outcome["status"], home.history(&run).len()), (&json!("interrupted"), 1), "{outcome}");
+        assert!(!home.entry(&run).exists());
+    }
+}

@@ -221,7 +221,7 @@ fn many_servers_on_one_home_lose_and_double_nothing() {
 fn no_call_waits_for_another_process_that_sweeps() {
     let home = TestHome::detached("");
     home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     server.ok("create_routine", json!({ "title": "First", "agent": "quick", "prompt": "true" }));
     let run = server.trigger("first");
     server.wait_for_run(&run, "succeeded");

@@ -82,7 +82,7 @@ fn removed(report: &Value) -> Vec<String> {
 #[test]
 fn failures_stay_longer_and_the_newest_of_both_kinds_stay() {
     let home = TestHome::detached("default_ttl_secs = 100\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     add_routine(&home.root(), "plain", "");
     add_routine(&home.root(), "keeps", "failed_ttl_secs = 100\nkeep_last = 1\n");
     let add = |slug: &str, age, status: &str| add_finished(&home.root(), slug, age, status, 1);
@@ -110,7 +110,7 @@ fn failures_stay_longer_and_the_newest_of_both_kinds_stay() {
 #[test]
 fn a_pin_keeps_a_run_until_it_is_unpinned() {
     let home = TestHome::detached("max_workbench_bytes = 1\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let old = add_finished(&home.root(), "gone", 100_000_000, "succeeded", 1);
     let live = server.start_run("Lives", "exec sleep 300", json!({}));
     for run in [&old, &live] {
@@ -141,7 +141,7 @@ fn a_pin_keeps_a_run_until_it_is_unpinned() {
 #[test]
 fn the_pin_of_a_run_that_is_gone_goes_with_the_next_sweep() {
     let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let run = add_finished(&home.root(), "brief", 10, "succeeded", 1);
     server.ok("pin_run", json!({ "run": run, "pinned": true }));
     server.clean_up();
@@ -156,7 +156,7 @@ fn the_pin_of_a_run_that_is_gone_goes_with_the_next_sweep() {
 #[test]
 fn over_a_budget_the_oldest_finished_go_and_nothing_alive() {
     let home = TestHome::detached("max_workbench_bytes = 2500000\n");
-    let mut server = Server::start(&home);
+    let mut server = Server::start_swept(&home);
     let live = server.start_run("Lives", "head -c 2000000 /dev/zero > data; exec sleep 300", json!({}));
     harness::wait_for(harness::PATIENCE, "its data", || {
         (home.workbench(&live).join("data").metadata().ok()?.len() == 2_000_000).then_some(())

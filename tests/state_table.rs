@@ -164,7 +164,7 @@ fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_h
     let home =
         TestHome::with_config("session_host = \"detached\"\nkill_grace_secs = 20\nwatchdog_interval_secs = 600\n");
     home.add_shell();
-    let (mut first, mut second) = (Server::start(&home), Server::start(&home));
+    let (mut first, mut second) = (Server::start(&home), Server::start_swept(&home));
     // Without its parent nothing tells whose it is.
     let run = first.start_run("Halfway", "(trap '' TERM; exec env -i sleep 308) & exec sleep 309", json!({}));
     let find = |command: &str| home.processes_named("sleep").into_iter().find(|one| one.command == command);

@@ -1,6 +1,7 @@
 //! `stop`: ends a run and everything that it started.
 
 use std::io::Write;
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
@@ -26,20 +27,25 @@ pub(super) struct OneRun {
     pub(super) run: RunView,
 }
 
+/// The pause before another attempt to record an end.
+const RETRY_PAUSE: Duration = Duration::from_secs(2);
+
 /// Ends it; one that has ended stays as it is.
 pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
     let desk = Desk::open()?;
     let run = desk.run(&arguments.run)?.id;
-    let answer = desk.call("stop_run", json!({ "run": run, "reason": arguments.reason }))?;
+    let stop = || desk.call("stop_run", json!({ "run": run, "reason": arguments.reason }));
+    let mut answer = stop()?;
+    // This process alone may know why, so it stays until that is on disk.
+    while let Some(note) = answer["note"].as_str() {
+        writeln!(anstream::stderr(), "{}; trying again, Ctrl-C to leave it", excerpt(note, 500))?;
+        std::thread::sleep(RETRY_PAUSE);
+        answer = stop()?;
+    }
     if arguments.format.json {
         return print_json(&answer);
     }
-    let note = answer["note"].as_str().map(ToOwned::to_owned);
     let OneRun { run } = serde_json::from_value(answer)?;
     let why = run.status_reason.map(|why| format!(": {}", excerpt(&why, 300))).unwrap_or_default();
-    writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?;
-    if let Some(note) = note {
-        writeln!(anstream::stderr(), "{}", excerpt(&note, 500))?;
-    }
-    Ok(())
+    Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?)
 }

@@ -17,7 +17,7 @@ use crate::routine::slug::Slug;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::listing::workbench_ids;
-use crate::run::liveness::{Liveness, assess};
+use crate::run::liveness::{JUDGE_PATIENCE, Liveness, look};
 use crate::run::pin;
 use crate::run::record::RecordError;
 use crate::run::recording::read_outcome;
@@ -59,7 +59,7 @@ pub fn gather(
     let mut entries = Entry::list(&workplace.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-    let lives: BTreeMap<RunId, Life> = assess(&workplace.home, entries)
+    let lives: BTreeMap<RunId, Life> = look(&workplace.home, entries, JUDGE_PATIENCE)
         .into_iter()
         .map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness)))
         .collect();

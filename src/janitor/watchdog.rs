@@ -13,7 +13,7 @@ use crate::run::claim;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{Assessment, Liveness, assess};
+use crate::run::liveness::{self, Assessment, JUDGE_PATIENCE, Liveness};
 use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
@@ -72,6 +72,9 @@ const SILENCE_ALLOWANCE_SECS: u64 = 60;
 /// How long a pass records the ends of dead runs; those left are recorded by the next. A window that does not close takes
 /// seconds for each.
 const RECORDING_PATIENCE: Duration = Duration::from_secs(15);
+
+/// How many dead runs are judged with one listing of the processes, and recorded.
+const RECORDED_AT_ONCE: usize = 8;
 
 /// What the watchdog knows of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +194,7 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         match action {
             Action::Leave => {}
             Action::End(cause, reason) => doomed.push((cause, Killed { run: assessment.entry.id().clone(), reason })),
-            Action::Record => dead.push(assessment),
+            Action::Record => dead.push(assessment.entry),
         }
     }
     let ends = std::thread::scope(|scope| {
@@ -202,9 +205,11 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         };
         let ends: Vec<_> = doomed.iter().map(start).collect();
         let stop_at = Instant::now() + RECORDING_PATIENCE;
-        dead.into_iter()
-            .take_while(|_| Instant::now() < stop_at)
-            .for_each(|assessment| record(workplace, assessment, &mut report));
+        // A few at a time: those that are held look to others as if they were being judged for all that time.
+        for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
+            let judged = liveness::judge(&workplace.home, some.to_vec(), JUDGE_PATIENCE);
+            judged.into_iter().for_each(|assessment| record(workplace, assessment, &mut report));
+        }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
             Ok(end) => end.join().unwrap_or_else(unexpected),
@@ -227,7 +232,7 @@ fn look(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<(Assessment, A
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
     let now = Moment::now();
-    Ok(assess(&workplace.home, entries)
+    Ok(liveness::look(&workplace.home, entries, JUDGE_PATIENCE)
         .into_iter()
         .map(|assessment| {
             let action = action(workplace, &assessment, bounds.get(assessment.entry.id().routine()), &now);

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
+use std::time::Duration;
 
 use super::end::{EndError, Ended, Order, end_run};
 use super::entry::Entry;
 use super::id::RunId;
-use super::liveness::{Liveness, assess};
+use super::liveness::{Liveness, look};
 use super::record::EndCause;
 use super::view::names;
 use super::workplace::Workplace;
@@ -45,6 +46,16 @@ pub enum DeleteError {
         run: RunId,
         /// The processes, ready to be read.
         left: String,
+    },
+    /// A run was ended, and its end cannot be recorded yet.
+    #[error(
+        "cannot delete the routine: the run {run} was ended, and its end cannot be recorded yet ({cause}); try again"
+    )]
+    Unrecorded {
+        /// The run.
+        run: RunId,
+        /// Why not.
+        cause: String,
     },
     /// The runs cannot be listed.
     #[error(transparent)]
@@ -118,7 +129,7 @@ fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<Vec<(RunId, String)>
         Liveness::Owned | Liveness::Unsupervised(_) => Some(String::new()),
         Liveness::Unknown(cause) | Liveness::Judging(cause) => Some(format!(" (unknown: {cause})")),
     };
-    let assessed = assess(&workplace.home, entries).into_iter();
+    let assessed = look(&workplace.home, entries, Duration::ZERO).into_iter();
     Ok(assessed.filter_map(|one| Some((one.entry.id().clone(), doubt(one.liveness.clone())?))).collect())
 }
 
@@ -144,8 +155,10 @@ fn end_all(workplace: &Workplace, slug: &Slug, runs: &[RunId], by: &str) -> Resu
         begun.into_iter().map(wait).collect::<Vec<_>>()
     });
     for (run, end) in runs.iter().zip(ends) {
-        if let Ended::Survived(left) = end? {
-            return Err(DeleteError::Survived { run: run.clone(), left: names(&left) });
+        match end? {
+            Ended::Survived(left) => return Err(DeleteError::Survived { run: run.clone(), left: names(&left) }),
+            Ended::Unrecorded(cause) => return Err(DeleteError::Unrecorded { run: run.clone(), cause }),
+            Ended::Finished | Ended::Already => {}
         }
     }
     Ok(())

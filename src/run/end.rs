@@ -7,7 +7,7 @@ use rustix::process::Signal;
 
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Here, Hold, JudgeLocks, Liveness, WrittenDown, assess};
+use super::liveness::{self, Here, Hold, JUDGE_PATIENCE, JudgeLocks, Liveness, WrittenDown};
 use super::log;
 use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
@@ -102,12 +102,15 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         // A full disk may be this very run's doing: it is ended all the same, and the reason is kept in memory until then.
         Err(error) => {
             workplace.unwritten_ends.keep(id, &request);
+            workplace.unwritten_ends.write_when_possible(&workplace.home);
             Some(error)
         }
         Ok(_) => None,
     };
-    let supervisor = WrittenDown::read(&entry, &manifest, &here).unwrap_or_default().supervisor;
-    let ask = if unwritten.is_some() { UNWRITTEN_REQUEST } else { Signal::TERM };
+    let written = WrittenDown::read(&entry, &manifest, &here).unwrap_or_default();
+    let supervisor = written.supervisor;
+    let announce = unwritten.is_some() && written.takes_unwritten_request;
+    let ask = if announce { UNWRITTEN_REQUEST } else { Signal::TERM };
     if let Some(supervisor) = supervisor
         && let Err(error) = supervisor.signal(ask)
     {
@@ -277,14 +280,15 @@ impl<'a> KnownRecord<'a> {
 }
 
 /// How long another judge is waited for: it may have to wait itself, for a window that does not close.
-const JUDGE_PATIENCE: Duration = Duration::from_secs(6);
+const OTHER_JUDGE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
 fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
-    let deadline = Instant::now() + JUDGE_PATIENCE;
+    let deadline = Instant::now() + OTHER_JUDGE_PATIENCE;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
-        let Some(assessment) = assess(&workplace.home, vec![entry.clone()]).pop() else { return Ok(Ended::Finished) };
+        let judged = liveness::judge(&workplace.home, vec![entry.clone()], JUDGE_PATIENCE).pop();
+        let Some(assessment) = judged else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {
             Liveness::Unknown(cause) => return unjudged(cause),
             Liveness::Unsupervised(processes) => return Ok(Ended::Survived(processes)),

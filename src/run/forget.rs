@@ -4,13 +4,13 @@ use super::end::EndError;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::listing;
-use super::liveness::{Assessment, Liveness, assess};
+use super::liveness::{Assessment, JUDGE_PATIENCE, Liveness, judge};
 use super::record::{Ending, Outcome, RecordError};
 use super::recording::{self, RecordingError, read_outcome};
 use super::status::Status;
 use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
-use crate::process_tree::{Cookie, NoCookie};
+use crate::process_tree::{Cookie, NoCookie, ScanError, Whereabouts, whereabouts};
 
 /// A run was not given up.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +26,23 @@ pub enum ForgetError {
         /// What it is.
         status: Status,
     },
+    /// A newer version knows what it is.
+    #[error("cannot forget the run {run}: {newer}")]
+    Newer {
+        /// The run.
+        run: RunId,
+        /// What that version wrote.
+        newer: RecordError,
+    },
+    /// Something lives in its workbench.
+    #[error("cannot forget the run {run}: a process works in its workbench; end it first")]
+    Inhabited {
+        /// The run.
+        run: RunId,
+    },
+    /// The processes cannot be listed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
     /// Another process is about to know.
     #[error("cannot forget the run {run}: another process is judging it ({by}); try again")]
     Judging {
@@ -40,6 +57,15 @@ pub enum ForgetError {
     /// The end could not be written down.
     #[error(transparent)]
     Recording(#[from] RecordingError),
+}
+
+/// Whether a process works in a workbench, or says that it is of its run.
+fn is_inhabited(workbench: &Workbench, run: &RunId) -> Result<bool, ScanError> {
+    let (directory, run) = (workbench.directory(), run.to_string());
+    let lives = |one: &Whereabouts| {
+        one.directory.as_ref().is_some_and(|at| at.starts_with(directory)) || one.run.as_ref() == Some(&run)
+    };
+    Ok(whereabouts()?.iter().any(lives))
 }
 
 /// A run that is unknown, held so that nobody else decides about it.
@@ -62,7 +88,7 @@ impl Forgettable {
             Err(ForgetError::NotUnknown { run: run.clone(), status })
         };
         let entry = Entry::of(&workplace.home, run);
-        let assessment = if entry.exists() { assess(&workplace.home, vec![entry]).pop() } else { None };
+        let assessment = if entry.exists() { judge(&workplace.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
         if let Some(assessment) = assessment {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => unknown(cause, Some(assessment)),
@@ -79,6 +105,9 @@ impl Forgettable {
         }
         match read_outcome(&workbench, run) {
             Ok(_) => known(),
+            Err(newer @ RecordError::Newer { .. }) => Err(ForgetError::Newer { run: run.clone(), newer }),
+            // Without an entry nothing else tells whether it lives.
+            Err(_) if is_inhabited(&workbench, run)? => Err(ForgetError::Inhabited { run: run.clone() }),
             Err(RecordError::File(error)) if error.is_not_found() => {
                 unknown("it has neither an entry nor an outcome".to_owned(), None)
             }
@@ -115,7 +144,7 @@ impl Forgettable {
             Some(manifest) => Outcome::new(manifest, started.as_ref(), ending),
             None => Outcome::without_manifest(&self.run, Cookie::random()?, ending),
         };
-        recording::record(workplace, &entry, &outcome)?;
+        recording::record_forgotten(workplace, &entry, &outcome)?;
         Ok(outcome)
     }
 }

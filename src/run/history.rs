@@ -19,6 +19,7 @@ use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
 use super::record::Outcome;
+use super::status::Status;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
@@ -84,6 +85,19 @@ struct PastLine {
     outcome: Outcome,
     #[serde(default)]
     tail: Option<String>,
+}
+
+impl PastLine {
+    /// Reads a line. A status that a newer version wrote is shown as it is written, in the reason.
+    fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().or_else(|| {
+            let mut line: serde_json::Value = serde_json::from_slice(text).ok()?;
+            let newer = format!("it is '{}', a status of a newer version; update moadim-mcp", line["status"].as_str()?);
+            line["status"] = serde_json::to_value(Status::Unknown).ok()?;
+            line["reason"] = newer.into();
+            serde_json::from_value(line).ok()
+        })
+    }
 }
 
 /// Adds a run's line, exactly once, and returns when it is on disk; tells whether it was added now.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::liveness::{Assessment, Here, Liveness, WrittenDown, assess};
+use super::liveness::{Assessment, Here, JUDGE_PATIENCE, Liveness, WrittenDown, look};
 use super::log;
 use super::record::{Manifest, Origin, Outcome};
 use super::recording::read_outcome;
@@ -93,7 +93,7 @@ const TAIL_BYTES: usize = 8 * 1024;
 pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError> {
     let workbench = Workbench::of(&workplace.home, id);
     let entry = Entry::of(&workplace.home, id);
-    let assessment = if entry.exists() { assess(&workplace.home, vec![entry]).pop() } else { None };
+    let assessment = if entry.exists() { look(&workplace.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
     let run = match &assessment {
         Some(assessment) => RunView::of_unfinished(workplace, assessment),
         None => listing::find(workplace, id)?,

@@ -1,7 +1,7 @@
 //! From a claimed run to a started agent: the supervisor, the window, and the wait for the agent.
 
 use std::ffi::OsString;
-use std::io::{self, PipeWriter, Write};
+use std::io::{self, ErrorKind, PipeWriter, Write};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -25,6 +25,8 @@ pub struct LaunchError {
     pub run: RunId,
     /// Why.
     pub reason: String,
+    /// Whether not even a record of the run is left, as on a full disk.
+    pub nothing_left: bool,
 }
 
 /// The pause between two looks at what the supervisor has to say: little of what a launch takes, and a hundredth of a core for
@@ -38,7 +40,7 @@ const PAUSE: Duration = Duration::from_micros(500);
 /// It was not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
 pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
     let run = claim.entry.id().clone();
-    let failed = |reason: String| LaunchError { run, reason };
+    let failed = |reason: String| LaunchError { run, reason, nothing_left: false };
     if let Err(reason) = begin(workplace, &claim, deadline) {
         return Err(fail(workplace, claim, reason, deadline));
     }
@@ -75,21 +77,28 @@ const LEAST_RECORDING_PATIENCE: Duration = Duration::from_millis(500);
 /// the deadline only: what made the launch fail may hang again when its window is closed. Left alone, the next watchdog
 /// pass records it.
 pub(super) fn fail(workplace: &Workplace, claim: Claim, reason: String, deadline: Instant) -> LaunchError {
-    let error = LaunchError { run: claim.entry.id().clone(), reason: reason.clone() };
+    let mut error = LaunchError { run: claim.entry.id().clone(), reason: reason.clone(), nothing_left: false };
     let workplace = workplace.clone();
     let (done, recorded) = mpsc::channel();
     let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
-        record_unstarted(&workplace, &claim, reason);
-        let _ = done.send(());
+        let _ = done.send(record_unstarted(&workplace, &claim, reason));
     });
     if begun.is_ok() {
         let patience = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_PATIENCE);
-        let _ = recorded.recv_timeout(patience);
+        error.nothing_left = recorded.recv_timeout(patience).is_ok_and(|left| left == Left::Nothing);
     }
     error
 }
 
-fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) {
+/// What is left of a run of which nothing was started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Its record, or an entry that the next watchdog pass records.
+    Run,
+    Nothing,
+}
+
+fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) -> Left {
     let now = UnixSeconds::now();
     let request = claim.entry.end_request().ok().flatten();
     let ending = request.as_ref().map_or_else(
@@ -105,20 +114,27 @@ fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) {
         |request| Ending::by_request(request, now),
     );
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(workplace, &claim.entry, &outcome) else { return };
+    let Err(error) = recording::record(workplace, &claim.entry, &outcome) else { return Left::Run };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
-    // Nothing ran, and nobody asked for anything: on a full disk nothing is better than an entry that has to be judged.
-    if request.is_none()
-        && discard(&Workbench::of(&workplace.home, claim.entry.id()))
-        && let Err(error) = claim.entry.dispose(&workplace.home)
-    {
-        tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
+    let workbench = Workbench::of(&workplace.home, claim.entry.id());
+    let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    // Nothing ran, nobody asked for anything, and not even the outcome could be written: on a full disk nothing is better than
+    // an entry that has to be judged.
+    if request.is_some() || !unwritten || !discard(&workbench) {
+        return Left::Run;
+    }
+    match claim.entry.dispose(&workplace.home) {
+        Ok(()) => Left::Nothing,
+        Err(error) => {
+            tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
+            Left::Run
+        }
     }
 }
 
 /// Removes a workbench that no agent saw; returns whether none is left.
 fn discard(workbench: &Workbench) -> bool {
-    for file in [workbench.prompt_file(), workbench.log(), workbench.outcome_file()] {
+    for file in [workbench.prompt_file(), workbench.log()] {
         let _ = std::fs::remove_file(file);
     }
     // Fails, as it should, if anything else is in there.

@@ -7,7 +7,7 @@ use super::end::EndError;
 use super::entry::{Entry, Workbench};
 use super::history::{Line, Lines};
 use super::id::{RunId, parts};
-use super::liveness::{Assessment, assess};
+use super::liveness::{Assessment, JUDGE_PATIENCE, look};
 use super::recording::read_outcome;
 use super::retention::Newest;
 use super::status::Status;
@@ -237,7 +237,7 @@ impl<'a> Views<'a> {
     /// Shows runs in the given order; those that are gone by now are left out.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.workplace.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> = assess(&self.workplace.home, entries)
+        let unfinished: BTreeMap<RunId, Assessment> = look(&self.workplace.home, entries, JUDGE_PATIENCE)
             .into_iter()
             .map(|assessment| (assessment.entry.id().clone(), assessment))
             .collect();

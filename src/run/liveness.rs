@@ -60,6 +60,10 @@ impl Assessment {
         Ending::of_abandoned(started.is_some(), request.as_ref().or(unwritten), exit, last_output, now)
     }
 
+    fn let_go(self) -> Self {
+        Self { locks: None, ..self }
+    }
+
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
     #[must_use]
     pub fn into_judgement(self) -> Option<Judgement> {
@@ -175,7 +179,10 @@ impl Here {
 
     fn another_home(&self, manifest: &Manifest) -> Option<String> {
         match (&manifest.home, &self.home) {
-            (Some(theirs), Some(ours)) => theirs.difference(ours, self.is_same_boot(manifest)),
+            // Where the system does not tell one boot from another, devices may have been numbered again.
+            (Some(theirs), Some(ours)) => {
+                theirs.difference(ours, self.is_same_boot(manifest) && !self.boot_id.is_empty())
+            }
             (Some(_), None) => Some("the home's directory cannot be looked at".to_owned()),
             (None, _) => None,
         }
@@ -208,16 +215,40 @@ impl Here {
 
 /// How long a judge is waited for, all runs of one look together. It holds a run for some milliseconds, and longer only while it
 /// records an end.
-const JUDGE_PATIENCE: Duration = Duration::from_secs(3);
+pub const JUDGE_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Looks at unfinished runs; those that finish meanwhile are left out. Processes are listed only if nobody owns one of them.
+/// How long each single run is waited for all the same, where there is any patience: most judges are done by then.
+const LEAST_PATIENCE: Duration = Duration::from_millis(20);
+
+/// How many runs are held, and so how many files are open, at once.
+const RUNS_AT_ONCE: usize = 64;
+
+/// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out.
 #[must_use]
-pub fn assess(home: &Home, entries: Vec<Entry>) -> Vec<Assessment> {
-    let deadline = Instant::now() + JUDGE_PATIENCE;
+pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + patience;
+    let mut seen = Vec::with_capacity(entries.len());
+    while !entries.is_empty() {
+        let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let least = if patience.is_zero() { patience } else { LEAST_PATIENCE };
+        seen.extend(judge(home, some, rest.max(least)).into_iter().map(Assessment::let_go));
+    }
+    seen
+}
+
+/// Looks at a few unfinished runs, and holds those that nobody owns for as long as their assessments are kept; those that finish
+/// meanwhile are left out. Processes are listed only if nobody owns one of them.
+#[must_use]
+pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + patience;
+    // All who hold several runs take them in one order, so that none waits for another in a circle.
+    entries.sort_by(|a, b| a.id().cmp(b.id()));
     let held: Vec<(Entry, Hold)> = entries
         .into_iter()
         .map(|entry| {
-            let hold = Hold::take(&entry, deadline);
+            let least = if patience.is_zero() { patience } else { LEAST_PATIENCE };
+            let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
             (entry, hold)
         })
         .filter(|(_, hold)| !matches!(hold, Hold::Gone))
@@ -263,9 +294,7 @@ fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Resu
         let reapers = written.reaper.into_iter().collect();
         let hidden = scan.hidden_orphans(start_at(manifest.triggered.since_boot_ms), &reapers);
         if let Some(one) = hidden.first() {
-            return Err(format!(
-                "{one} hides its environment and started while the run was alive; it may belong to it"
-            ));
+            return Err(format!("{one} hides its environment and started after the run; it may belong to it"));
         }
     }
     Ok(left)
@@ -276,6 +305,8 @@ fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Resu
 pub(super) struct WrittenDown {
     /// Who watches the run.
     pub(super) supervisor: Option<ProcessId>,
+    /// Whether that supervisor knows the signal that announces an unwritten request: that of release 0.1.0 dies of it.
+    pub(super) takes_unwritten_request: bool,
     agent: Option<ProcessId>,
     /// Who takes in its orphans once the supervisor is gone.
     reaper: Option<i32>,
@@ -303,6 +334,7 @@ impl WrittenDown {
         processes.known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
         let supervisor = started.as_ref().map(|started| started.supervisor);
         Ok(Self {
+            takes_unwritten_request: taken.is_some(),
             supervisor: supervisor.or(taken.as_ref().map(|record| record.supervisor)),
             agent: started.map(|started| started.agent),
             reaper: taken.map(|record| record.reaper),
@@ -403,7 +435,7 @@ mod tests {
     }
 
     fn liveness(fixture: &Fixture) -> Liveness {
-        assess(&fixture.home, vec![fixture.entry.clone()]).pop().unwrap().liveness
+        look(&fixture.home, vec![fixture.entry.clone()], JUDGE_PATIENCE).pop().unwrap().liveness
     }
 
     #[test]
@@ -475,7 +507,13 @@ mod tests {
         std::fs::remove_file(unlockable.entry.lock_file()).unwrap();
         for unknown in [newer, elsewhere, other_namespace, damaged, unlockable] {
             assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
-            assert!(assess(&unknown.home, vec![unknown.entry.clone()]).pop().unwrap().into_judgement().is_none());
+            assert!(
+                judge(&unknown.home, vec![unknown.entry.clone()], JUDGE_PATIENCE)
+                    .pop()
+                    .unwrap()
+                    .into_judgement()
+                    .is_none()
+            );
         }
     }
 
@@ -500,7 +538,7 @@ mod tests {
     fn a_finished_run_is_left_out() {
         let fixture = fixture(|_| {});
         std::fs::remove_dir_all(fixture.entry.directory()).unwrap();
-        assert!(assess(&fixture.home, vec![fixture.entry.clone()]).is_empty());
+        assert!(look(&fixture.home, vec![fixture.entry.clone()], JUDGE_PATIENCE).is_empty());
     }
 
     #[test]

@@ -55,6 +55,15 @@ pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result
     }
 }
 
+/// Records the end of a run that a person gave up. The history may have it already.
+///
+/// # Errors
+/// Some file could not be written; what was written stays true.
+pub fn record_forgotten(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    write_outcome(&workplace.home, outcome)?;
+    close(workplace, entry, outcome, Known::Perhaps)
+}
+
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
 /// be told from what is left.
 ///
@@ -65,6 +74,12 @@ pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<
     if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie)? {
         close(workplace, entry, &outcome, Known::Perhaps)?;
         return Ok(outcome);
+    }
+    // Its workbench may have gone before its entry did.
+    let past = workplace.history.find(&workplace.home, entry.id())?;
+    if let Some(past) = past.filter(|past| past.outcome.cookie == manifest.cookie) {
+        close(workplace, entry, &past.outcome, Known::Perhaps)?;
+        return Ok(past.outcome);
     }
     let started = entry.started()?;
     let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
@@ -165,11 +180,17 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
 }
 
 fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
-    if history::append(&workplace.home, &workplace.config, outcome, known)? {
-        // Only who has just added the line: nobody else ever does, so each runs once at most, and not at all where we die in
-        // between. A process of its own, so that nothing waits for it: neither the end of the entry nor a watchdog's pass.
+    let is_new = history::append(&workplace.home, &workplace.config, outcome, known)?;
+    let closed = put_away(workplace, entry, outcome);
+    if is_new {
+        // Only the process that has just added the line: no other ever does, so each hook runs once at most, and not at all
+        // where we die in between. It is a process of its own, so that nothing waits for it.
         hook::start(workplace, outcome);
     }
+    closed
+}
+
+fn put_away(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
     aftermath::settle(workplace, outcome)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
     if outcome.session_host.has_windows()

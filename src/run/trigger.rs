@@ -6,7 +6,7 @@ use super::claim::{Claim, ClaimError, claim};
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
-use super::liveness::{Liveness, assess};
+use super::liveness::{Liveness, look};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use super::workplace::{ProgramGone, Workplace};
 use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
@@ -108,6 +108,10 @@ pub enum TriggerError {
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
+/// How long a trigger waits until another process has judged a run of its routine, and the pause between two looks.
+const JUDGING_PATIENCE: Duration = Duration::from_secs(3);
+const JUDGING_PAUSE: Duration = Duration::from_millis(20);
+
 /// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
 ///
 /// # Errors
@@ -115,7 +119,7 @@ const PATIENCE: Duration = Duration::from_millis(4_700);
 pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<RunId, TriggerError> {
     let (triggered, deadline) = (Moment::now(), Instant::now() + PATIENCE);
     let plan = Plan::read(workplace, slug)?;
-    let claim = plan.claim(workplace, &triggered, overlap)?;
+    let claim = plan.claim(workplace, &triggered, overlap, Instant::now() + JUDGING_PATIENCE)?;
     plan.start(workplace, claim, deadline)
 }
 
@@ -160,15 +164,31 @@ impl Plan {
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
 
-    fn claim(&self, workplace: &Workplace, triggered: &Moment, overlap: Overlap) -> Result<Claim, TriggerError> {
+    /// Claims a run once no other is alive, waiting until `judged_by` for those that are being judged.
+    fn claim(
+        &self,
+        workplace: &Workplace,
+        triggered: &Moment,
+        overlap: Overlap,
+        judged_by: Instant,
+    ) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
-        let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
-        // Since it was read it may have been deleted, and whoever did saw no run of it.
-        store::check_exists(&workplace.home, slug)?;
-        if overlap == Overlap::Skip {
-            refuse_overlap(workplace, slug)?;
+        loop {
+            let lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+            // Since it was read it may have been deleted, by a process that saw no run of it.
+            store::check_exists(&workplace.home, slug)?;
+            match blocking_run(workplace, slug)? {
+                Some((run, liveness)) if overlap == Overlap::Skip => {
+                    if !matches!(liveness, Liveness::Judging(_)) || Instant::now() >= judged_by {
+                        return Err(TriggerError::Overlapping { run, doubt: doubt_of(&liveness) });
+                    }
+                }
+                _ => return self.claim_locked(workplace, triggered, &Origin::Call),
+            }
+            // A judge may need the lock to finish.
+            drop(lock);
+            std::thread::sleep(JUDGING_PAUSE);
         }
-        self.claim_locked(workplace, triggered, &Origin::Call)
     }
 
     /// Claims a run whatever else is alive. The caller holds the routines' lock.
@@ -236,18 +256,21 @@ fn agent_of(workplace: &Workplace, routine: &Routine) -> Result<Agent, AgentErro
     Registry::load(&workplace.home).map_err(|error| AgentError::File(error.into()))?.get(&name)
 }
 
-/// Refuses if a run of the routine is alive, or cannot be told to be dead.
-fn refuse_overlap(workplace: &Workplace, slug: &Slug) -> Result<(), TriggerError> {
+/// Returns a run of the routine that is alive, or not known to be dead: one that is being judged only if there is no other.
+fn blocking_run(workplace: &Workplace, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
     let of_this_routine = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    for assessment in assess(&workplace.home, of_this_routine.collect()) {
-        let doubt = match &assessment.liveness {
-            Liveness::Dead => continue,
-            Liveness::Owned | Liveness::Unsupervised(_) => String::new(),
-            Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(", or may be ({cause})"),
-        };
-        return Err(TriggerError::Overlapping { run: assessment.entry.id().clone(), doubt });
+    let looked = look(&workplace.home, of_this_routine.collect(), Duration::ZERO);
+    let unfinished = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
+    let blocking = unfinished.min_by_key(|one| matches!(one.liveness, Liveness::Judging(_)));
+    Ok(blocking.map(|one| (one.entry.id().clone(), one.liveness)))
+}
+
+/// Says what is uncertain about a run, ready to be appended.
+fn doubt_of(liveness: &Liveness) -> String {
+    match liveness {
+        Liveness::Owned | Liveness::Unsupervised(_) | Liveness::Dead => String::new(),
+        Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(", or may be ({cause})"),
     }
-    Ok(())
 }
 
 fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {

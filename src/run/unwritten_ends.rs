@@ -1,7 +1,9 @@
 //! Requests for a run's end that could not be written down, as on a full disk: kept in memory until they can.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use super::entry::Entry;
 use super::id::RunId;
@@ -10,7 +12,13 @@ use crate::home::Home;
 
 /// What this process was asked to end and could not write down. Without it the run would later count as lost.
 #[derive(Debug, Default)]
-pub struct UnwrittenEnds(Mutex<HashMap<RunId, EndRequest>>);
+pub struct UnwrittenEnds {
+    kept: Mutex<HashMap<RunId, EndRequest>>,
+    is_being_written: AtomicBool,
+}
+
+/// The pause between two attempts to write. The watchdog of another process looks far less often.
+const PAUSE: Duration = Duration::from_secs(1);
 
 impl UnwrittenEnds {
     /// Keeps a request. The first one for a run counts.
@@ -22,6 +30,25 @@ impl UnwrittenEnds {
     #[must_use]
     pub fn of(&self, run: &RunId) -> Option<EndRequest> {
         self.change(|kept| kept.get(run).cloned())
+    }
+
+    /// Tries again and again in the background, until all is written or over.
+    pub fn write_when_possible(self: &Arc<Self>, home: &Home) {
+        if self.is_being_written.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (ends, home) = (Arc::clone(self), home.clone());
+        let write = move || {
+            while !ends.change(|kept| kept.is_empty()) {
+                std::thread::sleep(PAUSE);
+                ends.write(&home);
+            }
+            ends.is_being_written.store(false, Ordering::Relaxed);
+        };
+        // Without a thread the next watchdog pass writes.
+        if std::thread::Builder::new().name("unwritten".into()).spawn(write).is_err() {
+            self.is_being_written.store(false, Ordering::Relaxed);
+        }
     }
 
     /// Writes down what can be written by now, and forgets it, and what is about runs that are over.
@@ -36,7 +63,7 @@ impl UnwrittenEnds {
     }
 
     fn change<T>(&self, change: impl FnOnce(&mut HashMap<RunId, EndRequest>) -> T) -> T {
-        change(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        change(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -268,6 +268,9 @@ impl State {
             (Liveness::Unsupervised(left), Some(request)) => {
                 unfinished(alive, Some(format!("it was ended ({}), and survived: {}", request.reason, names(left))))
             }
+            (Liveness::Judging(_), Some(request)) => {
+                unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
+            }
             (Liveness::Unknown(cause) | Liveness::Judging(cause), _) => {
                 unfinished(Status::Unknown, Some(cause.clone()))
             }

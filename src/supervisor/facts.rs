@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::children::Children;
+use super::unmarked::Unmarked;
 use super::wake::Wake;
 use super::watch::Facts;
 use crate::clock::Moment;
@@ -23,17 +24,20 @@ pub(super) struct Supervisor {
     /// As they were read last: they hold while the routine cannot be read, or is gone.
     bounds: Option<Bounds>,
     entry_gone: Option<Instant>,
+    pub(super) unmarked: Unmarked,
 }
 
 impl Supervisor {
     pub(super) fn new(workplace: Workplace, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
-        Self { workplace, entry, manifest, children, wake, started: None, bounds: None, entry_gone: None }
+        let (started, bounds, entry_gone, unmarked) = Default::default();
+        Self { workplace, entry, manifest, children, wake, started, bounds, entry_gone, unmarked }
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
     pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
         self.read_settings();
+        self.unmarked.look(&self.workplace.home, &self.entry, &self.manifest);
         let bounds = self.read_bounds();
         let gone_since = if self.entry.exists() { None } else { Some(self.entry_gone.unwrap_or_else(Instant::now)) };
         self.entry_gone = gone_since;

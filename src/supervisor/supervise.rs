@@ -9,9 +9,8 @@ use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::silence::Silence;
 use super::terminal::LOG_PATIENCE;
-use super::unmarked::Unmarked;
 use super::wake::Wake;
-use super::watch::{Step, TOLD_TO_END, decide};
+use super::watch::{STOPPED_UNWRITTEN, Step, TOLD_TO_END, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
@@ -81,6 +80,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// How long after its agent failed a supervisor that is told to end takes both for one shutdown.
 const SHUTDOWN_WINDOW: Duration = Duration::from_secs(1);
 
+/// The same for a launch whose caller waits for the answer.
+const SHORT_SHUTDOWN_WINDOW: Duration = Duration::from_millis(200);
+
 /// How long an end that cannot be recorded is tried again after a shutdown began, and the longest pause before another attempt.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
 const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
@@ -137,6 +139,16 @@ impl Supervisor {
         match self.prepare().and_then(|()| self.start_agent()) {
             Ok(started) => self.started = Some(started),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
+            Err(NotPrepared::End(EndCause::LaunchFailed, reason)) => {
+                // What failed may have been told to end, too.
+                let window = if self.manifest.needs_preparation() { SHUTDOWN_WINDOW } else { SHORT_SHUTDOWN_WINDOW };
+                let request = if self.is_shutdown(Instant::now(), window) {
+                    self.request(EndCause::Interrupted, format!("{TOLD_TO_END}; {reason}"))
+                } else {
+                    self.request(EndCause::LaunchFailed, reason)
+                };
+                return self.end(&request);
+            }
             Err(NotPrepared::End(cause, reason)) => {
                 let request = self.request(cause, reason);
                 return self.end(&request);
@@ -144,10 +156,8 @@ impl Supervisor {
         }
         let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
-        let mut unmarked = Unmarked::default();
         loop {
             self.children.reap();
-            unmarked.look(&self.workplace.home, &self.entry, &self.manifest);
             let pause = log_cap.look();
             let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
             match decide(self.facts(silent_secs)) {
@@ -203,8 +213,9 @@ impl Supervisor {
         // Who holds the terminal is ours, and stays until all that was shown is in the log.
         let holder = terminal_holder(&self.entry);
         let (home, cookie) = (&self.workplace.home, &self.manifest.cookie);
-        let known = holder.into_iter().collect();
+        let known = holder.into_iter().chain(self.unmarked.written().iter().copied()).collect();
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
+        let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
         let left_behind = left.iter().filter(|process| Some(process.id) != holder).count();
         if left_behind == 0 {
             self.await_log();
@@ -222,19 +233,21 @@ impl Supervisor {
             _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();
-        // A shutdown reaches the agent and us within moments, and nobody knows which of us first. A success does not wait for it.
-        while status.is_failure() && !self.wake.told_to_end() && ended.elapsed() < SHUTDOWN_WINDOW {
-            self.wake.wait(SHUTDOWN_WINDOW.saturating_sub(ended.elapsed()));
-        }
+        // A success does not wait for it.
+        let patience = if status.is_failure() { SHUTDOWN_WINDOW } else { Duration::ZERO };
+        let is_shutdown = is_shutdown || self.is_shutdown(ended, patience);
         let (status, reason) = match self.entry.end_request().ok().flatten() {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
                 let ending = Ending::by_request(&request, finished_at);
                 return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
             }
-            None if self.wake.told_to_end() => {
-                (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how())))
+            None if self.wake.request_unwritten() && status.is_failure() => {
+                let request = self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned());
+                let ending = Ending::by_request(&request, finished_at);
+                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
             }
+            None if is_shutdown => (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how()))),
             _ => (status, reason),
         };
         self.record(Ending {
@@ -246,6 +259,21 @@ impl Supervisor {
             finished_at,
             retain_from: finished_at,
         })
+    }
+
+    /// Whether a signal told us to end within moments of what `ended`, waiting so long for it: a shutdown reaches the agent and us
+    /// in any order.
+    fn is_shutdown(&mut self, ended: Instant, patience: Duration) -> bool {
+        loop {
+            let elapsed = ended.elapsed();
+            if self.wake.told_to_end() && elapsed < SHUTDOWN_WINDOW {
+                return true;
+            }
+            if elapsed >= patience || self.wake.request_unwritten() {
+                return false;
+            }
+            self.wake.wait(patience.saturating_sub(elapsed));
+        }
     }
 
     /// Ends every process of the run but us; returns whether none is left. Survivors keep the run alive, and are left
@@ -273,12 +301,18 @@ impl Supervisor {
     /// ends the waiting.
     fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
         self.await_log();
-        let outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
+        let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         let mut told_to_end: Option<Instant> = None;
         let mut pause = TICK;
         loop {
             if self.wake.told_to_end() {
                 told_to_end.get_or_insert_with(Instant::now);
+            }
+            // The request that was announced may be on disk by now, with who asked, and why.
+            if self.wake.request_unwritten()
+                && let Ok(Some(request)) = self.entry.end_request()
+            {
+                (outcome.reason, outcome.ended_by) = (Some(request.reason), Some(request.by));
             }
             match record(&self.workplace, &self.entry, &outcome) {
                 Err(error)

@@ -21,6 +21,11 @@ pub(super) struct Unmarked {
 }
 
 impl Unmarked {
+    /// Returns those that were written down.
+    pub(super) fn written(&self) -> &HashSet<ProcessId> {
+        &self.written
+    }
+
     /// Looks at what is below the supervisor, and writes down what the cookie does not tell, if that has changed.
     pub(super) fn look(&mut self, home: &Home, entry: &Entry, manifest: &Manifest) {
         if self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
@@ -28,7 +33,9 @@ impl Unmarked {
         }
         self.looked = Some(Instant::now());
         // Processes that cannot be listed now are listed in a second.
-        let Ok(unmarked) = unmarked_descendants(&manifest.cookie, terminal_holder(entry)) else { return };
+        let Ok(mut unmarked) = unmarked_descendants(&manifest.cookie, terminal_holder(entry)) else { return };
+        // They belong for as long as they live, also where the parents that showed it are gone.
+        unmarked.extend(self.written.iter().filter(|process| process.is_alive()));
         if unmarked == self.written {
             return;
         }

@@ -49,9 +49,7 @@ pub(super) fn decide(facts: Facts) -> Step {
         Facts { request: Some(request), .. } => Step::Obey(request),
         // The watchdog asks for it at the bound, and everybody else has it stopped.
         Facts { request_unwritten: true, .. } if exceeded => exceeds(),
-        Facts { request_unwritten: true, .. } => {
-            Step::End(EndCause::Stopped, "stopped on request; the request could not be written down".to_owned())
-        }
+        Facts { request_unwritten: true, .. } => Step::End(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()),
         Facts { told_to_end: true, .. } => Step::End(EndCause::Interrupted, TOLD_TO_END.to_owned()),
         Facts { exit: Some(exit), .. } => Step::Finish(exit),
         _ if exceeded => exceeds(),
@@ -64,6 +62,9 @@ pub(super) fn decide(facts: Facts) -> Step {
         _ => Step::Wait,
     }
 }
+
+/// The reason of a run whose end was asked for by a request that is not on disk.
+pub(super) const STOPPED_UNWRITTEN: &str = "stopped on request; the request could not be written down";
 
 /// The reason of a run that something outside ended.
 pub(super) const TOLD_TO_END: &str = "its supervisor was told to end, as at a shutdown or logout";

@@ -120,6 +120,15 @@ impl Server {
         server
     }
 
+    /// Starts a server whose first sweep is over: what is due from then on is left to the clean-ups that the test asks for.
+    pub fn start_swept(home: &TestHome) -> Self {
+        let mut server = Self::start(home);
+        wait_for(PATIENCE, "the first sweep", || {
+            server.call_tool("health", json!({})).ok()["sweep"]["last"].is_string().then_some(())
+        });
+        server
+    }
+
     /// Starts a server with a command of one's own and shakes hands.
     pub fn start_with(command: Command) -> Self {
         let mut server = Self::spawn(command);

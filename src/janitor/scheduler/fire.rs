@@ -18,7 +18,7 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, HistoryError, Missed};
 use crate::run::id::RunId;
 use crate::run::listing::workbench_ids;
-use crate::run::liveness::{Assessment, Liveness, assess};
+use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
 use crate::run::trigger::{Plan, TriggerError};
@@ -112,7 +112,7 @@ impl Case<'_> {
                 advance.ledger.waiting = None;
                 None
             } else {
-                self.turn(workplace, &alive_runs(home)?, now)
+                self.turn(workplace, &alive_runs(workplace)?, now)
             };
             match turn {
                 Some(Turn::AfterOwn(runs)) => match plan.take() {
@@ -236,15 +236,18 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
 }
 
 /// Returns the unfinished runs that are not known to be dead.
-pub(super) fn alive_runs(home: &Home) -> Result<Vec<AliveRun>, FileError> {
-    let alive = assess(home, Entry::list(home)?).into_iter().filter(|one| one.liveness != Liveness::Dead);
+pub(super) fn alive_runs(workplace: &Workplace) -> Result<Vec<AliveRun>, FileError> {
+    // Under the routines' lock no judge is waited for: it may need that lock to finish, and the next tick looks again.
+    let looked = look(&workplace.home, Entry::list(&workplace.home)?, Duration::ZERO);
+    let alive = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
         let life = match one.liveness {
             Liveness::Judging(_) => AliveLife::Judging,
             Liveness::Unknown(_) => AliveLife::Perhaps,
             _ => AliveLife::Certainly,
         };
-        let ending = !one.entry.end_request().is_ok_and(|request| request.is_none());
+        let asked = !one.entry.end_request().is_ok_and(|request| request.is_none());
+        let ending = asked || workplace.unwritten_ends.of(one.entry.id()).is_some();
         AliveRun { id: one.entry.id().clone(), life, ending }
     };
     Ok(alive.map(show).collect())
@@ -257,7 +260,7 @@ fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
     let routine = run.routine().clone();
     let body = move || match plan.start(&workplace, claim, deadline) {
         Ok(run) => tracing::info!(%run, "fired"),
-        Err(TriggerError::Launch(error)) => tracing::warn!(%error, "fired in vain"),
+        Err(TriggerError::Launch(error)) if !error.nothing_left => tracing::warn!(%error, "fired in vain"),
         // Nothing is left of it that could tell.
         Err(error) => {
             tracing::warn!(%routine, %error, "not fired");

@@ -110,7 +110,7 @@ fn deal_with_all(
     now: UnixSeconds,
     report: &mut TickReport,
 ) -> Result<Vec<Slug>, FileError> {
-    let alive = alive_runs(&workplace.home)?;
+    let alive = alive_runs(workplace)?;
     let mut outdated = Vec::new();
     // Once one has to wait in the line, those behind it do not overtake it, whatever ends meanwhile.
     let mut line_stands = false;

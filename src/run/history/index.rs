@@ -139,7 +139,7 @@ impl Lines {
     pub fn past(&self, line: &Line) -> Option<Past> {
         let segment = self.segments.iter().find(|segment| segment.number == line.segment)?;
         let text = read_line(&segment.file, line.offset)?;
-        let PastLine { outcome, tail } = serde_json::from_slice(&text).ok()?;
+        let PastLine { outcome, tail } = PastLine::parse(&text)?;
         let same = outcome.id.stamp() == line.stamp && outcome.id.routine() == self.routine(line);
         same.then_some(Past { outcome, tail })
     }

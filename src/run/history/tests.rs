@@ -3,6 +3,17 @@ use crate::run::entry::Entry;
 use crate::run::status::Status;
 use crate::run::workplace::{Program, Workplace};
 
+#[test]
+fn a_status_of_a_newer_version_is_shown_as_it_is_written() {
+    let line = serde_json::to_value(Outcome::example("a-1", Status::Failed)).unwrap();
+    let text = line.to_string().replace("\"failed\"", "\"pondering\"");
+    let past = PastLine::parse(text.as_bytes()).unwrap();
+    assert_eq!(past.outcome.status, Status::Unknown);
+    assert!(past.outcome.reason.unwrap().contains("'pondering'"));
+    assert_eq!(PastLine::parse(line.to_string().as_bytes()).unwrap().outcome.status, Status::Failed);
+    assert!(PastLine::parse(b"{\"status\":\"failed\"}").is_none());
+}
+
 struct Fixture {
     _dir: tempfile::TempDir,
     workplace: Workplace,
