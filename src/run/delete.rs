@@ -89,17 +89,19 @@ impl MayEnd {
 pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Vec<RunId>, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
-        let unfinished = {
-            // A trigger claims its run under this lock, and looks for the routine there.
+        store::check_exists(&workplace.home, slug)?;
+        let (unfinished, dead) = unfinished(workplace, slug)?;
+        if unfinished.is_empty() {
+            // A trigger claims its run under this lock, and looks for the routine there. Whether runs live takes too long to
+            // be found out while others wait for it, and those that are dead stay so.
             let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
             store::check_exists(&workplace.home, slug)?;
-            let unfinished = unfinished(workplace, slug)?;
-            if unfinished.is_empty() {
+            if entries_of(workplace, slug)?.iter().all(|entry| dead.contains(entry.id())) {
                 store::remove(&workplace.home, slug)?;
                 return Ok(ended);
             }
-            unfinished
-        };
+            continue;
+        }
         if !unfinished.iter().all(|(run, _)| may_end.allows(run)) {
             return Err(DeleteError::Unfinished { slug: slug.clone(), unfinished });
         }
@@ -110,16 +112,22 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
     Err(DeleteError::Restless { slug: slug.clone() })
 }
 
-/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it.
-fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<Vec<(RunId, String)>, FileError> {
-    let entries = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect();
-    let doubt = |liveness| match liveness {
-        Liveness::Dead => None,
-        Liveness::Owned | Liveness::Unsupervised(_) => Some(String::new()),
-        Liveness::Unknown(cause) => Some(format!(" (unknown: {cause})")),
-    };
-    let assessed = assess(entries).into_iter();
-    Ok(assessed.filter_map(|one| Some((one.entry.id().clone(), doubt(one.liveness.clone())?))).collect())
+/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it, and those that are.
+fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<(Vec<(RunId, String)>, BTreeSet<RunId>), FileError> {
+    let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
+    for one in assess(entries_of(workplace, slug)?) {
+        let run = one.entry.id().clone();
+        match one.liveness {
+            Liveness::Dead => drop(dead.insert(run)),
+            Liveness::Owned | Liveness::Unsupervised(_) => unfinished.push((run, String::new())),
+            Liveness::Unknown(cause) => unfinished.push((run, format!(" (unknown: {cause})"))),
+        }
+    }
+    Ok((unfinished, dead))
+}
+
+fn entries_of(workplace: &Workplace, slug: &Slug) -> Result<Vec<Entry>, FileError> {
+    Ok(Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect())
 }
 
 /// Ends runs at the same time: each may take its grace and more.

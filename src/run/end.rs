@@ -221,7 +221,7 @@ pub fn terminal_holder(entry: &Entry) -> Option<ProcessId> {
     Some(entry.terminal_held().ok().flatten()?.holder)
 }
 
-/// Writes down who is being ended, before they are signalled.
+/// Keeps on disk which processes are being ended.
 struct KnownRecord<'a> {
     entry: &'a Entry,
     /// What is on disk; `None` where that cannot be read just now, and is not written over.
@@ -241,7 +241,7 @@ impl<'a> KnownRecord<'a> {
         if noted != processes {
             noted.clone_from(processes);
             if let Err(error) = self.entry.set_doomed(processes) {
-                tracing::warn!(run = %self.entry.id(), %error, "who is being ended is not on disk");
+                tracing::warn!(run = %self.entry.id(), %error, "the list of its processes is not on disk");
             }
         }
     }

@@ -219,7 +219,7 @@ impl Entry {
         atomic_file::write_json_once(&self.end_file(), request)
     }
 
-    /// Reads who was found to belong to the run when it was being ended, and who was asked to; nobody before that.
+    /// Reads which processes an end of the run has found and asked so far.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
