@@ -39,11 +39,11 @@ pub enum Reach {
 
 /// Ends the processes of the run with this cookie, and returns those that outlived it: none, but for processes that the
 /// system holds on to, and those that became another user's, which are not signalled. It takes at most `grace` and about
-/// 5 s; with no grace nobody is asked, and nobody is asked twice.
+/// 5 s; without a grace nobody gets a TERM, and nobody ever gets two.
 ///
 /// Those that are known, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each look at
-/// the processes, before anybody whom it found is signalled, with all who are known by then and all who have been asked or
-/// are about to be.
+/// the processes, before a process that it found is signalled, with all that are known by then, and all that were asked or
+/// will be right after it.
 ///
 /// # Errors
 /// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
@@ -93,7 +93,7 @@ impl Hunt<'_> {
         self.look_and_note(|_, _| {})
     }
 
-    /// Looks, and has `note` add to what is known before that is told.
+    /// Looks, and lets `note` add to what is known before `on_pass` sees it.
     fn look_and_note(&mut self, note: impl FnOnce(&mut KnownProcesses, &[Process])) -> Result<bool, ScanError> {
         let scan: Arc<Scan> = match self.reach {
             Reach::Everywhere => Scan::take()?,

@@ -1,4 +1,4 @@
-//! Who was found to belong to a run, kept by whoever ends it.
+//! The processes that an end of a run has found so far.
 
 use std::collections::HashSet;
 
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::ProcessId;
 
-/// The processes of a run that is being ended, for whoever goes on if the one at it is ended itself.
+/// The processes of a run that is being ended, so that another process can go on with that.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KnownProcesses {
-    /// Whoever was ever found to belong: a process still does once the parent by which it was recognised is gone.
+    /// Those that were ever found to belong: a process still does once the parent by which it was recognised is gone.
     pub known: HashSet<ProcessId>,
     /// Those of them that were asked to end (TERM). A second TERM means "at once" to many programs, so there is none.
     pub asked: HashSet<ProcessId>,

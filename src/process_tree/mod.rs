@@ -9,10 +9,17 @@
 //! processes of our own effective user are ever signalled (one that became another user's is reported as a survivor), never the process with pid 1, never ourselves. A zombie is
 //! dead.
 //!
+//! A process is alive as long as one of its threads is: once the first one has ended, its environment shows through another
+//! one only. Threads are never processes, although `/proc` answers for them.
+//!
 //! What this cannot see: a process that neither carries the cookie nor has a living parent that belongs. On Linux the
-//! supervisor is a subreaper, so that orphans stay below it; elsewhere, and once the supervisor is gone, only a process
-//! that cleared its environment *and* lost its parent escapes. Some environments cannot be read at all (a process
-//! that made itself undumpable, system binaries on macOS): such a process is recognised by its parents alone.
+//! supervisor is a subreaper, so orphans stay below it; elsewhere, and once the supervisor is gone, a process escapes if it
+//! cleared its environment *and* lost its parent. Some environments cannot be read at all (a process that made itself
+//! undumpable, system binaries on macOS): only its parents show whose such a process is. [`unmarked_descendants`] names
+//! these while their supervisor lives, [`Scan::hidden_orphans`] those that may be anybody's.
+//!
+//! A listing of all processes costs tens of milliseconds where there are thousands. Threads that need one at the same time
+//! share it, and a subreaper walks down its own tree instead ([`Reach::Below`]).
 
 mod cookie;
 mod descendants;

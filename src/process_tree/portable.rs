@@ -57,7 +57,7 @@ pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     Ok(system.processes().values().next().and_then(listed))
 }
 
-/// Tells whether [`look_with_children`] works.
+/// Returns whether [`look_with_children`] works.
 pub(super) fn shows_children() -> bool {
     false
 }

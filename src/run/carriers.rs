@@ -75,13 +75,13 @@ fn carriers_by(
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
-            // Whoever makes one is stuck, or there are no locks here.
+            // The process that makes one is stuck, or there are no locks here.
             Err(_) => return Ok(take(&place)?.carriers(cookie)),
         }
     }
 }
 
-/// Cookies with their carriers, as text: whoever reads it wants one line of thousands.
+/// Cookies with their carriers, as text: a reader wants one line of thousands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listing {
     /// When it was begun, on the boot clock.
@@ -107,7 +107,7 @@ impl Listing {
 
     fn of(place: &Place, began_ms: u64, lines: &str) -> Self {
         let mut text = format!("{}{began_ms}\n{lines}", place.0);
-        // So that a text that was not written to its end is told from it.
+        // Without it, a text that was written in part would pass for a whole one.
         let hash = stable_hash(text.as_bytes());
         let _ = writeln!(text, "{END}{hash:016x}");
         Self { began_ms, text }

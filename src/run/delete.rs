@@ -2,12 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::thread::ScopedJoinHandle;
-use std::time::Duration;
 
 use super::end::{EndError, Ended, Order, end_run};
 use super::entry::Entry;
 use super::id::RunId;
-use super::liveness::{Liveness, look};
+use super::liveness::{JUDGE_PATIENCE, Liveness, look};
 use super::record::EndCause;
 use super::view::names;
 use super::workplace::Workplace;
@@ -100,17 +99,19 @@ impl MayEnd {
 pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Vec<RunId>, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
-        let unfinished = {
-            // A trigger claims its run under this lock, and looks for the routine there.
+        store::check_exists(&workplace.home, slug)?;
+        let (unfinished, dead) = unfinished(workplace, slug)?;
+        if unfinished.is_empty() {
+            // A trigger claims its run under this lock, and looks for the routine there. Whether runs live takes too long to
+            // be found out while others wait for it, and those that are dead stay so.
             let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
             store::check_exists(&workplace.home, slug)?;
-            let unfinished = unfinished(workplace, slug)?;
-            if unfinished.is_empty() {
+            if entries_of(workplace, slug)?.iter().all(|entry| dead.contains(entry.id())) {
                 store::remove(&workplace.home, slug)?;
                 return Ok(ended);
             }
-            unfinished
-        };
+            continue;
+        }
         if !unfinished.iter().all(|(run, _)| may_end.allows(run)) {
             return Err(DeleteError::Unfinished { slug: slug.clone(), unfinished });
         }
@@ -121,16 +122,24 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
     Err(DeleteError::Restless { slug: slug.clone() })
 }
 
-/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it.
-fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<Vec<(RunId, String)>, FileError> {
-    let entries = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect();
-    let doubt = |liveness| match liveness {
-        Liveness::Dead => None,
-        Liveness::Owned | Liveness::Unsupervised(_) => Some(String::new()),
-        Liveness::Unknown(cause) | Liveness::Judging(cause) => Some(format!(" (unknown: {cause})")),
-    };
-    let assessed = look(&workplace.home, entries, Duration::ZERO).into_iter();
-    Ok(assessed.filter_map(|one| Some((one.entry.id().clone(), doubt(one.liveness.clone())?))).collect())
+/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it, and those that are.
+fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<(Vec<(RunId, String)>, BTreeSet<RunId>), FileError> {
+    let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
+    for one in look(&workplace.home, entries_of(workplace, slug)?, JUDGE_PATIENCE) {
+        let run = one.entry.id().clone();
+        match one.liveness {
+            Liveness::Dead => drop(dead.insert(run)),
+            Liveness::Owned | Liveness::Unsupervised(_) => unfinished.push((run, String::new())),
+            Liveness::Unknown(cause) | Liveness::Judging(cause) => {
+                unfinished.push((run, format!(" (unknown: {cause})")))
+            }
+        }
+    }
+    Ok((unfinished, dead))
+}
+
+fn entries_of(workplace: &Workplace, slug: &Slug) -> Result<Vec<Entry>, FileError> {
+    Ok(Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect())
 }
 
 /// Ends runs at the same time: each may take its grace and more.

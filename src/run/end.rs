@@ -251,7 +251,7 @@ pub fn terminal_holder(entry: &Entry) -> Option<ProcessId> {
     Some(entry.terminal_held().ok().flatten()?.holder)
 }
 
-/// Writes down who is being ended, before they are signalled.
+/// Keeps on disk which processes are being ended.
 struct KnownRecord<'a> {
     entry: &'a Entry,
     here: Here,

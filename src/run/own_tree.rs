@@ -1,8 +1,8 @@
 //! What a subreaper of ours, such as a supervisor, finds of its run, and ends.
 //!
-//! All that it started is below it, and a walk down its own tree costs little however many other runs there are. What carries
-//! its cookie elsewhere, as the child of another one's daemon, is told by a listing that it shares with others that ask at
-//! the same time.
+//! Everything that it started is below it, and walking down its own tree costs little, however many other runs there are.
+//! A process that carries its cookie elsewhere, such as one that another run's tmux started, shows up in a listing of all
+//! processes. Supervisors that need one at the same time share it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::process_tree::{
     Cookie, KnownProcesses, Process, ProcessId, Reach, Scan, ScanError, end_tree, members_below,
 };
 
-/// How old a listing may be that tells whether anybody elsewhere is to be asked along with the others.
+/// How old a listing may be that decides where processes are asked to end. Another one confirms that none is left.
 const RECENT_MS: u64 = 1000;
 
 /// Returns the processes of the run that are left beside this one. Those `known` to belong need not be below it.

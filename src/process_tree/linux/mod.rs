@@ -69,7 +69,7 @@ pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     directory.look()
 }
 
-/// Tells whether [`look_with_children`] works: the kernel may have been built without it (`CONFIG_PROC_CHILDREN`).
+/// Returns whether [`look_with_children`] works: the kernel may lack it (`CONFIG_PROC_CHILDREN`).
 pub(super) fn shows_children() -> bool {
     std::fs::exists("/proc/thread-self/children").unwrap_or(false)
 }

@@ -14,7 +14,7 @@ pub(super) struct Stat {
     pub(super) has_lost_its_first_thread: bool,
     /// A thread of the kernel, which runs no program.
     pub(super) is_the_kernels: bool,
-    /// Its new program has no environment yet. Also told of whoever hides it.
+    /// Its new program has no environment yet. Set for a process that hides its environment, too.
     pub(super) is_in_exec: bool,
 }
 
