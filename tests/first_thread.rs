@@ -24,7 +24,7 @@ ctypes.CDLL(None).pthread_exit(None)
 #[test]
 fn a_daemon_whose_first_thread_has_ended_keeps_its_run_alive() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     home.write("daemon.py", DAEMON);
     let prompt = format!("setsid python3 {} & exec sleep 301", home.root().join("daemon.py").display());
     let live = Live::start_with(&home, &mut server, "Headless", &prompt);
