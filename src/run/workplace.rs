@@ -11,6 +11,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
 use crate::home::parsed::ParsedFiles;
+use crate::routine::known::KnownRoutines;
 use crate::session::{Launcher, SessionHost};
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
@@ -26,6 +27,8 @@ pub struct Workplace {
     pub program: Program,
     /// What this process knows of the history.
     pub history: Arc<HistoryIndex>,
+    /// What it knows of all routines.
+    pub routines: Arc<KnownRoutines>,
 }
 
 impl Workplace {
@@ -34,7 +37,7 @@ impl Workplace {
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
-        Self { home, config, session_host, program, history: Arc::default() }
+        Self { home, config, session_host, program, history: Arc::default(), routines: Arc::default() }
     }
 }
 
@@ -44,6 +47,7 @@ pub struct Site {
     home: Home,
     program: Program,
     history: Arc<HistoryIndex>,
+    routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
     settings: ParsedFiles<Config>,
     /// Whether there were any.
@@ -76,6 +80,7 @@ impl Site {
             home,
             program,
             history: Arc::default(),
+            routines: Arc::default(),
             settings: ParsedFiles::new(),
             had_settings: AtomicBool::new(false),
             chosen: Mutex::new(None),
@@ -86,6 +91,12 @@ impl Site {
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Returns what is known of all routines.
+    #[must_use]
+    pub fn routines(&self) -> Arc<KnownRoutines> {
+        Arc::clone(&self.routines)
     }
 
     /// Returns this program.
@@ -127,8 +138,9 @@ impl Site {
 
     fn with(&self, config: Config) -> Workplace {
         let session_host = self.session_host(config.session_host);
-        let (home, program, history) = (self.home.clone(), self.program.clone(), Arc::clone(&self.history));
-        Workplace { home, config, session_host, program, history }
+        let (home, program) = (self.home.clone(), self.program.clone());
+        let (history, routines) = (Arc::clone(&self.history), Arc::clone(&self.routines));
+        Workplace { home, config, session_host, program, history, routines }
     }
 
     /// Returns the host for a setting.

@@ -6,6 +6,7 @@ mod another_user;
 mod calls;
 mod home;
 mod live;
+mod mounts;
 mod processes;
 mod server;
 mod stage;
@@ -17,6 +18,7 @@ pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobo
 pub use calls::text;
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
+pub use mounts::{is_body, with_mounts};
 pub use processes::Seen;
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
