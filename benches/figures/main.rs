@@ -9,6 +9,7 @@ mod harness;
 mod janitor;
 mod peer;
 mod population;
+mod routines;
 mod server;
 mod timing;
 mod triggers;
@@ -16,12 +17,13 @@ mod triggers;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 11] = [
+const ROWS: [Row; 12] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
     ("flat", janitor::flat),
     ("lists", server::lists),
+    ("routines", routines::at_rest),
     ("history", server::history),
     ("calls", server::calls_during_a_sweep),
     ("start", server::start),

@@ -114,6 +114,20 @@ pub fn add_routines(root: &Path, count: u64) {
     }
 }
 
+/// Adds routines `routine-0` and so on, every other one with a schedule that has been followed and fires once a year.
+pub fn add_scheduled_routines(root: &Path, count: u64) {
+    add_routines(root, count);
+    for n in (0..count).step_by(2) {
+        let directory = root.join(format!("routines/routine-{n}"));
+        let schedule = format!("{} {} {} 1 *", n % 60, n / 60 % 24, 1 + n % 28);
+        let file = directory.join("routine.toml");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(file, format!("schedule = \"{schedule}\"\n{text}")).unwrap();
+        let ledger = json!({ "version": 1, "schedule": { "schedule": schedule }, "fired_until": UnixSeconds::now() });
+        fs::write(directory.join("ledger.json"), ledger.to_string()).unwrap();
+    }
+}
+
 /// Adds unfinished runs, and returns the locks that keep them alive as their supervisors would.
 pub fn add_live(home: &Home, count: u64) -> Vec<FileLock> {
     let triggered = Moment::now();

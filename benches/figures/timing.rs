@@ -59,3 +59,15 @@ pub fn memory_mib(pid: u32, figure: &str) -> Option<f64> {
     let line = status.lines().find_map(|line| line.strip_prefix(figure)?.strip_prefix(':'))?;
     Some(line.trim().strip_suffix(" kB")?.parse::<f64>().ok()? / 1024.0)
 }
+
+/// How the system counts processor time towards programs, on every Linux.
+const TICKS_PER_SECOND: u64 = 100;
+
+/// Returns the processor time that a process has used so far; `None` where the system does not tell.
+pub fn cpu_time(pid: u32) -> Option<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let after_the_name = stat.rsplit_once(')')?.1;
+    let ticks: u64 =
+        after_the_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();
+    Some(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
+}

@@ -77,7 +77,7 @@ fn open_with_metadata(path: &Path) -> Result<(File, Metadata), FileError> {
     Ok((file, metadata))
 }
 
-/// Room beside a file's size with which the standard library reads it in one go, and then sees that it has ended.
+/// Room beside a file's size, so that one read takes it in and is seen to be short.
 const ROOM_TO_SEE_THE_END: u64 = 64;
 
 /// Reads a whole regular file of at most `max_bytes`.
@@ -90,13 +90,29 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
 
 fn read_with_metadata(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Metadata), FileError> {
     let (file, metadata) = open_with_metadata(path)?;
-    let expected = metadata.size().min(max_bytes) + ROOM_TO_SEE_THE_END;
-    let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or_default());
-    file.take(max_bytes + 1).read_to_end(&mut bytes).map_err(|source| FileError::io("read", path, source))?;
+    let bytes = read_to_end(&file, metadata.size(), max_bytes).map_err(|source| FileError::io("read", path, source))?;
     if bytes.len() as u64 > max_bytes {
         return Err(FileError::damaged(path, format_args!("it is larger than {max_bytes} bytes")));
     }
     Ok((bytes, metadata))
+}
+
+/// Reads a file to its end, or a byte more than `max_bytes`. One read does for a file that has its size: asking again whether it
+/// has ended would be a good part of the work where very many are read.
+fn read_to_end(mut file: &File, size: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let expected = size.min(max_bytes) + ROOM_TO_SEE_THE_END;
+    let mut bytes = vec![0; usize::try_from(expected).unwrap_or_default()];
+    let read = loop {
+        match file.read(&mut bytes) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => break read?,
+        }
+    };
+    bytes.truncate(read);
+    if read as u64 != size {
+        file.take(max_bytes + 1 - (read as u64).min(max_bytes)).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Reads a text file of at most [`MAX_RECORD_BYTES`].

@@ -3,7 +3,7 @@
 //! For looking only: whatever acts on what a file says reads it.
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
@@ -11,20 +11,54 @@ use std::time::SystemTime;
 use super::stamp::Stamp;
 
 /// How many files of a kind are kept: the longest page of a list and more.
-const KEPT: usize = 256;
+const MOST_FILES: usize = 256;
+
+/// How many bytes those files have in all: what is parsed takes a multiple of that.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// What files of one kind said when they were last parsed.
 #[derive(Debug)]
 pub struct ParsedFiles<T> {
+    kept: Mutex<Kept<T>>,
+}
+
+#[derive(Debug)]
+struct Kept<T> {
     // Not by path: those are compared part by part.
-    kept: Mutex<BTreeMap<OsString, (Stamp, T)>>,
+    by_path: BTreeMap<OsString, (Stamp, T)>,
+    bytes: u64,
+}
+
+impl<T> Kept<T> {
+    const fn new() -> Self {
+        Self { by_path: BTreeMap::new(), bytes: 0 }
+    }
+
+    /// Keeps what a file says, in place of all others if that would be too much.
+    fn keep(&mut self, path: &OsStr, stamp: Stamp, parsed: T) {
+        self.forget(path);
+        if stamp.size() > MOST_BYTES {
+            return;
+        }
+        if self.by_path.len() >= MOST_FILES || self.bytes + stamp.size() > MOST_BYTES {
+            *self = Self::new();
+        }
+        self.bytes += stamp.size();
+        self.by_path.insert(path.to_owned(), (stamp, parsed));
+    }
+
+    fn forget(&mut self, path: &OsStr) {
+        if let Some((stamp, _)) = self.by_path.remove(path) {
+            self.bytes -= stamp.size();
+        }
+    }
 }
 
 impl<T: Clone> ParsedFiles<T> {
     /// Makes an empty one.
     #[must_use]
     pub const fn new() -> Self {
-        Self { kept: Mutex::new(BTreeMap::new()) }
+        Self { kept: Mutex::new(Kept::new()) }
     }
 
     /// Returns what a file says, which `parse` reads unless the file is as it was when it was last parsed; `None` if there is
@@ -34,21 +68,17 @@ impl<T: Clone> ParsedFiles<T> {
     /// Those of `parse`.
     pub fn get<E>(&self, path: &Path, parse: impl FnOnce() -> Result<T, E>) -> Result<Option<T>, E> {
         let Some(stamp) = Stamp::of(path) else { return Ok(None) };
-        if let Some((_, known)) = self.kept().get(path.as_os_str()).filter(|(known, _)| *known == stamp) {
+        if let Some((_, known)) = self.kept().by_path.get(path.as_os_str()).filter(|(known, _)| *known == stamp) {
             return Ok(Some(known.clone()));
         }
         let parsed = parse()?;
         if stamp.is_settled(SystemTime::now()) {
-            let mut kept = self.kept();
-            if kept.len() >= KEPT {
-                kept.clear();
-            }
-            kept.insert(path.as_os_str().to_owned(), (stamp, parsed.clone()));
+            self.kept().keep(path.as_os_str(), stamp, parsed.clone());
         }
         Ok(Some(parsed))
     }
 
-    fn kept(&self) -> MutexGuard<'_, BTreeMap<OsString, (Stamp, T)>> {
+    fn kept(&self) -> MutexGuard<'_, Kept<T>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -79,7 +109,7 @@ mod tests {
         };
         let secs = Duration::from_secs;
         // Too late for a busy machine to get there.
-        let fresh = now + secs(100);
+        let fresh = now + secs(50);
         let get = || {
             let parse = || {
                 times.set(times.get() + 1);
@@ -99,6 +129,32 @@ mod tests {
         }
         std::fs::remove_file(&path).unwrap();
         assert_eq!(get(), None);
+    }
+
+    #[test]
+    fn neither_many_files_nor_large_ones_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let files = ParsedFiles::new();
+        let get = |name: String, size: usize| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, vec![b'x'; size]).unwrap();
+            let file = std::fs::File::options().append(true).open(&path).unwrap();
+            file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
+            files.get(&path, || std::fs::read(&path)).unwrap();
+            let kept = files.kept();
+            let bytes: u64 = kept.by_path.values().map(|(stamp, _)| stamp.size()).sum();
+            assert_eq!(kept.bytes, bytes);
+            (kept.by_path.len(), bytes)
+        };
+        for n in 0..600 {
+            assert!((1..=MOST_FILES).contains(&get(format!("small-{n}"), 10).0));
+        }
+        for n in 0..10 {
+            assert!((300_000..=MOST_BYTES).contains(&get(format!("large-{n}"), 300_000).1));
+        }
+        let before = get("large-9".into(), 300_001);
+        assert_eq!(get("too-large".into(), 2 << 20), before);
+        assert_eq!(get("large-9".into(), 2 << 20).0, before.0 - 1, "it is not kept as it was");
     }
 
     #[test]

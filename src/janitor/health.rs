@@ -12,7 +12,7 @@ use crate::agent::{Registry, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::logging;
-use crate::routine::bounds::Bounds;
+use crate::routine::known::Look;
 use crate::routine::store;
 use crate::run::history;
 use crate::run::listing;
@@ -100,16 +100,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     problems.extend(damaged_lines(&workplace));
     problems.extend(workplace.session_host.check_record().err().as_ref().map(damaged));
     problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
-    let listing = store::list(&workplace.home)?;
-    problems.extend(listing.problems.iter().map(damaged));
-    let prompts = listing.routines.iter().map(|routine| store::prompt(&workplace.home, &routine.slug));
-    problems.extend(prompts.filter_map(Result::err).map(|error| damaged(&error)));
-    problems.extend(listing.routines.iter().filter_map(|routine| {
-        let note = Bounds::of(&workplace.home, &workplace.config, &routine.slug).note?;
-        let path = workplace.home.routines().join(routine.slug.as_str()).join("routine.toml");
-        let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
-        Some(Problem { path: Some(path.display().to_string()), problem: note.to_string(), fix })
-    }));
+    let routines = of_routines(&workplace, &mut problems)?;
     let runs = of_runs(&workplace, &mut problems)?;
     let [watchdog, sweep, scheduler] = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| status.round(duty));
     for round in [&watchdog, &sweep, &scheduler] {
@@ -127,7 +118,7 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
         watchdog: Passes { last: watchdog.last, next: watchdog.next },
         sweep: Passes { last: sweep.last, next: sweep.next },
         scheduler: Passes { last: scheduler.last, next: scheduler.next },
-        routines: listing.routines.len(),
+        routines,
         runs,
         workbench_bytes: disk.bytes,
         workbench_bytes_complete: disk.complete,
@@ -200,6 +191,26 @@ fn of_the_log(dropped: u64) -> Option<Problem> {
               2>>~/moadim.log\"]; RUST_LOG=error logs less"
             .to_owned(),
     })
+}
+
+/// Counts the routines that can be read, and names what is wrong with any.
+fn of_routines(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
+    let Workplace { home, config, routines, .. } = workplace;
+    routines.refresh(home, Look::All)?;
+    let (mut readable, mut prompts, mut limits) = (0, Vec::new(), Vec::new());
+    routines.each(|routine| {
+        problems.extend(routine.damage().map(damaged));
+        prompts.extend(routine.prompt_damage().map(damaged));
+        readable += usize::from(routine.limits().is_some());
+        if let Some(problem) = routine.limits().and_then(|limits| limits.note(config)) {
+            let path = Some(store::definition_file(home, routine.slug()).display().to_string());
+            let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
+            limits.push(Problem { path, problem, fix });
+        }
+    });
+    problems.extend(prompts);
+    problems.extend(limits);
+    Ok(readable)
 }
 
 fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {

@@ -23,14 +23,13 @@ pub mod turn;
 pub mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
 use crate::clock::UnixSeconds;
 use crate::run::workplace::{Site, Workplace};
-use scheduler::Scheduler;
 use status::{Duty, Status};
 use sweep::SweepError;
 use trash::TrashError;
@@ -38,8 +37,6 @@ use turn::TurnError;
 
 /// Runs the loops until it is dropped: the watchdog, the sweep, which makes its first pass at once, and the scheduler.
 pub async fn run(site: Arc<Site>, status: Arc<Status>) {
-    let scheduler = Mutex::new(Scheduler::default());
-    let fire = move |workplace: &Workplace, status: &Status| fire(&scheduler, workplace, status);
     let watchdog = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Watchdog, watch);
     let sweep = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Sweep, sweep);
     let scheduler = repeat(site, status, Duty::Schedule, fire);
@@ -129,11 +126,8 @@ fn watch(workplace: &Workplace, status: &Status) -> Duration {
 /// The pause after a tick that did not take place.
 const AFTER_A_FAILED_TICK: Duration = Duration::from_secs(5);
 
-fn fire(scheduler: &Mutex<Scheduler>, workplace: &Workplace, status: &Status) -> Duration {
-    let now = scheduler::time::now();
-    // What a tick remembers is only what it has read, whatever became of an earlier one.
-    let tick = scheduler.lock().unwrap_or_else(PoisonError::into_inner).tick(workplace, now);
-    match tick {
+fn fire(workplace: &Workplace, status: &Status) -> Duration {
+    match scheduler::tick(workplace, scheduler::time::now()) {
         Ok(report) => {
             for failed in report.failed {
                 status.trouble(Duty::Schedule, Some(failed.path), &failed.error);

@@ -69,7 +69,7 @@ impl Server {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(identity::introduction())
             .with_instructions(instructions);
-        let subscriptions = Subscriptions::new(core.site.home().clone());
+        let subscriptions = Subscriptions::new(core.site.home().clone(), core.site.routines());
         let shared = Arc::new(Shared { core, tools });
         let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
         Ok(Self { shared, threads, config, signals, subscriptions, session, questions: OpenQuestions::default() })

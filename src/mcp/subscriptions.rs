@@ -8,7 +8,7 @@ use std::io;
 use std::mem::take;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,6 +16,7 @@ use tokio::sync::mpsc as channel;
 use tokio::sync::oneshot;
 
 use crate::home::Home;
+use crate::routine::known::KnownRoutines;
 use crate::run::changes::{Observer, Topic};
 
 /// The pause between two looks: no two in half a second, so that nothing is told more than twice a second.
@@ -32,6 +33,7 @@ type Topics = BTreeSet<Topic>;
 /// Everything that clients of this process want to be told.
 pub(super) struct Subscriptions {
     home: Home,
+    routines: Arc<KnownRoutines>,
     /// To the thread that looks, once there is one.
     orders: Mutex<Option<mpsc::Sender<Order>>>,
     next: AtomicU64,
@@ -54,8 +56,8 @@ pub(super) type Changes = channel::Receiver<Topics>;
 
 impl Subscriptions {
     /// Makes it for a home. Nothing is looked at until somebody asks.
-    pub(super) fn new(home: Home) -> Self {
-        Self { home, orders: Mutex::default(), next: AtomicU64::new(0) }
+    pub(super) fn new(home: Home, routines: Arc<KnownRoutines>) -> Self {
+        Self { home, routines, orders: Mutex::default(), next: AtomicU64::new(0) }
     }
 
     /// Begins a feed about nothing yet.
@@ -75,7 +77,7 @@ impl Subscriptions {
             return Ok(orders.clone());
         }
         let (sender, receiver) = mpsc::channel();
-        let observer = Observer::new(self.home.clone());
+        let observer = Observer::new(self.home.clone(), Arc::clone(&self.routines));
         thread::Builder::new().name("changes".into()).spawn(move || Watch::new(observer).run(&receiver))?;
         Ok(orders.insert(sender).clone())
     }
@@ -184,7 +186,7 @@ mod tests {
     async fn what_changes_is_told_to_whom_it_concerns_and_at_most_twice_a_second() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone());
+        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
         let (chatty, quiet) = ("chatty-1".parse().unwrap(), "quiet-1".parse().unwrap());
         let workbench = Workbench::of(&home, &chatty);
         std::fs::create_dir(workbench.directory()).unwrap();
@@ -214,7 +216,7 @@ mod tests {
     async fn a_client_that_does_not_read_is_told_once_of_all_that_it_missed() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone());
+        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
         let runs = ["a-1", "a-2", "a-3"].map(|id| id.parse().unwrap());
         let (feed, mut changes) = subscriptions.open().unwrap();
         feed.set(runs.iter().cloned().map(Topic::Run).collect()).await;
@@ -231,7 +233,7 @@ mod tests {
     async fn what_is_no_longer_wanted_is_not_told() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone());
+        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
         let (feed, mut changes) = subscriptions.open().unwrap();
         feed.set(Topics::from([Topic::Health])).await;
         feed.set(Topics::from([Topic::Lists])).await;

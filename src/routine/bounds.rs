@@ -37,6 +37,35 @@ pub enum Retention {
     FailedTtl,
 }
 
+/// What a routine sets of the limits that have a ceiling.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Limits {
+    ttl_secs: Option<u64>,
+    failed_ttl_secs: Option<u64>,
+    max_runtime_secs: Option<u64>,
+}
+
+impl Limits {
+    /// Takes them from a definition.
+    #[must_use]
+    pub fn of(definition: &Definition) -> Self {
+        let Definition { ttl_secs, failed_ttl_secs, max_runtime_secs, .. } = *definition;
+        Self { ttl_secs, failed_ttl_secs, max_runtime_secs }
+    }
+
+    /// Says which of them are above their ceilings, if any are.
+    #[must_use]
+    pub fn note(&self, config: &Config) -> Option<String> {
+        let definition = Definition {
+            ttl_secs: self.ttl_secs,
+            failed_ttl_secs: self.failed_ttl_secs,
+            max_runtime_secs: self.max_runtime_secs,
+            ..Definition::default()
+        };
+        Bounds::decide(RoutineState::Present(&definition), config).note.map(|note| note.to_string())
+    }
+}
+
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutineState<'a> {

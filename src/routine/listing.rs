@@ -46,21 +46,30 @@ pub struct Page {
 /// # Errors
 /// The directory of routines cannot be listed.
 pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
-    let read = |slugs: &[Slug]| slugs.iter().filter_map(|slug| load_for_looking(home, slug)).collect::<Vec<_>>();
     let mut slugs = store::slugs(home)?;
     if filter.takes_all() {
         let total = slugs.len();
         slugs.retain(|slug| after.is_none_or(|after| slug > after));
         let next = (slugs.len() > limit).then(|| slugs[limit - 1].clone());
         slugs.truncate(limit);
-        return Ok(Page { routines: read(&slugs), total, next });
+        let routines = slugs.iter().filter_map(|slug| load_for_looking(home, slug)).collect();
+        return Ok(Page { routines, total, next });
     }
-    let mut routines = read(&slugs);
-    routines.retain(|routine| filter.takes(routine));
-    let total = routines.len();
-    routines.retain(|routine| after.is_none_or(|after| routine.slug > *after));
-    let next = (routines.len() > limit).then(|| routines[limit - 1].slug.clone());
-    routines.truncate(limit);
+    // There may be very many, so that only those of the page are kept.
+    let (mut routines, mut total, mut is_last_page) = (Vec::new(), 0, true);
+    for slug in &slugs {
+        let Some(routine) = load_for_looking(home, slug).filter(|routine| filter.takes(routine)) else { continue };
+        total += 1;
+        if after.is_some_and(|after| slug <= after) {
+            continue;
+        }
+        if routines.len() < limit {
+            routines.push(routine);
+        } else {
+            is_last_page = false;
+        }
+    }
+    let next = routines.last().map(|last: &Routine| last.slug.clone()).filter(|_| !is_last_page);
     Ok(Page { routines, total, next })
 }
 

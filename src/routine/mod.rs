@@ -1,8 +1,10 @@
 //! Routines: what is to be run, and within which bounds.
 
 pub mod bounds;
+pub mod brief;
 pub mod edit;
 pub mod invalid_field;
+pub mod known;
 pub mod ledger;
 pub mod listing;
 pub mod model;
@@ -11,3 +13,4 @@ pub mod schedule;
 pub mod slug;
 pub mod snooze;
 pub mod store;
+pub mod zone;

@@ -198,6 +198,11 @@ impl Definition {
     /// # Errors
     /// The first field that breaks its rule.
     pub fn check_hand_written(&self) -> Result<(), InvalidField> {
+        self.checked_schedule().map(drop)
+    }
+
+    /// Checks like [`Self::check_hand_written`], and returns the schedule, for parsing it is a good part of that.
+    pub(super) fn checked_schedule(&self) -> Result<Option<Schedule>, InvalidField> {
         let positive = [
             ("ttl_secs", self.ttl_secs),
             ("max_runtime_secs", self.max_runtime_secs),
@@ -219,10 +224,11 @@ impl Definition {
         }
         check_title(&self.title)?;
         check_tags(&self.tags)?;
-        check_schedule(self)?;
+        let schedule = check_schedule(self)?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
-        check_env(&self.env)
+        check_env(&self.env)?;
+        Ok(schedule)
     }
 }
 
@@ -244,11 +250,12 @@ fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
 }
 
 /// Without a schedule, a time zone is checked too: a mistake in it is not to come up only later.
-fn check_schedule(definition: &Definition) -> Result<(), InvalidField> {
+fn check_schedule(definition: &Definition) -> Result<Option<Schedule>, InvalidField> {
     let zone = definition.timezone.as_deref();
-    match (&definition.schedule, zone) {
-        (None, None) => Ok(()),
-        (schedule, zone) => Schedule::parse(schedule.as_deref().unwrap_or("@daily"), zone).map(drop),
+    match &definition.schedule {
+        Some(schedule) => Schedule::parse(schedule, zone).map(Some),
+        None if zone.is_some() => Schedule::parse("@daily", zone).map(|_| None),
+        None => Ok(None),
     }
 }
 

@@ -1,20 +1,24 @@
 //! When a routine fires by itself: five cron fields, or one of a few names, in a time zone.
 
 use std::collections::VecDeque;
+use std::sync::LazyLock;
 
 use croner::Cron;
-use croner::parser::{CronParser, Seconds, Year};
+use croner::errors::CronError;
+use croner::parser::CronParser;
+use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use jiff::{Timestamp, Zoned};
 
 use super::invalid_field::InvalidField;
+use super::zone;
 use crate::clock::UnixSeconds;
 
 /// A schedule that fires at some time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     cron: Cron,
-    zone: TimeZone,
+    /// The machine's if absent. That may change, so each question to the schedule reads it again.
+    zone: Option<TimeZone>,
 }
 
 /// Occurrences that have passed.
@@ -36,48 +40,74 @@ const LONGEST_GAP_SECS: u64 = 366 * 24 * 60 * 60;
 /// 40 years, and where none does, croner looks on until that end.
 const NEAR_THE_END: UnixSeconds = UnixSeconds(94_039_747_200);
 
-const NAMES: [&str; 5] = ["@hourly", "@daily", "@weekly", "@monthly", "@yearly"];
+/// The names of schedules, with the fields that they stand for.
+const NAMES: [(&str, &str); 5] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+];
 
 impl Schedule {
-    /// Reads a schedule; without a zone it is in the machine's.
+    /// Reads a schedule; without a zone it is always in the one the machine has at the time.
     ///
     /// # Errors
     /// The field `schedule` is no schedule or never fires, or `timezone` is no IANA time zone.
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
-        let zone = match timezone {
-            Some(name) => zone(name).ok_or_else(|| unknown_zone(name))?,
-            None => machine_zone(),
-        };
+        let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
         let schedule = Self { cron: parse_cron(text).map_err(refuse)?, zone };
-        if schedule.next_after(NEAR_THE_END).is_none() {
+        // In whatever zone.
+        if schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
             return Err(refuse("no date matches it, so it would never fire; mend its day or its month".to_owned()));
         }
         Ok(schedule)
     }
 
+    /// Says whether it fires at other moments once the machine's zone is another.
+    #[must_use]
+    pub fn follows_machine_zone(&self) -> bool {
+        self.zone.is_none()
+    }
+
     /// Returns the first occurrence after a moment; `None` at the end of the calendar.
     #[must_use]
     pub fn next_after(&self, moment: UnixSeconds) -> Option<UnixSeconds> {
-        let from = self.in_zone(moment)?;
+        self.next_in(&self.zone_now(), moment)
+    }
+
+    fn zone_now(&self) -> TimeZone {
+        self.zone.clone().unwrap_or_else(zone::of_machine)
+    }
+
+    fn next_in(&self, zone: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
+        let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
+        let from = moment.to_zoned(zone.clone());
         // A step that is none would keep whoever walks on from here busy for ever.
         let next = self.cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
         u64::try_from(next.timestamp().as_second()).ok().map(UnixSeconds)
     }
 
+    /// Returns all occurrences after a moment, in one zone.
+    fn all_after(&self, moment: UnixSeconds) -> impl Iterator<Item = UnixSeconds> {
+        let zone = self.zone_now();
+        let next = move |moment| self.next_in(&zone, moment);
+        std::iter::successors(next(moment), move |last| next(*last))
+    }
+
     /// Returns the next `count` occurrences after a moment.
     #[must_use]
     pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
-        std::iter::successors(self.next_after(after), |last| self.next_after(*last)).take(count).collect()
+        self.all_after(after).take(count).collect()
     }
 
     /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year.
     #[must_use]
     pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
         let after = after.max(UnixSeconds(until.0.saturating_sub(LONGEST_GAP_SECS)));
-        let all = std::iter::successors(self.next_after(after), |last| self.next_after(*last));
         let (mut older, mut newest) = (None, VecDeque::new());
-        for occurrence in all.take_while(|occurrence| *occurrence <= until) {
+        for occurrence in self.all_after(after).take_while(|occurrence| *occurrence <= until) {
             newest.push_back(occurrence);
             if newest.len() > TOLD
                 && let Some(last) = newest.pop_front()
@@ -92,12 +122,7 @@ impl Schedule {
     #[must_use]
     pub fn description(&self) -> String {
         let words = self.cron.describe();
-        format!("{} ({})", words.trim_end_matches('.'), self.zone.iana_name().unwrap_or("UTC"))
-    }
-
-    fn in_zone(&self, moment: UnixSeconds) -> Option<Zoned> {
-        let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
-        Some(moment.to_zoned(self.zone.clone()))
+        format!("{} ({})", words.trim_end_matches('.'), self.zone_now().iana_name().unwrap_or("UTC"))
     }
 }
 
@@ -105,38 +130,37 @@ impl Schedule {
 const MAX_CRON_BYTES: usize = 1024;
 
 fn parse_cron(text: &str) -> Result<Cron, String> {
-    let names = NAMES.join(", ");
+    let names = || NAMES.map(|(name, _)| name).join(", ");
     if text.len() > MAX_CRON_BYTES {
         return Err(format!(
             "it has {} bytes, and {MAX_CRON_BYTES} are enough for any; write five cron fields",
             text.len()
         ));
     }
-    if text.trim_start().starts_with('@') {
-        if !NAMES.contains(&text) {
-            return Err(format!("the names are {names}; write one of them, or five cron fields"));
-        }
-    } else if text.split_whitespace().count() != 5 {
+    let fields = if text.trim_start().starts_with('@') {
+        let named = NAMES.iter().find(|(name, _)| *name == text);
+        named.ok_or_else(|| format!("the names are {}; write one of them, or five cron fields", names()))?.1
+    } else {
+        text
+    };
+    if fields.split_whitespace().count() != 5 {
         return Err(format!(
-            "it has five fields, minute, hour, day, month and weekday, such as 0 9 * * 1-5, or is one of {names}"
+            "it has five fields, minute, hour, day, month and weekday, such as 0 9 * * 1-5, or is one of {}",
+            names()
         ));
     }
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
-    parser
-        .parse(text)
+    parse_fields(fields)
         .map_err(|error| format!("{error}; write minute, hour, day, month and weekday, such as 0 9 * * 1-5"))
 }
 
-/// Returns the machine's zone, or UTC where it does not tell. It is the machine's and not the process's (`TZ`), for all
-/// processes of a home have to mean the same moments.
-fn machine_zone() -> TimeZone {
-    iana_time_zone::get_timezone().ok().and_then(|name| zone(&name)).unwrap_or(TimeZone::UTC)
-}
-
-/// Finds a zone by its exact name among those that are built in.
-fn zone(name: &str) -> Option<TimeZone> {
-    let zone = TimeZoneDatabase::bundled().get(name).ok()?;
-    (zone.iana_name() == Some(name) && !zone.is_unknown()).then_some(zone)
+/// Parses five fields. Those of croner have a year too, and setting thousands of these one by one is most of its work; so it gets
+/// one year, and all of them are put in its place.
+fn parse_fields(fields: &str) -> Result<Cron, CronError> {
+    static EVERY_MINUTE: LazyLock<Option<Cron>> = LazyLock::new(|| CronParser::new().parse("* * * * *").ok());
+    let Some(every_minute) = &*EVERY_MINUTE else { return CronParser::new().parse(fields) };
+    let mut cron = CronParser::new().parse(&format!("0 {fields} 2000"))?;
+    cron.pattern.years.clone_from(&every_minute.pattern.years);
+    Ok(cron)
 }
 
 fn unknown_zone(name: &str) -> InvalidField {
@@ -161,6 +185,7 @@ fn unknown_zone(name: &str) -> InvalidField {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use croner::parser::{Seconds, Year};
     use proptest::prelude::*;
 
     fn at(text: &str) -> UnixSeconds {
@@ -252,19 +277,6 @@ mod tests {
     }
 
     #[test]
-    fn every_zone_is_found_by_its_exact_name_and_nothing_else_is() {
-        let database = TimeZoneDatabase::bundled();
-        let names: Vec<_> = database.available().collect();
-        assert!(names.len() > 400);
-        for name in names {
-            assert!(zone(name.as_str()).is_some(), "{name}");
-        }
-        for other in ["europe/berlin", "utc", "Etc/Unknown", "Europe/Berlin ", "/etc/localtime"] {
-            assert_eq!(zone(other), None, "{other}");
-        }
-    }
-
-    #[test]
     fn it_is_described_with_its_zone() {
         let words = in_berlin("0 9 * * 1-5").description();
         assert_eq!(words, "At 09:00, on Monday, Tuesday, Wednesday, Thursday, and Friday (Europe/Berlin)");
@@ -279,6 +291,19 @@ mod tests {
         let older = hourly.passed(UnixSeconds(0), at("2026-01-11T00:00:00Z")).older;
         assert_eq!(older.unwrap().0, 366 * 24 - 101, "a year at most");
         assert_eq!(hourly.passed(at("2026-01-01T00:00:00Z"), at("2026-01-01T00:59:59Z")), Passed::default());
+    }
+
+    #[test]
+    fn fields_are_parsed_as_they_would_be_with_every_year() {
+        let whole = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+        let texts = NAMES.into_iter().map(|(_, fields)| fields);
+        for text in texts.chain(["0 9 * * 1-5", "*/7 0-5/2 L * *", "0 0 ? jan-mar mon#2", "5 5 13W * +fri"]) {
+            let (ours, theirs) = (parse_fields(text).unwrap(), whole.parse(text).unwrap());
+            assert_eq!((&ours, ours.describe()), (&theirs, theirs.describe()));
+        }
+        for (name, fields) in NAMES {
+            assert_eq!(whole.parse(name).unwrap(), whole.parse(fields).unwrap(), "{name}");
+        }
     }
 
     proptest! {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
 use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
+use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
@@ -15,8 +16,8 @@ use crate::home::{self, Home, names};
 /// How long a call waits for the short work that the routines' lock guards.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-const DEFINITION_FILE: &str = "routine.toml";
-const PROMPT_FILE: &str = "prompt.md";
+pub(super) const DEFINITION_FILE: &str = "routine.toml";
+pub(super) const PROMPT_FILE: &str = "prompt.md";
 
 /// A routine could not be read or saved.
 #[derive(Debug, thiserror::Error)]
@@ -116,9 +117,21 @@ pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
 
 /// Reads a routine as it is now, and the text that it was read from.
 pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, String), StoreError> {
+    read(home, slug).map(|Read { definition, text, .. }| (Routine { slug: slug.clone(), definition }, text))
+}
+
+/// Reads a routine as it is now, with its schedule.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_with_schedule(home: &Home, slug: &Slug) -> Result<(Definition, Option<Schedule>), StoreError> {
+    read(home, slug).map(|Read { definition, schedule, .. }| (definition, schedule))
+}
+
+fn read(home: &Home, slug: &Slug) -> Result<Read, StoreError> {
     let directory = directory(home, slug);
     match read_definition(&directory) {
-        Ok((definition, text)) => Ok((Routine { slug: slug.clone(), definition }, text)),
+        Ok(read) => Ok(read),
         Err(error) => {
             if error.is_not_found() {
                 check_exists(home, slug)?;
@@ -225,7 +238,14 @@ fn not_found(home: &Home, slug: &Slug) -> StoreError {
     StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) }
 }
 
-fn read_definition(directory: &Path) -> Result<(Definition, String), FileError> {
+/// A definition that was read, what it was read from, and the schedule in it.
+struct Read {
+    definition: Definition,
+    text: String,
+    schedule: Option<Schedule>,
+}
+
+fn read_definition(directory: &Path) -> Result<Read, FileError> {
     let path = directory.join(DEFINITION_FILE);
     let (text, written) = atomic_file::read_dated_text(&path)?;
     let mut definition: Definition =
@@ -233,8 +253,8 @@ fn read_definition(directory: &Path) -> Result<(Definition, String), FileError> 
     if let Some(written) = written {
         definition.date(written.into());
     }
-    definition.check_hand_written().map_err(|problem| FileError::damaged(&path, problem))?;
-    Ok((definition, text))
+    let schedule = definition.checked_schedule().map_err(|problem| FileError::damaged(&path, problem))?;
+    Ok(Read { definition, text, schedule })
 }
 
 fn closest(home: &Home, wanted: &Slug) -> String {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::entry::{Entry, Workbench};
@@ -14,9 +15,11 @@ use super::id::RunId;
 use super::listing;
 use crate::home::Home;
 use crate::home::stamp::Stamp;
+use crate::routine::known::{KnownRoutines, Look, Revision};
 use crate::routine::ledger::Ledger;
 use crate::routine::slug::Slug;
 use crate::routine::store;
+use crate::routine::zone::MachineMark;
 
 /// What can be asked about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +43,7 @@ pub struct Observer {
     seen: BTreeMap<Topic, u64>,
     /// Which workbenches there were, and the mark that their directory had then.
     workbenches: Option<(u64, BTreeMap<Slug, u64>)>,
+    routines: Arc<KnownRoutines>,
 }
 
 /// What changed so shortly before the first look at it counts as changed: whoever asks may have read it just before.
@@ -48,8 +52,8 @@ const JUST_BEFORE: Duration = Duration::from_secs(2);
 impl Observer {
     /// Makes one that has not looked yet.
     #[must_use]
-    pub fn new(home: Home) -> Self {
-        Self { home, seen: BTreeMap::new(), workbenches: None }
+    pub fn new(home: Home, routines: Arc<KnownRoutines>) -> Self {
+        Self { home, seen: BTreeMap::new(), workbenches: None, routines }
     }
 
     /// Looks at `topics`, forgets all others, and returns those that changed since the last look; of those that are looked
@@ -59,6 +63,9 @@ impl Observer {
         let Ok(entries) = Entry::list(&self.home) else { return BTreeSet::new() };
         if topics.iter().any(|topic| matches!(topic, Topic::Routine(_))) {
             self.list_workbenches();
+        }
+        if topics.contains(&Topic::Lists) || topics.contains(&Topic::Health) {
+            self.look_at_definitions();
         }
         let just_before = SystemTime::now().checked_sub(JUST_BEFORE).unwrap_or(UNIX_EPOCH);
         let mut changed = BTreeSet::new();
@@ -86,15 +93,15 @@ impl Observer {
             Topic::Lists => {
                 mark.file(&home.workbenches());
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.files(home.routines(), |routine| routine.join("routine.toml"));
+                mark.definitions(home, self.routines.revision());
             }
             Topic::Health => {
                 for path in [home.config_file(), home.workbenches(), home.pins()] {
                     mark.file(&path);
                 }
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.files(home.routines(), |routine| routine.join("routine.toml"));
-                mark.files(home.agents(), |agent| agent);
+                mark.definitions(home, self.routines.revision());
+                mark.files(home.agents());
             }
             Topic::Routine(slug) => {
                 for path in
@@ -102,6 +109,8 @@ impl Observer {
                 {
                     mark.file(&path);
                 }
+                // By which its next fires are told.
+                mark.fact(&MachineMark::now());
                 for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {
                     mark.fact(entry.id());
                     mark.file(entry.directory());
@@ -117,6 +126,15 @@ impl Observer {
                 mark.fact(&workbench.exists());
             }
             Topic::Log(id) => mark.file(&Workbench::of(home, id).log()),
+        }
+    }
+
+    /// Looks at the definitions of all routines. Where there are very many, the scheduler does, and this sees what it found.
+    fn look_at_definitions(&self) {
+        if !self.routines.are_many()
+            && let Err(error) = self.routines.refresh(&self.home, Look::Share)
+        {
+            tracing::debug!(%error, "routines were not looked at");
         }
     }
 
@@ -153,19 +171,28 @@ impl Mark {
 
     /// Adds which file is there, its size and when it was written. A file that is replaced is another one.
     fn file(&mut self, path: &Path) {
-        let stamp = Stamp::of(path);
+        self.stamp(Stamp::of(path));
+    }
+
+    fn stamp(&mut self, stamp: Option<Stamp>) {
         self.newest = self.newest.max(stamp.map(|stamp| stamp.modified()));
         self.fact(&stamp);
     }
 
-    /// Adds a directory, and of each of its entries the file that tells.
-    fn files(&mut self, directory: PathBuf, which: impl Fn(PathBuf) -> PathBuf) {
+    /// Adds a directory and each of its entries.
+    fn files(&mut self, directory: PathBuf) {
         self.file(&directory);
         let mut found: Vec<PathBuf> =
             std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
         // The order in which the system lists them may change.
         found.sort_unstable();
-        found.into_iter().for_each(|entry| self.file(&which(entry)));
+        found.iter().for_each(|entry| self.file(entry));
+    }
+
+    fn definitions(&mut self, home: &Home, Revision { number, newest }: Revision) {
+        self.file(&home.routines());
+        self.newest = self.newest.max(newest);
+        self.fact(&number);
     }
 
     fn value(&self) -> u64 {
@@ -197,7 +224,7 @@ mod tests {
         fn new(topics: &[Topic]) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let home = Home::open(dir.path().join("home")).unwrap();
-            let observer = Observer::new(home.clone());
+            let observer = Observer::new(home.clone(), Arc::default());
             let mut fixture = Self { _dir: dir, home, observer, topics: topics.iter().cloned().collect() };
             fixture.look();
             fixture

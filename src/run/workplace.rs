@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
 use crate::home::parsed::ParsedFiles;
+use crate::routine::known::KnownRoutines;
 use crate::session::{Launcher, SessionHost};
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
@@ -29,6 +30,8 @@ pub struct Workplace {
     pub history: Arc<HistoryIndex>,
     /// What this process was asked to end and could not write down.
     pub unwritten_ends: Arc<UnwrittenEnds>,
+    /// What it knows of all routines.
+    pub routines: Arc<KnownRoutines>,
 }
 
 impl Workplace {
@@ -37,7 +40,8 @@ impl Workplace {
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
-        Self { home, config, session_host, program, history: Arc::default(), unwritten_ends: Arc::default() }
+        let (history, routines, unwritten_ends) = Default::default();
+        Self { home, config, session_host, program, history, routines, unwritten_ends }
     }
 }
 
@@ -48,6 +52,7 @@ pub struct Site {
     program: Program,
     history: Arc<HistoryIndex>,
     unwritten_ends: Arc<UnwrittenEnds>,
+    routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
     settings: ParsedFiles<Config>,
     /// Whether there were any.
@@ -81,6 +86,7 @@ impl Site {
             program,
             history: Arc::default(),
             unwritten_ends: Arc::default(),
+            routines: Arc::default(),
             settings: ParsedFiles::new(),
             had_settings: AtomicBool::new(false),
             chosen: Mutex::new(None),
@@ -91,6 +97,12 @@ impl Site {
     #[must_use]
     pub fn home(&self) -> &Home {
         &self.home
+    }
+
+    /// Returns what is known of all routines.
+    #[must_use]
+    pub fn routines(&self) -> Arc<KnownRoutines> {
+        Arc::clone(&self.routines)
     }
 
     /// Returns this program.
@@ -138,6 +150,7 @@ impl Site {
             session_host,
             program: self.program.clone(),
             history: Arc::clone(&self.history),
+            routines: Arc::clone(&self.routines),
             unwritten_ends: Arc::clone(&self.unwritten_ends),
         }
     }

@@ -1,6 +1,9 @@
 //! What the schedule wants of a routine now, and whether a fire may start: pure decisions.
 
+use std::sync::Arc;
+
 use crate::clock::UnixSeconds;
+use crate::routine::brief::Plan;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
 use crate::routine::schedule::{Passed, Schedule};
@@ -30,7 +33,30 @@ const ON_TIME_SECS: u64 = 60;
 /// keep its routine silent for as long.
 const BELIEVED_AHEAD_SECS: u64 = 24 * 60 * 60;
 
-const UNATTENDED: &str = "nothing fired it in time: no moadim-mcp ran, or the machine slept";
+const UNATTENDED: &str = "nothing fired it in time: no moadim-mcp ran, the machine slept, or its time zone changed";
+
+/// What a look at a routine's plan comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Need {
+    /// Nothing until then; for ever if there is no time.
+    Rest(Option<UnixSeconds>),
+    /// A fire whose time has come, and nothing else.
+    Start(Arc<Waiting>),
+    /// To be read and dealt with.
+    Attention,
+}
+
+/// Decides what a routine needs now, without reading it.
+pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
+    let is_passed = plan.next.is_some_and(|next| next <= now);
+    if plan.is_behind || is_passed || plan.fired_until > now.plus_secs(BELIEVED_AHEAD_SECS) {
+        return Need::Attention;
+    }
+    match &plan.waiting {
+        Some(waiting) if waiting.not_before <= now => Need::Start(Arc::clone(waiting)),
+        waiting => Need::Rest(plan.next.into_iter().chain(waiting.as_ref().map(|waiting| waiting.not_before)).min()),
+    }
+}
 
 /// Deals with the occurrences up to now: each is missed, but the newest, which waits if nothing speaks against it.
 pub(super) fn advance(
@@ -210,6 +236,49 @@ mod tests {
 
     fn reasons(advance: &Advance) -> Vec<&str> {
         advance.missed.iter().map(|one| one.reason.as_str()).collect()
+    }
+
+    #[test]
+    fn what_a_routine_needs_is_seen_from_its_plan() {
+        let plan = Plan { next: Some(at(2)), fired_until: at(1), ..Plan::default() };
+        let waiting = |not_before| Some(Arc::new(Waiting { fire: Fire::Occurrence(at(1)), since: at(1), not_before }));
+        let cases = [
+            (Plan::default(), at(1), Need::Rest(None)),
+            (plan.clone(), at(1), Need::Rest(Some(at(2)))),
+            (plan.clone(), at(2), Need::Attention),
+            (Plan { is_behind: true, ..plan.clone() }, at(1), Need::Attention),
+            (Plan { fired_until: at(1 + 24), next: Some(at(26)), ..plan.clone() }, at(1), Need::Rest(Some(at(26)))),
+            (Plan { fired_until: at(2 + 24), next: Some(at(27)), ..plan.clone() }, at(1), Need::Attention),
+            (Plan { waiting: waiting(at(1)), ..plan.clone() }, at(1), Need::Start(waiting(at(1)).unwrap())),
+            (Plan { waiting: waiting(at(1)), ..plan.clone() }, at(2), Need::Attention),
+            (Plan { waiting: waiting(at(3)), ..plan.clone() }, at(1), Need::Rest(Some(at(2)))),
+            (Plan { waiting: waiting(at(3)), next: None, ..plan }, at(2), Need::Rest(Some(at(3)))),
+        ];
+        for (n, (plan, now, expected)) in cases.into_iter().enumerate() {
+            assert_eq!(need(&plan, now), expected, "case {n}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_may_rest_would_not_be_changed(fired in 0..60_u64, now in 0..60_u64, enabled: bool, wait in 0..4_u64) {
+            let definition = Definition { enabled, ..hourly() };
+            let waiting = (wait > 0 && enabled).then(|| {
+                let not_before = at(now + wait - 1);
+                Waiting { fire: Fire::Retry { of: "a-1".into(), attempt: 2 }, since: at(0), not_before }
+            });
+            let ledger = Ledger { fired_until: at(fired), waiting, ..begun_with(&definition) };
+            let schedule = Schedule::parse("@hourly", Some("UTC")).unwrap();
+            let plan = Plan {
+                next: enabled.then(|| schedule.next_after(at(fired))).flatten(),
+                fired_until: at(fired),
+                waiting: ledger.waiting.clone().map(Arc::new),
+                ..Plan::default()
+            };
+            if need(&plan, at(now)) != Need::Attention {
+                prop_assert_eq!(go(&definition, &ledger, at(now)), Advance { ledger, missed: vec![] });
+            }
+        }
     }
 
     #[test]

@@ -3,13 +3,13 @@
 use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveLife, AliveRun, Turn, turn};
+use super::state::State;
 use crate::agent::UNWATCHED_LAUNCH_PATIENCE;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::ledger::{Fire, Ledger, Waiting};
-use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
 use crate::run::claim::{Claim, ClaimError};
@@ -28,10 +28,9 @@ use crate::run::workplace::Workplace;
 /// A routine for which there is something to do, as it was read, and what is to become of its ledger.
 #[derive(Debug)]
 pub(super) struct Case<'a> {
-    pub slug: &'a Slug,
-    pub definition: &'a Definition,
-    pub ledger: &'a Ledger,
-    pub advance: Advance,
+    slug: &'a Slug,
+    state: &'a State,
+    advance: Advance,
 }
 
 /// What became of a case.
@@ -61,22 +60,21 @@ pub(super) enum FireError {
 /// How long another process is waited for: other routines are due too.
 const PATIENCE_FOR_OTHERS: Duration = Duration::from_millis(500);
 
-impl Case<'_> {
-    /// Returns its place in the line.
-    pub(super) fn place(&self) -> (UnixSeconds, Slug) {
-        let since = self.advance.ledger.waiting.as_ref().map(|waiting| waiting.since);
-        (since.unwrap_or_default(), self.slug.clone())
+impl<'a> Case<'a> {
+    /// Decides about a routine as it was read.
+    pub(super) fn of(workplace: &Workplace, slug: &'a Slug, state: &'a State, now: UnixSeconds) -> Self {
+        Self { slug, state, advance: state.advance(now, workplace.config.catch_up_window_secs) }
     }
 
     /// Tells whether the ledger is to stay as it is.
     pub(super) fn changes_nothing(&self) -> bool {
-        self.advance.ledger == *self.ledger
+        self.advance.ledger == self.state.ledger
     }
 
     /// Decides about its fire, if the time of one has come.
     pub(super) fn turn(&self, workplace: &Workplace, alive: &[AliveRun], now: UnixSeconds) -> Option<Turn> {
         let fire = self.due(now)?;
-        Some(turn(self.slug, self.definition.overlap, fire, alive, workplace.config.max_concurrent_runs))
+        Some(turn(self.slug, self.state.definition.overlap, fire, alive, workplace.config.max_concurrent_runs))
     }
 
     fn due(&self, now: UnixSeconds) -> Option<&Fire> {
@@ -99,8 +97,11 @@ impl Case<'_> {
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),
             lock => lock?,
         };
-        let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == *self.definition);
-        if !unchanged || Ledger::read(home, slug)? != *self.ledger {
+        let before = &self.state.ledger;
+        let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.state.definition);
+        // The machine's time zone may have changed as well.
+        let holds = || self.state.advance(now, workplace.config.catch_up_window_secs) == self.advance;
+        if !unchanged || Ledger::read(home, slug)? != *before || !holds() {
             return Ok(Dealt::Outdated);
         }
         let mut advance = self.advance.clone();
@@ -138,7 +139,7 @@ impl Case<'_> {
                 None => {}
             }
         }
-        let kept = keep(home, slug, self.ledger, &advance, now);
+        let kept = keep(home, slug, before, &advance, now);
         drop(lock);
         if let Some((plan, claim)) = started {
             launch(workplace, plan, claim, due);

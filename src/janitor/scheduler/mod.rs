@@ -7,26 +7,23 @@
 
 mod decide;
 mod fire;
-mod known;
+mod state;
 pub(super) mod time;
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::clock::UnixSeconds;
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
-use crate::routine::ledger::Ledger;
+use crate::routine::known::Look;
+use crate::routine::ledger::{Ledger, Waiting};
+use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
 use crate::run::workplace::Workplace;
-use decide::{Turn, advance};
+use decide::{AliveRun, Need, Turn, need, turn};
 use fire::{Case, Dealt, alive_runs};
-use known::{KnownRoutines, State};
-
-/// Fires routines, and remembers what it has read of them.
-#[derive(Debug, Default)]
-pub struct Scheduler {
-    known: KnownRoutines,
-}
+use state::State;
 
 /// No tick took place.
 #[derive(Debug, thiserror::Error)]
@@ -64,90 +61,136 @@ const WAITING_PAUSE: Duration = Duration::from_millis(500);
 /// The pause after another process changed what was to be dealt with.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-impl Scheduler {
-    /// Deals with everything that is due at `now`. Runs are launched in the background.
-    ///
-    /// # Errors
-    /// The home is not safe for runs, or a folder of it cannot be listed.
-    pub fn tick(&mut self, workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickError> {
-        let home = &workplace.home;
-        self.known.refresh(home)?;
-        let damaged = self.known.damaged();
-        let mut report = TickReport {
-            failed: damaged.map(|(slug, error)| failure(workplace, slug, error)).collect(),
-            pause: LONGEST_PAUSE,
+/// How long a tick deals with what is due: what becomes due meanwhile is found by the next one.
+const LONGEST_TICK: Duration = Duration::from_secs(2);
+
+/// Deals with everything that is due at `now`, or as much of it as a few seconds allow. Runs are launched in the background.
+///
+/// # Errors
+/// The home is not safe for runs, or a folder of it cannot be listed.
+pub fn tick(workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickError> {
+    let home = &workplace.home;
+    workplace.routines.refresh(home, Look::Share)?;
+    let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
+    let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
+    let first = workplace.routines.each_if_needed(now, |routine| {
+        let slug = routine.slug();
+        let waits = match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
+            Ok((Need::Rest(until), _)) => {
+                next = next.into_iter().chain(until).min();
+                return until;
+            }
+            Ok((Need::Start(waiting), overlap)) => Some((waiting, overlap)),
+            Ok((Need::Attention, _)) => None,
+            Err(error) => {
+                report.failed.push(failure(workplace, slug, error));
+                return Some(now);
+            }
         };
-        let mut cases: Vec<Case<'_>> = self
-            .known
-            .states()
-            .filter(|(_, state)| !state.rests(now))
-            .map(|(slug, state)| case(workplace, slug, state, now))
-            .collect();
-        if !cases.is_empty() {
-            home.check_sole_and_lockable()?;
-            cases.sort_by_key(Case::place);
-            let outdated = deal_with_all(workplace, cases, now, &mut report)?;
-            self.known.forget(&outdated);
-        }
-        let next = self.known.states().filter_map(|(_, state)| state.due()).filter(|due| *due > now).min();
-        if let Some(next) = next {
-            report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
-        }
-        Ok(report)
+        found.push((slug.clone(), waits));
+        Some(now)
+    });
+    if !found.is_empty() {
+        home.check_sole_and_lockable()?;
+        deal_with_all(workplace, found, now, &mut report)?;
     }
+    if let Some(next) = next.or(Some(first)).filter(|next| *next > now) {
+        report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
+    }
+    Ok(report)
 }
 
-fn case<'a>(workplace: &Workplace, slug: &'a Slug, state: &'a State, now: UnixSeconds) -> Case<'a> {
-    let State { definition, schedule, ledger, .. } = state;
-    let advance = advance(definition, schedule.as_ref(), ledger, now, workplace.config.catch_up_window_secs);
-    Case { slug, definition, ledger, advance }
+/// A routine that needs something, and the fire that waits if there is nothing else.
+type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
+
+/// Returns what was found, in the order in which it is dealt with: fires in that in which they wait, then the rest.
+fn in_line(workplace: &Workplace, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
+    let since = |(slug, waits): &Found| match waits {
+        Some((waiting, _)) => Some(waiting.since),
+        // Of a ledger that cannot be read the next look tells.
+        None => State::read(&workplace.home, slug).ok()??.waiting_since(now, workplace.config.catch_up_window_secs),
+    };
+    let mut line: Vec<(UnixSeconds, Found)> =
+        found.into_iter().map(|found| (since(&found).unwrap_or(UnixSeconds(u64::MAX)), found)).collect();
+    line.sort_by(|(one, (slug, _)), (other, (other_slug, _))| (one, slug).cmp(&(other, other_slug)));
+    line.into_iter().map(|(_, found)| found).collect()
 }
 
-/// Deals with what is due, in the order in which it waits; returns the routines that are not as they were read.
+/// Deals with what is due. What is known of each that was read is forgotten: it may have been outdated, or is by now.
 fn deal_with_all(
     workplace: &Workplace,
-    cases: Vec<Case<'_>>,
+    found: Vec<Found>,
     now: UnixSeconds,
     report: &mut TickReport,
-) -> Result<Vec<Slug>, FileError> {
+) -> Result<(), FileError> {
+    let began = Instant::now();
     let alive = alive_runs(workplace)?;
-    let mut outdated = Vec::new();
     // Once one has to wait in the line, those behind it do not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
-    for case in cases {
-        let turn = case.turn(workplace, &alive, now);
-        if turn.is_none() && case.changes_nothing() {
-            continue;
+    let mut read = Vec::new();
+    for (slug, waits) in in_line(workplace, found, now) {
+        if began.elapsed() > LONGEST_TICK {
+            report.pause = SHORTEST_PAUSE;
+            break;
         }
-        let only_waits = match &turn {
-            Some(Turn::AfterOwn(doomed)) => doomed.is_empty(),
-            Some(Turn::InLine) => true,
-            Some(Turn::Start) => line_stands,
-            Some(Turn::Miss(_)) | None => false,
-        };
-        if only_waits && case.changes_nothing() {
-            line_stands |= matches!(turn, Some(Turn::InLine));
+        let turn = waits.map(|(waiting, overlap)| {
+            turn(&slug, overlap, &waiting.fire, &alive, workplace.config.max_concurrent_runs)
+        });
+        if turn.is_some_and(|turn| only_waits(&turn, &mut line_stands)) {
             report.pause = report.pause.min(WAITING_PAUSE);
             continue;
         }
-        let pause = match case.deal_with(workplace, now, line_stands) {
-            Ok(Dealt::Done) => continue,
-            Ok(Dealt::Waits { in_line }) => {
-                line_stands |= in_line;
-                WAITING_PAUSE
-            }
-            Ok(Dealt::Outdated) => {
-                outdated.push(case.slug.clone());
-                SHORTEST_PAUSE
-            }
+        match deal_with(workplace, &slug, &alive, now, &mut line_stands) {
+            Ok(pause) => report.pause = report.pause.min(pause),
             Err(error) => {
-                report.failed.push(failure(workplace, case.slug, &error));
-                WAITING_PAUSE
+                report.failed.push(failure(workplace, &slug, &*error));
+                report.pause = report.pause.min(WAITING_PAUSE);
             }
-        };
-        report.pause = report.pause.min(pause);
+        }
+        read.push(slug);
     }
-    Ok(outdated)
+    workplace.routines.forget(read);
+    Ok(())
+}
+
+/// Says whether a fire has nothing to do but wait.
+fn only_waits(turn: &Turn, line_stands: &mut bool) -> bool {
+    match turn {
+        Turn::AfterOwn(doomed) => doomed.is_empty(),
+        Turn::InLine => {
+            *line_stands = true;
+            true
+        }
+        Turn::Start => *line_stands,
+        Turn::Miss(_) => false,
+    }
+}
+
+/// Reads a routine and does what is to be done; returns the pause before the next look at it.
+fn deal_with(
+    workplace: &Workplace,
+    slug: &Slug,
+    alive: &[AliveRun],
+    now: UnixSeconds,
+    line_stands: &mut bool,
+) -> Result<Duration, Box<dyn std::error::Error>> {
+    let Some(state) = State::read(&workplace.home, slug)? else { return Ok(LONGEST_PAUSE) };
+    let case = Case::of(workplace, slug, &state, now);
+    if case.changes_nothing() {
+        match case.turn(workplace, alive, now) {
+            None => return Ok(LONGEST_PAUSE),
+            Some(turn) if only_waits(&turn, line_stands) => return Ok(WAITING_PAUSE),
+            Some(_) => {}
+        }
+    }
+    Ok(match case.deal_with(workplace, now, *line_stands)? {
+        Dealt::Done => LONGEST_PAUSE,
+        Dealt::Waits { in_line } => {
+            *line_stands |= in_line;
+            WAITING_PAUSE
+        }
+        Dealt::Outdated => SHORTEST_PAUSE,
+    })
 }
 
 fn failure(workplace: &Workplace, slug: &Slug, error: &dyn std::fmt::Display) -> TickFailure {
