@@ -1,4 +1,4 @@
-//! The log on stderr, written so that no thread ever waits for whoever reads it.
+//! The log on stderr, written so that no thread ever waits for its reader.
 //!
 //! A message goes into a bounded buffer, and one thread writes from there. Where nobody reads stderr that thread alone
 //! waits: what finds no room is dropped and counted, and a line says how much once stderr takes something again.
@@ -69,7 +69,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     finish(LAST_WORDS_PATIENCE);
 }
 
-/// One message on its way into the log; it is written at once by whoever formats it.
+/// One message on its way into the log; it is written at once by the thread that formats it.
 struct Message(&'static Log);
 
 impl Write for Message {

@@ -41,7 +41,7 @@ pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn agrees(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("nobody can be asked here: stdin is no terminal; with --yes it is not asked");
+        bail!("stdin is not a terminal, so nobody can confirm; use --yes to skip the question");
     }
     let mut terminal = anstream::stderr();
     write!(terminal, "{question}")?;

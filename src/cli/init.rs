@@ -21,7 +21,7 @@ use signal_hook::low_level::pipe;
 const PASSED_ON: [(i32, Signal); 4] =
     [(SIGTERM, Signal::TERM), (SIGINT, Signal::INT), (SIGHUP, Signal::HUP), (SIGQUIT, Signal::QUIT)];
 
-/// The hidden command, by which the first process is no server to whoever lists processes.
+/// The hidden command, so that the first process does not look like a server in a list of processes.
 pub(super) const COMMAND: &str = "init";
 
 /// Becomes `init` if this is the first process, with the same arguments for its child; otherwise returns at once. Where that

@@ -48,7 +48,7 @@ impl Signature {
     }
 }
 
-/// Reads a lock's file: the first JSON value in it, for a writer that was killed leaves the end of an older text behind
+/// Reads a lock's file: the first JSON value in it, because a writer that was killed leaves the end of an older text behind
 /// its own. What cannot be read is as good as empty.
 #[must_use]
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
@@ -93,7 +93,7 @@ impl Holder {
         }
     }
 
-    /// Tells whether it holds the lock until somebody does something about it.
+    /// Whether it holds the lock until somebody does something about it.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.condition == Condition::Stopped
@@ -115,7 +115,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds out who holds the lock at `path`, which somebody does; `None` where that cannot be told.
+/// Finds out who holds the lock at `path`, which somebody does; `None` where the system does not show it.
 #[must_use]
 pub fn of(path: &Path) -> Option<Holder> {
     let signature: Signature = read(path);

@@ -18,7 +18,7 @@ pub enum LockError {
     Held {
         /// The lock's file.
         path: PathBuf,
-        /// Who holds it, where that was looked for and could be told.
+        /// Who holds it, if that was looked for and found.
         holder: Option<Holder>,
     },
     /// The system refused, so nothing is known about who holds it.
@@ -70,7 +70,7 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on `path` within `patience`, creating the file if need be. Who takes it alone signs the file, so that
+    /// Takes the lock on `path` within `patience`, creating the file if need be. A process that takes it alone signs the file, so that
     /// others can name the holder.
     ///
     /// # Errors
@@ -100,7 +100,7 @@ impl FileLock {
                 Err(error) if error.is_held() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                // Whoever has no patience comes again, and has no use for a name.
+                // A caller without patience comes again, and has no use for a name.
                 Err(LockError::Held { path, .. }) if !patience.is_zero() => {
                     let holder = holder::of(&path);
                     return Err(LockError::Held { path, holder });

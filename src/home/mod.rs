@@ -246,7 +246,7 @@ pub enum UnsafeHome {
     },
     /// Runs move between the folders by rename, which no file system does to another.
     #[error(
-        "{folder} is on another file system than {home}, or mounted by itself, so that no run could be recorded or removed; \
+        "{folder} is on another file system than {home}, or a mount of its own, so runs cannot be recorded or removed; \
          unmount it (umount '{folder}'), or set MOADIM_HOME to a directory that is all on one file system"
     )]
     Apart {

@@ -20,7 +20,7 @@ fn is_apart(root: &Path, folder: &Path) -> bool {
 fn on_another_device(root: &Path, folder: &Path) -> bool {
     match (root.symlink_metadata(), folder.symlink_metadata()) {
         (Ok(root), Ok(folder)) => root.dev() != folder.dev(),
-        // What cannot be looked at is told of where it is used.
+        // What cannot be looked at is reported where it is used.
         _ => false,
     }
 }

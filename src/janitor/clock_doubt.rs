@@ -44,7 +44,7 @@ const DAY_SECS: u64 = 24 * 60 * 60;
 /// How far ahead a machine's clock may be: more than a weekday's break, and less than a clock whose battery is empty.
 const TRUSTED_GAP_SECS: u64 = DAY_SECS;
 
-/// What tells whether the clock is right.
+/// What shows whether the clock is right.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// When the last sweep was.

@@ -1,5 +1,5 @@
-//! Who else works on a home: the servers and janitors that are at it, told by their command line and their environment, and of
-//! which version they are, told by their registration.
+//! Who else works on a home: its servers and janitors, recognised by command line and environment, and their versions, read from
+//! their registrations.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -103,7 +103,7 @@ const UNTIL_ENDED: Duration = Duration::from_millis(200);
 pub fn of(home: &Home) -> Vec<Companion> {
     let registering = [home.servers(), home.locks()].into_iter().find(|place| place.exists());
     let registering = registering.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
-    // In this order: whoever leaves meanwhile is registered, or gone.
+    // In this order: one that leaves meanwhile is registered, or gone.
     let registered = registration::list(home);
     let mut found: Vec<Companion> = seen(home.root(), &registered)
         .into_iter()

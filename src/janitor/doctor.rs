@@ -66,7 +66,7 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     }
     checks.extend(of_agents(home, &store::list(home)?.routines, search_path)?);
     checks.push(of_company(&company::of(home)));
-    // Health tells of those that are not well.
+    // Health reports those that are not well.
     if locks::stuck(home).is_empty() {
         checks.push(Check::well("locks", "they work, and nobody holds one for long"));
     }

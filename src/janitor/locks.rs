@@ -9,7 +9,7 @@ use crate::home::holder::{self, Holder};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::names;
 
-/// A lock that others wait for in vain.
+/// A lock that is not released.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stuck {
     /// The lock's file.
@@ -128,7 +128,7 @@ fn held(path: &Path, holder: Option<Holder>) -> Stuck {
             format!("find it with fuser -v '{shown}' (or lsof '{shown}'), and end it if it hangs"),
         ),
     };
-    Stuck { path: path.to_owned(), problem: format!("{shown} is held by {who}; all others wait for it"), fix }
+    Stuck { path: path.to_owned(), problem: format!("{shown} is held by {who}; everything else waits for it"), fix }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Who registered as a server or janitor of a home: a file in `locks/servers`, locked for as long as its process lives.
 //!
-//! 0.1.0 does not register. A process of it is told by that.
+//! 0.1.0 does not register, which gives it away.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -79,7 +79,7 @@ pub(super) fn list(home: &Home) -> Vec<Registered> {
 /// Removes the registrations of processes that were killed.
 pub(super) fn remove_stale(home: &Home) {
     each(home, |_, path| {
-        // Held while it goes: whoever registers under the same pid meanwhile makes a new file.
+        // Held while it goes: a process that registers under the same pid meanwhile makes a new file.
         let removed = FileLock::try_existing(&path, Mode::Exclusive).map(|_stale| std::fs::remove_file(&path));
         if let Ok(Err(error)) = removed {
             tracing::debug!(%error, path = %path.display(), "a stale registration stays");

@@ -222,7 +222,7 @@ fn decide(
 /// returns those that stay. A pin is made for a run that is there, so one that was not there after its pin was listed is gone.
 fn remove_vain_pins(home: &Home) -> Vec<(RunId, FileError)> {
     let mut pins = pin::list(home).unwrap_or_default();
-    // In this order: whoever records an end may make the workbench anew before the entry goes.
+    // In this order: a process that records an end may make the workbench again before the entry goes.
     pins.retain(|run| !Entry::of(home, run).exists() && !Workbench::of(home, run).exists());
     pins.into_iter().filter_map(|run| pin::unpin(home, &run).err().map(|error| (run, error))).collect()
 }

@@ -24,7 +24,7 @@ pub enum TurnError {
 /// Who has the turn that we wanted.
 #[derive(Debug)]
 pub struct Sweeper {
-    /// That process, where it can be told.
+    /// That process, if the system shows it.
     holder: Option<Holder>,
     /// The pid in the note of a sweeper of 0.1.0, which cannot be verified; else 0.
     noted_pid: i32,
@@ -34,7 +34,7 @@ impl Sweeper {
     fn in_words(&self) -> String {
         let pid = match (&self.holder, self.noted_pid) {
             (Some(holder), _) if holder.is_stopped() => {
-                return format!("the sweep of {holder} is stopped, so that nothing is removed: {}", holder.cure());
+                return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.cure());
             }
             (_, noted) if noted > 0 => noted.to_string(),
             (Some(holder), _) => holder.pid.to_string(),

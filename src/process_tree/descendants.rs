@@ -13,7 +13,7 @@ pub fn descendants(of: ProcessId) -> Result<Vec<Process>, ScanError> {
 }
 
 /// Returns the processes that belong to the run with this cookie and are below those that are known to, or are these; never
-/// ourselves. It looks twice, for one look can miss a process that hands over to its child.
+/// ourselves. It looks twice, because one look can miss a process that hands over to its child.
 ///
 /// # Errors
 /// As for [`Scan::take`].

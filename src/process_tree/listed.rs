@@ -1,4 +1,4 @@
-//! What one look tells of a process.
+//! What one look shows of a process.
 
 use std::ffi::OsStr;
 
@@ -14,7 +14,7 @@ pub(super) struct Listed {
     pub(super) ours: bool,
 }
 
-/// What its environment tells of the run that it belongs to.
+/// What its environment says about the run that it belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mark {
     Cookie(Cookie),

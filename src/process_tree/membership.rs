@@ -124,7 +124,7 @@ impl Scan {
         let is_hidden = |listed: &Listed| listed.ours && listed.mark == Mark::Hidden;
         let is_orphan = |listed: &&Listed| {
             let mut at = *listed;
-            // Bounded, for a list that was not read at one instant could hold a circle.
+            // Bounded: a list that was not read at one instant could hold a circle.
             for _ in 0..=self.listed.len() {
                 match self.links.parent_of(at).and_then(|parent| self.listed.get(&parent)) {
                     None => return true,

@@ -96,7 +96,7 @@ impl Plan {
 }
 
 impl Brief {
-    /// Makes one of a routine that is to be read.
+    /// Makes one of a routine that has not been read.
     pub(super) fn of(slug: Slug) -> Self {
         Self {
             slug,

@@ -139,7 +139,7 @@ impl KnownRoutines {
         }
     }
 
-    /// Shows all that are known, by slug; `see` is to be quick.
+    /// Shows all that are known, by slug; `see` must be quick.
     pub fn each(&self, see: impl FnMut(&Brief)) {
         self.known().briefs.iter().for_each(see);
     }

@@ -109,7 +109,7 @@ impl Observer {
                 {
                     mark.file(&path);
                 }
-                // By which its next fires are told.
+                // Its next fires follow from it.
                 mark.fact(&MachineMark::now());
                 for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {
                     mark.fact(entry.id());

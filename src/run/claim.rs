@@ -92,7 +92,7 @@ fn stage_and_claim(
         let id = RunId::new(routine.clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);
         // A finished run of the same second has no entry any more, but its workbench is its own; a reaped one is in the history.
-        // An id names one run for good, also where the clock is set back, or this process was stopped for hours.
+        // An id names one run forever, also if the clock is set back, or this process was stopped for hours.
         if entry.exists()
             || Workbench::of(home, &id).directory().symlink_metadata().is_ok()
             || workplace.history.find(home, &id)?.is_some()

@@ -106,7 +106,7 @@ impl Forgettable {
         match read_outcome(&workbench, run) {
             Ok(_) => known(),
             Err(newer @ RecordError::Newer { .. }) => Err(ForgetError::Newer { run: run.clone(), newer }),
-            // Without an entry nothing else tells whether it lives.
+            // Without an entry nothing else shows whether it lives.
             Err(_) if is_inhabited(&workbench, run)? => Err(ForgetError::Inhabited { run: run.clone() }),
             Err(RecordError::File(error)) if error.is_not_found() => {
                 unknown("it has neither an entry nor an outcome".to_owned(), None)

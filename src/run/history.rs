@@ -100,7 +100,7 @@ impl PastLine {
     }
 }
 
-/// Adds a run's line, exactly once, and returns when it is on disk; tells whether it was added now.
+/// Adds a run's line, exactly once, and returns once it is on disk: true if it was added now.
 ///
 /// # Errors
 /// The lock is not to be had, or the file cannot be written; the caller tries again later.
@@ -128,7 +128,7 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
         // A line in a file that is too large is better than none.
         tracing::warn!(%error, "no room was made in the history");
     }
-    // Also one that is there already: whoever wrote it may have died before this.
+    // Also one that is there already: its writer may have died before this.
     sync(&file, &path)?;
     Ok(is_new)
 }
@@ -145,7 +145,7 @@ fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
 }
 
 /// Puts the lines of a file on disk. Called without the history's lock, so that the file system can do it for many runs at
-/// once; on the descriptor that was written, for the file may have been closed under another name by now.
+/// once; on the descriptor that was written, because the file may have been closed under another name by now.
 fn sync(file: &File, path: &Path) -> Result<(), FileError> {
     file.sync_data().map_err(|source| FileError::io("sync", path, source))
 }

@@ -28,7 +28,7 @@ pub enum Liveness {
     /// Nobody owns it, and another process has been judging it for longer than this one waited. It may be any of the other
     /// states, and soon is known to be one. In words, who judges it.
     Judging(String),
-    /// Neither can be told, for this reason. It is never ended and never reaped.
+    /// Nobody can say, for this reason. It is never ended and never reaped.
     Unknown(String),
 }
 
@@ -89,7 +89,7 @@ pub struct Judgement {
 /// The locks of a run that nobody owns, held by the one process that judges it.
 #[derive(Debug)]
 pub struct JudgeLocks {
-    // Dropped in this order: whoever is next in the queue must not find the owners' lock held by us.
+    // Dropped in this order: the next in the queue must not find the owners' lock held by us.
     _owners: FileLock,
     _judges: Option<FileLock>,
 }
@@ -279,7 +279,7 @@ pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<As
 /// and are still the same.
 ///
 /// # Errors
-/// It cannot be told, for this reason.
+/// Nobody can say, for this reason.
 fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Result<Vec<Process>, String> {
     let written = WrittenDown::read(entry, manifest, here).map_err(|error| error.to_string())?;
     let mut left = scan.carriers(&manifest.cookie);

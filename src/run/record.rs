@@ -143,7 +143,7 @@ pub struct SupervisorRecord {
     pub supervisor: ProcessId,
     /// Where it is.
     pub machine: Machine,
-    /// Since when the machine is up: start times are told apart within one boot only.
+    /// Which boot of the machine this was: start times mean something within one boot only.
     pub boot_id: String,
     /// The process that took the supervisor in when it was detached: the system's first process, or a subreaper. It takes in
     /// the run's orphans as well, once the supervisor is gone.

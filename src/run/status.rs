@@ -127,7 +127,7 @@ impl Status {
         self.task() != TaskState::Working && self != Self::Reaped
     }
 
-    /// Whether it counts as a failure, for `on_failure` and for whoever counts failures.
+    /// Whether it counts as a failure, for `on_failure` and in every count of failures.
     #[must_use]
     pub fn is_failure(self) -> bool {
         match self {

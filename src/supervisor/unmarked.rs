@@ -1,4 +1,4 @@
-//! Writing down the processes that only their supervisor can tell, for a judge that comes after it.
+//! Writing down the processes that only their supervisor recognises, for a judge that comes after it.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -26,7 +26,7 @@ impl Unmarked {
         &self.written
     }
 
-    /// Looks at what is below the supervisor, and writes down what the cookie does not tell, if that has changed.
+    /// Looks at what is below the supervisor, and writes down those without the cookie, if that has changed.
     pub(super) fn look(&mut self, home: &Home, entry: &Entry, manifest: &Manifest) {
         if self.looked.is_some_and(|at| at.elapsed() < PAUSE) {
             return;

@@ -147,7 +147,7 @@ pub(super) struct AliveRun {
 pub(super) enum AliveLife {
     /// It is.
     Certainly,
-    /// It may be, and nobody can tell. It holds up its own routine, but not all others for good.
+    /// It may be, and nobody can tell. It holds up its own routine, but not all others forever.
     Perhaps,
     /// Another process is about to tell.
     Judging,

@@ -166,7 +166,7 @@ fn only_waits(turn: &Turn, line_stands: &mut bool) -> bool {
     }
 }
 
-/// Reads a routine and does what is to be done; returns the pause before the next look at it.
+/// Reads a routine and does what is due; returns the pause before the next look at it.
 fn deal_with(
     workplace: &Workplace,
     slug: &Slug,

@@ -1,4 +1,4 @@
-//! Runs that ended, as their outcome says, and that the history does not tell of: a power cut took their lines, which
+//! Runs that ended, as their outcome says, and that the history does not have: a power cut took their lines, which
 //! versions before 0.2 did not sync. They get their lines before anything else of them goes.
 
 use std::collections::HashSet;
@@ -21,7 +21,7 @@ use crate::run::workplace::Workplace;
 #[derive(Debug, thiserror::Error)]
 #[error("the history cannot be completed: {source}")]
 pub struct Incomplete {
-    /// Those that are known to have none: their workbenches alone tell of them.
+    /// Those that are known to have none: only their workbenches are left of them.
     pub runs: HashSet<RunId>,
     source: HistoryError,
 }
@@ -36,7 +36,7 @@ impl Incomplete {
 const LINES_AT_ONCE: usize = 64;
 
 /// Gives every run that ended its line, unless the history has dropped it on purpose. Nothing else follows from that: no hook
-/// runs, and nothing is counted. A process does it once, for a power cut would have ended it.
+/// runs, and nothing is counted. A process does it once: a power cut would have ended it.
 ///
 /// # Errors
 /// The history could not be read or written; the next call tries again.
@@ -52,7 +52,7 @@ pub fn complete(workplace: &Workplace) -> Result<(), Incomplete> {
         })?;
     }
     if !holes.is_empty() {
-        tracing::info!(runs = holes.len(), "the history did not tell of these runs that ended, and does now");
+        tracing::info!(runs = holes.len(), "added lines to the history that a power cut had taken");
     }
     workplace.history.set_complete();
     Ok(())
@@ -76,7 +76,7 @@ fn find(workplace: &Workplace) -> Result<Vec<Outcome>, FileError> {
     Ok(holes)
 }
 
-/// Removes the runs that the history tells of, and reads no more of it than it takes.
+/// Removes the runs that the history has, and reads no more of it than that takes.
 fn remove_known(files: &[HistoryFile], suspects: &mut HashSet<RunId>) -> Result<(), FileError> {
     let Some(oldest) = suspects.iter().map(RunId::stamp).min() else { return Ok(()) };
     for file in files {

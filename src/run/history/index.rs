@@ -80,7 +80,7 @@ impl HistoryIndex {
         Ok(lines.find(run).and_then(|line| lines.past(line)))
     }
 
-    /// Tells whether this process has made sure that every run that ended has a line.
+    /// Whether this process has made sure that every run that ended has a line.
     pub(super) fn is_complete(&self) -> bool {
         self.complete.load(Ordering::Relaxed)
     }
@@ -110,7 +110,7 @@ impl Lines {
         self.lines.iter().rev()
     }
 
-    /// Tells whether there is a line of a run.
+    /// Whether there is a line of a run.
     #[must_use]
     pub fn contains(&self, run: &RunId) -> bool {
         self.find(run).is_some()

@@ -68,7 +68,7 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
         written = Some(atomic_file::append_line(&path, &line)?);
     }
     drop(lock);
-    // Also lines that are there already: whoever wrote them may have died before this.
+    // Also lines that are there already: their writer may have died before this.
     let read = if told.is_empty() { Vec::new() } else { files };
     Ok(read.iter().chain(&written).try_for_each(|file| sync(file, &path))?)
 }
@@ -76,7 +76,7 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
 /// How much of the end of the history is looked at: more than the lines of one gap.
 const LATELY_BYTES: u64 = 256 * 1024;
 
-/// The missed occurrences of a routine that the end of the history tells of, and the files that were looked at.
+/// The missed occurrences of a routine that the end of the history has, and the files that were looked at.
 struct Lately {
     told: HashSet<UnixSeconds>,
     files: Vec<File>,
