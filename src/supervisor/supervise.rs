@@ -233,9 +233,13 @@ impl Supervisor {
             _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();
-        // A success does not wait for it.
-        let patience = if status.is_failure() { SHUTDOWN_WINDOW } else { Duration::ZERO };
-        let is_shutdown = is_shutdown || self.is_shutdown(ended, patience);
+        let is_shutdown = is_shutdown
+            || if status.is_failure() {
+                self.is_shutdown(ended, SHUTDOWN_WINDOW)
+            } else {
+                // A success does not wait for it, and one that is long over stays one.
+                self.wake.told_to_end() && ended.elapsed() < SHUTDOWN_WINDOW
+            };
         let (status, reason) = match self.entry.end_request().ok().flatten() {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
@@ -261,12 +265,12 @@ impl Supervisor {
         })
     }
 
-    /// Whether a signal told us to end within moments of what `ended`, waiting so long for it: a shutdown reaches the agent and us
-    /// in any order.
+    /// Whether a signal tells us to end, which is waited for until `patience` after something `ended`: a shutdown reaches the agent
+    /// and us in any order.
     fn is_shutdown(&mut self, ended: Instant, patience: Duration) -> bool {
         loop {
             let elapsed = ended.elapsed();
-            if self.wake.told_to_end() && elapsed < SHUTDOWN_WINDOW {
+            if self.wake.told_to_end() {
                 return true;
             }
             if elapsed >= patience || self.wake.request_unwritten() {
