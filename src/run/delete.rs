@@ -100,7 +100,7 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
         store::check_exists(&workplace.home, slug)?;
-        let (unfinished, dead) = unfinished(workplace, slug)?;
+        let Entries { unfinished, dead } = entries(workplace, slug)?;
         if unfinished.is_empty() {
             // A trigger claims its run under this lock, and looks for the routine there. Whether runs live takes too long to
             // be found out while others wait for it, and those that are dead stay so.
@@ -122,20 +122,29 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
     Err(DeleteError::Restless { slug: slug.clone() })
 }
 
-/// Lists the routine's runs that are not known to be dead, each with what is uncertain about it, and those that are.
-fn unfinished(workplace: &Workplace, slug: &Slug) -> Result<(Vec<(RunId, String)>, BTreeSet<RunId>), FileError> {
-    let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
+/// The runs of a routine that have entries.
+#[derive(Default)]
+struct Entries {
+    /// Those that are not known to be dead, each with what is uncertain about it.
+    unfinished: Vec<(RunId, String)>,
+    dead: BTreeSet<RunId>,
+}
+
+fn entries(workplace: &Workplace, slug: &Slug) -> Result<Entries, FileError> {
+    let mut entries = Entries::default();
     for one in look(&workplace.home, entries_of(workplace, slug)?, JUDGE_PATIENCE) {
         let run = one.entry.id().clone();
-        match one.liveness {
-            Liveness::Dead => drop(dead.insert(run)),
-            Liveness::Owned | Liveness::Unsupervised(_) => unfinished.push((run, String::new())),
-            Liveness::Unknown(cause) | Liveness::Judging(cause) => {
-                unfinished.push((run, format!(" (unknown: {cause})")))
+        let doubt = match one.liveness {
+            Liveness::Dead => {
+                entries.dead.insert(run);
+                continue;
             }
-        }
+            Liveness::Owned | Liveness::Unsupervised(_) => String::new(),
+            Liveness::Unknown(cause) | Liveness::Judging(cause) => format!(" (unknown: {cause})"),
+        };
+        entries.unfinished.push((run, doubt));
     }
-    Ok((unfinished, dead))
+    Ok(entries)
 }
 
 fn entries_of(workplace: &Workplace, slug: &Slug) -> Result<Vec<Entry>, FileError> {

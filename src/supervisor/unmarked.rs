@@ -10,8 +10,9 @@ use crate::run::entry::Entry;
 use crate::run::liveness::Here;
 use crate::run::record::Manifest;
 
-/// The pause between two walks down the tree. Children end far more often than that under a busy agent.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two walks down the tree. Children end far more often than that under a busy agent; outside Linux a walk is a
+/// listing of all processes.
+const PAUSE: Duration = Duration::from_secs(if cfg!(target_os = "linux") { 1 } else { 10 });
 
 /// What is written down, and since when.
 #[derive(Debug, Default)]
