@@ -27,7 +27,7 @@ fn start_elsewhere(home: &TestHome, run: &str) -> Child {
 #[test]
 fn what_runs_elsewhere_is_asked_and_ends_with_its_run() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     for (title, prompt) in [("Alone", "exec sleep 301"), ("Stubborn", "trap '' TERM; while :; do sleep 0.1; done")] {
         let run = server.start_run(title, prompt, json!({}));
         let mut elsewhere = start_elsewhere(&home, &run);
@@ -39,7 +39,7 @@ fn what_runs_elsewhere_is_asked_and_ends_with_its_run() {
 #[test]
 fn what_runs_elsewhere_is_left_behind_by_an_agent_that_exits() {
     let home = unwatched();
-    let mut server = Server::start_settled(&home);
+    let mut server = Server::start(&home);
     let run = server.start_run("Leaves", "until [ -e leave ]; do sleep 0.05; done", json!({}));
     let mut elsewhere = start_elsewhere(&home, &run);
     std::fs::write(home.workbench(&run).join("leave"), "").unwrap();
