@@ -254,6 +254,6 @@ fn on_a_full_disk_the_agent_is_ended_and_its_end_is_recorded_once_there_is_room(
     assert!(scene.outcome().is_none() && supervisor.is_alive());
     limit(None);
     wait_until("its end is recorded", || !scene.claim.entry.exists());
-    assert_eq!(scene.outcome().unwrap().status, Status::Stopped);
+    assert_eq!(scene.outcome().unwrap().status, Status::Interrupted);
     assert_eq!(scene.history_lines(), 1);
 }

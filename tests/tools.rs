@@ -65,7 +65,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
              log_tail",
         ),
         ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
-        ("stop_run", "run reason?", "run"),
+        ("stop_run", "run reason?", "note? run"),
         ("pin_run", "run pinned", "run"),
         (
             "cleanup_workbenches",
