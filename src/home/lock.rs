@@ -14,12 +14,12 @@ use super::holder::{self, Holder, Signature};
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Somebody else holds it.
-    #[error("{path} is held by {}", described(holder.as_ref()))]
+    #[error("{path} is held by {}", described(holder.as_deref()))]
     Held {
         /// The lock's file.
         path: PathBuf,
         /// Who holds it, if that was looked for and found.
-        holder: Option<Holder>,
+        holder: Option<Box<Holder>>,
     },
     /// The system refused, so nothing is known about who holds it.
     #[error("cannot lock {path}: {source}")]
@@ -102,7 +102,7 @@ impl FileLock {
                 }
                 // A caller without patience comes again, and has no use for a name.
                 Err(LockError::Held { path, .. }) if !patience.is_zero() => {
-                    let holder = holder::of(&path);
+                    let holder = holder::of(&path).map(Box::new);
                     return Err(LockError::Held { path, holder });
                 }
                 result => return result,

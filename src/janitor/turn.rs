@@ -95,7 +95,7 @@ impl Turn {
             Err(LockError::Held { holder, .. }) => {
                 let Note { signature, .. } = holder::read(&path);
                 let noted_pid = if signature.since.is_none() { signature.pid } else { 0 };
-                Err(TurnError::Taken(Sweeper { holder, noted_pid }))
+                Err(TurnError::Taken(Sweeper { holder: holder.map(|holder| *holder), noted_pid }))
             }
             Err(error) => Err(TurnError::Lock(error)),
         }

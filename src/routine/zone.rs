@@ -131,7 +131,8 @@ mod tests {
     fn the_content_of_localtime_counts_and_the_name_says_what_it_is_called() {
         let berlin = tzif("CET-1CEST,M3.5.0,M10.5.0/3");
         let tokyo = tzif("JST-9");
-        let cases: [(Option<&str>, Option<&[u8]>, Option<&str>, i32); 8] = [
+        type Case<'a> = (Option<&'a str>, Option<&'a [u8]>, Option<&'a str>, i32);
+        let cases: [Case<'_>; 8] = [
             (Some("Europe/Berlin"), Some(&berlin), Some("Europe/Berlin"), 1),
             (Some("Europe/Berlin"), None, Some("Europe/Berlin"), 1),
             (Some("Etc/UTC"), Some(&tokyo), Some(LOCALTIME), 9),

@@ -42,7 +42,7 @@ pub enum RecordingError {
 pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
     match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
         // Written by us before something failed, or by a person who gave the run up: an outcome never changes.
-        Ok(Some(written)) => return close(workplace, entry, &written, Known::Perhaps),
+        Ok(Some(written)) => close(workplace, entry, &written, Known::Perhaps),
         Ok(None) => {
             write_outcome(&workplace.home, outcome)?;
             close(workplace, entry, outcome, Known::New)
