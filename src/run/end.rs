@@ -6,13 +6,16 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::entry::{Entry, Workbench};
+use super::here::Here;
 use super::id::RunId;
-use super::liveness::{self, Here, Hold, JUDGE_PATIENCE, JudgeLocks, Liveness, WrittenDown};
+use super::judge_locks::{Hold, JudgeLocks};
+use super::liveness::{self, JUDGE_PATIENCE, Liveness};
 use super::log;
 use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
 use super::recording::record_abandoned;
 use super::workplace::Workplace;
+use super::written_down::WrittenDown;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;

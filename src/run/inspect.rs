@@ -7,14 +7,16 @@ use serde::{Deserialize, Serialize};
 
 use super::end::EndError;
 use super::entry::{Entry, Workbench};
+use super::here::Here;
 use super::id::RunId;
-use super::liveness::{Assessment, Here, JUDGE_PATIENCE, Liveness, WrittenDown, look};
+use super::liveness::{Assessment, JUDGE_PATIENCE, Liveness, look};
 use super::log;
 use super::record::{Manifest, Origin, Outcome};
 use super::recording::read_outcome;
 use super::status::Status;
 use super::view::{RunView, outcome_of};
 use super::workplace::Workplace;
+use super::written_down::WrittenDown;
 use super::{listing, wait};
 use crate::clock::UnixSeconds;
 use crate::excerpt::excerpt;

@@ -1,20 +1,15 @@
 //! Whether an unfinished run lives: by its lock, and by its processes. No window, and no missing one, says anything.
-//!
-//! Owners share the lock of an entry. A process that judges the run takes the judges' lock first, and then the owners' alone.
-//! So judges wait for each other, and an owners' lock that is held has an owner: looking at a dead run never makes it look alive.
 
-use std::collections::HashSet;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
-use super::record::{EndRequest, Ending, Machine, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord};
-use crate::clock::{Moment, UnixSeconds};
+use super::here::Here;
+use super::judge_locks::{Hold, JudgeLocks};
+use super::record::{EndRequest, Ending, Manifest, RecordError};
+use super::written_down::WrittenDown;
+use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
-use crate::home::identity::HomeIdentity;
-use crate::home::lock::{FileLock, LockError, Mode};
-use crate::process_tree::{KnownProcesses, Process, ProcessId, Scan, machine_id, pid_namespace, start_at};
+use crate::process_tree::{Process, Scan, start_at};
 
 /// What is known of the life of an unfinished run (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,133 +79,6 @@ pub struct Judgement {
     /// Its manifest.
     pub manifest: Manifest,
     _locks: JudgeLocks,
-}
-
-/// The locks of a run that nobody owns, held by the one process that judges it.
-#[derive(Debug)]
-pub struct JudgeLocks {
-    // Dropped in this order: the next in the queue must not find the owners' lock held by us.
-    _owners: FileLock,
-    _judges: Option<FileLock>,
-}
-
-/// What taking the locks of an entry showed.
-#[derive(Debug)]
-pub enum Hold {
-    /// An owner has the run.
-    Owned,
-    /// Nobody owns it, and nobody else judges it while this is kept.
-    Unowned(JudgeLocks),
-    /// Another process is judging it; in words, which one.
-    Judging(String),
-    /// The locks cannot be trusted, or not be had, for this reason.
-    Unreadable(String),
-    /// The entry is gone: the run is finished.
-    Gone,
-}
-
-impl Hold {
-    /// Takes the locks of an entry as a judge does, waiting for another judge until `deadline`.
-    #[must_use]
-    pub fn take(entry: &Entry, deadline: Instant) -> Self {
-        let gone_or = |error: LockError| {
-            if entry.exists() { Self::Unreadable(error.to_string()) } else { Self::Gone }
-        };
-        let patience = deadline.saturating_duration_since(Instant::now());
-        // Made here for an entry of release 0.1.0, which has none.
-        let judges = match FileLock::acquire_unsigned(&entry.judge_lock_file(), patience) {
-            Ok(lock) => Some(lock),
-            Err(error @ LockError::Held { .. }) if entry.exists() => return Self::Judging(error.to_string()),
-            // It cannot be made, as on a full disk. Then a judge may be taken for an owner, as 0.1.0 did.
-            Err(LockError::Io { .. }) if entry.exists() && !entry.judge_lock_file().exists() => None,
-            Err(error) => return gone_or(error),
-        };
-        let path = entry.lock_file();
-        match FileLock::try_existing(&path, Mode::Exclusive) {
-            Ok(owners) => match FileLock::try_existing(&path, Mode::Exclusive) {
-                Err(LockError::Held { .. }) => Self::Unowned(JudgeLocks { _owners: owners, _judges: judges }),
-                // Its owner may have been granted the same lock as well.
-                Ok(_) => Self::Unreadable(granted_twice(&path)),
-                Err(error) => gone_or(error),
-            },
-            Err(LockError::Held { .. }) => Self::Owned,
-            Err(error) => gone_or(error),
-        }
-    }
-}
-
-fn granted_twice(path: &Path) -> String {
-    format!(
-        "locks do not work here: {} was granted twice, so nobody can tell who owns the run; set MOADIM_HOME to a \
-         directory on a local disk",
-        path.display()
-    )
-}
-
-impl Machine {
-    /// Returns where we are.
-    #[must_use]
-    pub fn this() -> Self {
-        Self { machine_id: machine_id(), pid_namespace: pid_namespace() }
-    }
-}
-
-/// Where a judge is: it can tell something only of runs that were started here.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Here {
-    machine: Machine,
-    boot_id: String,
-    /// Unknown while the home's directory cannot be looked at.
-    home: Option<HomeIdentity>,
-}
-
-impl Here {
-    /// Looks around, from the home.
-    #[must_use]
-    pub fn of(home: &Home) -> Self {
-        Self { machine: Machine::this(), boot_id: Moment::now().boot_id, home: home.identity().ok() }
-    }
-
-    /// Returns why nothing certain can be said here of a run; `None` if it was started here.
-    #[must_use]
-    pub fn stranger(&self, manifest: &Manifest) -> Option<String> {
-        self.another_home(manifest).or_else(|| self.another_machine(manifest))
-    }
-
-    fn another_home(&self, manifest: &Manifest) -> Option<String> {
-        match (&manifest.home, &self.home) {
-            // Where the system does not tell one boot from another, devices may have been numbered again.
-            (Some(theirs), Some(ours)) => {
-                theirs.difference(ours, self.is_same_boot(manifest) && !self.boot_id.is_empty())
-            }
-            (Some(_), None) => Some("the home's directory cannot be looked at".to_owned()),
-            (None, _) => None,
-        }
-    }
-
-    fn another_machine(&self, manifest: &Manifest) -> Option<String> {
-        (manifest.machine != self.machine).then(|| {
-            "it was started on another machine or in another process namespace, and its processes can be seen only there"
-                .to_owned()
-        })
-    }
-
-    /// Makes a record of processes that were seen here and now.
-    #[must_use]
-    pub fn processes_record(&self, processes: KnownProcesses) -> ProcessesRecord {
-        ProcessesRecord { machine: self.machine.clone(), boot_id: self.boot_id.clone(), processes }
-    }
-
-    /// Makes the record of a supervisor that is here.
-    #[must_use]
-    pub fn supervisor_record(&self, supervisor: ProcessId, reaper: i32) -> SupervisorRecord {
-        SupervisorRecord { supervisor, machine: self.machine.clone(), boot_id: self.boot_id.clone(), reaper }
-    }
-
-    /// Whether start times that were written down with this manifest mean something now: within one boot they do.
-    fn is_same_boot(&self, manifest: &Manifest) -> bool {
-        manifest.machine == self.machine && manifest.triggered.boot_id == self.boot_id
-    }
 }
 
 /// How long a judge is waited for, all runs of one look together. It holds a run for some milliseconds, and longer only while it
@@ -300,59 +168,6 @@ fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Resu
     Ok(left)
 }
 
-/// The processes of a run that were written down, as far as they mean something here and now.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct WrittenDown {
-    /// Who watches the run.
-    pub(super) supervisor: Option<ProcessId>,
-    /// Whether that supervisor knows the signal that announces an unwritten request: that of release 0.1.0 dies of it.
-    pub(super) takes_unwritten_request: bool,
-    agent: Option<ProcessId>,
-    /// Who takes in its orphans once the supervisor is gone.
-    reaper: Option<i32>,
-    /// Those that the cookie might not tell, and those that were asked to end.
-    pub(super) processes: KnownProcesses,
-}
-
-impl WrittenDown {
-    /// Reads them. A damaged record is none, because the cookie tells the same of most processes.
-    ///
-    /// # Errors
-    /// There is a record that cannot be read just now.
-    pub(super) fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
-        if !here.is_same_boot(manifest) {
-            return Ok(Self::default());
-        }
-        let of_here = |machine: &Machine| *machine == here.machine;
-        let taken: Option<SupervisorRecord> = atomic_file::unless_damaged(entry.supervisor())?;
-        let taken = taken.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
-        let started: Option<Started> = atomic_file::unless_damaged(entry.started())?;
-        let started = started.filter(|started| started.machine.as_ref().is_none_or(of_here));
-        let processes = atomic_file::unless_damaged(entry.processes())?;
-        let processes = processes.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
-        let mut processes = processes.map(|record| record.processes).unwrap_or_default();
-        processes.known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
-        let supervisor = started.as_ref().map(|started| started.supervisor);
-        Ok(Self {
-            takes_unwritten_request: taken.is_some(),
-            supervisor: supervisor.or(taken.as_ref().map(|record| record.supervisor)),
-            agent: started.map(|started| started.agent),
-            reaper: taken.map(|record| record.reaper),
-            processes,
-        })
-    }
-
-    /// Returns all that belong to the run, its supervisor among them.
-    pub(super) fn belonging(&self) -> HashSet<ProcessId> {
-        self.processes.known.iter().copied().chain(self.supervisor).collect()
-    }
-
-    fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
-        let known = self.processes.known.iter().map(|id| (*id, "process"));
-        self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)
-    }
-}
-
 fn decide(
     hold: &Hold,
     manifest: Result<&Manifest, &RecordError>,
@@ -383,9 +198,13 @@ fn decide(
 mod tests {
     use super::*;
     use crate::agent::{AgentCommand, StdinSource};
-    use crate::process_tree::{COOKIE_VARIABLE, Cookie};
+    use crate::clock::Moment;
+    use crate::home::atomic_file;
+    use crate::home::identity::HomeIdentity;
+    use crate::home::lock::{FileLock, Mode};
+    use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId};
     use crate::run::id::RunId;
-    use crate::run::record::{Origin, RECORD_VERSION};
+    use crate::run::record::{Machine, Origin, ProcessesRecord, RECORD_VERSION, Started};
     use crate::session::HostKind;
     use proptest::prelude::*;
 

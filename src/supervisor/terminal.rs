@@ -31,7 +31,7 @@ use crate::home::config::Config;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::Hold;
+use crate::run::judge_locks::Hold;
 use crate::run::record::{AgentExit, Manifest, TerminalHeld};
 use crate::run::workplace::{Program, Workplace};
 

@@ -1,0 +1,62 @@
+//! The processes of a run that its records name.
+
+use std::collections::HashSet;
+
+use super::entry::Entry;
+use super::here::Here;
+use super::record::{Machine, Manifest, Started, SupervisorRecord};
+use crate::home::atomic_file::{self, FileError};
+use crate::process_tree::{KnownProcesses, ProcessId};
+
+/// The processes of a run that were written down, as far as they mean something here and now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct WrittenDown {
+    /// Who watches the run.
+    pub(super) supervisor: Option<ProcessId>,
+    /// Whether that supervisor knows the signal that announces an unwritten request: that of release 0.1.0 dies of it.
+    pub(super) takes_unwritten_request: bool,
+    agent: Option<ProcessId>,
+    /// Who takes in its orphans once the supervisor is gone.
+    pub(super) reaper: Option<i32>,
+    /// Those that the cookie might not tell, and those that were asked to end.
+    pub(super) processes: KnownProcesses,
+}
+
+impl WrittenDown {
+    /// Reads them. A damaged record is none, because the cookie tells the same of most processes.
+    ///
+    /// # Errors
+    /// There is a record that cannot be read just now.
+    pub(super) fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
+        if !here.is_same_boot(manifest) {
+            return Ok(Self::default());
+        }
+        let of_here = |machine: &Machine| *machine == here.machine;
+        let taken: Option<SupervisorRecord> = atomic_file::unless_damaged(entry.supervisor())?;
+        let taken = taken.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
+        let started: Option<Started> = atomic_file::unless_damaged(entry.started())?;
+        let started = started.filter(|started| started.machine.as_ref().is_none_or(of_here));
+        let processes = atomic_file::unless_damaged(entry.processes())?;
+        let processes = processes.filter(|record| of_here(&record.machine) && record.boot_id == here.boot_id);
+        let mut processes = processes.map(|record| record.processes).unwrap_or_default();
+        processes.known.extend(atomic_file::unless_damaged(entry.doomed())?.unwrap_or_default());
+        let supervisor = started.as_ref().map(|started| started.supervisor);
+        Ok(Self {
+            takes_unwritten_request: taken.is_some(),
+            supervisor: supervisor.or(taken.as_ref().map(|record| record.supervisor)),
+            agent: started.map(|started| started.agent),
+            reaper: taken.map(|record| record.reaper),
+            processes,
+        })
+    }
+
+    /// Returns all that belong to the run, its supervisor among them.
+    pub(super) fn belonging(&self) -> HashSet<ProcessId> {
+        self.processes.known.iter().copied().chain(self.supervisor).collect()
+    }
+
+    pub(super) fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
+        let known = self.processes.known.iter().map(|id| (*id, "process"));
+        self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)
+    }
+}
