@@ -250,9 +250,12 @@ fn neither_what_an_agent_left_open_nor_a_recycled_pid_keeps_a_dead_run_alive() {
     let orphan = wait_for(PATIENCE, "the orphan", || {
         home.processes_named("sleep").into_iter().find(|one| one.command == "sleep 302")
     });
+    let processes = format!("running/{}/processes.json", live.run);
+    wait_for(PATIENCE, "it to be written down", || home.json(&processes));
     cut_the_power(&home, &live.run);
     assert!(orphan.id.is_alive(), "it holds the file of the lock, which is not the lock");
     let recycled = ProcessId { start: orphan.id.start + 1, ..orphan.id };
+    home.change_json(&processes, |record| record["processes"]["known"] = json!([recycled]));
     home.change_json(format!("running/{}/started.json", live.run), |started| {
         started["supervisor"] = json!(recycled);
         started["agent"] = json!(recycled);

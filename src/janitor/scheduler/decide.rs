@@ -189,7 +189,8 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
             }
         }
     }
-    let at_work = alive.iter().filter(|run| run.life == AliveLife::Certainly).count();
+    // One that is being judged is most likely at work, and soon known to be or not.
+    let at_work = alive.iter().filter(|run| run.life != AliveLife::Perhaps).count();
     if at_work as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
 }
 

@@ -236,10 +236,13 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
     Ok(ended.iter().take(ASKED).filter_map(outcome).any(|outcome| outcome.origin == *origin))
 }
 
+/// How long another process's look at a run is waited for.
+const MOMENT: Duration = Duration::from_millis(20);
+
 /// Returns the unfinished runs that are not known to be dead.
 pub(super) fn alive_runs(workplace: &Workplace) -> Result<Vec<AliveRun>, FileError> {
-    // Under the routines' lock no judge is waited for: it may need that lock to finish, and the next tick looks again.
-    let looked = look(&workplace.home, Entry::list(&workplace.home)?, Duration::ZERO);
+    // Under the routines' lock no judge is waited for long: it may need that lock to finish, and the next tick looks again.
+    let looked = look(&workplace.home, Entry::list(&workplace.home)?, MOMENT);
     let alive = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
         let life = match one.liveness {
