@@ -45,8 +45,10 @@ pub fn at_rest() {
             "",
         );
         server.request("resources/list", json!({})).unwrap();
-        wait_for(Duration::from_secs(60), "the first pass of the scheduler", || {
-            server.ok("health", json!({}))["scheduler"]["last"].is_string().then_some(())
+        wait_for(Duration::from_secs(120), "the first passes", || {
+            let health = server.ok("health", json!({}));
+            let are_over = ["scheduler", "sweep", "watchdog"].iter().all(|duty| health[duty]["last"].is_string());
+            are_over.then_some(())
         });
         std::thread::sleep(Duration::from_secs(5));
         let (before, began) = (cpu_time(server.pid()), Instant::now());

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::fs::{AtFlags, statat};
+use rustix::fs::{AtFlags, Stat, statat};
 
 /// What a file is known by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,19 +40,25 @@ impl Stamp {
 
     /// Looks at a file by its path below an open directory, which takes a fraction of the time; otherwise like [`Self::of`].
     #[must_use]
-    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
     pub fn below(directory: BorrowedFd<'_>, path: &str) -> Option<Self> {
-        let stat = statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        let sub_second = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).ok()?);
+        statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Self::from_stat(&stat))
+    }
+
+    /// Makes it of what the system told.
+    #[must_use]
+    #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
+    pub(super) fn from_stat(stat: &Stat) -> Self {
         let secs = Duration::from_secs(stat.st_mtime.unsigned_abs());
         let whole = if stat.st_mtime < 0 { UNIX_EPOCH.checked_sub(secs) } else { UNIX_EPOCH.checked_add(secs) };
-        Some(Self {
+        let sub_second = Duration::from_nanos(u64::try_from(stat.st_mtime_nsec).unwrap_or_default());
+        Self {
             device: stat.st_dev as u64,
             inode: stat.st_ino as u64,
-            size: u64::try_from(stat.st_size).ok()?,
-            modified: whole?.checked_add(sub_second)?,
+            size: u64::try_from(stat.st_size).unwrap_or_default(),
+            // A time that the clock cannot hold.
+            modified: whole.and_then(|whole| whole.checked_add(sub_second)).unwrap_or(UNIX_EPOCH),
             changed: (i64::from(stat.st_ctime), stat.st_ctime_nsec as i64),
-        })
+        }
     }
 
     fn from_metadata(metadata: &Metadata) -> Option<Self> {

@@ -3,55 +3,65 @@
 //! Workbenches are not looked into: nothing temporary of ours is in one, unless it is a mount of its own. An entry that is staged is its claim's
 //! business, for it may be locked.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use super::{registration, remove};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
+use crate::home::names::{self, Kind};
 
 /// How old a temporary file must be to be removed: its writer may be about to rename it.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// How many directories are looked into at a time. After that comes a pause nine times as long as it took: there may be tens of
+/// thousands, nothing is urgent, and what a server does when it starts is waited for.
+const AT_A_TIME: usize = 100;
 
 /// Removes what is left over; returns what could not be removed or looked at.
 #[must_use]
 pub fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = Vec::new();
     registration::remove_stale(home);
-    let mut directories = vec![home.root().to_owned(), home.agents(), home.pins()];
-    for parent in [home.routines(), home.running()] {
-        directories.extend(below(&parent, &mut errors));
-        directories.push(parent);
+    for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
+        look_into(&directory, now, &mut errors);
     }
-    for directory in directories {
-        for path in list(&directory, &mut errors) {
-            let name = path.file_name().unwrap_or_default();
-            if name.to_str().is_some_and(atomic_file::is_temporary) && is_old(&path, now) {
-                let removal = remove::remove(&directory, name, &|| false);
-                let failed = removal.failures.into_iter();
-                errors.extend(failed.map(|failure| FileError::io("remove", &failure.path, failure.source)));
+    for parent in [home.routines(), home.running()] {
+        let mut directories = list(&parent, &mut errors, |_, kind| kind == Kind::Directory);
+        while !directories.is_empty() {
+            let began = Instant::now();
+            for name in directories.drain(directories.len().saturating_sub(AT_A_TIME)..) {
+                look_into(&parent.join(name), now, &mut errors);
+            }
+            if !directories.is_empty() {
+                std::thread::sleep(began.elapsed() * 9);
             }
         }
     }
     errors
 }
 
-fn below(parent: &Path, errors: &mut Vec<FileError>) -> Vec<PathBuf> {
-    let mut paths = list(parent, errors);
-    paths.retain(|path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()));
-    paths
+fn look_into(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) {
+    for name in list(directory, errors, |name, _| atomic_file::is_temporary(name)) {
+        if is_old(&directory.join(&name), now) {
+            let removal = remove::remove(directory, name.as_ref(), &|| false);
+            let failed = removal.failures.into_iter();
+            errors.extend(failed.map(|failure| FileError::io("remove", &failure.path, failure.source)));
+        }
+    }
 }
 
-/// Lists a directory; one that is gone by now is empty.
-fn list(directory: &Path, errors: &mut Vec<FileError>) -> Vec<PathBuf> {
-    let listed = std::fs::read_dir(directory).and_then(|files| files.map(|file| Ok(file?.path())).collect());
-    listed.unwrap_or_else(|source| {
-        if source.kind() != std::io::ErrorKind::NotFound {
-            errors.push(FileError::io("list", directory, source));
+/// Lists those names in a directory that are wanted; one that is gone by now is empty.
+fn list(directory: &Path, errors: &mut Vec<FileError>, is_wanted: impl Fn(&str, Kind) -> bool) -> Vec<String> {
+    let mut names = Vec::new();
+    let listed = names::scan(directory, |name, kind| {
+        if is_wanted(name, kind) {
+            names.push(name.to_owned());
         }
-        Vec::new()
-    })
+    });
+    errors.extend(listed.err().filter(|error| !error.is_not_found()));
+    names
 }
 
 fn is_old(path: &Path, now: UnixSeconds) -> bool {

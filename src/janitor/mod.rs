@@ -161,15 +161,15 @@ fn sweep(workplace: &Workplace, status: &Status) -> Duration {
         Err(SweepError::Turn(TurnError::Taken(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
     }
-    for error in leftovers::remove(&workplace.home, UnixSeconds::now()) {
-        status.trouble(Duty::Sweep, None, &error);
-    }
     match trash::empty(&workplace.home) {
         Ok(()) | Err(TrashError::Turn(TurnError::Taken(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(workplace.home.trash().display().to_string()), &error),
     }
     if let Err(error) = workplace.session_host.shut_down_if_idle() {
         tracing::debug!(%error, "the session host was left as it is");
+    }
+    for error in leftovers::remove(&workplace.home, UnixSeconds::now()) {
+        status.trouble(Duty::Sweep, None, &error);
     }
     Duration::from_secs(workplace.config.cleanup_interval_secs)
 }

@@ -1,18 +1,21 @@
 //! A routine in brief: when it has something to do and what is wrong with it, small enough to keep for tens of thousands.
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use jiff::tz::TimeZone;
+
 use super::bounds::Limits;
-use super::ledger::{Ledger, Waiting};
+use super::ledger::{self, Ledger, Waiting};
 use super::model::{Definition, Overlap};
 use super::schedule::Schedule;
 use super::slug::Slug;
 use super::store::{self, StoreError};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::FileError;
+use crate::home::atomic_file::{Below, FileError};
 use crate::home::stamp::{Fingerprint, Stamp};
 
 /// A routine in brief, and the files it was read from.
@@ -27,6 +30,8 @@ pub struct Brief {
     plan: Result<Plan, Box<FileError>>,
     /// Whether something may be written into its ledger while the definition stays as it is.
     has_use_for_a_ledger: bool,
+    /// Whether another process may write something there that is not found out in time when the routine is due: what waits.
+    is_written_by_others: bool,
     prompt: PromptBrief,
     /// What the pass that is under way still has to look at.
     pub(super) wanted: Wanted,
@@ -79,13 +84,37 @@ pub struct Plan {
     pub follows_machine_zone: bool,
 }
 
+/// Where and how routines are looked at.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub home: &'a Home,
+    /// The directory of routines, open, and its path.
+    pub routines: BorrowedFd<'a>,
+    pub path: &'a Path,
+    /// The zone that the machine has.
+    pub machine: &'a TimeZone,
+    /// Whether also those ledgers are looked at whose change can wait.
+    pub is_thorough: bool,
+}
+
+impl Place<'_> {
+    fn stamp(&self, slug: &Slug, file: &str) -> Option<Stamp> {
+        Stamp::below(self.routines, &format!("{slug}/{file}"))
+    }
+
+    fn with<T>(&self, slug: &Slug, file: &str, read: impl FnOnce(&Below<'_>) -> T) -> T {
+        let name = format!("{slug}/{file}");
+        read(&Below { directory: self.routines, at: self.path, name: &name })
+    }
+}
+
 impl Plan {
-    fn of(definition: &Definition, schedule: Option<&Schedule>, ledger: Ledger) -> Self {
+    fn of(definition: &Definition, schedule: Option<&Schedule>, ledger: Ledger, machine: &TimeZone) -> Self {
         let schedule = schedule.filter(|_| definition.enabled);
         let absolved = definition.enabled && ledger.disabled_because.is_some();
         let dropped = !definition.enabled && ledger.waiting.is_some();
         Self {
-            next: schedule.and_then(|schedule| schedule.next_after(ledger.fired_until)),
+            next: schedule.and_then(|schedule| schedule.next_after_on(machine, ledger.fired_until)),
             fired_until: ledger.fired_until,
             is_behind: !ledger.follows(definition) || absolved || dropped,
             waiting: ledger.waiting.map(Arc::new),
@@ -105,6 +134,7 @@ impl Brief {
             definition: DefinitionBrief::Absent,
             plan: Ok(Plan::default()),
             has_use_for_a_ledger: true,
+            is_written_by_others: true,
             prompt: PromptBrief::Unchecked,
             wanted: Wanted::Nothing,
         }
@@ -166,34 +196,37 @@ impl Brief {
         }
     }
 
-    /// Does what is wanted, reading only what changed; `routines` is the directory of routines. Returns when the definition was
-    /// written if that is another one than before.
-    pub(super) fn look(&mut self, home: &Home, routines: BorrowedFd<'_>) -> Option<Changed> {
-        let mut changed = None;
+    /// Does what is wanted, reading only what changed. Returns when the definition was written if that is another one than before.
+    pub(super) fn look(&mut self, at: &Place<'_>) -> Option<Changed> {
         let wanted = std::mem::replace(&mut self.wanted, Wanted::Nothing);
-        if wanted >= Wanted::Files {
+        let mut changed = None;
+        if wanted > Wanted::Nothing {
             let now = SystemTime::now();
-            let look = |file| Stamp::below(routines, &format!("{}/{file}", self.slug));
-            let definition = look(store::DEFINITION_FILE);
-            let mut files = [definition.map(|stamp| stamp.fingerprint()), self.files[1]];
-            let mut stamps = [definition, None];
-            if self.has_use_for_a_ledger || files[0] != self.files[0] || wanted > Wanted::Files || !self.is_settled {
-                stamps[1] = look(super::ledger::FILE_NAME);
-                files[1] = stamps[1].map(|stamp| stamp.fingerprint());
-            }
-            if !self.is_settled || self.was_refused() || files != self.files {
-                self.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+            let is_thorough = at.is_thorough || wanted == Wanted::FilesAndPrompt;
+            if !self.is_settled || self.was_refused() || self.differs(at, is_thorough) {
+                let stamps = self.read(at);
+                let files = stamps.map(|stamp| stamp.map(|stamp| stamp.fingerprint()));
                 if files[0] != self.files[0] {
                     changed = Some(Changed { written: stamps[0].map(|stamp| stamp.modified()) });
                 }
                 self.files = files;
-                self.read(home);
+                self.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
             }
         }
-        if wanted >= Wanted::FilesAndPrompt && self.limits().is_some() {
-            self.check_prompt(home, routines);
+        if wanted == Wanted::FilesAndPrompt && self.limits().is_some() {
+            self.check_prompt(at);
         }
         changed
+    }
+
+    /// Says whether a file is another one than the one that was read.
+    fn differs(&self, at: &Place<'_>, is_thorough: bool) -> bool {
+        let differs = |file: &str, known: Option<Fingerprint>| {
+            at.stamp(&self.slug, file).map(|stamp| stamp.fingerprint()) != known
+        };
+        let [definition, ledger] = self.files;
+        let looks_at_ledger = self.has_use_for_a_ledger && (is_thorough || self.is_written_by_others);
+        differs(store::DEFINITION_FILE, definition) || (looks_at_ledger && differs(ledger::FILE_NAME, ledger))
     }
 
     /// Says whether the system refused to read it, which it may not do the next time; what is damaged stays so.
@@ -202,34 +235,49 @@ impl Brief {
         problem.is_some_and(|problem| matches!(problem, FileError::Io { .. }))
     }
 
-    fn read(&mut self, home: &Home) {
+    /// Reads both files; returns what they are known by.
+    fn read(&mut self, at: &Place<'_>) -> [Option<Stamp>; 2] {
         self.plan = Ok(Plan::default());
-        self.definition = match store::load_with_schedule(home, &self.slug) {
-            Ok((definition, schedule)) => {
-                let plan = |ledger| Plan::of(&definition, schedule.as_ref(), ledger);
-                self.plan = Ledger::read(home, &self.slug).map(plan).map_err(Box::new);
-                let writes_one = definition.schedule.is_some() || definition.retry.is_some();
-                self.has_use_for_a_ledger = writes_one || !self.plan().is_ok_and(|plan| *plan == Plan::default());
-                DefinitionBrief::Readable(Limits::of(&definition))
+        (self.has_use_for_a_ledger, self.is_written_by_others) = (true, true);
+        let (definition, schedule, stamp) =
+            match at.with(&self.slug, store::DEFINITION_FILE, |file| store::read(at.home, &self.slug, file)) {
+                Ok(store::Read { definition, schedule, stamp, .. }) => (definition, schedule, stamp),
+                Err(error) => {
+                    self.definition = match error {
+                        StoreError::File(error) => DefinitionBrief::Damaged(Box::new(error)),
+                        _ => DefinitionBrief::Absent,
+                    };
+                    return [store::DEFINITION_FILE, ledger::FILE_NAME].map(|file| at.stamp(&self.slug, file));
+                }
+            };
+        self.definition = DefinitionBrief::Readable(Limits::of(&definition));
+        let ledger_stamp = match at.with(&self.slug, ledger::FILE_NAME, |file| Ledger::read_from(file)) {
+            Ok((ledger, ledger_stamp)) => {
+                let plan = Plan::of(&definition, schedule.as_ref(), ledger, at.machine);
+                self.is_written_by_others = definition.retry.is_some() || plan.is_behind || plan.waiting.is_some();
+                self.has_use_for_a_ledger = self.is_written_by_others || schedule.is_some();
+                self.plan = Ok(plan);
+                ledger_stamp
             }
-            Err(StoreError::File(error)) => DefinitionBrief::Damaged(Box::new(error)),
-            Err(_) => DefinitionBrief::Absent,
+            Err(error) => {
+                self.plan = Err(Box::new(error));
+                at.stamp(&self.slug, ledger::FILE_NAME)
+            }
         };
+        [Some(stamp), ledger_stamp]
     }
 
-    fn check_prompt(&mut self, home: &Home, routines: BorrowedFd<'_>) {
-        let now = SystemTime::now();
-        let stamp = Stamp::below(routines, &format!("{}/{}", self.slug, store::PROMPT_FILE));
-        let seen = stamp.filter(|stamp| stamp.is_settled(now)).map(|stamp| stamp.fingerprint());
-        match (&self.prompt, seen) {
-            (PromptBrief::Good(known), Some(seen)) if *known == seen => {}
-            _ => {
-                self.prompt = match (store::prompt(home, &self.slug), seen) {
-                    (Ok(_), Some(seen)) => PromptBrief::Good(seen),
-                    (Ok(_), None) => PromptBrief::Unchecked,
-                    (Err(error), _) => PromptBrief::Damaged(Box::new(error)),
-                };
-            }
+    fn check_prompt(&mut self, at: &Place<'_>) {
+        if let PromptBrief::Good(known) = self.prompt
+            && at.stamp(&self.slug, store::PROMPT_FILE).is_some_and(|stamp| stamp.fingerprint() == known)
+        {
+            return;
         }
+        let now = SystemTime::now();
+        self.prompt = match at.with(&self.slug, store::PROMPT_FILE, |file| store::prompt_from(file)) {
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptBrief::Good(stamp.fingerprint()),
+            Ok(_) => PromptBrief::Unchecked,
+            Err(error) => PromptBrief::Damaged(Box::new(error)),
+        };
     }
 }

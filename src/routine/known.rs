@@ -7,15 +7,15 @@ use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::brief::{Brief, Changed, Wanted};
+use super::brief::{Brief, Changed, Place, Wanted};
 use super::slug::Slug;
-use super::zone::MachineMark;
+use super::zone::{self, MachineMark};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::stamp::Stamp;
@@ -33,8 +33,9 @@ struct Known {
     briefs: Vec<Brief>,
     /// Those that are new or change just now, and are looked at each time.
     unsettled: Vec<Slug>,
-    /// Where the next share begins, and when the last one was taken.
+    /// Where the next share begins, how many rounds there were, and when the last share was taken.
     cursor: usize,
+    round: u32,
     shared_at: Option<Instant>,
     /// Up to when none needs anything, and when somebody last asked.
     rests_until: UnixSeconds,
@@ -50,10 +51,25 @@ struct Known {
 struct Listed {
     /// The directory itself, if a change of it would show.
     stamp: Option<Stamp>,
-    /// What came of the names.
-    names: u64,
+    names: Names,
     /// When it is listed again all the same.
     again: Option<Instant>,
+}
+
+/// The names in a directory, to see whether they are the same. The system lists them in no order, so what comes of each is summed up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Names {
+    count: u32,
+    sum: u64,
+}
+
+impl Names {
+    fn add(&mut self, name: &str) {
+        let mut hasher = DefaultHasher::new();
+        name.hash(&mut hasher);
+        self.sum = self.sum.wrapping_add(hasher.finish());
+        self.count += 1;
+    }
 }
 
 /// A number that grows whenever a definition is seen to be another one, and when the newest of them was written.
@@ -84,6 +100,9 @@ const LEAST_SHARE: usize = 100;
 /// From how many on one look does not take in all: how many are the turn of a look every 2 s.
 const LARGE: usize = 2 * SHARE_PER_SEC as usize;
 
+/// How many rounds through a large home there are for each that takes in all ledgers.
+const ROUNDS_UNTIL_THOROUGH: u32 = 4;
+
 /// The pause before a directory that seems to be unchanged is listed all the same, for each routine: some file systems do not tell.
 const LIST_PAUSE: Duration = Duration::from_millis(2);
 
@@ -100,6 +119,9 @@ impl KnownRoutines {
         let directory = File::open(&routines).map_err(|source| FileError::io("list", &routines, source))?;
         let mut known = self.known();
         known.note_zone();
+        let machine = zone::of_machine();
+        let mut place =
+            Place { home, routines: directory.as_fd(), path: &routines, machine: &machine, is_thorough: true };
         known.list_if_changed(home)?;
         match look {
             Look::All => {
@@ -108,21 +130,21 @@ impl KnownRoutines {
             }
             Look::Share => {
                 let share = known.take_share();
+                // In a large home what can wait is looked at in some rounds only.
+                place.is_thorough = known.briefs.len() <= LARGE || known.round.is_multiple_of(ROUNDS_UNTIL_THOROUGH);
                 let turn = known.take_turn(share);
                 known.briefs[turn.clone()].iter_mut().for_each(|brief| brief.want(Wanted::Files));
                 let unsettled = std::mem::take(&mut known.unsettled);
-                let are_few = unsettled.len() < BATCH;
-                for slug in unsettled {
-                    let Ok(place) = known.place(slug.as_str()) else { continue };
-                    known.briefs[place].want(Wanted::Files);
-                    if are_few {
-                        known.look(place..place + 1, home, directory.as_fd());
+                if unsettled.len() < BATCH {
+                    for slug in unsettled {
+                        let Ok(at) = known.place(slug.as_str()) else { continue };
+                        known.briefs[at].want(Wanted::Files);
+                        known.look(at..at + 1, &place);
                     }
-                }
-                if are_few {
-                    known.look(turn, home, directory.as_fd());
+                    known.look(turn, &place);
                     return Ok(());
                 }
+                known.briefs.iter_mut().filter(|brief| !brief.is_settled).for_each(|brief| brief.want(Wanted::Files));
             }
         }
         drop(known);
@@ -134,7 +156,7 @@ impl KnownRoutines {
             let wanted = known.briefs[start..].iter().position(|brief| brief.wanted > Wanted::Nothing);
             let Some(first) = wanted.map(|offset| start + offset) else { return Ok(()) };
             let end = known.briefs.len().min(first + BATCH);
-            known.look(first..end, home, directory.as_fd());
+            known.look(first..end, &place);
             after = known.briefs[..end].last().map(|brief| brief.slug.clone());
         }
     }
@@ -210,8 +232,8 @@ impl Known {
     }
 
     /// Does what is wanted of these, and notes what comes of it.
-    fn look(&mut self, places: Range<usize>, home: &Home, routines: BorrowedFd<'_>) {
-        let Seen { revision, unsettled, needed_at } = look_at(&mut self.briefs[places], home, routines);
+    fn look(&mut self, which: Range<usize>, place: &Place<'_>) {
+        let Seen { revision, unsettled, needed_at } = look_at(&mut self.briefs[which], place);
         self.revision.number += revision.number;
         self.revision.newest = self.revision.newest.max(revision.newest);
         self.unsettled.extend(unsettled);
@@ -226,37 +248,41 @@ impl Known {
         if !is_time && stamp.is_some() && self.listed.stamp == stamp {
             return Ok(());
         }
-        let (mut count, mut names) = (0_u32, 0_u64);
-        // In no order, so that what comes of each is summed up.
-        names::scan(&routines, |name, _| {
-            let mut hasher = DefaultHasher::new();
-            name.hash(&mut hasher);
-            names = names.wrapping_add(hasher.finish());
-            count += 1;
-        })?;
-        if names != self.listed.names {
-            self.merge(&routines)?;
+        let mut names = Names::default();
+        let is_first = self.listed.again.is_none();
+        if !is_first {
+            names::scan(&routines, |name, _| names.add(name))?;
         }
-        let again = Instant::now().checked_add(LIST_PAUSE * count);
+        if is_first || names != self.listed.names {
+            names = self.merge(&routines)?;
+        }
+        let again = Instant::now().checked_add(LIST_PAUSE * names.count);
         self.listed = Listed { stamp: stamp.filter(|stamp| stamp.is_settled(now)), names, again };
         Ok(())
     }
 
-    fn merge(&mut self, routines: &Path) -> Result<(), FileError> {
+    /// Adds the names that are new, and drops those that are gone.
+    fn merge(&mut self, routines: &Path) -> Result<Names, FileError> {
+        let mut names = Names::default();
         let mut found = vec![false; self.briefs.len()];
         let mut new: Vec<Slug> = Vec::new();
-        names::scan(routines, |name, _| match self.place(name) {
-            Ok(place) => found[place] = true,
-            Err(_) => new.extend(name.parse::<Slug>()),
+        names::scan(routines, |name, _| {
+            names.add(name);
+            match self.place(name) {
+                Ok(place) => found[place] = true,
+                Err(_) => new.extend(name.parse::<Slug>()),
+            }
         })?;
+        new.sort_unstable();
         let mut found = found.into_iter();
         self.briefs.retain(|_| found.next().unwrap_or(false));
         self.unsettled.extend(new.iter().cloned());
         self.briefs.reserve_exact(new.len());
         self.briefs.extend(new.into_iter().map(Brief::of));
-        self.briefs.sort_unstable_by(|one, other| one.slug.cmp(&other.slug));
+        // Quick with two runs that are in order by themselves.
+        self.briefs.sort_by(|one, other| one.slug.cmp(&other.slug));
         self.revision.number += 1;
-        Ok(())
+        Ok(names)
     }
 
     /// Returns how many are the turn of a share now.
@@ -269,7 +295,12 @@ impl Known {
     fn take_turn(&mut self, share: usize) -> Range<usize> {
         let start = self.cursor.min(self.briefs.len());
         let end = start.saturating_add(share).min(self.briefs.len());
-        self.cursor = if end < self.briefs.len() { end } else { 0 };
+        if end < self.briefs.len() {
+            self.cursor = end;
+        } else {
+            self.cursor = 0;
+            self.round = self.round.wrapping_add(1);
+        }
         start..end
     }
 }
@@ -306,7 +337,7 @@ impl Seen {
 }
 
 /// Looks at all that are wanted, on several threads if much has to be read.
-fn look_at(batch: &mut [Brief], home: &Home, routines: BorrowedFd<'_>) -> Seen {
+fn look_at(batch: &mut [Brief], place: &Place<'_>) -> Seen {
     let is_work =
         |brief: &Brief| brief.wanted > Wanted::Nothing && (!brief.is_settled || brief.wanted == Wanted::FilesAndPrompt);
     let threads = match batch.iter().filter(|brief| is_work(brief)).count() {
@@ -319,7 +350,7 @@ fn look_at(batch: &mut [Brief], home: &Home, routines: BorrowedFd<'_>) -> Seen {
     let work = || {
         while let Some(part) = next() {
             for brief in part.iter_mut().filter(|brief| brief.wanted > Wanted::Nothing) {
-                let changed = brief.look(home, routines);
+                let changed = brief.look(place);
                 seen.lock().unwrap_or_else(PoisonError::into_inner).add(brief, changed);
             }
         }

@@ -12,8 +12,9 @@ use super::slug::Slug;
 
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::{self, FileError, Source};
 use crate::home::parsed::ParsedFiles;
+use crate::home::stamp::Stamp;
 
 /// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
@@ -139,13 +140,20 @@ impl Ledger {
     /// # Errors
     /// It is unreadable, damaged or of a newer version: nothing may be fired then, for it may have been already.
     pub fn read(home: &Home, slug: &Slug) -> Result<Self, FileError> {
-        let path = Self::file(home, slug);
-        let ledger: Self = atomic_file::read_json_if_present(&path)?.unwrap_or_default();
+        Self::read_from(&Self::file(home, slug).as_path()).map(|(ledger, _)| ledger)
+    }
+
+    /// Reads a ledger from its file like [`Self::read`], and returns what that is known by, if it is there.
+    pub(super) fn read_from(file: &dyn Source) -> Result<(Self, Option<Stamp>), FileError> {
+        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(file) {
+            Err(error) if error.is_not_found() => return Ok((Self::default(), None)),
+            read => read?,
+        };
         if ledger.version > VERSION {
             let problem = format!("it is of version {}, newer than this program knows ({VERSION})", ledger.version);
-            return Err(FileError::damaged(&path, problem));
+            return Err(FileError::damaged(&file.path(), problem));
         }
-        Ok(ledger)
+        Ok((ledger, Some(stamp)))
     }
 
     /// Reads a routine's ledger as [`Self::read`] does, from a file that did not change as it was last parsed.

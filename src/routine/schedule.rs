@@ -57,9 +57,11 @@ impl Schedule {
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
         let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
-        let schedule = Self { cron: parse_cron(text).map_err(refuse)?, zone };
-        // In whatever zone.
-        if schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
+        let fields = fields(text).map_err(refuse)?;
+        let schedule = Self { cron: parse_cron(fields).map_err(refuse)?, zone };
+        // Where every day of the month matches, some date does; elsewhere one has to be found, in whatever zone.
+        let takes_every_day = matches!(fields.split_whitespace().nth(2), Some("*" | "?"));
+        if !takes_every_day && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
             return Err(refuse("no date matches it, so it would never fire; mend its day or its month".to_owned()));
         }
         Ok(schedule)
@@ -75,6 +77,11 @@ impl Schedule {
     #[must_use]
     pub fn next_after(&self, moment: UnixSeconds) -> Option<UnixSeconds> {
         self.next_in(&self.zone_now(), moment)
+    }
+
+    /// Returns the first occurrence after a moment like [`Self::next_after`], for a caller that has just read the machine's zone.
+    pub(super) fn next_after_on(&self, machine: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
+        self.next_in(self.zone.as_ref().unwrap_or(machine), moment)
     }
 
     fn zone_now(&self) -> TimeZone {
@@ -129,7 +136,8 @@ impl Schedule {
 /// The longest schedule: five full lists are shorter.
 const MAX_CRON_BYTES: usize = 1024;
 
-fn parse_cron(text: &str) -> Result<Cron, String> {
+/// Returns the five fields that a schedule consists of or stands for.
+fn fields(text: &str) -> Result<&str, String> {
     let names = || NAMES.map(|(name, _)| name).join(", ");
     if text.len() > MAX_CRON_BYTES {
         return Err(format!(
@@ -137,18 +145,20 @@ fn parse_cron(text: &str) -> Result<Cron, String> {
             text.len()
         ));
     }
-    let fields = if text.trim_start().starts_with('@') {
-        let named = NAMES.iter().find(|(name, _)| *name == text);
-        named.ok_or_else(|| format!("the names are {}; write one of them, or five cron fields", names()))?.1
-    } else {
-        text
-    };
-    if fields.split_whitespace().count() != 5 {
+    if text.trim_start().starts_with('@') {
+        let named = NAMES.iter().find(|(name, _)| *name == text).map(|(_, fields)| *fields);
+        return named.ok_or_else(|| format!("the names are {}; write one of them, or five cron fields", names()));
+    }
+    if text.split_whitespace().count() != 5 {
         return Err(format!(
             "it has five fields, minute, hour, day, month and weekday, such as 0 9 * * 1-5, or is one of {}",
             names()
         ));
     }
+    Ok(text)
+}
+
+fn parse_cron(fields: &str) -> Result<Cron, String> {
     parse_fields(fields)
         .map_err(|error| format!("{error}; write minute, hour, day, month and weekday, such as 0 9 * * 1-5"))
 }
@@ -261,6 +271,10 @@ mod tests {
         }
         let never = Schedule::parse("0 0 30 2 *", None).unwrap_err().to_string();
         assert!(never.contains("never fire"), "{never}");
+        for every_day in ["* * * * *", "0 0 * 2 0", "0 0 * * +mon#5", "59 23 ? 12 7L"] {
+            let schedule = Schedule::parse(every_day, Some("UTC")).unwrap();
+            assert!(schedule.next_after(NEAR_THE_END).is_some(), "{every_day}");
+        }
         for weekday in 0..7 {
             let leap_day = format!("0 0 29 2 +{weekday}");
             assert!(Schedule::parse(&leap_day, None).is_ok(), "a leap year will come");

@@ -1,5 +1,6 @@
 //! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -8,9 +9,10 @@ use super::ledger::{self, Ledger};
 use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
 use super::schedule::Schedule;
 use super::slug::Slug;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::stamp::Stamp;
 use crate::home::{self, Home, names};
 
 /// How long a call waits for the short work that the routines' lock guards.
@@ -117,7 +119,8 @@ pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
 
 /// Reads a routine as it is now, and the text that it was read from.
 pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, String), StoreError> {
-    read(home, slug).map(|Read { definition, text, .. }| (Routine { slug: slug.clone(), definition }, text))
+    read(home, slug, &definition_file(home, slug).as_path())
+        .map(|Read { definition, text, .. }| (Routine { slug: slug.clone(), definition }, text))
 }
 
 /// Reads a routine as it is now, with its schedule.
@@ -125,12 +128,13 @@ pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, Strin
 /// # Errors
 /// As for [`load`].
 pub fn load_with_schedule(home: &Home, slug: &Slug) -> Result<(Definition, Option<Schedule>), StoreError> {
-    read(home, slug).map(|Read { definition, schedule, .. }| (definition, schedule))
+    read(home, slug, &definition_file(home, slug).as_path())
+        .map(|Read { definition, schedule, .. }| (definition, schedule))
 }
 
-fn read(home: &Home, slug: &Slug) -> Result<Read, StoreError> {
-    let directory = directory(home, slug);
-    match read_definition(&directory) {
+/// Reads a routine from its file.
+pub(super) fn read(home: &Home, slug: &Slug, file: &dyn Source) -> Result<Read, StoreError> {
+    match read_definition(file) {
         Ok(read) => Ok(read),
         Err(error) => {
             if error.is_not_found() {
@@ -146,9 +150,11 @@ fn read(home: &Home, slug: &Slug) -> Result<Read, StoreError> {
 /// # Errors
 /// The file cannot be read or is no text.
 pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
-    let path = prompt_file(home, slug);
-    let bytes = atomic_file::read(&path, MAX_PROMPT_BYTES as u64)?;
-    String::from_utf8(bytes).map_err(|_| FileError::damaged(&path, "it is not UTF-8 text"))
+    prompt_from(&prompt_file(home, slug).as_path()).map(|(prompt, _)| prompt)
+}
+
+pub(super) fn prompt_from(file: &dyn Source) -> Result<(String, Stamp), FileError> {
+    atomic_file::read_text_with_stamp(file, MAX_PROMPT_BYTES as u64)
 }
 
 /// Reads all routines; a damaged one does not hide the others.
@@ -238,23 +244,21 @@ fn not_found(home: &Home, slug: &Slug) -> StoreError {
     StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) }
 }
 
-/// A definition that was read, what it was read from, and the schedule in it.
-struct Read {
-    definition: Definition,
-    text: String,
-    schedule: Option<Schedule>,
+/// A definition that was read, the text and the file it was read from, and the schedule in it.
+pub(super) struct Read {
+    pub definition: Definition,
+    pub text: String,
+    pub stamp: Stamp,
+    pub schedule: Option<Schedule>,
 }
 
-fn read_definition(directory: &Path) -> Result<Read, FileError> {
-    let path = directory.join(DEFINITION_FILE);
-    let (text, written) = atomic_file::read_dated_text(&path)?;
-    let mut definition: Definition =
-        toml::from_str(&text).map_err(|error| FileError::damaged(&path, error.to_string().trim_end()))?;
-    if let Some(written) = written {
-        definition.date(written.into());
-    }
-    let schedule = definition.checked_schedule().map_err(|problem| FileError::damaged(&path, problem))?;
-    Ok(Read { definition, text, schedule })
+fn read_definition(file: &dyn Source) -> Result<Read, FileError> {
+    let damaged = |problem: &dyn Display| FileError::damaged(&file.path(), problem);
+    let (text, stamp) = atomic_file::read_text_with_stamp(file, MAX_RECORD_BYTES)?;
+    let mut definition: Definition = toml::from_str(&text).map_err(|error| damaged(&error.to_string().trim_end()))?;
+    definition.date(stamp.modified().into());
+    let schedule = definition.checked_schedule().map_err(|problem| damaged(&problem))?;
+    Ok(Read { definition, text, schedule, stamp })
 }
 
 fn closest(home: &Home, wanted: &Slug) -> String {
