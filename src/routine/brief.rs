@@ -3,7 +3,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use jiff::tz::TimeZone;
 
@@ -95,6 +95,8 @@ pub(super) struct Place<'a> {
     pub machine: &'a TimeZone,
     /// Whether also those ledgers are looked at whose change can wait.
     pub is_thorough: bool,
+    /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
+    pub prompts_until: Option<Instant>,
 }
 
 impl Place<'_> {
@@ -268,10 +270,11 @@ impl Brief {
     }
 
     fn check_prompt(&mut self, at: &Place<'_>) {
-        if let PromptBrief::Good(known) = self.prompt
-            && at.stamp(&self.slug, store::PROMPT_FILE).is_some_and(|stamp| stamp.fingerprint() == known)
-        {
-            return;
+        let stamp = at.stamp(&self.slug, store::PROMPT_FILE);
+        match (&self.prompt, stamp) {
+            (PromptBrief::Good(known), Some(stamp)) if stamp.fingerprint() == *known => return,
+            (PromptBrief::Unchecked, Some(_)) if at.prompts_until.is_some_and(|end| Instant::now() >= end) => return,
+            _ => {}
         }
         let now = SystemTime::now();
         self.prompt = match at.with(&self.slug, store::PROMPT_FILE, |file| store::prompt_from(file)) {

@@ -86,7 +86,7 @@ pub struct Revision {
 pub enum Look {
     /// What is new or changes just now, and of the others as many as the time since the last such look is good for.
     Share,
-    /// Everything, prompts included.
+    /// Everything, prompts included; in a large home as many of them as [`PROMPTS_PATIENCE`] allows, and the next ones later.
     All,
 }
 
@@ -106,6 +106,9 @@ const ROUNDS_UNTIL_THOROUGH: u32 = 4;
 /// The pause before a directory that seems to be unchanged is listed all the same, for each routine: some file systems do not tell.
 const LIST_PAUSE: Duration = Duration::from_millis(2);
 
+/// How long one look at a large home reads prompts.
+const PROMPTS_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How many routines are looked at before others get their turn.
 const BATCH: usize = 1_000;
 
@@ -120,9 +123,16 @@ impl KnownRoutines {
         let mut known = self.known();
         known.note_zone();
         let machine = zone::of_machine();
-        let mut place =
-            Place { home, routines: directory.as_fd(), path: &routines, machine: &machine, is_thorough: true };
         known.list_if_changed(home)?;
+        let is_large = known.briefs.len() > LARGE;
+        let mut place = Place {
+            home,
+            routines: directory.as_fd(),
+            path: &routines,
+            machine: &machine,
+            is_thorough: true,
+            prompts_until: is_large.then(|| Instant::now() + PROMPTS_PATIENCE),
+        };
         match look {
             Look::All => {
                 known.unsettled.clear();
@@ -131,7 +141,7 @@ impl KnownRoutines {
             Look::Share => {
                 let share = known.take_share();
                 // In a large home what can wait is looked at in some rounds only.
-                place.is_thorough = known.briefs.len() <= LARGE || known.round.is_multiple_of(ROUNDS_UNTIL_THOROUGH);
+                place.is_thorough = !is_large || known.round.is_multiple_of(ROUNDS_UNTIL_THOROUGH);
                 let turn = known.take_turn(share);
                 known.briefs[turn.clone()].iter_mut().for_each(|brief| brief.want(Wanted::Files));
                 let unsettled = std::mem::take(&mut known.unsettled);

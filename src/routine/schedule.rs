@@ -59,9 +59,8 @@ impl Schedule {
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
         let fields = fields(text).map_err(refuse)?;
         let schedule = Self { cron: parse_cron(fields).map_err(refuse)?, zone };
-        // Where every day of the month matches, some date does; elsewhere one has to be found, in whatever zone.
-        let takes_every_day = matches!(fields.split_whitespace().nth(2), Some("*" | "?"));
-        if !takes_every_day && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
+        // Elsewhere a date has to be found, in whatever zone.
+        if !is_in_each_month(fields.split_whitespace().nth(2)) && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
             return Err(refuse("no date matches it, so it would never fire; mend its day or its month".to_owned()));
         }
         Ok(schedule)
@@ -171,6 +170,11 @@ fn parse_fields(fields: &str) -> Result<Cron, CronError> {
     let mut cron = CronParser::new().parse(&format!("0 {fields} 2000"))?;
     cron.pattern.years.clone_from(&every_minute.pattern.years);
     Ok(cron)
+}
+
+/// Says whether a field for the day of the month is one that each month has: any day, or a single one up to the 28th.
+fn is_in_each_month(day: Option<&str>) -> bool {
+    day.is_some_and(|day| matches!(day, "*" | "?") || day.parse().is_ok_and(|day: u8| (1..=28).contains(&day)))
 }
 
 fn unknown_zone(name: &str) -> InvalidField {
