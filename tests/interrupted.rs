@@ -28,7 +28,7 @@ fn a_shutdown_is_interrupted_whoever_gets_its_signal_first() {
             let outcome = home.outcome(&run).unwrap();
             assert_eq!(outcome["status"], "interrupted", "{title}, {order:?}: {outcome}");
             assert_eq!(outcome["version"], 2, "release 0.1.0 does not know the status");
-            assert!(text(&outcome["reason"]).contains("told to end"), "{outcome}");
+            assert!(text(&outcome["reason"]).contains("termination signal"), "{outcome}");
             assert_eq!(home.history(&run).len(), 1);
         }
     }

@@ -44,7 +44,7 @@ impl Stamp {
         statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok().map(|stat| Self::from_stat(&stat))
     }
 
-    /// Makes it of what the system told.
+    /// Makes it from the answer of `stat`.
     #[must_use]
     #[allow(clippy::useless_conversion, clippy::unnecessary_cast, reason = "the types differ between systems")]
     pub(super) fn from_stat(stat: &Stat) -> Self {

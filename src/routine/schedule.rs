@@ -60,7 +60,9 @@ impl Schedule {
         let fields = fields(text).map_err(refuse)?;
         let schedule = Self { cron: parse_cron(fields).map_err(refuse)?, zone };
         // Elsewhere a date has to be found, in whatever zone.
-        if !is_in_each_month(fields.split_whitespace().nth(2)) && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none() {
+        if !is_in_each_month(fields.split_whitespace().nth(2))
+            && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none()
+        {
             return Err(refuse("no date matches it, so it would never fire; mend its day or its month".to_owned()));
         }
         Ok(schedule)

@@ -17,18 +17,22 @@ use crate::home::lock::{FileLock, LockError};
 use crate::home::{self, stable_hash};
 use crate::process_tree::{Cookie, ProcessId, Scan, ScanError, pid_namespace};
 
-/// How long a listing by another process may take before we take one of our own.
-const PATIENCE: Duration = Duration::from_secs(10);
 /// The pauses between two looks for a listing: it takes some 50 ms, and as many as wait for it share the processors.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
 /// Returns the living processes that carry the cookie of this process, ourselves included, as of a moment after `since_boot_ms`.
+/// If the listing of another process takes longer than `patience`, this one makes its own.
 ///
 /// # Errors
 /// The processes cannot be listed.
-pub(super) fn carriers(file: &Path, cookie: &Cookie, since_boot_ms: u64) -> Result<Vec<ProcessId>, ScanError> {
-    carriers_by(file, cookie, since_boot_ms, PATIENCE, &mut Listing::take)
+pub(super) fn carriers(
+    file: &Path,
+    cookie: &Cookie,
+    since_boot_ms: u64,
+    patience: Duration,
+) -> Result<Vec<ProcessId>, ScanError> {
+    carriers_by(file, cookie, since_boot_ms, patience, &mut Listing::take)
 }
 
 fn carriers_by(
@@ -171,6 +175,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    const PATIENCE: Duration = Duration::from_secs(10);
     const OTHER: ProcessId = ProcessId { pid: 77, start: 78 };
 
     fn listing_of(cookie: &Cookie, place: &Place, began_ms: u64) -> Listing {
@@ -249,7 +254,7 @@ mod tests {
     fn where_there_is_no_lock_we_list_by_ourselves() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("missing/listing");
-        assert_eq!(carriers(&file, &Cookie::random().unwrap(), 0).unwrap(), []);
+        assert_eq!(carriers(&file, &Cookie::random().unwrap(), 0, PATIENCE).unwrap(), []);
     }
 
     #[test]
@@ -263,7 +268,7 @@ mod tests {
             .spawn()
             .unwrap();
         let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
-        let found = carriers(&file, &cookie, 0);
+        let found = carriers(&file, &cookie, 0, PATIENCE);
         let place = Place::this();
         let taken = Listing::take(&place).unwrap();
         std::fs::write(&file, &taken.text).unwrap();

@@ -16,6 +16,10 @@ use crate::process_tree::{
 /// How old a listing may be that decides where processes are asked to end. Another one confirms that none is left.
 const RECENT_MS: u64 = 1000;
 
+/// How long the listing of another process is waited for before anything is asked to end, and before nothing is said to be left.
+const PATIENCE_BEFORE: Duration = Duration::from_secs(2);
+const PATIENCE_AFTER: Duration = Duration::from_secs(10);
+
 /// Returns the processes of the run that are left beside this one. Those `known` to belong need not be below it.
 ///
 /// # Errors
@@ -23,7 +27,7 @@ const RECENT_MS: u64 = 1000;
 pub fn left(home: &Home, cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
     let known = with_ourselves(known)?;
     let below = members_below(cookie, &known)?;
-    if is_elsewhere(home, cookie, &known, now_ms())? {
+    if is_elsewhere(home, cookie, &known, now_ms(), PATIENCE_AFTER)? {
         return Ok(Scan::take_twice()?.members(cookie, &known));
     }
     Ok(below)
@@ -43,7 +47,7 @@ pub fn end(
     let began = Instant::now();
     processes.known = with_ourselves(&processes.known)?;
     let recent_ms = now_ms().saturating_sub(RECENT_MS);
-    if is_elsewhere(home, cookie, &processes.known, recent_ms)? {
+    if is_elsewhere(home, cookie, &processes.known, recent_ms, PATIENCE_BEFORE)? {
         return end_tree(cookie, processes, Reach::Everywhere, grace, on_pass);
     }
     let mut latest = processes.clone();
@@ -51,7 +55,7 @@ pub fn end(
         latest = processes.clone();
         on_pass(processes);
     })?;
-    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, now_ms())? {
+    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, now_ms(), PATIENCE_AFTER)? {
         let rest = grace.saturating_sub(began.elapsed());
         return end_tree(cookie, latest, Reach::Everywhere, rest, on_pass);
     }
@@ -71,8 +75,9 @@ fn is_elsewhere(
     cookie: &Cookie,
     known: &HashSet<ProcessId>,
     since_boot_ms: u64,
+    patience: Duration,
 ) -> Result<bool, ScanError> {
-    let mut carriers = carriers(&home.listing_lock(), cookie, since_boot_ms)?;
+    let mut carriers = carriers(&home.listing_lock(), cookie, since_boot_ms, patience)?;
     carriers.retain(|id| !known.contains(id) && id.is_alive());
     if carriers.is_empty() {
         return Ok(false);

@@ -226,7 +226,7 @@ pub enum EndCause {
     LaunchFailed,
     /// It printed nothing for too long.
     Silent,
-    /// Something outside told its supervisor to end.
+    /// Its supervisor received a termination signal.
     Interrupted,
 }
 

@@ -45,7 +45,7 @@ impl Supervisor {
             exit: self.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
             request_unwritten: self.wake.request_unwritten(),
-            told_to_end: self.wake.told_to_end(),
+            termination_signal: self.wake.termination_signal(),
             age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs_of_run(self.manifest.max_runtime_secs),
             silent_secs,

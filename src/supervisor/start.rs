@@ -55,7 +55,7 @@ impl Supervisor {
         Ok(process)
     }
 
-    /// Waits until the stub has become what it is to be, under the run's bound.
+    /// Waits until the stub has become the command, under the run's bound.
     fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
         let on_terminal = part == Part::Agent && self.manifest.command.terminal;
         let is_waited_for =
@@ -80,7 +80,8 @@ impl Supervisor {
                 Word::None => {}
             }
             // The bound is read from files, which costs more than a look at whether anything was asked.
-            let asked = self.entry.end_request().is_ok_and(|request| request.is_some()) || self.wake.told_to_end();
+            let asked =
+                self.entry.end_request().is_ok_and(|request| request.is_some()) || self.wake.termination_signal();
             if asked || self.wake.request_unwritten() || looked.elapsed() >= LONGEST_PAUSE {
                 looked = Instant::now();
                 self.child_or_end()?;

@@ -10,7 +10,7 @@ use super::log_cap::LogCap;
 use super::silence::Silence;
 use super::terminal::LOG_PATIENCE;
 use super::wake::Wake;
-use super::watch::{STOPPED_UNWRITTEN, Step, TOLD_TO_END, decide};
+use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
@@ -77,7 +77,7 @@ fn name(supervisor: Option<ProcessId>) -> String {
 /// How often the bounds and the requests are looked at, and how soon what failed is tried again.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long after its agent failed a supervisor that is told to end takes both for one shutdown.
+/// How long after its agent failed a termination signal to its supervisor makes both one shutdown.
 const SHUTDOWN_WINDOW: Duration = Duration::from_secs(1);
 
 /// The same for a launch whose caller waits for the answer.
@@ -140,10 +140,10 @@ impl Supervisor {
             Ok(started) => self.started = Some(started),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
             Err(NotPrepared::End(EndCause::LaunchFailed, reason)) => {
-                // What failed may have been told to end, too.
+                // What failed may have received the same signal.
                 let window = if self.manifest.needs_preparation() { SHUTDOWN_WINDOW } else { SHORT_SHUTDOWN_WINDOW };
                 let request = if self.is_shutdown(Instant::now(), window) {
-                    self.request(EndCause::Interrupted, format!("{TOLD_TO_END}; {reason}"))
+                    self.request(EndCause::Interrupted, format!("{TERMINATION_SIGNAL}; {reason}"))
                 } else {
                     self.request(EndCause::LaunchFailed, reason)
                 };
@@ -238,7 +238,7 @@ impl Supervisor {
                 self.is_shutdown(ended, SHUTDOWN_WINDOW)
             } else {
                 // A success does not wait for it, and one that is long over stays one.
-                self.wake.told_to_end() && ended.elapsed() < SHUTDOWN_WINDOW
+                self.wake.termination_signal() && ended.elapsed() < SHUTDOWN_WINDOW
             };
         let (status, reason) = match self.entry.end_request().ok().flatten() {
             // A stop that came meanwhile wants no other attempt either.
@@ -251,7 +251,9 @@ impl Supervisor {
                 let ending = Ending::by_request(&request, finished_at);
                 return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
             }
-            None if is_shutdown => (Status::Interrupted, Some(format!("{TOLD_TO_END}; its agent {}", exit.how()))),
+            None if is_shutdown => {
+                (Status::Interrupted, Some(format!("{TERMINATION_SIGNAL}; its agent {}", exit.how())))
+            }
             _ => (status, reason),
         };
         self.record(Ending {
@@ -270,7 +272,7 @@ impl Supervisor {
     fn is_shutdown(&mut self, ended: Instant, patience: Duration) -> bool {
         loop {
             let elapsed = ended.elapsed();
-            if self.wake.told_to_end() {
+            if self.wake.termination_signal() {
                 return true;
             }
             if elapsed >= patience || self.wake.request_unwritten() {
@@ -306,11 +308,11 @@ impl Supervisor {
     fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
         self.await_log();
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
-        let mut told_to_end: Option<Instant> = None;
+        let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         loop {
-            if self.wake.told_to_end() {
-                told_to_end.get_or_insert_with(Instant::now);
+            if self.wake.termination_signal() {
+                termination_signal.get_or_insert_with(Instant::now);
             }
             // The request that was announced may be on disk by now, with who asked, and why.
             if self.wake.request_unwritten()
@@ -320,11 +322,12 @@ impl Supervisor {
             }
             match record(&self.workplace, &self.entry, &outcome) {
                 Err(error)
-                    if self.entry.exists() && told_to_end.is_none_or(|since| since.elapsed() < LAST_ATTEMPTS) =>
+                    if self.entry.exists()
+                        && termination_signal.is_none_or(|since| since.elapsed() < LAST_ATTEMPTS) =>
                 {
                     tracing::warn!(%error, "its end cannot be recorded yet");
                     self.wake.wait(pause);
-                    pause = if told_to_end.is_some() { TICK } else { (pause * 2).min(LONGEST_RECORDING_PAUSE) };
+                    pause = if termination_signal.is_some() { TICK } else { (pause * 2).min(LONGEST_RECORDING_PAUSE) };
                 }
                 result => return Ok(result?),
             }

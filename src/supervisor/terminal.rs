@@ -102,7 +102,7 @@ impl Holder {
                 return Some(supervisor);
             }
             let over = || matches!(Hold::take(&self.entry, Instant::now()), Hold::Unowned(_) | Hold::Gone);
-            if self.hung_up.load(Ordering::Relaxed) || self.wake.told_to_end() || over() {
+            if self.hung_up.load(Ordering::Relaxed) || self.wake.termination_signal() || over() {
                 return None;
             }
             self.wake.wait(pause);

@@ -16,7 +16,7 @@ use crate::run::end::UNWRITTEN_REQUEST;
 #[derive(Debug)]
 pub(super) struct Wake {
     stream: UnixStream,
-    told_to_end: Arc<AtomicBool>,
+    termination_signal: Arc<AtomicBool>,
     request_unwritten: Arc<AtomicBool>,
 }
 
@@ -25,15 +25,15 @@ impl Wake {
     pub(super) fn listen() -> io::Result<Self> {
         let (stream, sender) = UnixStream::pair()?;
         stream.set_nonblocking(true)?;
-        let (told_to_end, request_unwritten) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let (termination_signal, request_unwritten) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
         for signal in [SIGTERM, SIGINT] {
-            signal_hook::flag::register(signal, Arc::clone(&told_to_end))?;
+            signal_hook::flag::register(signal, Arc::clone(&termination_signal))?;
         }
         signal_hook::flag::register(UNWRITTEN_REQUEST.as_raw(), Arc::clone(&request_unwritten))?;
         for signal in [SIGCHLD, SIGHUP, SIGTERM, SIGINT, UNWRITTEN_REQUEST.as_raw()] {
             pipe::register(signal, sender.try_clone()?)?;
         }
-        Ok(Self { stream, told_to_end, request_unwritten })
+        Ok(Self { stream, termination_signal, request_unwritten })
     }
 
     /// Waits for a signal, `at_most` this long.
@@ -50,8 +50,8 @@ impl Wake {
     }
 
     /// Whether a signal ever told us to end.
-    pub(super) fn told_to_end(&self) -> bool {
-        self.told_to_end.load(Ordering::Relaxed)
+    pub(super) fn termination_signal(&self) -> bool {
+        self.termination_signal.load(Ordering::Relaxed)
     }
 
     /// Whether we were ever told that the run is to end by a request that is not on disk.

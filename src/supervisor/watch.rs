@@ -11,8 +11,8 @@ pub(super) struct Facts {
     pub(super) request: Option<EndRequest>,
     /// Whether a signal announced a request that could not be written.
     pub(super) request_unwritten: bool,
-    /// Whether a signal told us to end.
-    pub(super) told_to_end: bool,
+    /// Whether a termination signal arrived.
+    pub(super) termination_signal: bool,
     /// Time since the trigger.
     pub(super) age_secs: u64,
     /// The bound as it is now, or as it was read last.
@@ -50,7 +50,7 @@ pub(super) fn decide(facts: Facts) -> Step {
         // The watchdog asks for it at the bound, and everybody else has it stopped.
         Facts { request_unwritten: true, .. } if exceeded => exceeds(),
         Facts { request_unwritten: true, .. } => Step::End(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()),
-        Facts { told_to_end: true, .. } => Step::End(EndCause::Interrupted, TOLD_TO_END.to_owned()),
+        Facts { termination_signal: true, .. } => Step::End(EndCause::Interrupted, TERMINATION_SIGNAL.to_owned()),
         Facts { exit: Some(exit), .. } => Step::Finish(exit),
         _ if exceeded => exceeds(),
         Facts { silent_secs, max_silence_secs: Some(max), .. } if silent_secs > max => {
@@ -67,7 +67,7 @@ pub(super) fn decide(facts: Facts) -> Step {
 pub(super) const STOPPED_UNWRITTEN: &str = "stopped on request; the request could not be written down";
 
 /// The reason of a run that something outside ended.
-pub(super) const TOLD_TO_END: &str = "its supervisor was told to end, as at a shutdown or logout";
+pub(super) const TERMINATION_SIGNAL: &str = "its supervisor received a termination signal, as at a shutdown or logout";
 
 #[cfg(test)]
 mod tests {
@@ -79,7 +79,7 @@ mod tests {
         exit: None,
         request: None,
         request_unwritten: false,
-        told_to_end: false,
+        termination_signal: false,
         age_secs: 60,
         max_runtime_secs: 60,
         silent_secs: 30,
@@ -132,7 +132,7 @@ mod tests {
             at: UnixSeconds(1),
             last_output: UnixSeconds(1),
         };
-        let facts = Facts { request: Some(request.clone()), told_to_end: true, age_secs: 99, ..CALM };
+        let facts = Facts { request: Some(request.clone()), termination_signal: true, age_secs: 99, ..CALM };
         assert_eq!(decide(facts), Step::Obey(request));
     }
 
@@ -140,14 +140,14 @@ mod tests {
     fn a_signal_from_outside_interrupts_whichever_process_got_it_first() {
         let exit = AgentExit { code: None, signal: Some(15), ..AgentExit::default() };
         for exit in [None, Some(exit)] {
-            let step = decide(Facts { told_to_end: true, exit, ..CALM });
+            let step = decide(Facts { termination_signal: true, exit, ..CALM });
             assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
         }
     }
 
     #[test]
     fn a_request_that_is_not_on_disk_stops_unless_the_bound_is_over() {
-        let unwritten = Facts { request_unwritten: true, told_to_end: true, ..CALM };
+        let unwritten = Facts { request_unwritten: true, termination_signal: true, ..CALM };
         assert!(matches!(decide(unwritten.clone()), Step::End(EndCause::Stopped, _)));
         assert!(matches!(decide(Facts { age_secs: 61, ..unwritten }), Step::End(EndCause::TimedOut, _)));
     }

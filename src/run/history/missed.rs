@@ -57,10 +57,11 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
     }
     let path = home.history_file();
     let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, SHORT_PATIENCE)?;
-    let Lately { told, files } = told_lately(home, routine)?;
-    let (told, untold): (Vec<&Missed>, Vec<&Missed>) = missed.iter().partition(|one| told.contains(&one.occurrence));
+    let Lately { recorded, files } = recorded_lately(home, routine)?;
+    let (recorded, new): (Vec<&Missed>, Vec<&Missed>) =
+        missed.iter().partition(|one| recorded.contains(&one.occurrence));
     let mut written = None;
-    for Missed { occurrence, reason, count } in untold {
+    for Missed { occurrence, reason, count } in new {
         let count = (*count > 1).then_some(*count);
         let occurrence = *occurrence;
         let line = MissedLine { kind: "missed", version: FIRST_RECORD_VERSION, routine, occurrence, at, reason, count };
@@ -69,7 +70,7 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
     }
     drop(lock);
     // Also lines that are there already: their writer may have died before this.
-    let read = if told.is_empty() { Vec::new() } else { files };
+    let read = if recorded.is_empty() { Vec::new() } else { files };
     Ok(read.iter().chain(&written).try_for_each(|file| sync(file, &path))?)
 }
 
@@ -78,18 +79,18 @@ const LATELY_BYTES: u64 = 256 * 1024;
 
 /// The missed occurrences of a routine that the end of the history has, and the files that were looked at.
 struct Lately {
-    told: HashSet<UnixSeconds>,
+    recorded: HashSet<UnixSeconds>,
     files: Vec<File>,
 }
 
-fn told_lately(home: &Home, routine: &Slug) -> Result<Lately, FileError> {
+fn recorded_lately(home: &Home, routine: &Slug) -> Result<Lately, FileError> {
     #[derive(Deserialize)]
     struct Line {
         kind: String,
         routine: Slug,
         occurrence: UnixSeconds,
     }
-    let mut lately = Lately { told: HashSet::new(), files: Vec::new() };
+    let mut lately = Lately { recorded: HashSet::new(), files: Vec::new() };
     let mut wanted_bytes = LATELY_BYTES;
     // The one that is written may just have been begun.
     for HistoryFile { path, .. } in files::list(home)? {
@@ -108,7 +109,7 @@ fn told_lately(home: &Home, routine: &Slug) -> Result<Lately, FileError> {
         wanted_bytes = wanted_bytes.saturating_sub(length);
         let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
         let of_it = lines.filter(|line| line.kind == "missed" && line.routine == *routine);
-        lately.told.extend(of_it.map(|line| line.occurrence));
+        lately.recorded.extend(of_it.map(|line| line.occurrence));
         lately.files.push(file);
     }
     Ok(lately)
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_miss_is_told_once_also_by_one_who_repeats_it() {
+    fn a_miss_is_recorded_once_however_often_it_is_found() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let (a, b): (Slug, Slug) = ("a".parse().unwrap(), "b".parse().unwrap());
