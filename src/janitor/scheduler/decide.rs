@@ -147,7 +147,7 @@ pub(super) struct AliveRun {
 pub(super) enum AliveLife {
     /// It is.
     Certainly,
-    /// It may be, and nobody can tell. It holds up its own routine, but not all others forever.
+    /// It may be, and nobody can tell, until a person forgets it.
     Perhaps,
     /// Another process is about to tell.
     Judging,
@@ -189,9 +189,8 @@ pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun
             }
         }
     }
-    // One that is being judged is most likely at work, and soon known to be or not.
-    let at_work = alive.iter().filter(|run| run.life != AliveLife::Perhaps).count();
-    if at_work as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
+    // One that may be alive may cost as much as one that is.
+    if alive.len() as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
 }
 
 #[cfg(test)]
@@ -388,7 +387,7 @@ mod tests {
             run("b-1", Certainly, false),
         ];
         let judging = [run("a-1", AliveLife::Judging, false)];
-        let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 4);
+        let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 5);
         assert!(matches!(of(Overlap::Skip, &occurrence), Turn::Miss(reason) if reason.contains("a-1")));
         assert_eq!(of(Overlap::Queue, &occurrence), Turn::AfterOwn(vec![]));
         assert_eq!(of(Overlap::Replace, &occurrence), Turn::AfterOwn(vec!["a-1".parse().unwrap()]));
@@ -400,7 +399,8 @@ mod tests {
             let turn = turn(&slug, overlap, &occurrence, &judging, 4);
             assert_eq!(turn, Turn::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
         }
-        assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 3), Turn::InLine);
+        assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 4), Turn::InLine);
+        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &[run("b-1", Perhaps, false)], 1), Turn::InLine);
         assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), Turn::InLine);
         assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), Turn::Start);
     }
