@@ -1,4 +1,4 @@
-//! Environment variables: which names are names, what a run inherits, and what a tool may not set.
+//! Environment variables: which names are names, and what a run inherits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -60,52 +60,7 @@ impl AsRef<std::ffi::OsStr> for EnvName {
     }
 }
 
-/// Prefixes of what only we, or the loader, may be told.
-const RESERVED_PREFIXES: [&str; 5] = ["MOADIM_", "LD_", "DYLD_", "BASH_FUNC_", "GIT_CONFIG"];
-
-/// Names through which a value becomes another program's code, or changes who the user is.
-const RESERVED: [&str; 31] = [
-    "BASH_ENV",
-    "CDPATH",
-    "ENV",
-    "FPATH",
-    "GCONV_PATH",
-    "GIT_ASKPASS",
-    "GIT_EXEC_PATH",
-    "GIT_EXTERNAL_DIFF",
-    "GIT_PROXY_COMMAND",
-    "GIT_SSH",
-    "GIT_SSH_COMMAND",
-    "HOME",
-    "IFS",
-    "JAVA_TOOL_OPTIONS",
-    "LOGNAME",
-    "NODE_OPTIONS",
-    "NODE_PATH",
-    "PATH",
-    "PERL5LIB",
-    "PERL5OPT",
-    "PROMPT_COMMAND",
-    "PS4",
-    "PYTHONHOME",
-    "PYTHONPATH",
-    "PYTHONSTARTUP",
-    "RUBYLIB",
-    "RUBYOPT",
-    "SHELL",
-    "SSH_ASKPASS",
-    "USER",
-    "ZDOTDIR",
-];
-
 impl EnvName {
-    /// Tells whether the variable is refused from tools: it would let a model that reaches them run other code than
-    /// the agent that a person registered. A person may still set most of these in an agent's file.
-    #[must_use]
-    pub fn is_reserved(&self) -> bool {
-        self.is_ours() || RESERVED.contains(&self.0.as_str()) || has_prefix(&self.0, &RESERVED_PREFIXES)
-    }
-
     /// Tells whether the variable is one that this program itself gives to a run.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -177,14 +132,6 @@ mod tests {
         let also = ["MY_KEY".parse().unwrap(), "MOADIM_HOME".parse().unwrap()];
         let expected = variables(&["HOME", "PATH", "LC_ALL", "XDG_RUNTIME_DIR", "MY_KEY"]);
         assert_eq!(inherited(&all, &also), expected);
-    }
-
-    #[test]
-    fn names_that_run_other_code_are_reserved() {
-        for name in ["PATH", "LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "MOADIM_COOKIE", "BASH_ENV", "NODE_OPTIONS"] {
-            assert!(name.parse::<EnvName>().unwrap().is_reserved(), "{name}");
-        }
-        assert!(!"GIT_AUTHOR_NAME".parse::<EnvName>().unwrap().is_reserved());
     }
 
     #[test]

@@ -13,7 +13,7 @@ fn who_can_ask(home: &TestHome, era: Era) -> Server {
 }
 
 fn accept() -> Value {
-    json!({ "action": "accept", "content": { "confirm": true } })
+    json!({ "action": "accept", "content": { "confirm": "Yes, do it" } })
 }
 
 /// Calls a tool that asks, answers the question as its client's era does, and returns the question and the tool's result.
@@ -44,16 +44,22 @@ fn a_routine_with_live_runs_goes_only_with_a_persons_consent() {
         for no in [
             json!({ "action": "decline" }),
             json!({ "action": "cancel" }),
-            json!({ "action": "accept", "content": { "confirm": false } }),
+            json!({ "action": "accept", "content": { "confirm": "No, leave it" } }),
+            json!({ "action": "accept", "content": { "confirm": true } }),
             json!({ "action": "accept" }),
         ] {
             let (question, result) = ask_and_answer(&mut server, &era, "delete_routine", arguments.clone(), no.clone());
             assert_eq!(question["method"], "elicitation/create", "{question}");
             let message = text(&question["params"]["message"]);
             assert!(message.contains(&run) && message.contains("'busy'"), "{message}");
-            assert_eq!(question["params"]["requestedSchema"]["required"], json!(["confirm"]), "{question}");
+            let schema = &question["params"]["requestedSchema"];
+            assert_eq!(schema["required"], json!(["confirm"]), "{question}");
+            let choice = json!({ "type": "string", "enum": ["No, leave it", "Yes, do it"] });
+            assert_eq!(schema["properties"]["confirm"], choice, "a choice without a default, no first");
             assert_eq!(result["isError"], true, "{no}: {result}");
-            assert!(text(&result["content"][0]["text"]).contains("it was not done"), "{result}");
+            // Sooner than anybody could have read it.
+            let words = text(&result["content"][0]["text"]);
+            assert!(words.contains("not answered, so it was not done") && words.contains("confirm = true"), "{words}");
             assert_eq!(server.run(&run)["status"], "running");
         }
         let (_, result) = ask_and_answer(&mut server, &era, "delete_routine", arguments, accept());
@@ -195,7 +201,7 @@ fn a_yes_is_to_what_was_shown_and_to_no_more() {
         }
         if era != Era::Modern {
             server.reply(&again, json!({ "action": "decline" }));
-            assert!(server.tool_answer(call).error().contains("declined"));
+            assert!(server.tool_answer(call).error().contains("not answered"));
         }
     }
 }

@@ -16,6 +16,7 @@ fn definition_of(home: &TestHome, slug: &str) -> String {
 #[test]
 fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
     let home = TestHome::detached("");
+    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"TOKEN\"]\n");
     let mut server = Server::start(&home);
     let settings = json!({
         "ttl_secs": 60, "failed_ttl_secs": 90, "keep_last": 2, "max_runtime_secs": 30, "max_silence_secs": 20,
@@ -46,6 +47,7 @@ fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
 #[test]
 fn an_update_changes_what_is_given_and_nothing_else() {
     let home = TestHome::detached("");
+    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"A\"]\n");
     let mut server = Server::start(&home);
     let more = json!({ "ttl_secs": 60, "tags": ["a", "b"], "env": { "A": "1" } });
     let routine = server.create("Before", "echo one", more);
@@ -140,7 +142,7 @@ fn a_routine_that_a_person_broke_is_named_and_leaves_the_others_working() {
     let whole = definition_of(&home, &broken);
     for (damage, problem) in [
         (whole.replace("title = ", "titel = "), "titel"),
-        (whole.replace("agent = ", "agent "), "TOML"),
+        (whole.replace("agent = ", "agent "), "line 2"),
         (whole.replace("enabled = true", "max_runtime_secs = 0"), "max_runtime_secs"),
     ] {
         home.write("routines/broken/routine.toml", &damage);

@@ -20,7 +20,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     let home = TestHome::detached("");
     home.add_agent(
         "sleeper",
-        "command = \"sh\"\nargs = [\"-c\", \"sleep 60 & echo $SECRET; wait\", \"{run}\"]\nstdin = \"none\"\n",
+        "command = \"sh\"\nargs = [\"-c\", \"sleep 60 & echo $SECRET; wait\", \"{run}\"]\nstdin = \"none\"\naccept_env = [\"SECRET\"]\n",
     );
     let mut server = Server::start(&home);
     let more = json!({ "agent": "sleeper", "env": { "SECRET": "hush-hush" } });

@@ -153,7 +153,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "prompt": "  \n" }), &["`prompt`", "empty", "write it down"]),
         (json!({ "prompt": "x".repeat(1024 * 1024 + 1) }), &["`prompt`", "1048577", "at most 1048576"]),
         (json!({ "agent": "nobody" }), &["nobody", "claude, codex, shell", "list_agents"]),
-        (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "agent's file"]),
+        (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "accept_env", "[trusted.env]"]),
         (json!({ "env": { "A-B": "x" } }), &["`env`", "A-B", "rename"]),
         (json!({ "tags": ["ok", ""] }), &["`tags`", "''", "1 to 50"]),
         (json!({ "shedule": "@daily" }), &["`shedule`", "`title` (required)"]),

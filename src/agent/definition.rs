@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
+use crate::home::toml_text;
 
 /// What the agent reads from stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -39,6 +40,9 @@ pub struct AgentDefinition {
     /// Variables it inherits from the server beyond the standing list.
     #[serde(default)]
     pub inherit_env: Vec<EnvName>,
+    /// Variables that a routine's `env`, which tools write, may set; none if empty.
+    #[serde(default)]
+    pub accept_env: Vec<EnvName>,
     /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
     #[serde(default = "yes")]
     pub login_shell: bool,
@@ -63,6 +67,7 @@ impl Default for AgentDefinition {
             stdin: StdinSource::default(),
             env: Variables::new(),
             inherit_env: Vec::new(),
+            accept_env: Vec::new(),
             login_shell: true,
             terminal: false,
             max_silence_secs: None,
@@ -76,8 +81,7 @@ impl Default for AgentDefinition {
 /// It is missing, unreadable, or does not make sense; the file is named.
 pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
     let text = atomic_file::read_text(path)?;
-    let definition: AgentDefinition =
-        toml::from_str(&text).map_err(|error| FileError::damaged(path, error.to_string().trim_end()))?;
+    let definition: AgentDefinition = toml_text::parse(&text).map_err(|problem| FileError::damaged(path, problem))?;
     check(&definition).map_err(|problem| FileError::damaged(path, problem))?;
     Ok(definition)
 }
@@ -88,8 +92,10 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
     if definition.max_silence_secs == Some(0) {
         return Err("max_silence_secs is 0; give at least 1, or leave it out for no limit".into());
     }
-    match definition.env.keys().find(|name| name.is_ours()) {
-        Some(name) => Err(format!("env sets {name}; names that begin with MOADIM_ are this program's own")),
+    let set = definition.env.keys().map(|name| ("env", name));
+    let accepted = definition.accept_env.iter().map(|name| ("accept_env", name));
+    match set.chain(accepted).find(|(_, name)| name.is_ours()) {
+        Some((key, name)) => Err(format!("{key} has {name}; names that begin with MOADIM_ are this program's own")),
         None => Ok(()),
     }
 }

@@ -10,6 +10,7 @@ pub mod neighbour;
 pub mod one_piece;
 pub mod parsed;
 pub mod stamp;
+pub mod toml_text;
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;

@@ -14,6 +14,7 @@ use crate::home::atomic_file::FileError;
 use crate::logging;
 use crate::routine::known::Look;
 use crate::routine::store;
+use crate::run::environment::check_accepted;
 use crate::run::history;
 use crate::run::listing;
 use crate::run::status::Status as RunStatus;
@@ -197,7 +198,8 @@ fn of_the_log(dropped: u64) -> Option<Problem> {
 fn of_routines(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
     let Workplace { home, config, routines, .. } = workplace;
     routines.refresh(home, Look::All)?;
-    let (mut readable, mut prompts, mut limits) = (0, Vec::new(), Vec::new());
+    let registry = Registry::load(home)?;
+    let (mut readable, mut prompts, mut limits, mut refused) = (0, Vec::new(), Vec::new(), Vec::new());
     routines.each(|routine| {
         problems.extend(routine.damage().map(damaged));
         prompts.extend(routine.prompt_damage().map(damaged));
@@ -207,7 +209,18 @@ fn of_routines(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<usi
             let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
             limits.push(Problem { path, problem, fix });
         }
+        // An agent that is not there is a trigger's and the doctor's to name.
+        if let Some(set) = routine.set_by_tools()
+            && let Some(agent) = set.agent.parse().ok().and_then(|name| registry.get(&name).ok())
+            && let Err(not) = check_accepted(home, routine.slug(), &set.names, &agent)
+        {
+            let path = Some(store::definition_file(home, routine.slug()).display().to_string());
+            let problem =
+                format!("it cannot run: the agent '{}' does not accept {} in `env`", not.agent(), not.names());
+            refused.push(Problem { path, problem, fix: not.ways_out() });
+        }
     });
+    problems.extend(refused);
     problems.extend(prompts);
     problems.extend(limits);
     Ok(readable)

@@ -7,12 +7,12 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rmcp::ErrorData;
 use rmcp::model::{
-    BooleanSchema, CallToolRequestParams, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams,
-    ElicitResult, ElicitationAction, ElicitationSchema, InputRequest, InputRequiredResult, JsonObject,
+    CallToolRequestParams, CancelledNotificationParam, ClientResult, ElicitRequest, ElicitRequestParams, ElicitResult,
+    ElicitationAction, ElicitationSchema, EnumSchema, InputRequest, InputRequiredResult, JsonObject,
     PrimitiveSchemaDefinition, ServerRequest,
 };
 use rmcp::service::{PeerRequestOptions, RequestContext, RoleServer};
@@ -41,7 +41,7 @@ pub(super) enum Said {
     Yes(Value),
     /// No, in words for the model.
     No(String),
-    /// Nothing: there is nobody to ask, or nobody answered.
+    /// Nothing: nobody was asked.
     Nothing,
 }
 
@@ -52,15 +52,31 @@ const PATIENCE: Duration = Duration::from_secs(50);
 
 const DECLINED: &str = "the person declined, so it was not done. Do not try it another way without asking them";
 const DISMISSED: &str = "the person dismissed the question, so it was not done. Ask them what they want";
+const UNANSWERED: &str = "the question was not answered, so it was not done";
 
-fn judge(question: Question, result: &ElicitResult) -> Said {
-    let ticked = result.content.as_ref().and_then(|content| content.get(NAME)) == Some(&Value::Bool(true));
+/// The choices, "no" first: some hosts preselect the first, or send it by themselves.
+const NO: &str = "No, leave it";
+const YES: &str = "Yes, do it";
+
+/// How long a person takes at least to read a question. What is not a yes and comes sooner is a host's own: without a person, many
+/// decline or cancel by themselves.
+const READING_TIME: Duration = Duration::from_secs(1);
+
+fn judge(question: Question, result: &ElicitResult, took: Duration) -> Said {
+    let chosen = result.content.as_ref().and_then(|content| content.get(NAME)).and_then(Value::as_str);
     let no = |words: &str| Said::No(format!("{words}{}", question.done));
-    match result.action {
-        ElicitationAction::Accept if ticked => Said::Yes(question.terms),
-        ElicitationAction::Cancel => no(DISMISSED),
-        _ => no(DECLINED),
+    match (&result.action, chosen) {
+        (ElicitationAction::Accept, Some(YES)) => Said::Yes(question.terms),
+        _ if took < READING_TIME => unanswered(&question),
+        (ElicitationAction::Accept, Some(NO)) | (ElicitationAction::Decline, _) => no(DECLINED),
+        (ElicitationAction::Cancel, _) => no(DISMISSED),
+        // Accepted without a choice.
+        _ => unanswered(&question),
     }
+}
+
+fn unanswered(question: &Question) -> Said {
+    Said::No(format!("{UNANSWERED}: {}", question.otherwise))
 }
 
 /// Questions that modern clients were given to ask. An answer counts only for the very call that raised its question, and once.
@@ -75,6 +91,7 @@ struct OpenQuestion {
     tool: String,
     arguments: JsonObject,
     question: Question,
+    asked: Instant,
 }
 
 /// How many are kept; a client that asks more at a time is asked again.
@@ -93,7 +110,8 @@ impl OpenQuestions {
         let asked = InputRequiredResult::new(Some(BTreeMap::from([(NAME.to_owned(), request)])), Some(token.clone()));
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.truncate(MOST_OPEN - 1);
-        open.push_front(OpenQuestion { token, tool: tool.to_owned(), arguments: arguments.clone(), question });
+        let (tool, arguments, asked_at) = (tool.to_owned(), arguments.clone(), Instant::now());
+        open.push_front(OpenQuestion { token, tool, arguments, question, asked: asked_at });
         Some(asked)
     }
 
@@ -108,9 +126,9 @@ impl OpenQuestions {
             return Said::Nothing;
         };
         match serde_json::from_value(response.clone()) {
-            Ok(result) => judge(asked.question, &result),
+            Ok(result) => judge(asked.question, &result, asked.asked.elapsed()),
             // What makes no sense is no yes.
-            Err(_) => Said::No(format!("{DISMISSED}{}", asked.question.done)),
+            Err(_) => unanswered(&asked.question),
         }
     }
 }
@@ -128,7 +146,7 @@ pub(super) async fn ask(
     let options = PeerRequestOptions::with_timeout(PATIENCE);
     let sending = context.peer.send_request_with_option(ServerRequest::ElicitRequest(request), options);
     let Some(Ok(sent)) = while_open(closing, sending).await else { return Ok(Said::Nothing) };
-    let id = sent.id.clone();
+    let (id, asked) = (sent.id.clone(), Instant::now());
     let answer = tokio::select! {
         biased;
         () = context.ct.cancelled() => {
@@ -141,9 +159,9 @@ pub(super) async fn ask(
         answer = sent.await_response() => answer,
     };
     Ok(match answer {
-        Ok(ClientResult::ElicitResult(result)) => judge(question, &result),
+        Ok(ClientResult::ElicitResult(result)) => judge(question, &result, asked.elapsed()),
         // It timed out, or the client could not ask after all.
-        _ => Said::Nothing,
+        _ => unanswered(&question),
     })
 }
 
@@ -155,8 +173,9 @@ pub(super) fn can_be_asked(context: &RequestContext<RoleServer>) -> bool {
 }
 
 fn form(question: &Question) -> ElicitRequestParams {
-    let tick = BooleanSchema::new().title("Yes, do it").with_default(false);
-    let fields = BTreeMap::from([(NAME.to_owned(), PrimitiveSchemaDefinition::Boolean(tick))]);
+    // Without a default: a person has to choose. A list of plain words is what hosts of each era can show.
+    let choice = EnumSchema::builder(vec![NO.to_owned(), YES.to_owned()]).untitled().build();
+    let fields = BTreeMap::from([(NAME.to_owned(), PrimitiveSchemaDefinition::Enum(choice))]);
     let schema = ElicitationSchema::new(fields).with_required(vec![NAME.to_owned()]);
     ElicitRequestParams::FormElicitationParams {
         meta: None,
@@ -188,40 +207,57 @@ mod tests {
             .with_arguments(object(json!({ "of": of })))
             .with_input_responses(BTreeMap::from([(NAME.to_owned(), response)]))
             .with_request_state(token);
-        let said = |said| match said {
-            Said::Yes(terms) => format!("yes to {terms}"),
-            Said::No(words) => words,
-            Said::Nothing => "nothing".to_owned(),
-        };
         let first = said(questions.answer(&call));
         assert_eq!(said(questions.answer(&call)), "nothing", "an answer counts once");
         first
     }
 
+    fn said(said: Said) -> String {
+        match said {
+            Said::Yes(terms) => format!("yes to {terms}"),
+            Said::No(words) => words,
+            Said::Nothing => "nothing".to_owned(),
+        }
+    }
+
     #[test]
     fn only_a_plain_yes_is_a_yes() {
-        let questions = OpenQuestions::default();
+        let answer = |action: &str, content: Value| json!({ "action": action, "content": content });
         let cases = [
-            (json!({ "action": "accept", "content": { "confirm": true } }), "yes to [\"a-1\"]"),
-            (json!({ "action": "accept", "content": { "confirm": false } }), "declined"),
-            (json!({ "action": "accept", "content": { "confirm": "true" } }), "declined"),
-            (json!({ "action": "accept" }), "declined"),
-            (json!({ "action": "decline", "content": { "confirm": true } }), "declined"),
-            (json!({ "action": "cancel" }), "dismissed"),
-            (json!({ "action": "maybe" }), "dismissed"),
-            (json!(true), "dismissed"),
+            (answer("accept", json!({ "confirm": YES })), "yes to [\"a-1\"]"),
+            (answer("accept", json!({ "confirm": NO })), "declined"),
+            (answer("accept", json!({ "confirm": true })), "not answered"),
+            (answer("accept", json!({ "confirm": "yes" })), "not answered"),
+            (answer("accept", json!({})), "not answered"),
+            (answer("decline", json!({ "confirm": YES })), "declined"),
+            (answer("cancel", json!({})), "dismissed"),
         ];
         for (response, meant) in cases {
-            let said = again(&questions, None, "remove", "a", response.clone());
-            assert!(said.contains(meant), "{response}: {said}");
-            assert!(said.starts_with("yes") || said.ends_with("; a-2 was ended"), "{said}");
+            let result = serde_json::from_value(response.clone()).unwrap();
+            let words = said(judge(question(), &result, READING_TIME));
+            assert!(words.contains(meant), "{response}: {words}");
+            let end = if meant == "not answered" { "not done" } else { "; a-2 was ended" };
+            assert!(words.starts_with("yes") || words.ends_with(end), "{words}");
+            let at_once = said(judge(question(), &result, Duration::ZERO));
+            assert!(
+                at_once.starts_with("yes") || at_once == format!("{UNANSWERED}: not done"),
+                "{response}: {at_once}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_no_answer() {
+        let questions = OpenQuestions::default();
+        for response in [json!({ "action": "maybe" }), json!(true)] {
+            assert!(again(&questions, None, "remove", "a", response).starts_with(UNANSWERED));
         }
     }
 
     #[test]
     fn a_yes_counts_only_for_the_call_that_was_asked_about() {
         let questions = OpenQuestions::default();
-        let yes = || json!({ "action": "accept", "content": { "confirm": true } });
+        let yes = || json!({ "action": "accept", "content": { "confirm": YES } });
         assert!(again(&questions, None, "remove", "a", yes()).starts_with("yes"));
         assert_eq!(again(&questions, None, "remove", "b", yes()), "nothing");
         assert_eq!(again(&questions, None, "keep", "a", yes()), "nothing");

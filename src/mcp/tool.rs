@@ -83,7 +83,11 @@ pub struct Tool {
     hints: Hints,
     contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function>,
+    check: Check,
 }
+
+/// What looks at the arguments before they are parsed.
+type Check = fn(&Core, &JsonObject) -> Result<(), ToolError>;
 
 /// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
 struct Contract {
@@ -145,7 +149,14 @@ impl Tool {
                 Reply::Task(run) => Reply::Task(run),
             })
         };
-        Self { name, hints, contract: LazyLock::new(Box::new(contract)), function: Box::new(function) }
+        let check = |_: &Core, _: &JsonObject| Ok(());
+        Self { name, hints, contract: LazyLock::new(Box::new(contract)), function: Box::new(function), check }
+    }
+
+    /// Has the arguments looked at before they are parsed, to refuse some with better words than that these are unknown.
+    #[must_use]
+    pub fn checking(self, check: Check) -> Self {
+        Self { check, ..self }
     }
 
     /// Returns the definition that `tools/list` shows.
@@ -171,6 +182,7 @@ impl Tool {
     /// # Errors
     /// Arguments that do not fit, or what the tool's function reports.
     pub fn call(&self, core: &Core, arguments: JsonObject, call: &Call) -> Result<Reply<Json>, ToolError> {
+        (self.check)(core, &arguments)?;
         (self.function)(core, &self.contract.parser, arguments, call)
     }
 }

@@ -14,6 +14,7 @@ use super::schedule::Schedule;
 use super::slug::Slug;
 use super::store::{self, StoreError};
 use crate::clock::UnixSeconds;
+use crate::environment::EnvName;
 use crate::home::Home;
 use crate::home::atomic_file::{Below, FileError};
 use crate::home::stamp::{Fingerprint, Stamp};
@@ -56,7 +57,23 @@ enum DefinitionBrief {
     /// Not read yet, or gone since the directory was listed.
     Absent,
     Damaged(Box<FileError>),
-    Readable(Limits),
+    Readable(Limits, Option<Box<SetByTools>>),
+}
+
+/// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetByTools {
+    /// The agent's name as it is written.
+    pub agent: String,
+    /// The variables.
+    pub names: Vec<EnvName>,
+}
+
+impl SetByTools {
+    fn of(definition: &Definition) -> Option<Box<Self>> {
+        let names: Vec<EnvName> = definition.env.keys().cloned().collect();
+        (!names.is_empty()).then(|| Box::new(Self { agent: definition.agent.clone(), names }))
+    }
 }
 
 /// A prompt file as it was checked.
@@ -157,7 +174,16 @@ impl Brief {
     #[must_use]
     pub fn limits(&self) -> Option<&Limits> {
         match &self.definition {
-            DefinitionBrief::Readable(limits) => Some(limits),
+            DefinitionBrief::Readable(limits, _) => Some(limits),
+            DefinitionBrief::Absent | DefinitionBrief::Damaged(_) => None,
+        }
+    }
+
+    /// Returns the variables that its agent has to accept, if there are any.
+    #[must_use]
+    pub fn set_by_tools(&self) -> Option<&SetByTools> {
+        match &self.definition {
+            DefinitionBrief::Readable(_, set) => set.as_deref(),
             DefinitionBrief::Absent | DefinitionBrief::Damaged(_) => None,
         }
     }
@@ -167,7 +193,7 @@ impl Brief {
     pub fn damage(&self) -> Option<&FileError> {
         match &self.definition {
             DefinitionBrief::Damaged(error) => Some(error),
-            DefinitionBrief::Absent | DefinitionBrief::Readable(_) => None,
+            DefinitionBrief::Absent | DefinitionBrief::Readable(..) => None,
         }
     }
 
@@ -252,7 +278,7 @@ impl Brief {
                     return [store::DEFINITION_FILE, ledger::FILE_NAME].map(|file| at.stamp(&self.slug, file));
                 }
             };
-        self.definition = DefinitionBrief::Readable(Limits::of(&definition));
+        self.definition = DefinitionBrief::Readable(Limits::of(&definition), SetByTools::of(&definition));
         let ledger_stamp = match at.with(&self.slug, ledger::FILE_NAME, |file| Ledger::read_from(file)) {
             Ok((ledger, ledger_stamp)) => {
                 let plan = Plan::of(&definition, schedule.as_ref(), ledger, at.machine);

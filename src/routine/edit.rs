@@ -1,8 +1,9 @@
 //! Changing a routine: only what differs is written anew, so that a person's comments and their order of keys stay.
 
+use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use toml_edit::{DocumentMut, Item, TableLike, TomlError};
+use toml_edit::{DocumentMut, Item, Table, TableLike, TomlError};
 
 use super::invalid_field::InvalidField;
 use super::model::{Definition, Routine, check_prompt};
@@ -82,7 +83,8 @@ fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<Stri
     };
     let mut target: DocumentMut = text.parse().map_err(|error: TomlError| error.to_string())?;
     carry_over(target.as_table_mut(), document(before)?.as_table(), document(after)?.as_table());
-    let text = target.to_string();
+    keep_trusted_last(target.as_table_mut());
+    let text = with_line_ends_of(text, &target.to_string());
     let said = toml::from_str::<Definition>(&text).map(|mut said| {
         said.date(after.created_at);
         said
@@ -91,6 +93,30 @@ fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<Stri
         Ok(said) if said == *after => Ok(text),
         _ => Err("it is written in a way that only a person can change".to_owned()),
     }
+}
+
+/// Ends each line as the same line of the old text ended, and new ones as most of the old ones did. The parser forgets it.
+fn with_line_ends_of(old: &str, new: &str) -> String {
+    let ends = |text: &str| text.matches("\r\n").count();
+    if ends(old) == 0 {
+        return new.to_owned();
+    }
+    let usual = if ends(old) * 2 >= old.matches('\n').count() { "\r\n" } else { "\n" };
+    let mut known: HashMap<&str, VecDeque<&str>> = HashMap::new();
+    for line in old.split_inclusive('\n') {
+        let content = line.trim_end_matches(['\r', '\n']);
+        known.entry(content).or_default().push_back(&line[content.len()..]);
+    }
+    let mut text = String::with_capacity(new.len());
+    for line in new.split_inclusive('\n') {
+        let content = line.trim_end_matches(['\r', '\n']);
+        let end = known.get_mut(content).and_then(VecDeque::pop_front).filter(|end| !end.is_empty());
+        text.push_str(content);
+        if content.len() < line.len() {
+            text.push_str(end.unwrap_or(usual));
+        }
+    }
+    text
 }
 
 /// Makes in `target` the changes that lead from `before` to `after`.
@@ -141,6 +167,43 @@ fn unplaced(mut item: Item) -> Item {
         Item::None | Item::Value(_) => {}
     }
     item
+}
+
+/// Puts tables that are new before what only a person writes, which stays in one piece so, with the comment below it.
+fn keep_trusted_last(root: &mut Table) {
+    let mut first: Option<isize> = None;
+    if let Some(trusted) = root.get_mut("trusted").and_then(Item::as_table_mut) {
+        each_table(trusted, &mut |table| first = first.into_iter().chain(table.position()).min());
+    }
+    let Some(first) = first else { return };
+    let mut new = 0;
+    each_table(root, &mut |table| new += isize::from(is_new(table)));
+    let mut next = first;
+    each_table(root, &mut |table| {
+        if is_new(table) {
+            table.set_position(Some(next));
+            next += 1;
+        } else if let Some(position) = table.position().filter(|position| *position >= first) {
+            table.set_position(Some(position + new));
+        }
+    });
+}
+
+/// Whether a table has a header of its own and no place yet.
+fn is_new(table: &Table) -> bool {
+    table.position().is_none() && !table.is_implicit() && !table.is_dotted()
+}
+
+/// Shows the tables below a table, and itself.
+fn each_table(table: &mut Table, see: &mut impl FnMut(&mut Table)) {
+    see(table);
+    for (_, item) in table.iter_mut() {
+        match item {
+            Item::Table(table) => each_table(table, see),
+            Item::ArrayOfTables(tables) => tables.iter_mut().for_each(|table| each_table(table, see)),
+            Item::None | Item::Value(_) => {}
+        }
+    }
 }
 
 /// Returns an item in one line, to be compared.

@@ -73,12 +73,24 @@ pub struct Definition {
     /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// Variables its runs get.
+    /// Variables its runs get, if its agent accepts them: tools write these.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
     /// What is cloned into the workbench before the agent starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
+    /// What only a person writes.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub trusted: Trusted,
+}
+
+/// The part of `routine.toml` that no tool writes or clears.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Trusted {
+    /// Variables its runs get, whatever its agent accepts.
+    #[serde(default, skip_serializing_if = "Variables::is_empty")]
+    pub env: Variables,
 }
 
 /// What a fire of the schedule does while a run of its routine is alive.
@@ -144,6 +156,7 @@ impl Default for Definition {
             retry: None,
             env: Variables::new(),
             repositories: Vec::new(),
+            trusted: Trusted::default(),
         }
     }
 }
@@ -227,7 +240,8 @@ impl Definition {
         let schedule = check_schedule(self)?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
-        check_env(&self.env)?;
+        check_env("env", &self.env)?;
+        check_env("trusted.env", &self.trusted.env)?;
         Ok(schedule)
     }
 }
@@ -297,19 +311,18 @@ fn check_tags(tags: &[String]) -> Result<(), InvalidField> {
     }
 }
 
-fn check_env(env: &Variables) -> Result<(), InvalidField> {
+fn check_env(field: &str, env: &Variables) -> Result<(), InvalidField> {
     if env.len() > MAX_VARIABLES {
-        return Err(InvalidField::new("env", env.len(), format!("at most {MAX_VARIABLES} variables; give fewer")));
+        return Err(InvalidField::new(field, env.len(), format!("at most {MAX_VARIABLES} variables; give fewer")));
     }
-    if let Some(name) = env.keys().find(|name| name.is_reserved()) {
-        let rule = "this variable cannot be set for a routine, for it could make other code run than the agent's; a \
-                    person can set it in the agent's file";
-        return Err(InvalidField::new("env", name, rule));
+    if let Some(name) = env.keys().find(|name| name.is_ours()) {
+        let rule = "names that begin with MOADIM_ are this program's own; give another name";
+        return Err(InvalidField::new(field, name, rule));
     }
     match env.iter().find(|(_, value)| value.contains('\0') || value.len() > MAX_VALUE_BYTES) {
         Some((name, _)) => {
             let rule = format!("its value holds a NUL or more than {MAX_VALUE_BYTES} bytes; give a shorter text");
-            Err(InvalidField::new("env", name, rule))
+            Err(InvalidField::new(field, name, rule))
         }
         None => Ok(()),
     }
@@ -376,10 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn reserved_and_malformed_variables_are_refused_by_name() {
+    fn our_own_and_malformed_variables_are_refused_by_name() {
         let env = |name: &str| parse_env([(name.to_owned(), "v".to_owned())].into());
-        let refused = Definition { env: env("LD_PRELOAD").unwrap(), ..definition() };
-        assert!(refused.check(&Config::default()).unwrap_err().to_string().contains("LD_PRELOAD"));
+        for ours in [
+            Definition { env: env("MOADIM_COOKIE").unwrap(), ..definition() },
+            Definition { trusted: Trusted { env: env("MOADIM_COOKIE").unwrap() }, ..definition() },
+        ] {
+            assert!(ours.check(&Config::default()).unwrap_err().to_string().contains("MOADIM_COOKIE"));
+        }
         assert!(env("A-B").unwrap_err().to_string().contains("A-B"));
     }
 
@@ -400,6 +417,7 @@ mod tests {
             retry: Some(Retry { max_attempts: 3, backoff_secs: 60 }),
             repositories: vec![Repository { url: "https://example.com/a.git".into(), branch: None, directory: None }],
             env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
+            trusted: Trusted { env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap() },
             ..definition()
         };
         let text = toml::to_string_pretty(&full).unwrap();

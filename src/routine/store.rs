@@ -13,7 +13,7 @@ use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::stamp::Stamp;
-use crate::home::{self, Home, names};
+use crate::home::{self, Home, names, toml_text};
 
 /// How long a call waits for the short work that the routines' lock guards.
 pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
@@ -255,7 +255,7 @@ pub(super) struct Read {
 fn read_definition(file: &dyn Source) -> Result<Read, FileError> {
     let damaged = |problem: &dyn Display| FileError::damaged(&file.path(), problem);
     let (text, stamp) = atomic_file::read_text_with_stamp(file, MAX_RECORD_BYTES)?;
-    let mut definition: Definition = toml::from_str(&text).map_err(|error| damaged(&error.to_string().trim_end()))?;
+    let mut definition: Definition = toml_text::parse(&text).map_err(|problem| damaged(&problem))?;
     definition.date(stamp.modified().into());
     let schedule = definition.checked_schedule().map_err(|problem| damaged(&problem))?;
     Ok(Read { definition, text, schedule, stamp })

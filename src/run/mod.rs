@@ -7,6 +7,7 @@ pub mod claim;
 pub mod delete;
 pub mod end;
 pub mod entry;
+pub mod environment;
 pub mod forget;
 pub mod here;
 pub mod history;

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::claim::{Claim, ClaimError, claim};
 use super::entry::{Entry, Workbench};
+use super::environment::{NotAccepted, check_accepted, compose};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
@@ -11,7 +12,6 @@ use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use super::workplace::{ProgramGone, Workplace};
 use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
 use crate::clock::Moment;
-use crate::environment::{self, Variables};
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -61,6 +61,14 @@ pub enum TriggerError {
         slug: Slug,
         /// What is wrong with its agent.
         source: AgentError,
+    },
+    /// The routine sets variables that its agent does not accept.
+    #[error("the routine '{slug}' cannot run: {source}")]
+    NotAccepted {
+        /// The routine.
+        slug: Slug,
+        /// The variables, and what to do.
+        source: NotAccepted,
     },
     /// The routine's agent needs a terminal, and there are none.
     #[error(
@@ -156,11 +164,9 @@ impl Plan {
             let (why, is_certain) = (workplace.session_host.why().to_owned(), workplace.session_host.is_certain());
             return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why, is_certain });
         }
-        let ours = environment::of_this_process();
-        let inherited = environment::inherited(&ours, &agent.definition.inherit_env);
-        let mut set: Variables = agent.definition.env.clone();
-        set.extend(routine.definition.env.clone());
-        let environment = Environment { inherited, set };
+        check_accepted(home, slug, routine.definition.env.keys(), &agent)
+            .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
+        let environment = compose(&agent, &routine.definition);
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
 

@@ -186,19 +186,29 @@ fn become_part(
         .and_then(|()| rustix::stdio::dup2_stdout(&output))
         .and_then(|()| rustix::stdio::dup2_stderr(&output));
     let source = match connected {
-        Ok(()) => command(home, &manifest, &environment, &program, args).exec(),
+        Ok(()) => command(home, &manifest, &environment, &program, args, workbench.directory()).exec(),
         Err(errno) => errno.into(),
     };
     Err(ExecError::Exec { program, source })
 }
 
-fn command(home: &Home, manifest: &Manifest, environment: &Environment, program: &Path, args: &[String]) -> Command {
+fn command(
+    home: &Home,
+    manifest: &Manifest,
+    environment: &Environment,
+    program: &Path,
+    args: &[String],
+    directory: &Path,
+) -> Command {
     let mut command = Command::new(program);
     // On top of what the login shell left; what agent and routine set wins, and the cookie always.
     command
         .args(args)
         .envs(&environment.set)
         .env_remove(TERMINAL_VARIABLE)
+        // A login shell leaves where it was itself, and some programs believe that rather than the system.
+        .env("PWD", directory)
+        .env_remove("OLDPWD")
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
         .env("MOADIM_HOME", home.root())
         .env(RUN_VARIABLE, manifest.id.to_string());

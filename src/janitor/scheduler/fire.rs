@@ -180,6 +180,7 @@ fn is_for_good(error: &TriggerError) -> bool {
         TriggerError::Routine(_)
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
+        | TriggerError::NotAccepted { .. }
         | TriggerError::NoTerminal { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)

@@ -31,7 +31,7 @@ struct AgentView {
 pub(super) fn list() -> Tool {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let description = "Lists the agents that routines can name: the built-in ones and those that a person added as \
-                       agents/<name>.toml. `available` tells whether the command is on the login shell's PATH.";
+                       agents/<name>.toml.";
     Tool::new("list_agents", "List agents", description, hints, |core, _: NoArguments| agents(core))
 }
 

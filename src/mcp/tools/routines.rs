@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use rmcp::model::JsonObject;
 use schemars::{JsonSchema, Schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page;
-use crate::agent::{AgentName, Registry};
+use crate::agent::{Agent, AgentName, Registry};
 use crate::clock::UnixSeconds;
+use crate::home::Home;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::consent::Question;
@@ -21,6 +23,7 @@ use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::delete::{self, DeleteError, MayEnd};
+use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
 use crate::run::listing as runs;
 use crate::run::overview::{LastRun, Overview, RoutineView};
@@ -38,7 +41,8 @@ pub(super) fn tools() -> [Tool; 5] {
              and never changes. Nothing runs yet; trigger_routine starts a run.",
             creates,
             create,
-        ),
+        )
+        .checking(leave_trusted_alone),
         Tool::new(
             "get_routine",
             "Show a routine",
@@ -54,7 +58,8 @@ pub(super) fn tools() -> [Tool; 5] {
              slug stays.",
             changes,
             update,
-        ),
+        )
+        .checking(leave_trusted_alone),
         Tool::conversing(
             "delete_routine",
             "Delete a routine",
@@ -107,7 +112,7 @@ struct CreateRoutine {
     max_consecutive_failures: Option<u64>,
     /// Tries a failed run again.
     retry: Option<Retry>,
-    /// Variables for its runs; PATH, HOME, LD_* and such are refused.
+    /// Variables for its runs, of those that its agent accepts.
     env: Option<BTreeMap<String, String>>,
     /// Words to find it by.
     tags: Option<Vec<String>>,
@@ -140,9 +145,36 @@ struct OneRoutine {
     routine: RoutineView,
 }
 
+/// Refuses what would set or clear something that only a person writes.
+fn leave_trusted_alone(core: &Core, arguments: &JsonObject) -> Result<(), ToolError> {
+    let is_trusted = |name: &str| name == "trusted" || name.starts_with("trusted.") || name.starts_with("trusted_");
+    let cleared = arguments.get("clear").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
+        return Ok(());
+    }
+    let home = core.site.home();
+    let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
+    let file = match slug {
+        Some(slug) => store::definition_file(home, &slug).display().to_string(),
+        None => format!("{}/<slug>/routine.toml", home.routines().display()),
+    };
+    Err(ToolError::new(format!(
+        "cannot set or clear [trusted]: only a person writes it, by hand, in {file}. Ask them to edit that file"
+    )))
+}
+
+/// Checks that a routine's agent accepts the variables that it sets.
+fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
+    let checked = check_accepted(home, slug, definition.env.keys(), agent);
+    checked.map_err(|not| {
+        let rule = format!("the agent '{}' does not accept that; {}", not.agent(), not.ways_out());
+        InvalidField::new("env", not.names(), rule)
+    })
+}
+
 fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError> {
     let workplace = core.site.workplace()?;
-    Registry::load(&workplace.home)?.get(&arguments.agent)?;
+    let agent = Registry::load(&workplace.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
     let mut definition = Definition {
         title: arguments.title,
@@ -152,6 +184,9 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
         ..Definition::default()
     };
     set_given!(arguments, definition);
+    if let Some(slug) = Slug::from_title(&definition.title) {
+        check_env(&workplace.home, &slug, &definition, &agent)?;
+    }
     let routine = store::create(&workplace.home, &workplace.config, definition, &arguments.prompt)?;
     show(core, &workplace, &routine)
 }
@@ -247,11 +282,22 @@ impl Clearable {
 
 fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
     let workplace = core.site.workplace()?;
+    let registry = Registry::load(&workplace.home)?;
     if let Some(agent) = &arguments.agent {
-        Registry::load(&workplace.home)?.get(agent)?;
+        registry.get(agent)?;
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
-    let change = |definition: &mut Definition| apply(arguments, definition);
+    let change = |definition: &mut Definition| {
+        let before = (definition.agent.clone(), definition.env.clone());
+        apply(arguments, definition)?;
+        // What was there before, a launch refuses; whoever disables such a routine must not have to mend it first.
+        if (&before.0, &before.1) == (&definition.agent, &definition.env) || definition.env.is_empty() {
+            return Ok(());
+        }
+        let agent = definition.agent.parse().and_then(|name| registry.get(&name));
+        let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
+        check_env(&workplace.home, &slug, definition, &agent)
+    };
     let routine = edit::update(&workplace.home, &workplace.config, &slug, prompt.as_deref(), change)?;
     show(core, &workplace, &routine)
 }
@@ -291,6 +337,9 @@ pub(in crate::mcp) struct WholeRoutine {
     prompt: String,
     /// Its other settings as they are written; what is absent has its default.
     settings: Map<String, Value>,
+    /// Names in [trusted.env].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    trusted_env_keys: Vec<String>,
     /// Its newest runs.
     recent_runs: Vec<LastRun>,
 }
@@ -304,7 +353,9 @@ pub(in crate::mcp) fn show_whole(core: &Core, slug: &Slug) -> Result<WholeRoutin
     let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
     let recent_runs = runs::list(&workplace, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
-    Ok(WholeRoutine { routine: show(core, &workplace, &routine)?.routine, prompt, settings, recent_runs })
+    let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
+    let routine = show(core, &workplace, &routine)?.routine;
+    Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, recent_runs })
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
@@ -312,7 +363,7 @@ fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
     let mut definition = definition.clone();
     definition.repositories.iter_mut().for_each(|repository| repository.url = masked(&repository.url));
     let Value::Object(mut settings) = serde_json::to_value(definition)? else { return Ok(Map::new()) };
-    for shown in ["title", "agent", "enabled", "tags", "env", "created_at", "updated_at"] {
+    for shown in ["title", "agent", "enabled", "tags", "env", "trusted", "created_at", "updated_at"] {
         settings.remove(shown);
     }
     Ok(settings)

@@ -10,12 +10,12 @@ export async function askingJob(connect) {
     await withHost(connect, wishes, async (host) => {
         await create(host, 'Long', LONG);
         const { id } = await trigger(host, 'long');
-        const refusals = [{ action: 'decline' }, { action: 'cancel' }, { action: 'accept', content: { confirm: false } }];
+        const refusals = [{ action: 'decline' }, { action: 'cancel' }, { action: 'accept', content: { confirm: 'No, leave it' } }];
         for (answer of refusals) {
             await assert.rejects(host.call('delete_routine', { routine: 'long' }), /not done/);
             assert.equal(await statusOf(host, id), 'running');
         }
-        answer = { action: 'accept', content: { confirm: true } };
+        answer = { action: 'accept', content: { confirm: 'Yes, do it' } };
         const done = await host.call('delete_routine', { routine: 'long' });
         assert.deepEqual(done, { deleted: 'long', stopped: [id] });
         assert.equal(await statusOf(host, id), 'stopped');
@@ -25,7 +25,7 @@ export async function askingJob(connect) {
         for (const { message, requestedSchema } of questions) {
             assert.ok(message.includes('long') && message.includes(id), message);
             assert.deepEqual(requestedSchema.required, ['confirm']);
-            assert.equal(requestedSchema.properties.confirm.type, 'boolean');
+            assert.deepEqual(requestedSchema.properties.confirm.enum, ['No, leave it', 'Yes, do it']);
         }
     });
 }

@@ -313,11 +313,11 @@ async def asking_job():
         for answer in (
             ElicitResult(action="decline"),
             ElicitResult(action="cancel"),
-            ElicitResult(action="accept", content={"confirm": False}),
+            ElicitResult(action="accept", content={"confirm": "No, leave it"}),
         ):
             await refused(host, "delete_routine", "not done", routine="long")
             assert await host.status(run) == "running"
-        answer = ElicitResult(action="accept", content={"confirm": True})
+        answer = ElicitResult(action="accept", content={"confirm": "Yes, do it"})
         assert await host.call("delete_routine", routine="long") == {"deleted": "long", "stopped": [run]}
         assert await host.status(run) == "stopped"
         assert (await host.call("list_routines"))["routines"] == []
@@ -325,7 +325,8 @@ async def asking_job():
     for question in questions:
         assert "long" in question.message and run in question.message, question
         assert question.requested_schema["required"] == ["confirm"], question
-        assert question.requested_schema["properties"]["confirm"]["type"] == "boolean", question
+        choices = question.requested_schema["properties"]["confirm"]["enum"]
+        assert choices == ["No, leave it", "Yes, do it"], question
 
 
 class Task(Result):
