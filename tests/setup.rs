@@ -260,6 +260,85 @@ fn what_a_person_added_to_the_entry_stays() {
 }
 
 #[test]
+fn an_entry_of_another_transport_is_replaced_whole() {
+    let person = Person::new();
+    let remote = |host: &str| -> Vec<Value> {
+        match host {
+            "codex" => vec![
+                json!({ "url": "https://example.com/mcp" }),
+                json!({ "url": "https://example.com/mcp", "bearer_token_env_var": "TOKEN", "http_headers": { "A": "b" } }),
+                json!({ "env_http_headers": { "A": "B" }, "enabled": true }),
+            ],
+            "gemini" => vec![
+                json!({ "httpUrl": "https://example.com/mcp", "timeout": 5 }),
+                json!({ "url": "https://example.com/sse", "oauth": { "enabled": true } }),
+                json!({ "command": "moadim-mcp", "httpUrl": "https://example.com/mcp" }),
+            ],
+            "windsurf" => vec![json!({ "serverUrl": "https://example.com/mcp", "disabled": false })],
+            "zed" => vec![
+                json!({ "url": "https://example.com/mcp", "headers": { "A": "b" } }),
+                json!({ "command": { "path": "/old/moadim-mcp", "args": [] }, "settings": {} }),
+            ],
+            _ => vec![
+                json!({ "type": "http", "url": "https://example.com/mcp", "headers": { "A": "b" } }),
+                json!({ "type": "sse" }),
+                json!({ "transport": "streamable-http" }),
+                json!({ "url": "https://example.com/mcp" }),
+                json!({ "command": "/old/moadim-mcp", "type": "http", "url": "https://example.com/mcp" }),
+            ],
+        }
+    };
+    for host in &HOSTS {
+        let (host, key) = (host.name, key(host.name));
+        let fresh = entry(host, &{
+            let file = person.has(host, "");
+            person.succeeds(&[host]);
+            read(&file)
+        });
+        for old in remote(host) {
+            let whole = json!({ key: { "other": { "command": "npx" }, "moadim": old } });
+            let text = if host == "codex" {
+                toml::to_string(&whole).unwrap()
+            } else {
+                serde_json::to_string_pretty(&whole).unwrap()
+            };
+            let file = person.has(host, &text);
+            let shown = person.succeeds(&[host]);
+            let after = read(&file);
+            assert_eq!(entry(host, &after), fresh, "{host}: {after}");
+            assert!(after.contains("npx"), "{after}");
+            let gone = |line: &&str| {
+                line.starts_with('-')
+                    && ["example.com", "http", "sse", "settings", "headers"].iter().any(|word| line.contains(word))
+            };
+            assert!(shown.lines().any(|line| gone(&line)), "{host}: {shown}");
+            person.succeeds(&[host, "--remove"]);
+            assert!(entry(host, &read(&file)).is_null());
+            backups(&file).iter().for_each(|backup| std::fs::remove_file(backup).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_key_that_stands_twice_is_refused() {
+    let person = Person::new();
+    for (host, twice) in [
+        ("cursor", r#"{ "mcpServers": {}, "mcpServers": { "moadim": { "command": "x" } } }"#),
+        ("cursor", r#"{ "mcpServers": { "moadim": { "command": "x" }, "other": {}, "moadim": { "command": "y" } } }"#),
+        ("vscode", r#"{ "servers": { "moadim": { "command": "x", "command": "y" } } }"#),
+        ("vscode", r#"{ "servers": { "moadim": { "command": "x", "\u0063ommand": "y" } } }"#),
+        ("codex", "[mcp_servers.moadim]\ncommand = 'x'\n[mcp_servers.moadim]\ncommand = 'y'\n"),
+    ] {
+        let file = person.has(host, twice);
+        for words in [&[host][..], &[host, "--remove"]] {
+            let error = person.fails(words);
+            assert!(error.contains("twice") || error.contains("duplicate"), "{error}");
+        }
+        assert_eq!((read(&file).as_str(), backups(&file).len()), (twice, 0));
+    }
+}
+
+#[test]
 fn a_home_that_is_set_goes_into_the_entry() {
     let person = Person::new();
     for host in ["cursor", "codex"] {

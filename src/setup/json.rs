@@ -1,10 +1,13 @@
 //! Edits of JSON with comments that leave every other byte as it is, but for the line breaks that an object on one line gets
 //! when our entry comes into it.
 
-use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstInputValue, CstObject, CstRootNode};
+use std::collections::HashSet;
 
-use super::{Entry, Extra, HOME_VARIABLE, NAME, Problem};
+use jsonc_parser::ParseOptions;
+use jsonc_parser::cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode};
+
+use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
+use crate::excerpt::excerpt;
 
 /// Comments and trailing commas, which most hosts take, and nothing else that a strict reader refuses.
 const OPTIONS: ParseOptions = ParseOptions {
@@ -25,6 +28,7 @@ fn parse(text: &str) -> Result<CstRootNode, Problem> {
     if root.value().is_some() && root.object_value().is_none() {
         return Err("it is not an object".to_owned());
     }
+    root.object_value().as_ref().map_or(Ok(()), check_unique)?;
     Ok(root)
 }
 
@@ -32,7 +36,11 @@ fn parse(text: &str) -> Result<CstRootNode, Problem> {
 fn child(parent: &CstObject, name: &str) -> Result<Option<CstObject>, Problem> {
     match parent.get(name) {
         None => Ok(None),
-        Some(property) => property.object_value().map(Some).ok_or_else(|| format!("'{name}' in it is not an object")),
+        Some(property) => {
+            let object = property.object_value().ok_or_else(|| format!("'{name}' in it is not an object"))?;
+            check_unique(&object)?;
+            Ok(Some(object))
+        }
     }
 }
 
@@ -46,7 +54,10 @@ fn servers(root: &CstRootNode, key: &str) -> Result<Option<CstObject>, Problem> 
 
 /// Tells whether there is an entry of our name.
 pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
-    Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(NAME).is_some()))
+    let Some(servers) = servers(&parse(text)?, key)? else { return Ok(false) };
+    let ours = servers.get(NAME);
+    ours.as_ref().and_then(CstObjectProp::object_value).as_ref().map_or(Ok(()), check_unique)?;
+    Ok(ours.is_some())
 }
 
 /// Returns the text with our entry as it should be. What a person added to it stays.
@@ -57,9 +68,29 @@ pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)])
         None => {
             servers.append(NAME, new(entry, extra));
         }
+        Some(ours) if is_foreign(&ours) => set(&servers, NAME, new(entry, extra)),
         Some(ours) => update(&ours, entry, extra)?,
     }
     Ok(root.to_string())
+}
+
+fn is_foreign(ours: &CstObject) -> bool {
+    let names: Vec<String> = names(ours).collect();
+    let command_is_text = ours.get("command").map(|_| text_of(ours, "command").is_some());
+    is_of_another_transport(names.iter().map(String::as_str), KINDS.map(|kind| text_of(ours, kind)), command_is_text)
+}
+
+fn names(object: &CstObject) -> impl Iterator<Item = String> {
+    object.properties().into_iter().filter_map(|property| property.name()?.decoded_value().ok())
+}
+
+/// Refuses an object in which a key stands twice: hosts take one of the two, and we might edit the other.
+fn check_unique(object: &CstObject) -> Result<(), Problem> {
+    let mut seen = HashSet::new();
+    match names(object).find(|name| !seen.insert(name.clone())) {
+        Some(twice) => Err(format!("it has the key '{}' twice in one object", excerpt(&twice, 64))),
+        None => Ok(()),
+    }
 }
 
 fn new(entry: &Entry, extra: &[(&str, Extra)]) -> CstInputValue {

@@ -48,6 +48,22 @@ impl Entry {
     }
 }
 
+/// Says whether an entry of our name is for a server that is reached in another way than by starting a program. Then nothing of
+/// it is for us: a `command` beside a `url` is something that hosts refuse, some with their whole configuration.
+fn is_of_another_transport<'a>(
+    mut keys: impl Iterator<Item = &'a str>,
+    kinds: [Option<String>; 2],
+    command_is_text: Option<bool>,
+) -> bool {
+    const WORDS: [&str; 5] = ["url", "uri", "header", "oauth", "bearer"];
+    kinds.into_iter().flatten().any(|kind| kind != "stdio")
+        || command_is_text == Some(false)
+        || keys.any(|key| WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word)))
+}
+
+/// The keys that tell the kind of a server.
+const KINDS: [&str; 2] = ["type", "transport"];
+
 /// A value that a new entry gets, and that an older one keeps as it is.
 #[derive(Debug, Clone, Copy)]
 enum Extra {

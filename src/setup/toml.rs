@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
-use super::{Entry, Extra, HOME_VARIABLE, NAME, Problem};
+use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
 
 fn parse(text: &str) -> Result<DocumentMut, Problem> {
     text.parse().map_err(|error: toml_edit::TomlError| error.to_string().trim_end().to_owned())
@@ -42,10 +42,19 @@ pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)])
             return Ok(longer);
         }
     }
+    if child(servers, NAME)?.is_some_and(is_foreign) {
+        return add(&remove(text, key)?, key, entry, extra);
+    }
     let servers = document.get_mut(key).and_then(Item::as_table_like_mut).ok_or_else(|| not_a_table(key))?;
     let ours = servers.entry(NAME).or_insert_with(|| value(InlineTable::new()));
     let changed = update(ours.as_table_like_mut().ok_or_else(|| not_a_table(NAME))?, entry, extra)?;
     Ok(if changed { with_line_ends_of(text, document.to_string()) } else { text.to_owned() })
+}
+
+fn is_foreign(ours: &dyn TableLike) -> bool {
+    let text_of = |key| ours.get(key).and_then(Item::as_str).map(str::to_owned);
+    let command_is_text = ours.get("command").map(|command| command.as_str().is_some());
+    is_of_another_transport(ours.iter().map(|(key, _)| key), KINDS.map(text_of), command_is_text)
 }
 
 fn appended(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> String {
