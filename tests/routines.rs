@@ -184,7 +184,7 @@ fn a_routine_with_a_live_run_is_deleted_only_with_its_run() {
     }
     assert_eq!(server.run(&first)["status"], "running");
     let deleted = server.ok("delete_routine", json!({ "routine": routine, "confirm": true }));
-    assert_eq!(deleted, json!({ "deleted": routine, "stopped": [first, second] }));
+    assert_eq!((&deleted["deleted"], &deleted["stopped"]), (&json!(routine), &json!([first, second])));
     for run in [&first, &second] {
         let run = server.run(run);
         assert_eq!(run["status"], "stopped", "{run}");
@@ -197,6 +197,39 @@ fn a_routine_with_a_live_run_is_deleted_only_with_its_run() {
     // Its finished runs are orphans now: they fall back to the ceiling.
     assert!(server.clean_up()["removed"].as_array().unwrap().is_empty());
     assert_eq!(server.create("Busy", "true", json!({})), routine);
+}
+
+#[test]
+fn a_deleted_routine_is_in_the_archive_whole() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let mut kept = Vec::new();
+    for round in 0..3 {
+        let routine = server.create("Mine", &format!("echo {round}"), json!({ "schedule": "@yearly" }));
+        home.write("routines/mine/notes.md", &format!("note {round}"));
+        home.write("routines/mine/deeper/data", "as it was");
+        if round == 1 {
+            home.write("routines/mine/routine.toml", "damaged");
+        }
+        let deleted = server.ok("delete_routine", json!({ "routine": routine }));
+        let archived = std::path::PathBuf::from(text(&deleted["archived_to"]));
+        assert_eq!(archived.parent().unwrap(), home.root().join("archive/routines"));
+        let name = archived.file_name().unwrap().to_str().unwrap();
+        assert!(name.strip_prefix("mine-").unwrap().parse::<u64>().is_ok(), "{name}");
+        assert!(!home.root().join("routines/mine").exists());
+        kept.push((archived, round));
+    }
+    server.clean_up();
+    for (archived, round) in &kept {
+        let read = |file: &str| fs::read_to_string(archived.join(file)).unwrap();
+        assert_eq!((read("prompt.md"), read("notes.md")), (format!("echo {round}"), format!("note {round}")));
+        assert_eq!((read("deeper/data"), read("routine.toml").contains("title")), ("as it was".into(), *round != 1));
+    }
+    // What comes back by hand is a routine again.
+    fs::rename(&kept[2].0, home.root().join("routines/mine")).unwrap();
+    let run = server.trigger("mine");
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "2\n");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ("create_routine", create.as_str(), "routine"),
         ("get_routine", "routine", "routine prompt settings recent_runs"),
         ("update_routine", update.as_str(), "routine"),
-        ("delete_routine", "routine confirm?", "deleted stopped"),
+        ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap? wait?", "finished? run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),

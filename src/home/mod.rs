@@ -57,7 +57,8 @@ pub struct Home {
     root: PathBuf,
 }
 
-const DIRECTORIES: [&str; 7] = ["agents", "routines", "running", "workbenches", "pins", "trash", "locks"];
+const DIRECTORIES: [&str; 9] =
+    ["agents", "archive", "archive/routines", "routines", "running", "workbenches", "pins", "trash", "locks"];
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
@@ -146,6 +147,12 @@ impl Home {
     #[must_use]
     pub fn trash(&self) -> PathBuf {
         self.root.join("trash")
+    }
+
+    /// Returns the directory of routines that were deleted. It may be missing.
+    #[must_use]
+    pub fn archived_routines(&self) -> PathBuf {
+        self.root.join("archive").join("routines")
     }
 
     /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.

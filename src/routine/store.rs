@@ -1,6 +1,7 @@
 //! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
 
 use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use super::ledger::{self, Ledger};
 use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
 use super::schedule::Schedule;
 use super::slug::Slug;
+use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -203,30 +205,46 @@ pub fn prompt_file(home: &Home, slug: &Slug) -> PathBuf {
     directory(home, slug).join(PROMPT_FILE)
 }
 
-/// Takes a routine's directory away, readable or not, with one rename; the caller holds the routines' lock.
+/// Moves a routine's directory into the archive with one rename, whole, with whatever a person keeps there, readable or not. Returns
+/// where it is now. The caller holds the routines' lock.
 ///
 /// # Errors
 /// There is none of that name, or the system refuses.
-pub fn remove(home: &Home, slug: &Slug) -> Result<(), StoreError> {
+pub fn archive(home: &Home, slug: &Slug, now: UnixSeconds) -> Result<PathBuf, StoreError> {
     let directory = directory(home, slug);
-    let mut grave = home.trash().join(format!("{slug}.{}", home::random_suffix()));
-    let mut renamed = std::fs::rename(&directory, &grave);
-    if renamed.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::CrossesDevices) {
+    let fail = |action, path: &Path, source| FileError::io(action, path, source);
+    let mut archive = home.archived_routines();
+    home::make_directory(&archive).map_err(|source| fail("make", &archive, source))?;
+    let mut renamed = rename_to_free(&directory, &archive, slug, now);
+    if renamed.as_ref().is_err_and(|error| error.kind() == ErrorKind::CrossesDevices) {
         // The folder may be mounted from elsewhere: routines are files that people keep in repositories.
-        grave = home.routines().join(format!(".{}.tmp", home::random_suffix()));
-        renamed = std::fs::rename(&directory, &grave);
+        archive = home.routines().join(".archive");
+        home::make_directory(&archive).map_err(|source| fail("make", &archive, source))?;
+        renamed = rename_to_free(&directory, &archive, slug, now);
     }
-    renamed.map_err(|source| match source.kind() {
-        std::io::ErrorKind::NotFound => not_found(home, slug),
-        _ => FileError::io("remove", &directory, source).into(),
+    let archived = renamed.map_err(|source| match source.kind() {
+        ErrorKind::NotFound => not_found(home, slug),
+        _ => fail("move", &directory, source).into(),
     })?;
+    atomic_file::sync_directory(&archive)?;
     atomic_file::sync_directory(&home.routines())?;
-    // Whatever else a person has put there is left to the sweep, which knows how to remove anything.
-    for file in [DEFINITION_FILE, PROMPT_FILE, ledger::FILE_NAME] {
-        let _ = std::fs::remove_file(grave.join(file));
+    Ok(archived)
+}
+
+/// Moves a directory to `<slug>-<unix time>`, of the first second from `now` on that is free.
+fn rename_to_free(directory: &Path, archive: &Path, slug: &Slug, now: UnixSeconds) -> std::io::Result<PathBuf> {
+    let mut at = now;
+    loop {
+        let archived = archive.join(format!("{slug}-{}", at.0));
+        // Over an empty directory a rename would go through.
+        match archived.symlink_metadata() {
+            Ok(_) => at = at.plus_secs(1),
+            Err(error) if error.kind() == ErrorKind::NotFound => {
+                return std::fs::rename(directory, &archived).map(|()| archived);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    let _ = std::fs::remove_dir(&grave);
-    Ok(())
 }
 
 /// Makes sure that there is a routine of that name, readable or not.

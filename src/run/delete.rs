@@ -1,6 +1,7 @@
 //! Deleting a routine, with its runs if they are to end.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
 
 use super::end::{EndError, Ended, Order, end_run};
@@ -10,6 +11,7 @@ use super::liveness::{JUDGE_PATIENCE, Liveness, look};
 use super::record::EndCause;
 use super::view::names;
 use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::slug::Slug;
@@ -91,12 +93,21 @@ impl MayEnd {
     }
 }
 
-/// Deletes a routine, readable or not; the workbenches of its finished runs become orphans. Returns the runs that were
-/// ended for it.
+/// What became of a routine that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deleted {
+    /// The runs that were ended for it.
+    pub ended: Vec<RunId>,
+    /// Where its directory is now.
+    pub archived_to: PathBuf,
+}
+
+/// Deletes a routine, readable or not, by moving it to the archive: a prompt cannot be had again. The workbenches of its finished
+/// runs become orphans.
 ///
 /// # Errors
 /// There is no such routine, runs of it are unfinished and may not be ended, or cannot be.
-pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Vec<RunId>, DeleteError> {
+pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Deleted, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
         store::check_exists(&workplace.home, slug)?;
@@ -107,8 +118,8 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
             let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
             store::check_exists(&workplace.home, slug)?;
             if entries_of(workplace, slug)?.iter().all(|entry| dead.contains(entry.id())) {
-                store::remove(&workplace.home, slug)?;
-                return Ok(ended);
+                let archived_to = store::archive(&workplace.home, slug, UnixSeconds::now())?;
+                return Ok(Deleted { ended, archived_to });
             }
             continue;
         }

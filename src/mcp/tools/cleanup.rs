@@ -24,7 +24,7 @@ pub(super) fn tool() -> Tool {
 
 #[derive(Deserialize, JsonSchema)]
 struct Cleanup {
-    /// Only runs of this routine, which need not exist any more.
+    /// Only runs of this routine, even a deleted one.
     routine: Option<Slug>,
     /// Only say what would be done.
     dry_run: Option<bool>,

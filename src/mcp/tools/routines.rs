@@ -22,7 +22,7 @@ use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
-use crate::run::delete::{self, DeleteError, MayEnd};
+use crate::run::delete::{self, DeleteError, Deleted, MayEnd};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
 use crate::run::listing as runs;
@@ -63,8 +63,8 @@ pub(super) fn tools() -> [Tool; 5] {
         Tool::conversing(
             "delete_routine",
             "Delete a routine",
-            "Deletes a routine; ends its live runs first if a person agrees. Workbenches of finished runs stay for the \
-             longest retention.",
+            "Moves a routine to the home's archive; ends its live runs first if a person agrees. Workbenches of finished \
+             runs stay for the longest retention.",
             changes,
             delete_routine,
         ),
@@ -380,7 +380,8 @@ struct DeleteRoutine {
 #[derive(Serialize, JsonSchema)]
 struct DeletedRoutine {
     deleted: Slug,
-    /// The runs that were ended for it.
+    /// Where its files are now.
+    archived_to: String,
     stopped: Vec<RunId>,
 }
 
@@ -392,7 +393,11 @@ fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<
         MayEnd::These(call.agreed_to().unwrap_or_default())
     };
     match delete::delete(&workplace, &arguments.routine, &may_end, "delete_routine") {
-        Ok(stopped) => Ok(Reply::Answer(DeletedRoutine { deleted: arguments.routine, stopped })),
+        Ok(Deleted { ended, archived_to }) => Ok(Reply::Answer(DeletedRoutine {
+            deleted: arguments.routine,
+            archived_to: archived_to.display().to_string(),
+            stopped: ended,
+        })),
         Err(DeleteError::Unfinished { slug, unfinished }) => {
             let runs = delete::in_words(&unfinished);
             let terms: BTreeSet<&RunId> = unfinished.iter().map(|(run, _)| run).collect();
@@ -416,7 +421,7 @@ struct ListRoutines {
     query: Option<String>,
     /// Only those with this tag.
     tag: Option<String>,
-    /// The most routines to answer with, 1 to 200; 50 if left out.
+    /// 1 to 200; default 50.
     limit: Option<usize>,
     /// The next_cursor of the page before.
     cursor: Option<String>,

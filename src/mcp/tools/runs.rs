@@ -163,7 +163,7 @@ struct ListRuns {
     since: Option<UnixSeconds>,
     /// Triggered then or before.
     until: Option<UnixSeconds>,
-    /// The most runs to answer with, 1 to 200; 20 if left out.
+    /// 1 to 200; default 20.
     limit: Option<usize>,
     /// The next_cursor of the page before.
     cursor: Option<String>,

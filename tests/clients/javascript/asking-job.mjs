@@ -17,7 +17,7 @@ export async function askingJob(connect) {
         }
         answer = { action: 'accept', content: { confirm: 'Yes, do it' } };
         const done = await host.call('delete_routine', { routine: 'long' });
-        assert.deepEqual(done, { deleted: 'long', stopped: [id] });
+        assert.deepEqual([done.deleted, done.stopped], ['long', [id]]);
         assert.equal(await statusOf(host, id), 'stopped');
         assert.deepEqual((await host.call('list_routines', {})).routines, []);
 

@@ -318,7 +318,8 @@ async def asking_job():
             await refused(host, "delete_routine", "not done", routine="long")
             assert await host.status(run) == "running"
         answer = ElicitResult(action="accept", content={"confirm": "Yes, do it"})
-        assert await host.call("delete_routine", routine="long") == {"deleted": "long", "stopped": [run]}
+        done = await host.call("delete_routine", routine="long")
+        assert (done["deleted"], done["stopped"]) == ("long", [run]), done
         assert await host.status(run) == "stopped"
         assert (await host.call("list_routines"))["routines"] == []
     assert len(questions) == 4
