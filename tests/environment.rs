@@ -4,8 +4,10 @@
 mod harness;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
 
-use harness::{HOUR, Server, Stage, TestHome, text};
+use harness::{HOUR, PATIENCE, Server, Stage, TestHome, text, wait_for};
 use serde_json::{Value, json};
 
 /// Names that make one program or another execute something, load something, or talk to somebody else. No such list can be
@@ -229,4 +231,118 @@ fn an_agent_is_told_the_directory_that_it_is_in() {
         assert!(log.lines().any(|line| line == expected), "{agent}: {log}");
         assert!(!log.contains("OLDPWD"), "{agent}: {log}");
     }
+}
+
+fn keyed(home: &TestHome) {
+    home.add_agent("keyed", "command = \"sh\"\ninherit_env = [\"API_KEY\", \"OTHER\"]\n[env]\nOTHER = \"here\"\n");
+}
+
+fn key_file(home: &TestHome, text: &str, mode: u32) {
+    home.write("agents/keyed.env", text);
+    let file = home.root().join("agents/keyed.env");
+    fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn a_variable_that_the_starting_process_lacks_is_named() {
+    let home = TestHome::detached("");
+    keyed(&home);
+    let mut server = Server::start(&home);
+    let routine = server.create("Keyed", "test -n \"$API_KEY\" && echo $API_KEY", json!({ "agent": "keyed" }));
+    let run = server.trigger(&routine);
+    let failed = server.wait_for_run(&run, "failed");
+    let doctor = home.command().arg("doctor").output().unwrap();
+    assert!(!doctor.status.success());
+    let problem = server.problems().remove(0);
+    for said in [text(&failed["status_reason"]), problem.to_string(), String::from_utf8(doctor.stdout).unwrap()] {
+        for part in ["API_KEY", "inherit_env", "agents/keyed.env"] {
+            assert!(said.contains(part), "{part} is missing in: {said}");
+        }
+        assert!(!said.contains("OTHER"), "{said}");
+    }
+
+    key_file(&home, "# mine\nAPI_KEY = 'hush-hush'\n", 0o644);
+    for refused in [server.error("trigger_routine", json!({ "routine": routine })), server.problems()[0].to_string()] {
+        assert!(refused.contains("chmod 600") && !refused.contains("hush"), "{refused}");
+    }
+    key_file(&home, "API_KEY = 'hush-hush'\nMOADIM_COOKIE=x\n", 0o600);
+    let refused = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(refused.contains("line 2") && refused.contains("MOADIM_COOKIE") && !refused.contains("hush"), "{refused}");
+
+    key_file(&home, "API_KEY = 'hush-hush'\n", 0o600);
+    assert_eq!(server.problems(), Vec::<Value>::new());
+    let run = server.trigger(&routine);
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "hush-hush\n");
+    for (tool, arguments) in
+        [("get_routine", json!({ "routine": routine })), ("list_agents", json!({})), ("health", json!({}))]
+    {
+        assert!(!server.call_tool(tool, arguments).text.replace("log_tail", "").contains("hush-hush"), "{tool}");
+    }
+    // A home in git does not take the keys along.
+    let git = |words: &[&str]| {
+        let output =
+            Command::new("git").args(words).current_dir(home.root()).env("HOME", home.user()).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    git(&["init", "-q"]);
+    git(&["add", "-A"]);
+    let kept = git(&["ls-files"]);
+    assert!(kept.contains("agents/keyed.toml") && kept.contains(".gitignore") && !kept.contains("keyed.env"), "{kept}");
+}
+
+#[test]
+fn a_janitor_that_lacks_what_a_host_has_is_named() {
+    let home = TestHome::detached("");
+    keyed(&home);
+    let mut command = home.command();
+    command.env("API_KEY", "hush-hush");
+    let mut server = Server::start_with(command);
+    assert_eq!(server.problems(), Vec::<Value>::new());
+    let mut janitor = home.command().arg("janitor").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let name = format!("janitor {}", janitor.id());
+    let named = wait_for(PATIENCE, "the janitor to be named", || {
+        server.problems().into_iter().find(|problem| text(&problem["problem"]).contains(&name))
+    });
+    janitor.kill().unwrap();
+    janitor.wait().unwrap();
+    assert!(text(&named["problem"]).contains("API_KEY") && text(&named["fix"]).contains("agents/keyed.env"), "{named}");
+    assert!(!named.to_string().contains("hush-hush"), "{named}");
+}
+
+#[test]
+fn too_much_environment_is_named_before_anything_runs() {
+    let home = TestHome::detached("");
+    let names: Vec<String> = (0..90).map(|n| format!("BIG_{n}")).collect();
+    home.add_agent("open", &format!("command = \"sh\"\naccept_env = {names:?}\n"));
+    home.add_agent("argument", "command = \"sh\"\nargs = [\"-c\", \"{prompt}\"]\nstdin = \"none\"\n");
+    let mut server = Server::start(&home);
+    let value = "x".repeat(30 * 1024);
+    let much: serde_json::Map<String, Value> = names.iter().map(|name| (name.clone(), json!(value))).collect();
+    let arguments = json!({ "title": "Much", "agent": "open", "prompt": "true", "env": much });
+    let created = server.error("create_routine", arguments);
+    let routine = server.create("Little", "true", json!({ "agent": "open" }));
+    let updated = server.error("update_routine", json!({ "routine": routine, "env": much }));
+    // As a person writes it.
+    let file = definition_file(&home, &routine);
+    let before = fs::read_to_string(&file).unwrap();
+    let lines: String = names.iter().map(|name| format!("{name} = \"{value}\"\n")).collect();
+    fs::write(&file, format!("{before}\n[trusted.env]\n{lines}")).unwrap();
+    let triggered = server.error("trigger_routine", json!({ "routine": routine }));
+    for error in [created, updated, triggered] {
+        for part in ["too long", "BIG_", "KiB", "for all"] {
+            assert!(error.contains(part), "{part} is missing in: {error}");
+        }
+        assert!(!error.contains("xxxx"), "{error}");
+    }
+    fs::write(&file, &before).unwrap();
+    home.add_agent("open", &format!("command = \"sh\"\n[env]\nHUGE = \"{}\"\n", "x".repeat(140 * 1024)));
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("HUGE has 141 KiB") && error.contains("128 KiB for one"), "{error}");
+    // A prompt that is an argument.
+    let prompt = format!("true {}", "x".repeat(140 * 1024));
+    let error = server.error("create_routine", json!({ "title": "Long", "agent": "argument", "prompt": prompt }));
+    assert!(error.contains("{prompt_file}"), "{error}");
+    assert!(home.whole_history().is_empty());
 }

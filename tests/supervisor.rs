@@ -87,6 +87,7 @@ impl Scene {
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
                 repositories: vec![],
+                missing_env: vec![],
             })
         })
         .unwrap();

@@ -3,6 +3,7 @@
 mod built_in;
 mod command;
 mod definition;
+pub mod env_file;
 mod login_shell;
 mod path;
 mod registry;

@@ -60,6 +60,10 @@ pub struct Home {
 const DIRECTORIES: [&str; 9] =
     ["agents", "archive", "archive/routines", "routines", "running", "workbenches", "pins", "trash", "locks"];
 
+/// A home may be kept in git, and these files hold keys.
+const GITIGNORE: &str = ".gitignore";
+const GITIGNORED: &str = "# Written by moadim-mcp: these hold keys.\nagents/*.env\n";
+
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
     ///
@@ -97,6 +101,11 @@ impl Home {
             let path = root.join(name);
             make_directory(&path).map_err(|source| fail(&path, source))?;
             check_private(&path)?;
+        }
+        let ignored = root.join(GITIGNORE);
+        if ignored.symlink_metadata().is_err() {
+            // A home that cannot be written now gets it the next time.
+            let _ = atomic_file::write_once(&ignored, GITIGNORED.as_bytes());
         }
         Ok(Self { root })
     }

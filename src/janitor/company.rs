@@ -24,6 +24,8 @@ pub struct Companion {
     pub kind: Kind,
     /// Of which version it is.
     pub version: Version,
+    /// The names of the variables that it was started with; empty where the system hides them.
+    pub variables: HashSet<String>,
 }
 
 /// What a process of this program does for a home.
@@ -107,7 +109,12 @@ pub fn of(home: &Home) -> Vec<Companion> {
     let registered = registration::list(home);
     let mut found: Vec<Companion> = seen(home.root(), &registered)
         .into_iter()
-        .map(|Seen { pid, kind, age }| Companion { pid, kind, version: version(pid, age, &registered, registering) })
+        .map(|Seen { pid, kind, age, variables }| Companion {
+            pid,
+            kind,
+            version: version(pid, age, &registered, registering),
+            variables,
+        })
         .collect();
     if found.iter().any(|companion| companion.version == Version::Unregistered) {
         std::thread::sleep(UNTIL_ENDED);
@@ -134,6 +141,7 @@ struct Seen {
     kind: Kind,
     /// How long it has been running.
     age: Duration,
+    variables: HashSet<String>,
 }
 
 /// Lists those whose command line and environment say so, but for one that only started a registered one and waits for it.
@@ -152,8 +160,17 @@ fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
         .filter(|process| !starters.contains(&process.pid()))
         .filter_map(|process| Some((process, kind_of(process.cmd())?)))
         .filter(|(process, _)| home_of(process.environ()).is_some_and(|home| home == root))
-        .map(|(process, kind)| Seen { pid: process.pid().as_u32(), kind, age: Duration::from_secs(process.run_time()) })
+        .map(|(process, kind)| Seen {
+            pid: process.pid().as_u32(),
+            kind,
+            age: Duration::from_secs(process.run_time()),
+            variables: names_in(process.environ()),
+        })
         .collect()
+}
+
+fn names_in(environment: &[OsString]) -> HashSet<String> {
+    environment.iter().filter_map(|entry| Some(entry.to_str()?.split_once('=')?.0.to_owned())).collect()
 }
 
 fn kind_of(words: &[OsString]) -> Option<Kind> {
@@ -224,7 +241,7 @@ mod tests {
         assert_eq!(version(2, old, true), Version::Unknown);
         assert_eq!((version(3, young, true), version(3, old, true)), (Version::Unknown, Version::Unregistered));
         assert_eq!(version(3, old, false), Version::Unknown, "nobody can register on a read-only home");
-        let trouble = |version| Companion { pid: 7, kind: Kind::Server, version }.trouble();
+        let trouble = |version| Companion { pid: 7, kind: Kind::Server, version, variables: HashSet::new() }.trouble();
         assert_eq!((trouble(Version::Is(OURS.into())), trouble(Version::Unknown)), (None, None));
         for (version, said) in [(Version::Unregistered, "0.1.0"), (Version::Is("0.3.0".into()), "0.3.0")] {
             let (problem, fix) = trouble(version).unwrap();

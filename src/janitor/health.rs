@@ -8,13 +8,15 @@ use serde::Serialize;
 
 use super::status::{Duty, Round, Status};
 use super::{company, locks, remove};
-use crate::agent::{Registry, SearchPath};
+use crate::agent::{Agent, Registry, SearchPath, env_file};
 use crate::clock::UnixSeconds;
+use crate::environment::{self, EnvName};
+use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::logging;
 use crate::routine::known::Look;
 use crate::routine::store;
-use crate::run::environment::check_accepted;
+use crate::run::environment::{check_accepted, missing};
 use crate::run::history;
 use crate::run::listing;
 use crate::run::status::Status as RunStatus;
@@ -91,7 +93,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     let workplace = site.workplace_for_looking();
     problems.extend(of_the_place(&workplace));
     problems.extend(locks::stuck(&workplace.home).into_iter().map(of_a_lock));
-    problems.extend(company::of(&workplace.home).iter().filter_map(of_a_companion));
+    let company = company::of(&workplace.home);
+    problems.extend(company.iter().filter_map(of_a_companion));
     problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
         path: None,
         problem: problem.to_owned(),
@@ -100,8 +103,10 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     problems.extend(history::check(&workplace.home).err().as_ref().map(damaged));
     problems.extend(damaged_lines(&workplace));
     problems.extend(workplace.session_host.check_record().err().as_ref().map(damaged));
-    problems.extend(Registry::load(&workplace.home)?.problems().map(damaged));
-    let routines = of_routines(&workplace, &mut problems)?;
+    let registry = Registry::load(&workplace.home)?;
+    problems.extend(registry.problems().map(damaged));
+    problems.extend(registry.agents().flat_map(|agent| of_an_environment(&workplace.home, agent, &company)));
+    let routines = of_routines(&workplace, &registry, &mut problems)?;
     let runs = of_runs(&workplace, &mut problems)?;
     let [watchdog, sweep, scheduler] = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| status.round(duty));
     for round in [&watchdog, &sweep, &scheduler] {
@@ -184,6 +189,36 @@ fn of_a_companion(companion: &company::Companion) -> Option<Problem> {
     Some(Problem { path: None, problem, fix: fix.to_owned() })
 }
 
+/// Names what an agent is to inherit and a process that may start it does not have, and what is wrong with its `.env` file.
+fn of_an_environment(home: &Home, agent: &Agent, company: &[company::Companion]) -> Vec<Problem> {
+    let file = env_file::path(home, &agent.name).display().to_string();
+    let given = match env_file::read(home, &agent.name) {
+        Ok(given) => given,
+        Err(error) => {
+            let fix = "as it says; until then the agent is not started".to_owned();
+            return vec![Problem { path: Some(file), problem: error.to_string(), fix }];
+        }
+    };
+    let given = |name: &EnvName| given.contains_key(name) || agent.definition.env.contains_key(name);
+    let ours = environment::of_this_process();
+    let lack = |who: String, has: &dyn Fn(&EnvName) -> bool| -> Option<Problem> {
+        let names: Vec<String> = missing(agent, |name| given(name) || has(name)).map(ToString::to_string).collect();
+        (!names.is_empty()).then(|| Problem {
+            path: Some(file.clone()),
+            problem: format!(
+                "{} of inherit_env of the agent '{}' is not set in {who}: runs that it starts lack it",
+                names.join(", "),
+                agent.name
+            ),
+            fix: format!("write NAME=value into {file} (chmod 600), or set it where that process is started"),
+        })
+    };
+    let us = lack(format!("this process (pid {})", std::process::id()), &|name| ours.contains_key(name));
+    let others = company.iter().filter(|one| !one.variables.is_empty());
+    let others = others.filter_map(|one| lack(format!("the {one}"), &|name| one.variables.contains(&name.to_string())));
+    us.into_iter().chain(others).collect()
+}
+
 fn of_the_log(dropped: u64) -> Option<Problem> {
     (dropped > 0).then(|| Problem {
         path: None,
@@ -195,10 +230,9 @@ fn of_the_log(dropped: u64) -> Option<Problem> {
 }
 
 /// Counts the routines that can be read, and names what is wrong with any.
-fn of_routines(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
+fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
     let Workplace { home, config, routines, .. } = workplace;
     routines.refresh(home, Look::All)?;
-    let registry = Registry::load(home)?;
     let (mut readable, mut prompts, mut limits, mut refused) = (0, Vec::new(), Vec::new(), Vec::new());
     routines.each(|routine| {
         problems.extend(routine.damage().map(damaged));

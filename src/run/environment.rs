@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use super::record::Environment;
-use crate::agent::{Agent, AgentName, AgentSource};
+use crate::agent::{Agent, AgentName, AgentSource, env_file};
 use crate::environment::{self, EnvName, Variables};
 use crate::excerpt::excerpt;
 use crate::home::Home;
+use crate::home::atomic_file::FileError;
 use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
 use crate::routine::store;
@@ -85,14 +86,25 @@ pub fn check_accepted<'a>(
     Err(NotAccepted { agent: agent.name.clone(), names, accepting, routine_file })
 }
 
-/// Composes what a run gets: a person's word about this routine counts before what tools wrote, and that before the agent's file.
-#[must_use]
-pub fn compose(agent: &Agent, definition: &Definition) -> Environment {
+/// Composes what a run gets: a person's word about this routine counts before what tools wrote, and that before the agent's files.
+///
+/// # Errors
+/// The agent's `.env` file cannot be read.
+pub fn compose(home: &Home, agent: &Agent, definition: &Definition) -> Result<Environment, FileError> {
     let inherited = environment::inherited(&environment::of_this_process(), &agent.definition.inherit_env);
-    let mut set: Variables = agent.definition.env.clone();
+    let mut set: Variables = env_file::read(home, &agent.name)?;
+    set.extend(agent.definition.env.clone());
     set.extend(definition.env.clone());
     set.extend(definition.trusted.env.clone());
-    Environment { inherited, set }
+    Ok(Environment { inherited, set })
+}
+
+/// Returns what an agent wants to inherit and neither a process with the variables `present` nor anything else gives it.
+pub fn missing<'a>(
+    agent: &'a Agent,
+    present: impl Fn(&EnvName) -> bool + 'a,
+) -> impl Iterator<Item = &'a EnvName> + 'a {
+    agent.definition.inherit_env.iter().filter(move |name| !name.is_ours() && !present(name))
 }
 
 #[cfg(test)]
@@ -139,7 +151,12 @@ mod tests {
         let mut definition =
             Definition { env: variables(&[("A", "routine"), ("B", "routine")]), ..Definition::default() };
         definition.trusted.env = variables(&[("A", "trusted")]);
-        let expected = variables(&[("A", "trusted"), ("B", "routine"), ("C", "agent")]);
-        assert_eq!(compose(&agent, &definition).set, expected);
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let file = env_file::path(&home, &agent.name);
+        std::fs::write(&file, "C=file\nD=file\n").unwrap();
+        std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+        let expected = variables(&[("A", "trusted"), ("B", "routine"), ("C", "agent"), ("D", "file")]);
+        assert_eq!(compose(&home, &agent, &definition).unwrap().set, expected);
     }
 }

@@ -230,6 +230,7 @@ mod tests {
             session_host: HostKind::Detached,
             origin: Origin::Call,
             repositories: vec![],
+            missing_env: vec![],
         }
     }
 

@@ -1,6 +1,7 @@
 //! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
 
 pub mod aftermath;
+pub mod argument_space;
 mod carriers;
 pub mod changes;
 pub mod claim;

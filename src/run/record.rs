@@ -10,7 +10,7 @@ use super::id::RunId;
 use super::status::Status;
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
-use crate::environment::Variables;
+use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::identity::HomeIdentity;
 use crate::process_tree::{Cookie, KnownProcesses, ProcessId};
@@ -87,9 +87,26 @@ pub struct Manifest {
     /// What is cloned into its workbench first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
+    /// What its agent was to inherit and the process that started it did not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_env: Vec<EnvName>,
 }
 
 impl Manifest {
+    /// Says what its agent was to inherit and did not, ready to be appended to the reason of a failure; mostly nothing.
+    #[must_use]
+    pub fn missing_env_in_words(&self) -> String {
+        if self.missing_env.is_empty() {
+            return String::new();
+        }
+        let names: Vec<String> = self.missing_env.iter().map(ToString::to_string).collect();
+        format!(
+            "; {}, which inherit_env of its agent names, was not set where it was started: set it there, or in agents/{}.env",
+            names.join(", "),
+            self.command.agent
+        )
+    }
+
     /// Tells whether there is something to do before the agent can start.
     #[must_use]
     pub fn needs_preparation(&self) -> bool {

@@ -2,23 +2,25 @@
 
 use std::time::{Duration, Instant};
 
+use super::argument_space::{self, TooLong};
 use super::claim::{Claim, ClaimError, claim};
 use super::entry::{Entry, Workbench};
-use super::environment::{NotAccepted, check_accepted, compose};
+use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use super::workplace::{ProgramGone, Workplace};
 use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
-use crate::clock::Moment;
+use crate::clock::{Moment, UnixSeconds};
+use crate::environment::EnvName;
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::{Cookie, NoCookie};
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
-use crate::routine::model::Routine;
+use crate::routine::model::{Definition, Routine};
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
 
@@ -69,6 +71,14 @@ pub enum TriggerError {
         slug: Slug,
         /// The variables, and what to do.
         source: NotAccepted,
+    },
+    /// The system would not take the run's environment and arguments.
+    #[error("the routine '{slug}' cannot run: {source}")]
+    TooLong {
+        /// The routine.
+        slug: Slug,
+        /// What is too long.
+        source: TooLong,
     },
     /// The routine's agent needs a terminal, and there are none.
     #[error(
@@ -166,7 +176,8 @@ impl Plan {
         }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
-        let environment = compose(&agent, &routine.definition);
+        let environment = compose(home, &agent, &routine.definition)?;
+        check_length(workplace, slug, &prompt, &agent, &environment)?;
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
 
@@ -212,6 +223,9 @@ impl Plan {
         let home = workplace.home.identity().map_err(|source| FileError::io("look at", root, source))?;
         let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &workplace.config);
         let max_runtime_secs = bounds.max_runtime_secs;
+        let Environment { inherited, set } = &self.environment;
+        let missing_env: Vec<EnvName> =
+            missing(&self.agent, |name| inherited.contains_key(name) || set.contains_key(name)).cloned().collect();
         let manifest_of = |id: &RunId| {
             Ok(Manifest {
                 version: RECORD_VERSION,
@@ -221,10 +235,11 @@ impl Plan {
                 machine: machine.clone(),
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
-                command: self.command(workplace, id)?,
+                command: command(workplace, id, &self.prompt, &self.agent)?,
                 session_host: workplace.session_host.kind(),
                 origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
+                missing_env: missing_env.clone(),
             })
         };
         Ok(claim(workplace, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
@@ -244,17 +259,44 @@ impl Plan {
         launch::launch(workplace, claim, deadline)?;
         Ok(id)
     }
+}
 
-    fn command(&self, workplace: &Workplace, id: &RunId) -> Result<AgentCommand, CommandError> {
-        let workbench = Workbench::of(&workplace.home, id);
-        let values = Placeholders {
-            prompt: &self.prompt,
-            prompt_file: &workbench.prompt_file(),
-            workbench: workbench.directory(),
-            run: &id.to_string(),
-        };
-        AgentCommand::build(&self.agent, values)
-    }
+/// Checks that the system would take what a routine's runs are started with.
+///
+/// # Errors
+/// An argument, a variable, or all together are too long, or a file of the agent cannot be read.
+pub fn check_routine(
+    workplace: &Workplace,
+    slug: &Slug,
+    definition: &Definition,
+    prompt: &str,
+    agent: &Agent,
+) -> Result<(), TriggerError> {
+    check_length(workplace, slug, prompt, agent, &compose(&workplace.home, agent, definition)?)
+}
+
+fn check_length(
+    workplace: &Workplace,
+    slug: &Slug,
+    prompt: &str,
+    agent: &Agent,
+    environment: &Environment,
+) -> Result<(), TriggerError> {
+    let id = RunId::new(slug.clone(), UnixSeconds::now());
+    let command = command(workplace, &id, prompt, agent).map_err(ClaimError::from)?;
+    let checked = argument_space::check(environment, &command);
+    checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })
+}
+
+fn command(workplace: &Workplace, id: &RunId, prompt: &str, agent: &Agent) -> Result<AgentCommand, CommandError> {
+    let workbench = Workbench::of(&workplace.home, id);
+    let values = Placeholders {
+        prompt,
+        prompt_file: &workbench.prompt_file(),
+        workbench: workbench.directory(),
+        run: &id.to_string(),
+    };
+    AgentCommand::build(agent, values)
 }
 
 fn agent_of(workplace: &Workplace, routine: &Routine) -> Result<Agent, AgentError> {

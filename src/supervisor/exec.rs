@@ -8,12 +8,14 @@ use std::process::Command;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
+use rustix::io::Errno;
 
 use crate::agent::{AgentCommand, CommandNotFound, StdinSource, find_command};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
 use crate::process_tree::{COOKIE_VARIABLE, RUN_VARIABLE};
+use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest, RecordError};
@@ -39,6 +41,9 @@ pub enum ExecError {
     /// Its terminal is not to be had.
     #[error("the agent cannot be started on its terminal: {0}; look whether tmux works")]
     Terminal(std::io::Error),
+    /// What it is started with is more than the system takes.
+    #[error("cannot start the agent: {0}")]
+    TooLong(String),
     /// The system does not execute it.
     #[error("cannot execute {program}: {source}; check that it is a program for this machine")]
     Exec {
@@ -189,6 +194,9 @@ fn become_part(
         Ok(()) => command(home, &manifest, &environment, &program, args, workbench.directory()).exec(),
         Err(errno) => errno.into(),
     };
+    if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
+        return Err(ExecError::TooLong(argument_space::explain(&environment, &manifest.command)));
+    }
     Err(ExecError::Exec { program, source })
 }
 

@@ -230,7 +230,7 @@ impl Supervisor {
             }
             (Some(0), 0) => None,
             (Some(0), left) => Some(format!("{left} processes that its agent left behind were ended")),
-            _ => Some(format!("its agent {}", exit.how())),
+            _ => Some(format!("its agent {}{}", exit.how(), self.manifest.missing_env_in_words())),
         };
         let status = exit.status();
         let is_shutdown = is_shutdown

@@ -181,6 +181,7 @@ fn is_for_good(error: &TriggerError) -> bool {
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
         | TriggerError::NotAccepted { .. }
+        | TriggerError::TooLong { .. }
         | TriggerError::NoTerminal { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)

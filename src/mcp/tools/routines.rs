@@ -27,6 +27,7 @@ use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
 use crate::run::listing as runs;
 use crate::run::overview::{LastRun, Overview, RoutineView};
+use crate::run::trigger::check_routine;
 use crate::run::workplace::Workplace;
 
 pub(super) fn tools() -> [Tool; 5] {
@@ -185,7 +186,9 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
     };
     set_given!(arguments, definition);
     if let Some(slug) = Slug::from_title(&definition.title) {
+        definition.check(&workplace.config)?;
         check_env(&workplace.home, &slug, &definition, &agent)?;
+        check_routine(&workplace, &slug, &definition, &arguments.prompt, &agent)?;
     }
     let routine = store::create(&workplace.home, &workplace.config, definition, &arguments.prompt)?;
     show(core, &workplace, &routine)
@@ -296,7 +299,10 @@ fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError
         }
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
-        check_env(&workplace.home, &slug, definition, &agent)
+        check_env(&workplace.home, &slug, definition, &agent)?;
+        let prompt = prompt.clone().or_else(|| store::prompt(&workplace.home, &slug).ok()).unwrap_or_default();
+        check_routine(&workplace, &slug, definition, &prompt, &agent)
+            .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&workplace.home, &workplace.config, &slug, prompt.as_deref(), change)?;
     show(core, &workplace, &routine)
