@@ -79,40 +79,6 @@ fn a_command_that_cannot_be_executed_is_named() {
 }
 
 #[test]
-fn a_login_shell_that_hangs_is_named() {
-    let home = TestHome::detached("");
-    let shell = home.script("bash", "sleep 300");
-    let mut command = home.command();
-    command.env("SHELL", &shell);
-    let mut server = Server::start_with(command);
-    let routine = server.create("Hangs", "echo never", json!({}));
-    let began = Instant::now();
-    let error = server.error("trigger_routine", json!({ "routine": routine }));
-    assert!(began.elapsed() < LIMIT && began.elapsed() > Duration::from_secs(3), "{:?}", began.elapsed());
-    let run = recorded(&home, &mut server, &routine);
-    assert_reason(&error, &run, &[shell.to_str().unwrap(), "silent for 4 s", "login_shell = false"]);
-    harness::wait_for(harness::PATIENCE, "the shell to be ended", || {
-        home.processes_named("sleep").is_empty().then_some(())
-    });
-    let problems = server.problems();
-    assert!(problems.iter().any(|one| text(&one["problem"]).contains(shell.to_str().unwrap())), "{problems:?}");
-}
-
-#[test]
-fn a_server_that_leaves_early_takes_its_probe_of_the_login_shell_along() {
-    let home = TestHome::detached("");
-    let shell = home.script("bash", "sleep 300");
-    let mut command = home.command();
-    command.env("SHELL", &shell);
-    let mut server = Server::start_with(command);
-    harness::wait_for(harness::PATIENCE, "the probe", || home.processes_named("sleep").pop());
-    assert!(server.close_stdin_and_wait().0.success());
-    harness::wait_for(Duration::from_secs(10), "the probe to be ended", || {
-        home.processes_named("sleep").is_empty().then_some(())
-    });
-}
-
-#[test]
 fn a_login_shell_that_ends_early_is_named_with_its_words() {
     let home = TestHome::detached("");
     let shell = home.script("zsh", "echo 'your licence has expired' >&2; exit 3");

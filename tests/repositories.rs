@@ -282,7 +282,8 @@ fn a_clone_that_hangs_is_stopped_and_so_is_one_that_waits_for_it() {
         calls.push(server.send_call("trigger_routine", json!({ "routine": routine })));
         runs.push(wait_for(PATIENCE, "the run to be prepared", || {
             let run = text(other.ok("list_runs", json!({ "routine": routine }))["runs"].get(0)?.get("id")?);
-            (home.entry(&run).join("preparing").exists() && !home.processes_named("sleep").is_empty()).then_some(run)
+            (home.entry(&run).join("supervisor.json").exists() && !home.processes_named("sleep").is_empty())
+                .then_some(run)
         }));
     }
     for run in runs.iter().rev() {

@@ -1,21 +1,59 @@
 //! Starting a program through the user's login shell, so that it finds what it finds in a terminal.
 
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::Path;
 use std::time::Duration;
 
-/// How long a login shell may take before it is held to hang, where somebody waits for an answer.
-pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(4);
+/// How a shell is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ShellMode {
+    /// As for a login.
+    Login,
+    /// As for a login in a terminal, which reads more start-up files.
+    Interactive,
+}
 
-/// How long it may take where nobody does, as at the start of a machine, when all that was missed is made up for at once.
-pub const UNWATCHED_LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
+impl ShellMode {
+    /// Returns its name for files and commands.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Login => "login",
+            Self::Interactive => "interactive",
+        }
+    }
+}
+
+impl fmt::Display for ShellMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Login => "login shell",
+            Self::Interactive => "interactive login shell",
+        })
+    }
+}
+
+/// How long a login shell may take before it is held to hang.
+pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
+
+/// As [`through_shell`] with a login shell.
+#[must_use]
+pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
+    through_shell(ShellMode::Login, shell, program, args)
+}
 
 /// Returns the argument vector that makes `shell` (the value of SHELL) read its login files and then become `program`.
 ///
 /// Nothing is quoted: the program and its arguments travel as positional parameters. Shells that cannot do this (csh
 /// takes `-l` alone, others have their own language) are replaced by `/bin/sh`.
 #[must_use]
-pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
+pub(super) fn through_shell(
+    mode: ShellMode,
+    shell: Option<&OsStr>,
+    program: &Path,
+    args: &[OsString],
+) -> Vec<OsString> {
     let shell = shell.map(Path::new).filter(|shell| shell.is_absolute()).unwrap_or(Path::new("/bin/sh"));
     let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let (shell, script) = match name {
@@ -23,7 +61,9 @@ pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsStri
         "sh" | "bash" | "zsh" | "dash" | "ksh" | "mksh" | "ash" | "yash" => (shell, r#"exec "$0" "$@""#),
         _ => (Path::new("/bin/sh"), r#"exec "$0" "$@""#),
     };
-    let mut words: Vec<OsString> = vec![shell.into(), "-l".into(), "-c".into(), script.into(), program.into()];
+    let mut words: Vec<OsString> = vec![shell.into(), "-l".into()];
+    words.extend((mode == ShellMode::Interactive).then(|| "-i".into()));
+    words.extend(["-c".into(), script.into(), program.into()]);
     words.extend_from_slice(args);
     words
 }

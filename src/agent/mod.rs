@@ -7,9 +7,11 @@ pub mod env_file;
 mod login_shell;
 mod path;
 mod registry;
+pub mod shell_path;
+mod start_up_files;
 
 pub use command::{AgentCommand, CommandError, Placeholders};
 pub use definition::{AgentDefinition, StdinSource};
-pub use login_shell::{LAUNCH_PATIENCE, UNWATCHED_LAUNCH_PATIENCE, through_login_shell};
-pub use path::{CommandNotFound, ProbedPath, SearchPath, find_command, print_search_path};
+pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
+pub use path::{CommandNotFound, Found, SearchPath, ShellPaths, Source, find_command};
 pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

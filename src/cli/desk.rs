@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use serde_json::Value;
 
-use crate::agent::{ProbedPath, SearchPath};
+use crate::agent::shell_path::Asker;
+use crate::agent::{SearchPath, ShellPaths};
 use crate::home::Home;
 use crate::janitor::status::Status;
 use crate::mcp::call::Call;
@@ -33,7 +34,7 @@ pub(super) struct Desk {
     tools: Vec<Tool>,
 }
 
-/// Longer than a login shell is waited for.
+/// How long a person is let wait for their login shell.
 const LOGIN_SHELL_PATIENCE: Duration = Duration::from_secs(5);
 
 impl Desk {
@@ -46,15 +47,14 @@ impl Desk {
     pub(super) fn open_with_search_path() -> anyhow::Result<Self> {
         let home = Home::open(Home::from_environment()?)?;
         let program = program()?;
-        let search_path = ProbedPath::start(program.path().to_owned());
-        let _ = search_path.get(LOGIN_SHELL_PATIENCE);
-        search_path.give_up();
-        Self::at(home, program, search_path)
+        let shell_paths = ShellPaths::of(Asker::new(program.path().to_owned(), home.clone()));
+        let _ = shell_paths.get(LOGIN_SHELL_PATIENCE);
+        Self::at(home, program, shell_paths)
     }
 
-    fn at(home: Home, program: Program, search_path: Arc<ProbedPath>) -> anyhow::Result<Self> {
+    fn at(home: Home, program: Program, shell_paths: Arc<ShellPaths>) -> anyhow::Result<Self> {
         let site = Arc::new(Site::new(home, program));
-        let core = Core { site, janitor: Arc::new(Status::default()), search_path };
+        let core = Core { site, janitor: Arc::new(Status::default()), shell_paths };
         Ok(Self { core, tools: tools::all() })
     }
 
@@ -65,7 +65,7 @@ impl Desk {
 
     /// Returns where agents' commands are found.
     pub(super) fn search_path(&self) -> SearchPath {
-        self.core.search_path.get(Duration::ZERO)
+        self.core.shell_paths.get(Duration::ZERO)
     }
 
     /// Calls a tool, and returns its structured answer.

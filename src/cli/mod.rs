@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::agent::print_search_path;
+use crate::agent::shell_path;
 use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
@@ -102,9 +102,12 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Prints PATH, marked (started through the login shell).
+    /// Asks a shell for its PATH, and keeps the answer (started by whoever looks for an agent's command).
     #[command(hide = true)]
-    PrintPath,
+    AskShell { home: PathBuf, mode: shell_path::Mode },
+    /// Writes PATH into a file (started through that shell).
+    #[command(hide = true)]
+    PrintPath { file: PathBuf },
 }
 
 #[derive(Subcommand)]
@@ -190,7 +193,8 @@ fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<Exi
         Some(Command::Init { arguments }) => return init::run(&arguments),
         Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
         Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
-        Some(Command::PrintPath) => print_search_path()?,
+        Some(Command::AskShell { home, mode }) => shell_path::ask_shell(home, mode)?,
+        Some(Command::PrintPath { file }) => shell_path::print_path(&file)?,
     }
     Ok(ExitCode::SUCCESS)
 }

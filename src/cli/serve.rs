@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 
-use crate::agent::ProbedPath;
+use crate::agent::ShellPaths;
+use crate::agent::shell_path::Asker;
 use crate::home::Home;
 use crate::janitor;
 use crate::janitor::company::Kind;
@@ -38,18 +39,16 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let home = Home::open(Home::from_environment()?)?;
     let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;
-    let search_path = ProbedPath::of(program.path().to_owned());
+    let shell_paths = ShellPaths::of(Asker::new(program.path().to_owned(), home.clone()));
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
-    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), search_path: Arc::clone(&search_path) };
-    let asked = Arc::clone(&search_path);
+    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), shell_paths: Arc::clone(&shell_paths) };
     let background = async move {
-        asked.ask();
+        // Where the system has no thread left, the first call that wants to know asks.
+        let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
         janitor::run(site, status).await;
     };
-    let served = serve::run(Server::new(core, offered, instructions)?, background);
-    search_path.give_up();
-    Ok(served?)
+    Ok(serve::run(Server::new(core, offered, instructions)?, background)?)
 }
 
 /// Tells how the pieces fit, and which of them are offered if not all are.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context;
 
-use crate::agent::find_command;
+use crate::agent::{Source, find_command};
 use crate::run::workplace::Program;
 use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
 
@@ -42,7 +42,8 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
 
 /// Returns the name by which PATH knows this program, if it does: package managers keep it, and not the file that it leads to.
 fn lasting_name(program: &Path) -> PathBuf {
-    let named = find_command(env!("CARGO_PKG_NAME"), std::env::var_os("PATH"));
+    let path = std::env::var_os("PATH").map(|path| (Source::Own, path));
+    let named = find_command(env!("CARGO_PKG_NAME"), path.into_iter().collect()).map(|found| found.program);
     let is_this = |named: &PathBuf| same_file(named, program);
     named.ok().filter(is_this).unwrap_or_else(|| program.to_owned())
 }

@@ -109,7 +109,7 @@ fn of_agents(home: &Home, routines: &[Routine], search_path: &SearchPath) -> Res
         let what = format!("agent {}", agent.name);
         let used_by = users.remove(agent.name.to_string().as_str());
         checks.push(match (search_path.find(&agent.definition), used_by) {
-            (Ok(path), _) => Check::well(what, path.display().to_string()),
+            (Ok(found), _) => Check::well(what, found.to_string()),
             (Err(_), None) => Check::well(what, "its command is not installed, and no routine names it"),
             (Err(error), Some(routines)) => Check::wrong(
                 what,

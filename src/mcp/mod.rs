@@ -27,7 +27,7 @@ pub mod tools;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::agent::{ProbedPath, SearchPath};
+use crate::agent::{SearchPath, ShellPaths};
 use crate::janitor::status::Status;
 use crate::run::workplace::Site;
 
@@ -39,7 +39,7 @@ pub struct Core {
     /// What the janitor of this process does.
     pub janitor: Arc<Status>,
     /// Where agents' commands are found.
-    pub search_path: Arc<ProbedPath>,
+    pub shell_paths: Arc<ShellPaths>,
 }
 
 /// How long a call waits for the login shell's answer, which is asked for once, when the server starts.
@@ -47,7 +47,7 @@ const SEARCH_PATH_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Core {
     fn search_path(&self) -> SearchPath {
-        self.search_path.get(SEARCH_PATH_PATIENCE)
+        self.shell_paths.get(SEARCH_PATH_PATIENCE)
     }
 }
 
@@ -75,7 +75,7 @@ impl Core {
         let home = Home::open(dir.path().join("home")).unwrap();
         std::fs::write(home.config_file(), "session_host = 'detached'").unwrap();
         let site = Arc::new(Site::new(home, Program::current().unwrap()));
-        let core = Self { site, janitor: Arc::default(), search_path: Arc::default() };
+        let core = Self { site, janitor: Arc::default(), shell_paths: Arc::default() };
         (dir, core)
     }
 }

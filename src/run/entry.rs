@@ -116,21 +116,6 @@ impl Entry {
         }
     }
 
-    /// Tells whether the supervisor is at work on what comes before the agent's start.
-    #[must_use]
-    pub fn is_preparing(&self) -> bool {
-        self.preparing_file().exists()
-    }
-
-    /// Notes that there is something to do before the agent's start, which may take as long as the run may.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn set_preparing(&self) -> Result<(), FileError> {
-        // Only a trigger that waits asks for it, and that does not outlive a power cut.
-        atomic_file::write_in_place(&self.preparing_file(), b"").map(drop)
-    }
-
     /// Reads since when the agent runs; `None` before that.
     ///
     /// # Errors
@@ -292,10 +277,6 @@ impl Entry {
 
     fn supervisor_file(&self) -> PathBuf {
         self.directory.join("supervisor.json")
-    }
-
-    fn preparing_file(&self) -> PathBuf {
-        self.directory.join("preparing")
     }
 
     fn end_file(&self) -> PathBuf {

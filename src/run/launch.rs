@@ -215,8 +215,8 @@ fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
     }
 }
 
-/// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it is
-/// preparing the run; `None` if nothing was heard of it at all.
+/// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it has taken
+/// the run: a login shell on a busy machine, a clone or a setup take as long as they take. `None` if nothing was heard of it at all.
 fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
     loop {
         if claim.entry.started().is_ok_and(|started| started.is_some()) {
@@ -226,7 +226,7 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
             return Some(word_of_outcome(workplace, claim.entry.id()));
         }
         if Instant::now() >= deadline {
-            return claim.entry.is_preparing().then_some(Ok(()));
+            return claim.entry.supervisor().is_ok_and(|taken| taken.is_some()).then_some(Ok(()));
         }
         std::thread::sleep(PAUSE);
     }

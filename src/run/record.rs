@@ -151,6 +151,9 @@ pub struct Environment {
     pub inherited: Variables,
     /// What its agent and routine set; nothing overrides these.
     pub set: Variables,
+    /// The PATH of an interactive login shell, where its command is on no other.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interactive_path: Option<String>,
 }
 
 /// `supervisor.json`: the supervisor that has the run. The first writer has it alone.

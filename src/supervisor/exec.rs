@@ -1,5 +1,7 @@
 //! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
+use std::collections::HashSet;
+use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -10,11 +12,12 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::agent::{AgentCommand, CommandNotFound, StdinSource, find_command};
+use crate::agent::{AgentCommand, CommandNotFound, Found, Source, StdinSource, find_command};
+use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::{COOKIE_VARIABLE, RUN_VARIABLE};
+use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
@@ -90,7 +93,7 @@ struct Report {
     lock: FileLock,
 }
 
-const READY: &str = "ready";
+const READY: &str = "ready:";
 const FAILED: &str = "failed: ";
 
 /// What the stub's word means.
@@ -98,8 +101,8 @@ const FAILED: &str = "failed: ";
 pub(super) enum Word {
     /// Nothing yet.
     None,
-    /// The agent's program runs.
-    Started,
+    /// The agent's program runs. What start-up files left running is ended with the run, and is not the agent's doing.
+    Started { of_start_up_files: HashSet<ProcessId> },
     /// It does not, for this reason.
     Failed(String),
 }
@@ -108,10 +111,28 @@ pub(super) enum Word {
 pub(super) fn read_word(report: &Path) -> Word {
     let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return Word::None };
     match atomic_file::read_text(report) {
-        Ok(text) if text == READY => Word::Started,
-        Ok(text) => text.strip_prefix(FAILED).map_or(Word::None, |reason| Word::Failed(reason.to_owned())),
+        Ok(text) => match (text.strip_prefix(READY), text.strip_prefix(FAILED)) {
+            (Some(left), _) => Word::Started { of_start_up_files: left.split_whitespace().filter_map(parse).collect() },
+            (None, Some(reason)) => Word::Failed(reason.to_owned()),
+            (None, None) => Word::None,
+        },
         Err(_) => Word::None,
     }
+}
+
+fn parse(process: &str) -> Option<ProcessId> {
+    let (pid, start) = process.split_once(':')?;
+    Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
+}
+
+/// Says that the stub is about to become the program, and what is running beside it: the login shell has left that, which it has been
+/// until now.
+fn ready(command: &AgentCommand) -> String {
+    let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
+    let beside = parent.filter(|_| command.login_shell).and_then(|parent| descendants(parent).ok());
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    let left = beside.unwrap_or_default().into_iter().map(|process| process.id).filter(|id| id.pid != own);
+    std::iter::once(READY.to_owned()).chain(left.map(|id| format!(" {}:{}", id.pid, id.start))).collect()
 }
 
 impl Report {
@@ -172,10 +193,8 @@ fn become_part(
         // No terminal can reach the agent, and no signal to the supervisor's group.
         let _ = rustix::process::setsid();
     }
-    let path_name = "PATH";
-    let path = environment.set.iter().find(|(name, _)| name.to_string() == path_name).map(|(_, value)| value.into());
     let (program, args) = part.words(&manifest.command);
-    let program = find_command(program, path.or_else(|| std::env::var_os(path_name)))?;
+    let Found { program, on } = find_command(program, paths(&manifest.command, &environment))?;
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
     let (stdin, output) = match part {
@@ -186,18 +205,45 @@ fn become_part(
         }
         Part::Agent => (open_stdin(&workbench, manifest.command.stdin)?, open_log(&workbench)?),
     };
-    report.say(&part.report(entry), READY)?;
+    report.say(&part.report(entry), &ready(&manifest.command))?;
     let connected = rustix::stdio::dup2_stdin(&stdin)
         .and_then(|()| rustix::stdio::dup2_stdout(&output))
         .and_then(|()| rustix::stdio::dup2_stderr(&output));
     let source = match connected {
-        Ok(()) => command(home, &manifest, &environment, &program, args, workbench.directory()).exec(),
+        // Its own interpreter and all that it starts are found where it was found.
+        Ok(()) => command(home, &manifest, &environment, &program, args, workbench.directory())
+            .envs(on.map(|(_, path)| (PATH, path)))
+            .exec(),
         Err(errno) => errno.into(),
     };
     if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
         return Err(ExecError::TooLong(argument_space::explain(&environment, &manifest.command)));
     }
     Err(ExecError::Exec { program, source })
+}
+
+const PATH: &str = "PATH";
+
+/// Returns the PATHs that a run's command is looked for on, each with whose it is.
+fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsString)> {
+    let of = |variables: &Variables| {
+        variables.iter().find(|(name, _)| name.to_string() == PATH).map(|(_, path)| OsString::from(path))
+    };
+    if let Some(path) = of(&environment.set) {
+        return vec![(Source::Set, path)];
+    }
+    // By now the login shell has set it.
+    let current = std::env::var_os(PATH);
+    if !command.login_shell {
+        return current.map(|path| (Source::Own, path)).into_iter().collect();
+    }
+    let interactive = environment.interactive_path.as_ref().map(OsString::from);
+    let all = [
+        (Source::LoginShell, current),
+        (Source::Own, of(&environment.inherited)),
+        (Source::InteractiveShell, interactive),
+    ];
+    all.into_iter().filter_map(|(source, path)| Some((source, path?))).collect()
 }
 
 fn command(

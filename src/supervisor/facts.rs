@@ -1,5 +1,6 @@
 //! What a supervisor has in hand, and what it can tell of its run for [`decide`](super::watch::decide) to go by.
 
+use std::collections::HashSet;
 use std::time::Instant;
 
 use super::children::Children;
@@ -8,6 +9,7 @@ use super::wake::Wake;
 use super::watch::Facts;
 use crate::clock::Moment;
 use crate::home::config::Config;
+use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::record::{AgentExit, Manifest, Started};
@@ -25,13 +27,15 @@ pub(super) struct Supervisor {
     bounds: Option<Bounds>,
     entry_gone: Option<Instant>,
     pub(super) unmarked: Unmarked,
+    /// What the login shell's start-up files left running: it is ended with the run, and is not the agent's doing.
+    pub(super) of_start_up_files: HashSet<ProcessId>,
 }
 
 impl Supervisor {
     pub(super) fn new(workplace: Workplace, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
-        let (started, bounds, entry_gone, unmarked) = Default::default();
-        Self { workplace, entry, manifest, children, wake, started, bounds, entry_gone, unmarked }
+        let (started, bounds, entry_gone, unmarked, of_start_up_files) = Default::default();
+        Self { workplace, entry, manifest, children, wake, started, bounds, entry_gone, unmarked, of_start_up_files }
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.

@@ -14,7 +14,7 @@ use rustix::process::Pid;
 
 use super::errand::{NotPrepared, quoted};
 use super::facts::Supervisor;
-use crate::agent::find_command;
+use crate::agent::{Found, Source, find_command};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
@@ -50,7 +50,8 @@ impl Git {
             inherited.iter().map(|(name, value)| (name.to_string(), value.clone())).collect();
         environment.retain(|(name, _)| !name.starts_with("GIT_"));
         let path = environment.iter().find(|(name, _)| name == "PATH").map(|(_, value)| OsString::from(value));
-        let program = find_command("git", path.clone()).map_err(|_| {
+        let on_path = path.clone().map(|path| (Source::Own, path)).into_iter().collect();
+        let Found { program, .. } = find_command("git", on_path).map_err(|_| {
             let path = path.unwrap_or_default();
             format!("its repositories cannot be cloned: git was not found (PATH is {}); install it", path.display())
         })?;

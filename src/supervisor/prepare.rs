@@ -17,7 +17,6 @@ impl Supervisor {
         if !self.manifest.needs_preparation() {
             return Ok(());
         }
-        self.entry.set_preparing().map_err(NotPrepared::failed)?;
         let repositories = self.manifest.repositories.clone();
         if !repositories.is_empty() {
             let environment = self.entry.environment().map_err(NotPrepared::failed)?;

@@ -12,13 +12,13 @@ use super::children::Children;
 use super::errand::{LONGEST_PAUSE, NotPrepared};
 use super::exec::{Part, Word, read_word};
 use super::facts::Supervisor;
-use crate::agent::{LAUNCH_PATIENCE, UNWATCHED_LAUNCH_PATIENCE, through_login_shell};
+use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::excerpt::saying;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::run::entry::Entry;
-use crate::run::record::{Environment, Machine, Manifest, Origin, Started};
+use crate::run::record::{Environment, Machine, Manifest, Started};
 use crate::run::workplace::Workplace;
 
 /// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
@@ -58,10 +58,7 @@ impl Supervisor {
     /// Waits until the stub has become the command, under the run's bound.
     fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
         let on_terminal = part == Part::Agent && self.manifest.command.terminal;
-        let is_waited_for =
-            part == Part::Agent && self.manifest.origin == Origin::Call && !self.manifest.needs_preparation();
-        let patience = if is_waited_for { LAUNCH_PATIENCE } else { UNWATCHED_LAUNCH_PATIENCE };
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + LAUNCH_PATIENCE;
         let mut looked = Instant::now();
         loop {
             self.children.reap();
@@ -73,8 +70,11 @@ impl Supervisor {
             };
             match read_word(&part.report(&self.entry)) {
                 // The process that holds the terminal may still be about to note whom it started.
-                Word::Started if on_terminal && matches!(self.entry.terminal_held(), Ok(None)) => {}
-                Word::Started => return Ok(()),
+                Word::Started { .. } if on_terminal && matches!(self.entry.terminal_held(), Ok(None)) => {}
+                Word::Started { of_start_up_files } => {
+                    self.of_start_up_files.extend(of_start_up_files);
+                    return Ok(());
+                }
                 Word::Failed(reason) => return Err(NotPrepared::failed(reason)),
                 Word::None if exited => return Err(self.silent_start(first_word, "ended")),
                 Word::None => {}
@@ -87,7 +87,7 @@ impl Supervisor {
                 self.child_or_end()?;
             }
             if Instant::now() >= deadline {
-                return Err(self.silent_start(first_word, &format!("was silent for {} s", patience.as_secs())));
+                return Err(self.silent_start(first_word, &format!("was silent for {} s", LAUNCH_PATIENCE.as_secs())));
             }
             self.wake.wait(PAUSE);
         }

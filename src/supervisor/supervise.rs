@@ -216,7 +216,8 @@ impl Supervisor {
         let known = holder.into_iter().chain(self.unmarked.written().iter().copied()).collect();
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
         let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
-        let left_behind = left.iter().filter(|process| Some(process.id) != holder).count();
+        let is_agents = |id: ProcessId| Some(id) != holder && !self.of_start_up_files.contains(&id);
+        let left_behind = left.iter().filter(|process| is_agents(process.id)).count();
         if left_behind == 0 {
             self.await_log();
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveLife, AliveRun, Turn, turn};
 use super::state::State;
-use crate::agent::UNWATCHED_LAUNCH_PATIENCE;
+use crate::agent::LAUNCH_PATIENCE;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -261,7 +261,7 @@ pub(super) fn alive_runs(workplace: &Workplace) -> Result<Vec<AliveRun>, FileErr
 
 /// Launches on a thread of its own: it takes seconds where a login shell does, and more where many start at once.
 fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
-    let (workplace, deadline) = (workplace.clone(), Instant::now() + UNWATCHED_LAUNCH_PATIENCE);
+    let (workplace, deadline) = (workplace.clone(), Instant::now() + LAUNCH_PATIENCE);
     let run = claim.entry.id().clone();
     let routine = run.routine().clone();
     let body = move || match plan.start(&workplace, claim, deadline) {

@@ -44,7 +44,7 @@ pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
             command: agent.definition.command.clone(),
             args: agent.definition.args.clone(),
             available: found.is_ok(),
-            detail: found.map_or_else(|error| error.to_string(), |path| path.display().to_string()),
+            detail: found.map_or_else(|error| error.to_string(), |found| found.to_string()),
             defined_in: agent.source.to_string(),
         }
     };

@@ -1,0 +1,289 @@
+//! Asking a person's shell for its PATH, as rarely and as gently as can be.
+//!
+//! Start-up files are a person's own: they may hold locks, write files, and leave work in the background. So a shell is asked by a
+//! process of its own, which no host and no end of a server cuts off; it is let finish, and its answer is kept in a file that
+//! holds until a start-up file changes.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+
+use super::login_shell::through_shell;
+use super::start_up_files;
+use crate::clock::UnixSeconds;
+use crate::environment::{self, Variables};
+use crate::home::atomic_file::{self, FileError};
+use crate::home::lock::{FileLock, Mode as LockMode};
+use crate::home::{self, Home};
+
+pub use super::login_shell::ShellMode as Mode;
+
+/// A PATH, or why there is none.
+pub type Answer = Result<OsString, String>;
+
+/// How long a shell may be silent before it is asked to end, and after that before it is killed.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
+const KILL_PATIENCE: Duration = Duration::from_secs(60);
+/// How long an answer is kept: files that the start-up files read may change, too. And how long that there is none.
+const ANSWER_HOLDS_SECS: u64 = 24 * 60 * 60;
+const PROBLEM_HOLDS_SECS: u64 = 10 * 60;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Who has shells asked, for a home.
+#[derive(Debug, Clone)]
+pub struct Asker {
+    /// This program's own file.
+    program: PathBuf,
+    home: Home,
+}
+
+/// A shell's answer on disk.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    /// What the start-up files were known by.
+    start_up_files: u64,
+    asked_at: UnixSeconds,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
+}
+
+const VERSION: u32 = 1;
+
+impl Record {
+    fn answer(self, start_up_files: u64, now: UnixSeconds) -> Option<Answer> {
+        let holds_secs = if self.path.is_some() { ANSWER_HOLDS_SECS } else { PROBLEM_HOLDS_SECS };
+        let holds = self.version == VERSION
+            && self.start_up_files == start_up_files
+            && self.asked_at.age_secs_at(now) < holds_secs;
+        match (self.path, self.problem) {
+            _ if !holds => None,
+            (Some(path), _) => Some(Ok(path.into())),
+            (None, problem) => Some(Err(problem?)),
+        }
+    }
+}
+
+/// The files of one question: what a shell answers depends on what it is started with.
+struct Files {
+    record: PathBuf,
+    lock: PathBuf,
+    /// Where the shell writes, once it is our program.
+    answer: PathBuf,
+}
+
+impl Files {
+    fn of(home: &Home, mode: Mode, environment: &Variables) -> Self {
+        let wanted = ["SHELL", "HOME", "USER", "PATH", "ZDOTDIR", "XDG_CONFIG_HOME", "XDG_DATA_DIRS"];
+        let mut key = String::new();
+        for (name, value) in environment.iter().filter(|(name, _)| wanted.contains(&name.to_string().as_str())) {
+            key.push_str(&format!("{name}={value}\0"));
+        }
+        let stem = format!("{}-{:016x}", mode.name(), home::stable_hash(key.as_bytes()));
+        let file = |end: &str| home.cache().join("paths").join(format!("{stem}.{end}"));
+        Self { record: file("json"), lock: file("lock"), answer: file("answer") }
+    }
+}
+
+impl Asker {
+    /// Asks with `program`, which is this program's own file, and keeps answers in a home.
+    #[must_use]
+    pub fn new(program: PathBuf, home: Home) -> Self {
+        Self { program, home }
+    }
+
+    /// Returns the answer that is on disk and still holds.
+    #[must_use]
+    pub fn known(&self, mode: Mode) -> Option<Answer> {
+        let environment = shell_environment();
+        known(&Files::of(&self.home, mode, &environment), &environment)
+    }
+
+    /// Has a shell asked, unless somebody is asking it; returns at once. Where the system refuses, there is no answer.
+    pub fn ask(&self, mode: Mode) {
+        let environment = shell_environment();
+        let files = Files::of(&self.home, mode, &environment);
+        if FileLock::try_existing(&files.lock, LockMode::Shared).is_err_and(|error| error.is_held()) {
+            return;
+        }
+        let asking = Command::new(&self.program)
+            .args(["detach", "--"])
+            .arg(&self.program)
+            .arg("ask-shell")
+            .arg(self.home.root())
+            .arg(mode.name())
+            .env_clear()
+            .envs(environment)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        if let Err(error) = asking {
+            tracing::debug!(%error, "the shell is not asked for its PATH");
+        }
+    }
+
+    /// Returns the answer, having the shell asked and waiting for it if need be.
+    #[must_use]
+    pub fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
+        let deadline = Instant::now() + patience;
+        if let Some(answer) = self.known(mode) {
+            return Some(answer);
+        }
+        let asked_at = UnixSeconds::now();
+        self.ask(mode);
+        let environment = shell_environment();
+        let files = Files::of(&self.home, mode, &environment);
+        loop {
+            if let Ok(record) = atomic_file::read_json::<Record>(&files.record) {
+                // What is so new counts also if a start-up file was written a moment ago.
+                let known = if record.asked_at >= asked_at {
+                    Some(record.start_up_files)
+                } else {
+                    start_up_files::fingerprint(&environment)
+                };
+                if let Some(answer) = known.and_then(|known| record.answer(known, UnixSeconds::now())) {
+                    return Some(answer);
+                }
+            }
+            if Instant::now() >= deadline {
+                return None;
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+}
+
+/// Returns what a shell is started with: nothing of ours.
+fn shell_environment() -> Variables {
+    environment::inherited(&environment::of_this_process(), &[])
+}
+
+fn known(files: &Files, environment: &Variables) -> Option<Answer> {
+    let record: Record = atomic_file::read_json(&files.record).ok()?;
+    record.answer(start_up_files::fingerprint(environment)?, UnixSeconds::now())
+}
+
+/// Asks the shell and writes its answer down, as the hidden `ask-shell`; it was started for that alone. Takes as long as the shell.
+///
+/// # Errors
+/// The answer cannot be kept.
+pub fn ask_shell(root: PathBuf, mode: Mode) -> anyhow::Result<()> {
+    let home = Home::open(root)?;
+    let environment = shell_environment();
+    let files = Files::of(&home, mode, &environment);
+    home::make_directory(files.record.parent().unwrap_or(home.root()))?;
+    let Ok(_lock) = FileLock::acquire_unsigned(&files.lock, Duration::ZERO) else { return Ok(()) };
+    if known(&files, &environment).is_some() {
+        return Ok(());
+    }
+    // Before the shell reads them. What was written a moment ago makes the answer hold for those alone who wait for it.
+    let start_up_files = start_up_files::fingerprint(&environment).unwrap_or_default();
+    let asked_at = UnixSeconds::now();
+    let keep = |answer: Answer| -> Result<(), FileError> {
+        let (path, problem) = match answer.map(OsString::into_string) {
+            Ok(Ok(path)) => (Some(path), None),
+            Ok(Err(path)) => (None, Some(format!("PATH is not UTF-8: {}", path.display()))),
+            Err(problem) => (None, Some(problem)),
+        };
+        atomic_file::write_json(&files.record, &Record { version: VERSION, start_up_files, asked_at, path, problem })
+    };
+    remove(&files.answer);
+    let program = std::env::current_exe()?;
+    let shell = std::env::var_os("SHELL");
+    let words = through_shell(mode, shell.as_deref(), &program, &["print-path".into(), files.answer.clone().into()]);
+    let shown = Path::new(&words[0]).display().to_string();
+    let directory = std::env::home_dir().filter(|directory| directory.is_dir()).unwrap_or_else(|| "/".into());
+    let started = Command::new(&words[0])
+        .args(&words[1..])
+        .env_clear()
+        .envs(&environment)
+        .current_dir(directory)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .process_group(0)
+        .spawn();
+    let mut shell = match started {
+        Ok(shell) => shell,
+        Err(error) => return Ok(keep(Err(format!("the {mode} {shown} does not start: {error}")))?),
+    };
+    let answered = wait(&mut shell, &files.answer)?;
+    let answer = match atomic_file::read(&files.answer, atomic_file::MAX_RECORD_BYTES) {
+        Ok(path) => Ok(std::os::unix::ffi::OsStringExt::from_vec(path)),
+        Err(_) if answered => {
+            Err(format!("the {mode} {shown} ended without running our command; see its start-up files"))
+        }
+        Err(_) => Err(format!("the {mode} {shown} was silent for {} s", ANSWER_PATIENCE.as_secs())),
+    };
+    remove(&files.answer);
+    Ok(keep(answer)?)
+}
+
+/// Waits until the shell has ended; returns whether it did so by itself. What it leaves in the background is none of our business.
+fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
+    let began = Instant::now();
+    let group = Pid::from_child(shell);
+    let mut told: Option<Instant> = None;
+    loop {
+        if shell.try_wait()?.is_some() {
+            return Ok(told.is_none());
+        }
+        match told {
+            None if began.elapsed() >= ANSWER_PATIENCE && !answer.exists() => {
+                // The whole group: a start-up file that hangs does so in a child of the shell.
+                let _ = kill_process_group(group, Signal::TERM);
+                told = Some(Instant::now());
+            }
+            Some(at) if at.elapsed() >= KILL_PATIENCE => {
+                let _ = kill_process_group(group, Signal::KILL);
+                shell.wait()?;
+                return Ok(false);
+            }
+            _ => std::thread::sleep(PAUSE),
+        }
+    }
+}
+
+fn remove(file: &Path) {
+    let _ = std::fs::remove_file(file);
+}
+
+/// Writes PATH to a file, whatever else start-up files have printed: the shell has become this.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn print_path(file: &Path) -> Result<(), FileError> {
+    use std::os::unix::ffi::OsStrExt;
+    atomic_file::write(file, std::env::var_os("PATH").unwrap_or_default().as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_holds_for_a_day_and_a_problem_for_minutes_unless_a_file_changes() {
+        let record = |path: bool| Record {
+            version: VERSION,
+            start_up_files: 7,
+            asked_at: UnixSeconds(1_000_000),
+            path: path.then(|| "/bin".to_owned()),
+            problem: (!path).then(|| "silent".to_owned()),
+        };
+        let after = |path, secs| record(path).answer(7, UnixSeconds(1_000_000 + secs));
+        assert_eq!(after(true, ANSWER_HOLDS_SECS - 1), Some(Ok("/bin".into())));
+        assert_eq!(after(true, ANSWER_HOLDS_SECS), None);
+        assert_eq!(after(false, PROBLEM_HOLDS_SECS - 1), Some(Err("silent".to_owned())));
+        assert_eq!(after(false, PROBLEM_HOLDS_SECS), None);
+        assert_eq!(record(true).answer(8, UnixSeconds(1_000_000)), None);
+        assert_eq!(Record { version: 2, ..record(true) }.answer(7, UnixSeconds(1_000_000)), None);
+    }
+}
