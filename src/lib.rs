@@ -15,9 +15,9 @@
 //! 2. It starts a **supervisor** as nobody's child, opens a window that follows the log, or is the agent's terminal
 //!    ([`session`]), and then tells the supervisor to begin ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so
 //!    the run never is without an owner.
-//! 3. The supervisor ([`supervisor`]) clones what the routine asks for and runs the agent's setup, if there is such, and says
-//!    that it is preparing the run, so that no trigger waits for it. Then it starts the agent through the user's login
-//!    shell, and a stub that becomes the agent tells whether that worked. It looks at the bound, and at what is asked, every
+//! 3. The supervisor ([`supervisor`]) takes the run (`supervisor.json`), clones what the routine asks for and runs the agent's
+//!    setup, if there is such. Then it starts the agent through the user's login shell, and a stub that becomes the agent says
+//!    whether that worked. All of this may take longer than a trigger waits. It looks at the bound, and at what is asked, every
 //!    second.
 //! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
 //!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked

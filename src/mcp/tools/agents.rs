@@ -20,12 +20,14 @@ struct AgentView {
     command: String,
     /// Its arguments, with placeholders.
     args: Vec<String>,
-    /// Whether the command is to be found.
     available: bool,
     /// Where the command is, or why it is not to be found.
     detail: String,
     /// "built-in", or the file that defines it.
     defined_in: String,
+    /// What `env` may set.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    accept_env: Vec<String>,
 }
 
 pub(super) fn list() -> Tool {
@@ -46,6 +48,7 @@ pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
             available: found.is_ok(),
             detail: found.map_or_else(|error| error.to_string(), |found| found.to_string()),
             defined_in: agent.source.to_string(),
+            accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
         }
     };
     Ok(Agents { agents: Registry::load(core.site.home())?.agents().map(view).collect() })
