@@ -21,7 +21,7 @@ struct AgentView {
     /// Its arguments, with placeholders.
     args: Vec<String>,
     available: bool,
-    /// Where the command is, or why it is not to be found.
+    /// Where it is, or why it is not found.
     detail: String,
     /// "built-in", or the file that defines it.
     defined_in: String,
