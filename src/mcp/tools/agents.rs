@@ -32,8 +32,8 @@ struct AgentView {
 
 pub(super) fn list() -> Tool {
     let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
-    let description = "Lists the agents that routines can name: the built-in ones and those that a person added as \
-                       agents/<name>.toml.";
+    let description =
+        "Lists the agents that routines can name: built-in ones, and those in a person's agents/<name>.toml.";
     Tool::new("list_agents", "List agents", description, hints, |core, _: NoArguments| agents(core))
 }
 
