@@ -121,7 +121,10 @@ fn believe(home: &TestHome) {
     for directory in ["running", "workbenches", "routines"] {
         for entry in fs::read_dir(home.root().join(directory)).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_name().to_string_lossy().starts_with('.') {
+            if entry.file_name() == ".gitignore" {
+            continue;
+        }
+        if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
             let names = fs::read_dir(entry.path()).map(|files| files.map(|file| file.unwrap().path()).collect());

@@ -131,7 +131,12 @@ fn a_home_that_the_original_daemon_sweeps_is_left_to_it() {
     server.introduce(Era::Legacy("2025-11-25"));
     assert_eq!(server.ok("health", json!({}))["home"], home.root().to_str().unwrap());
     server.create("Ours", "true", json!({}));
-    let mut daemon = Command::new("sleep").arg("60").spawn().unwrap();
+    // A pid file stays when its daemon is killed, and an innocent process may have the pid by now.
+    std::fs::write(&pid_file, format!("{}\n", std::process::id())).unwrap();
+    assert_eq!(server.problems(), [] as [serde_json::Value; 0]);
+    let program = home.scratch().join("moadim");
+    std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+    let mut daemon = Command::new(program).arg("60").spawn().unwrap();
     let pid = daemon.id().to_string();
     std::fs::write(&pid_file, format!("{pid}\n")).unwrap();
     let refusals = [
@@ -220,7 +225,7 @@ fn nobody_else_can_read_anything_and_secrets_are_gone_once_the_agent_runs() {
     shell.env_clear().envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir("/");
     let mut server = Server::spawn(shell);
     server.introduce(Era::Legacy("2025-11-25"));
-    home.add_shell();
+    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"TOKEN\"]\n");
     chmod(&home.root().join("agents/shell.toml"), 0o600);
     let secret = json!({ "env": { "TOKEN": "hunter2" } });
     let run = server.start_run("Secret", "until [ -e go ]; do sleep 0.05; done", secret);

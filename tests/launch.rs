@@ -141,8 +141,8 @@ fn what_cannot_be_run_is_refused_before_anything_is_written() {
     home.add_agent("passing", "command = 'true'\n");
     let mut server = Server::start(&home);
     server.create("Night Triage", "true", json!({ "enabled": false }));
-    let long = "x".repeat(200_000);
-    server.create("Too Long", &long, json!({ "agent": "argument" }));
+    server.create("Too Long", "true", json!({ "agent": "argument" }));
+    home.write("routines/too-long/prompt.md", &"x".repeat(200_000));
     server.create("Deserted", "true", json!({ "agent": "passing" }));
     std::fs::remove_file(home.root().join("agents/passing.toml")).unwrap();
     let cases: [(&str, &[&str]); 4] = [

@@ -99,7 +99,7 @@ fn how_a_run_ended_is_told(home: TestHome, _: Host) {
 fn the_environment_is_what_was_asked_for_and_nothing_else(home: TestHome, host: Host) {
     home.add_agent(
         "shell",
-        "command = 'sh'\ninherit_env = ['ASKED_FOR', 'NOT_SET']\nenv = { AGENT_SAYS = 'a b', BOTH = 'agent' }\n",
+        "command = 'sh'\ninherit_env = ['ASKED_FOR', 'NOT_SET']\naccept_env = ['ROUTINE_SAYS', 'BOTH']\nenv = { AGENT_SAYS = 'a b', BOTH = 'agent' }\n",
     );
     let mut command = home.command();
     command.envs([("ASKED_FOR", "granted"), ("AWS_SECRET_ACCESS_KEY", "hunter2"), ("LC_TIME", "C")]);

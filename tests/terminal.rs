@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 /// A home whose agent `tty` executes its prompt's file on a terminal.
 fn home() -> Option<TestHome> {
     let home = Host::Tmux.home()?;
-    home.add_agent("tty", "command = \"sh\"\nargs = [\"{prompt_file}\"]\nterminal = true\n");
+    home.add_agent("tty", "command = \"sh\"\nargs = [\"{prompt_file}\"]\nterminal = true\naccept_env = [\"COLOUR\"]\n");
     Some(home)
 }
 

@@ -51,7 +51,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
         ("create_routine", create.as_str(), "routine"),
-        ("get_routine", "routine", "routine prompt settings recent_runs"),
+        ("get_routine", "routine", "routine prompt settings trusted_env_keys? recent_runs"),
         ("update_routine", update.as_str(), "routine"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),

@@ -8,12 +8,23 @@ use serde::de::DeserializeOwned;
 /// What is wrong with it, and where, without the line that it is in.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
-        let message = error.message().trim_end().replace('\n', ", ");
+        let message = without_value(error.message()).trim_end().replace('\n', ", ");
         let Some(before) = error.span().and_then(|span| text.get(..span.start)) else { return message };
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("line {line}, column {column}: {message}")
     })
+}
+
+/// Takes the value out of a message such as "invalid type: integer `7`, expected a string".
+fn without_value(message: &str) -> String {
+    match message.split_once(", expected ") {
+        Some((found, expected)) if found.starts_with("invalid type: ") || found.starts_with("invalid value: ") => {
+            let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
+            format!("{kind}, expected {expected}")
+        }
+        _ => message.to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -34,10 +45,12 @@ mod tests {
             ("[env]\nA = \"hush\nB = 1", "line 2, column 10", "string"),
             ("[env]\nA = \"hush\"\nhush-hush = 'hush'\n", "line 3", "hush-hush"),
             ("# é\nenv = {}\nevn = 'hush'", "line 3, column 1", "evn"),
+            ("env = { PIN = 4711 }", "line 1", "integer, expected a string"),
+            ("env = \"hush, expected\"", "line 1", "string, expected a map"),
         ] {
             let error = parse::<File>(text).unwrap_err();
             assert!(error.contains(place) && error.contains(words), "{error}");
-            assert!(!error.contains("'hush'") && !error.contains("\"hush"), "{error}");
+            assert!(!["'hush'", "\"hush", "hush,", "4711"].iter().any(|value| error.contains(value)), "{error}");
         }
         assert!(parse::<File>("[env]\nA = 'x'\n").is_ok());
     }

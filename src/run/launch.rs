@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::claim::Claim;
 use super::entry::Workbench;
 use super::id::RunId;
-use super::record::{EndCause, EndRequest, Ending, Outcome};
+use super::record::{EndCause, EndRequest, Ending, Outcome, SupervisorRecord};
 use super::recording;
 use super::status::Status;
 use super::workplace::Workplace;
@@ -216,7 +216,7 @@ fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
 }
 
 /// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it has taken
-/// the run: a login shell on a busy machine, a clone or a setup take as long as they take. `None` if nothing was heard of it at all.
+/// the run: a login shell on a busy machine, a clone or a setup take as long as they take. `None` if nothing was heard of it, or it is gone.
 fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
     loop {
         if claim.entry.started().is_ok_and(|started| started.is_some()) {
@@ -226,7 +226,8 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
             return Some(word_of_outcome(workplace, claim.entry.id()));
         }
         if Instant::now() >= deadline {
-            return claim.entry.supervisor().is_ok_and(|taken| taken.is_some()).then_some(Ok(()));
+            let is_taken = |taken: Option<SupervisorRecord>| taken.is_some_and(|record| record.supervisor.is_alive());
+            return claim.entry.supervisor().is_ok_and(is_taken).then_some(Ok(()));
         }
         std::thread::sleep(PAUSE);
     }
