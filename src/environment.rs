@@ -29,7 +29,9 @@ impl FromStr for EnvName {
         if starts_well && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(NotAnEnvName(excerpt(text, 64)))
+            // What follows is a value, where somebody wrote both.
+            let name = text.split_once('=').map_or_else(|| text.to_owned(), |(name, _)| format!("{name}=…"));
+            Err(NotAnEnvName(excerpt(&name, 64)))
         }
     }
 }

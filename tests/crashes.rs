@@ -121,10 +121,7 @@ fn believe(home: &TestHome) {
     for directory in ["running", "workbenches", "routines"] {
         for entry in fs::read_dir(home.root().join(directory)).unwrap() {
             let entry = entry.unwrap();
-            if entry.file_name() == ".gitignore" {
-            continue;
-        }
-        if entry.file_name().to_string_lossy().starts_with('.') {
+            if entry.file_name().to_string_lossy().starts_with('.') {
                 continue;
             }
             let names = fs::read_dir(entry.path()).map(|files| files.map(|file| file.unwrap().path()).collect());
@@ -167,6 +164,9 @@ fn hidden(directory: &Path, found: &mut Vec<PathBuf>) {
         entries => entries.unwrap(),
     };
     for entry in entries.flatten() {
+        if entry.file_name() == ".gitignore" {
+            continue;
+        }
         if entry.file_name().to_string_lossy().starts_with('.') {
             found.push(entry.path());
         } else if entry.file_type().is_ok_and(|kind| kind.is_dir()) {

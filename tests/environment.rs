@@ -78,6 +78,13 @@ fn a_tool_sets_no_variable_that_the_agent_does_not_accept() {
             }
         }
     }
+    // Also where nothing differs, and the agent has come to accept less.
+    home.add_agent("open", "command = \"sh\"\n");
+    for change in [json!({ "env": { "REGION": "eu" } }), json!({ "agent": "open" })] {
+        let mut update = change;
+        update["routine"] = json!(routine);
+        assert!(server.error("update_routine", update).contains("REGION"));
+    }
     // What one agent accepts is not carried over to another.
     let before = fs::read_to_string(definition_file(&home, &routine)).unwrap();
     let error = server.error("update_routine", json!({ "routine": routine, "agent": "shell" }));
@@ -148,6 +155,8 @@ fn what_only_a_person_writes_stays_as_they_wrote_it() {
         "# Mine alone.\n[trusted]   # really\n\n[trusted.env]\n  KEY    = 'hush-hush'  # do not touch\n\n# The end.\n",
         "[trusted]\nenv = { 'KEY' = \"hush-hush\", } # one line\n",
         "[trusted.env]\r\nKEY = \"\"\"\r\nhush-hush\"\"\"\r\n# and so on\r\n",
+        "[trusted]\n[ \"trusted\" . 'env' ]\nKEY='hush-hush'\n# OTHER = 'off'\n",
+        "[trusted.env]\nKEY = 'hush-hush'\n\n# the last line",
     ] {
         fs::write(&file, format!("{written}\n{trusted}")).unwrap();
         let updates = [
@@ -177,6 +186,16 @@ fn what_only_a_person_writes_stays_as_they_wrote_it() {
             let answer = server.call_tool(tool, arguments).text;
             assert!(!answer.replace("\"log_tail\":\"hush-hush", "").contains("hush-hush"), "{tool}: {answer}");
         }
+    }
+    // Whatever comes and goes behind it.
+    let middle = "# Mine.\n[trusted.env]\nKEY = 'hush-hush' # x\n# OTHER = 'off for now'\n\n";
+    fs::write(&file, format!("{written}{middle}[retry]\nmax_attempts = 2\nbackoff_secs = 1\n")).unwrap();
+    for mut update in
+        [json!({ "clear": ["retry"] }), json!({ "tags": ["b"], "retry": { "max_attempts": 3, "backoff_secs": 1 } })]
+    {
+        update["routine"] = json!(routine);
+        server.ok("update_routine", update);
+        assert!(fs::read_to_string(&file).unwrap().contains(middle));
     }
     // A file that cannot be read is named without its values.
     fs::write(&file, format!("{written}\n[trusted.env]\nKEY = \"hush-hush\" nonsense\n")).unwrap();
@@ -261,6 +280,22 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
         assert!(!said.contains("OTHER"), "{said}");
     }
 
+    home.add_agent("prepared", "command = \"true\"\nsetup = [\"false\"]\ninherit_env = [\"API_KEY\"]\n");
+    let prepared = server.create("Prepared", "x", json!({ "agent": "prepared" }));
+    let error = server.error("trigger_routine", json!({ "routine": prepared }));
+    assert!(error.contains("setup command false") && error.contains("API_KEY"), "{error}");
+    home.write("agents/prepared.toml", "command = \"true\"\n");
+    // Start-up files may set it.
+    fs::write(home.user().join(".profile"), "export API_KEY=by-the-shell\n").unwrap();
+    let other = server.create("By the shell", "echo $API_KEY; exit 3", json!({ "agent": "keyed" }));
+    let run = server.trigger(&other);
+    let failed = server.wait_for_run(&run, "failed");
+    assert_eq!(
+        (text(&failed["status_reason"]).contains("API_KEY"), server.log(&run)),
+        (false, "by-the-shell\n".into())
+    );
+    fs::remove_file(home.user().join(".profile")).unwrap();
+
     key_file(&home, "# mine\nAPI_KEY = 'hush-hush'\n", 0o644);
     for refused in [server.error("trigger_routine", json!({ "routine": routine })), server.problems()[0].to_string()] {
         assert!(refused.contains("chmod 600") && !refused.contains("hush"), "{refused}");
@@ -286,6 +321,10 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };
+    // Also if a person had one of their own.
+    fs::write(home.root().join(".gitignore"), "history*").unwrap();
+    drop(Server::start(&home));
+    assert_eq!(fs::read_to_string(home.root().join(".gitignore")).unwrap(), "history*\nagents/*.env\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let kept = git(&["ls-files"]);

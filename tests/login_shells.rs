@@ -6,6 +6,7 @@ mod harness;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
 use harness::{PATIENCE, Server, TestHome, text, wait_for};
@@ -158,6 +159,80 @@ fn start_up_files_end_by_themselves_though_the_server_leaves_at_once() {
 }
 
 #[test]
+fn an_agent_that_only_slow_start_up_files_lead_to_is_found() {
+    let Some(shell) = shell("bash") else { return };
+    let home = TestHome::detached("");
+    home.script("terminal-agent", "echo at work");
+    home.add_agent("slow", "command = \"terminal-agent\"\n");
+    start_up_file(&home, ".bash_profile", "sleep 3; . ~/.bashrc\n");
+    start_up_file(&home, ".bashrc", &for_terminals("bash", &home.scripts()).1);
+    let mut server = started(&home, &shell, "/usr/bin:/bin");
+    let routine = server.create("Slow", "x", json!({ "agent": "slow" }));
+    let began = Instant::now();
+    let run = server.trigger(&routine);
+    assert!(began.elapsed() < LIMIT, "{:?}", began.elapsed());
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "at work\n");
+    // Asked once, so it is known the next time.
+    wait_for(PATIENCE, "the end of what asks", || home.processes_named("sleep").is_empty().then_some(()));
+    let listed = server.ok("list_agents", json!({})).to_string();
+    assert!(listed.contains("an interactive login shell"), "{listed}");
+}
+
+/// Returns how often the login shell was asked, by a counter that its start-up files keep.
+fn asked(home: &TestHome) -> usize {
+    fs::read_to_string(home.user().join("asked")).unwrap_or_default().lines().count()
+}
+
+const COUNT: &str = "case $- in *i*) ;; *) echo x >> ~/asked;; esac\n";
+
+fn wait_for_the_login_shell(server: &mut Server) {
+    wait_for(PATIENCE, "the answer", || {
+        server.ok("list_agents", json!({})).to_string().contains("the login shell's PATH").then_some(())
+    });
+}
+
+#[test]
+fn a_shell_is_asked_once_though_its_files_are_new_or_write_each_other() {
+    for lines in [COUNT.to_owned(), format!("{COUNT}touch ~/.bash_aliases\n")] {
+        let home = TestHome::detached("");
+        fs::write(home.user().join(".profile"), lines).unwrap();
+        for _ in 0..3 {
+            let mut server = Server::start(&home);
+            wait_for_the_login_shell(&mut server);
+            assert!(server.close_stdin_and_wait().0.success());
+        }
+        assert_eq!(asked(&home), 1);
+    }
+}
+
+#[test]
+fn a_host_that_ignores_its_childrens_ends_gets_an_answer_too() {
+    let home = TestHome::detached("");
+    let mut command = Command::new("/bin/sh");
+    let program = home.command();
+    command.args(["-c", "trap '' CHLD; exec \"$0\""]).arg(program.get_program()).env_clear();
+    command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(home.user());
+    let mut server = Server::start_with(command);
+    wait_for_the_login_shell(&mut server);
+    wait_for(PATIENCE, "the end of what asks", || (home.processes().len() == 1).then_some(()));
+}
+
+#[test]
+fn a_path_that_no_text_can_name_loses_only_that() {
+    let Some(shell) = shell("bash") else { return };
+    let home = TestHome::detached("");
+    home.script("mine", "echo mine");
+    home.add_agent("mine", "command = \"mine\"\n");
+    let scripts = home.scripts();
+    start_up_file(&home, ".bash_profile", &format!("PATH=$PATH:$'/opt/\\xff':{}\n", scripts.display()));
+    let mut server = started(&home, &shell, "/usr/bin:/bin");
+    wait_for_the_login_shell(&mut server);
+    let listed = server.ok("list_agents", json!({}))["agents"].clone();
+    assert!(listed.to_string().contains(scripts.join("mine").to_str().unwrap()), "{listed}");
+}
+
+#[test]
 fn a_login_shell_that_takes_long_is_waited_for_beyond_the_answer() {
     let home = TestHome::detached("");
     start_up_file(&home, ".profile", "sleep 7\n");
@@ -176,11 +251,13 @@ fn a_login_shell_that_takes_long_is_waited_for_beyond_the_answer() {
 #[test]
 fn what_start_up_files_leave_running_is_not_the_agents_doing() {
     let home = TestHome::detached("");
-    start_up_file(&home, ".profile", "sleep 301 > /dev/null 2>&1 &\n");
+    start_up_file(&home, ".profile", "(while :; do sleep 0.3; done) > /dev/null 2>&1 &\n");
     let mut server = Server::start(&home);
     for (title, prompt, reason) in [
         ("Good", "true", Value::Null),
         ("Careless", "sleep 302 &", json!("1 processes that its agent left behind were ended")),
+        // By now what the start-up files left has children.
+        ("Slow", "sleep 0.7", Value::Null),
     ] {
         let run = server.start_run(title, prompt, json!({}));
         let ended = server.wait_for_run(&run, "succeeded");
@@ -191,9 +268,11 @@ fn what_start_up_files_leave_running_is_not_the_agents_doing() {
     drop(server);
     wait_for(PATIENCE, "what asks", || {
         let left = home.processes();
-        left.iter().all(|process| process.name == "sleep").then_some(())
+        left.iter().all(|process| process.name != "moadim-mcp").then_some(())
     });
-    home.processes_named("sleep").iter().for_each(harness::Seen::kill);
+    let left = home.processes();
+    assert!(!left.is_empty());
+    left.iter().for_each(harness::Seen::kill);
 }
 
 /// Takes 20 s, and another 60 s, so it runs with `MOADIM_LONG_TESTS=1` only.

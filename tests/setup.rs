@@ -273,11 +273,13 @@ fn an_entry_of_another_transport_is_replaced_whole() {
                 json!({ "httpUrl": "https://example.com/mcp", "timeout": 5 }),
                 json!({ "url": "https://example.com/sse", "oauth": { "enabled": true } }),
                 json!({ "command": "moadim-mcp", "httpUrl": "https://example.com/mcp" }),
+                json!({ "tcp": "http.example.com:1234" }),
             ],
             "windsurf" => vec![json!({ "serverUrl": "https://example.com/mcp", "disabled": false })],
             "zed" => vec![
                 json!({ "url": "https://example.com/mcp", "headers": { "A": "b" } }),
                 json!({ "command": { "path": "/old/moadim-mcp", "args": [] }, "settings": {} }),
+                json!({ "source": "extension", "settings": { "http": 1 } }),
             ],
             _ => vec![
                 json!({ "type": "http", "url": "https://example.com/mcp", "headers": { "A": "b" } }),
@@ -320,6 +322,16 @@ fn an_entry_of_another_transport_is_replaced_whole() {
 }
 
 #[test]
+fn keys_that_only_sound_foreign_are_left_alone() {
+    let person = Person::new();
+    let old = json!({ "command": "/old/moadim-mcp", "type": "STDIO", "security": "high", "env": { "URL": "x" } });
+    let file = person.has("cursor", &json!({ "mcpServers": { "moadim": old } }).to_string());
+    person.succeeds(&["cursor"]);
+    let now = entry("cursor", &read(&file));
+    assert_eq!((&now["security"], &now["env"]["URL"]), (&json!("high"), &json!("x")), "{now}");
+}
+
+#[test]
 fn a_key_that_stands_twice_is_refused() {
     let person = Person::new();
     for (host, twice) in [
@@ -327,6 +339,8 @@ fn a_key_that_stands_twice_is_refused() {
         ("cursor", r#"{ "mcpServers": { "moadim": { "command": "x" }, "other": {}, "moadim": { "command": "y" } } }"#),
         ("vscode", r#"{ "servers": { "moadim": { "command": "x", "command": "y" } } }"#),
         ("vscode", r#"{ "servers": { "moadim": { "command": "x", "\u0063ommand": "y" } } }"#),
+        ("cursor", r#"{ "mcpServers": { "moadim": { "command": "x", "env": { "A": "1", "A": "2" } } } }"#),
+        ("cursor", r#"{ "mcpServers": { "other": { "args": [{ "a": 1, "a": 2 }] } } }"#),
         ("codex", "[mcp_servers.moadim]\ncommand = 'x'\n[mcp_servers.moadim]\ncommand = 'y'\n"),
     ] {
         let file = person.has(host, twice);

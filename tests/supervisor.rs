@@ -62,7 +62,7 @@ impl Scene {
             // A machine that booted after that is told apart by the wall clock.
             boot_id: if now.since_boot_ms < age_secs * 1000 { String::new() } else { now.boot_id },
         };
-        let environment = Environment { inherited: Variables::new(), set: Variables::new(), interactive_path: None };
+        let environment = Environment { inherited: Variables::new(), set: Variables::new() };
         let config = Config::load(&home.config_file()).unwrap();
         let workplace = Workplace::of_supervisor(home.clone(), config, Program::current().unwrap());
         let claim = claim(&workplace, &"hang".parse().unwrap(), now.at, &environment, |id| {

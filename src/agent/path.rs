@@ -84,18 +84,19 @@ pub struct SearchPath {
     own: Option<OsString>,
     /// `None` while the login shell has not answered.
     login: Option<Answer>,
-    asker: Option<Asker>,
+    shells: Option<Arc<ShellPaths>>,
 }
 
-/// How long a call waits for an interactive shell, which is asked only about what is nowhere else.
-const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(2);
-
 impl SearchPath {
-    /// Finds an agent's command. An interactive shell is asked only if it is nowhere else; that is done once.
+    /// Finds an agent's command. An interactive shell is asked only if it is nowhere else.
     ///
     /// # Errors
     /// It is nowhere.
     pub fn find(&self, definition: &AgentDefinition) -> Result<Found, CommandNotFound> {
+        let set = definition.env.iter().find(|(name, _)| name.to_string() == "PATH");
+        if let Some((_, path)) = set {
+            return find_command(&definition.command, vec![(Source::Set, path.into())]);
+        }
         let own = self.own.clone().map(|path| (Source::Own, path));
         let login = match &self.login {
             Some(Ok(path)) if definition.login_shell => Some((Source::LoginShell, path.clone())),
@@ -105,9 +106,9 @@ impl SearchPath {
         let found = find_command(&definition.command, paths.clone());
         // A login shell that gives no answer gives none to a person either.
         let may_ask = definition.login_shell && !definition.command.starts_with('/') && self.is_known();
-        match self.asker.as_ref().filter(|_| found.is_err() && may_ask) {
-            Some(asker) => {
-                let interactive = asker.answer(Mode::Interactive, INTERACTIVE_PATIENCE);
+        match self.shells.as_ref().filter(|_| found.is_err() && may_ask) {
+            Some(shells) => {
+                let interactive = shells.answer(Mode::Interactive, INTERACTIVE_PATIENCE);
                 paths.extend(interactive.and_then(Result::ok).map(|path| (Source::InteractiveShell, path)));
                 find_command(&definition.command, paths)
             }
@@ -132,24 +133,32 @@ impl SearchPath {
 #[derive(Debug, Default)]
 pub struct ShellPaths {
     asker: Option<Asker>,
-    known: Mutex<Known>,
+    login: Mutex<Known>,
+    interactive: Mutex<Known>,
 }
 
+/// What this process knows of one shell's answer.
 #[derive(Debug, Default)]
 struct Known {
-    login: Option<(Answer, Instant)>,
-    /// Whether somebody has waited for an answer in vain: nobody else does then.
-    waited: bool,
+    answer: Option<(Answer, Instant)>,
+    /// When somebody last had it asked in vain: nobody waits again soon.
+    in_vain: Option<Instant>,
 }
 
 /// How long an answer holds before the start-up files are looked at again.
 const HOLDS: Duration = Duration::from_secs(2);
 
+/// How long nobody waits for a shell again that has not answered in time.
+const IN_VAIN: Duration = Duration::from_secs(60);
+
+/// How long a call waits for an interactive shell.
+const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(2);
+
 impl ShellPaths {
     /// Has nothing asked yet.
     #[must_use]
     pub fn of(asker: Asker) -> Arc<Self> {
-        Arc::new(Self { asker: Some(asker), known: Mutex::default() })
+        Arc::new(Self { asker: Some(asker), ..Self::default() })
     }
 
     /// Has the login shell asked, unless it is known; returns at once.
@@ -163,25 +172,33 @@ impl ShellPaths {
 
     /// Returns the search path, with the login shell's if that answers within `patience`.
     #[must_use]
-    pub fn get(&self, patience: Duration) -> SearchPath {
-        let own = std::env::var_os("PATH");
-        let Some(asker) = &self.asker else { return SearchPath { own, login: None, asker: None } };
-        let lock = || self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fresh, waited) = {
-            let known = lock();
-            (known.login.clone().filter(|(_, at)| at.elapsed() < HOLDS), known.waited)
+    pub fn get(self: &Arc<Self>, patience: Duration) -> SearchPath {
+        let shells = self.asker.as_ref().map(|_| Arc::clone(self));
+        SearchPath { own: std::env::var_os("PATH"), login: self.answer(Mode::Login, patience), shells }
+    }
+
+    fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
+        let asker = self.asker.as_ref()?;
+        let known = match mode {
+            Mode::Login => &self.login,
+            Mode::Interactive => &self.interactive,
         };
-        let login = match fresh {
-            Some((answer, _)) => Some(answer),
-            None => {
-                let answer = asker.answer(Mode::Login, if waited { Duration::ZERO } else { patience });
-                let mut known = lock();
-                known.waited = answer.is_none() && (known.waited || !patience.is_zero());
-                known.login = answer.clone().map(|answer| (answer, Instant::now()));
-                answer
-            }
+        let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (fresh, in_vain) = {
+            let known = known();
+            (known.answer.clone().filter(|(_, at)| at.elapsed() < HOLDS), known.in_vain)
         };
-        SearchPath { own, login, asker: Some(asker.clone()) }
+        if let Some((answer, _)) = fresh {
+            return Some(answer);
+        }
+        let patience = if in_vain.is_some_and(|at| at.elapsed() < IN_VAIN) { Duration::ZERO } else { patience };
+        let answer = asker.answer(mode, patience);
+        let mut known = known();
+        known.answer = answer.clone().map(|answer| (answer, Instant::now()));
+        if answer.is_none() && !patience.is_zero() {
+            known.in_vain = Some(Instant::now());
+        }
+        answer
     }
 }
 
@@ -211,7 +228,7 @@ mod tests {
     #[test]
     fn where_nobody_is_to_be_asked_our_own_path_has_to_do() {
         let begun = Instant::now();
-        let path = ShellPaths::default().get(Duration::from_secs(60));
+        let path = Arc::new(ShellPaths::default()).get(Duration::from_secs(60));
         assert!(path.problem().is_none() && !path.is_known() && begun.elapsed() < Duration::from_secs(60));
         let sh = AgentDefinition { command: "sh".into(), ..AgentDefinition::default() };
         assert_eq!(path.find(&sh).unwrap().on.unwrap().0, Source::Own);

@@ -4,10 +4,12 @@
 //! process of its own, which no host and no end of a server cuts off; it is let finish, and its answer is kept in a file that
 //! holds until a start-up file changes.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -19,6 +21,7 @@ use crate::clock::UnixSeconds;
 use crate::environment::{self, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode as LockMode};
+use crate::home::stamp::Stamp;
 use crate::home::{self, Home};
 
 pub use super::login_shell::ShellMode as Mode;
@@ -40,6 +43,8 @@ pub struct Asker {
     /// This program's own file.
     program: PathBuf,
     home: Home,
+    /// What shells are started with.
+    environment: Variables,
 }
 
 /// A shell's answer on disk.
@@ -93,34 +98,46 @@ impl Files {
 }
 
 impl Asker {
-    /// Asks with `program`, which is this program's own file, and keeps answers in a home.
+    /// Asks with `program`, which is this program's own file, keeps answers in a home, and starts shells with an environment.
     #[must_use]
-    pub fn new(program: PathBuf, home: Home) -> Self {
-        Self { program, home }
+    pub fn new(program: PathBuf, home: Home, environment: Variables) -> Self {
+        Self { program, home, environment }
+    }
+
+    /// As [`Self::new`] with what a run that this process starts would inherit.
+    #[must_use]
+    pub fn of_this_process(program: PathBuf, home: Home) -> Self {
+        Self::new(program, home, environment::inherited(&environment::of_this_process(), &[]))
+    }
+
+    fn files(&self, mode: Mode) -> Files {
+        Files::of(&self.home, mode, &self.environment)
     }
 
     /// Returns the answer that is on disk and still holds.
     #[must_use]
     pub fn known(&self, mode: Mode) -> Option<Answer> {
-        let environment = shell_environment();
-        known(&Files::of(&self.home, mode, &environment), &environment)
+        known(&self.files(mode), &self.environment)
     }
 
     /// Has a shell asked, unless somebody is asking it; returns at once. Where the system refuses, there is no answer.
     pub fn ask(&self, mode: Mode) {
-        let environment = shell_environment();
-        let files = Files::of(&self.home, mode, &environment);
-        if FileLock::try_existing(&files.lock, LockMode::Shared).is_err_and(|error| error.is_held()) {
+        self.start(mode, false);
+    }
+
+    fn start(&self, mode: Mode, anew: bool) {
+        if FileLock::try_existing(&self.files(mode).lock, LockMode::Shared).is_err_and(|error| error.is_held()) {
             return;
         }
         let asking = Command::new(&self.program)
             .args(["detach", "--"])
             .arg(&self.program)
             .arg("ask-shell")
+            .args(anew.then_some("--anew"))
             .arg(self.home.root())
             .arg(mode.name())
             .env_clear()
-            .envs(environment)
+            .envs(&self.environment)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -134,65 +151,61 @@ impl Asker {
     #[must_use]
     pub fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
         let deadline = Instant::now() + patience;
-        if let Some(answer) = self.known(mode) {
-            return Some(answer);
-        }
-        let asked_at = UnixSeconds::now();
-        self.ask(mode);
-        let environment = shell_environment();
-        let files = Files::of(&self.home, mode, &environment);
-        loop {
-            if let Ok(record) = atomic_file::read_json::<Record>(&files.record) {
-                // What is so new counts also if a start-up file was written a moment ago.
-                let known = if record.asked_at >= asked_at {
-                    Some(record.start_up_files)
-                } else {
-                    start_up_files::fingerprint(&environment)
-                };
-                if let Some(answer) = known.and_then(|known| record.answer(known, UnixSeconds::now())) {
-                    return Some(answer);
-                }
+        let mut answer = self.known(mode);
+        if answer.is_none() && !patience.is_zero() {
+            self.ask(mode);
+            while answer.is_none() && Instant::now() < deadline {
+                std::thread::sleep(PAUSE);
+                answer = self.known(mode);
             }
+        }
+        answer
+    }
+
+    /// Has the shell asked whatever it said before, and waits for the answer.
+    #[must_use]
+    pub fn ask_anew(&self, mode: Mode, patience: Duration) -> Option<Answer> {
+        let (deadline, files) = (Instant::now() + patience, self.files(mode));
+        let before = Stamp::of(&files.record);
+        self.start(mode, true);
+        while Stamp::of(&files.record) == before {
             if Instant::now() >= deadline {
                 return None;
             }
             std::thread::sleep(PAUSE);
         }
+        self.known(mode)
     }
-}
-
-/// Returns what a shell is started with: nothing of ours.
-fn shell_environment() -> Variables {
-    environment::inherited(&environment::of_this_process(), &[])
 }
 
 fn known(files: &Files, environment: &Variables) -> Option<Answer> {
     let record: Record = atomic_file::read_json(&files.record).ok()?;
-    record.answer(start_up_files::fingerprint(environment)?, UnixSeconds::now())
+    record.answer(start_up_files::fingerprint(environment), UnixSeconds::now())
 }
 
 /// Asks the shell and writes its answer down, as the hidden `ask-shell`; it was started for that alone. Takes as long as the shell.
 ///
 /// # Errors
 /// The answer cannot be kept.
-pub fn ask_shell(root: PathBuf, mode: Mode) -> anyhow::Result<()> {
+pub fn ask_shell(root: PathBuf, mode: Mode, anew: bool) -> anyhow::Result<()> {
+    // A host that ignores it would have us never know that the shell has ended.
+    signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default())?;
     let home = Home::open(root)?;
-    let environment = shell_environment();
+    let environment = environment::inherited(&environment::of_this_process(), &[]);
     let files = Files::of(&home, mode, &environment);
     home::make_directory(files.record.parent().unwrap_or(home.root()))?;
     let Ok(_lock) = FileLock::acquire_unsigned(&files.lock, Duration::ZERO) else { return Ok(()) };
-    if known(&files, &environment).is_some() {
+    if !anew && known(&files, &environment).is_some() {
         return Ok(());
     }
-    // Before the shell reads them. What was written a moment ago makes the answer hold for those alone who wait for it.
-    let start_up_files = start_up_files::fingerprint(&environment).unwrap_or_default();
     let asked_at = UnixSeconds::now();
     let keep = |answer: Answer| -> Result<(), FileError> {
-        let (path, problem) = match answer.map(OsString::into_string) {
-            Ok(Ok(path)) => (Some(path), None),
-            Ok(Err(path)) => (None, Some(format!("PATH is not UTF-8: {}", path.display()))),
+        let (path, problem) = match answer {
+            Ok(path) => (Some(as_text(&path)), None),
             Err(problem) => (None, Some(problem)),
         };
+        // As they are now: some start-up files write others.
+        let start_up_files = start_up_files::fingerprint(&environment);
         atomic_file::write_json(&files.record, &Record { version: VERSION, start_up_files, asked_at, path, problem })
     };
     remove(&files.answer);
@@ -217,7 +230,7 @@ pub fn ask_shell(root: PathBuf, mode: Mode) -> anyhow::Result<()> {
     };
     let answered = wait(&mut shell, &files.answer)?;
     let answer = match atomic_file::read(&files.answer, atomic_file::MAX_RECORD_BYTES) {
-        Ok(path) => Ok(std::os::unix::ffi::OsStringExt::from_vec(path)),
+        Ok(path) => Ok(OsString::from_vec(path)),
         Err(_) if answered => {
             Err(format!("the {mode} {shown} ended without running our command; see its start-up files"))
         }
@@ -252,6 +265,13 @@ fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
     }
 }
 
+/// Leaves directories out of a PATH that no text can name.
+fn as_text(path: &OsStr) -> String {
+    let directories =
+        path.as_bytes().split(|byte| *byte == b':').filter_map(|directory| std::str::from_utf8(directory).ok());
+    directories.collect::<Vec<_>>().join(":")
+}
+
 fn remove(file: &Path) {
     let _ = std::fs::remove_file(file);
 }
@@ -261,7 +281,6 @@ fn remove(file: &Path) {
 /// # Errors
 /// The file cannot be written.
 pub fn print_path(file: &Path) -> Result<(), FileError> {
-    use std::os::unix::ffi::OsStrExt;
     atomic_file::write(file, std::env::var_os("PATH").unwrap_or_default().as_bytes())
 }
 

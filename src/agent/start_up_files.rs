@@ -1,11 +1,11 @@
 //! The files that decide which PATH a shell comes to, so that its answer holds until one of them changes.
 
+use std::fs::{File, Metadata};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use crate::environment::Variables;
-use crate::home::stamp::Stamp;
 
 /// Those of the system: files, and directories of files.
 const OF_SYSTEM: [&str; 21] = [
@@ -53,26 +53,36 @@ const OF_PERSON: [&str; 14] = [
 const OF_ZSH: [&str; 4] = [".zshenv", ".zprofile", ".zshrc", ".zlogin"];
 const OF_FISH: [&str; 3] = ["config.fish", "conf.d", "fish_variables"];
 
-/// Returns what they are known by now; `None` if one was written a moment ago, so that another change might not show.
-pub(super) fn fingerprint(environment: &Variables) -> Option<u64> {
-    let (mut hasher, now) = (DefaultHasher::new(), SystemTime::now());
-    let mut is_settled = true;
-    let mut see = |path: &Path| {
-        let stamp = Stamp::of_target(path);
-        is_settled &= stamp.is_none_or(|stamp| stamp.is_settled(now));
-        stamp.hash(&mut hasher);
-    };
+/// No honest start-up file is longer; what comes after that is not looked at.
+const MOST_BYTES: u64 = 1024 * 1024;
+
+/// Returns what they say, as one number. Their contents count and not their times: some start-up files touch others.
+pub(super) fn fingerprint(environment: &Variables) -> u64 {
+    let mut hasher = DefaultHasher::new();
     for path in all(environment) {
-        see(&path);
-        // A directory does not change with what is written into one of its files.
-        if path.to_string_lossy().ends_with(".d") {
+        see(&path, &mut hasher);
+        // Those are directories of start-up files; of others it counts that they are there.
+        if path.extension().is_some_and(|extension| extension == "d") {
             let mut files: Vec<PathBuf> =
                 std::fs::read_dir(&path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
             files.sort();
-            files.iter().for_each(|file| see(file));
+            files.iter().for_each(|file| see(file, &mut hasher));
         }
     }
-    is_settled.then(|| hasher.finish())
+    hasher.finish()
+}
+
+fn see(path: &Path, hasher: &mut DefaultHasher) {
+    let metadata = path.metadata().ok();
+    metadata.as_ref().map(Metadata::is_dir).hash(hasher);
+    if !metadata.is_some_and(|metadata| metadata.is_file()) {
+        return;
+    }
+    path.hash(hasher);
+    let mut content = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MOST_BYTES).read_to_end(&mut content));
+    read.ok().hash(hasher);
+    content.hash(hasher);
 }
 
 fn all(environment: &Variables) -> Vec<PathBuf> {
@@ -93,38 +103,23 @@ fn all(environment: &Variables) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
-    use std::time::Duration;
 
     #[test]
-    fn a_change_of_any_of_them_shows() {
+    fn a_change_of_any_of_them_shows_and_a_touch_does_not() {
         let dir = tempfile::tempdir().unwrap();
         let environment: Variables = [("HOME".parse().unwrap(), dir.path().to_str().unwrap().to_owned())].into();
-        let write = |name: &str, age_secs: u64| {
-            let path = dir.path().join(name);
+        let mut seen = vec![fingerprint(&environment)];
+        let files =
+            [".profile", ".bashrc", ".zshrc", ".config/fish/config.fish", ".config/fish/conf.d/a.fish", "bin/x"];
+        for (file, text) in files.iter().flat_map(|file| [(file, "a"), (file, "b")]).take(2 * files.len() - 1) {
+            let path = dir.path().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-            let file = File::create(path).unwrap();
-            file.set_modified(SystemTime::now() - Duration::from_secs(age_secs)).unwrap();
-        };
-        let mut seen = vec![fingerprint(&environment).unwrap()];
-        assert_eq!(fingerprint(&environment), Some(seen[0]));
-        for (age_secs, name) in
-            [".profile", ".bashrc", ".zshrc", ".config/fish/config.fish", ".config/fish/conf.d/a.fish"]
-                .into_iter()
-                .zip(100..)
-                .map(|(name, age)| (age, name))
-        {
-            write(name, age_secs);
-            // The directory above it is new, too.
-            let settled = (0..200).find_map(|_| {
-                std::thread::sleep(Duration::from_millis(10));
-                fingerprint(&environment)
-            });
-            let now = settled.unwrap();
-            assert!(!seen.contains(&now), "{name}");
+            std::fs::write(path, text).unwrap();
+            let now = fingerprint(&environment);
+            assert!(!seen.contains(&now), "{file} {text}");
             seen.push(now);
         }
-        write(".profile", 0);
-        assert_eq!(fingerprint(&environment), None, "it may be written again within this moment");
+        std::fs::write(dir.path().join(".bashrc"), "b").unwrap();
+        assert_eq!(Some(&fingerprint(&environment)), seen.last());
     }
 }

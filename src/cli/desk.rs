@@ -47,7 +47,7 @@ impl Desk {
     pub(super) fn open_with_search_path() -> anyhow::Result<Self> {
         let home = Home::open(Home::from_environment()?)?;
         let program = program()?;
-        let shell_paths = ShellPaths::of(Asker::new(program.path().to_owned(), home.clone()));
+        let shell_paths = ShellPaths::of(Asker::of_this_process(program.path().to_owned(), home.clone()));
         let _ = shell_paths.get(LOGIN_SHELL_PATIENCE);
         Self::at(home, program, shell_paths)
     }

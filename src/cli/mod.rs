@@ -104,7 +104,13 @@ enum Command {
     },
     /// Asks a shell for its PATH, and keeps the answer (started by whoever looks for an agent's command).
     #[command(hide = true)]
-    AskShell { home: PathBuf, mode: shell_path::Mode },
+    AskShell {
+        /// Whatever it said before.
+        #[arg(long)]
+        anew: bool,
+        home: PathBuf,
+        mode: shell_path::Mode,
+    },
     /// Writes PATH into a file (started through that shell).
     #[command(hide = true)]
     PrintPath { file: PathBuf },
@@ -193,7 +199,7 @@ fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<Exi
         Some(Command::Init { arguments }) => return init::run(&arguments),
         Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
         Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
-        Some(Command::AskShell { home, mode }) => shell_path::ask_shell(home, mode)?,
+        Some(Command::AskShell { anew, home, mode }) => shell_path::ask_shell(home, mode, anew)?,
         Some(Command::PrintPath { file }) => shell_path::print_path(&file)?,
     }
     Ok(ExitCode::SUCCESS)

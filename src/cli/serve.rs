@@ -39,7 +39,7 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let home = Home::open(Home::from_environment()?)?;
     let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;
-    let shell_paths = ShellPaths::of(Asker::new(program.path().to_owned(), home.clone()));
+    let shell_paths = ShellPaths::of(Asker::of_this_process(program.path().to_owned(), home.clone()));
     let site = Arc::new(Site::new(home, program));
     let status = Arc::new(Status::default());
     let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), shell_paths: Arc::clone(&shell_paths) };

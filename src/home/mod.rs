@@ -57,12 +57,10 @@ pub struct Home {
     root: PathBuf,
 }
 
-const DIRECTORIES: [&str; 9] =
-    ["agents", "archive", "archive/routines", "routines", "running", "workbenches", "pins", "trash", "locks"];
+const DIRECTORIES: [&str; 7] = ["agents", "routines", "running", "workbenches", "pins", "trash", "locks"];
 
-/// A home may be kept in git, and these files hold keys.
-const GITIGNORE: &str = ".gitignore";
-const GITIGNORED: &str = "# Written by moadim-mcp: these hold keys.\nagents/*.env\n";
+/// The files that hold keys, as `.gitignore` names them.
+const KEY_FILES: &str = "agents/*.env";
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
@@ -74,6 +72,19 @@ impl Home {
         match set("MOADIM_HOME") {
             Some(root) => Ok(root.into()),
             None => Self::default_root().ok_or(HomeError::Nowhere),
+        }
+    }
+
+    /// Has `.gitignore` name the files that hold keys, as a home may be kept in git. What a person wrote there stays.
+    fn keep_keys_out_of_git(&self) -> Result<(), atomic_file::FileError> {
+        let path = self.root.join(".gitignore");
+        match atomic_file::read_text(&path) {
+            Ok(text) if text.lines().any(|line| line.trim() == KEY_FILES) => Ok(()),
+            Ok(_) => atomic_file::append_line(&path, KEY_FILES).map(drop),
+            Err(error) if error.is_not_found() => {
+                atomic_file::write_once(&path, format!("# These hold keys.\n{KEY_FILES}\n").as_bytes()).map(drop)
+            }
+            Err(error) => Err(error),
         }
     }
 
@@ -102,12 +113,11 @@ impl Home {
             make_directory(&path).map_err(|source| fail(&path, source))?;
             check_private(&path)?;
         }
-        let ignored = root.join(GITIGNORE);
-        if ignored.symlink_metadata().is_err() {
-            // A home that cannot be written now gets it the next time.
-            let _ = atomic_file::write_once(&ignored, GITIGNORED.as_bytes());
-        }
-        Ok(Self { root })
+        let home = Self { root };
+        // A home that cannot be written now gets these the next time.
+        let _ = make_directory(&home.archived_routines());
+        let _ = home.keep_keys_out_of_git();
+        Ok(home)
     }
 
     /// Returns the home's own directory.

@@ -18,7 +18,7 @@ pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
 
 /// Takes the value out of a message such as "invalid type: integer `7`, expected a string".
 fn without_value(message: &str) -> String {
-    match message.split_once(", expected ") {
+    match message.rsplit_once(", expected ") {
         Some((found, expected)) if found.starts_with("invalid type: ") || found.starts_with("invalid value: ") => {
             let kind = found.split(['`', '"']).next().unwrap_or_default().trim_end();
             format!("{kind}, expected {expected}")
@@ -46,11 +46,14 @@ mod tests {
             ("[env]\nA = \"hush\"\nhush-hush = 'hush'\n", "line 3", "hush-hush"),
             ("# é\nenv = {}\nevn = 'hush'", "line 3, column 1", "evn"),
             ("env = { PIN = 4711 }", "line 1", "integer, expected a string"),
-            ("env = \"hush, expected\"", "line 1", "string, expected a map"),
+            ("env = \"hush, expected hush\"", "line 1", "string, expected a map"),
         ] {
             let error = parse::<File>(text).unwrap_err();
             assert!(error.contains(place) && error.contains(words), "{error}");
-            assert!(!["'hush'", "\"hush", "hush,", "4711"].iter().any(|value| error.contains(value)), "{error}");
+            assert!(
+                !["'hush'", "\"hush", "hush,", "4711", "expected hush"].iter().any(|value| error.contains(value)),
+                "{error}"
+            );
         }
         assert!(parse::<File>("[env]\nA = 'x'\n").is_ok());
     }

@@ -206,9 +206,10 @@ fn of_an_environment(home: &Home, agent: &Agent, company: &[company::Companion])
         (!names.is_empty()).then(|| Problem {
             path: Some(file.clone()),
             problem: format!(
-                "{} of inherit_env of the agent '{}' is not set in {who}: runs that it starts lack it",
+                "{} of inherit_env of the agent '{}' is not set in {who}: runs that it starts lack it{}",
                 names.join(", "),
-                agent.name
+                agent.name,
+                if agent.definition.login_shell { ", unless a start-up file sets it" } else { "" }
             ),
             fix: format!("write NAME=value into {file} (chmod 600), or set it where that process is started"),
         })

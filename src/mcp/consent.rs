@@ -51,7 +51,6 @@ const NAME: &str = "confirm";
 const PATIENCE: Duration = Duration::from_secs(50);
 
 const DECLINED: &str = "the person declined, so it was not done. Do not try it another way without asking them";
-const DISMISSED: &str = "the person dismissed the question, so it was not done. Ask them what they want";
 const UNANSWERED: &str = "the question was not answered, so it was not done";
 
 /// The choices, "no" first: some hosts preselect the first, or send it by themselves.
@@ -69,8 +68,7 @@ fn judge(question: Question, result: &ElicitResult, took: Duration) -> Said {
         (ElicitationAction::Accept, Some(YES)) => Said::Yes(question.terms),
         _ if took < READING_TIME => unanswered(&question),
         (ElicitationAction::Accept, Some(NO)) | (ElicitationAction::Decline, _) => no(DECLINED),
-        (ElicitationAction::Cancel, _) => no(DISMISSED),
-        // Accepted without a choice.
+        // Accepted without a choice, or put away without one.
         _ => unanswered(&question),
     }
 }
@@ -230,7 +228,7 @@ mod tests {
             (answer("accept", json!({ "confirm": "yes" })), "not answered"),
             (answer("accept", json!({})), "not answered"),
             (answer("decline", json!({ "confirm": YES })), "declined"),
-            (answer("cancel", json!({})), "dismissed"),
+            (answer("cancel", json!({})), "not answered"),
         ];
         for (response, meant) in cases {
             let result = serde_json::from_value(response.clone()).unwrap();

@@ -3,12 +3,13 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 
-use toml_edit::{DocumentMut, Item, Table, TableLike, TomlError};
+use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
 use super::invalid_field::InvalidField;
 use super::model::{Definition, Routine, check_prompt};
 use super::slug::Slug;
 use super::store::{self, LOCK_PATIENCE, StoreError};
+use super::trusted_text;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -81,18 +82,16 @@ fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<Stri
         let text = toml::to_string(definition).map_err(|error| error.to_string())?;
         text.parse().map_err(|error: TomlError| error.to_string())
     };
-    let mut target: DocumentMut = text.parse().map_err(|error: TomlError| error.to_string())?;
+    let without = trusted_text::take_out(text).map_err(|error| error.to_string())?;
+    let mut target: DocumentMut = without.text.parse().map_err(|error: TomlError| error.to_string())?;
     carry_over(target.as_table_mut(), document(before)?.as_table(), document(after)?.as_table());
-    keep_trusted_last(target.as_table_mut());
-    let text = with_line_ends_of(text, &target.to_string());
-    let said = toml::from_str::<Definition>(&text).map(|mut said| {
+    let text = without.put_back(&with_line_ends_of(&without.text, &target.to_string()));
+    let said = text.as_deref().and_then(|text| toml::from_str::<Definition>(text).ok()).map(|mut said| {
         said.date(after.created_at);
         said
     });
-    match said {
-        Ok(said) if said == *after => Ok(text),
-        _ => Err("it is written in a way that only a person can change".to_owned()),
-    }
+    text.filter(|_| said.as_ref() == Some(after))
+        .ok_or_else(|| "it is written in a way that only a person can change".to_owned())
 }
 
 /// Ends each line as the same line of the old text ended, and new ones as most of the old ones did. The parser forgets it.
@@ -167,43 +166,6 @@ fn unplaced(mut item: Item) -> Item {
         Item::None | Item::Value(_) => {}
     }
     item
-}
-
-/// Puts tables that are new before what only a person writes, which stays in one piece so, with the comment below it.
-fn keep_trusted_last(root: &mut Table) {
-    let mut first: Option<isize> = None;
-    if let Some(trusted) = root.get_mut("trusted").and_then(Item::as_table_mut) {
-        each_table(trusted, &mut |table| first = first.into_iter().chain(table.position()).min());
-    }
-    let Some(first) = first else { return };
-    let mut new = 0;
-    each_table(root, &mut |table| new += isize::from(is_new(table)));
-    let mut next = first;
-    each_table(root, &mut |table| {
-        if is_new(table) {
-            table.set_position(Some(next));
-            next += 1;
-        } else if let Some(position) = table.position().filter(|position| *position >= first) {
-            table.set_position(Some(position + new));
-        }
-    });
-}
-
-/// Whether a table has a header of its own and no place yet.
-fn is_new(table: &Table) -> bool {
-    table.position().is_none() && !table.is_implicit() && !table.is_dotted()
-}
-
-/// Shows the tables below a table, and itself.
-fn each_table(table: &mut Table, see: &mut impl FnMut(&mut Table)) {
-    see(table);
-    for (_, item) in table.iter_mut() {
-        match item {
-            Item::Table(table) => each_table(table, see),
-            Item::ArrayOfTables(tables) => tables.iter_mut().for_each(|table| each_table(table, see)),
-            Item::None | Item::Value(_) => {}
-        }
-    }
 }
 
 /// Returns an item in one line, to be compared.

@@ -13,4 +13,5 @@ pub mod schedule;
 pub mod slug;
 pub mod snooze;
 pub mod store;
+mod trusted_text;
 pub mod zone;

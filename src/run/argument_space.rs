@@ -38,28 +38,31 @@ fn most_bytes() -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-/// Checks what a run would be started with.
+/// Checks what a run and its setup would be started with.
 ///
 /// # Errors
-/// It is too long, and by what.
+/// One of them is too long, and by what.
 pub fn check(environment: &Environment, command: &AgentCommand) -> Result<(), TooLong> {
-    let Environment { inherited, set, .. } = environment;
+    check_words(environment, &command.args).and_then(|()| check_words(environment, &command.setup))
+}
+
+fn check_words(environment: &Environment, words: &[String]) -> Result<(), TooLong> {
+    let Environment { inherited, set } = environment;
     let inherited = inherited.iter().filter(|(name, _)| !set.contains_key(name));
     let variables = inherited.chain(set).map(|(name, value)| {
         let name = name.to_string();
         (name.len() + 1 + value.len(), format!("the variable {}", excerpt(&name, 64)))
     });
-    let arguments = command.args.iter().map(|argument| (argument.len(), "an argument".to_owned()));
+    let arguments = words.iter().map(|argument| (argument.len(), "an argument".to_owned()));
     check_all(variables.chain(arguments), most_bytes())
 }
 
 /// Says what is too long of what this process would pass on to a program, after the system has refused it.
 #[must_use]
-pub fn explain(environment: &Environment, command: &AgentCommand) -> String {
+pub fn explain(environment: &Environment, words: &[String]) -> String {
     let mut all = environment.clone();
-    let own = crate::environment::of_this_process();
-    all.inherited.extend(own);
-    match check(&all, command) {
+    all.inherited.extend(crate::environment::of_this_process());
+    match check_words(&all, words) {
         Err(too_long) => too_long.to_string(),
         Ok(()) => "its environment and arguments are too long for this system; shorten them".to_owned(),
     }

@@ -1,13 +1,9 @@
 //! The environment of a run: what it inherits, what is set for it, and who may set it.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use super::record::Environment;
-use super::workplace::Workplace;
-use crate::agent::shell_path::{Asker, Mode};
-use crate::agent::{Agent, AgentName, AgentSource, Source, env_file, find_command};
+use crate::agent::{Agent, AgentName, AgentSource, env_file};
 use crate::environment::{self, EnvName, Variables};
 use crate::excerpt::excerpt;
 use crate::home::Home;
@@ -100,37 +96,7 @@ pub fn compose(home: &Home, agent: &Agent, definition: &Definition) -> Result<En
     set.extend(agent.definition.env.clone());
     set.extend(definition.env.clone());
     set.extend(definition.trusted.env.clone());
-    Ok(Environment { inherited, set, interactive_path: None })
-}
-
-/// How long a shell is waited for that is asked for its PATH; its answer is kept for the next time.
-const SHELL_PATIENCE: Duration = Duration::from_secs(2);
-
-/// Returns the PATH of an interactive login shell, if a command of the agent is on no other.
-#[must_use]
-pub fn interactive_path(workplace: &Workplace, agent: &Agent, environment: &Environment) -> Option<String> {
-    let definition = &agent.definition;
-    let path_of = |variables: &Variables| {
-        variables.iter().find(|(name, _)| name.to_string() == "PATH").map(|(_, path)| OsString::from(path))
-    };
-    if !definition.login_shell || path_of(&environment.set).is_some() {
-        return None;
-    }
-    let commands = || std::iter::once(&definition.command).chain(definition.setup.first());
-    let are_on = |source, path: OsString| {
-        let names = commands().filter(|command| !command.starts_with('/'));
-        names.into_iter().all(|command| find_command(command, vec![(source, path.clone())]).is_ok())
-    };
-    if are_on(Source::Own, path_of(&environment.inherited).unwrap_or_default()) {
-        return None;
-    }
-    let asker = Asker::new(workplace.program.path().to_owned(), workplace.home.clone());
-    // A login shell that gives no answer gives none to a person either.
-    let login = asker.answer(Mode::Login, SHELL_PATIENCE)?.ok()?;
-    if are_on(Source::LoginShell, login) {
-        return None;
-    }
-    asker.answer(Mode::Interactive, SHELL_PATIENCE)?.ok()?.into_string().ok()
+    Ok(Environment { inherited, set })
 }
 
 /// Returns what an agent wants to inherit and neither a process with the variables `present` nor anything else gives it.

@@ -93,20 +93,6 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Says what its agent was to inherit and did not, ready to be appended to the reason of a failure; mostly nothing.
-    #[must_use]
-    pub fn missing_env_in_words(&self) -> String {
-        if self.missing_env.is_empty() {
-            return String::new();
-        }
-        let names: Vec<String> = self.missing_env.iter().map(ToString::to_string).collect();
-        format!(
-            "; {}, which inherit_env of its agent names, was not set where it was started: set it there, or in agents/{}.env",
-            names.join(", "),
-            self.command.agent
-        )
-    }
-
     /// Tells whether there is something to do before the agent can start.
     #[must_use]
     pub fn needs_preparation(&self) -> bool {
@@ -151,9 +137,6 @@ pub struct Environment {
     pub inherited: Variables,
     /// What its agent and routine set; nothing overrides these.
     pub set: Variables,
-    /// The PATH of an interactive login shell, where its command is on no other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub interactive_path: Option<String>,
 }
 
 /// `supervisor.json`: the supervisor that has the run. The first writer has it alone.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::argument_space::{self, TooLong};
 use super::claim::{Claim, ClaimError, claim};
 use super::entry::{Entry, Workbench};
-use super::environment::{NotAccepted, check_accepted, compose, interactive_path, missing};
+use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
@@ -176,8 +176,7 @@ impl Plan {
         }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
-        let mut environment = compose(home, &agent, &routine.definition)?;
-        environment.interactive_path = interactive_path(workplace, &agent, &environment);
+        let environment = compose(home, &agent, &routine.definition)?;
         check_length(workplace, slug, &prompt, &agent, &environment)?;
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
@@ -224,7 +223,7 @@ impl Plan {
         let home = workplace.home.identity().map_err(|source| FileError::io("look at", root, source))?;
         let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &workplace.config);
         let max_runtime_secs = bounds.max_runtime_secs;
-        let Environment { inherited, set, .. } = &self.environment;
+        let Environment { inherited, set } = &self.environment;
         let missing_env: Vec<EnvName> =
             missing(&self.agent, |name| inherited.contains_key(name) || set.contains_key(name)).cloned().collect();
         let manifest_of = |id: &RunId| {

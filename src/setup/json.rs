@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 
 use jsonc_parser::ParseOptions;
-use jsonc_parser::cst::{CstInputValue, CstObject, CstObjectProp, CstRootNode};
+use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 
 use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
 use crate::excerpt::excerpt;
@@ -28,7 +28,7 @@ fn parse(text: &str) -> Result<CstRootNode, Problem> {
     if root.value().is_some() && root.object_value().is_none() {
         return Err("it is not an object".to_owned());
     }
-    root.object_value().as_ref().map_or(Ok(()), check_unique)?;
+    root.value().as_ref().map_or(Ok(()), check_unique)?;
     Ok(root)
 }
 
@@ -36,11 +36,7 @@ fn parse(text: &str) -> Result<CstRootNode, Problem> {
 fn child(parent: &CstObject, name: &str) -> Result<Option<CstObject>, Problem> {
     match parent.get(name) {
         None => Ok(None),
-        Some(property) => {
-            let object = property.object_value().ok_or_else(|| format!("'{name}' in it is not an object"))?;
-            check_unique(&object)?;
-            Ok(Some(object))
-        }
+        Some(property) => property.object_value().map(Some).ok_or_else(|| format!("'{name}' in it is not an object")),
     }
 }
 
@@ -54,10 +50,7 @@ fn servers(root: &CstRootNode, key: &str) -> Result<Option<CstObject>, Problem> 
 
 /// Tells whether there is an entry of our name.
 pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
-    let Some(servers) = servers(&parse(text)?, key)? else { return Ok(false) };
-    let ours = servers.get(NAME);
-    ours.as_ref().and_then(CstObjectProp::object_value).as_ref().map_or(Ok(()), check_unique)?;
-    Ok(ours.is_some())
+    Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(NAME).is_some()))
 }
 
 /// Returns the text with our entry as it should be. What a person added to it stays.
@@ -84,13 +77,16 @@ fn names(object: &CstObject) -> impl Iterator<Item = String> {
     object.properties().into_iter().filter_map(|property| property.name()?.decoded_value().ok())
 }
 
-/// Refuses an object in which a key stands twice: hosts take one of the two, and we might edit the other.
-fn check_unique(object: &CstObject) -> Result<(), Problem> {
-    let mut seen = HashSet::new();
-    match names(object).find(|name| !seen.insert(name.clone())) {
-        Some(twice) => Err(format!("it has the key '{}' twice in one object", excerpt(&twice, 64))),
-        None => Ok(()),
+/// Refuses a file in which a key stands twice in one object: hosts take one of the two, and we might edit the other.
+fn check_unique(value: &CstNode) -> Result<(), Problem> {
+    if let Some(object) = value.as_object() {
+        let mut seen = HashSet::new();
+        if let Some(twice) = names(&object).find(|name| !seen.insert(name.clone())) {
+            return Err(format!("it has the key '{}' twice in one object", excerpt(&twice, 64)));
+        }
+        return object.properties().iter().filter_map(CstObjectProp::value).try_for_each(|value| check_unique(&value));
     }
+    value.as_array().map_or(Ok(()), |array| array.elements().iter().try_for_each(check_unique))
 }
 
 fn new(entry: &Entry, extra: &[(&str, Extra)]) -> CstInputValue {

@@ -55,11 +55,36 @@ fn is_of_another_transport<'a>(
     kinds: [Option<String>; 2],
     command_is_text: Option<bool>,
 ) -> bool {
-    const WORDS: [&str; 5] = ["url", "uri", "header", "oauth", "bearer"];
-    kinds.into_iter().flatten().any(|kind| kind != "stdio")
-        || command_is_text == Some(false)
-        || keys.any(|key| WORDS.iter().any(|word| key.to_ascii_lowercase().contains(word)))
+    kinds.into_iter().flatten().any(|kind| !kind.eq_ignore_ascii_case("stdio"))
+        || command_is_text != Some(true)
+        || keys.any(|key| FOREIGN_KEYS.contains(&key))
 }
+
+/// The keys of entries that are reached over a network, or belong to an extension, in the words of all hosts (their documentation, as of
+/// November 2026).
+const FOREIGN_KEYS: [&str; 21] = [
+    "auth",
+    "authProviderType",
+    "authorization",
+    "authorization_token",
+    "bearer_token_env_var",
+    "env_http_headers",
+    "headers",
+    "headersHelper",
+    "httpUrl",
+    "http_headers",
+    "oauth",
+    "oauth_resource",
+    "requestInit",
+    "scopes",
+    "serverUrl",
+    "settings",
+    "targetAudience",
+    "targetServiceAccount",
+    "tcp",
+    "uri",
+    "url",
+];
 
 /// The keys that tell the kind of a server.
 const KINDS: [&str; 2] = ["type", "transport"];

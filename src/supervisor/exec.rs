@@ -12,8 +12,9 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
+use crate::agent::shell_path::{Answer, Asker, Mode as ShellMode};
 use crate::agent::{AgentCommand, CommandNotFound, Found, Source, StdinSource, find_command};
-use crate::environment::Variables;
+use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
@@ -22,6 +23,7 @@ use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest, RecordError};
+use crate::run::workplace::Program;
 
 /// The agent could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -101,8 +103,13 @@ const FAILED: &str = "failed: ";
 pub(super) enum Word {
     /// Nothing yet.
     None,
-    /// The agent's program runs. What start-up files left running is ended with the run, and is not the agent's doing.
-    Started { of_start_up_files: HashSet<ProcessId> },
+    /// The agent's program runs.
+    Started {
+        /// What start-up files left running: it is ended with the run, and is not the agent's doing.
+        of_start_up_files: HashSet<ProcessId>,
+        /// What it was to inherit, and lacks.
+        missing_env: Vec<EnvName>,
+    },
     /// It does not, for this reason.
     Failed(String),
 }
@@ -112,7 +119,13 @@ pub(super) fn read_word(report: &Path) -> Word {
     let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return Word::None };
     match atomic_file::read_text(report) {
         Ok(text) => match (text.strip_prefix(READY), text.strip_prefix(FAILED)) {
-            (Some(left), _) => Word::Started { of_start_up_files: left.split_whitespace().filter_map(parse).collect() },
+            (Some(more), _) => {
+                let (processes, names) = more.split_once(';').unwrap_or((more, ""));
+                Word::Started {
+                    of_start_up_files: processes.split_whitespace().filter_map(parse).collect(),
+                    missing_env: names.split_whitespace().filter_map(|name| name.parse().ok()).collect(),
+                }
+            }
             (None, Some(reason)) => Word::Failed(reason.to_owned()),
             (None, None) => Word::None,
         },
@@ -125,14 +138,18 @@ fn parse(process: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
 }
 
-/// Says that the stub is about to become the program, and what is running beside it: the login shell has left that, which it has been
-/// until now.
-fn ready(command: &AgentCommand) -> String {
+/// Says that the stub is about to become the program, what is running beside it, which the login shell has left, that it has been
+/// until now, and which variables it lacks even so.
+fn ready(manifest: &Manifest) -> String {
+    let command = &manifest.command;
     let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
     let beside = parent.filter(|_| command.login_shell).and_then(|parent| descendants(parent).ok());
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let left = beside.unwrap_or_default().into_iter().map(|process| process.id).filter(|id| id.pid != own);
-    std::iter::once(READY.to_owned()).chain(left.map(|id| format!(" {}:{}", id.pid, id.start))).collect()
+    let lacking = manifest.missing_env.iter().filter(|name| std::env::var_os(name).is_none());
+    let left: String = left.map(|id| format!(" {}:{}", id.pid, id.start)).collect();
+    let lacking: String = lacking.map(|name| format!(" {name}")).collect();
+    format!("{READY}{left};{lacking}")
 }
 
 impl Report {
@@ -194,7 +211,7 @@ fn become_part(
         let _ = rustix::process::setsid();
     }
     let (program, args) = part.words(&manifest.command);
-    let Found { program, on } = find_command(program, paths(&manifest.command, &environment))?;
+    let Found { program, on } = find(home, program, &manifest.command, &environment)?;
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
     let (stdin, output) = match part {
@@ -205,7 +222,7 @@ fn become_part(
         }
         Part::Agent => (open_stdin(&workbench, manifest.command.stdin)?, open_log(&workbench)?),
     };
-    report.say(&part.report(entry), &ready(&manifest.command))?;
+    report.say(&part.report(entry), &ready(&manifest))?;
     let connected = rustix::stdio::dup2_stdin(&stdin)
         .and_then(|()| rustix::stdio::dup2_stdout(&output))
         .and_then(|()| rustix::stdio::dup2_stderr(&output));
@@ -217,9 +234,36 @@ fn become_part(
         Err(errno) => errno.into(),
     };
     if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-        return Err(ExecError::TooLong(argument_space::explain(&environment, &manifest.command)));
+        return Err(ExecError::TooLong(argument_space::explain(&environment, args)));
     }
     Err(ExecError::Exec { program, source })
+}
+
+/// How long an interactive shell may take, where the supervisor gives the whole start a little more.
+const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(50);
+
+/// Finds a run's command. An interactive shell is asked only if that is nowhere else, and again if what it said before does not help.
+fn find(home: &Home, program: &str, command: &AgentCommand, environment: &Environment) -> Result<Found, ExecError> {
+    let mut paths = paths(command, environment);
+    let is_set = paths.iter().any(|(source, _)| *source == Source::Set);
+    let found = find_command(program, paths.clone());
+    if found.is_ok() || !command.login_shell || is_set || program.starts_with('/') {
+        return Ok(found?);
+    }
+    let us = Program::current().map_err(|source| FileError::io("find", Path::new("moadim-mcp"), source))?;
+    let asker = Asker::new(us.path().to_owned(), home.clone(), environment.inherited.clone());
+    let known = || asker.known(ShellMode::Interactive);
+    let anew = || asker.ask_anew(ShellMode::Interactive, INTERACTIVE_PATIENCE);
+    let answers: [&dyn Fn() -> Option<Answer>; 2] = [&known, &anew];
+    for answer in answers {
+        let Some(Ok(path)) = answer() else { continue };
+        paths.retain(|(source, _)| *source != Source::InteractiveShell);
+        paths.push((Source::InteractiveShell, path));
+        if let Ok(found) = find_command(program, paths.clone()) {
+            return Ok(found);
+        }
+    }
+    Ok(find_command(program, paths)?)
 }
 
 const PATH: &str = "PATH";
@@ -237,12 +281,7 @@ fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsSt
     if !command.login_shell {
         return current.map(|path| (Source::Own, path)).into_iter().collect();
     }
-    let interactive = environment.interactive_path.as_ref().map(OsString::from);
-    let all = [
-        (Source::LoginShell, current),
-        (Source::Own, of(&environment.inherited)),
-        (Source::InteractiveShell, interactive),
-    ];
+    let all = [(Source::LoginShell, current), (Source::Own, of(&environment.inherited))];
     all.into_iter().filter_map(|(source, path)| Some((source, path?))).collect()
 }
 

@@ -8,6 +8,7 @@ use super::unmarked::Unmarked;
 use super::wake::Wake;
 use super::watch::Facts;
 use crate::clock::Moment;
+use crate::environment::EnvName;
 use crate::home::config::Config;
 use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
@@ -29,13 +30,28 @@ pub(super) struct Supervisor {
     pub(super) unmarked: Unmarked,
     /// What the login shell's start-up files left running: it is ended with the run, and is not the agent's doing.
     pub(super) of_start_up_files: HashSet<ProcessId>,
+    /// What the agent was to inherit and lacks even after the login shell's start-up files; `None` before it has started.
+    pub(super) missing_env: Option<Vec<EnvName>>,
 }
 
 impl Supervisor {
     pub(super) fn new(workplace: Workplace, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
-        let (started, bounds, entry_gone, unmarked, of_start_up_files) = Default::default();
-        Self { workplace, entry, manifest, children, wake, started, bounds, entry_gone, unmarked, of_start_up_files }
+        let (started, bounds, entry_gone, unmarked) = Default::default();
+        let (of_start_up_files, missing_env) = Default::default();
+        Self {
+            workplace,
+            entry,
+            manifest,
+            children,
+            wake,
+            started,
+            bounds,
+            entry_gone,
+            unmarked,
+            of_start_up_files,
+            missing_env,
+        }
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.

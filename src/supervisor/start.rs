@@ -71,8 +71,9 @@ impl Supervisor {
             match read_word(&part.report(&self.entry)) {
                 // The process that holds the terminal may still be about to note whom it started.
                 Word::Started { .. } if on_terminal && matches!(self.entry.terminal_held(), Ok(None)) => {}
-                Word::Started { of_start_up_files } => {
+                Word::Started { of_start_up_files, missing_env } => {
                     self.of_start_up_files.extend(of_start_up_files);
+                    self.missing_env = Some(missing_env);
                     return Ok(());
                 }
                 Word::Failed(reason) => return Err(NotPrepared::failed(reason)),

@@ -1,5 +1,6 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,11 +13,12 @@ use super::terminal::LOG_PATIENCE;
 use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
 use crate::clock::{Moment, UnixSeconds};
+use crate::environment::EnvName;
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
-use crate::process_tree::{ProcessId, ScanError, become_subreaper};
+use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::end::{end_own_processes, terminal_holder};
 use crate::run::entry::Entry;
 use crate::run::here::Here;
@@ -68,6 +70,18 @@ pub enum SuperviseError {
     /// The end could not be written down.
     #[error(transparent)]
     Recording(#[from] RecordingError),
+}
+
+/// Says what an agent was to inherit and did not, ready to be appended to the reason of a failure; mostly nothing.
+fn in_words(missing: &[EnvName], agent: &str) -> String {
+    if missing.is_empty() {
+        return String::new();
+    }
+    let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
+    let names = names.join(", ");
+    format!(
+        "; {names}, which inherit_env of its agent names, was not set where it was started: set it there, or in agents/{agent}.env"
+    )
 }
 
 fn name(supervisor: Option<ProcessId>) -> String {
@@ -216,7 +230,8 @@ impl Supervisor {
         let known = holder.into_iter().chain(self.unmarked.written().iter().copied()).collect();
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
         let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
-        let is_agents = |id: ProcessId| Some(id) != holder && !self.of_start_up_files.contains(&id);
+        let others = self.of_start_up_files();
+        let is_agents = |id: ProcessId| Some(id) != holder && !others.contains(&id);
         let left_behind = left.iter().filter(|process| is_agents(process.id)).count();
         if left_behind == 0 {
             self.await_log();
@@ -231,7 +246,7 @@ impl Supervisor {
             }
             (Some(0), 0) => None,
             (Some(0), left) => Some(format!("{left} processes that its agent left behind were ended")),
-            _ => Some(format!("its agent {}{}", exit.how(), self.manifest.missing_env_in_words())),
+            _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();
         let is_shutdown = is_shutdown
@@ -266,6 +281,13 @@ impl Supervisor {
             finished_at,
             retain_from: finished_at,
         })
+    }
+
+    /// Returns what start-up files left running, with what that has started since.
+    fn of_start_up_files(&self) -> HashSet<ProcessId> {
+        let roots = self.of_start_up_files.iter().copied();
+        let below = roots.clone().filter(|root| root.is_alive()).filter_map(|root| descendants(root).ok());
+        roots.chain(below.flatten().map(|process| process.id)).collect()
     }
 
     /// Whether a signal tells us to end, which is waited for until `patience` after something `ended`: a shutdown reaches the agent
@@ -306,8 +328,13 @@ impl Supervisor {
 
     /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
     /// ends the waiting.
-    fn record(mut self, ending: Ending) -> Result<(), SuperviseError> {
+    fn record(mut self, mut ending: Ending) -> Result<(), SuperviseError> {
         self.await_log();
+        if ending.status.is_failure() {
+            let missing = self.missing_env.as_ref().unwrap_or(&self.manifest.missing_env);
+            let missing = in_words(missing, &self.manifest.command.agent);
+            ending.reason = ending.reason.map(|reason| format!("{reason}{missing}"));
+        }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;

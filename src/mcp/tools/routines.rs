@@ -290,11 +290,11 @@ fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError
         registry.get(agent)?;
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
+    // A launch refuses what is there already; a call that disables such a routine must work all the same.
+    let concerns_env = arguments.env.is_some() || arguments.agent.is_some();
     let change = |definition: &mut Definition| {
-        let before = (definition.agent.clone(), definition.env.clone());
         apply(arguments, definition)?;
-        // What was there before, a launch refuses; whoever disables such a routine must not have to mend it first.
-        if (&before.0, &before.1) == (&definition.agent, &definition.env) || definition.env.is_empty() {
+        if !concerns_env {
             return Ok(());
         }
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
