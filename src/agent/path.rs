@@ -116,7 +116,7 @@ impl SearchPath {
         }
     }
 
-    /// Says whether the login shell has told its PATH.
+    /// Says whether the login shell has answered.
     #[must_use]
     pub fn is_known(&self) -> bool {
         matches!(self.login, Some(Ok(_)))

@@ -125,7 +125,7 @@ impl Asker {
         self.start(mode, false);
     }
 
-    fn start(&self, mode: Mode, anew: bool) {
+    fn start(&self, mode: Mode, again: bool) {
         if FileLock::try_existing(&self.files(mode).lock, LockMode::Shared).is_err_and(|error| error.is_held()) {
             return;
         }
@@ -133,7 +133,7 @@ impl Asker {
             .args(["detach", "--"])
             .arg(&self.program)
             .arg("ask-shell")
-            .args(anew.then_some("--anew"))
+            .args(again.then_some("--again"))
             .arg(self.home.root())
             .arg(mode.name())
             .env_clear()
@@ -164,7 +164,7 @@ impl Asker {
 
     /// Has the shell asked whatever it said before, and waits for the answer.
     #[must_use]
-    pub fn ask_anew(&self, mode: Mode, patience: Duration) -> Option<Answer> {
+    pub fn ask_again(&self, mode: Mode, patience: Duration) -> Option<Answer> {
         let (deadline, files) = (Instant::now() + patience, self.files(mode));
         let before = Stamp::of(&files.record);
         self.start(mode, true);
@@ -187,7 +187,7 @@ fn known(files: &Files, environment: &Variables) -> Option<Answer> {
 ///
 /// # Errors
 /// The answer cannot be kept.
-pub fn ask_shell(root: PathBuf, mode: Mode, anew: bool) -> anyhow::Result<()> {
+pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     // A host that ignores it would have us never know that the shell has ended.
     signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default())?;
     let home = Home::open(root)?;
@@ -195,7 +195,7 @@ pub fn ask_shell(root: PathBuf, mode: Mode, anew: bool) -> anyhow::Result<()> {
     let files = Files::of(&home, mode, &environment);
     home::make_directory(files.record.parent().unwrap_or(home.root()))?;
     let Ok(_lock) = FileLock::acquire_unsigned(&files.lock, Duration::ZERO) else { return Ok(()) };
-    if !anew && known(&files, &environment).is_some() {
+    if !again && known(&files, &environment).is_some() {
         return Ok(());
     }
     let asked_at = UnixSeconds::now();
@@ -244,16 +244,16 @@ pub fn ask_shell(root: PathBuf, mode: Mode, anew: bool) -> anyhow::Result<()> {
 fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
     let began = Instant::now();
     let group = Pid::from_child(shell);
-    let mut told: Option<Instant> = None;
+    let mut asked_to_end: Option<Instant> = None;
     loop {
         if shell.try_wait()?.is_some() {
-            return Ok(told.is_none());
+            return Ok(asked_to_end.is_none());
         }
-        match told {
+        match asked_to_end {
             None if began.elapsed() >= ANSWER_PATIENCE && !answer.exists() => {
                 // The whole group: a start-up file that hangs does so in a child of the shell.
                 let _ = kill_process_group(group, Signal::TERM);
-                told = Some(Instant::now());
+                asked_to_end = Some(Instant::now());
             }
             Some(at) if at.elapsed() >= KILL_PATIENCE => {
                 let _ = kill_process_group(group, Signal::KILL);

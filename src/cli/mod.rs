@@ -102,12 +102,12 @@ enum Command {
         #[arg(last = true, required = true)]
         command: Vec<OsString>,
     },
-    /// Asks a shell for its PATH, and keeps the answer (started by whoever looks for an agent's command).
+    /// Asks a shell for its PATH, and keeps the answer (started where an agent's command is looked for).
     #[command(hide = true)]
     AskShell {
         /// Whatever it said before.
         #[arg(long)]
-        anew: bool,
+        again: bool,
         home: PathBuf,
         mode: shell_path::Mode,
     },
@@ -199,7 +199,7 @@ fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<Exi
         Some(Command::Init { arguments }) => return init::run(&arguments),
         Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
         Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
-        Some(Command::AskShell { anew, home, mode }) => shell_path::ask_shell(home, mode, anew)?,
+        Some(Command::AskShell { again, home, mode }) => shell_path::ask_shell(home, mode, again)?,
         Some(Command::PrintPath { file }) => shell_path::print_path(&file)?,
     }
     Ok(ExitCode::SUCCESS)

@@ -1,7 +1,6 @@
 //! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
 use std::collections::HashSet;
-use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -12,9 +11,9 @@ use std::time::Duration;
 use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-use crate::agent::shell_path::{Answer, Asker, Mode as ShellMode};
-use crate::agent::{AgentCommand, CommandNotFound, Found, Source, StdinSource, find_command};
-use crate::environment::{EnvName, Variables};
+use super::command_path::{self, NotFound, PATH};
+use crate::agent::{AgentCommand, Found, StdinSource};
+use crate::environment::EnvName;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
@@ -23,7 +22,6 @@ use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest, RecordError};
-use crate::run::workplace::Program;
 
 /// The agent could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +40,7 @@ pub enum ExecError {
     Lock(#[from] LockError),
     /// The agent's command is not there.
     #[error(transparent)]
-    NotFound(#[from] CommandNotFound),
+    NotFound(#[from] NotFound),
     /// Its terminal is not to be had.
     #[error("the agent cannot be started on its terminal: {0}; look whether tmux works")]
     Terminal(std::io::Error),
@@ -211,7 +209,7 @@ fn become_part(
         let _ = rustix::process::setsid();
     }
     let (program, args) = part.words(&manifest.command);
-    let Found { program, on } = find(home, program, &manifest.command, &environment)?;
+    let Found { program, on } = command_path::find(home, program, &manifest.command, &environment)?;
     std::env::set_current_dir(workbench.directory())
         .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
     let (stdin, output) = match part {
@@ -237,52 +235,6 @@ fn become_part(
         return Err(ExecError::TooLong(argument_space::explain(&environment, args)));
     }
     Err(ExecError::Exec { program, source })
-}
-
-/// How long an interactive shell may take, where the supervisor gives the whole start a little more.
-const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(50);
-
-/// Finds a run's command. An interactive shell is asked only if that is nowhere else, and again if what it said before does not help.
-fn find(home: &Home, program: &str, command: &AgentCommand, environment: &Environment) -> Result<Found, ExecError> {
-    let mut paths = paths(command, environment);
-    let is_set = paths.iter().any(|(source, _)| *source == Source::Set);
-    let found = find_command(program, paths.clone());
-    if found.is_ok() || !command.login_shell || is_set || program.starts_with('/') {
-        return Ok(found?);
-    }
-    let us = Program::current().map_err(|source| FileError::io("find", Path::new("moadim-mcp"), source))?;
-    let asker = Asker::new(us.path().to_owned(), home.clone(), environment.inherited.clone());
-    let known = || asker.known(ShellMode::Interactive);
-    let anew = || asker.ask_anew(ShellMode::Interactive, INTERACTIVE_PATIENCE);
-    let answers: [&dyn Fn() -> Option<Answer>; 2] = [&known, &anew];
-    for answer in answers {
-        let Some(Ok(path)) = answer() else { continue };
-        paths.retain(|(source, _)| *source != Source::InteractiveShell);
-        paths.push((Source::InteractiveShell, path));
-        if let Ok(found) = find_command(program, paths.clone()) {
-            return Ok(found);
-        }
-    }
-    Ok(find_command(program, paths)?)
-}
-
-const PATH: &str = "PATH";
-
-/// Returns the PATHs that a run's command is looked for on, each with whose it is.
-fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsString)> {
-    let of = |variables: &Variables| {
-        variables.iter().find(|(name, _)| name.to_string() == PATH).map(|(_, path)| OsString::from(path))
-    };
-    if let Some(path) = of(&environment.set) {
-        return vec![(Source::Set, path)];
-    }
-    // By now the login shell has set it.
-    let current = std::env::var_os(PATH);
-    if !command.login_shell {
-        return current.map(|path| (Source::Own, path)).into_iter().collect();
-    }
-    let all = [(Source::LoginShell, current), (Source::Own, of(&environment.inherited))];
-    all.into_iter().filter_map(|(source, path)| Some((source, path?))).collect()
 }
 
 fn command(

@@ -4,6 +4,7 @@
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
 
 mod children;
+mod command_path;
 mod end_mark;
 mod errand;
 mod exec;

@@ -105,7 +105,7 @@ async function aPersonIsAsked() {
     assert.equal((await call('get_run', { run: run.id })).run.status, 'running');
 
     const second = (await mcpdo(...deletion)).elicitationPending;
-    await mcpdo('elicitation/respond', second.elicitationId, 'confirm=Yes, do it');
+    await mcpdo('elicitation/respond', second.elicitationId, JSON.stringify({ confirm: 'Yes, do it' }));
     assert.equal((await call('get_run', { run: run.id })).run.status, 'stopped');
     assert.deepEqual((await call('list_routines', { query: 'long' })).routines, []);
 }

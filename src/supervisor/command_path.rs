@@ -1,0 +1,78 @@
+//! Where a run's command is: what the stub looks through once the login shell has set PATH.
+
+use std::ffi::OsString;
+use std::io;
+use std::time::Duration;
+
+use crate::agent::shell_path::{Answer, Asker, Mode};
+use crate::agent::{AgentCommand, CommandNotFound, Found, Source, find_command};
+use crate::environment::Variables;
+use crate::home::Home;
+use crate::run::record::Environment;
+use crate::run::workplace::Program;
+
+/// A run's command is not to be found.
+#[derive(Debug, thiserror::Error)]
+pub enum NotFound {
+    /// It is nowhere.
+    #[error(transparent)]
+    Nowhere(#[from] CommandNotFound),
+    /// Nobody can ask a shell.
+    #[error("this program's own file is not known: {0}; if moadim-mcp was replaced, restart the host")]
+    Ourselves(io::Error),
+}
+
+/// The variable.
+pub(super) const PATH: &str = "PATH";
+
+/// How long an interactive shell may take, where the supervisor gives the whole start a little more.
+const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(50);
+
+/// Finds a run's command. An interactive shell is asked only if that is nowhere else, and again if what it said before does not help.
+///
+/// # Errors
+/// It is nowhere, or this program's own file, which asks the shell, is not known.
+pub(super) fn find(
+    home: &Home,
+    program: &str,
+    command: &AgentCommand,
+    environment: &Environment,
+) -> Result<Found, NotFound> {
+    let mut paths = paths(command, environment);
+    let is_set = paths.iter().any(|(source, _)| *source == Source::Set);
+    let found = find_command(program, paths.clone());
+    if found.is_ok() || !command.login_shell || is_set || program.starts_with('/') {
+        return Ok(found?);
+    }
+    let us = Program::current().map_err(NotFound::Ourselves)?;
+    let asker = Asker::new(us.path().to_owned(), home.clone(), environment.inherited.clone());
+    let known = || asker.known(Mode::Interactive);
+    let again = || asker.ask_again(Mode::Interactive, INTERACTIVE_PATIENCE);
+    let answers: [&dyn Fn() -> Option<Answer>; 2] = [&known, &again];
+    for answer in answers {
+        let Some(Ok(path)) = answer() else { continue };
+        paths.retain(|(source, _)| *source != Source::InteractiveShell);
+        paths.push((Source::InteractiveShell, path));
+        if let Ok(found) = find_command(program, paths.clone()) {
+            return Ok(found);
+        }
+    }
+    Ok(find_command(program, paths)?)
+}
+
+/// Returns the PATHs that a run's command is looked for on, each with whose it is.
+fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsString)> {
+    let of = |variables: &Variables| {
+        variables.iter().find(|(name, _)| name.to_string() == PATH).map(|(_, path)| OsString::from(path))
+    };
+    if let Some(path) = of(&environment.set) {
+        return vec![(Source::Set, path)];
+    }
+    // By now the login shell has set it.
+    let current = std::env::var_os(PATH);
+    if !command.login_shell {
+        return current.map(|path| (Source::Own, path)).into_iter().collect();
+    }
+    let all = [(Source::LoginShell, current), (Source::Own, of(&environment.inherited))];
+    all.into_iter().filter_map(|(source, path)| Some((source, path?))).collect()
+}
