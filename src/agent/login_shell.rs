@@ -37,7 +37,7 @@ impl fmt::Display for ShellMode {
 /// How long a login shell may take before it is held to hang.
 pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
 
-/// As [`through_shell`] with a login shell.
+/// Returns the argument vector that makes a login shell become `program`.
 #[must_use]
 pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
     through_shell(ShellMode::Login, shell, program, args)

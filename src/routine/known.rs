@@ -86,7 +86,7 @@ pub struct Revision {
 pub enum Look {
     /// What is new or changes just now, and of the others as many as the time since the last such look is good for.
     Share,
-    /// Everything, prompts included; in a large home as many of them as [`PROMPTS_PATIENCE`] allows, and the next ones later.
+    /// Everything, prompts included; in a large home as many of them as a moment allows, and the next ones later.
     All,
 }
 
