@@ -190,6 +190,10 @@ fn known(files: &Files, environment: &Variables) -> Option<Answer> {
 pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     // A host that ignores it would have us never know that the shell has ended.
     signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default())?;
+    // Nobody waits for us, so the home may be gone by now; opening it would make it again.
+    if !root.is_dir() {
+        return Ok(());
+    }
     let home = Home::open(root)?;
     let environment = environment::inherited(&environment::of_this_process(), &[]);
     let files = Files::of(&home, mode, &environment);
