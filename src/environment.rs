@@ -1,5 +1,6 @@
 //! Environment variables: which names are names, and what a run inherits.
 
+use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -53,6 +54,13 @@ impl From<EnvName> for String {
 impl fmt::Display for EnvName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// So that a variable can be looked up by its name as text; the order is that of the text.
+impl Borrow<str> for EnvName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

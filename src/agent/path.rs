@@ -93,8 +93,7 @@ impl SearchPath {
     /// # Errors
     /// It is nowhere.
     pub fn find(&self, definition: &AgentDefinition) -> Result<Found, CommandNotFound> {
-        let set = definition.env.iter().find(|(name, _)| name.to_string() == "PATH");
-        if let Some((_, path)) = set {
+        if let Some(path) = definition.env.get("PATH") {
             return find_command(&definition.command, vec![(Source::Set, path.into())]);
         }
         let own = self.own.clone().map(|path| (Source::Own, path));

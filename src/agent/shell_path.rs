@@ -87,10 +87,7 @@ struct Files {
 impl Files {
     fn of(home: &Home, mode: Mode, environment: &Variables) -> Self {
         let wanted = ["SHELL", "HOME", "USER", "PATH", "ZDOTDIR", "XDG_CONFIG_HOME", "XDG_DATA_DIRS"];
-        let mut key = String::new();
-        for (name, value) in environment.iter().filter(|(name, _)| wanted.contains(&name.to_string().as_str())) {
-            key.push_str(&format!("{name}={value}\0"));
-        }
+        let key: String = wanted.iter().map(|name| format!("{name}={:?}\0", environment.get(*name))).collect();
         let stem = format!("{}-{:016x}", mode.name(), home::stable_hash(key.as_bytes()));
         let file = |end: &str| home.cache().join("paths").join(format!("{stem}.{end}"));
         Self { record: file("json"), lock: file("lock"), answer: file("answer") }

@@ -86,10 +86,7 @@ fn see(path: &Path, hasher: &mut DefaultHasher) {
 }
 
 fn all(environment: &Variables) -> Vec<PathBuf> {
-    let directory = |name: &str| {
-        let value = environment.iter().find(|(variable, _)| variable.to_string() == name).map(|(_, value)| value);
-        value.map(PathBuf::from).filter(|path| path.is_absolute())
-    };
+    let directory = |name: &str| environment.get(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let mut paths: Vec<PathBuf> = OF_SYSTEM.iter().map(PathBuf::from).collect();
     let Some(home) = directory("HOME") else { return paths };
     let zsh = directory("ZDOTDIR").unwrap_or_else(|| home.clone());

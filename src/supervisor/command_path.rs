@@ -62,9 +62,7 @@ pub(super) fn find(
 
 /// Returns the PATHs that a run's command is looked for on, each with whose it is.
 fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsString)> {
-    let of = |variables: &Variables| {
-        variables.iter().find(|(name, _)| name.to_string() == PATH).map(|(_, path)| OsString::from(path))
-    };
+    let of = |variables: &Variables| variables.get(PATH).map(OsString::from);
     if let Some(path) = of(&environment.set) {
         return vec![(Source::Set, path)];
     }

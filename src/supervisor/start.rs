@@ -112,8 +112,8 @@ pub(super) fn words(
         stub.push("--setup".into());
     }
     if manifest.command.login_shell {
-        let shell = environment.inherited.iter().find(|(name, _)| name.to_string() == "SHELL");
-        through_login_shell(shell.map(|(_, value)| value.as_ref()), program, &stub)
+        let shell = environment.inherited.get("SHELL");
+        through_login_shell(shell.map(AsRef::as_ref), program, &stub)
     } else {
         std::iter::once(program.into()).chain(stub).collect()
     }
