@@ -1,5 +1,7 @@
 //! Time as this program sees it: whole seconds on the wall, and a moment that survives a wall clock that jumps.
 
+mod human_duration;
+
 use std::fmt;
 use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -7,6 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+pub use human_duration::HumanDuration;
 
 /// Whole seconds since the Unix epoch; written as RFC 3339 in UTC wherever a person or a program reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]

@@ -68,9 +68,21 @@ fn set<const N: usize>(runs: [&String; N]) -> BTreeSet<String> {
     runs.map(Clone::clone).into()
 }
 
-fn reason(report: &Value, list: &str, run: &str) -> String {
+fn verdict<'a>(report: &'a Value, list: &str, run: &str) -> &'a Value {
     let found = report[list].as_array().unwrap().iter().find(|one| one["run"] == *run);
-    text(&found.unwrap_or_else(|| panic!("{run} is not among {list}: {report}"))["reason"])
+    found.unwrap_or_else(|| panic!("{run} is not among {list}: {report}"))
+}
+
+fn reason(report: &Value, list: &str, run: &str) -> String {
+    text(&verdict(report, list, run)["reason"])
+}
+
+/// Checks the code and the numbers of a verdict; its age may have grown meanwhile.
+#[track_caller]
+fn assert_verdict(verdict: &Value, why: &str, age_secs: u64, retention_secs: Option<u64>) {
+    assert_eq!((&verdict["why"], verdict["retention_secs"].as_u64()), (&json!(why), retention_secs), "{verdict}");
+    let age = verdict["age_secs"].as_u64().unwrap();
+    assert!((age_secs..age_secs + 60).contains(&age), "{verdict}");
 }
 
 const DAY: u64 = 24 * 60 * 60;
@@ -126,13 +138,23 @@ fn rule_9_a_dry_run_says_what_the_real_one_does_and_bytes_add_up() {
             json!([report["killed"], report["removed"], report["kept"], report["failed"], report["scanned"]]);
         for one in lists.as_array_mut().unwrap().iter_mut().filter_map(Value::as_array_mut).flatten() {
             one["reason"] = json!(text(&one["reason"]).replace(|c: char| c.is_ascii_digit(), "#"));
+            one["age_secs"] = json!("#");
         }
         lists
     };
     assert_eq!(without_ages(&dry), without_ages(&real));
     assert_eq!(runs(&real["removed"]), set([&expired, &failed]));
     assert_eq!(runs(&real["kept"]), set([&fresh, &alive]));
-    assert!(reason(&real, "removed", &failed).contains("kept for 300 s"), "{real}");
+    assert!(reason(&real, "removed", &failed).contains("past its retention of 5 min"), "{real}");
+    assert!(reason(&real, "kept", &fresh).ends_with("kept for at least 1 day after its finish"), "{real}");
+    for report in [&dry, &real] {
+        assert_verdict(verdict(report, "removed", &expired), "expired", DAY + 1000, Some(DAY));
+        assert_verdict(verdict(report, "removed", &failed), "expired", 400, Some(300));
+        assert_verdict(verdict(report, "kept", &fresh), "young", DAY - 1000, Some(DAY));
+        assert_verdict(verdict(report, "kept", &alive), "alive", 0, None);
+    }
+    let foreseen: u64 = dry["removed"].as_array().unwrap().iter().map(|one| one["bytes"].as_u64().unwrap()).sum();
+    assert_eq!((&dry["removable_bytes"], real.get("removable_bytes")), (&json!(foreseen), None));
     let sizes: u64 = real["removed"].as_array().unwrap().iter().map(|one| one["bytes"].as_u64().unwrap()).sum();
     assert_eq!(sizes, real["freed_bytes"].as_u64().unwrap() + real["pending_bytes"].as_u64().unwrap());
     assert!(sizes > 1_000_000, "{sizes}");
@@ -250,6 +272,7 @@ fn rule_2_what_carries_the_cookie_of_a_finished_run_keeps_its_workbench() {
     ghost.kill().unwrap();
     ghost.wait().unwrap();
     assert!(reason(&report, "kept", &run).contains("alive after all"), "{report}");
+    assert_verdict(verdict(&report, "kept", &run), "alive", DECADE, Some(DAY));
     assert_eq!(runs(&server.clean_up()["removed"]), set([&run]));
 }
 
@@ -266,6 +289,7 @@ fn rule_2_an_outcome_that_cannot_be_read_keeps_its_workbench() {
     assert_eq!(report["removed"], json!([]));
     for run in [&damaged, &newer, &swapped] {
         assert!(reason(&report, "kept", run).contains("outcome.json"), "{report}");
+        assert_verdict(verdict(&report, "kept", run), "unknown", DECADE, None);
         assert_eq!(server.run(run)["status"], "unknown");
     }
 }
@@ -283,6 +307,7 @@ fn rule_5_a_time_in_the_future_has_the_age_0() {
     let report = server.clean_up();
     assert_eq!(report["removed"], json!([]), "{report}");
     assert!(reason(&report, "kept", &run).contains("finished 0 s ago"), "{report}");
+    assert_verdict(verdict(&report, "kept", &run), "young", 0, Some(1000));
 }
 
 #[test]

@@ -273,12 +273,15 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
     runs.iter().for_each(|run| home.wait_for_the_last_of(run));
     let (doomed, pinned) = (&runs[0], &runs[1]);
     assert!(moadim(&home, &["pin", "brief"]).ok().starts_with(pinned), "the newest");
-    assert!(moadim(&home, &["runs"]).ok().contains("it is pinned"));
+    let table = moadim(&home, &["runs"]).ok();
+    assert!(table.contains("WORKBENCH") && table.contains("kept: it is pinned"), "{table}");
     let would = wait_for(PATIENCE, "the end of its retention", || {
         let table = moadim(&home, &["cleanup", "--dry-run"]).ok();
         table.contains("would be removed").then_some(table)
     });
     assert!(would.contains(doomed) && would.contains("KiB") && would.contains("pinned"), "{would}");
+    let sizes = moadim(&home, &["cleanup", "--dry-run", "--json"]).json();
+    assert_eq!(sizes["removable_bytes"], sizes["removed"][0]["bytes"], "{sizes}");
     let elsewhere = moadim(&home, &["cleanup", "--routine", "nothing", "--json"]).json();
     assert_eq!(elsewhere["removed_total"], 0);
     let done = moadim(&home, &["cleanup"]);

@@ -45,9 +45,113 @@ fn a_reaped_run_is_listed_with_how_it_ended() {
     assert!(server.error("pin_run", json!({ "run": run, "pinned": true })).contains("no workbench"));
     let line = &home.history(&run)[0];
     assert_eq!(
-        (&line["kind"], &line["routine"], &line["tail"]),
-        (&json!("run"), &json!("fails"), &json!("last words\n"))
+        (&line["kind"], &line["routine"], &line["tail"], &line["tail_cut"]),
+        (&json!("run"), &json!("fails"), &json!("last words\n"), &json!(false))
     );
+}
+
+#[test]
+fn what_the_history_kept_of_a_log_is_searched_and_read_on_like_a_log() {
+    let home = TestHome::detached(AGED);
+    let mut server = Server::start_swept(&home);
+    let run = server.start_run("Talks", "echo start: one; echo other; echo end: two", json!({}));
+    server.wait_for_run(&run, "succeeded");
+    let long = server.start_run("Chats", "seq 1 2000", json!({}));
+    server.wait_for_run(&long, "succeeded");
+    reap(&home, &mut server, &run);
+    reap(&home, &mut server, &long);
+    let mut read = |more: Value| {
+        let mut arguments = json!({ "run": run });
+        arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let log = server.ok("read_log", arguments);
+        assert!(text(&log["note"]).contains("workbench is gone") && log["log_bytes"] == 26, "{log}");
+        (text(&log["text"]), log["cut"] == true, log["next_offset"].as_u64().unwrap())
+    };
+    assert_eq!(read(json!({})), ("start: one\nother\nend: two\n".into(), false, 26));
+    assert_eq!(read(json!({ "tail_lines": 1 })), ("end: two\n".into(), true, 26));
+    assert_eq!(read(json!({ "offset": 11 })), ("other\nend: two\n".into(), false, 26));
+    assert_eq!(read(json!({ "offset": 26 })), (String::new(), false, 26));
+    assert_eq!(read(json!({ "grep": ": " })), ("0:start: one\n17:end: two\n".into(), false, 26));
+    assert_eq!(read(json!({ "grep": "START|other", "offset": 11 })), ("11:other\n".into(), false, 26));
+    let end = server.ok("read_log", json!({ "run": long }));
+    assert!(end["cut"] == true && text(&end["note"]).contains("only this end"), "{end}");
+    assert!(text(&end["text"]).ends_with("\n1999\n2000\n") && end["next_offset"] == end["log_bytes"], "{end}");
+    let grep = |pattern: &str| {
+        let mut command = home.command();
+        let output = command.args(["logs", &run, "--grep", pattern]).output().unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    assert_eq!(grep("start|end"), "start: one\nend: two\n");
+    assert_eq!(grep("nothing"), "");
+    let followed = home.command().args(["logs", "-f", &run]).output().unwrap();
+    assert_eq!(String::from_utf8(followed.stdout).unwrap(), "start: one\nother\nend: two\n");
+}
+
+#[test]
+fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone() {
+    let home = TestHome::detached("default_ttl_secs = 1\n");
+    let mut server = Server::start_swept(&home);
+    let last_run = |server: &mut Server| server.ok("list_routines", json!({}))["routines"][0]["last_run"].clone();
+    let failed = server.start_run("Works", "test -e ../../fixed", json!({ "failed_ttl_secs": 1000 }));
+    server.wait_for_run(&failed, "failed");
+    assert_eq!(last_run(&mut server)["run"], failed);
+    home.write("fixed", "");
+    let run = server.trigger("works");
+    let ended = server.wait_for_run(&run, "succeeded");
+    reap(&home, &mut server, &run);
+    // The older one still has its workbench.
+    assert!(home.workbench(&failed).exists());
+    let last = last_run(&mut server);
+    let told = json!({
+        "run": run, "status": "succeeded", "triggered_at": ended["triggered_at"], "finished_at": ended["finished_at"],
+    });
+    assert_eq!(last, told);
+    let table = String::from_utf8(home.command().arg("routines").output().unwrap().stdout).unwrap();
+    assert!(table.contains("succeeded") && !table.contains("never"), "{table}");
+    drop(server);
+    let mut fresh = Server::start_swept(&home);
+    assert_eq!(last_run(&mut fresh), told, "in a new process too");
+}
+
+#[test]
+fn a_history_that_was_edited_in_place_is_read_anew() {
+    let home = TestHome::detached(AGED);
+    let mut server = Server::start_swept(&home);
+    let line = |slug: &str, stamp: u64, status: &str| {
+        let time = moadim_mcp::clock::UnixSeconds(stamp);
+        let line = json!({
+            "version": 1, "id": format!("{slug}-{stamp}"), "status": status, "agent": "x", "session_host": "detached",
+            "triggered_at": time, "finished_at": time, "retain_from": time, "cookie": format!("{stamp:032}"),
+        });
+        format!("{line}\n")
+    };
+    let path = home.root().join("history.jsonl");
+    let write = |lines: &[String]| fs::write(&path, lines.concat()).unwrap();
+    let lines: Vec<String> = (1..5).map(|stamp| line("a", stamp, "failed")).collect();
+    write(&lines);
+    let mut list = |more: Value| {
+        let page = server.ok("list_runs", more);
+        assert_eq!(ids(&page).len(), page["total"].as_u64().unwrap() as usize, "{page}");
+        ids(&page)
+    };
+    assert_eq!(list(json!({})), ["a-4", "a-3", "a-2", "a-1"]);
+    // A line is taken out and others are added, so that the file is larger than before.
+    let more: Vec<String> = (5..8).map(|stamp| line("a", stamp, "failed")).collect();
+    write(&[&lines[..1], &lines[2..], &more].concat());
+    assert_eq!(list(json!({})), ["a-7", "a-6", "a-5", "a-4", "a-3", "a-1"]);
+    // A line is changed to one of the same length, and another is added.
+    let mut changed = [&lines[..1], &lines[2..], &more].concat();
+    changed[1] = line("b", 3, "failed");
+    changed.push(line("a", 9, "failed"));
+    write(&changed);
+    assert_eq!(list(json!({})), ["a-9", "a-7", "a-6", "a-5", "a-4", "b-3", "a-1"]);
+    // A line in front, so that all others move.
+    changed.insert(0, line("c", 1, "succeeded"));
+    write(&changed);
+    assert_eq!(list(json!({ "status": "succeeded" })), ["c-1"]);
+    write(&[]);
+    assert_eq!(list(json!({})), [] as [&str; 0]);
 }
 
 #[test]

@@ -15,7 +15,7 @@ use moadim_mcp::home::Home;
 use moadim_mcp::home::config::{Config, SessionHostSetting};
 use moadim_mcp::janitor::cleanup::clean_up;
 use moadim_mcp::janitor::extent::Allowance;
-use moadim_mcp::janitor::plan::Reason;
+use moadim_mcp::janitor::plan::{Age, Reason};
 use moadim_mcp::run::pin;
 use moadim_mcp::run::record::Machine;
 use moadim_mcp::run::workplace::{Program, Workplace};
@@ -70,9 +70,13 @@ fn add_abandoned_at(home: &Home, slug: &str, stamp: UnixSeconds) -> String {
     run
 }
 
-fn reason(report: &Value, list: &str, run: &str) -> String {
+fn verdict<'a>(report: &'a Value, list: &str, run: &str) -> &'a Value {
     let found = report[list].as_array().unwrap().iter().find(|one| one["run"] == *run);
-    text(&found.unwrap_or_else(|| panic!("{run} is not among {list}: {report}"))["reason"])
+    found.unwrap_or_else(|| panic!("{run} is not among {list}: {report}"))
+}
+
+fn reason(report: &Value, list: &str, run: &str) -> String {
+    text(&verdict(report, list, run)["reason"])
 }
 
 fn removed(report: &Value) -> Vec<String> {
@@ -97,9 +101,13 @@ fn failures_stay_longer_and_the_newest_of_both_kinds_stay() {
     assert!(shown.get("kept_because").is_none() && shown["reap_at"].is_string(), "{shown}");
     let report = server.clean_up();
     assert_eq!(removed(&report), [old_bad, old_good, worst, good], "{report}");
-    assert!(reason(&report, "kept", &bad).contains("kept for 300 s"), "{report}");
+    assert!(reason(&report, "kept", &bad).contains("kept for 5 min"), "{report}");
+    assert!(report["removed"].as_array().unwrap().iter().all(|one| one["why"] == "expired"), "{report}");
     for run in [&new_good, &new_bad] {
         assert!(reason(&report, "kept", run).contains("newest 1"), "{report}");
+        let verdict = verdict(&report, "kept", run);
+        assert_eq!((&verdict["why"], &verdict["retention_secs"]), (&json!("newest"), &json!(100)), "{verdict}");
+        assert!(verdict["age_secs"].as_u64().unwrap() >= 4000, "{verdict}");
     }
     // A younger success takes the place of the one that was kept, and no failure's.
     add("keeps", 10, "succeeded");
@@ -120,6 +128,9 @@ fn a_pin_keeps_a_run_until_it_is_unpinned() {
     assert!(shown.get("reap_at").is_none() && text(&shown["kept_because"]).contains("pinned"), "{shown}");
     let report = server.clean_up();
     assert_eq!((removed(&report), reason(&report, "kept", &old)), (vec![], "it is pinned".to_owned()));
+    let pinned = verdict(&report, "kept", &old);
+    assert_eq!(pinned["why"], "pinned", "{pinned}");
+    assert!(pinned["age_secs"].as_u64().unwrap() > pinned["retention_secs"].as_u64().unwrap(), "{pinned}");
     server.stop(&live);
     assert_eq!(removed(&server.clean_up()), [] as [&str; 0]);
     for run in [&old, &live] {
@@ -166,6 +177,9 @@ fn over_a_budget_the_oldest_finished_go_and_nothing_alive() {
     let dry = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
     assert_eq!(removed(&dry), std::slice::from_ref(&first), "{dry}");
     assert!(reason(&dry, "removed", &first).contains("max_workbench_bytes is 2500000"), "{dry}");
+    let short = verdict(&dry, "removed", &first);
+    assert_eq!((&short["why"], &short["bytes"]), (&json!("short_of_disk"), &dry["removable_bytes"]), "{dry}");
+    assert!((30..90).contains(&short["age_secs"].as_u64().unwrap()), "{short}");
     assert_eq!(removed(&server.ok("cleanup_workbenches", json!({ "routine": "made" }))), [] as [&str; 0]);
     assert_eq!(removed(&server.clean_up()), [first]);
     home.configure("session_host = \"detached\"\nkill_grace_secs = 1\nmin_free_bytes = 9000000000000000\n");
@@ -198,11 +212,7 @@ fn made() -> impl Strategy<Value = Made> {
 
 /// Returns a reason without what changes from one second to the next.
 fn settled(reason: &Reason) -> Reason {
-    let mut reason = reason.clone();
-    if let Reason::Age(age) | Reason::Young(age) = &mut reason {
-        age.secs = 0;
-    }
-    reason
+    Reason { age: Age { secs: 0, ..reason.age.clone() }, ..reason.clone() }
 }
 
 proptest! {

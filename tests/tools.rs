@@ -47,7 +47,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let mut server = Server::start(&home);
     let tools = server.request("tools/list", json!({})).unwrap()["tools"].clone();
     let tool = |name: &str| tools.as_array().unwrap().iter().find(|tool| tool["name"] == name).unwrap().clone();
-    let create = format!("title agent prompt {SETTINGS}");
+    let create = format!("title slug? agent prompt {SETTINGS}");
     let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
         ("create_routine", create.as_str(), "routine"),
@@ -71,7 +71,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "cleanup_workbenches",
             "routine? dry_run? confirm?",
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
-             pending_bytes scanned note?",
+             pending_bytes removable_bytes? scanned note?",
         ),
         ("snooze_routine", "routine until? skip_next?", "routine"),
         ("list_agents", "", "agents"),
@@ -100,9 +100,9 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     assert_lists(&tool("list_runs")["outputSchema"]["properties"]["runs"]["items"], RUN);
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];
     for (list, shape) in [
-        ("killed", "run reason"),
-        ("removed", "run reason bytes"),
-        ("kept", "run reason until?"),
+        ("killed", "run why reason"),
+        ("removed", "run why reason age_secs retention_secs? bytes"),
+        ("kept", "run why reason age_secs retention_secs? until?"),
         ("failed", "run path error"),
     ] {
         assert_lists(&report[list]["items"], shape);
@@ -140,14 +140,15 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
     let home = TestHome::detached("");
     let mut server = Server::start(&home);
     server.create("Taken Name", "true", json!({}));
-    let cases: [(Value, &[&str]); 16] = [
+    let cases: [(Value, &[&str]); 17] = [
         (json!({ "ttl_secs": 0 }), &["`ttl_secs`", "is 0", "between 1 and 2592000", "leave it out"]),
         (json!({ "ttl_secs": 2_592_001 }), &["`ttl_secs`", "2592001", "ttl_ceiling_secs"]),
         (json!({ "max_runtime_secs": 86_401 }), &["`max_runtime_secs`", "86401", "between 1 and 86400"]),
         (json!({ "max_runtime_secs": -1 }), &["`max_runtime_secs`", "-1", "0 or more"]),
         (json!({ "max_runtime_secs": 1.5 }), &["`max_runtime_secs`", "1.5"]),
         (json!({ "title": "" }), &["`title`", "''", "1 to 200 characters"]),
-        (json!({ "title": "日本" }), &["`title`", "日本", "ASCII letters"]),
+        (json!({ "title": "¡!…" }), &["`title`", "¡!…", "give a `slug`"]),
+        (json!({ "slug": "Not a slug" }), &["`slug`", "Not a slug", "lower-case letters"]),
         (json!({ "title": "a\nb" }), &["`title`", "one line"]),
         (json!({ "title": "taken, name?" }), &["taken-name", "Taken Name", "another `title`"]),
         (json!({ "prompt": "  \n" }), &["`prompt`", "empty", "write it down"]),
@@ -174,6 +175,45 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
     assert_eq!(server.ok("list_routines", json!({}))["total"], 1);
     let left: Vec<_> = std::fs::read_dir(home.root().join("routines")).unwrap().collect();
     assert_eq!(left.len(), 1, "{left:?}");
+}
+
+#[test]
+fn a_title_in_any_script_makes_a_slug_and_a_slug_can_be_given() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    for (title, slug) in
+        [("日本語", "ri-ben-yu"), ("Ελληνικά", "ellenika"), ("  Täglicher Überblick\u{a0}", "taglicher-uberblick")]
+    {
+        let made =
+            server.ok("create_routine", json!({ "title": title, "agent": "shell", "prompt": "true" }))["routine"]
+                .clone();
+        assert_eq!((&made["slug"], &made["title"]), (&json!(slug), &json!(title.trim())), "{made}");
+    }
+    let arguments = json!({ "title": "日本語", "slug": "japanese", "agent": "shell", "prompt": "true" });
+    assert_eq!(server.ok("create_routine", arguments.clone())["routine"]["slug"], "japanese");
+    let taken = server.error("create_routine", arguments);
+    assert!(taken.contains("'japanese' exists already") && taken.contains("`slug`"), "{taken}");
+    let renamed = server.ok("update_routine", json!({ "routine": "japanese", "title": " 日本 " }))["routine"].clone();
+    assert_eq!((&renamed["slug"], &renamed["title"]), (&json!("japanese"), &json!("日本")));
+}
+
+#[test]
+fn a_whole_number_may_be_written_with_a_point() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let arguments = json!({
+        "title": "Points", "agent": "shell", "prompt": "true", "ttl_secs": 60.0, "keep_last": 2.0,
+        "retry": { "max_attempts": 3.0, "backoff_secs": 1e2 },
+    });
+    let made = server.ok("create_routine", arguments);
+    assert_eq!(made["routine"]["ttl_secs"], 60);
+    let settings = server.ok("get_routine", json!({ "routine": "points" }))["settings"].clone();
+    assert_eq!(settings["retry"], json!({ "max_attempts": 3, "backoff_secs": 100 }), "{settings}");
+    server.ok("update_routine", json!({ "routine": "points", "max_runtime_secs": 7.0 }));
+    let run = server.trigger("points");
+    server.ok("wait_run", json!({ "run": run, "timeout_secs": 20.0 }));
+    server.ok("read_log", json!({ "run": run, "offset": 0.0 }));
+    assert_eq!(server.ok("list_runs", json!({ "limit": 1.0 }))["total"], 1);
 }
 
 #[test]
@@ -207,7 +247,7 @@ fn routines_are_found_by_text_and_tag_page_by_page() {
         let Some(cursor) = page.get("next_cursor") else { break };
         arguments["cursor"] = cursor.clone();
     }
-    assert_eq!(seen, ["report-0", "report-1", "report-2", "report-3", "report-4"]);
+    assert_eq!(seen, ["report-0-ao", "report-1-ao", "report-2-ao", "report-3-ao", "report-4-ao"]);
     for (change, part) in [(json!({ "limit": 0 }), "between 1 and 200"), (json!({ "cursor": "../x" }), "next_cursor")] {
         let error = server.error("list_routines", change);
         assert!(error.contains(part), "{error}");
@@ -250,6 +290,12 @@ fn runs_are_listed_newest_first_by_routine_and_status_page_by_page() {
     }
     let error = server.error("list_runs", json!({ "status": "crashed" }));
     assert!(error.contains("`status`") && error.contains("crashed") && error.contains("`timed_out`"), "{error}");
+    let error = server.error("list_runs", json!({ "routine": "goood" }));
+    assert!(error.contains("no routine 'goood'") && error.contains("'good'"), "{error}");
+    server.create("Idle", "true", json!({}));
+    assert_eq!(server.ok("list_runs", json!({ "routine": "idle" }))["total"], 0);
+    server.ok("delete_routine", json!({ "routine": "good" }));
+    assert_eq!(server.ok("list_runs", json!({ "routine": "good" }))["total"], 3, "of a deleted routine");
     let error = server.error("list_runs", json!({ "routine": "Not A Slug" }));
     assert!(error.contains("`routine`") && error.contains("Not A Slug"), "{error}");
 }

@@ -20,7 +20,11 @@ pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
     let run = Desk::open()?.run(&arguments.run)?;
     let Some(command) = run.attach_command.as_ref().filter(|_| !wait::is_over(&run)) else {
         if wait::is_over(&run) {
-            bail!("the run {id} is over ({}); see what it printed: moadim-mcp logs {id}", run.status, id = run.id);
+            bail!(
+                "the run {id} is over ({}); see what it printed: moadim-mcp logs {id}",
+                run.own_status(),
+                id = run.id
+            );
         }
         bail!(
             "the run {id} has no window (it is {}); follow it: moadim-mcp logs -f {id}",

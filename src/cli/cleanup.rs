@@ -95,9 +95,12 @@ fn show(report: &CleanupReport, dry_run: bool) -> std::io::Result<()> {
     if let Some(note) = note {
         eprintln!("moadim-mcp: {note}");
     }
-    if !dry_run {
-        let (removed, freed) = (sweep.removed.len(), BinaryBytes(sweep.freed_bytes));
-        eprintln!("{removed} of {} workbenches removed, {freed} freed", sweep.scanned);
+    let (removed, scanned) = (sweep.removed.len(), sweep.scanned);
+    match sweep.removable {
+        Some(removable) => {
+            eprintln!("{removed} of {scanned} workbenches would be removed, {}", BinaryBytes(removable.bytes));
+        }
+        None => eprintln!("{removed} of {scanned} workbenches removed, {} freed", BinaryBytes(sweep.freed_bytes)),
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::desk::{Desk, Format, print_json};
 use crate::run::entry::Workbench;
-use crate::run::log;
+use crate::run::log::Log;
 use crate::run::view::RunView;
 use crate::run::wait::{self, Bell};
 
@@ -62,15 +62,18 @@ fn print(text: &str) -> io::Result<()> {
 /// A tool answers with the first matches; a person gets all of them, without their offsets.
 fn all_matches(desk: &Desk, run: &RunView, pattern: &str, first: Value) -> anyhow::Result<()> {
     let mut answer = first;
+    let mut searched_to = None;
     loop {
         for line in answer["text"].as_str().unwrap_or_default().lines() {
             print(&format!("{}\n", line.split_once(':').map_or(line, |(_, text)| text)))?;
         }
-        if answer["cut"] != true {
+        let next = answer["next_offset"].as_u64();
+        // A log that was cut off meanwhile begins again; what was printed is not printed once more.
+        if answer["cut"] != true || next <= searched_to {
             return Ok(());
         }
-        let wanted = json!({ "run": run.id, "grep": pattern, "offset": answer["next_offset"] });
-        answer = desk.call("read_log", wanted)?;
+        searched_to = next;
+        answer = desk.call("read_log", json!({ "run": run.id, "grep": pattern, "offset": next }))?;
     }
 }
 
@@ -82,7 +85,7 @@ fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
     let workbench = Workbench::of(&workplace.home, &run.id);
     let mut over = wait::is_over(&run);
     loop {
-        let part = log::part(&workbench, offset)?;
+        let part = Log::open(&workbench)?.part(offset)?;
         print(&part.text)?;
         offset = part.next_offset;
         if part.more {

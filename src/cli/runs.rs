@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::desk::{Desk, Format, print_json};
 use super::table::{Cell, Table, faint, status, text};
-use super::time::{moment, span};
-use crate::clock::UnixSeconds;
+use super::time::moment;
+use crate::clock::{HumanDuration, UnixSeconds};
 use crate::routine::slug::Slug;
 use crate::run::status::Status;
 use crate::run::view::RunView;
@@ -67,24 +67,28 @@ pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
 
 fn show(runs: &[RunView]) -> std::io::Result<()> {
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["RUN", "STATUS", "TRIGGERED", "TOOK", "REMOVED", "WHY"]);
+    let mut table = Table::new(&["RUN", "STATUS", "TRIGGERED", "TOOK", "WORKBENCH", "WHY"]);
     for run in runs {
         table.row(vec![
             text(&run.id.to_string()),
             status(run.status),
             text(&moment(run.triggered_at, now)),
-            text(&run.duration_secs.map(span).unwrap_or_default()),
-            removed(run, now),
+            text(&run.duration_secs.map(|secs| HumanDuration(secs).to_string()).unwrap_or_default()),
+            workbench(run, now),
             text(run.status_reason.as_deref().unwrap_or_default()),
         ]);
     }
     table.print("no runs; start one with: moadim-mcp trigger ROUTINE")
 }
 
-fn removed(run: &RunView, now: UnixSeconds) -> Cell {
-    match run.reap_at {
-        Some(at) if run.status == Status::Unknown => text(&format!("{}, if it is not alive", moment(at, now))),
-        Some(at) => text(&moment(at, now)),
-        None => faint(run.kept_because.as_deref().unwrap_or_default()),
+/// Says what becomes of a run's workbench.
+fn workbench(run: &RunView, now: UnixSeconds) -> Cell {
+    match (run.reap_at, &run.kept_because) {
+        (Some(at), _) if run.status == Status::Unknown => text(&format!("until {}, unless alive", moment(at, now))),
+        (Some(at), _) if at <= now => text("until the next sweep"),
+        (Some(at), _) => text(&format!("until {}", moment(at, now))),
+        (None, Some(reason)) => faint(&format!("kept: {reason}")),
+        (None, None) if run.status == Status::Reaped => faint("removed"),
+        (None, None) => faint(""),
     }
 }

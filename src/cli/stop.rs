@@ -46,6 +46,6 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let OneRun { run } = serde_json::from_value(answer)?;
-    let why = run.status_reason.map(|why| format!(": {}", excerpt(&why, 300))).unwrap_or_default();
-    Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.status)?)
+    let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
+    Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.own_status())?)
 }

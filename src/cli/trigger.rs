@@ -13,7 +13,7 @@ use signal_hook::consts::SIGINT;
 
 use super::desk::{Desk, Format, print_json};
 use super::stop::OneRun;
-use super::time::span;
+use crate::clock::HumanDuration;
 use crate::excerpt::excerpt;
 use crate::routine::slug::Slug;
 use crate::run::status::WaitExit;
@@ -67,9 +67,9 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
         print_json(&json!({ "finished": finished, "run": run }))?;
     }
     if finished {
-        let took = run.duration_secs.map(|secs| format!(" after {}", span(secs))).unwrap_or_default();
+        let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();
         let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
-        eprintln!("{}{took}{why}", run.status);
+        eprintln!("{}{took}{why}", run.own_status());
     } else {
         eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}", id = run.id);
     }
@@ -108,7 +108,7 @@ fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<Arc<AtomicBool>> {
 
 /// Says how a run ended as an exit status.
 fn exit_code(run: &RunView) -> u8 {
-    match run.outcome.unwrap_or(run.status).wait_exit() {
+    match run.own_status().wait_exit() {
         WaitExit::Code(code) => code,
         WaitExit::OfTheAgent => match (run.exit_code, run.signal) {
             (Some(code), _) => u8::try_from(code).unwrap_or(1).max(1),
@@ -121,6 +121,7 @@ fn exit_code(run: &RunView) -> u8 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::run::status::Status;
 
     #[test]
     fn the_exit_status_tells_how_the_run_ended() {
@@ -146,6 +147,8 @@ mod tests {
             run.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             let run: RunView = serde_json::from_value(run).unwrap();
             assert_eq!(exit_code(&run), expected, "{status}");
+            let reaped = RunView { status: Status::Reaped, outcome: Some(run.status), ..run };
+            assert_eq!(exit_code(&reaped), expected, "{status}, and reaped meanwhile");
         }
     }
 }

@@ -60,8 +60,11 @@ pub fn clean_up_within(
     if dry_run {
         let forecast = watchdog::forecast(workplace, only)?;
         let sweep = sweep::dry_run(workplace, only, &forecast)?;
-        let note =
+        let clock =
             sweep.clock_doubt.map(|doubt| format!("{doubt}; the next sweep removes nothing, the one after it does"));
+        let cut_off = sweep.removable.filter(|removable| !removable.complete);
+        let sizes = cut_off.map(|_| "measuring took too long, so the sizes are lower bounds".to_owned());
+        let note = clock.into_iter().chain(sizes).reduce(|one, other| format!("{one}; {other}"));
         return Ok(CleanupReport { killed: forecast.killed, sweep, note, ..CleanupReport::default() });
     }
     let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
@@ -70,7 +73,7 @@ pub fn clean_up_within(
         Err(SweepError::Turn(error @ TurnError::Taken(_))) => {
             // What is due is removed by that one.
             let known = sweep::dry_run(workplace, only, &Forecast::default())?;
-            let sweep = SweepReport { removed: Vec::new(), ..known };
+            let sweep = SweepReport { removed: Vec::new(), removable: None, ..known };
             let note = Some(error.to_string());
             return Ok(CleanupReport { killed, not_killed, sweep, note, ..CleanupReport::default() });
         }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::clock::{Moment, UnixSeconds};
+use crate::clock::{HumanDuration, Moment, UnixSeconds};
 use crate::home::Home;
 
 /// Why the wall clock is not trusted by one sweep, which then removes nothing. The next one goes by it.
@@ -25,13 +25,14 @@ pub enum ClockDoubt {
 impl fmt::Display for ClockDoubt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Set { by_secs } => write!(f, "the wall clock was set by {by_secs} s since the last sweep"),
+            Self::Set { by_secs } => {
+                write!(f, "the wall clock was set by {} since the last sweep", HumanDuration(*by_secs))
+            }
             Self::AheadAtBoot { last_seen, by_secs } => {
-                let days = by_secs / DAY_SECS;
-                let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
+                let gap = HumanDuration(*by_secs).largest_unit();
                 write!(
                     f,
-                    "the machine was started with a clock {days} ahead of the last moment that anything was seen here \
+                    "the machine was started with a clock {gap} ahead of the last moment that anything was seen here \
                      ({last_seen})"
                 )
             }

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::clock_doubt::ClockDoubt;
-use crate::clock::UnixSeconds;
+use crate::clock::{HumanDuration, UnixSeconds};
 use crate::process_tree::Cookie;
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
@@ -148,7 +148,7 @@ impl Verdict {
     /// Keeps what would go and is not in the history yet.
     pub fn keep_as_the_only_record(&mut self) {
         if self.fate == Fate::Reap {
-            (self.fate, self.reason) = (Fate::Keep(None), Reason::NotInHistory);
+            (self.fate, self.reason.why) = (Fate::Keep(None), Why::NotInHistory);
         }
     }
 }
@@ -162,77 +162,127 @@ pub enum Fate {
     Keep(Option<UnixSeconds>),
 }
 
-/// Why a workbench goes or stays; put into words only where it is shown, for there may be very many.
+/// Why a workbench goes or stays; put into words only where it is shown, because there may be very many.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reason {
+pub struct Reason {
+    /// What decided.
+    pub why: Why,
+    /// The numbers that it was decided by.
+    pub age: Age,
+}
+
+/// What decides about a workbench.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
     /// It lives.
     Alive,
     /// It lives without its supervisor: these processes are left of it.
     Unsupervised(String),
+    /// A last look found a process or an entry of it.
+    AliveAfterAll,
     /// Nothing certain is known of it, for this reason.
     Unknown(String),
     /// Nothing is known of what its routine wants.
     NoBounds,
     /// Somebody asked to keep it.
     Pinned,
-    /// Its name tells that it is too young.
-    Young(Age),
+    /// Its retention has not passed.
+    Young,
+    /// Its name says that it is too young, so nothing of it was read.
+    YoungByName,
     /// It was too young to be read, and is not any more.
     JustOfAge,
-    /// Its age, against its retention.
-    Age(Age),
-    /// It is among that many newest ones of its routine that ended as it did.
+    /// Its retention has passed.
+    Expired,
+    /// Its retention has passed, and it is among that many newest ones of its routine that ended as it did.
     Newest(u64),
     /// Disk is short, and it is among the oldest.
-    Short(Shortage),
+    ShortOfDisk(Shortage),
     /// It would go for that reason, but the wall clock is not trusted.
     ClockInDoubt(Box<Self>, ClockDoubt),
-    /// A last look found a process or an entry of it.
-    AliveAfterAll,
     /// The history has no line of it and cannot be written just now.
     NotInHistory,
+}
+
+impl Why {
+    /// Returns the word for it that programs go by.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Alive | Self::Unsupervised(_) | Self::AliveAfterAll => "alive",
+            Self::Unknown(_) | Self::NoBounds => "unknown",
+            Self::Pinned => "pinned",
+            Self::Young | Self::YoungByName | Self::JustOfAge => "young",
+            Self::Expired => "expired",
+            Self::Newest(_) => "newest",
+            Self::ShortOfDisk(_) => "short_of_disk",
+            Self::ClockInDoubt(..) => "clock_in_doubt",
+            Self::NotInHistory => "not_in_history",
+        }
+    }
 }
 
 /// How old a run is, and how old it may get.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Age {
-    /// Seconds since its trigger or finish.
+    /// Seconds since its finish; since its trigger where no finish is known.
     pub secs: u64,
-    /// The retention in force.
-    pub ttl_secs: u64,
-    /// What is to be said of that retention.
+    /// The retention in force; for a run of which nothing was read, the shorter of its routine's two. `None` for one that is
+    /// not known to have finished.
+    pub retention_secs: Option<u64>,
+    /// What the retention differs from as written, and why.
     pub note: Option<Arc<str>>,
+}
+
+impl Age {
+    /// Returns the age of a run that is not known to have finished.
+    #[must_use]
+    pub fn since_trigger(run: &RunId, now: UnixSeconds) -> Self {
+        Self { secs: run.stamp().age_secs_at(now), retention_secs: None, note: None }
+    }
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let note = |f: &mut fmt::Formatter<'_>, age: &Age| match &age.note {
+        self.age.explain(&self.why, f)
+    }
+}
+
+impl Age {
+    fn explain(&self, why: &Why, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let age = HumanDuration(self.secs);
+        let retention = HumanDuration(self.retention_secs.unwrap_or(0));
+        let note = |f: &mut fmt::Formatter<'_>| match &self.note {
             Some(note) => write!(f, " ({note})"),
             None => Ok(()),
         };
-        match self {
-            Self::Alive => f.write_str("it is alive"),
-            Self::Unsupervised(left) => write!(f, "it is alive, though its supervisor is gone: {left}"),
-            Self::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
-            Self::NoBounds => f.write_str("the bounds of its routine are not known"),
-            Self::Pinned => f.write_str("it is pinned"),
-            Self::Young(age) => {
-                let Age { secs, ttl_secs, .. } = age;
-                write!(f, "it was triggered {secs} s ago, and is kept for at least {ttl_secs} s from its finish on")?;
-                note(f, age)
+        match why {
+            Why::Alive => f.write_str("it is alive"),
+            Why::Unsupervised(left) => write!(f, "it is alive, though its supervisor is gone: {left}"),
+            Why::AliveAfterAll => f.write_str("a process of it is alive after all"),
+            Why::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
+            Why::NoBounds => f.write_str("the bounds of its routine are not known"),
+            Why::Pinned => f.write_str("it is pinned"),
+            Why::Young => {
+                write!(f, "it finished {age} ago, and is kept for {retention}")?;
+                note(f)
             }
-            Self::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
-            Self::Age(age) => {
-                write!(f, "it finished {} s ago, and is kept for {} s", age.secs, age.ttl_secs)?;
-                note(f, age)
+            Why::YoungByName => {
+                write!(f, "it was triggered {age} ago, and is kept for at least {retention} after its finish")?;
+                note(f)
             }
-            Self::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
-            Self::Short(shortage) => write!(f, "{shortage}: the oldest finished ones go first"),
-            Self::ClockInDoubt(reason, doubt) => {
-                write!(f, "{reason}; but {doubt}, so that is left to the next sweep")
+            Why::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
+            Why::Expired => {
+                write!(f, "it finished {age} ago, past its retention of {retention}")?;
+                note(f)
             }
-            Self::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
-            Self::AliveAfterAll => f.write_str("a process of it is alive after all"),
+            Why::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
+            Why::ShortOfDisk(shortage) => write!(f, "{shortage}: the oldest finished ones go first"),
+            Why::ClockInDoubt(why, doubt) => {
+                self.explain(why, f)?;
+                write!(f, "; but {doubt}, so that is left to the next sweep")
+            }
+            Why::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
         }
     }
 }
@@ -285,7 +335,7 @@ pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
             // What goes may give back more than was measured: whether more has to go, the next sweep tells.
             let Some(shortage) = rules.disk.shortage(freed).filter(|_| all_measured) else { break };
             if verdicts[at].fate != Fate::Reap {
-                (verdicts[at].fate, verdicts[at].reason) = (Fate::Reap, Reason::Short(shortage));
+                (verdicts[at].fate, verdicts[at].reason.why) = (Fate::Reap, Why::ShortOfDisk(shortage));
                 freed += bytes;
                 all_measured = measured;
             }
@@ -300,44 +350,50 @@ pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
 /// Puts off what would go by a clock that is not trusted.
 fn defer(verdict: &mut Verdict, doubt: ClockDoubt) {
     if verdict.fate == Fate::Reap {
-        let reason = std::mem::replace(&mut verdict.reason, Reason::Alive);
-        verdict.reason = Reason::ClockInDoubt(Box::new(reason), doubt);
+        let why = std::mem::replace(&mut verdict.reason.why, Why::Alive);
+        verdict.reason.why = Why::ClockInDoubt(Box::new(why), doubt);
         verdict.fate = Fate::Keep(None);
     }
 }
 
 fn judge(bench: Bench, bounds: Option<&Bounds>, pinned: bool, among_newest: bool, now: UnixSeconds) -> Verdict {
     let Bench { run, life, status, retain_from, log_written, cookie, .. } = bench;
-    let keep = |reason| (Fate::Keep(None), reason);
-    let (fate, reason) = match (life, bounds) {
-        (Life::Alive, _) => keep(Reason::Alive),
-        (Life::Unsupervised(left), _) => keep(Reason::Unsupervised(left)),
-        (Life::Unknown(cause), _) => keep(Reason::Unknown(cause)),
-        (Life::Finished | Life::Unread, _) if pinned => keep(Reason::Pinned),
-        (Life::Finished | Life::Unread, None) => keep(Reason::NoBounds),
-        (Life::Unread, Some(bounds)) if is_young(&run, bounds, now) => young(&run, bounds, now),
-        (Life::Unread, Some(_)) => keep(Reason::JustOfAge),
-        (Life::Finished, Some(bounds)) => {
-            let finished = finish(run.stamp(), retain_from, log_written, now);
-            match retain(finished, bounds.retention_secs(status.retention()), bounds, now) {
-                (Fate::Reap, _) if among_newest => keep(Reason::Newest(bounds.keep_last)),
-                decided => decided,
+    let since_trigger = Age::since_trigger(&run, now);
+    let (fate, why, age) = match (life, bounds) {
+        (Life::Alive, _) => (Fate::Keep(None), Why::Alive, since_trigger),
+        (Life::Unsupervised(left), _) => (Fate::Keep(None), Why::Unsupervised(left), since_trigger),
+        (Life::Unknown(cause), _) => (Fate::Keep(None), Why::Unknown(cause), since_trigger),
+        (Life::Finished | Life::Unread, None) => {
+            (Fate::Keep(None), if pinned { Why::Pinned } else { Why::NoBounds }, since_trigger)
+        }
+        (Life::Unread, Some(bounds)) => {
+            let retention_secs = bounds.least_retention_secs();
+            let age = Age { retention_secs: Some(retention_secs), note: bounds.note.clone(), ..since_trigger };
+            if pinned {
+                (Fate::Keep(None), Why::Pinned, age)
+            } else if is_young(&run, bounds, now) {
+                (Fate::Keep(Some(reap_at(run.stamp().min(now), retention_secs))), Why::YoungByName, age)
+            } else {
+                (Fate::Keep(None), Why::JustOfAge, age)
             }
         }
+        (Life::Finished, Some(bounds)) => {
+            let finished = finish(run.stamp(), retain_from, log_written, now);
+            let retention_secs = bounds.retention_secs(status.retention());
+            let secs = finished.age_secs_at(now);
+            let (fate, why) = if pinned {
+                (Fate::Keep(None), Why::Pinned)
+            } else if secs <= retention_secs {
+                (Fate::Keep(Some(reap_at(finished, retention_secs))), Why::Young)
+            } else if among_newest {
+                (Fate::Keep(None), Why::Newest(bounds.keep_last))
+            } else {
+                (Fate::Reap, Why::Expired)
+            };
+            (fate, why, Age { secs, retention_secs: Some(retention_secs), note: bounds.note.clone() })
+        }
     };
-    Verdict { run, fate, reason, cookie }
-}
-
-fn young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> (Fate, Reason) {
-    let ttl_secs = bounds.least_retention_secs();
-    let age = Age { secs: run.stamp().age_secs_at(now), ttl_secs, note: bounds.note.clone() };
-    (Fate::Keep(Some(reap_at(run.stamp().min(now), ttl_secs))), Reason::Young(age))
-}
-
-fn retain(finished: UnixSeconds, ttl_secs: u64, bounds: &Bounds, now: UnixSeconds) -> (Fate, Reason) {
-    let secs = finished.age_secs_at(now);
-    let fate = if secs > ttl_secs { Fate::Reap } else { Fate::Keep(Some(reap_at(finished, ttl_secs))) };
-    (fate, Reason::Age(Age { secs, ttl_secs, note: bounds.note.clone() }))
+    Verdict { run, fate, reason: Reason { why, age }, cookie }
 }
 
 #[cfg(test)]

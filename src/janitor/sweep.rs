@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::clock_doubt::ClockDoubt;
 use super::evidence::{Evidence, gather};
 use super::extent::{Allowance, Extent};
-use super::plan::{Fate, Reason, Rules, Verdict, plan};
+use super::plan::{Fate, Reason, Rules, Verdict, Why, plan};
 use super::remove;
 use super::turn::{Turn, TurnError, clock_doubt};
 use super::watchdog::{Forecast, WatchError};
@@ -41,6 +41,8 @@ pub struct SweepReport {
     pub freed_bytes: u64,
     /// Bytes that still lie in the trash.
     pub pending_bytes: u64,
+    /// What would be removed, in a dry run.
+    pub removable: Option<Extent>,
     /// How many workbenches were looked at.
     pub scanned: usize,
     /// Why the wall clock was not trusted, if it was not: then nothing was removed.
@@ -126,16 +128,21 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) 
     let verdicts = decide(workplace, only, forecast, now.at, clock_doubt, Instant::now() + SIZING_PATIENCE)?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
+    let mut removable = Extent { workbenches: 0, bytes: 0, complete: true };
     for Verdict { run, fate, reason, .. } in verdicts {
         match fate {
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
             Fate::Reap => {
                 let name = OsString::from(run.to_string());
-                let measured = remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
-                report.removed.push(Removed { run, reason, bytes: measured.bytes });
+                let size = remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
+                removable.workbenches += 1;
+                removable.bytes += size.bytes;
+                removable.complete &= size.complete;
+                report.removed.push(Removed { run, reason, bytes: size.bytes });
             }
         }
     }
+    report.removable = Some(removable);
     Ok(report)
 }
 
@@ -251,16 +258,16 @@ fn bury(workplace: &Workplace, verdicts: Vec<Verdict>, report: &mut SweepReport)
     // What keeps a run after all, that the plan did not know of.
     let kept_by = |alive: &HashSet<Cookie>, run: &RunId, cookie: Option<&Cookie>| {
         if cookie.is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
-            Some(Reason::AliveAfterAll)
+            Some(Why::AliveAfterAll)
         } else {
-            pin::is_pinned(home, run).then_some(Reason::Pinned)
+            pin::is_pinned(home, run).then_some(Why::Pinned)
         }
     };
     let before = Scan::take()?.cookies();
     let mut graves = Vec::new();
     for (run, reason, cookie) in doomed {
-        if let Some(reason) = kept_by(&before, &run, cookie.as_ref()) {
-            report.kept.push(Kept { run, reason, until: None });
+        if let Some(why) = kept_by(&before, &run, cookie.as_ref()) {
+            report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None });
             continue;
         }
         let name = OsString::from(format!("{run}.{}", home::random_suffix()));
@@ -277,13 +284,14 @@ fn bury(workplace: &Workplace, verdicts: Vec<Verdict>, report: &mut SweepReport)
     for grave in graves {
         let kept = match &after {
             Ok(alive) => kept_by(alive, &grave.run, grave.cookie.as_ref()),
-            Err(error) => Some(Reason::Unknown(error.to_string())),
+            Err(error) => Some(Why::Unknown(error.to_string())),
         };
-        let Some(reason) = kept else {
+        let Some(why) = kept else {
             dead.push(grave);
             continue;
         };
-        let Grave { run, name, .. } = grave;
+        let Grave { run, name, reason, .. } = grave;
+        let reason = Reason { why, ..reason };
         let workbench = Workbench::of(home, &run);
         match std::fs::rename(home.trash().join(&name), workbench.directory()) {
             Ok(()) => report.kept.push(Kept { run, reason, until: None }),
@@ -381,7 +389,7 @@ mod tests {
         let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
         std::fs::create_dir_all(home.history_lock()).unwrap();
         let report = sweep_again();
-        assert_eq!((report.kept[0].reason.clone(), report.removed), (Reason::NotInHistory, Vec::new()));
+        assert_eq!((report.kept[0].reason.why.clone(), report.removed), (Why::NotInHistory, Vec::new()));
         std::fs::remove_dir(home.history_lock()).unwrap();
         assert_eq!((sweep_again().removed.len(), workbench.exists()), (1, false));
         assert_eq!(workplace.history.find(&home, &outcome.id).unwrap().unwrap().outcome, outcome);

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
@@ -43,11 +45,13 @@ pub struct WatchReport {
 }
 
 /// A run that was ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Killed {
     /// The run.
     pub run: RunId,
-    /// Why.
+    /// What for.
+    pub cause: EndCause,
+    /// Why, in words.
     pub reason: String,
 }
 
@@ -81,8 +85,8 @@ const RECORDED_AT_ONCE: usize = 8;
 struct Watched<'a> {
     liveness: &'a Liveness,
     age_secs: u64,
-    /// Time since its end was asked for, if it was.
-    ending_secs: Option<u64>,
+    /// Why its end was asked for, if it was, and the time since.
+    ending: Option<(EndCause, u64)>,
     max_runtime_secs: u64,
     /// Time since its last output, where that can be told, with the time that is allowed.
     silence_secs: Option<(u64, u64)>,
@@ -101,11 +105,11 @@ enum Action {
 fn decide(watched: &Watched<'_>) -> Action {
     let Watched { age_secs, max_runtime_secs, grace_secs, .. } = *watched;
     let exceeded = || Action::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs));
-    let undone = |how: &str| Action::End(EndCause::TimedOut, format!("its end was asked for, and {how}"));
-    match (watched.liveness, watched.ending_secs) {
+    let undone = |cause, how: &str| Action::End(cause, format!("its end was asked for, and {how}"));
+    match (watched.liveness, watched.ending) {
         (Liveness::Unknown(_) | Liveness::Judging(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
-        (Liveness::Unsupervised(_), Some(_)) => undone("is not done"),
+        (Liveness::Unsupervised(_), Some((cause, _))) => undone(cause, "is not done"),
         (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
         (Liveness::Unsupervised(_), None) => match watched.silence_secs {
             Some((silent, max)) if silent > max.saturating_add(SILENCE_ALLOWANCE_SECS) => {
@@ -113,8 +117,8 @@ fn decide(watched: &Watched<'_>) -> Action {
             }
             _ => Action::Leave,
         },
-        (Liveness::Owned, Some(since)) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
-            undone("its supervisor does not obey")
+        (Liveness::Owned, Some((cause, since))) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
+            undone(cause, "its supervisor does not obey")
         }
         // Also if its end was asked for: the wall clock that tells since when can be set.
         (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
@@ -153,8 +157,8 @@ pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, 
         if action != Action::Leave {
             forecast.ended.insert(run.clone(), ending(workplace, &assessment));
         }
-        if let Action::End(_, reason) = action {
-            forecast.killed.push(Killed { run, reason });
+        if let Action::End(cause, reason) = action {
+            forecast.killed.push(Killed { run, cause, reason });
         }
     }
     Ok(forecast)
@@ -193,7 +197,9 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
     for (assessment, action) in look(workplace, only)? {
         match action {
             Action::Leave => {}
-            Action::End(cause, reason) => doomed.push((cause, Killed { run: assessment.entry.id().clone(), reason })),
+            Action::End(cause, reason) => {
+                doomed.push(Killed { run: assessment.entry.id().clone(), cause, reason });
+            }
             Action::Record => dead.push(assessment.entry),
         }
     }
@@ -217,7 +223,7 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         };
         ends.into_iter().map(wait).collect::<Vec<_>>()
     });
-    for ((_, killed), end) in doomed.into_iter().zip(ends) {
+    for (killed, end) in doomed.into_iter().zip(ends) {
         match end {
             Ok(true) => report.killed.push(killed),
             Ok(false) => {}
@@ -247,7 +253,8 @@ fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: 
     decide(&Watched {
         liveness: &assessment.liveness,
         age_secs: manifest.triggered.elapsed_secs_at(now),
-        ending_secs: assessment.entry.end_request().ok().flatten().map(|request| request.at.age_secs_at(now.at)),
+        ending: (assessment.entry.end_request().ok().flatten())
+            .map(|request| (request.cause, request.at.age_secs_at(now.at))),
         max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.max_runtime_secs),
         silence_secs: bounds
             .max_silence_secs
@@ -279,8 +286,8 @@ fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchRepor
 }
 
 /// Ends a hung run; returns whether it was us.
-fn end(workplace: &Workplace, (cause, killed): &(EndCause, Killed)) -> Result<bool, String> {
-    let order = Order { cause: *cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
+fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
+    let order = Order { cause: killed.cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
     match end_run(workplace, &killed.run, &order) {
         Ok(Ended::Unrecorded(cause)) => Err(format!("it was ended, and its end cannot be recorded yet: {cause}")),
         Ok(Ended::Finished) => Ok(true),
@@ -306,14 +313,15 @@ mod tests {
     }
 
     fn watched(liveness: &Liveness, age_secs: u64, ending_secs: Option<u64>) -> Watched<'_> {
-        Watched { liveness, age_secs, ending_secs, max_runtime_secs: 100, silence_secs: None, grace_secs: 10 }
+        let ending = ending_secs.map(|secs| (EndCause::Stopped, secs));
+        Watched { liveness, age_secs, ending, max_runtime_secs: 100, silence_secs: None, grace_secs: 10 }
     }
 
     #[test]
     fn rule_3_the_supervisor_gets_its_chance_first() {
         assert_eq!(decide(&watched(&Liveness::Owned, 125, None)), Action::Leave);
         assert!(
-            matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(_, reason) if reason.contains("126"))
+            matches!(decide(&watched(&Liveness::Owned, 126, None)), Action::End(_, reason) if reason.contains("2 min 6 s"))
         );
         assert_eq!(decide(&watched(&Liveness::Owned, 50, Some(15))), Action::Leave);
         assert!(matches!(decide(&watched(&Liveness::Owned, 50, Some(16))), Action::End(..)));
@@ -329,7 +337,8 @@ mod tests {
         let alone = unsupervised();
         assert_eq!(decide(&watched(&alone, 100, None)), Action::Leave);
         assert!(matches!(decide(&watched(&alone, 101, None)), Action::End(..)));
-        assert!(matches!(decide(&watched(&alone, 1, Some(0))), Action::End(..)));
+        let undone = decide(&watched(&alone, 1, Some(0)));
+        assert!(matches!(undone, Action::End(EndCause::Stopped, _)), "for the cause that was given: {undone:?}");
     }
 
     #[test]
@@ -337,7 +346,7 @@ mod tests {
         let alone = unsupervised();
         let silent = |secs| Watched { silence_secs: Some((secs, 20)), ..watched(&alone, 90, None) };
         assert_eq!(decide(&silent(80)), Action::Leave);
-        assert!(matches!(decide(&silent(81)), Action::End(EndCause::Silent, reason) if reason.contains("81 s")));
+        assert!(matches!(decide(&silent(81)), Action::End(EndCause::Silent, reason) if reason.contains("1 min 21 s")));
         let supervised = Watched { liveness: &Liveness::Owned, ..silent(9999) };
         assert_eq!(decide(&supervised), Action::Leave, "its supervisor knows better");
     }

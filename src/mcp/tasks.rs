@@ -66,7 +66,7 @@ fn find(core: &Core, id: &str) -> Result<RunView, ErrorData> {
 }
 
 fn as_task(run: &RunView, now: UnixSeconds) -> DetailedTask {
-    let ended = run.outcome.unwrap_or(run.status);
+    let ended = run.own_status();
     let payload = match run.finished_at {
         None => TaskPayload::Working,
         Some(_) if ended.task() == TaskState::Cancelled => TaskPayload::Cancelled,

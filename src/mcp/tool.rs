@@ -246,7 +246,8 @@ impl ArgumentParser {
             let unknown = shortened(unknown, SHOWN_VALUE_CHARS);
             return Err(ToolError::new(format!("unknown argument `{unknown}`. {}", self.takes)));
         }
-        let arguments = Value::Object(arguments);
+        let mut arguments = Value::Object(arguments);
+        make_whole_numbers_integers(&mut arguments);
         serde_path_to_error::deserialize(&arguments).map_err(|error| self.explain(&arguments, &error))
     }
 
@@ -267,6 +268,25 @@ impl ArgumentParser {
             ),
         };
         ToolError(text)
+    }
+}
+
+/// Turns `5.0` into `5`, at any depth: JSON Schema calls both an integer, and hosts send both. No argument is a fraction.
+fn make_whole_numbers_integers(value: &mut Value) {
+    /// Up to here each integer has a floating-point number of its own (2^53).
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Object(map) => map.values_mut().for_each(make_whole_numbers_integers),
+        Value::Array(items) => items.iter_mut().for_each(make_whole_numbers_integers),
+        Value::Number(number) if number.is_f64() => {
+            let whole = number.as_f64().filter(|float| float.fract() == 0.0 && float.abs() <= EXACT);
+            if let Some(float) = whole {
+                #[allow(clippy::cast_possible_truncation, reason = "it is whole and within i64")]
+                let integer = float as i64;
+                *number = integer.into();
+            }
+        }
+        _ => {}
     }
 }
 
@@ -390,6 +410,23 @@ mod tests {
         for (arguments, expected) in cases {
             assert_eq!(call(arguments), Err(format!("{expected} {takes}")));
         }
+    }
+
+    #[test]
+    fn a_whole_number_is_an_integer_however_it_is_written() {
+        for (written, number) in [("5.0", 5), ("5e0", 5), ("0.0", 0), ("-0.0", 0), ("9007199254740992.0", 1 << 53)] {
+            let limit: Value = serde_json::from_str(written).unwrap();
+            let said = format!("a Some({number}) [] skip");
+            assert_eq!(call(json!({ "routine": "a", "limit": limit })), Ok(json!({ "said": said })), "{written}");
+        }
+        for written in ["5.5", "-5.0", "1e300", "1e-300"] {
+            let limit: Value = serde_json::from_str(written).unwrap();
+            let error = call(json!({ "routine": "a", "limit": limit })).unwrap_err();
+            assert!(error.contains("`limit`") && error.contains("a whole number, 0 or more"), "{error}");
+        }
+        let mut nested = json!({ "a": [{ "b": 2.0, "c": "2.0", "d": 2.5 }] });
+        make_whole_numbers_integers(&mut nested);
+        assert_eq!(nested, json!({ "a": [{ "b": 2, "c": "2.0", "d": 2.5 }] }));
     }
 
     #[test]

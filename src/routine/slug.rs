@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use deunicode::deunicode_char;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ use crate::excerpt::excerpt;
 pub const MAX_SLUG_CHARS: usize = 64;
 
 /// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
-/// either end. It comes from the first title and never changes. Cheap to clone.
+/// either end. It is given or comes from the first title, and never changes. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 #[schemars(with = "String")]
@@ -30,12 +31,13 @@ pub struct NotASlug {
 }
 
 impl Slug {
-    /// Makes the slug of a title: letters and digits kept in lower case, everything between them one dash; `None` when
-    /// nothing is left, as for a title without any ASCII letter or digit.
+    /// Makes the slug of a title: its letters and digits in lower case, transliterated to ASCII, everything between them one
+    /// dash; `None` when nothing is left, as for a title of punctuation alone.
     #[must_use]
     pub fn from_title(title: &str) -> Option<Self> {
         let mut slug = String::new();
-        for c in title.chars() {
+        // What is not known in ASCII is left out like punctuation.
+        for c in title.chars().flat_map(|c| deunicode_char(c).unwrap_or("-").chars()) {
             if c.is_ascii_alphanumeric() {
                 slug.push(c.to_ascii_lowercase());
             } else if !slug.is_empty() && !slug.ends_with('-') {
@@ -113,9 +115,15 @@ mod tests {
         let slug = |title| Slug::from_title(title).map(String::from);
         assert_eq!(slug("Morning  Triage!").as_deref(), Some("morning-triage"));
         assert_eq!(slug("  2026: plan ").as_deref(), Some("2026-plan"));
-        assert_eq!(slug("été").as_deref(), Some("t"));
-        assert_eq!(slug("日本"), None);
-        assert_eq!(slug("---"), None);
+        assert_eq!(slug("Täglicher Überblick").as_deref(), Some("taglicher-uberblick"));
+        assert_eq!(slug("Ta\u{308}glich").as_deref(), Some("taglich"), "the same in two characters");
+        assert_eq!(slug("Ελληνικά").as_deref(), Some("ellenika"));
+        assert_eq!(slug("日本語").as_deref(), Some("ri-ben-yu"));
+        assert_eq!(slug("Отчёт №5").as_deref(), Some("otchiot-no5"));
+        assert_eq!(slug("été — ça"), slug("ete ca"));
+        for nothing in ["---", "", "«»", "\u{200d}\u{fe0f}", "\u{e000}"] {
+            assert_eq!(slug(nothing), None, "{nothing:?}");
+        }
     }
 
     #[test]
@@ -128,7 +136,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_slug_is_what_a_title_would_become(text in "[a-zA-Z0-9é-]{0,70}") {
+        fn a_slug_is_what_a_title_would_become(text in "[a-zA-Z0-9é日-]{0,70}") {
             let becomes_itself = Slug::from_title(&text).is_some_and(|slug| slug.as_str() == text);
             prop_assert_eq!(Slug::is_one(&text), becomes_itself);
         }

@@ -36,10 +36,10 @@ pub enum StoreError {
     },
     /// The name is taken.
     #[error(
-        "the routine '{slug}' exists already (titled '{title}'); trigger that one, or give this one another `title`"
+        "the routine '{slug}' exists already (titled '{title}'); trigger that one, or give this one another `title` or `slug`"
     )]
     Taken {
-        /// The slug that the title makes.
+        /// The slug.
         slug: Slug,
         /// The existing routine's title.
         title: String,
@@ -64,17 +64,30 @@ pub struct Listing {
     pub problems: Vec<FileError>,
 }
 
-/// Saves a new routine under the slug of its title.
+/// Chooses the slug of a new routine: the one that was given, else the one that its title makes.
+///
+/// # Errors
+/// None is given, and the title makes none.
+pub fn new_slug(given: Option<Slug>, title: &str) -> Result<Slug, InvalidField> {
+    given.or_else(|| Slug::from_title(title)).ok_or_else(|| {
+        let rule = "no slug can be made of it; give a `slug`, or a title with at least one letter or digit";
+        InvalidField::new("title", format_args!("'{title}'"), rule)
+    })
+}
+
+/// Saves a new routine.
 ///
 /// # Errors
 /// A field breaks its rule, the slug is taken, or the system refuses; nothing is left behind.
-pub fn create(home: &Home, config: &Config, definition: Definition, prompt: &str) -> Result<Routine, StoreError> {
+pub fn create(
+    home: &Home,
+    config: &Config,
+    slug: Slug,
+    definition: Definition,
+    prompt: &str,
+) -> Result<Routine, StoreError> {
     definition.check(config)?;
     check_prompt(prompt)?;
-    let slug = Slug::from_title(&definition.title).ok_or_else(|| {
-        let rule = "its name is made of the ASCII letters and digits in it; put at least one there";
-        InvalidField::new("title", format_args!("'{}'", definition.title), rule)
-    })?;
     let routine = Routine { slug, definition };
     let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));
     let published = stage(&staged, &routine.definition, prompt).and_then(|()| publish(home, &staged, &routine));
@@ -313,7 +326,12 @@ mod tests {
     }
 
     fn make(home: &Home, title: &str) -> Result<Routine, StoreError> {
-        create(home, &Config::default(), titled(title), "do it")
+        make_of(home, titled(title))
+    }
+
+    fn make_of(home: &Home, definition: Definition) -> Result<Routine, StoreError> {
+        let slug = new_slug(None, &definition.title)?;
+        create(home, &Config::default(), slug, definition, "do it")
     }
 
     #[test]
@@ -328,14 +346,23 @@ mod tests {
     fn a_schedule_counts_from_its_creation() {
         let (_dir, home) = home();
         let definition = Definition { schedule: Some("@daily".into()), ..titled("Daily") };
-        let made = create(&home, &Config::default(), definition, "do it").unwrap();
+        let made = make_of(&home, definition).unwrap();
         let ledger = Ledger::read(&home, &made.slug).unwrap();
         assert!(ledger.follows(&made.definition) && ledger.fired_until == made.definition.created_at);
         let plain = make(&home, "Plain").unwrap();
         assert!(!Ledger::file(&home, &plain.slug).exists());
         let never = Definition { schedule: Some("0 0 30 2 *".into()), ..titled("Never") };
-        let error = create(&home, &Config::default(), never, "do it").unwrap_err().to_string();
+        let error = make_of(&home, never).unwrap_err().to_string();
         assert!(error.contains("`schedule`"), "{error}");
+    }
+
+    #[test]
+    fn a_slug_is_the_one_that_is_given_else_that_of_the_title() {
+        let given: Slug = "mine".parse().unwrap();
+        assert_eq!(new_slug(Some(given.clone()), "!!!").unwrap(), given);
+        assert_eq!(new_slug(None, "Mon idée").unwrap().as_str(), "mon-idee");
+        let error = new_slug(None, "!!!").unwrap_err().to_string();
+        assert!(error.contains("`title` is '!!!'") && error.contains("`slug`"), "{error}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 use super::entry::Workbench;
 use super::id::RunId;
-use super::log;
+use super::log::{Log, LogTail};
 use super::record::Outcome;
 use super::status::Status;
 use crate::clock::UnixSeconds;
@@ -63,6 +63,17 @@ pub struct Past {
     pub outcome: Outcome,
     /// The end of its output as clean text, at most [`TAIL_BYTES`].
     pub tail: Option<String>,
+    /// Whether it printed more before that.
+    pub tail_cut: bool,
+}
+
+impl From<PastLine> for Past {
+    fn from(line: PastLine) -> Self {
+        let PastLine { outcome, tail, tail_cut } = line;
+        // Older versions did not say. A text that was cut is as long as it may be, but for a character.
+        let tail_cut = tail_cut.unwrap_or_else(|| tail.as_ref().is_some_and(|tail| tail.len() + 4 > TAIL_BYTES));
+        Self { outcome, tail, tail_cut }
+    }
 }
 
 /// A run's line as it is written. Who reads it may know nothing but this line.
@@ -76,6 +87,8 @@ struct RunLine<'a> {
     duration_secs: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail_cut: Option<bool>,
 }
 
 /// A run's line as it is read: those of older versions say less.
@@ -85,6 +98,8 @@ struct PastLine {
     outcome: Outcome,
     #[serde(default)]
     tail: Option<String>,
+    #[serde(default)]
+    tail_cut: Option<bool>,
 }
 
 impl PastLine {
@@ -134,12 +149,14 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
 }
 
 fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
+    let tail = tail(&Workbench::of(home, &outcome.id));
     let line = RunLine {
         kind: "run",
         routine: outcome.id.routine(),
         outcome,
         duration_secs: outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at)),
-        tail: tail(&Workbench::of(home, &outcome.id)),
+        tail_cut: tail.as_ref().map(|tail| tail.cut),
+        tail: tail.map(|tail| tail.text),
     };
     serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))
 }
@@ -152,10 +169,9 @@ fn sync(file: &File, path: &Path) -> Result<(), FileError> {
 
 /// Returns the end of a run's output; `None` where there is none or it cannot be read, which is no reason not to record the
 /// run.
-fn tail(workbench: &Workbench) -> Option<String> {
-    let text = log::tail(workbench, TAIL_BYTES).ok()?.text;
-    let start = text.ceil_char_boundary(text.len().saturating_sub(TAIL_BYTES));
-    Some(text[start..].to_owned()).filter(|tail| !tail.is_empty())
+fn tail(workbench: &Workbench) -> Option<LogTail> {
+    let tail = Log::open(workbench).and_then(|log| log.tail(usize::MAX, TAIL_BYTES)).ok()?;
+    (!tail.text.is_empty()).then_some(tail)
 }
 
 /// Closes the history's file if it is old or large enough, and removes what exceeds what the home keeps.

@@ -10,7 +10,7 @@ use super::entry::{Entry, Workbench};
 use super::here::Here;
 use super::id::RunId;
 use super::liveness::{Assessment, JUDGE_PATIENCE, Liveness, look};
-use super::log;
+use super::log::Log;
 use super::record::{Manifest, Origin, Outcome};
 use super::recording::read_outcome;
 use super::status::Status;
@@ -18,7 +18,7 @@ use super::view::{RunView, outcome_of};
 use super::workplace::Workplace;
 use super::written_down::WrittenDown;
 use super::{listing, wait};
-use crate::clock::UnixSeconds;
+use crate::clock::{HumanDuration, UnixSeconds};
 use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
@@ -107,7 +107,7 @@ pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     let (liveness, liveness_reason) = life(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&workplace.home, one));
-    let tail = log::tail_within(&workbench, TAIL_LINES, TAIL_BYTES);
+    let tail = Log::open(&workbench).and_then(|log| log.tail(TAIL_LINES, TAIL_BYTES));
     Ok(Inspection {
         liveness,
         liveness_reason,
@@ -156,9 +156,9 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
         _ if !is_there => "its workbench is gone".to_owned(),
         (_, _, Some(reason)) => format!("its workbench stays: {reason}"),
         (Some(at), Some(outcome), None) => format!(
-            "its workbench is kept for {} s from {}, its end or the last output before it was ended by force; the first \
+            "its workbench is kept for {} from {}, its end or the last output before it was ended by force; the first \
              sweep from {at} on removes it",
-            outcome.retain_from.age_secs_at(at).saturating_sub(1),
+            HumanDuration(outcome.retain_from.age_secs_at(at).saturating_sub(1)),
             outcome.retain_from,
         ),
         (Some(at), None, None) => {

@@ -8,6 +8,7 @@ use super::entry::{Entry, Workbench};
 use super::history::{Line, Lines};
 use super::id::{RunId, parts};
 use super::liveness::{Assessment, JUDGE_PATIENCE, look};
+use super::record::Outcome;
 use super::recording::read_outcome;
 use super::retention::Newest;
 use super::status::Status;
@@ -74,13 +75,29 @@ impl Listed<'_> {
     }
 }
 
+/// A run of a page.
+enum Row {
+    /// It was seen to have a workbench or an entry.
+    Present(RunId),
+    /// This is how it ended.
+    Reaped(Box<Outcome>),
+}
+
+/// A part of the list, of which only the ids of present runs are known.
+struct Picked {
+    rows: Vec<Row>,
+    total: usize,
+    next: Option<RunId>,
+}
+
 /// Lists up to `limit` of the runs that are older than `after`, those among them that only the history tells of.
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
 pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
+    let Workplace { home, history, .. } = workplace;
     // Before the history: a run that is reaped in between is in neither otherwise.
-    let mut present = ids(&workplace.home)?;
+    let mut present = ids(home)?;
     present.retain(|id| filter.takes(id.routine(), id.stamp()));
     let mut views = Views::new(workplace);
     // The state is not in the name, so all have to be looked at.
@@ -88,19 +105,55 @@ pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit
         let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
         matching.map(|run| (run.id.clone(), run)).collect()
     });
-    let history = workplace.history.read(&workplace.home)?;
+    if let Some(seen) = &seen {
+        present.retain(|id| seen.contains_key(id));
+    }
+    let pick = |lines: &Lines| pick(&present, lines, filter, after, limit);
+    let (mut picked, changed) = pick(&*history.read(home)?);
+    if changed {
+        (picked, _) = pick(&*history.reread(home)?);
+    }
+    let Picked { rows, total, next } = picked;
+    let wanted: Vec<RunId> = rows.iter().filter_map(Row::present).cloned().collect();
+    let mut shown =
+        seen.take().unwrap_or_else(|| views.of(&wanted).into_iter().map(|run| (run.id.clone(), run)).collect());
+    let mut runs = Vec::with_capacity(rows.len());
+    for row in rows {
+        match row {
+            Row::Reaped(outcome) => runs.push(RunView::of_reaped(workplace, *outcome)),
+            Row::Present(id) => match shown.remove(&id) {
+                Some(run) => runs.push(run),
+                // It was reaped since it was listed.
+                None => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(workplace, past.outcome))),
+            },
+        }
+    }
+    Ok(Page { runs, total, next })
+}
+
+impl Row {
+    fn present(&self) -> Option<&RunId> {
+        match self {
+            Self::Present(id) => Some(id),
+            Self::Reaped(_) => None,
+        }
+    }
+}
+
+/// Chooses a page's runs, and reads how those ended that only the history tells of; also returns whether a line was no longer
+/// what it was.
+fn pick(present: &[RunId], history: &Lines, filter: &Filter, after: Option<&RunId>, limit: usize) -> (Picked, bool) {
     let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
     let mut page: Vec<Listed<'_>> = Vec::new();
     let mut total = 0;
-    for listed in merge(&present, past, &history) {
+    for listed in merge(present, past, history) {
         let matches = match &listed {
-            Listed::Present(id) => seen.as_ref().is_none_or(|seen| seen.contains_key(*id)),
+            Listed::Present(_) => true,
             Listed::Reaped(line) => filter.takes_reaped(line.status()),
         };
         if matches {
             total += 1;
-            if page.len() <= limit && after.is_none_or(|after| listed.key(&history) < (after.stamp(), after.routine()))
-            {
+            if page.len() <= limit && after.is_none_or(|after| listed.key(history) < (after.stamp(), after.routine())) {
                 page.push(listed);
             }
         }
@@ -108,26 +161,17 @@ pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit
     let more = page.len() > limit;
     page.truncate(limit);
     let next = page.last().filter(|_| more).map(|last| {
-        let (stamp, routine) = last.key(&history);
+        let (stamp, routine) = last.key(history);
         RunId::new(routine.clone(), stamp)
     });
-    let wanted: Vec<RunId> = page
-        .iter()
-        .filter_map(|listed| match listed {
-            Listed::Present(id) => Some((*id).clone()),
-            Listed::Reaped(_) => None,
-        })
-        .collect();
-    let mut shown =
-        seen.take().unwrap_or_else(|| views.of(&wanted).into_iter().map(|run| (run.id.clone(), run)).collect());
-    let runs = page
-        .iter()
-        .filter_map(|listed| match listed {
-            Listed::Present(id) => shown.remove(*id),
-            Listed::Reaped(line) => Some(RunView::of_reaped(workplace, history.past(line)?.outcome)),
-        })
-        .collect();
-    Ok(Page { runs, total, next })
+    let chosen = page.len();
+    let row = |listed: &Listed<'_>| match listed {
+        Listed::Present(id) => Some(Row::Present((*id).clone())),
+        Listed::Reaped(line) => Some(Row::Reaped(Box::new(history.past(line)?.outcome))),
+    };
+    let rows: Vec<Row> = page.iter().filter_map(row).collect();
+    let changed = rows.len() < chosen;
+    (Picked { rows, total, next }, changed)
 }
 
 /// Merges two lists, newest first; of a run that is in both, what is present counts.

@@ -1,22 +1,24 @@
 //! `agent.log`: everything that the agent printed, and our notes.
 
-mod file;
 mod search;
+mod source;
 mod text;
 
 use super::entry::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
-use file::LogFile;
-pub use search::{BadPattern, Found, FoundLine, Pattern, search};
+pub use search::{BadPattern, Found, FoundLine, Pattern};
+pub use source::Log;
 use text::{clean, whole_characters};
 
 /// The most text that one reading returns.
 pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 
-/// The most of the file that one reading looks at: control codes are dropped, so more is read than returned.
-const MAX_READ_BYTES: u64 = 1024 * 1024;
+/// How much of the file the reading of an end looks at, for each byte that it may return and at least: control codes are
+/// dropped, and a progress bar is little else.
+const READ_PER_BYTE: u64 = 4;
+const LEAST_READ_BYTES: u64 = 64 * 1024;
 
 /// The end of a log, as clean text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -29,36 +31,8 @@ pub struct LogTail {
     pub dropped_bytes: u64,
     /// The size of the whole log.
     pub log_bytes: u64,
-    /// Where what is printed after this begins: see [`part`].
+    /// Where what is printed after this begins: see [`Log::part`].
     pub next_offset: u64,
-}
-
-/// Reads the last `lines` lines of a run's log, at most [`MAX_TEXT_BYTES`]. A log that is not there is empty.
-///
-/// # Errors
-/// The file is unreadable, or something else than a regular file has taken its place.
-pub fn tail(workbench: &Workbench, lines: usize) -> Result<LogTail, FileError> {
-    tail_within(workbench, lines, MAX_TEXT_BYTES)
-}
-
-/// Reads the last `lines` lines of a run's log, at most `max_bytes` of text.
-///
-/// # Errors
-/// As for [`tail`].
-pub fn tail_within(workbench: &Workbench, lines: usize, max_bytes: usize) -> Result<LogTail, FileError> {
-    let Some(log) = LogFile::open(workbench)? else { return Ok(LogTail::default()) };
-    let hole = log.first_hole();
-    let start = log.bytes.saturating_sub(MAX_READ_BYTES).max(hole.end);
-    let bytes = log.read(start, MAX_READ_BYTES)?;
-    let whole = whole_characters(&bytes);
-    let (text, cut) = last_lines(&clean(&bytes[..whole]), lines, max_bytes);
-    Ok(LogTail {
-        text,
-        cut: cut || start > 0,
-        dropped_bytes: hole.end - hole.start,
-        log_bytes: log.bytes,
-        next_offset: start + whole as u64,
-    })
 }
 
 /// A part of a log, as clean text.
@@ -78,46 +52,65 @@ pub struct LogPart {
     pub log_bytes: u64,
 }
 
-/// Reads a run's log from a byte on, at most [`MAX_TEXT_BYTES`]: whole lines, and up to the end what there is of the last,
-/// but for a character of which only a part is written. A log that is not there is empty.
-///
-/// # Errors
-/// As for [`tail`].
-pub fn part(workbench: &Workbench, offset: u64) -> Result<LogPart, FileError> {
-    let Some(log) = LogFile::open(workbench)? else {
-        return Ok(LogPart { restarted: offset > 0, ..LogPart::default() });
-    };
-    let restarted = offset > log.bytes;
-    let from = if restarted { 0 } else { offset };
-    let data = log.data_from(from);
-    let mut limit = MAX_TEXT_BYTES;
-    loop {
-        let bytes = log.read(data.start, (data.end - data.start).min(limit as u64))?;
-        let behind = data.start + bytes.len() as u64;
-        let used = match bytes.iter().rposition(|byte| *byte == b'\n') {
-            // What comes after a hole is not the rest of what came before it.
-            _ if behind == data.end && behind < log.bytes => bytes.len(),
-            Some(newline) if behind < data.end => newline + 1,
-            _ => whole_characters(&bytes),
-        };
-        // An offset of somebody's own choice may lie within a character.
-        let within = bytes[..used].iter().take(3).take_while(|byte| *byte & 0xC0 == 0x80).count();
-        let text = clean(&bytes[if data.start > 0 { within } else { 0 }..used]);
-        if text.len() > MAX_TEXT_BYTES {
-            // A byte that is no text became three.
-            limit /= 2;
-            continue;
-        }
-        let next_offset = data.start + used as u64;
-        let dropped_bytes = data.start - from;
-        return Ok(LogPart {
+impl Log {
+    /// Reads the last `lines` lines, at most `max_bytes` of text.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn tail(&self, lines: usize, max_bytes: usize) -> Result<LogTail, FileError> {
+        let hole = self.first_hole();
+        let window = (READ_PER_BYTE * max_bytes as u64).max(LEAST_READ_BYTES);
+        let start = self.size.saturating_sub(window).max(hole.end);
+        let bytes = self.read(start, window)?;
+        let whole = whole_characters(&bytes);
+        let (text, cut) = last_lines(&clean(&bytes[..whole]), lines, max_bytes);
+        Ok(LogTail {
             text,
-            next_offset,
-            more: behind < log.bytes,
-            dropped_bytes,
-            restarted,
-            log_bytes: log.bytes,
-        });
+            cut: cut || start > 0,
+            dropped_bytes: hole.end - hole.start,
+            log_bytes: self.size,
+            next_offset: start + whole as u64,
+        })
+    }
+
+    /// Reads from a byte on, at most [`MAX_TEXT_BYTES`]: whole lines, and up to the end what there is of the last, but for a
+    /// character of which only a part is written.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn part(&self, offset: u64) -> Result<LogPart, FileError> {
+        let restarted = offset > self.size;
+        let from = if restarted { 0 } else { offset };
+        let data = self.data_from(from);
+        let mut limit = MAX_TEXT_BYTES;
+        loop {
+            let bytes = self.read(data.start, (data.end - data.start).min(limit as u64))?;
+            let behind = data.start + bytes.len() as u64;
+            let used = match bytes.iter().rposition(|byte| *byte == b'\n') {
+                // What comes after a hole is not the rest of what came before it.
+                _ if behind == data.end && behind < self.size => bytes.len(),
+                Some(newline) if behind < data.end => newline + 1,
+                _ => whole_characters(&bytes),
+            };
+            // An offset of somebody's own choice may lie within a character.
+            let within = bytes[..used].iter().take(3).take_while(|byte| *byte & 0xC0 == 0x80).count();
+            let text = clean(&bytes[if data.start > 0 { within } else { 0 }..used]);
+            if text.len() > MAX_TEXT_BYTES {
+                // A byte that is no text became three.
+                limit /= 2;
+                continue;
+            }
+            let next_offset = data.start + used as u64;
+            let dropped_bytes = data.start - from;
+            return Ok(LogPart {
+                text,
+                next_offset,
+                more: behind < self.size,
+                dropped_bytes,
+                restarted,
+                log_bytes: self.size,
+            });
+        }
     }
 }
 
@@ -155,6 +148,27 @@ mod tests {
     }
 
     #[test]
+    fn what_the_history_kept_is_read_like_a_log() {
+        let log = Log::kept("één\ntwo\nthree".to_owned());
+        let tail = log.tail(2, MAX_TEXT_BYTES).unwrap();
+        assert_eq!((tail.text.as_str(), tail.cut, tail.next_offset, tail.log_bytes), ("two\nthree", true, 15, 15));
+        assert_eq!(log.tail(9, 6).unwrap().text, "\nthree");
+        let part = log.part(6).unwrap();
+        assert_eq!((part.text.as_str(), part.next_offset, part.more, part.restarted), ("two\nthree", 15, false, false));
+        let end = log.part(15).unwrap();
+        assert_eq!((end.text.as_str(), end.next_offset, end.more, end.restarted), ("", 15, false, false));
+        let beyond = log.part(u64::MAX).unwrap();
+        assert_eq!((beyond.text.as_str(), beyond.restarted), ("één\ntwo\nthree", true));
+        let found = log.search(&Pattern::new("T").unwrap(), 0).unwrap();
+        let lines: Vec<_> = found.lines.iter().map(|line| (line.offset, line.text.as_str())).collect();
+        assert_eq!((lines, found.next_offset, found.more), (vec![(6, "two"), (10, "three")], 15, false));
+        assert_eq!(log.search(&Pattern::new("T").unwrap(), 10).unwrap().lines.len(), 1);
+        let empty = Log::kept(String::new());
+        assert_eq!(empty.tail(2, 9).unwrap(), LogTail::default());
+        assert_eq!(empty.part(1).unwrap(), LogPart { restarted: true, ..LogPart::default() });
+    }
+
+    #[test]
     #[cfg(target_os = "linux")]
     fn a_dropped_middle_is_told_and_not_read() {
         use rustix::fs::{FallocateFlags, fallocate};
@@ -163,12 +177,13 @@ mod tests {
         let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
         std::fs::create_dir(workbench.directory()).unwrap();
         std::fs::write(workbench.log(), "first\n".repeat(100_000) + "last\n").unwrap();
-        let whole = tail(&workbench, 2).unwrap();
+        let tail = |lines| Log::open(&workbench).unwrap().tail(lines, MAX_TEXT_BYTES).unwrap();
+        let whole = tail(2);
         assert_eq!((whole.text.as_str(), whole.cut, whole.dropped_bytes), ("first\nlast\n", true, 0));
         let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&log, hole, 65_536, 8 * 65_536).unwrap();
-        let holed = tail(&workbench, 1_000_000).unwrap();
+        let holed = tail(1_000_000);
         assert_eq!((holed.dropped_bytes, holed.cut), (8 * 65_536, true));
         assert!(holed.text.ends_with("last\n") && !holed.text.contains('\0'));
         assert!(holed.text.len() < 100_000);

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -154,7 +155,7 @@ pub struct LastRun {
 
 impl From<RunView> for LastRun {
     fn from(run: RunView) -> Self {
-        Self { run: run.id, status: run.status, triggered_at: run.triggered_at, finished_at: run.finished_at }
+        Self { status: run.own_status(), run: run.id, triggered_at: run.triggered_at, finished_at: run.finished_at }
     }
 }
 
@@ -164,7 +165,10 @@ pub struct Overview<'a> {
     workplace: &'a Workplace,
     search_path: &'a SearchPath,
     running: BTreeMap<Slug, Vec<RunId>>,
+    /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
+    /// The newest run of each routine that the history tells of.
+    newest_ended: Arc<HashMap<Slug, UnixSeconds>>,
     /// Whether an agent's command was found, of those asked about: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
@@ -173,7 +177,7 @@ impl<'a> Overview<'a> {
     /// Reads which runs there are.
     ///
     /// # Errors
-    /// A folder of the home cannot be listed.
+    /// A folder of the home cannot be listed, or the history cannot be read.
     pub fn read(workplace: &'a Workplace, search_path: &'a SearchPath) -> Result<Self, FileError> {
         let mut newest: HashMap<Slug, UnixSeconds> = HashMap::new();
         let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
@@ -187,7 +191,9 @@ impl<'a> Overview<'a> {
             *newest = entry.id().stamp().max(*newest);
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
-        Ok(Self { workplace, search_path, running, newest, available: RefCell::default() })
+        // Last: a run that is reaped in between is in neither otherwise.
+        let newest_ended = workplace.history.newest(&workplace.home)?;
+        Ok(Self { workplace, search_path, running, newest, newest_ended, available: RefCell::default() })
     }
 
     /// Shows a routine.
@@ -217,7 +223,8 @@ impl<'a> Overview<'a> {
             created_at: definition.created_at,
             updated_at: definition.updated_at,
             running: self.running.get(slug).cloned().unwrap_or_default(),
-            last_run: self.newest.get(slug).and_then(|stamp| self.last_run(&RunId::new(slug.clone(), *stamp))),
+            last_run: (self.newest.get(slug).max(self.newest_ended.get(slug)))
+                .and_then(|stamp| self.last_run(&RunId::new(slug.clone(), *stamp))),
         }
     }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::id::RunId;
 use super::status::Status;
 use crate::agent::AgentCommand;
-use crate::clock::{Moment, UnixSeconds};
+use crate::clock::{HumanDuration, Moment, UnixSeconds};
 use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::identity::HomeIdentity;
@@ -248,13 +248,15 @@ impl From<EndCause> for Status {
 /// Says that a run exceeded its bound, with both numbers.
 #[must_use]
 pub fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
-    format!("exceeded max runtime: {age_secs} s since its trigger, {max_runtime_secs} s allowed")
+    let (age, allowed) = (HumanDuration(age_secs), HumanDuration(max_runtime_secs));
+    format!("exceeded max runtime: {age} since its trigger, {allowed} allowed")
 }
 
 /// Says that an agent printed nothing for too long, with both numbers.
 #[must_use]
 pub fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
-    format!("hung: it printed nothing for {silent_secs} s, {max_silence_secs} s allowed")
+    let (silent, allowed) = (HumanDuration(silent_secs), HumanDuration(max_silence_secs));
+    format!("hung: it printed nothing for {silent}, {allowed} allowed")
 }
 
 /// `end.json`: the run is to end. The first writer wins, so that every reader knows one reason.

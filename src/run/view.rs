@@ -178,6 +178,12 @@ impl RunView {
         view
     }
 
+    /// Returns how it is, or how it ended, also where its workbench is gone.
+    #[must_use]
+    pub fn own_status(&self) -> Status {
+        self.outcome.unwrap_or(self.status)
+    }
+
     fn empty(workplace: &Workplace, id: &RunId) -> Self {
         let workbench = Workbench::of(&workplace.home, id);
         Self {

@@ -8,7 +8,7 @@ use super::exec::Part;
 use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::mirror::Git;
-use crate::run::log;
+use crate::run::log::{Log, MAX_TEXT_BYTES};
 use crate::run::record::EndCause;
 
 impl Supervisor {
@@ -44,7 +44,10 @@ impl Supervisor {
             return Ok(());
         }
         const SHOWN_LINES: usize = 5;
-        let said = log::tail(&self.workbench(), SHOWN_LINES).map(|tail| tail.text).unwrap_or_default();
+        let said = Log::open(&self.workbench())
+            .and_then(|log| log.tail(SHOWN_LINES, MAX_TEXT_BYTES))
+            .map(|tail| tail.text)
+            .unwrap_or_default();
         let program = self.manifest.command.setup.first().map_or("", String::as_str);
         Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", exit.how(), quoted(&said))))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::clock::UnixSeconds;
+use crate::clock::{HumanDuration, UnixSeconds};
 use crate::routine::brief::Plan;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
@@ -126,7 +126,7 @@ fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String
         _ if age_secs <= ON_TIME_SECS => None,
         CatchUp::None => Some(format!("{UNATTENDED} (catch_up = \"none\")")),
         CatchUp::Latest if age_secs > window_secs => {
-            Some(format!("{UNATTENDED}; {age_secs} s late (catch_up_window_secs = {window_secs})"))
+            Some(format!("{UNATTENDED}; {} late (catch_up_window_secs = {window_secs})", HumanDuration(age_secs)))
         }
         CatchUp::Latest => None,
     }
@@ -319,7 +319,7 @@ mod tests {
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
         let schedule = Schedule::parse("@daily", Some("UTC")).unwrap();
         let old = advance(&daily, Some(&schedule), &begun_with(&daily), at(26), HOUR);
-        assert!(waits(&old).is_none() && reasons(&old)[0].contains("7200 s late (catch_up_window_secs = 3600)"));
+        assert!(waits(&old).is_none() && reasons(&old)[0].contains("2 h late (catch_up_window_secs = 3600)"));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{CleanupReport, clean_up};
 use crate::janitor::extent::{Allowance, Extent};
+use crate::janitor::plan::Reason;
 use crate::janitor::watchdog::Killed;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
@@ -13,12 +14,12 @@ use crate::mcp::consent::Question;
 use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
+use crate::run::status::Status;
 
 pub(super) fn tool() -> Tool {
     let hints = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
-    let description = "Ends hung runs and removes the workbenches of finished runs whose retention has passed; never what runs \
-                       within its limits. dry_run only says what it would do, and why the rest is kept. Much at once needs \
-                       a person's consent.";
+    let description = "Ends hung runs and removes workbenches whose retention has passed; never touches a run within its limits. \
+                       Much at once needs a person's consent.";
     Tool::conversing("cleanup_workbenches", "Clean up workbenches", description, hints, cleanup)
 }
 
@@ -26,7 +27,7 @@ pub(super) fn tool() -> Tool {
 struct Cleanup {
     /// Only runs of this routine, even a deleted one.
     routine: Option<Slug>,
-    /// Only say what would be done.
+    /// Only say what would be done, and why.
     dry_run: Option<bool>,
     /// A person has agreed to it.
     confirm: Option<bool>,
@@ -47,6 +48,9 @@ pub(crate) struct Report {
     /// What could not be done, the first 100; the next pass tries again.
     failed: Vec<Failed>,
     failed_total: usize,
+    /// Bytes that would be removed, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    removable_bytes: Option<u64>,
     /// Bytes given back to the file system.
     freed_bytes: u64,
     /// Bytes that are out of sight, and are being deleted in the background.
@@ -61,22 +65,45 @@ pub(crate) struct Report {
 #[derive(Serialize, JsonSchema)]
 struct Ended {
     run: RunId,
+    /// The status that this gives it.
+    why: Status,
     reason: String,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Removed {
     run: RunId,
-    reason: String,
+    #[serde(flatten)]
+    verdict: Verdict,
     bytes: u64,
 }
 
 #[derive(Serialize, JsonSchema)]
 struct Kept {
     run: RunId,
-    reason: String,
+    #[serde(flatten)]
+    verdict: Verdict,
     #[serde(skip_serializing_if = "Option::is_none")]
     until: Option<UnixSeconds>,
+}
+
+/// Why a workbench goes or stays.
+#[derive(Serialize, JsonSchema)]
+struct Verdict {
+    /// The reason as one word: see [`Why::code`](crate::janitor::plan::Why::code).
+    why: &'static str,
+    reason: String,
+    /// Since its finish; since its trigger where no finish is known.
+    age_secs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_secs: Option<u64>,
+}
+
+impl From<&Reason> for Verdict {
+    fn from(reason: &Reason) -> Self {
+        let Reason { why, age } = reason;
+        Self { why: why.code(), reason: reason.to_string(), age_secs: age.secs, retention_secs: age.retention_secs }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -93,7 +120,7 @@ const SHOWN: usize = 100;
 #[derive(Serialize, Deserialize)]
 struct Terms {
     allowance: Allowance,
-    killed: Vec<(RunId, String)>,
+    killed: Vec<Killed>,
 }
 
 fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
@@ -107,8 +134,7 @@ fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>
         None => Allowance::unasked(&workplace.config),
     };
     let mut report = clean_up(&workplace, routine.as_ref(), dry_run, allowance)?;
-    let before = agreed.into_iter().flat_map(|terms| terms.killed);
-    report.killed.splice(0..0, before.map(|(run, reason)| Killed { run, reason }));
+    report.killed.splice(0..0, agreed.into_iter().flat_map(|terms| terms.killed));
     match report.too_much {
         None => Ok(Reply::Answer(answer(dry_run, report))),
         Some(extent) => Ok(Reply::Ask(question(&extent, routine.as_ref(), report.killed)?)),
@@ -120,7 +146,6 @@ fn question(extent: &Extent, routine: Option<&Slug>, killed: Vec<Killed>) -> Res
     let ended: Vec<String> = killed.iter().map(|killed| killed.run.to_string()).collect();
     let done =
         if ended.is_empty() { String::new() } else { format!(". These hung runs were ended: {}", ended.join(", ")) };
-    let killed = killed.into_iter().map(|killed| (killed.run, killed.reason)).collect();
     Ok(Question {
         message: format!(
             "Remove {extent}{whose} now? Their retention has passed; nothing that runs is touched. It cannot be undone."
@@ -139,11 +164,11 @@ pub(crate) fn answer(dry_run: bool, report: CleanupReport) -> Report {
     let CleanupReport { killed, not_killed, sweep, note, .. } = report;
     let not_killed = not_killed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
     let not_removed = sweep.failed.into_iter().map(|one| Failed { run: one.run, path: one.path, error: one.error });
-    let (killed, killed_total) = cut(killed, |one| Ended { run: one.run, reason: one.reason });
+    let (killed, killed_total) = cut(killed, |one| Ended { run: one.run, why: one.cause.into(), reason: one.reason });
     let (removed, removed_total) =
-        cut(sweep.removed, |one| Removed { run: one.run, reason: one.reason.to_string(), bytes: one.bytes });
+        cut(sweep.removed, |one| Removed { run: one.run, verdict: (&one.reason).into(), bytes: one.bytes });
     let (kept, kept_total) =
-        cut(sweep.kept, |one| Kept { run: one.run, reason: one.reason.to_string(), until: one.until });
+        cut(sweep.kept, |one| Kept { run: one.run, verdict: (&one.reason).into(), until: one.until });
     let (failed, failed_total) = cut(not_killed.chain(not_removed).collect(), |one| one);
     Report {
         dry_run,
@@ -155,6 +180,7 @@ pub(crate) fn answer(dry_run: bool, report: CleanupReport) -> Report {
         kept_total,
         failed,
         failed_total,
+        removable_bytes: sweep.removable.map(|extent| extent.bytes),
         freed_bytes: sweep.freed_bytes,
         pending_bytes: sweep.pending_bytes,
         scanned: sweep.scanned,

@@ -38,8 +38,8 @@ pub(super) fn tools() -> [Tool; 5] {
         Tool::new(
             "create_routine",
             "Create a routine",
-            "Saves a routine: a prompt for an agent, to be triggered any number of times. Its slug is made from the title \
-             and never changes. Nothing runs yet; trigger_routine starts a run.",
+            "Saves a routine: a prompt for an agent, to be triggered any number of times. Nothing runs yet; trigger_routine \
+             starts a run.",
             creates,
             create,
         )
@@ -82,8 +82,10 @@ pub(super) fn tools() -> [Tool; 5] {
 
 #[derive(Deserialize, JsonSchema)]
 struct CreateRoutine {
-    /// A short name for people; the slug is made of it.
+    /// A short name for people.
     title: String,
+    /// Its permanent name; default: made from the title.
+    slug: Option<Slug>,
     /// As in list_agents.
     #[schemars(with = "String")]
     agent: AgentName,
@@ -178,19 +180,18 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
     let agent = Registry::load(&workplace.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
     let mut definition = Definition {
-        title: arguments.title,
+        title: arguments.title.trim().to_owned(),
         agent: arguments.agent.to_string(),
         created_at: now,
         updated_at: now,
         ..Definition::default()
     };
     set_given!(arguments, definition);
-    if let Some(slug) = Slug::from_title(&definition.title) {
-        definition.check(&workplace.config)?;
-        check_env(&workplace.home, &slug, &definition, &agent)?;
-        check_routine(&workplace, &slug, &definition, &arguments.prompt, &agent)?;
-    }
-    let routine = store::create(&workplace.home, &workplace.config, definition, &arguments.prompt)?;
+    definition.check(&workplace.config)?;
+    let slug = store::new_slug(arguments.slug, &definition.title)?;
+    check_env(&workplace.home, &slug, &definition, &agent)?;
+    check_routine(&workplace, &slug, &definition, &arguments.prompt, &agent)?;
+    let routine = store::create(&workplace.home, &workplace.config, slug, definition, &arguments.prompt)?;
     show(core, &workplace, &routine)
 }
 
@@ -223,7 +224,7 @@ struct UpdateRoutine {
     env: Option<BTreeMap<String, String>>,
     tags: Option<Vec<String>>,
     repositories: Option<Vec<Repository>>,
-    /// Names of optional fields that are to have no value any more, so that their default holds.
+    /// Names of optional fields to set back to their default.
     #[schemars(with = "Option<Vec<String>>")]
     clear: Option<Vec<Clearable>>,
 }
@@ -312,7 +313,7 @@ fn apply(arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), In
     let clear = arguments.clear.unwrap_or_default();
     clear.iter().for_each(|field| field.clear(definition));
     if let Some(title) = arguments.title {
-        definition.title = title;
+        title.trim().clone_into(&mut definition.title);
     }
     if let Some(agent) = arguments.agent {
         definition.agent = agent.to_string();

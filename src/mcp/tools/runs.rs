@@ -13,12 +13,13 @@ use crate::mcp::call::Call;
 use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
+use crate::routine::store;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::inspect::{Inspection, inspect};
 use crate::run::listing::{self, Filter};
-use crate::run::log::{self, BadPattern, Pattern};
+use crate::run::log::{BadPattern, Log, MAX_TEXT_BYTES, Pattern};
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
@@ -36,23 +37,22 @@ pub(super) fn tools() -> [Tool; 7] {
         Tool::conversing(
             "trigger_routine",
             "Trigger a routine",
-            "Starts a run of a routine and returns within 5 seconds: its agent has really started, or is being prepared \
-             (clones, setup), or why not. The run goes on by itself: see wait_run and read_log.",
+            "Starts a run and returns within 5 seconds: its agent has started, or is being prepared (clones, setup), or why \
+             not. The run goes on by itself: see wait_run and read_log.",
             starts,
             trigger_routine,
         ),
         Tool::new(
             "list_runs",
             "List runs",
-            "Lists runs, newest first: those that run, those that ended, and from the history those whose workbench is gone \
-             (reaped).",
+            "Lists runs, newest first, also those whose workbench is gone (reaped).",
             reads,
             list_runs,
         ),
         Tool::new(
             "get_run",
             "Get a run",
-            "Tells all about one run: why it counts as alive, its processes with their use, the end of its log, and when \
+            "Tells all about one run: why it counts as alive, its processes, the end of its log, and when \
              and why its workbench goes.",
             reads,
             |core, arguments: GetRun| inspection(core, &arguments.run),
@@ -67,16 +67,16 @@ pub(super) fn tools() -> [Tool; 7] {
         Tool::new(
             "read_log",
             "Read a run's log",
-            "Returns what a run's agent printed, as clean text, at most 256 KiB: its end, or what follows `offset`, or the \
-             lines that match `grep`.",
+            "Returns what a run's agent printed, as clean text, at most 256 KiB: its end, what follows `offset`, or the lines \
+             that match `grep`.",
             reads,
             read_log,
         ),
         Tool::new(
             "stop_run",
             "Stop a run",
-            "Ends a run and every process that it started, and returns when none is left. Its workbench stays until its \
-             retention has passed. Stopping a run that has ended changes nothing.",
+            "Ends a run and every process that it started, and returns when none is left. Stopping one that has ended changes \
+             nothing.",
             stops,
             stop_run,
         ),
@@ -157,7 +157,7 @@ fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Resul
 struct ListRuns {
     /// Only runs of this routine.
     routine: Option<Slug>,
-    /// Only runs in this state; reaped ones are found by their outcome, too.
+    /// Only runs in this state; reaped ones also by their outcome.
     status: Option<Status>,
     /// Triggered then or later.
     since: Option<UnixSeconds>,
@@ -186,7 +186,19 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let filter =
         Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
     let listing::Page { runs, total, next } = listing::list(&workplace, &filter, after.as_ref(), limit)?;
+    if let Some(routine) = filter.routine.filter(|_| total == 0) {
+        check_is_known(&workplace, routine)?;
+    }
     Ok(Runs { runs, total, next_cursor: next })
+}
+
+/// Makes sure that there is such a routine, or was one that ran: else it is a typing error.
+fn check_is_known(workplace: &Workplace, routine: Slug) -> Result<(), ToolError> {
+    let of_routine = Filter { routine: Some(routine.clone()), ..Filter::default() };
+    match store::check_exists(&workplace.home, &routine) {
+        Err(error) if listing::list(workplace, &of_routine, None, 1)?.total == 0 => Err(error.into()),
+        _ => Ok(()),
+    }
 }
 
 /// Lists the newest of the runs that were triggered then or later.
@@ -258,8 +270,7 @@ struct ReadLog {
     tail_lines: Option<usize>,
     /// Reads on from this byte instead: an earlier next_offset, or 0.
     offset: Option<u64>,
-    /// Returns only the first 200 lines from `offset` on that match this regular expression, ignoring case, as
-    /// `byte offset:line`.
+    /// Only the first 200 lines from `offset` on that match this regular expression, ignoring case, as `byte offset:line`.
     grep: Option<String>,
 }
 
@@ -297,50 +308,96 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     let bad = |text: &str, error: BadPattern| InvalidField::new("grep", format_args!("'{text}'"), error.to_string());
     let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
     let workplace = core.site.workplace_for_looking();
-    let run = listing::find(&workplace, &run)?;
-    if let Some(text) = run.last_output {
-        let note = Some("cut: the run's workbench is gone, and this is what the history kept of its output".to_owned());
-        return Ok(LogText { run: run.id, text, cut: true, next_offset: 0, note, log_bytes: 0 });
-    }
-    let workbench = Workbench::of(&workplace.home, &run.id);
+    let log = RunLog::find(&workplace, run)?;
     match (offset, pattern) {
-        (offset, Some(pattern)) => search_log(&workbench, run, &pattern, offset.unwrap_or(0)),
-        (Some(offset), None) => log_from(&workbench, run, offset),
-        (None, None) => log_tail(&workbench, run, tail_lines.unwrap_or(200)),
+        (offset, Some(pattern)) => search_log(log, &pattern, offset.unwrap_or(0)),
+        (Some(offset), None) => log_from(log, offset),
+        (None, None) => log_tail(log, tail_lines.unwrap_or(200)),
     }
 }
 
-fn log_tail(workbench: &Workbench, run: RunView, lines: usize) -> Result<LogText, ToolError> {
+/// What there is of a run's log.
+struct RunLog {
+    run: RunId,
+    log: Log,
+    place: Place,
+}
+
+enum Place {
+    /// It is this file.
+    File(String),
+    /// The history kept its end; `cut` where it printed more before that.
+    History { cut: bool },
+}
+
+impl RunLog {
+    fn find(workplace: &Workplace, id: RunId) -> Result<Self, ToolError> {
+        let run = listing::find(workplace, &id)?;
+        if run.status != Status::Reaped {
+            let log = Log::open(&Workbench::of(&workplace.home, &id))?;
+            return Ok(Self { run: id, log, place: Place::File(run.log_path) });
+        }
+        let past = workplace.history.find(&workplace.home, &id)?;
+        let (kept, cut) = past.map(|past| (past.tail.unwrap_or_default(), past.tail_cut)).unwrap_or_default();
+        Ok(Self { run: id, log: Log::kept(kept), place: Place::History { cut } })
+    }
+
+    /// Says what is special about it, before `more`.
+    fn note(&self, more: Option<String>) -> Option<String> {
+        let kept = match &self.place {
+            Place::File(_) => None,
+            Place::History { cut: true } => {
+                Some("the run's workbench is gone; the history kept only this end of its output".to_owned())
+            }
+            Place::History { cut: false } => {
+                Some("the run's workbench is gone; the history kept its output".to_owned())
+            }
+        };
+        kept.into_iter().chain(more).reduce(|one, other| format!("{one}; {other}"))
+    }
+}
+
+fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
     if !(1..=MAX_TAIL_LINES).contains(&lines) {
         let rule = format!("it must be between 1 and {MAX_TAIL_LINES}; the whole log is the file `log_path`");
         return Err(InvalidField::new("tail_lines", lines, rule).into());
     }
-    let tail = log::tail(workbench, lines)?;
-    let note = tail.cut.then(|| {
+    let tail = log.log.tail(lines, MAX_TEXT_BYTES)?;
+    let more = tail.cut.then(|| {
         let shown = tail.text.lines().count();
+        let whole = match &log.place {
+            Place::File(path) => format!("; the whole log is {path}"),
+            Place::History { .. } => String::new(),
+        };
         let dropped = dropped(tail.dropped_bytes).map(|said| format!(" ({said})")).unwrap_or_default();
-        format!(
-            "cut: these are the last {shown} lines of {} bytes; the whole log is {}{dropped}",
-            tail.log_bytes, run.log_path
-        )
+        format!("cut: these are the last {shown} lines of {} bytes{whole}{dropped}", tail.log_bytes)
     });
-    let (text, cut) = (tail.text, tail.cut);
-    Ok(LogText { run: run.id, text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
+    let note = log.note(more);
+    let cut = tail.cut || matches!(log.place, Place::History { cut: true });
+    Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
 }
 
-fn log_from(workbench: &Workbench, run: RunView, offset: u64) -> Result<LogText, ToolError> {
-    let part = log::part(workbench, offset)?;
+fn log_from(log: RunLog, offset: u64) -> Result<LogText, ToolError> {
+    let part = log.log.part(offset)?;
     let restarted = part.restarted.then(|| "the log is shorter than `offset`: this is its beginning".to_owned());
-    let note = restarted.into_iter().chain(dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+    let more = restarted.into_iter().chain(dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+    let note = log.note(more);
     let (text, cut) = (part.text, part.more);
-    Ok(LogText { run: run.id, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
+    Ok(LogText { run: log.run, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
 }
 
-fn search_log(workbench: &Workbench, run: RunView, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
-    let found = log::search(workbench, pattern, offset)?;
+fn search_log(log: RunLog, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
+    let found = log.log.search(pattern, offset)?;
     let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-    let note = dropped(found.dropped_bytes);
-    Ok(LogText { run: run.id, text, cut: found.more, next_offset: found.next_offset, note, log_bytes: found.log_bytes })
+    let note = log.note(dropped(found.dropped_bytes));
+    Ok(LogText {
+        run: log.run,
+        text,
+        cut: found.more,
+        next_offset: found.next_offset,
+        note,
+        log_bytes: found.log_bytes,
+    })
 }
 
 fn dropped(bytes: u64) -> Option<String> {

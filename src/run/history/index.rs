@@ -1,23 +1,25 @@
 //! Which runs the history tells of, and where: kept in memory, and extended as the files grow.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{self, AtomicBool};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 
 use super::files;
 use super::{Past, PastLine};
 use crate::clock::UnixSeconds;
-use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
+use crate::home::{Home, stable_hash};
 use crate::routine::slug::Slug;
 use crate::run::id::{RunId, parts};
+use crate::run::record::Outcome;
 use crate::run::status::Status;
 
 /// What a process knows of the history. Reading it anew is as cheap as looking whether the files have grown.
@@ -34,6 +36,8 @@ pub struct Lines {
     segments_made: u32,
     slugs: Vec<Slug>,
     numbers: HashMap<Slug, u32>,
+    /// When the newest run of each routine was triggered.
+    newest: Arc<HashMap<Slug, UnixSeconds>>,
     lines: Vec<Line>,
     /// Whether they are in order: not so while a reading broke off.
     in_order: bool,
@@ -56,8 +60,36 @@ struct Segment {
     file: File,
     identity: (u64, u64),
     read_bytes: u64,
+    /// The hash of the last bytes that were read: lines are only ever added behind them.
+    end_hash: u64,
     written: (i64, i64),
     damaged: u64,
+}
+
+/// How much before the end of what was read is compared when a file has grown: a line of average length, with its cookie.
+const END_BYTES: u64 = 4 * 1024;
+
+impl Segment {
+    /// Whether the file was changed other than by adding lines.
+    fn is_edited(&self, metadata: &Metadata) -> bool {
+        match self.read_bytes.cmp(&metadata.len()) {
+            Ordering::Greater => true,
+            Ordering::Equal => self.written != (metadata.mtime(), metadata.mtime_nsec()),
+            Ordering::Less => self.hash_of_end() != Some(self.end_hash),
+        }
+    }
+
+    fn note_end(&mut self) {
+        // Where it cannot be read it is no more what it was, and the file is read anew.
+        self.end_hash = self.hash_of_end().unwrap_or_default();
+    }
+
+    fn hash_of_end(&self) -> Option<u64> {
+        let start = self.read_bytes.saturating_sub(END_BYTES);
+        let mut end = vec![0; usize::try_from(self.read_bytes - start).ok()?];
+        self.file.read_exact_at(&mut end, start).ok()?;
+        Some(stable_hash(&end))
+    }
 }
 
 impl HistoryIndex {
@@ -71,22 +103,47 @@ impl HistoryIndex {
         Ok(lines)
     }
 
+    /// Reads all of it anew: a line turned out to be another than it was.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn reread(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        *lines = Lines { segments_made: lines.segments_made, ..Lines::default() };
+        lines.refresh(home)?;
+        Ok(lines)
+    }
+
     /// Returns what the history tells of a run.
     ///
     /// # Errors
     /// As [`Self::read`].
     pub fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
         let lines = self.read(home)?;
+        let Some(line) = lines.find(run) else { return Ok(None) };
+        if let Some(past) = lines.past(line) {
+            return Ok(Some(past));
+        }
+        drop(lines);
+        let lines = self.reread(home)?;
         Ok(lines.find(run).and_then(|line| lines.past(line)))
+    }
+
+    /// Returns when the newest run of each routine was triggered that the history tells of.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn newest(&self, home: &Home) -> Result<Arc<HashMap<Slug, UnixSeconds>>, FileError> {
+        Ok(Arc::clone(&self.read(home)?.newest))
     }
 
     /// Whether this process has made sure that every run that ended has a line.
     pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::Relaxed)
+        self.complete.load(atomic::Ordering::Relaxed)
     }
 
     pub(super) fn set_complete(&self) {
-        self.complete.store(true, Ordering::Relaxed);
+        self.complete.store(true, atomic::Ordering::Relaxed);
     }
 }
 
@@ -139,9 +196,10 @@ impl Lines {
     pub fn past(&self, line: &Line) -> Option<Past> {
         let segment = self.segments.iter().find(|segment| segment.number == line.segment)?;
         let text = read_line(&segment.file, line.offset)?;
-        let PastLine { outcome, tail } = PastLine::parse(&text)?;
-        let same = outcome.id.stamp() == line.stamp && outcome.id.routine() == self.routine(line);
-        same.then_some(Past { outcome, tail })
+        let past = Past::from(PastLine::parse(&text)?);
+        let Outcome { id, status, .. } = &past.outcome;
+        let same = id.stamp() == line.stamp && id.routine() == self.routine(line) && *status == line.status;
+        same.then_some(past)
     }
 
     fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
@@ -159,7 +217,7 @@ impl Lines {
             let written = (0, 0);
             let known = self.segments.iter().position(|segment| segment.identity == identity);
             let at = match known {
-                Some(at) if self.segments[at].read_bytes <= metadata.len() && !self.is_edited(at, &metadata) => at,
+                Some(at) if !self.segments[at].is_edited(&metadata) => at,
                 _ => {
                     if let Some(at) = known {
                         self.forget(at);
@@ -167,13 +225,23 @@ impl Lines {
                     self.segments_made += 1;
                     let number = self.segments_made;
                     let read_bytes = 0;
-                    self.segments.push(Segment { number, file, identity, read_bytes, written, damaged: 0 });
+                    self.segments.push(Segment {
+                        number,
+                        file,
+                        identity,
+                        read_bytes,
+                        end_hash: stable_hash(&[]),
+                        written,
+                        damaged: 0,
+                    });
                     self.segments.len() - 1
                 }
             };
             seen.push(identity);
             if self.segments[at].read_bytes < metadata.len() {
-                self.extend(at, &found.path)?;
+                let read = self.extend(at, &found.path);
+                self.segments[at].note_end();
+                read?;
             }
             // After reading: what is added from here on makes the file longer than what was read of it.
             let after =
@@ -194,15 +262,12 @@ impl Lines {
         Ok(())
     }
 
-    /// Tells whether a file was changed other than by adding lines.
-    fn is_edited(&self, at: usize, metadata: &std::fs::Metadata) -> bool {
-        let segment = &self.segments[at];
-        segment.read_bytes == metadata.len() && segment.written != (metadata.mtime(), metadata.mtime_nsec())
-    }
-
     fn forget(&mut self, at: usize) {
         let gone = self.segments.swap_remove(at).number;
         self.lines.retain(|line| line.segment != gone);
+        let mut newest = HashMap::new();
+        self.lines.iter().for_each(|line| note_newest(&mut newest, &self.slugs[line.slug as usize], line.stamp));
+        self.newest = Arc::new(newest);
     }
 
     /// Reads what was added to a file.
@@ -230,6 +295,7 @@ impl Lines {
                         let line = Line { stamp, offset, slug, segment: number, status };
                         let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
                         self.in_order &= self.lines.last().is_none_or(|last| key(last) < key(&line));
+                        note_newest(Arc::make_mut(&mut self.newest), &self.slugs[slug as usize], stamp);
                         self.lines.push(line);
                     }
                     None => self.segments[at].damaged += 1,
@@ -251,6 +317,13 @@ impl Lines {
         self.slugs.push(slug.clone());
         self.numbers.insert(slug, number);
         Some(number)
+    }
+}
+
+fn note_newest(newest: &mut HashMap<Slug, UnixSeconds>, slug: &Slug, stamp: UnixSeconds) {
+    match newest.get_mut(slug) {
+        Some(newest) => *newest = stamp.max(*newest),
+        None => drop(newest.insert(slug.clone(), stamp)),
     }
 }
 

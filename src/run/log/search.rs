@@ -2,11 +2,10 @@
 
 use regex::{Regex, RegexBuilder};
 
-use super::file::LogFile;
+use super::source::Log;
 use super::text::clean;
 use crate::excerpt::excerpt;
 use crate::home::atomic_file::FileError;
-use crate::run::entry::Workbench;
 
 /// The most of a log that one search looks at, the holes not counted.
 const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
@@ -74,45 +73,46 @@ pub struct FoundLine {
     pub text: String,
 }
 
-/// Searches a run's log from a byte on for the first 200 lines that match. A log that is not there is empty.
-///
-/// # Errors
-/// The file is unreadable, or something else than a regular file has taken its place.
-pub fn search(workbench: &Workbench, pattern: &Pattern, offset: u64) -> Result<Found, FileError> {
-    let Some(log) = LogFile::open(workbench)? else { return Ok(Found::default()) };
-    let mut found = Found { log_bytes: log.bytes, ..Found::default() };
-    let mut at = if offset > log.bytes { 0 } else { offset };
-    let mut line = Line { offset: at, bytes: Vec::new() };
-    let mut searched = 0;
-    while searched < MAX_SEARCHED_BYTES {
-        let data = log.data_from(at);
-        if data.start > at {
-            found.take(pattern, &mut line);
-            found.dropped_bytes += data.start - at;
-            line.offset = data.start;
-        }
-        let block = log.read(data.start, (data.end - data.start).min(BLOCK_BYTES))?;
-        at = data.start + block.len() as u64;
-        if block.is_empty() {
-            break;
-        }
-        searched += block.len() as u64;
-        for piece in block.split_inclusive(|byte| *byte == b'\n') {
-            line.bytes.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || line.bytes.len() >= MIN_PIECE_BYTES {
+impl Log {
+    /// Searches from a byte on for the first 200 lines that match.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn search(&self, pattern: &Pattern, offset: u64) -> Result<Found, FileError> {
+        let mut found = Found { log_bytes: self.size, ..Found::default() };
+        let mut at = if offset > self.size { 0 } else { offset };
+        let mut line = Line { offset: at, bytes: Vec::new() };
+        let mut searched = 0;
+        while searched < MAX_SEARCHED_BYTES {
+            let data = self.data_from(at);
+            if data.start > at {
                 found.take(pattern, &mut line);
+                found.dropped_bytes += data.start - at;
+                line.offset = data.start;
             }
-            if found.lines.len() >= MAX_LINES {
-                found.next_offset = line.offset;
-                found.more = line.offset < log.bytes;
-                return Ok(found);
+            let block = self.read(data.start, (data.end - data.start).min(BLOCK_BYTES))?;
+            at = data.start + block.len() as u64;
+            if block.is_empty() {
+                break;
+            }
+            searched += block.len() as u64;
+            for piece in block.split_inclusive(|byte| *byte == b'\n') {
+                line.bytes.extend_from_slice(piece);
+                if piece.ends_with(b"\n") || line.bytes.len() >= MIN_PIECE_BYTES {
+                    found.take(pattern, &mut line);
+                }
+                if found.lines.len() >= MAX_LINES {
+                    found.next_offset = line.offset;
+                    found.more = line.offset < self.size;
+                    return Ok(found);
+                }
             }
         }
+        found.take(pattern, &mut line);
+        found.next_offset = at;
+        found.more = at < self.size;
+        Ok(found)
     }
-    found.take(pattern, &mut line);
-    found.next_offset = at;
-    found.more = at < log.bytes;
-    Ok(found)
 }
 
 /// A line, as far as it is read.
@@ -150,6 +150,7 @@ fn shown(line: &str, at: usize) -> String {
 mod tests {
     use super::*;
     use crate::home::Home;
+    use crate::run::entry::Workbench;
 
     fn workbench(text: impl AsRef<[u8]>) -> (tempfile::TempDir, Workbench) {
         let dir = tempfile::tempdir().unwrap();
@@ -167,10 +168,10 @@ mod tests {
     #[test]
     fn lines_are_found_with_their_place_whatever_their_case_and_colour() {
         let (_dir, workbench) = workbench("one Error\n\x1b[31mer\x1b[0mror two\nnothing\nlast ERROR");
-        let found = search(&workbench, &Pattern::new("error( two)?$").unwrap(), 0).unwrap();
+        let found = Log::open(&workbench).unwrap().search(&Pattern::new("error( two)?$").unwrap(), 0).unwrap();
         assert_eq!(lines(&found), [(0, "one Error"), (10, "error two"), (37, "last ERROR")]);
         assert_eq!((found.next_offset, found.more), (47, false));
-        let found = search(&workbench, &Pattern::new("error").unwrap(), 10).unwrap();
+        let found = Log::open(&workbench).unwrap().search(&Pattern::new("error").unwrap(), 10).unwrap();
         assert_eq!(found.lines.len(), 2);
     }
 
@@ -178,7 +179,7 @@ mod tests {
     fn a_long_line_is_searched_in_pieces_and_shown_where_it_matches() {
         let block = usize::try_from(BLOCK_BYTES).unwrap();
         let (_dir, workbench) = workbench("é".repeat(block) + "needle" + &"y".repeat(9999) + "\nneedle\n");
-        let found = search(&workbench, &Pattern::new("needle").unwrap(), 0).unwrap();
+        let found = Log::open(&workbench).unwrap().search(&Pattern::new("needle").unwrap(), 0).unwrap();
         let at = BLOCK_BYTES * 2;
         assert_eq!(found.lines.iter().map(|line| line.offset).collect::<Vec<_>>(), [at, at + 6 + 9999 + 1]);
         assert!(found.lines[0].text.starts_with("needley") && found.lines[0].text.ends_with("y…"));
@@ -192,9 +193,9 @@ mod tests {
     fn the_first_lines_are_returned_and_the_search_goes_on_behind_them() {
         let (_dir, workbench) = workbench("hit\n".repeat(MAX_LINES + 5));
         let pattern = Pattern::new("hit").unwrap();
-        let first = search(&workbench, &pattern, 0).unwrap();
+        let first = Log::open(&workbench).unwrap().search(&pattern, 0).unwrap();
         assert_eq!((first.lines.len(), first.more), (MAX_LINES, true));
-        let rest = search(&workbench, &pattern, first.next_offset).unwrap();
+        let rest = Log::open(&workbench).unwrap().search(&pattern, first.next_offset).unwrap();
         assert_eq!((rest.lines.len(), rest.more), (5, false));
     }
 
@@ -204,7 +205,7 @@ mod tests {
         let (_dir, workbench) = workbench("first\n");
         let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&log, b"last\n", 1 << 40).unwrap();
-        let found = search(&workbench, &Pattern::new("last|first").unwrap(), 0).unwrap();
+        let found = Log::open(&workbench).unwrap().search(&Pattern::new("last|first").unwrap(), 0).unwrap();
         assert_eq!(found.lines.first().unwrap().offset, 0);
         assert!(found.lines.last().unwrap().text.ends_with("last"));
         assert!(found.dropped_bytes > 1 << 39 && !found.more);

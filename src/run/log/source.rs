@@ -1,0 +1,102 @@
+//! Where a log's bytes are: in the workbench's file, which may have a hole where its middle was dropped, or in what the history
+//! kept.
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+
+use rustix::fs::{SeekFrom, seek};
+use rustix::io::Errno;
+
+use crate::home::atomic_file::{self, FileError};
+use crate::run::entry::Workbench;
+
+/// A run's log as it was when it was opened; what is written later is not looked at.
+#[derive(Debug)]
+pub struct Log {
+    bytes: Bytes,
+    /// Its size.
+    pub(super) size: u64,
+}
+
+#[derive(Debug)]
+enum Bytes {
+    InFile { path: PathBuf, file: File },
+    Kept(Vec<u8>),
+}
+
+impl Log {
+    /// Opens the log in a workbench. One that is not there is empty.
+    ///
+    /// # Errors
+    /// It is unreadable, or something else than a regular file has taken its place.
+    pub fn open(workbench: &Workbench) -> Result<Self, FileError> {
+        let path = workbench.log();
+        let file = match atomic_file::open_regular(&path) {
+            Ok(file) => file,
+            Err(error) if error.is_not_found() => return Ok(Self::kept(String::new())),
+            Err(error) => return Err(error),
+        };
+        match file.metadata() {
+            Ok(metadata) => Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len() }),
+            Err(source) => Err(FileError::io("read", &path, source)),
+        }
+    }
+
+    /// Takes what the history kept of a log for the whole of it.
+    #[must_use]
+    pub fn kept(text: String) -> Self {
+        Self { size: text.len() as u64, bytes: Bytes::Kept(text.into_bytes()) }
+    }
+
+    /// Returns the part that was dropped; an empty range where nothing was, or where that cannot be told.
+    pub(super) fn first_hole(&self) -> Range<u64> {
+        let Bytes::InFile { file, .. } = &self.bytes else { return 0..0 };
+        let start = seek(file, SeekFrom::Hole(0)).ok().filter(|start| *start < self.size);
+        let end = start.and_then(|start| seek(file, SeekFrom::Data(start)).ok());
+        start.zip(end).map_or(0..0, |(start, end)| start..end)
+    }
+
+    /// Returns the next part from `offset` on that was not dropped, which is empty at the end.
+    pub(super) fn data_from(&self, offset: u64) -> Range<u64> {
+        let Bytes::InFile { file, .. } = &self.bytes else { return offset.min(self.size)..self.size };
+        let start = match seek(file, SeekFrom::Data(offset)) {
+            Ok(start) => start.min(self.size),
+            Err(Errno::NXIO) => self.size,
+            // This file system does not tell.
+            Err(_) => offset.min(self.size),
+        };
+        let end = seek(file, SeekFrom::Hole(start)).map_or(self.size, |end| end.min(self.size));
+        start..end.max(start)
+    }
+
+    /// Reads up to `length` bytes from `start` on, and nothing beyond the size that the log had.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn read(&self, start: u64, length: u64) -> Result<Vec<u8>, FileError> {
+        let start = start.min(self.size);
+        let length = length.min(self.size - start);
+        let (path, file) = match &self.bytes {
+            Bytes::InFile { path, file } => (path, file),
+            Bytes::Kept(bytes) => {
+                let of = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+                return Ok(bytes[of(start)..of(start + length)].to_vec());
+            }
+        };
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or(0)];
+        let mut filled = 0;
+        while filled < bytes.len() {
+            match file.read_at(&mut bytes[filled..], start + filled as u64) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(source) => return Err(FileError::io("read", path, source)),
+            }
+        }
+        bytes.truncate(filled);
+        Ok(bytes)
+    }
+}
