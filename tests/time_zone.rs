@@ -120,6 +120,19 @@ fn travelling() {
     pass(14);
     stage.wait_for_ended("job", 1);
 
+    // Its file is being written, or damaged: it is said, and not only UTC.
+    fs::remove_file("/etc/timezone").unwrap();
+    fs::remove_file("/etc/localtime").unwrap();
+    fs::write("/etc/localtime", "no zone").unwrap();
+    let unknown = "UTC, because the machine's time zone is not known: /etc/localtime holds no time zone";
+    wait_for_view(&mut servers[0], unknown, "T09:00:00Z");
+    let problem = servers[1].problems().into_iter().find(|one| one["path"] == "/etc/localtime").expect("a problem");
+    assert!(text(&problem["problem"]).contains("by UTC: 1"), "{problem}");
+    // A file without a link or a name, as in containers.
+    fs::write("/etc/localtime", tzif("EST5")).unwrap();
+    wait_for_view(&mut servers[0], "/etc/localtime", "T14:00:00Z");
+    assert!(!servers[1].problems().iter().any(|one| one["path"] == "/etc/localtime"));
+
     // East, and without a name.
     machine.mount("tokyo", "JST-9");
     wait_for_view(&mut servers[0], "/etc/localtime", "T00:00:00Z");

@@ -16,6 +16,7 @@ use crate::home::atomic_file::FileError;
 use crate::logging;
 use crate::routine::known::Look;
 use crate::routine::store;
+use crate::routine::zone;
 use crate::run::environment::{check_accepted, missing};
 use crate::run::history;
 use crate::run::listing;
@@ -235,7 +236,9 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
     let Workplace { home, config, routines, .. } = workplace;
     routines.refresh(home, Look::All)?;
     let (mut readable, mut prompts, mut limits, mut refused) = (0, Vec::new(), Vec::new(), Vec::new());
+    let mut by_machine_zone = 0;
     routines.each(|routine| {
+        by_machine_zone += usize::from(routine.plan().is_ok_and(|plan| plan.follows_machine_zone));
         problems.extend(routine.damage().map(damaged));
         prompts.extend(routine.prompt_damage().map(damaged));
         readable += usize::from(routine.limits().is_some());
@@ -243,6 +246,15 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
             let path = Some(store::definition_file(home, routine.slug()).display().to_string());
             let fix = "lower the value, or raise the ceiling in config.toml".to_owned();
             limits.push(Problem { path, problem, fix });
+        }
+        if let Some(fault) = routine.schedule_fault() {
+            let path = Some(store::definition_file(home, routine.slug()).display().to_string());
+            let problem = format!("it does not fire as it is written: {fault}");
+            limits.push(Problem {
+                path,
+                problem,
+                fix: "write it as it says; until then it fires as list_routines says".to_owned(),
+            });
         }
         // An agent that is not there is a trigger's and the doctor's to name.
         if let Some(set) = routine.set_by_tools()
@@ -255,6 +267,7 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
             refused.push(Problem { path, problem, fix: not.ways_out() });
         }
     });
+    problems.extend(of_machine_zone(by_machine_zone));
     problems.extend(refused);
     problems.extend(prompts);
     problems.extend(limits);
@@ -291,5 +304,19 @@ fn of_a_round(round: &Round) -> impl Iterator<Item = Problem> {
         path: trouble.path.clone(),
         problem: trouble.problem.clone(),
         fix: "mend what it names; the next pass tries again".to_owned(),
+    })
+}
+
+/// Names a machine without a known time zone, where a schedule goes by it.
+fn of_machine_zone(schedules: usize) -> Option<Problem> {
+    let cause = zone::of_machine().unknown.filter(|_| schedules > 0)?;
+    Some(Problem {
+        path: Some(zone::LOCALTIME.to_owned()),
+        problem: format!(
+            "the machine's time zone is not known ({cause}), so schedules without a `timezone` go by UTC: {schedules}"
+        ),
+        fix: "set it, such as by: ln -sf /usr/share/zoneinfo/Europe/Berlin /etc/localtime; or give those routines a \
+              `timezone`"
+            .to_owned(),
     })
 }

@@ -414,7 +414,9 @@ mod tests {
 
     #[test]
     fn a_whole_number_is_an_integer_however_it_is_written() {
-        for (written, number) in [("5.0", 5), ("5e0", 5), ("0.0", 0), ("-0.0", 0), ("9007199254740992.0", 1 << 53)] {
+        for (written, number) in
+            [("5.0", 5_u64), ("5e0", 5), ("0.0", 0), ("-0.0", 0), ("9007199254740992.0", 1_u64 << 53)]
+        {
             let limit: Value = serde_json::from_str(written).unwrap();
             let said = format!("a Some({number}) [] skip");
             assert_eq!(call(json!({ "routine": "a", "limit": limit })), Ok(json!({ "said": said })), "{written}");

@@ -8,9 +8,10 @@ use std::time::{Instant, SystemTime};
 use jiff::tz::TimeZone;
 
 use super::bounds::Limits;
+use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger, Waiting};
 use super::model::{Definition, Overlap};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, check_as_meant};
 use super::slug::Slug;
 use super::store::{self, StoreError};
 use crate::clock::UnixSeconds;
@@ -57,7 +58,22 @@ enum DefinitionBrief {
     /// Not read yet, or gone since the directory was listed.
     Absent,
     Damaged(Box<FileError>),
-    Readable(Limits, Option<Box<SetByTools>>),
+    Readable(Limits, Option<Box<Remarks>>),
+}
+
+/// What few routines have.
+#[derive(Debug)]
+struct Remarks {
+    set_by_tools: Option<SetByTools>,
+    schedule: Option<InvalidField>,
+}
+
+impl Remarks {
+    fn of(definition: &Definition) -> Option<Box<Self>> {
+        let set_by_tools = SetByTools::of(definition);
+        let schedule = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
+        (set_by_tools.is_some() || schedule.is_some()).then(|| Box::new(Self { set_by_tools, schedule }))
+    }
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
@@ -70,9 +86,9 @@ pub struct SetByTools {
 }
 
 impl SetByTools {
-    fn of(definition: &Definition) -> Option<Box<Self>> {
+    fn of(definition: &Definition) -> Option<Self> {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
-        (!names.is_empty()).then(|| Box::new(Self { agent: definition.agent.clone(), names }))
+        (!names.is_empty()).then(|| Self { agent: definition.agent.clone(), names })
     }
 }
 
@@ -182,8 +198,18 @@ impl Brief {
     /// Returns the variables that its agent has to accept, if there are any.
     #[must_use]
     pub fn set_by_tools(&self) -> Option<&SetByTools> {
+        self.remarks()?.set_by_tools.as_ref()
+    }
+
+    /// Returns what its schedule does not mean as it is written, if anything.
+    #[must_use]
+    pub fn schedule_fault(&self) -> Option<&InvalidField> {
+        self.remarks()?.schedule.as_ref()
+    }
+
+    fn remarks(&self) -> Option<&Remarks> {
         match &self.definition {
-            DefinitionBrief::Readable(_, set) => set.as_deref(),
+            DefinitionBrief::Readable(_, remarks) => remarks.as_deref(),
             DefinitionBrief::Absent | DefinitionBrief::Damaged(_) => None,
         }
     }
@@ -278,7 +304,7 @@ impl Brief {
                     return [store::DEFINITION_FILE, ledger::FILE_NAME].map(|file| at.stamp(&self.slug, file));
                 }
             };
-        self.definition = DefinitionBrief::Readable(Limits::of(&definition), SetByTools::of(&definition));
+        self.definition = DefinitionBrief::Readable(Limits::of(&definition), Remarks::of(&definition));
         let ledger_stamp = match at.with(&self.slug, ledger::FILE_NAME, |file| Ledger::read_from(file)) {
             Ok((ledger, ledger_stamp)) => {
                 let plan = Plan::of(&definition, schedule.as_ref(), ledger, at.machine);

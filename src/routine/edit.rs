@@ -7,6 +7,7 @@ use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
 use super::invalid_field::InvalidField;
 use super::model::{Definition, Routine, check_prompt};
+use super::schedule::check_as_meant;
 use super::slug::Slug;
 use super::store::{self, LOCK_PATIENCE, StoreError};
 use super::trusted_text;
@@ -30,7 +31,11 @@ pub fn update(
     prompt.map_or(Ok(()), check_prompt)?;
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
     edit(home, slug, prompt, |definition| {
+        let before = definition.schedule.clone();
         change(definition)?;
+        if let Some(schedule) = definition.schedule.as_deref().filter(|_| definition.schedule != before) {
+            check_as_meant(schedule)?;
+        }
         definition.check(config)
     })
 }

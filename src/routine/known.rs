@@ -122,7 +122,7 @@ impl KnownRoutines {
         let directory = File::open(&routines).map_err(|source| FileError::io("list", &routines, source))?;
         let mut known = self.known();
         known.note_zone();
-        let machine = zone::of_machine();
+        let machine = zone::of_machine().zone;
         known.list_if_changed(home)?;
         let is_large = known.briefs.len() > LARGE;
         let mut place = Place {

@@ -2,6 +2,7 @@
 
 pub mod bounds;
 pub mod brief;
+mod cron_fields;
 pub mod edit;
 pub mod invalid_field;
 pub mod known;

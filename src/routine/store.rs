@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
 use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
-use super::schedule::Schedule;
+use super::schedule::{Schedule, check_as_meant};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
@@ -87,6 +87,7 @@ pub fn create(
     prompt: &str,
 ) -> Result<Routine, StoreError> {
     definition.check(config)?;
+    definition.schedule.as_deref().map_or(Ok(()), check_as_meant)?;
     check_prompt(prompt)?;
     let routine = Routine { slug, definition };
     let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));

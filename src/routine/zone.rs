@@ -1,5 +1,6 @@
 //! Time zones: the built-in ones by name, and the one the machine is in now.
 
+use std::cmp::Ordering;
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -11,26 +12,39 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use rustix::fs::OFlags;
 
+use crate::excerpt::excerpt;
 use crate::home::stamp::Stamp;
 
 /// The file whose content is the machine's zone; most systems make it a link that names the zone.
-const LOCALTIME: &str = "/etc/localtime";
+pub const LOCALTIME: &str = "/etc/localtime";
 
 /// Files that name the zone where the link does not.
 const NAMING_FILES: [&str; 2] = ["/etc/timezone", "/etc/config/system"];
+
+/// The zone of a machine that was not set up yet, whose clock shows no local time.
+const FACTORY: &str = "Factory";
 
 /// Finds a built-in zone by its exact name.
 #[must_use]
 pub fn built_in(name: &str) -> Option<TimeZone> {
     let zone = TimeZoneDatabase::bundled().get(name).ok()?;
-    (zone.iana_name() == Some(name) && !zone.is_unknown()).then_some(zone)
+    (zone.iana_name() == Some(name) && !zone.is_unknown() && name != FACTORY).then_some(zone)
 }
 
-/// Returns the zone the machine is in now, or UTC if the system has none. Every decision asks again: the zone may change while
-/// a server runs. It is the machine's zone, not the process's (`TZ`), because all processes of a home must mean the same moments.
+/// The zone that the machine is in.
+#[derive(Debug, Clone)]
+pub struct MachineZone {
+    /// The zone; UTC where none is known.
+    pub zone: TimeZone,
+    /// Why none is known.
+    pub unknown: Option<String>,
+}
+
+/// Returns the zone the machine is in now. Every decision asks again: the zone may change while a server runs. It is the
+/// machine's zone, not the process's (`TZ`), because all processes of a home must mean the same moments.
 #[must_use]
-pub fn of_machine() -> TimeZone {
-    static KNOWN: Mutex<Option<(MachineMark, TimeZone)>> = Mutex::new(None);
+pub fn of_machine() -> MachineZone {
+    static KNOWN: Mutex<Option<(MachineMark, MachineZone)>> = Mutex::new(None);
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let mark = MachineMark::now();
     if let Some((_, zone)) = known().as_ref().filter(|(known, _)| *known == mark) {
@@ -81,14 +95,85 @@ fn localtime() -> Option<Vec<u8>> {
 
 /// Chooses between a zone's name and the content of [`LOCALTIME`]. Where they disagree the content counts, as for every other
 /// program: the name may be that of the image a container was made from.
-fn decide(name: Option<&str>, localtime: Option<&[u8]>, now: Timestamp) -> TimeZone {
+fn decide(name: Option<&str>, localtime: Option<&[u8]>, now: Timestamp) -> MachineZone {
     let named = name.and_then(built_in);
     let local = localtime.and_then(|bytes| TimeZone::tzif(LOCALTIME, bytes).ok());
+    let unknown = match (name, localtime) {
+        (_, Some(_)) => format!("{LOCALTIME} holds no time zone"),
+        (Some(name), None) => format!("it is called '{}', which is no known time zone", excerpt(name, 80)),
+        (None, None) => format!("there is no {LOCALTIME}"),
+    };
     match (named, local) {
-        (Some(named), Some(local)) if !agree(&named, &local, now) => local,
-        (Some(zone), _) | (None, Some(zone)) => zone,
-        (None, None) => TimeZone::UTC,
+        (Some(named), Some(local)) if !agree(&named, &local, now) => MachineZone { zone: local, unknown: None },
+        (Some(zone), _) | (None, Some(zone)) => MachineZone { zone, unknown: None },
+        (None, None) => MachineZone { zone: TimeZone::UTC, unknown: Some(unknown) },
     }
+}
+
+/// Returns the name of the zone that was probably meant.
+#[must_use]
+pub fn closest(name: &str) -> Option<String> {
+    /// Longer than any zone, and not worth being compared with all of them.
+    const MOST_BYTES: usize = 64;
+    /// Below this the names have little in common.
+    const LIKE: f64 = 0.8;
+    let wanted = name.trim().to_lowercase().replace(' ', "_");
+    if wanted.is_empty() || wanted.len() > MOST_BYTES {
+        return None;
+    }
+    if let Some((sign, digits)) = offset(&wanted) {
+        return of_offset(sign, digits);
+    }
+    if let Some(zone) = of_abbreviation(&wanted) {
+        return Some(zone.to_owned());
+    }
+    let database = TimeZoneDatabase::bundled();
+    let likeness = |zone: &str| {
+        let zone = zone.to_lowercase();
+        let city = zone.rsplit('/').next().unwrap_or_default();
+        strsim::jaro_winkler(&wanted, &zone).max(strsim::jaro_winkler(&wanted, city))
+    };
+    let zones = database.available().filter(|zone| built_in(zone.as_str()).is_some());
+    let likenesses = zones.map(|zone| (likeness(zone.as_str()), zone)).filter(|(likeness, _)| *likeness > LIKE);
+    // Of names that are alike, the one with its continent: `Europe/Istanbul` rather than `Turkey`.
+    let rank = |(likeness, zone): &(f64, _)| (*likeness, usize::from(ToString::to_string(zone).contains('/')));
+    likenesses
+        .max_by(|one, other| rank(one).partial_cmp(&rank(other)).unwrap_or(Ordering::Equal))
+        .map(|(_, zone)| zone.to_string())
+}
+
+/// Splits a fixed offset such as `utc+2` or `-05:00`.
+fn offset(wanted: &str) -> Option<(char, &str)> {
+    let offset = wanted.strip_prefix("utc").or_else(|| wanted.strip_prefix("gmt")).unwrap_or(wanted);
+    let offset = offset.trim_start_matches('_');
+    let sign = offset.chars().next().filter(|sign| ['+', '-', '−'].contains(sign))?;
+    Some((sign, offset[sign.len_utf8()..].trim_start_matches('_')))
+}
+
+/// Returns the zone of a fixed offset. Their names count the other way round, as POSIX does.
+fn of_offset(sign: char, digits: &str) -> Option<String> {
+    let hours = digits.strip_suffix(":00").or_else(|| digits.strip_suffix("00").filter(|hours| !hours.is_empty()));
+    let hours: u8 = hours.unwrap_or(digits).parse().ok()?;
+    let sign = if sign == '+' { '-' } else { '+' };
+    let zone = if hours == 0 { "Etc/UTC".to_owned() } else { format!("Etc/GMT{sign}{hours}") };
+    built_in(&zone).map(|_| zone)
+}
+
+/// Returns a zone of what people call its time; only what is the same everywhere.
+fn of_abbreviation(wanted: &str) -> Option<&'static str> {
+    Some(match wanted {
+        "pst" | "pdt" | "pt" => "America/Los_Angeles",
+        "mdt" | "mt" => "America/Denver",
+        "cdt" | "ct" => "America/Chicago",
+        "edt" | "et" => "America/New_York",
+        "bst" => "Europe/London",
+        "cest" => "Europe/Berlin",
+        "eest" => "Europe/Athens",
+        "jst" => "Asia/Tokyo",
+        "aest" | "aedt" => "Australia/Sydney",
+        "z" => "Etc/UTC",
+        _ => return None,
+    })
 }
 
 /// How many changes of the clock are compared: those of some years, in most zones.
@@ -144,7 +229,8 @@ mod tests {
             (None, Some(b""), Some("UTC"), 0),
         ];
         for (name, content, called, hours) in cases {
-            let zone = decide(name, content, now());
+            let MachineZone { zone, unknown } = decide(name, content, now());
+            assert_eq!(unknown.is_some(), called == Some("UTC"), "{name:?}");
             assert_eq!(zone.iana_name(), called, "{name:?}");
             assert_eq!(zone.to_offset(now()).seconds(), hours * 3600, "{name:?}");
         }
@@ -152,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_zone_of_this_machine_is_found_each_time() {
-        assert_eq!(of_machine(), of_machine());
+        assert_eq!(of_machine().zone, of_machine().zone);
         assert_eq!(MachineMark::now(), MachineMark::now());
     }
 
@@ -161,11 +247,41 @@ mod tests {
         let database = TimeZoneDatabase::bundled();
         let names: Vec<_> = database.available().collect();
         assert!(names.len() > 400);
-        for name in names {
+        for name in names.iter().filter(|name| name.as_str() != FACTORY) {
             assert!(built_in(name.as_str()).is_some(), "{name}");
         }
-        for other in ["europe/berlin", "utc", "Etc/Unknown", "Europe/Berlin ", "/etc/localtime"] {
+        for other in [FACTORY, "europe/berlin", "utc", "Etc/Unknown", "Europe/Berlin ", "/etc/localtime"] {
             assert_eq!(built_in(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_was_meant_is_found() {
+        let cases = [
+            ("UTC+2", "Etc/GMT-2"),
+            ("utc-11", "Etc/GMT+11"),
+            ("GMT +01:00", "Etc/GMT-1"),
+            ("+0530", ""),
+            ("UTC+5:30", ""),
+            ("+02", "Etc/GMT-2"),
+            ("UTC+0", "Etc/UTC"),
+            ("UTC+15", ""),
+            ("Berlin", "Europe/Berlin"),
+            ("berlin", "Europe/Berlin"),
+            ("Europe/Berln", "Europe/Berlin"),
+            ("europe/berlin", "Europe/Berlin"),
+            ("New York", "America/New_York"),
+            ("america/new york", "America/New_York"),
+            ("Los Angelos", "America/Los_Angeles"),
+            ("Tokio", "Asia/Tokyo"),
+            ("PST", "America/Los_Angeles"),
+            ("EDT", "America/New_York"),
+            ("qqq", ""),
+            ("", ""),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(closest(name).unwrap_or_default(), expected, "{name}");
+        }
+        assert_eq!(closest(&"x".repeat(1 << 20)), None);
     }
 }

@@ -105,10 +105,8 @@ pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit
         let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
         matching.map(|run| (run.id.clone(), run)).collect()
     });
-    if let Some(seen) = &seen {
-        present.retain(|id| seen.contains_key(id));
-    }
-    let pick = |lines: &Lines| pick(&present, lines, filter, after, limit);
+    let is_wanted = |id: &RunId| seen.as_ref().is_none_or(|seen| seen.contains_key(id));
+    let pick = |lines: &Lines| pick(&present, is_wanted, lines, filter, after, limit);
     let (mut picked, changed) = pick(&*history.read(home)?);
     if changed {
         (picked, _) = pick(&*history.reread(home)?);
@@ -142,13 +140,20 @@ impl Row {
 
 /// Chooses a page's runs, and reads how those ended that only the history tells of; also returns whether a line was no longer
 /// what it was.
-fn pick(present: &[RunId], history: &Lines, filter: &Filter, after: Option<&RunId>, limit: usize) -> (Picked, bool) {
+fn pick(
+    present: &[RunId],
+    is_wanted: impl Fn(&RunId) -> bool,
+    history: &Lines,
+    filter: &Filter,
+    after: Option<&RunId>,
+    limit: usize,
+) -> (Picked, bool) {
     let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
     let mut page: Vec<Listed<'_>> = Vec::new();
     let mut total = 0;
     for listed in merge(present, past, history) {
         let matches = match &listed {
-            Listed::Present(_) => true,
+            Listed::Present(id) => is_wanted(id),
             Listed::Reaped(line) => filter.takes_reaped(line.status()),
         };
         if matches {
