@@ -173,7 +173,10 @@ fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
     let gone = home.scratch().join("not-there");
     let cases = [
         (json!({ "url": gone }), ["cannot clone", "not-there' does not exist", "by hand"]),
-        (json!({ "url": source.url(), "branch": "nope" }), ["cannot clone", "nope", "not found"]),
+        (
+            json!({ "url": source.url(), "branch": "nope" }),
+            ["cannot clone", "no branch or tag 'nope' (its branches: main)", "correct `branch`"],
+        ),
         // Nobody listens there.
         (
             json!({ "url": "https://me:hidden@127.0.0.1:1/x.git" }),
@@ -189,7 +192,7 @@ fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
                 "{part} is missing in: {error}"
             );
         }
-        assert!(!error.contains("hidden"), "{error}");
+        assert!(!error.contains("hidden") && !error.contains("mirror"), "{error}");
         assert!(!server.ok("get_routine", json!({ "routine": routine })).to_string().contains("hidden"));
         assert!(server.log(&text(&run["id"])).contains("cannot clone"));
     }
@@ -198,10 +201,70 @@ fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
     finished(&mut server, &routine);
     fs::rename(&source.0, &gone).unwrap();
     let (error, _) = not_started(&mut server, &routine, "launch_failed");
-    assert!(error.contains("does not appear to be a git repository"), "{error}");
+    assert!(error.contains("does not exist"), "{error}");
+    fs::rename(&gone, &source.0).unwrap();
+    finished(&mut server, &routine);
     // Nothing to check out is no failure.
     let routine = server.create("Empty", "test -d empty/.git", json!({ "repositories": [{ "url": empty }] }));
     finished(&mut server, &routine);
+}
+
+#[test]
+fn a_damaged_mirror_is_made_again_whatever_the_damage() {
+    let home = TestHome::detached("");
+    let source = Source::new(&home, "tool");
+    let mut server = Server::start(&home);
+    let prompt = "git -C tool fsck --no-progress >&2 && cat tool/file";
+    let routine =
+        server.create("Clones", prompt, json!({ "repositories": [{ "url": source.url(), "branch": "main" }] }));
+    finished(&mut server, &routine);
+    let mirror = mirrors(&home).remove(0);
+    let write = |path: &str, text: &str| {
+        let path = mirror.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let remove = |path: &str| fs::remove_dir_all(mirror.join(path)).unwrap();
+    let pack = || {
+        let packs = fs::read_dir(mirror.join("objects/pack")).unwrap().map(|file| file.unwrap().path());
+        packs.into_iter().find(|path| path.extension().is_some_and(|extension| extension == "pack"))
+    };
+    type Damage<'a> = (&'a str, &'a dyn Fn());
+    let damages: [Damage<'_>; 8] = [
+        ("a ref's lock", &|| write("refs/heads/main.lock", "")),
+        ("the packed refs' lock", &|| write("packed-refs.lock", "")),
+        ("a ref that is none", &|| write("refs/heads/main", "nonsense")),
+        ("packed refs that are none", &|| write("packed-refs", "nonsense\n")),
+        ("settings that are none", &|| write("config", "[core\nnonsense")),
+        ("no objects", &|| remove("objects")),
+        ("no repository", &|| {
+            remove("");
+            fs::create_dir(&mirror).unwrap();
+        }),
+        ("a file", &|| {
+            remove("");
+            fs::write(&mirror, "").unwrap();
+        }),
+    ];
+    for (n, (what, damage)) in damages.into_iter().enumerate() {
+        damage();
+        // So that there is something to fetch.
+        source.commit(&format!("after {n}"));
+        let run = finished(&mut server, &routine);
+        let log = server.log(&run);
+        assert!(log.ends_with(&format!("after {n}")), "{what}: {log}");
+        // Git gets over the rest by itself.
+        let hurts = !["the packed refs' lock"].contains(&what);
+        assert_eq!(log.contains("cannot clone") && log.contains("its mirror was made again"), hurts, "{what}: {log}");
+        assert_eq!(mirrors(&home), std::slice::from_ref(&mirror), "{what}");
+        assert_eq!(cached(&home), 2, "{what}: the mirror and its lock");
+    }
+    // A pack that ends early, with nothing to fetch.
+    let damaged = pack().expect("a pack, or objects of their own");
+    fs::set_permissions(&damaged, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    fs::OpenOptions::new().write(true).open(&damaged).unwrap().set_len(30).unwrap();
+    let run = finished(&mut server, &routine);
+    assert!(server.log(&run).ends_with("after 7"), "{}", server.log(&run));
 }
 
 #[test]

@@ -34,8 +34,10 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
     for Check { what, well, found, fix } in checks {
         let (style, mark) = if well { (GOOD, "well ") } else { (BAD, "WRONG") };
+        // Most of what is wrong with a file names it.
+        let what = if found.starts_with(&what) { String::new() } else { format!("{what}: ") };
         let [what, found] = [&what, &found].map(|text| shown(text));
-        writeln!(out, "{style}{mark}{style:#} {what}: {found}")?;
+        writeln!(out, "{style}{mark}{style:#} {what}{found}")?;
         if let Some(fix) = fix {
             writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" }, fix = shown(&fix))?;
         }

@@ -172,7 +172,7 @@ pub fn run() -> ExitCode {
         _ => logging::LAST_WORDS_PATIENCE,
     };
     let code = dispatch(serve, command).unwrap_or_else(|error| {
-        logging::say(&format!("moadim-mcp: {error:#}"));
+        logging::say(&format!("moadim-mcp: {}", with_causes(&error)));
         ExitCode::FAILURE
     });
     logging::finish(patience);
@@ -227,6 +227,18 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Says an error with its causes, each once: many of our errors name their cause themselves.
+fn with_causes(error: &anyhow::Error) -> String {
+    error.chain().fold(String::new(), |said, cause| {
+        let cause = cause.to_string();
+        match said.as_str() {
+            "" => cause,
+            _ if said.contains(&cause) => said,
+            _ => format!("{said}: {cause}"),
+        }
+    })
+}
+
 /// Says whether all is well.
 fn verdict(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -235,4 +247,22 @@ fn verdict(well: bool) -> ExitCode {
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     let io = |cause: &(dyn std::error::Error + 'static)| cause.downcast_ref::<io::Error>().map(io::Error::kind);
     error.chain().find_map(io) == Some(io::ErrorKind::BrokenPipe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::atomic_file::FileError;
+    use std::path::Path;
+
+    #[test]
+    fn an_error_says_each_cause_once() {
+        let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
+        let file = FileError::io("read", Path::new("/x"), refused());
+        let told = file.to_string();
+        assert!(told.contains("permission denied"), "{told}");
+        assert_eq!(with_causes(&file.into()), told);
+        let context = anyhow::Error::new(refused()).context("nobody listens").context("no way");
+        assert_eq!(with_causes(&context), "no way: nobody listens: permission denied");
+    }
 }

@@ -1,6 +1,7 @@
 //! How a home is: what is in use, how many runs there are, and everything that is wrong, with its cure.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::logging;
 use crate::routine::known::Look;
+use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone;
 use crate::run::environment::{check_accepted, missing};
@@ -268,6 +270,7 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
         }
     });
     problems.extend(of_machine_zone(by_machine_zone));
+    problems.extend(store::misnamed(home)?.iter().map(|path| of_misnamed(path)));
     problems.extend(refused);
     problems.extend(prompts);
     problems.extend(limits);
@@ -319,4 +322,16 @@ fn of_machine_zone(schedules: usize) -> Option<Problem> {
               `timezone`"
             .to_owned(),
     })
+}
+
+fn of_misnamed(path: &Path) -> Problem {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let slug = Slug::from_title(&name).filter(|slug| !path.with_file_name(slug.as_str()).exists());
+    let new = path.with_file_name(slug.as_ref().map_or("another-name", Slug::as_str));
+    Problem {
+        path: Some(path.display().to_string()),
+        problem: "it is no routine, because its name is no slug: lower-case letters, digits and single dashes"
+            .to_owned(),
+        fix: format!("rename it: mv '{}' '{}'; or move it out of routines/", path.display(), new.display()),
+    }
 }

@@ -1,5 +1,7 @@
 //! One call under way, as a tool that waits sees it.
 
+use std::time::Instant;
+
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,12 +17,20 @@ pub(super) struct Progress {
 }
 
 /// A call: how its tool learns that nobody waits for it any more, and what its client can do.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Call {
+    received: Instant,
     bell: Bell,
     progress: Option<UnboundedSender<Progress>>,
     takes_tasks: bool,
     agreed: Option<Value>,
+}
+
+impl Default for Call {
+    fn default() -> Self {
+        let (bell, progress, takes_tasks, agreed) = Default::default();
+        Self { received: Instant::now(), bell, progress, takes_tasks, agreed }
+    }
 }
 
 impl Call {
@@ -37,6 +47,12 @@ impl Call {
     /// Notes what a person has said yes to.
     pub(super) fn agreed(self, agreed: Option<Value>) -> Self {
         Self { agreed, ..self }
+    }
+
+    /// Returns when the request came in: how long a tool may take counts from there.
+    #[must_use]
+    pub fn received(&self) -> Instant {
+        self.received
     }
 
     /// Tells whether the client understands a task as an answer, and looks at it by itself.

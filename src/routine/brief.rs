@@ -330,8 +330,13 @@ impl Brief {
         }
         let now = SystemTime::now();
         self.prompt = match at.with(&self.slug, store::PROMPT_FILE, |file| store::prompt_from(file)) {
-            Ok((_, stamp)) if stamp.is_settled(now) => PromptBrief::Good(stamp.fingerprint()),
-            Ok(_) => PromptBrief::Unchecked,
+            Ok((prompt, stamp)) => {
+                match store::check_not_empty(&prompt, &at.path.join(self.slug.as_str()).join(store::PROMPT_FILE)) {
+                    Ok(()) if stamp.is_settled(now) => PromptBrief::Good(stamp.fingerprint()),
+                    Ok(()) => PromptBrief::Unchecked,
+                    Err(error) => PromptBrief::Damaged(Box::new(error)),
+                }
+            }
             Err(error) => PromptBrief::Damaged(Box::new(error)),
         };
     }

@@ -1,9 +1,9 @@
 //! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
 
 use std::fmt::Display;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
@@ -169,6 +169,37 @@ pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
     prompt_from(&prompt_file(home, slug).as_path()).map(|(prompt, _)| prompt)
 }
 
+/// The pause between two looks at a prompt that is being saved.
+const SAVING_PAUSE: Duration = Duration::from_millis(20);
+
+/// Reads a routine's prompt for a run. An editor that saves it in place empties it first, so one that is empty is looked at
+/// again until `saved_by`.
+///
+/// # Errors
+/// The file cannot be read, is no text, or is still empty.
+pub fn prompt_to_run(home: &Home, slug: &Slug, saved_by: Instant) -> Result<String, FileError> {
+    loop {
+        let prompt = prompt(home, slug)?;
+        match check_not_empty(&prompt, &prompt_file(home, slug)) {
+            Ok(()) => return Ok(prompt),
+            Err(error) if Instant::now() >= saved_by => return Err(error),
+            Err(_) => std::thread::sleep(SAVING_PAUSE),
+        }
+    }
+}
+
+/// Makes sure that a prompt says something.
+///
+/// # Errors
+/// It does not; the next look may find that it does.
+pub(super) fn check_not_empty(prompt: &str, path: &Path) -> Result<(), FileError> {
+    if !prompt.trim().is_empty() {
+        return Ok(());
+    }
+    let problem = "it is empty, as one that is just being saved; write what the agent is to do";
+    Err(FileError::io("use", path, io::Error::other(problem)))
+}
+
 pub(super) fn prompt_from(file: &dyn Source) -> Result<(String, Stamp), FileError> {
     atomic_file::read_text_with_stamp(file, MAX_PROMPT_BYTES as u64)
 }
@@ -199,6 +230,28 @@ pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     names::scan(&home.routines(), |name, _| slugs.extend(name.parse::<Slug>()))?;
     slugs.sort();
     Ok(slugs)
+}
+
+/// Lists the directories beside the routines whose names are no slugs, so that nothing reads them, in order; those whose names
+/// begin with a dot, such as `.git`, are not meant for routines.
+///
+/// # Errors
+/// The directory cannot be listed.
+pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
+    let routines = home.routines();
+    let fail = |source| FileError::io("list", &routines, source);
+    let mut misnamed = Vec::new();
+    for found in std::fs::read_dir(&routines).map_err(fail)? {
+        let found = found.map_err(fail)?;
+        let name = found.file_name();
+        let is_named_well = name.to_str().is_some_and(Slug::is_one) || name.as_encoded_bytes().starts_with(b".");
+        // A link to a directory is a routine too, where its name is a slug.
+        if !is_named_well && found.path().is_dir() {
+            misnamed.push(found.path());
+        }
+    }
+    misnamed.sort();
+    Ok(misnamed)
 }
 
 /// Returns a routine's directory; it need not be there.
@@ -401,6 +454,39 @@ mod tests {
         std::fs::write(definition_file(&home, &slug), "title = 'Mine'\nagent = 'claude'\n").unwrap();
         let definition = load(&home, &slug).unwrap().definition;
         assert!(definition.created_at > UnixSeconds(1) && definition.updated_at == definition.created_at);
+    }
+
+    #[test]
+    fn a_directory_whose_name_is_no_slug_is_named_and_hides_nothing() {
+        let (_dir, home) = home();
+        make(&home, "Good").unwrap();
+        for name in ["Not A Slug", "-dash", "日本", ".git"] {
+            std::fs::create_dir(home.routines().join(name)).unwrap();
+        }
+        std::fs::write(home.routines().join("README.md"), "").unwrap();
+        std::os::unix::fs::symlink("good", home.routines().join("A Link")).unwrap();
+        let names: Vec<_> = misnamed(&home).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+        assert_eq!(names, ["-dash", "A Link", "Not A Slug", "日本"]);
+        assert_eq!(list(&home).unwrap().routines.len(), 1);
+    }
+
+    #[test]
+    fn a_prompt_that_is_being_saved_is_waited_for_and_an_empty_one_is_refused() {
+        let (_dir, home) = home();
+        let slug = make(&home, "Saved").unwrap().slug;
+        let file = prompt_file(&home, &slug);
+        for empty in ["", " \n\t"] {
+            std::fs::write(&file, empty).unwrap();
+            let error = prompt_to_run(&home, &slug, Instant::now()).unwrap_err().to_string();
+            assert!(error.contains("prompt.md: it is empty") && error.contains("write what"), "{error}");
+        }
+        let saved = std::thread::scope(|scope| {
+            let run = scope.spawn(|| prompt_to_run(&home, &slug, Instant::now() + Duration::from_secs(60)));
+            std::thread::sleep(2 * SAVING_PAUSE);
+            std::fs::write(&file, "do it again").unwrap();
+            run.join().unwrap()
+        });
+        assert_eq!(saved.unwrap(), "do it again");
     }
 
     #[test]

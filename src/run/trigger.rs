@@ -126,18 +126,21 @@ pub enum TriggerError {
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
+/// How long a prompt may be empty because an editor is saving it.
+const SAVING_PATIENCE: Duration = Duration::from_millis(300);
+
 /// How long a trigger waits until another process has judged a run of its routine, and the pause between two looks.
 const JUDGING_PATIENCE: Duration = Duration::from_secs(3);
 const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts a run of a routine, and returns when its agent has really been started; takes 5 s at most.
+/// Starts a run of a routine, and returns when its agent has really been started, within 5 s of when it was `asked`.
 ///
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
-pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap) -> Result<RunId, TriggerError> {
-    let (triggered, deadline) = (Moment::now(), Instant::now() + PATIENCE);
-    let plan = Plan::read(workplace, slug)?;
-    let claim = plan.claim(workplace, &triggered, overlap, Instant::now() + JUDGING_PATIENCE)?;
+pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
+    let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
+    let plan = Plan::read(workplace, slug, Instant::now() + SAVING_PATIENCE)?;
+    let claim = plan.claim(workplace, &triggered, overlap, asked + JUDGING_PATIENCE)?;
     plan.start(workplace, claim, deadline)
 }
 
@@ -152,11 +155,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Reads what a run of a routine is made of.
+    /// Reads what a run of a routine is made of, waiting until `saved_by` for a prompt that is being saved.
     ///
     /// # Errors
     /// No run may be started in this home, or the routine is disabled, gone or unreadable, or its agent is.
-    pub fn read(workplace: &Workplace, slug: &Slug) -> Result<Self, TriggerError> {
+    pub fn read(workplace: &Workplace, slug: &Slug, saved_by: Instant) -> Result<Self, TriggerError> {
         let home = &workplace.home;
         home.check_sole_and_lockable()?;
         workplace.program.check()?;
@@ -167,7 +170,7 @@ impl Plan {
             let because = because.map_or_else(String::new, |because| format!(", for {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
-        let prompt = store::prompt(home, slug)?;
+        let prompt = store::prompt_to_run(home, slug, saved_by)?;
         let agent =
             agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         if agent.definition.terminal && workplace.session_host.version().is_none() {
@@ -191,7 +194,8 @@ impl Plan {
     ) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
         loop {
-            let lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+            let patience = LOCK_PATIENCE.min(judged_by.saturating_duration_since(Instant::now()));
+            let lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&workplace.home, slug)?;
             match blocking_run(workplace, slug)? {

@@ -1,10 +1,12 @@
 //! Clones of repositories, by way of a mirror of each that all runs share.
 //!
-//! A mirror is brought up to date under its lock, by whoever needs it; what cannot be fetched fails the launch, for a stale
+//! A mirror is brought up to date under its lock, by whoever needs it. One that git complains about is made again, once, because
+//! a git that was killed leaves locks and half a pack behind; what cannot be fetched even so fails the launch, because a stale
 //! clone would be worse. A run's clone has no file in common with the mirror, so no agent can change what others get.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -22,6 +24,7 @@ use crate::home::{make_directory, stable_hash};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use crate::routine::repository::Repository;
 use crate::routine::repository::{directory_of, masked, name_of};
+use crate::run::log;
 
 /// Settings that hold whatever a person's own say: nothing runs but git itself, nothing stays behind in the background.
 const SETTINGS: [&str; 6] = [
@@ -81,6 +84,32 @@ impl Git {
     }
 }
 
+/// A repository could not be cloned.
+enum CloneError {
+    /// The run has to end.
+    NotPrepared(NotPrepared),
+    /// Git complained, in these words.
+    Git(String),
+}
+
+impl From<NotPrepared> for CloneError {
+    fn from(not: NotPrepared) -> Self {
+        Self::NotPrepared(not)
+    }
+}
+
+impl From<CloneError> for NotPrepared {
+    /// What git complains about with a new mirror is the run's failure.
+    fn from(error: CloneError) -> Self {
+        match error {
+            CloneError::NotPrepared(not) => not,
+            CloneError::Git(complaint) => {
+                Self::failed(format_args!("{complaint}; see that you can clone it by hand, then try again"))
+            }
+        }
+    }
+}
+
 impl Supervisor {
     /// Puts a clone of a repository into the workbench.
     pub(super) fn clone_repository(&mut self, git: &Git, repository: &Repository) -> Result<(), NotPrepared> {
@@ -90,12 +119,20 @@ impl Supervisor {
         let name = name_of(url).unwrap_or_else(|| "repository".to_owned());
         let mirror = cache.join(format!("{name}-{:016x}.git", stable_hash(url.as_bytes())));
         let _lock = self.lock_mirror(&mirror.with_extension("lock"))?;
-        if mirror.is_dir() {
-            self.fetch(git, repository, &mirror)?;
+        let complaint = if mirror.symlink_metadata().is_ok() {
+            match self.fetch(git, repository, &mirror).and_then(|()| self.clone_of_mirror(git, repository, &mirror)) {
+                Ok(()) => return Ok(()),
+                Err(CloneError::NotPrepared(not)) => return Err(not),
+                Err(CloneError::Git(complaint)) => Some(complaint),
+            }
         } else {
-            self.make_mirror(git, url, &mirror)?;
+            None
+        };
+        self.make_mirror(git, url, &mirror)?;
+        if let Some(complaint) = complaint {
+            log::append_note(&self.workbench(), &format!("{complaint}; its mirror was made again"));
         }
-        self.clone_of_mirror(git, repository, &mirror)
+        Ok(self.clone_of_mirror(git, repository, &mirror)?)
     }
 
     fn lock_mirror(&mut self, path: &Path) -> Result<FileLock, NotPrepared> {
@@ -110,22 +147,28 @@ impl Supervisor {
         }
     }
 
+    /// Makes a mirror, in the place of one that is there.
     fn make_mirror(&mut self, git: &Git, url: &str, mirror: &Path) -> Result<(), NotPrepared> {
-        let new = mirror.with_extension("new");
+        let [new, damaged] = ["new", "damaged"].map(|extension| mirror.with_extension(extension));
         // Left behind by whoever was ended here; the lock is ours.
-        match std::fs::remove_dir_all(&new) {
-            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-                return Err(NotPrepared::failed(FileError::io("remove", &new, source)));
-            }
-            _ => {}
+        for left in [&new, &damaged] {
+            remove_whatever(left).map_err(|source| NotPrepared::failed(FileError::io("remove", left, source)))?;
         }
         let arguments = ["clone", "--quiet", "--mirror", "--no-local", "--template=", "--"].map(OsStr::new);
         self.git(git, &[&arguments[..], &[url.as_ref(), new.as_ref()]].concat(), url)?;
-        std::fs::rename(&new, mirror).map_err(|source| NotPrepared::failed(FileError::io("make", mirror, source)))
+        let in_place = match std::fs::rename(mirror, &damaged) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+            _ => std::fs::rename(&new, mirror),
+        };
+        in_place.map_err(|source| NotPrepared::failed(FileError::io("make", mirror, source)))?;
+        if let Err(error) = remove_whatever(&damaged) {
+            tracing::warn!(path = %damaged.display(), %error, "a damaged mirror is left; the next clone tries again");
+        }
+        Ok(())
     }
 
     /// Brings a mirror up to date. The URL is said again: two URLs of one hash are then slow, and never mixed up.
-    fn fetch(&mut self, git: &Git, repository: &Repository, mirror: &Path) -> Result<(), NotPrepared> {
+    fn fetch(&mut self, git: &Git, repository: &Repository, mirror: &Path) -> Result<(), CloneError> {
         let url = repository.url.as_str();
         let directory = git_directory(mirror);
         let fetch = ["fetch", "--quiet", "--prune", "--no-recurse-submodules", "--", url, "+refs/*:refs/*"];
@@ -135,7 +178,7 @@ impl Supervisor {
         }
         // A fetch does not tell that the repository's default branch is another by now.
         self.git(git, &["ls-remote", "--symref", "--", url, "HEAD"].map(OsStr::new), url)?;
-        let said = atomic_file::read_text(&self.entry.git_log()).map_err(NotPrepared::failed)?;
+        let said = self.answer_of_git()?;
         if let Some(head) = default_branch(&said) {
             let point = ["symbolic-ref", "HEAD", head].map(OsStr::new);
             self.git(git, &[&[directory.as_os_str()], &point[..]].concat(), url)?;
@@ -143,9 +186,12 @@ impl Supervisor {
         Ok(())
     }
 
-    fn clone_of_mirror(&mut self, git: &Git, repository: &Repository, mirror: &Path) -> Result<(), NotPrepared> {
+    fn clone_of_mirror(&mut self, git: &Git, repository: &Repository, mirror: &Path) -> Result<(), CloneError> {
         let url = repository.url.as_str();
+        self.check_branch(git, repository, mirror)?;
         let target = self.workbench().directory().join(directory_of(repository).unwrap_or_default());
+        // What a first attempt left.
+        remove_whatever(&target).map_err(|source| NotPrepared::failed(FileError::io("remove", &target, source)))?;
         if let Some(parent) = target.parent() {
             make_directory(parent).map_err(|source| NotPrepared::failed(FileError::io("make", parent, source)))?;
         }
@@ -168,30 +214,52 @@ impl Supervisor {
             return self.git(git, &within(&["reset", "--quiet", "--hard"]), url);
         }
         self.git(git, &within(&["for-each-ref", "--count=1"]), url)?;
-        match atomic_file::read_text(&self.entry.git_log()) {
-            Ok(refs) if refs.is_empty() => Ok(()),
-            _ => Err(NotPrepared::failed(format_args!(
-                "cannot clone {}: its default branch does not exist; give a `branch`",
-                masked(url)
-            ))),
+        if self.answer_of_git()?.is_empty() {
+            return Ok(());
         }
+        let problem = format!("cannot clone {}: its default branch does not exist; give a `branch`", masked(url));
+        Err(NotPrepared::failed(problem).into())
+    }
+
+    /// Makes sure that a mirror that is up to date has the branch that is asked for.
+    fn check_branch(&mut self, git: &Git, repository: &Repository, mirror: &Path) -> Result<(), CloneError> {
+        let Some(branch) = &repository.branch else { return Ok(()) };
+        let url = repository.url.as_str();
+        let directory = git_directory(mirror);
+        let mut ask = |patterns: &[&str]| -> Result<String, CloneError> {
+            let words = ["for-each-ref", "--count=6", "--format=%(refname:short)", "--"];
+            let words = words.iter().chain(patterns).map(OsStr::new);
+            let arguments: Vec<&OsStr> = std::iter::once(directory.as_os_str()).chain(words).collect();
+            self.git(git, &arguments, url)?;
+            self.answer_of_git()
+        };
+        if !ask(&[&format!("refs/heads/{branch}"), &format!("refs/tags/{branch}")])?.is_empty() {
+            return Ok(());
+        }
+        let branches = ask(&["refs/heads/"])?.lines().collect::<Vec<_>>().join(", ");
+        let has = if branches.is_empty() { "none" } else { &branches };
+        Err(NotPrepared::failed(format_args!(
+            "cannot clone {}: it has no branch or tag '{branch}' (its branches: {has}); correct `branch`, or leave it out for \
+             the default branch",
+            masked(url)
+        ))
+        .into())
     }
 
     /// Runs git, which has to succeed.
-    fn git(&mut self, git: &Git, arguments: &[&OsStr], url: &str) -> Result<(), NotPrepared> {
+    fn git(&mut self, git: &Git, arguments: &[&OsStr], url: &str) -> Result<(), CloneError> {
         match self.try_git(git, arguments)? {
             None => Ok(()),
             Some(how) => {
-                let cache = self.workplace.home.cache();
-                let text = format!(
-                    "cannot clone {url}: git {how}{}; see that you can clone it by hand, and remove its mirror in {} if \
-                     that is damaged",
-                    self.words_of_git(),
-                    cache.display()
-                );
-                Err(NotPrepared::failed(masked(&text)))
+                let text = format!("cannot clone {url}: git {how}{}", self.words_of_git());
+                Err(CloneError::Git(masked(&text)))
             }
         }
+    }
+
+    /// Returns what git printed.
+    fn answer_of_git(&self) -> Result<String, CloneError> {
+        Ok(atomic_file::read_text(&self.entry.git_log()).map_err(NotPrepared::failed)?)
     }
 
     /// Returns the last of what git said, ready to be appended to a sentence.
@@ -206,6 +274,19 @@ impl Supervisor {
         self.children.set_agent(pid);
         let exit = self.await_child(|| Duration::MAX)?;
         Ok((exit.code != Some(0)).then(|| exit.how()))
+    }
+}
+
+/// Removes what is there, if anything.
+fn remove_whatever(path: &Path) -> std::io::Result<()> {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => std::fs::remove_dir_all(path),
+        Ok(_) => std::fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

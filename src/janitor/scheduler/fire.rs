@@ -91,7 +91,7 @@ impl<'a> Case<'a> {
     ) -> Result<Dealt, FireError> {
         let (home, slug) = (&workplace.home, self.slug);
         let due = self.due(now).cloned();
-        let mut plan = due.as_ref().map(|_| Plan::read(workplace, slug));
+        let mut plan = due.as_ref().map(|_| Plan::read(workplace, slug, Instant::now()));
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, PATIENCE_FOR_OTHERS) {
             // Most likely another process that deals with the same.
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),

@@ -142,7 +142,7 @@ fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Resul
         Some(Overlap::Allow) => trigger::Overlap::Allow,
         Some(Overlap::Skip) | None => trigger::Overlap::Skip,
     };
-    let run = trigger::trigger(&workplace, &arguments.routine, overlap)?;
+    let run = trigger::trigger(&workplace, &arguments.routine, overlap, call.received())?;
     if !arguments.wait.unwrap_or(false) {
         return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&workplace, &run)? }));
     }
