@@ -1,46 +1,111 @@
 //! Showing a text that somebody else chose: a hostile one may be a megabyte long, or full of control characters.
 
-/// Returns the first `max_chars` characters of a text with everything unprintable escaped, and a mark if it was cut.
+use unicode_segmentation::UnicodeSegmentation;
+use unicode_width::UnicodeWidthStr;
+
+/// The most characters that are taken for one: a flag or a family of emoji has up to ten, a letter in any script fewer.
+const MAX_CLUSTER_CHARS: usize = 16;
+
+/// Returns as much of the beginning of a text as fits into `max_columns` of a terminal, with everything unprintable escaped, and
+/// a mark if it was cut.
 #[must_use]
-pub fn excerpt(text: &str, max_chars: usize) -> String {
-    let mut shown = String::new();
-    for c in text.chars().take(max_chars) {
-        // What Debug would escape, but for the quotes and backslashes of an ordinary text.
-        if matches!(c, '\'' | '"' | '\\') {
-            shown.push(c);
+pub fn excerpt(text: &str, max_columns: usize) -> String {
+    let (mut shown, mut columns) = (String::new(), 0);
+    // A letter with its marks, or an emoji of several, is one.
+    for cluster in text.graphemes(true) {
+        let pieces: &mut dyn Iterator<Item = String> = if is_printable(cluster) {
+            &mut std::iter::once(cluster.to_owned())
         } else {
-            shown.extend(c.escape_debug());
+            &mut cluster.chars().map(|c| if is_plain(c) { c.to_string() } else { c.escape_debug().to_string() })
+        };
+        for piece in pieces {
+            columns += piece.width().max(1);
+            if columns > max_columns {
+                shown.push('…');
+                return shown;
+            }
+            shown.push_str(&piece);
         }
-    }
-    if text.chars().nth(max_chars).is_some() {
-        shown.push('…');
     }
     shown
 }
 
-/// Quotes the last `max_chars` characters of what somebody said, ready to be appended to a sentence; nothing for nothing.
+/// Whether a terminal shows what the user of a text sees as one character as such.
+fn is_printable(cluster: &str) -> bool {
+    // Marks and joiners mean something behind a character only.
+    let begins_well = cluster.chars().next().is_some_and(is_plain);
+    begins_well && cluster.width() > 0 && cluster.chars().nth(MAX_CLUSTER_CHARS).is_none()
+}
+
+/// Whether a character can stand alone: what Debug would not escape, and the quotes and backslashes of an ordinary text.
+fn is_plain(c: char) -> bool {
+    matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
+}
+
+/// Returns as much of the end of a text as fits into `max_columns` of a terminal.
 #[must_use]
-pub fn saying(text: &str, max_chars: usize) -> String {
-    let text = text.trim();
-    let skipped = text.chars().count().saturating_sub(max_chars);
-    let last: String = text.chars().skip(skipped).collect();
-    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(&last, max_chars)) }
+pub fn end(text: &str, max_columns: usize) -> &str {
+    let mut columns = 0;
+    let fits = |cluster: &&str| {
+        columns += cluster.width().max(1);
+        columns <= max_columns
+    };
+    let bytes: usize = text.graphemes(true).rev().take_while(fits).map(str::len).sum();
+    &text[text.len() - bytes..]
+}
+
+/// Quotes the end of what somebody said, ready to be appended to a sentence; nothing for nothing.
+#[must_use]
+pub fn saying(text: &str, max_columns: usize) -> String {
+    let last = end(text.trim(), max_columns);
+    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(last, max_columns)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_hostile_text_is_short_and_printable_and_an_ordinary_one_is_itself() {
-        assert_eq!(excerpt("it's \"fine\" \\ é", 80), "it's \"fine\" \\ é");
+        for ordinary in [
+            "it's \"fine\" \\ é",
+            "e\u{301} in two characters",
+            "हिन्दी और தமிழ் และไทย",
+            "👨‍👩‍👧‍👦 👍🏽 ❤️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 🇩🇪",
+            "日本語 한국어 العربية עברית",
+        ] {
+            assert_eq!(excerpt(ordinary, 80), ordinary);
+        }
         assert_eq!(excerpt("\u{1b}[31m\0", 80), "\\u{1b}[31m\\0");
+        assert_eq!(excerpt("\r\n\u{202e}\u{301}\u{200b}", 80), "\\r\\n\\u{202e}\\u{301}\\u{200b}");
         assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
+        let marks = format!("x{}", "\u{301}".repeat(1 << 20));
+        assert_eq!(excerpt(&marks, 20), "x\\u{301}\\u{301}…", "more marks than any letter has");
+    }
+
+    #[test]
+    fn what_is_cut_is_cut_by_its_width_and_between_characters() {
+        assert_eq!(excerpt("日本語", 6), "日本語");
+        assert_eq!(excerpt("日本語", 5), "日本…");
+        assert_eq!(excerpt("👨‍👩‍👧‍👦!", 2), "👨‍👩‍👧‍👦…");
+        assert_eq!(end("日本語", 5), "本語");
+        assert_eq!(end("xe\u{301}", 1), "e\u{301}");
+        assert_eq!(end("x", 0), "");
     }
 
     #[test]
     fn of_what_was_said_the_end_is_quoted() {
         assert_eq!(saying("well, no\n", 2), ", saying: no");
         assert_eq!(saying(" \n", 2), "");
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_fits_and_controls_nothing(text: String, max in 0..40usize) {
+            let shown = excerpt(&text, max);
+            prop_assert!(shown.strip_suffix('…').unwrap_or(&shown).width() <= max, "{:?}", shown);
+            prop_assert!(!shown.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c)), "{:?}", shown);
+        }
     }
 }

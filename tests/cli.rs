@@ -422,3 +422,59 @@ fn completions_and_the_man_page_are_made() {
     let page = moadim(&home, &["generate", "man"]).ok();
     assert!(page.contains(".TH moadim-mcp 1") && page.contains("trigger"), "{page}");
 }
+
+#[test]
+fn a_run_that_was_reaped_while_it_was_waited_for_ends_the_waiting_as_it_ended() {
+    let home = TestHome::detached("default_failed_ttl_secs = 1\n");
+    routine(&home, "quick", "sleep 1; exit 3", "");
+    let mut waiting = spawn(&home, &["trigger", "quick", "--wait"]);
+    let mut first = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(waiting.stdout.as_mut().unwrap()), &mut first).unwrap();
+    let run = first.trim();
+    let pid = rustix::process::Pid::from_child(&waiting);
+    rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
+    wait_for(PATIENCE, "the workbench to go", || {
+        moadim(&home, &["cleanup"]);
+        (!home.workbench(run).exists()).then_some(())
+    });
+    rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
+    let answer: Answer = waiting.wait_with_output().unwrap().into();
+    assert!(answer.code == Some(3) && answer.stderr.contains("failed after"), "{answer:?}");
+    assert!(moadim(&home, &["stop", run]).ok().contains("failed"), "stopping it says how it ended");
+}
+
+#[test]
+fn runs_are_listed_since_times_as_people_type_them() {
+    let home = TestHome::detached("");
+    routine(&home, "job", "true", "");
+    moadim(&home, &["trigger", "job", "--wait"]);
+    let total = |words: &[&str]| moadim(&home, &[&["runs", "--json"], words].concat()).json()["total"].clone();
+    for (words, expected) in [
+        (&["--since", "2h"][..], 1),
+        (&["--since", "yesterday"], 1),
+        (&["--since", "2020-01-31"], 1),
+        (&["--until", "2020-01-31"], 0),
+        (&["--until", "1h"], 0),
+        (&["--since", "2020-01-31", "--until", "now"], 1),
+    ] {
+        assert_eq!(total(words), expected, "{words:?}");
+    }
+    let error = moadim(&home, &["runs", "--since", "someday"]).failed(2);
+    assert!(error.contains("yesterday") && error.contains("2026-01-31"), "{error}");
+    let error = moadim(&home, &["runs", "--routine", "jop"]).failed(1);
+    assert!(error.contains("no routine 'jop'") && error.contains("'job'"), "{error}");
+}
+
+#[test]
+fn a_title_in_any_script_is_shown_as_it_is() {
+    let home = TestHome::detached("");
+    for (slug, title) in [("hindi", "हिन्दी सारांश"), ("family", "👨‍👩‍👧‍👦 plan"), ("cafe", "cafe\u{301}")]
+    {
+        routine(&home, slug, "true", "");
+        let file = format!("routines/{slug}/routine.toml");
+        let text = std::fs::read_to_string(home.root().join(&file)).unwrap();
+        home.write(&file, &text.replace(&format!("title = \"The {slug}\""), &format!("title = \"{title}\"")));
+        let table = moadim(&home, &["routines"]).ok();
+        assert!(table.contains(title), "{title}: {table}");
+    }
+}

@@ -180,3 +180,59 @@ fn a_program_that_was_replaced_under_the_server_says_so() {
     let problems = server.problems();
     assert!(problems.iter().any(|one| text(&one["fix"]).contains("restart the host")), "{problems:?}");
 }
+
+#[test]
+fn a_trigger_counts_its_5_s_from_the_request_also_where_tmux_hangs_first() {
+    let home = TestHome::with_config("kill_grace_secs = 1\n");
+    home.script("tmux", "exec sleep 60");
+    let shell = home.script("bash", "exec sleep 60");
+    home.add_agent("slow", "command = \"sh\"\n");
+    home.write("routines/slow/routine.toml", "title = \"slow\"\nagent = \"slow\"\n");
+    home.write("routines/slow/prompt.md", "true");
+    let began = Instant::now();
+    let mut command = home.command();
+    command.args(["trigger", "slow", "--json"]).env("PATH", home.path_with_scripts()).env("SHELL", &shell);
+    let output = command.output().unwrap();
+    let took = began.elapsed();
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    assert_eq!(answer["run"]["status"], "preparing", "{answer}");
+    // Two of the five seconds went by while tmux was asked for its version.
+    assert!(took < Duration::from_millis(6_200), "it took {took:?}");
+    let run = text(&answer["run"]["id"]);
+    assert!(home.command().args(["stop", &run]).output().unwrap().status.success());
+    harness::wait_for(harness::PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
+}
+
+#[test]
+fn a_login_shell_that_is_not_installed_is_named_with_what_to_do() {
+    let home = TestHome::detached("");
+    let mut command = home.command();
+    command.env("SHELL", "/not/installed/zsh");
+    let mut server = Server::start_with(command);
+    let routine = server.create("Any", "true", json!({}));
+    let (error, run) = failed_launch(&home, &mut server, &routine);
+    assert_reason(
+        &error,
+        &run,
+        &["cannot start the login shell /not/installed/zsh", "set SHELL to", "login_shell = false"],
+    );
+}
+
+#[test]
+fn a_prompt_that_is_empty_is_not_run_and_one_that_is_being_saved_is_waited_for() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    let routine = server.create("Saved", "echo whole", json!({}));
+    home.write("routines/saved/prompt.md", "");
+    let error = server.error("trigger_routine", json!({ "routine": routine }));
+    assert!(error.contains("prompt.md") && error.contains("it is empty"), "{error}");
+    assert_eq!(server.ok("list_runs", json!({ "routine": routine }))["total"], 0, "nothing was started");
+    let problem = server.problems().into_iter().find(|one| text(&one["path"]).ends_with("saved/prompt.md"));
+    assert!(text(&problem.expect("it is in health")["problem"]).contains("it is empty"));
+    let call = server.send_call("trigger_routine", json!({ "routine": routine }));
+    std::thread::sleep(Duration::from_millis(50));
+    home.write("routines/saved/prompt.md", "echo whole");
+    let run = text(&server.tool_answer(call).ok()["run"]["id"]);
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "whole\n");
+}

@@ -279,3 +279,26 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
     assert!(runs["runs"].as_array().unwrap().iter().all(|run| run["finished_at"].is_string()), "{runs}");
     assert_eq!(fs::read_dir(home.root().join("running")).unwrap().count(), 0);
 }
+
+#[test]
+fn a_folder_whose_name_is_no_slug_is_named_in_health_and_by_the_doctor() {
+    let home = TestHome::detached("");
+    let mut server = Server::start(&home);
+    server.create("Good", "true", json!({}));
+    let path = home.root().join("routines/My Routine");
+    std::fs::create_dir(&path).unwrap();
+    std::fs::create_dir(home.root().join("routines/.git")).unwrap();
+    home.write("routines/My Routine/prompt.md", "true");
+    home.write("routines/My Routine/routine.toml", "title = \"Mine\"\nagent = \"shell\"\n");
+    let problems = server.problems();
+    assert_eq!(problems.len(), 1, "{problems:?}");
+    assert_eq!(problems[0]["path"], path.to_str().unwrap());
+    assert!(text(&problems[0]["problem"]).contains("no slug"), "{problems:?}");
+    assert!(text(&problems[0]["fix"]).contains("routines/my-routine'"), "{problems:?}");
+    let doctor = home.command().arg("doctor").output().unwrap();
+    let told = String::from_utf8(doctor.stdout).unwrap();
+    assert!(!doctor.status.success() && told.contains("My Routine"), "{told}");
+    std::fs::rename(&path, home.root().join("routines/my-routine")).unwrap();
+    assert!(server.problems().is_empty());
+    assert_eq!(server.ok("list_routines", json!({}))["total"], 2);
+}

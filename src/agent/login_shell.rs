@@ -2,6 +2,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fmt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::Duration;
 
@@ -32,6 +33,19 @@ impl fmt::Display for ShellMode {
             Self::Interactive => "interactive login shell",
         })
     }
+}
+
+/// Says that a login shell could not be started, with what to do.
+#[must_use]
+pub fn not_started(shell: &OsStr, error: &io::Error) -> String {
+    let shown = shell.display();
+    let advice = match error.kind() {
+        ErrorKind::NotFound | ErrorKind::PermissionDenied => {
+            "SHELL names it: set SHELL to an installed shell where the server is started (`env` in the host's configuration)"
+        }
+        _ => "start it by hand to see what is wrong",
+    };
+    format!("cannot start the login shell {shown}: {error}; {advice}, or set login_shell = false in the agent's file")
 }
 
 /// How long a login shell may take before it is held to hang.
@@ -81,6 +95,13 @@ mod tests {
             let output = Command::new(&words[0]).args(&words[1..]).env("HOME", "/nowhere").output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), "[a b][$HOME]['\"`][-n][]", "{shell}");
         }
+    }
+
+    #[test]
+    fn a_shell_that_is_not_there_is_told_with_what_to_do() {
+        let told = not_started(OsStr::new("/nope/zsh"), &ErrorKind::NotFound.into());
+        assert!(told.starts_with("cannot start the login shell /nope/zsh") && told.contains("set SHELL to"), "{told}");
+        assert!(!not_started(OsStr::new("/bin/sh"), &ErrorKind::OutOfMemory.into()).contains("SHELL"));
     }
 
     #[test]

@@ -12,6 +12,6 @@ mod start_up_files;
 
 pub use command::{AgentCommand, CommandError, Placeholders};
 pub use definition::{AgentDefinition, StdinSource};
-pub use login_shell::{LAUNCH_PATIENCE, through_login_shell};
+pub use login_shell::{LAUNCH_PATIENCE, not_started, through_login_shell};
 pub use path::{CommandNotFound, Found, SearchPath, ShellPaths, Source, find_command};
 pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
-use super::login_shell::through_shell;
+use super::login_shell::{not_started, through_shell};
 use super::start_up_files;
 use crate::clock::UnixSeconds;
 use crate::environment::{self, Variables};
@@ -227,7 +227,7 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
         .spawn();
     let mut shell = match started {
         Ok(shell) => shell,
-        Err(error) => return Ok(keep(Err(format!("the {mode} {shown} does not start: {error}")))?),
+        Err(error) => return Ok(keep(Err(not_started(&words[0], &error)))?),
     };
     let answered = wait(&mut shell, &files.answer)?;
     let answer = match atomic_file::read(&files.answer, atomic_file::MAX_RECORD_BYTES) {

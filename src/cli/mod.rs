@@ -21,6 +21,7 @@ mod setup;
 mod stop;
 mod table;
 mod time;
+mod time_words;
 mod trigger;
 
 use std::ffi::OsString;

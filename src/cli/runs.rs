@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::desk::{Desk, Format, print_json};
 use super::table::{Cell, Table, faint, status, text};
 use super::time::moment;
+use super::time_words;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::routine::slug::Slug;
 use crate::run::status::Status;
@@ -19,11 +20,11 @@ pub(super) struct Arguments {
     /// Only runs in this state, such as running or failed
     #[arg(long, value_parser = a_status)]
     status: Option<Status>,
-    /// Only runs triggered at this time or later, such as 2026-01-31T08:00:00Z
-    #[arg(long)]
+    /// Only runs triggered then or later: 2h, yesterday, 2026-01-31, 2026-01-31T08:00:00Z
+    #[arg(long, value_parser = time_words::since)]
     since: Option<UnixSeconds>,
-    /// Only runs triggered at this time or before
-    #[arg(long)]
+    /// Only runs triggered then or before; a day counts whole
+    #[arg(long, value_parser = time_words::until)]
     until: Option<UnixSeconds>,
     /// The most runs to show, 1 to 200
     #[arg(long, default_value_t = 20)]

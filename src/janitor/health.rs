@@ -98,10 +98,13 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
     problems.extend(locks::stuck(&workplace.home).into_iter().map(of_a_lock));
     let company = company::of(&workplace.home);
     problems.extend(company.iter().filter_map(of_a_companion));
-    problems.extend(search_path.and_then(SearchPath::problem).map(|problem| Problem {
-        path: None,
-        problem: problem.to_owned(),
-        fix: "look at the shell's start-up files; agents with login_shell = false start without it".to_owned(),
+    problems.extend(search_path.and_then(SearchPath::problem).map(|problem| {
+        Problem {
+            path: None,
+            problem: problem.to_owned(),
+            fix: "as it says; see the shell's start-up files too. Agents with login_shell = false start without it"
+                .to_owned(),
+        }
     }));
     problems.extend(history::check(&workplace.home).err().as_ref().map(damaged));
     problems.extend(damaged_lines(&workplace));

@@ -5,9 +5,10 @@ use rmcp::model::{ContentBlock, ErrorCode, GetPromptResult, JsonObject, Prompt, 
 use serde_json::Value;
 
 use super::tool::{ToolError, shortened};
-use super::tools::{agents, runs};
+use super::tools::agents;
 use super::{Core, resources};
 use crate::clock::UnixSeconds;
+use crate::run::digest::digest;
 use crate::run::id::RunId;
 
 /// A prompt: what clients are told of it, and what it says.
@@ -160,9 +161,13 @@ fn morning_report(core: &Core, given: &Given) -> Result<Vec<ContentBlock>, Error
         }
     };
     let since = UnixSeconds(UnixSeconds::now().0.saturating_sub(hours * 60 * 60));
-    let happened = to_text(runs::since(core, since))?;
+    let happened = digest(&core.site.workplace_for_looking(), since);
+    let happened = to_text(happened.map_err(ToolError::from))?;
     let intro = format!("What did my moadim routines do in the last {hours} hours?\n\n{HOW_TO_REPORT}");
-    let runs = format!("The runs since {since}, newest first (list_runs):\n{happened}");
+    let runs = format!(
+        "All runs since {since}: how many ended how, by routine too, and those that need a look. What was left out is named; \
+         list_runs shows it:\n{happened}"
+    );
     Ok(vec![text(intro), text(runs), embedded(core, "moadim://health")?])
 }
 

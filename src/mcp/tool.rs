@@ -13,7 +13,7 @@ use serde_path_to_error::Segment;
 use super::call::Call;
 use super::consent::Question;
 use super::{Core, schema};
-use crate::excerpt::excerpt;
+use crate::excerpt::{end, excerpt};
 use crate::run::id::RunId;
 
 /// The longest piece of a caller's value that is repeated in an error, in characters.
@@ -318,15 +318,14 @@ fn in_plain_words(rule: String) -> String {
     rule
 }
 
-/// Cuts the middle out of a text that is too long to repeat.
-pub(super) fn shortened(text: &str, limit: usize) -> String {
-    let count = text.chars().count();
-    if count <= limit {
-        return excerpt(text, limit);
+/// Cuts the middle out of a text that is too long to repeat, so that it fits into so many columns.
+pub(super) fn shortened(text: &str, columns: usize) -> String {
+    let whole = excerpt(text, columns);
+    if !whole.ends_with('…') || text.ends_with('…') {
+        return whole;
     }
-    let (head, tail) = (limit * 2 / 3, limit / 3);
-    let tail: String = text.chars().skip(count - tail).collect();
-    format!("{}{}", excerpt(text, head), excerpt(&tail, limit))
+    let (head, tail) = (columns * 2 / 3, columns / 3);
+    format!("{}{}", excerpt(text, head), excerpt(end(text, tail), columns))
 }
 
 #[cfg(test)]

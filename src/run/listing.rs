@@ -179,6 +179,39 @@ fn pick(
     (Picked { rows, total, next }, changed)
 }
 
+/// Calls `see` with each run that was triggered at a time or later, newest first, and how it is or how it ended. Only what the
+/// history does not tell is looked at.
+///
+/// # Errors
+/// A folder of the home cannot be listed, or the history cannot be read.
+pub fn each_since(
+    workplace: &Workplace,
+    since: UnixSeconds,
+    mut see: impl FnMut(RunId, Status),
+) -> Result<(), FileError> {
+    let Workplace { home, history, .. } = workplace;
+    let mut present = ids(home)?;
+    present.retain(|id| id.stamp() >= since);
+    let unfinished: HashSet<RunId> = Entry::list(home)?.iter().map(|entry| entry.id().clone()).collect();
+    let mut runs: BTreeMap<(UnixSeconds, Slug), Status> = BTreeMap::new();
+    {
+        let lines = history.read(home)?;
+        for line in lines.newest_first().take_while(|line| line.stamp() >= since) {
+            runs.insert((line.stamp(), lines.routine(line).clone()), line.status());
+        }
+    }
+    present.retain(|id| {
+        // A status that the history does not know is one of a newer version.
+        let known = runs.get(&(id.stamp(), id.routine().clone()));
+        unfinished.contains(id) || known.is_none_or(|status| *status == Status::Unknown)
+    });
+    for run in Views::new(workplace).of(&present) {
+        runs.insert((run.id.stamp(), run.id.routine().clone()), run.status);
+    }
+    runs.into_iter().rev().for_each(|((stamp, routine), status)| see(RunId::new(routine, stamp), status));
+    Ok(())
+}
+
 /// Merges two lists, newest first; of a run that is in both, what is present counts.
 fn merge<'a>(
     present: &'a [RunId],

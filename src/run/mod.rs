@@ -6,6 +6,7 @@ mod carriers;
 pub mod changes;
 pub mod claim;
 pub mod delete;
+pub mod digest;
 pub mod end;
 pub mod entry;
 pub mod environment;

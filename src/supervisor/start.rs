@@ -12,7 +12,7 @@ use super::children::Children;
 use super::errand::{LONGEST_PAUSE, NotPrepared};
 use super::exec::{Part, Word, read_word};
 use super::facts::Supervisor;
-use crate::agent::{LAUNCH_PATIENCE, through_login_shell};
+use crate::agent::{LAUNCH_PATIENCE, not_started, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::excerpt::saying;
 use crate::home::atomic_file;
@@ -148,7 +148,10 @@ pub(super) fn spawn(
         .stdout(output.0)
         .stderr(output.1)
         .spawn()
-        .map_err(|error| format!("cannot start {}: {error}", words[0].display()))?;
+        .map_err(|error| match manifest.command.login_shell {
+            true => not_started(&words[0], &error),
+            false => format!("cannot start {}: {error}", words[0].display()),
+        })?;
     let pid = Pid::from_child(&child);
     children.set_agent(pid);
     // A child that is dead by now never was the agent; no process has the start time 0.

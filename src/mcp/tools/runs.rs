@@ -170,7 +170,7 @@ struct ListRuns {
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(in crate::mcp) struct Runs {
+struct Runs {
     runs: Vec<RunView>,
     /// How many there are on all pages.
     total: usize,
@@ -199,14 +199,6 @@ fn check_is_known(workplace: &Workplace, routine: Slug) -> Result<(), ToolError>
         Err(error) if listing::list(workplace, &of_routine, None, 1)?.total == 0 => Err(error.into()),
         _ => Ok(()),
     }
-}
-
-/// Lists the newest of the runs that were triggered then or later.
-pub(in crate::mcp) fn since(core: &Core, since: UnixSeconds) -> Result<Runs, ToolError> {
-    const MOST: usize = 100;
-    let filter = Filter { since: Some(since), ..Filter::default() };
-    let listing::Page { runs, total, next } = listing::list(&core.site.workplace_for_looking(), &filter, None, MOST)?;
-    Ok(Runs { runs, total, next_cursor: next })
 }
 
 #[derive(Deserialize, JsonSchema)]

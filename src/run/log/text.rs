@@ -1,9 +1,10 @@
 //! From what an agent printed to what a person reads.
 
+use unicode_width::UnicodeWidthChar;
 use vte::{Parser, Perform};
 
-/// Returns what a terminal would show of each line at the end: control sequences dropped, and of what a carriage
-/// return wrote over, the last.
+/// Returns what a terminal would show of each line at the end: control sequences dropped, what a backspace took back gone, and of
+/// what a carriage return wrote over, the last.
 pub(super) fn clean(bytes: &[u8]) -> String {
     let mut screen = Screen::default();
     Parser::new().advance(&mut screen, bytes);
@@ -25,6 +26,11 @@ impl Screen {
         }
         self.line.push(c);
     }
+
+    /// Takes the last character back, with the marks on it.
+    fn erase(&mut self) {
+        while !self.returned && self.line.pop().is_some_and(|c| c.width() == Some(0)) {}
+    }
 }
 
 impl Perform for Screen {
@@ -45,6 +51,7 @@ impl Perform for Screen {
             }
             b'\t' => self.put('\t'),
             b'\r' => self.returned = true,
+            0x08 => self.erase(),
             _ => {}
         }
     }
@@ -75,6 +82,23 @@ mod tests {
     fn control_codes_go_and_text_stays() {
         let raw = b"\x1b[1;31mred\x1b[0m\ttab\r\n\x1b]0;title\x07 10%\r 50%\r100%\nd\xc3\xa9j\xc3\xa0 \xff\n";
         assert_eq!(clean(raw), "red\ttab\n100%\ndéjà \u{fffd}\n");
+    }
+
+    #[test]
+    fn a_backspace_erases_what_is_before_it_in_its_line() {
+        let cases: [(&str, &str); 8] = [
+            ("abc\x08\x08d", "ad"),
+            ("typo\x08\x08\x08\x08fix", "fix"),
+            ("|\x08/\x08-\x08done", "done"),
+            ("ne\u{301}\x08t", "nt"),
+            ("b\x08bo\x08ol\x08ld", "bold"),
+            ("a\n\x08b", "a\nb"),
+            ("\x08\x08x", "x"),
+            ("50%\r\x08", "50%"),
+        ];
+        for (raw, shown) in cases {
+            assert_eq!(clean(raw.as_bytes()), shown, "{raw:?}");
+        }
     }
 
     #[test]

@@ -1,0 +1,139 @@
+//! Times as people type them: `2h`, `yesterday`, `2026-01-31`.
+
+use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
+
+use crate::clock::UnixSeconds;
+use crate::excerpt::excerpt;
+
+/// Which end of a range a time is; a day begins the one and ends the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Edge {
+    Since,
+    Until,
+}
+
+/// Reads when a range begins.
+///
+/// # Errors
+/// It is no time; the error shows some.
+pub(super) fn since(text: &str) -> Result<UnixSeconds, String> {
+    read(text, Edge::Since, &Local::now())
+}
+
+/// Reads when a range ends, the second named included.
+///
+/// # Errors
+/// It is no time; the error shows some.
+pub(super) fn until(text: &str) -> Result<UnixSeconds, String> {
+    read(text, Edge::Until, &Local::now())
+}
+
+fn read<Z: TimeZone>(text: &str, edge: Edge, now: &DateTime<Z>) -> Result<UnixSeconds, String> {
+    let words = text.trim().to_lowercase();
+    let exact = text.trim().parse().ok();
+    exact.or_else(|| ago(&words, now)).or_else(|| on_the_calendar(&words, edge, now)).ok_or_else(|| {
+        let shown = excerpt(text, 80);
+        format!("'{shown}' is no time; write such as 2h, 3d, yesterday, 2026-01-31, '2026-01-31 08:00' or 2026-01-31T08:00:00Z")
+    })
+}
+
+fn seconds<Z: TimeZone>(time: &DateTime<Z>) -> UnixSeconds {
+    UnixSeconds(u64::try_from(time.timestamp()).unwrap_or(0))
+}
+
+/// Reads a length of time before now, such as `90min`, `1d12h` or `2 hours ago`.
+fn ago<Z: TimeZone>(words: &str, now: &DateTime<Z>) -> Option<UnixSeconds> {
+    let mut rest = words.strip_suffix("ago").unwrap_or(words).trim_end();
+    let mut secs: u64 = 0;
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
+        let (number, behind) = rest.split_at(digits);
+        let behind = behind.trim_start();
+        let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
+        let (unit, behind) = behind.split_at(letters);
+        let unit_secs = match unit {
+            "s" | "sec" | "secs" | "second" | "seconds" => 1,
+            "m" | "min" | "mins" | "minute" | "minutes" => 60,
+            "h" | "hour" | "hours" => 60 * 60,
+            "d" | "day" | "days" => 24 * 60 * 60,
+            "w" | "week" | "weeks" => 7 * 24 * 60 * 60,
+            _ => return None,
+        };
+        secs = secs.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_secs)?)?;
+        rest = behind.trim_start();
+    }
+    (words != "ago" && !words.is_empty()).then(|| UnixSeconds(seconds(now).0.saturating_sub(secs)))
+}
+
+/// Reads a day, or a time of one, as the reader's clock shows it.
+fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> Option<UnixSeconds> {
+    let zone = now.timezone();
+    let today = now.date_naive();
+    let at = |time: NaiveDateTime| {
+        // A time that the clock skips is taken for the one after the gap.
+        let local = zone.from_local_datetime(&time).earliest();
+        local.or_else(|| zone.from_local_datetime(&(time + TimeDelta::hours(1))).earliest()).map(|time| seconds(&time))
+    };
+    let whole_day = |day: NaiveDate| match edge {
+        Edge::Since => at(day.and_time(NaiveTime::MIN)),
+        Edge::Until => at(day.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN))
+            .map(|end| UnixSeconds(end.0.saturating_sub(1))),
+    };
+    match words {
+        "now" => return Some(seconds(now)),
+        "today" => return whole_day(today),
+        "yesterday" => return whole_day(today.pred_opt()?),
+        _ => {}
+    }
+    if let Ok(day) = NaiveDate::parse_from_str(words, "%Y-%m-%d") {
+        return whole_day(day);
+    }
+    let forms = ["%Y-%m-%d %H:%M", "%Y-%m-%dt%H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dt%H:%M:%S"];
+    let of_some_day = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(words, form).ok());
+    of_some_day.or_else(|| Some(today.and_time(NaiveTime::parse_from_str(words, "%H:%M").ok()?))).and_then(at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chrono::FixedOffset;
+
+    #[test]
+    fn times_are_read_as_people_type_them() {
+        let now = DateTime::parse_from_rfc3339("2026-03-01T09:30:00+02:00").unwrap();
+        let cases = [
+            ("2h", "2026-03-01T05:30:00Z", "2026-03-01T05:30:00Z"),
+            ("2 hours ago", "2026-03-01T05:30:00Z", "2026-03-01T05:30:00Z"),
+            ("1d12h", "2026-02-27T19:30:00Z", "2026-02-27T19:30:00Z"),
+            ("90 min", "2026-03-01T06:00:00Z", "2026-03-01T06:00:00Z"),
+            ("1w", "2026-02-22T07:30:00Z", "2026-02-22T07:30:00Z"),
+            ("99999999w", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
+            ("today", "2026-02-28T22:00:00Z", "2026-03-01T21:59:59Z"),
+            (" Yesterday ", "2026-02-27T22:00:00Z", "2026-02-28T21:59:59Z"),
+            ("2026-01-31", "2026-01-30T22:00:00Z", "2026-01-31T21:59:59Z"),
+            ("2026-01-31 08:00", "2026-01-31T06:00:00Z", "2026-01-31T06:00:00Z"),
+            ("2026-01-31T08:00:05", "2026-01-31T06:00:05Z", "2026-01-31T06:00:05Z"),
+            ("08:15", "2026-03-01T06:15:00Z", "2026-03-01T06:15:00Z"),
+            ("now", "2026-03-01T07:30:00Z", "2026-03-01T07:30:00Z"),
+            ("2026-01-31T08:00:00Z", "2026-01-31T08:00:00Z", "2026-01-31T08:00:00Z"),
+        ];
+        for (text, since, until) in cases {
+            let read = |edge| read(text, edge, &now).unwrap().to_string();
+            assert_eq!((read(Edge::Since), read(Edge::Until)), (since.to_owned(), until.to_owned()), "{text}");
+        }
+        for text in ["", "ago", "h", "2x", "2", "tomorrow-ish", "2026-02-30", "25:00", "2h3", "99999999999999999999h"] {
+            let error = read(text, Edge::Since, &now).unwrap_err();
+            assert!(error.contains("yesterday") && error.contains("2h"), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn the_calendar_ends_nowhere_near_a_panic() {
+        let now = FixedOffset::east_opt(0).unwrap().with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
+        for text in ["262142-12-31", "0001-01-01", "-5-01-01", "9999-12-31 23:59"] {
+            for edge in [Edge::Since, Edge::Until] {
+                let _ = read(text, edge, &now);
+            }
+        }
+    }
+}

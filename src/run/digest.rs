@@ -1,0 +1,151 @@
+//! What happened in a period, bounded in size whatever happened: counts of all runs, and those that need a look.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::id::RunId;
+use super::listing;
+use super::status::{Status, Tone};
+use super::view::RunView;
+use super::workplace::Workplace;
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::FileError;
+use crate::routine::slug::Slug;
+
+/// What happened since a time.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Digest {
+    /// The beginning of the period.
+    pub since: UnixSeconds,
+    /// All runs of the period, by how they are or ended.
+    pub runs: BTreeMap<Status, usize>,
+    /// The same by routine, those with the most bad runs first.
+    pub routines: Vec<RoutineRuns>,
+    /// Runs that need a look, newest first.
+    pub bad: Vec<RunView>,
+    /// Runs that are not over, newest first.
+    pub live: Vec<RunView>,
+    /// What there was no room for, and how to see it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+}
+
+/// The runs of a routine in a period.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct RoutineRuns {
+    /// The routine.
+    pub routine: Slug,
+    /// How many there were, by how they are or ended.
+    pub runs: BTreeMap<Status, usize>,
+    /// The newest.
+    pub newest: RunId,
+}
+
+/// A digest is put into a model's context.
+const MAX_ROUTINES: usize = 100;
+const MAX_BAD_BYTES: usize = 32 * 1024;
+const MAX_LIVE_BYTES: usize = 16 * 1024;
+
+/// Makes a digest of the runs that were triggered at a time or later.
+///
+/// # Errors
+/// A folder of the home cannot be listed, or the history cannot be read.
+pub fn digest(workplace: &Workplace, since: UnixSeconds) -> Result<Digest, FileError> {
+    let mut runs = BTreeMap::new();
+    let mut by_routine: BTreeMap<Slug, RoutineRuns> = BTreeMap::new();
+    let (mut bad, mut live) = (Vec::new(), Vec::new());
+    listing::each_since(workplace, since, |run, status| {
+        *runs.entry(status).or_insert(0) += 1;
+        let routine = by_routine.entry(run.routine().clone()).or_insert_with(|| RoutineRuns {
+            routine: run.routine().clone(),
+            runs: BTreeMap::new(),
+            newest: run.clone(),
+        });
+        *routine.runs.entry(status).or_insert(0) += 1;
+        match status.tone() {
+            Tone::Bad => bad.push(run),
+            Tone::Active => live.push(run),
+            Tone::Good | Tone::Neutral | Tone::Faded => {}
+        }
+    })?;
+    let mut routines: Vec<RoutineRuns> = by_routine.into_values().collect();
+    routines.sort_by_key(|routine| std::cmp::Reverse(routine.bad()));
+    let routines_total = routines.len();
+    routines.truncate(MAX_ROUTINES);
+    let (bad_total, live_total) = (bad.len(), live.len());
+    let bad = within(workplace, &bad, MAX_BAD_BYTES);
+    let live = within(workplace, &live, MAX_LIVE_BYTES);
+    let left_out = [
+        left_out(routines_total - routines.len(), "routines", "list_routines"),
+        left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
+        left_out(live_total - live.len(), "runs that are not over", "list_runs with `status`"),
+    ];
+    let left_out = left_out.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
+    Ok(Digest { since, runs, routines, bad, live, left_out })
+}
+
+impl RoutineRuns {
+    fn bad(&self) -> usize {
+        self.runs.iter().filter(|(status, _)| status.tone() == Tone::Bad).map(|(_, count)| count).sum()
+    }
+}
+
+fn left_out(count: usize, what: &str, tool: &str) -> Option<String> {
+    (count > 0).then(|| format!("{count} more {what}: see {tool}"))
+}
+
+/// Shows the first of these runs, as many as fit.
+fn within(workplace: &Workplace, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
+    let mut bytes = 0;
+    let shown = runs.iter().filter_map(|run| listing::find(workplace, run).ok());
+    let fits = |run: &RunView| {
+        bytes += serde_json::to_string(run).map_or(0, |text| text.len());
+        bytes <= max_bytes
+    };
+    shown.map(|run| RunView { last_output: None, ..run }).take_while(fits).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+    use crate::home::config::Config;
+    use crate::run::history::{self, Known};
+    use crate::run::record::Outcome;
+    use crate::run::workplace::Program;
+
+    #[test]
+    fn all_runs_of_the_period_are_counted_and_what_there_is_no_room_for_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let add = |routine: &str, stamp: u64, status| {
+            let outcome = Outcome::example(&format!("{routine}-{stamp}"), status);
+            history::append(&home, &workplace.config, &outcome, Known::New).unwrap();
+        };
+        add("old", 99, Status::Failed);
+        for stamp in 100..150 {
+            add("fine", stamp, Status::Succeeded);
+            add("broken", stamp, Status::Failed);
+            add("broken", stamp + 1000, Status::TimedOut);
+        }
+        (0..150).for_each(|n| add(&format!("many-{n}"), 200, Status::Stopped));
+        let digest = digest(&workplace, UnixSeconds(100)).unwrap();
+        let expected = [(Status::Succeeded, 50), (Status::Failed, 50), (Status::TimedOut, 50), (Status::Stopped, 150)];
+        assert_eq!(digest.runs, expected.into());
+        let first = &digest.routines[0];
+        assert_eq!((first.routine.as_str(), first.newest.to_string()), ("broken", "broken-1149".to_owned()));
+        assert_eq!(first.runs, [(Status::Failed, 50), (Status::TimedOut, 50)].into());
+        assert_eq!(digest.routines.len(), MAX_ROUTINES);
+        let bad = digest.bad.len();
+        assert!((20..100).contains(&bad), "{bad}");
+        assert_eq!(digest.bad[0].id.to_string(), "broken-1149", "the newest first");
+        let left_out = digest.left_out.clone().unwrap();
+        assert!(left_out.contains("52 more routines: see list_routines"), "{left_out}");
+        assert!(left_out.contains(&format!("{} more runs that need a look", 100 - bad)), "{left_out}");
+        assert!(serde_json::to_string(&digest).unwrap().len() < 64 * 1024);
+        assert_eq!(super::digest(&workplace, UnixSeconds(2000)).unwrap().left_out, None);
+    }
+}
