@@ -33,13 +33,22 @@ pub fn excerpt(text: &str, max_columns: usize) -> String {
 /// Whether a terminal shows what the user of a text sees as one character as such.
 fn is_printable(cluster: &str) -> bool {
     // Marks and joiners mean something behind a character only.
-    let begins_well = cluster.chars().next().is_some_and(is_plain);
-    begins_well && cluster.width() > 0 && cluster.chars().nth(MAX_CLUSTER_CHARS).is_none()
+    let mut chars = cluster.chars();
+    let first = chars.next();
+    // Invisible tags mean something behind the black flag only, as in the flag of Wales.
+    let is_tag = |c: char| ('\u{e0000}'..='\u{e007f}').contains(&c);
+    let is_well_tagged = first == Some('\u{1f3f4}') || !chars.any(is_tag);
+    first.is_some_and(is_plain)
+        && is_well_tagged
+        && cluster.width() > 0
+        && cluster.chars().nth(MAX_CLUSTER_CHARS).is_none()
 }
 
-/// Whether a character can stand alone: what Debug would not escape, and the quotes and backslashes of an ordinary text.
+/// Whether a character can stand alone: what Debug would not escape, the quotes and backslashes of an ordinary text, and the
+/// spaces of any script.
 fn is_plain(c: char) -> bool {
-    matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
+    let is_space = c.is_whitespace() && !c.is_control() && !matches!(c, '\u{2028}' | '\u{2029}');
+    is_space || matches!(c, '\'' | '"' | '\\') || c.escape_debug().len() == 1
 }
 
 /// Returns as much of the end of a text as fits into `max_columns` of a terminal.
@@ -74,11 +83,13 @@ mod tests {
             "हिन्दी और தமிழ் และไทย",
             "👨‍👩‍👧‍👦 👍🏽 ❤️ 🏴󠁧󠁢󠁥󠁮󠁧󠁿 🇩🇪",
             "日本語 한국어 العربية עברית",
+            "全角\u{3000}空白 Résumé\u{a0}: fin",
         ] {
             assert_eq!(excerpt(ordinary, 80), ordinary);
         }
         assert_eq!(excerpt("\u{1b}[31m\0", 80), "\\u{1b}[31m\\0");
         assert_eq!(excerpt("\r\n\u{202e}\u{301}\u{200b}", 80), "\\r\\n\\u{202e}\\u{301}\\u{200b}");
+        assert_eq!(excerpt("x\u{e0041}\u{2028}", 80), "x\\u{e0041}\\u{2028}");
         assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
         let marks = format!("x{}", "\u{301}".repeat(1 << 20));
         assert_eq!(excerpt(&marks, 20), "x\\u{301}\\u{301}…", "more marks than any letter has");

@@ -71,11 +71,19 @@ fn what_the_history_kept_of_a_log_is_searched_and_read_on_like_a_log() {
     assert_eq!(read(json!({ "tail_lines": 1 })), ("end: two\n".into(), true, 26));
     assert_eq!(read(json!({ "offset": 11 })), ("other\nend: two\n".into(), false, 26));
     assert_eq!(read(json!({ "offset": 26 })), (String::new(), false, 26));
+    assert_eq!(read(json!({ "offset": 9999 })), (String::new(), false, 26), "nothing came after that");
     assert_eq!(read(json!({ "grep": ": " })), ("0:start: one\n17:end: two\n".into(), false, 26));
     assert_eq!(read(json!({ "grep": "START|other", "offset": 11 })), ("11:other\n".into(), false, 26));
     let end = server.ok("read_log", json!({ "run": long }));
     assert!(end["cut"] == true && text(&end["note"]).contains("only this end"), "{end}");
     assert!(text(&end["text"]).ends_with("\n1999\n2000\n") && end["next_offset"] == end["log_bytes"], "{end}");
+    // What was counted in the whole log is where it was.
+    let whole = (1..=2000).map(|n| format!("{n}\n")).collect::<String>();
+    assert_eq!(end["log_bytes"].as_u64().unwrap(), whole.len() as u64);
+    let on = server.ok("read_log", json!({ "run": long, "offset": whole.len() - 10 }));
+    assert_eq!((&on["text"], &on["cut"]), (&json!("1999\n2000\n"), &json!(false)), "{on}");
+    let found = server.ok("read_log", json!({ "run": long, "grep": "^1999$" }));
+    assert_eq!(found["text"], format!("{}:1999\n", whole.len() - 10));
     let grep = |pattern: &str| {
         let mut command = home.command();
         let output = command.args(["logs", &run, "--grep", pattern]).output().unwrap();
@@ -131,8 +139,9 @@ fn a_history_that_was_edited_in_place_is_read_anew() {
     let lines: Vec<String> = (1..5).map(|stamp| line("a", stamp, "failed")).collect();
     write(&lines);
     let mut list = |more: Value| {
-        let page = server.ok("list_runs", more);
-        assert_eq!(ids(&page).len(), page["total"].as_u64().unwrap() as usize, "{page}");
+        let page = server.ok("list_runs", more.clone());
+        let shown = more.get("limit").map_or_else(|| page["total"].clone(), Clone::clone);
+        assert_eq!(ids(&page).len() as u64, shown.as_u64().unwrap(), "{page}");
         ids(&page)
     };
     assert_eq!(list(json!({})), ["a-4", "a-3", "a-2", "a-1"]);
@@ -150,6 +159,11 @@ fn a_history_that_was_edited_in_place_is_read_anew() {
     changed.insert(0, line("c", 1, "succeeded"));
     write(&changed);
     assert_eq!(list(json!({ "status": "succeeded" })), ["c-1"]);
+    // A line that begins like one and is none takes the place of no run.
+    changed.push("{\"id\":\"a-20\",\"status\":\"failed\"}\n".to_owned());
+    write(&changed);
+    assert_eq!(list(json!({ "limit": 1 }))[0], "a-9");
+    assert!(!list(json!({})).contains(&"a-20".to_owned()));
     write(&[]);
     assert_eq!(list(json!({})), [] as [&str; 0]);
 }

@@ -225,7 +225,7 @@ fn a_prompt_that_is_empty_is_not_run_and_one_that_is_being_saved_is_waited_for()
     let routine = server.create("Saved", "echo whole", json!({}));
     home.write("routines/saved/prompt.md", "");
     let error = server.error("trigger_routine", json!({ "routine": routine }));
-    assert!(error.contains("prompt.md") && error.contains("it is empty"), "{error}");
+    assert!(error.contains("prompt.md is empty; write what"), "{error}");
     assert_eq!(server.ok("list_runs", json!({ "routine": routine }))["total"], 0, "nothing was started");
     let problem = server.problems().into_iter().find(|one| text(&one["path"]).ends_with("saved/prompt.md"));
     assert!(text(&problem.expect("it is in health")["problem"]).contains("it is empty"));

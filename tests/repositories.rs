@@ -171,11 +171,12 @@ fn a_clone_that_fails_fails_the_launch_with_the_words_of_git() {
     git(home.scratch(), &["init", "--quiet", "--bare", "empty"]);
     let mut server = Server::start(&home);
     let gone = home.scratch().join("not-there");
+    git(&source.0, &["branch", "nope/further"]);
     let cases = [
         (json!({ "url": gone }), ["cannot clone", "not-there' does not exist", "by hand"]),
         (
             json!({ "url": source.url(), "branch": "nope" }),
-            ["cannot clone", "no branch or tag 'nope' (its branches: main)", "correct `branch`"],
+            ["cannot clone", "no branch or tag 'nope' (its newest branches: main, nope/further)", "correct `branch`"],
         ),
         // Nobody listens there.
         (

@@ -52,7 +52,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     let all = server.ok("get_run", json!({ "run": run }));
     assert_eq!((&all["run"]["status"], &all["liveness"]), (&json!("stopped"), &json!("finished")));
     assert_eq!((&all["agent"], &all["processes_total"]), (&json!("sleeper"), &json!(0)));
-    assert!(text(&all["retention"]).contains("259200 s"), "{all}");
+    assert!(text(&all["retention"]).contains("kept for 3 days"), "{all}");
     assert_eq!(all["last_output_at"], last_output_at, "what we write into the log is no output");
 
     let error = server.error("get_run", json!({ "run": "look-1" }));
@@ -320,6 +320,6 @@ fn without_its_supervisor_the_watchdog_ends_a_silent_agent() {
     assert_eq!(server.run(&run)["status"], "running", "the wall clock may be a minute off");
     age(home.workbench(&run).join("agent.log"), 170);
     let shown = server.wait_for_run(&run, "silent");
-    assert!(text(&shown["status_reason"]).contains("100 s allowed"), "{shown}");
+    assert!(text(&shown["status_reason"]).contains("1 min 40 s allowed"), "{shown}");
     assert!(home.processes_named("sleep").is_empty());
 }

@@ -3,7 +3,6 @@
 use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone};
 
 use crate::clock::UnixSeconds;
-use crate::excerpt::excerpt;
 
 /// Which end of a range a time is; a day begins the one and ends the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -15,7 +14,7 @@ enum Edge {
 /// Reads when a range begins.
 ///
 /// # Errors
-/// It is no time; the error shows some.
+/// It is not a time; the error shows some.
 pub(super) fn since(text: &str) -> Result<UnixSeconds, String> {
     read(text, Edge::Since, &Local::now())
 }
@@ -23,7 +22,7 @@ pub(super) fn since(text: &str) -> Result<UnixSeconds, String> {
 /// Reads when a range ends, the second named included.
 ///
 /// # Errors
-/// It is no time; the error shows some.
+/// It is not a time; the error shows some.
 pub(super) fn until(text: &str) -> Result<UnixSeconds, String> {
     read(text, Edge::Until, &Local::now())
 }
@@ -32,8 +31,7 @@ fn read<Z: TimeZone>(text: &str, edge: Edge, now: &DateTime<Z>) -> Result<UnixSe
     let words = text.trim().to_lowercase();
     let exact = text.trim().parse().ok();
     exact.or_else(|| ago(&words, now)).or_else(|| on_the_calendar(&words, edge, now)).ok_or_else(|| {
-        let shown = excerpt(text, 80);
-        format!("'{shown}' is no time; write such as 2h, 3d, yesterday, 2026-01-31, '2026-01-31 08:00' or 2026-01-31T08:00:00Z")
+        "write for example 2h, 3d, yesterday, 2026-01-31, '2026-01-31 08:00' or 2026-01-31T08:00:00Z".to_owned()
     })
 }
 
@@ -72,7 +70,8 @@ fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> O
     let at = |time: NaiveDateTime| {
         // A time that the clock skips is taken for the one after the gap.
         let local = zone.from_local_datetime(&time).earliest();
-        local.or_else(|| zone.from_local_datetime(&(time + TimeDelta::hours(1))).earliest()).map(|time| seconds(&time))
+        let later = || zone.from_local_datetime(&time.checked_add_signed(TimeDelta::hours(1))?).earliest();
+        local.or_else(later).map(|time| seconds(&time))
     };
     let whole_day = |day: NaiveDate| match edge {
         Edge::Since => at(day.and_time(NaiveTime::MIN)),
@@ -84,6 +83,11 @@ fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> O
         "today" => return whole_day(today),
         "yesterday" => return whole_day(today.pred_opt()?),
         _ => {}
+    }
+    for (name, day) in [("yesterday", today.pred_opt()), ("today", Some(today))] {
+        if let Some(time) = words.strip_prefix(name) {
+            return at(day?.and_time(NaiveTime::parse_from_str(time.trim_start(), "%H:%M").ok()?));
+        }
     }
     if let Ok(day) = NaiveDate::parse_from_str(words, "%Y-%m-%d") {
         return whole_day(day);
@@ -110,6 +114,7 @@ mod tests {
             ("99999999w", "1970-01-01T00:00:00Z", "1970-01-01T00:00:00Z"),
             ("today", "2026-02-28T22:00:00Z", "2026-03-01T21:59:59Z"),
             (" Yesterday ", "2026-02-27T22:00:00Z", "2026-02-28T21:59:59Z"),
+            ("yesterday 08:15", "2026-02-28T06:15:00Z", "2026-02-28T06:15:00Z"),
             ("2026-01-31", "2026-01-30T22:00:00Z", "2026-01-31T21:59:59Z"),
             ("2026-01-31 08:00", "2026-01-31T06:00:00Z", "2026-01-31T06:00:00Z"),
             ("2026-01-31T08:00:05", "2026-01-31T06:00:05Z", "2026-01-31T06:00:05Z"),
@@ -130,7 +135,9 @@ mod tests {
     #[test]
     fn the_calendar_ends_nowhere_near_a_panic() {
         let now = FixedOffset::east_opt(0).unwrap().with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
-        for text in ["262142-12-31", "0001-01-01", "-5-01-01", "9999-12-31 23:59"] {
+        for text in
+            ["+262142-12-31 23:30", "+262142-12-31", "262142-12-31", "0001-01-01", "-5-01-01", "9999-12-31 23:59"]
+        {
             for edge in [Edge::Since, Edge::Until] {
                 let _ = read(text, edge, &now);
             }

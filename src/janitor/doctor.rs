@@ -76,7 +76,8 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     let runs: Vec<String> = health.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
     checks.push(Check::well("routines and runs", format!("routines: {}; runs: {}", health.routines, runs.join(", "))));
     checks.extend(health.problems.into_iter().map(|problem| {
-        let what = problem.path.unwrap_or_else(|| "home".to_owned());
+        let is_of_shell = search_path.problem() == Some(problem.problem.as_str());
+        let what = problem.path.unwrap_or_else(|| if is_of_shell { "login shell" } else { "home" }.to_owned());
         Check::wrong(what, problem.problem, problem.fix)
     }));
     Ok(checks)

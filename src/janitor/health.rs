@@ -246,6 +246,7 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
         by_machine_zone += usize::from(routine.plan().is_ok_and(|plan| plan.follows_machine_zone));
         problems.extend(routine.damage().map(damaged));
         prompts.extend(routine.prompt_damage().map(damaged));
+        prompts.extend(routine.has_empty_prompt().then(|| of_empty_prompt(&store::prompt_file(home, routine.slug()))));
         readable += usize::from(routine.limits().is_some());
         if let Some(problem) = routine.limits().and_then(|limits| limits.note(config)) {
             let path = Some(store::definition_file(home, routine.slug()).display().to_string());
@@ -254,7 +255,7 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
         }
         if let Some(fault) = routine.schedule_fault() {
             let path = Some(store::definition_file(home, routine.slug()).display().to_string());
-            let problem = format!("it does not fire as it is written: {fault}");
+            let problem = format!("its schedule is written as nobody means it: {fault}");
             limits.push(Problem {
                 path,
                 problem,
@@ -331,10 +332,19 @@ fn of_misnamed(path: &Path) -> Problem {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let slug = Slug::from_title(&name).filter(|slug| !path.with_file_name(slug.as_str()).exists());
     let new = path.with_file_name(slug.as_ref().map_or("another-name", Slug::as_str));
+    let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
     Problem {
         path: Some(path.display().to_string()),
         problem: "it is no routine, because its name is no slug: lower-case letters, digits and single dashes"
             .to_owned(),
-        fix: format!("rename it: mv '{}' '{}'; or move it out of routines/", path.display(), new.display()),
+        fix: format!("rename it: mv '{}' '{}'; or move it out of routines/", quoted(path), quoted(&new)),
+    }
+}
+
+fn of_empty_prompt(path: &Path) -> Problem {
+    Problem {
+        path: Some(path.display().to_string()),
+        problem: "it is empty, so the routine cannot run".to_owned(),
+        fix: "write what the agent is to do".to_owned(),
     }
 }

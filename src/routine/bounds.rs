@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::model::Definition;
 use super::slug::Slug;
 use super::store;
+use crate::clock::HumanDuration;
 use crate::home::Home;
 use crate::home::config::Config;
 
@@ -113,7 +114,7 @@ impl Bounds {
                     .into_iter()
                     .filter(|(_, value, ceiling)| value > ceiling)
                     .map(|(key, value, ceiling)| {
-                        format!("{key} of {value} is above the ceiling and counts as {ceiling}")
+                        format!("{key} of {value} is above the ceiling and counts as {}", HumanDuration(ceiling))
                     })
                     .collect::<Vec<_>>()
                     .join("; ");

@@ -97,6 +97,7 @@ impl SetByTools {
 enum PromptBrief {
     Unchecked,
     Good(Fingerprint),
+    Empty,
     Damaged(Box<FileError>),
 }
 
@@ -232,6 +233,12 @@ impl Brief {
         }
     }
 
+    /// Whether its prompt says nothing, as of the last look at that.
+    #[must_use]
+    pub fn has_empty_prompt(&self) -> bool {
+        matches!(self.prompt, PromptBrief::Empty) && self.limits().is_some()
+    }
+
     /// Returns when it has something to do; that of a routine whose file cannot be read is empty.
     ///
     /// # Errors
@@ -330,13 +337,9 @@ impl Brief {
         }
         let now = SystemTime::now();
         self.prompt = match at.with(&self.slug, store::PROMPT_FILE, |file| store::prompt_from(file)) {
-            Ok((prompt, stamp)) => {
-                match store::check_not_empty(&prompt, &at.path.join(self.slug.as_str()).join(store::PROMPT_FILE)) {
-                    Ok(()) if stamp.is_settled(now) => PromptBrief::Good(stamp.fingerprint()),
-                    Ok(()) => PromptBrief::Unchecked,
-                    Err(error) => PromptBrief::Damaged(Box::new(error)),
-                }
-            }
+            Ok((prompt, _)) if store::is_empty(&prompt) => PromptBrief::Empty,
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptBrief::Good(stamp.fingerprint()),
+            Ok(_) => PromptBrief::Unchecked,
             Err(error) => PromptBrief::Damaged(Box::new(error)),
         };
     }

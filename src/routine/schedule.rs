@@ -61,12 +61,19 @@ impl Schedule {
         let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
         let fields = fields(text).map_err(refuse)?;
-        let schedule = Self { cron: parse_cron(fields).map_err(refuse)?, zone };
+        Self::of_fields(fields, zone).map_err(|rule| {
+            // What can be said with a way out is said so.
+            refuse(cron_fields::check(fields, works).err().unwrap_or(rule))
+        })
+    }
+
+    fn of_fields(fields: &str, zone: Option<TimeZone>) -> Result<Self, String> {
+        let schedule = Self { cron: parse_cron(fields)?, zone };
         // Elsewhere a date has to be found, in whatever zone.
-        if !(is_in_each_month(fields.split_whitespace().nth(2)) && schedule.has_times())
+        if !(is_in_each_month(fields.split_whitespace().nth(2)) && schedule.has_values())
             && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none()
         {
-            return Err(refuse("no date matches it, so it would never fire; change its day or its month".to_owned()));
+            return Err("no date matches it, so it would never fire; change its day or its month".to_owned());
         }
         Ok(schedule)
     }
@@ -88,10 +95,10 @@ impl Schedule {
         self.next_in(self.zone.as_ref().unwrap_or(machine), moment)
     }
 
-    /// Whether each of its fields has a value: croner takes a comma alone for a list.
-    fn has_times(&self) -> bool {
-        let CronPattern { minutes, hours, months, .. } = &self.cron.pattern;
-        [minutes, hours, months].iter().all(|field| !field.values().is_empty())
+    /// Whether each of its fields names a value: croner takes a comma alone for a list, and L for a weekday.
+    fn has_values(&self) -> bool {
+        let CronPattern { minutes, hours, months, days_of_week, .. } = &self.cron.pattern;
+        [minutes, hours, months, days_of_week].iter().all(|field| !field.values().is_empty())
     }
 
     fn zone_now(&self) -> TimeZone {
@@ -184,13 +191,28 @@ fn fields(text: &str) -> Result<&str, String> {
 /// The field `schedule`, with a schedule that works.
 pub fn check_as_meant(text: &str) -> Result<(), InvalidField> {
     let refuse = |rule| InvalidField::new("schedule", format_args!("'{text}'"), rule);
-    fields(text).and_then(cron_fields::check).map_err(refuse)
+    fields(text).and_then(|fields| cron_fields::check(fields, works)).map_err(refuse)
+}
+
+fn works(fields: &str) -> bool {
+    Schedule::of_fields(fields, None).is_ok()
+}
+
+/// Returns a schedule as it is kept: what a person types around a name, and how, says nothing.
+#[must_use]
+pub fn tidied(text: &str) -> String {
+    let text = text.trim();
+    if text.starts_with('@') { text.to_lowercase() } else { text.to_owned() }
 }
 
 /// Says in words when a pattern fires. Croner takes the last step that was written in a field for the rhythm of all of it, and the
 /// last weekday (`LW`) for the last day.
 fn describe(mut pattern: CronPattern) -> String {
     pattern.months.step = 1;
+    if pattern.minutes.values().len() == 60 {
+        // It would say "every minute past of every 2 hours".
+        pattern.hours.step = 1;
+    }
     for field in [&mut pattern.minutes, &mut pattern.hours] {
         let CronComponent { min, max, step, .. } = *field;
         let is_steady = (max - min + 1) % step == 0;
@@ -200,6 +222,7 @@ fn describe(mut pattern: CronPattern) -> String {
     }
     let of_last_weekday = pattern.as_str().to_uppercase().contains("LW");
     let words = pattern.describe();
+    let words = words.trim_end_matches('.').trim_end_matches(" or ").to_owned();
     if of_last_weekday { words.replace("the last day of", "the last weekday (Monday to Friday) of") } else { words }
 }
 

@@ -21,6 +21,17 @@ pub const MAX_SLUG_CHARS: usize = 64;
 #[schemars(with = "String")]
 pub struct Slug(Arc<str>);
 
+/// Transliterates a character. A sign within a word, such as the soft sign that becomes an apostrophe, does not split the word; a
+/// symbol, such as an emoji, is a word of its own. What is not known in ASCII is left out like punctuation.
+fn to_ascii(c: char) -> impl Iterator<Item = char> {
+    let ascii = deunicode_char(c).unwrap_or("-");
+    let is_letter = c.is_alphabetic() && !c.is_ascii();
+    let is_symbol = !c.is_alphanumeric() && ascii.contains(|c: char| c.is_ascii_alphanumeric());
+    let dash = is_symbol.then_some('-');
+    let kept = ascii.chars().filter(move |c| !is_letter || c.is_ascii_alphanumeric() || *c == ' ');
+    dash.into_iter().chain(kept).chain(dash)
+}
+
 /// A text that cannot be a slug.
 #[derive(Debug, thiserror::Error)]
 #[error(
@@ -36,8 +47,7 @@ impl Slug {
     #[must_use]
     pub fn from_title(title: &str) -> Option<Self> {
         let mut slug = String::new();
-        // What is not known in ASCII is left out like punctuation.
-        for c in title.chars().flat_map(|c| deunicode_char(c).unwrap_or("-").chars()) {
+        for c in title.chars().flat_map(to_ascii) {
             if c.is_ascii_alphanumeric() {
                 slug.push(c.to_ascii_lowercase());
             } else if !slug.is_empty() && !slug.ends_with('-') {
@@ -119,7 +129,10 @@ mod tests {
         assert_eq!(slug("Ta\u{308}glich").as_deref(), Some("taglich"), "the same in two characters");
         assert_eq!(slug("Ελληνικά").as_deref(), Some("ellenika"));
         assert_eq!(slug("日本語").as_deref(), Some("ri-ben-yu"));
-        assert_eq!(slug("Отчёт №5").as_deref(), Some("otchiot-no5"));
+        assert_eq!(slug("Отчёт №5").as_deref(), Some("otchiot-no-5"));
+        assert_eq!(slug("Статья").as_deref(), Some("statia"));
+        assert_eq!(slug("Hawaiʻi").as_deref(), Some("hawaii"));
+        assert_eq!(slug("A🎉B").as_deref(), Some("a-tada-b"));
         assert_eq!(slug("été — ça"), slug("ete ca"));
         for nothing in ["---", "", "«»", "\u{200d}\u{fe0f}", "\u{e000}"] {
             assert_eq!(slug(nothing), None, "{nothing:?}");

@@ -1,7 +1,7 @@
 //! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
 
 use std::fmt::Display;
-use std::io::{self, ErrorKind};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -172,32 +172,42 @@ pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
 /// The pause between two looks at a prompt that is being saved.
 const SAVING_PAUSE: Duration = Duration::from_millis(20);
 
+/// A prompt that says nothing.
+#[derive(Debug)]
+pub struct EmptyPrompt {
+    /// Its file.
+    pub path: PathBuf,
+    /// Whether it is so for longer than an editor needs to save it.
+    pub is_certain: bool,
+}
+
+/// How long an editor may take to save a prompt that it has emptied.
+const SAVED_AFTER: Duration = Duration::from_secs(5);
+
 /// Reads a routine's prompt for a run. An editor that saves it in place empties it first, so one that is empty is looked at
 /// again until `saved_by`.
 ///
 /// # Errors
-/// The file cannot be read, is no text, or is still empty.
-pub fn prompt_to_run(home: &Home, slug: &Slug, saved_by: Instant) -> Result<String, FileError> {
+/// The file cannot be read or is no text; within that, it is still empty.
+pub fn prompt_to_run(home: &Home, slug: &Slug, saved_by: Instant) -> Result<Result<String, EmptyPrompt>, FileError> {
     loop {
         let prompt = prompt(home, slug)?;
-        match check_not_empty(&prompt, &prompt_file(home, slug)) {
-            Ok(()) => return Ok(prompt),
-            Err(error) if Instant::now() >= saved_by => return Err(error),
-            Err(_) => std::thread::sleep(SAVING_PAUSE),
+        if !is_empty(&prompt) {
+            return Ok(Ok(prompt));
         }
+        if Instant::now() >= saved_by {
+            let path = prompt_file(home, slug);
+            let written = path.metadata().and_then(|metadata| metadata.modified());
+            let age = written.ok().and_then(|written| written.elapsed().ok());
+            return Ok(Err(EmptyPrompt { path, is_certain: age.is_some_and(|age| age > SAVED_AFTER) }));
+        }
+        std::thread::sleep(SAVING_PAUSE);
     }
 }
 
-/// Makes sure that a prompt says something.
-///
-/// # Errors
-/// It does not; the next look may find that it does.
-pub(super) fn check_not_empty(prompt: &str, path: &Path) -> Result<(), FileError> {
-    if !prompt.trim().is_empty() {
-        return Ok(());
-    }
-    let problem = "it is empty, as one that is just being saved; write what the agent is to do";
-    Err(FileError::io("use", path, io::Error::other(problem)))
+/// Whether a prompt says nothing.
+pub(super) fn is_empty(prompt: &str) -> bool {
+    prompt.trim().is_empty()
 }
 
 pub(super) fn prompt_from(file: &dyn Source) -> Result<(String, Stamp), FileError> {
@@ -477,16 +487,19 @@ mod tests {
         let file = prompt_file(&home, &slug);
         for empty in ["", " \n\t"] {
             std::fs::write(&file, empty).unwrap();
-            let error = prompt_to_run(&home, &slug, Instant::now()).unwrap_err().to_string();
-            assert!(error.contains("prompt.md: it is empty") && error.contains("write what"), "{error}");
+            let EmptyPrompt { path, is_certain } = prompt_to_run(&home, &slug, Instant::now()).unwrap().unwrap_err();
+            assert!(path == file && !is_certain, "it was written just now");
         }
+        let written = std::time::SystemTime::now() - 2 * SAVED_AFTER;
+        std::fs::File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
+        assert!(prompt_to_run(&home, &slug, Instant::now()).unwrap().unwrap_err().is_certain);
         let saved = std::thread::scope(|scope| {
             let run = scope.spawn(|| prompt_to_run(&home, &slug, Instant::now() + Duration::from_secs(60)));
             std::thread::sleep(2 * SAVING_PAUSE);
             std::fs::write(&file, "do it again").unwrap();
             run.join().unwrap()
         });
-        assert_eq!(saved.unwrap(), "do it again");
+        assert_eq!(saved.unwrap().unwrap(), "do it again");
     }
 
     #[test]

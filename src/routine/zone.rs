@@ -1,8 +1,7 @@
 //! Time zones: the built-in ones by name, and the one the machine is in now.
 
-use std::cmp::Ordering;
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -51,7 +50,7 @@ pub fn of_machine() -> MachineZone {
         return zone.clone();
     }
     let name = iana_time_zone::get_timezone().ok();
-    let zone = decide(name.as_deref(), localtime().as_deref(), Timestamp::now());
+    let zone = decide(name.as_deref(), localtime(), Timestamp::now());
     if mark.is_settled(SystemTime::now()) {
         *known() = Some((mark, zone.clone()));
     }
@@ -85,23 +84,23 @@ impl MachineMark {
 /// More than any zone has.
 const MOST_ZONE_BYTES: u64 = 1 << 20;
 
-fn localtime() -> Option<Vec<u8>> {
+fn localtime() -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(LOCALTIME).ok()?;
-    file.take(MOST_ZONE_BYTES).read_to_end(&mut bytes).ok()?;
-    Some(bytes)
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(LOCALTIME)?;
+    file.take(MOST_ZONE_BYTES).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Chooses between a zone's name and the content of [`LOCALTIME`]. Where they disagree the content counts, as for every other
 /// program: the name may be that of the image a container was made from.
-fn decide(name: Option<&str>, localtime: Option<&[u8]>, now: Timestamp) -> MachineZone {
+fn decide(name: Option<&str>, localtime: io::Result<Vec<u8>>, now: Timestamp) -> MachineZone {
     let named = name.and_then(built_in);
-    let local = localtime.and_then(|bytes| TimeZone::tzif(LOCALTIME, bytes).ok());
+    let local = localtime.as_ref().ok().and_then(|bytes| TimeZone::tzif(LOCALTIME, bytes).ok());
     let unknown = match (name, localtime) {
-        (_, Some(_)) => format!("{LOCALTIME} holds no time zone"),
-        (Some(name), None) => format!("it is called '{}', which is no known time zone", excerpt(name, 80)),
-        (None, None) => format!("there is no {LOCALTIME}"),
+        (_, Ok(_)) => format!("{LOCALTIME} holds no time zone"),
+        (Some(name), Err(_)) => format!("it is called '{}', which is no known time zone", excerpt(name, 80)),
+        (None, Err(error)) => format!("cannot read {LOCALTIME}: {error}"),
     };
     match (named, local) {
         (Some(named), Some(local)) if !agree(&named, &local, now) => MachineZone { zone: local, unknown: None },
@@ -115,31 +114,29 @@ fn decide(name: Option<&str>, localtime: Option<&[u8]>, now: Timestamp) -> Machi
 pub fn closest(name: &str) -> Option<String> {
     /// Longer than any zone, and not worth being compared with all of them.
     const MOST_BYTES: usize = 64;
-    /// Below this the names have little in common.
-    const LIKE: f64 = 0.8;
     let wanted = name.trim().to_lowercase().replace(' ', "_");
-    if wanted.is_empty() || wanted.len() > MOST_BYTES {
+    if wanted.is_empty() || wanted.len() > MOST_BYTES || wanted == FACTORY.to_lowercase() {
         return None;
     }
     if let Some((sign, digits)) = offset(&wanted) {
-        return of_offset(sign, digits);
+        return of_offset(sign, digits).or_else(|| of_half_hours(sign, digits).map(str::to_owned));
     }
-    if let Some(zone) = of_abbreviation(&wanted) {
+    let city = wanted.rsplit('/').next().unwrap_or_default();
+    if let Some(zone) = of_common_name(&wanted).or_else(|| of_common_name(city)) {
         return Some(zone.to_owned());
     }
-    let database = TimeZoneDatabase::bundled();
-    let likeness = |zone: &str| {
+    // A typing error or two; more would be another place. A digit that is another one is another offset.
+    let most = if wanted.contains(|c: char| c.is_ascii_digit()) { 0 } else { wanted.len() / 4 }.min(2);
+    let distance = |zone: &str| {
         let zone = zone.to_lowercase();
-        let city = zone.rsplit('/').next().unwrap_or_default();
-        strsim::jaro_winkler(&wanted, &zone).max(strsim::jaro_winkler(&wanted, city))
+        let its_city = zone.rsplit('/').next().unwrap_or_default();
+        strsim::osa_distance(&wanted, &zone).min(strsim::osa_distance(&wanted, its_city))
     };
+    let database = TimeZoneDatabase::bundled();
     let zones = database.available().filter(|zone| built_in(zone.as_str()).is_some());
-    let likenesses = zones.map(|zone| (likeness(zone.as_str()), zone)).filter(|(likeness, _)| *likeness > LIKE);
+    let near = zones.map(|zone| (distance(zone.as_str()), zone)).filter(|(distance, _)| *distance <= most);
     // Of names that are alike, the one with its continent: `Europe/Istanbul` rather than `Turkey`.
-    let rank = |(likeness, zone): &(f64, _)| (*likeness, usize::from(ToString::to_string(zone).contains('/')));
-    likenesses
-        .max_by(|one, other| rank(one).partial_cmp(&rank(other)).unwrap_or(Ordering::Equal))
-        .map(|(_, zone)| zone.to_string())
+    near.min_by_key(|(distance, zone)| (*distance, !zone.as_str().contains('/'))).map(|(_, zone)| zone.to_string())
 }
 
 /// Splits a fixed offset such as `utc+2` or `-05:00`.
@@ -159,16 +156,43 @@ fn of_offset(sign: char, digits: &str) -> Option<String> {
     built_in(&zone).map(|_| zone)
 }
 
-/// Returns a zone of what people call its time; only what is the same everywhere.
-fn of_abbreviation(wanted: &str) -> Option<&'static str> {
+/// Returns a zone of an offset that is no whole number of hours, for which there are no zones of their own.
+fn of_half_hours(sign: char, digits: &str) -> Option<&'static str> {
+    Some(match (sign, digits.replace(':', "").trim_start_matches('0')) {
+        ('+', "330") => "Asia/Tehran",
+        ('+', "430") => "Asia/Kabul",
+        ('+', "530") => "Asia/Kolkata",
+        ('+', "545") => "Asia/Kathmandu",
+        ('+', "630") => "Asia/Yangon",
+        ('+', "930") => "Australia/Darwin",
+        ('-' | '−', "330") => "America/St_Johns",
+        _ => return None,
+    })
+}
+
+/// Returns a zone of what people call its time or a city of it; only what means one zone.
+fn of_common_name(wanted: &str) -> Option<&'static str> {
     Some(match wanted {
-        "pst" | "pdt" | "pt" => "America/Los_Angeles",
-        "mdt" | "mt" => "America/Denver",
-        "cdt" | "ct" => "America/Chicago",
-        "edt" | "et" => "America/New_York",
-        "bst" => "Europe/London",
-        "cest" => "Europe/Berlin",
+        "pst" | "pdt" | "pt" | "pacific_time" | "pacific_standard_time" | "san_francisco" | "seattle" => {
+            "America/Los_Angeles"
+        }
+        "mdt" | "mt" | "mountain_time" => "America/Denver",
+        "cdt" | "ct" | "central_time" => "America/Chicago",
+        "edt" | "et" | "eastern_time" | "eastern_standard_time" | "boston" | "washington" | "miami" => {
+            "America/New_York"
+        }
+        "bst" | "england" | "uk" => "Europe/London",
+        "cest" | "central_european_time" | "germany" | "munich" | "hamburg" | "frankfurt" | "cologne" => {
+            "Europe/Berlin"
+        }
+        "france" => "Europe/Paris",
+        "milan" | "italy" => "Europe/Rome",
+        "barcelona" | "spain" => "Europe/Madrid",
+        "geneva" | "basel" | "switzerland" => "Europe/Zurich",
         "eest" => "Europe/Athens",
+        "msk" | "moskau" => "Europe/Moscow",
+        "india" | "mumbai" | "delhi" | "new_delhi" | "bangalore" | "bengaluru" => "Asia/Kolkata",
+        "china" | "beijing" | "peking" => "Asia/Shanghai",
         "jst" => "Asia/Tokyo",
         "aest" | "aedt" => "Australia/Sydney",
         "z" => "Etc/UTC",
@@ -229,6 +253,7 @@ mod tests {
             (None, Some(b""), Some("UTC"), 0),
         ];
         for (name, content, called, hours) in cases {
+            let content = content.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::NotFound.into());
             let MachineZone { zone, unknown } = decide(name, content, now());
             assert_eq!(unknown.is_some(), called == Some("UTC"), "{name:?}");
             assert_eq!(zone.iana_name(), called, "{name:?}");
@@ -261,8 +286,18 @@ mod tests {
             ("UTC+2", "Etc/GMT-2"),
             ("utc-11", "Etc/GMT+11"),
             ("GMT +01:00", "Etc/GMT-1"),
-            ("+0530", ""),
-            ("UTC+5:30", ""),
+            ("+0530", "Asia/Kolkata"),
+            ("UTC+5:30", "Asia/Kolkata"),
+            ("UTC+7:20", ""),
+            ("UTC2", ""),
+            ("Etc/GMT-15", ""),
+            ("Factory", ""),
+            ("Mumbai", "Asia/Kolkata"),
+            ("Asia/Beijing", "Asia/Shanghai"),
+            ("Milan", "Europe/Rome"),
+            ("Moskau", "Europe/Moscow"),
+            ("Central European Time", "Europe/Berlin"),
+            ("Gotham City", ""),
             ("+02", "Etc/GMT-2"),
             ("UTC+0", "Etc/UTC"),
             ("UTC+15", ""),

@@ -48,7 +48,7 @@ const MAX_ROUTINES: usize = 100;
 const MAX_BAD_BYTES: usize = 32 * 1024;
 const MAX_LIVE_BYTES: usize = 16 * 1024;
 
-/// Makes a digest of the runs that were triggered at a time or later.
+/// Makes a digest of the runs that were triggered or ended at a time or later, and of those that are not over.
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
@@ -125,7 +125,7 @@ mod tests {
             let outcome = Outcome::example(&format!("{routine}-{stamp}"), status);
             history::append(&home, &workplace.config, &outcome, Known::New).unwrap();
         };
-        add("old", 99, Status::Failed);
+        add("old", 90, Status::Failed);
         for stamp in 100..150 {
             add("fine", stamp, Status::Succeeded);
             add("broken", stamp, Status::Failed);

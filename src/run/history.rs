@@ -65,14 +65,16 @@ pub struct Past {
     pub tail: Option<String>,
     /// Whether it printed more before that.
     pub tail_cut: bool,
+    /// How many bytes its log had, where that is known.
+    pub log_bytes: Option<u64>,
 }
 
 impl From<PastLine> for Past {
     fn from(line: PastLine) -> Self {
-        let PastLine { outcome, tail, tail_cut } = line;
+        let PastLine { outcome, tail, tail_cut, log_bytes } = line;
         // Older versions did not say. A text that was cut is as long as it may be, but for a character.
         let tail_cut = tail_cut.unwrap_or_else(|| tail.as_ref().is_some_and(|tail| tail.len() + 4 > TAIL_BYTES));
-        Self { outcome, tail, tail_cut }
+        Self { outcome, tail, tail_cut, log_bytes }
     }
 }
 
@@ -89,6 +91,8 @@ struct RunLine<'a> {
     tail: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     tail_cut: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes: Option<u64>,
 }
 
 /// A run's line as it is read: those of older versions say less.
@@ -100,6 +104,8 @@ struct PastLine {
     tail: Option<String>,
     #[serde(default)]
     tail_cut: Option<bool>,
+    #[serde(default)]
+    log_bytes: Option<u64>,
 }
 
 impl PastLine {
@@ -156,6 +162,7 @@ fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
         outcome,
         duration_secs: outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at)),
         tail_cut: tail.as_ref().map(|tail| tail.cut),
+        log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
         tail: tail.map(|tail| tail.text),
     };
     serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))

@@ -107,9 +107,9 @@ pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit
     });
     let is_wanted = |id: &RunId| seen.as_ref().is_none_or(|seen| seen.contains_key(id));
     let pick = |lines: &Lines| pick(&present, is_wanted, lines, filter, after, limit);
-    let (mut picked, changed) = pick(&*history.read(home)?);
-    if changed {
-        (picked, _) = pick(&*history.reread(home)?);
+    let (mut picked, doubtful) = pick(&*history.read(home)?);
+    if !doubtful.is_empty() {
+        (picked, _) = pick(&*history.reread(home, &doubtful)?);
     }
     let Picked { rows, total, next } = picked;
     let wanted: Vec<RunId> = rows.iter().filter_map(Row::present).cloned().collect();
@@ -138,8 +138,8 @@ impl Row {
     }
 }
 
-/// Chooses a page's runs, and reads how those ended that only the history tells of; also returns whether a line was no longer
-/// what it was.
+/// Chooses a page's runs, and reads how those ended that only the history tells of; also returns those whose line is not what it
+/// was.
 fn pick(
     present: &[RunId],
     is_wanted: impl Fn(&RunId) -> bool,
@@ -147,7 +147,7 @@ fn pick(
     filter: &Filter,
     after: Option<&RunId>,
     limit: usize,
-) -> (Picked, bool) {
+) -> (Picked, Vec<RunId>) {
     let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
     let mut page: Vec<Listed<'_>> = Vec::new();
     let mut total = 0;
@@ -169,18 +169,21 @@ fn pick(
         let (stamp, routine) = last.key(history);
         RunId::new(routine.clone(), stamp)
     });
-    let chosen = page.len();
-    let row = |listed: &Listed<'_>| match listed {
-        Listed::Present(id) => Some(Row::Present((*id).clone())),
-        Listed::Reaped(line) => Some(Row::Reaped(Box::new(history.past(line)?.outcome))),
-    };
-    let rows: Vec<Row> = page.iter().filter_map(row).collect();
-    let changed = rows.len() < chosen;
-    (Picked { rows, total, next }, changed)
+    let (mut rows, mut doubtful) = (Vec::with_capacity(page.len()), Vec::new());
+    for listed in &page {
+        match listed {
+            Listed::Present(id) => rows.push(Row::Present((*id).clone())),
+            Listed::Reaped(line) => match history.past(line) {
+                Some(past) => rows.push(Row::Reaped(Box::new(past.outcome))),
+                None => doubtful.push(RunId::new(history.routine(line).clone(), line.stamp())),
+            },
+        }
+    }
+    (Picked { rows, total, next }, doubtful)
 }
 
-/// Calls `see` with each run that was triggered at a time or later, newest first, and how it is or how it ended. Only what the
-/// history does not tell is looked at.
+/// Calls `see` with each run of a period, newest first, and how it is or how it ended: those that were triggered or ended at a
+/// time or later, and those that are not over. Only what the history does not tell is looked at.
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
@@ -189,21 +192,26 @@ pub fn each_since(
     since: UnixSeconds,
     mut see: impl FnMut(RunId, Status),
 ) -> Result<(), FileError> {
-    let Workplace { home, history, .. } = workplace;
+    let Workplace { home, config, history, .. } = workplace;
+    // No run takes longer than the ceiling and what ending it takes.
+    let earliest = UnixSeconds(since.0.saturating_sub(config.max_runtime_ceiling_secs).saturating_sub(60 * 60));
     let mut present = ids(home)?;
-    present.retain(|id| id.stamp() >= since);
     let unfinished: HashSet<RunId> = Entry::list(home)?.iter().map(|entry| entry.id().clone()).collect();
     let mut runs: BTreeMap<(UnixSeconds, Slug), Status> = BTreeMap::new();
     {
         let lines = history.read(home)?;
-        for line in lines.newest_first().take_while(|line| line.stamp() >= since) {
-            runs.insert((line.stamp(), lines.routine(line).clone()), line.status());
+        for line in lines.newest_first().take_while(|line| line.stamp() >= earliest) {
+            let ended_within = || lines.past(line).is_some_and(|past| past.outcome.finished_at >= since);
+            if line.stamp() >= since || ended_within() {
+                runs.insert((line.stamp(), lines.routine(line).clone()), line.status());
+            }
         }
     }
     present.retain(|id| {
         // A status that the history does not know is one of a newer version.
         let known = runs.get(&(id.stamp(), id.routine().clone()));
-        unfinished.contains(id) || known.is_none_or(|status| *status == Status::Unknown)
+        let is_told = known.is_some_and(|status| *status != Status::Unknown);
+        unfinished.contains(id) || (id.stamp() >= since && !is_told)
     });
     for run in Views::new(workplace).of(&present) {
         runs.insert((run.id.stamp(), run.id.routine().clone()), run.status);

@@ -149,7 +149,7 @@ mod tests {
 
     #[test]
     fn what_the_history_kept_is_read_like_a_log() {
-        let log = Log::kept("één\ntwo\nthree".to_owned());
+        let log = Log::kept("één\ntwo\nthree".to_owned(), 0);
         let tail = log.tail(2, MAX_TEXT_BYTES).unwrap();
         assert_eq!((tail.text.as_str(), tail.cut, tail.next_offset, tail.log_bytes), ("two\nthree", true, 15, 15));
         assert_eq!(log.tail(9, 6).unwrap().text, "\nthree");
@@ -163,7 +163,19 @@ mod tests {
         let lines: Vec<_> = found.lines.iter().map(|line| (line.offset, line.text.as_str())).collect();
         assert_eq!((lines, found.next_offset, found.more), (vec![(6, "two"), (10, "three")], 15, false));
         assert_eq!(log.search(&Pattern::new("T").unwrap(), 10).unwrap().lines.len(), 1);
-        let empty = Log::kept(String::new());
+        let end = Log::kept("two\nthree".to_owned(), 1000);
+        let tail = end.tail(9, MAX_TEXT_BYTES).unwrap();
+        assert_eq!(
+            (tail.text.as_str(), tail.cut, tail.next_offset, tail.dropped_bytes),
+            ("two\nthree", true, 1000, 991)
+        );
+        let part = end.part(10).unwrap();
+        assert_eq!((part.text.as_str(), part.next_offset, part.dropped_bytes), ("two\nthree", 1000, 981));
+        assert_eq!(end.part(995).unwrap().text, "three");
+        assert_eq!(end.part(1000).unwrap().text, "");
+        assert_eq!(end.search(&Pattern::new("three").unwrap(), 0).unwrap().lines[0].offset, 995);
+        assert!(end.search(&Pattern::new("three").unwrap(), 1001).unwrap().restarted);
+        let empty = Log::kept(String::new(), 0);
         assert_eq!(empty.tail(2, 9).unwrap(), LogTail::default());
         assert_eq!(empty.part(1).unwrap(), LogPart { restarted: true, ..LogPart::default() });
     }

@@ -248,15 +248,21 @@ impl From<EndCause> for Status {
 /// Says that a run exceeded its bound, with both numbers.
 #[must_use]
 pub fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
-    let (age, allowed) = (HumanDuration(age_secs), HumanDuration(max_runtime_secs));
+    let (age, allowed) = told_apart(age_secs, max_runtime_secs);
     format!("exceeded max runtime: {age} since its trigger, {allowed} allowed")
 }
 
 /// Says that an agent printed nothing for too long, with both numbers.
 #[must_use]
 pub fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
-    let (silent, allowed) = (HumanDuration(silent_secs), HumanDuration(max_silence_secs));
+    let (silent, allowed) = told_apart(silent_secs, max_silence_secs);
     format!("hung: it printed nothing for {silent}, {allowed} allowed")
+}
+
+/// Says two lengths of time so that they differ.
+fn told_apart(one: u64, other: u64) -> (String, String) {
+    let said = (HumanDuration(one).to_string(), HumanDuration(other).to_string());
+    if said.0 == said.1 { (format!("{one} s"), format!("{other} s")) } else { said }
 }
 
 /// `end.json`: the run is to end. The first writer wins, so that every reader knows one reason.

@@ -1,5 +1,6 @@
 //! Starting a run now.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::argument_space::{self, TooLong};
@@ -22,7 +23,7 @@ use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
 use crate::routine::model::{Definition, Routine};
 use crate::routine::slug::Slug;
-use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
+use crate::routine::store::{self, EmptyPrompt, LOCK_PATIENCE, StoreError};
 
 /// What to do while a run of the routine is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -106,6 +107,22 @@ pub enum TriggerError {
         /// What is uncertain about it, ready to be read.
         doubt: String,
     },
+    /// The routine's prompt says nothing.
+    #[error("the routine '{slug}' cannot run: {} is empty; write what the agent is to do", path.display())]
+    EmptyPrompt {
+        /// The routine.
+        slug: Slug,
+        /// The prompt's file.
+        path: PathBuf,
+        /// Whether it is so for longer than an editor needs to save it.
+        is_certain: bool,
+    },
+    /// So much of the trigger's time is over that a launch would not fit into the rest.
+    #[error("nothing was started: this was held up for {secs} s before it could start a run; try again")]
+    HeldUp {
+        /// How long.
+        secs: u64,
+    },
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -126,6 +143,12 @@ pub enum TriggerError {
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
 const PATIENCE: Duration = Duration::from_millis(4_700);
 
+/// How much of a trigger's time has to be left for its launch: one that runs out of it would leave a run that failed.
+const LEAST_LAUNCH: Duration = Duration::from_millis(500);
+
+/// The least time that a trigger waits for the routines' lock, however late it is.
+const LEAST_LOCK_PATIENCE: Duration = Duration::from_millis(200);
+
 /// How long a prompt may be empty because an editor is saving it.
 const SAVING_PATIENCE: Duration = Duration::from_millis(300);
 
@@ -140,6 +163,9 @@ const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
     let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
     let plan = Plan::read(workplace, slug, Instant::now() + SAVING_PATIENCE)?;
+    if Instant::now() + LEAST_LAUNCH > deadline {
+        return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
+    }
     let claim = plan.claim(workplace, &triggered, overlap, asked + JUDGING_PATIENCE)?;
     plan.start(workplace, claim, deadline)
 }
@@ -170,7 +196,9 @@ impl Plan {
             let because = because.map_or_else(String::new, |because| format!(", for {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
-        let prompt = store::prompt_to_run(home, slug, saved_by)?;
+        let prompt = store::prompt_to_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
+            TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
+        })?;
         let agent =
             agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         if agent.definition.terminal && workplace.session_host.version().is_none() {
@@ -194,7 +222,8 @@ impl Plan {
     ) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
         loop {
-            let patience = LOCK_PATIENCE.min(judged_by.saturating_duration_since(Instant::now()));
+            let rest = judged_by.saturating_duration_since(Instant::now());
+            let patience = rest.clamp(LEAST_LOCK_PATIENCE, LOCK_PATIENCE);
             let lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&workplace.home, slug)?;

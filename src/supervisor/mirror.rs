@@ -1,6 +1,6 @@
 //! Clones of repositories, by way of a mirror of each that all runs share.
 //!
-//! A mirror is brought up to date under its lock, by whoever needs it. One that git complains about is made again, once, because
+//! A mirror is brought up to date under its lock by each run that needs it. One that git complains about is made again, once, because
 //! a git that was killed leaves locks and half a pack behind; what cannot be fetched even so fails the launch, because a stale
 //! clone would be worse. A run's clone has no file in common with the mirror, so no agent can change what others get.
 
@@ -20,7 +20,7 @@ use crate::agent::{Found, Source, find_command};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
-use crate::home::{make_directory, stable_hash};
+use crate::home::{make_directory, random_suffix, stable_hash};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use crate::routine::repository::Repository;
 use crate::routine::repository::{directory_of, masked, name_of};
@@ -149,11 +149,11 @@ impl Supervisor {
 
     /// Makes a mirror, in the place of one that is there.
     fn make_mirror(&mut self, git: &Git, url: &str, mirror: &Path) -> Result<(), NotPrepared> {
-        let [new, damaged] = ["new", "damaged"].map(|extension| mirror.with_extension(extension));
-        // Left behind by whoever was ended here; the lock is ours.
-        for left in [&new, &damaged] {
-            remove_whatever(left).map_err(|source| NotPrepared::failed(FileError::io("remove", left, source)))?;
-        }
+        let new = mirror.with_extension("new");
+        // Of a name of its own: one that cannot be removed is in nobody's way.
+        let damaged = mirror.with_extension(format!("damaged-{}", random_suffix()));
+        // Left behind by a process that was ended here; the lock is ours.
+        remove_whatever(&new).map_err(|source| NotPrepared::failed(FileError::io("remove", &new, source)))?;
         let arguments = ["clone", "--quiet", "--mirror", "--no-local", "--template=", "--"].map(OsStr::new);
         self.git(git, &[&arguments[..], &[url.as_ref(), new.as_ref()]].concat(), url)?;
         let in_place = match std::fs::rename(mirror, &damaged) {
@@ -162,7 +162,7 @@ impl Supervisor {
         };
         in_place.map_err(|source| NotPrepared::failed(FileError::io("make", mirror, source)))?;
         if let Err(error) = remove_whatever(&damaged) {
-            tracing::warn!(path = %damaged.display(), %error, "a damaged mirror is left; the next clone tries again");
+            tracing::warn!(path = %damaged.display(), %error, "a damaged mirror is left in the cache");
         }
         Ok(())
     }
@@ -226,21 +226,25 @@ impl Supervisor {
         let Some(branch) = &repository.branch else { return Ok(()) };
         let url = repository.url.as_str();
         let directory = git_directory(mirror);
-        let mut ask = |patterns: &[&str]| -> Result<String, CloneError> {
-            let words = ["for-each-ref", "--count=6", "--format=%(refname:short)", "--"];
-            let words = words.iter().chain(patterns).map(OsStr::new);
+        let mut ask = |words: &[&str]| -> Result<String, CloneError> {
+            let words = std::iter::once("for-each-ref").chain(words.iter().copied()).map(OsStr::new);
             let arguments: Vec<&OsStr> = std::iter::once(directory.as_os_str()).chain(words).collect();
             self.git(git, &arguments, url)?;
             self.answer_of_git()
         };
-        if !ask(&[&format!("refs/heads/{branch}"), &format!("refs/tags/{branch}")])?.is_empty() {
+        let wanted = [format!("refs/heads/{branch}"), format!("refs/tags/{branch}")];
+        // `feat` also finds `feat/x`.
+        let found = ask(&["--format=%(refname)", "--", &wanted[0], &wanted[1]])?;
+        if found.lines().any(|name| wanted.iter().any(|wanted| wanted == name)) {
             return Ok(());
         }
-        let branches = ask(&["refs/heads/"])?.lines().collect::<Vec<_>>().join(", ");
-        let has = if branches.is_empty() { "none" } else { &branches };
+        let newest = ask(&["--count=5", "--sort=-committerdate", "--format=%(refname:short)", "--", "refs/heads/"])?;
+        let newest = newest.lines().collect::<Vec<_>>().join(", ");
+        let has =
+            if newest.is_empty() { "it has no branch".to_owned() } else { format!("its newest branches: {newest}") };
         Err(NotPrepared::failed(format_args!(
-            "cannot clone {}: it has no branch or tag '{branch}' (its branches: {has}); correct `branch`, or leave it out for \
-             the default branch",
+            "cannot clone {}: it has no branch or tag '{branch}' ({has}); correct `branch`, or leave it out for the default \
+             branch",
             masked(url)
         ))
         .into())

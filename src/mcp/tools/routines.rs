@@ -20,6 +20,7 @@ use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
 use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
+use crate::routine::schedule::tidied;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::delete::{self, DeleteError, Deleted, MayEnd};
@@ -133,8 +134,11 @@ macro_rules! set_given {
     ($arguments:ident, $definition:ident) => {
         set_given!(
             $arguments, $definition: enabled, ttl_secs, failed_ttl_secs, keep_last, max_runtime_secs, max_silence_secs,
-            schedule, timezone, overlap, catch_up, max_consecutive_failures, retry, tags, repositories
+            timezone, overlap, catch_up, max_consecutive_failures, retry, tags, repositories
         );
+        if let Some(schedule) = $arguments.schedule {
+            $definition.schedule = Some(tidied(&schedule));
+        }
         if let Some(env) = $arguments.env {
             $definition.env = parse_env(env)?;
         }

@@ -14,8 +14,8 @@ use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::routine::store;
-use crate::run::end::{Ended, Order, end_run};
-use crate::run::entry::Workbench;
+use crate::run::end::{EndError, Ended, Order, end_run};
+use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::inspect::{Inspection, inspect};
 use crate::run::listing::{self, Filter};
@@ -283,6 +283,7 @@ struct LogText {
 }
 
 const MAX_TAIL_LINES: usize = 10_000;
+const RESTARTED: &str = "the log is shorter than `offset`: this is from its beginning on";
 
 /// Returns the end of what a run printed, with a line before it that says so where it is not all.
 pub(in crate::mcp) fn end_of_log(core: &Core, run: &RunId) -> Result<String, ToolError> {
@@ -301,6 +302,7 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
     let workplace = core.site.workplace_for_looking();
     let log = RunLog::find(&workplace, run)?;
+    let offset = offset.map(|offset| log.offset(offset));
     match (offset, pattern) {
         (offset, Some(pattern)) => search_log(log, &pattern, offset.unwrap_or(0)),
         (Some(offset), None) => log_from(log, offset),
@@ -319,29 +321,55 @@ enum Place {
     /// It is this file.
     File(String),
     /// The history kept its end; `cut` where it printed more before that.
-    History { cut: bool },
+    History { cut: bool, log_bytes: Option<u64> },
 }
 
 impl RunLog {
     fn find(workplace: &Workplace, id: RunId) -> Result<Self, ToolError> {
         let run = listing::find(workplace, &id)?;
         if run.status != Status::Reaped {
-            let log = Log::open(&Workbench::of(&workplace.home, &id))?;
-            return Ok(Self { run: id, log, place: Place::File(run.log_path) });
+            let workbench = Workbench::of(&workplace.home, &id);
+            let log = Log::open(&workbench)?;
+            // Else it was reaped since it was found.
+            if workbench.exists() || Entry::of(&workplace.home, &id).exists() {
+                return Ok(Self { run: id, log, place: Place::File(run.log_path) });
+            }
         }
-        let past = workplace.history.find(&workplace.home, &id)?;
-        let (kept, cut) = past.map(|past| (past.tail.unwrap_or_default(), past.tail_cut)).unwrap_or_default();
-        Ok(Self { run: id, log: Log::kept(kept), place: Place::History { cut } })
+        let Some(past) = workplace.history.find(&workplace.home, &id)? else {
+            return Err(EndError::NotFound(id).into());
+        };
+        // A text that is whole has its own offsets: control codes are gone from it.
+        let size = past.log_bytes.filter(|_| past.tail_cut).unwrap_or(0);
+        let log = Log::kept(past.tail.unwrap_or_default(), size);
+        Ok(Self { run: id, log, place: Place::History { cut: past.tail_cut, log_bytes: past.log_bytes } })
+    }
+
+    /// Returns where an offset is that was counted in the whole log.
+    fn offset(&self, counted: u64) -> u64 {
+        match self.place {
+            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size(),
+            _ => counted,
+        }
+    }
+
+    /// Says what of it was dropped.
+    fn dropped(&self, bytes: u64) -> Option<String> {
+        match self.place {
+            Place::File(_) => (bytes > 0).then(|| {
+                format!("{bytes} bytes of its middle were dropped, because it had grown beyond max_log_bytes")
+            }),
+            Place::History { .. } => None,
+        }
     }
 
     /// Says what is special about it, before `more`.
     fn note(&self, more: Option<String>) -> Option<String> {
         let kept = match &self.place {
             Place::File(_) => None,
-            Place::History { cut: true } => {
+            Place::History { cut: true, .. } => {
                 Some("the run's workbench is gone; the history kept only this end of its output".to_owned())
             }
-            Place::History { cut: false } => {
+            Place::History { cut: false, .. } => {
                 Some("the run's workbench is gone; the history kept its output".to_owned())
             }
         };
@@ -361,18 +389,18 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
             Place::File(path) => format!("; the whole log is {path}"),
             Place::History { .. } => String::new(),
         };
-        let dropped = dropped(tail.dropped_bytes).map(|said| format!(" ({said})")).unwrap_or_default();
+        let dropped = log.dropped(tail.dropped_bytes).map(|said| format!(" ({said})")).unwrap_or_default();
         format!("cut: these are the last {shown} lines of {} bytes{whole}{dropped}", tail.log_bytes)
     });
     let note = log.note(more);
-    let cut = tail.cut || matches!(log.place, Place::History { cut: true });
+    let cut = tail.cut || matches!(log.place, Place::History { cut: true, .. });
     Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
 }
 
 fn log_from(log: RunLog, offset: u64) -> Result<LogText, ToolError> {
     let part = log.log.part(offset)?;
-    let restarted = part.restarted.then(|| "the log is shorter than `offset`: this is its beginning".to_owned());
-    let more = restarted.into_iter().chain(dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+    let restarted = part.restarted.then(|| RESTARTED.to_owned());
+    let more = restarted.into_iter().chain(log.dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
     let note = log.note(more);
     let (text, cut) = (part.text, part.more);
     Ok(LogText { run: log.run, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
@@ -381,7 +409,9 @@ fn log_from(log: RunLog, offset: u64) -> Result<LogText, ToolError> {
 fn search_log(log: RunLog, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
     let found = log.log.search(pattern, offset)?;
     let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-    let note = log.note(dropped(found.dropped_bytes));
+    let restarted = found.restarted.then(|| RESTARTED.to_owned());
+    let more = restarted.into_iter().chain(log.dropped(found.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+    let note = log.note(more);
     Ok(LogText {
         run: log.run,
         text,
@@ -390,10 +420,6 @@ fn search_log(log: RunLog, pattern: &Pattern, offset: u64) -> Result<LogText, To
         note,
         log_bytes: found.log_bytes,
     })
-}
-
-fn dropped(bytes: u64) -> Option<String> {
-    (bytes > 0).then(|| format!("{bytes} bytes of its middle were dropped, for it had grown beyond max_log_bytes"))
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -70,6 +70,9 @@ fn nonsense_names_the_field_and_what_would_do() {
         "*/0 * * * *",
         ", * * * *",
         "0 , * * *",
+        "0 9 * * ,",
+        "0 9 * * L",
+        "0 9 * * +L",
     ];
     for text in bad {
         let error = Schedule::parse(text, None).unwrap_err().to_string();
@@ -93,6 +96,15 @@ fn what_is_not_meant_is_not_set_and_was_it_set_before_it_fires_on() {
     assert!(error.starts_with("`schedule` is '*/90 * * * *'") && error.contains("'0 */2 * * *'"), "{error}");
     fires("*/90 * * * *", "2026-01-01T00:30:00Z", &["2026-01-01T01:00:00Z", "2026-01-01T02:00:00Z"]);
     assert_eq!(in_berlin("*/90 * * * *").description(), "At minute 0 past every hour (Europe/Berlin)");
+    let refused = Schedule::parse("0 22-6 * * *", None).unwrap_err().to_string();
+    assert!(refused.contains("'0 22-23,0-6 * * *'"), "{refused}");
+    for given in ["*/61 */25 * * *", "0 9 31 2-4/9 *", "0 70000 * * *", "5/15 * * * *", "0 9 * * 8", "*/90 25 * * *"] {
+        let error = check_as_meant(given).unwrap_err().to_string();
+        let written = error.split('\'').filter(|text| text.split_whitespace().count() == 5 && *text != given);
+        let written: Vec<_> = written.collect();
+        assert!(!written.is_empty() && written.iter().all(|text| Schedule::parse(text, None).is_ok()), "{error}");
+    }
+    assert_eq!(tidied(" @Midnight "), "@midnight");
     for meant in [" @Midnight ", "0 9 * * 1-5"] {
         assert!(check_as_meant(meant).is_ok());
     }

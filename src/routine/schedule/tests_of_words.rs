@@ -122,8 +122,8 @@ impl Said {
         if let Some(at) = captures(r"At (\d\d):(\d\d)", words) {
             return Some((numbers(at[2]?), numbers(at[1]?)));
         }
-        if let Some(past) = captures(r"Every minute past (?:hour (.+)|of every (\d+) hours)", words) {
-            return Some((all(60), past[1].map_or_else(|| each(past[2].unwrap(), 24), numbers)));
+        if let Some(past) = captures(r"Every minute past hour (.+)", words) {
+            return Some((all(60), numbers(past[1]?)));
         }
         if let Some(past) = captures(r"At minute (.+) past every hour", words) {
             return Some((numbers(past[1]?), all(24)));
@@ -273,7 +273,8 @@ fn day() -> impl Strategy<Value = String> {
 fn weekday() -> impl Strategy<Value = String> {
     let nth = (0..=6u8, 1..=5u8).prop_map(|(day, nth)| format!("{day}#{nth}"));
     let last = (0..=6u8).prop_map(|day| format!("{day}L"));
-    let plain = prop_oneof![4 => Just("*".to_owned()), 3 => field(0, 6), 1 => nth, 1 => last];
+    let plain =
+        prop_oneof![4 => Just("*".to_owned()), 3 => field(0, 6), 1 => Just("6-7,0".to_owned()), 1 => nth, 1 => last];
     (plain, prop::bool::weighted(0.3)).prop_map(|(field, both)| if both { format!("+{field}") } else { field })
 }
 
@@ -309,6 +310,7 @@ fn what_was_once_described_wrongly_is_described_as_it_happens() {
         "* 9-17 * * *",
         "0 12 * jan,jul sun",
         "0 0 31W * *",
+        "0 9 * * sat-sun",
     ] {
         check(fields, first).unwrap();
     }

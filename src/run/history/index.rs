@@ -80,7 +80,7 @@ impl Segment {
     }
 
     fn note_end(&mut self) {
-        // Where it cannot be read it is no more what it was, and the file is read anew.
+        // Where it cannot be read, it is not what it was, and the file is read again.
         self.end_hash = self.hash_of_end().unwrap_or_default();
     }
 
@@ -103,14 +103,16 @@ impl HistoryIndex {
         Ok(lines)
     }
 
-    /// Reads all of it anew: a line turned out to be another than it was.
+    /// Reads all of it again, because the lines of these runs are not what they were; those that still cannot be read are
+    /// left out from here on, and counted as damaged.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn reread(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
+    pub fn reread(&self, home: &Home, doubtful: &[RunId]) -> Result<MutexGuard<'_, Lines>, FileError> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         *lines = Lines { segments_made: lines.segments_made, ..Lines::default() };
         lines.refresh(home)?;
+        lines.leave_out_unreadable(doubtful);
         Ok(lines)
     }
 
@@ -125,7 +127,7 @@ impl HistoryIndex {
             return Ok(Some(past));
         }
         drop(lines);
-        let lines = self.reread(home)?;
+        let lines = self.reread(home, std::slice::from_ref(run))?;
         Ok(lines.find(run).and_then(|line| lines.past(line)))
     }
 
@@ -171,6 +173,28 @@ impl Lines {
     #[must_use]
     pub fn contains(&self, run: &RunId) -> bool {
         self.find(run).is_some()
+    }
+
+    fn leave_out_unreadable(&mut self, doubtful: &[RunId]) {
+        let unreadable = |run: &RunId| self.find(run).filter(|line| self.past(line).is_none()).copied();
+        let unreadable: Vec<Line> = doubtful.iter().filter_map(unreadable).collect();
+        if unreadable.is_empty() {
+            return;
+        }
+        for line in &unreadable {
+            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == line.segment) {
+                segment.damaged += 1;
+            }
+        }
+        let at = |line: &Line| (line.segment, line.offset);
+        self.lines.retain(|line| !unreadable.iter().any(|unreadable| at(unreadable) == at(line)));
+        self.note_all_newest();
+    }
+
+    fn note_all_newest(&mut self) {
+        let mut newest = HashMap::new();
+        self.lines.iter().for_each(|line| note_newest(&mut newest, &self.slugs[line.slug as usize], line.stamp));
+        self.newest = Arc::new(newest);
     }
 
     fn find(&self, run: &RunId) -> Option<&Line> {
@@ -265,9 +289,7 @@ impl Lines {
     fn forget(&mut self, at: usize) {
         let gone = self.segments.swap_remove(at).number;
         self.lines.retain(|line| line.segment != gone);
-        let mut newest = HashMap::new();
-        self.lines.iter().for_each(|line| note_newest(&mut newest, &self.slugs[line.slug as usize], line.stamp));
-        self.newest = Arc::new(newest);
+        self.note_all_newest();
     }
 
     /// Reads what was added to a file.

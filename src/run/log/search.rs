@@ -58,6 +58,8 @@ pub struct Found {
     pub next_offset: u64,
     /// Whether there is more of the log to search already.
     pub more: bool,
+    /// Whether the log was shorter than the offset, so that it was searched from its beginning.
+    pub restarted: bool,
     /// How many bytes were not there to be searched, for the log had grown too large.
     pub dropped_bytes: u64,
     /// The size of the whole log.
@@ -79,8 +81,9 @@ impl Log {
     /// # Errors
     /// The file cannot be read.
     pub fn search(&self, pattern: &Pattern, offset: u64) -> Result<Found, FileError> {
-        let mut found = Found { log_bytes: self.size, ..Found::default() };
-        let mut at = if offset > self.size { 0 } else { offset };
+        let restarted = offset > self.size;
+        let mut found = Found { log_bytes: self.size, restarted, ..Found::default() };
+        let mut at = if restarted { 0 } else { offset };
         let mut line = Line { offset: at, bytes: Vec::new() };
         let mut searched = 0;
         while searched < MAX_SEARCHED_BYTES {

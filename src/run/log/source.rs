@@ -23,8 +23,15 @@ pub struct Log {
 
 #[derive(Debug)]
 enum Bytes {
-    InFile { path: PathBuf, file: File },
-    Kept(Vec<u8>),
+    InFile {
+        path: PathBuf,
+        file: File,
+    },
+    /// What lies from this offset on.
+    Kept {
+        from: u64,
+        bytes: Vec<u8>,
+    },
 }
 
 impl Log {
@@ -36,7 +43,7 @@ impl Log {
         let path = workbench.log();
         let file = match atomic_file::open_regular(&path) {
             Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(Self::kept(String::new())),
+            Err(error) if error.is_not_found() => return Ok(Self::kept(String::new(), 0)),
             Err(error) => return Err(error),
         };
         match file.metadata() {
@@ -45,15 +52,25 @@ impl Log {
         }
     }
 
-    /// Takes what the history kept of a log for the whole of it.
+    /// Takes the end that the history kept of a log which had so many bytes, or at least as many as that.
     #[must_use]
-    pub fn kept(text: String) -> Self {
-        Self { size: text.len() as u64, bytes: Bytes::Kept(text.into_bytes()) }
+    pub fn kept(end: String, size: u64) -> Self {
+        let size = size.max(end.len() as u64);
+        Self { size, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
+    }
+
+    /// Returns its size, in bytes.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// Returns the part that was dropped; an empty range where nothing was, or where that cannot be told.
     pub(super) fn first_hole(&self) -> Range<u64> {
-        let Bytes::InFile { file, .. } = &self.bytes else { return 0..0 };
+        let file = match &self.bytes {
+            Bytes::InFile { file, .. } => file,
+            Bytes::Kept { from, .. } => return 0..*from,
+        };
         let start = seek(file, SeekFrom::Hole(0)).ok().filter(|start| *start < self.size);
         let end = start.and_then(|start| seek(file, SeekFrom::Data(start)).ok());
         start.zip(end).map_or(0..0, |(start, end)| start..end)
@@ -61,7 +78,10 @@ impl Log {
 
     /// Returns the next part from `offset` on that was not dropped, which is empty at the end.
     pub(super) fn data_from(&self, offset: u64) -> Range<u64> {
-        let Bytes::InFile { file, .. } = &self.bytes else { return offset.min(self.size)..self.size };
+        let file = match &self.bytes {
+            Bytes::InFile { file, .. } => file,
+            Bytes::Kept { from, .. } => return offset.clamp(*from, self.size)..self.size,
+        };
         let start = match seek(file, SeekFrom::Data(offset)) {
             Ok(start) => start.min(self.size),
             Err(Errno::NXIO) => self.size,
@@ -81,8 +101,9 @@ impl Log {
         let length = length.min(self.size - start);
         let (path, file) = match &self.bytes {
             Bytes::InFile { path, file } => (path, file),
-            Bytes::Kept(bytes) => {
-                let of = |offset: u64| usize::try_from(offset).unwrap_or(usize::MAX).min(bytes.len());
+            Bytes::Kept { from, bytes } => {
+                let of =
+                    |offset: u64| usize::try_from(offset.saturating_sub(*from)).unwrap_or(usize::MAX).min(bytes.len());
                 return Ok(bytes[of(start)..of(start + length)].to_vec());
             }
         };
