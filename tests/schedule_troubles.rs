@@ -48,6 +48,23 @@ fn without_catching_up_all_are_missed() {
 }
 
 #[test]
+fn a_fire_without_a_prompt_is_missed_for_that_reason() {
+    let stage = Stage::new("");
+    stage.routine("job", "", "schedule = \"@hourly\"");
+    let prompt = stage.home.root().join("routines/job/prompt.md");
+    // Not one that is just being saved.
+    let long_ago = std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+    std::fs::File::options().write(true).open(prompt).unwrap().set_modified(long_ago).unwrap();
+    let _server = stage.server();
+    stage.wait_until_followed("job", "@hourly");
+    stage.set_clock(HOUR);
+    let missed = &stage.wait_for_missed("job", 1)[0];
+    assert_eq!(missed["occurrence"], at(HOUR));
+    assert!(text(&missed["reason"]).contains("prompt.md is empty"), "{missed}");
+    assert_eq!(stage.ended("job"), Vec::<Value>::new());
+}
+
+#[test]
 fn a_snoozed_routine_is_left_alone_until_then() {
     let stage = Stage::new("");
     stage.routine("job", ":", "schedule = \"@hourly\"");
