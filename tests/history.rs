@@ -123,7 +123,7 @@ fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone
 }
 
 #[test]
-fn a_history_that_was_edited_in_place_is_read_anew() {
+fn a_history_that_was_edited_in_place_is_read_again() {
     let home = TestHome::detached(AGED);
     let mut server = Server::start_swept(&home);
     let line = |slug: &str, stamp: u64, status: &str| {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::Core;
 use super::tool::{Json, ToolError, shortened};
-use super::tools::{health, routines, runs};
+use super::tools::{health, read_log, routines, runs};
 use crate::routine::listing as routine_listing;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
@@ -157,7 +157,7 @@ pub(super) fn read(core: &Core, uri: &str) -> Result<ResourceContents, ErrorData
         }
         Topic::Log(run) => {
             check_run(core, uri, &run)?;
-            runs::end_of_log(core, &run).map(|text| (text, TEXT))
+            read_log::end_of_log(core, &run).map(|text| (text, TEXT))
         }
         Topic::Health | Topic::Lists => json_text(health::examination(core)),
     };

@@ -1,4 +1,4 @@
-//! `trigger_routine`, `list_runs`, `get_run`, `wait_run`, `read_log` and `stop_run`.
+//! `trigger_routine`, `list_runs`, `get_run`, `wait_run`, `stop_run` and `pin_run`.
 
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,10 @@ use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::routine::store;
-use crate::run::end::{EndError, Ended, Order, end_run};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::end::{Ended, Order, end_run};
 use crate::run::id::RunId;
 use crate::run::inspect::{Inspection, inspect};
 use crate::run::listing::{self, Filter};
-use crate::run::log::{BadPattern, Log, MAX_TEXT_BYTES, Pattern};
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
@@ -28,7 +26,7 @@ use crate::run::view::{RunView, names};
 use crate::run::wait;
 use crate::run::workplace::Workplace;
 
-pub(super) fn tools() -> [Tool; 7] {
+pub(super) fn tools() -> [Tool; 6] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let keeps = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
@@ -63,14 +61,6 @@ pub(super) fn tools() -> [Tool; 7] {
             "Returns as soon as a run is over, or after timeout_secs.",
             reads,
             wait_run,
-        ),
-        Tool::new(
-            "read_log",
-            "Read a run's log",
-            "Returns what a run's agent printed, as clean text, at most 256 KiB: its end, what follows `offset`, or the lines \
-             that match `grep`.",
-            reads,
-            read_log,
         ),
         Tool::new(
             "stop_run",
@@ -252,174 +242,6 @@ fn wait_for(workplace: &Workplace, run: &RunId, patience: Duration, call: &Call)
     };
     let run = wait::wait(workplace, run, patience, call.bell(), tell)?;
     Ok(Waited { finished: wait::is_over(&run), run })
-}
-
-#[derive(Deserialize, JsonSchema)]
-struct ReadLog {
-    /// The run's id.
-    run: RunId,
-    /// How many lines from the end, 1 to 10000; 200 if left out.
-    tail_lines: Option<usize>,
-    /// Reads on from this byte instead: an earlier next_offset, or 0.
-    offset: Option<u64>,
-    /// Only the first 200 lines from `offset` on that match this regular expression, ignoring case, as `byte offset:line`.
-    grep: Option<String>,
-}
-
-#[derive(Serialize, JsonSchema)]
-struct LogText {
-    run: RunId,
-    /// The lines, without control codes.
-    text: String,
-    /// Whether the log holds more: before them, or after them where `offset` or `grep` was given.
-    cut: bool,
-    /// The `offset` that continues after this text.
-    next_offset: u64,
-    /// What was cut, and where the whole is.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
-    /// The size of the whole log.
-    log_bytes: u64,
-}
-
-const MAX_TAIL_LINES: usize = 10_000;
-const RESTARTED: &str = "the log is shorter than `offset`: this is from its beginning on";
-
-/// Returns the end of what a run printed, with a line before it that says so where it is not all.
-pub(in crate::mcp) fn end_of_log(core: &Core, run: &RunId) -> Result<String, ToolError> {
-    let LogText { text, note, .. } =
-        read_log(core, ReadLog { run: run.clone(), tail_lines: None, offset: None, grep: None })?;
-    Ok(note.map_or_else(String::new, |note| format!("[{note}]\n")) + &text)
-}
-
-fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
-    let ReadLog { run, tail_lines, offset, grep } = arguments;
-    if tail_lines.is_some() && (offset.is_some() || grep.is_some()) {
-        let rule = "it goes with neither `offset` nor `grep`; leave it out";
-        return Err(InvalidField::new("tail_lines", tail_lines.unwrap_or_default(), rule).into());
-    }
-    let bad = |text: &str, error: BadPattern| InvalidField::new("grep", format_args!("'{text}'"), error.to_string());
-    let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
-    let workplace = core.site.workplace_for_looking();
-    let log = RunLog::find(&workplace, run)?;
-    let offset = offset.map(|offset| log.offset(offset));
-    match (offset, pattern) {
-        (offset, Some(pattern)) => search_log(log, &pattern, offset.unwrap_or(0)),
-        (Some(offset), None) => log_from(log, offset),
-        (None, None) => log_tail(log, tail_lines.unwrap_or(200)),
-    }
-}
-
-/// What there is of a run's log.
-struct RunLog {
-    run: RunId,
-    log: Log,
-    place: Place,
-}
-
-enum Place {
-    /// It is this file.
-    File(String),
-    /// The history kept its end; `cut` where it printed more before that.
-    History { cut: bool, log_bytes: Option<u64> },
-}
-
-impl RunLog {
-    fn find(workplace: &Workplace, id: RunId) -> Result<Self, ToolError> {
-        let run = listing::find(workplace, &id)?;
-        if run.status != Status::Reaped {
-            let workbench = Workbench::of(&workplace.home, &id);
-            let log = Log::open(&workbench)?;
-            // Else it was reaped since it was found.
-            if workbench.exists() || Entry::of(&workplace.home, &id).exists() {
-                return Ok(Self { run: id, log, place: Place::File(run.log_path) });
-            }
-        }
-        let Some(past) = workplace.history.find(&workplace.home, &id)? else {
-            return Err(EndError::NotFound(id).into());
-        };
-        // A text that is whole has its own offsets: control codes are gone from it.
-        let size = past.log_bytes.filter(|_| past.tail_cut).unwrap_or(0);
-        let log = Log::kept(past.tail.unwrap_or_default(), size);
-        Ok(Self { run: id, log, place: Place::History { cut: past.tail_cut, log_bytes: past.log_bytes } })
-    }
-
-    /// Returns where an offset is that was counted in the whole log.
-    fn offset(&self, counted: u64) -> u64 {
-        match self.place {
-            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size(),
-            _ => counted,
-        }
-    }
-
-    /// Says what of it was dropped.
-    fn dropped(&self, bytes: u64) -> Option<String> {
-        match self.place {
-            Place::File(_) => (bytes > 0).then(|| {
-                format!("{bytes} bytes of its middle were dropped, because it had grown beyond max_log_bytes")
-            }),
-            Place::History { .. } => None,
-        }
-    }
-
-    /// Says what is special about it, before `more`.
-    fn note(&self, more: Option<String>) -> Option<String> {
-        let kept = match &self.place {
-            Place::File(_) => None,
-            Place::History { cut: true, .. } => {
-                Some("the run's workbench is gone; the history kept only this end of its output".to_owned())
-            }
-            Place::History { cut: false, .. } => {
-                Some("the run's workbench is gone; the history kept its output".to_owned())
-            }
-        };
-        kept.into_iter().chain(more).reduce(|one, other| format!("{one}; {other}"))
-    }
-}
-
-fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
-    if !(1..=MAX_TAIL_LINES).contains(&lines) {
-        let rule = format!("it must be between 1 and {MAX_TAIL_LINES}; the whole log is the file `log_path`");
-        return Err(InvalidField::new("tail_lines", lines, rule).into());
-    }
-    let tail = log.log.tail(lines, MAX_TEXT_BYTES)?;
-    let more = tail.cut.then(|| {
-        let shown = tail.text.lines().count();
-        let whole = match &log.place {
-            Place::File(path) => format!("; the whole log is {path}"),
-            Place::History { .. } => String::new(),
-        };
-        let dropped = log.dropped(tail.dropped_bytes).map(|said| format!(" ({said})")).unwrap_or_default();
-        format!("cut: these are the last {shown} lines of {} bytes{whole}{dropped}", tail.log_bytes)
-    });
-    let note = log.note(more);
-    let cut = tail.cut || matches!(log.place, Place::History { cut: true, .. });
-    Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
-}
-
-fn log_from(log: RunLog, offset: u64) -> Result<LogText, ToolError> {
-    let part = log.log.part(offset)?;
-    let restarted = part.restarted.then(|| RESTARTED.to_owned());
-    let more = restarted.into_iter().chain(log.dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
-    let note = log.note(more);
-    let (text, cut) = (part.text, part.more);
-    Ok(LogText { run: log.run, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
-}
-
-fn search_log(log: RunLog, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
-    let found = log.log.search(pattern, offset)?;
-    let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-    let restarted = found.restarted.then(|| RESTARTED.to_owned());
-    let more = restarted.into_iter().chain(log.dropped(found.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
-    let note = log.note(more);
-    Ok(LogText {
-        run: log.run,
-        text,
-        cut: found.more,
-        next_offset: found.next_offset,
-        note,
-        log_bytes: found.log_bytes,
-    })
 }
 
 #[derive(Deserialize, JsonSchema)]
