@@ -25,8 +25,8 @@ const FIELDS: [Field; 5] = [
 /// A schedule that works whatever was meant.
 const EXAMPLE: &str = "0 9 * * 1-5";
 
-/// Checks five fields for what is not meant as it is written; whatever else is wrong with them is the parser's to say. `works`
-/// tells whether a schedule would fire.
+/// Checks five fields for what is not meant as it is written; whatever else is wrong with them is the parser's to say. `works` says
+/// whether a schedule would fire.
 ///
 /// # Errors
 /// The rule that is broken, with a schedule that keeps it.

@@ -257,4 +257,4 @@ fn unknown_zone(name: &str) -> InvalidField {
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-mod tests_of_words;
+mod words_tests;
