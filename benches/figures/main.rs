@@ -4,7 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement that cannot go on fails")]
 
 mod ends;
-#[path = "../../tests/harness/mod.rs"]
+#[path = "../../tests/it/harness/mod.rs"]
+#[allow(dead_code, unused_imports, reason = "the tests use all of it")]
 mod harness;
 mod janitor;
 mod peer;

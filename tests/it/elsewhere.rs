@@ -1,0 +1,48 @@
+//! A process of a run that is not below its supervisor, such as one that a daemon of somebody else started for it, ends with
+//! the run, and is asked first.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, Stdio};
+
+use crate::harness::{PATIENCE, Server, TestHome, text, unwatched, wait_for};
+use moadim_mcp::process_tree::COOKIE_VARIABLE;
+use serde_json::json;
+
+/// Starts a process with a run's cookie as our child.
+fn start_elsewhere(home: &TestHome, run: &str) -> Child {
+    let cookie = text(&home.json(format!("running/{run}/run.json")).unwrap()["cookie"]);
+    let mut sleep = Command::new("sleep");
+    sleep.arg("302").env(COOKIE_VARIABLE, &cookie).current_dir(home.scratch()).stdin(Stdio::null());
+    let child = sleep.spawn().unwrap();
+    // One that is in the middle of becoming it shows no cookie.
+    wait_for(PATIENCE, "the process elsewhere", || {
+        home.processes_named("sleep").iter().any(|one| one.cookie.as_ref() == Some(&cookie)).then_some(())
+    });
+    child
+}
+
+#[test]
+fn what_runs_elsewhere_is_asked_and_ends_with_its_run() {
+    let home = unwatched();
+    let mut server = Server::start(&home);
+    for (title, prompt) in [("Alone", "exec sleep 301"), ("Stubborn", "trap '' TERM; while :; do sleep 0.1; done")] {
+        let run = server.start_run(title, prompt, json!({}));
+        let mut elsewhere = start_elsewhere(&home, &run);
+        assert_eq!(server.stop(&run)["status"], "stopped");
+        assert_eq!(elsewhere.wait().unwrap().signal(), Some(15), "{title}");
+    }
+}
+
+#[test]
+fn what_runs_elsewhere_is_left_behind_by_an_agent_that_exits() {
+    let home = unwatched();
+    let mut server = Server::start(&home);
+    let run = server.start_run("Leaves", "until [ -e leave ]; do sleep 0.05; done", json!({}));
+    let mut elsewhere = start_elsewhere(&home, &run);
+    std::fs::write(home.workbench(&run).join("leave"), "").unwrap();
+    assert_eq!(elsewhere.wait().unwrap().signal(), Some(15));
+    wait_for(PATIENCE, "the record", || (!home.entry(&run).exists()).then_some(()));
+    let ended = server.run(&run);
+    assert_eq!(ended["status"], "succeeded", "{ended}");
+    assert_eq!(ended["status_reason"], "1 processes that its agent left behind were ended");
+}

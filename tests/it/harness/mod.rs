@@ -1,0 +1,56 @@
+//! What the test programs have in common: a home of their own, the real server in it, and the processes of both.
+
+mod another_user;
+mod calls;
+mod home;
+mod live;
+mod mounts;
+mod processes;
+mod server;
+mod stage;
+mod tmux;
+
+use std::time::{Duration, Instant};
+
+pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
+pub use calls::text;
+pub use home::{TestHome, copy_program};
+pub use live::{Live, cut_the_power, kept_because, unwatched};
+pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
+pub use processes::Seen;
+pub use server::{Era, Server, ToolAnswer};
+pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
+pub use tmux::{Host, tmux, tmux_is_there};
+
+/// Makes of each function a test for each session host; it takes the home and the host.
+#[macro_export]
+macro_rules! on_both_hosts {
+    ($($test:ident,)+) => {
+        mod tmux_host { $(#[test] fn $test() { $crate::harness::on(super::Host::Tmux, super::$test); })+ }
+        mod detached_host { $(#[test] fn $test() { $crate::harness::on(super::Host::Detached, super::$test); })+ }
+    };
+}
+
+/// Runs a test in a home whose runs are watched on `host`; does nothing where that cannot be.
+pub fn on(host: Host, test: fn(TestHome, Host)) {
+    if let Some(home) = host.home() {
+        test(home, host);
+    }
+}
+
+/// The longest that anything here waits for the server, unless told otherwise. Generous, for the machine may be busy;
+/// what must be fast is measured by its test.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is something to return.
+#[track_caller]
+pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + patience;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

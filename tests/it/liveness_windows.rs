@@ -1,0 +1,211 @@
+//! What goes wrong with tmux around a run that is alive underneath: in no case is its workbench removed, or the run called
+//! finished, not even with a retention of a second that has passed.
+
+use std::fs::File;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::harness::{
+    Host, Live, PATIENCE, Server, TestHome, copy_program, give_to_nobody, kept_because, root_may_become_another_user,
+    run_as_nobody, wait_for,
+};
+use serde_json::json;
+
+/// A home with windows and a server that finds its tmux in the scripts of the test, and hardly anything else.
+struct Windowed {
+    server: Server,
+    // Dropped last: it looks whether anything is left.
+    home: TestHome,
+}
+
+impl Windowed {
+    fn start() -> Option<Self> {
+        let home = Host::Tmux.home()?;
+        home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
+        for name in ["sh", "sleep", "tail", "tmux"] {
+            use_real(&home, name);
+        }
+        let mut command = home.command();
+        command.env("PATH", home.scripts());
+        Some(Self { server: Server::start_with(command), home })
+    }
+
+    fn replace_tmux(&self, script: Option<&str>) {
+        let _ = std::fs::remove_file(self.home.scripts().join("tmux"));
+        if let Some(script) = script {
+            self.home.script("tmux", script);
+        }
+    }
+
+    /// Runs a client of our own server with the real tmux.
+    fn tmux(&self, words: &[&str]) -> bool {
+        crate::harness::tmux(&self.home.root().join("tmux.sock"), words).status.success()
+    }
+
+    /// Tells whether a run can be watched.
+    fn can_be_attached(&self, run: &str) -> bool {
+        self.tmux(&["has-session", "-t", &format!("=moadim-{run}")])
+    }
+
+    /// Makes an old workbench as another program leaves it, with a session on the user's own server.
+    fn start_foreign(&self) -> String {
+        let run = make_foreign(&self.home);
+        self.users_tmux(&["new-session", "-d", "-s", &format!("moadim-{run}"), "sleep 300"]);
+        run
+    }
+
+    fn users_tmux(&self, words: &[&str]) {
+        let mut command = Command::new("tmux");
+        command.env_remove("TMUX").env("TMUX_TMPDIR", self.home.tmux_directory()).args(["-f", "/dev/null"]).args(words);
+        assert!(command.output().unwrap().status.success(), "{words:?}");
+    }
+}
+
+/// Makes an old workbench as another program leaves it.
+fn make_foreign(home: &TestHome) -> String {
+    let run = "theirs-1000000000".to_owned();
+    home.write(format!("workbenches/{run}/agent.log"), "theirs\n");
+    let log = File::options().append(true).open(home.workbench(&run).join("agent.log")).unwrap();
+    log.set_modified(std::time::SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000_000)).unwrap();
+    run
+}
+
+/// Puts a real program among the scripts of the test.
+fn use_real(home: &TestHome, name: &str) {
+    let path = std::env::var("PATH").unwrap();
+    let real = std::env::split_paths(&path).map(|place| place.join(name)).find(|file| file.exists()).unwrap();
+    std::fs::create_dir_all(home.scripts()).unwrap();
+    let _ = std::fs::remove_file(home.scripts().join(name));
+    std::os::unix::fs::symlink(real, home.scripts().join(name)).unwrap();
+}
+
+/// Longer than tmux's answers are waited for, and much shorter than it hangs.
+const BOUND: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
+    let Some(mut windowed) = Windowed::start() else { return };
+    let live = Live::start(&windowed.home, &mut windowed.server, "Live");
+    let theirs = windowed.start_foreign();
+    windowed.server.create("Next", "sleep 300", json!({}));
+    let asked = windowed.home.scratch().join("asked");
+    let hung = format!("echo \"$@\" >> {}; exec sleep 300", asked.display());
+    let faults = [
+        (None, "cannot run"),
+        (Some("echo 'the moon is full' >&2; exit 1"), "the moon is full"),
+        (Some("echo 'error connecting to /x (Permission denied)' >&2; exit 1"), "Permission denied"),
+        (Some(&hung), "in time"),
+    ];
+    for (script, words) in faults {
+        windowed.replace_tmux(script);
+        let Windowed { home, server } = &mut windowed;
+        let began = Instant::now();
+        let report = live.assert_spared(home, server, "running", None);
+        assert!(began.elapsed() < BOUND, "{words}: {:?}", began.elapsed());
+        let kept = kept_because(&report, &theirs);
+        assert!(kept.contains("nothing certain") && kept.contains(words), "{kept}");
+        let began = Instant::now();
+        let error = server.error("trigger_routine", json!({ "routine": "next" }));
+        assert!(began.elapsed() < BOUND && error.contains(words), "{:?}: {error}", began.elapsed());
+    }
+    // Each is waited for: one by the clean-up, two by the trigger, whose window may be there after all.
+    let asked = std::fs::read_to_string(asked).unwrap();
+    assert!(asked.lines().count() <= 3, "{asked}");
+    // A run ends all the same, whatever becomes of its window.
+    let began = Instant::now();
+    assert_eq!(windowed.server.stop(&live.run)["status"], "stopped");
+    assert!(began.elapsed() < BOUND, "{:?}", began.elapsed());
+    use_real(&windowed.home, "tmux");
+    assert!(kept_because(&windowed.server.clean_up(), &theirs).contains("alive"));
+}
+
+#[test]
+fn a_socket_that_was_deleted_or_replaced_is_no_evidence_and_comes_back() {
+    let Some(mut windowed) = Windowed::start() else { return };
+    let live = Live::start(&windowed.home, &mut windowed.server, "Live");
+    let theirs = windowed.start_foreign();
+    let socket = windowed.home.root().join("tmux.sock");
+    windowed.server.create("Next", "sleep 300", json!({}));
+
+    std::fs::remove_file(&socket).unwrap();
+    std::fs::write(&socket, "").unwrap();
+    let report = live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
+    assert!(kept_because(&report, &theirs).contains("tmux.sock"), "{report}");
+    let error = windowed.server.error("trigger_routine", json!({ "routine": "next" }));
+    assert!(error.contains("tmux.sock") && error.contains("move it away"), "{error}");
+
+    std::fs::remove_file(&socket).unwrap();
+    let next = windowed.server.trigger("next");
+    assert!(windowed.can_be_attached(&next) && windowed.can_be_attached(&live.run));
+    std::fs::remove_file(&socket).unwrap();
+    live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
+    assert!(windowed.can_be_attached(&live.run), "a clean-up that had to know called the server back");
+    for run in [&next, &live.run] {
+        assert_eq!(windowed.server.stop(run)["status"], "stopped");
+        assert!(!windowed.can_be_attached(run));
+    }
+}
+
+/// Permissions bind no root, so the program is nobody's here, which may not even read the original of it.
+#[test]
+fn a_socket_that_forbids_us_is_no_evidence() {
+    let Some(home) = Host::Tmux.home().filter(|_| root_may_become_another_user()) else { return };
+    home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
+    std::fs::create_dir(home.scripts()).unwrap();
+    let program = home.scripts().join("moadim-mcp");
+    copy_program(env!("CARGO_BIN_EXE_moadim-mcp"), &program);
+    give_to_nobody(home.scratch());
+    let mut server = Server::start_with(run_as_nobody(&home.command_of(&program)));
+    let live = Live::start(&home, &mut server, "Live");
+    server.create("Next", "sleep 300", json!({}));
+    let theirs = make_foreign(&home);
+    give_to_nobody(&home.workbench(&theirs));
+
+    let socket = home.root().join("tmux.sock");
+    let allow = |mode| std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(0o000);
+    let report = live.assert_spared(&home, &mut server, "running", None);
+    let kept = kept_because(&report, &theirs);
+    assert!(kept.contains("nothing certain") && kept.contains("Permission denied"), "{kept}");
+    let error = server.error("trigger_routine", json!({ "routine": "next" }));
+    assert!(error.contains("Permission denied"), "{error}");
+
+    allow(0o600);
+    let next = server.trigger("next");
+    for run in [&next, &live.run] {
+        assert_eq!(server.stop(run)["status"], "stopped");
+    }
+}
+
+#[test]
+fn other_sessions_and_a_persons_windows_say_nothing() {
+    let Some(mut windowed) = Windowed::start() else { return };
+    let live = Live::start_with(
+        &windowed.home,
+        &mut windowed.server,
+        "Live",
+        "until [ -e \"$HOME/go\" ]; do sleep 0.05; done",
+    );
+    let name = format!("moadim-{}", live.run);
+    windowed.users_tmux(&["new-session", "-d", "-s", &name, "sleep 300"]);
+    let crowd = (0..60).map(|number| format!("moadim-{}{number}", live.run)).collect::<Vec<_>>();
+    let words: Vec<&str> =
+        crowd.iter().flat_map(|name| ["new-session", "-d", "-s", name.as_str(), "sleep 300", ";"]).collect();
+    windowed.users_tmux(&words[..words.len() - 1]);
+    live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
+    assert!(windowed.tmux(&["new-window", "-d", "-t", &format!("={name}:"), "sleep 300"]));
+    live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
+
+    std::fs::write(windowed.home.user().join("go"), "").unwrap();
+    windowed.server.wait_for_run(&live.run, "succeeded");
+    assert!(!windowed.home.entry(&live.run).exists() && !windowed.can_be_attached(&live.run));
+    windowed.users_tmux(&["has-session", "-t", &format!("={name}")]);
+    // Its own window is gone, and those that remain keep nothing.
+    let removed = wait_for(PATIENCE, "the retention to pass", || {
+        let report = windowed.server.clean_up();
+        (report["removed"] != json!([])).then_some(report)
+    });
+    assert_eq!(removed["removed"][0]["run"], live.run);
+    assert!(!windowed.home.workbench(&live.run).exists());
+}

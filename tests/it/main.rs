@@ -1,0 +1,72 @@
+//! The real program, driven from outside: one test program, so that it is linked once and its tests wait side by side.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test that cannot go on fails")]
+
+#[macro_use]
+mod harness;
+
+mod asking;
+mod cleanup;
+mod cli;
+#[cfg(target_os = "linux")]
+mod cli_service;
+mod clocks;
+mod crashes;
+mod damaged;
+mod demo;
+mod elsewhere;
+mod ending;
+mod environment;
+mod escapees;
+#[cfg(target_os = "linux")]
+mod first_process;
+#[cfg(target_os = "linux")]
+mod first_thread;
+#[cfg(target_os = "linux")]
+mod full_disk;
+#[cfg(target_os = "linux")]
+mod hidden_processes;
+mod history;
+mod homes;
+mod host_config_example;
+mod hostile;
+mod interrupted;
+mod kept_bounds;
+mod launch;
+mod launch_kills;
+mod liveness_faults;
+mod liveness_windows;
+mod locks;
+mod login_shells;
+mod looking;
+mod main_job;
+mod many_servers;
+#[cfg(target_os = "linux")]
+mod mounts;
+mod old_home;
+#[cfg(target_os = "linux")]
+mod power_cut;
+mod readme;
+mod repositories;
+mod resources;
+mod retention;
+mod routines;
+mod runs;
+mod schedule;
+mod schedule_troubles;
+mod schemas;
+mod setup;
+mod slow_triggers;
+mod state_table;
+mod state_table_start;
+mod subscriptions;
+mod supervisor;
+mod survivors;
+mod tasks;
+mod terminal;
+mod terminal_exit;
+#[cfg(target_os = "linux")]
+mod time_zone;
+mod tools;
+mod unread_stderr;
+mod wire;
+mod wire_fuzz;

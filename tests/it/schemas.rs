@@ -1,0 +1,57 @@
+//! The tools' definitions are a contract: they change on purpose only, and `schemas/` shows how.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use moadim_mcp::mcp::tool::schema_files;
+use moadim_mcp::mcp::tools;
+
+const BLESS: &str = "MOADIM_BLESS=1 cargo test --test it schemas";
+
+fn golden(directory: &Path) -> BTreeMap<String, String> {
+    let Ok(files) = std::fs::read_dir(directory) else { return BTreeMap::new() };
+    let read = |file: std::io::Result<std::fs::DirEntry>| {
+        let path = file.unwrap().path();
+        (path.file_name().unwrap().to_str().unwrap().to_owned(), std::fs::read_to_string(path).unwrap())
+    };
+    files.map(read).collect()
+}
+
+#[test]
+fn the_definitions_are_those_in_the_folder_schemas() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
+    let actual: BTreeMap<String, String> = schema_files(&tools::all()).into_iter().collect();
+    if std::env::var_os("MOADIM_BLESS").is_some_and(|value| value == "1") {
+        std::fs::create_dir_all(&directory).unwrap();
+        for stale in golden(&directory).keys().filter(|name| !actual.contains_key(*name)) {
+            std::fs::remove_file(directory.join(stale)).unwrap();
+        }
+        for (name, text) in &actual {
+            std::fs::write(directory.join(name), text).unwrap();
+        }
+    }
+    let expected = golden(&directory);
+    let names = |files: &BTreeMap<String, String>| files.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&actual), names(&expected), "tools came or went; if that is meant: {BLESS}");
+    for (name, text) in &actual {
+        let first = text.lines().zip(expected[name].lines()).position(|(actual, expected)| actual != expected);
+        assert!(
+            *text == expected[name],
+            "the definition in schemas/{name} has changed, first in line {}; if that is meant: {BLESS}",
+            first.map_or_else(|| "after the end of one of them".to_owned(), |line| (line + 1).to_string())
+        );
+    }
+}
+
+/// Every model reads all of it before its first word: 4,500 tokens are about 18 KiB.
+#[test]
+fn the_list_of_tools_is_short() {
+    const MOST_BYTES: usize = 18 * 1024;
+    let compact = |(name, text): (String, String)| {
+        let definition: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (name, definition.to_string().len())
+    };
+    let sizes: Vec<(String, usize)> = schema_files(&tools::all()).into_iter().map(compact).collect();
+    let all: usize = sizes.iter().map(|(_, bytes)| bytes + 1).sum();
+    assert!(all <= MOST_BYTES, "{all} bytes: {sizes:?}");
+}

@@ -1,0 +1,202 @@
+//! A run on disk before its agent runs: staged, launching, preparing. Whoever dies meanwhile, the way out is certain.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::process::Stdio;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::harness::{PATIENCE, Seen, Server, TestHome, text, wait_for};
+use rustix::process::Signal;
+use serde_json::json;
+
+/// A home in which only a call cleans up, after the passes that are made at the start.
+fn unwatched() -> TestHome {
+    TestHome::detached("watchdog_interval_secs = 600\n")
+}
+
+#[test]
+fn staged_an_old_directory_without_an_owner_is_removed_and_no_other() {
+    let home = unwatched();
+    let mut server = Server::start(&home);
+    let stage = |name: &str, age: u64| {
+        let directory = home.root().join("running").join(name);
+        std::fs::create_dir(&directory).unwrap();
+        std::fs::write(directory.join("run.json"), "{}").unwrap();
+        let lock = File::create(directory.join("lock")).unwrap();
+        let made = SystemTime::now() - Duration::from_secs(age);
+        File::open(&directory).unwrap().set_modified(made).unwrap();
+        (directory, lock)
+    };
+    let (old, _) = stage(".0123456789abcdef", 90);
+    let (young, _) = stage(".1123456789abcdef", 30);
+    let (owned, lock) = stage(".2123456789abcdef", 90);
+    lock.try_lock_shared().unwrap();
+    server.clean_up();
+    assert!(!old.exists() && young.exists() && owned.exists());
+    assert_eq!(server.ok("list_runs", json!({}))["total"], 0, "none of them is a run");
+    // A child that another thread starts may hold the file open for a moment.
+    lock.unlock().unwrap();
+    server.clean_up();
+    assert!(!owned.exists());
+}
+
+#[test]
+fn launching_a_trigger_that_is_killed_before_its_supervisor_leaves_a_failed_launch() {
+    let home = TestHome::with_config("session_host = \"tmux\"\n");
+    home.add_shell();
+    // Its server never comes up, so that the trigger waits for it, the run claimed and the supervisor not started.
+    home.script("tmux", "[ \"$1\" = -V ] && echo 'tmux 3.4'");
+    let mut command = home.command();
+    command.env("PATH", home.path_with_scripts());
+    let mut server = Server::start_with(command);
+    let routine = server.create("Cut Short", "echo never", json!({}));
+    server.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for(PATIENCE, "the claim", || {
+        let names = std::fs::read_dir(home.root().join("workbenches")).ok()?;
+        let name = names.flatten().next()?.file_name().into_string().unwrap();
+        home.workbench(&name).join("agent.log").exists().then_some(name)
+    });
+    server.signal(Signal::KILL);
+    server.wait();
+    assert!(home.entry(&run).exists() && !home.entry(&run).join("started.json").exists());
+
+    home.configure("session_host = \"detached\"\n");
+    let mut next = Server::start(&home);
+    let seen = next.wait_for_run(&run, "launch_failed");
+    assert!(text(&seen["status_reason"]).contains("vanished before its agent had started"), "{seen}");
+    // The first pass of the watchdog may have it in hand.
+    wait_for(PATIENCE, "its entry to go", || {
+        next.clean_up();
+        (!home.entry(&run).exists()).then_some(())
+    });
+    assert_eq!(home.history(&run).len(), 1);
+    let again = next.trigger(&routine);
+    next.wait_for_run(&again, "succeeded");
+}
+
+/// Starts a server whose agents do not start before the file `gate` is there.
+fn slow_to_start(home: &TestHome) -> Server {
+    let gate = home.scratch().join("gate");
+    // A run alone has a cookie: the server itself asks the shell for PATH.
+    let wait = format!("[ -z \"$MOADIM_COOKIE\" ] || until [ -e {} ]; do sleep 0.05; done", gate.display());
+    let shell = home.script("bash", &format!("{wait}\nexec /bin/sh \"$@\""));
+    let mut command = home.command();
+    command.env("SHELL", shell);
+    Server::start_with(command)
+}
+
+fn wait_for_preparing(server: &mut Server) -> String {
+    wait_for(PATIENCE, "the run to prepare", || {
+        let listed = server.ok("list_runs", json!({ "status": "preparing" }));
+        Some(text(&listed["runs"].get(0)?["id"]))
+    })
+}
+
+#[test]
+fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
+    let home = unwatched();
+    let mut server = slow_to_start(&home);
+    let mut other = Server::start(&home);
+    let routine = server.create("Slow", "sleep 300", json!({}));
+    server.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for_preparing(&mut other);
+    // Once there is a supervisor; until then the trigger's end is the run's.
+    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
+    server.signal(Signal::KILL);
+    server.wait();
+    assert!(home.entry(&run).join("env.json").exists());
+    std::fs::write(home.scratch().join("gate"), "").unwrap();
+    other.wait_for_run(&run, "running");
+    wait_for(PATIENCE, "its environment to go", || (!home.entry(&run).join("env.json").exists()).then_some(()));
+    assert_eq!(other.stop(&run)["status"], "stopped");
+}
+
+#[test]
+fn preparing_a_supervisor_that_is_killed_is_a_failed_launch_and_nothing_of_it_stays() {
+    let home = unwatched();
+    let shell = home.script("bash", "sleep 300");
+    let mut server = Server::start(&home);
+    let mut command = home.command();
+    command.env("SHELL", shell);
+    let mut patient = Server::start_with(command);
+    let routine = server.create("Cut Short", "echo never", json!({}));
+    let began = Instant::now();
+    let call = patient.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for_preparing(&mut server);
+    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
+    let all = home.processes();
+    all.iter().find(|one| one.command.contains(" supervise ")).expect("a supervisor").kill();
+    let error = patient.tool_answer(call).error();
+    assert!(began.elapsed() < Duration::from_secs(20), "{:?}: {error}", began.elapsed());
+    assert!(error.contains(&run) && error.contains("supervisor"), "{error}");
+    server.clean_up();
+    let seen = server.wait_for_run(&run, "launch_failed");
+    assert!(text(&seen["status_reason"]).contains("supervisor"), "{seen}");
+    wait_for(PATIENCE, "the shell to be ended", || home.processes_named("sleep").is_empty().then_some(()));
+    assert!(!home.entry(&run).exists());
+    assert_eq!(home.history(&run).len(), 1);
+}
+
+#[test]
+fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
+    let home = unwatched();
+    let mut server = slow_to_start(&home);
+    let mut other = Server::start(&home);
+    let routine = server.create("Slow", "echo never", json!({}));
+    let call = server.send_call("trigger_routine", json!({ "routine": routine }));
+    let run = wait_for_preparing(&mut other);
+    let stopped = other.ok("stop_run", json!({ "run": run, "reason": "not this one" }))["run"].clone();
+    assert_eq!((&stopped["status"], stopped.get("started_at")), (&json!("stopped"), None), "{stopped}");
+    let error = server.tool_answer(call).error();
+    assert!(error.contains("not this one"), "{error}");
+    assert!(!home.raw_log(&run).contains("never"));
+}
+
+#[test]
+fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
+    let home = unwatched();
+    let mut server = Server::start(&home);
+    let run = server.start_run("Unheard", "exec sleep 300", json!({}));
+    let both = ["supervisor", "agent"].map(|who| home.noted(&run, who));
+    both.iter().for_each(Seen::kill);
+    wait_for(PATIENCE, "both to be gone", || both.iter().all(|one| !one.id.is_alive()).then_some(()));
+    std::fs::remove_file(home.entry(&run).join("started.json")).unwrap();
+    let files =
+        || -> BTreeSet<_> { std::fs::read_dir(home.entry(&run)).unwrap().map(|file| file.unwrap().path()).collect() };
+    let before = files();
+    let mut command = home.command();
+    command.args(["supervise", "--on-word"]).arg(home.root()).arg(&run);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    assert_eq!((files(), home.processes_named("sleep")), (before, vec![]));
+    server.clean_up();
+    assert_eq!(server.run(&run)["status"], "launch_failed");
+}
+
+#[test]
+fn a_supervisor_leaves_a_run_alone_that_is_not_its_to_start() {
+    let home = unwatched();
+    let mut server = Server::start(&home);
+    let finished = server.start_run("Finished", "true", json!({}));
+    server.wait_for_run(&finished, "succeeded");
+    let judged = server.start_run("Judged", "exec sleep 300", json!({}));
+    let both = ["supervisor", "agent"].map(|who| home.noted(&judged, who));
+    both.iter().for_each(Seen::kill);
+    wait_for(PATIENCE, "both to be gone", || both.iter().all(|one| !one.id.is_alive()).then_some(()));
+    let supervise = |run: &str| {
+        let mut command = home.command();
+        command.arg("supervise").arg(home.root()).arg(run);
+        command.stdin(Stdio::null()).output().unwrap()
+    };
+    let lock = File::open(home.entry(&judged).join("lock")).unwrap();
+    lock.try_lock().unwrap();
+    for run in [&finished, &judged] {
+        let output = supervise(run);
+        assert!(!output.status.success() && !output.stderr.is_empty(), "{output:?}");
+    }
+    assert!(!home.entry(&finished).exists());
+    assert_eq!((home.history(&finished).len(), home.history(&judged).len()), (1, 0));
+    lock.unlock().unwrap();
+    server.clean_up();
+    assert_eq!(server.run(&judged)["status"], "lost");
+}
