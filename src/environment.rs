@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// Variables by name. Values are text: a variable that is not UTF-8 is never passed on.
 pub type Variables = BTreeMap<EnvName, String>;
@@ -32,7 +32,7 @@ impl FromStr for EnvName {
         } else {
             // What follows is a value, where somebody wrote both.
             let name = text.split_once('=').map_or_else(|| text.to_owned(), |(name, _)| format!("{name}=…"));
-            Err(NotAnEnvName(excerpt(&name, 64)))
+            Err(NotAnEnvName(quote(&name, 64)))
         }
     }
 }

@@ -43,12 +43,12 @@
 //!
 //! # Being watched
 //!
-//! Whoever wants to know what changes has it looked for ([`run::changes`]): in the files, so that it does not matter which
+//! Whoever wants to know what changes has it looked for ([`query::changes`]): in the files, so that it does not matter which
 //! process changed them. [`mcp`] tells its clients, each as its era of the protocol does.
 //!
 //! # Layers
 //!
-//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`] → [`run`] → [`routine`], [`session`],
+//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`routine`], [`session`],
 //! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
 //! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
@@ -59,12 +59,13 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod environment;
-pub mod excerpt;
 pub mod home;
 pub mod janitor;
 pub mod logging;
 pub mod mcp;
 pub mod process_tree;
+pub mod query;
+pub mod quote;
 pub mod routine;
 pub mod run;
 pub mod service;

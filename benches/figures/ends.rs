@@ -24,7 +24,7 @@ pub fn ends() {
 
 fn end(count: usize, times: &mut Times) {
     let home = TestHome::with_config("session_host = \"detached\"\n");
-    population::workplace(&home.root());
+    population::context(&home.root());
     home.add_agent("shell", "command = \"sh\"\nlogin_shell = false\n");
     let mut server = at_rest(Server::start(&home));
     let routines: Vec<String> = (0..count / RUNS_OF_EACH).map(|n| format!("many-{n}")).collect();

@@ -16,14 +16,14 @@ pub fn sweep() {
     let mut medians = Vec::new();
     for (count, rounds) in [(10_000, 20), (100_000, 5)] {
         let home = TestHome::with_config("session_host = \"detached\"\n");
-        let workplace = population::workplace(&home.root());
+        let context = population::context(&home.root());
         population::add_routines(&home.root(), 20);
         population::add_retained(&home.root(), count);
         let (mut ours, mut listing) = (Times::default(), Times::default());
         for _ in 0..rounds {
-            let report = ours.measure(|| sweep::sweep(&workplace, None, Instant::now() + HOUR).unwrap());
+            let report = ours.measure(|| sweep::sweep(&context, None, Instant::now() + HOUR).unwrap());
             assert_eq!((report.kept.len() as u64, report.removed.len()), (count, 0));
-            listing.measure(|| run(Command::new("ls").arg("-f").arg(workplace.home.workbenches())));
+            listing.measure(|| run(Command::new("ls").arg("-f").arg(context.home.workbenches())));
         }
         row_of_ratio(&format!("sweep over {count} retained workbenches, against `ls -f`"), &ours, &listing, "<= 2x");
         medians.push(ours.median());
@@ -48,7 +48,7 @@ fn memory_of_a_sweep(home: &TestHome) -> f64 {
 /// Counts the tmux processes of a clean-up call, by a tmux that writes itself down.
 fn tmux_processes() {
     let home = TestHome::with_config("session_host = \"tmux\"\n");
-    population::workplace(&home.root());
+    population::context(&home.root());
     population::add_retained(&home.root(), 10_000);
     let count = home.scratch().join("count");
     let real = String::from_utf8(Command::new("which").arg("tmux").output().unwrap().stdout).unwrap();
@@ -70,20 +70,20 @@ fn tmux_processes() {
 /// A pass over 20 live runs, with many workbenches and with none.
 pub fn watchdog() {
     let (full, empty) = (TestHome::new(), TestHome::new());
-    let workplaces = [&full, &empty].map(|home| population::workplace(&home.root()));
+    let workplaces = [&full, &empty].map(|home| population::context(&home.root()));
     population::add_retained(&full.root(), 10_000);
-    let locks = [&workplaces[0], &workplaces[1]].map(|workplace| population::add_live(&workplace.home, 20));
+    let locks = [&workplaces[0], &workplaces[1]].map(|context| population::add_live(&context.home, 20));
     let mut times = [Times::default(), Times::default()];
     for _ in 0..200 {
-        for (workplace, times) in workplaces.iter().zip(&mut times) {
-            let report = times.measure(|| passes::pass(workplace, None).unwrap());
+        for (context, times) in workplaces.iter().zip(&mut times) {
+            let report = times.measure(|| passes::pass(context, None).unwrap());
             assert_eq!(report, passes::WatchReport::default());
         }
     }
     row_of_ratio("watchdog pass over 20 live runs, 10,000 workbenches against none", &times[0], &times[1], "1x");
     drop(locks);
-    for workplace in &workplaces {
-        std::fs::remove_dir_all(workplace.home.running()).unwrap();
+    for context in &workplaces {
+        std::fs::remove_dir_all(context.home.running()).unwrap();
     }
 }
 
@@ -93,19 +93,19 @@ pub fn watchdog() {
 pub fn remove_expired() {
     let fill = |round: usize| {
         let home = TestHome::new();
-        let workplace = population::workplace(&home.root());
+        let context = population::context(&home.root());
         let baseline = home.scratch().join("baseline");
         let fill_ours = || population::add_expired(&home.root(), 1_000, 19);
         let fill_baseline = || population::add_directories(&baseline, 1_000, 19);
         in_order(round.is_multiple_of(2), fill_ours, fill_baseline);
-        (home, workplace, baseline)
+        (home, context, baseline)
     };
     let filled: Vec<_> = (0..8).map(fill).collect();
     let (mut ours, mut theirs) = (Times::default(), Times::default());
-    for (round, (home, workplace, baseline)) in filled.iter().enumerate() {
+    for (round, (home, context, baseline)) in filled.iter().enumerate() {
         run(Command::new("sync").arg("-f").arg(home.scratch()));
         let sweep = || {
-            let report = ours.measure(|| sweep::sweep(workplace, None, Instant::now() + HOUR).unwrap());
+            let report = ours.measure(|| sweep::sweep(context, None, Instant::now() + HOUR).unwrap());
             assert_eq!(report.removed.len(), 1_000);
         };
         let rm = || theirs.measure(|| run(Command::new("rm").arg("-rf").arg(baseline)));

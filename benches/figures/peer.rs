@@ -26,7 +26,7 @@ pub fn peer() {
     let (program, peer) = (build(env!("CARGO_MANIFEST_DIR"), "moadim-mcp"), build(BARE, "bare"));
     size(&program, &peer);
     let home = TestHome::detached("");
-    population::workplace(&home.root());
+    population::context(&home.root());
     population::add_routines(&home.root(), 10);
     let ours = || home.command_of(&program);
     let bare = || home.command_of(&peer);

@@ -10,18 +10,18 @@ use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::{Config, SessionHostSetting};
 use moadim_mcp::home::lock::{FileLock, Mode};
+use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::record::Machine;
-use moadim_mcp::run::workplace::{Program, Workplace};
 use serde_json::json;
 
 /// When runs ended whose retention has long passed.
 const LONG_AGO: u64 = 1_600_000_000;
 
-/// Makes a home's directories, and a workplace without windows in it.
-pub fn workplace(root: &Path) -> Workplace {
+/// Makes a home's directories, and a context without windows in it.
+pub fn context(root: &Path) -> Context {
     fs::DirBuilder::new().recursive(true).mode(0o700).create(root).unwrap();
     let home = Home::open(root).unwrap();
-    Workplace::of_supervisor(
+    Context::of_supervisor(
         home,
         Config { session_host: SessionHostSetting::Detached, ..Config::default() },
         Program::current().unwrap(),

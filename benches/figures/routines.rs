@@ -16,7 +16,7 @@ pub fn at_rest() {
     let mut shares = Vec::new();
     for count in [1_000, 10_000, 50_000] {
         let home = TestHome::detached("");
-        population::workplace(&home.root());
+        population::context(&home.root());
         population::add_scheduled_routines(&home.root(), count);
         let mut server = Server::start(&home);
         let asked = Instant::now();

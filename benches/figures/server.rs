@@ -21,7 +21,7 @@ pub fn at_rest(mut server: Server) -> Server {
 }
 
 fn fill(root: &Path) {
-    population::workplace(root);
+    population::context(root);
     population::add_routines(root, 1_000);
     population::add_retained(root, 10_000);
 }
@@ -45,7 +45,7 @@ pub fn lists() {
 /// Twenty of 100,000 runs that only the history tells of: once it is read, and the first time.
 pub fn history() {
     let home = TestHome::detached("");
-    population::workplace(&home.root());
+    population::context(&home.root());
     population::add_history(&home.root(), 100_000);
     let mut server = at_rest(Server::start(&home));
     let mut times = Times::default();
@@ -60,7 +60,7 @@ pub fn history() {
 /// Calls at rest, and while a clean-up removes 100,000 files.
 pub fn calls_during_a_sweep() {
     let home = TestHome::detached("");
-    population::workplace(&home.root());
+    population::context(&home.root());
     population::add_routines(&home.root(), 20);
     let mut server = at_rest(Server::start(&home));
     let (mut rest, mut busy) = (Times::default(), Times::default());

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::built_in;
 use super::definition::{self, AgentDefinition};
-use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::parsed::ParsedFiles;
+use crate::home::file_cache::FileCache;
+use crate::quote::quote;
 
 /// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,7 +49,7 @@ impl FromStr for AgentName {
         if (1..=64).contains(&text.len()) && text.bytes().all(allowed) && !text.starts_with('-') {
             Ok(Self(text.to_owned()))
         } else {
-            Err(AgentError::NotAName(excerpt(text, 64)))
+            Err(AgentError::NotAName(quote(text, 64)))
         }
     }
 }
@@ -171,7 +171,7 @@ impl Registry {
 /// agent, or its file is wrong. Where the directory cannot be searched, only the built-in ones are found.
 #[must_use]
 pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition> {
-    static PARSED: ParsedFiles<AgentDefinition> = ParsedFiles::new();
+    static PARSED: FileCache<AgentDefinition> = FileCache::new();
     let file = file_of(&home.agents(), name);
     match PARSED.get(&file, || definition::read(&file)) {
         Ok(None) => built_in::definitions().into_iter().find(|(built_in, _)| *built_in == name.0).map(|(_, it)| it),

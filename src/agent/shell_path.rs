@@ -20,8 +20,8 @@ use super::start_up_files;
 use crate::clock::UnixSeconds;
 use crate::environment::{self, Variables};
 use crate::home::atomic_file::{self, FileError};
+use crate::home::file_cache::Stamp;
 use crate::home::lock::{FileLock, Mode as LockMode};
-use crate::home::stamp::Stamp;
 use crate::home::{self, Home};
 
 pub use super::login_shell::ShellMode as Mode;

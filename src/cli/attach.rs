@@ -7,7 +7,7 @@ use std::process::Command;
 use anyhow::{anyhow, bail};
 
 use super::desk::Desk;
-use crate::run::wait;
+use crate::query::wait;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -32,11 +32,11 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Cleans up; returns whether everything that was due could be done.
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
-    let workplace = Desk::open()?.sound_workplace()?;
+    let context = Desk::open()?.sound_context()?;
     let bar = Bar::new();
     let tell = &mut |progress: Progress| bar.show(progress);
     let report =
-        clean_up_within(&workplace, arguments.routine.as_ref(), arguments.dry_run, Allowance::All, PATIENCE, tell)?;
+        clean_up_within(&context, arguments.routine.as_ref(), arguments.dry_run, Allowance::All, PATIENCE, tell)?;
     bar.0.finish_and_clear();
     let all_done = report.not_killed.is_empty() && report.sweep.failed.is_empty();
     if arguments.format.json {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context as _, anyhow};
 use serde_json::Value;
 
 use crate::agent::shell_path::Asker;
@@ -14,11 +14,11 @@ use crate::janitor::status::Status;
 use crate::mcp::call::Call;
 use crate::mcp::tool::{Reply, Tool};
 use crate::mcp::{Core, tools};
+use crate::query::listing::{self, Filter};
+use crate::query::view::RunView;
 use crate::routine::slug::Slug;
+use crate::run::context::{App, Context, Program};
 use crate::run::id::RunId;
-use crate::run::listing::{self, Filter};
-use crate::run::view::RunView;
-use crate::run::workplace::{Program, Site, Workplace};
 
 /// How a command answers.
 #[derive(Debug, Clone, Copy, clap::Args)]
@@ -53,14 +53,14 @@ impl Desk {
     }
 
     fn at(home: Home, program: Program, shell_paths: Arc<ShellPaths>) -> anyhow::Result<Self> {
-        let site = Arc::new(Site::new(home, program));
-        let core = Core { site, janitor: Arc::new(Status::default()), shell_paths };
+        let app = Arc::new(App::new(home, program));
+        let core = Core { app, janitor: Arc::new(Status::default()), shell_paths };
         Ok(Self { core, tools: tools::all() })
     }
 
     /// Returns where the tools work.
-    pub(super) fn site(&self) -> &Site {
-        &self.core.site
+    pub(super) fn app(&self) -> &App {
+        &self.core.app
     }
 
     /// Returns where agents' commands are found.
@@ -81,27 +81,27 @@ impl Desk {
     }
 
     /// Reads the settings as they are now, for looking.
-    pub(super) fn workplace(&self) -> Workplace {
-        self.core.site.workplace_for_looking()
+    pub(super) fn context(&self) -> Context {
+        self.core.app.context_for_looking()
     }
 
     /// Reads the settings as they are now, for what depends on them; damaged ones are an error.
-    pub(super) fn sound_workplace(&self) -> anyhow::Result<Workplace> {
-        Ok(self.core.site.workplace()?)
+    pub(super) fn sound_context(&self) -> anyhow::Result<Context> {
+        Ok(self.core.app.context()?)
     }
 
     /// Finds a run by its id, or the newest run of a routine by its slug.
     pub(super) fn run(&self, name: &str) -> anyhow::Result<RunView> {
-        let workplace = self.workplace();
+        let context = self.context();
         if let Ok(id) = name.parse::<RunId>()
-            && let Ok(run) = listing::find(&workplace, &id)
+            && let Ok(run) = listing::find(&context, &id)
         {
             return Ok(run);
         }
         let unknown = || anyhow!("there is no run '{name}', and no run of a routine '{name}'; see: moadim-mcp runs");
         let routine: Slug = name.parse().map_err(|_| unknown())?;
         let filter = Filter { routine: Some(routine), ..Filter::default() };
-        listing::list(&workplace, &filter, None, 1)?.runs.pop().ok_or_else(unknown)
+        listing::list(&context, &filter, None, 1)?.runs.pop().ok_or_else(unknown)
     }
 }
 

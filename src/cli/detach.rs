@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::process::{Command, Stdio};
 
-use anyhow::Context;
+use anyhow::Context as _;
 
 /// Starts the command with null streams, or our input, and our environment, and returns at once; our end makes it an orphan.
 pub(super) fn detach(command: &[OsString], keep_stdin: bool) -> anyhow::Result<()> {

@@ -6,9 +6,9 @@ use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
 use super::desk::{Desk, Format, print_json};
-use crate::excerpt::excerpt;
 use crate::home::{Home, HomeError};
 use crate::janitor::doctor::{Check, examine};
+use crate::quote::quote;
 use crate::service::{Service, State};
 
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
 
 /// Shows a text with its lines below each other: what is wrong in a file has several.
 fn shown(text: &str) -> String {
-    let mut lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| excerpt(line, MAX_CHARS)).collect();
+    let mut lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| quote(line, MAX_CHARS)).collect();
     if text.lines().nth(MAX_LINES).is_some() {
         lines.push("…".to_owned());
     }
@@ -60,7 +60,7 @@ fn checks() -> anyhow::Result<Vec<Check>> {
     let mut checks = match Home::open(&root) {
         Ok(_) => {
             let desk = Desk::open_with_search_path()?;
-            examine(desk.site(), &desk.search_path())?
+            examine(desk.app(), &desk.search_path())?
         }
         Err(HomeError::Unsafe { path, problem, fix }) => {
             vec![Check::wrong("home", format!("{} {problem}", path.display()), fix)]

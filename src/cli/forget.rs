@@ -5,8 +5,8 @@ use std::io::{IsTerminal, Write};
 use anyhow::bail;
 
 use super::desk::Desk;
-use crate::excerpt::excerpt;
-use crate::run::forget::Forgettable;
+use crate::janitor::forget::Forgettable;
+use crate::quote::quote;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -23,8 +23,8 @@ const MAX_CAUSE_CHARS: usize = 500;
 pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
     let desk = Desk::open()?;
     let run = desk.run(&arguments.run)?.id;
-    let workplace = desk.sound_workplace()?;
-    let cause = excerpt(Forgettable::find(&workplace, &run)?.cause(), MAX_CAUSE_CHARS);
+    let context = desk.sound_context()?;
+    let cause = quote(Forgettable::find(&context, &run)?.cause(), MAX_CAUSE_CHARS);
     if !arguments.yes {
         let question = format!(
             "The run {run} is unknown: {cause}\nIf anything of it is still alive, it goes on, and nobody watches it. \
@@ -35,7 +35,7 @@ pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     // Looked at again: the answer may have taken hours.
-    let outcome = Forgettable::find(&workplace, &run)?.forget(&workplace, "moadim-mcp forget")?;
+    let outcome = Forgettable::find(&context, &run)?.forget(&context, "moadim-mcp forget")?;
     Ok(writeln!(anstream::stdout(), "{run} {}", outcome.status)?)
 }
 

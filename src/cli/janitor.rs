@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::Context as _;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -13,7 +13,7 @@ use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::logging;
-use crate::run::workplace::{Program, Site};
+use crate::run::context::{App, Program};
 
 /// Runs until the process is told to go (SIGTERM, SIGINT, SIGHUP). What it started goes on.
 pub(super) fn janitor() -> anyhow::Result<()> {
@@ -25,14 +25,14 @@ pub(super) fn janitor() -> anyhow::Result<()> {
     }
     let _registration = Registration::enter(&home, Kind::Janitor);
     let program = Program::current().context("this program's own file is not known")?;
-    let site = Arc::new(Site::new(home, program));
+    let app = Arc::new(App::new(home, program));
     let runtime = Builder::new_current_thread().enable_all().build()?;
     let told: anyhow::Result<()> = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         tokio::select! {
-            () = janitor::run(site, Arc::new(Status::default())) => {}
+            () = janitor::run(app, Arc::new(Status::default())) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {}

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::desk::{Desk, Format, print_json};
+use crate::query::view::RunView;
+use crate::query::wait::{self, Bell};
 use crate::run::entry::Workbench;
 use crate::run::log::Log;
-use crate::run::view::RunView;
-use crate::run::wait::{self, Bell};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -81,8 +81,8 @@ fn all_matches(desk: &Desk, run: &RunView, pattern: &str, first: Value) -> anyho
 const PAUSE: Duration = Duration::from_millis(250);
 
 fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
-    let workplace = desk.workplace();
-    let workbench = Workbench::of(&workplace.home, &run.id);
+    let context = desk.context();
+    let workbench = Workbench::of(&context.home, &run.id);
     let mut over = wait::is_over(&run);
     loop {
         let part = Log::open(&workbench)?.part(offset)?;
@@ -95,7 +95,7 @@ fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
             return Ok(());
         }
         let began = Instant::now();
-        let run = wait::wait(&workplace, &run.id, PAUSE, &Bell::default(), &mut |_| {})?;
+        let run = wait::wait(&context, &run.id, PAUSE, &Bell::default(), &mut |_| {})?;
         // What it printed last is still to be read.
         over = wait::is_over(&run) || began.elapsed() < PAUSE;
     }

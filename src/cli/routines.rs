@@ -7,7 +7,7 @@ use super::desk::{Desk, Format, print_json};
 use super::table::{Cell, Table, faint, judged, status, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
-use crate::run::overview::RoutineView;
+use crate::query::routine_view::RoutineView;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -8,9 +8,9 @@ use super::table::{Cell, Table, faint, status, text};
 use super::time::moment;
 use super::time_words;
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::status::Status;
-use crate::run::view::RunView;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::Context;
+use anyhow::Context as _;
 
 use crate::agent::ShellPaths;
 use crate::agent::shell_path::Asker;
@@ -16,7 +16,7 @@ use crate::mcp::server::Server;
 use crate::mcp::tool::Tool;
 use crate::mcp::tools::selection::Selection;
 use crate::mcp::{Core, INSTRUCTIONS, serve, tools};
-use crate::run::workplace::{Program, Site};
+use crate::run::context::{App, Program};
 
 /// What the server offers.
 #[derive(Debug, Default, clap::Args)]
@@ -40,13 +40,13 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;
     let shell_paths = ShellPaths::of(Asker::of_this_process(program.path().to_owned(), home.clone()));
-    let site = Arc::new(Site::new(home, program));
+    let app = Arc::new(App::new(home, program));
     let status = Arc::new(Status::default());
-    let core = Core { site: Arc::clone(&site), janitor: Arc::clone(&status), shell_paths: Arc::clone(&shell_paths) };
+    let core = Core { app: Arc::clone(&app), janitor: Arc::clone(&status), shell_paths: Arc::clone(&shell_paths) };
     let background = async move {
         // Where the system has no thread left, the first call that wants to know asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        janitor::run(site, status).await;
+        janitor::run(app, status).await;
     };
     Ok(serve::run(Server::new(core, offered, instructions)?, background)?)
 }

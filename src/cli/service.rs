@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use anyhow::Context;
+use anyhow::Context as _;
 
 use super::desk::{Format, print_json};
-use crate::run::workplace::Program;
+use crate::run::context::Program;
 use crate::service::{Job, Service};
 
 #[derive(clap::Args)]

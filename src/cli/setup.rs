@@ -4,10 +4,10 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
-use anyhow::Context;
+use anyhow::Context as _;
 
 use crate::agent::{Source, find_command};
-use crate::run::workplace::Program;
+use crate::run::context::Program;
 use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
 
 const ADDED: Style = AnsiColor::Green.on_default();

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::desk::{Desk, Format, print_json};
-use crate::excerpt::excerpt;
-use crate::run::view::RunView;
+use crate::query::view::RunView;
+use crate::quote::quote;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -38,7 +38,7 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
     let mut answer = stop()?;
     // This process alone may know why, so it stays until that is on disk.
     while let Some(note) = answer["note"].as_str() {
-        writeln!(anstream::stderr(), "{}; trying again, Ctrl-C to leave it", excerpt(note, 500))?;
+        writeln!(anstream::stderr(), "{}; trying again, Ctrl-C to leave it", quote(note, 500))?;
         std::thread::sleep(RETRY_PAUSE);
         answer = stop()?;
     }
@@ -46,6 +46,6 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let OneRun { run } = serde_json::from_value(answer)?;
-    let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
+    let why = run.status_reason.as_ref().map(|why| format!(": {}", quote(why, 300))).unwrap_or_default();
     Ok(writeln!(anstream::stdout(), "{} {}{why}", run.id, run.own_status())?)
 }

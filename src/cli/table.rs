@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Attribute, Color, ColumnConstraint, ContentArrangement, presets};
 
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 use crate::run::status::{Status, Tone};
 
 pub(super) use comfy_table::Cell;
@@ -49,7 +49,7 @@ impl Table {
 
 /// Shows a text that others chose.
 pub(super) fn text(text: &str) -> Cell {
-    Cell::new(excerpt(text, MAX_CELL_CHARS))
+    Cell::new(quote(text, MAX_CELL_CHARS))
 }
 
 /// Shows what matters less.

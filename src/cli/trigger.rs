@@ -7,18 +7,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::Context as _;
 use serde_json::json;
 use signal_hook::consts::SIGINT;
 
 use super::desk::{Desk, Format, print_json};
 use super::stop::OneRun;
 use crate::clock::HumanDuration;
-use crate::excerpt::excerpt;
+use crate::query::view::RunView;
+use crate::query::wait::{self, Bell};
+use crate::quote::quote;
 use crate::routine::slug::Slug;
 use crate::run::status::WaitExit;
-use crate::run::view::RunView;
-use crate::run::wait::{self, Bell};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -68,7 +68,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     }
     if finished {
         let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();
-        let why = run.status_reason.as_ref().map(|why| format!(": {}", excerpt(why, 300))).unwrap_or_default();
+        let why = run.status_reason.as_ref().map(|why| format!(": {}", quote(why, 300))).unwrap_or_default();
         eprintln!("{}{took}{why}", run.own_status());
     } else {
         eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}", id = run.id);
@@ -81,10 +81,10 @@ const ONE_WAIT: Duration = Duration::from_secs(3600);
 
 /// Waits until the run is over, or somebody presses Ctrl-C.
 fn wait_for(desk: &Desk, mut run: RunView, bell: &Bell, interrupted: &AtomicBool) -> anyhow::Result<RunView> {
-    let workplace = desk.workplace();
+    let context = desk.context();
     loop {
         let began = Instant::now();
-        run = wait::wait(&workplace, &run.id, ONE_WAIT, bell, &mut |_| {})?;
+        run = wait::wait(&context, &run.id, ONE_WAIT, bell, &mut |_| {})?;
         if wait::is_over(&run) || interrupted.load(Ordering::Relaxed) || began.elapsed() < ONE_WAIT {
             return Ok(run);
         }

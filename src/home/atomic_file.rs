@@ -11,7 +11,7 @@ use rustix::io::{Errno, retry_on_intr};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::stamp::Stamp;
+use super::file_cache::Stamp;
 
 /// The largest record that is read: more than any honest one, little enough to never hurt.
 pub const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;

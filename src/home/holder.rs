@@ -10,8 +10,8 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System}
 
 use super::atomic_file;
 use crate::clock::Moment;
-use crate::excerpt::excerpt;
 use crate::process_tree::ProcessId;
+use crate::quote::quote;
 
 /// What the holder of a lock writes into the lock's file. It only helps people: the lock itself is not in the content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -110,7 +110,7 @@ impl fmt::Display for Holder {
             Condition::Stopped => ", stopped",
             Condition::WaitsForDisk => ", waiting for a disk",
         };
-        write!(f, "{} (pid {}{condition})", excerpt(&self.name, SHOWN_NAME_CHARS), self.pid)?;
+        write!(f, "{} (pid {}{condition})", quote(&self.name, SHOWN_NAME_CHARS), self.pid)?;
         self.since.as_ref().map_or(Ok(()), |since| write!(f, " since {}", since.at))
     }
 }

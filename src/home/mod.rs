@@ -2,14 +2,13 @@
 
 pub mod atomic_file;
 pub mod config;
+pub mod file_cache;
 pub mod holder;
 pub mod identity;
 pub mod lock;
 pub mod names;
 pub mod neighbour;
-pub mod one_piece;
-pub mod parsed;
-pub mod stamp;
+pub mod single_mount;
 pub mod toml_text;
 
 use std::fs::{DirBuilder, Metadata, Permissions};
@@ -249,7 +248,7 @@ impl Home {
     /// Why not, with the way out.
     pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
         self.check_lockable()?;
-        let apart = one_piece::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
+        let apart = single_mount::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
         if let Some(folder) = apart.into_iter().next() {
             return Err(UnsafeHome::Apart { folder, home: self.root.clone() });
         }

@@ -8,7 +8,7 @@ use super::trash;
 use super::turn::TurnError;
 use super::watchdog::{self, Forecast, Killed, WatchFailure, WatchReport};
 use crate::routine::slug::Slug;
-use crate::run::workplace::Workplace;
+use crate::run::context::Context;
 
 /// What a clean-up did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,12 +36,12 @@ const DELETING_PATIENCE: Duration = Duration::from_secs(30);
 /// # Errors
 /// Nothing was removed, and why.
 pub fn clean_up(
-    workplace: &Workplace,
+    context: &Context,
     only: Option<&Slug>,
     dry_run: bool,
     allowance: Allowance,
 ) -> Result<CleanupReport, SweepError> {
-    clean_up_within(workplace, only, dry_run, allowance, DELETING_PATIENCE, &mut |_| {})
+    clean_up_within(context, only, dry_run, allowance, DELETING_PATIENCE, &mut |_| {})
 }
 
 /// Cleans up as [`clean_up`] does, deleting for up to `patience` and telling how far it is.
@@ -49,7 +49,7 @@ pub fn clean_up(
 /// # Errors
 /// As for [`clean_up`].
 pub fn clean_up_within(
-    workplace: &Workplace,
+    context: &Context,
     only: Option<&Slug>,
     dry_run: bool,
     allowance: Allowance,
@@ -58,8 +58,8 @@ pub fn clean_up_within(
 ) -> Result<CleanupReport, SweepError> {
     let deadline = Instant::now() + patience;
     if dry_run {
-        let forecast = watchdog::forecast(workplace, only)?;
-        let sweep = sweep::dry_run(workplace, only, &forecast)?;
+        let forecast = watchdog::forecast(context, only)?;
+        let sweep = sweep::dry_run(context, only, &forecast)?;
         let clock =
             sweep.clock_doubt.map(|doubt| format!("{doubt}; the next sweep removes nothing, the one after it does"));
         let cut_off = sweep.removable.filter(|removable| !removable.complete);
@@ -67,12 +67,12 @@ pub fn clean_up_within(
         let note = clock.into_iter().chain(sizes).reduce(|one, other| format!("{one}; {other}"));
         return Ok(CleanupReport { killed: forecast.killed, sweep, note, ..CleanupReport::default() });
     }
-    let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(workplace, only)?;
-    let sweep = match sweep::sweep_telling(workplace, only, allowance, deadline, tell) {
+    let WatchReport { killed, failed: not_killed, .. } = watchdog::pass(context, only)?;
+    let sweep = match sweep::sweep_telling(context, only, allowance, deadline, tell) {
         Ok(sweep) => sweep,
         Err(SweepError::Turn(error @ TurnError::Taken(_))) => {
             // What is due is removed by that one.
-            let known = sweep::dry_run(workplace, only, &Forecast::default())?;
+            let known = sweep::dry_run(context, only, &Forecast::default())?;
             let sweep = SweepReport { removed: Vec::new(), removable: None, ..known };
             let note = Some(error.to_string());
             return Ok(CleanupReport { killed, not_killed, sweep, note, ..CleanupReport::default() });
@@ -83,7 +83,7 @@ pub fn clean_up_within(
         Err(error) => return Err(error),
     };
     if sweep.pending_bytes > 0 {
-        let home = workplace.home.clone();
+        let home = context.home.clone();
         let begun = std::thread::Builder::new().name("trash".into()).spawn(move || {
             if let Err(error) = trash::empty(&home) {
                 tracing::warn!(%error, "the rest of the trash is left to the next sweep");

@@ -15,7 +15,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::routine::model::Routine;
 use crate::routine::store;
-use crate::run::workplace::{Site, Workplace};
+use crate::run::context::{App, Context};
 use crate::session::HostKind;
 
 /// One thing that was looked at.
@@ -56,11 +56,11 @@ impl Check {
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, FileError> {
-    let workplace = site.workplace_for_looking();
-    let home = &workplace.home;
+pub fn examine(app: &App, search_path: &SearchPath) -> Result<Vec<Check>, FileError> {
+    let context = app.context_for_looking();
+    let home = &context.home;
     let mut checks = vec![Check::well("home", format!("{}, open to nobody else", home.root().display()))];
-    checks.push(of_sessions(&workplace));
+    checks.push(of_sessions(&context));
     if search_path.is_known() {
         checks.push(Check::well("login shell", "it tells its PATH"));
     }
@@ -72,7 +72,7 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     }
     checks.push(of_clock(clock_doubt(home, &Moment::now())));
     checks.extend(statvfs(home.root()).ok().map(|disk| of_disk(home, &disk)));
-    let health = health::examine(site, &Status::default(), Some(search_path))?;
+    let health = health::examine(app, &Status::default(), Some(search_path))?;
     let runs: Vec<String> = health.runs.iter().map(|(status, count)| format!("{count} {status}")).collect();
     checks.push(Check::well("routines and runs", format!("routines: {}; runs: {}", health.routines, runs.join(", "))));
     checks.extend(health.problems.into_iter().map(|problem| {
@@ -83,8 +83,8 @@ pub fn examine(site: &Site, search_path: &SearchPath) -> Result<Vec<Check>, File
     Ok(checks)
 }
 
-fn of_sessions(workplace: &Workplace) -> Check {
-    let host = &workplace.session_host;
+fn of_sessions(context: &Context) -> Check {
+    let host = &context.session_host;
     let why = host.why();
     if host.kind() == HostKind::Detached {
         return Check::well("tmux", format!("{why}: runs have no windows, and work as well"))

@@ -11,18 +11,18 @@ use super::remove::{self, Measured};
 use super::watchdog::Forecast;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
+use crate::process_tree::names;
 use crate::process_tree::{Whereabouts, whereabouts};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::listing::workbench_ids;
 use crate::run::liveness::{JUDGE_PATIENCE, Liveness, look};
+use crate::run::on_disk::workbench_ids;
 use crate::run::pin;
 use crate::run::record::RecordError;
 use crate::run::recording::read_outcome;
-use crate::run::view::names;
-use crate::run::workplace::Workplace;
 use crate::session::users_sessions;
 
 /// What a plan is made of.
@@ -45,30 +45,30 @@ pub struct Evidence {
 /// # Errors
 /// A folder of the home cannot be listed.
 pub fn gather(
-    workplace: &Workplace,
+    context: &Context,
     only: Option<&Slug>,
     bounds: &mut BoundsTable<'_>,
     forecast: &Forecast,
     now: UnixSeconds,
     measure_until: Instant,
 ) -> Result<Evidence, FileError> {
-    let pins = pin::list(&workplace.home)?;
-    let mut runs = workbench_ids(&workplace.home)?;
+    let pins = pin::list(&context.home)?;
+    let mut runs = workbench_ids(&context.home)?;
     runs.retain(|run| only.is_none_or(|slug| run.routine() == slug));
     runs.sort_unstable();
-    let mut entries = Entry::list(&workplace.home)?;
+    let mut entries = Entry::list(&context.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-    let lives: BTreeMap<RunId, Life> = look(&workplace.home, entries, JUDGE_PATIENCE)
+    let lives: BTreeMap<RunId, Life> = look(&context.home, entries, JUDGE_PATIENCE)
         .into_iter()
         .map(|one| (one.entry.id().clone(), life_of_an_entry(one.liveness)))
         .collect();
     let (disk, sizes) = match only {
-        None => look_at_disk(workplace, &runs, measure_until),
+        None => look_at_disk(context, &runs, measure_until),
         Some(_) => Default::default(),
     };
     let short = disk.shortage(0).is_some();
-    let mut strangers = Strangers::new(workplace);
+    let mut strangers = Strangers::new(context);
     // Routines that keep their newest runs and have one that is of age: whether that is among them, the younger ones tell.
     let mut counted: HashSet<Slug> = HashSet::new();
     let look = |run: RunId| {
@@ -93,7 +93,7 @@ pub fn gather(
             Some(ended) => {
                 Bench { status: ended.status, retain_from: Some(ended.retain_from), ..Bench::new(run, Life::Finished) }
             }
-            None => of_finished(workplace, run, &mut strangers),
+            None => of_finished(context, run, &mut strangers),
         }
     };
     let mut benches: Vec<Bench> = runs.into_iter().map(look).collect();
@@ -105,8 +105,8 @@ pub fn gather(
 
 /// Measures what the home's budgets ask for: what there is, and the size of each workbench. Nothing where there is no budget,
 /// and no sizes while they would not matter.
-fn look_at_disk(workplace: &Workplace, runs: &[RunId], until: Instant) -> (Disk, Vec<Measured>) {
-    let Workplace { home, config, .. } = workplace;
+fn look_at_disk(context: &Context, runs: &[RunId], until: Instant) -> (Disk, Vec<Measured>) {
+    let Context { home, config, .. } = context;
     let late = || Instant::now() >= until;
     let free_of_min = config.min_free_bytes.and_then(|min| match statvfs(home.workbenches()) {
         // What lies in the trash is as good as free.
@@ -142,8 +142,8 @@ fn life_of_an_entry(liveness: Liveness) -> Life {
     }
 }
 
-fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>) -> Bench {
-    let workbench = Workbench::of(&workplace.home, &run);
+fn of_finished(context: &Context, run: RunId, strangers: &mut Strangers<'_>) -> Bench {
+    let workbench = Workbench::of(&context.home, &run);
     match read_outcome(&workbench, &run) {
         Ok(outcome) => Bench {
             status: outcome.status,
@@ -162,18 +162,18 @@ fn of_finished(workplace: &Workplace, run: RunId, strangers: &mut Strangers<'_>)
 /// Which workbenches of other programs are alive, asked for only if there are any: by a session, ours or the user's, or by a
 /// process. Nothing else could tell, also where a person deleted the entry of a run of ours.
 struct Strangers<'a> {
-    workplace: &'a Workplace,
+    context: &'a Context,
     sessions: Option<Result<BTreeSet<String>, String>>,
     inhabited: Option<Result<BTreeSet<RunId>, String>>,
 }
 
 impl<'a> Strangers<'a> {
-    fn new(workplace: &'a Workplace) -> Self {
-        Self { workplace, sessions: None, inhabited: None }
+    fn new(context: &'a Context) -> Self {
+        Self { context, sessions: None, inhabited: None }
     }
 
     fn life_of(&mut self, run: &RunId) -> Life {
-        let Workplace { home, session_host, .. } = self.workplace;
+        let Context { home, session_host, .. } = self.context;
         let inhabited = self.inhabited.get_or_insert_with(|| {
             let seen = whereabouts().map_err(|error| error.to_string())?;
             Ok(seen.iter().flat_map(|one| runs_of(one, &home.workbenches())).collect())
@@ -211,9 +211,9 @@ mod tests {
     use crate::home::Home;
     use crate::home::atomic_file;
     use crate::home::config::Config;
+    use crate::run::context::Program;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
-    use crate::run::workplace::Program;
     use std::time::Duration;
 
     #[test]
@@ -225,10 +225,10 @@ mod tests {
         workbench.make().unwrap();
         atomic_file::write_json(&workbench.outcome_file(), &Outcome::example("a-1", Status::Succeeded)).unwrap();
         let config = Config { max_workbench_bytes: Some(0), min_free_bytes: Some(u64::MAX), ..Config::default() };
-        let workplace = Workplace::of_supervisor(home, config, Program::current().unwrap());
+        let context = Context::of_supervisor(home, config, Program::current().unwrap());
         let gathered = |until| {
-            let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
-            gather(&workplace, None, &mut bounds, &Forecast::default(), UnixSeconds(9), until).unwrap()
+            let mut bounds = BoundsTable::new(&context.home, &context.config);
+            gather(&context, None, &mut bounds, &Forecast::default(), UnixSeconds(9), until).unwrap()
         };
         let Evidence { benches, disk, .. } = gathered(Instant::now() + Duration::from_secs(60));
         assert!(benches[0].measured && benches[0].bytes > 0 && disk.free_of_min.is_some());

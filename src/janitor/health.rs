@@ -15,15 +15,15 @@ use crate::environment::{self, EnvName};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::logging;
+use crate::query::listing;
 use crate::routine::known::Look;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone;
+use crate::run::context::{App, Context};
 use crate::run::environment::{check_accepted, missing};
 use crate::run::history;
-use crate::run::listing;
 use crate::run::status::Status as RunStatus;
-use crate::run::workplace::{Site, Workplace};
 use crate::session::HostKind;
 
 /// How a home is.
@@ -90,13 +90,13 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -> Result<Health, FileError> {
+pub fn examine(app: &App, status: &Status, search_path: Option<&SearchPath>) -> Result<Health, FileError> {
     let mut problems = Vec::new();
-    problems.extend(site.workplace().err().map(|error| of_settings(site, &error)));
-    let workplace = site.workplace_for_looking();
-    problems.extend(of_the_place(&workplace));
-    problems.extend(locks::stuck(&workplace.home).into_iter().map(of_a_lock));
-    let company = company::of(&workplace.home);
+    problems.extend(app.context().err().map(|error| of_settings(app, &error)));
+    let context = app.context_for_looking();
+    problems.extend(of_the_place(&context));
+    problems.extend(locks::stuck(&context.home).into_iter().map(of_a_lock));
+    let company = company::of(&context.home);
     problems.extend(company.iter().filter_map(of_a_companion));
     problems.extend(search_path.and_then(SearchPath::problem).map(|problem| {
         Problem {
@@ -106,27 +106,27 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
                 .to_owned(),
         }
     }));
-    problems.extend(history::check(&workplace.home).err().as_ref().map(damaged));
-    problems.extend(damaged_lines(&workplace));
-    problems.extend(workplace.session_host.check_record().err().as_ref().map(damaged));
-    let registry = Registry::load(&workplace.home)?;
+    problems.extend(history::check(&context.home).err().as_ref().map(damaged));
+    problems.extend(damaged_lines(&context));
+    problems.extend(context.session_host.check_record().err().as_ref().map(damaged));
+    let registry = Registry::load(&context.home)?;
     problems.extend(registry.problems().map(damaged));
-    problems.extend(registry.agents().flat_map(|agent| of_an_environment(&workplace.home, agent, &company)));
-    let routines = of_routines(&workplace, &registry, &mut problems)?;
-    let runs = of_runs(&workplace, &mut problems)?;
+    problems.extend(registry.agents().flat_map(|agent| of_an_environment(&context.home, agent, &company)));
+    let routines = of_routines(&context, &registry, &mut problems)?;
+    let runs = of_runs(&context, &mut problems)?;
     let [watchdog, sweep, scheduler] = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| status.round(duty));
     for round in [&watchdog, &sweep, &scheduler] {
         problems.extend(of_a_round(round));
     }
     problems.extend(of_the_log(logging::dropped()));
     let stop_at = Instant::now() + MEASURING_PATIENCE;
-    let disk = remove::measure(workplace.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
+    let disk = remove::measure(context.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
     Ok(Health {
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        home: workplace.home.root().display().to_string(),
-        session_host: workplace.session_host.kind(),
-        session_host_reason: workplace.session_host.why().to_owned(),
-        tmux_version: workplace.session_host.version(),
+        home: context.home.root().display().to_string(),
+        session_host: context.session_host.kind(),
+        session_host_reason: context.session_host.why().to_owned(),
+        tmux_version: context.session_host.version(),
         watchdog: Passes { last: watchdog.last, next: watchdog.next },
         sweep: Passes { last: sweep.last, next: sweep.next },
         scheduler: Passes { last: scheduler.last, next: scheduler.next },
@@ -140,8 +140,8 @@ pub fn examine(site: &Site, status: &Status, search_path: Option<&SearchPath>) -
 }
 
 /// Moving them away is no way out: what a person wrote there may be what keeps a run or a workbench.
-fn of_settings(site: &Site, error: &FileError) -> Problem {
-    let path = Some(site.home().config_file().display().to_string());
+fn of_settings(app: &App, error: &FileError) -> Problem {
+    let path = Some(app.home().config_file().display().to_string());
     let fix = "mend the file; without it the defaults hold, by which runs may end and workbenches go sooner".to_owned();
     Problem { path, problem: error.to_string(), fix }
 }
@@ -154,32 +154,32 @@ fn damaged(error: &FileError) -> Problem {
     Problem { path: Some(path), problem: error.to_string(), fix }
 }
 
-fn damaged_lines(workplace: &Workplace) -> Option<Problem> {
-    let count = workplace.history.read(&workplace.home).ok()?.damaged();
+fn damaged_lines(context: &Context) -> Option<Problem> {
+    let count = context.history.read(&context.home).ok()?.damaged();
     (count > 0).then(|| Problem {
-        path: Some(workplace.home.history_file().display().to_string()),
+        path: Some(context.home.history_file().display().to_string()),
         problem: format!("{count} lines of the history cannot be read; they are skipped"),
         fix: "mend or remove them; the files are history*.jsonl".to_owned(),
     })
 }
 
-fn of_the_place(workplace: &Workplace) -> Vec<Problem> {
-    let home = Some(workplace.home.root().display().to_string());
-    let unsafe_home = workplace.home.check_sole_and_lockable().err().map(|error| Problem {
+fn of_the_place(context: &Context) -> Vec<Problem> {
+    let home = Some(context.home.root().display().to_string());
+    let unsafe_home = context.home.check_sole_and_lockable().err().map(|error| Problem {
         path: home.clone(),
         problem: error.to_string(),
         fix: "as it says; until then nothing is triggered or removed here".to_owned(),
     });
-    let program = workplace.program.check().err().map(|error| Problem {
-        path: Some(workplace.program.path().display().to_string()),
+    let program = context.program.check().err().map(|error| Problem {
+        path: Some(context.program.path().display().to_string()),
         problem: error.to_string(),
         fix: "restart the host that runs this server".to_owned(),
     });
     // Asked for and not to be had: nothing can be triggered.
-    let without = workplace.session_host.kind().has_windows() && workplace.session_host.version().is_none();
+    let without = context.session_host.kind().has_windows() && context.session_host.version().is_none();
     let session = without.then(|| Problem {
-        path: Some(workplace.home.config_file().display().to_string()),
-        problem: workplace.session_host.why().to_owned(),
+        path: Some(context.home.config_file().display().to_string()),
+        problem: context.session_host.why().to_owned(),
         fix: "install it and restart the server, or set session_host = \"auto\"".to_owned(),
     });
     [unsafe_home, program, session].into_iter().flatten().collect()
@@ -237,8 +237,8 @@ fn of_the_log(dropped: u64) -> Option<Problem> {
 }
 
 /// Counts the routines that can be read, and names what is wrong with any.
-fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
-    let Workplace { home, config, routines, .. } = workplace;
+fn of_routines(context: &Context, registry: &Registry, problems: &mut Vec<Problem>) -> Result<usize, FileError> {
+    let Context { home, config, routines, .. } = context;
     routines.refresh(home, Look::All)?;
     let (mut readable, mut prompts, mut limits, mut refused) = (0, Vec::new(), Vec::new(), Vec::new());
     let mut by_machine_zone = 0;
@@ -281,9 +281,9 @@ fn of_routines(workplace: &Workplace, registry: &Registry, problems: &mut Vec<Pr
     Ok(readable)
 }
 
-fn of_runs(workplace: &Workplace, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {
+fn of_runs(context: &Context, problems: &mut Vec<Problem>) -> Result<BTreeMap<RunStatus, usize>, FileError> {
     let mut counts = BTreeMap::new();
-    for run in listing::all(workplace)? {
+    for run in listing::all(context)? {
         *counts.entry(run.status).or_insert(0) += 1;
         // An unfinished run that has something to say of itself is one that needs a look.
         let troubled = run.finished_at.is_none().then_some(run.status_reason).flatten();

@@ -9,6 +9,7 @@ pub mod company;
 pub mod doctor;
 pub mod evidence;
 pub mod extent;
+pub mod forget;
 pub mod health;
 pub mod leftovers;
 pub mod locks;
@@ -29,27 +30,27 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use crate::clock::UnixSeconds;
-use crate::run::workplace::{Site, Workplace};
+use crate::run::context::{App, Context};
 use status::{Duty, Status};
 use sweep::SweepError;
 use trash::TrashError;
 use turn::TurnError;
 
 /// Runs the loops until it is dropped: the watchdog, the sweep, which makes its first pass at once, and the scheduler.
-pub async fn run(site: Arc<Site>, status: Arc<Status>) {
-    let watchdog = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Watchdog, watch);
-    let sweep = repeat(Arc::clone(&site), Arc::clone(&status), Duty::Sweep, sweep);
-    let scheduler = repeat(site, status, Duty::Schedule, fire);
+pub async fn run(app: Arc<App>, status: Arc<Status>) {
+    let watchdog = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Watchdog, watch);
+    let sweep = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Sweep, sweep);
+    let scheduler = repeat(app, status, Duty::Schedule, fire);
     tokio::join!(watchdog, sweep, scheduler);
 }
 
 /// A pass over the home: what is wrong goes into the status, and the pause after it is returned.
-trait Pass: Fn(&Workplace, &Status) -> Duration + Send + 'static {}
-impl<F: Fn(&Workplace, &Status) -> Duration + Send + 'static> Pass for F {}
+trait Pass: Fn(&Context, &Status) -> Duration + Send + 'static {}
+impl<F: Fn(&Context, &Status) -> Duration + Send + 'static> Pass for F {}
 
-async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: impl Pass) {
+async fn repeat(app: Arc<App>, status: Arc<Status>, duty: Duty, pass: impl Pass) {
     let report = Arc::clone(&status);
-    let worker = Worker::start(move || one_pass(&site, &report, duty, &pass));
+    let worker = Worker::start(move || one_pass(&app, &report, duty, &pass));
     loop {
         let pause = match &worker {
             Ok(worker) => worker.pass().await,
@@ -67,13 +68,13 @@ async fn repeat(site: Arc<Site>, status: Arc<Status>, duty: Duty, pass: impl Pas
 const UNTIL_MENDED: Duration = Duration::from_secs(30);
 
 /// Makes a pass, and returns the pause after it.
-fn one_pass(site: &Site, status: &Status, duty: Duty, pass: &impl Pass) -> Duration {
+fn one_pass(app: &App, status: &Status, duty: Duty, pass: &impl Pass) -> Duration {
     status.begin(duty);
-    match site.workplace() {
-        Ok(workplace) => pass(&workplace, status),
+    match app.context() {
+        Ok(context) => pass(&context, status),
         // Settings that cannot be read stop ending, reaping and firing: no default may be shorter than what a person wrote.
         Err(error) => {
-            status.trouble(duty, Some(site.home().config_file().display().to_string()), &error);
+            status.trouble(duty, Some(app.home().config_file().display().to_string()), &error);
             UNTIL_MENDED
         }
     }
@@ -108,8 +109,8 @@ impl Worker {
 /// The pause after a pass that panicked, which is a fault of ours and may be one for good.
 const AFTER_A_PANIC: Duration = Duration::from_secs(60);
 
-fn watch(workplace: &Workplace, status: &Status) -> Duration {
-    match watchdog::pass(workplace, None) {
+fn watch(context: &Context, status: &Status) -> Duration {
+    match watchdog::pass(context, None) {
         Ok(report) => {
             for killed in &report.killed {
                 tracing::info!(run = %killed.run, reason = killed.reason, "ended");
@@ -120,14 +121,14 @@ fn watch(workplace: &Workplace, status: &Status) -> Duration {
         }
         Err(error) => status.trouble(Duty::Watchdog, None, &error),
     }
-    Duration::from_secs(workplace.config.watchdog_interval_secs)
+    Duration::from_secs(context.config.watchdog_interval_secs)
 }
 
 /// The pause after a tick that did not take place.
 const AFTER_A_FAILED_TICK: Duration = Duration::from_secs(5);
 
-fn fire(workplace: &Workplace, status: &Status) -> Duration {
-    match scheduler::tick(workplace, scheduler::time::now()) {
+fn fire(context: &Context, status: &Status) -> Duration {
+    match scheduler::tick(context, scheduler::time::now()) {
         Ok(report) => {
             for failed in report.failed {
                 status.trouble(Duty::Schedule, Some(failed.path), &failed.error);
@@ -144,8 +145,8 @@ fn fire(workplace: &Workplace, status: &Status) -> Duration {
 /// How long a sweep in the background deletes before it looks at the clock; the rest is done from the trash.
 const SWEEPING_PATIENCE: Duration = Duration::from_secs(60 * 60);
 
-fn sweep(workplace: &Workplace, status: &Status) -> Duration {
-    match sweep::sweep(workplace, None, Instant::now() + SWEEPING_PATIENCE) {
+fn sweep(context: &Context, status: &Status) -> Duration {
+    match sweep::sweep(context, None, Instant::now() + SWEEPING_PATIENCE) {
         Ok(report) => {
             for removed in &report.removed {
                 tracing::info!(run = %removed.run, reason = %removed.reason, bytes = removed.bytes, "removed");
@@ -161,15 +162,15 @@ fn sweep(workplace: &Workplace, status: &Status) -> Duration {
         Err(SweepError::Turn(TurnError::Taken(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
     }
-    match trash::empty(&workplace.home) {
+    match trash::empty(&context.home) {
         Ok(()) | Err(TrashError::Turn(TurnError::Taken(_))) => {}
-        Err(error) => status.trouble(Duty::Sweep, Some(workplace.home.trash().display().to_string()), &error),
+        Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
     }
-    if let Err(error) = workplace.session_host.shut_down_if_idle() {
+    if let Err(error) = context.session_host.shut_down_if_idle() {
         tracing::debug!(%error, "the session host was left as it is");
     }
-    for error in leftovers::remove(&workplace.home, UnixSeconds::now()) {
+    for error in leftovers::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);
     }
-    Duration::from_secs(workplace.config.cleanup_interval_secs)
+    Duration::from_secs(context.config.cleanup_interval_secs)
 }

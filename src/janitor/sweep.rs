@@ -22,11 +22,11 @@ use crate::home::{self, Home, UnsafeHome};
 use crate::process_tree::{Cookie, Scan, ScanError};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
 use crate::run::pin;
-use crate::run::workplace::Workplace;
 
 /// What a sweep did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,10 +122,10 @@ const MEASURING_PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) -> Result<SweepReport, FileError> {
+pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> Result<SweepReport, FileError> {
     let now = Moment::now();
-    let clock_doubt = clock_doubt(&workplace.home, &now);
-    let verdicts = decide(workplace, only, forecast, now.at, clock_doubt, Instant::now() + SIZING_PATIENCE)?;
+    let clock_doubt = clock_doubt(&context.home, &now);
+    let verdicts = decide(context, only, forecast, now.at, clock_doubt, Instant::now() + SIZING_PATIENCE)?;
     let stop_at = Instant::now() + MEASURING_PATIENCE;
     let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
     let mut removable = Extent { workbenches: 0, bytes: 0, complete: true };
@@ -134,7 +134,7 @@ pub fn dry_run(workplace: &Workplace, only: Option<&Slug>, forecast: &Forecast) 
             Fate::Keep(until) => report.kept.push(Kept { run, reason, until }),
             Fate::Reap => {
                 let name = OsString::from(run.to_string());
-                let size = remove::measure(&workplace.home.workbenches(), &name, &|| Instant::now() >= stop_at);
+                let size = remove::measure(&context.home.workbenches(), &name, &|| Instant::now() >= stop_at);
                 removable.workbenches += 1;
                 removable.bytes += size.bytes;
                 removable.complete &= size.complete;
@@ -161,8 +161,8 @@ pub struct Progress {
 ///
 /// # Errors
 /// Nothing was removed.
-pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> Result<SweepReport, SweepError> {
-    sweep_telling(workplace, only, Allowance::All, deadline, &mut |_| {})
+pub fn sweep(context: &Context, only: Option<&Slug>, deadline: Instant) -> Result<SweepReport, SweepError> {
+    sweep_telling(context, only, Allowance::All, deadline, &mut |_| {})
 }
 
 /// Sweeps as [`sweep`] does if it is no more than `allowance`, and tells before and after each workbench how far it is.
@@ -170,31 +170,31 @@ pub fn sweep(workplace: &Workplace, only: Option<&Slug>, deadline: Instant) -> R
 /// # Errors
 /// As for [`sweep`], and that it is more.
 pub fn sweep_telling(
-    workplace: &Workplace,
+    context: &Context,
     only: Option<&Slug>,
     allowance: Allowance,
     deadline: Instant,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<SweepReport, SweepError> {
-    workplace.home.check_sole_and_lockable()?;
-    let mut turn = Turn::take(&workplace.home)?;
+    context.home.check_sole_and_lockable()?;
+    let mut turn = Turn::take(&context.home)?;
     let now = Moment::now();
     let clock_doubt = turn.begin_sweep(&now);
     // Before anything goes.
-    let history = history::complete(workplace);
+    let history = history::complete(context);
     let sizing = deadline.saturating_duration_since(Instant::now()) / 3;
-    let mut verdicts = decide(workplace, only, &Forecast::default(), now.at, clock_doubt, Instant::now() + sizing)?;
+    let mut verdicts = decide(context, only, &Forecast::default(), now.at, clock_doubt, Instant::now() + sizing)?;
     if let Err(Incomplete { runs, .. }) = &history {
         verdicts.iter_mut().filter(|verdict| runs.contains(&verdict.run)).for_each(Verdict::keep_as_the_only_record);
     }
     let due: Vec<&RunId> =
         verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap).map(|verdict| &verdict.run).collect();
-    if let Some(extent) = allowance.exceeded_by(&workplace.home.workbenches(), &due) {
+    if let Some(extent) = allowance.exceeded_by(&context.home.workbenches(), &due) {
         return Err(SweepError::TooMuch(extent));
     }
     let mut report = SweepReport { scanned: verdicts.len(), clock_doubt, ..SweepReport::default() };
-    let graves = bury(workplace, verdicts, &mut report)?;
-    let vain_pins = remove_vain_pins(&workplace.home);
+    let graves = bury(context, verdicts, &mut report)?;
+    let vain_pins = remove_vain_pins(&context.home);
     drop(turn);
     if let Err(error) = history {
         tracing::warn!(%error);
@@ -202,10 +202,10 @@ pub fn sweep_telling(
     for (run, error) in vain_pins {
         tracing::warn!(%run, %error, "the pin of a run that is gone stays");
     }
-    delete(workplace, graves, deadline, &mut report, tell);
+    delete(context, graves, deadline, &mut report, tell);
     // By age, too, which a wrong clock tells wrong.
     if clock_doubt.is_none()
-        && let Err(error) = history::tidy(&workplace.home, &workplace.config)
+        && let Err(error) = history::tidy(&context.home, &context.config)
     {
         tracing::warn!(%error, "the history was not tidied");
     }
@@ -213,15 +213,15 @@ pub fn sweep_telling(
 }
 
 fn decide(
-    workplace: &Workplace,
+    context: &Context,
     only: Option<&Slug>,
     forecast: &Forecast,
     now: UnixSeconds,
     clock_doubt: Option<ClockDoubt>,
     measure_until: Instant,
 ) -> Result<Vec<Verdict>, FileError> {
-    let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
-    let Evidence { benches, pins, disk } = gather(workplace, only, &mut bounds, forecast, now, measure_until)?;
+    let mut bounds = BoundsTable::new(&context.home, &context.config);
+    let Evidence { benches, pins, disk } = gather(context, only, &mut bounds, forecast, now, measure_until)?;
     Ok(plan(benches, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt }))
 }
 
@@ -243,8 +243,8 @@ struct Grave {
 }
 
 /// Renames what is to go into the trash, looking at its life once more before and after.
-fn bury(workplace: &Workplace, verdicts: Vec<Verdict>, report: &mut SweepReport) -> Result<Vec<Grave>, SweepError> {
-    let home = &workplace.home;
+fn bury(context: &Context, verdicts: Vec<Verdict>, report: &mut SweepReport) -> Result<Vec<Grave>, SweepError> {
+    let home = &context.home;
     let mut doomed = Vec::new();
     for Verdict { run, fate, reason, cookie } in verdicts {
         match fate {
@@ -317,13 +317,13 @@ fn put_away(workbench: &Path, grave: &Path) -> io::Result<()> {
 }
 
 fn delete(
-    workplace: &Workplace,
+    context: &Context,
     graves: Vec<Grave>,
     deadline: Instant,
     report: &mut SweepReport,
     tell: &mut dyn FnMut(Progress),
 ) {
-    let trash = workplace.home.trash();
+    let trash = context.home.trash();
     let late = || Instant::now() >= deadline;
     let stop_measuring_at = deadline + MEASURING_PATIENCE;
     let total = graves.len();
@@ -354,16 +354,16 @@ mod tests {
     use super::*;
     use crate::home::atomic_file;
     use crate::home::config::Config;
+    use crate::run::context::Program;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
-    use crate::run::workplace::Program;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_sweep_that_sees_the_clock_set_removes_no_history() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
         let old = home.root().join("history.1000.jsonl");
         for path in [&old, &home.history_file()] {
             std::fs::write(path, "").unwrap();
@@ -371,7 +371,7 @@ mod tests {
         let now = Moment::now();
         let before = Moment { at: UnixSeconds(now.at.0 - 1_000_000), ..now };
         Turn::take(&home).unwrap().begin_sweep(&before);
-        let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
+        let sweep_again = || sweep(&context, None, Instant::now() + Duration::from_secs(60)).unwrap();
         assert!(sweep_again().clock_doubt.is_some() && old.exists());
         assert!(sweep_again().clock_doubt.is_none() && !old.exists());
     }
@@ -380,19 +380,19 @@ mod tests {
     fn a_workbench_goes_only_once_its_run_is_in_the_history() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
         let run = format!("a-{}", UnixSeconds::now().0 - 60 * 24 * 60 * 60);
         let outcome = Outcome::example(&run, Status::Succeeded);
         let workbench = Workbench::of(&home, &outcome.id);
         workbench.make().unwrap();
         atomic_file::write_json(&workbench.outcome_file(), &outcome).unwrap();
-        let sweep_again = || sweep(&workplace, None, Instant::now() + Duration::from_secs(60)).unwrap();
+        let sweep_again = || sweep(&context, None, Instant::now() + Duration::from_secs(60)).unwrap();
         std::fs::create_dir_all(home.history_lock()).unwrap();
         let report = sweep_again();
         assert_eq!((report.kept[0].reason.why.clone(), report.removed), (Why::NotInHistory, Vec::new()));
         std::fs::remove_dir(home.history_lock()).unwrap();
         assert_eq!((sweep_again().removed.len(), workbench.exists()), (1, false));
-        assert_eq!(workplace.history.find(&home, &outcome.id).unwrap().unwrap().outcome, outcome);
+        assert_eq!(context.history.find(&home, &outcome.id).unwrap().unwrap().outcome, outcome);
     }
 
     #[test]

@@ -9,9 +9,11 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
+use crate::process_tree::names;
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::claim;
+use crate::run::context::Context;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
@@ -19,8 +21,6 @@ use crate::run::liveness::{self, Assessment, JUDGE_PATIENCE, Liveness};
 use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
-use crate::run::view::names;
-use crate::run::workplace::Workplace;
 
 /// No pass took place.
 #[derive(Debug, thiserror::Error)]
@@ -150,12 +150,12 @@ pub struct Forecasted {
 ///
 /// # Errors
 /// The entries cannot be listed.
-pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, FileError> {
+pub fn forecast(context: &Context, only: Option<&Slug>) -> Result<Forecast, FileError> {
     let mut forecast = Forecast::default();
-    for (assessment, action) in look(workplace, only)? {
+    for (assessment, action) in look(context, only)? {
         let run = assessment.entry.id().clone();
         if action != Action::Leave {
-            forecast.ended.insert(run.clone(), ending(workplace, &assessment));
+            forecast.ended.insert(run.clone(), ending(context, &assessment));
         }
         if let Action::End(cause, reason) = action {
             forecast.killed.push(Killed { run, cause, reason });
@@ -164,8 +164,8 @@ pub fn forecast(workplace: &Workplace, only: Option<&Slug>) -> Result<Forecast, 
     Ok(forecast)
 }
 
-fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
-    let workbench = Workbench::of(&workplace.home, assessment.entry.id());
+fn ending(context: &Context, assessment: &Assessment) -> Forecasted {
+    let workbench = Workbench::of(&context.home, assessment.entry.id());
     let triggered =
         assessment.manifest.as_ref().map_or(assessment.entry.id().stamp(), |manifest| manifest.triggered.at);
     let last_output = workbench.last_output_or(triggered);
@@ -175,7 +175,7 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
     let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
         Ok(outcome) => (outcome.retain_from, outcome.status),
         Err(_) => {
-            let request = workplace.unwritten_ends.of(assessment.entry.id());
+            let request = context.unwritten_ends.of(assessment.entry.id());
             let ending = assessment.abandoned_ending(request.as_ref(), last_output, UnixSeconds::now());
             (ending.retain_from, ending.status)
         }
@@ -188,13 +188,13 @@ fn ending(workplace: &Workplace, assessment: &Assessment) -> Forecasted {
 ///
 /// # Errors
 /// Locks do not work here, so that nothing can be told of any run; or the entries cannot be listed.
-pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, WatchError> {
-    workplace.home.check_lockable()?;
-    claim::remove_stale(&workplace.home, UnixSeconds::now())?;
-    workplace.unwritten_ends.write(&workplace.home);
+pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, WatchError> {
+    context.home.check_lockable()?;
+    claim::remove_stale(&context.home, UnixSeconds::now())?;
+    context.unwritten_ends.write(&context.home);
     let mut report = WatchReport::default();
     let (mut doomed, mut dead) = (Vec::new(), Vec::new());
-    for (assessment, action) in look(workplace, only)? {
+    for (assessment, action) in look(context, only)? {
         match action {
             Action::Leave => {}
             Action::End(cause, reason) => {
@@ -205,7 +205,7 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
     }
     let ends = std::thread::scope(|scope| {
         let start = |hung| {
-            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(workplace, hung));
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(context, hung));
             // No thread to be had, as when a hung run has eaten up all that there are: one after the other, then.
             begun.map_err(|_| hung)
         };
@@ -213,13 +213,13 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         let stop_at = Instant::now() + RECORDING_PATIENCE;
         // A few at a time: those that are held look to others as if they were being judged for all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
-            let judged = liveness::judge(&workplace.home, some.to_vec(), JUDGE_PATIENCE);
-            judged.into_iter().for_each(|assessment| record(workplace, assessment, &mut report));
+            let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_PATIENCE);
+            judged.into_iter().for_each(|assessment| record(context, assessment, &mut report));
         }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
             Ok(end) => end.join().unwrap_or_else(unexpected),
-            Err(hung) => end(workplace, hung),
+            Err(hung) => end(context, hung),
         };
         ends.into_iter().map(wait).collect::<Vec<_>>()
     });
@@ -227,27 +227,27 @@ pub fn pass(workplace: &Workplace, only: Option<&Slug>) -> Result<WatchReport, W
         match end {
             Ok(true) => report.killed.push(killed),
             Ok(false) => {}
-            Err(error) => report.failed.push(failure(workplace, &killed.run, error)),
+            Err(error) => report.failed.push(failure(context, &killed.run, error)),
         }
     }
     Ok(report)
 }
 
-fn look(workplace: &Workplace, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
-    let mut entries = Entry::list(&workplace.home)?;
+fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Action)>, FileError> {
+    let mut entries = Entry::list(&context.home)?;
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
-    let mut bounds = BoundsTable::new(&workplace.home, &workplace.config);
+    let mut bounds = BoundsTable::new(&context.home, &context.config);
     let now = Moment::now();
-    Ok(liveness::look(&workplace.home, entries, JUDGE_PATIENCE)
+    Ok(liveness::look(&context.home, entries, JUDGE_PATIENCE)
         .into_iter()
         .map(|assessment| {
-            let action = action(workplace, &assessment, bounds.get(assessment.entry.id().routine()), &now);
+            let action = action(context, &assessment, bounds.get(assessment.entry.id().routine()), &now);
             (assessment, action)
         })
         .collect())
 }
 
-fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: &Moment) -> Action {
+fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Moment) -> Action {
     // Without a manifest there is neither a trigger to count from nor a cookie to kill by.
     let Ok(manifest) = &assessment.manifest else { return Action::Leave };
     decide(&Watched {
@@ -259,36 +259,36 @@ fn action(workplace: &Workplace, assessment: &Assessment, bounds: &Bounds, now: 
         silence_secs: bounds
             .max_silence_secs
             .or(manifest.command.max_silence_secs)
-            .and_then(|max| Some((silent_secs(workplace, assessment, manifest, now)?, max))),
-        grace_secs: workplace.config.kill_grace_secs,
+            .and_then(|max| Some((silent_secs(context, assessment, manifest, now)?, max))),
+        grace_secs: context.config.kill_grace_secs,
     })
 }
 
 /// Returns the time since a run's last output; `None` where that is not certain. The log tells a time on the wall clock, so
 /// it must not have been set since the trigger.
-fn silent_secs(workplace: &Workplace, assessment: &Assessment, manifest: &Manifest, now: &Moment) -> Option<u64> {
+fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, now: &Moment) -> Option<u64> {
     let same_boot = !now.boot_id.is_empty() && manifest.triggered.boot_id == now.boot_id;
     if !same_boot || manifest.triggered.clock_jump_secs(now).is_some() {
         return None;
     }
     let started = assessment.entry.started().ok().flatten()?;
-    let (written, _) = Workbench::of(&workplace.home, assessment.entry.id()).log_state()?;
+    let (written, _) = Workbench::of(&context.home, assessment.entry.id()).log_state()?;
     Some(written.max(started.at).age_secs_at(now.at))
 }
 
-fn record(workplace: &Workplace, assessment: Assessment, report: &mut WatchReport) {
+fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
     let run = assessment.entry.id().clone();
     let Some(judgement) = assessment.into_judgement() else { return };
-    match record_abandoned(workplace, &judgement) {
+    match record_abandoned(context, &judgement) {
         Ok(_) => report.recorded.push(run),
-        Err(error) => report.failed.push(failure(workplace, &run, error.to_string())),
+        Err(error) => report.failed.push(failure(context, &run, error.to_string())),
     }
 }
 
 /// Ends a hung run; returns whether it was us.
-fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
+fn end(context: &Context, killed: &Killed) -> Result<bool, String> {
     let order = Order { cause: killed.cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
-    match end_run(workplace, &killed.run, &order) {
+    match end_run(context, &killed.run, &order) {
         Ok(Ended::Unrecorded(cause)) => Err(format!("it was ended, and its end cannot be recorded yet: {cause}")),
         Ok(Ended::Finished) => Ok(true),
         Ok(Ended::Already) => Ok(false),
@@ -297,8 +297,8 @@ fn end(workplace: &Workplace, killed: &Killed) -> Result<bool, String> {
     }
 }
 
-fn failure(workplace: &Workplace, run: &RunId, error: String) -> WatchFailure {
-    let path = Entry::of(&workplace.home, run).directory().display().to_string();
+fn failure(context: &Context, run: &RunId, error: String) -> WatchFailure {
+    let path = Entry::of(&context.home, run).directory().display().to_string();
     WatchFailure { run: run.clone(), path, error }
 }
 

@@ -6,7 +6,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::run::wait::Bell;
+use crate::query::wait::Bell;
 
 /// How far a call is.
 #[derive(Debug, Clone, PartialEq)]

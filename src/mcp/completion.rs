@@ -6,7 +6,7 @@ use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
 use super::tool::shortened;
 use super::{Core, prompts, resources};
 use crate::routine::store;
-use crate::run::listing;
+use crate::run::on_disk;
 
 /// Returns the names that fit what was typed so far.
 ///
@@ -14,10 +14,10 @@ use crate::run::listing;
 /// There is no such prompt or template, or a folder of the home cannot be listed.
 pub(super) fn complete(core: &Core, asked: &CompleteRequestParams) -> Result<CompletionInfo, ErrorData> {
     check(&asked.r#ref)?;
-    let home = core.site.home();
+    let home = core.app.home();
     let names: Vec<String> = match asked.argument.name.as_str() {
         "routine" => store::slugs(home).map(|slugs| slugs.iter().map(ToString::to_string).collect()),
-        "run" => listing::ids(home).map(|ids| ids.iter().map(ToString::to_string).collect()),
+        "run" => on_disk::ids(home).map(|ids| ids.iter().map(ToString::to_string).collect()),
         // Everything else is free text.
         _ => Ok(Vec::new()),
     }
@@ -71,7 +71,7 @@ mod tests {
     fn long_lists_are_cut_and_counted() {
         let (_dir, core) = Core::example();
         for n in 0..150 {
-            std::fs::create_dir(core.site.home().workbenches().join(format!("a-{n}"))).unwrap();
+            std::fs::create_dir(core.app.home().workbenches().join(format!("a-{n}"))).unwrap();
         }
         let ask = |reference, name: &str| {
             complete(&core, &CompleteRequestParams::new(reference, ArgumentInfo::new(name, "a-")))

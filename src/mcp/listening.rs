@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::resources;
 use super::stdio::while_open;
 use super::subscriptions::{Changes, Feed, MAX_TOPICS, Subscriptions};
-use crate::run::changes::Topic;
+use crate::query::changes::Topic;
 
 /// Returns the part of a modern client's wishes that can be fulfilled.
 pub(super) fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {

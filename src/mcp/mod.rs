@@ -29,13 +29,13 @@ use std::time::Duration;
 
 use crate::agent::{SearchPath, ShellPaths};
 use crate::janitor::status::Status;
-use crate::run::workplace::Site;
+use crate::run::context::App;
 
 /// What the tools work on.
 #[derive(Debug)]
 pub struct Core {
     /// The home, and what works there.
-    pub site: Arc<Site>,
+    pub app: Arc<App>,
     /// What the janitor of this process does.
     pub janitor: Arc<Status>,
     /// Where agents' commands are found.
@@ -69,13 +69,13 @@ impl Core {
     /// Makes a core over an empty home, which lasts as long as the directory that comes with it.
     pub(crate) fn example() -> (tempfile::TempDir, Self) {
         use crate::home::Home;
-        use crate::run::workplace::Program;
+        use crate::run::context::Program;
 
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         std::fs::write(home.config_file(), "session_host = 'detached'").unwrap();
-        let site = Arc::new(Site::new(home, Program::current().unwrap()));
-        let core = Self { site, janitor: Arc::default(), shell_paths: Arc::default() };
+        let app = Arc::new(App::new(home, Program::current().unwrap()));
+        let core = Self { app, janitor: Arc::default(), shell_paths: Arc::default() };
         (dir, core)
     }
 }

@@ -8,7 +8,7 @@ use super::tool::{ToolError, shortened};
 use super::tools::agents;
 use super::{Core, resources};
 use crate::clock::UnixSeconds;
-use crate::run::digest::digest;
+use crate::query::digest::digest;
 use crate::run::id::RunId;
 
 /// A prompt: what clients are told of it, and what it says.
@@ -161,7 +161,7 @@ fn morning_report(core: &Core, given: &Given) -> Result<Vec<ContentBlock>, Error
         }
     };
     let since = UnixSeconds(UnixSeconds::now().0.saturating_sub(hours * 60 * 60));
-    let happened = digest(&core.site.workplace_for_looking(), since);
+    let happened = digest(&core.app.context_for_looking(), since);
     let happened = to_text(happened.map_err(ToolError::from))?;
     let intro = format!("What did my moadim routines do in the last {hours} hours?\n\n{HOW_TO_REPORT}");
     let runs = format!(

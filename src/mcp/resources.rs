@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 use super::Core;
 use super::tool::{Json, ToolError, shortened};
 use super::tools::{health, read_log, routines, runs};
+use crate::query::changes::Topic;
+use crate::query::listing;
 use crate::routine::listing as routine_listing;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
-use crate::run::changes::Topic;
 use crate::run::end::EndError;
 use crate::run::id::RunId;
-use crate::run::listing;
 use crate::run::status::Status;
 
 const JSON: &str = "application/json";
@@ -102,12 +102,12 @@ pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData>
         let text = format!("cursor '{cursor}' is not the nextCursor of an earlier page; leave it out to start");
         ErrorData::invalid_params(text, None)
     })?;
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let mut resources = Vec::new();
     if after.is_none() {
         let health = "How moadim-mcp is, and everything that is wrong with it, as health answers.";
         resources.push(resource(HEALTH, "health", "Health", health, JSON));
-        let newest = listing::list(&workplace, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
+        let newest = listing::list(&context, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
             // How it is is not said here, for then the list would be another each time that it changes.
             let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));
@@ -120,7 +120,7 @@ pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData>
         }
     }
     let routines =
-        routine_listing::list(&workplace.home, &routine_listing::Filter::default(), after.as_ref(), LISTED_ROUTINES)
+        routine_listing::list(&context.home, &routine_listing::Filter::default(), after.as_ref(), LISTED_ROUTINES)
             .map_err(failed)?;
     for routine in routines.routines {
         let (uri, slug) = (format!("{ROUTINES}{}", routine.slug), routine.slug.to_string());
@@ -145,7 +145,7 @@ pub(super) fn read(core: &Core, uri: &str) -> Result<ResourceContents, ErrorData
     };
     let contents = match topic {
         Topic::Routine(slug) => {
-            store::check_exists(core.site.home(), &slug).map_err(|error| match error {
+            store::check_exists(core.app.home(), &slug).map_err(|error| match error {
                 StoreError::NotFound { .. } => not_found(uri, error.to_string()),
                 other => failed(other),
             })?;
@@ -171,7 +171,7 @@ pub(super) fn json_text(answer: Result<impl Serialize, ToolError>) -> Result<(St
 }
 
 fn check_run(core: &Core, uri: &str, run: &RunId) -> Result<(), ErrorData> {
-    let found = listing::find(&core.site.workplace_for_looking(), run);
+    let found = listing::find(&core.app.context_for_looking(), run);
     found.map(drop).map_err(|error| match error {
         EndError::NotFound(_) => not_found(uri, error.to_string()),
         other => failed(other),

@@ -26,7 +26,7 @@ use super::stdio::Signals;
 use super::subscriptions::Subscriptions;
 use super::tool::{Tool, shortened};
 use super::{Core, completion, identity, prompts, resources, tasks};
-use crate::run::changes::Topic;
+use crate::query::changes::Topic;
 
 /// How long a client may keep what never changes while we run, in milliseconds.
 const CACHE_MS: u64 = 5 * 60 * 1000;
@@ -69,7 +69,7 @@ impl Server {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(identity::introduction())
             .with_instructions(instructions);
-        let subscriptions = Subscriptions::new(core.site.home().clone(), core.site.routines());
+        let subscriptions = Subscriptions::new(core.app.home().clone(), core.app.routines());
         let shared = Arc::new(Shared { core, tools });
         let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
         Ok(Self { shared, threads, config, signals, subscriptions, session, questions: OpenQuestions::default() })

@@ -16,8 +16,8 @@ use tokio::sync::mpsc as channel;
 use tokio::sync::oneshot;
 
 use crate::home::Home;
+use crate::query::changes::{Observer, Topic};
 use crate::routine::known::KnownRoutines;
-use crate::run::changes::{Observer, Topic};
 
 /// The pause between two looks: no two in half a second, so that nothing is told more than twice a second.
 const PAUSE: Duration = Duration::from_millis(510);

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use super::Core;
 use crate::clock::UnixSeconds;
+use crate::query::view::RunView;
+use crate::query::{listing, wait};
 use crate::run::end::{EndError, Order, end_run};
 use crate::run::id::RunId;
 use crate::run::record::EndCause;
 use crate::run::status::{Status, TaskState};
-use crate::run::view::RunView;
-use crate::run::{listing, wait};
 
 /// How long a client should wait between two looks.
 const POLL_INTERVAL_MS: u64 = 1_000;
@@ -35,11 +35,11 @@ pub(super) fn cancel(core: &Core, id: &str) -> Result<(), ErrorData> {
     if wait::is_over(&run) {
         return Ok(());
     }
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let order =
         Order { cause: EndCause::Stopped, reason: "its task was cancelled".to_owned(), by: "tasks/cancel".to_owned() };
     let end = move || {
-        if let Err(error) = end_run(&workplace, &run.id, &order) {
+        if let Err(error) = end_run(&context, &run.id, &order) {
             tracing::warn!(run = %run.id, %error, "a cancelled run was not ended");
         }
     };
@@ -59,7 +59,7 @@ pub(super) fn check(core: &Core, id: &str) -> Result<(), ErrorData> {
 fn find(core: &Core, id: &str) -> Result<RunView, ErrorData> {
     let unknown = |text: String| ErrorData::invalid_params(text, Some(json!({ "taskId": id })));
     let run: RunId = id.parse().map_err(|error| unknown(format!("there is no such task: {error}")))?;
-    listing::find(&core.site.workplace_for_looking(), &run).map_err(|error| match error {
+    listing::find(&core.app.context_for_looking(), &run).map_err(|error| match error {
         EndError::NotFound(_) => unknown(format!("there is no such task: {error}")),
         other => ErrorData::internal_error(other.to_string(), None),
     })
@@ -109,8 +109,8 @@ mod tests {
     #[test]
     fn a_run_is_a_task_in_every_state() {
         let (_dir, core) = Core::example();
-        let workplace = core.site.workplace().unwrap();
-        let ended = |status| RunView::of_reaped(&workplace, Outcome::example("a-9", status));
+        let context = core.app.context().unwrap();
+        let ended = |status| RunView::of_reaped(&context, Outcome::example("a-9", status));
         for status in [Status::Succeeded, Status::Failed, Status::TimedOut, Status::Lost] {
             let seen = task(&ended(status));
             assert_eq!((&seen["taskId"], &seen["status"]), (&json!("a-9"), &json!("completed")), "{seen}");

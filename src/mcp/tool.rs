@@ -13,7 +13,7 @@ use serde_path_to_error::Segment;
 use super::call::Call;
 use super::consent::Question;
 use super::{Core, schema};
-use crate::excerpt::{end, excerpt};
+use crate::quote::{end, quote};
 use crate::run::id::RunId;
 
 /// The longest piece of a caller's value that is repeated in an error, in characters.
@@ -320,12 +320,12 @@ fn in_plain_words(rule: String) -> String {
 
 /// Cuts the middle out of a text that is too long to repeat, so that it fits into so many columns.
 pub(super) fn shortened(text: &str, columns: usize) -> String {
-    let whole = excerpt(text, columns);
+    let whole = quote(text, columns);
     if !whole.ends_with('…') || text.ends_with('…') {
         return whole;
     }
     let (head, tail) = (columns * 2 / 3, columns / 3);
-    format!("{}{}", excerpt(text, head), excerpt(end(text, tail), columns))
+    format!("{}{}", quote(text, head), quote(end(text, tail), columns))
 }
 
 #[cfg(test)]

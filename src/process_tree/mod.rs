@@ -63,7 +63,7 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// A process: its pid, and when it started, so that a later process with the same pid is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -162,7 +162,7 @@ const SHOWN_NAME_CHARS: usize = 64;
 
 impl fmt::Display for Process {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", excerpt(&self.name, SHOWN_NAME_CHARS), self.id.pid)
+        write!(f, "{} (pid {})", quote(&self.name, SHOWN_NAME_CHARS), self.id.pid)
     }
 }
 
@@ -221,6 +221,17 @@ pub fn pid_namespace() -> String {
 
 fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
+}
+
+/// Names processes, the first few of them.
+#[must_use]
+pub fn names(processes: &[Process]) -> String {
+    const SHOWN: usize = 8;
+    let mut shown: Vec<String> = processes.iter().take(SHOWN).map(Process::to_string).collect();
+    if processes.len() > SHOWN {
+        shown.push(format!("{} more", processes.len() - SHOWN));
+    }
+    shown.join(", ")
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::clock::UnixSeconds;
 use crate::environment::EnvName;
 use crate::home::Home;
 use crate::home::atomic_file::{Below, FileError};
-use crate::home::stamp::{Fingerprint, Stamp};
+use crate::home::file_cache::{Fingerprint, Stamp};
 
 /// A routine in brief, and the files it was read from.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// A value that a routine cannot hold: which field, which value, which rule, and what to do.
 #[derive(Debug, thiserror::Error)]
@@ -16,7 +16,7 @@ pub struct InvalidField {
 impl InvalidField {
     /// Describes a refused value; what is shown of it is short and printable.
     pub fn new(field: impl Into<String>, value: impl fmt::Display, rule: impl Into<String>) -> Self {
-        let value = excerpt(&value.to_string(), 80);
+        let value = quote(&value.to_string(), 80);
         Self { field: field.into(), value, rule: rule.into() }
     }
 }

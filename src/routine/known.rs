@@ -18,7 +18,7 @@ use super::slug::Slug;
 use super::zone::{self, MachineMark};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
-use crate::home::stamp::Stamp;
+use crate::home::file_cache::Stamp;
 use crate::home::{Home, names};
 
 /// All routines in brief, shared by everything in this process that asks about all of them.

@@ -13,8 +13,8 @@ use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, Source};
-use crate::home::parsed::ParsedFiles;
-use crate::home::stamp::Stamp;
+use crate::home::file_cache::FileCache;
+use crate::home::file_cache::Stamp;
 
 /// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
@@ -161,7 +161,7 @@ impl Ledger {
     /// # Errors
     /// As for [`Self::read`].
     pub fn read_for_looking(home: &Home, slug: &Slug) -> Result<Self, FileError> {
-        static PARSED: ParsedFiles<Ledger> = ParsedFiles::new();
+        static PARSED: FileCache<Ledger> = FileCache::new();
         PARSED.get(&Self::file(home, slug), || Self::read(home, slug)).map(Option::unwrap_or_default)
     }
 

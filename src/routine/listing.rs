@@ -5,7 +5,7 @@ use super::slug::Slug;
 use super::store;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::parsed::ParsedFiles;
+use crate::home::file_cache::FileCache;
 
 /// Which routines are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) ->
 
 /// Reads a routine, from a file that did not change as it was last parsed; `None` if it cannot be read.
 fn load_for_looking(home: &Home, slug: &Slug) -> Option<Routine> {
-    static PARSED: ParsedFiles<Definition> = ParsedFiles::new();
+    static PARSED: FileCache<Definition> = FileCache::new();
     let read = || store::load(home, slug).map(|routine| routine.definition);
     let definition = PARSED.get(&store::definition_file(home, slug), read).ok()??;
     Some(Routine { slug: slug.clone(), definition })

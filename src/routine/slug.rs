@@ -9,7 +9,7 @@ use deunicode::deunicode_char;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// The longest slug, in characters.
 pub const MAX_SLUG_CHARS: usize = 64;
@@ -85,7 +85,7 @@ impl FromStr for Slug {
     type Err = NotASlug;
 
     fn from_str(text: &str) -> Result<Self, NotASlug> {
-        if Self::is_one(text) { Ok(Self(text.into())) } else { Err(NotASlug { text: excerpt(text, MAX_SLUG_CHARS) }) }
+        if Self::is_one(text) { Ok(Self(text.into())) } else { Err(NotASlug { text: quote(text, MAX_SLUG_CHARS) }) }
     }
 }
 

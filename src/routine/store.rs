@@ -13,8 +13,8 @@ use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
 use crate::home::config::Config;
+use crate::home::file_cache::Stamp;
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::stamp::Stamp;
 use crate::home::{self, Home, names, toml_text};
 
 /// How long a call waits for the short work that the routines' lock guards.

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use rustix::fs::OFlags;
 
-use crate::excerpt::excerpt;
-use crate::home::stamp::Stamp;
+use crate::home::file_cache::Stamp;
+use crate::quote::quote;
 
 /// The file whose content is the machine's zone; most systems make it a link that names the zone.
 pub const LOCALTIME: &str = "/etc/localtime";
@@ -99,7 +99,7 @@ fn decide(name: Option<&str>, localtime: io::Result<Vec<u8>>, now: Timestamp) ->
     let local = localtime.as_ref().ok().and_then(|bytes| TimeZone::tzif(LOCALTIME, bytes).ok());
     let unknown = match (name, localtime) {
         (_, Ok(_)) => format!("{LOCALTIME} holds no time zone"),
-        (Some(name), Err(_)) => format!("it is called '{}', which is no known time zone", excerpt(name, 80)),
+        (Some(name), Err(_)) => format!("it is called '{}', which is no known time zone", quote(name, 80)),
         (None, Err(error)) => format!("cannot read {LOCALTIME}: {error}"),
     };
     match (named, local) {

@@ -4,7 +4,7 @@ use rustix::process::{Resource, getrlimit};
 
 use super::record::Environment;
 use crate::agent::AgentCommand;
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// A run's arguments and environment are more than the system passes on to a program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +51,7 @@ fn check_words(environment: &Environment, words: &[String]) -> Result<(), TooLon
     let inherited = inherited.iter().filter(|(name, _)| !set.contains_key(*name));
     let variables = inherited.chain(set).map(|(name, value)| {
         let name = name.to_string();
-        (name.len() + 1 + value.len(), format!("the variable {}", excerpt(&name, 64)))
+        (name.len() + 1 + value.len(), format!("the variable {}", quote(&name, 64)))
     });
     let arguments = words.iter().map(|argument| (argument.len(), "an argument".to_owned()));
     check_all(variables.chain(arguments), most_bytes())

@@ -3,10 +3,10 @@
 use std::io;
 use std::time::Duration;
 
+use super::context::Context;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::record::{Environment, Manifest};
-use super::workplace::Workplace;
 use crate::agent::CommandError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -57,14 +57,14 @@ pub const STAGED_PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 /// The system refuses, or no second is free.
 pub fn claim(
-    workplace: &Workplace,
+    context: &Context,
     routine: &Slug,
     from: UnixSeconds,
     environment: &Environment,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
-    let staged = workplace.home.running().join(format!(".{}", home::random_suffix()));
-    let claimed = stage_and_claim(workplace, &staged, routine, from, environment, manifest_of);
+    let staged = context.home.running().join(format!(".{}", home::random_suffix()));
+    let claimed = stage_and_claim(context, &staged, routine, from, environment, manifest_of);
     if claimed.is_err() {
         // It never had a run's name, and holds only our own three files.
         let _ = std::fs::remove_dir_all(&staged);
@@ -73,14 +73,14 @@ pub fn claim(
 }
 
 fn stage_and_claim(
-    workplace: &Workplace,
+    context: &Context,
     staged: &std::path::Path,
     routine: &Slug,
     from: UnixSeconds,
     environment: &Environment,
     manifest_of: impl Fn(&RunId) -> Result<Manifest, CommandError>,
 ) -> Result<Claim, ClaimError> {
-    let home = &workplace.home;
+    let home = &context.home;
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let lock = FileLock::acquire(&staged.join("lock"), Mode::Shared, Duration::ZERO)?;
     // Made now, so that a judge can lock it on a full disk.
@@ -95,7 +95,7 @@ fn stage_and_claim(
         // An id names one run forever, also if the clock is set back, or this process was stopped for hours.
         if entry.exists()
             || Workbench::of(home, &id).directory().symlink_metadata().is_ok()
-            || workplace.history.find(home, &id)?.is_some()
+            || context.history.find(home, &id)?.is_some()
         {
             continue;
         }

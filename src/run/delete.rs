@@ -4,16 +4,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::thread::ScopedJoinHandle;
 
+use super::context::Context;
 use super::end::{EndError, Ended, Order, end_run};
 use super::entry::Entry;
 use super::id::RunId;
 use super::liveness::{JUDGE_PATIENCE, Liveness, look};
 use super::record::EndCause;
-use super::view::names;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::process_tree::names;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
 
@@ -107,18 +107,18 @@ pub struct Deleted {
 ///
 /// # Errors
 /// There is no such routine, runs of it are unfinished and may not be ended, or cannot be.
-pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Deleted, DeleteError> {
+pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Deleted, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
-        store::check_exists(&workplace.home, slug)?;
-        let Entries { unfinished, dead } = entries(workplace, slug)?;
+        store::check_exists(&context.home, slug)?;
+        let Entries { unfinished, dead } = entries(context, slug)?;
         if unfinished.is_empty() {
             // A trigger claims its run under this lock, and looks for the routine there. Whether runs live takes too long to
             // be found out while others wait for it, and those that are dead stay so.
-            let _lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
-            store::check_exists(&workplace.home, slug)?;
-            if entries_of(workplace, slug)?.iter().all(|entry| dead.contains(entry.id())) {
-                let archived_to = store::archive(&workplace.home, slug, UnixSeconds::now())?;
+            let _lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+            store::check_exists(&context.home, slug)?;
+            if entries_of(context, slug)?.iter().all(|entry| dead.contains(entry.id())) {
+                let archived_to = store::archive(&context.home, slug, UnixSeconds::now())?;
                 return Ok(Deleted { ended, archived_to });
             }
             continue;
@@ -127,7 +127,7 @@ pub fn delete(workplace: &Workplace, slug: &Slug, may_end: &MayEnd, by: &str) ->
             return Err(DeleteError::Unfinished { slug: slug.clone(), unfinished });
         }
         let runs = unfinished.into_iter().map(|(run, _)| run).collect::<Vec<_>>();
-        end_all(workplace, slug, &runs, by)?;
+        end_all(context, slug, &runs, by)?;
         ended.extend(runs);
     }
     Err(DeleteError::Restless { slug: slug.clone() })
@@ -141,9 +141,9 @@ struct Entries {
     dead: BTreeSet<RunId>,
 }
 
-fn entries(workplace: &Workplace, slug: &Slug) -> Result<Entries, FileError> {
+fn entries(context: &Context, slug: &Slug) -> Result<Entries, FileError> {
     let mut entries = Entries::default();
-    for one in look(&workplace.home, entries_of(workplace, slug)?, JUDGE_PATIENCE) {
+    for one in look(&context.home, entries_of(context, slug)?, JUDGE_PATIENCE) {
         let run = one.entry.id().clone();
         let doubt = match one.liveness {
             Liveness::Dead => {
@@ -158,12 +158,12 @@ fn entries(workplace: &Workplace, slug: &Slug) -> Result<Entries, FileError> {
     Ok(entries)
 }
 
-fn entries_of(workplace: &Workplace, slug: &Slug) -> Result<Vec<Entry>, FileError> {
-    Ok(Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect())
+fn entries_of(context: &Context, slug: &Slug) -> Result<Vec<Entry>, FileError> {
+    Ok(Entry::list(&context.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect())
 }
 
 /// Ends runs at the same time: each may take its grace and more.
-fn end_all(workplace: &Workplace, slug: &Slug, runs: &[RunId], by: &str) -> Result<(), DeleteError> {
+fn end_all(context: &Context, slug: &Slug, runs: &[RunId], by: &str) -> Result<(), DeleteError> {
     let order = &Order {
         cause: EndCause::Stopped,
         reason: format!("stopped, for its routine '{slug}' was deleted"),
@@ -171,7 +171,7 @@ fn end_all(workplace: &Workplace, slug: &Slug, runs: &[RunId], by: &str) -> Resu
     };
     let ends = std::thread::scope(|scope| {
         let start = |run| {
-            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end_run(workplace, run, order));
+            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end_run(context, run, order));
             // No thread to be had, as when such a run has eaten up all that there are: one after the other, then.
             begun.map_err(|_| run)
         };
@@ -179,7 +179,7 @@ fn end_all(workplace: &Workplace, slug: &Slug, runs: &[RunId], by: &str) -> Resu
         let wait = |begun: Result<ScopedJoinHandle<'_, _>, &RunId>| match begun {
             // One that failed unexpectedly is looked for again before anything is deleted.
             Ok(end) => end.join().unwrap_or(Ok(Ended::Already)),
-            Err(run) => end_run(workplace, run, order),
+            Err(run) => end_run(context, run, order),
         };
         begun.into_iter().map(wait).collect::<Vec<_>>()
     });

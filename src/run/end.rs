@@ -5,17 +5,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
+use super::context::Context;
 use super::entry::{Entry, Workbench};
-use super::here::Here;
 use super::id::RunId;
 use super::judge_locks::{Hold, JudgeLocks};
 use super::liveness::{self, JUDGE_PATIENCE, Liveness};
 use super::log;
 use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
+use super::recorded_processes::RecordedProcesses;
 use super::recording::record_abandoned;
-use super::workplace::Workplace;
-use super::written_down::WrittenDown;
+use super::this_machine::Here;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -88,11 +88,11 @@ pub const UNWRITTEN_REQUEST: Signal = Signal::USR1;
 ///
 /// # Errors
 /// The run does not exist, nothing certain is known of it, or the system refuses.
-pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended, EndError> {
-    let entry = Entry::of(&workplace.home, id);
-    let here = Here::of(&workplace.home);
-    let Some(manifest) = manifest_of_ours(workplace, &entry, &here)? else { return Ok(Ended::Already) };
-    let workbench = Workbench::of(&workplace.home, id);
+pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, EndError> {
+    let entry = Entry::of(&context.home, id);
+    let here = Here::of(&context.home);
+    let Some(manifest) = manifest_of_ours(context, &entry, &here)? else { return Ok(Ended::Already) };
+    let workbench = Workbench::of(&context.home, id);
     let request = EndRequest {
         cause: order.cause,
         reason: order.reason.clone(),
@@ -104,13 +104,13 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         Err(_) if !entry.exists() => return Ok(Ended::Already),
         // A full disk may be this very run's doing: it is ended all the same, and the reason is kept in memory until then.
         Err(error) => {
-            workplace.unwritten_ends.keep(id, &request);
-            workplace.unwritten_ends.write_when_possible(&workplace.home);
+            context.unwritten_ends.keep(id, &request);
+            context.unwritten_ends.write_when_possible(&context.home);
             Some(error)
         }
         Ok(_) => None,
     };
-    let written = WrittenDown::read(&entry, &manifest, &here).unwrap_or_default();
+    let written = RecordedProcesses::read(&entry, &manifest, &here).unwrap_or_default();
     let supervisor = written.supervisor;
     let announce = unwritten.is_some() && written.takes_unwritten_request;
     let ask = if announce { UNWRITTEN_REQUEST } else { Signal::TERM };
@@ -120,14 +120,14 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         // It looks at the request by itself, a second later.
         tracing::warn!(run = %id, %error, "the supervisor could not be signalled");
     }
-    let grace = Duration::from_secs(workplace.config.kill_grace_secs);
+    let grace = Duration::from_secs(context.config.kill_grace_secs);
     let asked = Instant::now();
     match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
         Waited::Recorded => Ok(Ended::Finished),
         Waited::Unowned(locks) => {
             // An owner that gave up has asked all of them, and waited.
             let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), locks: Some(locks) };
-            end_from_outside(workplace, &entry, &manifest, hunt, &request)
+            end_from_outside(context, &entry, &manifest, hunt, &request)
         }
         // It has done its work, and holds the reason until the disk takes it.
         Waited::Stuck if unwritten.is_some() && is_alone(&manifest, supervisor)? => {
@@ -135,7 +135,7 @@ pub fn end_run(workplace: &Workplace, id: &RunId, order: &Order) -> Result<Ended
         }
         Waited::Stuck => {
             let hunt = Hunt { supervisor, grace: Duration::ZERO, locks: None };
-            end_from_outside(workplace, &entry, &manifest, hunt, &request)
+            end_from_outside(context, &entry, &manifest, hunt, &request)
         }
     }
 }
@@ -148,12 +148,12 @@ fn is_alone(manifest: &Manifest, supervisor: Option<ProcessId>) -> Result<bool, 
 }
 
 /// Reads the manifest of a run that is ours to end; `None` if the run is finished.
-fn manifest_of_ours(workplace: &Workplace, entry: &Entry, here: &Here) -> Result<Option<Manifest>, EndError> {
+fn manifest_of_ours(context: &Context, entry: &Entry, here: &Here) -> Result<Option<Manifest>, EndError> {
     let unknown = |cause: String| Err(EndError::Unknown { run: entry.id().clone(), cause });
     match entry.manifest() {
         Ok(manifest) => here.stranger(&manifest).map_or(Ok(Some(manifest)), unknown),
-        Err(_) if !entry.exists() && Workbench::of(&workplace.home, entry.id()).exists() => Ok(None),
-        Err(_) if !entry.exists() && workplace.history.find(&workplace.home, entry.id())?.is_some() => Ok(None),
+        Err(_) if !entry.exists() && Workbench::of(&context.home, entry.id()).exists() => Ok(None),
+        Err(_) if !entry.exists() && context.history.find(&context.home, entry.id())?.is_some() => Ok(None),
         Err(_) if !entry.exists() => Err(EndError::NotFound(entry.id().clone())),
         Err(RecordError::File(error)) => unknown(error.to_string()),
         Err(error @ RecordError::Newer { .. }) => unknown(error.to_string()),
@@ -195,13 +195,13 @@ fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
 }
 
 fn end_from_outside(
-    workplace: &Workplace,
+    context: &Context,
     entry: &Entry,
     manifest: &Manifest,
     hunt: Hunt,
     ours: &EndRequest,
 ) -> Result<Ended, EndError> {
-    let survivors = end_processes(&workplace.home, entry, manifest, hunt.supervisor, hunt.grace)?;
+    let survivors = end_processes(&context.home, entry, manifest, hunt.supervisor, hunt.grace)?;
     // The judgement below takes them again.
     drop(hunt.locks);
     if !survivors.is_empty() {
@@ -209,8 +209,8 @@ fn end_from_outside(
     }
     let first = entry.end_request().ok().flatten();
     let reason = first.as_ref().map_or(&ours.reason, |request| &request.reason);
-    log::append_note(&Workbench::of(&workplace.home, entry.id()), reason);
-    judge(workplace, entry)
+    log::append_note(&Workbench::of(&context.home, entry.id()), reason);
+    judge(context, entry)
 }
 
 /// Ends the processes of a run, its supervisor too, and returns those that outlived it.
@@ -266,7 +266,7 @@ impl<'a> KnownRecord<'a> {
     /// Reads what those who ended this run before have found.
     fn open(home: &Home, entry: &'a Entry, manifest: &Manifest) -> (Self, KnownProcesses) {
         let here = Here::of(home);
-        let noted = WrittenDown::read(entry, manifest, &here).ok().map(|written| written.processes);
+        let noted = RecordedProcesses::read(entry, manifest, &here).ok().map(|written| written.processes);
         let processes = noted.clone().unwrap_or_default();
         (Self { entry, here, noted }, processes)
     }
@@ -286,11 +286,11 @@ impl<'a> KnownRecord<'a> {
 const OTHER_JUDGE_PATIENCE: Duration = Duration::from_secs(6);
 
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
-fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
+fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let deadline = Instant::now() + OTHER_JUDGE_PATIENCE;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
-        let judged = liveness::judge(&workplace.home, vec![entry.clone()], JUDGE_PATIENCE).pop();
+        let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_PATIENCE).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {
             Liveness::Unknown(cause) => return unjudged(cause),
@@ -301,7 +301,7 @@ fn judge(workplace: &Workplace, entry: &Entry) -> Result<Ended, EndError> {
             Liveness::Judging(by) if Instant::now() >= deadline => return unjudged(by),
             Liveness::Owned | Liveness::Judging(_) => std::thread::sleep(LONGEST_PAUSE),
             Liveness::Dead => {
-                let recorded = assessment.into_judgement().map(|judgement| record_abandoned(workplace, &judgement));
+                let recorded = assessment.into_judgement().map(|judgement| record_abandoned(context, &judgement));
                 return match recorded {
                     Some(Err(error)) => Ok(Ended::Unrecorded(error.to_string())),
                     Some(Ok(_)) | None => Ok(Ended::Finished),

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use super::record::Environment;
 use crate::agent::{Agent, AgentName, AgentSource, env_file};
 use crate::environment::{self, EnvName, Variables};
-use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::quote::quote;
 use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
 use crate::routine::store;
@@ -64,7 +64,7 @@ pub fn check_accepted<'a>(
     let refused: Vec<String> = env
         .into_iter()
         .filter(|name| !agent.definition.accept_env.contains(name))
-        .map(|name| excerpt(&name.to_string(), 64))
+        .map(|name| quote(&name.to_string(), 64))
         .collect();
     if refused.is_empty() {
         return Ok(());

@@ -12,17 +12,17 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use super::context::Context;
 use super::entry::Workbench;
 use super::id::RunId;
 use super::log;
 use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
-use super::workplace::Workplace;
 use crate::environment;
-use crate::excerpt::excerpt;
 use crate::home::{self, Home, HomeError};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ScanError, become_subreaper};
+use crate::quote::quote;
 
 /// How long a hook may take.
 pub const LIMIT: Duration = Duration::from_secs(30);
@@ -42,37 +42,37 @@ pub enum HookError {
 }
 
 /// Starts what the settings want for a run that was just recorded, and returns at once. What fails is logged, and harmless.
-pub fn start(workplace: &Workplace, outcome: &Outcome) {
+pub fn start(context: &Context, outcome: &Outcome) {
     for hook in outcome.status.hooks() {
         let (name, command) = match hook {
-            Hook::Finish => ("on_finish", &workplace.config.on_finish),
-            Hook::Failure => ("on_failure", &workplace.config.on_failure),
+            Hook::Finish => ("on_finish", &context.config.on_finish),
+            Hook::Failure => ("on_failure", &context.config.on_failure),
         };
         if !command.is_empty()
-            && let Err(error) = start_runner(workplace, outcome, name, command)
+            && let Err(error) = start_runner(context, outcome, name, command)
         {
-            note(&workplace.home, &outcome.id, name, &error);
+            note(&context.home, &outcome.id, name, &error);
         }
     }
 }
 
-fn start_runner(workplace: &Workplace, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
-    let launcher = workplace.program.launcher();
+fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
+    let launcher = context.program.launcher();
     let cookie = Cookie::random().map_err(|error| error.to_string())?;
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
     let mut runner = Command::new(&launcher.program)
         .args(&launcher.arguments)
-        .arg(workplace.program.path())
+        .arg(context.program.path())
         .args(["hook", name])
-        .arg(workplace.home.root())
+        .arg(context.home.root())
         .arg(outcome.id.to_string())
         .arg("--")
         .args(command)
         .env_clear()
         .envs(inherited)
-        .envs(facts(&workplace.home, outcome))
+        .envs(facts(&context.home, outcome))
         .env(COOKIE_VARIABLE, cookie.to_string())
-        .current_dir(workplace.home.root())
+        .current_dir(context.home.root())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -193,6 +193,6 @@ fn last_words(output: &File) -> String {
     let length = output.metadata().map_or(0, |metadata| metadata.len());
     let mut bytes = [0; MOST as usize];
     let count = output.read_at(&mut bytes, length.saturating_sub(MOST)).unwrap_or(0);
-    let text = excerpt(String::from_utf8_lossy(&bytes[..count]).trim(), MOST as usize);
+    let text = quote(String::from_utf8_lossy(&bytes[..count]).trim(), MOST as usize);
     if text.is_empty() { text } else { format!("; it said: {text}") }
 }

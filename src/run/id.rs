@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 use crate::routine::slug::Slug;
 
 /// The longest timestamp in a run id: the digits of the largest 64-bit number.
@@ -66,7 +66,7 @@ impl FromStr for RunId {
     type Err = NotARunId;
 
     fn from_str(text: &str) -> Result<Self, NotARunId> {
-        parse(text).ok_or_else(|| NotARunId { text: excerpt(text, 96) })
+        parse(text).ok_or_else(|| NotARunId { text: quote(text, 96) })
     }
 }
 

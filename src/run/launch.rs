@@ -7,12 +7,12 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::claim::Claim;
+use super::context::Context;
 use super::entry::Workbench;
 use super::id::RunId;
 use super::record::{EndCause, EndRequest, Ending, Outcome, SupervisorRecord};
 use super::recording;
 use super::status::Status;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::environment;
 use crate::process_tree::COOKIE_VARIABLE;
@@ -38,21 +38,21 @@ const PAUSE: Duration = Duration::from_micros(500);
 ///
 /// # Errors
 /// It was not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
-pub fn launch(workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
+pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), LaunchError> {
     let run = claim.entry.id().clone();
     let failed = |reason: String| LaunchError { run, reason, nothing_left: false };
-    if let Err(reason) = begin(workplace, &claim, deadline) {
-        return Err(fail(workplace, claim, reason, deadline));
+    if let Err(reason) = begin(context, &claim, deadline) {
+        return Err(fail(context, claim, reason, deadline));
     }
-    match await_word(workplace, &claim, deadline) {
+    match await_word(context, &claim, deadline) {
         Some(Ok(())) => Ok(()),
         Some(Err(reason)) => Err(failed(reason)),
-        None => Err(failed(give_up(workplace, &claim))),
+        None => Err(failed(give_up(context, &claim))),
     }
 }
 
 /// Opens the window while the supervisor comes up, and lets that begin.
-fn begin(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {
+fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), String> {
     // A process that was stopped since the claim may come here long after its caller had an answer.
     if Instant::now() >= deadline {
         return Err("preparing its launch took too long".to_owned());
@@ -60,8 +60,8 @@ fn begin(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), 
     if let Ok(Some(request)) = claim.entry.end_request() {
         return Err(request.reason);
     }
-    let supervisor = Supervisor::start(workplace, claim)?;
-    match open_session(workplace, claim, deadline) {
+    let supervisor = Supervisor::start(context, claim)?;
+    match open_session(context, claim, deadline) {
         Ok(()) => supervisor.begin(),
         Err(reason) => {
             supervisor.dismiss();
@@ -76,12 +76,12 @@ const LEAST_RECORDING_PATIENCE: Duration = Duration::from_millis(500);
 /// Records the end of a run of which nothing was started, which is ours alone, and returns it as an error. Waits for that until
 /// the deadline only: what made the launch fail may hang again when its window is closed. Left alone, the next watchdog
 /// pass records it.
-pub(super) fn fail(workplace: &Workplace, claim: Claim, reason: String, deadline: Instant) -> LaunchError {
+pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: Instant) -> LaunchError {
     let mut error = LaunchError { run: claim.entry.id().clone(), reason: reason.clone(), nothing_left: false };
-    let workplace = workplace.clone();
+    let context = context.clone();
     let (done, recorded) = mpsc::channel();
     let begun = std::thread::Builder::new().name("record".into()).spawn(move || {
-        let _ = done.send(record_unstarted(&workplace, &claim, reason));
+        let _ = done.send(record_unstarted(&context, &claim, reason));
     });
     if begun.is_ok() {
         let patience = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_PATIENCE);
@@ -98,7 +98,7 @@ enum Left {
     Nothing,
 }
 
-fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) -> Left {
+fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> Left {
     let now = UnixSeconds::now();
     let request = claim.entry.end_request().ok().flatten();
     let ending = request.as_ref().map_or_else(
@@ -114,16 +114,16 @@ fn record_unstarted(workplace: &Workplace, claim: &Claim, reason: String) -> Lef
         |request| Ending::by_request(request, now),
     );
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(workplace, &claim.entry, &outcome) else { return Left::Run };
+    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return Left::Run };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
-    let workbench = Workbench::of(&workplace.home, claim.entry.id());
+    let workbench = Workbench::of(&context.home, claim.entry.id());
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     // Nothing ran, nobody asked for anything, and not even the outcome could be written: on a full disk nothing is better than
     // an entry that has to be judged.
     if request.is_some() || !unwritten || !discard(&workbench) {
         return Left::Run;
     }
-    match claim.entry.dispose(&workplace.home) {
+    match claim.entry.dispose(&context.home) {
         Ok(()) => Left::Nothing,
         Err(error) => {
             tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
@@ -142,18 +142,18 @@ fn discard(workbench: &Workbench) -> bool {
     !workbench.exists()
 }
 
-fn open_session(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Result<(), String> {
-    let workbench = Workbench::of(&workplace.home, claim.entry.id());
+fn open_session(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), String> {
+    let workbench = Workbench::of(&context.home, claim.entry.id());
     let name = claim.entry.id().session_name();
     let opened = if claim.manifest.command.terminal {
         let ours = |what: &str| -> [OsString; 4] {
             let run = claim.entry.id().to_string().into();
-            [workplace.program.path().into(), what.into(), workplace.home.root().into(), run]
+            [context.program.path().into(), what.into(), context.home.root().into(), run]
         };
         let (holder, sink) = (ours("terminal"), ours("append"));
-        workplace.session_host.open_terminal(&name, &holder, &sink, workbench.directory(), deadline)
+        context.session_host.open_terminal(&name, &holder, &sink, workbench.directory(), deadline)
     } else {
-        workplace.session_host.open(&name, &workbench.log(), workbench.directory(), deadline)
+        context.session_host.open(&name, &workbench.log(), workbench.directory(), deadline)
     };
     opened.map_err(|error| error.to_string())
 }
@@ -167,8 +167,8 @@ struct Supervisor {
 impl Supervisor {
     /// Starts it in a session of its own and nobody's child: hosts kill what descends from them, and wait for pipes that
     /// their children inherited.
-    fn start(workplace: &Workplace, claim: &Claim) -> Result<Self, String> {
-        let program = workplace.program.path();
+    fn start(context: &Context, claim: &Claim) -> Result<Self, String> {
+        let program = context.program.path();
         let failed = |error: io::Error| format!("its supervisor {} cannot be started: {error}", program.display());
         let (heard, word) = io::pipe().map_err(failed)?;
         let inherited = environment::inherited(&environment::of_this_process(), &[]);
@@ -176,12 +176,12 @@ impl Supervisor {
             .args(["detach", "--keep-stdin", "--"])
             .arg(program)
             .args(["supervise", "--on-word"])
-            .arg(workplace.home.root())
+            .arg(context.home.root())
             .arg(claim.entry.id().to_string())
             .env_clear()
             .envs(inherited)
             .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
-            .current_dir(workplace.home.root())
+            .current_dir(context.home.root())
             .stdin(heard)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -217,13 +217,13 @@ fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
 
 /// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it has taken
 /// the run: a login shell on a busy machine, a clone or a setup take as long as they take. `None` if nothing was heard of it, or it is gone.
-fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
+fn await_word(context: &Context, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
     loop {
         if claim.entry.started().is_ok_and(|started| started.is_some()) {
             return Some(Ok(()));
         }
         if !claim.entry.exists() {
-            return Some(word_of_outcome(workplace, claim.entry.id()));
+            return Some(word_of_outcome(context, claim.entry.id()));
         }
         if Instant::now() >= deadline {
             let is_taken = |taken: Option<SupervisorRecord>| taken.is_some_and(|record| record.supervisor.is_alive());
@@ -234,8 +234,8 @@ fn await_word(workplace: &Workplace, claim: &Claim, deadline: Instant) -> Option
 }
 
 /// A run that is over already did start, unless its outcome says that it did not.
-fn word_of_outcome(workplace: &Workplace, id: &RunId) -> Result<(), String> {
-    match recording::read_outcome(&Workbench::of(&workplace.home, id), id) {
+fn word_of_outcome(context: &Context, id: &RunId) -> Result<(), String> {
+    match recording::read_outcome(&Workbench::of(&context.home, id), id) {
         Ok(outcome) if outcome.started_at.is_none() => {
             Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
         }
@@ -245,14 +245,14 @@ fn word_of_outcome(workplace: &Workplace, id: &RunId) -> Result<(), String> {
 
 /// Asks whatever may still come up to end the run, and returns why it is ended: its supervisor may have asked first, and not
 /// be done with it. Whoever is left of it, or the next watchdog pass, records it.
-fn give_up(workplace: &Workplace, claim: &Claim) -> String {
+fn give_up(context: &Context, claim: &Claim) -> String {
     let now = UnixSeconds::now();
     let request = EndRequest {
         cause: EndCause::LaunchFailed,
         reason: "nothing was heard of its supervisor in time".to_owned(),
         by: "trigger".to_owned(),
         at: now,
-        last_output: Workbench::of(&workplace.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),
+        last_output: Workbench::of(&context.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),
     };
     match claim.entry.request_end(&request) {
         Ok(true) => request.reason,

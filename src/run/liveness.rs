@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use super::entry::Entry;
-use super::here::Here;
 use super::judge_locks::{Hold, JudgeLocks};
 use super::record::{EndRequest, Ending, Manifest, RecordError};
-use super::written_down::WrittenDown;
+use super::recorded_processes::RecordedProcesses;
+use super::this_machine::Here;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::process_tree::{Process, Scan, start_at};
@@ -149,7 +149,7 @@ pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<As
 /// # Errors
 /// Nobody can say, for this reason.
 fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Result<Vec<Process>, String> {
-    let written = WrittenDown::read(entry, manifest, here).map_err(|error| error.to_string())?;
+    let written = RecordedProcesses::read(entry, manifest, here).map_err(|error| error.to_string())?;
     let mut left = scan.carriers(&manifest.cookie);
     let below = scan.members(&manifest.cookie, &written.belonging());
     left.extend(below.into_iter().filter(|process| !left.contains(process)).collect::<Vec<_>>());

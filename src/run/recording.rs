@@ -5,14 +5,14 @@ use std::path::Path;
 use rustix::io::Errno;
 use serde::Deserialize;
 
-use super::aftermath::{self, AftermathError};
+use super::context::Context;
 use super::entry::{Entry, Workbench};
 use super::history::{self, HistoryError, Known};
 use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
 use super::record::{self, Ending, Outcome, RecordError};
-use super::workplace::Workplace;
+use super::retries::{self, RetryError};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
@@ -32,25 +32,25 @@ pub enum RecordingError {
     History(#[from] HistoryError),
     /// Its routine's ledger could not be kept.
     #[error(transparent)]
-    Aftermath(#[from] AftermathError),
+    Aftermath(#[from] RetryError),
 }
 
 /// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
-pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    match written_outcome(&workplace.home, &outcome.id, &outcome.cookie) {
+pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    match written_outcome(&context.home, &outcome.id, &outcome.cookie) {
         // Written by us before something failed, or by a person who gave the run up: an outcome never changes.
-        Ok(Some(written)) => close(workplace, entry, &written, Known::Perhaps),
+        Ok(Some(written)) => close(context, entry, &written, Known::Perhaps),
         Ok(None) => {
-            write_outcome(&workplace.home, outcome)?;
-            close(workplace, entry, outcome, Known::New)
+            write_outcome(&context.home, outcome)?;
+            close(context, entry, outcome, Known::New)
         }
         // What cannot be read gives way: we know how it ended.
         Err(_) => {
-            write_outcome(&workplace.home, outcome)?;
-            close(workplace, entry, outcome, Known::Perhaps)
+            write_outcome(&context.home, outcome)?;
+            close(context, entry, outcome, Known::Perhaps)
         }
     }
 }
@@ -59,9 +59,9 @@ pub fn record(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
-pub fn record_forgotten(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    write_outcome(&workplace.home, outcome)?;
-    close(workplace, entry, outcome, Known::Perhaps)
+pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    write_outcome(&context.home, outcome)?;
+    close(context, entry, outcome, Known::Perhaps)
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
@@ -69,26 +69,26 @@ pub fn record_forgotten(workplace: &Workplace, entry: &Entry, outcome: &Outcome)
 ///
 /// # Errors
 /// Some file could not be read or written; what was written stays true.
-pub fn record_abandoned(workplace: &Workplace, judgement: &Judgement) -> Result<Outcome, RecordingError> {
+pub fn record_abandoned(context: &Context, judgement: &Judgement) -> Result<Outcome, RecordingError> {
     let Judgement { entry, manifest, .. } = judgement;
-    if let Some(outcome) = written_outcome(&workplace.home, entry.id(), &manifest.cookie)? {
-        close(workplace, entry, &outcome, Known::Perhaps)?;
+    if let Some(outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
+        close(context, entry, &outcome, Known::Perhaps)?;
         return Ok(outcome);
     }
     // Its workbench may have gone before its entry did.
-    let past = workplace.history.find(&workplace.home, entry.id())?;
+    let past = context.history.find(&context.home, entry.id())?;
     if let Some(past) = past.filter(|past| past.outcome.cookie == manifest.cookie) {
-        close(workplace, entry, &past.outcome, Known::Perhaps)?;
+        close(context, entry, &past.outcome, Known::Perhaps)?;
         return Ok(past.outcome);
     }
     let started = entry.started()?;
     let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
-    let last_output = Workbench::of(&workplace.home, entry.id()).last_output_or(manifest.triggered.at);
+    let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
-    let request = entry.end_request()?.or_else(|| workplace.unwritten_ends.of(entry.id()));
+    let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
     let ending = Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
-    record(workplace, entry, &outcome)?;
+    record(context, entry, &outcome)?;
     Ok(outcome)
 }
 
@@ -111,7 +111,7 @@ pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, Record
 ///
 /// # Errors
 /// There is one that cannot be read now, or by us: what it says is not known.
-pub(super) fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Result<Option<Outcome>, RecordError> {
+pub fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Result<Option<Outcome>, RecordError> {
     #[derive(Deserialize)]
     struct Carrier {
         cookie: Cookie,
@@ -179,26 +179,26 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     }
 }
 
-fn close(workplace: &Workplace, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
-    let is_new = history::append(&workplace.home, &workplace.config, outcome, known)?;
-    let closed = put_away(workplace, entry, outcome);
+fn close(context: &Context, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
+    let is_new = history::append(&context.home, &context.config, outcome, known)?;
+    let closed = put_away(context, entry, outcome);
     if is_new {
         // Only the process that has just added the line: no other ever does, so each hook runs once at most, and not at all
         // where we die in between. It is a process of its own, so that nothing waits for it.
-        hook::start(workplace, outcome);
+        hook::start(context, outcome);
     }
     closed
 }
 
-fn put_away(workplace: &Workplace, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    aftermath::settle(workplace, outcome)?;
+fn put_away(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+    retries::settle(context, outcome)?;
     // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
     if outcome.session_host.has_windows()
-        && let Err(error) = workplace.session_host.close(&outcome.id.session_name())
+        && let Err(error) = context.session_host.close(&outcome.id.session_name())
     {
         tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
     }
-    match entry.dispose(&workplace.home) {
+    match entry.dispose(&context.home) {
         Err(_) if !entry.exists() => Ok(()),
         disposed => Ok(disposed?),
     }

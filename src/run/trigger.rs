@@ -5,13 +5,13 @@ use std::time::{Duration, Instant};
 
 use super::argument_space::{self, TooLong};
 use super::claim::{Claim, ClaimError, claim};
+use super::context::{Context, ProgramGone};
 use super::entry::{Entry, Workbench};
 use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
-use super::workplace::{ProgramGone, Workplace};
 use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
@@ -160,14 +160,14 @@ const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
-pub fn trigger(workplace: &Workplace, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
+pub fn trigger(context: &Context, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
     let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
-    let plan = Plan::read(workplace, slug, Instant::now() + SAVING_PATIENCE)?;
+    let plan = Plan::read(context, slug, Instant::now() + SAVING_PATIENCE)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
     }
-    let claim = plan.claim(workplace, &triggered, overlap, asked + JUDGING_PATIENCE)?;
-    plan.start(workplace, claim, deadline)
+    let claim = plan.claim(context, &triggered, overlap, asked + JUDGING_PATIENCE)?;
+    plan.start(context, claim, deadline)
 }
 
 /// All that is known before anything is written.
@@ -185,10 +185,10 @@ impl Plan {
     ///
     /// # Errors
     /// No run may be started in this home, or the routine is disabled, gone or unreadable, or its agent is.
-    pub fn read(workplace: &Workplace, slug: &Slug, saved_by: Instant) -> Result<Self, TriggerError> {
-        let home = &workplace.home;
+    pub fn read(context: &Context, slug: &Slug, saved_by: Instant) -> Result<Self, TriggerError> {
+        let home = &context.home;
         home.check_sole_and_lockable()?;
-        workplace.program.check()?;
+        context.program.check()?;
         let routine = store::load(home, slug)?;
         if !routine.definition.enabled {
             let file = store::definition_file(home, slug).display().to_string();
@@ -199,23 +199,22 @@ impl Plan {
         let prompt = store::prompt_to_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
-        let agent =
-            agent_of(workplace, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
-        if agent.definition.terminal && workplace.session_host.version().is_none() {
-            let (why, is_certain) = (workplace.session_host.why().to_owned(), workplace.session_host.is_certain());
+        let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
+        if agent.definition.terminal && context.session_host.version().is_none() {
+            let (why, is_certain) = (context.session_host.why().to_owned(), context.session_host.is_certain());
             return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why, is_certain });
         }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let environment = compose(home, &agent, &routine.definition)?;
-        check_length(workplace, slug, &prompt, &agent, &environment)?;
+        check_length(context, slug, &prompt, &agent, &environment)?;
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
 
     /// Claims a run once no other is alive, waiting until `judged_by` for those that are being judged.
     fn claim(
         &self,
-        workplace: &Workplace,
+        context: &Context,
         triggered: &Moment,
         overlap: Overlap,
         judged_by: Instant,
@@ -224,16 +223,16 @@ impl Plan {
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
             let patience = rest.clamp(LEAST_LOCK_PATIENCE, LOCK_PATIENCE);
-            let lock = FileLock::acquire(&workplace.home.routines_lock(), Mode::Exclusive, patience)?;
+            let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
-            store::check_exists(&workplace.home, slug)?;
-            match blocking_run(workplace, slug)? {
+            store::check_exists(&context.home, slug)?;
+            match blocking_run(context, slug)? {
                 Some((run, liveness)) if overlap == Overlap::Skip => {
                     if !matches!(liveness, Liveness::Judging(_)) || Instant::now() >= judged_by {
                         return Err(TriggerError::Overlapping { run, doubt: doubt_of(&liveness) });
                     }
                 }
-                _ => return self.claim_locked(workplace, triggered, &Origin::Call),
+                _ => return self.claim_locked(context, triggered, &Origin::Call),
             }
             // A judge may need the lock to finish.
             drop(lock);
@@ -245,16 +244,11 @@ impl Plan {
     ///
     /// # Errors
     /// The system refuses, or no second is free.
-    pub fn claim_locked(
-        &self,
-        workplace: &Workplace,
-        triggered: &Moment,
-        origin: &Origin,
-    ) -> Result<Claim, TriggerError> {
+    pub fn claim_locked(&self, context: &Context, triggered: &Moment, origin: &Origin) -> Result<Claim, TriggerError> {
         let machine = Machine::this();
-        let root = workplace.home.root();
-        let home = workplace.home.identity().map_err(|source| FileError::io("look at", root, source))?;
-        let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &workplace.config);
+        let root = context.home.root();
+        let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;
+        let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &context.config);
         let max_runtime_secs = bounds.max_runtime_secs;
         let Environment { inherited, set } = &self.environment;
         let missing_env: Vec<EnvName> =
@@ -268,14 +262,14 @@ impl Plan {
                 machine: machine.clone(),
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
-                command: command(workplace, id, &self.prompt, &self.agent)?,
-                session_host: workplace.session_host.kind(),
+                command: command(context, id, &self.prompt, &self.agent)?,
+                session_host: context.session_host.kind(),
                 origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
                 missing_env: missing_env.clone(),
             })
         };
-        Ok(claim(workplace, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
+        Ok(claim(context, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)
     }
 
     /// Starts a claimed run, and returns when its agent has really been started.
@@ -283,13 +277,13 @@ impl Plan {
     /// # Errors
     /// Why it was not, until `deadline`. The run is then recorded with the reason; where even that fails, as on a full disk,
     /// nothing is left of it.
-    pub fn start(&self, workplace: &Workplace, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
-        let workbench = Workbench::of(&workplace.home, claim.entry.id());
+    pub fn start(&self, context: &Context, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
+        let workbench = Workbench::of(&context.home, claim.entry.id());
         let id = claim.entry.id().clone();
         if let Err(error) = workbench.make().and_then(|()| fill(&workbench, &self.prompt)) {
-            return Err(launch::fail(workplace, claim, error.to_string(), deadline).into());
+            return Err(launch::fail(context, claim, error.to_string(), deadline).into());
         }
-        launch::launch(workplace, claim, deadline)?;
+        launch::launch(context, claim, deadline)?;
         Ok(id)
     }
 }
@@ -299,30 +293,30 @@ impl Plan {
 /// # Errors
 /// An argument, a variable, or all together are too long, or a file of the agent cannot be read.
 pub fn check_routine(
-    workplace: &Workplace,
+    context: &Context,
     slug: &Slug,
     definition: &Definition,
     prompt: &str,
     agent: &Agent,
 ) -> Result<(), TriggerError> {
-    check_length(workplace, slug, prompt, agent, &compose(&workplace.home, agent, definition)?)
+    check_length(context, slug, prompt, agent, &compose(&context.home, agent, definition)?)
 }
 
 fn check_length(
-    workplace: &Workplace,
+    context: &Context,
     slug: &Slug,
     prompt: &str,
     agent: &Agent,
     environment: &Environment,
 ) -> Result<(), TriggerError> {
     let id = RunId::new(slug.clone(), UnixSeconds::now());
-    let command = command(workplace, &id, prompt, agent).map_err(ClaimError::from)?;
+    let command = command(context, &id, prompt, agent).map_err(ClaimError::from)?;
     let checked = argument_space::check(environment, &command);
     checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })
 }
 
-fn command(workplace: &Workplace, id: &RunId, prompt: &str, agent: &Agent) -> Result<AgentCommand, CommandError> {
-    let workbench = Workbench::of(&workplace.home, id);
+fn command(context: &Context, id: &RunId, prompt: &str, agent: &Agent) -> Result<AgentCommand, CommandError> {
+    let workbench = Workbench::of(&context.home, id);
     let values = Placeholders {
         prompt,
         prompt_file: &workbench.prompt_file(),
@@ -332,15 +326,15 @@ fn command(workplace: &Workplace, id: &RunId, prompt: &str, agent: &Agent) -> Re
     AgentCommand::build(agent, values)
 }
 
-fn agent_of(workplace: &Workplace, routine: &Routine) -> Result<Agent, AgentError> {
+fn agent_of(context: &Context, routine: &Routine) -> Result<Agent, AgentError> {
     let name: AgentName = routine.definition.agent.parse()?;
-    Registry::load(&workplace.home).map_err(|error| AgentError::File(error.into()))?.get(&name)
+    Registry::load(&context.home).map_err(|error| AgentError::File(error.into()))?.get(&name)
 }
 
 /// Returns a run of the routine that is alive, or not known to be dead: one that is being judged only if there is no other.
-fn blocking_run(workplace: &Workplace, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
-    let of_this_routine = Entry::list(&workplace.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    let looked = look(&workplace.home, of_this_routine.collect(), Duration::ZERO);
+fn blocking_run(context: &Context, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
+    let of_this_routine = Entry::list(&context.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
+    let looked = look(&context.home, of_this_routine.collect(), Duration::ZERO);
     let unfinished = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let blocking = unfinished.min_by_key(|one| matches!(one.liveness, Liveness::Judging(_)));
     Ok(blocking.map(|one| (one.entry.id().clone(), one.liveness)))

@@ -7,7 +7,7 @@ use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 
 use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
-use crate::excerpt::excerpt;
+use crate::quote::quote;
 
 /// Comments and trailing commas, which most hosts take, and nothing else that a strict reader refuses.
 const OPTIONS: ParseOptions = ParseOptions {
@@ -82,7 +82,7 @@ fn check_unique(value: &CstNode) -> Result<(), Problem> {
     if let Some(object) = value.as_object() {
         let mut seen = HashSet::new();
         if let Some(twice) = names(&object).find(|name| !seen.insert(name.clone())) {
-            return Err(format!("it has the key '{}' twice in one object", excerpt(&twice, 64)));
+            return Err(format!("it has the key '{}' twice in one object", quote(&twice, 64)));
         }
         return object.properties().iter().filter_map(CstObjectProp::value).try_for_each(|value| check_unique(&value));
     }

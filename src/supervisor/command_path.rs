@@ -8,8 +8,8 @@ use crate::agent::shell_path::{Answer, Asker, Mode};
 use crate::agent::{AgentCommand, CommandNotFound, Found, Source, find_command};
 use crate::environment::Variables;
 use crate::home::Home;
+use crate::run::context::Program;
 use crate::run::record::Environment;
-use crate::run::workplace::Program;
 
 /// A run's command is not to be found.
 #[derive(Debug, thiserror::Error)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::facts::Supervisor;
 use super::watch::{Step, decide};
-use crate::excerpt::saying;
+use crate::quote::saying;
 use crate::run::record::{AgentExit, EndCause, EndRequest};
 
 /// Why the agent is not to be started.

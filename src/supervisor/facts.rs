@@ -12,13 +12,13 @@ use crate::environment::EnvName;
 use crate::home::config::Config;
 use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
+use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::record::{AgentExit, Manifest, Started};
-use crate::run::workplace::Workplace;
 
 /// A supervisor at work.
 pub(super) struct Supervisor {
-    pub(super) workplace: Workplace,
+    pub(super) context: Context,
     pub(super) entry: Entry,
     pub(super) manifest: Manifest,
     pub(super) children: Children,
@@ -35,12 +35,12 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    pub(super) fn new(workplace: Workplace, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
+    pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
         let (started, bounds, entry_gone, unmarked) = Default::default();
         let (of_start_up_files, missing_env) = Default::default();
         Self {
-            workplace,
+            context,
             entry,
             manifest,
             children,
@@ -57,7 +57,7 @@ impl Supervisor {
     /// Nothing that cannot be read here is a reason to leave the agent alone.
     pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
         self.read_settings();
-        self.unmarked.look(&self.workplace.home, &self.entry, &self.manifest);
+        self.unmarked.look(&self.context.home, &self.entry, &self.manifest);
         let bounds = self.read_bounds();
         let gone_since = if self.entry.exists() { None } else { Some(self.entry_gone.unwrap_or_else(Instant::now)) };
         self.entry_gone = gone_since;
@@ -76,7 +76,7 @@ impl Supervisor {
 
     /// Reads the bounds as they are now.
     fn read_bounds(&mut self) -> Bounds {
-        let (home, config, slug) = (&self.workplace.home, &self.workplace.config, self.entry.id().routine());
+        let (home, config, slug) = (&self.context.home, &self.context.config, self.entry.id().routine());
         self.bounds = Bounds::of_readable(home, config, slug).or(self.bounds.take());
         self.bounds.clone().unwrap_or_else(|| Bounds::of(home, config, slug))
     }
@@ -102,14 +102,14 @@ impl Supervisor {
     /// Reads the settings as they are now; while they cannot be read, or are away, the last ones hold, for the defaults could
     /// be shorter.
     pub(super) fn read_settings(&mut self) {
-        match Config::load_if_present(&self.workplace.home.config_file()) {
-            Ok(Some(config)) => self.workplace.config = config,
+        match Config::load_if_present(&self.context.home.config_file()) {
+            Ok(Some(config)) => self.context.config = config,
             Ok(None) => {}
             Err(error) => tracing::warn!(%error, "the settings from before hold"),
         }
     }
 
     pub(super) fn workbench(&self) -> Workbench {
-        Workbench::of(&self.workplace.home, self.entry.id())
+        Workbench::of(&self.context.home, self.entry.id())
     }
 }

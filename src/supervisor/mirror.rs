@@ -114,7 +114,7 @@ impl Supervisor {
     /// Puts a clone of a repository into the workbench.
     pub(super) fn clone_repository(&mut self, git: &Git, repository: &Repository) -> Result<(), NotPrepared> {
         let url = repository.url.as_str();
-        let cache = self.workplace.home.cache();
+        let cache = self.context.home.cache();
         make_directory(&cache).map_err(|source| NotPrepared::failed(FileError::io("make", &cache, source)))?;
         let name = name_of(url).unwrap_or_else(|| "repository".to_owned());
         let mirror = cache.join(format!("{name}-{:016x}.git", stable_hash(url.as_bytes())));

@@ -38,7 +38,7 @@ impl Supervisor {
                 not => not,
             });
         }
-        let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
+        let mut log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
         let exit = self.await_child(|| log_cap.look())?;
         if exit.code == Some(0) {
             return Ok(());

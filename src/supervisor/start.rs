@@ -14,12 +14,12 @@ use super::exec::{Part, Word, read_word};
 use super::facts::Supervisor;
 use crate::agent::{LAUNCH_PATIENCE, not_started, through_login_shell};
 use crate::clock::UnixSeconds;
-use crate::excerpt::saying;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
+use crate::quote::saying;
+use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::record::{Environment, Machine, Manifest, Started};
-use crate::run::workplace::Workplace;
 
 /// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
 const PAUSE: Duration = Duration::from_micros(500);
@@ -30,7 +30,7 @@ impl Supervisor {
         let supervisor = ProcessId::current().map_err(NotPrepared::failed)?;
         let agent = if self.manifest.command.terminal {
             let environment = self.entry.environment().map_err(NotPrepared::failed)?;
-            let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
+            let words = words(&self.context, &self.entry, &self.manifest, Part::Agent, &environment);
             // The process that holds the terminal starts the agent now.
             self.entry.set_supervised(supervisor).map_err(NotPrepared::failed)?;
             self.await_part(Part::Agent, &words[0])?;
@@ -47,9 +47,9 @@ impl Supervisor {
     /// Starts the agent of the run, or its setup, as our child, and waits until it really is that which runs.
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
         let environment = self.entry.environment().map_err(NotPrepared::failed)?;
-        let words = words(&self.workplace, &self.entry, &self.manifest, part, &environment);
-        let (workplace, entry, manifest) = (&self.workplace, &self.entry, &self.manifest);
-        let process = spawn(workplace, entry, manifest, &environment, &words, &[], &mut self.children)
+        let words = words(&self.context, &self.entry, &self.manifest, part, &environment);
+        let (context, entry, manifest) = (&self.context, &self.entry, &self.manifest);
+        let process = spawn(context, entry, manifest, &environment, &words, &[], &mut self.children)
             .map_err(NotPrepared::failed)?;
         self.await_part(part, &words[0])?;
         Ok(process)
@@ -100,14 +100,14 @@ impl Supervisor {
 }
 
 pub(super) fn words(
-    workplace: &Workplace,
+    context: &Context,
     entry: &Entry,
     manifest: &Manifest,
     part: Part,
     environment: &Environment,
 ) -> Vec<OsString> {
-    let program = workplace.program.path();
-    let mut stub: Vec<OsString> = vec!["exec".into(), workplace.home.root().into(), entry.id().to_string().into()];
+    let program = context.program.path();
+    let mut stub: Vec<OsString> = vec!["exec".into(), context.home.root().into(), entry.id().to_string().into()];
     if part == Part::Setup {
         stub.push("--setup".into());
     }
@@ -121,7 +121,7 @@ pub(super) fn words(
 
 /// Starts the words that end as the agent, with `more` variables on top of those that it inherits.
 pub(super) fn spawn(
-    workplace: &Workplace,
+    context: &Context,
     entry: &Entry,
     manifest: &Manifest,
     environment: &Environment,
@@ -143,7 +143,7 @@ pub(super) fn spawn(
         .envs(&environment.inherited)
         .envs(more.iter().map(|(name, value)| (name, value)))
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-        .current_dir(workplace.home.root())
+        .current_dir(context.home.root())
         .stdin(Stdio::null())
         .stdout(output.0)
         .stderr(output.1)

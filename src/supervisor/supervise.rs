@@ -19,16 +19,16 @@ use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
+use crate::run::context::{Context, Program};
 use crate::run::end::{end_own_processes, terminal_holder};
 use crate::run::entry::Entry;
-use crate::run::here::Here;
 use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::own_tree;
 use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError};
 use crate::run::recording::{RecordingError, record};
 use crate::run::status::Status;
-use crate::run::workplace::{Program, Workplace};
+use crate::run::this_machine::Here;
 
 /// A supervisor could not do its work; the run is left to a judge.
 #[derive(Debug, thiserror::Error)]
@@ -127,8 +127,8 @@ pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
-    let workplace = Workplace::of_supervisor(home, config, Program::current()?);
-    Supervisor::new(workplace, entry, manifest, wake).run()
+    let context = Context::of_supervisor(home, config, Program::current()?);
+    Supervisor::new(context, entry, manifest, wake).run()
 }
 
 /// Takes the run, which one supervisor does.
@@ -168,7 +168,7 @@ impl Supervisor {
                 return self.end(&request);
             }
         }
-        let mut log_cap = LogCap::watch(&self.workbench(), self.workplace.config.max_log_bytes);
+        let mut log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
@@ -226,7 +226,7 @@ impl Supervisor {
         let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
         // Who holds the terminal is ours, and stays until all that was shown is in the log.
         let holder = terminal_holder(&self.entry);
-        let (home, cookie) = (&self.workplace.home, &self.manifest.cookie);
+        let (home, cookie) = (&self.context.home, &self.manifest.cookie);
         let known = holder.into_iter().chain(self.unmarked.written().iter().copied()).collect();
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
         let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
@@ -309,8 +309,8 @@ impl Supervisor {
     /// to the watchdog, which reports them and tries again.
     fn end_processes(&mut self) -> bool {
         self.read_settings();
-        let grace = Duration::from_secs(self.workplace.config.kill_grace_secs);
-        let (home, entry, manifest) = (&self.workplace.home, &self.entry, &self.manifest);
+        let grace = Duration::from_secs(self.context.config.kill_grace_secs);
+        let (home, entry, manifest) = (&self.context.home, &self.entry, &self.manifest);
         let children = &mut self.children;
         let survivors =
             insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut || children.reap()));
@@ -348,7 +348,7 @@ impl Supervisor {
             {
                 (outcome.reason, outcome.ended_by) = (Some(request.reason), Some(request.by));
             }
-            match record(&self.workplace, &self.entry, &outcome) {
+            match record(&self.context, &self.entry, &outcome) {
                 Err(error)
                     if self.entry.exists()
                         && termination_signal.is_none_or(|since| since.elapsed() < LAST_ATTEMPTS) =>

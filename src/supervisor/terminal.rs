@@ -29,11 +29,11 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
+use crate::run::context::{Context, Program};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::judge_locks::Hold;
 use crate::run::record::{AgentExit, Manifest, TerminalHeld};
-use crate::run::workplace::{Program, Workplace};
 
 const LONGEST_PAUSE: Duration = Duration::from_millis(20);
 const TICK: Duration = Duration::from_secs(1);
@@ -64,8 +64,8 @@ pub fn hold_terminal(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
         let source = again.args(std::env::args_os().skip(1)).env(COOKIE_VARIABLE, cookie).exec();
         return Err(ExecError::Exec { program: program.path().to_owned(), source });
     }
-    let workplace = Workplace::of_supervisor(home, Config::default(), program);
-    let mut holder = Holder::new(workplace, entry, manifest).map_err(ExecError::Terminal)?;
+    let context = Context::of_supervisor(home, Config::default(), program);
+    let mut holder = Holder::new(context, entry, manifest).map_err(ExecError::Terminal)?;
     let Some(supervisor) = holder.await_supervisor() else { return Ok(()) };
     match holder.start() {
         Ok(agent) => holder.stay(supervisor, agent),
@@ -75,7 +75,7 @@ pub fn hold_terminal(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
 }
 
 struct Holder {
-    workplace: Workplace,
+    context: Context,
     entry: Entry,
     manifest: Manifest,
     children: Children,
@@ -84,14 +84,14 @@ struct Holder {
 }
 
 impl Holder {
-    fn new(workplace: Workplace, entry: Entry, manifest: Manifest) -> io::Result<Self> {
+    fn new(context: Context, entry: Entry, manifest: Manifest) -> io::Result<Self> {
         become_subreaper()?;
         // What is typed to interrupt the agent reaches us as well, and so does a request to end: it is the agent's to obey.
         let wake = Wake::listen()?;
         signal_hook::flag::register(SIGQUIT, Arc::default())?;
         let hung_up = Arc::new(AtomicBool::new(false));
         signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up))?;
-        Ok(Self { workplace, entry, manifest, children: Children::default(), wake, hung_up })
+        Ok(Self { context, entry, manifest, children: Children::default(), wake, hung_up })
     }
 
     /// Waits for the supervisor; `None` if none will come any more.
@@ -113,13 +113,12 @@ impl Holder {
     fn start(&mut self) -> Result<ProcessId, ExecError> {
         let terminal = terminal_name().map_err(ExecError::Terminal)?;
         let environment = self.entry.environment()?;
-        let words = words(&self.workplace, &self.entry, &self.manifest, Part::Agent, &environment);
+        let words = words(&self.context, &self.entry, &self.manifest, Part::Agent, &environment);
         let mut more = vec![(TERMINAL_VARIABLE, terminal)];
         // What kind of terminal this is, as against the one that the server was started from.
         more.extend(std::env::var_os("TERM").map(|kind| ("TERM", kind)));
-        let agent =
-            spawn(&self.workplace, &self.entry, &self.manifest, &environment, &words, &more, &mut self.children)
-                .map_err(|reason| ExecError::Terminal(io::Error::other(reason)))?;
+        let agent = spawn(&self.context, &self.entry, &self.manifest, &environment, &words, &more, &mut self.children)
+            .map_err(|reason| ExecError::Terminal(io::Error::other(reason)))?;
         let holder = ProcessId::current().map_err(|error| ExecError::Terminal(io::Error::other(error)))?;
         self.entry.set_terminal_held(&TerminalHeld { holder, agent })?;
         Ok(agent)

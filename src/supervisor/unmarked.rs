@@ -7,8 +7,8 @@ use crate::home::Home;
 use crate::process_tree::{KnownProcesses, ProcessId, unmarked_descendants};
 use crate::run::end::terminal_holder;
 use crate::run::entry::Entry;
-use crate::run::here::Here;
 use crate::run::record::Manifest;
+use crate::run::this_machine::Here;
 
 /// The pause between two walks down the tree. Children end far more often than that under a busy agent; outside Linux a walk is a
 /// listing of all processes.

@@ -11,8 +11,8 @@ use moadim_mcp::clock::UnixSeconds;
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
 use moadim_mcp::janitor::{sweep, trash};
+use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::id::RunId;
-use moadim_mcp::run::workplace::{Program, Workplace};
 use serde_json::{Value, json};
 
 /// A home in which nothing is swept but at the start and by a call.
@@ -434,14 +434,14 @@ fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_delete
     drop(server);
     let opened = Home::open(home.root()).unwrap();
     let config = Config::load(&opened.config_file()).unwrap();
-    let workplace = Workplace::of_supervisor(opened, config, Program::current().unwrap());
-    let report = sweep::sweep(&workplace, None, Instant::now()).unwrap();
+    let context = Context::of_supervisor(opened, config, Program::current().unwrap());
+    let report = sweep::sweep(&context, None, Instant::now()).unwrap();
     assert_eq!((report.removed.len(), report.removed[0].run.to_string()), (1, run.clone()));
     assert!(report.pending_bytes >= 200 * 4096 && report.failed.is_empty(), "{report:?}");
     assert!(!home.workbench(&run).exists());
     let trash = || std::fs::read_dir(home.root().join("trash")).unwrap().count();
     assert_eq!(trash(), 1);
-    trash::empty(&workplace.home).unwrap();
+    trash::empty(&context.home).unwrap();
     assert_eq!(trash(), 0);
     assert_eq!(home.history(&run).len(), 1);
 }

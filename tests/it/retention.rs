@@ -13,9 +13,9 @@ use moadim_mcp::home::config::{Config, SessionHostSetting};
 use moadim_mcp::janitor::cleanup::clean_up;
 use moadim_mcp::janitor::extent::Allowance;
 use moadim_mcp::janitor::plan::{Age, Reason};
+use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::pin;
 use moadim_mcp::run::record::Machine;
-use moadim_mcp::run::workplace::{Program, Workplace};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -237,8 +237,8 @@ proptest! {
             session_host: SessionHostSetting::Detached, ttl_ceiling_secs: 900, max_workbench_bytes: max,
             ..Config::default()
         };
-        let workplace = Workplace::of_supervisor(home, config, Program::current().unwrap());
-        let home = &workplace.home;
+        let context = Context::of_supervisor(home, config, Program::current().unwrap());
+        let home = &context.home;
         let now = UnixSeconds::now();
         for (n, one) in runs.iter().enumerate() {
             // Each with a second of its own.
@@ -251,8 +251,8 @@ proptest! {
                 pin::pin(home, &run.parse().unwrap()).unwrap();
             }
         }
-        let dry = clean_up(&workplace, None, true, Allowance::All).unwrap();
-        let real = clean_up(&workplace, None, false, Allowance::All).unwrap();
+        let dry = clean_up(&context, None, true, Allowance::All).unwrap();
+        let real = clean_up(&context, None, false, Allowance::All).unwrap();
         prop_assert!(real.note.is_none() && real.sweep.failed.is_empty(), "{:?}", real);
         let by_run = |report: &moadim_mcp::janitor::sweep::SweepReport| {
             let removed = report.removed.iter().map(|one| (one.run.to_string(), (true, false, settled(&one.reason))));

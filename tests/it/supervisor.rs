@@ -11,11 +11,11 @@ use moadim_mcp::home::Home;
 use moadim_mcp::home::config::Config;
 use moadim_mcp::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId, Reach, end_tree};
 use moadim_mcp::run::claim::{Claim, claim};
+use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::entry::Workbench;
 use moadim_mcp::run::record::{Environment, Machine, Manifest, Origin, Outcome, RECORD_VERSION};
 use moadim_mcp::run::recording::read_outcome;
 use moadim_mcp::run::status::Status;
-use moadim_mcp::run::workplace::{Program, Workplace};
 use moadim_mcp::session::HostKind;
 use rustix::process::Signal;
 use serde_json::json;
@@ -61,8 +61,8 @@ impl Scene {
         };
         let environment = Environment { inherited: Variables::new(), set: Variables::new() };
         let config = Config::load(&home.config_file()).unwrap();
-        let workplace = Workplace::of_supervisor(home.clone(), config, Program::current().unwrap());
-        let claim = claim(&workplace, &"hang".parse().unwrap(), now.at, &environment, |id| {
+        let context = Context::of_supervisor(home.clone(), config, Program::current().unwrap());
+        let claim = claim(&context, &"hang".parse().unwrap(), now.at, &environment, |id| {
             Ok(Manifest {
                 version: RECORD_VERSION,
                 id: id.clone(),

@@ -12,9 +12,9 @@ mod story;
 
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::Context as _;
 
-use crate::run::workplace::Program;
+use crate::run::context::Program;
 use patience::Patience;
 use screen::Screen;
 use stage::Stage;

@@ -5,15 +5,15 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, ensure};
 
 use crate::home::{Home, atomic_file, random_suffix};
+use crate::process_tree::names;
 use crate::process_tree::{Cookie, Process, Scan};
+use crate::run::context::{App, Context, Program};
 use crate::run::end::{Order, end_run};
 use crate::run::entry::Entry;
 use crate::run::record::{EndCause, Outcome};
-use crate::run::view::names;
-use crate::run::workplace::{Program, Site, Workplace};
 
 /// Waits short enough to be watched.
 const CONFIG: &str = "watchdog_interval_secs = 1\nkill_grace_secs = 1\n";
@@ -26,7 +26,7 @@ const CLEARING_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A home that exists for the demo alone.
 pub(super) struct Stage {
-    site: Site,
+    app: App,
 }
 
 impl Stage {
@@ -36,7 +36,7 @@ impl Stage {
         let made = DirBuilder::new().mode(0o700).create(&root);
         made.with_context(|| format!("cannot make a home in {}; set TMPDIR to a directory of yours", root.display()))?;
         match furnish(&root) {
-            Ok(home) => Ok(Self { site: Site::new(home, program) }),
+            Ok(home) => Ok(Self { app: App::new(home, program) }),
             Err(error) => {
                 let _ = std::fs::remove_dir_all(&root);
                 Err(error)
@@ -46,18 +46,18 @@ impl Stage {
 
     /// Returns the home.
     pub(super) fn home(&self) -> &Home {
-        self.site.home()
+        self.app.home()
     }
 
     /// Returns the program that is shown: this one.
     pub(super) fn program(&self) -> &Program {
-        self.site.program()
+        self.app.program()
     }
 
     /// Ends whatever still runs, removes the home, and makes sure that nothing is left.
     pub(super) fn clear(self) -> anyhow::Result<()> {
         let root = self.home().root();
-        clear(&self.site).with_context(|| format!("the demo's home {} could not be cleared", root.display()))
+        clear(&self.app).with_context(|| format!("the demo's home {} could not be cleared", root.display()))
     }
 }
 
@@ -69,25 +69,25 @@ fn furnish(root: &Path) -> anyhow::Result<Home> {
 }
 
 /// The directory goes last: without it nobody could find what is left.
-fn clear(site: &Site) -> anyhow::Result<()> {
-    let workplace = site.workplace()?;
-    let cookies = cookies(&workplace)?;
-    end_runs(&workplace)?;
+fn clear(app: &App) -> anyhow::Result<()> {
+    let context = app.context()?;
+    let cookies = cookies(&context)?;
+    end_runs(&context)?;
     await_the_end(&cookies)?;
-    close_sessions(&workplace)?;
-    let root = site.home().root();
+    close_sessions(&context)?;
+    let root = app.home().root();
     std::fs::remove_dir_all(root)?;
     ensure!(!root.exists(), "it is there again");
     Ok(())
 }
 
 /// Returns the cookies of all runs there ever were: the ended ones are in the history.
-fn cookies(workplace: &Workplace) -> anyhow::Result<Vec<Cookie>> {
+fn cookies(context: &Context) -> anyhow::Result<Vec<Cookie>> {
     let mut cookies: Vec<Cookie> = Vec::new();
-    for entry in Entry::list(&workplace.home)? {
+    for entry in Entry::list(&context.home)? {
         cookies.extend(entry.manifest().map(|manifest| manifest.cookie).ok());
     }
-    cookies.extend(ended(&workplace.home)?.into_iter().map(|outcome| outcome.cookie));
+    cookies.extend(ended(&context.home)?.into_iter().map(|outcome| outcome.cookie));
     Ok(cookies)
 }
 
@@ -100,10 +100,10 @@ pub(super) fn ended(home: &Home) -> anyhow::Result<Vec<Outcome>> {
     }
 }
 
-fn end_runs(workplace: &Workplace) -> anyhow::Result<()> {
+fn end_runs(context: &Context) -> anyhow::Result<()> {
     let order = Order { cause: EndCause::Stopped, reason: "the demo is over".into(), by: "demo".into() };
-    for entry in Entry::list(&workplace.home)? {
-        end_run(workplace, entry.id(), &order)?;
+    for entry in Entry::list(&context.home)? {
+        end_run(context, entry.id(), &order)?;
     }
     Ok(())
 }
@@ -122,8 +122,8 @@ fn await_the_end(cookies: &[Cookie]) -> anyhow::Result<()> {
     }
 }
 
-fn close_sessions(workplace: &Workplace) -> anyhow::Result<()> {
-    let host = &workplace.session_host;
+fn close_sessions(context: &Context) -> anyhow::Result<()> {
+    let host = &context.session_host;
     for session in host.list()? {
         host.close(&session)?;
     }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::{Context, ensure};
+use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
@@ -10,10 +10,10 @@ use super::client::Client;
 use super::patience::Patience;
 use super::screen::{Row, Screen};
 use super::stage::{Stage, ended};
+use crate::process_tree::names;
 use crate::process_tree::{Cookie, Process, Scan};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
-use crate::run::view::names;
 
 /// Takes long enough to be seen while it runs, also on a busy machine.
 const HELLO: &str = "echo \"hello from $MOADIM_RUN\"\nsleep 3\necho done | tee result.txt\n";

@@ -9,21 +9,21 @@ use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::process_tree::names;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
 use crate::run::claim::{Claim, ClaimError};
+use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, HistoryError, Missed};
 use crate::run::id::RunId;
-use crate::run::listing::workbench_ids;
 use crate::run::liveness::{Assessment, Liveness, look};
+use crate::run::on_disk::workbench_ids;
 use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
 use crate::run::trigger::{Plan, TriggerError};
-use crate::run::view::names;
-use crate::run::workplace::Workplace;
 
 /// A routine for which there is something to do, as it was read, and what is to become of its ledger.
 #[derive(Debug)]
@@ -62,8 +62,8 @@ const PATIENCE_FOR_OTHERS: Duration = Duration::from_millis(500);
 
 impl<'a> Case<'a> {
     /// Decides about a routine as it was read.
-    pub(super) fn of(workplace: &Workplace, slug: &'a Slug, state: &'a State, now: UnixSeconds) -> Self {
-        Self { slug, state, advance: state.advance(now, workplace.config.catch_up_window_secs) }
+    pub(super) fn of(context: &Context, slug: &'a Slug, state: &'a State, now: UnixSeconds) -> Self {
+        Self { slug, state, advance: state.advance(now, context.config.catch_up_window_secs) }
     }
 
     /// Tells whether the ledger is to stay as it is.
@@ -72,9 +72,9 @@ impl<'a> Case<'a> {
     }
 
     /// Decides about its fire, if the time of one has come.
-    pub(super) fn turn(&self, workplace: &Workplace, alive: &[AliveRun], now: UnixSeconds) -> Option<Turn> {
+    pub(super) fn turn(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<Turn> {
         let fire = self.due(now)?;
-        Some(turn(self.slug, self.state.definition.overlap, fire, alive, workplace.config.max_concurrent_runs))
+        Some(turn(self.slug, self.state.definition.overlap, fire, alive, context.config.max_concurrent_runs))
     }
 
     fn due(&self, now: UnixSeconds) -> Option<&Fire> {
@@ -83,15 +83,10 @@ impl<'a> Case<'a> {
     }
 
     /// Deals with it, if it still is as it was read.
-    pub(super) fn deal_with(
-        &self,
-        workplace: &Workplace,
-        now: UnixSeconds,
-        line_stands: bool,
-    ) -> Result<Dealt, FireError> {
-        let (home, slug) = (&workplace.home, self.slug);
+    pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> Result<Dealt, FireError> {
+        let (home, slug) = (&context.home, self.slug);
         let due = self.due(now).cloned();
-        let mut plan = due.as_ref().map(|_| Plan::read(workplace, slug, Instant::now()));
+        let mut plan = due.as_ref().map(|_| Plan::read(context, slug, Instant::now()));
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, PATIENCE_FOR_OTHERS) {
             // Most likely another process that deals with the same.
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),
@@ -100,7 +95,7 @@ impl<'a> Case<'a> {
         let before = &self.state.ledger;
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.state.definition);
         // The machine's time zone may have changed as well.
-        let holds = || self.state.advance(now, workplace.config.catch_up_window_secs) == self.advance;
+        let holds = || self.state.advance(now, context.config.catch_up_window_secs) == self.advance;
         if !unchanged || Ledger::read(home, slug)? != *before || !holds() {
             return Ok(Dealt::Outdated);
         }
@@ -113,7 +108,7 @@ impl<'a> Case<'a> {
                 advance.ledger.waiting = None;
                 None
             } else {
-                self.turn(workplace, &alive_runs(workplace)?, now)
+                self.turn(context, &alive_runs(context)?, now)
             };
             match turn {
                 Some(Turn::AfterOwn(runs)) => match plan.take() {
@@ -124,7 +119,7 @@ impl<'a> Case<'a> {
                         dealt = Dealt::Waits { in_line: false };
                     }
                 },
-                Some(Turn::Start) if !line_stands => match claim(workplace, plan.take(), &origin) {
+                Some(Turn::Start) if !line_stands => match claim(context, plan.take(), &origin) {
                     Ok(claimed) => {
                         advance.ledger.waiting = None;
                         started = claimed;
@@ -142,21 +137,21 @@ impl<'a> Case<'a> {
         let kept = keep(home, slug, before, &advance, now);
         drop(lock);
         if let Some((plan, claim)) = started {
-            launch(workplace, plan, claim, due);
+            launch(context, plan, claim, due);
         }
-        end_in_the_background(workplace, doomed);
+        end_in_the_background(context, doomed);
         // A ledger that could not be kept is no reason to leave a claimed run alone: the next tick finds that run.
         kept.map(|()| dealt)
     }
 }
 
 fn claim(
-    workplace: &Workplace,
+    context: &Context,
     plan: Option<Result<Plan, TriggerError>>,
     origin: &Origin,
 ) -> Result<Option<(Plan, Claim)>, TriggerError> {
     let Some(plan) = plan.transpose()? else { return Ok(None) };
-    let claim = plan.claim_locked(workplace, &Moment::now(), origin)?;
+    let claim = plan.claim_locked(context, &Moment::now(), origin)?;
     Ok(Some((plan, claim)))
 }
 
@@ -245,9 +240,9 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
 const MOMENT: Duration = Duration::from_millis(20);
 
 /// Returns the unfinished runs that are not known to be dead.
-pub(super) fn alive_runs(workplace: &Workplace) -> Result<Vec<AliveRun>, FileError> {
+pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> {
     // Under the routines' lock no judge is waited for long: it may need that lock to finish, and the next tick looks again.
-    let looked = look(&workplace.home, Entry::list(&workplace.home)?, MOMENT);
+    let looked = look(&context.home, Entry::list(&context.home)?, MOMENT);
     let alive = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
         let life = match one.liveness {
@@ -256,18 +251,18 @@ pub(super) fn alive_runs(workplace: &Workplace) -> Result<Vec<AliveRun>, FileErr
             _ => AliveLife::Certainly,
         };
         let asked = !one.entry.end_request().is_ok_and(|request| request.is_none());
-        let ending = asked || workplace.unwritten_ends.of(one.entry.id()).is_some();
+        let ending = asked || context.unwritten_ends.of(one.entry.id()).is_some();
         AliveRun { id: one.entry.id().clone(), life, ending }
     };
     Ok(alive.map(show).collect())
 }
 
 /// Launches on a thread of its own: it takes seconds where a login shell does, and more where many start at once.
-fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
-    let (workplace, deadline) = (workplace.clone(), Instant::now() + LAUNCH_PATIENCE);
+fn launch(context: &Context, plan: Plan, claim: Claim, fire: Option<Fire>) {
+    let (context, deadline) = (context.clone(), Instant::now() + LAUNCH_PATIENCE);
     let run = claim.entry.id().clone();
     let routine = run.routine().clone();
-    let body = move || match plan.start(&workplace, claim, deadline) {
+    let body = move || match plan.start(&context, claim, deadline) {
         Ok(run) => tracing::info!(%run, "fired"),
         Err(TriggerError::Launch(error)) if !error.nothing_left => tracing::warn!(%error, "fired in vain"),
         // Nothing is left of it that could tell.
@@ -275,7 +270,7 @@ fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
             tracing::warn!(%routine, %error, "not fired");
             if let Some(Fire::Occurrence(occurrence)) = fire {
                 let missed = Missed { occurrence, reason: error.to_string(), count: 1 };
-                if let Err(error) = history::append_missed(&workplace.home, &routine, &[missed], UnixSeconds::now()) {
+                if let Err(error) = history::append_missed(&context.home, &routine, &[missed], UnixSeconds::now()) {
                     tracing::warn!(%routine, %error, "a missed occurrence is not in the history");
                 }
             }
@@ -288,13 +283,13 @@ fn launch(workplace: &Workplace, plan: Plan, claim: Claim, fire: Option<Fire>) {
 }
 
 /// Ends runs in whose place another is to start; the next tick after that starts it.
-fn end_in_the_background(workplace: &Workplace, doomed: Vec<RunId>) {
+fn end_in_the_background(context: &Context, doomed: Vec<RunId>) {
     for run in doomed {
-        let workplace = workplace.clone();
+        let context = context.clone();
         let body = move || {
             let reason = "replaced by the next fire of its routine (overlap = \"replace\")".to_owned();
             let order = Order { cause: EndCause::Stopped, reason, by: "schedule".to_owned() };
-            match end_run(&workplace, &run, &order) {
+            match end_run(&context, &run, &order) {
                 Ok(Ended::Survived(left)) => tracing::warn!(%run, left = names(&left), "it was not to be ended"),
                 Ok(_) => {}
                 Err(error) => tracing::warn!(%run, %error, "it was not to be ended"),

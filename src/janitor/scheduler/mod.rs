@@ -20,7 +20,7 @@ use crate::routine::known::Look;
 use crate::routine::ledger::{Ledger, Waiting};
 use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
-use crate::run::workplace::Workplace;
+use crate::run::context::Context;
 use decide::{AliveRun, Need, Turn, need, turn};
 use fire::{Case, Dealt, alive_runs};
 use state::State;
@@ -68,12 +68,12 @@ const LONGEST_TICK: Duration = Duration::from_secs(2);
 ///
 /// # Errors
 /// The home is not safe for runs, or a folder of it cannot be listed.
-pub fn tick(workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickError> {
-    let home = &workplace.home;
-    workplace.routines.refresh(home, Look::Share)?;
+pub fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, TickError> {
+    let home = &context.home;
+    context.routines.refresh(home, Look::Share)?;
     let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
     let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
-    let first = workplace.routines.each_if_needed(now, |routine| {
+    let first = context.routines.each_if_needed(now, |routine| {
         let slug = routine.slug();
         let waits = match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
             Ok((Need::Rest(until), _)) => {
@@ -83,7 +83,7 @@ pub fn tick(workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickE
             Ok((Need::Start(waiting), overlap)) => Some((waiting, overlap)),
             Ok((Need::Attention, _)) => None,
             Err(error) => {
-                report.failed.push(failure(workplace, slug, error));
+                report.failed.push(failure(context, slug, error));
                 return Some(now);
             }
         };
@@ -92,7 +92,7 @@ pub fn tick(workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickE
     });
     if !found.is_empty() {
         home.check_sole_and_lockable()?;
-        deal_with_all(workplace, found, now, &mut report)?;
+        deal_with_all(context, found, now, &mut report)?;
     }
     if let Some(next) = next.or(Some(first)).filter(|next| *next > now) {
         report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
@@ -104,11 +104,11 @@ pub fn tick(workplace: &Workplace, now: UnixSeconds) -> Result<TickReport, TickE
 type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
 
 /// Returns what was found, in the order in which it is dealt with: fires in that in which they wait, then the rest.
-fn in_line(workplace: &Workplace, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
+fn in_line(context: &Context, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
     let since = |(slug, waits): &Found| match waits {
         Some((waiting, _)) => Some(waiting.since),
         // Of a ledger that cannot be read the next look tells.
-        None => State::read(&workplace.home, slug).ok()??.waiting_since(now, workplace.config.catch_up_window_secs),
+        None => State::read(&context.home, slug).ok()??.waiting_since(now, context.config.catch_up_window_secs),
     };
     let mut line: Vec<(UnixSeconds, Found)> =
         found.into_iter().map(|found| (since(&found).unwrap_or(UnixSeconds(u64::MAX)), found)).collect();
@@ -118,38 +118,37 @@ fn in_line(workplace: &Workplace, found: Vec<Found>, now: UnixSeconds) -> Vec<Fo
 
 /// Deals with what is due. What is known of each that was read is forgotten: it may have been outdated, or is by now.
 fn deal_with_all(
-    workplace: &Workplace,
+    context: &Context,
     found: Vec<Found>,
     now: UnixSeconds,
     report: &mut TickReport,
 ) -> Result<(), FileError> {
     let began = Instant::now();
-    let alive = alive_runs(workplace)?;
+    let alive = alive_runs(context)?;
     // Once one has to wait in the line, those behind it do not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
     let mut read = Vec::new();
-    for (slug, waits) in in_line(workplace, found, now) {
+    for (slug, waits) in in_line(context, found, now) {
         if began.elapsed() > LONGEST_TICK {
             report.pause = SHORTEST_PAUSE;
             break;
         }
-        let turn = waits.map(|(waiting, overlap)| {
-            turn(&slug, overlap, &waiting.fire, &alive, workplace.config.max_concurrent_runs)
-        });
+        let turn = waits
+            .map(|(waiting, overlap)| turn(&slug, overlap, &waiting.fire, &alive, context.config.max_concurrent_runs));
         if turn.is_some_and(|turn| only_waits(&turn, &mut line_stands)) {
             report.pause = report.pause.min(WAITING_PAUSE);
             continue;
         }
-        match deal_with(workplace, &slug, &alive, now, &mut line_stands) {
+        match deal_with(context, &slug, &alive, now, &mut line_stands) {
             Ok(pause) => report.pause = report.pause.min(pause),
             Err(error) => {
-                report.failed.push(failure(workplace, &slug, &*error));
+                report.failed.push(failure(context, &slug, &*error));
                 report.pause = report.pause.min(WAITING_PAUSE);
             }
         }
         read.push(slug);
     }
-    workplace.routines.forget(read);
+    context.routines.forget(read);
     Ok(())
 }
 
@@ -168,22 +167,22 @@ fn only_waits(turn: &Turn, line_stands: &mut bool) -> bool {
 
 /// Reads a routine and does what is due; returns the pause before the next look at it.
 fn deal_with(
-    workplace: &Workplace,
+    context: &Context,
     slug: &Slug,
     alive: &[AliveRun],
     now: UnixSeconds,
     line_stands: &mut bool,
 ) -> Result<Duration, Box<dyn std::error::Error>> {
-    let Some(state) = State::read(&workplace.home, slug)? else { return Ok(LONGEST_PAUSE) };
-    let case = Case::of(workplace, slug, &state, now);
+    let Some(state) = State::read(&context.home, slug)? else { return Ok(LONGEST_PAUSE) };
+    let case = Case::of(context, slug, &state, now);
     if case.changes_nothing() {
-        match case.turn(workplace, alive, now) {
+        match case.turn(context, alive, now) {
             None => return Ok(LONGEST_PAUSE),
             Some(turn) if only_waits(&turn, line_stands) => return Ok(WAITING_PAUSE),
             Some(_) => {}
         }
     }
-    Ok(match case.deal_with(workplace, now, *line_stands)? {
+    Ok(match case.deal_with(context, now, *line_stands)? {
         Dealt::Done => LONGEST_PAUSE,
         Dealt::Waits { in_line } => {
             *line_stands |= in_line;
@@ -193,6 +192,6 @@ fn deal_with(
     })
 }
 
-fn failure(workplace: &Workplace, slug: &Slug, error: &dyn std::fmt::Display) -> TickFailure {
-    TickFailure { path: Ledger::file(&workplace.home, slug).display().to_string(), error: error.to_string() }
+fn failure(context: &Context, slug: &Slug, error: &dyn std::fmt::Display) -> TickFailure {
+    TickFailure { path: Ledger::file(&context.home, slug).display().to_string(), error: error.to_string() }
 }

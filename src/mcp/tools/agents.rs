@@ -51,5 +51,5 @@ pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
         }
     };
-    Ok(Agents { agents: Registry::load(core.site.home())?.agents().map(view).collect() })
+    Ok(Agents { agents: Registry::load(core.app.home())?.agents().map(view).collect() })
 }

@@ -125,15 +125,15 @@ struct Terms {
 
 fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
     let Cleanup { routine, dry_run, confirm } = arguments;
-    let workplace = core.site.workplace()?;
+    let context = core.app.context()?;
     let dry_run = dry_run.unwrap_or(false);
     let agreed: Option<Terms> = call.agreed_to();
     let allowance = match &agreed {
         _ if confirm.unwrap_or(false) => Allowance::All,
         Some(terms) => terms.allowance,
-        None => Allowance::unasked(&workplace.config),
+        None => Allowance::unasked(&context.config),
     };
-    let mut report = clean_up(&workplace, routine.as_ref(), dry_run, allowance)?;
+    let mut report = clean_up(&context, routine.as_ref(), dry_run, allowance)?;
     report.killed.splice(0..0, agreed.into_iter().flat_map(|terms| terms.killed));
     match report.too_much {
         None => Ok(Reply::Answer(answer(dry_run, report))),

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::query::listing;
 use crate::routine::invalid_field::InvalidField;
+use crate::run::context::Context;
 use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::listing;
 use crate::run::log::{BadPattern, Log, MAX_TEXT_BYTES, Pattern};
 use crate::run::status::Status;
-use crate::run::workplace::Workplace;
 
 pub(super) fn tool() -> Tool {
     let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
@@ -72,8 +72,8 @@ fn read_log(core: &Core, arguments: ReadLog) -> Result<LogText, ToolError> {
     }
     let bad = |text: &str, error: BadPattern| InvalidField::new("grep", format_args!("'{text}'"), error.to_string());
     let pattern = grep.map(|text| Pattern::new(&text).map_err(|error| bad(&text, error))).transpose()?;
-    let workplace = core.site.workplace_for_looking();
-    let log = RunLog::find(&workplace, run)?;
+    let context = core.app.context_for_looking();
+    let log = RunLog::find(&context, run)?;
     let offset = offset.map(|offset| log.offset(offset));
     match (offset, pattern) {
         (offset, Some(pattern)) => search_log(log, &pattern, offset.unwrap_or(0)),
@@ -97,17 +97,17 @@ enum Place {
 }
 
 impl RunLog {
-    fn find(workplace: &Workplace, id: RunId) -> Result<Self, ToolError> {
-        let run = listing::find(workplace, &id)?;
+    fn find(context: &Context, id: RunId) -> Result<Self, ToolError> {
+        let run = listing::find(context, &id)?;
         if run.status != Status::Reaped {
-            let workbench = Workbench::of(&workplace.home, &id);
+            let workbench = Workbench::of(&context.home, &id);
             let log = Log::open(&workbench)?;
             // Else it was reaped since it was found.
-            if workbench.exists() || Entry::of(&workplace.home, &id).exists() {
+            if workbench.exists() || Entry::of(&context.home, &id).exists() {
                 return Ok(Self { run: id, log, place: Place::File(run.log_path) });
             }
         }
-        let Some(past) = workplace.history.find(&workplace.home, &id)? else {
+        let Some(past) = context.history.find(&context.home, &id)? else {
             return Err(EndError::NotFound(id).into());
         };
         // A text that is whole has its own offsets: control codes are gone from it.

@@ -15,6 +15,8 @@ use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::consent::Question;
 use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
+use crate::query::listing as runs;
+use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
@@ -23,13 +25,11 @@ use crate::routine::repository::masked;
 use crate::routine::schedule::tidied;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
+use crate::run::context::Context;
 use crate::run::delete::{self, DeleteError, Deleted, MayEnd};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
-use crate::run::listing as runs;
-use crate::run::overview::{LastRun, Overview, RoutineView};
 use crate::run::trigger::check_routine;
-use crate::run::workplace::Workplace;
 
 pub(super) fn tools() -> [Tool; 5] {
     let creates = Hints { read_only: false, destructive: false, idempotent: false, open_world: false };
@@ -159,7 +159,7 @@ fn leave_trusted_alone(core: &Core, arguments: &JsonObject) -> Result<(), ToolEr
     if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
         return Ok(());
     }
-    let home = core.site.home();
+    let home = core.app.home();
     let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
     let file = match slug {
         Some(slug) => store::definition_file(home, &slug).display().to_string(),
@@ -180,8 +180,8 @@ fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -
 }
 
 fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError> {
-    let workplace = core.site.workplace()?;
-    let agent = Registry::load(&workplace.home)?.get(&arguments.agent)?;
+    let context = core.app.context()?;
+    let agent = Registry::load(&context.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
     let mut definition = Definition {
         title: arguments.title.trim().to_owned(),
@@ -191,17 +191,17 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
         ..Definition::default()
     };
     set_given!(arguments, definition);
-    definition.check(&workplace.config)?;
+    definition.check(&context.config)?;
     let slug = store::new_slug(arguments.slug, &definition.title)?;
-    check_env(&workplace.home, &slug, &definition, &agent)?;
-    check_routine(&workplace, &slug, &definition, &arguments.prompt, &agent)?;
-    let routine = store::create(&workplace.home, &workplace.config, slug, definition, &arguments.prompt)?;
-    show(core, &workplace, &routine)
+    check_env(&context.home, &slug, &definition, &agent)?;
+    check_routine(&context, &slug, &definition, &arguments.prompt, &agent)?;
+    let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
+    show(core, &context, &routine)
 }
 
-fn show(core: &Core, workplace: &Workplace, routine: &Routine) -> Result<OneRoutine, ToolError> {
+fn show(core: &Core, context: &Context, routine: &Routine) -> Result<OneRoutine, ToolError> {
     let search_path = core.search_path();
-    Ok(OneRoutine { routine: Overview::read(workplace, &search_path)?.view(routine) })
+    Ok(OneRoutine { routine: Overview::read(context, &search_path)?.view(routine) })
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -289,8 +289,8 @@ impl Clearable {
 }
 
 fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
-    let workplace = core.site.workplace()?;
-    let registry = Registry::load(&workplace.home)?;
+    let context = core.app.context()?;
+    let registry = Registry::load(&context.home)?;
     if let Some(agent) = &arguments.agent {
         registry.get(agent)?;
     }
@@ -304,13 +304,13 @@ fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError
         }
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
-        check_env(&workplace.home, &slug, definition, &agent)?;
-        let prompt = prompt.clone().or_else(|| store::prompt(&workplace.home, &slug).ok()).unwrap_or_default();
-        check_routine(&workplace, &slug, definition, &prompt, &agent)
+        check_env(&context.home, &slug, definition, &agent)?;
+        let prompt = prompt.clone().or_else(|| store::prompt(&context.home, &slug).ok()).unwrap_or_default();
+        check_routine(&context, &slug, definition, &prompt, &agent)
             .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
-    let routine = edit::update(&workplace.home, &workplace.config, &slug, prompt.as_deref(), change)?;
-    show(core, &workplace, &routine)
+    let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
+    show(core, &context, &routine)
 }
 
 fn apply(arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), InvalidField> {
@@ -358,14 +358,14 @@ pub(in crate::mcp) struct WholeRoutine {
 const RECENT_RUNS: usize = 5;
 
 pub(in crate::mcp) fn show_whole(core: &Core, slug: &Slug) -> Result<WholeRoutine, ToolError> {
-    let workplace = core.site.workplace_for_looking();
-    let routine = store::load(&workplace.home, slug)?;
-    let prompt = store::prompt(&workplace.home, &routine.slug)?;
+    let context = core.app.context_for_looking();
+    let routine = store::load(&context.home, slug)?;
+    let prompt = store::prompt(&context.home, &routine.slug)?;
     let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
-    let recent_runs = runs::list(&workplace, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
+    let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
-    let routine = show(core, &workplace, &routine)?.routine;
+    let routine = show(core, &context, &routine)?.routine;
     Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, recent_runs })
 }
 
@@ -397,13 +397,13 @@ struct DeletedRoutine {
 }
 
 fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let may_end = if arguments.confirm.unwrap_or(false) {
         MayEnd::All
     } else {
         MayEnd::These(call.agreed_to().unwrap_or_default())
     };
-    match delete::delete(&workplace, &arguments.routine, &may_end, "delete_routine") {
+    match delete::delete(&context, &arguments.routine, &may_end, "delete_routine") {
         Ok(Deleted { ended, archived_to }) => Ok(Reply::Answer(DeletedRoutine {
             deleted: arguments.routine,
             archived_to: archived_to.display().to_string(),
@@ -451,11 +451,11 @@ struct Routines {
 fn list(core: &Core, arguments: ListRoutines) -> Result<Routines, ToolError> {
     let limit = page::limit(arguments.limit, 50)?;
     let after: Option<Slug> = page::cursor(arguments.cursor.as_deref())?;
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let filter = Filter { query: arguments.query, tag: arguments.tag };
-    let listing::Page { routines, total, next } = listing::list(&workplace.home, &filter, after.as_ref(), limit)?;
+    let listing::Page { routines, total, next } = listing::list(&context.home, &filter, after.as_ref(), limit)?;
     let search_path = core.search_path();
-    let overview = Overview::read(&workplace, &search_path)?;
+    let overview = Overview::read(&context, &search_path)?;
     let routines = routines.iter().map(|routine| overview.view(routine)).collect();
     Ok(Routines { routines, total, next_cursor: next })
 }

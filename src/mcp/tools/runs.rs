@@ -11,20 +11,21 @@ use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::call::Call;
 use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
+use crate::process_tree::names;
+use crate::query::inspect::{Inspection, inspect};
+use crate::query::listing::{self, Filter};
+use crate::query::view::RunView;
+use crate::query::wait;
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::routine::store;
+use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::id::RunId;
-use crate::run::inspect::{Inspection, inspect};
-use crate::run::listing::{self, Filter};
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
 use crate::run::trigger;
-use crate::run::view::{RunView, names};
-use crate::run::wait;
-use crate::run::workplace::Workplace;
 
 pub(super) fn tools() -> [Tool; 6] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
@@ -127,19 +128,19 @@ struct Triggered {
 const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
 fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Triggered>, ToolError> {
-    let workplace = core.site.workplace()?;
+    let context = core.app.context()?;
     let overlap = match arguments.overlap {
         Some(Overlap::Allow) => trigger::Overlap::Allow,
         Some(Overlap::Skip) | None => trigger::Overlap::Skip,
     };
-    let run = trigger::trigger(&workplace, &arguments.routine, overlap, call.received())?;
+    let run = trigger::trigger(&context, &arguments.routine, overlap, call.received())?;
     if !arguments.wait.unwrap_or(false) {
-        return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&workplace, &run)? }));
+        return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&context, &run)? }));
     }
     if call.takes_tasks() {
         return Ok(Reply::Task(run));
     }
-    let Waited { finished, run } = wait_for(&workplace, &run, WAIT_AFTER_TRIGGER, call)?;
+    let Waited { finished, run } = wait_for(&context, &run, WAIT_AFTER_TRIGGER, call)?;
     Ok(Reply::Answer(Triggered { finished: Some(finished), run }))
 }
 
@@ -172,21 +173,21 @@ struct Runs {
 fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let filter =
         Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
-    let listing::Page { runs, total, next } = listing::list(&workplace, &filter, after.as_ref(), limit)?;
+    let listing::Page { runs, total, next } = listing::list(&context, &filter, after.as_ref(), limit)?;
     if let Some(routine) = filter.routine.filter(|_| total == 0) {
-        check_is_known(&workplace, routine)?;
+        check_is_known(&context, routine)?;
     }
     Ok(Runs { runs, total, next_cursor: next })
 }
 
 /// Makes sure that there is such a routine, or was one that ran: else it is a typing error.
-fn check_is_known(workplace: &Workplace, routine: Slug) -> Result<(), ToolError> {
+fn check_is_known(context: &Context, routine: Slug) -> Result<(), ToolError> {
     let of_routine = Filter { routine: Some(routine.clone()), ..Filter::default() };
-    match store::check_exists(&workplace.home, &routine) {
-        Err(error) if listing::list(workplace, &of_routine, None, 1)?.total == 0 => Err(error.into()),
+    match store::check_exists(&context.home, &routine) {
+        Err(error) if listing::list(context, &of_routine, None, 1)?.total == 0 => Err(error.into()),
         _ => Ok(()),
     }
 }
@@ -198,7 +199,7 @@ struct GetRun {
 }
 
 pub(in crate::mcp) fn inspection(core: &Core, run: &RunId) -> Result<Inspection, ToolError> {
-    Ok(inspect(&core.site.workplace_for_looking(), run)?)
+    Ok(inspect(&core.app.context_for_looking(), run)?)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -227,20 +228,20 @@ fn wait_run(core: &Core, arguments: WaitRun, call: &Call) -> Result<Reply<Waited
         let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
         return Err(InvalidField::new("timeout_secs", secs, rule).into());
     }
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     if call.takes_tasks() {
-        return Ok(Reply::Task(listing::find(&workplace, &arguments.run)?.id));
+        return Ok(Reply::Task(listing::find(&context, &arguments.run)?.id));
     }
-    wait_for(&workplace, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
+    wait_for(&context, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
 }
 
-fn wait_for(workplace: &Workplace, run: &RunId, patience: Duration, call: &Call) -> Result<Waited, ToolError> {
+fn wait_for(context: &Context, run: &RunId, patience: Duration, call: &Call) -> Result<Waited, ToolError> {
     let began = Instant::now();
     let tell = &mut |run: &RunView| {
         let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
         call.tell(began.elapsed().as_secs_f64(), patience.as_secs_f64(), message);
     };
-    let run = wait::wait(workplace, run, patience, call.bell(), tell)?;
+    let run = wait::wait(context, run, patience, call.bell(), tell)?;
     Ok(Waited { finished: wait::is_over(&run), run })
 }
 
@@ -260,9 +261,9 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<Stopped, ToolError> {
         let rule = format!("it must be one line of at most {MAX_REASON_CHARS} characters; shorten it");
         return Err(InvalidField::new("reason", format_args!("'{reason}'"), rule).into());
     }
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     let order = Order { cause: EndCause::Stopped, reason, by: "stop_run".to_owned() };
-    let note = match end_run(&workplace, &arguments.run, &order)? {
+    let note = match end_run(&context, &arguments.run, &order)? {
         Ended::Finished | Ended::Already => None,
         Ended::Unrecorded(cause) => Some(format!(
             "everything that the run started has ended; its end is recorded as soon as that is possible: {cause}"
@@ -276,7 +277,7 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<Stopped, ToolError> {
             )));
         }
     };
-    Ok(Stopped { run: listing::find(&workplace, &arguments.run)?, note })
+    Ok(Stopped { run: listing::find(&context, &arguments.run)?, note })
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -288,11 +289,11 @@ struct PinRun {
 }
 
 fn pin_run(core: &Core, arguments: PinRun) -> Result<OneRun, ToolError> {
-    let workplace = core.site.workplace_for_looking();
+    let context = core.app.context_for_looking();
     if arguments.pinned {
-        pin::pin(&workplace.home, &arguments.run)?;
+        pin::pin(&context.home, &arguments.run)?;
     } else {
-        pin::unpin(&workplace.home, &arguments.run)?;
+        pin::unpin(&context.home, &arguments.run)?;
     }
-    Ok(OneRun { run: listing::find(&workplace, &arguments.run)? })
+    Ok(OneRun { run: listing::find(&context, &arguments.run)? })
 }

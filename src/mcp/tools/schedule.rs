@@ -6,9 +6,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::UnixSeconds;
 use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::query::routine_view::Firing;
 use crate::routine::slug::Slug;
 use crate::routine::snooze;
-use crate::run::overview::Firing;
 
 pub(super) fn snooze() -> Tool {
     let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
@@ -33,7 +33,7 @@ struct Snoozed {
 }
 
 fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
-    let home = core.site.home();
+    let home = core.app.home();
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
     Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })

@@ -10,12 +10,12 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
+use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::listing::workbench_ids;
+use crate::run::on_disk::workbench_ids;
 use crate::run::record::Outcome;
 use crate::run::recording::read_outcome;
-use crate::run::workplace::Workplace;
 
 /// Some runs have no line yet.
 #[derive(Debug, thiserror::Error)]
@@ -40,13 +40,13 @@ const LINES_AT_ONCE: usize = 64;
 ///
 /// # Errors
 /// The history could not be read or written; the next call tries again.
-pub fn complete(workplace: &Workplace) -> Result<(), Incomplete> {
-    if workplace.history.is_complete() {
+pub fn complete(context: &Context) -> Result<(), Incomplete> {
+    if context.history.is_complete() {
         return Ok(());
     }
-    let holes = find(workplace).map_err(Incomplete::nothing_known)?;
+    let holes = find(context).map_err(Incomplete::nothing_known)?;
     for (at, some) in holes.chunks(LINES_AT_ONCE).enumerate() {
-        add_lines(workplace, some).map_err(|source| {
+        add_lines(context, some).map_err(|source| {
             let left = &holes[at * LINES_AT_ONCE..];
             Incomplete { runs: left.iter().map(|outcome| outcome.id.clone()).collect(), source }
         })?;
@@ -54,21 +54,21 @@ pub fn complete(workplace: &Workplace) -> Result<(), Incomplete> {
     if !holes.is_empty() {
         tracing::info!(runs = holes.len(), "added lines to the history that a power cut had taken");
     }
-    workplace.history.set_complete();
+    context.history.set_complete();
     Ok(())
 }
 
 /// Finds the runs without a line, the first that ended first. In this order: workbenches, entries, history. A run loses its
 /// entry after it has got its line.
-fn find(workplace: &Workplace) -> Result<Vec<Outcome>, FileError> {
-    let home = &workplace.home;
+fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
+    let home = &context.home;
     let mut suspects: HashSet<RunId> = workbench_ids(home)?.into_iter().collect();
     for entry in Entry::list(home)? {
         suspects.remove(entry.id());
     }
     let files = files::list(home)?;
     remove_known(&files, &mut suspects)?;
-    let kept_since = kept_since(&files, &workplace.config, UnixSeconds::now());
+    let kept_since = kept_since(&files, &context.config, UnixSeconds::now());
     // One without an outcome is another program's, or damaged, which the sweep reports.
     let outcomes = suspects.iter().filter_map(|run| read_outcome(&Workbench::of(home, run), run).ok());
     let mut holes: Vec<Outcome> = outcomes.filter(|outcome| outcome.finished_at > kept_since).collect();
@@ -109,14 +109,14 @@ fn kept_since(files: &[HistoryFile], config: &Config, now: UnixSeconds) -> UnixS
     files.iter().filter_map(|file| file.closed_at).min().map_or(by_age, |closed_at| closed_at.max(by_age))
 }
 
-fn add_lines(workplace: &Workplace, outcomes: &[Outcome]) -> Result<(), HistoryError> {
-    let (home, config) = (&workplace.home, &workplace.config);
+fn add_lines(context: &Context, outcomes: &[Outcome]) -> Result<(), HistoryError> {
+    let (home, config) = (&context.home, &context.config);
     let path = home.history_file();
     let lines = outcomes.iter().map(|outcome| Ok((&outcome.id, encode(home, outcome)?)));
     let lines: Vec<(&RunId, String)> = lines.collect::<Result<_, FileError>>()?;
     let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
     // Another process may have been faster.
-    let known = workplace.history.read(home)?;
+    let known = context.history.read(home)?;
     let missing: Vec<&String> = lines.iter().filter(|(run, _)| !known.contains(run)).map(|(_, line)| line).collect();
     drop(known);
     if files::is_full(home, config) {

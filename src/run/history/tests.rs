@@ -1,7 +1,7 @@
 use super::*;
+use crate::run::context::{Context, Program};
 use crate::run::entry::Entry;
 use crate::run::status::Status;
-use crate::run::workplace::{Program, Workplace};
 
 #[test]
 fn a_status_of_a_newer_version_is_shown_as_it_is_written() {
@@ -16,14 +16,14 @@ fn a_status_of_a_newer_version_is_shown_as_it_is_written() {
 
 struct Fixture {
     _dir: tempfile::TempDir,
-    workplace: Workplace,
+    context: Context,
 }
 
 fn fixture() -> Fixture {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(dir.path().join("home")).unwrap();
-    let workplace = Workplace::of_supervisor(home, Config::default(), Program::current().unwrap());
-    Fixture { _dir: dir, workplace }
+    let context = Context::of_supervisor(home, Config::default(), Program::current().unwrap());
+    Fixture { _dir: dir, context }
 }
 
 fn outcome(run: &str, status: Status) -> Outcome {
@@ -32,31 +32,31 @@ fn outcome(run: &str, status: Status) -> Outcome {
 
 impl Fixture {
     fn append(&self, run: &str) -> bool {
-        append(&self.workplace.home, &self.workplace.config, &outcome(run, Status::Failed), Known::Perhaps).unwrap()
+        append(&self.context.home, &self.context.config, &outcome(run, Status::Failed), Known::Perhaps).unwrap()
     }
 
     fn write(&self, text: &str) {
-        std::fs::write(self.workplace.home.history_file(), text).unwrap();
+        std::fs::write(self.context.home.history_file(), text).unwrap();
     }
 
     fn text(&self) -> String {
-        std::fs::read_to_string(self.workplace.home.history_file()).unwrap()
+        std::fs::read_to_string(self.context.home.history_file()).unwrap()
     }
 
     /// Closes the file as if it were full.
     fn close(&self, at: u64) {
-        let home = &self.workplace.home;
+        let home = &self.context.home;
         std::fs::rename(home.history_file(), home.root().join(format!("history.{at}.jsonl"))).unwrap();
     }
 
     /// Returns the runs that the history tells of, newest first.
     fn runs(&self) -> Vec<String> {
-        let lines = self.workplace.history.read(&self.workplace.home).unwrap();
+        let lines = self.context.history.read(&self.context.home).unwrap();
         lines.newest_first().map(|line| lines.past(line).expect("the line").outcome.id.to_string()).collect()
     }
 
     fn damaged(&self) -> u64 {
-        self.workplace.history.read(&self.workplace.home).unwrap().damaged()
+        self.context.history.read(&self.context.home).unwrap().damaged()
     }
 }
 
@@ -75,11 +75,11 @@ fn a_line_is_added_once_also_when_the_file_was_closed_meanwhile() {
 #[test]
 fn a_line_says_all_that_its_reader_will_need() {
     let it = fixture();
-    let workbench = Workbench::of(&it.workplace.home, &"a-5".parse().unwrap());
+    let workbench = Workbench::of(&it.context.home, &"a-5".parse().unwrap());
     workbench.make().unwrap();
     std::fs::write(workbench.log(), format!("{}\x1b[1mthe é end\x1b[0m\n", "x".repeat(5000))).unwrap();
     it.append("a-5");
-    let past = it.workplace.history.find(&it.workplace.home, &"a-5".parse().unwrap()).unwrap().unwrap();
+    let past = it.context.history.find(&it.context.home, &"a-5".parse().unwrap()).unwrap().unwrap();
     let tail = past.tail.unwrap();
     assert!(tail.ends_with("xthe é end\n") && (TAIL_BYTES - 4..=TAIL_BYTES).contains(&tail.len()), "{}", tail.len());
     assert_eq!(past.outcome.status, Status::Failed);
@@ -90,12 +90,12 @@ fn a_line_says_all_that_its_reader_will_need() {
 #[test]
 fn a_full_file_is_closed_and_all_files_are_read() {
     let mut it = fixture();
-    it.workplace.config.max_history_bytes = 16 * 600;
+    it.context.config.max_history_bytes = 16 * 600;
     let names: Vec<String> = (1..=10).map(|n| format!("a-{n}")).collect();
     for name in &names {
         it.append(name);
     }
-    let files = std::fs::read_dir(it.workplace.home.root()).unwrap();
+    let files = std::fs::read_dir(it.context.home.root()).unwrap();
     let closed = files.filter(|file| file.as_ref().unwrap().file_name().to_str().unwrap().starts_with("history.1"));
     assert!(closed.count() > 1);
     let newest_first: Vec<String> = names.into_iter().rev().collect();
@@ -115,7 +115,7 @@ fn what_is_known_grows_with_the_file_and_follows_it() {
     it.close(100);
     it.append("a-8");
     assert_eq!(it.runs(), ["b-9", "a-9", "a-8", "a-7"]);
-    std::fs::remove_file(it.workplace.home.root().join("history.100.jsonl")).unwrap();
+    std::fs::remove_file(it.context.home.root().join("history.100.jsonl")).unwrap();
     assert_eq!(it.runs(), ["a-8"]);
     // An editor writes a file anew, or the same one.
     let text = it.text();
@@ -149,7 +149,7 @@ fn lines_of_before_and_of_later_are_read() {
     line["id"] = "a-2".into();
     line["status"] = "enlightened".into();
     it.write(&format!("{older}\n{line}\n"));
-    let lines = it.workplace.history.read(&it.workplace.home).unwrap();
+    let lines = it.context.history.read(&it.context.home).unwrap();
     let statuses: Vec<Status> = lines.newest_first().map(Line::status).collect();
     assert_eq!((statuses, lines.damaged()), (vec![Status::Unknown, Status::Failed], 0));
 }
@@ -162,15 +162,15 @@ fn second(n: u64) -> u64 {
 impl Fixture {
     /// Makes the workbench of a run that ended at the second after that in its name.
     fn finish(&self, run: &str) {
-        let workbench = Workbench::of(&self.workplace.home, &run.parse().unwrap());
+        let workbench = Workbench::of(&self.context.home, &run.parse().unwrap());
         workbench.make().unwrap();
         atomic_file::write_json(&workbench.outcome_file(), &outcome(run, Status::Failed)).unwrap();
     }
 
-    /// Returns the workplace of another process.
-    fn in_another_process(&self) -> Workplace {
-        let Workplace { home, config, program, .. } = self.workplace.clone();
-        Workplace::of_supervisor(home, config, program)
+    /// Returns the context of another process.
+    fn in_another_process(&self) -> Context {
+        let Context { home, config, program, .. } = self.context.clone();
+        Context::of_supervisor(home, config, program)
     }
 }
 
@@ -182,9 +182,9 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
         it.finish(run);
     }
     it.append(&told);
-    std::fs::create_dir(Entry::of(&it.workplace.home, &ending.parse().unwrap()).directory()).unwrap();
-    Workbench::of(&it.workplace.home, &format!("b-{}", second(50)).parse().unwrap()).make().unwrap();
-    complete(&it.workplace).unwrap();
+    std::fs::create_dir(Entry::of(&it.context.home, &ending.parse().unwrap()).directory()).unwrap();
+    Workbench::of(&it.context.home, &format!("b-{}", second(50)).parse().unwrap()).make().unwrap();
+    complete(&it.context).unwrap();
     let ids = || {
         it.text()
             .lines()
@@ -196,7 +196,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     assert_eq!(ids().len(), 3);
     // What is removed while the process lives was removed by somebody.
     it.write("");
-    complete(&it.workplace).unwrap();
+    complete(&it.context).unwrap();
     assert_eq!(ids(), [] as [&str; 0]);
     complete(&it.in_another_process()).unwrap();
     assert_eq!(ids(), [older, lost, told]);
@@ -207,18 +207,18 @@ fn what_the_history_dropped_on_purpose_stays_dropped() {
     let mut it = fixture();
     let runs = [10, 20, 30].map(|n| format!("a-{}", second(n)));
     runs.iter().for_each(|run| it.finish(run));
-    let closed = |n| it.workplace.home.root().join(format!("history.{}.jsonl", second(n)));
+    let closed = |n| it.context.home.root().join(format!("history.{}.jsonl", second(n)));
     // As much as is left when room was made.
     std::fs::write(closed(21), vec![b'\n'; 900]).unwrap();
     std::fs::write(closed(29), vec![b'\n'; 300]).unwrap();
-    it.workplace.config.max_history_bytes = 2000;
-    complete(&it.workplace).unwrap();
+    it.context.config.max_history_bytes = 2000;
+    complete(&it.context).unwrap();
     assert_eq!(it.runs(), [runs[2].clone()], "of this one, the file would still be there");
-    it.workplace.config.history_age_secs = 1;
+    it.context.config.history_age_secs = 1;
     it.write("");
     complete(&it.in_another_process()).unwrap();
     assert_eq!(it.runs(), [] as [&str; 0], "too old");
-    it.workplace.config = Config::default();
+    it.context.config = Config::default();
     complete(&it.in_another_process()).unwrap();
     assert_eq!(it.runs().len(), 3, "there was never too much");
 }
@@ -228,13 +228,13 @@ fn what_cannot_be_completed_is_told_and_tried_again() {
     let it = fixture();
     let run = format!("a-{}", second(0));
     it.finish(&run);
-    let lock = it.workplace.home.history_lock();
+    let lock = it.context.home.history_lock();
     std::fs::create_dir_all(&lock).unwrap();
-    assert_eq!(complete(&it.workplace).unwrap_err().runs, [run.parse().unwrap()].into());
+    assert_eq!(complete(&it.context).unwrap_err().runs, [run.parse().unwrap()].into());
     std::fs::remove_dir(&lock).unwrap();
-    std::fs::create_dir(it.workplace.home.history_file()).unwrap();
-    assert_eq!(complete(&it.workplace).unwrap_err().runs, [].into(), "nothing is known of what cannot be read");
-    std::fs::remove_dir(it.workplace.home.history_file()).unwrap();
-    complete(&it.workplace).unwrap();
+    std::fs::create_dir(it.context.home.history_file()).unwrap();
+    assert_eq!(complete(&it.context).unwrap_err().runs, [].into(), "nothing is known of what cannot be read");
+    std::fs::remove_dir(it.context.home.history_file()).unwrap();
+    complete(&it.context).unwrap();
     assert_eq!(it.runs(), [run]);
 }

@@ -4,8 +4,8 @@ use regex::{Regex, RegexBuilder};
 
 use super::source::Log;
 use super::text::clean;
-use crate::excerpt::excerpt;
 use crate::home::atomic_file::FileError;
+use crate::quote::quote;
 
 /// The most of a log that one search looks at, the holes not counted.
 const MAX_SEARCHED_BYTES: u64 = 64 * 1024 * 1024;
@@ -45,7 +45,7 @@ impl Pattern {
         }
         let built = RegexBuilder::new(text).case_insensitive(true).size_limit(MAX_PATTERN_MEMORY).build();
         // The last line says what is wrong, those before it where.
-        built.map(Self).map_err(|error| bad(excerpt(error.to_string().lines().last().unwrap_or_default(), 200)))
+        built.map(Self).map_err(|error| bad(quote(error.to_string().lines().last().unwrap_or_default(), 200)))
     }
 }
 

@@ -5,23 +5,23 @@ use std::collections::{BTreeMap, HashMap};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::end::EndError;
-use super::entry::{Entry, Workbench};
-use super::here::Here;
-use super::id::RunId;
-use super::liveness::{Assessment, JUDGE_PATIENCE, Liveness, look};
-use super::log::Log;
-use super::record::{Manifest, Origin, Outcome};
-use super::recording::read_outcome;
-use super::status::Status;
 use super::view::{RunView, outcome_of};
-use super::workplace::Workplace;
-use super::written_down::WrittenDown;
 use super::{listing, wait};
 use crate::clock::{HumanDuration, UnixSeconds};
-use crate::excerpt::excerpt;
 use crate::home::Home;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
+use crate::quote::quote;
+use crate::run::context::Context;
+use crate::run::end::EndError;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::liveness::{Assessment, JUDGE_PATIENCE, Liveness, look};
+use crate::run::log::Log;
+use crate::run::record::{Manifest, Origin, Outcome};
+use crate::run::recorded_processes::RecordedProcesses;
+use crate::run::recording::read_outcome;
+use crate::run::status::Status;
+use crate::run::this_machine::Here;
 
 /// All that is known of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -92,21 +92,21 @@ const TAIL_BYTES: usize = 8 * 1024;
 ///
 /// # Errors
 /// There is no such run.
-pub fn inspect(workplace: &Workplace, id: &RunId) -> Result<Inspection, EndError> {
-    let workbench = Workbench::of(&workplace.home, id);
-    let entry = Entry::of(&workplace.home, id);
-    let assessment = if entry.exists() { look(&workplace.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
+pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
+    let workbench = Workbench::of(&context.home, id);
+    let entry = Entry::of(&context.home, id);
+    let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
     let run = match &assessment {
-        Some(assessment) => RunView::of_unfinished(workplace, assessment),
-        None => listing::find(workplace, id)?,
+        Some(assessment) => RunView::of_unfinished(context, assessment),
+        None => listing::find(context, id)?,
     };
     let outcome = match &assessment {
-        Some(assessment) => outcome_of(workplace, assessment).ok().flatten(),
+        Some(assessment) => outcome_of(context, assessment).ok().flatten(),
         None => read_outcome(&workbench, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     let (liveness, liveness_reason) = life(&run, assessment.as_ref(), outcome.is_some());
-    let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&workplace.home, one));
+    let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
     let tail = Log::open(&workbench).and_then(|log| log.tail(TAIL_LINES, TAIL_BYTES));
     Ok(Inspection {
         liveness,
@@ -173,7 +173,7 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
 fn words(manifest: &Manifest) -> Vec<String> {
     let command = &manifest.command;
     let all = std::iter::once(&command.command).chain(&command.args);
-    all.take(SHOWN_WORDS).map(|word| excerpt(word, SHOWN_WORD_CHARS)).collect()
+    all.take(SHOWN_WORDS).map(|word| quote(word, SHOWN_WORD_CHARS)).collect()
 }
 
 fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixSeconds> {
@@ -187,7 +187,7 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
 fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Owned, Ok(manifest)) => {
-            let written = WrittenDown::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();
+            let written = RecordedProcesses::read(&assessment.entry, manifest, &Here::of(home)).unwrap_or_default();
             Scan::take().ok()?.members(&manifest.cookie, &written.belonging())
         }
         (Liveness::Unsupervised(left), _) => left.clone(),

@@ -7,12 +7,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::Entry;
-use super::id::RunId;
 use super::listing;
-use super::status::Status;
 use super::view::RunView;
-use super::workplace::Workplace;
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
@@ -21,6 +17,11 @@ use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
 use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+use crate::run::on_disk;
+use crate::run::status::Status;
 
 /// What is known of one routine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -162,7 +163,7 @@ impl From<RunView> for LastRun {
 /// What is read once to show any number of routines.
 #[derive(Debug)]
 pub struct Overview<'a> {
-    workplace: &'a Workplace,
+    context: &'a Context,
     search_path: &'a SearchPath,
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
@@ -178,30 +179,30 @@ impl<'a> Overview<'a> {
     ///
     /// # Errors
     /// A folder of the home cannot be listed, or the history cannot be read.
-    pub fn read(workplace: &'a Workplace, search_path: &'a SearchPath) -> Result<Self, FileError> {
+    pub fn read(context: &'a Context, search_path: &'a SearchPath) -> Result<Self, FileError> {
         let mut newest: HashMap<Slug, UnixSeconds> = HashMap::new();
         let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
         // There may be very many, so that nothing is made of a name unless it is the first of its routine.
-        listing::scan_workbenches(&workplace.home, |slug, stamp| match newest.get_mut(slug) {
+        on_disk::scan_workbenches(&context.home, |slug, stamp| match newest.get_mut(slug) {
             Some(newest) => *newest = stamp.max(*newest),
             None => newest.extend(slug.parse().ok().map(|slug: Slug| (slug, stamp))),
         })?;
-        for entry in Entry::list(&workplace.home)? {
+        for entry in Entry::list(&context.home)? {
             let newest = newest.entry(entry.id().routine().clone()).or_default();
             *newest = entry.id().stamp().max(*newest);
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
         // Last: a run that is reaped in between is in neither otherwise.
-        let newest_ended = workplace.history.newest(&workplace.home)?;
-        Ok(Self { workplace, search_path, running, newest, newest_ended, available: RefCell::default() })
+        let newest_ended = context.history.newest(&context.home)?;
+        Ok(Self { context, search_path, running, newest, newest_ended, available: RefCell::default() })
     }
 
     /// Shows a routine.
     #[must_use]
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
-        let bounds = Bounds::decide(RoutineState::Present(definition), &self.workplace.config);
-        let read = Ledger::read_for_looking(&self.workplace.home, slug);
+        let bounds = Bounds::decide(RoutineState::Present(definition), &self.context.config);
+        let read = Ledger::read_for_looking(&self.context.home, slug);
         let ledger = read.as_ref().ok();
         RoutineView {
             slug: slug.clone(),
@@ -232,13 +233,13 @@ impl<'a> Overview<'a> {
         if let Some(known) = self.available.borrow().get(agent) {
             return *known;
         }
-        let definition = agent.parse().ok().and_then(|name| agent::find_for_looking(&self.workplace.home, &name));
+        let definition = agent.parse().ok().and_then(|name| agent::find_for_looking(&self.context.home, &name));
         let found = definition.is_some_and(|definition| self.search_path.find(&definition).is_ok());
         self.available.borrow_mut().insert(agent.to_owned(), found);
         found
     }
 
     fn last_run(&self, id: &RunId) -> Option<LastRun> {
-        listing::find(self.workplace, id).ok().map(LastRun::from)
+        listing::find(self.context, id).ok().map(LastRun::from)
     }
 }

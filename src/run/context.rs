@@ -11,13 +11,13 @@ use super::unwritten_ends::UnwrittenEnds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
-use crate::home::parsed::ParsedFiles;
+use crate::home::file_cache::FileCache;
 use crate::routine::known::KnownRoutines;
 use crate::session::{Launcher, SessionHost};
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
 #[derive(Debug, Clone)]
-pub struct Workplace {
+pub struct Context {
     /// Where everything lives.
     pub home: Home,
     /// The home's settings.
@@ -34,8 +34,8 @@ pub struct Workplace {
     pub routines: Arc<KnownRoutines>,
 }
 
-impl Workplace {
-    /// Makes the workplace of a supervisor. It opens no window, and closing one needs no choice of a host: choosing asks a
+impl Context {
+    /// Makes the context of a supervisor. It opens no window, and closing one needs no choice of a host: choosing asks a
     /// program for its version, and an agent would wait for that.
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
@@ -47,14 +47,14 @@ impl Workplace {
 
 /// Where a server works: what stays the same while settings are edited under it.
 #[derive(Debug)]
-pub struct Site {
+pub struct App {
     home: Home,
     program: Program,
     history: Arc<HistoryIndex>,
     unwritten_ends: Arc<UnwrittenEnds>,
     routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
-    settings: ParsedFiles<Config>,
+    settings: FileCache<Config>,
     /// Whether there were any.
     had_settings: AtomicBool,
     /// Choosing a host asks a program for its version, so it is done once for each setting, and anew if that gave no answer.
@@ -77,7 +77,7 @@ impl Chosen {
     }
 }
 
-impl Site {
+impl App {
     /// Names the place; nothing is read yet.
     #[must_use]
     pub fn new(home: Home, program: Program) -> Self {
@@ -87,7 +87,7 @@ impl Site {
             history: Arc::default(),
             unwritten_ends: Arc::default(),
             routines: Arc::default(),
-            settings: ParsedFiles::new(),
+            settings: FileCache::new(),
             had_settings: AtomicBool::new(false),
             chosen: Mutex::new(None),
         }
@@ -116,7 +116,7 @@ impl Site {
     /// # Errors
     /// `config.toml` is damaged, or was there before and is not. No defaults stand in for it: they could be shorter than
     /// what a person wrote there.
-    pub fn workplace(&self) -> Result<Workplace, FileError> {
+    pub fn context(&self) -> Result<Context, FileError> {
         let file = self.home.config_file();
         let config = match Config::load_if_present(&file)? {
             Some(config) => {
@@ -136,15 +136,15 @@ impl Site {
     /// Reads the settings as they are now, for a call that only looks, or that stops a run: damaged ones are then no
     /// reason to refuse, and the defaults stand in for them.
     #[must_use]
-    pub fn workplace_for_looking(&self) -> Workplace {
+    pub fn context_for_looking(&self) -> Context {
         let file = self.home.config_file();
         let config = self.settings.get(&file, || Config::load(&file));
         self.with(config.ok().flatten().unwrap_or_default())
     }
 
-    fn with(&self, config: Config) -> Workplace {
+    fn with(&self, config: Config) -> Context {
         let session_host = self.session_host(config.session_host);
-        Workplace {
+        Context {
             home: self.home.clone(),
             config,
             session_host,

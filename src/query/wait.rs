@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::end::EndError;
-use super::entry::Entry;
-use super::id::RunId;
 use super::listing;
 use super::view::RunView;
-use super::workplace::Workplace;
+use crate::run::context::Context;
+use crate::run::end::EndError;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
 
 /// The longest pause between two looks. A run that ends takes its entry away, which wakes at once; only one whose
 /// supervisor was killed, or a system that watches no directories, is noticed by looking.
@@ -62,21 +62,21 @@ impl Bell {
 /// # Errors
 /// There is no such run, or it was removed meanwhile.
 pub fn wait(
-    workplace: &Workplace,
+    context: &Context,
     id: &RunId,
     patience: Duration,
     bell: &Bell,
     tell: &mut dyn FnMut(&RunView),
 ) -> Result<RunView, EndError> {
     let deadline = Instant::now() + patience;
-    let entry = Entry::of(&workplace.home, id);
+    let entry = Entry::of(&context.home, id);
     // Before the first look, so that no end falls between the two.
-    let _watcher = watch(&workplace.home.running(), bell);
+    let _watcher = watch(&context.home.running(), bell);
     let mut told = Instant::now();
     let mut goes_on = true;
     loop {
         let over = !entry.exists();
-        let run = listing::find(workplace, id)?;
+        let run = listing::find(context, id)?;
         let rest = deadline.saturating_duration_since(Instant::now());
         if over || is_over(&run) || !goes_on || rest.is_zero() {
             return Ok(run);

@@ -3,18 +3,18 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::entry::Workbench;
-use super::id::RunId;
-use super::liveness::{Assessment, Liveness};
-use super::pin::is_pinned;
-use super::record::{EndRequest, Origin, Outcome, RecordError, Started};
-use super::recording::{read_outcome, written_outcome};
-use super::retention;
-use super::status::Status;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
-use crate::process_tree::Process;
+use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
+use crate::run::context::Context;
+use crate::run::entry::Workbench;
+use crate::run::id::RunId;
+use crate::run::liveness::{Assessment, Liveness};
+use crate::run::pin::is_pinned;
+use crate::run::record::{EndRequest, Origin, Outcome, RecordError, Started};
+use crate::run::recording::{read_outcome, written_outcome};
+use crate::run::retention;
+use crate::run::status::Status;
 use crate::session::HostKind;
 
 /// What is known of one run.
@@ -89,19 +89,19 @@ fn is_false(value: &bool) -> bool {
 impl RunView {
     /// Shows an unfinished run.
     #[must_use]
-    pub fn of_unfinished(workplace: &Workplace, assessment: &Assessment) -> Self {
+    pub fn of_unfinished(context: &Context, assessment: &Assessment) -> Self {
         let entry = &assessment.entry;
-        let outcome = outcome_of(workplace, assessment);
+        let outcome = outcome_of(context, assessment);
         if let Ok(Some(outcome)) = outcome {
-            let mut view = Self::empty(workplace, entry.id());
+            let mut view = Self::empty(context, entry.id());
             view.tell(outcome);
             return view;
         }
         let started = entry.started().ok().flatten();
-        let request = entry.end_request().ok().flatten().or_else(|| workplace.unwritten_ends.of(entry.id()));
-        let workbench = Workbench::of(&workplace.home, entry.id());
+        let request = entry.end_request().ok().flatten().or_else(|| context.unwritten_ends.of(entry.id()));
+        let workbench = Workbench::of(&context.home, entry.id());
         let now = UnixSeconds::now();
-        let mut view = Self::empty(workplace, entry.id());
+        let mut view = Self::empty(context, entry.id());
         if let Ok(manifest) = &assessment.manifest {
             view.triggered_at = manifest.triggered.at;
             view.session_host = manifest.session_host;
@@ -125,7 +125,7 @@ impl RunView {
         view.duration_secs = view.started_at.map(|from| from.age_secs_at(view.finished_at.unwrap_or(now)));
         if state.finished_at.is_none() {
             view.attach_command =
-                workplace.session_host.attach_command(&view.session).filter(|_| view.session_host.has_windows());
+                context.session_host.attach_command(&view.session).filter(|_| view.session_host.has_windows());
             view.kept_because = Some(match view.status {
                 Status::Unknown => "nothing certain is known of it".to_owned(),
                 _ => "it is alive".to_owned(),
@@ -142,9 +142,9 @@ impl RunView {
 
     /// Shows a run without an entry: a finished one, or a workbench that somebody else made.
     #[must_use]
-    pub fn of_finished(workplace: &Workplace, id: &RunId, bounds: &Bounds) -> Self {
-        let workbench = Workbench::of(&workplace.home, id);
-        let mut view = Self::empty(workplace, id);
+    pub fn of_finished(context: &Context, id: &RunId, bounds: &Bounds) -> Self {
+        let workbench = Workbench::of(&context.home, id);
+        let mut view = Self::empty(context, id);
         match read_outcome(&workbench, id) {
             Ok(outcome) => {
                 view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
@@ -170,8 +170,8 @@ impl RunView {
 
     /// Shows a run that only the history tells of.
     #[must_use]
-    pub fn of_reaped(workplace: &Workplace, outcome: Outcome) -> Self {
-        let mut view = Self::empty(workplace, &outcome.id);
+    pub fn of_reaped(context: &Context, outcome: Outcome) -> Self {
+        let mut view = Self::empty(context, &outcome.id);
         view.outcome = Some(outcome.status);
         view.tell(outcome);
         view.status = Status::Reaped;
@@ -184,8 +184,8 @@ impl RunView {
         self.outcome.unwrap_or(self.status)
     }
 
-    fn empty(workplace: &Workplace, id: &RunId) -> Self {
-        let workbench = Workbench::of(&workplace.home, id);
+    fn empty(context: &Context, id: &RunId) -> Self {
+        let workbench = Workbench::of(&context.home, id);
         Self {
             id: id.clone(),
             routine: id.routine().to_string(),
@@ -208,7 +208,7 @@ impl RunView {
             reap_at: None,
             kept_because: None,
             last_output: None,
-            pinned: is_pinned(&workplace.home, id),
+            pinned: is_pinned(&context.home, id),
         }
     }
 
@@ -235,9 +235,9 @@ impl RunView {
 ///
 /// # Errors
 /// There is one that cannot be read.
-pub(super) fn outcome_of(workplace: &Workplace, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
+pub(super) fn outcome_of(context: &Context, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
-        (Liveness::Dead, Ok(manifest)) => written_outcome(&workplace.home, assessment.entry.id(), &manifest.cookie),
+        (Liveness::Dead, Ok(manifest)) => written_outcome(&context.home, assessment.entry.id(), &manifest.cookie),
         _ => Ok(None),
     }
 }
@@ -287,15 +287,4 @@ impl State {
             }
         }
     }
-}
-
-/// Names processes, the first few of them.
-#[must_use]
-pub fn names(processes: &[Process]) -> String {
-    const SHOWN: usize = 8;
-    let mut shown: Vec<String> = processes.iter().take(SHOWN).map(Process::to_string).collect();
-    if processes.len() > SHOWN {
-        shown.push(format!("{} more", processes.len() - SHOWN));
-    }
-    shown.join(", ")
 }

@@ -3,23 +3,23 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use super::end::EndError;
-use super::entry::{Entry, Workbench};
-use super::history::{Line, Lines};
-use super::id::{RunId, parts};
-use super::liveness::{Assessment, JUDGE_PATIENCE, look};
-use super::record::Outcome;
-use super::recording::read_outcome;
-use super::retention::Newest;
-use super::status::Status;
 use super::view::RunView;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::names::{self, Kind};
 use crate::routine::bounds::BoundsTable;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
+use crate::run::end::EndError;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::history::{Line, Lines};
+use crate::run::id::RunId;
+use crate::run::liveness::{Assessment, JUDGE_PATIENCE, look};
+use crate::run::on_disk::{ids, workbench_ids};
+use crate::run::record::Outcome;
+use crate::run::recording::read_outcome;
+use crate::run::retention::Newest;
+use crate::run::status::Status;
 
 /// Which runs are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -94,12 +94,12 @@ struct Picked {
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
-pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
-    let Workplace { home, history, .. } = workplace;
+pub fn list(context: &Context, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
+    let Context { home, history, .. } = context;
     // Before the history: a run that is reaped in between is in neither otherwise.
     let mut present = ids(home)?;
     present.retain(|id| filter.takes(id.routine(), id.stamp()));
-    let mut views = Views::new(workplace);
+    let mut views = Views::new(context);
     // The state is not in the name, so all have to be looked at.
     let mut seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
         let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
@@ -118,11 +118,11 @@ pub fn list(workplace: &Workplace, filter: &Filter, after: Option<&RunId>, limit
     let mut runs = Vec::with_capacity(rows.len());
     for row in rows {
         match row {
-            Row::Reaped(outcome) => runs.push(RunView::of_reaped(workplace, *outcome)),
+            Row::Reaped(outcome) => runs.push(RunView::of_reaped(context, *outcome)),
             Row::Present(id) => match shown.remove(&id) {
                 Some(run) => runs.push(run),
                 // It was reaped since it was listed.
-                None => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(workplace, past.outcome))),
+                None => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(context, past.outcome))),
             },
         }
     }
@@ -187,12 +187,8 @@ fn pick(
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
-pub fn each_since(
-    workplace: &Workplace,
-    since: UnixSeconds,
-    mut see: impl FnMut(RunId, Status),
-) -> Result<(), FileError> {
-    let Workplace { home, config, history, .. } = workplace;
+pub fn each_since(context: &Context, since: UnixSeconds, mut see: impl FnMut(RunId, Status)) -> Result<(), FileError> {
+    let Context { home, config, history, .. } = context;
     // No run takes longer than the ceiling and what ending it takes.
     let earliest = UnixSeconds(since.0.saturating_sub(config.max_runtime_ceiling_secs).saturating_sub(60 * 60));
     let mut present = ids(home)?;
@@ -213,7 +209,7 @@ pub fn each_since(
         let is_told = known.is_some_and(|status| *status != Status::Unknown);
         unfinished.contains(id) || (id.stamp() >= since && !is_told)
     });
-    for run in Views::new(workplace).of(&present) {
+    for run in Views::new(context).of(&present) {
         runs.insert((run.id.stamp(), run.id.routine().clone()), run.status);
     }
     runs.into_iter().rev().for_each(|((stamp, routine), status)| see(RunId::new(routine, stamp), status));
@@ -249,85 +245,38 @@ fn merge<'a>(
 ///
 /// # Errors
 /// A folder of the home cannot be listed.
-pub fn all(workplace: &Workplace) -> Result<Vec<RunView>, FileError> {
-    Ok(Views::new(workplace).of(&ids(&workplace.home)?))
+pub fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
+    Ok(Views::new(context).of(&ids(&context.home)?))
 }
 
 /// Looks at one run; at what the history tells of it where its workbench is gone.
 ///
 /// # Errors
 /// There is no such run, or the history cannot be read.
-pub fn find(workplace: &Workplace, id: &RunId) -> Result<RunView, EndError> {
-    if let Some(present) = Views::new(workplace).of(std::slice::from_ref(id)).pop() {
+pub fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
+    if let Some(present) = Views::new(context).of(std::slice::from_ref(id)).pop() {
         return Ok(present);
     }
-    let past = workplace.history.find(&workplace.home, id)?.ok_or_else(|| EndError::NotFound(id.clone()))?;
-    Ok(RunView { last_output: past.tail, ..RunView::of_reaped(workplace, past.outcome) })
-}
-
-/// Lists the ids of all runs that are not reaped, newest first: workbenches before entries, for the other order shows fresh
-/// runs as lost.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
-    let mut ids = workbench_ids(home)?;
-    ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
-    ids.sort_by(|a, b| b.cmp(a));
-    ids.dedup();
-    Ok(ids)
-}
-
-/// Lists the workbenches of runs, in no order. Files, symlinks and other names are skipped (rule 1).
-///
-/// # Errors
-/// The folder cannot be listed.
-pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
-    let mut ids = Vec::new();
-    // The runs of a routine share its name.
-    let mut slugs: HashSet<Slug> = HashSet::new();
-    scan_workbenches(home, |slug, stamp| {
-        let shared = slugs.get(slug).cloned().or_else(|| {
-            let slug: Slug = slug.parse().ok()?;
-            slugs.insert(slug.clone());
-            Some(slug)
-        });
-        ids.extend(shared.map(|slug| RunId::new(slug, stamp)));
-    })?;
-    Ok(ids)
-}
-
-/// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
-/// other names are skipped (rule 1). There may be very many, so no list of them is made.
-///
-/// # Errors
-/// The folder cannot be listed.
-pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
-    names::scan(&home.workbenches(), |name, kind| {
-        if kind == Kind::Directory
-            && let Some((slug, stamp)) = parts(name)
-        {
-            see(slug, stamp);
-        }
-    })
+    let past = context.history.find(&context.home, id)?.ok_or_else(|| EndError::NotFound(id.clone()))?;
+    Ok(RunView { last_output: past.tail, ..RunView::of_reaped(context, past.outcome) })
 }
 
 struct Views<'a> {
-    workplace: &'a Workplace,
+    context: &'a Context,
     bounds: BoundsTable<'a>,
     /// Of each routine that was asked for: the runs that it keeps for being its newest.
     newest: HashMap<Slug, HashSet<RunId>>,
 }
 
 impl<'a> Views<'a> {
-    fn new(workplace: &'a Workplace) -> Self {
-        Self { workplace, bounds: BoundsTable::new(&workplace.home, &workplace.config), newest: HashMap::new() }
+    fn new(context: &'a Context) -> Self {
+        Self { context, bounds: BoundsTable::new(&context.home, &context.config), newest: HashMap::new() }
     }
 
     /// Shows runs in the given order; those that are gone by now are left out.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
-        let entries = ids.iter().map(|id| Entry::of(&self.workplace.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> = look(&self.workplace.home, entries, JUDGE_PATIENCE)
+        let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
+        let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_PATIENCE)
             .into_iter()
             .map(|assessment| (assessment.entry.id().clone(), assessment))
             .collect();
@@ -336,11 +285,11 @@ impl<'a> Views<'a> {
 
     fn one(&mut self, id: &RunId, unfinished: Option<&Assessment>) -> Option<RunView> {
         match unfinished {
-            Some(assessment) => Some(RunView::of_unfinished(self.workplace, assessment)),
-            None if Workbench::of(&self.workplace.home, id).exists() => {
+            Some(assessment) => Some(RunView::of_unfinished(self.context, assessment)),
+            None if Workbench::of(&self.context.home, id).exists() => {
                 let bounds = self.bounds.get(id.routine());
                 let keep_last = bounds.keep_last;
-                let mut view = RunView::of_finished(self.workplace, id, bounds);
+                let mut view = RunView::of_finished(self.context, id, bounds);
                 // Only for what is past its age, so that hardly any run is looked at for another's sake.
                 if keep_last > 0
                     && view.reap_at.is_some_and(|at| at <= UnixSeconds::now())
@@ -355,7 +304,7 @@ impl<'a> Views<'a> {
     }
 
     fn is_newest(&mut self, id: &RunId, keep_last: u64) -> bool {
-        let home = &self.workplace.home;
+        let home = &self.context.home;
         let newest = self.newest.entry(id.routine().clone()).or_insert_with(|| newest(home, id.routine(), keep_last));
         newest.contains(id)
     }

@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::entry::{Entry, Workbench};
-use super::id::RunId;
-use super::listing;
 use crate::home::Home;
-use crate::home::stamp::Stamp;
+use crate::home::file_cache::Stamp;
 use crate::routine::known::{KnownRoutines, Look, Revision};
 use crate::routine::ledger::Ledger;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone::MachineMark;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::on_disk;
 
 /// What can be asked about.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -147,7 +147,7 @@ impl Observer {
         }
         let mut known: BTreeMap<Slug, u64> = BTreeMap::new();
         // The order in which the system lists them may change, so their marks are summed up.
-        for id in listing::workbench_ids(&self.home).unwrap_or_default() {
+        for id in on_disk::workbench_ids(&self.home).unwrap_or_default() {
             let mut one = Mark::default();
             one.fact(&id);
             let sum = known.entry(id.routine().clone()).or_default();

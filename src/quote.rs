@@ -9,7 +9,7 @@ const MAX_CLUSTER_CHARS: usize = 16;
 /// Returns as much of the beginning of a text as fits into `max_columns` of a terminal, with everything unprintable escaped, and
 /// a mark if it was cut.
 #[must_use]
-pub fn excerpt(text: &str, max_columns: usize) -> String {
+pub fn quote(text: &str, max_columns: usize) -> String {
     let (mut shown, mut columns) = (String::new(), 0);
     // A letter with its marks, or an emoji of several, is one.
     for cluster in text.graphemes(true) {
@@ -67,7 +67,7 @@ pub fn end(text: &str, max_columns: usize) -> &str {
 #[must_use]
 pub fn saying(text: &str, max_columns: usize) -> String {
     let last = end(text.trim(), max_columns);
-    if last.is_empty() { String::new() } else { format!(", saying: {}", excerpt(last, max_columns)) }
+    if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }
 }
 
 #[cfg(test)]
@@ -85,21 +85,21 @@ mod tests {
             "日本語 한국어 العربية עברית",
             "全角\u{3000}空白 Résumé\u{a0}: fin",
         ] {
-            assert_eq!(excerpt(ordinary, 80), ordinary);
+            assert_eq!(quote(ordinary, 80), ordinary);
         }
-        assert_eq!(excerpt("\u{1b}[31m\0", 80), "\\u{1b}[31m\\0");
-        assert_eq!(excerpt("\r\n\u{202e}\u{301}\u{200b}", 80), "\\r\\n\\u{202e}\\u{301}\\u{200b}");
-        assert_eq!(excerpt("x\u{e0041}\u{2028}", 80), "x\\u{e0041}\\u{2028}");
-        assert_eq!(excerpt(&"x".repeat(1 << 20), 3), "xxx…");
+        assert_eq!(quote("\u{1b}[31m\0", 80), "\\u{1b}[31m\\0");
+        assert_eq!(quote("\r\n\u{202e}\u{301}\u{200b}", 80), "\\r\\n\\u{202e}\\u{301}\\u{200b}");
+        assert_eq!(quote("x\u{e0041}\u{2028}", 80), "x\\u{e0041}\\u{2028}");
+        assert_eq!(quote(&"x".repeat(1 << 20), 3), "xxx…");
         let marks = format!("x{}", "\u{301}".repeat(1 << 20));
-        assert_eq!(excerpt(&marks, 20), "x\\u{301}\\u{301}…", "more marks than any letter has");
+        assert_eq!(quote(&marks, 20), "x\\u{301}\\u{301}…", "more marks than any letter has");
     }
 
     #[test]
     fn what_is_cut_is_cut_by_its_width_and_between_characters() {
-        assert_eq!(excerpt("日本語", 6), "日本語");
-        assert_eq!(excerpt("日本語", 5), "日本…");
-        assert_eq!(excerpt("👨‍👩‍👧‍👦!", 2), "👨‍👩‍👧‍👦…");
+        assert_eq!(quote("日本語", 6), "日本語");
+        assert_eq!(quote("日本語", 5), "日本…");
+        assert_eq!(quote("👨‍👩‍👧‍👦!", 2), "👨‍👩‍👧‍👦…");
         assert_eq!(end("日本語", 5), "本語");
         assert_eq!(end("xe\u{301}", 1), "e\u{301}");
         assert_eq!(end("x", 0), "");
@@ -114,7 +114,7 @@ mod tests {
     proptest! {
         #[test]
         fn what_is_shown_fits_and_controls_nothing(text: String, max in 0..40usize) {
-            let shown = excerpt(&text, max);
+            let shown = quote(&text, max);
             prop_assert!(shown.strip_suffix('…').unwrap_or(&shown).width() <= max, "{:?}", shown);
             prop_assert!(!shown.chars().any(|c| c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c)), "{:?}", shown);
         }

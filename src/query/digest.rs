@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::id::RunId;
 use super::listing;
-use super::status::{Status, Tone};
 use super::view::RunView;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
+use crate::run::id::RunId;
+use crate::run::status::{Status, Tone};
 
 /// What happened since a time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -52,11 +52,11 @@ const MAX_LIVE_BYTES: usize = 16 * 1024;
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
-pub fn digest(workplace: &Workplace, since: UnixSeconds) -> Result<Digest, FileError> {
+pub fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError> {
     let mut runs = BTreeMap::new();
     let mut by_routine: BTreeMap<Slug, RoutineRuns> = BTreeMap::new();
     let (mut bad, mut live) = (Vec::new(), Vec::new());
-    listing::each_since(workplace, since, |run, status| {
+    listing::each_since(context, since, |run, status| {
         *runs.entry(status).or_insert(0) += 1;
         let routine = by_routine.entry(run.routine().clone()).or_insert_with(|| RoutineRuns {
             routine: run.routine().clone(),
@@ -75,8 +75,8 @@ pub fn digest(workplace: &Workplace, since: UnixSeconds) -> Result<Digest, FileE
     let routines_total = routines.len();
     routines.truncate(MAX_ROUTINES);
     let (bad_total, live_total) = (bad.len(), live.len());
-    let bad = within(workplace, &bad, MAX_BAD_BYTES);
-    let live = within(workplace, &live, MAX_LIVE_BYTES);
+    let bad = within(context, &bad, MAX_BAD_BYTES);
+    let live = within(context, &live, MAX_LIVE_BYTES);
     let left_out = [
         left_out(routines_total - routines.len(), "routines", "list_routines"),
         left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
@@ -97,9 +97,9 @@ fn left_out(count: usize, what: &str, tool: &str) -> Option<String> {
 }
 
 /// Shows the first of these runs, as many as fit.
-fn within(workplace: &Workplace, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
+fn within(context: &Context, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
     let mut bytes = 0;
-    let shown = runs.iter().filter_map(|run| listing::find(workplace, run).ok());
+    let shown = runs.iter().filter_map(|run| listing::find(context, run).ok());
     let fits = |run: &RunView| {
         bytes += serde_json::to_string(run).map_or(0, |text| text.len());
         bytes <= max_bytes
@@ -112,18 +112,18 @@ mod tests {
     use super::*;
     use crate::home::Home;
     use crate::home::config::Config;
+    use crate::run::context::Program;
     use crate::run::history::{self, Known};
     use crate::run::record::Outcome;
-    use crate::run::workplace::Program;
 
     #[test]
     fn all_runs_of_the_period_are_counted_and_what_there_is_no_room_for_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let workplace = Workplace::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
         let add = |routine: &str, stamp: u64, status| {
             let outcome = Outcome::example(&format!("{routine}-{stamp}"), status);
-            history::append(&home, &workplace.config, &outcome, Known::New).unwrap();
+            history::append(&home, &context.config, &outcome, Known::New).unwrap();
         };
         add("old", 90, Status::Failed);
         for stamp in 100..150 {
@@ -132,7 +132,7 @@ mod tests {
             add("broken", stamp + 1000, Status::TimedOut);
         }
         (0..150).for_each(|n| add(&format!("many-{n}"), 200, Status::Stopped));
-        let digest = digest(&workplace, UnixSeconds(100)).unwrap();
+        let digest = digest(&context, UnixSeconds(100)).unwrap();
         let expected = [(Status::Succeeded, 50), (Status::Failed, 50), (Status::TimedOut, 50), (Status::Stopped, 150)];
         assert_eq!(digest.runs, expected.into());
         let first = &digest.routines[0];
@@ -146,6 +146,6 @@ mod tests {
         assert!(left_out.contains("52 more routines: see list_routines"), "{left_out}");
         assert!(left_out.contains(&format!("{} more runs that need a look", 100 - bad)), "{left_out}");
         assert!(serde_json::to_string(&digest).unwrap().len() < 64 * 1024);
-        assert_eq!(super::digest(&workplace, UnixSeconds(2000)).unwrap().left_out, None);
+        assert_eq!(super::digest(&context, UnixSeconds(2000)).unwrap().left_out, None);
     }
 }

@@ -1,16 +1,16 @@
 //! Giving up a run that cannot be judged, because a person says that it is over.
 
-use super::end::EndError;
-use super::entry::{Entry, Workbench};
-use super::id::RunId;
-use super::listing;
-use super::liveness::{Assessment, JUDGE_PATIENCE, Liveness, judge};
-use super::record::{Ending, Outcome, RecordError};
-use super::recording::{self, RecordingError, read_outcome};
-use super::status::Status;
-use super::workplace::Workplace;
 use crate::clock::UnixSeconds;
 use crate::process_tree::{Cookie, NoCookie, ScanError, Whereabouts, whereabouts};
+use crate::query::listing;
+use crate::run::context::Context;
+use crate::run::end::EndError;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::liveness::{Assessment, JUDGE_PATIENCE, Liveness, judge};
+use crate::run::record::{Ending, Outcome, RecordError};
+use crate::run::recording::{self, RecordingError, read_outcome};
+use crate::run::status::Status;
 
 /// A run was not given up.
 #[derive(Debug, thiserror::Error)]
@@ -81,14 +81,14 @@ impl Forgettable {
     ///
     /// # Errors
     /// There is no such run, or it is not unknown.
-    pub fn find(workplace: &Workplace, run: &RunId) -> Result<Self, ForgetError> {
+    pub fn find(context: &Context, run: &RunId) -> Result<Self, ForgetError> {
         let unknown = |cause, assessment| Ok(Self { run: run.clone(), cause, assessment });
         let known = || {
-            let status = listing::find(workplace, run)?.status;
+            let status = listing::find(context, run)?.status;
             Err(ForgetError::NotUnknown { run: run.clone(), status })
         };
-        let entry = Entry::of(&workplace.home, run);
-        let assessment = if entry.exists() { judge(&workplace.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
+        let entry = Entry::of(&context.home, run);
+        let assessment = if entry.exists() { judge(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
         if let Some(assessment) = assessment {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => unknown(cause, Some(assessment)),
@@ -99,7 +99,7 @@ impl Forgettable {
                 }
             };
         }
-        let workbench = Workbench::of(&workplace.home, run);
+        let workbench = Workbench::of(&context.home, run);
         if !workbench.exists() {
             return known();
         }
@@ -125,11 +125,11 @@ impl Forgettable {
     ///
     /// # Errors
     /// The end could not be written down.
-    pub fn forget(self, workplace: &Workplace, by: &str) -> Result<Outcome, ForgetError> {
-        let entry = Entry::of(&workplace.home, &self.run);
+    pub fn forget(self, context: &Context, by: &str) -> Result<Outcome, ForgetError> {
+        let entry = Entry::of(&context.home, &self.run);
         let manifest = self.assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
         let triggered_at = manifest.map_or(self.run.stamp(), |manifest| manifest.triggered.at);
-        let last_output = Workbench::of(&workplace.home, &self.run).last_output_or(triggered_at);
+        let last_output = Workbench::of(&context.home, &self.run).last_output_or(triggered_at);
         let ending = Ending {
             status: Status::Lost,
             reason: Some(format!("forgotten by a person: {}", self.cause)),
@@ -144,7 +144,7 @@ impl Forgettable {
             Some(manifest) => Outcome::new(manifest, started.as_ref(), ending),
             None => Outcome::without_manifest(&self.run, Cookie::random()?, ending),
         };
-        recording::record_forgotten(workplace, &entry, &outcome)?;
+        recording::record_forgotten(context, &entry, &outcome)?;
         Ok(outcome)
     }
 }

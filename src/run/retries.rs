@@ -1,8 +1,8 @@
 //! What the end of a run means for its routine: another attempt, or one failure more in a row.
 
+use super::context::Context;
 use super::record::{Origin, Outcome};
 use super::status::Streak;
-use super::workplace::Workplace;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
@@ -13,7 +13,7 @@ use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
 
 /// The routine's ledger could not be kept; the recording of the end is repeated.
 #[derive(Debug, thiserror::Error)]
-pub enum AftermathError {
+pub enum RetryError {
     /// Another process holds the routines and does not let go.
     #[error(transparent)]
     Locked(#[from] LockError),
@@ -28,8 +28,8 @@ pub enum AftermathError {
 ///
 /// # Errors
 /// The routines are locked, or the disk is full: the recording is to be repeated.
-pub fn settle(workplace: &Workplace, outcome: &Outcome) -> Result<(), AftermathError> {
-    let (home, slug) = (&workplace.home, outcome.id.routine());
+pub fn settle(context: &Context, outcome: &Outcome) -> Result<(), RetryError> {
+    let (home, slug) = (&context.home, outcome.id.routine());
     // Most routines want nothing to follow, and their runs' ends need no lock.
     if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {
         return Ok(());

@@ -3,31 +3,31 @@
 use std::collections::HashSet;
 
 use super::entry::Entry;
-use super::here::Here;
 use super::record::{Machine, Manifest, Started, SupervisorRecord};
+use super::this_machine::Here;
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{KnownProcesses, ProcessId};
 
 /// The processes of a run that were written down, as far as they mean something here and now.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct WrittenDown {
+pub struct RecordedProcesses {
     /// Who watches the run.
-    pub(super) supervisor: Option<ProcessId>,
+    pub supervisor: Option<ProcessId>,
     /// Whether that supervisor knows the signal that announces an unwritten request: that of release 0.1.0 dies of it.
-    pub(super) takes_unwritten_request: bool,
+    pub takes_unwritten_request: bool,
     agent: Option<ProcessId>,
     /// Who takes in its orphans once the supervisor is gone.
-    pub(super) reaper: Option<i32>,
+    pub reaper: Option<i32>,
     /// Those that the cookie might not tell, and those that were asked to end.
-    pub(super) processes: KnownProcesses,
+    pub processes: KnownProcesses,
 }
 
-impl WrittenDown {
+impl RecordedProcesses {
     /// Reads them. A damaged record is none, because the cookie tells the same of most processes.
     ///
     /// # Errors
     /// There is a record that cannot be read just now.
-    pub(super) fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
+    pub fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
         if !here.is_same_boot(manifest) {
             return Ok(Self::default());
         }
@@ -51,11 +51,12 @@ impl WrittenDown {
     }
 
     /// Returns all that belong to the run, its supervisor among them.
-    pub(super) fn belonging(&self) -> HashSet<ProcessId> {
+    pub fn belonging(&self) -> HashSet<ProcessId> {
         self.processes.known.iter().copied().chain(self.supervisor).collect()
     }
 
-    pub(super) fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
+    /// Names each process, with the record that names it.
+    pub fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
         let known = self.processes.known.iter().map(|id| (*id, "process"));
         self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)
     }

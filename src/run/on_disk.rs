@@ -1,0 +1,58 @@
+//! Which runs have a workbench or an entry.
+
+use std::collections::HashSet;
+
+use super::entry::Entry;
+use super::id::{RunId, parts};
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::home::names::{self, Kind};
+use crate::routine::slug::Slug;
+
+/// Lists the ids of all runs that are not reaped, newest first: workbenches before entries, for the other order shows fresh
+/// runs as lost.
+///
+/// # Errors
+/// A folder of the home cannot be listed.
+pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
+    let mut ids = workbench_ids(home)?;
+    ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
+    ids.sort_by(|a, b| b.cmp(a));
+    ids.dedup();
+    Ok(ids)
+}
+
+/// Lists the workbenches of runs, in no order. Files, symlinks and other names are skipped (rule 1).
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
+    let mut ids = Vec::new();
+    // The runs of a routine share its name.
+    let mut slugs: HashSet<Slug> = HashSet::new();
+    scan_workbenches(home, |slug, stamp| {
+        let shared = slugs.get(slug).cloned().or_else(|| {
+            let slug: Slug = slug.parse().ok()?;
+            slugs.insert(slug.clone());
+            Some(slug)
+        });
+        ids.extend(shared.map(|slug| RunId::new(slug, stamp)));
+    })?;
+    Ok(ids)
+}
+
+/// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
+/// other names are skipped (rule 1). There may be very many, so no list of them is made.
+///
+/// # Errors
+/// The folder cannot be listed.
+pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
+    names::scan(&home.workbenches(), |name, kind| {
+        if kind == Kind::Directory
+            && let Some((slug, stamp)) = parts(name)
+        {
+            see(slug, stamp);
+        }
+    })
+}
