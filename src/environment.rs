@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::quote::quote;
@@ -13,7 +14,7 @@ use crate::quote::quote;
 pub type Variables = BTreeMap<EnvName, String>;
 
 /// The name of an environment variable as POSIX has it: letters, digits and underscores, no digit first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct EnvName(String);
 

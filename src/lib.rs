@@ -58,6 +58,7 @@
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod env_vars;
 pub mod environment;
 pub mod home;
 pub mod janitor;

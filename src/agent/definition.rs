@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::environment::{EnvName, Variables};
@@ -9,10 +10,10 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::toml_text;
 
 /// What the agent reads from stdin.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StdinSource {
-    /// The run's `prompt.md`.
+    /// The prompt.
     #[default]
     Prompt,
     /// Nothing.
@@ -20,36 +21,37 @@ pub enum StdinSource {
 }
 
 /// What `agents/<name>.toml` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AgentDefinition {
-    /// The program: a name to be found on PATH, or an absolute path.
+    /// The program: a name on PATH, or an absolute path.
     pub command: String,
-    /// Its arguments, with placeholders.
+    /// Its arguments. `{prompt}`, `{prompt_file}`, `{workbench}` and `{run}` are filled in; no shell is involved.
     #[serde(default)]
     pub args: Vec<String>,
-    /// A command that is run in the workbench first, with the same placeholders; none if empty.
+    /// A command and its arguments, run in the workbench before the agent, with the same placeholders. If it fails, the
+    /// agent does not start.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// What it reads from stdin.
+    /// What the agent reads from stdin.
     #[serde(default)]
     pub stdin: StdinSource,
-    /// Variables it gets.
+    /// Variables to set for each run.
     #[serde(default)]
     pub env: Variables,
-    /// Variables it inherits from the server beyond the standing list.
+    /// Names of variables to take from the process that starts the run.
     #[serde(default)]
     pub inherit_env: Vec<EnvName>,
-    /// Variables that a routine's `env`, which tools write, may set; none if empty.
+    /// Names of variables that a routine's `env`, which tools write, may set.
     #[serde(default)]
     pub accept_env: Vec<EnvName>,
-    /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
+    /// Start through your login shell, so that PATH is as in a terminal.
     #[serde(default = "yes")]
     pub login_shell: bool,
-    /// Whether it works on a terminal, where a person can type, instead of writing to its log.
+    /// Give the agent a terminal, in which you can type.
     #[serde(default)]
     pub terminal: bool,
-    /// How long it may print nothing, unless its routine says otherwise; without limit if absent.
+    /// How long it may print nothing before it is ended, if its routine does not say. If absent, no limit.
     #[serde(default)]
     pub max_silence_secs: Option<u64>,
 }

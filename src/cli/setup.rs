@@ -31,7 +31,8 @@ pub(super) struct Request {
 pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let here = Surroundings::current().context("the home directory is not known; set HOME")?;
     let program = Program::current().context("this program's own file is not known")?;
-    let home = std::env::var_os("MOADIM_HOME").filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
+    let home =
+        std::env::var_os(crate::env_vars::HOME).filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
     let entry = Entry::new(&lasting_name(program.path()), home.as_deref())?;
     let mut out = anstream::stdout();
     match request.host.as_deref().and_then(Host::by_name) {

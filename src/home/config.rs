@@ -13,59 +13,58 @@ use super::toml_text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SessionHostSetting {
-    /// A terminal multiplexer if it is there, else no window.
+    /// Windows in tmux if it is installed.
     #[default]
     Auto,
-    /// A tmux session for each run; a run that cannot have one does not start.
+    /// Windows in tmux, which has to be installed.
     Tmux,
-    /// No window.
+    /// No windows; the run is the same.
     Detached,
 }
 
 /// The settings of a home. Every key is optional in the file, and an unknown one is an error that names it.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where runs can be watched.
+    /// Where you can watch runs.
     pub session_host: SessionHostSetting,
-    /// Retention of a finished run's workbench when its routine names none.
+    /// How long a finished run's workbench is kept if its routine does not say.
     pub default_ttl_secs: u64,
-    /// Retention of the workbench of a run that did not succeed, when its routine names none; three times the retention in
-    /// force if absent.
+    /// The same for a run that did not succeed. If absent, three times the retention of one that did.
     pub default_failed_ttl_secs: Option<u64>,
-    /// How many of its newest finished runs a routine keeps whatever their age when it names no number.
+    /// How many of its newest finished runs a routine keeps whatever their age, if it does not say.
     pub default_keep_last: u64,
-    /// The largest retention; also that of orphans.
+    /// The longest retention. Workbenches whose routine is gone get it too.
     pub ttl_ceiling_secs: u64,
-    /// Runtime allowed when a routine names none.
+    /// How long a run may take if its routine does not say.
     pub default_max_runtime_secs: u64,
-    /// The largest runtime; also that of orphans.
+    /// The longest that any run may take. Runs whose routine is gone get it too.
     pub max_runtime_ceiling_secs: u64,
-    /// Time between TERM and KILL.
+    /// Time between TERM and KILL; 20 at most.
     pub kill_grace_secs: u64,
-    /// The largest size of a run's log on disk; beyond it the middle is dropped.
+    /// The largest `agent.log` on disk, at least 1 MiB. Beyond it the middle is dropped.
     pub max_log_bytes: u64,
-    /// Disk that all workbenches together may take before finished ones go early; without limit if absent.
+    /// Disk that all workbenches may take before finished ones are removed early. If absent, no limit.
     pub max_workbench_bytes: Option<u64>,
-    /// Disk that finished workbenches leave free by going early; none if absent.
+    /// Disk to leave free by removing finished workbenches early. If absent, none.
     pub min_free_bytes: Option<u64>,
-    /// Disk that the whole history may take; the oldest lines go.
+    /// Disk that the history may take, at least 1 MiB. Beyond it the oldest lines go, a sixteenth at a time.
     pub max_history_bytes: u64,
-    /// How old a line of the history may get.
+    /// How old a line of the history may get before it goes.
     pub history_age_secs: u64,
-    /// A command and its arguments that is run once for each run that ended; none if empty.
+    /// A command and its arguments, run once for each run that ended.
     pub on_finish: Vec<String>,
-    /// The same for each run that failed, was ended at a bound, never started or was lost.
+    /// The same for each run that failed, was ended at a bound, never started, was interrupted or lost.
     pub on_failure: Vec<String>,
-    /// How many runs may be alive before a fire of a schedule waits for its turn.
+    /// How many runs may be alive before a schedule's fire waits its turn.
     pub max_concurrent_runs: u64,
-    /// How late the newest missed occurrence of a schedule is still made up for.
+    /// How late the newest missed occurrence of a schedule is still caught up.
     pub catch_up_window_secs: u64,
     /// How many workbenches a tool may remove at once without a person's consent.
     pub confirm_over_workbenches: u64,
     /// How many bytes a tool may remove at once without a person's consent.
     pub confirm_over_bytes: u64,
-    /// Pause between two watchdog passes.
+    /// Pause between two checks of unfinished runs.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
     pub cleanup_interval_secs: u64,

@@ -68,7 +68,7 @@ impl Home {
     /// [`HomeError::Nowhere`] where neither is set.
     pub fn from_environment() -> Result<PathBuf, HomeError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
-        match set("MOADIM_HOME") {
+        match set(crate::env_vars::HOME) {
             Some(root) => Ok(root.into()),
             None => Self::default_root().ok_or(HomeError::Nowhere),
         }

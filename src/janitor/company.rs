@@ -198,7 +198,8 @@ fn home_of(environment: &[OsString]) -> Option<PathBuf> {
         let entry = |entry: &OsString| entry.to_str()?.strip_prefix(name)?.strip_prefix('=').map(PathBuf::from);
         environment.iter().find_map(entry).filter(|path| path.is_absolute())
     };
-    let root = value("MOADIM_HOME").or_else(|| Some(value("HOME").or_else(std::env::home_dir)?.join(".moadim")))?;
+    let root =
+        value(crate::env_vars::HOME).or_else(|| Some(value("HOME").or_else(std::env::home_dir)?.join(".moadim")))?;
     root.canonicalize().ok()
 }
 

@@ -7,8 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that holds the cookie.
-pub const COOKIE_VARIABLE: &str = "MOADIM_COOKIE";
+pub use crate::env_vars::COOKIE as COOKIE_VARIABLE;
 
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

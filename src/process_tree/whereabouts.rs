@@ -5,8 +5,7 @@ use std::path::PathBuf;
 
 use super::{ScanError, own_pid, platform};
 
-/// The environment variable that holds the run's id.
-pub const RUN_VARIABLE: &str = "MOADIM_RUN";
+pub use crate::env_vars::RUN as RUN_VARIABLE;
 
 /// What a living process shows of itself; what it hides is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]

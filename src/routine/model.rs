@@ -21,74 +21,78 @@ pub struct Routine {
 }
 
 /// What `routine.toml` holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
-    /// What people call it.
+    /// Its name for people: one line, at most 200 characters.
     pub title: String,
-    /// The name of the agent that runs it.
+    /// The agent's name, as `moadim-mcp agents` lists it.
     pub agent: String,
     /// Whether it may be triggered.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// How long a finished run's workbench is kept; the home's default if absent.
+    /// How long a finished run's workbench is kept. If absent, the home's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
-    /// How long a run may take; the home's default if absent.
+    /// How long a run may take, from its trigger. If absent, the home's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
-    /// How long a run may print nothing; without limit if absent.
+    /// How long a run may print nothing before it is ended. If absent, what its agent's file says.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
-    /// How long the workbench of a run that did not succeed is kept; the home's default if absent.
+    /// How long the workbench of a run that did not succeed is kept. If absent, the home's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_ttl_secs: Option<u64>,
-    /// How many of the newest finished runs are kept whatever their age; succeeded and other ones are counted apart.
+    /// How many of its newest finished runs are kept whatever their age; succeeded and other runs are counted apart. If
+    /// absent, the home's default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u64>,
-    /// When it fires by itself: five cron fields, or a name such as `@daily`; never if absent.
+    /// When it fires by itself: five cron fields, or a name such as `@daily`. If absent, never.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
-    /// The IANA time zone of its schedule; the machine's if absent.
+    /// The schedule's time zone, an IANA name. If absent, the machine's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
-    /// What a fire does while a run of the routine is alive.
+    /// What a fire of the schedule does while a run of the routine is alive.
     #[serde(default, skip_serializing_if = "is_default")]
     pub overlap: Overlap,
-    /// What becomes of the fires that nobody was there for.
+    /// What happens to occurrences that nobody was there to fire.
     #[serde(default, skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
-    /// How many runs in a row may fail before the routine is disabled; any number if absent.
+    /// How many runs in a row may fail before the routine is disabled. If absent, any number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
-    /// Words to find it by.
+    /// Words to find it by, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// When it was created; the last write of its file if that does not tell.
+    /// When it was created, written by tools. If absent, the file's last change.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub created_at: UnixSeconds,
-    /// When a tool last changed it; the same.
+    /// When a tool last changed it, written by tools. If absent, the file's last change.
     #[serde(default)]
+    #[schemars(with = "String")]
     pub updated_at: UnixSeconds,
-    /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
+    // From here on tables, which TOML wants after values.
+    /// Try a run that failed or was interrupted again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
-    /// Variables its runs get, if its agent accepts them: tools write these.
+    /// Variables for its runs, of those that its agent accepts. Tools write these.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
-    /// What is cloned into the workbench before the agent starts.
+    /// Git repositories to clone into the workbench before the agent starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
-    /// What only a person writes.
+    /// What only you write: no tool writes or clears it.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trusted: Trusted,
 }
 
 /// The part of `routine.toml` that no tool writes or clears.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trusted {
-    /// Variables its runs get, whatever its agent accepts.
+    /// Variables for its runs, whatever its agent accepts.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
 }

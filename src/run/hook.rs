@@ -19,6 +19,7 @@ use super::log;
 use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
+use crate::env_vars;
 use crate::environment;
 use crate::home::{self, Home, HomeError};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ScanError, become_subreaper};
@@ -88,24 +89,24 @@ fn facts(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
     let workbench = Workbench::of(home, &outcome.id);
     let duration = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
     let texts = [
-        ("MOADIM_RUN", Some(outcome.id.to_string())),
-        ("MOADIM_ROUTINE", Some(outcome.id.routine().to_string())),
-        ("MOADIM_AGENT", Some(outcome.agent.clone())),
-        ("MOADIM_STATUS", Some(outcome.status.to_string())),
-        ("MOADIM_REASON", outcome.reason.clone()),
-        ("MOADIM_ENDED_BY", outcome.ended_by.clone()),
-        ("MOADIM_EXIT_CODE", outcome.exit_code.map(|code| code.to_string())),
-        ("MOADIM_SIGNAL", outcome.signal.map(|signal| signal.to_string())),
-        ("MOADIM_TRIGGERED_AT", Some(outcome.triggered_at.to_string())),
-        ("MOADIM_FINISHED_AT", Some(outcome.finished_at.to_string())),
-        ("MOADIM_DURATION_SECS", duration.map(|secs| secs.to_string())),
+        (env_vars::RUN, Some(outcome.id.to_string())),
+        (env_vars::ROUTINE, Some(outcome.id.routine().to_string())),
+        (env_vars::AGENT, Some(outcome.agent.clone())),
+        (env_vars::STATUS, Some(outcome.status.to_string())),
+        (env_vars::REASON, outcome.reason.clone()),
+        (env_vars::ENDED_BY, outcome.ended_by.clone()),
+        (env_vars::EXIT_CODE, outcome.exit_code.map(|code| code.to_string())),
+        (env_vars::SIGNAL, outcome.signal.map(|signal| signal.to_string())),
+        (env_vars::TRIGGERED_AT, Some(outcome.triggered_at.to_string())),
+        (env_vars::FINISHED_AT, Some(outcome.finished_at.to_string())),
+        (env_vars::DURATION_SECS, duration.map(|secs| secs.to_string())),
     ];
     // A NUL cannot be passed on.
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?.replace('\0', " ").into())));
     let paths = [
-        ("MOADIM_HOME", home.root().as_os_str().to_owned()),
-        ("MOADIM_WORKBENCH", workbench.directory().as_os_str().to_owned()),
-        ("MOADIM_LOG", workbench.log().into_os_string()),
+        (env_vars::HOME, home.root().as_os_str().to_owned()),
+        (env_vars::WORKBENCH, workbench.directory().as_os_str().to_owned()),
+        (env_vars::LOG, workbench.log().into_os_string()),
     ];
     texts.chain(paths).collect()
 }

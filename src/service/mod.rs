@@ -84,7 +84,7 @@ impl Job {
     /// # Errors
     /// One of them cannot be written down.
     pub fn of_this_process(program: &Path) -> Result<Self, ServiceError> {
-        let environment = ["MOADIM_HOME", "PATH"].into_iter().filter_map(|name| {
+        let environment = [crate::env_vars::HOME, "PATH"].into_iter().filter_map(|name| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
             Some(speakable(value.as_ref()).map(|value| (name, value)))
         });

@@ -17,8 +17,7 @@ pub use hosts::{HOSTS, Host, Surroundings};
 /// The name of our entry in every configuration.
 const NAME: &str = "moadim";
 
-/// The variable of an entry that says where the home is.
-const HOME_VARIABLE: &str = "MOADIM_HOME";
+use crate::env_vars::HOME as HOME_VARIABLE;
 
 /// What a host is to start.
 #[derive(Debug, Clone)]

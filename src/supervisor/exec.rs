@@ -57,8 +57,7 @@ pub enum ExecError {
     },
 }
 
-/// The variable through which the stub learns which terminal is the agent's.
-pub(super) const TERMINAL_VARIABLE: &str = "MOADIM_TERMINAL";
+pub(super) use crate::env_vars::TERMINAL as TERMINAL_VARIABLE;
 
 /// What the stub becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -255,7 +254,7 @@ fn command(
         .env("PWD", directory)
         .env_remove("OLDPWD")
         .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-        .env("MOADIM_HOME", home.root())
+        .env(crate::env_vars::HOME, home.root())
         .env(RUN_VARIABLE, manifest.id.to_string());
     command
 }

@@ -46,6 +46,7 @@ mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;
 mod readme;
+mod reference_docs;
 mod repositories;
 mod resources;
 mod retention;

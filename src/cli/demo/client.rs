@@ -26,7 +26,7 @@ impl<'a> Client<'a> {
     /// Starts the server as a host would, on this home. What it has to complain about goes to our stderr.
     pub(super) fn start(program: &Path, home: &Path, patience: &'a Patience) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
-            .env("MOADIM_HOME", home)
+            .env(crate::env_vars::HOME, home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C is for us: we end the server, after what it runs.

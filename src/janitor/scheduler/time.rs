@@ -3,15 +3,13 @@
 use std::time::Duration;
 
 use crate::clock::UnixSeconds;
-
-/// Names a file that holds the time, as Unix seconds; looked at in debug builds only.
 #[cfg(debug_assertions)]
-const CLOCK_FILE: &str = "MOADIM_TEST_CLOCK";
+use crate::env_vars::TEST_CLOCK;
 
 /// Returns the time by which routines fire.
 pub(in crate::janitor) fn now() -> UnixSeconds {
     #[cfg(debug_assertions)]
-    if let Some(file) = std::env::var_os(CLOCK_FILE) {
+    if let Some(file) = std::env::var_os(TEST_CLOCK) {
         let moved = std::fs::read_to_string(file).ok().and_then(|text| text.trim().parse().ok());
         return moved.map_or_else(UnixSeconds::now, UnixSeconds);
     }
@@ -21,7 +19,7 @@ pub(in crate::janitor) fn now() -> UnixSeconds {
 /// Returns how long a pause lasts by the machine's clock.
 pub(in crate::janitor) fn pause(pause: Duration) -> Duration {
     #[cfg(debug_assertions)]
-    if std::env::var_os(CLOCK_FILE).is_some() {
+    if std::env::var_os(TEST_CLOCK).is_some() {
         return pause.min(Duration::from_millis(20));
     }
     pause
