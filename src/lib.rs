@@ -1,57 +1,58 @@
-//! moadim-mcp runs AI agents unattended: this is its theory of operation.
+//! moadim-mcp runs AI agents unattended. This is its theory of operation.
 //!
-//! A **routine** is a saved definition: a prompt, the name of an **agent** (a command that a person registered), limits.
-//! A trigger makes a **run** of it, in a **workbench** of its own, and answers when the agent has really started. From
-//! then on the run needs nobody: not the call, not the server, not the host.
+//! A **routine** is a saved definition: a prompt, the name of an **agent** (a command that a person registered), limits. A
+//! trigger makes a **run** of it, in a **workbench** of its own, and answers when the agent has really started. From then on
+//! the run needs nobody: not the call, not the server, not the host.
 //!
 //! # A run on disk
 //!
-//! Files are the database, and the protocol between processes is made of three things: a directory that exists exactly
-//! while a run is unfinished (`running/<run>`), a lock in it that its owners share, and a **cookie** in the environment of
-//! everything that the run starts.
+//! Files are the database. The protocol between processes has three parts: a directory that exists exactly while a run is
+//! unfinished (`running/<run>`), a lock in it that its owners share, and a **cookie** in the environment of everything the
+//! run starts.
 //!
-//! 1. The trigger *stages* a directory, locked from birth, and *claims* a name by renaming it into place
-//!    ([`run::claim`]). Of any number of triggers one wins a second; the others take the next.
-//! 2. It starts a **supervisor** as nobody's child, opens a window that follows the log, or is the agent's terminal
-//!    ([`session`]), and then tells the supervisor to begin ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so
-//!    the run never is without an owner.
-//! 3. The supervisor ([`supervisor`]) takes the run (`supervisor.json`), clones what the routine asks for and runs the agent's
-//!    setup, if there is such. Then it starts the agent through the user's login shell, and a stub that becomes the agent says
-//!    whether that worked. All of this may take longer than a trigger waits. It looks at the bound, and at what is asked, every
-//!    second.
-//! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
-//!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
-//!    ([`process_tree`]).
-//! 5. The owner writes `outcome.json` into the workbench, then a line into the history, and takes the entry away once both are
-//!    on disk ([`run::recording`]).
+//! 1. The trigger *stages* a directory, locked from birth, and *claims* a name by renaming it into place (`run::claim`). Of
+//!    any number of triggers one wins a second; the others take the next.
+//! 2. It starts a **supervisor** as nobody's child (`run::launch`, `engine`). The supervisor takes a share of the lock before
+//!    the trigger lets go of its own, so the run always has an owner.
+//! 3. The supervisor (`supervisor`) takes the run (`supervisor.json`), clones the routine's repositories and runs the agent's
+//!    setup. Then it starts the agent: directly, or through the user's login shell and a stub that becomes the agent and
+//!    reports whether that worked. An agent that needs a terminal gets one that the supervisor holds. All of this may take
+//!    longer than a trigger waits. Every second it checks the run's bound and requests to end.
+//! 4. Once the agent has started, the trigger's process opens a window that follows the log (`session`), and answers. A
+//!    window that cannot be opened is a warning.
+//! 5. A process that wants the run ended writes `end.json`, once, and tells the supervisor. If the supervisor does not obey,
+//!    its work is done from outside (`run::end`). Ending means that the whole tree is gone, and that this was checked
+//!    (`process_tree`).
+//! 6. The owner writes `outcome.json` into the workbench, then a line into the history, and removes the entry once both are
+//!    on disk (`run::recording`).
 //!
 //! A process that dies at any point leaves an entry whose lock is free. A **judge** takes that lock alone, looks for the cookie
 //! among all processes, and either finds the run alive without a supervisor, or finishes what was left to do
-//! ([`run::liveness`]). Judges queue on a lock of their own, so an owners' lock that is held has an owner: looking changes
+//! (`run::liveness`). Judges queue on a lock of their own, so an owners' lock that is held has an owner: looking changes
 //! nothing. What cannot be judged is *unknown*: reported, never ended, never removed.
 //!
-//! How a run ended is one of the statuses of [`run::status`], which alone knows what follows from each.
+//! How a run ended is one of the statuses of `run::status`, the only module that knows what follows from each.
 //!
 //! # The janitor
 //!
-//! One task with three loops ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
-//! supervisor that would, and closes the books of the abandoned. The **sweep** lists workbenches, then entries, then outcomes
-//! (any other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash,
-//! looks at its life once more, and deletes it there with an engine that follows no symlink and enters no mount.
-//! The **scheduler** finds what is due without a lock, and under the routines' lock claims a run for it and writes the routine's
-//! ledger ([`routine::ledger`]): of any number of processes one does, and a claim that no ledger tells of is found by its run.
+//! One task with three loops (`janitor`). The **watchdog** looks at `running/` alone: it ends a run that is past its bound and
+//! has no supervisor to do so, and records the end of abandoned runs. The **sweep** lists workbenches, then entries, then outcomes (any
+//! other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash, checks
+//! once more that it is dead, and deletes it there, following no symlink and entering no mount. The **scheduler** finds what
+//! is due without a lock. Under the routines' lock it claims a run and writes the routine's ledger (`routine::ledger`): of any
+//! number of processes one does, and a claim that is missing in the ledger is found by its run.
 //!
 //! # Being watched
 //!
-//! Whoever wants to know what changes has it looked for ([`query::changes`]): in the files, so that it does not matter which
-//! process changed them. [`mcp`] tells its clients, each as its era of the protocol does.
+//! Changes are found by looking at files (`query::changes`), so it does not matter which process made them. `mcp` reports
+//! them to its clients, each as its era of the protocol does.
 //!
 //! # Layers
 //!
-//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`routine`], [`session`],
-//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
-//! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
-//! are thin, and each is tested as what it is.
+//! Imports point down: `cli` → `mcp` → `janitor` → `supervisor`, `query` → `run` → `engine` → `routine`, `session`, `agent`,
+//! `setup` → `home`, `process_tree`, `environment`, `clock`, `logging`; `service` stands beside the janitor. The core is
+//! synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects are
+//! thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
 
@@ -67,6 +68,7 @@ pub mod mcp;
 pub mod process_tree;
 pub mod query;
 pub mod quote;
+pub mod reference;
 pub mod routine;
 pub mod run;
 pub mod service;

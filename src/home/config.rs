@@ -30,7 +30,8 @@ pub struct Config {
     pub session_host: SessionHostSetting,
     /// How long a finished run's workbench is kept if its routine does not say.
     pub default_ttl_secs: u64,
-    /// The same for a run that did not succeed. If absent, three times the retention of one that did.
+    /// How long the workbench of a run that did not succeed is kept if its routine does not say. If absent, three times the
+    /// retention of a run that succeeded.
     pub default_failed_ttl_secs: Option<u64>,
     /// How many of its newest finished runs a routine keeps whatever their age, if it does not say.
     pub default_keep_last: u64,
@@ -54,7 +55,8 @@ pub struct Config {
     pub history_age_secs: u64,
     /// A command and its arguments, run once for each run that ended.
     pub on_finish: Vec<String>,
-    /// The same for each run that failed, was ended at a bound, never started, was interrupted or lost.
+    /// A command and its arguments, run once for each run that failed, was ended at a bound, never started, was interrupted
+    /// or lost.
     pub on_failure: Vec<String>,
     /// How many runs may be alive before a schedule's fire waits its turn.
     pub max_concurrent_runs: u64,

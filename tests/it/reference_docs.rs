@@ -2,11 +2,8 @@
 
 use std::path::Path;
 
-use moadim_mcp::agent::AgentDefinition;
-use moadim_mcp::clock::HumanDuration;
-use moadim_mcp::home::config::Config;
-use moadim_mcp::routine::model::{CatchUp, Definition, Overlap};
-use serde_json::{Value, json};
+use moadim_mcp::reference::file_schemas;
+use serde_json::Value;
 
 const BLESS: &str = "MOADIM_BLESS=1 cargo test --test it reference_docs";
 const ENV_VARS: &str = include_str!("../../src/env_vars.rs");
@@ -15,12 +12,8 @@ const ENV_VARS: &str = include_str!("../../src/env_vars.rs");
 fn the_configuration_page_is_what_the_code_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let sections = [
-        ("config.toml", keys(&schemars::schema_for!(Config).to_value())),
-        ("routine.toml", keys(&schemars::schema_for!(Definition).to_value())),
-        ("agents", keys(&schemars::schema_for!(AgentDefinition).to_value())),
-        ("variables", variables()),
-    ];
+    let files = file_schemas().into_iter().map(|(name, schema)| (name, keys(&schema.to_value())));
+    let sections: Vec<(&str, String)> = files.chain([("variables", variables())]).collect();
     let generated = sections.iter().fold(page.clone(), |page, (name, text)| replace(&page, name, text));
     if std::env::var_os("MOADIM_BLESS").is_some_and(|value| value == "1") {
         std::fs::write(&path, generated).unwrap();
@@ -74,7 +67,7 @@ fn add_rows(table: &mut String, root: &Value, object: &Value, prefix: &str) {
     for (key, property) in object["properties"].as_object().unwrap() {
         let kind = resolve(root, property);
         let required = object["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key));
-        let default = if required { "required".to_owned() } else { default_of(key, property) };
+        let default = if required { "required".to_owned() } else { default_of(key, &property["default"]) };
         let own = property["description"].as_str().or(kind["description"].as_str()).unwrap_or_default();
         assert!(!own.is_empty(), "{prefix}{key} has no doc comment");
         let meaning = format!("{own}{}", choices(kind)).replace('\n', " ").replace('|', "\\|");
@@ -110,21 +103,23 @@ fn choices(schema: &Value) -> String {
     choices.filter_map(text).collect()
 }
 
-fn default_of(key: &str, property: &Value) -> String {
-    const MIB: u64 = 1024 * 1024;
-    // A schema leaves out defaults that are not written, and has one for times that are.
-    let value = match key {
-        "overlap" => json!(Overlap::default()),
-        "catch_up" => json!(CatchUp::default()),
-        "created_at" | "updated_at" => Value::Null,
-        _ => property["default"].clone(),
+fn default_of(key: &str, value: &Value) -> String {
+    let units = match key.rsplit('_').next() {
+        Some("secs") => [("d", 24 * 60 * 60), ("h", 60 * 60)],
+        Some("bytes") => [("GiB", 1 << 30), ("MiB", 1 << 20)],
+        _ => [("", u64::MAX); 2],
     };
-    match &value {
-        Value::Number(number) => match number.as_u64() {
-            Some(secs) if key.ends_with("_secs") && secs >= 60 => format!("{secs} ({})", HumanDuration(secs)),
-            Some(bytes) if key.ends_with("_bytes") && bytes >= MIB => format!("{bytes} ({} MiB)", bytes / MIB),
-            _ => number.to_string(),
-        },
+    match value {
+        Value::Number(number) => {
+            let number = number.as_u64().unwrap();
+            let readable = units.iter().find(|(_, unit)| number >= *unit && number % unit == 0);
+            let readable = readable.map(|(name, unit)| match (number / unit, *name) {
+                (1, "d") => " (1 day)".to_owned(),
+                (days, "d") => format!(" ({days} days)"),
+                (count, name) => format!(" ({count} {name})"),
+            });
+            format!("{number}{}", readable.unwrap_or_default())
+        }
         Value::String(text) => format!("`\"{text}\"`"),
         Value::Bool(flag) => flag.to_string(),
         _ => "–".to_owned(),
