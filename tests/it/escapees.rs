@@ -62,7 +62,7 @@ sh -c 'kill -STOP $$; exec sleep 310' &
 (setsid sh -c 'trap \"\" TERM; n=0; while [ $n -lt 2000 ]; do n=$((n+1)); sleep 0.31 & sleep 0.03; done' &)
 ";
 
-/// One that cleared its environment and lost its parent: recognised as long as its supervisor lives (SECURITY.md).
+/// One that cleared its environment and lost its parent: recognised as long as its supervisor lives (docs/security.md).
 const ORPHAN: &str = "env -i setsid sh -c 'sleep 311 & sleep 0.01' &\n";
 
 /// What the last of them looks like before it sleeps, and while it spawns.

@@ -115,7 +115,7 @@ fn a_wait_that_is_woken_is_fast() {
     let mut server = Server::start(&home);
     let mut latencies = Vec::new();
     for number in 0..8 {
-        // One that fails is recorded up to a second later, see ARCHITECTURE.md.
+        // One that fails is recorded up to a second later, see docs/decisions/ending-a-run.md.
         let run = server.start_run(&format!("Fast {number}"), &UNTIL_TOLD.replace("exit 3", "exit 0"), json!({}));
         let began = Instant::now();
         let wait = server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }));
