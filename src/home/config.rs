@@ -16,7 +16,7 @@ pub enum SessionHostSetting {
     /// Windows in tmux if it is installed.
     #[default]
     Auto,
-    /// Windows in tmux, which has to be installed.
+    /// Windows in tmux; `health` says so if it is not installed.
     Tmux,
     /// No windows; the run is the same.
     Detached,
