@@ -5,14 +5,13 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::text_type::text_type;
 
 /// The environment variable that holds the cookie.
 pub const COOKIE_VARIABLE: &str = "MOADIM_COOKIE";
 
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cookie(u128);
 
 /// The system gave no random numbers.
@@ -63,19 +62,7 @@ impl FromStr for Cookie {
     }
 }
 
-impl TryFrom<String> for Cookie {
-    type Error = NotACookie;
-
-    fn try_from(text: String) -> Result<Self, NotACookie> {
-        text.parse()
-    }
-}
-
-impl From<Cookie> for String {
-    fn from(cookie: Cookie) -> Self {
-        cookie.to_string()
-    }
-}
+text_type!(Cookie);
 
 #[cfg(test)]
 mod tests {
