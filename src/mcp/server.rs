@@ -104,7 +104,7 @@ impl Server {
     }
 }
 
-/// Returns what a client wants to subscribe to, or no more.
+/// Returns the topic that a URI names.
 fn topic(uri: &str) -> Result<Topic, ErrorData> {
     let unknown = || resources::not_found(uri, format!("there is no resource '{}'", shortened(uri, 80)));
     resources::topic(uri).ok_or_else(unknown)

@@ -52,8 +52,9 @@ pub(super) fn tools() -> [Tool; 5] {
         Tool::new(
             "update_routine",
             "Change a routine",
-            "Change the given fields of a routine and no others; their meaning is that of create_routine. `env`, `tags`, \
-             `retry` and `repositories` are replaced whole. To remove a value, name its field in `clear`. The slug stays.",
+            "Change the given fields of a routine and no others; their meaning is that of create_routine, and null changes \
+             nothing. `env`, `tags`, `retry` and `repositories` are replaced whole. To remove a value, name its field in \
+             `clear`. The slug stays.",
             changes,
             update_routine,
         )
@@ -271,7 +272,7 @@ fn apply(mut arguments: UpdateRoutine, definition: &mut Definition) -> Result<()
         let mut without = definition.clone();
         field.clear(&mut without);
         if without != *definition {
-            let rule = "the same call sets it; either set it or clear it";
+            let rule = "the same call gives it a value; do one of the two";
             return Err(InvalidField::new("clear", serde_json::json!(field), rule));
         }
     }
