@@ -7,8 +7,9 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
-use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
+
+use crate::text_type::text_type;
 
 pub use human_duration::HumanDuration;
 
@@ -73,31 +74,7 @@ impl FromStr for UnixSeconds {
     }
 }
 
-impl Serialize for UnixSeconds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for UnixSeconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-impl JsonSchema for UnixSeconds {
-    fn schema_name() -> std::borrow::Cow<'static, str> {
-        "UnixSeconds".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-        schemars::json_schema!({ "type": "string", "format": "date-time" })
-    }
-}
+text_type!(UnixSeconds, "date-time");
 
 /// A point in time on two clocks: the wall, and the one that counts from boot through sleep.
 ///

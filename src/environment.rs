@@ -5,17 +5,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::quote::quote;
+use crate::text_type::text_type;
 
 /// Variables by name. Values are text: a variable that is not UTF-8 is never passed on.
 pub type Variables = BTreeMap<EnvName, String>;
 
 /// The name of an environment variable as POSIX has it: letters, digits and underscores, no digit first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct EnvName(String);
 
 /// A text that cannot name an environment variable.
@@ -38,19 +35,7 @@ impl FromStr for EnvName {
     }
 }
 
-impl TryFrom<String> for EnvName {
-    type Error = NotAnEnvName;
-
-    fn try_from(text: String) -> Result<Self, NotAnEnvName> {
-        text.parse()
-    }
-}
-
-impl From<EnvName> for String {
-    fn from(name: EnvName) -> Self {
-        name.0
-    }
-}
+text_type!(EnvName);
 
 impl fmt::Display for EnvName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

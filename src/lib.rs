@@ -75,3 +75,4 @@ pub mod service;
 pub mod session;
 pub mod setup;
 pub mod supervisor;
+mod text_type;

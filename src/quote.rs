@@ -63,6 +63,17 @@ pub fn end(text: &str, max_columns: usize) -> &str {
     &text[text.len() - bytes..]
 }
 
+/// Quotes a text with its middle cut out, if it does not fit into `max_columns`.
+#[must_use]
+pub fn shortened(text: &str, max_columns: usize) -> String {
+    let whole = quote(text, max_columns);
+    if !whole.ends_with('…') || text.ends_with('…') {
+        return whole;
+    }
+    let (head, tail) = (max_columns * 2 / 3, max_columns / 3);
+    format!("{}{}", quote(text, head), quote(end(text, tail), max_columns))
+}
+
 /// Quotes the end of what somebody said, ready to be appended to a sentence; nothing for nothing.
 #[must_use]
 pub fn saying(text: &str, max_columns: usize) -> String {

@@ -6,18 +6,16 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 use super::built_in;
 use super::definition::{self, AgentDefinition};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::FileCache;
 use crate::quote::quote;
+use crate::text_type::text_type;
 
 /// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentName(String);
 
 /// Why an agent cannot be used.
@@ -54,19 +52,7 @@ impl FromStr for AgentName {
     }
 }
 
-impl TryFrom<String> for AgentName {
-    type Error = AgentError;
-
-    fn try_from(text: String) -> Result<Self, AgentError> {
-        text.parse()
-    }
-}
-
-impl From<AgentName> for String {
-    fn from(name: AgentName) -> Self {
-        name.0
-    }
-}
+text_type!(AgentName);
 
 impl fmt::Display for AgentName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

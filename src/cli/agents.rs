@@ -1,10 +1,9 @@
 //! `agents`: what a routine can be run with.
 
-use serde::Deserialize;
-use serde_json::json;
-
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
+use crate::mcp::tool::NoArguments;
+use crate::mcp::tools::agents::{Agents, list_agents};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -12,28 +11,13 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    agents: Vec<Agent>,
-}
-
-#[derive(Deserialize)]
-struct Agent {
-    name: String,
-    command: String,
-    args: Vec<String>,
-    available: bool,
-    detail: String,
-    defined_in: String,
-}
-
 /// Lists them.
 pub(super) fn agents(arguments: &Arguments) -> anyhow::Result<()> {
-    let answer = Desk::open_with_search_path()?.call("list_agents", json!({}))?;
+    let answer = list_agents(&app::open_with_login_shell()?, NoArguments {})?;
     if arguments.format.json {
         return print_json(&answer);
     }
-    let Answer { agents } = serde_json::from_value(answer)?;
+    let Agents { agents } = answer;
     let mut table = Table::new(&["AGENT", "FOUND", "COMMAND", "WHERE", "DEFINED IN"]);
     for agent in agents {
         let words: Vec<String> = std::iter::once(agent.command).chain(agent.args).collect();

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{anyhow, bail};
 
-use super::desk::Desk;
+use super::app;
 use crate::query::wait;
 
 #[derive(clap::Args)]
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 
 /// Becomes the command that shows it, so that the terminal is that command's alone.
 pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
-    let run = Desk::open()?.run(&arguments.run)?;
+    let run = app::find_run(&app::open()?, &arguments.run)?;
     let Some(command) = run.attach_command.as_ref().filter(|_| !wait::is_over(&run)) else {
         if wait::is_over(&run) {
             bail!(

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
@@ -32,7 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(60 * 60);
 
 /// Cleans up; returns whether everything that was due could be done.
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
-    let context = Desk::open()?.sound_context()?;
+    let context = app::open()?.context()?;
     let bar = Bar::new();
     let tell = &mut |progress: Progress| bar.show(progress);
     let report =

@@ -5,7 +5,7 @@ use std::io::Write;
 use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
 use crate::home::{Home, HomeError};
 use crate::janitor::doctor::{Check, examine};
 use crate::quote::quote;
@@ -59,8 +59,8 @@ fn checks() -> anyhow::Result<Vec<Check>> {
     let root = Home::from_environment()?;
     let mut checks = match Home::open(&root) {
         Ok(_) => {
-            let desk = Desk::open_with_search_path()?;
-            examine(desk.app(), &desk.search_path())?
+            let app = app::open_with_login_shell()?;
+            examine(&app, &app.search_path())?
         }
         Err(HomeError::Unsafe { path, problem, fix }) => {
             vec![Check::wrong("home", format!("{} {problem}", path.display()), fix)]

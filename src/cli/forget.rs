@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 
-use super::desk::Desk;
+use super::app;
 use crate::janitor::forget::Forgettable;
 use crate::quote::quote;
 
@@ -21,9 +21,9 @@ const MAX_CAUSE_CHARS: usize = 500;
 
 /// Asks, and records it.
 pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
-    let desk = Desk::open()?;
-    let run = desk.run(&arguments.run)?.id;
-    let context = desk.sound_context()?;
+    let app = app::open()?;
+    let run = app::find_run(&app, &arguments.run)?.id;
+    let context = app.context()?;
     let cause = quote(Forgettable::find(&context, &run)?.cause(), MAX_CAUSE_CHARS);
     if !arguments.yes {
         let question = format!(

@@ -11,7 +11,6 @@ use crate::home::Home;
 use crate::janitor;
 use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
-use crate::janitor::status::Status;
 use crate::logging;
 use crate::run::context::{App, Program};
 
@@ -32,7 +31,7 @@ pub(super) fn janitor() -> anyhow::Result<()> {
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hang_up = signal(SignalKind::hangup())?;
         tokio::select! {
-            () = janitor::run(app, Arc::new(Status::default())) => {}
+            () = janitor::run(app) => {}
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
             _ = hang_up.recv() => {}

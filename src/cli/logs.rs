@@ -3,12 +3,13 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
+use crate::mcp::tools::read_log::{LogText, ReadLog, read_log};
 use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
+use crate::run::context::App;
 use crate::run::entry::Workbench;
+use crate::run::id::RunId;
 use crate::run::log::Log;
 
 #[derive(clap::Args)]
@@ -30,25 +31,22 @@ pub(super) struct Arguments {
 
 /// Prints them.
 pub(super) fn logs(arguments: Arguments) -> anyhow::Result<()> {
-    let desk = Desk::open()?;
-    let run = desk.run(&arguments.run)?;
-    let wanted = match &arguments.grep {
-        Some(pattern) => json!({ "run": run.id, "grep": pattern }),
-        None => json!({ "run": run.id, "tail_lines": arguments.lines }),
-    };
-    let answer = desk.call("read_log", wanted)?;
+    let app = app::open()?;
+    let run = app::find_run(&app, &arguments.run)?;
+    let tail_lines = arguments.grep.is_none().then_some(arguments.lines);
+    let wanted = ReadLog { run: run.id.clone(), tail_lines, offset: None, grep: arguments.grep.clone() };
+    let answer = read_log(&app, wanted)?;
     if arguments.format.json {
         return print_json(&answer);
     }
-    if let Some(note) = answer["note"].as_str().filter(|_| !arguments.follow) {
+    if let Some(note) = answer.note.as_ref().filter(|_| !arguments.follow) {
         eprintln!("moadim-mcp: {note}");
     }
     match arguments.grep {
-        Some(pattern) => all_matches(&desk, &run, &pattern, answer),
+        Some(pattern) => all_matches(&app, &run.id, &pattern, answer),
         None => {
-            print(answer["text"].as_str().unwrap_or_default())?;
-            let offset = answer["next_offset"].as_u64().unwrap_or_default();
-            if arguments.follow { follow(&desk, run, offset) } else { Ok(()) }
+            print(&answer.text)?;
+            if arguments.follow { follow(&app, run, answer.next_offset) } else { Ok(()) }
         }
     }
 }
@@ -60,28 +58,29 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// A tool answers with the first matches; a person gets all of them, without their offsets.
-fn all_matches(desk: &Desk, run: &RunView, pattern: &str, first: Value) -> anyhow::Result<()> {
+fn all_matches(app: &App, run: &RunId, pattern: &str, first: LogText) -> anyhow::Result<()> {
     let mut answer = first;
     let mut searched_to = None;
     loop {
-        for line in answer["text"].as_str().unwrap_or_default().lines() {
+        for line in answer.text.lines() {
             print(&format!("{}\n", line.split_once(':').map_or(line, |(_, text)| text)))?;
         }
-        let next = answer["next_offset"].as_u64();
+        let next = Some(answer.next_offset);
         // A log that was cut off meanwhile begins again; what was printed is not printed once more.
-        if answer["cut"] != true || next <= searched_to {
+        if !answer.cut || next <= searched_to {
             return Ok(());
         }
         searched_to = next;
-        answer = desk.call("read_log", json!({ "run": run.id, "grep": pattern, "offset": next }))?;
+        let wanted = ReadLog { run: run.clone(), tail_lines: None, offset: next, grep: Some(pattern.to_owned()) };
+        answer = read_log(app, wanted)?;
     }
 }
 
 /// Pause between two looks at a log.
 const PAUSE: Duration = Duration::from_millis(250);
 
-fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
-    let context = desk.context();
+fn follow(app: &App, run: RunView, mut offset: u64) -> anyhow::Result<()> {
+    let context = app.context_for_looking();
     let workbench = Workbench::of(&context.home, &run.id);
     let mut over = wait::is_over(&run);
     loop {

@@ -1,10 +1,10 @@
 //! The commands for people, one file each. Without one, the program serves MCP on stdin and stdout.
 
 mod agents;
+mod app;
 mod attach;
 mod cleanup;
 mod demo;
-mod desk;
 mod detach;
 mod doctor;
 mod forget;

@@ -2,9 +2,8 @@
 
 use std::io::Write;
 
-use serde_json::json;
-
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
+use crate::mcp::tools::runs::{PinRun, pin_run};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -19,9 +18,9 @@ pub(super) struct Arguments {
 
 /// Pins it, or unpins it.
 pub(super) fn pin(arguments: &Arguments) -> anyhow::Result<()> {
-    let desk = Desk::open()?;
-    let run = desk.run(&arguments.run)?.id;
-    let answer = desk.call("pin_run", json!({ "run": run, "pinned": !arguments.off }))?;
+    let app = app::open()?;
+    let run = app::find_run(&app, &arguments.run)?.id;
+    let answer = pin_run(&app, PinRun { run: run.clone(), pinned: !arguments.off })?;
     if arguments.format.json {
         return print_json(&answer);
     }

@@ -1,12 +1,10 @@
 //! `routines`: what there is to run.
 
-use serde::Deserialize;
-use serde_json::json;
-
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
 use super::table::{Cell, Table, faint, judged, status, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
+use crate::mcp::tools::routines::{ListRoutines, Routines, list_routines};
 use crate::query::routine_view::RoutineView;
 
 #[derive(clap::Args)]
@@ -26,24 +24,16 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    routines: Vec<RoutineView>,
-    total: usize,
-    #[serde(default)]
-    next_cursor: Option<String>,
-}
-
 /// Lists them.
 pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { query, tag, limit, cursor, format } = arguments;
     let is_whole = query.is_none() && tag.is_none() && cursor.is_none();
-    let answer = Desk::open_with_search_path()?
-        .call("list_routines", json!({ "query": query, "tag": tag, "limit": limit, "cursor": cursor }))?;
+    let wanted = ListRoutines { query, tag, limit: Some(limit), cursor };
+    let answer = list_routines(&app::open_with_login_shell()?, wanted)?;
     if format.json {
         return print_json(&answer);
     }
-    let Answer { routines, total, next_cursor } = serde_json::from_value(answer)?;
+    let Routines { routines, total, next_cursor } = answer;
     let now = UnixSeconds::now();
     let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "NEXT", "LAST RUN", ""]);
     for routine in &routines {

@@ -1,13 +1,13 @@
 //! `runs`: what runs, and what has ended.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::desk::{Desk, Format, print_json};
+use super::app::{self, Format, print_json};
 use super::table::{Cell, Table, faint, status, text};
 use super::time::moment;
 use super::time_words;
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::mcp::tools::runs::{ListRuns, Runs, list_runs};
 use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::status::Status;
@@ -40,25 +40,14 @@ fn a_status(text: &str) -> Result<Status, String> {
     serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
 }
 
-#[derive(Deserialize)]
-struct Answer {
-    runs: Vec<RunView>,
-    total: usize,
-    #[serde(default)]
-    next_cursor: Option<String>,
-}
-
 /// Lists them, newest first.
 pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { routine, status, since, until, limit, cursor, format } = arguments;
-    let wanted = json!({
-        "routine": routine, "status": status, "since": since, "until": until, "limit": limit, "cursor": cursor,
-    });
-    let answer = Desk::open()?.call("list_runs", wanted)?;
+    let answer = list_runs(&app::open()?, ListRuns { routine, status, since, until, limit: Some(limit), cursor })?;
     if format.json {
         return print_json(&answer);
     }
-    let Answer { runs, total, next_cursor } = serde_json::from_value(answer)?;
+    let Runs { runs, total, next_cursor } = answer;
     show(&runs)?;
     if let Some(cursor) = next_cursor {
         eprintln!("{} of {total} runs; more: --limit N, or --cursor {cursor}", runs.len());

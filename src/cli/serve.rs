@@ -4,18 +4,15 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::agent::ShellPaths;
-use crate::agent::shell_path::Asker;
 use crate::home::Home;
 use crate::janitor;
 use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
-use crate::janitor::status::Status;
 use crate::logging;
 use crate::mcp::server::Server;
 use crate::mcp::tool::Tool;
 use crate::mcp::tools::selection::Selection;
-use crate::mcp::{Core, INSTRUCTIONS, serve, tools};
+use crate::mcp::{INSTRUCTIONS, serve, tools};
 use crate::run::context::{App, Program};
 
 /// What the server offers.
@@ -39,19 +36,18 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let home = Home::open(Home::from_environment()?)?;
     let _registration = Registration::enter(&home, Kind::Server);
     let program = Program::current().context("this program's own file is not known")?;
-    let shell_paths = ShellPaths::of(Asker::of_this_process(program.path().to_owned(), home.clone()));
-    let app = Arc::new(App::new(home, program));
-    let status = Arc::new(Status::default());
-    let core = Core { app: Arc::clone(&app), janitor: Arc::clone(&status), shell_paths: Arc::clone(&shell_paths) };
+    let app = Arc::new(App::new(home, program).with_login_shell());
+    let server = Server::new(Arc::clone(&app), offered, instructions)?;
     let background = async move {
-        // Where the system has no thread left, the first call that wants to know asks.
+        let shell_paths = Arc::clone(app.shell_paths());
+        // If the system has no thread left, the first call that needs the answer asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        janitor::run(app, status).await;
+        janitor::run(app).await;
     };
-    Ok(serve::run(Server::new(core, offered, instructions)?, background)?)
+    Ok(serve::run(server, background)?)
 }
 
-/// Tells how the pieces fit, and which of them are offered if not all are.
+/// Returns the instructions, which name the offered tools if some are left out.
 fn instructions(offered: &[Tool], count: usize) -> String {
     if offered.len() == count {
         return INSTRUCTIONS.to_owned();

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use anyhow::Context as _;
 
-use super::desk::{Format, print_json};
+use super::app::{Format, print_json};
 use crate::run::context::Program;
 use crate::service::{Job, Service};
 

@@ -8,17 +8,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use serde_json::json;
 use signal_hook::consts::SIGINT;
 
-use super::desk::{Desk, Format, print_json};
-use super::stop::OneRun;
+use super::app::{self, Format, print_json};
 use crate::clock::HumanDuration;
+use crate::mcp::tools::runs::Triggered;
+use crate::query::listing;
 use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
+use crate::run::context::Context;
 use crate::run::status::WaitExit;
+use crate::run::trigger::{self, IfAlive};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -43,13 +45,14 @@ const INTERRUPTED: u8 = 130;
 /// Starts it.
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, format } = arguments;
-    let desk = Desk::open()?;
-    let answer = desk.call("trigger_routine", json!({ "routine": routine, "overlap": overlap }))?;
+    let context = app::open()?.context()?;
+    let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
+    let run = trigger::trigger(&context, &routine, if_alive, Instant::now())?;
+    let run = listing::find(&context, &run)?;
     if !wait && format.json {
-        print_json(&answer)?;
+        print_json(&Triggered { finished: None, run })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let OneRun { run } = serde_json::from_value(answer)?;
     let bell = Bell::default();
     // Before anybody learns of a run that they could stop waiting for.
     let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("Ctrl-C cannot be listened to")?;
@@ -61,10 +64,10 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
         eprintln!("it is {}; follow it: moadim-mcp logs -f {}{watch}", run.status, run.id);
         return Ok(ExitCode::SUCCESS);
     };
-    let run = wait_for(&desk, run, &bell, &interrupted)?;
+    let run = wait_for(&context, run, &bell, &interrupted)?;
     let finished = wait::is_over(&run);
     if format.json {
-        print_json(&json!({ "finished": finished, "run": run }))?;
+        print_json(&Triggered { finished: Some(finished), run: run.clone() })?;
     }
     if finished {
         let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();
@@ -80,11 +83,10 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
 const ONE_WAIT: Duration = Duration::from_secs(3600);
 
 /// Waits until the run is over, or somebody presses Ctrl-C.
-fn wait_for(desk: &Desk, mut run: RunView, bell: &Bell, interrupted: &AtomicBool) -> anyhow::Result<RunView> {
-    let context = desk.context();
+fn wait_for(context: &Context, mut run: RunView, bell: &Bell, interrupted: &AtomicBool) -> anyhow::Result<RunView> {
     loop {
         let began = Instant::now();
-        run = wait::wait(&context, &run.id, ONE_WAIT, bell, &mut |_| {})?;
+        run = wait::wait(context, &run.id, ONE_WAIT, bell, &mut |_| {})?;
         if wait::is_over(&run) || interrupted.load(Ordering::Relaxed) || began.elapsed() < ONE_WAIT {
             return Ok(run);
         }
@@ -122,6 +124,7 @@ fn exit_code(run: &RunView) -> u8 {
 mod tests {
     use super::*;
     use crate::run::status::Status;
+    use serde_json::json;
 
     #[test]
     fn the_exit_status_tells_how_the_run_ended() {

@@ -6,7 +6,6 @@ use rustix::fs::{StatVfs, statvfs};
 use serde::Serialize;
 
 use super::clock_doubt::ClockDoubt;
-use super::status::Status;
 use super::turn::clock_doubt;
 use super::{company, health, locks};
 use crate::agent::{Registry, SearchPath};
@@ -16,6 +15,7 @@ use crate::home::atomic_file::FileError;
 use crate::routine::model::Routine;
 use crate::routine::store;
 use crate::run::context::{App, Context};
+use crate::run::janitor_status::JanitorStatus as Status;
 use crate::session::HostKind;
 
 /// One thing that was looked at.

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::status::{Duty, Round, Status};
 use super::{company, locks, remove};
 use crate::agent::{Agent, Registry, SearchPath, env_file};
 use crate::clock::UnixSeconds;
@@ -23,6 +22,7 @@ use crate::routine::zone;
 use crate::run::context::{App, Context};
 use crate::run::environment::{check_accepted, missing};
 use crate::run::history;
+use crate::run::janitor_status::{Duty, JanitorStatus as Status, Round};
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
 

@@ -17,7 +17,6 @@ pub mod plan;
 pub mod registration;
 pub mod remove;
 pub mod scheduler;
-pub mod status;
 pub mod sweep;
 pub mod trash;
 pub mod turn;
@@ -31,13 +30,14 @@ use tokio::sync::oneshot;
 
 use crate::clock::UnixSeconds;
 use crate::run::context::{App, Context};
-use status::{Duty, Status};
+use crate::run::janitor_status::{Duty, JanitorStatus as Status};
 use sweep::SweepError;
 use trash::TrashError;
 use turn::TurnError;
 
 /// Runs the loops until it is dropped: the watchdog, the sweep, which makes its first pass at once, and the scheduler.
-pub async fn run(app: Arc<App>, status: Arc<Status>) {
+pub async fn run(app: Arc<App>) {
+    let status = Arc::clone(app.janitor());
     let watchdog = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Watchdog, watch);
     let sweep = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Sweep, sweep);
     let scheduler = repeat(app, status, Duty::Schedule, fire);

@@ -1,4 +1,4 @@
-//! One call under way, as a tool that waits sees it.
+//! One call of a tool: what the tool learns of its client, and how it may reply.
 
 use std::time::Instant;
 
@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::query::wait::Bell;
+use crate::run::id::RunId;
 
 /// How far a call is.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,68 +17,60 @@ pub(super) struct Progress {
     pub(super) message: String,
 }
 
-/// A call: how its tool learns that nobody waits for it any more, and what its client can do.
+/// A call under way.
 #[derive(Debug)]
-pub struct Call {
-    received: Instant,
-    bell: Bell,
-    progress: Option<UnboundedSender<Progress>>,
-    takes_tasks: bool,
-    agreed: Option<Value>,
+pub(crate) struct Call {
+    /// When the request came in: a tool's time counts from there.
+    pub(crate) received: Instant,
+    /// Called off when the client cancels the call or is gone.
+    pub(crate) bell: Bell,
+    /// Whether the client accepts a task as the answer, and polls it.
+    pub(super) takes_tasks: bool,
+    /// The terms of the tool's question, if a person has agreed to them.
+    pub(super) agreed: Option<Value>,
+    /// Where progress goes, if the client wants to know.
+    pub(super) progress: Option<UnboundedSender<Progress>>,
 }
 
 impl Default for Call {
     fn default() -> Self {
-        let (bell, progress, takes_tasks, agreed) = Default::default();
-        Self { received: Instant::now(), bell, progress, takes_tasks, agreed }
+        Self { received: Instant::now(), bell: Bell::default(), takes_tasks: false, agreed: None, progress: None }
     }
 }
 
 impl Call {
-    /// Makes a call whose progress goes to `progress`, if the client wants to know.
-    pub(super) fn new(progress: Option<UnboundedSender<Progress>>) -> Self {
-        Self { progress, ..Self::default() }
-    }
-
-    /// Notes whether the client understands a task as an answer.
-    pub(super) fn taking_tasks(self, takes_tasks: bool) -> Self {
-        Self { takes_tasks, ..self }
-    }
-
-    /// Notes what a person has said yes to.
-    pub(super) fn agreed(self, agreed: Option<Value>) -> Self {
-        Self { agreed, ..self }
-    }
-
-    /// Returns when the request came in: how long a tool may take counts from there.
-    #[must_use]
-    pub fn received(&self) -> Instant {
-        self.received
-    }
-
-    /// Tells whether the client understands a task as an answer, and looks at it by itself.
-    #[must_use]
-    pub fn takes_tasks(&self) -> bool {
-        self.takes_tasks
-    }
-
-    /// Returns the terms of the tool's question that a person has said yes to.
-    #[must_use]
-    pub fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
+    /// Returns the terms of the tool's question, if a person has agreed to them.
+    pub(super) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
         self.agreed.clone().and_then(|terms| serde_json::from_value(terms).ok())
     }
 
-    /// Returns what is called off when the client cancels the call, or is gone.
-    #[must_use]
-    pub fn bell(&self) -> &Bell {
-        &self.bell
-    }
-
-    /// Tells how far the call is, of `total`; each time it must be further than before.
-    pub fn tell(&self, done: f64, total: f64, message: impl FnOnce() -> String) {
+    /// Reports progress; `done` must grow from call to call.
+    pub(super) fn report(&self, done: f64, total: f64, message: impl FnOnce() -> String) {
         if let Some(progress) = &self.progress {
-            // A call that nobody waits for has nobody to tell.
+            // It fails once nobody waits for the call.
             let _ = progress.send(Progress { done, total, message: message() });
         }
     }
+}
+
+/// What a tool replies to a call.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Reply<Answer> {
+    /// The answer.
+    Answer(Answer),
+    /// A question: a person has to agree first. Then the tool is called again, see [`Call::agreed_to`].
+    Ask(Question),
+    /// A run that the client polls as a task, see [`Call::takes_tasks`].
+    Task(RunId),
+}
+
+/// A question to a person.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Question {
+    /// The question, complete in itself.
+    pub(crate) message: String,
+    /// The error if nobody can be asked or nobody answers: why nothing was done, and what to do.
+    pub(crate) otherwise: String,
+    /// What a yes agrees to. The tool does no more than this, whatever has changed by then.
+    pub(crate) terms: Value,
 }

@@ -3,18 +3,19 @@
 use rmcp::ErrorData;
 use rmcp::model::{CompleteRequestParams, CompletionInfo, Reference};
 
-use super::tool::shortened;
-use super::{Core, prompts, resources};
+use super::{prompts, resources};
+use crate::quote::shortened;
 use crate::routine::store;
+use crate::run::context::App;
 use crate::run::on_disk;
 
-/// Returns the names that fit what was typed so far.
+/// Returns the names that match what was typed so far.
 ///
 /// # Errors
 /// There is no such prompt or template, or a folder of the home cannot be listed.
-pub(super) fn complete(core: &Core, asked: &CompleteRequestParams) -> Result<CompletionInfo, ErrorData> {
+pub(super) fn complete(app: &App, asked: &CompleteRequestParams) -> Result<CompletionInfo, ErrorData> {
     check(&asked.r#ref)?;
-    let home = core.app.home();
+    let home = app.home();
     let names: Vec<String> = match asked.argument.name.as_str() {
         "routine" => store::slugs(home).map(|slugs| slugs.iter().map(ToString::to_string).collect()),
         "run" => on_disk::ids(home).map(|ids| ids.iter().map(ToString::to_string).collect()),
@@ -69,12 +70,12 @@ mod tests {
 
     #[test]
     fn long_lists_are_cut_and_counted() {
-        let (_dir, core) = Core::example();
+        let (_dir, app) = App::example();
         for n in 0..150 {
-            std::fs::create_dir(core.app.home().workbenches().join(format!("a-{n}"))).unwrap();
+            std::fs::create_dir(app.home().workbenches().join(format!("a-{n}"))).unwrap();
         }
         let ask = |reference, name: &str| {
-            complete(&core, &CompleteRequestParams::new(reference, ArgumentInfo::new(name, "a-")))
+            complete(&app, &CompleteRequestParams::new(reference, ArgumentInfo::new(name, "a-")))
         };
         let found = ask(Reference::for_resource("moadim://runs/{run}"), "run").unwrap();
         assert_eq!((found.values.len(), found.total, found.has_more), (100, Some(150), Some(true)));

@@ -1,12 +1,18 @@
-//! Which requests may be served before the client has introduced itself.
+//! The two eras of the protocol, and which requests may be served before the client has introduced itself.
 //!
 //! Both eras live on one connection, in any order. A legacy client introduces itself once, with `initialize`; a modern
 //! one (2026-07-28) in the `_meta` of every request. rmcp decides this once, by the first request, and then holds the
-//! connection to it; we look at each request instead. It has to happen as messages arrive: handlers run concurrently,
+//! connection to it; we check each request instead. That happens as messages arrive: handlers run concurrently,
 //! and a request sent right behind `initialize` may overtake it.
 
 use rmcp::ErrorData;
 use rmcp::model::{ClientRequest, GetMeta, ProtocolVersion};
+use rmcp::service::{RequestContext, RoleServer};
+
+/// Returns whether a request comes from a modern client, which introduces itself in each.
+pub(super) fn is_modern(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|version| !version.has_initialize())
+}
 
 /// What the client has said about itself so far.
 #[derive(Debug, Default)]

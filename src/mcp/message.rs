@@ -2,13 +2,13 @@
 
 use std::io::{self, BufRead, Write};
 
-use rmcp::model::{ClientJsonRpcMessage, ErrorData, JsonRpcError, RequestId, ServerJsonRpcMessage, ServerResult};
+use rmcp::model::{ClientJsonRpcMessage, ErrorData, JsonRpcError, RequestId, ServerJsonRpcMessage};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::error::Category;
 
-use super::tool::shortened;
+use crate::quote::shortened;
 
 /// The longest line that is read, in bytes; the limit that rmcp sets elsewhere.
 const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
@@ -102,51 +102,15 @@ fn interpret(line: &[u8]) -> Reading {
 /// # Errors
 /// The system's.
 pub(super) fn write(output: &mut impl Write, message: &ServerJsonRpcMessage) -> io::Result<()> {
-    let answer = answer_of_tool(message);
-    // Three times: it stands in the message twice, and once each quote in it has a backslash.
-    let mut line = Vec::with_capacity(MESSAGE_BYTES + answer.map_or(0, |answer| 3 * answer.len()));
-    serde_json::to_writer(&mut line, message)?;
-    if let Some(answer) = answer {
-        add_structured_content(&mut line, answer);
-    }
+    let mut line = serde_json::to_vec(message)?;
     line.push(b'\n');
     output.write_all(&line)
-}
-
-/// Room for what is around an answer, and for most other messages.
-const MESSAGE_BYTES: usize = 512;
-
-/// Returns the answer in a message, if it is that of a tool and no error.
-fn answer_of_tool(message: &ServerJsonRpcMessage) -> Option<&str> {
-    let ServerJsonRpcMessage::Response(response) = message else { return None };
-    let ServerResult::CallToolResult(result) = &response.result else { return None };
-    if result.is_error == Some(true) || result.structured_content.is_some() {
-        return None;
-    }
-    Some(&result.content.first()?.as_text()?.text)
-}
-
-/// Adds to a message what its text is: clients want the JSON of an answer as a text and as itself.
-///
-/// Here, and not in rmcp's type, which has room for a `Value`: to make that of an answer, and a text of it twice, is most of
-/// what a quick tool's call would take.
-fn add_structured_content(line: &mut Vec<u8>, answer: &str) {
-    debug_assert!(serde_json::from_str::<IgnoredAny>(answer).is_ok(), "a tool answers in JSON, not: {answer}");
-    // The end of the result, which is the last of a message, and of the message.
-    const END: &[u8] = b"}}";
-    if line.ends_with(END) {
-        line.truncate(line.len() - END.len());
-        for part in [b",\"structuredContent\":", answer.as_bytes(), END] {
-            line.extend_from_slice(part);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use rmcp::model::{CallToolResult, ContentBlock, ErrorCode};
-    use serde_json::json;
+    use rmcp::model::ErrorCode;
 
     fn refused(reading: Reading) -> (i32, Option<String>) {
         match reading {
@@ -182,24 +146,6 @@ mod tests {
                 String::from_utf8_lossy(&line[..line.len().min(60)])
             );
         }
-    }
-
-    #[test]
-    fn the_answer_of_a_tool_is_written_in_both_forms_and_its_error_as_it_is() {
-        let written = |result: CallToolResult| -> Value {
-            let result = ServerResult::CallToolResult(result);
-            let mut line = Vec::new();
-            write(&mut line, &ServerJsonRpcMessage::response(result, RequestId::Number(7))).unwrap();
-            assert_eq!(line.pop(), Some(b'\n'));
-            serde_json::from_slice(&line).unwrap()
-        };
-        let text = r#"{"said":"\"a\" \n"}"#;
-        let content = vec![ContentBlock::text(text)];
-        let mut expected = json!({ "jsonrpc": "2.0", "id": 7, "result": CallToolResult::success(content.clone()) });
-        expected["result"]["structuredContent"] = serde_json::from_str(text).unwrap();
-        assert_eq!(written(CallToolResult::success(content.clone())), expected);
-        let expected = json!({ "jsonrpc": "2.0", "id": 7, "result": CallToolResult::error(content.clone()) });
-        assert_eq!(written(CallToolResult::error(content)), expected);
     }
 
     #[test]

@@ -5,14 +5,17 @@ use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Core;
-use super::tool::{Json, ToolError, shortened};
+use super::tool::ToolError;
+use super::tools::routines::GetRoutine;
+use super::tools::runs::GetRun;
 use super::tools::{health, read_log, routines, runs};
 use crate::query::changes::Topic;
 use crate::query::listing;
+use crate::quote::shortened;
 use crate::routine::listing as routine_listing;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
+use crate::run::context::App;
 use crate::run::end::EndError;
 use crate::run::id::RunId;
 use crate::run::status::Status;
@@ -30,13 +33,7 @@ const LISTED_RUNS: usize = 50;
 /// How many routines are listed on one page.
 const LISTED_ROUTINES: usize = 100;
 
-/// A part of the list.
-pub(super) struct Page {
-    pub(super) resources: Vec<Resource>,
-    pub(super) next: Option<String>,
-}
-
-/// Returns what a URI names, whether it exists or not; `None` if it is none of ours.
+/// Returns what a URI names, whether that exists or not; `None` if the URI is none of ours.
 pub(super) fn topic(uri: &str) -> Option<Topic> {
     if uri == HEALTH {
         return Some(Topic::Health);
@@ -79,42 +76,42 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
             format!("{RUNS}{{run}}"),
             "run",
             "A run",
-            "All about a run, as get_run answers. It is updated when the run starts, ends or is reaped.",
+            "Everything about a run, as get_run answers. Updated when the run starts, ends or is reaped.",
             JSON,
         ),
         template(
             format!("{RUNS}{{run}}{LOG}"),
             "log",
             "The log of a run",
-            "The end of what a run's agent printed, as read_log answers. It is updated when the agent prints.",
+            "The end of what a run's agent printed, as read_log answers. Updated when the agent prints.",
             TEXT,
         ),
     ]
 }
 
-/// Lists a part of what there is: health and the newest runs, then the routines by slug.
+/// Returns a page of the list, and the cursor of the next: health and the newest runs, then the routines by slug.
 ///
 /// # Errors
 /// The cursor is none of ours, or a folder of the home cannot be listed.
-pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData> {
+pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
     let after: Option<Slug> = cursor.map(str::parse).transpose().map_err(|_| {
         let cursor = shortened(cursor.unwrap_or_default(), 80);
         let text = format!("cursor '{cursor}' is not the nextCursor of an earlier page; leave it out to start");
         ErrorData::invalid_params(text, None)
     })?;
-    let context = core.app.context_for_looking();
+    let context = app.context_for_looking();
     let mut resources = Vec::new();
     if after.is_none() {
-        let health = "How moadim-mcp is, and everything that is wrong with it, as health answers.";
+        let health = "The state of moadim-mcp and everything that is wrong with it, as health answers.";
         resources.push(resource(HEALTH, "health", "Health", health, JSON));
         let newest = listing::list(&context, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
-            // How it is is not said here, for then the list would be another each time that it changes.
+            // Without its status: the list would change each time that it does.
             let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));
             resources.push(resource(&uri, &run.id.to_string(), &title, "A run.", JSON));
             if run.status != Status::Reaped {
                 let (name, title) = (format!("{}{LOG}", run.id), format!("Log of {}", run.id));
-                let log = resource(&format!("{uri}{LOG}"), &name, &title, "What its agent printed.", TEXT);
+                let log = resource(&format!("{uri}{LOG}"), &name, &title, "What the run's agent printed.", TEXT);
                 resources.push(log);
             }
         }
@@ -126,7 +123,7 @@ pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData>
         let (uri, slug) = (format!("{ROUTINES}{}", routine.slug), routine.slug.to_string());
         resources.push(resource(&uri, &slug, &routine.definition.title, "A routine.", JSON));
     }
-    Ok(Page { resources, next: routines.next.map(|slug| slug.to_string()) })
+    Ok((resources, routines.next.map(|slug| slug.to_string())))
 }
 
 fn resource(uri: &str, name: &str, title: &str, description: &str, kind: &str) -> Resource {
@@ -137,7 +134,7 @@ fn resource(uri: &str, name: &str, title: &str, description: &str, kind: &str) -
 ///
 /// # Errors
 /// There is none of that name, or it cannot be read.
-pub(super) fn read(core: &Core, uri: &str) -> Result<ResourceContents, ErrorData> {
+pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> {
     let Some(topic) = topic(uri) else {
         let known = templates().iter().map(|template| template.uri_template.clone()).collect::<Vec<_>>().join(", ");
         let given = shortened(uri, 80);
@@ -145,40 +142,39 @@ pub(super) fn read(core: &Core, uri: &str) -> Result<ResourceContents, ErrorData
     };
     let contents = match topic {
         Topic::Routine(slug) => {
-            store::check_exists(core.app.home(), &slug).map_err(|error| match error {
+            store::check_exists(app.home(), &slug).map_err(|error| match error {
                 StoreError::NotFound { .. } => not_found(uri, error.to_string()),
                 other => failed(other),
             })?;
-            json_text(routines::show_whole(core, &slug))
+            json(routines::get_routine(app, GetRoutine { routine: slug }))
         }
         Topic::Run(run) => {
-            check_run(core, uri, &run)?;
-            json_text(runs::inspection(core, &run))
+            check_run(app, uri, &run)?;
+            json(runs::get_run(app, GetRun { run }))
         }
         Topic::Log(run) => {
-            check_run(core, uri, &run)?;
-            read_log::end_of_log(core, &run).map(|text| (text, TEXT))
+            check_run(app, uri, &run)?;
+            read_log::end_of_log(app, run).map(|text| (text, TEXT))
         }
-        Topic::Health | Topic::Lists => json_text(health::examination(core)),
+        Topic::Health | Topic::Lists => json(health::health(app)),
     };
     let (text, kind) = contents.map_err(failed)?;
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))
 }
 
-/// Writes an answer as the tools do.
-pub(super) fn json_text(answer: Result<impl Serialize, ToolError>) -> Result<(String, &'static str), ToolError> {
-    Ok((Json::of(&answer?)?.into_text(), JSON))
+fn json(answer: Result<impl Serialize, ToolError>) -> Result<(String, &'static str), ToolError> {
+    Ok((serde_json::to_string(&answer?)?, JSON))
 }
 
-fn check_run(core: &Core, uri: &str, run: &RunId) -> Result<(), ErrorData> {
-    let found = listing::find(&core.app.context_for_looking(), run);
+fn check_run(app: &App, uri: &str, run: &RunId) -> Result<(), ErrorData> {
+    let found = listing::find(&app.context_for_looking(), run);
     found.map(drop).map_err(|error| match error {
         EndError::NotFound(_) => not_found(uri, error.to_string()),
         other => failed(other),
     })
 }
 
-/// Says that there is no such resource. rmcp gives the error the code that the client's era has for it.
+/// Returns the error that there is no such resource. rmcp gives it the code of the client's era.
 pub(super) fn not_found(uri: &str, text: String) -> ErrorData {
     let uri: Value = json!({ "uri": uri });
     ErrorData::resource_not_found(text, Some(uri))
@@ -222,13 +218,13 @@ mod tests {
 
     #[test]
     fn what_is_not_there_is_not_found_by_name() {
-        let (_dir, core) = Core::example();
+        let (_dir, app) = App::example();
         for uri in ["moadim://routines/missing", "moadim://runs/missing-7", "moadim://runs/missing-7/log", "x:y"] {
-            let error = read(&core, uri).unwrap_err();
+            let error = read(&app, uri).unwrap_err();
             assert_eq!(error.code, rmcp::model::ErrorCode::RESOURCE_NOT_FOUND, "{error}");
             assert_eq!(error.data, Some(json!({ "uri": uri })));
         }
-        assert!(read(&core, HEALTH).is_ok());
-        assert!(list(&core, Some("No Slug")).is_err());
+        assert!(read(&app, HEALTH).is_ok());
+        assert!(list(&app, Some("No Slug")).is_err());
     }
 }

@@ -3,9 +3,8 @@
 //! What is cleaned, each because some client warns or fails over it: integer and float `format`s, which no JSON Schema
 //! vocabulary knows; nullable unions, where an absent key says the same; `$ref`s.
 //!
-//! And they are kept short, for every model reads all of them before its first word: a choice of words is a plain `enum`,
-//! an answer, whose keys are there to be read, is described by its keys alone, and what several tools answer with is
-//! described by one of them.
+//! And they are kept short, because every model reads them before its first word: a choice of words is a plain `enum`, an
+//! answer is described by its keys alone, and what several tools answer with is described by one of them.
 
 use rmcp::model::JsonObject;
 use schemars::transform::{RecursiveTransform, Transform};
@@ -30,19 +29,20 @@ pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
 pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
     let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
         clean(schema);
-        let is_told_elsewhere = schema.get("type") == Some(&json!("object")) && schema.get("properties").is_none();
-        if !is_told_elsewhere {
+        // An object without properties is described by another tool, which its description names.
+        let is_described_elsewhere = schema.get("type") == Some(&json!("object")) && schema.get("properties").is_none();
+        if !is_described_elsewhere {
             schema.remove("description");
         }
-        for told_by_the_answer_itself in ["enum", "format", "required", "additionalProperties"] {
-            schema.remove(told_by_the_answer_itself);
+        for seen_in_the_answer_itself in ["enum", "format", "required", "additionalProperties"] {
+            schema.remove(seen_in_the_answer_itself);
         }
     });
     describe_lists_only(&mut answer, true);
     answer
 }
 
-/// Leaves out the keys of objects within objects, but for what an answer lists.
+/// Removes the keys of objects within objects, except of those that an answer lists.
 fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
     let Some(properties) = object.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for property in properties.values_mut().filter_map(Value::as_object_mut) {
@@ -55,16 +55,13 @@ fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
     }
 }
 
-/// Tells whether an answer has a null in it, which no schema of ours allows.
-pub(super) fn holds_null(answer: &str) -> bool {
-    fn is_or_holds_null(value: &Value) -> bool {
-        match value {
-            Value::Object(map) => map.values().any(is_or_holds_null),
-            Value::Array(items) => items.iter().any(is_or_holds_null),
-            other => other.is_null(),
-        }
+/// Returns whether an answer has a null in it, which no schema of ours allows.
+pub(super) fn holds_null(answer: &Value) -> bool {
+    match answer {
+        Value::Object(map) => map.values().any(holds_null),
+        Value::Array(items) => items.iter().any(holds_null),
+        other => other.is_null(),
     }
-    serde_json::from_str(answer).is_ok_and(|value| is_or_holds_null(&value))
 }
 
 fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
@@ -73,9 +70,9 @@ fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> J
         settings.meta_schema = None;
     });
     let mut schema = settings.into_generator().into_root_schema_for::<T>();
-    // It visits schemas only, so a property that is *named* `format` or `type` is left alone.
+    // It visits schemas only: a property that is *named* `format` or `type` stays.
     RecursiveTransform(clean).transform(&mut schema);
-    // The Rust type's name and comment are for whoever reads the code; a tool has a title and a description of its own.
+    // The Rust type's name and comment are for readers of the code; a tool has a title and a description of its own.
     schema.remove("title");
     schema.remove("description");
     match schema.to_value() {
@@ -139,7 +136,7 @@ fn admits_null(schema: &Value) -> bool {
     schema == &Value::Bool(true) || holds("type", &json!("null")) || holds("anyOf", &null_schema())
 }
 
-/// Takes one way of saying "or null" out of a schema; returns whether it found one.
+/// Removes "or null" from a schema; returns whether there may be more.
 fn forbid_null(object: &mut JsonObject) -> bool {
     if let Some(values) = object.get_mut("enum").and_then(Value::as_array_mut) {
         values.retain(|value| !value.is_null());
@@ -259,8 +256,10 @@ mod tests {
 
     #[test]
     fn a_null_is_found_at_any_depth() {
-        for (answer, expected) in [("null", true), (r#"{"a":[{"b":null}]}"#, true), (r#"{"a":["null",0,{}]}"#, false)] {
-            assert_eq!(holds_null(answer), expected, "{answer}");
+        for (answer, expected) in
+            [(json!(null), true), (json!({ "a": [{ "b": null }] }), true), (json!({ "a": ["null", 0, {}] }), false)]
+        {
+            assert_eq!(holds_null(&answer), expected, "{answer}");
         }
     }
 

@@ -12,25 +12,25 @@ use super::server::Server;
 use super::stdio::LineTransport;
 use crate::logging;
 
-/// How long calls under way may still answer once the connection ends. A host waits about 2 s before it kills; a call
-/// that is not done by then goes on only as far as it has come, and everything that it writes is made for that.
+/// How long calls under way may still answer once the connection ends. A host waits about 2 s before it kills. A call that is
+/// not done by then is cut off, and everything that it writes is made for that.
 ///
-/// Tests tell by it whether anything was waited for, also on a busy machine.
-const LAST_ANSWERS: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 1 });
+/// Longer in tests, which tell by it on a busy machine whether anything was waited for.
+const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 5 } else { 1 });
 
-/// Serves stdin and stdout until the input ends or the process is told to go (SIGTERM, SIGINT, SIGHUP).
+/// Serves stdin and stdout until the input ends or a signal asks the process to leave (SIGTERM, SIGINT, SIGHUP).
 ///
 /// `background` starts when the first answer is out, so that it can never delay a handshake, and is dropped at the end.
 ///
 /// # Errors
-/// The runtime, its threads or the signal handlers could not be set up. However a connection ends is no error: the host is free to.
-pub fn run(server: Server, background: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+/// The runtime, its threads or the signal handlers could not be set up. The end of a connection is never an error.
+pub(crate) fn run(server: Server, background: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
     if io::stdin().is_terminal() {
         logging::say(&notice_in_a_terminal());
     }
     // Handlers only pass work on to other threads, so that this one is enough, and no message is handed around between workers.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let closing = server.signals().closing.clone();
+    let closing = server.connection().closing.clone();
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;
         serve_connection(server, io::stdin(), io::stdout(), background).await
@@ -52,26 +52,26 @@ fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// Serves one connection. Returns at most [`LAST_ANSWERS`] after it began to end.
+/// Serves one connection. Returns at most [`LAST_ANSWERS_TIMEOUT`] after it began to end.
 async fn serve_connection(
     server: Server,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
     background: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let signals = server.signals().clone();
-    let transport = LineTransport::start(input, output, signals.clone())?;
+    let connection = server.connection().clone();
+    let transport = LineTransport::start(input, output, connection.clone())?;
     // "Directly": the lifecycle is ours, see `lifecycle`.
     let service = serve_directly(server, transport, None);
+    let answered = connection.answered.clone();
     let background = tokio::spawn(async move {
-        signals.answered.cancelled().await;
+        answered.cancelled().await;
         background.await;
     });
-    let closing = signals.closing;
     let mut ended = std::pin::pin!(service.waiting());
     let ended = tokio::select! {
         ended = &mut ended => ended.map(Some),
-        () = closing.cancelled() => match tokio::time::timeout(LAST_ANSWERS, ended).await {
+        () = connection.closing.cancelled() => match tokio::time::timeout(LAST_ANSWERS_TIMEOUT, ended).await {
             Ok(ended) => ended.map(Some),
             Err(_) => Ok(None),
         },

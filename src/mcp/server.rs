@@ -1,4 +1,4 @@
-//! The MCP server: what it offers, and who in here answers what.
+//! The MCP server: what it offers, and which module answers what.
 
 use std::io;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use rmcp::model::{
     GetPromptResponse, GetTaskMethod, GetTaskParams, GetTaskResult, InitializeRequestParams, InitializeResult,
     InitializeResultMethod, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesRequestMethod,
     ListResourceTemplatesResult, ListResourcesRequestMethod, ListResourcesResult, ListToolsRequestMethod,
-    ListToolsResult, MetaObject, PaginatedRequestParams, PingRequestMethod, ProtocolVersion, ReadResourceRequestMethod,
+    ListToolsResult, PaginatedRequestParams, PingRequestMethod, ProtocolVersion, ReadResourceRequestMethod,
     ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
     SubscribeRequestMethod, SubscribeRequestParams, SubscriptionFilter, SubscriptionsListenRequestMethod,
     UnsubscribeRequestMethod, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
@@ -19,34 +19,31 @@ use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
 use serde_json::Value;
 
+use super::call_handler::CallHandler;
 use super::call_threads::{CallThreads, Panicked};
-use super::consent::OpenQuestions;
-use super::listening::{self, Session};
-use super::stdio::Signals;
-use super::subscriptions::Subscriptions;
-use super::tool::{Tool, shortened};
-use super::{Core, completion, identity, prompts, resources, tasks};
+use super::connection::Connection;
+use super::identity::{self, sign, signature};
+use super::lifecycle::is_modern;
+use super::subscriptions::{self, Subscriptions};
+use super::tool::Tool;
+use super::{completion, prompts, resources, tasks};
 use crate::query::changes::Topic;
+use crate::quote::shortened;
+use crate::run::context::App;
 
 /// How long a client may keep what never changes while we run, in milliseconds.
 const CACHE_MS: u64 = 5 * 60 * 1000;
 
 /// A server for one connection.
-pub struct Server {
-    pub(super) shared: Arc<Shared>,
-    pub(super) threads: CallThreads,
-    config: ServerConfig,
-    signals: Signals,
-    subscriptions: Subscriptions,
-    session: Session,
-    pub(super) questions: OpenQuestions,
-}
-
-/// What calls work with, on threads of their own.
-pub(super) struct Shared {
-    pub(super) core: Core,
+pub(crate) struct Server {
+    app: Arc<App>,
     /// Sorted by name.
-    pub(super) tools: Vec<Tool>,
+    tools: Arc<[Tool]>,
+    threads: Arc<CallThreads>,
+    config: ServerConfig,
+    connection: Connection,
+    calls: CallHandler,
+    subscriptions: Arc<Subscriptions>,
 }
 
 impl Server {
@@ -54,8 +51,18 @@ impl Server {
     ///
     /// # Errors
     /// The system has no threads left.
-    pub fn new(core: Core, mut tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
+    pub(crate) fn new(app: Arc<App>, tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
+        Ok(Self::on_threads(app, tools, instructions, CallThreads::new()?))
+    }
+
+    pub(super) fn on_threads(
+        app: Arc<App>,
+        mut tools: Vec<Tool>,
+        instructions: impl Into<String>,
+        threads: CallThreads,
+    ) -> Self {
         tools.sort_by_key(Tool::name);
+        let (tools, threads): (Arc<[Tool]>, _) = (tools.into(), Arc::new(threads));
         let capabilities = ServerCapabilities::builder()
             .enable_tools()
             .enable_resources()
@@ -69,65 +76,55 @@ impl Server {
             .with_protocol_version(ProtocolVersion::LATEST_WITH_INITIALIZE)
             .with_server_info(identity::introduction())
             .with_instructions(instructions);
-        let subscriptions = Subscriptions::new(core.app.home().clone(), core.app.routines());
-        let shared = Arc::new(Shared { core, tools });
-        let (threads, signals, session) = (CallThreads::new()?, Signals::default(), Session::default());
-        Ok(Self { shared, threads, config, signals, subscriptions, session, questions: OpenQuestions::default() })
+        let connection = Connection::default();
+        let calls = CallHandler::new(app.clone(), tools.clone(), threads.clone(), connection.clone());
+        let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone()));
+        Self { app, tools, threads, config, connection, calls, subscriptions }
     }
 
-    /// Returns what this server's connection tells.
-    pub(super) fn signals(&self) -> &Signals {
-        &self.signals
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     fn has_tool(&self, name: &str) -> bool {
-        self.shared.tools.iter().any(|tool| tool.name() == name)
+        self.tools.iter().any(|tool| tool.name() == name)
     }
 
     /// Reads from the home on a thread of its own.
     async fn read<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Core) -> Result<T, ErrorData> + Send + 'static,
+        work: impl FnOnce(&App) -> Result<T, ErrorData> + Send + 'static,
     ) -> Result<T, ErrorData> {
-        let shared = Arc::clone(&self.shared);
-        self.threads.run(move |_| work(&shared.core)).await.unwrap_or_else(|Panicked(words)| {
+        let app = Arc::clone(&self.app);
+        self.threads.run(move |_| work(&app)).await.unwrap_or_else(|Panicked(message)| {
             let text =
-                format!("this failed inside moadim-mcp: {words}. This is a bug; the server's stderr has the details");
+                format!("this failed inside moadim-mcp: {message}. This is a bug; the server's stderr has the details");
             Err(ErrorData::internal_error(text, None))
         })
     }
-
-    fn named(&self, uri: &str) -> Result<Topic, ErrorData> {
-        let unknown = || resources::not_found(uri, format!("there is no resource '{}'", shortened(uri, 80)));
-        resources::topic(uri).ok_or_else(unknown)
-    }
 }
 
-/// Tells whether a request is of a client that introduces itself in each.
-pub(super) fn is_modern(context: &RequestContext<RoleServer>) -> bool {
-    context.protocol_version().is_some_and(|version| !version.has_initialize())
+/// Returns the topic that a URI names.
+fn topic(uri: &str) -> Result<Topic, ErrorData> {
+    let unknown = || resources::not_found(uri, format!("there is no resource '{}'", shortened(uri, 80)));
+    resources::topic(uri).ok_or_else(unknown)
 }
 
-/// Returns what names us in the answer to a request, where its client has not seen a handshake.
-pub(super) fn signature(context: &RequestContext<RoleServer>) -> Option<MetaObject> {
-    if is_modern(context) { identity::signature() } else { None }
-}
-
-/// Marks an answer as one that never changes while we run, for clients that may keep it.
-macro_rules! for_good {
-    ($result:ident, $context:ident) => {
-        cached!($result, $context, CACHE_MS, CacheScope::Public)
-    };
-}
-
-/// Marks an answer as one that may be another a moment later.
-macro_rules! for_now {
-    ($result:ident, $context:ident) => {
-        cached!($result, $context, 0, CacheScope::Private)
-    };
-}
-
+/// Signs a result that never changes while we run, so that clients may keep it.
 macro_rules! cached {
+    ($result:ident, $context:ident) => {
+        signed!($result, $context, CACHE_MS, CacheScope::Public)
+    };
+}
+
+/// Signs a result that may be another a moment later.
+macro_rules! uncached {
+    ($result:ident, $context:ident) => {
+        signed!($result, $context, 0, CacheScope::Private)
+    };
+}
+
+macro_rules! signed {
     ($result:ident, $context:ident, $ttl_ms:expr, $scope:expr) => {
         if is_modern(&$context) {
             $result.ttl_ms = Some($ttl_ms);
@@ -137,8 +134,8 @@ macro_rules! cached {
     };
 }
 
-type Page = Option<PaginatedRequestParams>;
-type Context = RequestContext<RoleServer>;
+type PageRequest = Option<PaginatedRequestParams>;
+type RequestCtx = RequestContext<RoleServer>;
 
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
@@ -148,7 +145,7 @@ impl ServerHandler for Server {
     async fn initialize(
         &self,
         request: InitializeRequestParams,
-        context: Context,
+        context: RequestCtx,
     ) -> Result<InitializeResult, ErrorData> {
         let mut answer = self.negotiate_initialize(&request)?;
         // The only one is that of tasks, which need an answer that this era does not have.
@@ -158,7 +155,7 @@ impl ServerHandler for Server {
         Ok(answer)
     }
 
-    async fn discover(&self, _: Context) -> Result<DiscoverResult, ErrorData> {
+    async fn discover(&self, _: RequestCtx) -> Result<DiscoverResult, ErrorData> {
         let versions = self.supported_protocol_versions().into_owned();
         let mut result = DiscoverResult::from_server_info(versions, self.get_info());
         result.ttl_ms = CACHE_MS;
@@ -166,87 +163,92 @@ impl ServerHandler for Server {
         Ok(result)
     }
 
-    async fn list_tools(&self, _: Page, context: Context) -> Result<ListToolsResult, ErrorData> {
-        let listed = self.shared.tools.iter().map(|tool| tool.definition().clone()).collect();
+    async fn list_tools(&self, _: PageRequest, context: RequestCtx) -> Result<ListToolsResult, ErrorData> {
+        let listed = self.tools.iter().map(|tool| tool.definition().clone()).collect();
         let mut result = ListToolsResult::with_all_items(listed);
-        for_good!(result, context);
+        cached!(result, context);
         Ok(result)
     }
 
-    async fn call_tool(&self, request: CallToolRequestParams, context: Context) -> Result<CallToolResponse, ErrorData> {
-        self.call(request, &context).await
+    async fn call_tool(
+        &self,
+        request: CallToolRequestParams,
+        context: RequestCtx,
+    ) -> Result<CallToolResponse, ErrorData> {
+        Ok(sign(self.calls.call(request, &context).await?, &context))
     }
 
-    async fn list_resources(&self, page: Page, context: Context) -> Result<ListResourcesResult, ErrorData> {
+    async fn list_resources(&self, page: PageRequest, context: RequestCtx) -> Result<ListResourcesResult, ErrorData> {
         if !is_modern(&context) {
-            // Whoever keeps a list wants to know when it is another; a modern client says so itself.
-            if let Err(error) = self.session.add(Topic::Lists, &self.subscriptions, &context.peer).await {
-                tracing::warn!(%error, "changes of the lists are not told");
+            // A client that keeps the list wants to know when it changes; a modern one says so itself.
+            if let Err(error) = self.subscriptions.subscribe(Topic::Lists, &context.peer).await {
+                tracing::warn!(%error, "changes of the lists are not reported");
             }
         }
         let cursor = page.and_then(|page| page.cursor);
-        let listed = self.read(move |core| resources::list(core, cursor.as_deref())).await?;
-        let mut result = ListResourcesResult::with_all_items(listed.resources);
-        result.next_cursor = listed.next;
-        for_now!(result, context);
+        let listed = self.read(move |app| resources::list(app, cursor.as_deref())).await?;
+        let (listed, next_cursor) = listed;
+        let mut result = ListResourcesResult::with_all_items(listed);
+        result.next_cursor = next_cursor;
+        uncached!(result, context);
         Ok(result)
     }
 
     async fn list_resource_templates(
         &self,
-        _: Page,
-        context: Context,
+        _: PageRequest,
+        context: RequestCtx,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let mut result = ListResourceTemplatesResult::with_all_items(resources::templates());
-        for_good!(result, context);
+        cached!(result, context);
         Ok(result)
     }
 
     async fn read_resource(
         &self,
         request: ReadResourceRequestParams,
-        context: Context,
+        context: RequestCtx,
     ) -> Result<ReadResourceResponse, ErrorData> {
-        let contents = self.read(move |core| resources::read(core, &request.uri)).await?;
+        let contents = self.read(move |app| resources::read(app, &request.uri)).await?;
         let mut result = ReadResourceResult::new(vec![contents]);
-        for_now!(result, context);
+        uncached!(result, context);
         Ok(result.into())
     }
 
-    async fn subscribe(&self, request: SubscribeRequestParams, context: Context) -> Result<(), ErrorData> {
-        let topic = self.named(&request.uri)?;
-        self.session.add(topic, &self.subscriptions, &context.peer).await
+    async fn subscribe(&self, request: SubscribeRequestParams, context: RequestCtx) -> Result<(), ErrorData> {
+        self.subscriptions.subscribe(topic(&request.uri)?, &context.peer).await
     }
 
-    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: Context) -> Result<(), ErrorData> {
-        self.session.remove(&self.named(&request.uri)?).await;
+    async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: RequestCtx) -> Result<(), ErrorData> {
+        self.subscriptions.unsubscribe(&topic(&request.uri)?);
         Ok(())
     }
 
     fn accepted_subscription_filter(&self, requested: &SubscriptionFilter) -> Option<SubscriptionFilter> {
-        Some(listening::accepted(requested))
+        Some(subscriptions::accepted(requested))
     }
 
     async fn listen(&self, context: SubscriptionContext) -> Result<(), ErrorData> {
-        listening::listen(&context, &self.subscriptions, &self.signals.closing).await
+        self.subscriptions.listen(&context).await;
+        Ok(())
     }
 
-    async fn complete(&self, request: CompleteRequestParams, context: Context) -> Result<CompleteResult, ErrorData> {
-        let mut result = CompleteResult::new(self.read(move |core| completion::complete(core, &request)).await?);
+    async fn complete(&self, request: CompleteRequestParams, context: RequestCtx) -> Result<CompleteResult, ErrorData> {
+        let mut result = CompleteResult::new(self.read(move |app| completion::complete(app, &request)).await?);
         result.meta = signature(&context);
         Ok(result)
     }
 
-    async fn list_prompts(&self, _: Page, context: Context) -> Result<ListPromptsResult, ErrorData> {
+    async fn list_prompts(&self, _: PageRequest, context: RequestCtx) -> Result<ListPromptsResult, ErrorData> {
         let mut result = ListPromptsResult::with_all_items(prompts::list(|tool| self.has_tool(tool)));
-        for_good!(result, context);
+        cached!(result, context);
         Ok(result)
     }
 
     async fn get_prompt(
         &self,
         request: GetPromptRequestParams,
-        context: Context,
+        context: RequestCtx,
     ) -> Result<GetPromptResponse, ErrorData> {
         let known = prompts::find(&request.name).filter(|prompt| self.has_tool(prompt.needs)).ok_or_else(|| {
             let known: Vec<_> =
@@ -257,56 +259,56 @@ impl ServerHandler for Server {
                 None,
             )
         })?;
-        let mut result = self.read(move |core| prompts::say(core, known, request.arguments)).await?;
+        let mut result = self.read(move |app| prompts::get(app, known, request.arguments)).await?;
         result.meta = signature(&context);
         Ok(result.into())
     }
 
-    async fn get_task(&self, request: GetTaskParams, context: Context) -> Result<GetTaskResult, ErrorData> {
-        let mut result = GetTaskResult::new(self.read(move |core| tasks::look(core, &request.task_id)).await?);
+    async fn get_task(&self, request: GetTaskParams, context: RequestCtx) -> Result<GetTaskResult, ErrorData> {
+        let mut result = GetTaskResult::new(self.read(move |app| tasks::look(app, &request.task_id)).await?);
         result.meta = signature(&context);
         Ok(result)
     }
 
-    /// Takes the answers to what a task has asked. None of ours asks anything.
-    async fn update_task(&self, request: UpdateTaskParams, _: Context) -> Result<(), ErrorData> {
-        self.read(move |core| tasks::check(core, &request.task_id)).await
+    /// Takes the answers to what a task has asked: ours ask nothing.
+    async fn update_task(&self, request: UpdateTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
+        self.read(move |app| tasks::check(app, &request.task_id)).await
     }
 
-    async fn cancel_task(&self, request: CancelTaskParams, _: Context) -> Result<(), ErrorData> {
+    async fn cancel_task(&self, request: CancelTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
         const TOOL: &str = "stop_run";
         if !self.has_tool(TOOL) {
-            let text = format!("runs are not ended here, for this server does not serve `{TOOL}`");
+            let text = format!("cannot cancel the task: this server does not offer `{TOOL}`");
             return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, text, None));
         }
-        self.read(move |core| tasks::cancel(core, &request.task_id)).await
+        self.read(move |app| tasks::cancel(app, &request.task_id)).await
     }
 
-    /// What rmcp could not make sense of: a method that we do not have, or one that we have with other parameters.
-    async fn on_custom_request(&self, request: CustomRequest, context: Context) -> Result<CustomResult, ErrorData> {
-        let of_the_other_era = if is_modern(&context) { &LEGACY_METHODS[..] } else { &MODERN_METHODS[..] };
-        if of_the_other_era.contains(&request.method.as_str()) {
+    /// Refuses what rmcp could not parse: a method that we do not have, or one of ours with other parameters.
+    async fn on_custom_request(&self, request: CustomRequest, context: RequestCtx) -> Result<CustomResult, ErrorData> {
+        let other_era = if is_modern(&context) { &LEGACY_METHODS[..] } else { &MODERN_METHODS[..] };
+        if other_era.contains(&request.method.as_str()) {
             return Err(no_method(&request.method));
         }
         let params = request.params.unwrap_or(Value::Null);
         let reason = match request.method.as_str() {
-            CallToolRequestMethod::VALUE => misfit::<CallToolRequestParams>(params),
-            CompleteRequestMethod::VALUE => misfit::<CompleteRequestParams>(params),
-            GetPromptRequestMethod::VALUE => misfit::<GetPromptRequestParams>(params),
-            InitializeResultMethod::VALUE => misfit::<InitializeRequestParams>(params),
-            ReadResourceRequestMethod::VALUE => misfit::<ReadResourceRequestParams>(params),
-            SubscribeRequestMethod::VALUE => misfit::<SubscribeRequestParams>(params),
-            UnsubscribeRequestMethod::VALUE => misfit::<UnsubscribeRequestParams>(params),
-            GetTaskMethod::VALUE => misfit::<GetTaskParams>(params),
-            UpdateTaskMethod::VALUE => misfit::<UpdateTaskParams>(params),
-            CancelTaskMethod::VALUE => misfit::<CancelTaskParams>(params),
+            CallToolRequestMethod::VALUE => problem::<CallToolRequestParams>(params),
+            CompleteRequestMethod::VALUE => problem::<CompleteRequestParams>(params),
+            GetPromptRequestMethod::VALUE => problem::<GetPromptRequestParams>(params),
+            InitializeResultMethod::VALUE => problem::<InitializeRequestParams>(params),
+            ReadResourceRequestMethod::VALUE => problem::<ReadResourceRequestParams>(params),
+            SubscribeRequestMethod::VALUE => problem::<SubscribeRequestParams>(params),
+            UnsubscribeRequestMethod::VALUE => problem::<UnsubscribeRequestParams>(params),
+            GetTaskMethod::VALUE => problem::<GetTaskParams>(params),
+            UpdateTaskMethod::VALUE => problem::<UpdateTaskParams>(params),
+            CancelTaskMethod::VALUE => problem::<CancelTaskParams>(params),
             ListToolsRequestMethod::VALUE
             | ListResourcesRequestMethod::VALUE
             | ListResourceTemplatesRequestMethod::VALUE
             | ListPromptsRequestMethod::VALUE
             | DiscoverRequestMethod::VALUE
             | PingRequestMethod::VALUE
-            | SubscriptionsListenRequestMethod::VALUE => MISFIT.to_owned(),
+            | SubscriptionsListenRequestMethod::VALUE => DO_NOT_FIT.to_owned(),
             unknown => return Err(no_method(unknown)),
         };
         Err(ErrorData::invalid_params(format!("malformed params of {}: {reason}", request.method), None))
@@ -322,11 +324,11 @@ fn no_method(name: &str) -> ErrorData {
     ErrorData::new(ErrorCode::METHOD_NOT_FOUND, format!("there is no method `{}`", shortened(name, 80)), None)
 }
 
-const MISFIT: &str = "they do not fit the method";
+const DO_NOT_FIT: &str = "they do not fit the method";
 
-fn misfit<T: serde::de::DeserializeOwned>(params: Value) -> String {
+fn problem<T: serde::de::DeserializeOwned>(params: Value) -> String {
     match serde_path_to_error::deserialize::<_, T>(params) {
-        Ok(_) => MISFIT.to_owned(),
+        Ok(_) => DO_NOT_FIT.to_owned(),
         Err(error) => shortened(&error.to_string(), 200),
     }
 }

@@ -12,41 +12,22 @@ use rmcp::model::{ClientJsonRpcMessage, JsonRpcError};
 use rmcp::service::{RoleServer, RxJsonRpcMessage, TxJsonRpcMessage};
 use rmcp::transport::Transport;
 use tokio::sync::{mpsc, oneshot};
-use tokio_util::sync::CancellationToken;
 
+use super::connection::Connection;
 use super::lifecycle::Lifecycle;
 use super::message::{self, Reading};
 
 type Answer = TxJsonRpcMessage<RoleServer>;
 type Request = RxJsonRpcMessage<RoleServer>;
 
-/// Requests that are read ahead. Few, for each may be as long as a line may be.
+/// Requests that are read ahead: few, because each may be as long as a line may be.
 const QUEUED_REQUESTS: usize = 4;
 /// Answers that may wait for a client which does not read them.
 const QUEUED_ANSWERS: usize = 64;
 
-/// How often everybody else gets their turn before the end of the connection is told. What comes of one turn, such as an
+/// How often other tasks get their turn before rmcp learns of the end of the connection. What comes of one turn, such as an
 /// acknowledgement, takes the next.
 const LAST_ROUNDS: usize = 16;
-
-/// What the connection tells the rest of the program.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Signals {
-    /// The connection is ending: its input is over, its output broken, or the process was told to go. Anyone may
-    /// cancel it; nothing is read from then on, and answers under way are still sent.
-    pub(super) closing: CancellationToken,
-    /// The first answer is out.
-    pub(super) answered: CancellationToken,
-}
-
-/// Sends a message to the client and waits until that is done, or the connection ends: then rmcp tells nobody any more.
-pub(super) async fn while_open<T>(closing: &CancellationToken, sending: impl Future<Output = T>) -> Option<T> {
-    tokio::select! {
-        biased;
-        sent = sending => Some(sent),
-        () = closing.cancelled() => None,
-    }
-}
 
 /// A transport that survives every line, and says when the connection ends.
 pub(super) struct LineTransport {
@@ -55,7 +36,7 @@ pub(super) struct LineTransport {
     answers: Option<mpsc::Sender<Answer>>,
     /// Comes when every answer is out.
     written: oneshot::Receiver<()>,
-    signals: Signals,
+    connection: Connection,
 }
 
 impl LineTransport {
@@ -66,7 +47,7 @@ impl LineTransport {
     pub(super) fn start(
         input: impl Read + Send + 'static,
         output: impl Write + Send + 'static,
-        signals: Signals,
+        connection: Connection,
     ) -> io::Result<Self> {
         let (request_sender, requests) = mpsc::channel(QUEUED_REQUESTS);
         let (answers, answer_queue) = mpsc::channel(QUEUED_ANSWERS);
@@ -75,12 +56,12 @@ impl LineTransport {
         thread::Builder::new().name("stdin".into()).spawn(move || {
             read_lines(BufReader::with_capacity(64 * 1024, input), &request_sender, &refusals);
         })?;
-        let writing = signals.clone();
+        let writing = connection.clone();
         thread::Builder::new().name("stdout".into()).spawn(move || {
             write_lines(output, answer_queue, &writing);
             let _ = done.send(());
         })?;
-        Ok(Self { requests, answers: Some(answers), written, signals })
+        Ok(Self { requests, answers: Some(answers), written, connection })
     }
 }
 
@@ -99,13 +80,13 @@ impl Transport<RoleServer> for LineTransport {
     async fn receive(&mut self) -> Option<Request> {
         let request = tokio::select! {
             biased;
-            () = self.signals.closing.cancelled() => None,
+            () = self.connection.closing.cancelled() => None,
             request = self.requests.recv() => request,
         };
         if request.is_none() {
-            self.signals.closing.cancel();
-            // rmcp takes this for the end at once, and then never tells those who wait for a message to be sent: an answer
-            // that waits for such a one would hold up the end. Whatever else it has to do comes first, as it drops us.
+            self.connection.closing.cancel();
+            // rmcp ends its loop at once, and then wakes nobody who waits for a message to be sent: an answer that waits for one
+            // would hold up the end. So whatever else rmcp has to do comes first; it drops this future for that.
             for _ in 0..LAST_ROUNDS {
                 tokio::task::yield_now().await;
             }
@@ -152,14 +133,14 @@ fn admit(lifecycle: &mut Lifecycle, message: &ClientJsonRpcMessage) -> Result<()
 }
 
 /// The only one that writes, so that no two answers mix.
-fn write_lines(mut output: impl Write, mut answers: mpsc::Receiver<Answer>, signals: &Signals) {
+fn write_lines(mut output: impl Write, mut answers: mpsc::Receiver<Answer>, connection: &Connection) {
     while let Some(answer) = answers.blocking_recv() {
         let written = message::write(&mut output, &answer);
         if let Err(error) = written.and_then(|()| if answers.is_empty() { output.flush() } else { Ok(()) }) {
             tracing::debug!(%error, "nobody reads the answers");
-            signals.closing.cancel();
+            connection.closing.cancel();
             return;
         }
-        signals.answered.cancel();
+        connection.answered.cancel();
     }
 }

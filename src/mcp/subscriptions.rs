@@ -1,172 +1,197 @@
 //! Telling clients what changed in the home, whichever process changed it.
 //!
-//! One thread looks at everything that anybody wants to know, as long as anybody does. How often it looks is also how often
-//! one thing is told at most. A client that does not read is not piled upon: what it was not told yet is kept as a set.
+//! A modern client opens a subscription that lasts as long as its request. A legacy session subscribes to one resource after
+//! another, and all its notifications come from one watch. A watch looks twice a second, and the next look waits until the client
+//! has taken what the last one found: a slow client gets fewer notifications, and misses no change.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
+use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::mem::take;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::mpsc as channel;
-use tokio::sync::oneshot;
+use rmcp::ErrorData;
+use rmcp::model::{ErrorCode, ResourceUpdatedNotificationParam, SubscriptionFilter};
+use rmcp::service::{Peer, RoleServer, SubscriptionContext};
 
-use crate::home::Home;
+use super::call_threads::{CallThreads, Panicked};
+use super::connection::Connection;
+use super::resources;
 use crate::query::changes::{Observer, Topic};
-use crate::routine::known::KnownRoutines;
+use crate::run::context::App;
 
-/// The pause between two looks: no two in half a second, so that nothing is told more than twice a second.
+/// The pause between two looks, so that a client hears of one thing at most twice a second.
 const PAUSE: Duration = Duration::from_millis(510);
 
-/// Nothing is told so soon after somebody has asked: their answer is still on its way out.
-const AFTER_THE_ANSWER: Duration = Duration::from_millis(50);
+/// How many topics one client may subscribe to.
+const MAX_TOPICS: usize = 1_000;
 
-/// How many topics one client may ask for.
-pub(super) const MAX_TOPICS: usize = 1_000;
-
-type Topics = BTreeSet<Topic>;
-
-/// Everything that clients of this process want to be told.
+/// The subscriptions of one connection.
 pub(super) struct Subscriptions {
-    home: Home,
-    routines: Arc<KnownRoutines>,
-    /// To the thread that looks, once there is one.
-    orders: Mutex<Option<mpsc::Sender<Order>>>,
-    next: AtomicU64,
+    app: Arc<App>,
+    threads: Arc<CallThreads>,
+    connection: Connection,
+    /// What the legacy session subscribed to, and whether somebody looks for it yet.
+    session: Watch,
+    session_is_watched: AtomicBool,
 }
 
-enum Order {
-    Want { feed: u64, topics: Topics, told: channel::Sender<Topics>, begun: oneshot::Sender<()> },
-    Forget { feed: u64 },
-}
+/// Topics that somebody looks for.
+#[derive(Clone)]
+struct Watch(Arc<Mutex<Watched>>);
 
-/// What one client wants to be told; it is forgotten when this is dropped.
-pub(super) struct Feed {
-    id: u64,
-    orders: mpsc::Sender<Order>,
-    told: channel::Sender<Topics>,
-}
-
-/// What one client is told: each time, what changed since the time before.
-pub(super) type Changes = channel::Receiver<Topics>;
-
-impl Subscriptions {
-    /// Makes it for a home. Nothing is looked at until somebody asks.
-    pub(super) fn new(home: Home, routines: Arc<KnownRoutines>) -> Self {
-        Self { home, routines, orders: Mutex::default(), next: AtomicU64::new(0) }
-    }
-
-    /// Begins a feed about nothing yet.
-    ///
-    /// # Errors
-    /// The system has no threads left.
-    pub(super) fn open(&self) -> io::Result<(Feed, Changes)> {
-        // One, so that what a slow client was not told yet stays with the others.
-        let (told, changes) = channel::channel(1);
-        let feed = Feed { id: self.next.fetch_add(1, Ordering::Relaxed), orders: self.orders()?, told };
-        Ok((feed, changes))
-    }
-
-    fn orders(&self) -> io::Result<mpsc::Sender<Order>> {
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(orders) = &*orders {
-            return Ok(orders.clone());
-        }
-        let (sender, receiver) = mpsc::channel();
-        let observer = Observer::new(self.home.clone(), Arc::clone(&self.routines));
-        thread::Builder::new().name("changes".into()).spawn(move || Watch::new(observer).run(&receiver))?;
-        Ok(orders.insert(sender).clone())
-    }
-}
-
-impl Feed {
-    /// Sets what the client wants to be told from now on; everything that changes after this has returned is.
-    pub(super) async fn set(&self, topics: Topics) {
-        let (begun, has_begun) = oneshot::channel();
-        let order = Order::Want { feed: self.id, topics, told: self.told.clone(), begun };
-        if self.orders.send(order).is_ok() {
-            let _ = has_begun.await;
-        }
-    }
-}
-
-impl Drop for Feed {
-    fn drop(&mut self) {
-        // A thread that is gone has forgotten it.
-        let _ = self.orders.send(Order::Forget { feed: self.id });
-    }
-}
-
-struct Watch {
+struct Watched {
     observer: Observer,
-    wanted: BTreeMap<u64, Wanted>,
-}
-
-struct Wanted {
-    topics: Topics,
-    untold: Topics,
-    told: channel::Sender<Topics>,
+    topics: BTreeSet<Topic>,
+    /// What changed and was not reported yet.
+    changed: BTreeSet<Topic>,
 }
 
 impl Watch {
-    fn new(observer: Observer) -> Self {
-        Self { observer, wanted: BTreeMap::new() }
+    fn new(app: &App, topics: BTreeSet<Topic>) -> Self {
+        let observer = Observer::new(app.home().clone(), app.routines());
+        Self(Arc::new(Mutex::new(Watched { observer, topics, changed: BTreeSet::new() })))
     }
 
-    fn run(mut self, orders: &mpsc::Receiver<Order>) {
-        let mut next_look = Instant::now();
-        loop {
-            let order = if self.wanted.is_empty() {
-                orders.recv().map_err(|_| RecvTimeoutError::Disconnected)
-            } else {
-                orders.recv_timeout(next_look.saturating_duration_since(Instant::now()))
-            };
-            match order {
-                Ok(Order::Want { feed, topics, told, begun }) => {
-                    let untold = self.wanted.remove(&feed).map(|wanted| wanted.untold).unwrap_or_default();
-                    self.wanted.insert(feed, Wanted { topics, untold, told });
-                    self.look();
-                    let _ = begun.send(());
-                    next_look = next_look.max(Instant::now() + AFTER_THE_ANSWER);
-                }
-                Ok(Order::Forget { feed }) => drop(self.wanted.remove(&feed)),
-                Err(RecvTimeoutError::Timeout) => {
-                    self.look();
-                    self.tell();
-                    next_look = Instant::now() + PAUSE;
-                }
-                Err(RecvTimeoutError::Disconnected) => return,
-            }
-        }
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
 
+impl Watched {
     fn look(&mut self) {
-        let all = self.wanted.values().flat_map(|wanted| &wanted.topics).cloned().collect();
-        let changed = self.observer.look(&all);
-        for wanted in self.wanted.values_mut() {
-            wanted.untold.extend(changed.intersection(&wanted.topics).cloned());
+        self.changed.extend(self.observer.look(&self.topics));
+    }
+
+    fn take_changes(&mut self) -> BTreeSet<Topic> {
+        self.look();
+        self.changed.retain(|topic| self.topics.contains(topic));
+        take(&mut self.changed)
+    }
+
+    /// Adds a topic; what changes from now on is reported.
+    fn add(&mut self, topic: Topic) -> Result<(), ErrorData> {
+        if self.topics.contains(&topic) {
+            return Ok(());
+        }
+        // The lists are not asked for by name, and do not count.
+        let asked_for = self.topics.iter().filter(|topic| **topic != Topic::Lists).count();
+        if asked_for >= MAX_TOPICS && topic != Topic::Lists {
+            let text = format!("{MAX_TOPICS} subscriptions are open already; unsubscribe from some of them first");
+            return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, text, None));
+        }
+        self.topics.insert(topic);
+        self.look();
+        Ok(())
+    }
+}
+
+/// Returns the part of a modern client's wishes that can be fulfilled.
+pub(super) fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
+    let mut accepted = requested.clone();
+    if let Some(uris) = &mut accepted.resource_subscriptions {
+        uris.retain(|uri| resources::topic(uri).is_some());
+        uris.truncate(MAX_TOPICS);
+    }
+    accepted
+}
+
+impl Subscriptions {
+    pub(super) fn new(app: Arc<App>, threads: Arc<CallThreads>, connection: Connection) -> Self {
+        let session = Watch::new(&app, BTreeSet::new());
+        Self { app, threads, connection, session, session_is_watched: AtomicBool::new(false) }
+    }
+
+    /// Tells a modern client what it subscribed to, until it cancels its request or the connection ends.
+    pub(super) async fn listen(&self, context: &SubscriptionContext) {
+        let wanted = context.accepted();
+        let uris = wanted.resource_subscriptions.iter().flatten();
+        let mut topics: BTreeSet<Topic> = uris.filter_map(|uri| resources::topic(uri)).collect();
+        if wanted.resources_list_changed == Some(true) {
+            topics.insert(Topic::Lists);
+        }
+        let sink = context.sink();
+        let report = async {
+            if topics.is_empty() {
+                return std::future::pending().await;
+            }
+            let watch = Watch::new(&self.app, topics);
+            let first = watch.clone();
+            if let Err(Panicked(message)) = self.threads.run(move |_| first.lock().look()).await {
+                tracing::error!(message, "looking for changes panicked");
+            }
+            let notify = |uri: Option<String>| async move {
+                match uri {
+                    Some(uri) => sink.notify_resource_updated(uri).await,
+                    None => sink.notify_resource_list_changed().await,
+                }
+            };
+            self.report(&watch, notify).await;
+        };
+        tokio::select! {
+            () = context.cancelled() => {}
+            () = self.connection.closing.cancelled() => {}
+            () = report => {}
         }
     }
 
-    fn tell(&mut self) {
-        self.wanted.retain(|_, wanted| {
-            let untold: Topics = take(&mut wanted.untold).intersection(&wanted.topics).cloned().collect();
-            if untold.is_empty() {
-                return true;
-            }
-            match wanted.told.try_send(untold) {
-                Ok(()) => true,
-                Err(channel::error::TrySendError::Full(untold)) => {
-                    wanted.untold = untold;
-                    true
+    /// Subscribes the legacy session to a topic.
+    ///
+    /// # Errors
+    /// It has subscribed to too many.
+    pub(super) async fn subscribe(self: &Arc<Self>, topic: Topic, peer: &Peer<RoleServer>) -> Result<(), ErrorData> {
+        let session = self.session.clone();
+        let added = self.threads.run(move |_| session.lock().add(topic)).await;
+        added.unwrap_or_else(|Panicked(message)| Err(ErrorData::internal_error(message, None)))?;
+        if !self.session_is_watched.swap(true, Ordering::Relaxed) {
+            let (this, peer) = (Arc::clone(self), peer.clone());
+            tokio::spawn(async move {
+                let notify = |uri: Option<String>| {
+                    let peer = peer.clone();
+                    async move {
+                        match uri {
+                            Some(uri) => peer.notify_resource_updated(ResourceUpdatedNotificationParam::new(uri)).await,
+                            None => peer.notify_resource_list_changed().await,
+                        }
+                    }
+                };
+                this.report(&this.session, notify).await;
+            });
+        }
+        Ok(())
+    }
+
+    /// Ends the legacy session's subscription to a topic.
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
+        self.session.lock().topics.remove(topic);
+    }
+
+    /// Looks for changes and notifies the client, until it takes no more notifications.
+    async fn report<E: Display, F: Future<Output = Result<(), E>>>(
+        &self,
+        watch: &Watch,
+        notify: impl Fn(Option<String>) -> F,
+    ) {
+        loop {
+            tokio::time::sleep(PAUSE).await;
+            let looking = watch.clone();
+            let changed = self.threads.run(move |_| looking.lock().take_changes()).await;
+            let changed = changed.unwrap_or_else(|Panicked(message)| {
+                tracing::error!(message, "looking for changes panicked");
+                BTreeSet::new()
+            });
+            for topic in &changed {
+                match self.connection.while_open(notify(resources::uri(topic))).await {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => {
+                        tracing::debug!(%error, "a subscription has ended");
+                        return;
+                    }
+                    None => return,
                 }
-                Err(channel::error::TrySendError::Closed(_)) => false,
             }
-        });
+        }
     }
 }
 
@@ -174,74 +199,52 @@ impl Watch {
 mod tests {
     use super::*;
     use crate::run::entry::Workbench;
-    use std::io::Write;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    async fn next(changes: &mut Changes) -> Vec<Topic> {
-        tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap().unwrap().into_iter().collect()
+    #[test]
+    fn only_what_we_know_is_accepted() {
+        let wishes = SubscriptionFilter::builder()
+            .resource_subscriptions(["moadim://runs/a-1", "file:///etc/passwd", "moadim://health"])
+            .resources_list_changed()
+            .build();
+        let accepted = accepted(&wishes);
+        assert_eq!(accepted.resource_subscriptions.unwrap(), ["moadim://runs/a-1", "moadim://health"]);
+        assert_eq!(accepted.resources_list_changed, Some(true));
     }
 
-    #[tokio::test]
-    async fn what_changes_is_told_to_whom_it_concerns_and_at_most_twice_a_second() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
-        let (chatty, quiet) = ("chatty-1".parse().unwrap(), "quiet-1".parse().unwrap());
-        let workbench = Workbench::of(&home, &chatty);
-        std::fs::create_dir(workbench.directory()).unwrap();
-
-        let ((feed, mut changes), (other, mut others)) = (subscriptions.open().unwrap(), subscriptions.open().unwrap());
-        feed.set(Topics::from([Topic::Log(chatty.clone())])).await;
-        other.set(Topics::from([Topic::Log(quiet)])).await;
-
-        let mut log = std::fs::File::create(workbench.log()).unwrap();
-        let (began, mut told) = (Instant::now(), 0);
-        while began.elapsed() < Duration::from_millis(1600) {
-            writeln!(log, "a line").unwrap();
-            if changes.try_recv().is_ok() {
-                told += 1;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-        let most = 2 * began.elapsed().as_millis() / 1000 + 1;
-        assert!((1..=most).contains(&told), "{told} > {most}");
-        // A look may have come after the last line, and its word been taken above.
-        writeln!(log, "the last line").unwrap();
-        assert_eq!(next(&mut changes).await, [Topic::Log(chatty)], "the last line is not forgotten");
-        assert!(others.try_recv().is_err());
-    }
-
-    #[tokio::test]
-    async fn a_client_that_does_not_read_is_told_once_of_all_that_it_missed() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
-        let runs = ["a-1", "a-2", "a-3"].map(|id| id.parse().unwrap());
-        let (feed, mut changes) = subscriptions.open().unwrap();
-        feed.set(runs.iter().cloned().map(Topic::Run).collect()).await;
+    #[test]
+    fn a_change_is_reported_once_however_many_looks_saw_it() {
+        let (_dir, app) = App::example();
+        let runs = ["a-1", "a-2"].map(|id| id.parse().unwrap());
+        let watch = Watch::new(&app, runs.iter().cloned().map(Topic::Run).collect());
+        watch.lock().look();
         for run in &runs {
-            std::fs::create_dir(Workbench::of(&home, run).directory()).unwrap();
-            tokio::time::sleep(PAUSE + Duration::from_millis(100)).await;
+            std::fs::create_dir(Workbench::of(app.home(), run).directory()).unwrap();
+            watch.lock().look();
         }
-        let mut missed = next(&mut changes).await;
-        missed.extend(next(&mut changes).await);
-        assert_eq!(missed, runs.map(Topic::Run));
+        assert_eq!(watch.lock().take_changes().into_iter().collect::<Vec<_>>(), runs.map(Topic::Run));
+        assert_eq!(watch.lock().take_changes(), BTreeSet::new());
     }
 
-    #[tokio::test]
-    async fn what_is_no_longer_wanted_is_not_told() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::open(dir.path().join("home")).unwrap();
-        let subscriptions = Subscriptions::new(home.clone(), Arc::default());
-        let (feed, mut changes) = subscriptions.open().unwrap();
-        feed.set(Topics::from([Topic::Health])).await;
-        feed.set(Topics::from([Topic::Lists])).await;
-        // The home is new, so both had changed just before, and either may have been told meanwhile.
-        let _ = changes.try_recv();
-        std::fs::create_dir(home.routines().join("a")).unwrap();
-        assert_eq!(next(&mut changes).await, [Topic::Lists]);
-        drop(feed);
-        assert_eq!(tokio::time::timeout(PATIENCE, changes.recv()).await.unwrap(), None);
+    #[test]
+    fn what_is_no_longer_wanted_is_not_reported() {
+        let (_dir, app) = App::example();
+        let watch = Watch::new(&app, BTreeSet::new());
+        for topic in [Topic::Health, Topic::Lists] {
+            watch.lock().add(topic).unwrap();
+        }
+        std::fs::create_dir(app.home().routines().join("a")).unwrap();
+        watch.lock().look();
+        watch.lock().topics.remove(&Topic::Health);
+        assert_eq!(watch.lock().take_changes(), BTreeSet::from([Topic::Lists]));
+    }
+
+    #[test]
+    fn a_client_may_subscribe_to_so_many_and_no_more() {
+        let (_dir, app) = App::example();
+        let topics = (0..MAX_TOPICS).map(|n| Topic::Run(format!("a-{n}").parse().unwrap())).collect();
+        let watch = Watch::new(&app, topics);
+        assert!(watch.lock().add(Topic::Run("a-0".parse().unwrap())).is_ok(), "it is subscribed to already");
+        assert!(watch.lock().add(Topic::Lists).is_ok());
+        assert!(watch.lock().add(Topic::Health).unwrap_err().message.contains("unsubscribe"));
     }
 }

@@ -2,13 +2,14 @@
 //! so that it outlives this server.
 
 use rmcp::ErrorData;
-use rmcp::model::{CallToolResult, DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
+use rmcp::model::{DetailedTask, JsonObject, Task, TaskPayload, TaskStatus};
 use serde_json::{Value, json};
 
-use super::Core;
+use super::tool::result_of;
 use crate::clock::UnixSeconds;
 use crate::query::view::RunView;
 use crate::query::{listing, wait};
+use crate::run::context::App;
 use crate::run::end::{EndError, Order, end_run};
 use crate::run::id::RunId;
 use crate::run::record::EndCause;
@@ -21,8 +22,8 @@ const POLL_INTERVAL_MS: u64 = 1_000;
 ///
 /// # Errors
 /// There is no such run, or it cannot be read.
-pub(super) fn look(core: &Core, id: &str) -> Result<DetailedTask, ErrorData> {
-    let run = find(core, id)?;
+pub(super) fn look(app: &App, id: &str) -> Result<DetailedTask, ErrorData> {
+    let run = find(app, id)?;
     Ok(as_task(&run, UnixSeconds::now()))
 }
 
@@ -30,21 +31,21 @@ pub(super) fn look(core: &Core, id: &str) -> Result<DetailedTask, ErrorData> {
 ///
 /// # Errors
 /// There is no such run, or the system has no threads left.
-pub(super) fn cancel(core: &Core, id: &str) -> Result<(), ErrorData> {
-    let run = find(core, id)?;
+pub(super) fn cancel(app: &App, id: &str) -> Result<(), ErrorData> {
+    let run = find(app, id)?;
     if wait::is_over(&run) {
         return Ok(());
     }
-    let context = core.app.context_for_looking();
+    let context = app.context_for_looking();
     let order =
         Order { cause: EndCause::Stopped, reason: "its task was cancelled".to_owned(), by: "tasks/cancel".to_owned() };
     let end = move || {
         if let Err(error) = end_run(&context, &run.id, &order) {
-            tracing::warn!(run = %run.id, %error, "a cancelled run was not ended");
+            tracing::warn!(run = %run.id, %error, "cannot end a cancelled run");
         }
     };
     std::thread::Builder::new().name("cancel".into()).spawn(end).map(drop).map_err(|error| {
-        ErrorData::internal_error(format!("the run cannot be ended now: {error}; try again, or stop_run"), None)
+        ErrorData::internal_error(format!("cannot end the run now: {error}; try again, or call stop_run"), None)
     })
 }
 
@@ -52,14 +53,14 @@ pub(super) fn cancel(core: &Core, id: &str) -> Result<(), ErrorData> {
 ///
 /// # Errors
 /// There is no such run.
-pub(super) fn check(core: &Core, id: &str) -> Result<(), ErrorData> {
-    find(core, id).map(drop)
+pub(super) fn check(app: &App, id: &str) -> Result<(), ErrorData> {
+    find(app, id).map(drop)
 }
 
-fn find(core: &Core, id: &str) -> Result<RunView, ErrorData> {
+fn find(app: &App, id: &str) -> Result<RunView, ErrorData> {
     let unknown = |text: String| ErrorData::invalid_params(text, Some(json!({ "taskId": id })));
     let run: RunId = id.parse().map_err(|error| unknown(format!("there is no such task: {error}")))?;
-    listing::find(&core.app.context_for_looking(), &run).map_err(|error| match error {
+    listing::find(&app.context_for_looking(), &run).map_err(|error| match error {
         EndError::NotFound(_) => unknown(format!("there is no such task: {error}")),
         other => ErrorData::internal_error(other.to_string(), None),
     })
@@ -87,12 +88,12 @@ fn in_words(run: &RunView, ended: Status) -> String {
     }
 }
 
-/// Makes what the call would have answered, whichever it was: the answers of `wait_run` and of a waiting `trigger_routine`
+/// Returns what the call would have answered: the answers of `wait_run` and of a waiting `trigger_routine`
 /// have the same keys.
 fn result(run: &RunView) -> JsonObject {
-    let answer = json!({ "finished": true, "run": run });
-    match serde_json::to_value(CallToolResult::structured(answer)) {
-        Ok(Value::Object(result)) => result,
+    let result = result_of(&json!({ "finished": true, "run": run }));
+    match result.map(serde_json::to_value) {
+        Ok(Ok(Value::Object(result))) => result,
         _ => JsonObject::new(),
     }
 }
@@ -108,8 +109,8 @@ mod tests {
 
     #[test]
     fn a_run_is_a_task_in_every_state() {
-        let (_dir, core) = Core::example();
-        let context = core.app.context().unwrap();
+        let (_dir, app) = App::example();
+        let context = app.context().unwrap();
         let ended = |status| RunView::of_reaped(&context, Outcome::example("a-9", status));
         for status in [Status::Succeeded, Status::Failed, Status::TimedOut, Status::Lost] {
             let seen = task(&ended(status));
@@ -129,11 +130,11 @@ mod tests {
 
     #[test]
     fn what_is_no_run_is_no_task() {
-        let (_dir, core) = Core::example();
+        let (_dir, app) = App::example();
         for id in ["", "nonsense", "../../etc-1", "missing-7"] {
-            let error = look(&core, id).unwrap_err();
+            let error = look(&app, id).unwrap_err();
             assert_eq!(error.data, Some(json!({ "taskId": id })), "{error}");
-            assert!(cancel(&core, id).is_err() && check(&core, id).is_err());
+            assert!(cancel(&app, id).is_err() && check(&app, id).is_err());
         }
     }
 }

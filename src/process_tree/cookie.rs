@@ -5,13 +5,12 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use crate::text_type::text_type;
 
 pub use crate::env_vars::COOKIE as COOKIE_VARIABLE;
 
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cookie(u128);
 
 /// The system gave no random numbers.
@@ -62,19 +61,7 @@ impl FromStr for Cookie {
     }
 }
 
-impl TryFrom<String> for Cookie {
-    type Error = NotACookie;
-
-    fn try_from(text: String) -> Result<Self, NotACookie> {
-        text.parse()
-    }
-}
-
-impl From<Cookie> for String {
-    fn from(cookie: Cookie) -> Self {
-        cookie.to_string()
-    }
-}
+text_type!(Cookie);
 
 #[cfg(test)]
 mod tests {

@@ -6,19 +6,16 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use deunicode::deunicode_char;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 use crate::quote::quote;
+use crate::text_type::text_type;
 
 /// The longest slug, in characters.
 pub const MAX_SLUG_CHARS: usize = 64;
 
 /// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
 /// either end. It is given or comes from the first title, and never changes. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Slug(Arc<str>);
 
 /// Transliterates a character. A sign within a word, such as the soft sign that becomes an apostrophe, does not split the word; a
@@ -89,19 +86,7 @@ impl FromStr for Slug {
     }
 }
 
-impl TryFrom<String> for Slug {
-    type Error = NotASlug;
-
-    fn try_from(text: String) -> Result<Self, NotASlug> {
-        text.parse()
-    }
-}
-
-impl From<Slug> for String {
-    fn from(slug: Slug) -> Self {
-        slug.as_str().to_owned()
-    }
-}
+text_type!(Slug);
 
 impl Borrow<str> for Slug {
     fn borrow(&self) -> &str {
@@ -122,7 +107,7 @@ mod tests {
 
     #[test]
     fn titles_become_slugs() {
-        let slug = |title| Slug::from_title(title).map(String::from);
+        let slug = |title| Slug::from_title(title).map(|slug| slug.to_string());
         assert_eq!(slug("Morning  Triage!").as_deref(), Some("morning-triage"));
         assert_eq!(slug("  2026: plan ").as_deref(), Some("2026-plan"));
         assert_eq!(slug("Täglicher Überblick").as_deref(), Some("taglicher-uberblick"));

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::history::HistoryIndex;
+use super::janitor_status::JanitorStatus;
 use super::unwritten_ends::UnwrittenEnds;
+use crate::agent::shell_path::Asker;
+use crate::agent::{SearchPath, ShellPaths};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
@@ -45,11 +48,13 @@ impl Context {
     }
 }
 
-/// Where a server works: what stays the same while settings are edited under it.
+/// What lives as long as the process, while settings are edited under it.
 #[derive(Debug)]
 pub struct App {
     home: Home,
     program: Program,
+    shell_paths: Arc<ShellPaths>,
+    janitor: Arc<JanitorStatus>,
     history: Arc<HistoryIndex>,
     unwritten_ends: Arc<UnwrittenEnds>,
     routines: Arc<KnownRoutines>,
@@ -77,13 +82,18 @@ impl Chosen {
     }
 }
 
+/// How long a call waits for the PATH of the login shell, which is asked once, when the server starts.
+const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_millis(500);
+
 impl App {
-    /// Names the place; nothing is read yet.
+    /// Reads nothing yet. Agents' commands are looked for on this process's own PATH.
     #[must_use]
     pub fn new(home: Home, program: Program) -> Self {
         Self {
             home,
             program,
+            shell_paths: Arc::default(),
+            janitor: Arc::default(),
             history: Arc::default(),
             unwritten_ends: Arc::default(),
             routines: Arc::default(),
@@ -91,6 +101,31 @@ impl App {
             had_settings: AtomicBool::new(false),
             chosen: Mutex::new(None),
         }
+    }
+
+    /// Also looks for agents' commands on the PATH of the user's login shell.
+    #[must_use]
+    pub fn with_login_shell(self) -> Self {
+        let asker = Asker::of_this_process(self.program.path().to_owned(), self.home.clone());
+        Self { shell_paths: ShellPaths::of(asker), ..self }
+    }
+
+    /// Returns where agents' commands are found. Waits half a second at most for the login shell to answer.
+    #[must_use]
+    pub fn search_path(&self) -> SearchPath {
+        self.shell_paths.get(LOGIN_SHELL_TIMEOUT)
+    }
+
+    /// Returns the PATHs of the user's shells.
+    #[must_use]
+    pub fn shell_paths(&self) -> &Arc<ShellPaths> {
+        &self.shell_paths
+    }
+
+    /// Returns what the janitor of this process last did.
+    #[must_use]
+    pub fn janitor(&self) -> &Arc<JanitorStatus> {
+        &self.janitor
     }
 
     /// Returns the home.
@@ -206,5 +241,17 @@ impl Program {
     /// It is not; the way out is to restart the host.
     pub fn check(&self) -> Result<(), ProgramGone> {
         if self.0.is_file() { Ok(()) } else { Err(ProgramGone { path: self.0.clone() }) }
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// Opens an empty home, which lasts as long as the directory that comes with it.
+    pub(crate) fn example() -> (tempfile::TempDir, Self) {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        std::fs::write(home.config_file(), "session_host = 'detached'").unwrap();
+        let app = Self::new(home, Program::current().unwrap());
+        (dir, app)
     }
 }

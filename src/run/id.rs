@@ -4,20 +4,16 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-
 use crate::clock::UnixSeconds;
 use crate::quote::quote;
 use crate::routine::slug::Slug;
+use crate::text_type::text_type;
 
 /// The longest timestamp in a run id: the digits of the largest 64-bit number.
 const MAX_TIMESTAMP_DIGITS: usize = 20;
 
 /// A run's id. Ordered by its timestamp, then by its slug.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String", into = "String")]
-#[schemars(with = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RunId {
     routine: Slug,
     stamp: UnixSeconds,
@@ -87,19 +83,7 @@ pub(super) fn parts(text: &str) -> Option<(&str, UnixSeconds)> {
     Slug::is_one(slug).then_some((slug, UnixSeconds(digits.parse().ok()?)))
 }
 
-impl TryFrom<String> for RunId {
-    type Error = NotARunId;
-
-    fn try_from(text: String) -> Result<Self, NotARunId> {
-        text.parse()
-    }
-}
-
-impl From<RunId> for String {
-    fn from(id: RunId) -> Self {
-        id.to_string()
-    }
-}
+text_type!(RunId);
 
 impl Ord for RunId {
     fn cmp(&self, other: &Self) -> Ordering {

@@ -11,6 +11,7 @@ pub mod environment;
 pub mod history;
 pub mod hook;
 pub mod id;
+pub mod janitor_status;
 pub mod judge_locks;
 pub mod launch;
 pub mod liveness;

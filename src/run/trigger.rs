@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
+use serde::Deserialize;
+
 use super::argument_space::{self, TooLong};
 use super::claim::{Claim, ClaimError, claim};
 use super::context::{Context, ProgramGone};
@@ -25,9 +28,10 @@ use crate::routine::model::{Definition, Routine};
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, EmptyPrompt, LOCK_PATIENCE, StoreError};
 
-/// What to do while a run of the routine is alive.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Overlap {
+/// What a trigger does while a run of the routine is alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum IfAlive {
     /// Refuse: hosts repeat calls, and a double run burns money.
     #[default]
     Skip,
@@ -160,13 +164,13 @@ const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
-pub fn trigger(context: &Context, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
+pub fn trigger(context: &Context, slug: &Slug, if_alive: IfAlive, asked: Instant) -> Result<RunId, TriggerError> {
     let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
     let plan = Plan::read(context, slug, Instant::now() + SAVING_PATIENCE)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
     }
-    let claim = plan.claim(context, &triggered, overlap, asked + JUDGING_PATIENCE)?;
+    let claim = plan.claim(context, &triggered, if_alive, asked + JUDGING_PATIENCE)?;
     plan.start(context, claim, deadline)
 }
 
@@ -216,7 +220,7 @@ impl Plan {
         &self,
         context: &Context,
         triggered: &Moment,
-        overlap: Overlap,
+        if_alive: IfAlive,
         judged_by: Instant,
     ) -> Result<Claim, TriggerError> {
         let slug = &self.routine.slug;
@@ -227,7 +231,7 @@ impl Plan {
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;
             match blocking_run(context, slug)? {
-                Some((run, liveness)) if overlap == Overlap::Skip => {
+                Some((run, liveness)) if if_alive == IfAlive::Skip => {
                     if !matches!(liveness, Liveness::Judging(_)) || Instant::now() >= judged_by {
                         return Err(TriggerError::Overlapping { run, doubt: doubt_of(&liveness) });
                     }

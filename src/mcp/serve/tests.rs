@@ -12,13 +12,15 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::mcp::Core;
+use crate::mcp::call::Reply;
 use crate::mcp::call_threads::CallThreads;
-use crate::mcp::tool::{Hints, NoArguments, Reply, Tool};
+use crate::mcp::connection;
+use crate::mcp::tool::{Hints, NoArguments, Tool};
+use crate::run::context::App;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Less than [`LAST_ANSWERS`]: whoever leaves within it has waited for nothing.
+/// Less than [`LAST_ANSWERS_TIMEOUT`]: a server that leaves within it has waited for nothing.
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 /// What the tools share with the test: a gate that the blocking ones wait at.
@@ -33,7 +35,7 @@ impl Gate {
     fn wait(&self) {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let open = self.open.lock().unwrap();
-        drop(self.opened.wait_timeout_while(open, PATIENCE, |open| !*open).unwrap());
+        drop(self.opened.wait_timeout_while(open, DEADLINE, |open| !*open).unwrap());
     }
 
     fn open(&self) {
@@ -53,15 +55,15 @@ struct Say {
 }
 
 fn tools(gate: &Arc<Gate>) -> Vec<Tool> {
-    let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
+    let hints = Hints::READS;
     let gate = Arc::clone(gate);
     vec![
         Tool::new("wait", "Wait", "Waits at the gate.", hints, move |_, _: NoArguments| {
             gate.wait();
             Ok(Said { said: "through".into() })
         }),
-        Tool::conversing("watch", "Watch", "Waits until it is called off.", hints, |_, _: NoArguments, call| {
-            while call.bell().wait(PATIENCE) {}
+        Tool::with_call("watch", "Watch", "Waits until it is called off.", hints, |_, _: NoArguments, call| {
+            while call.bell.wait(DEADLINE) {}
             Ok(Reply::Answer(Said { said: "called off".into() }))
         }),
         Tool::new("say", "Say", "Says it.", hints, |_, Say { text }| Ok(Said { said: text })),
@@ -73,7 +75,7 @@ struct Connection {
     _dir: tempfile::TempDir,
     gate: Arc<Gate>,
     background: Arc<AtomicBool>,
-    signals: crate::mcp::stdio::Signals,
+    state: connection::Connection,
     served: JoinHandle<io::Result<()>>,
     output: BufReader<pipe::Receiver>,
     input: Option<pipe::Sender>,
@@ -87,10 +89,9 @@ impl Connection {
     fn open_with(threads: CallThreads) -> Self {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
-        let (dir, core) = Core::example();
-        let mut server = Server::new(core, tools(&gate), "Test.").unwrap();
-        server.threads = threads;
-        let signals = server.signals().clone();
+        let (dir, app) = App::example();
+        let server = Server::on_threads(Arc::new(app), tools(&gate), "Test.", threads);
+        let state = server.connection().clone();
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);
@@ -98,7 +99,7 @@ impl Connection {
         let served = tokio::spawn(serve_connection(server, their_input, their_output, task));
         let output = BufReader::new(pipe::Receiver::from_owned_fd(output.into()).unwrap());
         let input = Some(pipe::Sender::from_owned_fd(input.into()).unwrap());
-        Self { _dir: dir, gate, background, signals, served, output, input }
+        Self { _dir: dir, gate, background, state, served, output, input }
     }
 
     async fn send(&mut self, message: Value) {
@@ -120,12 +121,12 @@ impl Connection {
 
     async fn receive(&mut self) -> Option<Value> {
         let mut line = String::new();
-        tokio::time::timeout(PATIENCE, self.output.read_line(&mut line)).await.unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, self.output.read_line(&mut line)).await.unwrap().unwrap();
         (!line.is_empty()).then(|| serde_json::from_str(&line).unwrap())
     }
 
     async fn someone_waits_at_the_gate(&self) {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + DEADLINE;
         while self.gate.waiting.load(Ordering::SeqCst) == 0 {
             assert!(Instant::now() < deadline, "the tool was not called");
             tokio::time::sleep(Duration::from_millis(2)).await;
@@ -136,7 +137,7 @@ impl Connection {
     async fn end(&mut self) -> Duration {
         let began = Instant::now();
         self.input = None;
-        tokio::time::timeout(PATIENCE, &mut self.served).await.unwrap().unwrap().unwrap();
+        tokio::time::timeout(DEADLINE, &mut self.served).await.unwrap().unwrap().unwrap();
         let took = began.elapsed();
         self.gate.open();
         took
@@ -191,7 +192,7 @@ async fn the_end_of_input_does_not_wait_for_a_tool_that_blocks() {
     connection.call(1, "wait", json!({})).await;
     connection.someone_waits_at_the_gate().await;
     let took = connection.end().await;
-    assert!(took >= LAST_ANSWERS && took < PATIENCE / 2, "{took:?}");
+    assert!(took >= LAST_ANSWERS_TIMEOUT && took < DEADLINE / 2, "{took:?}");
 }
 
 #[tokio::test]
@@ -228,11 +229,11 @@ async fn the_end_of_input_finds_nobody_waiting_for_a_message_to_be_sent() {
 }
 
 #[tokio::test]
-async fn being_told_to_go_ends_a_connection_like_the_end_of_input() {
+async fn a_signal_ends_a_connection_like_the_end_of_input() {
     let mut connection = Connection::open();
     connection.request(1, "subscriptions/listen", json!({ "notifications": {} })).await;
     connection.receive().await.unwrap();
-    connection.signals.closing.cancel();
+    connection.state.closing.cancel();
     tokio::time::timeout(AT_ONCE, &mut connection.served).await.unwrap().unwrap().unwrap();
 }
 
@@ -245,7 +246,7 @@ async fn a_client_that_stops_reading_ends_the_connection() {
     drop(output);
     let ping = "{\"jsonrpc\":\"2.0\",\"id\":2,\"method\":\"ping\"}\n";
     input.as_mut().unwrap().write_all(ping.as_bytes()).await.unwrap();
-    tokio::time::timeout(PATIENCE, served).await.unwrap().unwrap().unwrap();
+    tokio::time::timeout(DEADLINE, served).await.unwrap().unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -270,7 +271,7 @@ async fn the_background_starts_with_the_first_answer() {
     assert!(!connection.background.load(Ordering::SeqCst));
     connection.gate.open();
     connection.receive().await.unwrap();
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + DEADLINE;
     while !connection.background.load(Ordering::SeqCst) {
         assert!(Instant::now() < deadline, "the background did not start");
         tokio::time::sleep(Duration::from_millis(2)).await;

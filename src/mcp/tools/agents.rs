@@ -1,44 +1,43 @@
-//! `list_agents`: what can be run.
+//! `list_agents`.
 
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::agent::Registry;
-use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
+use crate::run::context::App;
 
 #[derive(Serialize, JsonSchema)]
-pub(in crate::mcp) struct Agents {
-    agents: Vec<AgentView>,
+pub(crate) struct Agents {
+    pub(crate) agents: Vec<AgentView>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct AgentView {
+pub(crate) struct AgentView {
     /// The name that a routine gives.
-    name: String,
+    pub(crate) name: String,
     /// The program.
-    command: String,
+    pub(crate) command: String,
     /// Its arguments, with placeholders.
-    args: Vec<String>,
-    available: bool,
+    pub(crate) args: Vec<String>,
+    pub(crate) available: bool,
     /// Where it is, or why it is not found.
-    detail: String,
+    pub(crate) detail: String,
     /// "built-in", or the file that defines it.
-    defined_in: String,
+    pub(crate) defined_in: String,
     /// What `env` may set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    accept_env: Vec<String>,
+    pub(crate) accept_env: Vec<String>,
 }
 
-pub(super) fn list() -> Tool {
-    let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
-    let description =
-        "Lists the agents that routines can name: built-in ones, and those in a person's agents/<name>.toml.";
-    Tool::new("list_agents", "List agents", description, hints, |core, _: NoArguments| agents(core))
+pub(super) fn tool() -> Tool {
+    let description = "List the agents that a routine can name, and whether each can start on this machine. Call this before \
+                       create_routine. A person adds an agent as a file, agents/<name>.toml.";
+    Tool::new("list_agents", "List agents", description, Hints::READS, list_agents)
 }
 
-pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
-    let search_path = core.search_path();
+pub(crate) fn list_agents(app: &App, _: NoArguments) -> Result<Agents, ToolError> {
+    let search_path = app.search_path();
     let view = |agent: &crate::agent::Agent| {
         let found = search_path.find(&agent.definition);
         AgentView {
@@ -51,5 +50,5 @@ pub(in crate::mcp) fn agents(core: &Core) -> Result<Agents, ToolError> {
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
         }
     };
-    Ok(Agents { agents: Registry::load(core.app.home())?.agents().map(view).collect() })
+    Ok(Agents { agents: Registry::load(app.home())?.agents().map(view).collect() })
 }

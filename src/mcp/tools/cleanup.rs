@@ -8,11 +8,10 @@ use crate::janitor::cleanup::{CleanupReport, clean_up};
 use crate::janitor::extent::{Allowance, Extent};
 use crate::janitor::plan::Reason;
 use crate::janitor::watchdog::Killed;
-use crate::mcp::Core;
-use crate::mcp::call::Call;
-use crate::mcp::consent::Question;
-use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
+use crate::mcp::call::{Call, Question, Reply};
+use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::routine::slug::Slug;
+use crate::run::context::App;
 use crate::run::id::RunId;
 use crate::run::status::Status;
 
@@ -20,7 +19,7 @@ pub(super) fn tool() -> Tool {
     let hints = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     let description = "Ends hung runs and removes workbenches whose retention has passed; never touches a run within its limits. \
                        Much at once needs a person's consent.";
-    Tool::conversing("cleanup_workbenches", "Clean up workbenches", description, hints, cleanup)
+    Tool::with_call("cleanup_workbenches", "Clean up workbenches", description, hints, cleanup)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -123,9 +122,9 @@ struct Terms {
     killed: Vec<Killed>,
 }
 
-fn cleanup(core: &Core, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
+fn cleanup(app: &App, arguments: Cleanup, call: &Call) -> Result<Reply<Report>, ToolError> {
     let Cleanup { routine, dry_run, confirm } = arguments;
-    let context = core.app.context()?;
+    let context = app.context()?;
     let dry_run = dry_run.unwrap_or(false);
     let agreed: Option<Terms> = call.agreed_to();
     let allowance = match &agreed {
@@ -155,7 +154,6 @@ fn question(extent: &Extent, routine: Option<&Slug>, killed: Vec<Killed>) -> Res
              again with confirm = true{done}"
         ),
         terms: serde_json::to_value(Terms { allowance: Allowance::of(extent), killed })?,
-        done,
     })
 }
 

@@ -1,21 +1,20 @@
-//! `health`: how the home is, and everything that is wrong with it.
+//! `health`.
 
 use crate::janitor::health::{Health, examine};
-use crate::mcp::Core;
 use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
+use crate::run::context::App;
 
 pub(super) fn tool() -> Tool {
-    let hints = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
-    let description = "Tells how moadim-mcp is: version, home, the janitor's passes, counts of routines and runs, disk, \
-                       `problems` with cures.";
-    Tool::new("health", "Health", description, hints, |core, _: NoArguments| examination(core))
+    let description = "Check moadim-mcp itself: version, home, when the background passes ran, how many routines and runs there \
+                       are, disk use, and `problems`, each with its fix. Call this when something looks wrong.";
+    Tool::new("health", "Health", description, Hints::READS, |app, _: NoArguments| health(app))
 }
 
 /// How many problems are shown: an answer has to fit into a model's context.
 const SHOWN: usize = 100;
 
-pub(in crate::mcp) fn examination(core: &Core) -> Result<Health, ToolError> {
-    let mut health = examine(&core.app, &core.janitor, Some(&core.search_path()))?;
+pub(in crate::mcp) fn health(app: &App) -> Result<Health, ToolError> {
+    let mut health = examine(app, app.janitor(), Some(&app.search_path()))?;
     health.problems.truncate(SHOWN);
     Ok(health)
 }

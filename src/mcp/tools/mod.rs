@@ -1,21 +1,21 @@
 //! The tools, one file a family.
 
-pub(super) mod agents;
+pub(crate) mod agents;
 pub(crate) mod cleanup;
 pub(super) mod health;
 mod page;
-pub(super) mod read_log;
-pub(super) mod routines;
-pub(super) mod runs;
-mod schedule;
-pub mod selection;
+pub(crate) mod read_log;
+pub(crate) mod routines;
+pub(crate) mod runs;
+pub(crate) mod selection;
+mod snooze;
 
 use super::tool::Tool;
 
 /// Returns every tool.
 #[must_use]
 pub fn all() -> Vec<Tool> {
-    let mut tools = vec![agents::list(), cleanup::tool(), health::tool(), schedule::snooze(), read_log::tool()];
+    let mut tools = vec![agents::tool(), cleanup::tool(), health::tool(), snooze::tool(), read_log::tool()];
     tools.extend(routines::tools());
     tools.extend(runs::tools());
     tools

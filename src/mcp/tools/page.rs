@@ -1,4 +1,4 @@
-//! What all lists have in common: a limit, and a cursor.
+//! The `limit` and the `cursor` of all lists.
 
 use std::str::FromStr;
 
@@ -13,13 +13,13 @@ pub(super) fn limit(given: Option<usize>, default: usize) -> Result<usize, ToolE
     match given.unwrap_or(default) {
         limit @ 1..=MAX_LIMIT => Ok(limit),
         limit => {
-            let rule = format!("it must be between 1 and {MAX_LIMIT}; take more pages with `cursor`");
+            let rule = format!("it must be between 1 and {MAX_LIMIT}; get more pages with `cursor`");
             Err(InvalidField::new("limit", limit, rule).into())
         }
     }
 }
 
-/// Reads a cursor that an earlier page ended with.
+/// Parses the cursor that an earlier page ended with.
 pub(super) fn cursor<T: FromStr>(given: Option<&str>) -> Result<Option<T>, ToolError> {
     let parse = |text: &str| {
         let rule = "it must be the `next_cursor` of an earlier answer; leave it out to start from the beginning";

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rmcp::model::JsonObject;
-use schemars::{JsonSchema, Schema};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,10 +11,8 @@ use super::page;
 use crate::agent::{Agent, AgentName, Registry};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::mcp::Core;
-use crate::mcp::call::Call;
-use crate::mcp::consent::Question;
-use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
+use crate::mcp::call::{Call, Question, Reply};
+use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::query::listing as runs;
 use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
@@ -25,7 +23,7 @@ use crate::routine::repository::masked;
 use crate::routine::schedule::tidied;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
-use crate::run::context::Context;
+use crate::run::context::{App, Context};
 use crate::run::delete::{self, DeleteError, Deleted, MayEnd};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
@@ -34,115 +32,146 @@ use crate::run::trigger::check_routine;
 pub(super) fn tools() -> [Tool; 5] {
     let creates = Hints { read_only: false, destructive: false, idempotent: false, open_world: false };
     let changes = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
-    let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     [
         Tool::new(
             "create_routine",
             "Create a routine",
-            "Saves a routine: a prompt for an agent, to be triggered any number of times. Nothing runs yet; trigger_routine \
-             starts a run.",
+            "Save a routine: a prompt for an agent, with limits and perhaps a schedule. Nothing runs yet: call \
+             trigger_routine to start a run.",
             creates,
-            create,
+            create_routine,
         )
-        .checking(leave_trusted_alone),
+        .checking(refuse_trusted),
         Tool::new(
             "get_routine",
             "Show a routine",
-            "Returns a routine with its prompt, all its settings and its newest runs.",
-            reads,
-            |core, arguments: GetRoutine| show_whole(core, &arguments.routine),
+            "Show a routine with its prompt, all its settings and its newest runs.",
+            Hints::READS,
+            get_routine,
         ),
         Tool::new(
             "update_routine",
             "Change a routine",
-            "Changes the given fields of a routine, as create_routine has them, and no others; null changes nothing. `env`, \
-             `tags`, `retry` and `repositories` are replaced whole. To take a value away, name its field in `clear`. The \
-             slug stays.",
+            "Change the given fields of a routine and no others; their meaning is that of create_routine, and null changes \
+             nothing. `env`, `tags`, `retry` and `repositories` are replaced whole. To remove a value, name its field in \
+             `clear`. The slug stays.",
             changes,
-            update,
+            update_routine,
         )
-        .checking(leave_trusted_alone),
-        Tool::conversing(
+        .checking(refuse_trusted),
+        Tool::with_call(
             "delete_routine",
             "Delete a routine",
-            "Moves a routine to the home's archive; ends its live runs first if a person agrees. Workbenches of finished \
-             runs stay for the longest retention.",
+            "Move a routine to the home's archive. If it has live runs, a person must agree to end them first. Workbenches \
+             of finished runs stay for the longest retention.",
             changes,
             delete_routine,
         ),
         Tool::new(
             "list_routines",
             "List routines",
-            "Lists routines by slug, with the limits in force, their unfinished runs and their newest run; prompts are \
-             left out.",
-            reads,
-            list,
+            "List routines by slug, with the limits in force, their unfinished runs and their newest run. For the prompt, call \
+             get_routine.",
+            Hints::READS,
+            list_routines,
         ),
     ]
 }
 
-#[derive(Deserialize, JsonSchema)]
-struct CreateRoutine {
-    /// A short name for people.
-    title: String,
-    /// Its permanent name; default: made from the title.
-    slug: Option<Slug>,
-    /// As in list_agents.
-    #[schemars(with = "String")]
-    agent: AgentName,
-    /// What the agent is to do, complete in itself: nobody is there to answer questions.
-    prompt: String,
-    /// Whether it may be triggered; default true.
-    enabled: Option<bool>,
-    /// How long a finished run's workbench is kept; default 1 day.
-    ttl_secs: Option<u64>,
-    /// The same for a run that did not succeed; default 3 x ttl_secs.
-    failed_ttl_secs: Option<u64>,
-    /// How many of the newest finished runs are kept whatever their age; default 0.
-    keep_last: Option<u64>,
-    /// How long a run may take before it is ended; default 1 hour.
-    max_runtime_secs: Option<u64>,
-    /// How long a run may print nothing before it is ended.
-    max_silence_secs: Option<u64>,
-    /// When it fires by itself: 5 cron fields, or @daily and the like.
-    schedule: Option<String>,
-    /// IANA, for the schedule; default the machine's.
-    timezone: Option<String>,
-    /// What a fire does while a run is alive; default skip.
-    overlap: Option<Overlap>,
-    /// What becomes of fires that nobody was there for; default latest.
-    catch_up: Option<CatchUp>,
-    /// Disables the routine after this many failed runs in a row.
-    max_consecutive_failures: Option<u64>,
-    /// Tries a failed run again.
-    retry: Option<Retry>,
-    /// Variables for its runs, of those that its agent accepts.
-    env: Option<BTreeMap<String, String>>,
-    /// Words to find it by.
-    tags: Option<Vec<String>>,
-    /// What each run gets a fresh clone of.
-    repositories: Option<Vec<Repository>>,
+/// Declares the settings that create_routine and update_routine share, each once: an argument of both, a name that `clear`
+/// takes, and a field of the definition that is set from it.
+macro_rules! settings {
+    ($($(#[$doc:meta])+ $field:ident: $type:ty $(=> $convert:expr)?,)+) => {
+        #[derive(Deserialize, JsonSchema)]
+        struct CreateRoutine {
+            /// A short name for people.
+            title: String,
+            /// Its permanent name; default: made from the title.
+            slug: Option<Slug>,
+            /// As in list_agents.
+            agent: AgentName,
+            /// What the agent should do. It must be complete: nobody is there to answer questions.
+            prompt: String,
+            $($(#[$doc])+ $field: Option<$type>,)+
+        }
+
+        /// Without descriptions: a model reads those of create_routine too.
+        #[derive(Deserialize, JsonSchema)]
+        struct UpdateRoutine {
+            /// The routine's slug.
+            routine: Slug,
+            title: Option<String>,
+            agent: Option<AgentName>,
+            prompt: Option<String>,
+            $($field: Option<$type>,)+
+            /// Names of settings to set back to their defaults.
+            #[schemars(with = "Option<Vec<String>>")]
+            clear: Option<Vec<Setting>>,
+        }
+
+        #[derive(Clone, Copy, Serialize, Deserialize)]
+        #[allow(non_camel_case_types, reason = "they are the names of the fields")]
+        enum Setting {
+            $($field),+
+        }
+
+        impl Setting {
+            fn clear(self, definition: &mut Definition) {
+                match self {
+                    $(Self::$field => definition.$field = Definition::default().$field),+
+                }
+            }
+        }
+
+        settings!(@set CreateRoutine: $($field $(=> $convert)?,)+);
+        settings!(@set UpdateRoutine: $($field $(=> $convert)?,)+);
+    };
+    (@set $arguments:ident: $($field:ident $(=> $convert:expr)?,)+) => {
+        impl $arguments {
+            /// Sets in a definition what was given; the rest stays.
+            fn set(&mut self, definition: &mut Definition) -> Result<(), InvalidField> {
+                $(if let Some(value) = self.$field.take() {
+                    definition.$field = settings!(@value value $(, $convert)?);
+                })+
+                Ok(())
+            }
+        }
+    };
+    (@value $value:ident) => { $value.into() };
+    (@value $value:ident, $convert:expr) => { $convert($value)? };
 }
 
-/// Sets in a definition what there is an argument for; the rest stays.
-macro_rules! set_given {
-    ($arguments:ident, $definition:ident: $($field:ident),+) => {
-        $(if let Some(value) = $arguments.$field {
-            $definition.$field = value.into();
-        })+
-    };
-    ($arguments:ident, $definition:ident) => {
-        set_given!(
-            $arguments, $definition: enabled, ttl_secs, failed_ttl_secs, keep_last, max_runtime_secs, max_silence_secs,
-            timezone, overlap, catch_up, max_consecutive_failures, retry, tags, repositories
-        );
-        if let Some(schedule) = $arguments.schedule {
-            $definition.schedule = Some(tidied(&schedule));
-        }
-        if let Some(env) = $arguments.env {
-            $definition.env = parse_env(env)?;
-        }
-    };
+settings! {
+    /// Whether it may be triggered; default true.
+    enabled: bool,
+    /// How long a finished run's workbench is kept; default 1 day.
+    ttl_secs: u64,
+    /// The same for a run that did not succeed; default 3 x ttl_secs.
+    failed_ttl_secs: u64,
+    /// How many of the newest finished runs are kept whatever their age; default 0.
+    keep_last: u64,
+    /// How long a run may take before it is ended; default 1 hour.
+    max_runtime_secs: u64,
+    /// How long a run may print nothing before it is ended; default no limit.
+    max_silence_secs: u64,
+    /// When it fires by itself: 5 cron fields, or @daily and the like.
+    schedule: String => |text: String| Ok::<_, InvalidField>(Some(tidied(&text))),
+    /// IANA time zone of the schedule; default the machine's.
+    timezone: String,
+    /// What a fire does while a run is alive; default skip.
+    overlap: Overlap,
+    /// Whether to make up for fires that no server was there for; default latest.
+    catch_up: CatchUp,
+    /// Disable the routine after this many failed runs in a row.
+    max_consecutive_failures: u64,
+    /// Try a failed run again.
+    retry: Retry,
+    /// Variables for its runs, of those that its agent accepts.
+    env: BTreeMap<String, String> => parse_env,
+    /// Words to find it by.
+    tags: Vec<String>,
+    /// What each run gets a fresh clone of.
+    repositories: Vec<Repository>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -152,14 +181,14 @@ struct OneRoutine {
     routine: RoutineView,
 }
 
-/// Refuses what would set or clear something that only a person writes.
-fn leave_trusted_alone(core: &Core, arguments: &JsonObject) -> Result<(), ToolError> {
+/// Refuses to set or clear what only a person writes.
+fn refuse_trusted(app: &App, arguments: &JsonObject) -> Result<(), ToolError> {
     let is_trusted = |name: &str| name == "trusted" || name.starts_with("trusted.") || name.starts_with("trusted_");
     let cleared = arguments.get("clear").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
         return Ok(());
     }
-    let home = core.app.home();
+    let home = app.home();
     let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
     let file = match slug {
         Some(slug) => store::definition_file(home, &slug).display().to_string(),
@@ -179,8 +208,8 @@ fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -
     })
 }
 
-fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError> {
-    let context = core.app.context()?;
+fn create_routine(app: &App, mut arguments: CreateRoutine) -> Result<OneRoutine, ToolError> {
+    let context = app.context()?;
     let agent = Registry::load(&context.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
     let mut definition = Definition {
@@ -190,106 +219,22 @@ fn create(core: &Core, arguments: CreateRoutine) -> Result<OneRoutine, ToolError
         updated_at: now,
         ..Definition::default()
     };
-    set_given!(arguments, definition);
+    arguments.set(&mut definition)?;
     definition.check(&context.config)?;
     let slug = store::new_slug(arguments.slug, &definition.title)?;
     check_env(&context.home, &slug, &definition, &agent)?;
     check_routine(&context, &slug, &definition, &arguments.prompt, &agent)?;
     let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
-    show(core, &context, &routine)
+    show(app, &context, &routine)
 }
 
-fn show(core: &Core, context: &Context, routine: &Routine) -> Result<OneRoutine, ToolError> {
-    let search_path = core.search_path();
+fn show(app: &App, context: &Context, routine: &Routine) -> Result<OneRoutine, ToolError> {
+    let search_path = app.search_path();
     Ok(OneRoutine { routine: Overview::read(context, &search_path)?.view(routine) })
 }
 
-#[derive(Deserialize, JsonSchema)]
-#[schemars(transform = leave_the_words_to_create_routine)]
-struct UpdateRoutine {
-    /// The routine's slug.
-    routine: Slug,
-    title: Option<String>,
-    #[schemars(with = "Option<String>")]
-    agent: Option<AgentName>,
-    prompt: Option<String>,
-    enabled: Option<bool>,
-    ttl_secs: Option<u64>,
-    failed_ttl_secs: Option<u64>,
-    keep_last: Option<u64>,
-    max_runtime_secs: Option<u64>,
-    max_silence_secs: Option<u64>,
-    schedule: Option<String>,
-    timezone: Option<String>,
-    overlap: Option<Overlap>,
-    catch_up: Option<CatchUp>,
-    max_consecutive_failures: Option<u64>,
-    retry: Option<Retry>,
-    env: Option<BTreeMap<String, String>>,
-    tags: Option<Vec<String>>,
-    repositories: Option<Vec<Repository>>,
-    /// Names of optional fields to set back to their default.
-    #[schemars(with = "Option<Vec<String>>")]
-    clear: Option<Vec<Clearable>>,
-}
-
-/// Takes out of a schema what create_routine's says already: a model reads both, each time.
-fn leave_the_words_to_create_routine(schema: &mut Schema) {
-    let fields = schema.get_mut("properties").and_then(Value::as_object_mut).into_iter().flatten();
-    fields.filter(|(name, _)| !["routine", "clear"].contains(&name.as_str())).for_each(|(_, field)| silence(field));
-}
-
-fn silence(schema: &mut Value) {
-    let Some(object) = schema.as_object_mut() else { return };
-    for said in ["description", "properties", "required"] {
-        object.remove(said);
-    }
-    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
-        object.remove("additionalProperties");
-    }
-    object.get_mut("items").into_iter().for_each(silence);
-    object.get_mut("anyOf").and_then(Value::as_array_mut).into_iter().flatten().for_each(silence);
-}
-
-/// A field that a routine need not have.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Clearable {
-    TtlSecs,
-    FailedTtlSecs,
-    KeepLast,
-    MaxRuntimeSecs,
-    MaxSilenceSecs,
-    Schedule,
-    Timezone,
-    MaxConsecutiveFailures,
-    Retry,
-    Env,
-    Tags,
-    Repositories,
-}
-
-impl Clearable {
-    fn clear(self, definition: &mut Definition) {
-        match self {
-            Self::TtlSecs => definition.ttl_secs = None,
-            Self::FailedTtlSecs => definition.failed_ttl_secs = None,
-            Self::KeepLast => definition.keep_last = None,
-            Self::MaxRuntimeSecs => definition.max_runtime_secs = None,
-            Self::MaxSilenceSecs => definition.max_silence_secs = None,
-            Self::Schedule => definition.schedule = None,
-            Self::Timezone => definition.timezone = None,
-            Self::MaxConsecutiveFailures => definition.max_consecutive_failures = None,
-            Self::Retry => definition.retry = None,
-            Self::Env => definition.env.clear(),
-            Self::Tags => definition.tags.clear(),
-            Self::Repositories => definition.repositories.clear(),
-        }
-    }
-}
-
-fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
-    let context = core.app.context()?;
+fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
+    let context = app.context()?;
     let registry = Registry::load(&context.home)?;
     if let Some(agent) = &arguments.agent {
         registry.get(agent)?;
@@ -310,24 +255,24 @@ fn update(core: &Core, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError
             .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
-    show(core, &context, &routine)
+    show(app, &context, &routine)
 }
 
-fn apply(arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), InvalidField> {
-    let clear = arguments.clear.unwrap_or_default();
+fn apply(mut arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), InvalidField> {
+    let clear = arguments.clear.take().unwrap_or_default();
     clear.iter().for_each(|field| field.clear(definition));
-    if let Some(title) = arguments.title {
+    if let Some(title) = &arguments.title {
         title.trim().clone_into(&mut definition.title);
     }
-    if let Some(agent) = arguments.agent {
+    if let Some(agent) = &arguments.agent {
         definition.agent = agent.to_string();
     }
-    set_given!(arguments, definition);
+    arguments.set(definition)?;
     for field in clear {
         let mut without = definition.clone();
         field.clear(&mut without);
         if without != *definition {
-            let rule = "it is given a value in the same call; do one of the two";
+            let rule = "the same call gives it a value; do one of the two";
             return Err(InvalidField::new("clear", serde_json::json!(field), rule));
         }
     }
@@ -335,9 +280,9 @@ fn apply(arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), In
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct GetRoutine {
+pub(in crate::mcp) struct GetRoutine {
     /// The routine's slug.
-    routine: Slug,
+    pub(in crate::mcp) routine: Slug,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -357,15 +302,15 @@ pub(in crate::mcp) struct WholeRoutine {
 
 const RECENT_RUNS: usize = 5;
 
-pub(in crate::mcp) fn show_whole(core: &Core, slug: &Slug) -> Result<WholeRoutine, ToolError> {
-    let context = core.app.context_for_looking();
-    let routine = store::load(&context.home, slug)?;
+pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
+    let context = app.context_for_looking();
+    let routine = store::load(&context.home, &arguments.routine)?;
     let prompt = store::prompt(&context.home, &routine.slug)?;
     let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
-    let routine = show(core, &context, &routine)?.routine;
+    let routine = show(app, &context, &routine)?.routine;
     Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, recent_runs })
 }
 
@@ -384,7 +329,7 @@ fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
 struct DeleteRoutine {
     /// The routine's slug.
     routine: Slug,
-    /// A person has agreed that its live runs are ended.
+    /// Set it only after a person has agreed to end its live runs.
     confirm: Option<bool>,
 }
 
@@ -396,8 +341,8 @@ struct DeletedRoutine {
     stopped: Vec<RunId>,
 }
 
-fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
-    let context = core.app.context_for_looking();
+fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
+    let context = app.context_for_looking();
     let may_end = if arguments.confirm.unwrap_or(false) {
         MayEnd::All
     } else {
@@ -413,11 +358,10 @@ fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<
             let runs = delete::in_words(&unfinished);
             let terms: BTreeSet<&RunId> = unfinished.iter().map(|(run, _)| run).collect();
             Ok(Reply::Ask(Question {
-                message: format!("End these runs, and delete the routine '{slug}' that they belong to? {runs}"),
+                message: format!("End these runs, and delete their routine '{slug}'? {runs}"),
                 terms: serde_json::to_value(terms)?,
-                done: String::new(),
                 otherwise: format!(
-                    "{}; wait for them, or ask the person, and call again with confirm = true to end them",
+                    "{}; wait for them, or ask the person and call again with confirm = true to end them",
                     DeleteError::Unfinished { slug, unfinished }
                 ),
             }))
@@ -427,34 +371,34 @@ fn delete_routine(core: &Core, arguments: DeleteRoutine, call: &Call) -> Result<
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct ListRoutines {
+pub(crate) struct ListRoutines {
     /// Only those whose slug or title contains this.
-    query: Option<String>,
+    pub(crate) query: Option<String>,
     /// Only those with this tag.
-    tag: Option<String>,
+    pub(crate) tag: Option<String>,
     /// 1 to 200; default 50.
-    limit: Option<usize>,
-    /// The next_cursor of the page before.
-    cursor: Option<String>,
+    pub(crate) limit: Option<usize>,
+    /// The next_cursor of the previous page.
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Routines {
-    routines: Vec<RoutineView>,
+pub(crate) struct Routines {
+    pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
-    total: usize,
+    pub(crate) total: usize,
     /// Gives the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<Slug>,
+    pub(crate) next_cursor: Option<Slug>,
 }
 
-fn list(core: &Core, arguments: ListRoutines) -> Result<Routines, ToolError> {
+pub(crate) fn list_routines(app: &App, arguments: ListRoutines) -> Result<Routines, ToolError> {
     let limit = page::limit(arguments.limit, 50)?;
     let after: Option<Slug> = page::cursor(arguments.cursor.as_deref())?;
-    let context = core.app.context_for_looking();
+    let context = app.context_for_looking();
     let filter = Filter { query: arguments.query, tag: arguments.tag };
     let listing::Page { routines, total, next } = listing::list(&context.home, &filter, after.as_ref(), limit)?;
-    let search_path = core.search_path();
+    let search_path = app.search_path();
     let overview = Overview::read(&context, &search_path)?;
     let routines = routines.iter().map(|routine| overview.view(routine)).collect();
     Ok(Routines { routines, total, next_cursor: next })

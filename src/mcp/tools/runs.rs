@@ -8,9 +8,8 @@ use serde_json::{Map, Value};
 
 use super::page;
 use crate::clock::UnixSeconds;
-use crate::mcp::Core;
-use crate::mcp::call::Call;
-use crate::mcp::tool::{Hints, Reply, Tool, ToolError};
+use crate::mcp::call::{Call, Reply};
+use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::process_tree::names;
 use crate::query::inspect::{Inspection, inspect};
 use crate::query::listing::{self, Filter};
@@ -19,54 +18,53 @@ use crate::query::wait;
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::slug::Slug;
 use crate::routine::store;
-use crate::run::context::Context;
+use crate::run::context::{App, Context};
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::id::RunId;
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
-use crate::run::trigger;
+use crate::run::trigger::{IfAlive, trigger};
 
 pub(super) fn tools() -> [Tool; 6] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
-    let reads = Hints { read_only: true, destructive: false, idempotent: true, open_world: false };
     let keeps = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
     let stops = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
     [
-        Tool::conversing(
+        Tool::with_call(
             "trigger_routine",
             "Trigger a routine",
-            "Starts a run and returns within 5 seconds: its agent has started, or is being prepared (clones, setup), or why \
-             not. The run goes on by itself: see wait_run and read_log.",
+            "Start a run of a routine now. Returns within 5 seconds: the agent has started, or the run is being prepared \
+             (clones, setup), or why it could not start. The run goes on by itself: follow it with wait_run and read_log.",
             starts,
             trigger_routine,
         ),
         Tool::new(
             "list_runs",
             "List runs",
-            "Lists runs, newest first, also those whose workbench is gone (reaped).",
-            reads,
+            "List runs, newest first, including those whose workbench is gone (reaped).",
+            Hints::READS,
             list_runs,
         ),
         Tool::new(
             "get_run",
             "Get a run",
-            "Tells all about one run: why it counts as alive, its processes, the end of its log, and when \
-             and why its workbench goes.",
-            reads,
-            |core, arguments: GetRun| inspection(core, &arguments.run),
+            "Show everything about one run: its status and why, its processes, the end of its log, and when and why its \
+             workbench is removed.",
+            Hints::READS,
+            get_run,
         ),
-        Tool::conversing(
+        Tool::with_call(
             "wait_run",
             "Wait for a run",
-            "Returns as soon as a run is over, or after timeout_secs.",
-            reads,
+            "Wait until a run is over, or for timeout_secs. If `finished` is false, call it again.",
+            Hints::READS,
             wait_run,
         ),
         Tool::new(
             "stop_run",
             "Stop a run",
-            "Ends a run and every process that it started, and returns when none is left. Stopping one that has ended changes \
+            "End a run and every process that it started; returns when none is left. Stopping a run that has ended changes \
              nothing.",
             stops,
             stop_run,
@@ -74,7 +72,7 @@ pub(super) fn tools() -> [Tool; 6] {
         Tool::new(
             "pin_run",
             "Pin a run",
-            "Keeps a run's workbench until it is unpinned, whatever its age and however short the disk.",
+            "Keep a run's workbench until it is unpinned, whatever its age and however little disk space is left.",
             keeps,
             pin_run,
         ),
@@ -82,62 +80,51 @@ pub(super) fn tools() -> [Tool; 6] {
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct TriggerRoutine {
+pub(crate) struct TriggerRoutine {
     /// The routine's slug.
-    routine: Slug,
-    /// While a run of it is alive: "skip" (the default) refuses, "allow" starts another.
-    overlap: Option<Overlap>,
-    /// Wait up to 45 s for its end.
-    wait: Option<bool>,
-}
-
-#[derive(Deserialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-enum Overlap {
-    Skip,
-    Allow,
+    pub(crate) routine: Slug,
+    /// While a run of the routine is alive: "skip" (the default) refuses, "allow" starts another beside it.
+    pub(crate) overlap: Option<IfAlive>,
+    /// Wait up to 45 s for the run to end.
+    pub(crate) wait: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct OneRun {
+pub(crate) struct OneRun {
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
-    run: RunView,
+    pub(crate) run: RunView,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Stopped {
+pub(crate) struct Stopped {
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
-    run: RunView,
+    pub(crate) run: RunView,
     #[serde(skip_serializing_if = "Option::is_none")]
-    note: Option<String>,
+    pub(crate) note: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Triggered {
-    /// Whether the run is over, where it was waited for; if not, wait_run waits on.
+pub(crate) struct Triggered {
+    /// With `wait`: whether the run is over; if not, call wait_run.
     #[serde(skip_serializing_if = "Option::is_none")]
-    finished: Option<bool>,
+    pub(crate) finished: Option<bool>,
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
-    run: RunView,
+    pub(crate) run: RunView,
 }
 
 /// With the time that a trigger may take, this stays within what hosts give a call.
 const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
-fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Triggered>, ToolError> {
-    let context = core.app.context()?;
-    let overlap = match arguments.overlap {
-        Some(Overlap::Allow) => trigger::Overlap::Allow,
-        Some(Overlap::Skip) | None => trigger::Overlap::Skip,
-    };
-    let run = trigger::trigger(&context, &arguments.routine, overlap, call.received())?;
+fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Triggered>, ToolError> {
+    let context = app.context()?;
+    let run = trigger(&context, &arguments.routine, arguments.overlap.unwrap_or_default(), call.received)?;
     if !arguments.wait.unwrap_or(false) {
         return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&context, &run)? }));
     }
-    if call.takes_tasks() {
+    if call.takes_tasks {
         return Ok(Reply::Task(run));
     }
     let Waited { finished, run } = wait_for(&context, &run, WAIT_AFTER_TRIGGER, call)?;
@@ -145,35 +132,35 @@ fn trigger_routine(core: &Core, arguments: TriggerRoutine, call: &Call) -> Resul
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct ListRuns {
+pub(crate) struct ListRuns {
     /// Only runs of this routine.
-    routine: Option<Slug>,
-    /// Only runs in this state; reaped ones also by their outcome.
-    status: Option<Status>,
-    /// Triggered then or later.
-    since: Option<UnixSeconds>,
-    /// Triggered then or before.
-    until: Option<UnixSeconds>,
+    pub(crate) routine: Option<Slug>,
+    /// Only runs with this status; reaped ones also by how they ended.
+    pub(crate) status: Option<Status>,
+    /// Triggered at this time or later.
+    pub(crate) since: Option<UnixSeconds>,
+    /// Triggered at this time or before.
+    pub(crate) until: Option<UnixSeconds>,
     /// 1 to 200; default 20.
-    limit: Option<usize>,
-    /// The next_cursor of the page before.
-    cursor: Option<String>,
+    pub(crate) limit: Option<usize>,
+    /// The next_cursor of the previous page.
+    pub(crate) cursor: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Runs {
-    runs: Vec<RunView>,
+pub(crate) struct Runs {
+    pub(crate) runs: Vec<RunView>,
     /// How many there are on all pages.
-    total: usize,
+    pub(crate) total: usize,
     /// Gives the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    next_cursor: Option<RunId>,
+    pub(crate) next_cursor: Option<RunId>,
 }
 
-fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
+pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
-    let context = core.app.context_for_looking();
+    let context = app.context_for_looking();
     let filter =
         Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
     let listing::Page { runs, total, next } = listing::list(&context, &filter, after.as_ref(), limit)?;
@@ -183,7 +170,7 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     Ok(Runs { runs, total, next_cursor: next })
 }
 
-/// Makes sure that there is such a routine, or was one that ran: else it is a typing error.
+/// Checks that there is such a routine, or was one that ran: otherwise its name is mistyped.
 fn check_is_known(context: &Context, routine: Slug) -> Result<(), ToolError> {
     let of_routine = Filter { routine: Some(routine.clone()), ..Filter::default() };
     match store::check_exists(&context.home, &routine) {
@@ -193,13 +180,13 @@ fn check_is_known(context: &Context, routine: Slug) -> Result<(), ToolError> {
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct GetRun {
+pub(in crate::mcp) struct GetRun {
     /// The run's id.
-    run: RunId,
+    pub(in crate::mcp) run: RunId,
 }
 
-pub(in crate::mcp) fn inspection(core: &Core, run: &RunId) -> Result<Inspection, ToolError> {
-    Ok(inspect(&core.app.context_for_looking(), run)?)
+pub(in crate::mcp) fn get_run(app: &App, GetRun { run }: GetRun) -> Result<Inspection, ToolError> {
+    Ok(inspect(&app.context_for_looking(), &run)?)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -222,56 +209,56 @@ struct Waited {
 /// Hosts give a call 60 s.
 const MAX_WAIT_SECS: u64 = 50;
 
-fn wait_run(core: &Core, arguments: WaitRun, call: &Call) -> Result<Reply<Waited>, ToolError> {
+fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Waited>, ToolError> {
     let secs = arguments.timeout_secs.unwrap_or(30);
     if secs > MAX_WAIT_SECS {
         let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
         return Err(InvalidField::new("timeout_secs", secs, rule).into());
     }
-    let context = core.app.context_for_looking();
-    if call.takes_tasks() {
+    let context = app.context_for_looking();
+    if call.takes_tasks {
         return Ok(Reply::Task(listing::find(&context, &arguments.run)?.id));
     }
     wait_for(&context, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
 }
 
-fn wait_for(context: &Context, run: &RunId, patience: Duration, call: &Call) -> Result<Waited, ToolError> {
+fn wait_for(context: &Context, run: &RunId, at_most: Duration, call: &Call) -> Result<Waited, ToolError> {
     let began = Instant::now();
-    let tell = &mut |run: &RunView| {
+    let report = &mut |run: &RunView| {
         let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
-        call.tell(began.elapsed().as_secs_f64(), patience.as_secs_f64(), message);
+        call.report(began.elapsed().as_secs_f64(), at_most.as_secs_f64(), message);
     };
-    let run = wait::wait(context, run, patience, call.bell(), tell)?;
+    let run = wait::wait(context, run, at_most, &call.bell, report)?;
     Ok(Waited { finished: wait::is_over(&run), run })
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct StopRun {
+pub(crate) struct StopRun {
     /// The run's id.
-    run: RunId,
+    pub(crate) run: RunId,
     /// Why, for the record.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
 }
 
 const MAX_REASON_CHARS: usize = 500;
 
-fn stop_run(core: &Core, arguments: StopRun) -> Result<Stopped, ToolError> {
+pub(crate) fn stop_run(app: &App, arguments: StopRun) -> Result<Stopped, ToolError> {
     let reason = arguments.reason.unwrap_or_else(|| "stopped on request".to_owned());
     if reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
         let rule = format!("it must be one line of at most {MAX_REASON_CHARS} characters; shorten it");
         return Err(InvalidField::new("reason", format_args!("'{reason}'"), rule).into());
     }
-    let context = core.app.context_for_looking();
+    let context = app.context_for_looking();
     let order = Order { cause: EndCause::Stopped, reason, by: "stop_run".to_owned() };
     let note = match end_run(&context, &arguments.run, &order)? {
         Ended::Finished | Ended::Already => None,
         Ended::Unrecorded(cause) => Some(format!(
-            "everything that the run started has ended; its end is recorded as soon as that is possible: {cause}"
+            "everything that the run started has ended; its end cannot be recorded yet and will be as soon as possible: {cause}"
         )),
         Ended::Survived(left) => {
             return Err(ToolError::new(format!(
-                "the run {} is not over: these processes could not be killed: {}. The watchdog tries again; look at them with \
-             ps, and end them by hand",
+                "cannot end the run {}: these processes survived SIGKILL: {}. The watchdog keeps trying; look at them with ps, \
+                 and end them by hand",
                 arguments.run,
                 names(&left)
             )));
@@ -281,15 +268,15 @@ fn stop_run(core: &Core, arguments: StopRun) -> Result<Stopped, ToolError> {
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct PinRun {
+pub(crate) struct PinRun {
     /// The run's id.
-    run: RunId,
-    /// Whether it is to be kept.
-    pinned: bool,
+    pub(crate) run: RunId,
+    /// true to keep its workbench, false to let it go as usual.
+    pub(crate) pinned: bool,
 }
 
-fn pin_run(core: &Core, arguments: PinRun) -> Result<OneRun, ToolError> {
-    let context = core.app.context_for_looking();
+pub(crate) fn pin_run(app: &App, arguments: PinRun) -> Result<OneRun, ToolError> {
+    let context = app.context_for_looking();
     if arguments.pinned {
         pin::pin(&context.home, &arguments.run)?;
     } else {

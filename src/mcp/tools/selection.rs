@@ -1,44 +1,30 @@
-//! Serving fewer tools than there are.
+//! Offering fewer tools than there are.
 
 use crate::mcp::tool::Tool;
 
-/// Which tools are served; all of them by default.
+/// Which tools are offered; all of them by default.
 #[derive(Debug, Clone, Default)]
-pub struct Selection {
+pub(crate) struct Selection {
     /// Only those that change nothing.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
     /// Only these.
-    pub only: Option<Vec<String>>,
+    pub(crate) only: Option<Vec<String>>,
 }
 
-/// A tool was named that is not served.
+/// The tools that are wanted cannot be offered.
 #[derive(Debug, thiserror::Error)]
-pub enum SelectionError {
-    /// There is none of that name.
+pub(crate) enum SelectionError {
     #[error("there is no tool '{name}'; the tools are: {known}")]
-    Unknown {
-        /// The name given.
-        name: String,
-        /// The names there are, ready to be read.
-        known: String,
-    },
-    /// It changes something, and only tools that change nothing are wanted.
+    Unknown { name: String, known: String },
     #[error("the tool '{name}' changes something; leave it out, or leave out --read-only")]
-    NotReadOnly {
-        /// The name given.
-        name: String,
-    },
-    /// Nothing would be left.
+    NotReadOnly { name: String },
     #[error("no tool is named; name at least one, or leave out --tools")]
     Nothing,
 }
 
 impl Selection {
-    /// Takes the tools that are wanted.
-    ///
-    /// # Errors
-    /// A tool is wanted that does not exist, or that changes something where none may.
-    pub fn of(&self, mut tools: Vec<Tool>) -> Result<Vec<Tool>, SelectionError> {
+    /// Keeps the tools that are wanted.
+    pub(crate) fn of(&self, mut tools: Vec<Tool>) -> Result<Vec<Tool>, SelectionError> {
         if let Some(only) = &self.only {
             if only.is_empty() {
                 return Err(SelectionError::Nothing);

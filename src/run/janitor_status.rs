@@ -1,4 +1,4 @@
-//! When the janitor was at work, when it will be again, and what troubled it last.
+//! What the janitor of this process last did, for `health`. It is kept with what else lives as long as the process.
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,7 +17,7 @@ pub enum Duty {
     Schedule,
 }
 
-/// What one of its loops last did.
+/// What one of the janitor's loops last did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Round {
     /// When the last pass ended.
@@ -45,16 +45,16 @@ struct Kept {
     before: Vec<Trouble>,
 }
 
-/// The state of the loops, shared with whoever asks.
+/// The state of the janitor's loops.
 #[derive(Debug, Default)]
-pub struct Status {
+pub struct JanitorStatus {
     rounds: Mutex<[Kept; 3]>,
 }
 
 /// How many troubles of one pass are kept.
 const MAX_TROUBLES: usize = 50;
 
-impl Status {
+impl JanitorStatus {
     /// Returns what a loop last did.
     #[must_use]
     pub fn round(&self, duty: Duty) -> Round {
@@ -69,12 +69,12 @@ impl Status {
     }
 
     /// Notes that a pass begins: its troubles replace those of the one before.
-    pub(super) fn begin(&self, duty: Duty) {
+    pub(crate) fn begin(&self, duty: Duty) {
         self.change(duty, |kept| kept.before = std::mem::take(&mut kept.round.troubles));
     }
 
     /// Notes that a pass has ended, and the pause before the next.
-    pub(super) fn passed(&self, duty: Duty, pause: Duration) {
+    pub(crate) fn passed(&self, duty: Duty, pause: Duration) {
         let now = UnixSeconds::now();
         self.change(duty, |kept| {
             kept.before.clear();
@@ -84,7 +84,7 @@ impl Status {
     }
 
     /// Notes something that could not be done. What the pass before could not do either is not logged again.
-    pub(super) fn trouble(&self, duty: Duty, path: Option<String>, problem: &dyn Display) {
+    pub(crate) fn trouble(&self, duty: Duty, path: Option<String>, problem: &dyn Display) {
         let trouble = Trouble { path, problem: problem.to_string() };
         let mut rounds = self.rounds();
         let Kept { round: Round { troubles, .. }, before } = &mut rounds[duty as usize];
@@ -114,8 +114,8 @@ mod tests {
 
     #[test]
     fn a_trouble_stays_until_a_pass_without_it_is_over() {
-        let status = Status::default();
-        let problems = |status: &Status| {
+        let status = JanitorStatus::default();
+        let problems = |status: &JanitorStatus| {
             let troubles = status.round(Duty::Schedule).troubles;
             troubles.into_iter().map(|trouble| trouble.problem).collect::<Vec<_>>()
         };

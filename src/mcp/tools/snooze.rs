@@ -4,23 +4,25 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::mcp::Core;
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::query::routine_view::Firing;
 use crate::routine::slug::Slug;
 use crate::routine::snooze;
+use crate::run::context::App;
 
-pub(super) fn snooze() -> Tool {
+pub(super) fn tool() -> Tool {
     let hints = Hints { read_only: false, destructive: false, idempotent: true, open_world: false };
-    let description = "Keeps a schedule from firing until a time, or once; with neither, it fires again as planned.";
+    let description = "Keep a routine's schedule from firing until a time, or skip its next fire. With neither argument, end the snooze.";
     Tool::new("snooze_routine", "Snooze a routine", description, hints, snooze_routine)
 }
 
 #[derive(Deserialize, JsonSchema)]
 struct Snooze {
-    /// Its slug.
+    /// The routine's slug.
     routine: Slug,
+    /// Do not fire before this time.
     until: Option<UnixSeconds>,
+    /// Skip the next fire only.
     skip_next: Option<bool>,
 }
 
@@ -32,8 +34,8 @@ struct Snoozed {
     firing: Firing,
 }
 
-fn snooze_routine(core: &Core, arguments: Snooze) -> Result<Snoozed, ToolError> {
-    let home = core.app.home();
+fn snooze_routine(app: &App, arguments: Snooze) -> Result<Snoozed, ToolError> {
+    let home = app.home();
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
     Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })
