@@ -72,7 +72,6 @@ impl AsRef<std::ffi::OsStr> for EnvName {
 
 impl EnvName {
     /// Tells whether the variable is one that this program itself gives to a run.
-    #[must_use]
     pub fn is_ours(&self) -> bool {
         self.0.starts_with("MOADIM_")
     }
@@ -112,7 +111,6 @@ fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
 }
 
 /// Picks from `all` what a run inherits: the standing list and `also`, never what is ours.
-#[must_use]
 pub fn inherited(all: &Variables, also: &[EnvName]) -> Variables {
     all.iter()
         .filter(|(name, _)| !name.is_ours() && (name.is_inherited() || also.contains(name)))
@@ -121,7 +119,6 @@ pub fn inherited(all: &Variables, also: &[EnvName]) -> Variables {
 }
 
 /// Returns the variables of this process that have a POSIX name and a UTF-8 value.
-#[must_use]
 pub fn of_this_process() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.to_str()?.parse().ok()?, value.into_string().ok()?)))

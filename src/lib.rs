@@ -39,7 +39,7 @@
 //! (any other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash,
 //! looks at its life once more, and deletes it there with an engine that follows no symlink and enters no mount.
 //! The **scheduler** finds what is due without a lock, and under the routines' lock claims a run for it and writes the routine's
-//! ledger ([`routine::ledger`]): of any number of processes one does, and a claim that no ledger tells of is found by its run.
+//! ledger (`routine::ledger`): of any number of processes one does, and a claim that no ledger tells of is found by its run.
 //!
 //! # Being watched
 //!
@@ -48,8 +48,8 @@
 //!
 //! # Layers
 //!
-//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`routine`], [`session`],
-//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
+//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → `routine`, [`session`],
+//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], `logging`; `service` stands beside the janitor. The
 //! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
 
@@ -61,14 +61,14 @@ pub mod clock;
 pub mod environment;
 pub mod home;
 pub mod janitor;
-pub mod logging;
+mod logging;
 pub mod mcp;
 pub mod process_tree;
 pub mod query;
-pub mod quote;
-pub mod routine;
+mod quote;
+mod routine;
 pub mod run;
-pub mod service;
+mod service;
 pub mod session;
 pub mod setup;
 pub mod supervisor;

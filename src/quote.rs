@@ -8,7 +8,6 @@ const MAX_CLUSTER_CHARS: usize = 16;
 
 /// Returns as much of the beginning of a text as fits into `max_columns` of a terminal, with everything unprintable escaped, and
 /// a mark if it was cut.
-#[must_use]
 pub fn quote(text: &str, max_columns: usize) -> String {
     let (mut shown, mut columns) = (String::new(), 0);
     // A letter with its marks, or an emoji of several, is one.
@@ -52,7 +51,6 @@ fn is_plain(c: char) -> bool {
 }
 
 /// Returns as much of the end of a text as fits into `max_columns` of a terminal.
-#[must_use]
 pub fn end(text: &str, max_columns: usize) -> &str {
     let mut columns = 0;
     let fits = |cluster: &&str| {
@@ -64,7 +62,6 @@ pub fn end(text: &str, max_columns: usize) -> &str {
 }
 
 /// Quotes the end of what somebody said, ready to be appended to a sentence; nothing for nothing.
-#[must_use]
 pub fn saying(text: &str, max_columns: usize) -> String {
     let last = end(text.trim(), max_columns);
     if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }

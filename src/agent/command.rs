@@ -26,16 +26,13 @@ pub struct Placeholders<'a> {
 /// The exact command of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommand {
-    /// The agent's name.
     pub agent: String,
-    /// The program.
     pub command: String,
     /// Its arguments, placeholders filled in.
     pub args: Vec<String>,
     /// What is run in the workbench before it: a program and its arguments; nothing if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
-    /// What it reads from stdin.
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
@@ -50,24 +47,18 @@ pub struct AgentCommand {
 /// A command line that no system would take.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// One argument is too long.
     #[error(
         "the agent '{agent}' takes the prompt as an argument, and this one makes it {bytes} bytes long ({MAX_ARGUMENT_BYTES} \
          at most); shorten the prompt, or let the agent's file use stdin = \"prompt\" or the placeholder {{prompt_file}}"
     )]
     ArgumentTooLong {
-        /// The agent.
         agent: String,
-        /// The argument's length.
         bytes: usize,
     },
 }
 
 impl AgentCommand {
     /// Fills in the placeholders, one argument at a time and never through a shell.
-    ///
-    /// # Errors
-    /// An argument comes out longer than the system passes on.
     pub fn build(agent: &Agent, values: Placeholders<'_>) -> Result<Self, CommandError> {
         let definition = &agent.definition;
         let filled = |words: &[String]| words.iter().map(|word| fill(word, values)).collect::<Vec<_>>();

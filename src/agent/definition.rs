@@ -12,14 +12,11 @@ use crate::home::toml_text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StdinSource {
-    /// The run's `prompt.md`.
     #[default]
     Prompt,
-    /// Nothing.
     None,
 }
 
-/// What `agents/<name>.toml` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AgentDefinition {
@@ -31,10 +28,8 @@ pub struct AgentDefinition {
     /// A command that is run in the workbench first, with the same placeholders; none if empty.
     #[serde(default)]
     pub setup: Vec<String>,
-    /// What it reads from stdin.
     #[serde(default)]
     pub stdin: StdinSource,
-    /// Variables it gets.
     #[serde(default)]
     pub env: Variables,
     /// Variables it inherits from the server beyond the standing list.
@@ -75,10 +70,6 @@ impl Default for AgentDefinition {
     }
 }
 
-/// Reads an agent's file.
-///
-/// # Errors
-/// It is missing, unreadable, or does not make sense; the file is named.
 pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
     let text = atomic_file::read_text(path)?;
     let definition: AgentDefinition = toml_text::parse(&text).map_err(|problem| FileError::damaged(path, problem))?;

@@ -28,7 +28,6 @@ pub enum Source {
     Own,
     /// That of an interactive login shell.
     InteractiveShell,
-    /// What agent or routine set.
     Set,
 }
 
@@ -43,10 +42,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A command that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The program.
     pub program: PathBuf,
     /// The PATH it is on, and whose that is; `None` for an absolute path.
     pub on: Option<(Source, OsString)>,
@@ -60,9 +57,6 @@ impl fmt::Display for Found {
 }
 
 /// Finds a program: an absolute path as it is, a name on the first PATH that has it.
-///
-/// # Errors
-/// There is none that can be executed.
 pub fn find_command(command: &str, paths: Vec<(Source, OsString)>) -> Result<Found, CommandNotFound> {
     let not_found = |cause| CommandNotFound { command: command.to_owned(), cause };
     // Relative directories on PATH would depend on where we happen to be; "/" makes them harmless.
@@ -89,9 +83,6 @@ pub struct SearchPath {
 
 impl SearchPath {
     /// Finds an agent's command. An interactive shell is asked only if it is nowhere else.
-    ///
-    /// # Errors
-    /// It is nowhere.
     pub fn find(&self, definition: &AgentDefinition) -> Result<Found, CommandNotFound> {
         if let Some(path) = definition.env.get("PATH") {
             return find_command(&definition.command, vec![(Source::Set, path.into())]);
@@ -116,13 +107,11 @@ impl SearchPath {
     }
 
     /// Says whether the login shell has answered.
-    #[must_use]
     pub fn is_known(&self) -> bool {
         matches!(self.login, Some(Ok(_)))
     }
 
     /// Returns why the login shell gave no answer, once that is known; our own PATH stands in for its.
-    #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.login.as_ref()?.as_ref().err().map(String::as_str)
     }
@@ -154,8 +143,6 @@ const IN_VAIN: Duration = Duration::from_secs(60);
 const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(2);
 
 impl ShellPaths {
-    /// Has nothing asked yet.
-    #[must_use]
     pub fn of(asker: Asker) -> Arc<Self> {
         Arc::new(Self { asker: Some(asker), ..Self::default() })
     }
@@ -170,7 +157,6 @@ impl ShellPaths {
     }
 
     /// Returns the search path, with the login shell's if that answers within `patience`.
-    #[must_use]
     pub fn get(self: &Arc<Self>, patience: Duration) -> SearchPath {
         let shells = self.asker.as_ref().map(|_| Arc::clone(self));
         SearchPath { own: std::env::var_os("PATH"), login: self.answer(Mode::Login, patience), shells }

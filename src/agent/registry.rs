@@ -26,14 +26,10 @@ pub enum AgentError {
     /// The text cannot name an agent.
     #[error("'{0}' is not an agent's name: lower-case letters, digits, dashes and underscores, 64 characters at most")]
     NotAName(String),
-    /// There is no such agent.
     #[error("there is no agent '{name}'; known: {known}. A person adds one as {file}; list_agents shows them")]
     Unknown {
-        /// The name asked for.
         name: AgentName,
-        /// The names there are.
         known: String,
-        /// Where its file would be.
         file: PathBuf,
     },
     /// Its file is unreadable or wrong.
@@ -74,10 +70,8 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// Where an agent is defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentSource {
-    /// In this program.
     BuiltIn,
     /// In a file of the home.
     File(PathBuf),
@@ -95,11 +89,8 @@ impl fmt::Display for AgentSource {
 /// An agent that can be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// Its name.
     pub name: AgentName,
-    /// What it runs.
     pub definition: AgentDefinition,
-    /// Where that is written.
     pub source: AgentSource,
 }
 
@@ -112,9 +103,6 @@ pub struct Registry {
 
 impl Registry {
     /// Reads the agents; a broken file takes away the agent it names, and no other.
-    ///
-    /// # Errors
-    /// The directory cannot be listed.
     pub fn load(home: &Home) -> Result<Self, FileError> {
         let directory = home.agents();
         let mut agents = BTreeMap::new();
@@ -141,9 +129,6 @@ impl Registry {
     }
 
     /// Returns the agent of that name.
-    ///
-    /// # Errors
-    /// There is none, or its file is wrong.
     pub fn get(&self, name: &AgentName) -> Result<Agent, AgentError> {
         match self.agents.get(name) {
             Some(Ok(agent)) => Ok(agent.clone()),
@@ -169,7 +154,6 @@ impl Registry {
 
 /// Returns what the agent of that name runs, from a file that did not change as it was last parsed; `None` if there is no such
 /// agent, or its file is wrong. Where the directory cannot be searched, only the built-in ones are found.
-#[must_use]
 pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition> {
     static PARSED: FileCache<AgentDefinition> = FileCache::new();
     let file = file_of(&home.agents(), name);

@@ -40,14 +40,11 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Who has shells asked, for a home.
 #[derive(Debug, Clone)]
 pub struct Asker {
-    /// This program's own file.
     program: PathBuf,
     home: Home,
-    /// What shells are started with.
     environment: Variables,
 }
 
-/// A shell's answer on disk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     version: u32,
@@ -96,13 +93,11 @@ impl Files {
 
 impl Asker {
     /// Asks with `program`, which is this program's own file, keeps answers in a home, and starts shells with an environment.
-    #[must_use]
     pub fn new(program: PathBuf, home: Home, environment: Variables) -> Self {
         Self { program, home, environment }
     }
 
     /// As [`Self::new`] with what a run that this process starts would inherit.
-    #[must_use]
     pub fn of_this_process(program: PathBuf, home: Home) -> Self {
         Self::new(program, home, environment::inherited(&environment::of_this_process(), &[]))
     }
@@ -112,7 +107,6 @@ impl Asker {
     }
 
     /// Returns the answer that is on disk and still holds.
-    #[must_use]
     pub fn known(&self, mode: Mode) -> Option<Answer> {
         known(&self.files(mode), &self.environment)
     }
@@ -145,7 +139,6 @@ impl Asker {
     }
 
     /// Returns the answer, having the shell asked and waiting for it if need be.
-    #[must_use]
     pub fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
         let deadline = Instant::now() + patience;
         let mut answer = self.known(mode);
@@ -160,7 +153,6 @@ impl Asker {
     }
 
     /// Has the shell asked whatever it said before, and waits for the answer.
-    #[must_use]
     pub fn ask_again(&self, mode: Mode, patience: Duration) -> Option<Answer> {
         let (deadline, files) = (Instant::now() + patience, self.files(mode));
         let before = Stamp::of(&files.record);
@@ -181,9 +173,6 @@ fn known(files: &Files, environment: &Variables) -> Option<Answer> {
 }
 
 /// Asks the shell and writes its answer down, as the hidden `ask-shell`; it was started for that alone. Takes as long as the shell.
-///
-/// # Errors
-/// The answer cannot be kept.
 pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     // A host that ignores it would have us never know that the shell has ended.
     signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default())?;
@@ -278,9 +267,6 @@ fn remove(file: &Path) {
 }
 
 /// Writes PATH to a file, whatever else start-up files have printed: the shell has become this.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn print_path(file: &Path) -> Result<(), FileError> {
     atomic_file::write(file, std::env::var_os("PATH").unwrap_or_default().as_bytes())
 }

@@ -104,17 +104,11 @@ pub const MAX_KILL_GRACE_SECS: u64 = 20;
 
 impl Config {
     /// Reads `config.toml`; a missing file means all defaults.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is empty, is not TOML of this form, or holds a value that makes no sense; it is named.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         Self::load_if_present(path).map(Option::unwrap_or_default)
     }
 
     /// Reads `config.toml`; `None` if it is not there.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
     pub fn load_if_present(path: &Path) -> Result<Option<Self>, FileError> {
         let text = match atomic_file::read_text(path) {
             Ok(text) => text,

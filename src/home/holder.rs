@@ -29,7 +29,6 @@ pub struct Signature {
 
 impl Signature {
     /// Returns what this process writes when it takes a lock now.
-    #[must_use]
     pub fn of_this_process() -> Self {
         static US: OnceLock<Option<ProcessId>> = OnceLock::new();
         let since = Some(Moment::now());
@@ -50,7 +49,6 @@ impl Signature {
 
 /// Reads a lock's file: the first JSON value in it, because a writer that was killed leaves the end of an older text behind
 /// its own. What cannot be read is as good as empty.
-#[must_use]
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     let bytes = atomic_file::read(path, atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
     let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter();
@@ -60,11 +58,9 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
 /// A living process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Which process.
     pub pid: i32,
     /// Its name, as the system shows it.
     pub name: String,
-    /// What it is doing.
     pub condition: Condition,
     /// Since when it holds the lock; `None` for a process that does not write it down.
     pub since: Option<Moment>,
@@ -83,7 +79,6 @@ pub enum Condition {
 
 impl Holder {
     /// Says how to free the lock.
-    #[must_use]
     pub fn cure(&self) -> String {
         let pid = self.pid;
         match self.condition {
@@ -94,7 +89,6 @@ impl Holder {
     }
 
     /// Whether it holds the lock until somebody does something about it.
-    #[must_use]
     pub fn is_stopped(&self) -> bool {
         self.condition == Condition::Stopped
     }
@@ -116,7 +110,6 @@ impl fmt::Display for Holder {
 }
 
 /// Finds out who holds the lock at `path`, which somebody does; `None` where the system does not show it.
-#[must_use]
 pub fn of(path: &Path) -> Option<Holder> {
     let signature: Signature = read(path);
     match signature.signer() {

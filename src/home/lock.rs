@@ -33,13 +33,11 @@ pub enum LockError {
 
 impl LockError {
     /// Tells whether somebody else holds the lock, as against the system refusing.
-    #[must_use]
     pub fn is_held(&self) -> bool {
         matches!(self, Self::Held { .. })
     }
 
     /// Tells whether the lock's file is not there.
-    #[must_use]
     pub fn is_not_found(&self) -> bool {
         matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
     }
@@ -86,9 +84,6 @@ impl FileLock {
     }
 
     /// Takes the lock alone as [`FileLock::acquire`] does, and leaves the file's content to the caller.
-    ///
-    /// # Errors
-    /// As [`FileLock::acquire`].
     pub fn acquire_unsigned(path: &Path, patience: Duration) -> Result<Self, LockError> {
         Self::wait_for(path, Mode::Exclusive, patience)
     }
@@ -111,9 +106,6 @@ impl FileLock {
     }
 
     /// Takes the lock on a file that exists, without waiting.
-    ///
-    /// # Errors
-    /// [`LockError::Held`], else the system's; a missing file is one of these.
     pub fn try_existing(path: &Path, mode: Mode) -> Result<Self, LockError> {
         Self::attempt(path, mode, false)
     }
@@ -128,9 +120,6 @@ impl FileLock {
 
     /// Replaces the file's content, which tells others who holds it. Whoever dies in between leaves the new one with the end
     /// of the old one behind it.
-    ///
-    /// # Errors
-    /// The system's.
     pub fn set_content(&mut self, text: &str) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         // The other way round a full disk, or a kill, would leave nothing.
@@ -190,9 +179,6 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
 
 /// Finds out whether locks work where `path` is: two descriptors of one file must not both be locked exclusively. The file
 /// stays, so that the next probe needs no room on a full disk.
-///
-/// # Errors
-/// The system's word, or that the second lock was granted.
 pub fn probe(path: &Path) -> io::Result<()> {
     loop {
         let first = open(path, true)?;

@@ -1,15 +1,15 @@
 //! The home: where everything lives, and who may touch it.
 
-pub mod atomic_file;
+pub(crate) mod atomic_file;
 pub mod config;
-pub mod file_cache;
-pub mod holder;
-pub mod identity;
+pub(crate) mod file_cache;
+pub(crate) mod holder;
+pub(crate) mod identity;
 pub mod lock;
-pub mod names;
-pub mod neighbour;
-pub mod single_mount;
-pub mod toml_text;
+pub(crate) mod names;
+mod neighbour;
+pub(crate) mod single_mount;
+pub(crate) mod toml_text;
 
 use std::fs::{DirBuilder, Metadata, Permissions};
 use std::io;
@@ -27,25 +27,18 @@ pub enum HomeError {
     /// The path is relative, so that it would mean another place for each process.
     #[error("the home '{path}' is not an absolute path; set MOADIM_HOME to one")]
     Relative {
-        /// The path.
         path: PathBuf,
     },
     /// Others may write there, so nothing in it can be trusted.
-    #[error("the home {path} {problem}; mend it with: {fix}")]
+    #[error("the home {path} {problem}; fix it with: {fix}")]
     Unsafe {
-        /// The directory.
         path: PathBuf,
-        /// What is wrong.
         problem: String,
-        /// The command that mends it.
         fix: String,
     },
-    /// The system refused.
     #[error("cannot use the home directory {path}: {source}")]
     Io {
-        /// The directory.
         path: PathBuf,
-        /// The system's word.
         source: io::Error,
     },
 }
@@ -63,10 +56,7 @@ const KEY_FILES: &str = "agents/*.env";
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
-    ///
-    /// # Errors
-    /// [`HomeError::Nowhere`] where neither is set.
-    pub fn from_environment() -> Result<PathBuf, HomeError> {
+    pub(crate) fn from_environment() -> Result<PathBuf, HomeError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         match set("MOADIM_HOME") {
             Some(root) => Ok(root.into()),
@@ -93,9 +83,6 @@ impl Home {
     }
 
     /// Opens a home, making what is missing of it: directories 0700, owned by us, writable by nobody else.
-    ///
-    /// # Errors
-    /// A relative path, a directory that others own or may write, or the system's refusal.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let root = root.into();
         if !root.is_absolute() {
@@ -119,134 +106,105 @@ impl Home {
         Ok(home)
     }
 
-    /// Returns the home's own directory.
-    #[must_use]
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of `config.toml`.
-    #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
     /// Returns the directory of agent files.
-    #[must_use]
-    pub fn agents(&self) -> PathBuf {
+    pub(crate) fn agents(&self) -> PathBuf {
         self.root.join("agents")
     }
 
-    /// Returns the directory of routines.
-    #[must_use]
-    pub fn routines(&self) -> PathBuf {
+    pub(crate) fn routines(&self) -> PathBuf {
         self.root.join("routines")
     }
 
     /// Returns the directory of the entries of unfinished runs.
-    #[must_use]
     pub fn running(&self) -> PathBuf {
         self.root.join("running")
     }
 
-    /// Returns the directory of workbenches.
-    #[must_use]
     pub fn workbenches(&self) -> PathBuf {
         self.root.join("workbenches")
     }
 
     /// Returns the directory of pins, each named after the run that it keeps.
-    #[must_use]
-    pub fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         self.root.join("pins")
     }
 
     /// Returns the directory of what is being deleted.
-    #[must_use]
-    pub fn trash(&self) -> PathBuf {
+    pub(crate) fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
 
     /// Returns the directory of routines that were deleted. It may be missing.
-    #[must_use]
-    pub fn archived_routines(&self) -> PathBuf {
+    pub(crate) fn archived_routines(&self) -> PathBuf {
         self.root.join("archive").join("routines")
     }
 
     /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
 
     /// Returns the file of ended runs.
-    #[must_use]
     pub fn history_file(&self) -> PathBuf {
         self.root.join("history.jsonl")
     }
 
     /// Returns the directory of the locks that all processes share.
-    #[must_use]
-    pub fn locks(&self) -> PathBuf {
+    pub(crate) fn locks(&self) -> PathBuf {
         self.root.join("locks")
     }
 
     /// Returns the lock that guards routines and the claim of a trigger.
-    #[must_use]
-    pub fn routines_lock(&self) -> PathBuf {
+    pub(crate) fn routines_lock(&self) -> PathBuf {
         self.locks().join("routines")
     }
 
     /// Returns the lock of a sweep's plan and renames.
-    #[must_use]
-    pub fn janitor_lock(&self) -> PathBuf {
+    pub(crate) fn janitor_lock(&self) -> PathBuf {
         self.locks().join("janitor")
     }
 
     /// Returns the lock of the history.
-    #[must_use]
     pub fn history_lock(&self) -> PathBuf {
         self.locks().join("history")
     }
 
     /// Returns the lock of whatever starts, ends or calls back the sessions' server.
-    #[must_use]
-    pub fn session_lock(&self) -> PathBuf {
+    pub(crate) fn session_lock(&self) -> PathBuf {
         self.locks().join("session")
     }
 
     /// Returns the file by which it is found out whether locks work.
-    #[must_use]
-    pub fn lock_probe(&self) -> PathBuf {
+    pub(crate) fn lock_probe(&self) -> PathBuf {
         self.locks().join("probe")
     }
 
     /// Returns the directory in which servers and janitors register. It may be missing.
-    #[must_use]
-    pub fn servers(&self) -> PathBuf {
+    pub(crate) fn servers(&self) -> PathBuf {
         self.locks().join("servers")
     }
 
     /// Returns the lock of a listing of processes, which stands in it for those that wait for one.
-    #[must_use]
-    pub fn listing_lock(&self) -> PathBuf {
+    pub(crate) fn listing_lock(&self) -> PathBuf {
         self.locks().join("listing")
     }
 
     /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
-    ///
-    /// # Errors
-    /// They do not, with the way out.
-    pub fn check_lockable(&self) -> Result<(), UnsafeHome> {
+    pub(crate) fn check_lockable(&self) -> Result<(), UnsafeHome> {
         lock::probe(&self.lock_probe()).map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
     }
 
     /// Finds out whether this home is safe for starting and removing runs: locks work, what is renamed between its folders
     /// gets there, and no other program sweeps it.
-    ///
-    /// # Errors
-    /// Why not, with the way out.
-    pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
+    pub(crate) fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
         self.check_lockable()?;
         let apart = single_mount::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
         if let Some(folder) = apart.into_iter().next() {
@@ -265,9 +223,7 @@ pub enum UnsafeHome {
     /// The file system does not keep two processes apart.
     #[error("locks do not work in {home} ({source}); set MOADIM_HOME to a directory on a local disk")]
     LocksDoNotWork {
-        /// The home.
         home: PathBuf,
-        /// What went wrong.
         source: io::Error,
     },
     /// Runs move between the folders by rename, which no file system does to another.
@@ -276,30 +232,24 @@ pub enum UnsafeHome {
          unmount it (umount '{folder}'), or set MOADIM_HOME to a directory that is all on one file system"
     )]
     Apart {
-        /// The folder.
         folder: PathBuf,
-        /// The home.
         home: PathBuf,
     },
     /// The original moadim daemon would remove our live workbenches, for it knows nothing of our sessions.
     #[error("the moadim daemon (pid {pid}) sweeps {home} too; stop it, or set MOADIM_HOME to another directory")]
     SweptByAnother {
-        /// The home.
         home: PathBuf,
-        /// The daemon's process.
         pid: i32,
     },
 }
 
 /// Returns a name part that no other process will think of.
-#[must_use]
-pub fn random_suffix() -> String {
+pub(crate) fn random_suffix() -> String {
     format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback_random()))
 }
 
 /// Returns the 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
-#[must_use]
-pub fn stable_hash(bytes: &[u8]) -> u64 {
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
@@ -312,10 +262,7 @@ fn fallback_random() -> u64 {
 }
 
 /// Makes a directory (0700), and those above it; one that is there already is fine.
-///
-/// # Errors
-/// The system's.
-pub fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
@@ -327,10 +274,7 @@ fn close_to_others(root: &Path) -> io::Result<()> {
 
 /// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be
 /// moved to another directory. A symlink, and anything but a directory, stays as it is.
-///
-/// # Errors
-/// The system's.
-pub fn restore_access(path: &Path) -> io::Result<()> {
+pub(crate) fn restore_access(path: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.is_dir() && metadata.mode() & 0o700 != 0o700 {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;

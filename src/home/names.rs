@@ -9,9 +9,6 @@ use super::atomic_file::FileError;
 
 /// Calls `see` with each name in a directory and what is a directory itself (a symlink is none), in no order; names that are not
 /// UTF-8 are left out, for none of ours is such. There may be very many, so that no list of them is made.
-///
-/// # Errors
-/// The directory cannot be listed.
 pub fn scan(directory: &Path, mut see: impl FnMut(&str, Kind)) -> Result<(), FileError> {
     let fail = |source: Errno| FileError::io("list", directory, source.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -34,10 +31,8 @@ pub fn scan(directory: &Path, mut see: impl FnMut(&str, Kind)) -> Result<(), Fil
     Ok(())
 }
 
-/// What a name is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory.
     Directory,
     /// Anything else; a symlink to a directory is that.
     Other,

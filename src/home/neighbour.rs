@@ -11,7 +11,6 @@ use crate::clock::UnixSeconds;
 /// Returns the pid of a living daemon that sweeps `root`, if there is one.
 ///
 /// It only ever uses the default home, and keeps its pid in `~/.config/moadim/moadim.pid`, which stays when it is killed.
-#[must_use]
 pub fn sweeping(root: &Path) -> Option<i32> {
     let user = std::env::home_dir()?;
     let default = user.join(".moadim").canonicalize().ok()?;

@@ -27,9 +27,6 @@ pub struct NotACookie;
 
 impl Cookie {
     /// Makes a cookie that no other run has.
-    ///
-    /// # Errors
-    /// The system gives no random numbers.
     pub fn random() -> Result<Self, NoCookie> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(NoCookie)?;

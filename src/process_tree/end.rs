@@ -30,7 +30,6 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 /// Where the processes of a run are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Among all processes.
     Everywhere,
     /// Among those that are known, and below them, which costs little however many others there are. A subreaper that knows
     /// itself finds all that it ever started, but nothing that another one's daemon started for it.

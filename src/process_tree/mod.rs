@@ -68,7 +68,6 @@ use crate::quote::quote;
 /// A process: its pid, and when it started, so that a later process with the same pid is another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ProcessId {
-    /// The pid.
     pub pid: i32,
     /// When it started: on Linux in clock ticks since boot (field 22 of `/proc/PID/stat`, see proc(5)), which no setting
     /// of the wall clock moves; elsewhere in seconds since 1970.
@@ -78,27 +77,21 @@ pub struct ProcessId {
 /// What became of a signal that was not refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signalled {
-    /// The process got it.
     Delivered,
     /// The process had ended; nothing was signalled.
     Gone,
 }
 
-/// A signal was not sent.
 #[derive(Debug, thiserror::Error)]
 pub enum SignalError {
     /// The pid is ours, that of the system's first process, or no pid at all.
     #[error("the {id} is never signalled: it is this program, the system's first process, or none")]
     Protected {
-        /// The process.
         id: ProcessId,
     },
-    /// The system refused.
     #[error("cannot signal the {id}: {source}; end it by hand")]
     Refused {
-        /// The process.
         id: ProcessId,
-        /// The system's word.
         source: io::Error,
     },
 }
@@ -106,15 +99,10 @@ pub enum SignalError {
 impl ProcessId {
     /// Returns the living process that has this pid now; `None` where there is none, only a zombie, or a thread that is not
     /// the first of its process, and where it cannot be looked at.
-    #[must_use]
     pub fn of(pid: i32) -> Option<Self> {
         platform::start_of(pid).ok().flatten().map(|start| Self { pid, start })
     }
 
-    /// Returns this process.
-    ///
-    /// # Errors
-    /// [`ScanError::WithoutUs`] where the system does not show us ourselves, such as without `/proc`.
     pub fn current() -> Result<Self, ScanError> {
         let pid = own_pid();
         let start = platform::start_of(pid)?.ok_or(ScanError::WithoutUs { pid })?;
@@ -123,15 +111,11 @@ impl ProcessId {
 
     /// Returns whether this very process still runs: a zombie does not, and neither does another one with its pid. One that
     /// cannot be looked at, as without a free descriptor, counts as running.
-    #[must_use]
     pub fn is_alive(self) -> bool {
         platform::start_of(self.pid).map_or(true, |start| start == Some(self.start))
     }
 
     /// Sends a signal to this process, or to nobody if it is gone.
-    ///
-    /// # Errors
-    /// The process is protected, or the system refused.
     pub fn signal(self, signal: Signal) -> Result<Signalled, SignalError> {
         // Asked first, for a negative pid would mean a whole group of processes.
         let open = self.pid > 1 && self.pid != own_pid();
@@ -151,7 +135,6 @@ impl fmt::Display for ProcessId {
 /// A process with the name that the system shows for it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Process {
-    /// Which process.
     pub id: ProcessId,
     /// Its name, at most 15 bytes on Linux.
     pub name: String,
@@ -169,7 +152,6 @@ impl fmt::Display for Process {
 /// A living process, looked at by its pid alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
-    /// Which process, and its name.
     pub process: Process,
     /// The cookie that it carries; `None` where it carries none, or hides its environment.
     pub cookie: Option<Cookie>,
@@ -193,28 +175,22 @@ const START_MARGIN_MS: u64 = 1000;
 
 /// Returns a bound for the start ([`ProcessId::start`]) of what started at this moment or later, given in milliseconds since
 /// the boot, with a second of margin.
-#[must_use]
 pub fn start_at(since_boot_ms: u64) -> u64 {
     platform::start_at(since_boot_ms.saturating_sub(START_MARGIN_MS))
 }
 
 /// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
-///
-/// # Errors
-/// The system's.
 pub fn become_subreaper() -> io::Result<()> {
     platform::become_subreaper()
 }
 
 /// Returns what tells this machine from others that may share the home: the machine's id (Linux, machine-id(5)), else
 /// the host's name, else nothing.
-#[must_use]
 pub fn machine_id() -> String {
     platform::machine_id().or_else(|| sysinfo::System::host_name().ok()).unwrap_or_default()
 }
 
 /// Returns the name of the pid namespace, within which alone pids mean something; empty outside Linux.
-#[must_use]
 pub fn pid_namespace() -> String {
     platform::pid_namespace()
 }
@@ -224,7 +200,6 @@ fn own_pid() -> i32 {
 }
 
 /// Names processes, the first few of them.
-#[must_use]
 pub fn names(processes: &[Process]) -> String {
     const SHOWN: usize = 8;
     let mut shown: Vec<String> = processes.iter().take(SHOWN).map(Process::to_string).collect();

@@ -1,7 +1,6 @@
 //! What a cron library lets pass and nobody means, or refuses without a way out: a step that is larger than its range, a range
 //! that runs backwards, a value outside its field. Each is named with a schedule that works.
 
-/// One of the five fields.
 struct Field {
     name: &'static str,
     min: u64,

@@ -9,12 +9,11 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Definition;
 use super::slug::Slug;
-
+use super::store;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError, Source};
-use crate::home::file_cache::FileCache;
-use crate::home::file_cache::Stamp;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::file_cache::{FileCache, Stamp};
 
 /// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
@@ -25,7 +24,6 @@ pub const FILE_NAME: &str = "ledger.json";
 /// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The form of this record.
     pub version: u32,
     /// The schedule that `fired_until` belongs to; absent while the routine does not fire by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +36,6 @@ pub struct Ledger {
     /// The next occurrence is not fired.
     #[serde(default)]
     pub skip_next: bool,
-    /// What waits to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// The newest occurrence that was missed.
@@ -58,7 +55,6 @@ pub struct Ledger {
 /// A schedule as it is written in a routine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleText {
-    /// The fields or the name.
     pub schedule: String,
     /// The zone, if one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -75,7 +71,6 @@ impl ScheduleText {
 /// A fire that waits: for its time, for a run of its routine to end, or for its turn. A routine has one at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// What it is.
     pub fire: Fire,
     /// Since when; this is its place in the line.
     pub since: UnixSeconds,
@@ -87,7 +82,6 @@ pub struct Waiting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fire {
-    /// The schedule's.
     Occurrence(UnixSeconds),
     /// Another attempt after a failed run.
     Retry {
@@ -103,7 +97,6 @@ pub enum Fire {
 pub struct LastMissed {
     /// The moment that the schedule names.
     pub occurrence: UnixSeconds,
-    /// Why.
     pub reason: String,
 }
 
@@ -130,9 +123,8 @@ const MOST_COUNTED: usize = 16;
 
 impl Ledger {
     /// Names the file of a routine's ledger; it need not be there.
-    #[must_use]
     pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-        home.routines().join(slug.as_str()).join(FILE_NAME)
+        store::directory(home, slug).join(FILE_NAME)
     }
 
     /// Reads a routine's ledger; one that is not there yet is empty.
@@ -140,47 +132,40 @@ impl Ledger {
     /// # Errors
     /// It is unreadable, damaged or of a newer version: nothing may be fired then, for it may have been already.
     pub fn read(home: &Home, slug: &Slug) -> Result<Self, FileError> {
-        Self::read_from(&Self::file(home, slug).as_path()).map(|(ledger, _)| ledger)
+        Self::read_with_stamp(home, slug).map(|(ledger, _)| ledger)
     }
 
-    /// Reads a ledger from its file like [`Self::read`], and returns what that is known by, if it is there.
-    pub(super) fn read_from(file: &dyn Source) -> Result<(Self, Option<Stamp>), FileError> {
-        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(file) {
+    pub(super) fn read_with_stamp(home: &Home, slug: &Slug) -> Result<(Self, Option<Stamp>), FileError> {
+        let file = Self::file(home, slug);
+        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(&file) {
             Err(error) if error.is_not_found() => return Ok((Self::default(), None)),
             read => read?,
         };
         if ledger.version > VERSION {
             let problem = format!("it is of version {}, newer than this program knows ({VERSION})", ledger.version);
-            return Err(FileError::damaged(&file.path(), problem));
+            return Err(FileError::damaged(&file, problem));
         }
         Ok((ledger, Some(stamp)))
     }
 
     /// Reads a routine's ledger as [`Self::read`] does, from a file that did not change as it was last parsed.
-    ///
-    /// # Errors
-    /// As for [`Self::read`].
     pub fn read_for_looking(home: &Home, slug: &Slug) -> Result<Self, FileError> {
         static PARSED: FileCache<Ledger> = FileCache::new();
         PARSED.get(&Self::file(home, slug), || Self::read(home, slug)).map(Option::unwrap_or_default)
     }
 
     /// Writes a routine's ledger. The caller holds the routines' lock, and has read under it what it changed.
-    ///
-    /// # Errors
-    /// The system's; one of them is that the routine is gone.
     pub fn write(&self, home: &Home, slug: &Slug) -> Result<(), FileError> {
         atomic_file::write_json(&Self::file(home, slug), self)
     }
 
-    /// Tells whether what it says is about a routine's schedule as it is now.
-    #[must_use]
+    /// Returns whether it is about a routine's schedule as it is now.
     pub fn follows(&self, definition: &Definition) -> bool {
         self.schedule == ScheduleText::of(definition)
     }
 
-    /// Begins anew with a routine's schedule if that is another than before: nothing is made up for from before it was set,
-    /// changed, or enabled again. Tells whether it did.
+    /// Starts over with a routine's schedule if that is another than before, and returns whether it did: nothing is made up for
+    /// from before the schedule was set, changed, or enabled again.
     pub fn follow(&mut self, definition: &Definition, now: UnixSeconds) -> bool {
         let begins = !self.follows(definition);
         if begins {

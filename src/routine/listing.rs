@@ -7,12 +7,10 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::FileCache;
 
-/// Which routines are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those whose slug or title contains this, in any case.
     pub query: Option<String>,
-    /// Those with this tag.
     pub tag: Option<String>,
 }
 
@@ -30,7 +28,6 @@ impl Filter {
     }
 }
 
-/// A part of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
     /// The routines; those that cannot be read are left out.
@@ -42,9 +39,6 @@ pub struct Page {
 }
 
 /// Lists up to `limit` of the routines that come after `after`. Without a filter only these are read.
-///
-/// # Errors
-/// The directory of routines cannot be listed.
 pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
     let mut slugs = store::slugs(home)?;
     if filter.takes_all() {

@@ -9,6 +9,7 @@ pub mod known;
 pub mod ledger;
 pub mod listing;
 pub mod model;
+pub mod prompt;
 pub mod repository;
 pub mod schedule;
 pub mod slug;

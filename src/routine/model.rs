@@ -14,21 +14,16 @@ use crate::home::config::Config;
 /// A saved definition of work. Its prompt is a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routine {
-    /// Its permanent name.
     pub slug: Slug,
-    /// What a person wrote.
     pub definition: Definition,
 }
 
-/// What `routine.toml` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Definition {
-    /// What people call it.
     pub title: String,
     /// The name of the agent that runs it.
     pub agent: String,
-    /// Whether it may be triggered.
     #[serde(default = "yes")]
     pub enabled: bool,
     /// How long a finished run's workbench is kept; the home's default if absent.
@@ -61,7 +56,6 @@ pub struct Definition {
     /// How many runs in a row may fail before the routine is disabled; any number if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
-    /// Words to find it by.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// When it was created; the last write of its file if that does not tell.
@@ -79,7 +73,6 @@ pub struct Definition {
     /// What is cloned into the workbench before the agent starts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
-    /// What only a person writes.
     #[serde(default, skip_serializing_if = "is_default")]
     pub trusted: Trusted,
 }
@@ -171,8 +164,6 @@ const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_VARIABLES: usize = 100;
 const MAX_VALUE_BYTES: usize = 32 * 1024;
-/// The largest prompt.
-pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
 impl Definition {
     /// Dates what a person wrote without saying when.
@@ -185,9 +176,6 @@ impl Definition {
     }
 
     /// Checks what a tool was given, the home's ceilings included.
-    ///
-    /// # Errors
-    /// The first field that breaks its rule.
     pub fn check(&self, config: &Config) -> Result<(), InvalidField> {
         check_bound("ttl_secs", self.ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
         check_bound(
@@ -203,18 +191,10 @@ impl Definition {
             "max_runtime_ceiling_secs",
             config.max_runtime_ceiling_secs,
         )?;
-        self.check_hand_written()
-    }
-
-    /// Checks what a person may have written by hand: values that no ceiling could mend.
-    ///
-    /// # Errors
-    /// The first field that breaks its rule.
-    pub fn check_hand_written(&self) -> Result<(), InvalidField> {
         self.checked_schedule().map(drop)
     }
 
-    /// Checks like [`Self::check_hand_written`], and returns the schedule, for parsing it is a good part of that.
+    /// Checks what a person may have written by hand, whatever the ceilings, and returns the schedule, which had to be parsed.
     pub(super) fn checked_schedule(&self) -> Result<Option<Schedule>, InvalidField> {
         let positive = [
             ("ttl_secs", self.ttl_secs),
@@ -328,29 +308,7 @@ fn check_env(field: &str, env: &Variables) -> Result<(), InvalidField> {
     }
 }
 
-/// Checks a prompt.
-///
-/// # Errors
-/// It is blank, too large, or holds a NUL.
-pub fn check_prompt(prompt: &str) -> Result<(), InvalidField> {
-    if prompt.trim().is_empty() {
-        return Err(InvalidField::new("prompt", "empty", "the agent needs something to do; write it down"));
-    }
-    if prompt.len() > MAX_PROMPT_BYTES {
-        let value = format_args!("{} bytes long", prompt.len()).to_string();
-        let rule = format!("at most {MAX_PROMPT_BYTES} bytes; put the rest into a file and name it");
-        return Err(InvalidField::new("prompt", value, rule));
-    }
-    if prompt.contains('\0') {
-        return Err(InvalidField::new("prompt", "a text with a NUL character", "remove that character"));
-    }
-    Ok(())
-}
-
 /// Checks the names of variables that came as plain text.
-///
-/// # Errors
-/// The first that is no POSIX name.
 pub fn parse_env(env: std::collections::BTreeMap<String, String>) -> Result<Variables, InvalidField> {
     env.into_iter()
         .map(|(name, value)| match name.parse::<EnvName>() {

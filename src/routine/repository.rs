@@ -32,9 +32,6 @@ const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
 const MASK: &str = "***";
 
 /// Checks what is to be cloned.
-///
-/// # Errors
-/// The first that breaks a rule, with the rule.
 pub(super) fn check(repositories: &[Repository]) -> Result<(), InvalidField> {
     if repositories.len() > MAX_REPOSITORIES {
         let rule = format!("at most {MAX_REPOSITORIES} repositories; give fewer");
@@ -62,13 +59,11 @@ pub(super) fn check(repositories: &[Repository]) -> Result<(), InvalidField> {
 }
 
 /// Returns the directory in the workbench; `None` where neither it nor the URL names one.
-#[must_use]
 pub fn directory_of(repository: &Repository) -> Option<String> {
     repository.directory.clone().or_else(|| name_of(&repository.url))
 }
 
 /// Returns the name of the repository that a URL ends with, as a plain file name.
-#[must_use]
 pub fn name_of(url: &str) -> Option<String> {
     let last = url.trim_end_matches('/').rsplit(['/', ':']).next()?;
     let last = last.strip_suffix(".git").unwrap_or(last);
@@ -79,7 +74,6 @@ pub fn name_of(url: &str) -> Option<String> {
 }
 
 /// Returns a text with the secrets of the URLs in it masked: passwords, and tokens in the place of a name.
-#[must_use]
 pub fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;

@@ -22,7 +22,6 @@ pub struct Schedule {
     zone: Option<TimeZone>,
 }
 
-/// Occurrences that have passed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Passed {
     /// How many there were before those in `newest`, and the last of them.
@@ -54,9 +53,6 @@ const NAMES: [(&str, &str); 7] = [
 
 impl Schedule {
     /// Reads a schedule; without a zone it is always in the one the machine has at the time.
-    ///
-    /// # Errors
-    /// The field `schedule` is no schedule or never fires, or `timezone` is no IANA time zone.
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
         let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
@@ -79,13 +75,11 @@ impl Schedule {
     }
 
     /// Says whether it fires at other moments once the machine's zone is another.
-    #[must_use]
     pub fn follows_machine_zone(&self) -> bool {
         self.zone.is_none()
     }
 
     /// Returns the first occurrence after a moment; `None` at the end of the calendar.
-    #[must_use]
     pub fn next_after(&self, moment: UnixSeconds) -> Option<UnixSeconds> {
         self.next_in(&self.zone_now(), moment)
     }
@@ -121,13 +115,11 @@ impl Schedule {
     }
 
     /// Returns the next `count` occurrences after a moment.
-    #[must_use]
     pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
         self.all_after(after).take(count).collect()
     }
 
     /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year.
-    #[must_use]
     pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
         let after = after.max(UnixSeconds(until.0.saturating_sub(LONGEST_GAP_SECS)));
         let (mut older, mut newest) = (None, VecDeque::new());
@@ -143,7 +135,6 @@ impl Schedule {
     }
 
     /// Says in words when it fires, with the zone.
-    #[must_use]
     pub fn description(&self) -> String {
         let words = describe(self.cron.pattern.clone());
         let words = words.trim_end_matches('.');
@@ -199,7 +190,6 @@ fn works(fields: &str) -> bool {
 }
 
 /// Returns a schedule as it is kept: what a person types around a name, and how, says nothing.
-#[must_use]
 pub fn tidied(text: &str) -> String {
     let text = text.trim();
     if text.starts_with('@') { text.to_lowercase() } else { text.to_owned() }

@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::quote::quote;
 
-/// The longest slug, in characters.
 pub const MAX_SLUG_CHARS: usize = 64;
 
 /// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
@@ -44,7 +43,6 @@ pub struct NotASlug {
 impl Slug {
     /// Makes the slug of a title: its letters and digits in lower case, transliterated to ASCII, everything between them one
     /// dash; `None` when nothing is left, as for a title of punctuation alone.
-    #[must_use]
     pub fn from_title(title: &str) -> Option<Self> {
         let mut slug = String::new();
         for c in title.chars().flat_map(to_ascii) {
@@ -62,7 +60,6 @@ impl Slug {
     }
 
     /// Tells whether a text is a slug, without making one.
-    #[must_use]
     pub fn is_one(text: &str) -> bool {
         // Asked for each workbench of a home, so in one go: a dash stands between two other characters.
         let mut before = b'-';
@@ -74,8 +71,6 @@ impl Slug {
         fits && before != b'-' && text.len() <= MAX_SLUG_CHARS
     }
 
-    /// Returns the slug as text.
-    #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -24,7 +24,6 @@ const NAMING_FILES: [&str; 2] = ["/etc/timezone", "/etc/config/system"];
 const FACTORY: &str = "Factory";
 
 /// Finds a built-in zone by its exact name.
-#[must_use]
 pub fn built_in(name: &str) -> Option<TimeZone> {
     let zone = TimeZoneDatabase::bundled().get(name).ok()?;
     (zone.iana_name() == Some(name) && !zone.is_unknown() && name != FACTORY).then_some(zone)
@@ -35,13 +34,11 @@ pub fn built_in(name: &str) -> Option<TimeZone> {
 pub struct MachineZone {
     /// The zone; UTC where none is known.
     pub zone: TimeZone,
-    /// Why none is known.
     pub unknown: Option<String>,
 }
 
 /// Returns the zone the machine is in now. Every decision asks again: the zone may change while a server runs. It is the
 /// machine's zone, not the process's (`TZ`), because all processes of a home must mean the same moments.
-#[must_use]
 pub fn of_machine() -> MachineZone {
     static KNOWN: Mutex<Option<(MachineMark, MachineZone)>> = Mutex::new(None);
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +64,6 @@ pub struct MachineMark {
 
 impl MachineMark {
     /// Looks at the files without reading them.
-    #[must_use]
     pub fn now() -> Self {
         Self {
             link: std::fs::read_link(LOCALTIME).ok(),
@@ -110,7 +106,6 @@ fn decide(name: Option<&str>, localtime: io::Result<Vec<u8>>, now: Timestamp) ->
 }
 
 /// Returns the name of the zone that was probably meant.
-#[must_use]
 pub fn closest(name: &str) -> Option<String> {
     /// Longer than any zone, and not worth being compared with all of them.
     const MOST_BYTES: usize = 64;

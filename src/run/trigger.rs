@@ -23,7 +23,8 @@ use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
 use crate::routine::model::{Definition, Routine};
 use crate::routine::slug::Slug;
-use crate::routine::store::{self, EmptyPrompt, LOCK_PATIENCE, StoreError};
+use crate::routine::prompt::{self, EmptyPrompt};
+use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// What to do while a run of the routine is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -196,7 +197,7 @@ impl Plan {
             let because = because.map_or_else(String::new, |because| format!(", for {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
-        let prompt = store::prompt_to_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
+        let prompt = prompt::read_for_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
@@ -222,7 +223,7 @@ impl Plan {
         let slug = &self.routine.slug;
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
-            let patience = rest.clamp(LEAST_LOCK_PATIENCE, LOCK_PATIENCE);
+            let patience = rest.clamp(LEAST_LOCK_PATIENCE, ROUTINES_LOCK_TIMEOUT);
             let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;

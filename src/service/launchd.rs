@@ -6,7 +6,6 @@ use super::{Job, MARK, Manager, words};
 
 const LABEL: &str = "moadim-mcp.janitor";
 
-/// Describes it.
 pub(super) fn manager(home: &Path, user: u32) -> Manager {
     let file = home.join("Library/LaunchAgents").join(format!("{LABEL}.plist"));
     let bootstrap = ["launchctl".to_owned(), "bootstrap".to_owned(), format!("gui/{user}"), file.display().to_string()];

@@ -24,13 +24,11 @@ pub enum ServiceError {
     /// A path that a service manager does not take.
     #[error("{path} cannot stand in a service's file, for it has a quote, a backslash or a control character; move it")]
     Unspeakable {
-        /// The path.
         path: String,
     },
     /// A file of that name that we did not write.
     #[error("{path} is not ours; look at it, and move it away")]
     NotOurs {
-        /// The file.
         path: PathBuf,
     },
     /// The service manager cannot be talked to.
@@ -39,32 +37,21 @@ pub enum ServiceError {
          whatever else starts programs for you"
     )]
     NoManager {
-        /// The command that failed.
         command: String,
-        /// Its words.
         said: String,
-        /// What to do.
         hint: &'static str,
     },
-    /// The service manager refused.
     #[error("`{command}` failed: {said}")]
     Refused {
-        /// The command.
         command: String,
-        /// Its words.
         said: String,
     },
-    /// The system refused.
     #[error("cannot {action} {path}: {source}")]
     Io {
-        /// What was tried.
         action: &'static str,
-        /// The file or directory.
         path: PathBuf,
-        /// The system's word.
         source: io::Error,
     },
-    /// Our own file.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -80,9 +67,6 @@ pub struct Job {
 
 impl Job {
     /// Makes the job of `program` with this process's `MOADIM_HOME` and `PATH`: tmux and git are looked for there.
-    ///
-    /// # Errors
-    /// One of them cannot be written down.
     pub fn of_this_process(program: &Path) -> Result<Self, ServiceError> {
         let environment = ["MOADIM_HOME", "PATH"].into_iter().filter_map(|name| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
@@ -118,7 +102,6 @@ struct Manager {
     prepare: Vec<Words>,
     start: Vec<Words>,
     stop: Vec<Words>,
-    /// After the file is gone.
     forget: Vec<Words>,
     /// Succeeds while the service is alive.
     is_active: Words,
@@ -134,16 +117,12 @@ pub struct Service {
     manager: Manager,
 }
 
-/// How the service is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Whose it is: `systemd` or `launchd`.
     pub manager: &'static str,
-    /// Its file.
     pub file: String,
-    /// Whether that is there.
     pub installed: bool,
-    /// Whether the janitor runs.
     pub active: bool,
     /// What the manager says of it.
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -155,9 +134,6 @@ pub struct State {
 
 impl Service {
     /// Names the service of this user on this machine.
-    ///
-    /// # Errors
-    /// The user has no home directory.
     pub fn of_this_user() -> Result<Self, ServiceError> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
         let manager = if cfg!(target_os = "macos") {
@@ -170,20 +146,16 @@ impl Service {
         Ok(Self { manager })
     }
 
-    /// Returns the service's file.
-    #[must_use]
     pub fn file(&self) -> &Path {
         &self.manager.file
     }
 
     /// Returns what the file says for a job.
-    #[must_use]
     pub fn text(&self, job: &Job) -> String {
         (self.manager.write)(job)
     }
 
     /// Returns the commands that an installation executes after the file is written.
-    #[must_use]
     pub fn commands(&self) -> Vec<String> {
         self.manager.prepare.iter().chain(&self.manager.start).map(|words| words.join(" ")).collect()
     }
@@ -207,9 +179,6 @@ impl Service {
     }
 
     /// Stops the service and removes its file; returns whether there was one.
-    ///
-    /// # Errors
-    /// As for [`Service::install`].
     pub fn uninstall(&self) -> Result<bool, ServiceError> {
         if !self.check_ours()? {
             return Ok(false);
@@ -222,10 +191,6 @@ impl Service {
         Ok(true)
     }
 
-    /// Looks at the service.
-    ///
-    /// # Errors
-    /// Its file is not ours.
     pub fn state(&self) -> Result<State, ServiceError> {
         let installed = self.check_ours()?;
         let (active, detail) = match run(&self.manager.is_active) {

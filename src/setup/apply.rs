@@ -4,8 +4,10 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use similar::TextDiff;
+
 use super::hosts::Host;
-use super::{Entry, Problem, diff};
+use super::{Entry, Problem};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
@@ -18,19 +20,15 @@ const BACKUP: &str = ".moadim-backup";
 /// The byte order mark, which some editors begin a file with.
 const MARK: char = '\u{feff}';
 
-/// A configuration was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// It is not what we can edit.
     #[error(
-        "{path} is left as it was, for it cannot be read as {language}: {problem}\nMend it, and try again.{by_hand}"
+        "cannot read {path} as {language}, so it is left as it was: {problem}\nFix it, and try again.{by_hand}"
     )]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What it should be.
         language: &'static str,
-        /// What is wrong with it.
         problem: Problem,
         /// What a person can put into it instead; empty if there is nothing.
         by_hand: String,
@@ -40,7 +38,6 @@ pub enum SetupError {
         "{path} has been changed meanwhile, and is left as it is; quit the host if it is the one that writes, and try again"
     )]
     Changed {
-        /// The file.
         path: PathBuf,
     },
     /// A file could not be read or written.
@@ -60,9 +57,6 @@ pub struct Plan {
 
 impl Plan {
     /// Plans to have our entry as it should be in a host's configuration.
-    ///
-    /// # Errors
-    /// The file cannot be read, or not as what it should be.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
             SetupError::Unreadable { path, language, problem, .. } => {
@@ -75,9 +69,6 @@ impl Plan {
 
     /// Plans to have no entry of ours in it. If a backup with our entry added is what the file is now, the file becomes that
     /// backup again, to the byte.
-    ///
-    /// # Errors
-    /// As [`Self::adding`].
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
@@ -107,27 +98,24 @@ impl Plan {
     }
 
     /// Returns the file that would be written.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Tells whether there is anything to do.
-    #[must_use]
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
     }
 
     /// Tells whether the file has an entry of our name as it is.
-    #[must_use]
     pub fn had_entry(&self) -> bool {
         self.had_entry
     }
 
     /// Returns what would change as a unified diff, without the names of files.
-    #[must_use]
     pub fn diff(&self) -> String {
-        diff::unified(self.old.as_deref().unwrap_or_default(), &self.new)
+        let old = self.old.as_deref().unwrap_or_default();
+        TextDiff::from_lines(old, &self.new).unified_diff().context_radius(3).to_string()
     }
 
     /// Writes it, keeping the file's mode, and returns the backup of what was there. A file that was not there is made, with

@@ -5,12 +5,9 @@ use std::path::PathBuf;
 
 use super::{Entry, Extra, Problem, json, toml};
 
-/// An agent host.
 #[derive(Debug)]
 pub struct Host {
-    /// What a person types.
     pub name: &'static str,
-    /// What it calls itself.
     pub title: &'static str,
     format: Format,
     /// The key of the table of servers.
@@ -35,7 +32,6 @@ struct Place {
 /// What of the machine and the user decides where configurations are.
 #[derive(Debug)]
 pub struct Surroundings {
-    /// The person's home directory.
     pub home: PathBuf,
     /// Whether this is macOS, where applications keep their files elsewhere.
     pub macos: bool,
@@ -45,7 +41,6 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Returns those of this process; `None` where the user has no home directory.
-    #[must_use]
     pub fn current() -> Option<Self> {
         let home = std::env::home_dir().filter(|home| home.is_absolute())?;
         Some(Self { home, macos: cfg!(target_os = "macos"), variable: |name| std::env::var_os(name) })
@@ -161,26 +156,22 @@ pub const HOSTS: [Host; 8] = [
 
 impl Host {
     /// Returns the host that a person calls by this name.
-    #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
         HOSTS.iter().find(|host| host.name == name)
     }
 
     /// Returns the file of its user's configuration, which need not be there.
-    #[must_use]
     pub fn config(&self, here: &Surroundings) -> PathBuf {
         (self.place)(here).file
     }
 
     /// Tells whether the host seems to be in use.
-    #[must_use]
     pub fn is_found(&self, here: &Surroundings) -> bool {
         let place = (self.place)(here);
         place.file.exists() || place.sign.is_dir()
     }
 
     /// Returns what a person without a configuration would put into it.
-    #[must_use]
     pub fn block(&self, entry: &Entry) -> String {
         self.with_entry("", entry).unwrap_or_default()
     }

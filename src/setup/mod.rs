@@ -4,14 +4,13 @@
 //! written only over what it was planned for, with the former text kept beside it. What cannot be read is left alone.
 
 mod apply;
-mod diff;
 mod hosts;
 mod json;
 mod toml;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::{Plan, SetupError};
+pub(crate) use apply::{Plan, SetupError};
 pub use hosts::{HOSTS, Host, Surroundings};
 
 /// The name of our entry in every configuration.
@@ -34,9 +33,6 @@ pub struct NotText(PathBuf);
 
 impl Entry {
     /// Makes the entry of this program, an absolute path, with the moadim home that a person set, if they did.
-    ///
-    /// # Errors
-    /// A path is not UTF-8.
     pub fn new(program: &Path, home: Option<&Path>) -> Result<Self, NotText> {
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.to_owned()));
         Ok(Self { command: text(program)?, home: home.map(text).transpose()? })
