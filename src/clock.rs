@@ -103,7 +103,7 @@ impl JsonSchema for UnixSeconds {
 pub struct Moment {
     /// The wall clock.
     pub at: UnixSeconds,
-    /// Which boot of the machine this was; empty where the system does not tell.
+    /// Which boot of the machine this was; empty where the system does not show it.
     pub boot_id: String,
     /// Milliseconds since that boot, sleep included.
     pub since_boot_ms: u64,
@@ -131,7 +131,7 @@ const TOLERATED_DRIFT_SECS: u64 = 60;
 
 impl Moment {
     /// Returns by how many seconds the wall clock was set between `self` and `now`, if it was set by more than a minute;
-    /// `None` too where the moments share no boot, so that nothing can be told.
+    /// `None` too where the moments share no boot, so nothing is known.
     pub fn clock_jump_secs(&self, now: &Self) -> Option<u64> {
         if self.boot_id.is_empty() || self.boot_id != now.boot_id {
             return None;

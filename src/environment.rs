@@ -30,7 +30,7 @@ impl FromStr for EnvName {
         if starts_well && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             Ok(Self(text.to_owned()))
         } else {
-            // What follows is a value, where somebody wrote both.
+            // What follows is a value, where both were written.
             let name = text.split_once('=').map_or_else(|| text.to_owned(), |(name, _)| format!("{name}=…"));
             Err(NotAnEnvName(quote(&name, 64)))
         }
@@ -71,12 +71,12 @@ impl AsRef<std::ffi::OsStr> for EnvName {
 }
 
 impl EnvName {
-    /// Tells whether the variable is one that this program itself gives to a run.
+    /// Returns whether the variable is one that this program itself gives to a run.
     pub fn is_ours(&self) -> bool {
         self.0.starts_with("MOADIM_")
     }
 
-    /// Tells whether every run inherits the variable without being told to.
+    /// Returns whether every run inherits the variable.
     fn is_inherited(&self) -> bool {
         INHERITED.contains(&self.0.as_str()) || has_prefix(&self.0, &INHERITED_PREFIXES)
     }

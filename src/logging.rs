@@ -46,9 +46,9 @@ pub fn say(text: &str) {
     LOG.push(format!("{text}\n").as_bytes());
 }
 
-/// Waits until everything is written, but no longer than `patience`.
-pub fn finish(patience: Duration) {
-    LOG.wait_until_written(patience);
+/// Waits until everything is written, but no longer than `timeout`.
+pub fn finish(timeout: Duration) {
+    LOG.wait_until_written(timeout);
 }
 
 /// Returns how many messages of this process are lost so far without a line in the log that says so.
@@ -173,9 +173,9 @@ impl Log {
         self.changed.notify_all();
     }
 
-    fn wait_until_written(&self, patience: Duration) {
+    fn wait_until_written(&self, timeout: Duration) {
         let busy = |state: &mut State| state.writing || state.waiting.messages > 0;
-        drop(self.changed.wait_timeout_while(self.state(), patience, busy));
+        drop(self.changed.wait_timeout_while(self.state(), timeout, busy));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Showing a text that somebody else chose: a hostile one may be a megabyte long, or full of control characters.
+//! Showing a text that others chose: a hostile one may be a megabyte long, or full of control characters.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
@@ -61,7 +61,7 @@ pub fn end(text: &str, max_columns: usize) -> &str {
     &text[text.len() - bytes..]
 }
 
-/// Quotes the end of what somebody said, ready to be appended to a sentence; nothing for nothing.
+/// Quotes the end of an output, ready to be appended to a sentence; nothing if it is empty.
 pub fn saying(text: &str, max_columns: usize) -> String {
     let last = end(text.trim(), max_columns);
     if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }

@@ -10,7 +10,6 @@ use super::registry::Agent;
 /// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
-/// The values that placeholders stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Placeholders<'a> {
     /// `{prompt}`: the prompt's text.
@@ -26,13 +25,16 @@ pub struct Placeholders<'a> {
 /// The exact command of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommand {
+    /// The agent's name.
     pub agent: String,
+    /// A name on PATH, or an absolute path.
     pub command: String,
     /// Its arguments, placeholders filled in.
     pub args: Vec<String>,
     /// What is run in the workbench before it: a program and its arguments; nothing if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
+    /// What it reads.
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
@@ -51,10 +53,7 @@ pub enum CommandError {
         "the agent '{agent}' takes the prompt as an argument, and this one makes it {bytes} bytes long ({MAX_ARGUMENT_BYTES} \
          at most); shorten the prompt, or let the agent's file use stdin = \"prompt\" or the placeholder {{prompt_file}}"
     )]
-    ArgumentTooLong {
-        agent: String,
-        bytes: usize,
-    },
+    ArgumentTooLong { agent: String, bytes: usize },
 }
 
 impl AgentCommand {

@@ -12,45 +12,34 @@ use crate::home::toml_text;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StdinSource {
+    /// The run's `prompt.md`.
     #[default]
     Prompt,
+    /// `/dev/null`.
     None,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct AgentDefinition {
     /// The program: a name to be found on PATH, or an absolute path.
     pub command: String,
     /// Its arguments, with placeholders.
-    #[serde(default)]
     pub args: Vec<String>,
     /// A command that is run in the workbench first, with the same placeholders; none if empty.
-    #[serde(default)]
     pub setup: Vec<String>,
-    #[serde(default)]
     pub stdin: StdinSource,
-    #[serde(default)]
     pub env: Variables,
     /// Variables it inherits from the server beyond the standing list.
-    #[serde(default)]
     pub inherit_env: Vec<EnvName>,
     /// Variables that a routine's `env`, which tools write, may set; none if empty.
-    #[serde(default)]
     pub accept_env: Vec<EnvName>,
     /// Whether it starts through the user's login shell, which sets PATH as in a terminal.
-    #[serde(default = "yes")]
     pub login_shell: bool,
     /// Whether it works on a terminal, where a person can type, instead of writing to its log.
-    #[serde(default)]
     pub terminal: bool,
     /// How long it may print nothing, unless its routine says otherwise; without limit if absent.
-    #[serde(default)]
     pub max_silence_secs: Option<u64>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Default for AgentDefinition {
@@ -93,7 +82,7 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
 
 fn check_program(key: &str, program: &str) -> Result<(), String> {
     if program.is_empty() || program.contains('\0') {
-        return Err(format!("{key} is empty"));
+        return Err(format!("{key} names no program"));
     }
     if program.contains('/') && !program.starts_with('/') {
         return Err(format!("{key} '{program}' is a relative path; give a name on PATH or an absolute path"));

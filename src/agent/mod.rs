@@ -12,6 +12,7 @@ mod start_up_files;
 
 pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
+#[cfg(test)]
 pub(crate) use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};

@@ -20,19 +20,12 @@ use crate::quote::quote;
 #[serde(try_from = "String", into = "String")]
 pub struct AgentName(String);
 
-/// Why an agent cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The text cannot name an agent.
     #[error("'{0}' is not an agent's name: lower-case letters, digits, dashes and underscores, 64 characters at most")]
     NotAName(String),
     #[error("there is no agent '{name}'; known: {known}. A person adds one as {file}; list_agents shows them")]
-    Unknown {
-        name: AgentName,
-        known: String,
-        file: PathBuf,
-    },
-    /// Its file is unreadable or wrong.
+    Unknown { name: AgentName, known: String, file: PathBuf },
     #[error(transparent)]
     File(Arc<FileError>),
 }
@@ -73,7 +66,6 @@ impl fmt::Display for AgentName {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentSource {
     BuiltIn,
-    /// In a file of the home.
     File(PathBuf),
 }
 
@@ -86,7 +78,6 @@ impl fmt::Display for AgentSource {
     }
 }
 
-/// An agent that can be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
     pub name: AgentName,
@@ -128,7 +119,6 @@ impl Registry {
         Ok(Self { agents, directory })
     }
 
-    /// Returns the agent of that name.
     pub fn get(&self, name: &AgentName) -> Result<Agent, AgentError> {
         match self.agents.get(name) {
             Some(Ok(agent)) => Ok(agent.clone()),
@@ -146,7 +136,6 @@ impl Registry {
         self.agents.values().filter_map(|agent| agent.as_ref().ok())
     }
 
-    /// Returns what is wrong with the files of the others.
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {
         self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
     }

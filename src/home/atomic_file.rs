@@ -17,7 +17,6 @@ pub const MAX_RECORD_BYTES: u64 = 4 * 1024 * 1024;
 /// Opening follows no symlink, waits for no fifo, and makes no terminal ours.
 const FLAGS: i32 = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::NOCTTY).bits().cast_signed();
 
-/// A file could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     #[error("cannot {action} {path}: {source}")]
@@ -72,7 +71,6 @@ fn read_with_stamp(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Stamp), File
     Ok((bytes, stamp))
 }
 
-/// Reads a text file of at most [`MAX_RECORD_BYTES`].
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     read_text_with_stamp(path, MAX_RECORD_BYTES).map(|(text, _)| text)
 }
@@ -130,7 +128,6 @@ pub fn write_if(path: &Path, bytes: &[u8], mode: u32, still: impl FnOnce() -> bo
     })
 }
 
-/// Replaces a file's content with a JSON record.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<(), FileError> {
     write(path, &json_line(path, value)?)
 }
@@ -156,7 +153,6 @@ pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<File, FileError> {
     written.map_err(|source| FileError::io("write", path, source))
 }
 
-/// Writes a JSON record like [`write_in_place`].
 pub fn write_json_in_place<T: Serialize>(path: &Path, value: &T) -> Result<File, FileError> {
     write_in_place(path, &json_line(path, value)?)
 }
@@ -247,7 +243,6 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().unwrap_or(Path::new("."))
 }
 
-/// How a file gets its content.
 struct Put<'a> {
     /// The directory of the temporary file; that of the file itself if absent.
     staging: Option<&'a Path>,

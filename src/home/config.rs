@@ -167,7 +167,7 @@ impl Config {
     }
 }
 
-/// The smallest bound of the history: below it, it would tell of the last few runs only.
+/// The smallest bound of the history: a smaller one would hold the last few runs only.
 const MIN_HISTORY_BYTES: u64 = 1024 * 1024;
 
 /// The smallest bound of a log: below it, too little is left of its beginning and its end to be of use.

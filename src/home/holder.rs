@@ -1,7 +1,8 @@
-//! Who holds a lock: as its holder wrote into the lock's file, else as the system tells.
+//! Which process holds a lock: as it wrote into the lock's file, else as the system shows.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
@@ -13,6 +14,41 @@ use crate::clock::Moment;
 use crate::process_tree::ProcessId;
 use crate::quote::quote;
 
+/// A lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process, or another part of this one, holds it.
+    #[error("{path} is held by {}", described(holder.as_deref()))]
+    Held {
+        path: PathBuf,
+        /// The holder, if it was looked for and found.
+        holder: Option<Box<Holder>>,
+    },
+    /// The system refused, so nothing is known about who holds it.
+    #[error("cannot lock {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl LockError {
+    /// Returns whether another holds the lock; else the system refused.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+
+    /// Returns whether the lock's file is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+fn described(holder: Option<&Holder>) -> String {
+    match holder {
+        None => "another process".to_owned(),
+        Some(holder) if holder.is_stopped() => format!("{holder}: {}", holder.way_out()),
+        Some(holder) => holder.to_string(),
+    }
+}
+
 /// What the holder of a lock writes into the lock's file. It only helps people: the lock itself is not in the content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
@@ -22,7 +58,6 @@ pub struct Signature {
     /// The holder's start time, without which another process may have its pid by now. 0.1.0 wrote none.
     #[serde(default)]
     pub start: u64,
-    /// Since when it holds the lock.
     #[serde(default)]
     pub since: Option<Moment>,
 }
@@ -39,7 +74,7 @@ impl Signature {
     }
 
     /// Returns the process that signed, if it is still alive. A signature of an earlier boot, or of a process whose pid
-    /// another one has by now, names nobody.
+    /// another one has by now, is not believed.
     fn signer(&self) -> Option<ProcessId> {
         let since = self.since.as_ref()?;
         let signer = ProcessId { pid: self.pid, start: self.start };
@@ -59,7 +94,6 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     pub pid: i32,
-    /// Its name, as the system shows it.
     pub name: String,
     pub condition: Condition,
     /// Since when it holds the lock; `None` for a process that does not write it down.
@@ -78,8 +112,8 @@ pub enum Condition {
 }
 
 impl Holder {
-    /// Says how to free the lock.
-    pub fn cure(&self) -> String {
+    /// Returns how to free the lock.
+    pub fn way_out(&self) -> String {
         let pid = self.pid;
         match self.condition {
             Condition::Stopped => format!("resume it with kill -CONT {pid}, or end it with kill -KILL {pid}"),
@@ -88,7 +122,7 @@ impl Holder {
         }
     }
 
-    /// Whether it holds the lock until somebody does something about it.
+    /// Returns whether it holds the lock until a person continues or ends it.
     pub fn is_stopped(&self) -> bool {
         self.condition == Condition::Stopped
     }
@@ -109,7 +143,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds out who holds the lock at `path`, which somebody does; `None` where the system does not show it.
+/// Finds the holder of the lock at `path`, which is held; `None` where the system does not show it.
 pub fn of(path: &Path) -> Option<Holder> {
     let signature: Signature = read(path);
     match signature.signer() {
@@ -205,7 +239,7 @@ mod tests {
     fn a_holder_is_named_with_its_state_and_its_cure() {
         let holder = Holder { pid: 7, name: "x".into(), condition: Condition::Stopped, since: None };
         assert_eq!(holder.to_string(), "x (pid 7, stopped)");
-        assert!(holder.cure().contains("kill -CONT 7"));
+        assert!(holder.way_out().contains("kill -CONT 7"));
         let since = Some(Moment { at: crate::clock::UnixSeconds(0), boot_id: "b".into(), since_boot_ms: 0 });
         let holder = Holder { condition: Condition::AtWork, since, ..holder };
         assert_eq!(holder.to_string(), "x (pid 7) since 1970-01-01T00:00:00Z");

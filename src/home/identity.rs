@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Home;
 
-/// What tells a home from a copy of it.
+/// By which a home differs from a copy of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HomeIdentity {
     /// Its canonical path.
@@ -18,7 +18,6 @@ pub struct HomeIdentity {
 }
 
 impl Home {
-    /// Returns what tells this home from its copies.
     pub fn identity(&self) -> io::Result<HomeIdentity> {
         let metadata = self.root().symlink_metadata()?;
         let path = self.root().to_string_lossy().into_owned();

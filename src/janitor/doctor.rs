@@ -13,8 +13,8 @@ use crate::agent::{Registry, SearchPath};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::routine::model::Routine;
 use crate::routine::listing::{self, Filter};
+use crate::routine::model::Routine;
 use crate::run::context::{App, Context};
 use crate::session::HostKind;
 

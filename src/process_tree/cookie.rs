@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The environment variable that holds the cookie.
+/// The environment variable of the cookie.
 pub const COOKIE_VARIABLE: &str = "MOADIM_COOKIE";
 
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
@@ -15,12 +15,10 @@ pub const COOKIE_VARIABLE: &str = "MOADIM_COOKIE";
 #[serde(try_from = "String", into = "String")]
 pub struct Cookie(u128);
 
-/// The system gave no random numbers.
 #[derive(Debug, thiserror::Error)]
 #[error("no cookie: the system gives no random numbers ({0}); see that /dev/urandom is there")]
 pub struct NoCookie(getrandom::Error);
 
-/// A text that is no cookie.
 #[derive(Debug, thiserror::Error)]
 #[error("not a cookie: it is 32 lower-case hexadecimal digits")]
 pub struct NotACookie;

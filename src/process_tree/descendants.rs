@@ -18,8 +18,8 @@ pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<
     Ok(members)
 }
 
-/// Returns those descendants of this process, and of `another` of the same run, that only their parents tell: they carry
-/// no cookie, or hide their environment. Once this process is gone, nobody recognises them.
+/// Returns those descendants of this process, and of `another` of the same run, that only their parents identify: they
+/// carry no cookie, or hide their environment. Once this process is gone, they cannot be recognised.
 pub fn unmarked_descendants(cookie: &Cookie, another: Option<ProcessId>) -> Result<HashSet<ProcessId>, ScanError> {
     let roots = another.into_iter().chain([ProcessId::current()?]).collect();
     Ok(Scan::take_below(&roots)?.unmarked_members(cookie, &roots))

@@ -111,7 +111,7 @@ impl Scan {
         visited.iter().filter_map(|id| self.listed.get(id)).map(|listed| listed.process.clone()).collect()
     }
 
-    /// Returns the processes of our own user of which nobody can tell whose they are: they hide their environment, started
+    /// Returns the processes of our own user that may be of any run: they hide their environment, started
     /// at or after `since` (in the unit of [`ProcessId::start`], see [`super::start_at`]), and are orphans, or below such as
     /// these alone. An orphan's parent is gone, is the first process, or one of `reapers`, which take in orphans.
     ///

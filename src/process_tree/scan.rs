@@ -27,9 +27,7 @@ pub enum ScanError {
     },
     /// Even we ourselves are missing, so others will be missing too.
     #[error("the list of processes lacks this program itself (pid {pid}); see that /proc is mounted and readable")]
-    WithoutUs {
-        pid: i32,
-    },
+    WithoutUs { pid: i32 },
 }
 
 /// One listing of living processes, taken at once and never refreshed.

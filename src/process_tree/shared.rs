@@ -7,7 +7,7 @@ use std::time::Instant;
 /// What many threads want at the same time, and one makes for all of them.
 #[derive(Debug)]
 pub(super) struct Shared<T> {
-    /// The newest, and when its making began, while somebody waits who may want it.
+    /// The newest, and when its making began, while threads wait that may want it.
     latest: Mutex<Option<(Instant, Arc<T>)>>,
     waiting: AtomicUsize,
 }
@@ -21,7 +21,7 @@ impl<T> Shared<T> {
     pub(super) fn get<E>(&self, make: impl FnOnce() -> Result<T, E>) -> Result<Arc<T>, E> {
         let asked = Instant::now();
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        // Held while it is made: whoever waits here wants just that.
+        // Held while it is made: those that wait here want just that.
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         let others_wait = self.waiting.fetch_sub(1, Ordering::SeqCst) > 1;
         let (began, made) = match latest.take() {

@@ -5,7 +5,6 @@ use std::path::PathBuf;
 
 use super::{ScanError, own_pid, platform};
 
-/// The environment variable that holds the run's id.
 pub const RUN_VARIABLE: &str = "MOADIM_RUN";
 
 /// What a living process shows of itself; what it hides is `None`.

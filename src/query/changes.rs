@@ -105,9 +105,7 @@ impl Observer {
                 mark.files(home.agents());
             }
             Topic::Routine(slug) => {
-                for path in
-                    [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)]
-                {
+                for path in [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)] {
                     mark.file(&path);
                 }
                 // Its next fires follow from it.

@@ -29,7 +29,6 @@ pub struct Bounds {
     pub note: Option<Arc<str>>,
 }
 
-/// Which of a routine's two retentions a finished run's workbench has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
     Ttl,
@@ -65,7 +64,6 @@ impl Limits {
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutineState<'a> {
-    /// It is there, with what it sets for itself.
     Present(&'a Definition),
     /// It was deleted, or never was: its runs are orphans.
     Gone,
@@ -125,7 +123,6 @@ impl Bounds {
         }
     }
 
-    /// Reads the routine as it is now and decides.
     pub fn of(home: &Home, config: &Config, slug: &Slug) -> Self {
         let routine = store::load(home, slug);
         let state = match &routine {
@@ -175,12 +172,10 @@ impl<'a> BoundsTable<'a> {
         Self { home, config, known: HashMap::new() }
     }
 
-    /// Returns what was read so far.
     pub fn known(&self) -> &HashMap<Slug, Bounds> {
         &self.known
     }
 
-    /// Returns the bounds of a routine's runs.
     pub fn get(&mut self, slug: &Slug) -> &Bounds {
         self.known.entry(slug.clone()).or_insert_with(|| Bounds::of(self.home, self.config, slug))
     }

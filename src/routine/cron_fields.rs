@@ -24,7 +24,7 @@ const FIELDS: [Field; 5] = [
 /// A schedule that works whatever was meant.
 const EXAMPLE: &str = "0 9 * * 1-5";
 
-/// Checks five fields for what is not meant as it is written; whatever else is wrong with them is the parser's to say. `works` says
+/// Checks five fields for what is not meant as it is written; the parser reports what else is wrong with them. `works` says
 /// whether a schedule would fire.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Changing a routine: only what differs is written anew, so that a person's comments and their order of keys stay.
+//! Changing a routine: only what differs is rewritten, so a person's comments and order of keys stay.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -18,7 +18,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
 
-/// Changes a routine's definition, and its prompt if one is given. Where nothing differs, nothing is written.
+/// Changes a routine's definition, and its prompt if one is given. Writes nothing if nothing differs.
 pub fn update(
     home: &Home,
     config: &Config,
@@ -76,7 +76,7 @@ fn edit(
     Ok(Routine { slug: slug.clone(), definition: after })
 }
 
-/// Returns `text`, which says `before`, changed so that it says `after`.
+/// Returns `text`, which means `before`, changed so that it means `after`.
 fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<String, String> {
     let document = |definition: &Definition| -> Result<DocumentMut, String> {
         let text = toml::to_string(definition).map_err(|error| error.to_string())?;

@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::brief::{Brief, Place};
 use super::slug::Slug;
 use super::store;
+use super::summary::{Place, Summary};
 use super::zone::{self, MachineMark};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -26,7 +26,7 @@ pub struct KnownRoutines {
 #[derive(Debug, Default)]
 struct Known {
     /// By slug.
-    briefs: Vec<Brief>,
+    summaries: Vec<Summary>,
     /// Where the next share begins, and when the last one was taken.
     cursor: usize,
     shared_at: Option<Instant>,
@@ -44,7 +44,6 @@ pub struct Revision {
     pub newest: Option<SystemTime>,
 }
 
-/// How much a look takes in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Look {
     /// What is new or changes just now, and as many of the others as the time since the last such look allows.
@@ -81,32 +80,29 @@ impl KnownRoutines {
         known.list(home)?;
         known.note_zone();
         let turn = match look {
-            Look::All => 0..known.briefs.len(),
+            Look::All => 0..known.summaries.len(),
             Look::Share => {
                 let share = known.share();
                 known.take_turn(share)
             }
         };
-        let is_large = known.briefs.len() > LARGE;
+        let is_large = known.summaries.len() > LARGE;
         let place = Place {
             home,
             machine: &zone::of_machine().zone,
             checks_prompts: look == Look::All,
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
-        let Known { briefs, revision, .. } = &mut *known;
-        let in_turn = |(at, brief): (usize, _)| -> Option<&mut Brief> {
-            let brief: &mut Brief = brief;
-            (turn.contains(&at) || !brief.is_settled).then_some(brief)
-        };
-        let mut to_see: Vec<&mut Brief> = briefs.iter_mut().enumerate().filter_map(in_turn).collect();
+        let Known { summaries, revision, .. } = &mut *known;
+        let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
+        let mut to_see: Vec<&mut Summary> = in_turn.map(|(_, summary)| summary).collect();
         look_at(&mut to_see, &place, revision);
         Ok(())
     }
 
     /// Shows all that are known, by slug; `see` must be quick.
-    pub fn each(&self, see: impl FnMut(&Brief)) {
-        self.known().briefs.iter().for_each(see);
+    pub fn each(&self, see: impl FnMut(&Summary)) {
+        self.known().summaries.iter().for_each(see);
     }
 
     pub fn revision(&self) -> Revision {
@@ -115,15 +111,15 @@ impl KnownRoutines {
 
     /// Returns whether there are so many that a look takes in only some, which is then best left to the scheduler.
     pub fn are_many(&self) -> bool {
-        self.known().briefs.len() > LARGE
+        self.known().summaries.len() > LARGE
     }
 
     /// Has routines read at the next look, whatever their files look like.
     pub fn forget(&self, slugs: &[Slug]) {
         let mut known = self.known();
         for slug in slugs {
-            if let Ok(at) = known.briefs.binary_search_by(|brief| brief.slug.cmp(slug)) {
-                known.briefs[at].is_settled = false;
+            if let Ok(at) = known.summaries.binary_search_by(|summary| summary.slug.cmp(slug)) {
+                known.summaries[at].is_settled = false;
             }
         }
     }
@@ -143,14 +139,14 @@ impl Known {
         }
         let slugs = store::slugs(home)?;
         self.directory = stamp.filter(|stamp| stamp.is_settled(now));
-        if slugs.iter().eq(self.briefs.iter().map(|brief| &brief.slug)) {
+        if slugs.iter().eq(self.summaries.iter().map(|summary| &summary.slug)) {
             return Ok(());
         }
-        let mut before = std::mem::take(&mut self.briefs).into_iter().peekable();
+        let mut before = std::mem::take(&mut self.summaries).into_iter().peekable();
         for slug in slugs {
-            while before.next_if(|brief| brief.slug < slug).is_some() {}
-            let kept = before.next_if(|brief| brief.slug == slug);
-            self.briefs.push(kept.unwrap_or_else(|| Brief::of(slug)));
+            while before.next_if(|summary| summary.slug < slug).is_some() {}
+            let kept = before.next_if(|summary| summary.slug == slug);
+            self.summaries.push(kept.unwrap_or_else(|| Summary::of(slug)));
         }
         self.revision.number += 1;
         Ok(())
@@ -160,14 +156,13 @@ impl Known {
     fn note_zone(&mut self) {
         let now = Some(MachineMark::now());
         if self.zone != now {
-            for brief in &mut self.briefs {
-                brief.is_settled &= !brief.plan().is_ok_and(|plan| plan.follows_machine_zone);
+            for summary in &mut self.summaries {
+                summary.is_settled &= !summary.plan().is_ok_and(|plan| plan.follows_machine_zone);
             }
             self.zone = now;
         }
     }
 
-    /// Returns how many are the turn of a share now.
     fn share(&mut self) -> usize {
         let since = self.shared_at.replace(Instant::now()).map_or(Duration::MAX, |before| before.elapsed());
         LEAST_SHARE.max((since.as_secs_f64() * f64::from(SHARE_PER_SEC)) as usize)
@@ -175,26 +170,26 @@ impl Known {
 
     /// Returns whose turn it is, and notes that they had it.
     fn take_turn(&mut self, share: usize) -> Range<usize> {
-        let start = self.cursor.min(self.briefs.len());
-        let end = start.saturating_add(share).min(self.briefs.len());
-        self.cursor = if end < self.briefs.len() { end } else { 0 };
+        let start = self.cursor.min(self.summaries.len());
+        let end = start.saturating_add(share).min(self.summaries.len());
+        self.cursor = if end < self.summaries.len() { end } else { 0 };
         start..end
     }
 }
 
 /// Looks at these, on several threads if much has to be read, and notes which definitions changed.
-fn look_at(briefs: &mut [&mut Brief], place: &Place<'_>, revision: &mut Revision) {
-    let to_read = briefs.iter().filter(|brief| place.checks_prompts || !brief.is_settled).count();
+fn look_at(summaries: &mut [&mut Summary], place: &Place<'_>, revision: &mut Revision) {
+    let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
     let threads = match to_read {
         ..MANY_TO_READ => 1,
         _ => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS),
     };
-    let batches = Mutex::new(briefs.chunks_mut(BATCH));
+    let batches = Mutex::new(summaries.chunks_mut(BATCH));
     let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
     let revision = Mutex::new(revision);
     let work = || {
         while let Some(batch) = next() {
-            for written in batch.iter_mut().filter_map(|brief| brief.look(place)) {
+            for written in batch.iter_mut().filter_map(|summary| summary.look(place)) {
                 let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
                 revision.number += 1;
                 revision.newest = revision.newest.max(Some(written));
@@ -216,9 +211,10 @@ mod tests {
     use std::fs::File;
 
     use crate::clock::UnixSeconds;
-    use crate::routine::brief::Plan;
     use crate::routine::ledger::Ledger;
     use crate::routine::model::Definition;
+    use crate::routine::prompt;
+    use crate::routine::summary::Plan;
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -238,8 +234,8 @@ mod tests {
             let slug: Slug = slug.parse().unwrap();
             let _ = std::fs::create_dir(store::directory(&self.home, &slug));
             std::fs::write(store::definition_file(&self.home, &slug), definition).unwrap();
-            std::fs::write(store::prompt_file(&self.home, &slug), "do it").unwrap();
-            for file in [store::definition_file(&self.home, &slug), store::prompt_file(&self.home, &slug)] {
+            std::fs::write(prompt::file(&self.home, &slug), "do it").unwrap();
+            for file in [store::definition_file(&self.home, &slug), prompt::file(&self.home, &slug)] {
                 let file = File::options().append(true).open(file).unwrap();
                 file.set_modified(SystemTime::now() - Duration::from_secs(100)).unwrap();
             }
@@ -293,7 +289,7 @@ mod tests {
     fn a_prompt_that_cannot_be_read_is_named_and_one_that_can_again_is_not() {
         let fixture = Fixture::new();
         fixture.good("a");
-        let prompt = store::prompt_file(&fixture.home, &"a".parse().unwrap());
+        let prompt = prompt::file(&fixture.home, &"a".parse().unwrap());
         let damages: [&dyn Fn(); 4] = [
             &|| std::fs::write(&prompt, b"\xff").unwrap(),
             &|| File::create(&prompt).unwrap().set_len(2 << 20).unwrap(),
@@ -345,13 +341,13 @@ mod tests {
     fn in_a_large_home_each_look_takes_its_share_and_all_get_their_turn() {
         let mut known = Known::default();
         let names = (0..1_000).map(|n| format!("r{n:04}").parse::<Slug>().unwrap());
-        known.briefs.extend(names.map(Brief::of));
-        let mut turns = vec![0; known.briefs.len()];
+        known.summaries.extend(names.map(Summary::of));
+        let mut turns = vec![0; known.summaries.len()];
         for _ in 0..8 {
             known.take_turn(300).for_each(|place| turns[place] += 1);
         }
         assert!(turns.iter().all(|turns| *turns == 2), "each fourth look is the last of a round");
-        known.briefs.truncate(10);
+        known.summaries.truncate(10);
         assert_eq!(known.take_turn(usize::MAX), 0..10);
     }
 

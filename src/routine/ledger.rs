@@ -1,7 +1,7 @@
 //! `routines/<slug>/ledger.json`: how far a routine's schedule has been dealt with, and how its runs went.
 //!
-//! The program's own book about a routine, beside the file that is a person's. Whoever changes it holds the routines' lock, so
-//! that what was read is still true when it is written.
+//! The program's own record of a routine, beside the file that is a person's. A process that changes it holds the routines' lock,
+//! so that what it read is still true when it writes.
 
 use std::path::PathBuf;
 
@@ -15,10 +15,8 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::file_cache::{FileCache, Stamp};
 
-/// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
 
-/// The name of a ledger in its routine's directory.
 pub const FILE_NAME: &str = "ledger.json";
 
 /// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
@@ -52,11 +50,9 @@ pub struct Ledger {
     pub disabled_because: Option<String>,
 }
 
-/// A schedule as it is written in a routine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleText {
     pub schedule: String,
-    /// The zone, if one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
 }
@@ -78,7 +74,7 @@ pub struct Waiting {
     pub not_before: UnixSeconds,
 }
 
-/// A start that nobody asks for.
+/// A start without a trigger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fire {
@@ -87,12 +83,11 @@ pub enum Fire {
     Retry {
         /// The id of the first of the attempts.
         of: String,
-        /// Which attempt it is to be; the first run is 1.
+        /// Which attempt it is; the first run is 1.
         attempt: u32,
     },
 }
 
-/// An occurrence that was not fired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMissed {
     /// The moment that the schedule names.
@@ -101,7 +96,6 @@ pub struct LastMissed {
 }
 
 impl Default for Ledger {
-    /// The ledger of a routine that has none yet.
     fn default() -> Self {
         Self {
             version: VERSION,
@@ -188,8 +182,8 @@ impl Ledger {
         true
     }
 
-    /// Forgets that the routine was disabled, and why: somebody has enabled it again.
-    pub fn absolve(&mut self) {
+    /// Forgets that the routine was disabled, and why, because it was enabled again.
+    pub fn reset_failures(&mut self) {
         self.disabled_because = None;
         self.consecutive_failures = 0;
     }

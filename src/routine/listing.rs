@@ -30,7 +30,6 @@ impl Filter {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The routines; those that cannot be read are left out.
     pub routines: Vec<Routine>,
     /// How many there are in all; without a filter, unreadable ones included.
     pub total: usize,

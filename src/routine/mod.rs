@@ -1,7 +1,6 @@
-//! Routines: what is to be run, and within which bounds.
+//! Routines: what runs, when, and within which bounds.
 
 pub mod bounds;
-pub mod brief;
 mod cron_fields;
 pub mod edit;
 pub mod invalid_field;
@@ -15,5 +14,6 @@ pub mod schedule;
 pub mod slug;
 pub mod snooze;
 pub mod store;
+pub mod summary;
 mod trusted_text;
 pub mod zone;

@@ -19,61 +19,48 @@ pub struct Routine {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Definition {
     pub title: String,
-    /// The name of the agent that runs it.
     pub agent: String,
-    #[serde(default = "yes")]
     pub enabled: bool,
     /// How long a finished run's workbench is kept; the home's default if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
     /// How long a run may take; the home's default if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
     /// How long a run may print nothing; without limit if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
     /// How long the workbench of a run that did not succeed is kept; the home's default if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed_ttl_secs: Option<u64>,
     /// How many of the newest finished runs are kept whatever their age; succeeded and other ones are counted apart.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u64>,
     /// When it fires by itself: five cron fields, or a name such as `@daily`; never if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// The IANA time zone of its schedule; the machine's if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// What a fire does while a run of the routine is alive.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub overlap: Overlap,
-    /// What becomes of the fires that nobody was there for.
-    #[serde(default, skip_serializing_if = "is_default")]
+    /// What becomes of occurrences that passed while no server or janitor ran.
+    #[serde(skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled; any number if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
-    /// When it was created; the last write of its file if that does not tell.
-    #[serde(default)]
+    /// When it was created; if its file does not say, when that was last written.
     pub created_at: UnixSeconds,
-    /// When a tool last changed it; the same.
-    #[serde(default)]
+    /// When a tool last changed it; likewise.
     pub updated_at: UnixSeconds,
     /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Variables its runs get, if its agent accepts them: tools write these.
-    #[serde(default, skip_serializing_if = "Variables::is_empty")]
+    #[serde(skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
     /// What is cloned into the workbench before the agent starts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub trusted: Trusted,
 }
 
@@ -154,10 +141,6 @@ impl Default for Definition {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_COUNT: u64 = 1_000_000;
 const MAX_TAGS: usize = 20;
@@ -177,20 +160,12 @@ impl Definition {
 
     /// Checks what a tool was given, the home's ceilings included.
     pub fn check(&self, config: &Config) -> Result<(), InvalidField> {
-        check_bound("ttl_secs", self.ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
-        check_bound(
-            "max_runtime_secs",
-            self.max_runtime_secs,
-            "max_runtime_ceiling_secs",
-            config.max_runtime_ceiling_secs,
-        )?;
-        check_bound("failed_ttl_secs", self.failed_ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
-        check_bound(
-            "max_silence_secs",
-            self.max_silence_secs,
-            "max_runtime_ceiling_secs",
-            config.max_runtime_ceiling_secs,
-        )?;
+        let ttl_ceiling = ("ttl_ceiling_secs", config.ttl_ceiling_secs);
+        let runtime_ceiling = ("max_runtime_ceiling_secs", config.max_runtime_ceiling_secs);
+        check_bound("ttl_secs", self.ttl_secs, ttl_ceiling)?;
+        check_bound("max_runtime_secs", self.max_runtime_secs, runtime_ceiling)?;
+        check_bound("failed_ttl_secs", self.failed_ttl_secs, ttl_ceiling)?;
+        check_bound("max_silence_secs", self.max_silence_secs, runtime_ceiling)?;
         self.checked_schedule().map(drop)
     }
 
@@ -216,6 +191,9 @@ impl Definition {
             }
         }
         check_title(&self.title)?;
+        if self.agent.is_empty() {
+            return Err(InvalidField::new("agent", "missing", "each routine names one; list_agents shows them"));
+        }
         check_tags(&self.tags)?;
         let schedule = check_schedule(self)?;
         check_retry(self.retry)?;
@@ -243,7 +221,7 @@ fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
     Ok(())
 }
 
-/// Without a schedule, a time zone is checked too: a mistake in it is not to come up only later.
+/// Without a schedule, a time zone is checked too: a mistake in it should not come up only later.
 fn check_schedule(definition: &Definition) -> Result<Option<Schedule>, InvalidField> {
     let zone = definition.timezone.as_deref();
     match &definition.schedule {
@@ -262,7 +240,7 @@ fn check_title(title: &str) -> Result<(), InvalidField> {
     Ok(())
 }
 
-fn check_bound(field: &str, value: Option<u64>, ceiling_key: &str, ceiling: u64) -> Result<(), InvalidField> {
+fn check_bound(field: &str, value: Option<u64>, (ceiling_key, ceiling): (&str, u64)) -> Result<(), InvalidField> {
     match value {
         Some(secs) if secs == 0 || secs > ceiling => {
             let rule = format!(

@@ -20,7 +20,6 @@ const SAVING_PAUSE: Duration = Duration::from_millis(20);
 /// How long an editor may take to save a prompt that it has emptied.
 const SAVED_AFTER: Duration = Duration::from_secs(5);
 
-/// A prompt file that says nothing.
 #[derive(Debug)]
 pub struct EmptyPrompt {
     pub path: PathBuf,

@@ -114,7 +114,7 @@ fn check_url(url: &str) -> Result<(), InvalidField> {
         return refuse("`transport::address` runs a command; give an https, ssh or git URL, or an absolute path");
     }
     if url.starts_with("http://") {
-        return refuse("http:// is not taken, for anyone on the way can change what it brings; use https://");
+        return refuse("http:// is refused: anyone on the way can change what it brings; use https://");
     }
     let known = ["https://", "ssh://", "git://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
     if let Some(rest) = known {
@@ -135,7 +135,7 @@ fn check_url(url: &str) -> Result<(), InvalidField> {
     refuse("it must be https://, ssh://, user@host:path, git://, file:///path or an absolute path; give one of these")
 }
 
-/// Tells whether a text is a host, or an address in brackets, with a port or without.
+/// Returns whether a text is a host, or an address in brackets, with a port or without.
 fn is_host(text: &str) -> bool {
     let (host, port, more) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, port))) => (address, port, ".-_:"),

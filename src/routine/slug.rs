@@ -31,7 +31,6 @@ fn to_ascii(c: char) -> impl Iterator<Item = char> {
     dash.into_iter().chain(kept).chain(dash)
 }
 
-/// A text that cannot be a slug.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "'{text}' is not a routine's name: lower-case letters, digits and single dashes, {MAX_SLUG_CHARS} characters at most"
@@ -59,16 +58,11 @@ impl Slug {
         (!slug.is_empty()).then(|| Self(slug.into()))
     }
 
-    /// Tells whether a text is a slug, without making one.
+    /// Returns whether a text is a slug, without making one.
     pub fn is_one(text: &str) -> bool {
-        // Asked for each workbench of a home, so in one go: a dash stands between two other characters.
-        let mut before = b'-';
-        let fits = text.bytes().all(|byte| {
-            let fits = byte.is_ascii_lowercase() || byte.is_ascii_digit() || (byte == b'-' && before != b'-');
-            before = byte;
-            fits
-        });
-        fits && before != b'-' && text.len() <= MAX_SLUG_CHARS
+        let is_allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        let is_dashed_well = !text.starts_with('-') && !text.ends_with('-') && !text.contains("--");
+        (1..=MAX_SLUG_CHARS).contains(&text.len()) && text.bytes().all(is_allowed) && is_dashed_well
     }
 
     pub fn as_str(&self) -> &str {

@@ -22,10 +22,8 @@ pub const ROUTINES_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
 const DEFINITION_FILE: &str = "routine.toml";
 
-/// A routine could not be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is none of that name.
     #[error("there is no routine '{slug}'{closest}; list_routines shows them all")]
     NotFound {
         slug: Slug,
@@ -38,7 +36,6 @@ pub enum StoreError {
     Taken { slug: Slug, title: String },
     #[error(transparent)]
     Invalid(#[from] InvalidField),
-    /// A file is unreadable or damaged.
     #[error(transparent)]
     File(#[from] FileError),
     /// Another process is changing routines and does not end.
@@ -105,7 +102,6 @@ pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
     read(home, slug).map(|Read { definition, .. }| Routine { slug: slug.clone(), definition })
 }
 
-/// Reads a routine as it is now, with its schedule.
 pub fn load_with_schedule(home: &Home, slug: &Slug) -> Result<(Definition, Option<Schedule>), StoreError> {
     read(home, slug).map(|Read { definition, schedule, .. }| (definition, schedule))
 }
@@ -161,7 +157,6 @@ pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
     Ok(misnamed)
 }
 
-/// It need not be there.
 pub fn directory(home: &Home, slug: &Slug) -> PathBuf {
     home.routines().join(slug.as_str())
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, Key, TableLike, TomlError};
 
-/// The table that only a person writes.
 const TRUSTED: &str = "trusted";
 /// What stands in its place meanwhile, with a number.
 const PLACEHOLDER: &str = "moadim-placeholder";

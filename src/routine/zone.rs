@@ -29,7 +29,6 @@ pub fn built_in(name: &str) -> Option<TimeZone> {
     (zone.iana_name() == Some(name) && !zone.is_unknown() && name != FACTORY).then_some(zone)
 }
 
-/// The zone that the machine is in.
 #[derive(Debug, Clone)]
 pub struct MachineZone {
     /// The zone; UTC where none is known.
@@ -77,7 +76,6 @@ impl MachineMark {
     }
 }
 
-/// More than any zone has.
 const MOST_ZONE_BYTES: u64 = 1 << 20;
 
 fn localtime() -> io::Result<Vec<u8>> {
@@ -198,7 +196,7 @@ fn of_common_name(wanted: &str) -> Option<&'static str> {
 /// How many changes of the clock are compared: those of some years, in most zones.
 const COMPARED: usize = 8;
 
-/// Says whether two zones mean the same from now on; they may come from different versions of the database.
+/// Returns whether two zones mean the same from now on; they may come from different versions of the database.
 fn agree(one: &TimeZone, other: &TimeZone, now: Timestamp) -> bool {
     let changes = |zone: &TimeZone| -> Vec<_> {
         zone.following(now).take(COMPARED).map(|change| (change.timestamp(), change.offset())).collect()

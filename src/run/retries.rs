@@ -115,7 +115,7 @@ enum Verdict {
 /// Changes the ledger as the end of a run demands.
 fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verdict {
     if definition.enabled && ledger.disabled_because.is_some() {
-        ledger.absolve();
+        ledger.reset_failures();
     }
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,

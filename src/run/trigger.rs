@@ -22,8 +22,8 @@ use crate::process_tree::{Cookie, NoCookie};
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
 use crate::routine::model::{Definition, Routine};
-use crate::routine::slug::Slug;
 use crate::routine::prompt::{self, EmptyPrompt};
+use crate::routine::slug::Slug;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// What to do while a run of the routine is alive.

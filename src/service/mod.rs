@@ -12,51 +12,32 @@ use serde::Serialize;
 
 use crate::home::atomic_file::{self, FileError};
 
-/// The first words of what we write: a file without them is somebody else's.
+/// The first words of what we write: a file without them is not ours.
 const MARK: &str = "Written by `moadim-mcp service install`; removed by `moadim-mcp service uninstall`.";
 
-/// The service cannot be changed or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no home directory to put its file into.
     #[error("no home directory is known; set HOME")]
     Nowhere,
     /// A path that a service manager does not take.
-    #[error("{path} cannot stand in a service's file, for it has a quote, a backslash or a control character; move it")]
-    Unspeakable {
-        path: String,
-    },
-    /// A file of that name that we did not write.
-    #[error("{path} is not ours; look at it, and move it away")]
-    NotOurs {
-        path: PathBuf,
-    },
-    /// The service manager cannot be talked to.
     #[error(
-        "`{command}` does not work here: {said}. Nothing was changed. {hint}; or keep `moadim-mcp janitor` running by \
-         whatever else starts programs for you"
+        "a service's file cannot hold the path {path}, which has a quote, a backslash or a control character; move it"
     )]
-    NoManager {
-        command: String,
-        said: String,
-        hint: &'static str,
-    },
+    Unspeakable { path: String },
+    #[error("moadim-mcp did not write {path}; look at it, and move it away")]
+    NotOurs { path: PathBuf },
+    #[error(
+        "`{command}` does not work here: {said}. Nothing was changed. {hint}; or have something else keep \
+         `moadim-mcp janitor` running"
+    )]
+    NoManager { command: String, said: String, hint: &'static str },
     #[error("`{command}` failed: {said}")]
-    Refused {
-        command: String,
-        said: String,
-    },
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        action: &'static str,
-        path: PathBuf,
-        source: io::Error,
-    },
+    Refused { command: String, said: String },
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What is to be kept alive.
+/// What is kept alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// This program, by its absolute path.
@@ -85,7 +66,6 @@ fn speakable(path: &Path) -> Result<String, ServiceError> {
     }
 }
 
-/// A command of a service manager.
 type Words = Vec<String>;
 
 /// The service manager of this machine, as far as it differs.
@@ -111,7 +91,6 @@ fn words(text: &str) -> Words {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The user's janitor service, installed or not.
 #[derive(Debug)]
 pub struct Service {
     manager: Manager,
@@ -127,13 +106,12 @@ pub struct State {
     /// What the manager says of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// Whether it goes on when the user logs out; absent where that cannot be told.
+    /// Whether it goes on when the user logs out; absent where that is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lingers: Option<bool>,
 }
 
 impl Service {
-    /// Names the service of this user on this machine.
     pub fn of_this_user() -> Result<Self, ServiceError> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
         let manager = if cfg!(target_os = "macos") {
@@ -160,7 +138,7 @@ impl Service {
         self.manager.prepare.iter().chain(&self.manager.start).map(|words| words.join(" ")).collect()
     }
 
-    /// Writes the file and starts the service; one that is there already is replaced, and started anew.
+    /// Writes the file and starts the service; one that is there already is replaced and restarted.
     ///
     /// # Errors
     /// The manager cannot be talked to (then nothing was changed) or refuses, or the file is not ours.
@@ -169,10 +147,10 @@ impl Service {
         self.probe()?;
         let file = self.file();
         let parent = file.parent().unwrap_or(file);
-        std::fs::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
+        std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
         atomic_file::write(file, self.text(job).as_bytes())?;
         for words in &self.manager.prepare {
-            // What is to be stopped before a start may not be there.
+            // What must stop before a start may not be there.
             let _ = run(words);
         }
         self.manager.start.iter().try_for_each(|words| execute(words))
@@ -186,7 +164,7 @@ impl Service {
         self.probe()?;
         self.manager.stop.iter().try_for_each(|words| execute(words))?;
         let file = self.file();
-        std::fs::remove_file(file).map_err(|source| io_error("remove", file, source))?;
+        std::fs::remove_file(file).map_err(|source| FileError::io("remove", file, source))?;
         self.manager.forget.iter().try_for_each(|words| execute(words))?;
         Ok(true)
     }
@@ -207,7 +185,7 @@ impl Service {
         })
     }
 
-    /// Tells whether the file is there.
+    /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
         let path = self.file();
         match atomic_file::read_text(path) {
@@ -228,10 +206,6 @@ impl Service {
             ServiceError::NoManager { command: command.join(" "), said, hint: self.manager.hint }
         })
     }
-}
-
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> ServiceError {
-    ServiceError::Io { action, path: path.to_owned(), source }
 }
 
 fn run(words: &[String]) -> io::Result<Output> {

@@ -24,7 +24,7 @@ pub(super) fn manager(configuration: &Path) -> Manager {
     }
 }
 
-/// Tells whether the user's services go on when nobody is logged in.
+/// Returns whether the user's services go on when nobody is logged in.
 pub(super) fn lingers(manager: &Manager) -> Option<bool> {
     if manager.name != "systemd" {
         return None;
@@ -56,7 +56,7 @@ ExecStart={program} janitor
 {environment}Restart=on-failure
 RestartSec=10
 # Runs and the tmux server that this janitor starts are in its control group. They outlive it: only the janitor itself is
-# signalled when the service stops or starts anew.
+# signalled when the service stops or restarts.
 KillMode=process
 # One agent that takes too much memory is no reason to stop the service.
 OOMPolicy=continue

@@ -14,7 +14,6 @@ use crate::home::atomic_file::{self, FileError};
 /// The largest configuration that is read. Claude Code's holds its history, too.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The end of a backup's name.
 const BACKUP: &str = ".moadim-backup";
 
 /// The byte order mark, which some editors begin a file with.
@@ -22,10 +21,7 @@ const MARK: char = '\u{feff}';
 
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// It is not what we can edit.
-    #[error(
-        "cannot read {path} as {language}, so it is left as it was: {problem}\nFix it, and try again.{by_hand}"
-    )]
+    #[error("cannot read {path} as {language}, so it is left as it was: {problem}\nFix it, and try again.{by_hand}")]
     Unreadable {
         path: PathBuf,
         language: &'static str,
@@ -35,17 +31,14 @@ pub enum SetupError {
     },
     /// It is another one than the plan was made for.
     #[error(
-        "{path} has been changed meanwhile, and is left as it is; quit the host if it is the one that writes, and try again"
+        "another program changed {path}, so it is left as it is; quit the host if it is the one that writes, and try again"
     )]
-    Changed {
-        path: PathBuf,
-    },
-    /// A file could not be read or written.
+    Changed { path: PathBuf },
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What a configuration is to become.
+/// The change of a configuration.
 #[derive(Debug)]
 pub struct Plan {
     /// The real file, not the symlink that may lead to it.
@@ -97,17 +90,16 @@ impl Plan {
         Ok(Self { path, old, new, had_entry })
     }
 
-    /// Returns the file that would be written.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells whether there is anything to do.
+    /// Returns whether there is anything to do.
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
     }
 
-    /// Tells whether the file has an entry of our name as it is.
+    /// Returns whether the file has an entry of our name as it is.
     pub fn had_entry(&self) -> bool {
         self.had_entry
     }

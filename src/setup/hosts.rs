@@ -5,12 +5,14 @@ use std::path::PathBuf;
 
 use super::{Entry, Extra, Problem, json, toml};
 
+/// An agent host: an application that can start this server.
 #[derive(Debug)]
 pub struct Host {
+    /// What a person types.
     pub name: &'static str,
+    /// What it calls itself.
     pub title: &'static str,
     format: Format,
-    /// The key of the table of servers.
     servers: &'static str,
     /// The keys besides the common ones that an entry begins with.
     extra: &'static [(&'static str, Extra)],
@@ -23,7 +25,7 @@ enum Format {
     Toml,
 }
 
-/// Where a host keeps its configuration, and the directory that tells that it is there.
+/// Where a host keeps its configuration, and the directory that shows that the host is there.
 struct Place {
     file: PathBuf,
     sign: PathBuf,
@@ -32,6 +34,7 @@ struct Place {
 /// What of the machine and the user decides where configurations are.
 #[derive(Debug)]
 pub struct Surroundings {
+    /// The person's home directory.
     pub home: PathBuf,
     /// Whether this is macOS, where applications keep their files elsewhere.
     pub macos: bool,
@@ -165,7 +168,7 @@ impl Host {
         (self.place)(here).file
     }
 
-    /// Tells whether the host seems to be in use.
+    /// Returns whether the host seems to be in use.
     pub fn is_found(&self, here: &Surroundings) -> bool {
         let place = (self.place)(here);
         place.file.exists() || place.sign.is_dir()

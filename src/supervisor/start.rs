@@ -88,7 +88,9 @@ impl Supervisor {
                 self.child_or_end()?;
             }
             if Instant::now() >= deadline {
-                return Err(self.silent_start(first_word, &format!("was silent for {} s", LOGIN_SHELL_TIMEOUT.as_secs())));
+                return Err(
+                    self.silent_start(first_word, &format!("was silent for {} s", LOGIN_SHELL_TIMEOUT.as_secs()))
+                );
             }
             self.wake.wait(PAUSE);
         }

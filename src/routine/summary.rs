@@ -20,21 +20,20 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::Stamp;
 
-/// A routine in brief, and the files it was read from.
 #[derive(Debug)]
-pub struct Brief {
+pub struct Summary {
     pub(super) slug: Slug,
     /// The fingerprints of definition and ledger as they were read.
     files: [u64; 2],
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
-    definition: DefinitionBrief,
+    definition: DefinitionSummary,
     plan: Result<Plan, Box<FileError>>,
-    prompt: PromptBrief,
+    prompt: PromptSummary,
 }
 
 #[derive(Debug)]
-enum DefinitionBrief {
+enum DefinitionSummary {
     /// Not read yet, or gone since the directory was listed.
     Absent,
     Damaged(Box<FileError>),
@@ -48,14 +47,13 @@ enum DefinitionBrief {
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
 #[derive(Debug)]
 pub struct SetByTools {
-    /// As it is written in the definition.
     pub agent: String,
     pub names: Vec<EnvName>,
 }
 
 /// A prompt file as it was checked; `Good` holds its fingerprint.
 #[derive(Debug)]
-enum PromptBrief {
+enum PromptSummary {
     Unchecked,
     Good(u64),
     Empty,
@@ -77,11 +75,9 @@ pub struct Plan {
     pub follows_machine_zone: bool,
 }
 
-/// Where and how routines are looked at.
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub home: &'a Home,
-    /// The machine's time zone.
     pub machine: &'a TimeZone,
     pub checks_prompts: bool,
     /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
@@ -103,7 +99,7 @@ impl Plan {
         let was_enabled_again = definition.enabled && ledger.disabled_because.is_some();
         let was_disabled = !definition.enabled && ledger.waiting.is_some();
         Self {
-            next: schedule.and_then(|schedule| schedule.next_after_on(machine, ledger.fired_until)),
+            next: schedule.and_then(|schedule| schedule.next_after(machine, ledger.fired_until)),
             fired_until: ledger.fired_until,
             is_behind: !ledger.follows(definition) || was_enabled_again || was_disabled,
             waiting: ledger.waiting.map(Arc::new),
@@ -113,7 +109,7 @@ impl Plan {
     }
 }
 
-impl DefinitionBrief {
+impl DefinitionSummary {
     fn of(definition: &Definition) -> Self {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
         let fault = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
@@ -125,16 +121,16 @@ impl DefinitionBrief {
     }
 }
 
-impl Brief {
+impl Summary {
     /// Makes one of a routine that has not been read.
     pub(super) fn of(slug: Slug) -> Self {
         Self {
             slug,
             files: [0; 2],
             is_settled: false,
-            definition: DefinitionBrief::Absent,
+            definition: DefinitionSummary::Absent,
             plan: Ok(Plan::default()),
-            prompt: PromptBrief::Unchecked,
+            prompt: PromptSummary::Unchecked,
         }
     }
 
@@ -145,7 +141,7 @@ impl Brief {
     /// Returns what it sets of its limits; `None` if its file cannot be read.
     pub fn limits(&self) -> Option<&Limits> {
         match &self.definition {
-            DefinitionBrief::Readable { limits, .. } => Some(limits),
+            DefinitionSummary::Readable { limits, .. } => Some(limits),
             _ => None,
         }
     }
@@ -153,7 +149,7 @@ impl Brief {
     /// Returns the variables that its agent has to accept, if there are any.
     pub fn set_by_tools(&self) -> Option<&SetByTools> {
         match &self.definition {
-            DefinitionBrief::Readable { set_by_tools, .. } => set_by_tools.as_deref(),
+            DefinitionSummary::Readable { set_by_tools, .. } => set_by_tools.as_deref(),
             _ => None,
         }
     }
@@ -161,15 +157,14 @@ impl Brief {
     /// Returns what its schedule does not mean as it is written, if anything.
     pub fn schedule_fault(&self) -> Option<&InvalidField> {
         match &self.definition {
-            DefinitionBrief::Readable { schedule_fault, .. } => schedule_fault.as_deref(),
+            DefinitionSummary::Readable { schedule_fault, .. } => schedule_fault.as_deref(),
             _ => None,
         }
     }
 
-    /// Returns why its file cannot be read.
     pub fn damage(&self) -> Option<&FileError> {
         match &self.definition {
-            DefinitionBrief::Damaged(error) => Some(error),
+            DefinitionSummary::Damaged(error) => Some(error),
             _ => None,
         }
     }
@@ -177,14 +172,14 @@ impl Brief {
     /// Returns why its prompt cannot be read, as of the last look at that.
     pub fn prompt_damage(&self) -> Option<&FileError> {
         match &self.prompt {
-            PromptBrief::Damaged(error) if self.limits().is_some() => Some(error),
+            PromptSummary::Damaged(error) if self.limits().is_some() => Some(error),
             _ => None,
         }
     }
 
     /// Whether its prompt says nothing, as of the last look at that.
     pub fn has_empty_prompt(&self) -> bool {
-        matches!(self.prompt, PromptBrief::Empty) && self.limits().is_some()
+        matches!(self.prompt, PromptSummary::Empty) && self.limits().is_some()
     }
 
     /// Returns when it has something to do, or why its ledger cannot be read; that of a routine whose definition cannot be read
@@ -230,13 +225,13 @@ impl Brief {
             Ok(read) => read,
             Err(error) => {
                 self.definition = match error {
-                    StoreError::File(error) => DefinitionBrief::Damaged(Box::new(error)),
-                    _ => DefinitionBrief::Absent,
+                    StoreError::File(error) => DefinitionSummary::Damaged(Box::new(error)),
+                    _ => DefinitionSummary::Absent,
                 };
                 return self.stamps(at.home);
             }
         };
-        self.definition = DefinitionBrief::of(&definition);
+        self.definition = DefinitionSummary::of(&definition);
         match Ledger::read_with_stamp(at.home, &self.slug) {
             Ok((ledger, ledger_stamp)) => {
                 self.plan = Ok(Plan::of(&definition, schedule.as_ref(), ledger, at.machine));
@@ -253,15 +248,17 @@ impl Brief {
         let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
         let known = fingerprint(Stamp::of(&file));
         match self.prompt {
-            PromptBrief::Good(good) if good == known => return,
-            PromptBrief::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => return,
+            PromptSummary::Good(good) if good == known => return,
+            PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
+                return;
+            }
             _ => {}
         }
         self.prompt = match prompt::read_with_stamp(&file) {
-            Ok((text, _)) if prompt::is_empty(&text) => PromptBrief::Empty,
-            Ok((_, stamp)) if stamp.is_settled(now) => PromptBrief::Good(fingerprint(Some(stamp))),
-            Ok(_) => PromptBrief::Unchecked,
-            Err(error) => PromptBrief::Damaged(Box::new(error)),
+            Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
+            Ok(_) => PromptSummary::Unchecked,
+            Err(error) => PromptSummary::Damaged(Box::new(error)),
         };
     }
 }
