@@ -18,6 +18,7 @@ pub struct HomeIdentity {
 }
 
 impl Home {
+    /// Fails where the home's directory is gone or cannot be read.
     pub fn identity(&self) -> io::Result<HomeIdentity> {
         let metadata = self.root().symlink_metadata()?;
         let path = self.root().to_string_lossy().into_owned();

@@ -68,10 +68,10 @@ fn speakable(path: &Path) -> Result<String, ServiceError> {
 
 type Words = Vec<String>;
 
-/// The service manager of this machine, as far as it differs.
-#[derive(Debug, Clone)]
-struct Manager {
-    name: &'static str,
+/// The user's janitor service, installed or not, with the commands of this machine's service manager.
+#[derive(Debug)]
+pub struct Service {
+    manager: &'static str,
     /// The service's file, below the user's home or configuration directory.
     file: PathBuf,
     /// Fails where the manager cannot be talked to.
@@ -89,11 +89,6 @@ struct Manager {
 
 fn words(text: &str) -> Words {
     text.split(' ').map(str::to_owned).collect()
-}
-
-#[derive(Debug)]
-pub struct Service {
-    manager: Manager,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -114,28 +109,25 @@ pub struct State {
 impl Service {
     pub fn of_this_user() -> Result<Self, ServiceError> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
-        let manager = if cfg!(target_os = "macos") {
-            launchd::manager(&home, geteuid().as_raw())
-        } else {
-            let configuration =
-                std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-            systemd::manager(&configuration.unwrap_or_else(|| home.join(".config")))
-        };
-        Ok(Self { manager })
+        if cfg!(target_os = "macos") {
+            return Ok(launchd::service(&home, geteuid().as_raw()));
+        }
+        let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
     }
 
     pub fn file(&self) -> &Path {
-        &self.manager.file
+        &self.file
     }
 
     /// Returns what the file says for a job.
     pub fn text(&self, job: &Job) -> String {
-        (self.manager.write)(job)
+        (self.write)(job)
     }
 
     /// Returns the commands that an installation executes after the file is written.
     pub fn commands(&self) -> Vec<String> {
-        self.manager.prepare.iter().chain(&self.manager.start).map(|words| words.join(" ")).collect()
+        self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
     }
 
     /// Writes the file and starts the service; one that is there already is replaced and restarted.
@@ -144,16 +136,16 @@ impl Service {
     /// The manager cannot be talked to (then nothing was changed) or refuses, or the file is not ours.
     pub fn install(&self, job: &Job) -> Result<(), ServiceError> {
         self.check_ours()?;
-        self.probe()?;
+        self.check_manager()?;
         let file = self.file();
         let parent = file.parent().unwrap_or(file);
         std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
         atomic_file::write(file, self.text(job).as_bytes())?;
-        for words in &self.manager.prepare {
+        for words in &self.prepare {
             // What must stop before a start may not be there.
             let _ = run(words);
         }
-        self.manager.start.iter().try_for_each(|words| execute(words))
+        self.start.iter().try_for_each(|words| execute(words))
     }
 
     /// Stops the service and removes its file; returns whether there was one.
@@ -161,27 +153,27 @@ impl Service {
         if !self.check_ours()? {
             return Ok(false);
         }
-        self.probe()?;
-        self.manager.stop.iter().try_for_each(|words| execute(words))?;
+        self.check_manager()?;
+        self.stop.iter().try_for_each(|words| execute(words))?;
         let file = self.file();
         std::fs::remove_file(file).map_err(|source| FileError::io("remove", file, source))?;
-        self.manager.forget.iter().try_for_each(|words| execute(words))?;
+        self.forget.iter().try_for_each(|words| execute(words))?;
         Ok(true)
     }
 
     pub fn state(&self) -> Result<State, ServiceError> {
         let installed = self.check_ours()?;
-        let (active, detail) = match run(&self.manager.is_active) {
+        let (active, detail) = match run(&self.is_active) {
             Ok(output) => (output.status.success(), first_line(&output)),
             Err(error) => (false, error.to_string()),
         };
         Ok(State {
-            manager: self.manager.name,
+            manager: self.manager,
             file: self.file().display().to_string(),
             installed,
             active,
             detail,
-            lingers: systemd::lingers(&self.manager),
+            lingers: systemd::lingers(self.manager),
         })
     }
 
@@ -196,14 +188,10 @@ impl Service {
         }
     }
 
-    fn probe(&self) -> Result<(), ServiceError> {
-        let command = &self.manager.probe;
-        execute(command).map_err(|error| {
-            let said = match error {
-                ServiceError::Refused { said, .. } => said,
-                error => error.to_string(),
-            };
-            ServiceError::NoManager { command: command.join(" "), said, hint: self.manager.hint }
+    fn check_manager(&self) -> Result<(), ServiceError> {
+        execute(&self.probe).map_err(|error| match error {
+            ServiceError::Refused { command, said } => ServiceError::NoManager { command, said, hint: self.hint },
+            error => error,
         })
     }
 }
@@ -220,14 +208,9 @@ fn execute(words: &[String]) -> Result<(), ServiceError> {
 
 /// Returns the first thing that a command said, on whichever stream.
 fn first_line(output: &Output) -> String {
-    let lines = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    lines
-        .iter()
-        .flat_map(|text| text.lines())
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    let said = [&*output.stderr, b"\n", &*output.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
+    said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

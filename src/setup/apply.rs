@@ -164,8 +164,8 @@ fn real(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {
-    match atomic_file::read(path, MAX_CONFIG_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| FileError::damaged(path, "it is not UTF-8 text")),
+    match atomic_file::read_text_with_stamp(path, MAX_CONFIG_BYTES) {
+        Ok((text, _)) => Ok(Some(text)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
