@@ -25,18 +25,25 @@ pub struct Definition {
     pub agent: String,
     pub enabled: bool,
     /// How long a finished run's workbench is kept; the home's default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
     /// How long a run may take; the home's default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
     /// How long a run may print nothing; without limit if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
     /// How long the workbench of a run that did not succeed is kept; the home's default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_ttl_secs: Option<u64>,
     /// How many of the newest finished runs are kept whatever their age; succeeded and other ones are counted apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u64>,
     /// When it fires by itself: five cron fields, or a name such as `@daily`; never if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// The IANA time zone of its schedule; the machine's if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// What a fire does while a run of the routine is alive.
     #[serde(skip_serializing_if = "is_default")]
@@ -45,6 +52,7 @@ pub struct Definition {
     #[serde(skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled; any number if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -53,6 +61,7 @@ pub struct Definition {
     /// When a tool last changed it; likewise.
     pub updated_at: UnixSeconds,
     /// Whether and when a failed run is tried again. From here on tables, which TOML wants after values.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Variables its runs get, if its agent accepts them: tools write these.
     #[serde(skip_serializing_if = "Variables::is_empty")]
