@@ -66,7 +66,7 @@ pub mod mcp;
 pub mod process_tree;
 pub mod query;
 mod quote;
-mod routine;
+pub mod routine;
 pub mod run;
 mod service;
 pub mod session;

@@ -7,10 +7,12 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::FileCache;
 
+/// Which routines are wanted; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those whose slug or title contains this, in any case.
     pub query: Option<String>,
+    /// Those with this tag.
     pub tag: Option<String>,
 }
 
@@ -28,8 +30,10 @@ impl Filter {
     }
 }
 
+/// A part of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// Those of the page that can be read.
     pub routines: Vec<Routine>,
     /// How many there are in all; without a filter, unreadable ones included.
     pub total: usize,

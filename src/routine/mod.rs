@@ -1,19 +1,19 @@
 //! Routines: what runs, when, and within which bounds.
 
-pub mod bounds;
+pub(crate) mod bounds;
 mod cron_fields;
-pub mod edit;
-pub mod invalid_field;
-pub mod known;
-pub mod ledger;
+pub(crate) mod edit;
+pub(crate) mod invalid_field;
+pub(crate) mod known;
+pub(crate) mod ledger;
 pub mod listing;
-pub mod model;
-pub mod prompt;
-pub mod repository;
-pub mod schedule;
-pub mod slug;
-pub mod snooze;
-pub mod store;
-pub mod summary;
+pub(crate) mod model;
+pub(crate) mod prompt;
+pub(crate) mod repository;
+pub(crate) mod schedule;
+pub(crate) mod slug;
+pub(crate) mod snooze;
+pub(crate) mod store;
+pub(crate) mod summary;
 mod trusted_text;
-pub mod zone;
+pub(crate) mod zone;
