@@ -20,19 +20,16 @@ pub struct UnixSeconds(pub u64);
 impl UnixSeconds {
     /// Returns the wall clock's time. A clock set before 1970 reads as 0, so that ages come out as too large to be
     /// trusted for nothing: every use saturates.
-    #[must_use]
     pub fn now() -> Self {
         SystemTime::now().into()
     }
 
     /// Returns the seconds from `self` to `now`; a time in the future has the age 0 (rule 5).
-    #[must_use]
     pub fn age_secs_at(self, now: Self) -> u64 {
         now.0.saturating_sub(self.0)
     }
 
     /// Returns the time `secs` later, at most the largest representable one.
-    #[must_use]
     pub fn plus_secs(self, secs: u64) -> Self {
         Self(self.0.saturating_add(secs))
     }
@@ -83,7 +80,7 @@ text_type!(UnixSeconds, "date-time");
 pub struct Moment {
     /// The wall clock.
     pub at: UnixSeconds,
-    /// Which boot of the machine this was; empty where the system does not tell.
+    /// Which boot of the machine this was; empty where the system does not show it.
     pub boot_id: String,
     /// Milliseconds since that boot, sleep included.
     pub since_boot_ms: u64,
@@ -91,14 +88,12 @@ pub struct Moment {
 
 impl Moment {
     /// Reads both clocks.
-    #[must_use]
     pub fn now() -> Self {
         Self { at: UnixSeconds::now(), boot_id: boot::id(), since_boot_ms: boot::elapsed_ms() }
     }
 
     /// Returns the seconds from `self` to `now`, by the boot clock where both moments share a boot, else by the wall;
     /// never negative.
-    #[must_use]
     pub fn elapsed_secs_at(&self, now: &Self) -> u64 {
         if !self.boot_id.is_empty() && self.boot_id == now.boot_id {
             now.since_boot_ms.saturating_sub(self.since_boot_ms) / 1000
@@ -113,8 +108,7 @@ const TOLERATED_DRIFT_SECS: u64 = 60;
 
 impl Moment {
     /// Returns by how many seconds the wall clock was set between `self` and `now`, if it was set by more than a minute;
-    /// `None` too where the moments share no boot, so that nothing can be told.
-    #[must_use]
+    /// `None` too where the moments share no boot, so nothing is known.
     pub fn clock_jump_secs(&self, now: &Self) -> Option<u64> {
         if self.boot_id.is_empty() || self.boot_id != now.boot_id {
             return None;

@@ -28,7 +28,7 @@ impl FromStr for EnvName {
         if starts_well && text.len() <= 256 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_') {
             Ok(Self(text.to_owned()))
         } else {
-            // What follows is a value, where somebody wrote both.
+            // What follows is a value, where both were written.
             let name = text.split_once('=').map_or_else(|| text.to_owned(), |(name, _)| format!("{name}=…"));
             Err(NotAnEnvName(quote(&name, 64)))
         }
@@ -57,13 +57,12 @@ impl AsRef<std::ffi::OsStr> for EnvName {
 }
 
 impl EnvName {
-    /// Tells whether the variable is one that this program itself gives to a run.
-    #[must_use]
+    /// Returns whether the variable is one that this program itself gives to a run.
     pub fn is_ours(&self) -> bool {
         self.0.starts_with("MOADIM_")
     }
 
-    /// Tells whether every run inherits the variable without being told to.
+    /// Returns whether every run inherits the variable.
     fn is_inherited(&self) -> bool {
         INHERITED.contains(&self.0.as_str()) || has_prefix(&self.0, &INHERITED_PREFIXES)
     }
@@ -98,7 +97,6 @@ fn has_prefix(name: &str, prefixes: &[&str]) -> bool {
 }
 
 /// Picks from `all` what a run inherits: the standing list and `also`, never what is ours.
-#[must_use]
 pub fn inherited(all: &Variables, also: &[EnvName]) -> Variables {
     all.iter()
         .filter(|(name, _)| !name.is_ours() && (name.is_inherited() || also.contains(name)))
@@ -107,7 +105,6 @@ pub fn inherited(all: &Variables, also: &[EnvName]) -> Variables {
 }
 
 /// Returns the variables of this process that have a POSIX name and a UTF-8 value.
-#[must_use]
 pub fn of_this_process() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.to_str()?.parse().ok()?, value.into_string().ok()?)))

@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const MOST_WAITING_BYTES: usize = 128 * 1024;
 
 /// How long a panic, or the end of a process that serves others, waits for the log to be written.
-pub const LAST_WORDS_PATIENCE: Duration = Duration::from_millis(100);
+pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 static LOG: Log = Log::new();
 
@@ -46,9 +46,9 @@ pub fn say(text: &str) {
     LOG.push(format!("{text}\n").as_bytes());
 }
 
-/// Waits until everything is written, but no longer than `patience`.
-pub fn finish(patience: Duration) {
-    LOG.wait_until_written(patience);
+/// Waits until everything is written, but no longer than `timeout`.
+pub fn finish(timeout: Duration) {
+    LOG.wait_until_written(timeout);
 }
 
 /// Returns how many messages of this process are lost so far without a line in the log that says so.
@@ -66,7 +66,7 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
         tracing::error!(thread, "{panic}");
     }
     // It may be the end of the process.
-    finish(LAST_WORDS_PATIENCE);
+    finish(LAST_WORDS_TIMEOUT);
 }
 
 /// One message on its way into the log; it is written at once by the thread that formats it.
@@ -143,7 +143,6 @@ impl Log {
         state.has_writer = started.is_ok();
     }
 
-    /// Writes what comes, for ever.
     fn write_to(&self, out: &mut impl Write) {
         loop {
             self.write_next(out);
@@ -174,9 +173,9 @@ impl Log {
         self.changed.notify_all();
     }
 
-    fn wait_until_written(&self, patience: Duration) {
+    fn wait_until_written(&self, timeout: Duration) {
         let busy = |state: &mut State| state.writing || state.waiting.messages > 0;
-        drop(self.changed.wait_timeout_while(self.state(), patience, busy));
+        drop(self.changed.wait_timeout_while(self.state(), timeout, busy));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Showing a text that somebody else chose: a hostile one may be a megabyte long, or full of control characters.
+//! Showing a text that others chose: a hostile one may be a megabyte long, or full of control characters.
 
 use unicode_segmentation::UnicodeSegmentation;
 use unicode_width::UnicodeWidthStr;
@@ -8,7 +8,6 @@ const MAX_CLUSTER_CHARS: usize = 16;
 
 /// Returns as much of the beginning of a text as fits into `max_columns` of a terminal, with everything unprintable escaped, and
 /// a mark if it was cut.
-#[must_use]
 pub fn quote(text: &str, max_columns: usize) -> String {
     let (mut shown, mut columns) = (String::new(), 0);
     // A letter with its marks, or an emoji of several, is one.
@@ -52,7 +51,6 @@ fn is_plain(c: char) -> bool {
 }
 
 /// Returns as much of the end of a text as fits into `max_columns` of a terminal.
-#[must_use]
 pub fn end(text: &str, max_columns: usize) -> &str {
     let mut columns = 0;
     let fits = |cluster: &&str| {
@@ -64,7 +62,6 @@ pub fn end(text: &str, max_columns: usize) -> &str {
 }
 
 /// Quotes a text with its middle cut out, if it does not fit into `max_columns`.
-#[must_use]
 pub fn shortened(text: &str, max_columns: usize) -> String {
     let whole = quote(text, max_columns);
     if !whole.ends_with('…') || text.ends_with('…') {
@@ -74,8 +71,7 @@ pub fn shortened(text: &str, max_columns: usize) -> String {
     format!("{}{}", quote(text, head), quote(end(text, tail), max_columns))
 }
 
-/// Quotes the end of what somebody said, ready to be appended to a sentence; nothing for nothing.
-#[must_use]
+/// Quotes the end of an output, ready to be appended to a sentence; nothing if it is empty.
 pub fn saying(text: &str, max_columns: usize) -> String {
     let last = end(text.trim(), max_columns);
     if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }

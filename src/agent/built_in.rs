@@ -4,7 +4,6 @@
 
 use super::definition::AgentDefinition;
 
-/// Returns the built-in agents by name.
 pub(super) fn definitions() -> [(&'static str, AgentDefinition); 2] {
     let run = |command: &str, args: &[&str]| AgentDefinition {
         command: command.to_owned(),

@@ -10,7 +10,6 @@ use super::registry::Agent;
 /// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
-/// The values that placeholders stand for.
 #[derive(Debug, Clone, Copy)]
 pub struct Placeholders<'a> {
     /// `{prompt}`: the prompt's text.
@@ -28,14 +27,14 @@ pub struct Placeholders<'a> {
 pub struct AgentCommand {
     /// The agent's name.
     pub agent: String,
-    /// The program.
+    /// A name on PATH, or an absolute path.
     pub command: String,
     /// Its arguments, placeholders filled in.
     pub args: Vec<String>,
     /// What is run in the workbench before it: a program and its arguments; nothing if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
-    /// What it reads from stdin.
+    /// What it reads.
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
@@ -50,24 +49,15 @@ pub struct AgentCommand {
 /// A command line that no system would take.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
-    /// One argument is too long.
     #[error(
         "the agent '{agent}' takes the prompt as an argument, and this one makes it {bytes} bytes long ({MAX_ARGUMENT_BYTES} \
          at most); shorten the prompt, or let the agent's file use stdin = \"prompt\" or the placeholder {{prompt_file}}"
     )]
-    ArgumentTooLong {
-        /// The agent.
-        agent: String,
-        /// The argument's length.
-        bytes: usize,
-    },
+    ArgumentTooLong { agent: String, bytes: usize },
 }
 
 impl AgentCommand {
     /// Fills in the placeholders, one argument at a time and never through a shell.
-    ///
-    /// # Errors
-    /// An argument comes out longer than the system passes on.
     pub fn build(agent: &Agent, values: Placeholders<'_>) -> Result<Self, CommandError> {
         let definition = &agent.definition;
         let filled = |words: &[String]| words.iter().map(|word| fill(word, values)).collect::<Vec<_>>();

@@ -16,48 +16,35 @@ pub enum StdinSource {
     /// The prompt.
     #[default]
     Prompt,
-    /// Nothing.
+    /// `/dev/null`.
     None,
 }
 
 /// What `agents/<name>.toml` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct AgentDefinition {
     /// The program: a name on PATH, or an absolute path.
     pub command: String,
     /// Its arguments. `{prompt}`, `{prompt_file}`, `{workbench}` and `{run}` are filled in; no shell is involved.
-    #[serde(default)]
     pub args: Vec<String>,
     /// A command and its arguments, run in the workbench before the agent, with the same placeholders. If it fails, the
     /// agent does not start.
-    #[serde(default)]
     pub setup: Vec<String>,
     /// What the agent reads from stdin.
-    #[serde(default)]
     pub stdin: StdinSource,
     /// Variables to set for each run.
-    #[serde(default)]
     pub env: Variables,
     /// Names of variables to take from the process that starts the run.
-    #[serde(default)]
     pub inherit_env: Vec<EnvName>,
     /// Names of variables that a routine's `env`, which tools write, may set.
-    #[serde(default)]
     pub accept_env: Vec<EnvName>,
     /// Start through your login shell, so that PATH is as in a terminal.
-    #[serde(default = "yes")]
     pub login_shell: bool,
     /// Give the agent a terminal, in which you can type.
-    #[serde(default)]
     pub terminal: bool,
     /// How long it may print nothing before it is ended, if its routine does not say. If absent, no limit.
-    #[serde(default)]
     pub max_silence_secs: Option<u64>,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl Default for AgentDefinition {
@@ -77,10 +64,6 @@ impl Default for AgentDefinition {
     }
 }
 
-/// Reads an agent's file.
-///
-/// # Errors
-/// It is missing, unreadable, or does not make sense; the file is named.
 pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
     let text = atomic_file::read_text(path)?;
     let definition: AgentDefinition = toml_text::parse(&text).map_err(|problem| FileError::damaged(path, problem))?;
@@ -104,7 +87,7 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
 
 fn check_program(key: &str, program: &str) -> Result<(), String> {
     if program.is_empty() || program.contains('\0') {
-        return Err(format!("{key} is empty"));
+        return Err(format!("{key} names no program"));
     }
     if program.contains('/') && !program.starts_with('/') {
         return Err(format!("{key} '{program}' is a relative path; give a name on PATH or an absolute path"));

@@ -13,7 +13,6 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 
 /// Returns the file of an agent; it need not be there.
-#[must_use]
 pub fn path(home: &Home, agent: &AgentName) -> PathBuf {
     home.agents().join(format!("{agent}.env"))
 }

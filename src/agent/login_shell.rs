@@ -17,7 +17,6 @@ pub enum ShellMode {
 
 impl ShellMode {
     /// Returns its name for files and commands.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Login => "login",
@@ -36,7 +35,6 @@ impl fmt::Display for ShellMode {
 }
 
 /// Says that a login shell could not be started, with what to do.
-#[must_use]
 pub fn not_started(shell: &OsStr, error: &io::Error) -> String {
     let shown = shell.display();
     let advice = match error.kind() {
@@ -49,10 +47,9 @@ pub fn not_started(shell: &OsStr, error: &io::Error) -> String {
 }
 
 /// How long a login shell may take before it is held to hang.
-pub const LAUNCH_PATIENCE: Duration = Duration::from_secs(60);
+pub const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Returns the argument vector that makes a login shell become `program`.
-#[must_use]
 pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
     through_shell(ShellMode::Login, shell, program, args)
 }
@@ -61,7 +58,6 @@ pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsStri
 ///
 /// Nothing is quoted: the program and its arguments travel as positional parameters. Shells that cannot do this (csh
 /// takes `-l` alone, others have their own language) are replaced by `/bin/sh`.
-#[must_use]
 pub(super) fn through_shell(
     mode: ShellMode,
     shell: Option<&OsStr>,

@@ -3,15 +3,17 @@
 mod built_in;
 mod command;
 mod definition;
-pub mod env_file;
+pub(crate) mod env_file;
 mod login_shell;
 mod path;
 mod registry;
-pub mod shell_path;
+pub(crate) mod shell_path;
 mod start_up_files;
 
-pub use command::{AgentCommand, CommandError, Placeholders};
-pub use definition::{AgentDefinition, StdinSource};
-pub use login_shell::{LAUNCH_PATIENCE, not_started, through_login_shell};
-pub use path::{CommandNotFound, Found, SearchPath, ShellPaths, Source, find_command};
-pub use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};
+pub use command::AgentCommand;
+pub(crate) use command::{CommandError, Placeholders};
+pub(crate) use definition::AgentDefinition;
+pub use definition::StdinSource;
+pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
+pub(crate) use path::{CommandNotFound, Found, SearchPath, ShellPaths, Source, find_command};
+pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use super::definition::AgentDefinition;
 use super::shell_path::{Answer, Asker, Mode};
 
-/// A command that is not to be found.
 #[derive(Debug, thiserror::Error)]
 #[error("the command '{command}' was not found ({cause}); install it, or give its absolute path in the agent's file")]
 pub struct CommandNotFound {
@@ -22,13 +21,10 @@ pub struct CommandNotFound {
 /// Whose PATH a command is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// That of the user's login shell.
     LoginShell,
     /// That of this process, or of the one that triggered.
     Own,
-    /// That of an interactive login shell.
     InteractiveShell,
-    /// What agent or routine set.
     Set,
 }
 
@@ -43,10 +39,8 @@ impl fmt::Display for Source {
     }
 }
 
-/// A command that was found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// The program.
     pub program: PathBuf,
     /// The PATH it is on, and whose that is; `None` for an absolute path.
     pub on: Option<(Source, OsString)>,
@@ -60,9 +54,6 @@ impl fmt::Display for Found {
 }
 
 /// Finds a program: an absolute path as it is, a name on the first PATH that has it.
-///
-/// # Errors
-/// There is none that can be executed.
 pub fn find_command(command: &str, paths: Vec<(Source, OsString)>) -> Result<Found, CommandNotFound> {
     let not_found = |cause| CommandNotFound { command: command.to_owned(), cause };
     // Relative directories on PATH would depend on where we happen to be; "/" makes them harmless.
@@ -89,16 +80,13 @@ pub struct SearchPath {
 
 impl SearchPath {
     /// Finds an agent's command. An interactive shell is asked only if it is nowhere else.
-    ///
-    /// # Errors
-    /// It is nowhere.
     pub fn find(&self, definition: &AgentDefinition) -> Result<Found, CommandNotFound> {
         if let Some(path) = definition.env.get("PATH") {
             return find_command(&definition.command, vec![(Source::Set, path.into())]);
         }
         let own = self.own.clone().map(|path| (Source::Own, path));
         let login = match &self.login {
-            Some(Ok(path)) if definition.login_shell => Some((Source::LoginShell, path.clone())),
+            Some(Ok(path)) if definition.login_shell => Some((Source::LoginShell, path.into())),
             _ => None,
         };
         let mut paths: Vec<(Source, OsString)> = login.into_iter().chain(own).collect();
@@ -107,28 +95,26 @@ impl SearchPath {
         let may_ask = definition.login_shell && !definition.command.starts_with('/') && self.is_known();
         match self.shells.as_ref().filter(|_| found.is_err() && may_ask) {
             Some(shells) => {
-                let interactive = shells.answer(Mode::Interactive, INTERACTIVE_PATIENCE);
-                paths.extend(interactive.and_then(Result::ok).map(|path| (Source::InteractiveShell, path)));
+                let interactive = shells.answer(Mode::Interactive, INTERACTIVE_SHELL_TIMEOUT);
+                paths.extend(interactive.and_then(Result::ok).map(|path| (Source::InteractiveShell, path.into())));
                 find_command(&definition.command, paths)
             }
             None => found,
         }
     }
 
-    /// Says whether the login shell has answered.
-    #[must_use]
+    /// Returns whether the login shell has answered.
     pub fn is_known(&self) -> bool {
         matches!(self.login, Some(Ok(_)))
     }
 
     /// Returns why the login shell gave no answer, once that is known; our own PATH stands in for its.
-    #[must_use]
     pub fn problem(&self) -> Option<&str> {
         self.login.as_ref()?.as_ref().err().map(String::as_str)
     }
 }
 
-/// The shells' PATHs as this process knows them. By default nobody is asked, and our own PATH has to do.
+/// The shells' PATHs as this process knows them. By default no shell is asked, and our own PATH has to do.
 #[derive(Debug, Default)]
 pub struct ShellPaths {
     asker: Option<Asker>,
@@ -140,22 +126,20 @@ pub struct ShellPaths {
 #[derive(Debug, Default)]
 struct Known {
     answer: Option<(Answer, Instant)>,
-    /// When somebody last had it asked in vain: nobody waits again soon.
+    /// When a call last waited for it in vain: none waits again soon.
     in_vain: Option<Instant>,
 }
 
 /// How long an answer holds before the start-up files are looked at again.
-const HOLDS: Duration = Duration::from_secs(2);
+const ANSWER_HOLDS: Duration = Duration::from_secs(2);
 
-/// How long nobody waits for a shell again that has not answered in time.
-const IN_VAIN: Duration = Duration::from_secs(60);
+/// How long no call waits again for a shell that has not answered in time.
+const NO_WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
 
 /// How long a call waits for an interactive shell.
-const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(2);
+const INTERACTIVE_SHELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl ShellPaths {
-    /// Has nothing asked yet.
-    #[must_use]
     pub fn of(asker: Asker) -> Arc<Self> {
         Arc::new(Self { asker: Some(asker), ..Self::default() })
     }
@@ -169,32 +153,28 @@ impl ShellPaths {
         }
     }
 
-    /// Returns the search path, with the login shell's if that answers within `patience`.
-    #[must_use]
-    pub fn get(self: &Arc<Self>, patience: Duration) -> SearchPath {
+    /// Returns the search path, with the login shell's if that answers within `timeout`.
+    pub fn get(self: &Arc<Self>, timeout: Duration) -> SearchPath {
         let shells = self.asker.as_ref().map(|_| Arc::clone(self));
-        SearchPath { own: std::env::var_os("PATH"), login: self.answer(Mode::Login, patience), shells }
+        SearchPath { own: std::env::var_os("PATH"), login: self.answer(Mode::Login, timeout), shells }
     }
 
-    fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
+    fn answer(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
         let asker = self.asker.as_ref()?;
         let known = match mode {
             Mode::Login => &self.login,
             Mode::Interactive => &self.interactive,
         };
         let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        let (fresh, in_vain) = {
-            let known = known();
-            (known.answer.clone().filter(|(_, at)| at.elapsed() < HOLDS), known.in_vain)
-        };
-        if let Some((answer, _)) = fresh {
-            return Some(answer);
+        if let Some((answer, _)) = known().answer.as_ref().filter(|(_, at)| at.elapsed() < ANSWER_HOLDS) {
+            return Some(answer.clone());
         }
-        let patience = if in_vain.is_some_and(|at| at.elapsed() < IN_VAIN) { Duration::ZERO } else { patience };
-        let answer = asker.answer(mode, patience);
+        let waits = known().in_vain.is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
+        let timeout = if waits { timeout } else { Duration::ZERO };
+        let answer = asker.answer(mode, timeout);
         let mut known = known();
         known.answer = answer.clone().map(|answer| (answer, Instant::now()));
-        if answer.is_none() && !patience.is_zero() {
+        if answer.is_none() && !timeout.is_zero() {
             known.in_vain = Some(Instant::now());
         }
         answer

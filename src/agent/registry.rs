@@ -18,23 +18,12 @@ use crate::text_type::text_type;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct AgentName(String);
 
-/// Why an agent cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
-    /// The text cannot name an agent.
     #[error("'{0}' is not an agent's name: lower-case letters, digits, dashes and underscores, 64 characters at most")]
     NotAName(String),
-    /// There is no such agent.
     #[error("there is no agent '{name}'; known: {known}. A person adds one as {file}; list_agents shows them")]
-    Unknown {
-        /// The name asked for.
-        name: AgentName,
-        /// The names there are.
-        known: String,
-        /// Where its file would be.
-        file: PathBuf,
-    },
-    /// Its file is unreadable or wrong.
+    Unknown { name: AgentName, known: String, file: PathBuf },
     #[error(transparent)]
     File(Arc<FileError>),
 }
@@ -60,12 +49,9 @@ impl fmt::Display for AgentName {
     }
 }
 
-/// Where an agent is defined.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentSource {
-    /// In this program.
     BuiltIn,
-    /// In a file of the home.
     File(PathBuf),
 }
 
@@ -78,14 +64,10 @@ impl fmt::Display for AgentSource {
     }
 }
 
-/// An agent that can be named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Agent {
-    /// Its name.
     pub name: AgentName,
-    /// What it runs.
     pub definition: AgentDefinition,
-    /// Where that is written.
     pub source: AgentSource,
 }
 
@@ -98,9 +80,6 @@ pub struct Registry {
 
 impl Registry {
     /// Reads the agents; a broken file takes away the agent it names, and no other.
-    ///
-    /// # Errors
-    /// The directory cannot be listed.
     pub fn load(home: &Home) -> Result<Self, FileError> {
         let directory = home.agents();
         let mut agents = BTreeMap::new();
@@ -126,10 +105,6 @@ impl Registry {
         Ok(Self { agents, directory })
     }
 
-    /// Returns the agent of that name.
-    ///
-    /// # Errors
-    /// There is none, or its file is wrong.
     pub fn get(&self, name: &AgentName) -> Result<Agent, AgentError> {
         match self.agents.get(name) {
             Some(Ok(agent)) => Ok(agent.clone()),
@@ -147,7 +122,6 @@ impl Registry {
         self.agents.values().filter_map(|agent| agent.as_ref().ok())
     }
 
-    /// Returns what is wrong with the files of the others.
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {
         self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
     }
@@ -155,7 +129,6 @@ impl Registry {
 
 /// Returns what the agent of that name runs, from a file that did not change as it was last parsed; `None` if there is no such
 /// agent, or its file is wrong. Where the directory cannot be searched, only the built-in ones are found.
-#[must_use]
 pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition> {
     static PARSED: FileCache<AgentDefinition> = FileCache::new();
     let file = file_of(&home.agents(), name);

@@ -4,8 +4,7 @@
 //! process of its own, which no host and no end of a server cuts off; it is let finish, and its answer is kept in a file that
 //! holds until a start-up file changes.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -27,52 +26,42 @@ use crate::home::{self, Home};
 pub use super::login_shell::ShellMode as Mode;
 
 /// A PATH, or why there is none.
-pub type Answer = Result<OsString, String>;
+pub type Answer = Result<String, String>;
 
 /// How long a shell may be silent before it is asked to end, and after that before it is killed.
-const ANSWER_PATIENCE: Duration = Duration::from_secs(20);
-const KILL_PATIENCE: Duration = Duration::from_secs(60);
+const SHELL_ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
+const SHELL_END_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long an answer is kept: files that the start-up files read may change, too. And how long that there is none.
 const ANSWER_HOLDS_SECS: u64 = 24 * 60 * 60;
 const PROBLEM_HOLDS_SECS: u64 = 10 * 60;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Who has shells asked, for a home.
+/// Asks shells, and keeps their answers in a home.
 #[derive(Debug, Clone)]
 pub struct Asker {
-    /// This program's own file.
     program: PathBuf,
     home: Home,
-    /// What shells are started with.
     environment: Variables,
 }
 
-/// A shell's answer on disk.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     version: u32,
-    /// What the start-up files were known by.
+    /// Their fingerprint at the time.
     start_up_files: u64,
     asked_at: UnixSeconds,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    path: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    problem: Option<String>,
+    answer: Answer,
 }
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 impl Record {
     fn answer(self, start_up_files: u64, now: UnixSeconds) -> Option<Answer> {
-        let holds_secs = if self.path.is_some() { ANSWER_HOLDS_SECS } else { PROBLEM_HOLDS_SECS };
+        let holds_secs = if self.answer.is_ok() { ANSWER_HOLDS_SECS } else { PROBLEM_HOLDS_SECS };
         let holds = self.version == VERSION
             && self.start_up_files == start_up_files
             && self.asked_at.age_secs_at(now) < holds_secs;
-        match (self.path, self.problem) {
-            _ if !holds => None,
-            (Some(path), _) => Some(Ok(path.into())),
-            (None, problem) => Some(Err(problem?)),
-        }
+        holds.then_some(self.answer)
     }
 }
 
@@ -96,13 +85,11 @@ impl Files {
 
 impl Asker {
     /// Asks with `program`, which is this program's own file, keeps answers in a home, and starts shells with an environment.
-    #[must_use]
     pub fn new(program: PathBuf, home: Home, environment: Variables) -> Self {
         Self { program, home, environment }
     }
 
     /// As [`Self::new`] with what a run that this process starts would inherit.
-    #[must_use]
     pub fn of_this_process(program: PathBuf, home: Home) -> Self {
         Self::new(program, home, environment::inherited(&environment::of_this_process(), &[]))
     }
@@ -112,12 +99,11 @@ impl Asker {
     }
 
     /// Returns the answer that is on disk and still holds.
-    #[must_use]
     pub fn known(&self, mode: Mode) -> Option<Answer> {
         known(&self.files(mode), &self.environment)
     }
 
-    /// Has a shell asked, unless somebody is asking it; returns at once. Where the system refuses, there is no answer.
+    /// Starts to ask a shell, unless that is under way, and returns at once. Where the system refuses, there is no answer.
     pub fn ask(&self, mode: Mode) {
         self.start(mode, false);
     }
@@ -144,12 +130,11 @@ impl Asker {
         }
     }
 
-    /// Returns the answer, having the shell asked and waiting for it if need be.
-    #[must_use]
-    pub fn answer(&self, mode: Mode, patience: Duration) -> Option<Answer> {
-        let deadline = Instant::now() + patience;
+    /// Returns the answer; asks the shell and waits for it if need be.
+    pub fn answer(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
+        let deadline = Instant::now() + timeout;
         let mut answer = self.known(mode);
-        if answer.is_none() && !patience.is_zero() {
+        if answer.is_none() && !timeout.is_zero() {
             self.ask(mode);
             while answer.is_none() && Instant::now() < deadline {
                 std::thread::sleep(PAUSE);
@@ -159,10 +144,9 @@ impl Asker {
         answer
     }
 
-    /// Has the shell asked whatever it said before, and waits for the answer.
-    #[must_use]
-    pub fn ask_again(&self, mode: Mode, patience: Duration) -> Option<Answer> {
-        let (deadline, files) = (Instant::now() + patience, self.files(mode));
+    /// Asks the shell whatever it said before, and waits for the answer.
+    pub fn ask_again(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
+        let (deadline, files) = (Instant::now() + timeout, self.files(mode));
         let before = Stamp::of(&files.record);
         self.start(mode, true);
         while Stamp::of(&files.record) == before {
@@ -181,9 +165,6 @@ fn known(files: &Files, environment: &Variables) -> Option<Answer> {
 }
 
 /// Asks the shell and writes its answer down, as the hidden `ask-shell`; it was started for that alone. Takes as long as the shell.
-///
-/// # Errors
-/// The answer cannot be kept.
 pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     // A host that ignores it would have us never know that the shell has ended.
     signal_hook::flag::register(signal_hook::consts::SIGCHLD, Arc::default())?;
@@ -201,15 +182,11 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     }
     let asked_at = UnixSeconds::now();
     let keep = |answer: Answer| -> Result<(), FileError> {
-        let (path, problem) = match answer {
-            Ok(path) => (Some(as_text(&path)), None),
-            Err(problem) => (None, Some(problem)),
-        };
         // As they are now: some start-up files write others.
         let start_up_files = start_up_files::fingerprint(&environment);
-        atomic_file::write_json(&files.record, &Record { version: VERSION, start_up_files, asked_at, path, problem })
+        atomic_file::write_json(&files.record, &Record { version: VERSION, start_up_files, asked_at, answer })
     };
-    remove(&files.answer);
+    let _ = std::fs::remove_file(&files.answer);
     let program = std::env::current_exe()?;
     let shell = std::env::var_os("SHELL");
     let words = through_shell(mode, shell.as_deref(), &program, &["print-path".into(), files.answer.clone().into()]);
@@ -231,13 +208,13 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     };
     let answered = wait(&mut shell, &files.answer)?;
     let answer = match atomic_file::read(&files.answer, atomic_file::MAX_RECORD_BYTES) {
-        Ok(path) => Ok(OsString::from_vec(path)),
+        Ok(path) => Ok(as_text(&path)),
         Err(_) if answered => {
             Err(format!("the {mode} {shown} ended without running our command; see its start-up files"))
         }
-        Err(_) => Err(format!("the {mode} {shown} was silent for {} s", ANSWER_PATIENCE.as_secs())),
+        Err(_) => Err(format!("the {mode} {shown} was silent for {} s", SHELL_ANSWER_TIMEOUT.as_secs())),
     };
-    remove(&files.answer);
+    let _ = std::fs::remove_file(&files.answer);
     Ok(keep(answer)?)
 }
 
@@ -251,12 +228,12 @@ fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
             return Ok(asked_to_end.is_none());
         }
         match asked_to_end {
-            None if began.elapsed() >= ANSWER_PATIENCE && !answer.exists() => {
+            None if began.elapsed() >= SHELL_ANSWER_TIMEOUT && !answer.exists() => {
                 // The whole group: a start-up file that hangs does so in a child of the shell.
                 let _ = kill_process_group(group, Signal::TERM);
                 asked_to_end = Some(Instant::now());
             }
-            Some(at) if at.elapsed() >= KILL_PATIENCE => {
+            Some(at) if at.elapsed() >= SHELL_END_TIMEOUT => {
                 let _ = kill_process_group(group, Signal::KILL);
                 shell.wait()?;
                 return Ok(false);
@@ -267,20 +244,12 @@ fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
 }
 
 /// Leaves directories out of a PATH that no text can name.
-fn as_text(path: &OsStr) -> String {
-    let directories =
-        path.as_bytes().split(|byte| *byte == b':').filter_map(|directory| std::str::from_utf8(directory).ok());
+fn as_text(path: &[u8]) -> String {
+    let directories = path.split(|byte| *byte == b':').filter_map(|directory| std::str::from_utf8(directory).ok());
     directories.collect::<Vec<_>>().join(":")
 }
 
-fn remove(file: &Path) {
-    let _ = std::fs::remove_file(file);
-}
-
 /// Writes PATH to a file, whatever else start-up files have printed: the shell has become this.
-///
-/// # Errors
-/// The file cannot be written.
 pub fn print_path(file: &Path) -> Result<(), FileError> {
     atomic_file::write(file, std::env::var_os("PATH").unwrap_or_default().as_bytes())
 }
@@ -295,8 +264,7 @@ mod tests {
             version: VERSION,
             start_up_files: 7,
             asked_at: UnixSeconds(1_000_000),
-            path: path.then(|| "/bin".to_owned()),
-            problem: (!path).then(|| "silent".to_owned()),
+            answer: if path { Ok("/bin".to_owned()) } else { Err("silent".to_owned()) },
         };
         let after = |path, secs| record(path).answer(7, UnixSeconds(1_000_000 + secs));
         assert_eq!(after(true, ANSWER_HOLDS_SECS - 1), Some(Ok("/bin".into())));
@@ -304,6 +272,6 @@ mod tests {
         assert_eq!(after(false, PROBLEM_HOLDS_SECS - 1), Some(Err("silent".to_owned())));
         assert_eq!(after(false, PROBLEM_HOLDS_SECS), None);
         assert_eq!(record(true).answer(8, UnixSeconds(1_000_000)), None);
-        assert_eq!(Record { version: 2, ..record(true) }.answer(7, UnixSeconds(1_000_000)), None);
+        assert_eq!(Record { version: VERSION + 1, ..record(true) }.answer(7, UnixSeconds(1_000_000)), None);
     }
 }

@@ -170,7 +170,7 @@ pub fn run() -> ExitCode {
     logging::start();
     let patience = match &command {
         Some(Command::ForPeople(command)) if !matches!(command, ForPeople::Janitor) => PATIENCE_WITH_A_PERSON,
-        _ => logging::LAST_WORDS_PATIENCE,
+        _ => logging::LAST_WORDS_TIMEOUT,
     };
     let code = dispatch(serve, command).unwrap_or_else(|error| {
         logging::say(&format!("moadim-mcp: {}", with_causes(&error)));

@@ -12,7 +12,6 @@ const DAY: u64 = 24 * HOUR;
 
 impl HumanDuration {
     /// Rounds it down to its largest unit: `3 h`, where a second unit would say too much.
-    #[must_use]
     pub fn largest_unit(self) -> Self {
         let unit = [DAY, HOUR, MINUTE].into_iter().find(|unit| self.0 >= *unit).unwrap_or(1);
         Self(self.0 / unit * unit)

@@ -105,17 +105,11 @@ pub const MAX_KILL_GRACE_SECS: u64 = 20;
 
 impl Config {
     /// Reads `config.toml`; a missing file means all defaults.
-    ///
-    /// # Errors
-    /// A file that cannot be read, is empty, is not TOML of this form, or holds a value that makes no sense; it is named.
     pub fn load(path: &Path) -> Result<Self, FileError> {
         Self::load_if_present(path).map(Option::unwrap_or_default)
     }
 
     /// Reads `config.toml`; `None` if it is not there.
-    ///
-    /// # Errors
-    /// As [`Config::load`].
     pub fn load_if_present(path: &Path) -> Result<Option<Self>, FileError> {
         let text = match atomic_file::read_text(path) {
             Ok(text) => text,
@@ -174,7 +168,7 @@ impl Config {
     }
 }
 
-/// The smallest bound of the history: below it, it would tell of the last few runs only.
+/// The smallest bound of the history: a smaller one would hold the last few runs only.
 const MIN_HISTORY_BYTES: u64 = 1024 * 1024;
 
 /// The smallest bound of a log: below it, too little is left of its beginning and its end to be of use.

@@ -1,7 +1,8 @@
-//! Who holds a lock: as its holder wrote into the lock's file, else as the system tells.
+//! Which process holds a lock: as it wrote into the lock's file, else as the system shows.
 
 use std::fmt;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
@@ -13,6 +14,41 @@ use crate::clock::Moment;
 use crate::process_tree::ProcessId;
 use crate::quote::quote;
 
+/// A lock could not be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process, or another part of this one, holds it.
+    #[error("{path} is held by {}", described(holder.as_deref()))]
+    Held {
+        path: PathBuf,
+        /// The holder, if it was looked for and found.
+        holder: Option<Box<Holder>>,
+    },
+    /// The system refused, so nothing is known about who holds it.
+    #[error("cannot lock {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl LockError {
+    /// Returns whether another holds the lock; else the system refused.
+    pub fn is_held(&self) -> bool {
+        matches!(self, Self::Held { .. })
+    }
+
+    /// Returns whether the lock's file is not there.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+fn described(holder: Option<&Holder>) -> String {
+    match holder {
+        None => "another process".to_owned(),
+        Some(holder) if holder.is_stopped() => format!("{holder}: {}", holder.way_out()),
+        Some(holder) => holder.to_string(),
+    }
+}
+
 /// What the holder of a lock writes into the lock's file. It only helps people: the lock itself is not in the content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Signature {
@@ -22,14 +58,12 @@ pub struct Signature {
     /// The holder's start time, without which another process may have its pid by now. 0.1.0 wrote none.
     #[serde(default)]
     pub start: u64,
-    /// Since when it holds the lock.
     #[serde(default)]
     pub since: Option<Moment>,
 }
 
 impl Signature {
     /// Returns what this process writes when it takes a lock now.
-    #[must_use]
     pub fn of_this_process() -> Self {
         static US: OnceLock<Option<ProcessId>> = OnceLock::new();
         let since = Some(Moment::now());
@@ -40,7 +74,7 @@ impl Signature {
     }
 
     /// Returns the process that signed, if it is still alive. A signature of an earlier boot, or of a process whose pid
-    /// another one has by now, names nobody.
+    /// another one has by now, is not believed.
     fn signer(&self) -> Option<ProcessId> {
         let since = self.since.as_ref()?;
         let signer = ProcessId { pid: self.pid, start: self.start };
@@ -50,7 +84,6 @@ impl Signature {
 
 /// Reads a lock's file: the first JSON value in it, because a writer that was killed leaves the end of an older text behind
 /// its own. What cannot be read is as good as empty.
-#[must_use]
 pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
     let bytes = atomic_file::read(path, atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
     let mut values = serde_json::Deserializer::from_slice(&bytes).into_iter();
@@ -60,11 +93,8 @@ pub fn read<T: DeserializeOwned + Default>(path: &Path) -> T {
 /// A living process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
-    /// Which process.
     pub pid: i32,
-    /// Its name, as the system shows it.
     pub name: String,
-    /// What it is doing.
     pub condition: Condition,
     /// Since when it holds the lock; `None` for a process that does not write it down.
     pub since: Option<Moment>,
@@ -82,9 +112,8 @@ pub enum Condition {
 }
 
 impl Holder {
-    /// Says how to free the lock.
-    #[must_use]
-    pub fn cure(&self) -> String {
+    /// Returns how to free the lock.
+    pub fn way_out(&self) -> String {
         let pid = self.pid;
         match self.condition {
             Condition::Stopped => format!("resume it with kill -CONT {pid}, or end it with kill -KILL {pid}"),
@@ -93,8 +122,7 @@ impl Holder {
         }
     }
 
-    /// Whether it holds the lock until somebody does something about it.
-    #[must_use]
+    /// Returns whether it holds the lock until a person continues or ends it.
     pub fn is_stopped(&self) -> bool {
         self.condition == Condition::Stopped
     }
@@ -115,8 +143,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Finds out who holds the lock at `path`, which somebody does; `None` where the system does not show it.
-#[must_use]
+/// Finds the holder of the lock at `path`, which is held; `None` where the system does not show it.
 pub fn of(path: &Path) -> Option<Holder> {
     let signature: Signature = read(path);
     match signature.signer() {
@@ -212,7 +239,7 @@ mod tests {
     fn a_holder_is_named_with_its_state_and_its_cure() {
         let holder = Holder { pid: 7, name: "x".into(), condition: Condition::Stopped, since: None };
         assert_eq!(holder.to_string(), "x (pid 7, stopped)");
-        assert!(holder.cure().contains("kill -CONT 7"));
+        assert!(holder.way_out().contains("kill -CONT 7"));
         let since = Some(Moment { at: crate::clock::UnixSeconds(0), boot_id: "b".into(), since_boot_ms: 0 });
         let holder = Holder { condition: Condition::AtWork, since, ..holder };
         assert_eq!(holder.to_string(), "x (pid 7) since 1970-01-01T00:00:00Z");

@@ -7,22 +7,18 @@ use serde::{Deserialize, Serialize};
 
 use super::Home;
 
-/// What tells a home from a copy of it.
+/// By which a home differs from a copy of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HomeIdentity {
     /// Its canonical path.
     pub path: String,
     /// The device of its directory. The system may number devices differently after each boot.
     pub device: u64,
-    /// The inode of its directory.
     pub inode: u64,
 }
 
 impl Home {
-    /// Returns what tells this home from its copies.
-    ///
-    /// # Errors
-    /// The home's directory is gone or cannot be read.
+    /// Fails where the home's directory is gone or cannot be read.
     pub fn identity(&self) -> io::Result<HomeIdentity> {
         let metadata = self.root().symlink_metadata()?;
         let path = self.root().to_string_lossy().into_owned();
@@ -33,7 +29,6 @@ impl Home {
 impl HomeIdentity {
     /// Returns how the home `here` differs from this one; `None` if it is the same. Devices and inodes are compared only
     /// within one boot of one machine.
-    #[must_use]
     pub fn difference(&self, here: &Self, same_boot: bool) -> Option<String> {
         if self.path != here.path {
             Some(format!("it belongs to the home {}, and this one is {}", self.path, here.path))

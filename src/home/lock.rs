@@ -3,55 +3,13 @@
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::OFlags;
 
-use super::holder::{self, Holder, Signature};
-
-/// A lock could not be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum LockError {
-    /// Somebody else holds it.
-    #[error("{path} is held by {}", described(holder.as_deref()))]
-    Held {
-        /// The lock's file.
-        path: PathBuf,
-        /// Who holds it, if that was looked for and found.
-        holder: Option<Box<Holder>>,
-    },
-    /// The system refused, so nothing is known about who holds it.
-    #[error("cannot lock {path}: {source}")]
-    Io {
-        /// The lock's file.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-}
-
-impl LockError {
-    /// Tells whether somebody else holds the lock, as against the system refusing.
-    #[must_use]
-    pub fn is_held(&self) -> bool {
-        matches!(self, Self::Held { .. })
-    }
-
-    /// Tells whether the lock's file is not there.
-    #[must_use]
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
-    }
-}
-
-fn described(holder: Option<&Holder>) -> String {
-    match holder {
-        None => "another process".to_owned(),
-        Some(holder) if holder.is_stopped() => format!("{holder}: {}", holder.cure()),
-        Some(holder) => holder.to_string(),
-    }
-}
+pub(crate) use super::holder::LockError;
+use super::holder::{self, Signature};
 
 /// How a lock is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,13 +28,13 @@ pub struct FileLock {
 }
 
 impl FileLock {
-    /// Takes the lock on `path` within `patience`, creating the file if need be. A process that takes it alone signs the file, so that
+    /// Takes the lock on `path` within `timeout`, creating the file if need be. A process that takes it alone signs the file, so that
     /// others can name the holder.
     ///
     /// # Errors
-    /// [`LockError::Held`] after `patience`, with the holder if there was any patience; else the system's.
-    pub fn acquire(path: &Path, mode: Mode, patience: Duration) -> Result<Self, LockError> {
-        let mut lock = Self::wait_for(path, mode, patience)?;
+    /// [`LockError::Held`] after `timeout`, with the holder unless it is zero; else the system's.
+    pub fn acquire(path: &Path, mode: Mode, timeout: Duration) -> Result<Self, LockError> {
+        let mut lock = Self::wait_for(path, mode, timeout)?;
         if mode == Mode::Exclusive {
             lock.signed = true;
             // On a full disk, or a read-only one, the holder stays unnamed.
@@ -86,22 +44,19 @@ impl FileLock {
     }
 
     /// Takes the lock alone as [`FileLock::acquire`] does, and leaves the file's content to the caller.
-    ///
-    /// # Errors
-    /// As [`FileLock::acquire`].
-    pub fn acquire_unsigned(path: &Path, patience: Duration) -> Result<Self, LockError> {
-        Self::wait_for(path, Mode::Exclusive, patience)
+    pub fn acquire_unsigned(path: &Path, timeout: Duration) -> Result<Self, LockError> {
+        Self::wait_for(path, Mode::Exclusive, timeout)
     }
 
-    fn wait_for(path: &Path, mode: Mode, patience: Duration) -> Result<Self, LockError> {
-        let deadline = Instant::now() + patience;
+    fn wait_for(path: &Path, mode: Mode, timeout: Duration) -> Result<Self, LockError> {
+        let deadline = Instant::now() + timeout;
         loop {
             match Self::attempt(path, mode, true) {
                 Err(error) if error.is_held() && Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(2));
                 }
-                // A caller without patience comes again, and has no use for a name.
-                Err(LockError::Held { path, .. }) if !patience.is_zero() => {
+                // A caller that does not wait comes again, and has no use for a name.
+                Err(LockError::Held { path, .. }) if !timeout.is_zero() => {
                     let holder = holder::of(&path).map(Box::new);
                     return Err(LockError::Held { path, holder });
                 }
@@ -111,14 +66,11 @@ impl FileLock {
     }
 
     /// Takes the lock on a file that exists, without waiting.
-    ///
-    /// # Errors
-    /// [`LockError::Held`], else the system's; a missing file is one of these.
     pub fn try_existing(path: &Path, mode: Mode) -> Result<Self, LockError> {
         Self::attempt(path, mode, false)
     }
 
-    /// Tells whether `path` still names the file that this lock holds.
+    /// Returns whether `path` still names the file that this lock holds.
     fn still_at(&self, path: &Path) -> bool {
         match (self.file.metadata(), std::fs::symlink_metadata(path)) {
             (Ok(held), Ok(there)) => held.ino() == there.ino() && held.dev() == there.dev(),
@@ -126,11 +78,8 @@ impl FileLock {
         }
     }
 
-    /// Replaces the file's content, which tells others who holds it. Whoever dies in between leaves the new one with the end
-    /// of the old one behind it.
-    ///
-    /// # Errors
-    /// The system's.
+    /// Replaces the file's content, which tells others who holds it. A process that dies in between leaves the end of the
+    /// old content behind the new one.
     pub fn set_content(&mut self, text: &str) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
         // The other way round a full disk, or a kill, would leave nothing.
@@ -167,7 +116,7 @@ impl FileLock {
 impl Drop for FileLock {
     /// Closing would release it only once no child that another thread is starting has a copy of the descriptor. The
     /// close that follows is what there is where the system refuses this. Our signature goes first: it must not name us
-    /// while somebody else holds the lock.
+    /// while another process holds the lock.
     fn drop(&mut self) {
         if self.signed {
             let _ = self.set_content("{}\n");
@@ -190,9 +139,6 @@ fn open(path: &Path, create: bool) -> io::Result<File> {
 
 /// Finds out whether locks work where `path` is: two descriptors of one file must not both be locked exclusively. The file
 /// stays, so that the next probe needs no room on a full disk.
-///
-/// # Errors
-/// The system's word, or that the second lock was granted.
 pub fn probe(path: &Path) -> io::Result<()> {
     loop {
         let first = open(path, true)?;

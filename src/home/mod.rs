@@ -1,54 +1,24 @@
 //! The home: where everything lives, and who may touch it.
 
-pub mod atomic_file;
+pub(crate) mod atomic_file;
+mod checks;
 pub mod config;
-pub mod file_cache;
-pub mod holder;
-pub mod identity;
+pub(crate) mod file_cache;
+pub(crate) mod holder;
+pub(crate) mod identity;
 pub mod lock;
-pub mod names;
-pub mod neighbour;
-pub mod single_mount;
-pub mod toml_text;
+pub(crate) mod names;
+mod original_daemon;
+pub(crate) mod single_mount;
+pub(crate) mod toml_text;
 
-use std::fs::{DirBuilder, Metadata, Permissions};
+use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::process::geteuid;
-
-/// A home could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum HomeError {
-    /// Neither `MOADIM_HOME` nor a home directory is known.
-    #[error("no home: set MOADIM_HOME to a directory of your own")]
-    Nowhere,
-    /// The path is relative, so that it would mean another place for each process.
-    #[error("the home '{path}' is not an absolute path; set MOADIM_HOME to one")]
-    Relative {
-        /// The path.
-        path: PathBuf,
-    },
-    /// Others may write there, so nothing in it can be trusted.
-    #[error("the home {path} {problem}; mend it with: {fix}")]
-    Unsafe {
-        /// The directory.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-        /// The command that mends it.
-        fix: String,
-    },
-    /// The system refused.
-    #[error("cannot use the home directory {path}: {source}")]
-    Io {
-        /// The directory.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-}
+pub(crate) use checks::{HomeError, UnsafeHome};
+use checks::{check_private, close_to_others};
 
 /// The paths of a home (`MOADIM_HOME`, default `~/.moadim`). Cheap to clone; it holds nothing open.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,10 +33,7 @@ const KEY_FILES: &str = "agents/*.env";
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
-    ///
-    /// # Errors
-    /// [`HomeError::Nowhere`] where neither is set.
-    pub fn from_environment() -> Result<PathBuf, HomeError> {
+    pub(crate) fn from_environment() -> Result<PathBuf, HomeError> {
         let set = |name| std::env::var_os(name).filter(|value| !value.is_empty());
         match set(crate::env_vars::HOME) {
             Some(root) => Ok(root.into()),
@@ -87,15 +54,11 @@ impl Home {
         }
     }
 
-    /// Returns the home of a user who set nothing.
     fn default_root() -> Option<PathBuf> {
         std::env::home_dir().filter(|home| home.is_absolute()).map(|home| home.join(".moadim"))
     }
 
-    /// Opens a home, making what is missing of it: directories 0700, owned by us, writable by nobody else.
-    ///
-    /// # Errors
-    /// A relative path, a directory that others own or may write, or the system's refusal.
+    /// Opens a home, making what is missing of it: directories 0700, owned by us, writable by no other user.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self, HomeError> {
         let root = root.into();
         if !root.is_absolute() {
@@ -119,191 +82,111 @@ impl Home {
         Ok(home)
     }
 
-    /// Returns the home's own directory.
-    #[must_use]
+    /// Returns the home's own directory, canonical.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Returns the path of `config.toml`.
-    #[must_use]
+    /// It need not be there.
     pub fn config_file(&self) -> PathBuf {
         self.root.join("config.toml")
     }
 
-    /// Returns the directory of agent files.
-    #[must_use]
+    /// Each agent's file is named after it.
     pub fn agents(&self) -> PathBuf {
         self.root.join("agents")
     }
 
-    /// Returns the directory of routines.
-    #[must_use]
+    /// Each routine has a directory named after its slug.
     pub fn routines(&self) -> PathBuf {
         self.root.join("routines")
     }
 
     /// Returns the directory of the entries of unfinished runs.
-    #[must_use]
     pub fn running(&self) -> PathBuf {
         self.root.join("running")
     }
 
-    /// Returns the directory of workbenches.
-    #[must_use]
+    /// Each is named after its run.
     pub fn workbenches(&self) -> PathBuf {
         self.root.join("workbenches")
     }
 
     /// Returns the directory of pins, each named after the run that it keeps.
-    #[must_use]
-    pub fn pins(&self) -> PathBuf {
+    pub(crate) fn pins(&self) -> PathBuf {
         self.root.join("pins")
     }
 
-    /// Returns the directory of what is being deleted.
-    #[must_use]
-    pub fn trash(&self) -> PathBuf {
+    pub(crate) fn trash(&self) -> PathBuf {
         self.root.join("trash")
     }
 
     /// Returns the directory of routines that were deleted. It may be missing.
-    #[must_use]
-    pub fn archived_routines(&self) -> PathBuf {
+    pub(crate) fn archived_routines(&self) -> PathBuf {
         self.root.join("archive").join("routines")
     }
 
     /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.
-    #[must_use]
-    pub fn cache(&self) -> PathBuf {
+    pub(crate) fn cache(&self) -> PathBuf {
         self.root.join("cache")
     }
 
     /// Returns the file of ended runs.
-    #[must_use]
     pub fn history_file(&self) -> PathBuf {
         self.root.join("history.jsonl")
     }
 
     /// Returns the directory of the locks that all processes share.
-    #[must_use]
-    pub fn locks(&self) -> PathBuf {
+    pub(crate) fn locks(&self) -> PathBuf {
         self.root.join("locks")
     }
 
     /// Returns the lock that guards routines and the claim of a trigger.
-    #[must_use]
-    pub fn routines_lock(&self) -> PathBuf {
+    pub(crate) fn routines_lock(&self) -> PathBuf {
         self.locks().join("routines")
     }
 
-    /// Returns the lock of a sweep's plan and renames.
-    #[must_use]
-    pub fn janitor_lock(&self) -> PathBuf {
+    pub(crate) fn janitor_lock(&self) -> PathBuf {
         self.locks().join("janitor")
     }
 
-    /// Returns the lock of the history.
-    #[must_use]
+    /// It guards the history's files.
     pub fn history_lock(&self) -> PathBuf {
         self.locks().join("history")
     }
 
     /// Returns the lock of whatever starts, ends or calls back the sessions' server.
-    #[must_use]
-    pub fn session_lock(&self) -> PathBuf {
+    pub(crate) fn session_lock(&self) -> PathBuf {
         self.locks().join("session")
     }
 
     /// Returns the file by which it is found out whether locks work.
-    #[must_use]
-    pub fn lock_probe(&self) -> PathBuf {
+    pub(crate) fn lock_probe(&self) -> PathBuf {
         self.locks().join("probe")
     }
 
     /// Returns the directory in which servers and janitors register. It may be missing.
-    #[must_use]
-    pub fn servers(&self) -> PathBuf {
+    pub(crate) fn servers(&self) -> PathBuf {
         self.locks().join("servers")
     }
 
     /// Returns the lock of a listing of processes, which stands in it for those that wait for one.
-    #[must_use]
-    pub fn listing_lock(&self) -> PathBuf {
+    pub(crate) fn listing_lock(&self) -> PathBuf {
         self.locks().join("listing")
     }
-
-    /// Finds out whether locks work here: without them, a run that is just being launched looks dead.
-    ///
-    /// # Errors
-    /// They do not, with the way out.
-    pub fn check_lockable(&self) -> Result<(), UnsafeHome> {
-        lock::probe(&self.lock_probe()).map_err(|source| UnsafeHome::LocksDoNotWork { home: self.root.clone(), source })
-    }
-
-    /// Finds out whether this home is safe for starting and removing runs: locks work, what is renamed between its folders
-    /// gets there, and no other program sweeps it.
-    ///
-    /// # Errors
-    /// Why not, with the way out.
-    pub fn check_sole_and_lockable(&self) -> Result<(), UnsafeHome> {
-        self.check_lockable()?;
-        let apart = single_mount::folders_apart(&self.root, &[self.running(), self.workbenches(), self.trash()]);
-        if let Some(folder) = apart.into_iter().next() {
-            return Err(UnsafeHome::Apart { folder, home: self.root.clone() });
-        }
-        match neighbour::sweeping(&self.root) {
-            Some(pid) => Err(UnsafeHome::SweptByAnother { home: self.root.clone(), pid }),
-            None => Ok(()),
-        }
-    }
-}
-
-/// A home on which runs can be neither started nor removed safely.
-#[derive(Debug, thiserror::Error)]
-pub enum UnsafeHome {
-    /// The file system does not keep two processes apart.
-    #[error("locks do not work in {home} ({source}); set MOADIM_HOME to a directory on a local disk")]
-    LocksDoNotWork {
-        /// The home.
-        home: PathBuf,
-        /// What went wrong.
-        source: io::Error,
-    },
-    /// Runs move between the folders by rename, which no file system does to another.
-    #[error(
-        "{folder} is on another file system than {home}, or a mount of its own, so runs cannot be recorded or removed; \
-         unmount it (umount '{folder}'), or set MOADIM_HOME to a directory that is all on one file system"
-    )]
-    Apart {
-        /// The folder.
-        folder: PathBuf,
-        /// The home.
-        home: PathBuf,
-    },
-    /// The original moadim daemon would remove our live workbenches, for it knows nothing of our sessions.
-    #[error("the moadim daemon (pid {pid}) sweeps {home} too; stop it, or set MOADIM_HOME to another directory")]
-    SweptByAnother {
-        /// The home.
-        home: PathBuf,
-        /// The daemon's process.
-        pid: i32,
-    },
 }
 
 /// Returns a name part that no other process will think of.
-#[must_use]
-pub fn random_suffix() -> String {
+pub(crate) fn random_suffix() -> String {
     format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback_random()))
 }
 
 /// Returns the 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
-#[must_use]
-pub fn stable_hash(bytes: &[u8]) -> u64 {
+pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// Where the system's randomness fails, the time and the pid still tell processes apart.
+/// Where the system's randomness fails, processes still differ in time and pid.
 fn fallback_random() -> u64 {
     let nanoseconds: u64 = std::time::SystemTime::now()
         .duration_since(std::time::UNIX_EPOCH)
@@ -312,25 +195,13 @@ fn fallback_random() -> u64 {
 }
 
 /// Makes a directory (0700), and those above it; one that is there already is fine.
-///
-/// # Errors
-/// The system's.
-pub fn make_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
-}
-
-/// Makes sure that nobody else can even enter: then nothing below can be read or changed by others, whatever its own mode.
-fn close_to_others(root: &Path) -> io::Result<()> {
-    let mode = std::fs::symlink_metadata(root)?.mode();
-    if mode & 0o077 == 0 { Ok(()) } else { std::fs::set_permissions(root, Permissions::from_mode(0o700)) }
 }
 
 /// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be
 /// moved to another directory. A symlink, and anything but a directory, stays as it is.
-///
-/// # Errors
-/// The system's.
-pub fn restore_access(path: &Path) -> io::Result<()> {
+pub(crate) fn restore_access(path: &Path) -> io::Result<()> {
     let metadata = std::fs::symlink_metadata(path)?;
     if metadata.is_dir() && metadata.mode() & 0o700 != 0o700 {
         std::fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
@@ -338,41 +209,10 @@ pub fn restore_access(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn check_private(path: &Path) -> Result<(), HomeError> {
-    let metadata = std::fs::symlink_metadata(path).map_err(|source| HomeError::Io { path: path.to_owned(), source })?;
-    let refuse = |problem: String, fix: String| Err(HomeError::Unsafe { path: path.to_owned(), problem, fix });
-    let shown = path.display();
-    if !metadata.is_dir() {
-        return refuse("is not a directory".into(), format!("mv '{shown}' '{shown}.old'"));
-    }
-    match intruder(&metadata) {
-        Some(Intruder::Owner(uid)) => refuse(
-            format!("belongs to the user with id {uid}, not to you"),
-            format!("sudo chown -R \"$(id -u)\" '{shown}'"),
-        ),
-        Some(Intruder::Writers) => refuse("is writable by others".into(), format!("chmod go-w '{shown}'")),
-        None => Ok(()),
-    }
-}
-
-enum Intruder {
-    Owner(u32),
-    Writers,
-}
-
-fn intruder(metadata: &Metadata) -> Option<Intruder> {
-    if metadata.uid() != geteuid().as_raw() {
-        Some(Intruder::Owner(metadata.uid()))
-    } else if metadata.mode() & 0o022 != 0 {
-        Some(Intruder::Writers)
-    } else {
-        None
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::MetadataExt;
 
     #[test]
     fn a_new_home_is_private_and_whole() {

@@ -8,10 +8,7 @@ use rustix::io::Errno;
 use super::atomic_file::FileError;
 
 /// Calls `see` with each name in a directory and what is a directory itself (a symlink is none), in no order; names that are not
-/// UTF-8 are left out, for none of ours is such. There may be very many, so that no list of them is made.
-///
-/// # Errors
-/// The directory cannot be listed.
+/// UTF-8 are left out, because ours are. There may be very many, so no list of them is made.
 pub fn scan(directory: &Path, mut see: impl FnMut(&str, Kind)) -> Result<(), FileError> {
     let fail = |source: Errno| FileError::io("list", directory, source.into());
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -25,7 +22,7 @@ pub fn scan(directory: &Path, mut see: impl FnMut(&str, Kind)) -> Result<(), Fil
         }
         let is_directory = match file.file_type() {
             FileType::Directory => true,
-            // Some file systems do not tell.
+            // Some file systems do not say.
             FileType::Unknown => directory.join(name).symlink_metadata().is_ok_and(|it| it.is_dir()),
             _ => false,
         };
@@ -34,10 +31,8 @@ pub fn scan(directory: &Path, mut see: impl FnMut(&str, Kind)) -> Result<(), Fil
     Ok(())
 }
 
-/// What a name is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A directory.
     Directory,
     /// Anything else; a symlink to a directory is that.
     Other,

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use super::random_suffix;
 
 /// Returns those of the folders that nothing can be renamed to from the home's own directory. Writes nothing.
-#[must_use]
 pub fn folders_apart(root: &Path, folders: &[PathBuf]) -> Vec<PathBuf> {
     folders.iter().filter(|folder| is_apart(root, folder)).cloned().collect()
 }

@@ -2,10 +2,6 @@
 
 use serde::de::DeserializeOwned;
 
-/// Parses a file's text.
-///
-/// # Errors
-/// What is wrong with it, and where, without the line that it is in.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     toml::from_str(text).map_err(|error| {
         let message = without_value(error.message()).trim_end().replace('\n', ", ");

@@ -12,8 +12,8 @@ use crate::agent::{Registry, SearchPath};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::routine::listing::{self, Filter};
 use crate::routine::model::Routine;
-use crate::routine::store;
 use crate::run::context::{App, Context};
 use crate::run::janitor_status::JanitorStatus as Status;
 use crate::session::HostKind;
@@ -64,7 +64,7 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Result<Vec<Check>, FileEr
     if search_path.is_known() {
         checks.push(Check::well("login shell", "it tells its PATH"));
     }
-    checks.extend(of_agents(home, &store::list(home)?.routines, search_path)?);
+    checks.extend(of_agents(home, &listing::list(home, &Filter::default(), None, usize::MAX)?.routines, search_path)?);
     checks.push(of_company(&company::of(home)));
     // Health reports those that are not well.
     if locks::stuck(home).is_empty() {

@@ -16,6 +16,7 @@ use crate::home::atomic_file::FileError;
 use crate::logging;
 use crate::query::listing;
 use crate::routine::known::Look;
+use crate::routine::prompt;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone;
@@ -246,7 +247,7 @@ fn of_routines(context: &Context, registry: &Registry, problems: &mut Vec<Proble
         by_machine_zone += usize::from(routine.plan().is_ok_and(|plan| plan.follows_machine_zone));
         problems.extend(routine.damage().map(damaged));
         prompts.extend(routine.prompt_damage().map(damaged));
-        prompts.extend(routine.has_empty_prompt().then(|| of_empty_prompt(&store::prompt_file(home, routine.slug()))));
+        prompts.extend(routine.has_empty_prompt().then(|| of_empty_prompt(&prompt::file(home, routine.slug()))));
         readable += usize::from(routine.limits().is_some());
         if let Some(problem) = routine.limits().and_then(|limits| limits.note(config)) {
             let path = Some(store::definition_file(home, routine.slug()).display().to_string());

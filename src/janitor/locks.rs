@@ -122,7 +122,7 @@ fn judge(holder: Option<&Holder>, usage: Use, now: &Moment) -> Judgement {
 fn held(path: &Path, holder: Option<Holder>) -> Stuck {
     let shown = path.display();
     let (who, fix) = match holder {
-        Some(holder) => (holder.to_string(), holder.cure()),
+        Some(holder) => (holder.to_string(), holder.way_out()),
         None => (
             "an unknown process".to_owned(),
             format!("find it with fuser -v '{shown}' (or lsof '{shown}'), and end it if it hangs"),

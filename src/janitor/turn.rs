@@ -34,7 +34,7 @@ impl Sweeper {
     fn in_words(&self) -> String {
         let pid = match (&self.holder, self.noted_pid) {
             (Some(holder), _) if holder.is_stopped() => {
-                return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.cure());
+                return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.way_out());
             }
             (_, noted) if noted > 0 => noted.to_string(),
             (Some(holder), _) => holder.pid.to_string(),

@@ -13,21 +13,16 @@ pub use crate::env_vars::COOKIE as COOKIE_VARIABLE;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Cookie(u128);
 
-/// The system gave no random numbers.
 #[derive(Debug, thiserror::Error)]
 #[error("no cookie: the system gives no random numbers ({0}); see that /dev/urandom is there")]
 pub struct NoCookie(getrandom::Error);
 
-/// A text that is no cookie.
 #[derive(Debug, thiserror::Error)]
 #[error("not a cookie: it is 32 lower-case hexadecimal digits")]
 pub struct NotACookie;
 
 impl Cookie {
     /// Makes a cookie that no other run has.
-    ///
-    /// # Errors
-    /// The system gives no random numbers.
     pub fn random() -> Result<Self, NoCookie> {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).map_err(NoCookie)?;

@@ -5,18 +5,12 @@ use std::collections::HashSet;
 use super::{Cookie, Process, ProcessId, Scan, ScanError};
 
 /// Returns the living descendants of a process, whatever they carry.
-///
-/// # Errors
-/// As for [`Scan::take`].
 pub fn descendants(of: ProcessId) -> Result<Vec<Process>, ScanError> {
     Ok(Scan::take_below(&HashSet::from([of]))?.below(of))
 }
 
 /// Returns the processes that belong to the run with this cookie and are below those that are known to, or are these; never
 /// ourselves. It looks twice, because one look can miss a process that hands over to its child.
-///
-/// # Errors
-/// As for [`Scan::take`].
 pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
     let mut members = Scan::take_below(known)?.members(cookie, known);
     let more = Scan::take_below(known)?.members(cookie, known);
@@ -24,11 +18,8 @@ pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<
     Ok(members)
 }
 
-/// Returns those descendants of this process, and of `another` of the same run, that only their parents tell: they carry
-/// no cookie, or hide their environment. Once this process is gone, nobody recognises them.
-///
-/// # Errors
-/// As for [`Scan::take`].
+/// Returns those descendants of this process, and of `another` of the same run, that only their parents identify: they
+/// carry no cookie, or hide their environment. Once this process is gone, they cannot be recognised.
 pub fn unmarked_descendants(cookie: &Cookie, another: Option<ProcessId>) -> Result<HashSet<ProcessId>, ScanError> {
     let roots = another.into_iter().chain([ProcessId::current()?]).collect();
     Ok(Scan::take_below(&roots)?.unmarked_members(cookie, &roots))

@@ -1,9 +1,9 @@
 //! Ending the processes of a run, all of them.
 //!
 //! First everything is asked to end (TERM), until the grace is over. What is left then is stopped (STOP), pass by pass,
-//! until a pass finds nobody new: a stopped process neither forks, nor replaces a child that was killed, nor becomes
+//! until a pass finds nothing new: a stopped process neither forks, nor replaces a child that was killed, nor becomes
 //! something else by exec, and it keeps its place in the tree, so that its children are still recognised. Then the
-//! frozen tree is killed (KILL), and the end is believed only when two looks in a row find nobody.
+//! frozen tree is killed (KILL), and the end is believed only when two looks in a row find nothing.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,9 +19,9 @@ use super::{Cookie, KnownProcesses, Process, ProcessId, Scan, ScanError};
 const FREEZE_LIMIT: Duration = Duration::from_secs(2);
 const KILL_LIMIT: Duration = Duration::from_secs(3);
 
-/// How long one chase of newcomers may take, and how many vain looks for them end it.
-const CHASE_LIMIT: Duration = Duration::from_secs(1);
-const VAIN_LOOKS: u32 = 50;
+/// How long newcomers are stopped at a time, and how many looks that find none end it.
+const NEWCOMERS_LIMIT: Duration = Duration::from_secs(1);
+const FRUITLESS_LOOKS: u32 = 50;
 
 /// The pauses between two looks at processes that are on their way out.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(2);
@@ -39,7 +39,7 @@ pub enum Reach {
 
 /// Ends the processes of the run with this cookie, and returns those that outlived it: none, but for processes that the
 /// system holds on to, and those that became another user's, which are not signalled. It takes at most `grace` and about
-/// 5 s; without a grace nobody gets a TERM, and nobody ever gets two.
+/// 5 s; without a grace there is no TERM, and no process ever gets two.
 ///
 /// Those that are known, such as the supervisor, are ended too, except by themselves. `on_pass` is called after each look at
 /// the processes, before a process that it found is signalled, with all that are known by then, and all that were asked or
@@ -54,7 +54,7 @@ pub fn end_tree(
     grace: Duration,
     on_pass: &mut dyn FnMut(&KnownProcesses),
 ) -> Result<Vec<Process>, ScanError> {
-    let mut hunt = Hunt {
+    let mut tree = Tree {
         cookie,
         processes,
         reach,
@@ -64,31 +64,31 @@ pub fn end_tree(
         empty_looks: 0,
         stopped: HashSet::new(),
     };
-    if !grace.is_zero() && hunt.ask_all(grace)? {
+    if !grace.is_zero() && tree.term_all(grace)? {
         return Ok(Vec::new());
     }
-    let done = hunt.freeze_all().and_then(|()| hunt.kill_all());
-    hunt.release_strangers();
-    done.map(|()| [hunt.left, hunt.beyond].concat())
+    let done = tree.freeze_all().and_then(|()| tree.kill_all());
+    tree.release_others();
+    done.map(|()| [tree.left, tree.beyond].concat())
 }
 
-struct Hunt<'a> {
+struct Tree<'a> {
     cookie: &'a Cookie,
     processes: KnownProcesses,
     reach: Reach,
     on_pass: &'a mut dyn FnMut(&KnownProcesses),
-    /// Who was left at the last look.
+    /// Those left at the last look.
     left: Vec<Process>,
-    /// Who was left then and runs as another user: waited for, and never signalled.
+    /// Those left then that run as another user: waited for, and never signalled.
     beyond: Vec<Process>,
-    /// How many looks in a row found nobody: one can miss a process that hands over to its child, two do not.
+    /// How many looks in a row found none: one can miss a process that hands over to its child, two do not.
     empty_looks: u32,
-    /// Who was stopped and not killed.
+    /// Those that were stopped and not killed.
     stopped: HashSet<ProcessId>,
 }
 
-impl Hunt<'_> {
-    /// Looks who is left, and returns whether there is nobody whom we could end.
+impl Tree<'_> {
+    /// Looks what is left, and returns whether there is none that we could end.
     fn look(&mut self) -> Result<bool, ScanError> {
         self.look_and_note(|_, _| {})
     }
@@ -107,16 +107,16 @@ impl Hunt<'_> {
         Ok(self.empty_looks >= 2)
     }
 
-    fn ask_all(&mut self, grace: Duration) -> Result<bool, ScanError> {
+    fn term_all(&mut self, grace: Duration) -> Result<bool, ScanError> {
         let started = Instant::now();
         let mut pause = SHORTEST_PAUSE;
         loop {
             let mut to_ask = Vec::new();
-            let nobody_is_left = self.look_and_note(|processes, left| {
+            let none_is_left = self.look_and_note(|processes, left| {
                 to_ask.extend(left.iter().map(|process| process.id).filter(|id| processes.asked.insert(*id)));
             })?;
             // Those of another user may end by themselves, now that the others are asked to.
-            if nobody_is_left && self.beyond.is_empty() {
+            if none_is_left && self.beyond.is_empty() {
                 return Ok(true);
             }
             to_ask.into_iter().for_each(|id| signal(id, Signal::TERM));
@@ -132,7 +132,7 @@ impl Hunt<'_> {
     fn freeze_all(&mut self) -> Result<(), ScanError> {
         let started = Instant::now();
         loop {
-            self.chase();
+            self.stop_newcomers();
             self.look()?;
             let mut anyone_new = false;
             for process in &self.left {
@@ -148,15 +148,15 @@ impl Hunt<'_> {
     }
 
     /// Stops what is born and gone faster than a look takes, by looking at newcomers alone until there are none.
-    fn chase(&mut self) {
+    fn stop_newcomers(&mut self) {
         let started = Instant::now();
         let mut newcomers = Newcomers::from_now();
-        let mut vain = 0;
-        while vain < VAIN_LOOKS && started.elapsed() < CHASE_LIMIT {
-            vain += 1;
+        let mut fruitless = 0;
+        while fruitless < FRUITLESS_LOOKS && started.elapsed() < NEWCOMERS_LIMIT {
+            fruitless += 1;
             for newcomer in newcomers.pids().filter_map(|pid| glimpse(pid).ok().flatten()) {
                 if self.seems_to_belong(&newcomer) {
-                    vain = 0;
+                    fruitless = 0;
                     signal(newcomer.process.id, Signal::STOP);
                     self.stopped.insert(newcomer.process.id);
                 }
@@ -164,7 +164,7 @@ impl Hunt<'_> {
         }
     }
 
-    /// Guesses from one process alone; who was stopped wrongly is released in the end.
+    /// Guesses from one process alone; one that was stopped wrongly is released in the end.
     fn seems_to_belong(&self, newcomer: &Listed) -> bool {
         let has_known_parent = || self.processes.known.iter().any(|known| newcomer.parent == Some(known.pid));
         let belongs = match newcomer.mark {
@@ -197,15 +197,15 @@ impl Hunt<'_> {
         }
     }
 
-    /// Lets go whoever was stopped in the moment before it became a process of another run.
-    fn release_strangers(&mut self) {
+    /// Continues those that were stopped in the moment before they became another run's.
+    fn release_others(&mut self) {
         for id in self.stopped.drain() {
             signal(id, Signal::CONT);
         }
     }
 }
 
-/// Sends a signal; whoever cannot be signalled is left over, and reported as such.
+/// Sends a signal; a process that cannot be signalled is left over, and reported as such.
 fn signal(id: ProcessId, signal: Signal) {
     let _ = id.signal(signal);
 }

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
-use rustix::process::{WaitOptions, wait};
+use rustix::process::{Signal, WaitOptions, wait};
 
 use super::*;
 

@@ -18,7 +18,6 @@ pub struct KnownProcesses {
 
 impl KnownProcesses {
     /// Names processes that are known to belong.
-    #[must_use]
     pub fn of(known: impl IntoIterator<Item = ProcessId>) -> Self {
         Self { known: known.into_iter().collect(), asked: HashSet::new() }
     }

@@ -4,7 +4,6 @@ use std::ffi::OsStr;
 
 use super::{Cookie, Process};
 
-/// A living process.
 #[derive(Debug, Clone)]
 pub(super) struct Listed {
     pub(super) process: Process,
@@ -19,7 +18,6 @@ pub(super) struct Listed {
 pub(super) enum Mark {
     Cookie(Cookie),
     Missing,
-    /// Its environment cannot be read.
     Hidden,
     /// It is in the middle of exec(2), and its new environment cannot be seen yet.
     Unsettled,

@@ -43,14 +43,12 @@ impl Links {
 
 impl Scan {
     /// Returns the processes of our own user that carry this cookie themselves, ourselves included.
-    #[must_use]
     pub fn carriers(&self, cookie: &Cookie) -> Vec<Process> {
         let carriers = self.links.carriers.get(cookie).into_iter().flatten().filter_map(|id| self.listed.get(id));
         carriers.filter(|listed| listed.ours).map(|listed| listed.process.clone()).collect()
     }
 
     /// Returns every cookie that a living process carries.
-    #[must_use]
     pub fn cookies(&self) -> HashSet<Cookie> {
         self.links.carriers.keys().copied().collect()
     }
@@ -62,7 +60,6 @@ impl Scan {
 
     /// Returns the processes that belong to the run with this cookie: those for which the nearest mark, at themselves or
     /// above, is the cookie, or one of the processes `known` to belong, such as the supervisor; never ourselves.
-    #[must_use]
     pub fn members(&self, cookie: &Cookie, known: &HashSet<ProcessId>) -> Vec<Process> {
         let (ours, beyond) = self.members_by_user(cookie, known);
         [ours, beyond].concat()
@@ -114,12 +111,11 @@ impl Scan {
         visited.iter().filter_map(|id| self.listed.get(id)).map(|listed| listed.process.clone()).collect()
     }
 
-    /// Returns the processes of our own user of which nobody can tell whose they are: they hide their environment, started
+    /// Returns the processes of our own user that may be of any run: they hide their environment, started
     /// at or after `since` (in the unit of [`ProcessId::start`], see [`super::start_at`]), and are orphans, or below such as
     /// these alone. An orphan's parent is gone, is the first process, or one of `reapers`, which take in orphans.
     ///
     /// What is below a process that shows its environment, or below another user's, is that one's business.
-    #[must_use]
     pub fn hidden_orphans(&self, since: u64, reapers: &HashSet<i32>) -> Vec<Process> {
         let is_hidden = |listed: &Listed| listed.ours && listed.mark == Mark::Hidden;
         let is_orphan = |listed: &&Listed| {

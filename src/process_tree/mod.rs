@@ -2,12 +2,12 @@
 //!
 //! Everything that a run starts inherits its [`Cookie`] in the environment. A process belongs to the run whose cookie is
 //! the nearest at or above it in the tree of parents: a child that cleared its environment belongs to the run of its
-//! parent, and a run that another run's agent triggered is nobody's but its own. [`Scan`] is one listing of the
+//! parent, and a run that another run's agent triggered stands for itself. [`Scan`] is one listing of the
 //! processes, who belongs is a pure function over it, and [`end_tree`] acts on that until nothing is left.
 //!
-//! A pid alone names nobody, for pids are recycled: [`ProcessId`] adds the start time, and every signal checks it. Only
-//! processes of our own effective user are ever signalled (one that became another user's is reported as a survivor), never the process with pid 1, never ourselves. A zombie is
-//! dead.
+//! A pid alone does not name a process, because pids are recycled: [`ProcessId`] adds the start time, and every signal checks it. Only
+//! processes of our own effective user are ever signalled (one that became another user's is reported as a survivor), never
+//! the process with pid 1, never ourselves. A zombie is dead.
 //!
 //! A process is alive as long as one of its threads is: once the first one has ended, its environment shows through another
 //! one only. Threads are never processes, although `/proc` answers for them.
@@ -15,8 +15,8 @@
 //! What this cannot see: a process that neither carries the cookie nor has a living parent that belongs. On Linux the
 //! supervisor is a subreaper, so orphans stay below it; elsewhere, and once the supervisor is gone, a process escapes if it
 //! cleared its environment *and* lost its parent. Some environments cannot be read at all (a process that made itself
-//! undumpable, system binaries on macOS): only its parents show whose such a process is. [`unmarked_descendants`] names
-//! these while their supervisor lives, [`Scan::hidden_orphans`] those that may be anybody's.
+//! undumpable, system binaries on macOS): only its parents show whose such a process is. `unmarked_descendants` names
+//! these while their supervisor lives, `Scan::hidden_orphans` those that may be anybody's.
 //!
 //! A listing of all processes costs tens of milliseconds where there are thousands. Threads that need one at the same time
 //! share it, and a subreaper walks down its own tree instead ([`Reach::Below`]).
@@ -27,6 +27,7 @@ mod end;
 mod known;
 mod listed;
 mod membership;
+mod process;
 mod scan;
 mod shared;
 mod usage;
@@ -49,173 +50,42 @@ mod platform;
 #[cfg(target_os = "linux")]
 mod portable;
 
-pub use cookie::{COOKIE_VARIABLE, Cookie, NoCookie, NotACookie};
-pub use descendants::{descendants, members_below, unmarked_descendants};
+pub(crate) use cookie::NoCookie;
+pub use cookie::{COOKIE_VARIABLE, Cookie};
+pub(crate) use descendants::{descendants, members_below, unmarked_descendants};
 pub use end::{Reach, end_tree};
 pub use known::KnownProcesses;
-pub use scan::{Scan, ScanError};
-pub use usage::{Usage, usage};
-pub use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
+pub use process::ProcessId;
+pub(crate) use process::{Process, Seen, Signalled, names};
+pub use scan::Scan;
+pub(crate) use scan::ScanError;
+pub(crate) use usage::{Usage, usage};
+pub(crate) use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
-use std::fmt;
 use std::io;
-
-use rustix::process::{Pid, Signal};
-use serde::{Deserialize, Serialize};
-
-use crate::quote::quote;
-
-/// A process: its pid, and when it started, so that a later process with the same pid is another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct ProcessId {
-    /// The pid.
-    pub pid: i32,
-    /// When it started: on Linux in clock ticks since boot (field 22 of `/proc/PID/stat`, see proc(5)), which no setting
-    /// of the wall clock moves; elsewhere in seconds since 1970.
-    pub start: u64,
-}
-
-/// What became of a signal that was not refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signalled {
-    /// The process got it.
-    Delivered,
-    /// The process had ended; nothing was signalled.
-    Gone,
-}
-
-/// A signal was not sent.
-#[derive(Debug, thiserror::Error)]
-pub enum SignalError {
-    /// The pid is ours, that of the system's first process, or no pid at all.
-    #[error("the {id} is never signalled: it is this program, the system's first process, or none")]
-    Protected {
-        /// The process.
-        id: ProcessId,
-    },
-    /// The system refused.
-    #[error("cannot signal the {id}: {source}; end it by hand")]
-    Refused {
-        /// The process.
-        id: ProcessId,
-        /// The system's word.
-        source: io::Error,
-    },
-}
-
-impl ProcessId {
-    /// Returns the living process that has this pid now; `None` where there is none, only a zombie, or a thread that is not
-    /// the first of its process, and where it cannot be looked at.
-    #[must_use]
-    pub fn of(pid: i32) -> Option<Self> {
-        platform::start_of(pid).ok().flatten().map(|start| Self { pid, start })
-    }
-
-    /// Returns this process.
-    ///
-    /// # Errors
-    /// [`ScanError::WithoutUs`] where the system does not show us ourselves, such as without `/proc`.
-    pub fn current() -> Result<Self, ScanError> {
-        let pid = own_pid();
-        let start = platform::start_of(pid)?.ok_or(ScanError::WithoutUs { pid })?;
-        Ok(Self { pid, start })
-    }
-
-    /// Returns whether this very process still runs: a zombie does not, and neither does another one with its pid. One that
-    /// cannot be looked at, as without a free descriptor, counts as running.
-    #[must_use]
-    pub fn is_alive(self) -> bool {
-        platform::start_of(self.pid).map_or(true, |start| start == Some(self.start))
-    }
-
-    /// Sends a signal to this process, or to nobody if it is gone.
-    ///
-    /// # Errors
-    /// The process is protected, or the system refused.
-    pub fn signal(self, signal: Signal) -> Result<Signalled, SignalError> {
-        // Asked first, for a negative pid would mean a whole group of processes.
-        let open = self.pid > 1 && self.pid != own_pid();
-        let Some(pid) = open.then(|| Pid::from_raw(self.pid)).flatten() else {
-            return Err(SignalError::Protected { id: self });
-        };
-        platform::signal(self, pid, signal).map_err(|source| SignalError::Refused { id: self, source })
-    }
-}
-
-impl fmt::Display for ProcessId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} (started at {})", self.pid, self.start)
-    }
-}
-
-/// A process with the name that the system shows for it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub struct Process {
-    /// Which process.
-    pub id: ProcessId,
-    /// Its name, at most 15 bytes on Linux.
-    pub name: String,
-}
-
-/// Longer than any name on Linux.
-const SHOWN_NAME_CHARS: usize = 64;
-
-impl fmt::Display for Process {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} (pid {})", quote(&self.name, SHOWN_NAME_CHARS), self.id.pid)
-    }
-}
-
-/// A living process, looked at by its pid alone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Seen {
-    /// Which process, and its name.
-    pub process: Process,
-    /// The cookie that it carries; `None` where it carries none, or hides its environment.
-    pub cookie: Option<Cookie>,
-}
-
-impl Seen {
-    /// Looks at the living process that has this pid now; `None` where there is none, or only a zombie.
-    ///
-    /// # Errors
-    /// [`ScanError::WithoutUs`] where the system does not even show us ourselves, so that nothing follows.
-    pub fn at(pid: i32) -> Result<Option<Self>, ScanError> {
-        match platform::glimpse(pid)? {
-            Some(seen) => Ok(Some(Self { process: seen.process, cookie: seen.mark.cookie() })),
-            None => ProcessId::current().map(|_| None),
-        }
-    }
-}
 
 /// How much earlier than it was noted a process may have started: the two clocks are read at different moments, and rounded.
 const START_MARGIN_MS: u64 = 1000;
 
 /// Returns a bound for the start ([`ProcessId::start`]) of what started at this moment or later, given in milliseconds since
 /// the boot, with a second of margin.
-#[must_use]
-pub fn start_at(since_boot_ms: u64) -> u64 {
+pub(crate) fn start_at(since_boot_ms: u64) -> u64 {
     platform::start_at(since_boot_ms.saturating_sub(START_MARGIN_MS))
 }
 
 /// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
-///
-/// # Errors
-/// The system's.
-pub fn become_subreaper() -> io::Result<()> {
+pub(crate) fn become_subreaper() -> io::Result<()> {
     platform::become_subreaper()
 }
 
-/// Returns what tells this machine from others that may share the home: the machine's id (Linux, machine-id(5)), else
+/// Returns by what this machine differs from others that may share the home: the machine's id (Linux, machine-id(5)), else
 /// the host's name, else nothing.
-#[must_use]
-pub fn machine_id() -> String {
+pub(crate) fn machine_id() -> String {
     platform::machine_id().or_else(|| sysinfo::System::host_name().ok()).unwrap_or_default()
 }
 
 /// Returns the name of the pid namespace, within which alone pids mean something; empty outside Linux.
-#[must_use]
-pub fn pid_namespace() -> String {
+pub(crate) fn pid_namespace() -> String {
     platform::pid_namespace()
 }
 
@@ -223,89 +93,9 @@ fn own_pid() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
 
-/// Names processes, the first few of them.
-#[must_use]
-pub fn names(processes: &[Process]) -> String {
-    const SHOWN: usize = 8;
-    let mut shown: Vec<String> = processes.iter().take(SHOWN).map(Process::to_string).collect();
-    if processes.len() > SHOWN {
-        shown.push(format!("{} more", processes.len() - SHOWN));
-    }
-    shown.join(", ")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::process::{Child, Command};
-
-    fn sleeper() -> (Child, ProcessId) {
-        let child = Command::new("sleep").arg("60").spawn().unwrap();
-        let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
-        (child, id)
-    }
-
-    fn end(mut child: Child) {
-        child.kill().unwrap();
-        child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_process_lives_until_it_ends_and_a_zombie_is_dead() {
-        let (mut child, id) = sleeper();
-        assert!(id.is_alive());
-        assert_eq!(id.signal(Signal::KILL).unwrap(), Signalled::Delivered);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        while id.is_alive() {
-            assert!(std::time::Instant::now() < deadline, "killed, but not dead");
-        }
-        assert_eq!(ProcessId::of(id.pid), None, "a zombie");
-        assert_eq!(id.signal(Signal::KILL).unwrap(), Signalled::Gone);
-        child.wait().unwrap();
-        assert_eq!(ProcessId::of(id.pid), None, "gone");
-    }
-
-    #[test]
-    fn a_recycled_pid_is_another_process_and_is_never_signalled() {
-        let (mut child, id) = sleeper();
-        let former = ProcessId { start: id.start - 1, ..id };
-        assert!(!former.is_alive());
-        assert_eq!(former.signal(Signal::KILL).unwrap(), Signalled::Gone);
-        assert!(id.is_alive());
-        assert!(child.try_wait().unwrap().is_none());
-        end(child);
-    }
-
-    #[test]
-    fn we_and_the_first_process_and_no_process_are_never_signalled() {
-        let ours = ProcessId::current().unwrap();
-        for pid in [ours.pid, 1, 0, -1, i32::MIN] {
-            let id = ProcessId { pid, ..ours };
-            assert!(matches!(id.signal(Signal::KILL), Err(SignalError::Protected { .. })), "{pid}");
-        }
-    }
-
-    #[test]
-    fn a_process_is_written_as_json() {
-        let id = ProcessId { pid: 7, start: 12345 };
-        assert_eq!(serde_json::to_string(&id).unwrap(), r#"{"pid":7,"start":12345}"#);
-        assert_eq!(id.to_string(), "process 7 (started at 12345)");
-    }
-
-    #[test]
-    fn a_living_process_is_seen_with_its_cookie_and_a_dead_one_is_not() {
-        let cookie = Cookie::random().unwrap();
-        let child = Command::new("sleep").arg("60").env(COOKIE_VARIABLE, cookie.to_string()).spawn().unwrap();
-        let pid = child.id().try_into().unwrap();
-        let carries = |seen: &Seen| seen.process.id.pid == pid && seen.cookie == Some(cookie);
-        let deadline = std::time::Instant::now() + std::time::Duration::from_secs(5);
-        // In the middle of exec(2) the environment is empty.
-        while !Seen::at(pid).unwrap().as_ref().is_some_and(carries) {
-            assert!(std::time::Instant::now() < deadline, "not seen with its cookie");
-        }
-        end(child);
-        assert_eq!(Seen::at(pid).unwrap(), None);
-    }
 
     #[test]
     fn this_machine_has_a_name() {

@@ -28,7 +28,6 @@ pub(super) fn start_at(since_boot_ms: u64) -> u64 {
     (wall.saturating_sub(up) + Duration::from_millis(since_boot_ms)).as_secs()
 }
 
-/// Lists all living processes.
 pub(super) fn list(note: &mut dyn FnMut(Listed)) -> io::Result<()> {
     let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
     let mut system = System::new().map_err(io::Error::other)?;
@@ -50,14 +49,12 @@ pub(super) fn whereabouts() -> io::Result<Vec<(i32, Whereabouts)>> {
     Ok(system.processes().values().filter_map(see).collect())
 }
 
-/// Looks at one living process.
 pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
     let system = look_at(pid, wanted)?;
     Ok(system.processes().values().next().and_then(listed))
 }
 
-/// Returns whether [`look_with_children`] works.
 pub(super) fn shows_children() -> bool {
     false
 }

@@ -20,19 +20,14 @@ const GLIMPSES: usize = 20;
 /// The processes could not be listed, so nothing may be concluded from it.
 #[derive(Debug, thiserror::Error)]
 pub enum ScanError {
-    /// The system refused.
     #[error("cannot list the processes: {source}; what runs is unknown until that works")]
     Refused {
-        /// The system's word.
         #[from]
         source: io::Error,
     },
     /// Even we ourselves are missing, so others will be missing too.
     #[error("the list of processes lacks this program itself (pid {pid}); see that /proc is mounted and readable")]
-    WithoutUs {
-        /// Our pid.
-        pid: i32,
-    },
+    WithoutUs { pid: i32 },
 }
 
 /// One listing of living processes, taken at once and never refreshed.
@@ -52,18 +47,12 @@ static DOUBLE_LISTINGS: Shared<Scan> = Shared::new();
 impl Scan {
     /// Lists the processes: some 20 ms for a thousand. Threads that ask at the same time share a listing, which began after
     /// each of them had asked.
-    ///
-    /// # Errors
-    /// The system refused, or a list without ourselves.
     pub fn take() -> Result<Arc<Self>, ScanError> {
         LISTINGS.get(|| list().map(Self::of))
     }
 
     /// Lists the processes twice, and returns what either list holds: what is in neither is dead. Shared as in
     /// [`Scan::take`].
-    ///
-    /// # Errors
-    /// As for [`Scan::take`].
     pub fn take_twice() -> Result<Arc<Self>, ScanError> {
         DOUBLE_LISTINGS.get(|| {
             let mut both = list()?;
@@ -74,9 +63,6 @@ impl Scan {
 
     /// Lists these processes and all that is below them, at a cost that grows with those alone. Where the system does not
     /// show the children of a process, all processes are listed.
-    ///
-    /// # Errors
-    /// As for [`Scan::take`].
     pub(super) fn take_below(roots: &HashSet<ProcessId>) -> Result<Arc<Self>, ScanError> {
         if !platform::shows_children() {
             return Self::take();
@@ -115,7 +101,6 @@ fn list() -> Result<Listing, ScanError> {
     if listing.listed.keys().any(|id| id.pid == us) { Ok(listing) } else { Err(ScanError::WithoutUs { pid: us }) }
 }
 
-/// What was seen so far.
 #[derive(Default)]
 struct Listing {
     listed: HashMap<ProcessId, Listed>,

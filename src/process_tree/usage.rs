@@ -16,9 +16,6 @@ pub struct Usage {
 }
 
 /// Looks what these processes use; those that have ended are left out.
-///
-/// # Errors
-/// The system refused.
 pub fn usage(processes: &[ProcessId]) -> Result<HashMap<ProcessId, Usage>, ScanError> {
     let pid_of = |id: &ProcessId| Some(sysinfo::Pid::from_u32(u32::try_from(id.pid).ok()?));
     let pids: Vec<_> = processes.iter().filter_map(pid_of).collect();

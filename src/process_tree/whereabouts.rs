@@ -10,9 +10,7 @@ pub use crate::env_vars::RUN as RUN_VARIABLE;
 /// What a living process shows of itself; what it hides is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whereabouts {
-    /// Its working directory.
     pub directory: Option<PathBuf>,
-    /// The value of [`RUN_VARIABLE`].
     pub run: Option<String>,
 }
 
@@ -24,9 +22,6 @@ impl Whereabouts {
 }
 
 /// Lists the whereabouts of all living processes that may be looked at.
-///
-/// # Errors
-/// As for [`super::Scan::take`].
 pub fn whereabouts() -> Result<Vec<Whereabouts>, ScanError> {
     let all = platform::whereabouts()?;
     let us = own_pid();

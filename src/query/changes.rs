@@ -14,6 +14,7 @@ use crate::home::Home;
 use crate::home::file_cache::Stamp;
 use crate::routine::known::{KnownRoutines, Look, Revision};
 use crate::routine::ledger::Ledger;
+use crate::routine::prompt;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::zone::MachineMark;
@@ -104,9 +105,7 @@ impl Observer {
                 mark.files(home.agents());
             }
             Topic::Routine(slug) => {
-                for path in
-                    [store::definition_file(home, slug), store::prompt_file(home, slug), Ledger::file(home, slug)]
-                {
+                for path in [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)] {
                     mark.file(&path);
                 }
                 // Its next fires follow from it.

@@ -29,12 +29,9 @@ pub struct Bounds {
     pub note: Option<Arc<str>>,
 }
 
-/// Which of a routine's two retentions a finished run's workbench has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retention {
-    /// `ttl_secs`.
     Ttl,
-    /// `failed_ttl_secs`.
     FailedTtl,
 }
 
@@ -47,15 +44,12 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Takes them from a definition.
-    #[must_use]
     pub fn of(definition: &Definition) -> Self {
         let Definition { ttl_secs, failed_ttl_secs, max_runtime_secs, .. } = *definition;
         Self { ttl_secs, failed_ttl_secs, max_runtime_secs }
     }
 
     /// Says which of them are above their ceilings, if any are.
-    #[must_use]
     pub fn note(&self, config: &Config) -> Option<String> {
         let definition = Definition {
             ttl_secs: self.ttl_secs,
@@ -70,7 +64,6 @@ impl Limits {
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutineState<'a> {
-    /// It is there, with what it sets for itself.
     Present(&'a Definition),
     /// It was deleted, or never was: its runs are orphans.
     Gone,
@@ -81,7 +74,6 @@ pub enum RoutineState<'a> {
 impl Bounds {
     /// Decides the bounds (rule 6): the routine's own, clamped to the ceilings; the ceilings themselves for orphans and
     /// for a routine that cannot be read.
-    #[must_use]
     pub fn decide(state: RoutineState<'_>, config: &Config) -> Self {
         let (ttl_ceiling, runtime_ceiling) = (config.ttl_ceiling_secs, config.max_runtime_ceiling_secs);
         let at_the_ceilings = |keep_last, note: &str| Self {
@@ -131,8 +123,6 @@ impl Bounds {
         }
     }
 
-    /// Reads the routine as it is now and decides.
-    #[must_use]
     pub fn of(home: &Home, config: &Config, slug: &Slug) -> Self {
         let routine = store::load(home, slug);
         let state = match &routine {
@@ -144,21 +134,18 @@ impl Bounds {
     }
 
     /// Reads the routine as it is now and decides; `None` while it cannot be read or is gone.
-    #[must_use]
     pub fn of_readable(home: &Home, config: &Config, slug: &Slug) -> Option<Self> {
         let routine = store::load(home, slug).ok()?;
         Some(Self::decide(RoutineState::Present(&routine.definition), config))
     }
 
     /// Returns how long a run may take that had `at_trigger` when it was triggered: that still holds once its routine is gone.
-    #[must_use]
     pub fn max_runtime_secs_of_run(&self, at_trigger: Option<u64>) -> u64 {
         let orphan = at_trigger.filter(|_| self.orphaned);
         orphan.map_or(self.max_runtime_secs, |secs| secs.min(self.max_runtime_secs))
     }
 
     /// Returns how long the workbench of a finished run is kept.
-    #[must_use]
     pub fn retention_secs(&self, retention: Retention) -> u64 {
         match retention {
             Retention::Ttl => self.ttl_secs,
@@ -167,7 +154,6 @@ impl Bounds {
     }
 
     /// Returns the retention that every finished run has at least, however it ended.
-    #[must_use]
     pub fn least_retention_secs(&self) -> u64 {
         self.ttl_secs.min(self.failed_ttl_secs)
     }
@@ -182,19 +168,14 @@ pub struct BoundsTable<'a> {
 }
 
 impl<'a> BoundsTable<'a> {
-    /// Starts with nothing read.
-    #[must_use]
     pub fn new(home: &'a Home, config: &'a Config) -> Self {
         Self { home, config, known: HashMap::new() }
     }
 
-    /// Returns what was read so far.
-    #[must_use]
     pub fn known(&self) -> &HashMap<Slug, Bounds> {
         &self.known
     }
 
-    /// Returns the bounds of a routine's runs.
     pub fn get(&mut self, slug: &Slug) -> &Bounds {
         self.known.entry(slug.clone()).or_insert_with(|| Bounds::of(self.home, self.config, slug))
     }

@@ -1,7 +1,6 @@
 //! What a cron library lets pass and nobody means, or refuses without a way out: a step that is larger than its range, a range
 //! that runs backwards, a value outside its field. Each is named with a schedule that works.
 
-/// One of the five fields.
 struct Field {
     name: &'static str,
     min: u64,
@@ -25,7 +24,7 @@ const FIELDS: [Field; 5] = [
 /// A schedule that works whatever was meant.
 const EXAMPLE: &str = "0 9 * * 1-5";
 
-/// Checks five fields for what is not meant as it is written; whatever else is wrong with them is the parser's to say. `works` says
+/// Checks five fields for what is not meant as it is written; the parser reports what else is wrong with them. `works` says
 /// whether a schedule would fire.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! Changing a routine: only what differs is written anew, so that a person's comments and their order of keys stay.
+//! Changing a routine: only what differs is rewritten, so a person's comments and order of keys stay.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -6,10 +6,11 @@ use std::io;
 use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 
 use super::invalid_field::InvalidField;
-use super::model::{Definition, Routine, check_prompt};
+use super::model::{Definition, Routine};
+use super::prompt;
 use super::schedule::check_as_meant;
 use super::slug::Slug;
-use super::store::{self, LOCK_PATIENCE, StoreError};
+use super::store::{self, ROUTINES_LOCK_TIMEOUT, Read, StoreError};
 use super::trusted_text;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
@@ -17,10 +18,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
 
-/// Changes a routine's definition, and its prompt if one is given. Where nothing differs, nothing is written.
-///
-/// # Errors
-/// There is no such routine, its file is damaged, what comes out breaks a rule, or the system refuses.
+/// Changes a routine's definition, and its prompt if one is given. Writes nothing if nothing differs.
 pub fn update(
     home: &Home,
     config: &Config,
@@ -28,8 +26,8 @@ pub fn update(
     prompt: Option<&str>,
     change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
 ) -> Result<Routine, StoreError> {
-    prompt.map_or(Ok(()), check_prompt)?;
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    prompt.map_or(Ok(()), prompt::check)?;
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     edit(home, slug, prompt, |definition| {
         let before = definition.schedule.clone();
         change(definition)?;
@@ -41,9 +39,6 @@ pub fn update(
 }
 
 /// Switches a routine on or off, whatever ceilings its other values break by now. The caller holds the routines' lock.
-///
-/// # Errors
-/// There is no such routine, its file is damaged, or the system refuses.
 pub fn set_enabled(home: &Home, slug: &Slug, enabled: bool) -> Result<Routine, StoreError> {
     edit(home, slug, None, |definition| {
         definition.enabled = enabled;
@@ -58,10 +53,10 @@ fn edit(
     prompt: Option<&str>,
     change: impl FnOnce(&mut Definition) -> Result<(), InvalidField>,
 ) -> Result<Routine, StoreError> {
-    let (Routine { definition: before, .. }, read) = store::load_with_text(home, slug)?;
+    let Read { definition: before, text: read, .. } = store::read(home, slug)?;
     let mut after = before.clone();
     change(&mut after)?;
-    let prompt = prompt.filter(|prompt| store::prompt(home, slug).ok().as_deref() != Some(*prompt));
+    let prompt = prompt.filter(|prompt| prompt::read(home, slug).ok().as_deref() != Some(*prompt));
     if after == before && prompt.is_none() {
         return Ok(Routine { slug: slug.clone(), definition: after });
     }
@@ -71,7 +66,7 @@ fn edit(
     // Two files are two writes. Each is whole at any time and valid beside either version of the other; the time of the
     // change goes last, so what a crash has cut in two does not look done, and the same call again completes it.
     if let Some(prompt) = prompt {
-        atomic_file::write(&store::prompt_file(home, slug), prompt.as_bytes())?;
+        atomic_file::write(&prompt::file(home, slug), prompt.as_bytes())?;
     }
     // A person's editor knows nothing of the lock.
     let still = || atomic_file::read_text(&file).is_ok_and(|now| now == read);
@@ -81,7 +76,7 @@ fn edit(
     Ok(Routine { slug: slug.clone(), definition: after })
 }
 
-/// Returns `text`, which says `before`, changed so that it says `after`.
+/// Returns `text`, which means `before`, changed so that it means `after`.
 fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<String, String> {
     let document = |definition: &Definition| -> Result<DocumentMut, String> {
         let text = toml::to_string(definition).map_err(|error| error.to_string())?;

@@ -1,7 +1,7 @@
 //! `routines/<slug>/ledger.json`: how far a routine's schedule has been dealt with, and how its runs went.
 //!
-//! The program's own book about a routine, beside the file that is a person's. Whoever changes it holds the routines' lock, so
-//! that what was read is still true when it is written.
+//! The program's own record of a routine, beside the file that is a person's. A process that changes it holds the routines' lock,
+//! so that what it read is still true when it writes.
 
 use std::path::PathBuf;
 
@@ -9,23 +9,19 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Definition;
 use super::slug::Slug;
-
+use super::store;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError, Source};
-use crate::home::file_cache::FileCache;
-use crate::home::file_cache::Stamp;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::file_cache::{FileCache, Stamp};
 
-/// The form of the ledgers that this program writes.
 const VERSION: u32 = 1;
 
-/// The name of a ledger in its routine's directory.
 pub const FILE_NAME: &str = "ledger.json";
 
 /// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
-    /// The form of this record.
     pub version: u32,
     /// The schedule that `fired_until` belongs to; absent while the routine does not fire by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +34,6 @@ pub struct Ledger {
     /// The next occurrence is not fired.
     #[serde(default)]
     pub skip_next: bool,
-    /// What waits to be started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// The newest occurrence that was missed.
@@ -55,12 +50,9 @@ pub struct Ledger {
     pub disabled_because: Option<String>,
 }
 
-/// A schedule as it is written in a routine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleText {
-    /// The fields or the name.
     pub schedule: String,
-    /// The zone, if one is named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
 }
@@ -75,7 +67,6 @@ impl ScheduleText {
 /// A fire that waits: for its time, for a run of its routine to end, or for its turn. A routine has one at most.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waiting {
-    /// What it is.
     pub fire: Fire,
     /// Since when; this is its place in the line.
     pub since: UnixSeconds,
@@ -83,32 +74,28 @@ pub struct Waiting {
     pub not_before: UnixSeconds,
 }
 
-/// A start that nobody asks for.
+/// A start without a trigger.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fire {
-    /// The schedule's.
     Occurrence(UnixSeconds),
     /// Another attempt after a failed run.
     Retry {
         /// The id of the first of the attempts.
         of: String,
-        /// Which attempt it is to be; the first run is 1.
+        /// Which attempt it is; the first run is 1.
         attempt: u32,
     },
 }
 
-/// An occurrence that was not fired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastMissed {
     /// The moment that the schedule names.
     pub occurrence: UnixSeconds,
-    /// Why.
     pub reason: String,
 }
 
 impl Default for Ledger {
-    /// The ledger of a routine that has none yet.
     fn default() -> Self {
         Self {
             version: VERSION,
@@ -130,9 +117,8 @@ const MOST_COUNTED: usize = 16;
 
 impl Ledger {
     /// Names the file of a routine's ledger; it need not be there.
-    #[must_use]
     pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-        home.routines().join(slug.as_str()).join(FILE_NAME)
+        store::directory(home, slug).join(FILE_NAME)
     }
 
     /// Reads a routine's ledger; one that is not there yet is empty.
@@ -140,47 +126,40 @@ impl Ledger {
     /// # Errors
     /// It is unreadable, damaged or of a newer version: nothing may be fired then, for it may have been already.
     pub fn read(home: &Home, slug: &Slug) -> Result<Self, FileError> {
-        Self::read_from(&Self::file(home, slug).as_path()).map(|(ledger, _)| ledger)
+        Self::read_with_stamp(home, slug).map(|(ledger, _)| ledger)
     }
 
-    /// Reads a ledger from its file like [`Self::read`], and returns what that is known by, if it is there.
-    pub(super) fn read_from(file: &dyn Source) -> Result<(Self, Option<Stamp>), FileError> {
-        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(file) {
+    pub(super) fn read_with_stamp(home: &Home, slug: &Slug) -> Result<(Self, Option<Stamp>), FileError> {
+        let file = Self::file(home, slug);
+        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(&file) {
             Err(error) if error.is_not_found() => return Ok((Self::default(), None)),
             read => read?,
         };
         if ledger.version > VERSION {
             let problem = format!("it is of version {}, newer than this program knows ({VERSION})", ledger.version);
-            return Err(FileError::damaged(&file.path(), problem));
+            return Err(FileError::damaged(&file, problem));
         }
         Ok((ledger, Some(stamp)))
     }
 
     /// Reads a routine's ledger as [`Self::read`] does, from a file that did not change as it was last parsed.
-    ///
-    /// # Errors
-    /// As for [`Self::read`].
     pub fn read_for_looking(home: &Home, slug: &Slug) -> Result<Self, FileError> {
         static PARSED: FileCache<Ledger> = FileCache::new();
         PARSED.get(&Self::file(home, slug), || Self::read(home, slug)).map(Option::unwrap_or_default)
     }
 
     /// Writes a routine's ledger. The caller holds the routines' lock, and has read under it what it changed.
-    ///
-    /// # Errors
-    /// The system's; one of them is that the routine is gone.
     pub fn write(&self, home: &Home, slug: &Slug) -> Result<(), FileError> {
         atomic_file::write_json(&Self::file(home, slug), self)
     }
 
-    /// Tells whether what it says is about a routine's schedule as it is now.
-    #[must_use]
+    /// Returns whether it is about a routine's schedule as it is now.
     pub fn follows(&self, definition: &Definition) -> bool {
         self.schedule == ScheduleText::of(definition)
     }
 
-    /// Begins anew with a routine's schedule if that is another than before: nothing is made up for from before it was set,
-    /// changed, or enabled again. Tells whether it did.
+    /// Starts over with a routine's schedule if that is another than before, and returns whether it did: nothing is made up for
+    /// from before the schedule was set, changed, or enabled again.
     pub fn follow(&mut self, definition: &Definition, now: UnixSeconds) -> bool {
         let begins = !self.follows(definition);
         if begins {
@@ -203,8 +182,8 @@ impl Ledger {
         true
     }
 
-    /// Forgets that the routine was disabled, and why: somebody has enabled it again.
-    pub fn absolve(&mut self) {
+    /// Forgets that the routine was disabled, and why, because it was enabled again.
+    pub fn reset_failures(&mut self) {
         self.disabled_because = None;
         self.consecutive_failures = 0;
     }

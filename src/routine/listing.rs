@@ -7,7 +7,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::FileCache;
 
-/// Which routines are wanted.
+/// Which routines are wanted; all by default.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Those whose slug or title contains this, in any case.
@@ -33,7 +33,7 @@ impl Filter {
 /// A part of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
-    /// The routines; those that cannot be read are left out.
+    /// Those of the page that can be read.
     pub routines: Vec<Routine>,
     /// How many there are in all; without a filter, unreadable ones included.
     pub total: usize,
@@ -42,9 +42,6 @@ pub struct Page {
 }
 
 /// Lists up to `limit` of the routines that come after `after`. Without a filter only these are read.
-///
-/// # Errors
-/// The directory of routines cannot be listed.
 pub fn list(home: &Home, filter: &Filter, after: Option<&Slug>, limit: usize) -> Result<Page, FileError> {
     let mut slugs = store::slugs(home)?;
     if filter.takes_all() {

@@ -1,18 +1,19 @@
-//! Routines: what is to be run, and within which bounds.
+//! Routines: what runs, when, and within which bounds.
 
-pub mod bounds;
-pub mod brief;
+pub(crate) mod bounds;
 mod cron_fields;
-pub mod edit;
-pub mod invalid_field;
-pub mod known;
-pub mod ledger;
+pub(crate) mod edit;
+pub(crate) mod invalid_field;
+pub(crate) mod known;
+pub(crate) mod ledger;
 pub mod listing;
-pub mod model;
-pub mod repository;
-pub mod schedule;
-pub mod slug;
-pub mod snooze;
-pub mod store;
+pub(crate) mod model;
+pub(crate) mod prompt;
+pub(crate) mod repository;
+pub(crate) mod schedule;
+pub(crate) mod slug;
+pub(crate) mod snooze;
+pub(crate) mod store;
+pub(crate) mod summary;
 mod trusted_text;
-pub mod zone;
+pub(crate) mod zone;

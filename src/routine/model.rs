@@ -14,77 +14,71 @@ use crate::home::config::Config;
 /// A saved definition of work. Its prompt is a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Routine {
-    /// Its permanent name.
     pub slug: Slug,
-    /// What a person wrote.
     pub definition: Definition,
 }
 
 /// What `routine.toml` holds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Definition {
     /// Its name for people: one line, at most 200 characters.
     pub title: String,
     /// The agent's name, as `moadim-mcp agents` lists it.
     pub agent: String,
-    /// Whether it may be triggered.
-    #[serde(default = "yes")]
     pub enabled: bool,
     /// How long a finished run's workbench is kept. If absent, the home's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
     /// How long a run may take, from its trigger. If absent, the home's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
     /// How long a run may print nothing before it is ended. If absent, what its agent's file says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
     /// How long the workbench of a run that did not succeed is kept. If absent, the home's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_ttl_secs: Option<u64>,
     /// How many of its newest finished runs are kept whatever their age; succeeded and other runs are counted apart. If
     /// absent, the home's default.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u64>,
     /// When it fires by itself: five cron fields, or a name such as `@daily`. If absent, never.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// The schedule's time zone, an IANA name. If absent, the machine's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// What a fire of the schedule does while a run of the routine is alive.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub overlap: Overlap,
     /// What happens to occurrences that nobody was there to fire.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
     /// Words to find it by, at most 20.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
     /// When it was created, written by tools. If absent, the file's last change.
-    #[serde(default)]
     #[schemars(with = "String")]
     pub created_at: UnixSeconds,
     /// When a tool last changed it, written by tools. If absent, the file's last change.
-    #[serde(default)]
     #[schemars(with = "String")]
     pub updated_at: UnixSeconds,
     // From here on tables, which TOML wants after values.
     /// Try a run that failed or was interrupted again.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Variables for its runs, of those that its agent accepts. Tools write these.
-    #[serde(default, skip_serializing_if = "Variables::is_empty")]
+    #[serde(skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
     /// Git repositories to clone into the workbench before the agent starts.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
     /// What only you write: no tool writes or clears it.
-    #[serde(default, skip_serializing_if = "is_default")]
+    #[serde(skip_serializing_if = "is_default")]
     pub trusted: Trusted,
 }
 
@@ -165,18 +159,12 @@ impl Default for Definition {
     }
 }
 
-fn yes() -> bool {
-    true
-}
-
 const MAX_TITLE_CHARS: usize = 200;
 const MAX_COUNT: u64 = 1_000_000;
 const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_VARIABLES: usize = 100;
 const MAX_VALUE_BYTES: usize = 32 * 1024;
-/// The largest prompt.
-pub const MAX_PROMPT_BYTES: usize = 1024 * 1024;
 
 impl Definition {
     /// Dates what a person wrote without saying when.
@@ -189,36 +177,17 @@ impl Definition {
     }
 
     /// Checks what a tool was given, the home's ceilings included.
-    ///
-    /// # Errors
-    /// The first field that breaks its rule.
     pub fn check(&self, config: &Config) -> Result<(), InvalidField> {
-        check_bound("ttl_secs", self.ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
-        check_bound(
-            "max_runtime_secs",
-            self.max_runtime_secs,
-            "max_runtime_ceiling_secs",
-            config.max_runtime_ceiling_secs,
-        )?;
-        check_bound("failed_ttl_secs", self.failed_ttl_secs, "ttl_ceiling_secs", config.ttl_ceiling_secs)?;
-        check_bound(
-            "max_silence_secs",
-            self.max_silence_secs,
-            "max_runtime_ceiling_secs",
-            config.max_runtime_ceiling_secs,
-        )?;
-        self.check_hand_written()
-    }
-
-    /// Checks what a person may have written by hand: values that no ceiling could mend.
-    ///
-    /// # Errors
-    /// The first field that breaks its rule.
-    pub fn check_hand_written(&self) -> Result<(), InvalidField> {
+        let ttl_ceiling = ("ttl_ceiling_secs", config.ttl_ceiling_secs);
+        let runtime_ceiling = ("max_runtime_ceiling_secs", config.max_runtime_ceiling_secs);
+        check_bound("ttl_secs", self.ttl_secs, ttl_ceiling)?;
+        check_bound("max_runtime_secs", self.max_runtime_secs, runtime_ceiling)?;
+        check_bound("failed_ttl_secs", self.failed_ttl_secs, ttl_ceiling)?;
+        check_bound("max_silence_secs", self.max_silence_secs, runtime_ceiling)?;
         self.checked_schedule().map(drop)
     }
 
-    /// Checks like [`Self::check_hand_written`], and returns the schedule, for parsing it is a good part of that.
+    /// Checks what a person may have written by hand, whatever the ceilings, and returns the schedule, which had to be parsed.
     pub(super) fn checked_schedule(&self) -> Result<Option<Schedule>, InvalidField> {
         let positive = [
             ("ttl_secs", self.ttl_secs),
@@ -240,6 +209,9 @@ impl Definition {
             }
         }
         check_title(&self.title)?;
+        if self.agent.is_empty() {
+            return Err(InvalidField::new("agent", "missing", "each routine names one; list_agents shows them"));
+        }
         check_tags(&self.tags)?;
         let schedule = check_schedule(self)?;
         check_retry(self.retry)?;
@@ -267,7 +239,7 @@ fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
     Ok(())
 }
 
-/// Without a schedule, a time zone is checked too: a mistake in it is not to come up only later.
+/// Without a schedule, a time zone is checked too: a mistake in it should not come up only later.
 fn check_schedule(definition: &Definition) -> Result<Option<Schedule>, InvalidField> {
     let zone = definition.timezone.as_deref();
     match &definition.schedule {
@@ -286,7 +258,7 @@ fn check_title(title: &str) -> Result<(), InvalidField> {
     Ok(())
 }
 
-fn check_bound(field: &str, value: Option<u64>, ceiling_key: &str, ceiling: u64) -> Result<(), InvalidField> {
+fn check_bound(field: &str, value: Option<u64>, (ceiling_key, ceiling): (&str, u64)) -> Result<(), InvalidField> {
     match value {
         Some(secs) if secs == 0 || secs > ceiling => {
             let rule = format!(
@@ -332,29 +304,7 @@ fn check_env(field: &str, env: &Variables) -> Result<(), InvalidField> {
     }
 }
 
-/// Checks a prompt.
-///
-/// # Errors
-/// It is blank, too large, or holds a NUL.
-pub fn check_prompt(prompt: &str) -> Result<(), InvalidField> {
-    if prompt.trim().is_empty() {
-        return Err(InvalidField::new("prompt", "empty", "the agent needs something to do; write it down"));
-    }
-    if prompt.len() > MAX_PROMPT_BYTES {
-        let value = format_args!("{} bytes long", prompt.len()).to_string();
-        let rule = format!("at most {MAX_PROMPT_BYTES} bytes; put the rest into a file and name it");
-        return Err(InvalidField::new("prompt", value, rule));
-    }
-    if prompt.contains('\0') {
-        return Err(InvalidField::new("prompt", "a text with a NUL character", "remove that character"));
-    }
-    Ok(())
-}
-
 /// Checks the names of variables that came as plain text.
-///
-/// # Errors
-/// The first that is no POSIX name.
 pub fn parse_env(env: std::collections::BTreeMap<String, String>) -> Result<Variables, InvalidField> {
     env.into_iter()
         .map(|(name, value)| match name.parse::<EnvName>() {

@@ -32,9 +32,6 @@ const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
 const MASK: &str = "***";
 
 /// Checks what is to be cloned.
-///
-/// # Errors
-/// The first that breaks a rule, with the rule.
 pub(super) fn check(repositories: &[Repository]) -> Result<(), InvalidField> {
     if repositories.len() > MAX_REPOSITORIES {
         let rule = format!("at most {MAX_REPOSITORIES} repositories; give fewer");
@@ -62,13 +59,11 @@ pub(super) fn check(repositories: &[Repository]) -> Result<(), InvalidField> {
 }
 
 /// Returns the directory in the workbench; `None` where neither it nor the URL names one.
-#[must_use]
 pub fn directory_of(repository: &Repository) -> Option<String> {
     repository.directory.clone().or_else(|| name_of(&repository.url))
 }
 
 /// Returns the name of the repository that a URL ends with, as a plain file name.
-#[must_use]
 pub fn name_of(url: &str) -> Option<String> {
     let last = url.trim_end_matches('/').rsplit(['/', ':']).next()?;
     let last = last.strip_suffix(".git").unwrap_or(last);
@@ -79,7 +74,6 @@ pub fn name_of(url: &str) -> Option<String> {
 }
 
 /// Returns a text with the secrets of the URLs in it masked: passwords, and tokens in the place of a name.
-#[must_use]
 pub fn masked(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
@@ -120,7 +114,7 @@ fn check_url(url: &str) -> Result<(), InvalidField> {
         return refuse("`transport::address` runs a command; give an https, ssh or git URL, or an absolute path");
     }
     if url.starts_with("http://") {
-        return refuse("http:// is not taken, for anyone on the way can change what it brings; use https://");
+        return refuse("http:// is refused: anyone on the way can change what it brings; use https://");
     }
     let known = ["https://", "ssh://", "git://"].into_iter().find_map(|scheme| url.strip_prefix(scheme));
     if let Some(rest) = known {
@@ -141,7 +135,7 @@ fn check_url(url: &str) -> Result<(), InvalidField> {
     refuse("it must be https://, ssh://, user@host:path, git://, file:///path or an absolute path; give one of these")
 }
 
-/// Tells whether a text is a host, or an address in brackets, with a port or without.
+/// Returns whether a text is a host, or an address in brackets, with a port or without.
 fn is_host(text: &str) -> bool {
     let (host, port, more) = match text.strip_prefix('[').map(|rest| rest.split_once(']')) {
         Some(Some((address, port))) => (address, port, ".-_:"),

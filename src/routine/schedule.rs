@@ -14,7 +14,6 @@ use super::zone::MachineZone;
 use super::{cron_fields, zone};
 use crate::clock::UnixSeconds;
 
-/// A schedule that fires at some time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
     cron: Cron,
@@ -22,7 +21,6 @@ pub struct Schedule {
     zone: Option<TimeZone>,
 }
 
-/// Occurrences that have passed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Passed {
     /// How many there were before those in `newest`, and the last of them.
@@ -31,8 +29,8 @@ pub struct Passed {
     pub newest: Vec<UnixSeconds>,
 }
 
-/// How many occurrences of a gap are told one by one, the one that may be made up for included.
-const TOLD: usize = 101;
+/// How many occurrences of a gap are listed one by one, the one that may be made up for included.
+const LISTED: usize = 101;
 
 /// How far back a gap is looked into: a clock that was centuries off must not keep a tick busy for minutes.
 const LONGEST_GAP_SECS: u64 = 366 * 24 * 60 * 60;
@@ -54,9 +52,6 @@ const NAMES: [(&str, &str); 7] = [
 
 impl Schedule {
     /// Reads a schedule; without a zone it is always in the one the machine has at the time.
-    ///
-    /// # Errors
-    /// The field `schedule` is no schedule or never fires, or `timezone` is no IANA time zone.
     pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
         let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
         let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
@@ -78,20 +73,13 @@ impl Schedule {
         Ok(schedule)
     }
 
-    /// Says whether it fires at other moments once the machine's zone is another.
-    #[must_use]
+    /// Returns whether it fires at other moments once the machine's zone is another.
     pub fn follows_machine_zone(&self) -> bool {
         self.zone.is_none()
     }
 
-    /// Returns the first occurrence after a moment; `None` at the end of the calendar.
-    #[must_use]
-    pub fn next_after(&self, moment: UnixSeconds) -> Option<UnixSeconds> {
-        self.next_in(&self.zone_now(), moment)
-    }
-
-    /// Returns the first occurrence after a moment like [`Self::next_after`], for a caller that has just read the machine's zone.
-    pub(super) fn next_after_on(&self, machine: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
+    /// Returns the first occurrence after a moment; `None` at the end of the calendar. `machine` is the machine's zone.
+    pub(super) fn next_after(&self, machine: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
         self.next_in(self.zone.as_ref().unwrap_or(machine), moment)
     }
 
@@ -108,32 +96,28 @@ impl Schedule {
     fn next_in(&self, zone: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
         let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
         let from = moment.to_zoned(zone.clone());
-        // A step that is none would keep whoever walks on from here busy for ever.
+        // A step that does not advance would keep a caller that walks on busy for ever.
         let next = self.cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
         u64::try_from(next.timestamp().as_second()).ok().map(UnixSeconds)
     }
 
-    /// Returns all occurrences after a moment, in one zone.
     fn all_after(&self, moment: UnixSeconds) -> impl Iterator<Item = UnixSeconds> {
         let zone = self.zone_now();
         let next = move |moment| self.next_in(&zone, moment);
         std::iter::successors(next(moment), move |last| next(*last))
     }
 
-    /// Returns the next `count` occurrences after a moment.
-    #[must_use]
     pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
         self.all_after(after).take(count).collect()
     }
 
     /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year.
-    #[must_use]
     pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
         let after = after.max(UnixSeconds(until.0.saturating_sub(LONGEST_GAP_SECS)));
         let (mut older, mut newest) = (None, VecDeque::new());
         for occurrence in self.all_after(after).take_while(|occurrence| *occurrence <= until) {
             newest.push_back(occurrence);
-            if newest.len() > TOLD
+            if newest.len() > LISTED
                 && let Some(last) = newest.pop_front()
             {
                 older = Some((older.map_or(1, |(count, _)| count + 1), last));
@@ -142,8 +126,6 @@ impl Schedule {
         Passed { older, newest: newest.into() }
     }
 
-    /// Says in words when it fires, with the zone.
-    #[must_use]
     pub fn description(&self) -> String {
         let words = describe(self.cron.pattern.clone());
         let words = words.trim_end_matches('.');
@@ -199,7 +181,6 @@ fn works(fields: &str) -> bool {
 }
 
 /// Returns a schedule as it is kept: what a person types around a name, and how, says nothing.
-#[must_use]
 pub fn tidied(text: &str) -> String {
     let text = text.trim();
     if text.starts_with('@') { text.to_lowercase() } else { text.to_owned() }
@@ -241,7 +222,7 @@ fn parse_fields(fields: &str) -> Result<Cron, CronError> {
     Ok(cron)
 }
 
-/// Says whether a field for the day of the month is one that each month has: any day, or a single one up to the 28th.
+/// Returns whether a field for the day of the month is one that each month has: any day, or a single one up to the 28th.
 fn is_in_each_month(day: Option<&str>) -> bool {
     day.is_some_and(|day| matches!(day, "*" | "?") || day.parse().is_ok_and(|day: u8| (1..=28).contains(&day)))
 }

@@ -4,15 +4,12 @@ use super::invalid_field::InvalidField;
 use super::ledger::Ledger;
 use super::model::Definition;
 use super::slug::Slug;
-use super::store::{self, LOCK_PATIENCE, StoreError};
+use super::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::lock::{FileLock, Mode};
 
 /// Keeps a routine's schedule from firing up to `until`, or once; with neither, lets it fire again.
-///
-/// # Errors
-/// The routine has no schedule or `until` has passed; its files cannot be read or written, or are locked.
 pub fn snooze(
     home: &Home,
     slug: &Slug,
@@ -20,7 +17,7 @@ pub fn snooze(
     skip_next: bool,
     now: UnixSeconds,
 ) -> Result<(Definition, Ledger), StoreError> {
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let definition = store::load(home, slug)?.definition;
     if definition.schedule.is_none() {
         let rule = "it has no schedule, so it never fires by itself; give it one first";

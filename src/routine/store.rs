@@ -1,53 +1,41 @@
 //! Routines on disk: `routines/<slug>/routine.toml` and `prompt.md`.
 
-use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
-use super::model::{Definition, MAX_PROMPT_BYTES, Routine, check_prompt};
+use super::model::{Definition, Routine};
+use super::prompt;
 use super::schedule::{Schedule, check_as_meant};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
-use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES, Source};
+use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::config::Config;
 use crate::home::file_cache::Stamp;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{self, Home, names, toml_text};
 
-/// How long a call waits for the short work that the routines' lock guards.
-pub const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a call waits for the routines' lock, which guards short work.
+pub const ROUTINES_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-pub(super) const DEFINITION_FILE: &str = "routine.toml";
-pub(super) const PROMPT_FILE: &str = "prompt.md";
+const DEFINITION_FILE: &str = "routine.toml";
 
-/// A routine could not be read or saved.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// There is none of that name.
     #[error("there is no routine '{slug}'{closest}; list_routines shows them all")]
     NotFound {
-        /// The name asked for.
         slug: Slug,
         /// Names that are close to it, ready to be read.
         closest: String,
     },
-    /// The name is taken.
     #[error(
         "the routine '{slug}' exists already (titled '{title}'); trigger that one, or give this one another `title` or `slug`"
     )]
-    Taken {
-        /// The slug.
-        slug: Slug,
-        /// The existing routine's title.
-        title: String,
-    },
-    /// A value breaks its rule.
+    Taken { slug: Slug, title: String },
     #[error(transparent)]
     Invalid(#[from] InvalidField),
-    /// A file is unreadable or damaged.
     #[error(transparent)]
     File(#[from] FileError),
     /// Another process is changing routines and does not end.
@@ -55,30 +43,15 @@ pub enum StoreError {
     Locked(#[from] LockError),
 }
 
-/// All routines that can be read, by slug, and what is wrong with the others.
-#[derive(Debug, Default)]
-pub struct Listing {
-    /// The routines.
-    pub routines: Vec<Routine>,
-    /// The others.
-    pub problems: Vec<FileError>,
-}
-
 /// Chooses the slug of a new routine: the one that was given, else the one that its title makes.
-///
-/// # Errors
-/// None is given, and the title makes none.
 pub fn new_slug(given: Option<Slug>, title: &str) -> Result<Slug, InvalidField> {
     given.or_else(|| Slug::from_title(title)).ok_or_else(|| {
-        let rule = "no slug can be made of it; give a `slug`, or a title with at least one letter or digit";
+        let rule = "it makes no slug; give a `slug`, or a title with at least one letter or digit";
         InvalidField::new("title", format_args!("'{title}'"), rule)
     })
 }
 
-/// Saves a new routine.
-///
-/// # Errors
-/// A field breaks its rule, the slug is taken, or the system refuses; nothing is left behind.
+/// Saves a new routine; after an error nothing is left behind.
 pub fn create(
     home: &Home,
     config: &Config,
@@ -88,7 +61,7 @@ pub fn create(
 ) -> Result<Routine, StoreError> {
     definition.check(config)?;
     definition.schedule.as_deref().map_or(Ok(()), check_as_meant)?;
-    check_prompt(prompt)?;
+    prompt::check(prompt)?;
     let routine = Routine { slug, definition };
     let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));
     let published = stage(&staged, &routine.definition, prompt).and_then(|()| publish(home, &staged, &routine));
@@ -103,7 +76,7 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let file = staged.join(DEFINITION_FILE);
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
-    atomic_file::write(&staged.join(PROMPT_FILE), prompt.as_bytes())?;
+    atomic_file::write(&staged.join(prompt::FILE_NAME), prompt.as_bytes())?;
     if definition.schedule.is_some() {
         // From now on, and not from when somebody first looks at it.
         let mut ledger = Ledger::default();
@@ -114,7 +87,7 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
 }
 
 fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreError> {
-    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let directory = directory(home, &routine.slug);
     // Also a directory without a readable routine in it is somebody's, and is not written over.
     if directory.symlink_metadata().is_ok() {
@@ -125,116 +98,39 @@ fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreErr
     Ok(atomic_file::sync_directory(&home.routines())?)
 }
 
-/// Reads a routine as it is now.
-///
-/// # Errors
-/// There is none, or its file is damaged.
 pub fn load(home: &Home, slug: &Slug) -> Result<Routine, StoreError> {
-    load_with_text(home, slug).map(|(routine, _)| routine)
+    read(home, slug).map(|Read { definition, .. }| Routine { slug: slug.clone(), definition })
 }
 
-/// Reads a routine as it is now, and the text that it was read from.
-pub(super) fn load_with_text(home: &Home, slug: &Slug) -> Result<(Routine, String), StoreError> {
-    read(home, slug, &definition_file(home, slug).as_path())
-        .map(|Read { definition, text, .. }| (Routine { slug: slug.clone(), definition }, text))
-}
-
-/// Reads a routine as it is now, with its schedule.
-///
-/// # Errors
-/// As for [`load`].
 pub fn load_with_schedule(home: &Home, slug: &Slug) -> Result<(Definition, Option<Schedule>), StoreError> {
-    read(home, slug, &definition_file(home, slug).as_path())
-        .map(|Read { definition, schedule, .. }| (definition, schedule))
+    read(home, slug).map(|Read { definition, schedule, .. }| (definition, schedule))
 }
 
-/// Reads a routine from its file.
-pub(super) fn read(home: &Home, slug: &Slug, file: &dyn Source) -> Result<Read, StoreError> {
-    match read_definition(file) {
-        Ok(read) => Ok(read),
-        Err(error) => {
-            if error.is_not_found() {
-                check_exists(home, slug)?;
-            }
-            Err(error.into())
-        }
+/// A definition, the schedule in it, and the text and the file that it was read from.
+pub(super) struct Read {
+    pub definition: Definition,
+    pub schedule: Option<Schedule>,
+    pub text: String,
+    pub stamp: Stamp,
+}
+
+pub(super) fn read(home: &Home, slug: &Slug) -> Result<Read, StoreError> {
+    let read = read_definition(&definition_file(home, slug));
+    if read.as_ref().is_err_and(FileError::is_not_found) {
+        check_exists(home, slug)?;
     }
+    Ok(read?)
 }
 
-/// Reads a routine's prompt.
-///
-/// # Errors
-/// The file cannot be read or is no text.
-pub fn prompt(home: &Home, slug: &Slug) -> Result<String, FileError> {
-    prompt_from(&prompt_file(home, slug).as_path()).map(|(prompt, _)| prompt)
+fn read_definition(file: &Path) -> Result<Read, FileError> {
+    let (text, stamp) = atomic_file::read_text_with_stamp(file, MAX_RECORD_BYTES)?;
+    let mut definition: Definition = toml_text::parse(&text).map_err(|problem| FileError::damaged(file, problem))?;
+    definition.date(stamp.modified().into());
+    let schedule = definition.checked_schedule().map_err(|problem| FileError::damaged(file, problem))?;
+    Ok(Read { definition, schedule, text, stamp })
 }
 
-/// The pause between two looks at a prompt that is being saved.
-const SAVING_PAUSE: Duration = Duration::from_millis(20);
-
-/// A prompt that says nothing.
-#[derive(Debug)]
-pub struct EmptyPrompt {
-    /// Its file.
-    pub path: PathBuf,
-    /// Whether it is so for longer than an editor needs to save it.
-    pub is_certain: bool,
-}
-
-/// How long an editor may take to save a prompt that it has emptied.
-const SAVED_AFTER: Duration = Duration::from_secs(5);
-
-/// Reads a routine's prompt for a run. An editor that saves it in place empties it first, so one that is empty is looked at
-/// again until `saved_by`.
-///
-/// # Errors
-/// The file cannot be read or is no text; within that, it is still empty.
-pub fn prompt_to_run(home: &Home, slug: &Slug, saved_by: Instant) -> Result<Result<String, EmptyPrompt>, FileError> {
-    loop {
-        let prompt = prompt(home, slug)?;
-        if !is_empty(&prompt) {
-            return Ok(Ok(prompt));
-        }
-        if Instant::now() >= saved_by {
-            let path = prompt_file(home, slug);
-            let written = path.metadata().and_then(|metadata| metadata.modified());
-            let age = written.ok().and_then(|written| written.elapsed().ok());
-            return Ok(Err(EmptyPrompt { path, is_certain: age.is_some_and(|age| age > SAVED_AFTER) }));
-        }
-        std::thread::sleep(SAVING_PAUSE);
-    }
-}
-
-/// Whether a prompt says nothing.
-pub(super) fn is_empty(prompt: &str) -> bool {
-    prompt.trim().is_empty()
-}
-
-pub(super) fn prompt_from(file: &dyn Source) -> Result<(String, Stamp), FileError> {
-    atomic_file::read_text_with_stamp(file, MAX_PROMPT_BYTES as u64)
-}
-
-/// Reads all routines; a damaged one does not hide the others.
-///
-/// # Errors
-/// The directory itself cannot be listed.
-pub fn list(home: &Home) -> Result<Listing, FileError> {
-    let mut listing = Listing::default();
-    for slug in slugs(home)? {
-        match load(home, &slug) {
-            Ok(routine) => listing.routines.push(routine),
-            Err(StoreError::File(error)) => listing.problems.push(error),
-            // Deleted since the directory was listed.
-            Err(_) => {}
-        }
-    }
-    Ok(listing)
-}
-
-/// Lists the names of all routines, readable or not, in order.
-///
-/// # Errors
-/// The directory cannot be listed.
+/// Lists the slugs of all routines, readable or not, in order.
 pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     let mut slugs = Vec::new();
     names::scan(&home.routines(), |name, _| slugs.extend(name.parse::<Slug>()))?;
@@ -244,9 +140,6 @@ pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
 
 /// Lists the directories beside the routines whose names are no slugs, so that nothing reads them, in order; those whose names
 /// begin with a dot, such as `.git`, are not meant for routines.
-///
-/// # Errors
-/// The directory cannot be listed.
 pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
     let routines = home.routines();
     let fail = |source| FileError::io("list", &routines, source);
@@ -264,29 +157,16 @@ pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
     Ok(misnamed)
 }
 
-/// Returns a routine's directory; it need not be there.
-#[must_use]
 pub fn directory(home: &Home, slug: &Slug) -> PathBuf {
     home.routines().join(slug.as_str())
 }
 
-/// Returns the file of a routine's definition.
-#[must_use]
 pub fn definition_file(home: &Home, slug: &Slug) -> PathBuf {
     directory(home, slug).join(DEFINITION_FILE)
 }
 
-/// Returns the file of a routine's prompt.
-#[must_use]
-pub fn prompt_file(home: &Home, slug: &Slug) -> PathBuf {
-    directory(home, slug).join(PROMPT_FILE)
-}
-
 /// Moves a routine's directory into the archive with one rename, whole, with whatever a person keeps there, readable or not. Returns
 /// where it is now. The caller holds the routines' lock.
-///
-/// # Errors
-/// There is none of that name, or the system refuses.
 pub fn archive(home: &Home, slug: &Slug, now: UnixSeconds) -> Result<PathBuf, StoreError> {
     let directory = directory(home, slug);
     let fail = |action, path: &Path, source| FileError::io(action, path, source);
@@ -324,10 +204,7 @@ fn rename_to_free(directory: &Path, archive: &Path, slug: &Slug, now: UnixSecond
     }
 }
 
-/// Makes sure that there is a routine of that name, readable or not.
-///
-/// # Errors
-/// There is none.
+/// Checks that there is a routine of that name, readable or not.
 pub fn check_exists(home: &Home, slug: &Slug) -> Result<(), StoreError> {
     match directory(home, slug).symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(not_found(home, slug)),
@@ -337,23 +214,6 @@ pub fn check_exists(home: &Home, slug: &Slug) -> Result<(), StoreError> {
 
 fn not_found(home: &Home, slug: &Slug) -> StoreError {
     StoreError::NotFound { slug: slug.clone(), closest: closest(home, slug) }
-}
-
-/// A definition that was read, the text and the file it was read from, and the schedule in it.
-pub(super) struct Read {
-    pub definition: Definition,
-    pub text: String,
-    pub stamp: Stamp,
-    pub schedule: Option<Schedule>,
-}
-
-fn read_definition(file: &dyn Source) -> Result<Read, FileError> {
-    let damaged = |problem: &dyn Display| FileError::damaged(&file.path(), problem);
-    let (text, stamp) = atomic_file::read_text_with_stamp(file, MAX_RECORD_BYTES)?;
-    let mut definition: Definition = toml_text::parse(&text).map_err(|problem| damaged(&problem))?;
-    definition.date(stamp.modified().into());
-    let schedule = definition.checked_schedule().map_err(|problem| damaged(&problem))?;
-    Ok(Read { definition, text, schedule, stamp })
 }
 
 fn closest(home: &Home, wanted: &Slug) -> String {
@@ -403,7 +263,7 @@ mod tests {
         let (_dir, home) = home();
         let made = make(&home, "Morning triage").unwrap();
         assert_eq!(load(&home, &made.slug).unwrap(), made);
-        assert_eq!(prompt(&home, &made.slug).unwrap(), "do it");
+        assert_eq!(prompt::read(&home, &made.slug).unwrap(), "do it");
     }
 
     #[test]
@@ -477,29 +337,7 @@ mod tests {
         std::os::unix::fs::symlink("good", home.routines().join("A Link")).unwrap();
         let names: Vec<_> = misnamed(&home).unwrap().iter().map(|path| path.file_name().unwrap().to_owned()).collect();
         assert_eq!(names, ["-dash", "A Link", "Not A Slug", "日本"]);
-        assert_eq!(list(&home).unwrap().routines.len(), 1);
-    }
-
-    #[test]
-    fn a_prompt_that_is_being_saved_is_waited_for_and_an_empty_one_is_refused() {
-        let (_dir, home) = home();
-        let slug = make(&home, "Saved").unwrap().slug;
-        let file = prompt_file(&home, &slug);
-        for empty in ["", " \n\t"] {
-            std::fs::write(&file, empty).unwrap();
-            let EmptyPrompt { path, is_certain } = prompt_to_run(&home, &slug, Instant::now()).unwrap().unwrap_err();
-            assert!(path == file && !is_certain, "it was written just now");
-        }
-        let written = std::time::SystemTime::now() - 2 * SAVED_AFTER;
-        std::fs::File::options().write(true).open(&file).unwrap().set_modified(written).unwrap();
-        assert!(prompt_to_run(&home, &slug, Instant::now()).unwrap().unwrap_err().is_certain);
-        let saved = std::thread::scope(|scope| {
-            let run = scope.spawn(|| prompt_to_run(&home, &slug, Instant::now() + Duration::from_secs(60)));
-            std::thread::sleep(2 * SAVING_PAUSE);
-            std::fs::write(&file, "do it again").unwrap();
-            run.join().unwrap()
-        });
-        assert_eq!(saved.unwrap().unwrap(), "do it again");
+        assert_eq!(slugs(&home).unwrap().len(), 1);
     }
 
     #[test]
@@ -511,8 +349,14 @@ mod tests {
             std::fs::write(home.routines().join(slug).join("routine.toml"), text).unwrap();
         }
         std::fs::create_dir(home.routines().join("empty")).unwrap();
-        let listing = list(&home).unwrap();
-        assert_eq!((listing.routines.len(), listing.problems.len()), (1, 4));
+        let (mut readable, mut damaged) = (0, 0);
+        for slug in slugs(&home).unwrap() {
+            match load(&home, &slug) {
+                Ok(_) => readable += 1,
+                Err(error) => damaged += usize::from(matches!(error, StoreError::File(_))),
+            }
+        }
+        assert_eq!((readable, damaged), (1, 4));
         assert!(matches!(load(&home, &"empty".parse().unwrap()), Err(StoreError::File(_))), "unreadable, not gone");
     }
 }

@@ -4,7 +4,6 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, Key, TableLike, TomlError};
 
-/// The table that only a person writes.
 const TRUSTED: &str = "trusted";
 /// What stands in its place meanwhile, with a number.
 const PLACEHOLDER: &str = "moadim-placeholder";
@@ -12,15 +11,11 @@ const PLACEHOLDER: &str = "moadim-placeholder";
 /// A text without its trusted parts, each of which has a line in its place.
 #[derive(Debug)]
 pub(super) struct Without {
-    /// The text.
     pub text: String,
     parts: Vec<(String, String)>,
 }
 
 /// Takes the trusted parts out of a text.
-///
-/// # Errors
-/// The text is no TOML.
 pub(super) fn take_out(text: &str) -> Result<Without, TomlError> {
     let is_trusted = trusted_lines(text)?;
     let mut without = Without { text: String::new(), parts: Vec::new() };
@@ -64,7 +59,6 @@ impl Without {
 enum Place {
     /// Among the keys at the beginning.
     Root,
-    /// In tables of its own.
     Table,
 }
 

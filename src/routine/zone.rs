@@ -24,24 +24,20 @@ const NAMING_FILES: [&str; 2] = ["/etc/timezone", "/etc/config/system"];
 const FACTORY: &str = "Factory";
 
 /// Finds a built-in zone by its exact name.
-#[must_use]
 pub fn built_in(name: &str) -> Option<TimeZone> {
     let zone = TimeZoneDatabase::bundled().get(name).ok()?;
     (zone.iana_name() == Some(name) && !zone.is_unknown() && name != FACTORY).then_some(zone)
 }
 
-/// The zone that the machine is in.
 #[derive(Debug, Clone)]
 pub struct MachineZone {
     /// The zone; UTC where none is known.
     pub zone: TimeZone,
-    /// Why none is known.
     pub unknown: Option<String>,
 }
 
 /// Returns the zone the machine is in now. Every decision asks again: the zone may change while a server runs. It is the
 /// machine's zone, not the process's (`TZ`), because all processes of a home must mean the same moments.
-#[must_use]
 pub fn of_machine() -> MachineZone {
     static KNOWN: Mutex<Option<(MachineMark, MachineZone)>> = Mutex::new(None);
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -67,7 +63,6 @@ pub struct MachineMark {
 
 impl MachineMark {
     /// Looks at the files without reading them.
-    #[must_use]
     pub fn now() -> Self {
         Self {
             link: std::fs::read_link(LOCALTIME).ok(),
@@ -81,7 +76,6 @@ impl MachineMark {
     }
 }
 
-/// More than any zone has.
 const MOST_ZONE_BYTES: u64 = 1 << 20;
 
 fn localtime() -> io::Result<Vec<u8>> {
@@ -110,7 +104,6 @@ fn decide(name: Option<&str>, localtime: io::Result<Vec<u8>>, now: Timestamp) ->
 }
 
 /// Returns the name of the zone that was probably meant.
-#[must_use]
 pub fn closest(name: &str) -> Option<String> {
     /// Longer than any zone, and not worth being compared with all of them.
     const MOST_BYTES: usize = 64;
@@ -203,7 +196,7 @@ fn of_common_name(wanted: &str) -> Option<&'static str> {
 /// How many changes of the clock are compared: those of some years, in most zones.
 const COMPARED: usize = 8;
 
-/// Says whether two zones mean the same from now on; they may come from different versions of the database.
+/// Returns whether two zones mean the same from now on; they may come from different versions of the database.
 fn agree(one: &TimeZone, other: &TimeZone, now: Timestamp) -> bool {
     let changes = |zone: &TimeZone| -> Vec<_> {
         zone.following(now).take(COMPARED).map(|change| (change.timestamp(), change.offset())).collect()

@@ -15,7 +15,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::names;
 use crate::routine::slug::Slug;
-use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
+use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// A routine was not deleted.
 #[derive(Debug, thiserror::Error)]
@@ -115,7 +115,7 @@ pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Res
         if unfinished.is_empty() {
             // A trigger claims its run under this lock, and looks for the routine there. Whether runs live takes too long to
             // be found out while others wait for it, and those that are dead stay so.
-            let _lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+            let _lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
             store::check_exists(&context.home, slug)?;
             if entries_of(context, slug)?.iter().all(|entry| dead.contains(entry.id())) {
                 let archived_to = store::archive(&context.home, slug, UnixSeconds::now())?;

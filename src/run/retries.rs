@@ -9,7 +9,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::routine::edit;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
-use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
+use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// The routine's ledger could not be kept; the recording of the end is repeated.
 #[derive(Debug, thiserror::Error)]
@@ -34,7 +34,7 @@ pub fn settle(context: &Context, outcome: &Outcome) -> Result<(), RetryError> {
     if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {
         return Ok(());
     }
-    let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, LOCK_PATIENCE)?;
+    let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let mut given_up = Vec::new();
     let settled = settle_locked(home, outcome, &mut given_up);
     drop(lock);
@@ -115,7 +115,7 @@ enum Verdict {
 /// Changes the ledger as the end of a run demands.
 fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verdict {
     if definition.enabled && ledger.disabled_because.is_some() {
-        ledger.absolve();
+        ledger.reset_failures();
     }
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,

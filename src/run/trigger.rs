@@ -25,8 +25,9 @@ use crate::process_tree::{Cookie, NoCookie};
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
 use crate::routine::model::{Definition, Routine};
+use crate::routine::prompt::{self, EmptyPrompt};
 use crate::routine::slug::Slug;
-use crate::routine::store::{self, EmptyPrompt, LOCK_PATIENCE, StoreError};
+use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
 /// What a trigger does while a run of the routine is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize, JsonSchema)]
@@ -200,7 +201,7 @@ impl Plan {
             let because = because.map_or_else(String::new, |because| format!(", for {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
-        let prompt = store::prompt_to_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
+        let prompt = prompt::read_for_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
@@ -226,7 +227,7 @@ impl Plan {
         let slug = &self.routine.slug;
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
-            let patience = rest.clamp(LEAST_LOCK_PATIENCE, LOCK_PATIENCE);
+            let patience = rest.clamp(LEAST_LOCK_PATIENCE, ROUTINES_LOCK_TIMEOUT);
             let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;

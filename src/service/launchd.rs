@@ -2,17 +2,16 @@
 
 use std::path::Path;
 
-use super::{Job, MARK, Manager, words};
+use super::{Job, MARK, Service, words};
 
 const LABEL: &str = "moadim-mcp.janitor";
 
-/// Describes it.
-pub(super) fn manager(home: &Path, user: u32) -> Manager {
+pub(super) fn service(home: &Path, user: u32) -> Service {
     let file = home.join("Library/LaunchAgents").join(format!("{LABEL}.plist"));
     let bootstrap = ["launchctl".to_owned(), "bootstrap".to_owned(), format!("gui/{user}"), file.display().to_string()];
     let stop = words(&format!("launchctl bootout gui/{user}/{LABEL}"));
-    Manager {
-        name: "launchd",
+    Service {
+        manager: "launchd",
         file,
         probe: words(&format!("launchctl print gui/{user}")),
         hint: "Try from a terminal of this user's own desktop session",
@@ -81,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_restart_stops_what_was_there() {
-        let manager = manager(Path::new("/Users/me"), 501);
+        let manager = service(Path::new("/Users/me"), 501);
         assert_eq!(manager.prepare[0].join(" "), "launchctl bootout gui/501/moadim-mcp.janitor");
         assert_eq!(manager.start[0][3], "/Users/me/Library/LaunchAgents/moadim-mcp.janitor.plist");
     }

@@ -12,64 +12,32 @@ use serde::Serialize;
 
 use crate::home::atomic_file::{self, FileError};
 
-/// The first words of what we write: a file without them is somebody else's.
+/// The first words of what we write: a file without them is not ours.
 const MARK: &str = "Written by `moadim-mcp service install`; removed by `moadim-mcp service uninstall`.";
 
-/// The service cannot be changed or looked at.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
-    /// There is no home directory to put its file into.
     #[error("no home directory is known; set HOME")]
     Nowhere,
     /// A path that a service manager does not take.
-    #[error("{path} cannot stand in a service's file, for it has a quote, a backslash or a control character; move it")]
-    Unspeakable {
-        /// The path.
-        path: String,
-    },
-    /// A file of that name that we did not write.
-    #[error("{path} is not ours; look at it, and move it away")]
-    NotOurs {
-        /// The file.
-        path: PathBuf,
-    },
-    /// The service manager cannot be talked to.
     #[error(
-        "`{command}` does not work here: {said}. Nothing was changed. {hint}; or keep `moadim-mcp janitor` running by \
-         whatever else starts programs for you"
+        "a service's file cannot hold the path {path}, which has a quote, a backslash or a control character; move it"
     )]
-    NoManager {
-        /// The command that failed.
-        command: String,
-        /// Its words.
-        said: String,
-        /// What to do.
-        hint: &'static str,
-    },
-    /// The service manager refused.
+    Unspeakable { path: String },
+    #[error("moadim-mcp did not write {path}; look at it, and move it away")]
+    NotOurs { path: PathBuf },
+    #[error(
+        "`{command}` does not work here: {said}. Nothing was changed. {hint}; or have something else keep \
+         `moadim-mcp janitor` running"
+    )]
+    NoManager { command: String, said: String, hint: &'static str },
     #[error("`{command}` failed: {said}")]
-    Refused {
-        /// The command.
-        command: String,
-        /// Its words.
-        said: String,
-    },
-    /// The system refused.
-    #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or directory.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// Our own file.
+    Refused { command: String, said: String },
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What is to be kept alive.
+/// What is kept alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// This program, by its absolute path.
@@ -80,9 +48,6 @@ pub struct Job {
 
 impl Job {
     /// Makes the job of `program` with this process's `MOADIM_HOME` and `PATH`: tmux and git are looked for there.
-    ///
-    /// # Errors
-    /// One of them cannot be written down.
     pub fn of_this_process(program: &Path) -> Result<Self, ServiceError> {
         let environment = [crate::env_vars::HOME, "PATH"].into_iter().filter_map(|name| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
@@ -101,13 +66,12 @@ fn speakable(path: &Path) -> Result<String, ServiceError> {
     }
 }
 
-/// A command of a service manager.
 type Words = Vec<String>;
 
-/// The service manager of this machine, as far as it differs.
-#[derive(Debug, Clone)]
-struct Manager {
-    name: &'static str,
+/// The user's janitor service, installed or not, with the commands of this machine's service manager.
+#[derive(Debug)]
+pub struct Service {
+    manager: &'static str,
     /// The service's file, below the user's home or configuration directory.
     file: PathBuf,
     /// Fails where the manager cannot be talked to.
@@ -118,7 +82,6 @@ struct Manager {
     prepare: Vec<Words>,
     start: Vec<Words>,
     stop: Vec<Words>,
-    /// After the file is gone.
     forget: Vec<Words>,
     /// Succeeds while the service is alive.
     is_active: Words,
@@ -128,121 +91,93 @@ fn words(text: &str) -> Words {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// The user's janitor service, installed or not.
-#[derive(Debug)]
-pub struct Service {
-    manager: Manager,
-}
-
-/// How the service is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Whose it is: `systemd` or `launchd`.
     pub manager: &'static str,
-    /// Its file.
     pub file: String,
-    /// Whether that is there.
     pub installed: bool,
-    /// Whether the janitor runs.
     pub active: bool,
     /// What the manager says of it.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
-    /// Whether it goes on when the user logs out; absent where that cannot be told.
+    /// Whether it goes on when the user logs out; absent where that is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lingers: Option<bool>,
 }
 
 impl Service {
-    /// Names the service of this user on this machine.
-    ///
-    /// # Errors
-    /// The user has no home directory.
     pub fn of_this_user() -> Result<Self, ServiceError> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
-        let manager = if cfg!(target_os = "macos") {
-            launchd::manager(&home, geteuid().as_raw())
-        } else {
-            let configuration =
-                std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-            systemd::manager(&configuration.unwrap_or_else(|| home.join(".config")))
-        };
-        Ok(Self { manager })
+        if cfg!(target_os = "macos") {
+            return Ok(launchd::service(&home, geteuid().as_raw()));
+        }
+        let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
+        Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
     }
 
-    /// Returns the service's file.
-    #[must_use]
     pub fn file(&self) -> &Path {
-        &self.manager.file
+        &self.file
     }
 
     /// Returns what the file says for a job.
-    #[must_use]
     pub fn text(&self, job: &Job) -> String {
-        (self.manager.write)(job)
+        (self.write)(job)
     }
 
     /// Returns the commands that an installation executes after the file is written.
-    #[must_use]
     pub fn commands(&self) -> Vec<String> {
-        self.manager.prepare.iter().chain(&self.manager.start).map(|words| words.join(" ")).collect()
+        self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
     }
 
-    /// Writes the file and starts the service; one that is there already is replaced, and started anew.
+    /// Writes the file and starts the service; one that is there already is replaced and restarted.
     ///
     /// # Errors
     /// The manager cannot be talked to (then nothing was changed) or refuses, or the file is not ours.
     pub fn install(&self, job: &Job) -> Result<(), ServiceError> {
         self.check_ours()?;
-        self.probe()?;
+        self.check_manager()?;
         let file = self.file();
         let parent = file.parent().unwrap_or(file);
-        std::fs::create_dir_all(parent).map_err(|source| io_error("create", parent, source))?;
+        std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
         atomic_file::write(file, self.text(job).as_bytes())?;
-        for words in &self.manager.prepare {
-            // What is to be stopped before a start may not be there.
+        for words in &self.prepare {
+            // What must stop before a start may not be there.
             let _ = run(words);
         }
-        self.manager.start.iter().try_for_each(|words| execute(words))
+        self.start.iter().try_for_each(|words| execute(words))
     }
 
     /// Stops the service and removes its file; returns whether there was one.
-    ///
-    /// # Errors
-    /// As for [`Service::install`].
     pub fn uninstall(&self) -> Result<bool, ServiceError> {
         if !self.check_ours()? {
             return Ok(false);
         }
-        self.probe()?;
-        self.manager.stop.iter().try_for_each(|words| execute(words))?;
+        self.check_manager()?;
+        self.stop.iter().try_for_each(|words| execute(words))?;
         let file = self.file();
-        std::fs::remove_file(file).map_err(|source| io_error("remove", file, source))?;
-        self.manager.forget.iter().try_for_each(|words| execute(words))?;
+        std::fs::remove_file(file).map_err(|source| FileError::io("remove", file, source))?;
+        self.forget.iter().try_for_each(|words| execute(words))?;
         Ok(true)
     }
 
-    /// Looks at the service.
-    ///
-    /// # Errors
-    /// Its file is not ours.
     pub fn state(&self) -> Result<State, ServiceError> {
         let installed = self.check_ours()?;
-        let (active, detail) = match run(&self.manager.is_active) {
+        let (active, detail) = match run(&self.is_active) {
             Ok(output) => (output.status.success(), first_line(&output)),
             Err(error) => (false, error.to_string()),
         };
         Ok(State {
-            manager: self.manager.name,
+            manager: self.manager,
             file: self.file().display().to_string(),
             installed,
             active,
             detail,
-            lingers: systemd::lingers(&self.manager),
+            lingers: systemd::lingers(self.manager),
         })
     }
 
-    /// Tells whether the file is there.
+    /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
         let path = self.file();
         match atomic_file::read_text(path) {
@@ -253,20 +188,12 @@ impl Service {
         }
     }
 
-    fn probe(&self) -> Result<(), ServiceError> {
-        let command = &self.manager.probe;
-        execute(command).map_err(|error| {
-            let said = match error {
-                ServiceError::Refused { said, .. } => said,
-                error => error.to_string(),
-            };
-            ServiceError::NoManager { command: command.join(" "), said, hint: self.manager.hint }
+    fn check_manager(&self) -> Result<(), ServiceError> {
+        execute(&self.probe).map_err(|error| match error {
+            ServiceError::Refused { command, said } => ServiceError::NoManager { command, said, hint: self.hint },
+            error => error,
         })
     }
-}
-
-fn io_error(action: &'static str, path: &Path, source: io::Error) -> ServiceError {
-    ServiceError::Io { action, path: path.to_owned(), source }
 }
 
 fn run(words: &[String]) -> io::Result<Output> {
@@ -281,14 +208,9 @@ fn execute(words: &[String]) -> Result<(), ServiceError> {
 
 /// Returns the first thing that a command said, on whichever stream.
 fn first_line(output: &Output) -> String {
-    let lines = [&output.stderr, &output.stdout].map(|bytes| String::from_utf8_lossy(bytes).into_owned());
-    lines
-        .iter()
-        .flat_map(|text| text.lines())
-        .find(|line| !line.trim().is_empty())
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    let said = [&*output.stderr, b"\n", &*output.stdout].concat();
+    let said = String::from_utf8_lossy(&said);
+    said.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

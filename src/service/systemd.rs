@@ -2,15 +2,15 @@
 
 use std::path::Path;
 
-use super::{Job, MARK, Manager, run, words};
+use super::{Job, MARK, Service, run, words};
 
 const UNIT: &str = "moadim-mcp-janitor.service";
 
-/// Describes it; `configuration` is the user's configuration directory.
-pub(super) fn manager(configuration: &Path) -> Manager {
+/// `configuration` is the user's configuration directory.
+pub(super) fn service(configuration: &Path) -> Service {
     let ask = |rest: &str| words(&format!("systemctl --user {rest}"));
-    Manager {
-        name: "systemd",
+    Service {
+        manager: "systemd",
         file: configuration.join("systemd/user").join(UNIT),
         probe: ask("show-environment"),
         hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
@@ -24,9 +24,9 @@ pub(super) fn manager(configuration: &Path) -> Manager {
     }
 }
 
-/// Tells whether the user's services go on when nobody is logged in.
-pub(super) fn lingers(manager: &Manager) -> Option<bool> {
-    if manager.name != "systemd" {
+/// Returns whether the user's services go on when nobody is logged in.
+pub(super) fn lingers(manager: &str) -> Option<bool> {
+    if manager != "systemd" {
         return None;
     }
     let output = run(&words("loginctl show-user --property=Linger --value self")).ok()?;
@@ -56,7 +56,7 @@ ExecStart={program} janitor
 {environment}Restart=on-failure
 RestartSec=10
 # Runs and the tmux server that this janitor starts are in its control group. They outlive it: only the janitor itself is
-# signalled when the service stops or starts anew.
+# signalled when the service stops or restarts.
 KillMode=process
 # One agent that takes too much memory is no reason to stop the service.
 OOMPolicy=continue

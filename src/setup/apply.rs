@@ -4,51 +4,41 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use similar::TextDiff;
+
 use super::hosts::Host;
-use super::{Entry, Problem, diff};
+use super::{Entry, Problem};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
 /// The largest configuration that is read. Claude Code's holds its history, too.
 const MAX_CONFIG_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The end of a backup's name.
 const BACKUP: &str = ".moadim-backup";
 
 /// The byte order mark, which some editors begin a file with.
 const MARK: char = '\u{feff}';
 
-/// A configuration was not changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// It is not what we can edit.
-    #[error(
-        "{path} is left as it was, for it cannot be read as {language}: {problem}\nMend it, and try again.{by_hand}"
-    )]
+    #[error("cannot read {path} as {language}, so it is left as it was: {problem}\nFix it, and try again.{by_hand}")]
     Unreadable {
-        /// The file.
         path: PathBuf,
-        /// What it should be.
         language: &'static str,
-        /// What is wrong with it.
         problem: Problem,
         /// What a person can put into it instead; empty if there is nothing.
         by_hand: String,
     },
     /// It is another one than the plan was made for.
     #[error(
-        "{path} has been changed meanwhile, and is left as it is; quit the host if it is the one that writes, and try again"
+        "another program changed {path}, so it is left as it is; quit the host if it is the one that writes, and try again"
     )]
-    Changed {
-        /// The file.
-        path: PathBuf,
-    },
-    /// A file could not be read or written.
+    Changed { path: PathBuf },
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// What a configuration is to become.
+/// The change of a configuration.
 #[derive(Debug)]
 pub struct Plan {
     /// The real file, not the symlink that may lead to it.
@@ -60,9 +50,6 @@ pub struct Plan {
 
 impl Plan {
     /// Plans to have our entry as it should be in a host's configuration.
-    ///
-    /// # Errors
-    /// The file cannot be read, or not as what it should be.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
             SetupError::Unreadable { path, language, problem, .. } => {
@@ -75,9 +62,6 @@ impl Plan {
 
     /// Plans to have no entry of ours in it. If a backup with our entry added is what the file is now, the file becomes that
     /// backup again, to the byte.
-    ///
-    /// # Errors
-    /// As [`Self::adding`].
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
@@ -106,28 +90,24 @@ impl Plan {
         Ok(Self { path, old, new, had_entry })
     }
 
-    /// Returns the file that would be written.
-    #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Tells whether there is anything to do.
-    #[must_use]
+    /// Returns whether there is anything to do.
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
     }
 
-    /// Tells whether the file has an entry of our name as it is.
-    #[must_use]
+    /// Returns whether the file has an entry of our name as it is.
     pub fn had_entry(&self) -> bool {
         self.had_entry
     }
 
     /// Returns what would change as a unified diff, without the names of files.
-    #[must_use]
     pub fn diff(&self) -> String {
-        diff::unified(self.old.as_deref().unwrap_or_default(), &self.new)
+        let old = self.old.as_deref().unwrap_or_default();
+        TextDiff::from_lines(old, &self.new).unified_diff().context_radius(3).to_string()
     }
 
     /// Writes it, keeping the file's mode, and returns the backup of what was there. A file that was not there is made, with
@@ -184,8 +164,8 @@ fn real(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {
-    match atomic_file::read(path, MAX_CONFIG_BYTES) {
-        Ok(bytes) => String::from_utf8(bytes).map(Some).map_err(|_| FileError::damaged(path, "it is not UTF-8 text")),
+    match atomic_file::read_text_with_stamp(path, MAX_CONFIG_BYTES) {
+        Ok((text, _)) => Ok(Some(text)),
         Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }

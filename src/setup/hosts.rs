@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::{Entry, Extra, Problem, json, toml};
 
-/// An agent host.
+/// An agent host: an application that can start this server.
 #[derive(Debug)]
 pub struct Host {
     /// What a person types.
@@ -13,7 +13,6 @@ pub struct Host {
     /// What it calls itself.
     pub title: &'static str,
     format: Format,
-    /// The key of the table of servers.
     servers: &'static str,
     /// The keys besides the common ones that an entry begins with.
     extra: &'static [(&'static str, Extra)],
@@ -26,7 +25,7 @@ enum Format {
     Toml,
 }
 
-/// Where a host keeps its configuration, and the directory that tells that it is there.
+/// Where a host keeps its configuration, and the directory that shows that the host is there.
 struct Place {
     file: PathBuf,
     sign: PathBuf,
@@ -45,7 +44,6 @@ pub struct Surroundings {
 
 impl Surroundings {
     /// Returns those of this process; `None` where the user has no home directory.
-    #[must_use]
     pub fn current() -> Option<Self> {
         let home = std::env::home_dir().filter(|home| home.is_absolute())?;
         Some(Self { home, macos: cfg!(target_os = "macos"), variable: |name| std::env::var_os(name) })
@@ -161,26 +159,22 @@ pub const HOSTS: [Host; 8] = [
 
 impl Host {
     /// Returns the host that a person calls by this name.
-    #[must_use]
     pub fn by_name(name: &str) -> Option<&'static Self> {
         HOSTS.iter().find(|host| host.name == name)
     }
 
     /// Returns the file of its user's configuration, which need not be there.
-    #[must_use]
     pub fn config(&self, here: &Surroundings) -> PathBuf {
         (self.place)(here).file
     }
 
-    /// Tells whether the host seems to be in use.
-    #[must_use]
+    /// Returns whether the host seems to be in use.
     pub fn is_found(&self, here: &Surroundings) -> bool {
         let place = (self.place)(here);
         place.file.exists() || place.sign.is_dir()
     }
 
     /// Returns what a person without a configuration would put into it.
-    #[must_use]
     pub fn block(&self, entry: &Entry) -> String {
         self.with_entry("", entry).unwrap_or_default()
     }

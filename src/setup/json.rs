@@ -48,7 +48,6 @@ fn servers(root: &CstRootNode, key: &str) -> Result<Option<CstObject>, Problem> 
     root.object_value().map_or(Ok(None), |object| child(&object, key))
 }
 
-/// Tells whether there is an entry of our name.
 pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
     Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(NAME).is_some()))
 }

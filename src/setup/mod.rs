@@ -4,17 +4,15 @@
 //! written only over what it was planned for, with the former text kept beside it. What cannot be read is left alone.
 
 mod apply;
-mod diff;
 mod hosts;
 mod json;
 mod toml;
 
 use std::path::{Path, PathBuf};
 
-pub use apply::{Plan, SetupError};
+pub(crate) use apply::Plan;
 pub use hosts::{HOSTS, Host, Surroundings};
 
-/// The name of our entry in every configuration.
 const NAME: &str = "moadim";
 
 use crate::env_vars::HOME as HOME_VARIABLE;
@@ -26,28 +24,25 @@ pub struct Entry {
     home: Option<String>,
 }
 
-/// A path that no configuration file can hold, for it is not UTF-8.
+/// No configuration file can hold such a path.
 #[derive(Debug, thiserror::Error)]
-#[error("{} is not UTF-8, so that no configuration can name it; give it another name", .0.display())]
+#[error("{} is not UTF-8, so no configuration can name it; rename it", .0.display())]
 pub struct NotText(PathBuf);
 
 impl Entry {
     /// Makes the entry of this program, an absolute path, with the moadim home that a person set, if they did.
-    ///
-    /// # Errors
-    /// A path is not UTF-8.
     pub fn new(program: &Path, home: Option<&Path>) -> Result<Self, NotText> {
         let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.to_owned()));
         Ok(Self { command: text(program)?, home: home.map(text).transpose()? })
     }
 
-    /// Tells whether the arguments beside `command` are for us, not for another program through which we were started.
+    /// Returns whether the arguments beside `command` are for us, not for another program through which we were started.
     fn keeps_arguments_of(&self, command: Option<&str>) -> bool {
         command.is_some_and(|command| Path::new(command).file_name() == Path::new(&self.command).file_name())
     }
 }
 
-/// Says whether an entry of our name is for a server that is reached in another way than by starting a program. Then nothing of
+/// Returns whether an entry of our name is for a server that is reached in another way than by starting a program. Then nothing of
 /// it is for us: a `command` beside a `url` is something that hosts refuse, some with their whole configuration.
 fn is_of_another_transport<'a>(
     mut keys: impl Iterator<Item = &'a str>,
@@ -95,5 +90,4 @@ enum Extra {
     Number(i64),
 }
 
-/// What is wrong with a configuration that cannot be edited.
 type Problem = String;

@@ -25,7 +25,6 @@ fn not_a_table(name: &str) -> Problem {
     format!("'{name}' in it is not a table")
 }
 
-/// Tells whether there is an entry of our name.
 pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
     let document = parse(text)?;
     Ok(child(document.as_table(), key)?.is_some_and(|servers| servers.contains_key(NAME)))
@@ -80,7 +79,7 @@ fn with_line_ends_of(text: &str, edited: String) -> String {
     if text.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited }
 }
 
-/// Tells whether something had to be changed.
+/// Returns whether something had to be changed.
 fn update(ours: &mut dyn TableLike, entry: &Entry, extra: &[(&str, Extra)]) -> Result<bool, Problem> {
     let mut changed = false;
     let command = ours.get("command").and_then(Item::as_str).map(str::to_owned);
@@ -130,7 +129,6 @@ fn input(extra: Extra) -> Item {
     }
 }
 
-/// Returns the text without our entry.
 pub(super) fn remove(text: &str, key: &str) -> Result<String, Problem> {
     if !has(text, key)? {
         return Ok(text.to_owned());

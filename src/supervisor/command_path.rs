@@ -52,7 +52,7 @@ pub(super) fn find(
     for answer in answers {
         let Some(Ok(path)) = answer() else { continue };
         paths.retain(|(source, _)| *source != Source::InteractiveShell);
-        paths.push((Source::InteractiveShell, path));
+        paths.push((Source::InteractiveShell, path.into()));
         if let Ok(found) = find_command(program, paths.clone()) {
             return Ok(found);
         }

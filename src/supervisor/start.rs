@@ -12,7 +12,7 @@ use super::children::Children;
 use super::errand::{LONGEST_PAUSE, NotPrepared};
 use super::exec::{Part, Word, read_word};
 use super::facts::Supervisor;
-use crate::agent::{LAUNCH_PATIENCE, not_started, through_login_shell};
+use crate::agent::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
@@ -58,7 +58,7 @@ impl Supervisor {
     /// Waits until the stub has become the command, under the run's bound.
     fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
         let on_terminal = part == Part::Agent && self.manifest.command.terminal;
-        let deadline = Instant::now() + LAUNCH_PATIENCE;
+        let deadline = Instant::now() + LOGIN_SHELL_TIMEOUT;
         let mut looked = Instant::now();
         loop {
             self.children.reap();
@@ -88,7 +88,9 @@ impl Supervisor {
                 self.child_or_end()?;
             }
             if Instant::now() >= deadline {
-                return Err(self.silent_start(first_word, &format!("was silent for {} s", LAUNCH_PATIENCE.as_secs())));
+                return Err(
+                    self.silent_start(first_word, &format!("was silent for {} s", LOGIN_SHELL_TIMEOUT.as_secs()))
+                );
             }
             self.wake.wait(PAUSE);
         }

@@ -119,7 +119,7 @@ fn a_unit_that_somebody_else_wrote_stays() {
     std::fs::write(unit_file(&home), "[Unit]\n").unwrap();
     for action in ["install", "uninstall"] {
         let error = failed(&service(&home, ours(), &[action]));
-        assert!(error.contains("is not ours"), "{error}");
+        assert!(error.contains("did not write"), "{error}");
     }
     assert_eq!(std::fs::read_to_string(unit_file(&home)).unwrap(), "[Unit]\n");
     assert!(told(&home).is_empty());

@@ -113,7 +113,7 @@ fn a_damaged_routine_is_a_problem_and_the_others_are_listed() {
         assert!(problems.iter().any(|one| text(&one["path"]).ends_with(file)), "{file}: {problems:?}");
     }
     let error = server.error("trigger_routine", json!({ "routine": "broken" }));
-    assert!(error.contains("broken/routine.toml") && error.contains("mend or remove"), "{error}");
+    assert!(error.contains("broken/routine.toml") && error.contains("fix or remove"), "{error}");
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
-use crate::routine::brief::Plan;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
 use crate::routine::schedule::{Passed, Schedule};
 use crate::routine::slug::Slug;
+use crate::routine::summary::Plan;
 use crate::run::history::Missed;
 use crate::run::id::RunId;
 
@@ -68,7 +68,7 @@ pub(super) fn advance(
 ) -> Advance {
     let mut advance = Advance { ledger: ledger.clone(), missed: Vec::new() };
     if definition.enabled && ledger.disabled_because.is_some() {
-        advance.ledger.absolve();
+        advance.ledger.reset_failures();
     }
     if !definition.enabled
         && let Some(waiting) = advance.ledger.waiting.take()
@@ -270,7 +270,7 @@ mod tests {
             let ledger = Ledger { fired_until: at(fired), waiting, ..begun_with(&definition) };
             let schedule = Schedule::parse("@hourly", Some("UTC")).unwrap();
             let plan = Plan {
-                next: enabled.then(|| schedule.next_after(at(fired))).flatten(),
+                next: enabled.then(|| schedule.upcoming(at(fired), 1).first().copied()).flatten(),
                 fired_until: at(fired),
                 waiting: ledger.waiting.clone().map(Arc::new),
                 ..Plan::default()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveLife, AliveRun, Turn, turn};
 use super::state::State;
-use crate::agent::LAUNCH_PATIENCE;
+use crate::agent::LOGIN_SHELL_TIMEOUT;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -259,7 +259,7 @@ pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> 
 
 /// Launches on a thread of its own: it takes seconds where a login shell does, and more where many start at once.
 fn launch(context: &Context, plan: Plan, claim: Claim, fire: Option<Fire>) {
-    let (context, deadline) = (context.clone(), Instant::now() + LAUNCH_PATIENCE);
+    let (context, deadline) = (context.clone(), Instant::now() + LOGIN_SHELL_TIMEOUT);
     let run = claim.entry.id().clone();
     let routine = run.routine().clone();
     let body = move || match plan.start(&context, claim, deadline) {

@@ -73,28 +73,27 @@ pub fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, TickError
     context.routines.refresh(home, Look::Share)?;
     let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
     let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
-    let first = context.routines.each_if_needed(now, |routine| {
+    context.routines.each(|routine| {
         let slug = routine.slug();
         let waits = match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
             Ok((Need::Rest(until), _)) => {
                 next = next.into_iter().chain(until).min();
-                return until;
+                return;
             }
             Ok((Need::Start(waiting), overlap)) => Some((waiting, overlap)),
             Ok((Need::Attention, _)) => None,
             Err(error) => {
                 report.failed.push(failure(context, slug, error));
-                return Some(now);
+                return;
             }
         };
         found.push((slug.clone(), waits));
-        Some(now)
     });
     if !found.is_empty() {
         home.check_sole_and_lockable()?;
         deal_with_all(context, found, now, &mut report)?;
     }
-    if let Some(next) = next.or(Some(first)).filter(|next| *next > now) {
+    if let Some(next) = next.filter(|next| *next > now) {
         report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
     }
     Ok(report)
@@ -148,7 +147,7 @@ fn deal_with_all(
         }
         read.push(slug);
     }
-    context.routines.forget(read);
+    context.routines.forget(&read);
     Ok(())
 }
 

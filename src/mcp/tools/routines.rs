@@ -18,6 +18,7 @@ use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
+use crate::routine::prompt;
 use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
 use crate::routine::schedule::tidied;
@@ -250,7 +251,7 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, Too
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
-        let prompt = prompt.clone().or_else(|| store::prompt(&context.home, &slug).ok()).unwrap_or_default();
+        let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
         check_routine(&context, &slug, definition, &prompt, &agent)
             .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
@@ -305,7 +306,7 @@ const RECENT_RUNS: usize = 5;
 pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
     let context = app.context_for_looking();
     let routine = store::load(&context.home, &arguments.routine)?;
-    let prompt = store::prompt(&context.home, &routine.slug)?;
+    let prompt = prompt::read(&context.home, &routine.slug)?;
     let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;

@@ -59,7 +59,6 @@ pub(super) fn whereabouts() -> io::Result<Vec<(i32, Whereabouts)>> {
     Ok(all)
 }
 
-/// Looks at one living process.
 pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     let Some(directory) = ProcDir::open(pid)? else { return Ok(None) };
     // Most newcomers are gone by now, so that comes first.

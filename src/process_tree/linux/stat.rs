@@ -10,7 +10,7 @@ pub(super) struct Stat {
     pub(super) threads: u64,
     /// A zombie none of whose threads can run.
     pub(super) is_dead: bool,
-    /// Its first thread has ended, and others work on: what `/proc/PID` itself tells of its memory and files is empty then.
+    /// Its first thread has ended, and others work on: what `/proc/PID` itself shows of its memory and files is empty then.
     pub(super) has_lost_its_first_thread: bool,
     /// A thread of the kernel, which runs no program.
     pub(super) is_the_kernels: bool,

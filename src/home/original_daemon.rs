@@ -11,7 +11,6 @@ use crate::clock::UnixSeconds;
 /// Returns the pid of a living daemon that sweeps `root`, if there is one.
 ///
 /// It only ever uses the default home, and keeps its pid in `~/.config/moadim/moadim.pid`, which stays when it is killed.
-#[must_use]
 pub fn sweeping(root: &Path) -> Option<i32> {
     let user = std::env::home_dir()?;
     let default = user.join(".moadim").canonicalize().ok()?;
@@ -32,7 +31,7 @@ fn living(pid_file: &Path) -> Option<i32> {
     (is_daemon(process) && process.start_time() <= written.0 + CLOCK_MARGIN_SECS).then_some(pid)
 }
 
-/// How much later than its pid file a daemon seems to have started, for the system counts from the boot.
+/// How much later than its pid file a daemon may seem to have started: the system counts from the boot.
 const CLOCK_MARGIN_SECS: u64 = 10;
 
 /// The daemon's program. An interpreter may run it, so that it is the second word.

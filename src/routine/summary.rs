@@ -1,0 +1,264 @@
+//! A routine in brief: when it has something to do and what is wrong with it, small enough to keep for tens of thousands.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use jiff::tz::TimeZone;
+
+use super::bounds::Limits;
+use super::invalid_field::InvalidField;
+use super::ledger::{Ledger, Waiting};
+use super::model::{Definition, Overlap};
+use super::prompt;
+use super::schedule::{Schedule, check_as_meant};
+use super::slug::Slug;
+use super::store::{self, Read, StoreError};
+use crate::clock::UnixSeconds;
+use crate::environment::EnvName;
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::home::file_cache::Stamp;
+
+#[derive(Debug)]
+pub struct Summary {
+    pub(super) slug: Slug,
+    /// The fingerprints of definition and ledger as they were read.
+    files: [u64; 2],
+    /// Whether a change of them would show; if not, they are read at each look.
+    pub(super) is_settled: bool,
+    definition: DefinitionSummary,
+    plan: Result<Plan, Box<FileError>>,
+    prompt: PromptSummary,
+}
+
+#[derive(Debug)]
+enum DefinitionSummary {
+    /// Not read yet, or gone since the directory was listed.
+    Absent,
+    Damaged(Box<FileError>),
+    Readable {
+        limits: Limits,
+        set_by_tools: Option<Box<SetByTools>>,
+        schedule_fault: Option<Box<InvalidField>>,
+    },
+}
+
+/// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
+#[derive(Debug)]
+pub struct SetByTools {
+    pub agent: String,
+    pub names: Vec<EnvName>,
+}
+
+/// A prompt file as it was checked; `Good` holds its fingerprint.
+#[derive(Debug)]
+enum PromptSummary {
+    Unchecked,
+    Good(u64),
+    Empty,
+    Damaged(Box<FileError>),
+}
+
+/// When a routine has something to do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// The first occurrence after `fired_until`.
+    pub next: Option<UnixSeconds>,
+    /// All occurrences up to here are dealt with.
+    pub fired_until: UnixSeconds,
+    /// Whether its ledger has to be brought up to date, whatever the time.
+    pub is_behind: bool,
+    pub waiting: Option<Arc<Waiting>>,
+    pub overlap: Overlap,
+    /// Whether `next` is another one once the machine's time zone is.
+    pub follows_machine_zone: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Place<'a> {
+    pub home: &'a Home,
+    pub machine: &'a TimeZone,
+    pub checks_prompts: bool,
+    /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
+    pub prompts_until: Option<Instant>,
+}
+
+/// Returns what a file is recognised by: a hash, because very many are kept; 0 for none.
+fn fingerprint(stamp: Option<Stamp>) -> u64 {
+    stamp.map_or(0, |stamp| {
+        let mut hasher = DefaultHasher::new();
+        stamp.hash(&mut hasher);
+        hasher.finish() | 1
+    })
+}
+
+impl Plan {
+    fn of(definition: &Definition, schedule: Option<&Schedule>, ledger: Ledger, machine: &TimeZone) -> Self {
+        let schedule = schedule.filter(|_| definition.enabled);
+        let was_enabled_again = definition.enabled && ledger.disabled_because.is_some();
+        let was_disabled = !definition.enabled && ledger.waiting.is_some();
+        Self {
+            next: schedule.and_then(|schedule| schedule.next_after(machine, ledger.fired_until)),
+            fired_until: ledger.fired_until,
+            is_behind: !ledger.follows(definition) || was_enabled_again || was_disabled,
+            waiting: ledger.waiting.map(Arc::new),
+            overlap: definition.overlap,
+            follows_machine_zone: schedule.is_some_and(Schedule::follows_machine_zone),
+        }
+    }
+}
+
+impl DefinitionSummary {
+    fn of(definition: &Definition) -> Self {
+        let names: Vec<EnvName> = definition.env.keys().cloned().collect();
+        let fault = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
+        Self::Readable {
+            limits: Limits::of(definition),
+            set_by_tools: (!names.is_empty()).then(|| Box::new(SetByTools { agent: definition.agent.clone(), names })),
+            schedule_fault: fault.map(Box::new),
+        }
+    }
+}
+
+impl Summary {
+    /// Makes one of a routine that has not been read.
+    pub(super) fn of(slug: Slug) -> Self {
+        Self {
+            slug,
+            files: [0; 2],
+            is_settled: false,
+            definition: DefinitionSummary::Absent,
+            plan: Ok(Plan::default()),
+            prompt: PromptSummary::Unchecked,
+        }
+    }
+
+    pub fn slug(&self) -> &Slug {
+        &self.slug
+    }
+
+    /// Returns what it sets of its limits; `None` if its file cannot be read.
+    pub fn limits(&self) -> Option<&Limits> {
+        match &self.definition {
+            DefinitionSummary::Readable { limits, .. } => Some(limits),
+            _ => None,
+        }
+    }
+
+    /// Returns the variables that its agent has to accept, if there are any.
+    pub fn set_by_tools(&self) -> Option<&SetByTools> {
+        match &self.definition {
+            DefinitionSummary::Readable { set_by_tools, .. } => set_by_tools.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Returns what its schedule does not mean as it is written, if anything.
+    pub fn schedule_fault(&self) -> Option<&InvalidField> {
+        match &self.definition {
+            DefinitionSummary::Readable { schedule_fault, .. } => schedule_fault.as_deref(),
+            _ => None,
+        }
+    }
+
+    pub fn damage(&self) -> Option<&FileError> {
+        match &self.definition {
+            DefinitionSummary::Damaged(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Returns why its prompt cannot be read, as of the last look at that.
+    pub fn prompt_damage(&self) -> Option<&FileError> {
+        match &self.prompt {
+            PromptSummary::Damaged(error) if self.limits().is_some() => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether its prompt says nothing, as of the last look at that.
+    pub fn has_empty_prompt(&self) -> bool {
+        matches!(self.prompt, PromptSummary::Empty) && self.limits().is_some()
+    }
+
+    /// Returns when it has something to do, or why its ledger cannot be read; that of a routine whose definition cannot be read
+    /// is empty.
+    pub fn plan(&self) -> Result<&Plan, &FileError> {
+        self.plan.as_ref().map_err(AsRef::as_ref)
+    }
+
+    /// Looks at its files, and reads them if they changed. Returns when the definition was written if that is another one than
+    /// before; the epoch if it is gone.
+    pub(super) fn look(&mut self, at: &Place<'_>) -> Option<SystemTime> {
+        let now = SystemTime::now();
+        let mut changed = None;
+        if !self.is_settled || self.was_refused() || self.stamps(at.home).map(fingerprint) != self.files {
+            let stamps = self.read(at);
+            let files = stamps.map(fingerprint);
+            if files[0] != self.files[0] {
+                changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
+            }
+            self.files = files;
+            self.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+        }
+        if at.checks_prompts && self.limits().is_some() {
+            self.check_prompt(at);
+        }
+        changed
+    }
+
+    fn stamps(&self, home: &Home) -> [Option<Stamp>; 2] {
+        [Stamp::of(&store::definition_file(home, &self.slug)), Stamp::of(&Ledger::file(home, &self.slug))]
+    }
+
+    /// Returns whether the system refused to read it, which it may not do the next time; what is damaged stays so.
+    fn was_refused(&self) -> bool {
+        let problem = self.damage().or(self.plan().err());
+        problem.is_some_and(|problem| matches!(problem, FileError::Io { .. }))
+    }
+
+    /// Reads both files, and returns their stamps as of then.
+    fn read(&mut self, at: &Place<'_>) -> [Option<Stamp>; 2] {
+        self.plan = Ok(Plan::default());
+        let Read { definition, schedule, stamp, .. } = match store::read(at.home, &self.slug) {
+            Ok(read) => read,
+            Err(error) => {
+                self.definition = match error {
+                    StoreError::File(error) => DefinitionSummary::Damaged(Box::new(error)),
+                    _ => DefinitionSummary::Absent,
+                };
+                return self.stamps(at.home);
+            }
+        };
+        self.definition = DefinitionSummary::of(&definition);
+        match Ledger::read_with_stamp(at.home, &self.slug) {
+            Ok((ledger, ledger_stamp)) => {
+                self.plan = Ok(Plan::of(&definition, schedule.as_ref(), ledger, at.machine));
+                [Some(stamp), ledger_stamp]
+            }
+            Err(error) => {
+                self.plan = Err(Box::new(error));
+                [Some(stamp), self.stamps(at.home)[1]]
+            }
+        }
+    }
+
+    fn check_prompt(&mut self, at: &Place<'_>) {
+        let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
+        let known = fingerprint(Stamp::of(&file));
+        match self.prompt {
+            PromptSummary::Good(good) if good == known => return,
+            PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
+                return;
+            }
+            _ => {}
+        }
+        self.prompt = match prompt::read_with_stamp(&file) {
+            Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
+            Ok(_) => PromptSummary::Unchecked,
+            Err(error) => PromptSummary::Damaged(Box::new(error)),
+        };
+    }
+}
