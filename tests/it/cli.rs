@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, tmux, wait_for};
+use crate::harness::{Host, PATIENCE, Server, TestHome, tmux, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -108,7 +108,7 @@ fn a_log_is_printed_cut_searched_and_followed_to_the_end_of_its_run() {
     let prompt = format!("echo one; echo two; until [ -e {} ]; do sleep 0.05; done; echo last", go.display());
     routine(&home, "talker", &prompt, "");
     let run = trigger(&home, "talker");
-    wait_for(PATIENCE, "its first lines", || moadim(&home, &["logs", &run]).ok().contains("two").then_some(()));
+    wait_until("its first lines", || moadim(&home, &["logs", &run]).ok().contains("two"));
     assert_eq!(moadim(&home, &["logs", "talker"]).ok(), "one\ntwo\n", "by the routine's name");
     assert_eq!(moadim(&home, &["logs", "talker", "-n", "1"]).ok(), "two\n");
     assert_eq!(moadim(&home, &["logs", "talker", "--grep", "ON"]).ok(), "one\n");
@@ -208,9 +208,9 @@ fn attach_is_tmux_where_there_is_a_window() {
     }
     let mut attached = on_a_terminal(&home, "attach here").spawn().unwrap();
     let socket = home.root().join("tmux.sock");
-    wait_for(PATIENCE, "a client of the session", || {
+    wait_until("a client of the session", || {
         let clients = tmux(&socket, &["list-clients", "-F", "#{session_name}"]);
-        String::from_utf8_lossy(&clients.stdout).contains("moadim-here-").then_some(())
+        String::from_utf8_lossy(&clients.stdout).contains("moadim-here-")
     });
     moadim(&home, &["stop", "here"]).ok();
     wait_for(PATIENCE, "the end of the terminal", || attached.try_wait().unwrap());
@@ -289,9 +289,9 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
     assert_eq!(reaped["runs"][0]["id"], doomed.as_str());
     let unpinned = moadim(&home, &["pin", pinned, "--off", "--json"]).json();
     assert!(unpinned["run"].get("pinned").is_none(), "{unpinned}");
-    wait_for(PATIENCE, "the end of the other's retention", || {
+    wait_until("the end of the other's retention", || {
         let report = moadim(&home, &["cleanup", "--json"]).json();
-        (report["removed"][0]["run"] == pinned.as_str()).then_some(())
+        report["removed"][0]["run"] == pinned.as_str()
     });
     if script_is_there() {
         routine(&home, "bar", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
@@ -430,9 +430,9 @@ fn a_run_that_was_reaped_while_it_was_waited_for_ends_the_waiting_as_it_ended() 
     let run = first.trim();
     let pid = rustix::process::Pid::from_child(&waiting);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    wait_for(PATIENCE, "the workbench to go", || {
+    wait_until("the workbench to go", || {
         moadim(&home, &["cleanup"]);
-        (!home.workbench(run).exists()).then_some(())
+        !home.workbench(run).exists()
     });
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     let answer: Answer = waiting.wait_with_output().unwrap().into();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, text, wait_for};
+use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, text, wait_for, wait_until};
 use moadim_mcp::process_tree::ProcessId;
 use serde_json::json;
 
@@ -132,11 +132,11 @@ fn round(home: &TestHome, host: Host, way: Way, server: &mut Server) {
     });
     let other = server.trigger("other");
     let expected = expected(way);
-    wait_for(PATIENCE, "all escapees", || {
+    wait_until("all escapees", || {
         // A look costs the processor some milliseconds.
         std::thread::sleep(Duration::from_millis(100));
         let there: BTreeSet<String> = home.processes().into_iter().map(|one| one.command).collect();
-        expected.is_subset(&there).then_some(())
+        expected.is_subset(&there)
     });
     // A person at work in the run's own directory.
     let mut person = Command::new("sleep").arg("352").current_dir(home.workbench(&outer)).spawn().unwrap();
@@ -181,7 +181,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         Way::Watchdog => {
             let supervisor = home.noted(outer, "supervisor");
             supervisor.kill();
-            wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
+            wait_until("the supervisor to be gone", || !supervisor.id.is_alive());
             assert_eq!(server.run(outer)["status"], "running");
             home.set_bound("outer", 1);
             "timed_out"
@@ -197,7 +197,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         }
     };
     // Not asked of the server, which would look through all processes each time.
-    wait_for(PATIENCE, "the record", || (!home.entry(outer).exists()).then_some(()));
+    wait_until("the record", || !home.entry(outer).exists());
     let ended = server.run(outer);
     assert_eq!(ended["status"], status, "{ended}");
     let reason = text(&ended["status_reason"]);
@@ -214,7 +214,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
 fn end_our_tmux(home: &TestHome) {
     let known = our_tmux(home);
     crate::harness::tmux(&home.root().join("tmux.sock"), &["kill-server"]);
-    wait_for(PATIENCE, "tmux to be gone", || (!known.is_alive()).then_some(()));
+    wait_until("tmux to be gone", || !known.is_alive());
 }
 
 fn our_tmux(home: &TestHome) -> ProcessId {

@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, ToolAnswer, wait_for};
+use crate::harness::{Host, Server, TestHome, ToolAnswer, wait_until};
 use serde_json::{Value, json};
 
 /// What an agent can put in a file's place; `$X` is the file, `$SECRET` a file elsewhere.
@@ -100,13 +100,13 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
             let routine = server.ok("create_routine", made)["routine"]["slug"].clone();
             let run = server.ok("trigger_routine", json!({ "routine": routine }))["run"]["id"].clone();
             let run = run.as_str().unwrap();
-            wait_for(PATIENCE, &what, || flag.exists().then_some(()));
+            wait_until(&what, || flag.exists());
             look_at(&mut server, run, &what);
             // Every second one ends by itself, the others are stopped, which adds a note to the log; so is each whose log is a
             // file elsewhere.
             let expected = if number % 2 == 0 && swap != HARD_LINK {
                 fs::write(&go, "").unwrap();
-                wait_for(PATIENCE, &format!("the end after {what}"), || (!home.entry(run).exists()).then_some(()));
+                wait_until(&format!("the end after {what}"), || !home.entry(run).exists());
                 "failed"
             } else {
                 assert_eq!(server.stop(run)["status"], "stopped", "{what}");
@@ -119,9 +119,9 @@ fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
         }
     }
     // All of them are due a second after their ends.
-    wait_for(PATIENCE, "the last workbench to go", || {
+    wait_until("the last workbench to go", || {
         server.clean_up();
-        (fs::read_dir(home.root().join("workbenches")).unwrap().count() == 0).then_some(())
+        fs::read_dir(home.root().join("workbenches")).unwrap().count() == 0
     });
     secret.assert_intact("after the sweep");
     server.clean_up();

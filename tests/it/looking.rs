@@ -3,7 +3,9 @@
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{HOUR, PATIENCE, Server, Stage, TestHome, cut_the_power, text, unwatched, wait_for};
+use crate::harness::{
+    HOUR, PATIENCE, Scene, Server, Stage, TestHome, cut_the_power, text, unwatched, wait_for, wait_until,
+};
 use serde_json::{Value, json};
 
 /// Makes a run of which nothing is alive and whose end nobody recorded; no server is left.
@@ -97,8 +99,7 @@ fn copied(home: &TestHome) -> TestHome {
 
 #[test]
 fn on_a_copy_of_a_home_the_runs_of_the_original_are_unknown_and_left_alone() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run =
         server.start_run("Works", "sleep 300 & exec sleep 301", json!({ "ttl_secs": 1, "max_runtime_secs": 3600 }));
     let agent = home.noted(&run, "agent");
@@ -132,10 +133,9 @@ fn on_a_copy_of_a_home_the_runs_of_the_original_are_unknown_and_left_alone() {
 
 #[test]
 fn of_two_supervisors_of_a_run_one_has_it_and_the_other_touches_nothing() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Works", "echo at work; exec sleep 300", json!({}));
-    wait_for(PATIENCE, "its output", || home.raw_log(&run).contains("at work").then_some(()));
+    wait_until("its output", || home.raw_log(&run).contains("at work"));
     let taken = home.json(format!("running/{run}/supervisor.json")).unwrap();
     assert_eq!(taken["supervisor"]["pid"], home.noted(&run, "supervisor").id.pid);
     let mut second = home.command();
@@ -152,8 +152,7 @@ fn of_two_supervisors_of_a_run_one_has_it_and_the_other_touches_nothing() {
 
 #[test]
 fn an_unknown_run_is_forgotten_when_a_person_says_so_and_no_other_is() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let unknown = server.start_run("Elsewhere", "sleep 300", json!({}));
     let alive = server.start_run("Here", "sleep 300", json!({}));
     cut_the_power(&home, &unknown);

@@ -22,10 +22,7 @@ impl Server {
     /// Creates a routine whose prompt the agent `shell` executes; `more` are further arguments. Returns its slug.
     #[track_caller]
     pub fn create(&mut self, title: &str, prompt: &str, more: Value) -> String {
-        let mut arguments = json!({ "title": title, "agent": "shell", "prompt": prompt });
-        let more = more.as_object().expect("further arguments").clone();
-        arguments.as_object_mut().unwrap().extend(more);
-        text(&self.ok("create_routine", arguments)["routine"]["slug"])
+        self.routine(title, prompt).with(more).create()
     }
 
     /// Triggers a routine and returns the run's id.

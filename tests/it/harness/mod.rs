@@ -6,6 +6,7 @@ mod home;
 mod live;
 mod mounts;
 mod processes;
+mod scene;
 mod server;
 mod stage;
 mod tmux;
@@ -18,6 +19,7 @@ pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
 pub use processes::Seen;
+pub use scene::{Scene, assert_has, assert_says};
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
@@ -53,4 +55,10 @@ pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Opt
         assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// Waits until something holds.
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(PATIENCE, what, || condition().then_some(()));
 }

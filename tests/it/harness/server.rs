@@ -4,6 +4,7 @@
 //! not fails the test.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::home::TestHome;
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, wait_until};
 
 /// The longest that a server may take to leave, even on a busy machine.
 const EXIT: Duration = Duration::from_secs(10);
@@ -123,10 +124,19 @@ impl Server {
     /// Starts a server whose first sweep is over: what is due from then on is left to the clean-ups that the test asks for.
     pub fn start_swept(home: &TestHome) -> Self {
         let mut server = Self::start(home);
-        wait_for(PATIENCE, "the first sweep", || {
-            server.call_tool("health", json!({})).ok()["sweep"]["last"].is_string().then_some(())
-        });
+        server.wait_for_the_first_sweep();
         server
+    }
+
+    pub(super) fn wait_for_the_first_sweep(&mut self) {
+        wait_until("the first sweep", || self.ok("health", json!({}))["sweep"]["last"].is_string());
+    }
+
+    /// Starts a server with these variables and shakes hands.
+    pub fn start_with_env<V: AsRef<OsStr>>(home: &TestHome, variables: &[(&str, V)]) -> Self {
+        let mut command = home.command();
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Self::start_with(command)
     }
 
     /// Starts a server with a command of one's own and shakes hands.
