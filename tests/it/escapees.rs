@@ -1,11 +1,11 @@
 //! Every way to escape from an end, all at once, against every way to end a run: nothing of the run is left, and nobody
-//! else is hurt. One round each; with `MOADIM_LONG_TESTS=1` twenty.
+//! else is hurt. One round each; with `MOADIM_LONG_TESTS=1` five.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, text, wait_for, wait_until};
+use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use moadim_mcp::process_tree::ProcessId;
 use serde_json::json;
 
@@ -93,12 +93,11 @@ fn prompt(way: Way) -> String {
     )
 }
 
-/// Rounds of each of the ten fights, where there is time.
-const LONG_ROUNDS: usize = 20;
+/// Rounds of each of the ten fights, where there is time: fifty in each pass of CI.
+const LONG_ROUNDS: usize = 5;
 
 fn fight(home: TestHome, host: Host, way: Way) {
-    let long = std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1");
-    rounds(&home, host, way, if long { LONG_ROUNDS } else { 1 });
+    rounds(&home, host, way, if may_take_long() { LONG_ROUNDS } else { 1 });
 }
 
 fn rounds(home: &TestHome, host: Host, way: Way, count: usize) {
