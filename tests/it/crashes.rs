@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{Scene, Server, TestHome, text, tmux_is_there, wait_until};
+use crate::harness::{Scene, Server, TestHome, may_take_long, text, tmux_is_there, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ const ROUTINES: [(&str, &str); 4] = [
 fn killing_anybody_at_any_moment_loses_and_doubles_nothing() {
     let seed = std::env::var("MOADIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
-    let long = std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1");
+    let long = may_take_long();
     let rounds = if long { 200 } else { 10 };
     eprintln!("seed: {seed}; MOADIM_SEED={seed} repeats the choices, though not the moments");
     let mut dice = Dice(seed | 1);
@@ -207,7 +207,7 @@ fn settle(home: &TestHome) {
         server = Server::start_swept(home);
         false
     });
-    let history = fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let history = home.read("history.jsonl");
     let lines: Vec<String> =
         history.lines().map(|line| text(&serde_json::from_str::<Value>(line).expect("a whole line")["id"])).collect();
     let ended: BTreeSet<String> = lines.iter().cloned().collect();

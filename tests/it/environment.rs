@@ -254,10 +254,10 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
     let routine = server.create("Keyed", "test -n \"$API_KEY\" && echo $API_KEY", json!({ "agent": "keyed" }));
     let run = server.trigger(&routine);
     let failed = server.wait_for_run(&run, "failed");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    assert!(!doctor.status.success());
+    let doctor = home.moadim(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
     let problem = server.problems().remove(0);
-    for said in [text(&failed["status_reason"]), problem.to_string(), String::from_utf8(doctor.stdout).unwrap()] {
+    for said in [text(&failed["status_reason"]), problem.to_string(), doctor.stdout] {
         assert_says(&said, &["API_KEY", "inherit_env", "agents/keyed.env"]);
         assert!(!said.contains("OTHER"), "{said}");
     }
@@ -305,7 +305,7 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
     // Also if a person had one of their own.
     fs::write(home.root().join(".gitignore"), "history*").unwrap();
     drop(Server::start(&home));
-    assert_eq!(fs::read_to_string(home.root().join(".gitignore")).unwrap(), "history*\nagents/*.env\n");
+    assert_eq!(home.read(".gitignore"), "history*\nagents/*.env\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let kept = git(&["ls-files"]);

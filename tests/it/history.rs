@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::harness::{Scene, Server, TestHome, assert_has, text, wait_until};
+use crate::harness::{Scene, Server, TestHome, assert_has, may_take_long, text, wait_until};
 use serde_json::{Value, json};
 
 const AGED: &str = "default_ttl_secs = 1\ndefault_failed_ttl_secs = 1\n";
@@ -74,16 +74,10 @@ fn what_the_history_kept_of_a_log_is_searched_and_read_on_like_a_log() {
     assert_has(&on, json!({ "text": "1999\n2000\n", "cut": false }));
     let found = server.ok("read_log", json!({ "run": long, "grep": "^1999$" }));
     assert_eq!(found["text"], format!("{}:1999\n", whole.len() - 10));
-    let grep = |pattern: &str| {
-        let mut command = home.command();
-        let output = command.args(["logs", &run, "--grep", pattern]).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let grep = |pattern: &str| home.moadim(&["logs", &run, "--grep", pattern]).ok();
     assert_eq!(grep("start|end"), "start: one\nend: two\n");
     assert_eq!(grep("nothing"), "");
-    let followed = home.command().args(["logs", "-f", &run]).output().unwrap();
-    assert_eq!(String::from_utf8(followed.stdout).unwrap(), "start: one\nother\nend: two\n");
+    assert_eq!(home.moadim(&["logs", "-f", &run]).ok(), "start: one\nother\nend: two\n");
 }
 
 #[test]
@@ -104,7 +98,7 @@ fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone
         "run": run, "status": "succeeded", "triggered_at": ended["triggered_at"], "finished_at": ended["finished_at"],
     });
     assert_eq!(last, told);
-    let table = String::from_utf8(home.command().arg("routines").output().unwrap().stdout).unwrap();
+    let table = home.moadim(&["routines"]).ok();
     assert!(table.contains("succeeded") && !table.contains("never"), "{table}");
     drop(server);
     let mut fresh = Server::start_swept(&home);
@@ -272,7 +266,7 @@ fn a_hook_that_fails_or_hangs_keeps_nothing_waiting() {
     wait_until("the failure to be noted", || {
         home.raw_log(&run).contains("on_failure failed: it exited with status 3; it said: no such channel")
     });
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some() {
+    if may_take_long() {
         wait_until("the hanging one to be ended", || {
             home.raw_log(&run).contains("on_finish failed: it took more than 30 s")
         });

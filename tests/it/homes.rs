@@ -168,8 +168,7 @@ fn a_server_that_does_not_register_is_named_as_an_older_one() {
         Some(())
     };
     wait_for(PATIENCE, "the older one to be named", || named(&server.problems(), older.id(), "0.1.0"));
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let said = home.moadim(&["doctor"]).stdout;
     assert!(said.contains(&format!("pid {}", older.id())) && said.contains("restart its host"), "{said}");
     assert!(!said.contains(&format!("pid {}", server.pid())), "ours is well: {said}");
     drop(older.stdin.take());

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::harness::{PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use serde_json::json;
 
 #[test]
@@ -68,7 +68,7 @@ fn the_bound_holds_while_a_login_shell_hangs_and_while_a_setup_runs() {
 fn an_id_that_the_history_has_is_never_used_again() {
     let (home, mut server) = Scene::new().start();
     let first = server.routine("Ids", "true").run_to("succeeded");
-    let line = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let line = home.read("history.jsonl");
     // As if the clock had been ahead, and its runs were reaped since; also in a file that was closed.
     let stamp: u64 = first.rsplit_once('-').unwrap().1.parse().unwrap();
     let ahead = |secs: std::ops::Range<u64>| -> String {
@@ -85,7 +85,7 @@ fn an_id_that_the_history_has_is_never_used_again() {
 /// Takes a minute, so it runs with `MOADIM_LONG_TESTS=1` only.
 #[test]
 fn a_run_whose_entry_was_removed_is_ended_and_recorded_a_minute_later() {
-    if std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1") {
+    if may_take_long() {
         let (home, mut server) = Scene::new().start();
         let run = server.start_run("Entry", "sleep 300 & exec sleep 301", json!({}));
         let supervisor = home.noted(&run, "supervisor");

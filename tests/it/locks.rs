@@ -74,8 +74,7 @@ fn a_stopped_holder_is_named_by_errors_and_health_until_it_goes_on() {
     let problem = problem_of(&mut server, &lock).expect("a problem");
     assert!(text(&problem["problem"]).contains(&named), "{problem}");
     assert!(text(&problem["fix"]).contains(&format!("kill -CONT {pid}")), "{problem}");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let said = home.moadim(&["doctor"]).stdout;
     assert!(said.contains(&named), "{said}");
     drop(holder);
     assert_eq!(problem_of(&mut server, &lock), None);

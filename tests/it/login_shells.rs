@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// The longest that a trigger may take is 5 s; the rest is for a busy machine.
@@ -267,7 +267,7 @@ fn what_start_up_files_leave_running_is_not_the_agents_doing() {
 /// Takes 20 s, and another 60 s, so it runs with `MOADIM_LONG_TESTS=1` only.
 #[test]
 fn a_login_shell_that_hangs_may_clean_up_and_is_named() {
-    if std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1") {
+    if may_take_long() {
         let home = TestHome::detached("");
         let lines = "trap 'echo cleaned >> ~/cleaned; exit 1' TERM\nsleep 300 & wait\n";
         start_up_file(&home, ".profile", lines);

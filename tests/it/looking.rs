@@ -4,9 +4,9 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::harness::{
-    HOUR, PATIENCE, Scene, Server, Stage, TestHome, cut_the_power, text, unwatched, wait_for, wait_until,
+    HOUR, PATIENCE, Scene, Server, SetOnDrop, Stage, TestHome, cut_the_power, text, unwatched, wait_for, wait_until,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Makes a run of which nothing is alive and whose end nobody recorded; no server is left.
 fn dead_run(home: &TestHome) -> String {
@@ -17,16 +17,8 @@ fn dead_run(home: &TestHome) -> String {
     run
 }
 
-fn output(mut command: Command) -> String {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
-}
-
 fn status_by_command(home: &TestHome, run: &str) -> String {
-    let mut command = home.command();
-    command.args(["runs", "--json"]);
-    let listed: Value = serde_json::from_str(&output(command)).unwrap();
+    let listed = home.moadim(&["runs", "--json"]).json();
     let found = listed["runs"].as_array().unwrap().iter().find(|one| one["id"] == run).unwrap();
     text(&found["status"])
 }
@@ -48,17 +40,13 @@ fn a_dead_run_is_lost_to_all_who_look_at_the_same_time() {
                 })
             })
             .collect();
+        let until_then = SetOnDrop(&over);
         // Beside them it is no reason to refuse a trigger.
         for _ in 0..4 {
-            let mut command = home.command();
-            command.args(["trigger", "gone", "--json"]);
-            let started: Value = serde_json::from_str(&output(command)).unwrap();
-            let started = text(&started["run"]["id"]);
-            let mut command = home.command();
-            command.args(["stop", &started]);
-            output(command);
+            let started = home.moadim(&["trigger", "gone", "--json"]).json();
+            home.moadim(&["stop", &text(&started["run"]["id"])]).ok();
         }
-        over.store(true, Ordering::Relaxed);
+        drop(until_then);
         for look in looks {
             let seen = look.join().unwrap();
             assert!(seen.iter().all(|status| status == "lost"), "{seen:?}");
@@ -160,10 +148,8 @@ fn an_unknown_run_is_forgotten_when_a_person_says_so_and_no_other_is() {
     let damaged = format!("damaged-{}", 1_780_000_000);
     home.write(format!("workbenches/{damaged}/outcome.json"), "{");
     let forget = |run: &str, more: &[&str]| {
-        let mut command = home.command();
-        command.args(["forget", run]).args(more);
-        let output = command.stdin(Stdio::null()).output().unwrap();
-        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+        let answer = home.moadim(&[&["forget", run], more].concat());
+        (answer.code == Some(0), answer.stdout + &answer.stderr)
     };
     let (done, said) = forget(&unknown, &[]);
     assert!(!done && said.contains("--yes"), "{said}");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Scene, Server, TestHome, text, wait_until};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_until};
 use moadim_mcp::home::lock::{FileLock, Mode};
 use serde_json::{Value, json};
 
@@ -16,8 +16,7 @@ const SERVERS: u32 = 8;
 const RUNS_A_SERVER: usize = 60;
 
 fn duration() -> Duration {
-    let long = std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1");
-    Duration::from_secs(if long { 30 } else { 3 })
+    Duration::from_secs(if may_take_long() { 30 } else { 3 })
 }
 
 /// What the servers said, for the books to be checked against.
@@ -199,7 +198,7 @@ fn many_servers_on_one_home_lose_and_double_nothing() {
     let removed = without_doubles(&books.removed, "a run was removed");
     let started: BTreeSet<String> = triggered.iter().chain(&books.not_started).cloned().collect();
     assert!(removed.is_subset(&started), "removed, and never started: {:?}", removed.difference(&started));
-    let history = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let history = home.read("history.jsonl");
     let lines: Vec<String> =
         history.lines().map(|line| text(&serde_json::from_str::<Value>(line).expect("a whole line")["id"])).collect();
     let ended = without_doubles(&lines, "a run is in the history");

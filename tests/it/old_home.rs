@@ -48,7 +48,7 @@ const FOREIGN: &str = "foreign-1767225600";
 const DUE: [&str; 2] = ["due-1795708698", "newest-1795708698"];
 
 /// Copies the home that is checked in, and makes what git does not keep.
-fn old_home() -> TestHome {
+pub(crate) fn old_home() -> TestHome {
     let home = TestHome::new();
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/homes/0.1.0");
     copy(&source, &home.root());
@@ -92,9 +92,8 @@ fn move_here(home: &TestHome) {
 
 /// Runs a command whose answer is JSON.
 fn json_of(home: &TestHome, words: &[&str]) -> Value {
-    let output = home.command().args(words).output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {said}"))
+    let answer = home.moadim(words);
+    serde_json::from_str(&answer.stdout).unwrap_or_else(|error| panic!("{words:?}: {error}: {answer:?}"))
 }
 
 fn runs(home: &TestHome) -> BTreeMap<String, Value> {

@@ -11,14 +11,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{MINUTE, PATIENCE, Seen, Stage, at, is_body, skip, text, wait_for, wait_until, with_mounts};
+use crate::harness::{
+    MINUTE, PATIENCE, Seen, SetOnDrop, Stage, at, is_body, may_take_long, skip, text, wait_for, wait_until, with_mounts,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 4;
 
 fn cuts() -> usize {
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") { 25 } else { 3 }
+    if may_take_long() { 25 } else { 3 }
 }
 
 /// Nothing reaches the disk by itself while a test runs: only what is synced.
@@ -125,15 +127,6 @@ struct Told {
     pinned: Vec<String>,
     /// How many occurrences of the routine `skipped` have been missed.
     missed: usize,
-}
-
-/// Tells the other threads of a scope that it is over, also where it ends with a failure.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Starts runs, one after the other, until the power is cut; each is waited for.

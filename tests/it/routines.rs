@@ -3,11 +3,11 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Scene, Server, TestHome, assert_has, assert_says, text, wait_until};
+use crate::harness::{Scene, Server, SetOnDrop, TestHome, assert_has, assert_says, text, wait_until};
 use serde_json::{Value, json};
 
 fn definition_of(home: &TestHome, slug: &str) -> String {
-    fs::read_to_string(home.root().join(format!("routines/{slug}/routine.toml"))).unwrap()
+    home.read(format!("routines/{slug}/routine.toml"))
 }
 
 #[test]
@@ -241,6 +241,7 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
                 other.call_tool("trigger_routine", json!({ "routine": routine }));
             }
         });
+        let _until_then = SetOnDrop(deleted);
         let mut server = Server::start(home);
         crate::harness::wait_for(crate::harness::PATIENCE, "the first run", || {
             server.ok("list_runs", json!({}))["runs"][0].as_object().cloned()
@@ -249,7 +250,6 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
             let arguments = json!({ "routine": routine, "confirm": true });
             !server.call_tool("delete_routine", arguments).is_error
         });
-        deleted.store(true, Ordering::Relaxed);
     });
     let runs = server.ok("list_runs", json!({}));
     assert!(runs["runs"].as_array().unwrap().iter().all(|run| run["finished_at"].is_string()), "{runs}");
@@ -270,9 +270,8 @@ fn a_folder_whose_name_is_no_slug_is_named_in_health_and_by_the_doctor() {
     assert_eq!(problems[0]["path"], path.to_str().unwrap());
     assert!(text(&problems[0]["problem"]).contains("no slug"), "{problems:?}");
     assert!(text(&problems[0]["fix"]).contains("routines/my-routine'"), "{problems:?}");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let told = String::from_utf8(doctor.stdout).unwrap();
-    assert!(!doctor.status.success() && told.contains("My Routine"), "{told}");
+    let doctor = home.moadim(&["doctor"]);
+    assert!(doctor.code == Some(1) && doctor.stdout.contains("My Routine"), "{doctor:?}");
     std::fs::rename(&path, home.root().join("routines/my-routine")).unwrap();
     assert!(server.problems().is_empty());
     assert_eq!(server.ok("list_routines", json!({}))["total"], 2);

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::harness::{HOUR, MINUTE, PATIENCE, Server, Stage, assert_has, at, routine_view, text, wait_for, wait_until};
+use crate::harness::{
+    HOUR, MINUTE, PATIENCE, Server, Stage, assert_has, at, may_take_long, routine_view, text, wait_for, wait_until,
+};
 use serde_json::{Value, json};
 
 /// Some processes on one home, and occurrences one after the other: each fires once.
@@ -31,7 +33,7 @@ fn fires_each_once(servers: usize, routines: usize, rounds: u64) {
 
 #[test]
 fn every_occurrence_fires_once_however_many_servers_are_open() {
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") {
+    if may_take_long() {
         fires_each_once(8, 10, 20);
     } else {
         fires_each_once(4, 2, 10);
@@ -40,7 +42,7 @@ fn every_occurrence_fires_once_however_many_servers_are_open() {
 
 #[test]
 fn servers_that_are_killed_while_they_fire_lose_nothing_and_double_nothing() {
-    let rounds = if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") { 60 } else { 8 };
+    let rounds = if may_take_long() { 60 } else { 8 };
     let stage = Stage::new("watchdog_interval_secs = 1");
     stage.routine("job", ":", "schedule = \"* * * * *\"\noverlap = \"allow\"");
     let mut servers: Vec<Server> = (0..3).map(|_| stage.server()).collect();

@@ -174,7 +174,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     let (home, mut server) = Scene::unwatched().start();
     let with_line = with_entry_left(&home, &mut server, "With Line");
     let without_line = with_entry_left(&home, &mut server, "Without Line");
-    let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let text = home.read("history.jsonl");
     let line = text.lines().find(|line| line.contains(&with_line)).unwrap();
     // Torn in the middle of a write, and without its newline.
     home.write("history.jsonl", &format!("{line}\n{{\"version\":1,\"id\":\"without"));
@@ -190,7 +190,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     check(&mut server, true);
     server.clean_up();
     check(&mut server, false);
-    let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let text = home.read("history.jsonl");
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let ids: Vec<&Value> = lines.iter().map(|line| &line["id"]).collect();
     assert_eq!(ids, [&json!(with_line), &json!(without_line)], "{text}");

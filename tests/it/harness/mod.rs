@@ -2,6 +2,7 @@
 
 mod another_user;
 mod calls;
+mod commands;
 mod home;
 mod live;
 mod mounts;
@@ -11,10 +12,12 @@ mod server;
 mod stage;
 mod tmux;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
+pub use commands::Answer;
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
@@ -42,7 +45,16 @@ pub fn on(host: Host, test: fn(TestHome, Host)) {
 
 /// The longest that anything here waits for the server, unless told otherwise. Generous, for the machine may be busy;
 /// what must be fast is measured by its test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Sets a flag when it goes, also because a test has failed: threads that work until then would never end.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
 
 /// Looks again and again until there is something to return.
 #[track_caller]
@@ -57,8 +69,12 @@ pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Opt
     }
 }
 
-/// Waits until something holds.
 #[track_caller]
 pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(PATIENCE, what, || condition().then_some(()));
+}
+
+/// Tells whether tests may take their time (`MOADIM_LONG_TESTS=1`).
+pub fn may_take_long() -> bool {
+    std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1")
 }

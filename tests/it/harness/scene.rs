@@ -44,7 +44,6 @@ impl Scene {
         self
     }
 
-    /// Starts the server.
     pub fn start(self) -> (TestHome, Server) {
         let server = Server::start(&self.home);
         (self.home, server)
@@ -114,7 +113,6 @@ impl NewRoutine<'_> {
         self
     }
 
-    /// Creates it and returns its slug.
     #[track_caller]
     pub fn create(self) -> String {
         text(&self.server.ok("create_routine", self.arguments)["routine"]["slug"])
