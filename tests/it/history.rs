@@ -40,7 +40,7 @@ fn a_reaped_run_is_listed_with_how_it_ended() {
     assert_eq!(server.stop(&run)["status"], "reaped", "stopping what is over changes nothing");
     assert!(server.error("pin_run", json!({ "run": run, "pinned": true })).contains("no workbench"));
     let line = &home.history(&run)[0];
-    assert_has(&line, json!({ "kind": "run", "routine": "fails", "tail": "last words\n", "tail_cut": false }));
+    assert_has(line, json!({ "kind": "run", "routine": "fails", "tail": "last words\n", "tail_cut": false }));
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn a_kill_is_told_with_who_did_it_and_why() {
     let run = server.start_run("Lives", "exec sleep 300", json!({}));
     server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
     let line = &home.history(&run)[0];
-    assert_has(&line, json!({ "status": "stopped", "ended_by": "stop_run", "reason": "enough" }));
+    assert_has(line, json!({ "status": "stopped", "ended_by": "stop_run", "reason": "enough" }));
 }
 
 #[test]
@@ -283,11 +283,7 @@ fn a_start_gives_a_run_that_ended_the_line_that_a_power_cut_took() {
     let marks = "touch \"$MOADIM_HOME/hook.$MOADIM_RUN\"";
     let (home, mut server) = Scene::new().config(&format!("on_finish = [\"sh\", \"-c\", '{marks}']\n")).start();
     server.create("Ends", "echo the end; exit 3", json!({}));
-    let trigger = |server: &mut Server| {
-        let run = server.run_to("ends", "failed");
-        run
-    };
-    let [first, second, third] = [(); 3].map(|()| trigger(&mut server));
+    let [first, second, third] = [(); 3].map(|()| server.run_to("ends", "failed"));
     server.close_stdin_and_wait();
     let marked = |run: &str| home.root().join(format!("hook.{run}")).exists();
     wait_until("the hooks", || [&first, &second, &third].iter().all(|run| marked(run)));

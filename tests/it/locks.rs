@@ -94,7 +94,7 @@ fn a_holder_that_does_not_sign_is_named_where_the_system_tells() {
         std::fs::write(&lock, other).unwrap();
         let mut holder = Command::new("flock").arg(&lock).args(["sleep", "300"]).spawn().unwrap();
         let held = || FileLock::try_existing(&lock, Mode::Exclusive).is_err_and(|error| error.is_held());
-        wait_until("the lock to be taken", || held());
+        wait_until("the lock to be taken", held);
         let problem = problem_of(&mut server, &lock);
         kill_children_of(&holder);
         holder.kill().unwrap();
@@ -123,7 +123,7 @@ fn a_sweep_that_is_stopped_is_told_of_by_the_next_one() {
     let lock = home.root().join("locks/janitor");
     let mut holder = Command::new("flock").arg(&lock).args(["sleep", "300"]).spawn().unwrap();
     let held = || FileLock::try_existing(&lock, Mode::Exclusive).is_err_and(|error| error.is_held());
-    wait_until("the lock to be taken", || held());
+    wait_until("the lock to be taken", held);
     let under_way = server.clean_up();
     assert_eq!(problem_of(&mut server, &lock), None, "a sweep may take long");
     kill_process(Pid::from_child(&holder), Signal::STOP).unwrap();

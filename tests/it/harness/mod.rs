@@ -56,16 +56,18 @@ impl Drop for SetOnDrop<'_> {
     }
 }
 
-/// Looks again and again until there is something to return.
+/// Looks again and again until there is something to return. The pauses grow with the time that has passed: most of what is
+/// waited for comes at once, and a look at all processes costs milliseconds that other tests could use.
 #[track_caller]
 pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        let waited = began.elapsed();
+        assert!(waited < patience, "waited {patience:?} in vain: {what}");
+        std::thread::sleep((waited / 10).clamp(Duration::from_millis(5), Duration::from_millis(50)));
     }
 }
 
