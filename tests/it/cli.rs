@@ -1,52 +1,11 @@
 //! The commands for people: the real program, real runs, and what a person or a script gets of it.
 
 use std::io::Read;
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Stdio};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, tmux, wait_for};
+use crate::harness::{Answer, Host, PATIENCE, Server, TestHome, tmux, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-
-/// What a command answered.
-#[derive(Debug)]
-struct Answer {
-    stdout: String,
-    stderr: String,
-    code: Option<i32>,
-}
-
-impl From<Output> for Answer {
-    fn from(output: Output) -> Self {
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
-        Self { stdout: text(output.stdout), stderr: text(output.stderr), code: output.status.code() }
-    }
-}
-
-impl Answer {
-    /// Returns the output of a command that must have succeeded.
-    #[track_caller]
-    fn ok(self) -> String {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self.stdout
-    }
-
-    /// Returns the one JSON document of a command that must have succeeded.
-    #[track_caller]
-    fn json(self) -> Value {
-        serde_json::from_str(&self.ok()).expect("one JSON document")
-    }
-
-    /// Returns the words of a command that must have failed with this status.
-    #[track_caller]
-    fn failed(self, code: i32) -> String {
-        assert_eq!((self.code, self.stdout.as_str()), (Some(code), ""), "{self:?}");
-        self.stderr
-    }
-}
-
-fn moadim(home: &TestHome, words: &[&str]) -> Answer {
-    home.command().args(words).stdin(Stdio::null()).output().unwrap().into()
-}
 
 fn spawn(home: &TestHome, words: &[&str]) -> std::process::Child {
     let mut command = home.command();
@@ -56,7 +15,7 @@ fn spawn(home: &TestHome, words: &[&str]) -> std::process::Child {
 /// Writes a routine by hand, as a person does; the agent `shell` executes its prompt.
 fn routine(home: &TestHome, slug: &str, prompt: &str, more: &str) {
     // The program makes the home, and with it the folder.
-    moadim(home, &["runs"]).ok();
+    home.moadim(&["runs"]).ok();
     let text = format!(
         "title = \"The {slug}\"\nagent = \"shell\"\ncreated_at = \"2026-01-01T00:00:00Z\"\nupdated_at = \
          \"2026-01-01T00:00:00Z\"\n{more}"
@@ -68,37 +27,37 @@ fn routine(home: &TestHome, slug: &str, prompt: &str, more: &str) {
 /// Triggers a routine and returns the run's id.
 #[track_caller]
 fn trigger(home: &TestHome, slug: &str) -> String {
-    moadim(home, &["trigger", slug]).ok().trim().to_owned()
+    home.moadim(&["trigger", slug]).ok().trim().to_owned()
 }
 
 #[test]
 fn lists_are_tables_for_people_and_documents_for_programs() {
     let home = TestHome::detached("");
-    let none = moadim(&home, &["runs"]);
+    let none = home.moadim(&["runs"]);
     assert!(none.stdout.is_empty() && none.stderr.contains("no runs"), "{none:?}");
     routine(&home, "tidy", "echo hello; exit 3", "tags = [\"x\"]\n");
     routine(&home, "other", "echo", "enabled = false\n");
-    assert_eq!(moadim(&home, &["trigger", "tidy", "--wait"]).code, Some(3));
+    assert_eq!(home.moadim(&["trigger", "tidy", "--wait"]).code, Some(3));
 
-    let table = moadim(&home, &["routines"]).ok();
+    let table = home.moadim(&["routines"]).ok();
     assert!(table.starts_with("ROUTINE") && !table.contains('\u{1b}'), "no colour in a pipe: {table}");
     assert!(table.contains("The tidy") && table.contains("failed") && table.contains("disabled"), "{table}");
-    let listed = moadim(&home, &["routines", "--json"]).json();
+    let listed = home.moadim(&["routines", "--json"]).json();
     assert_eq!((&listed["total"], &listed["routines"][1]["slug"]), (&2.into(), &"tidy".into()));
-    assert_eq!(moadim(&home, &["routines", "--tag", "x", "--json"]).json()["total"], 1);
-    assert_eq!(moadim(&home, &["routines", "OTH", "--json"]).json()["routines"][0]["slug"], "other");
+    assert_eq!(home.moadim(&["routines", "--tag", "x", "--json"]).json()["total"], 1);
+    assert_eq!(home.moadim(&["routines", "OTH", "--json"]).json()["routines"][0]["slug"], "other");
 
     let run = listed["routines"][1]["last_run"]["run"].as_str().unwrap().to_owned();
-    let table = moadim(&home, &["runs"]).ok();
+    let table = home.moadim(&["runs"]).ok();
     assert_eq!(table.lines().count(), 2, "a line for each row: {table}");
     assert!(table.contains(&run) && table.contains("exited with status 3") && table.contains("ago)"), "{table}");
-    assert_eq!(moadim(&home, &["runs", "--json", "--status", "failed"]).json()["runs"][0]["id"], run.as_str());
-    assert_eq!(moadim(&home, &["runs", "--json", "--status", "succeeded"]).json()["total"], 0);
-    assert_eq!(moadim(&home, &["runs", "--json", "--routine", "other"]).json()["total"], 0);
+    assert_eq!(home.moadim(&["runs", "--json", "--status", "failed"]).json()["runs"][0]["id"], run.as_str());
+    assert_eq!(home.moadim(&["runs", "--json", "--status", "succeeded"]).json()["total"], 0);
+    assert_eq!(home.moadim(&["runs", "--json", "--routine", "other"]).json()["total"], 0);
 
-    let table = moadim(&home, &["agents"]).ok();
+    let table = home.moadim(&["agents"]).ok();
     assert!(table.contains("shell") && table.contains("yes"), "{table}");
-    assert_eq!(moadim(&home, &["agents", "--json"]).json()["agents"][2]["name"], "shell");
+    assert_eq!(home.moadim(&["agents", "--json"]).json()["agents"][2]["name"], "shell");
 }
 
 #[test]
@@ -108,11 +67,11 @@ fn a_log_is_printed_cut_searched_and_followed_to_the_end_of_its_run() {
     let prompt = format!("echo one; echo two; until [ -e {} ]; do sleep 0.05; done; echo last", go.display());
     routine(&home, "talker", &prompt, "");
     let run = trigger(&home, "talker");
-    wait_for(PATIENCE, "its first lines", || moadim(&home, &["logs", &run]).ok().contains("two").then_some(()));
-    assert_eq!(moadim(&home, &["logs", "talker"]).ok(), "one\ntwo\n", "by the routine's name");
-    assert_eq!(moadim(&home, &["logs", "talker", "-n", "1"]).ok(), "two\n");
-    assert_eq!(moadim(&home, &["logs", "talker", "--grep", "ON"]).ok(), "one\n");
-    assert_eq!(moadim(&home, &["logs", "talker", "--json"]).json()["text"], "one\ntwo\n");
+    wait_until("its first lines", || home.moadim(&["logs", &run]).ok().contains("two"));
+    assert_eq!(home.moadim(&["logs", "talker"]).ok(), "one\ntwo\n", "by the routine's name");
+    assert_eq!(home.moadim(&["logs", "talker", "-n", "1"]).ok(), "two\n");
+    assert_eq!(home.moadim(&["logs", "talker", "--grep", "ON"]).ok(), "one\n");
+    assert_eq!(home.moadim(&["logs", "talker", "--json"]).json()["text"], "one\ntwo\n");
 
     let mut follower = spawn(&home, &["logs", "-f", "-n", "1", &run]);
     let mut stdout = follower.stdout.take().unwrap();
@@ -124,7 +83,7 @@ fn a_log_is_printed_cut_searched_and_followed_to_the_end_of_its_run() {
     stdout.read_to_string(&mut rest).unwrap();
     assert_eq!(rest, "last\n");
     assert!(follower.wait().unwrap().success());
-    assert_eq!(moadim(&home, &["logs", "-f", &run]).ok(), "one\ntwo\nlast\n", "of a run that is over");
+    assert_eq!(home.moadim(&["logs", "-f", &run]).ok(), "one\ntwo\nlast\n", "of a run that is over");
 }
 
 #[test]
@@ -146,7 +105,7 @@ fn a_trigger_that_waits_exits_as_the_run_did() {
         assert_eq!(answer.code, Some(code), "{slug}: {answer:?}");
         assert!(answer.stdout.starts_with(&format!("{slug}-")) && answer.stderr.contains(status), "{answer:?}");
     }
-    let answer = moadim(&home, &["trigger", "bad", "--wait", "--json"]);
+    let answer = home.moadim(&["trigger", "bad", "--wait", "--json"]);
     assert_eq!(answer.code, Some(7));
     let answer: Value = serde_json::from_str(&answer.stdout).unwrap();
     assert_eq!((&answer["finished"], &answer["run"]["status"]), (&true.into(), &"failed".into()));
@@ -171,13 +130,13 @@ fn ctrl_c_ends_the_waiting_and_not_the_run_which_a_stop_does() {
     waiting.stderr.take().unwrap().read_to_string(&mut said).unwrap();
     assert!(said.contains("goes on"), "{said}");
 
-    let error = moadim(&home, &["trigger", "long"]).failed(1);
+    let error = home.moadim(&["trigger", "long"]).failed(1);
     assert!(error.contains("overlap"), "{error}");
-    let second = moadim(&home, &["trigger", "long", "--overlap", "allow", "--json"]).json();
+    let second = home.moadim(&["trigger", "long", "--overlap", "allow", "--json"]).json();
     assert_eq!(second["run"]["status"], "running");
-    let stopped = moadim(&home, &["stop", &run, "--reason", "enough"]).ok();
+    let stopped = home.moadim(&["stop", &run, "--reason", "enough"]).ok();
     assert!(stopped.contains("stopped: enough"), "{stopped}");
-    let stopped = moadim(&home, &["stop", "long", "--json"]).json();
+    let stopped = home.moadim(&["stop", "long", "--json"]).json();
     assert_eq!((&stopped["run"]["id"], &stopped["run"]["status"]), (&second["run"]["id"], &"stopped".into()));
 }
 
@@ -186,12 +145,12 @@ fn attach_says_why_there_is_nothing_to_attach_to() {
     let home = TestHome::detached("");
     routine(&home, "here", "sleep 1000", "");
     let run = trigger(&home, "here");
-    let error = moadim(&home, &["attach", "here"]).failed(1);
+    let error = home.moadim(&["attach", "here"]).failed(1);
     assert!(error.contains("detached") && error.contains(&format!("logs -f {run}")), "{error}");
-    moadim(&home, &["stop", "here"]).ok();
-    let error = moadim(&home, &["attach", &run]).failed(1);
+    home.moadim(&["stop", "here"]).ok();
+    let error = home.moadim(&["attach", &run]).failed(1);
     assert!(error.contains("is over (stopped)"), "{error}");
-    let error = moadim(&home, &["attach", "nowhere"]).failed(1);
+    let error = home.moadim(&["attach", "nowhere"]).failed(1);
     assert!(error.contains("no run 'nowhere'"), "{error}");
 }
 
@@ -201,18 +160,18 @@ fn attach_is_tmux_where_there_is_a_window() {
     home.add_shell();
     routine(&home, "here", "sleep 1000", "");
     trigger(&home, "here");
-    let error = moadim(&home, &["attach", "here"]).failed(1);
+    let error = home.moadim(&["attach", "here"]).failed(1);
     assert!(error.contains("needs a terminal") && error.contains(" attach -t "), "{error}");
     if !script_is_there() {
         return;
     }
     let mut attached = on_a_terminal(&home, "attach here").spawn().unwrap();
     let socket = home.root().join("tmux.sock");
-    wait_for(PATIENCE, "a client of the session", || {
+    wait_until("a client of the session", || {
         let clients = tmux(&socket, &["list-clients", "-F", "#{session_name}"]);
-        String::from_utf8_lossy(&clients.stdout).contains("moadim-here-").then_some(())
+        String::from_utf8_lossy(&clients.stdout).contains("moadim-here-")
     });
-    moadim(&home, &["stop", "here"]).ok();
+    home.moadim(&["stop", "here"]).ok();
     wait_for(PATIENCE, "the end of the terminal", || attached.try_wait().unwrap());
 }
 
@@ -263,39 +222,39 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
     routine(&home, "brief", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
     let runs: Vec<String> = (0..2)
         .map(|_| {
-            let answer = moadim(&home, &["trigger", "brief", "--wait", "--json"]).json();
+            let answer = home.moadim(&["trigger", "brief", "--wait", "--json"]).json();
             answer["run"]["id"].as_str().unwrap().to_owned()
         })
         .collect();
     runs.iter().for_each(|run| home.wait_for_the_last_of(run));
     let (doomed, pinned) = (&runs[0], &runs[1]);
-    assert!(moadim(&home, &["pin", "brief"]).ok().starts_with(pinned), "the newest");
-    let table = moadim(&home, &["runs"]).ok();
+    assert!(home.moadim(&["pin", "brief"]).ok().starts_with(pinned), "the newest");
+    let table = home.moadim(&["runs"]).ok();
     assert!(table.contains("WORKBENCH") && table.contains("kept: it is pinned"), "{table}");
     let would = wait_for(PATIENCE, "the end of its retention", || {
-        let table = moadim(&home, &["cleanup", "--dry-run"]).ok();
+        let table = home.moadim(&["cleanup", "--dry-run"]).ok();
         table.contains("would be removed").then_some(table)
     });
     assert!(would.contains(doomed) && would.contains("KiB") && would.contains("pinned"), "{would}");
-    let sizes = moadim(&home, &["cleanup", "--dry-run", "--json"]).json();
+    let sizes = home.moadim(&["cleanup", "--dry-run", "--json"]).json();
     assert_eq!(sizes["removable_bytes"], sizes["removed"][0]["bytes"], "{sizes}");
-    let elsewhere = moadim(&home, &["cleanup", "--routine", "nothing", "--json"]).json();
+    let elsewhere = home.moadim(&["cleanup", "--routine", "nothing", "--json"]).json();
     assert_eq!(elsewhere["removed_total"], 0);
-    let done = moadim(&home, &["cleanup"]);
+    let done = home.moadim(&["cleanup"]);
     assert!(done.stderr.contains("1 of 2 workbenches removed"), "{done:?}");
     assert!(!done.stderr.contains('\u{1b}') && done.ok().contains("removed"));
     assert!(!home.workbench(doomed).exists() && home.workbench(pinned).exists());
-    let reaped = moadim(&home, &["runs", "--status", "reaped", "--json"]).json();
+    let reaped = home.moadim(&["runs", "--status", "reaped", "--json"]).json();
     assert_eq!(reaped["runs"][0]["id"], doomed.as_str());
-    let unpinned = moadim(&home, &["pin", pinned, "--off", "--json"]).json();
+    let unpinned = home.moadim(&["pin", pinned, "--off", "--json"]).json();
     assert!(unpinned["run"].get("pinned").is_none(), "{unpinned}");
-    wait_for(PATIENCE, "the end of the other's retention", || {
-        let report = moadim(&home, &["cleanup", "--json"]).json();
-        (report["removed"][0]["run"] == pinned.as_str()).then_some(())
+    wait_until("the end of the other's retention", || {
+        let report = home.moadim(&["cleanup", "--json"]).json();
+        report["removed"][0]["run"] == pinned.as_str()
     });
     if script_is_there() {
         routine(&home, "bar", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
-        assert_eq!(moadim(&home, &["trigger", "bar", "--wait"]).code, Some(0));
+        assert_eq!(home.moadim(&["trigger", "bar", "--wait"]).code, Some(0));
         let shown = wait_for(PATIENCE, "a clean-up with something to do", || {
             let output = on_a_terminal(&home, "cleanup").output().unwrap();
             let shown = String::from_utf8(output.stdout).unwrap();
@@ -303,7 +262,7 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
         });
         assert!(shown.contains("0/1 workbenches, 0 B freed"), "{shown:?}");
     }
-    let error = moadim(&home, &["pin", doomed]).failed(1);
+    let error = home.moadim(&["pin", doomed]).failed(1);
     assert!(error.contains("no workbench"), "{error}");
 }
 
@@ -320,10 +279,10 @@ fn wrong(answer: Answer) -> Vec<Value> {
 #[test]
 fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     let home = TestHome::detached("");
-    let doctor = || wrong(moadim(&home, &["doctor", "--json"]));
+    let doctor = || wrong(home.moadim(&["doctor", "--json"]));
     assert_eq!(doctor(), [] as [Value; 0], "a fresh home");
     let server = Server::start(&home);
-    let all = moadim(&home, &["doctor"]).ok();
+    let all = home.moadim(&["doctor"]).ok();
     assert!(all.contains("at work here: server "), "{all}");
     drop(server);
     for what in ["well  home", "tmux", "login shell", "agent shell", "locks", "clock", "disk", "service"] {
@@ -342,7 +301,7 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     assert!(fix("alien/routine.toml").contains("mv '"));
     assert!(fix("agents/broken.toml").contains("mv '"));
     assert!(fix("agent shell").contains("agents/shell.toml"));
-    let said = moadim(&home, &["doctor"]);
+    let said = home.moadim(&["doctor"]);
     assert!(said.code == Some(1) && said.stdout.contains("WRONG agent shell") && said.stdout.contains("mend: "));
     assert!(said.stdout.contains("broken.toml is damaged: line 1, column 11: "), "{}", said.stdout);
 }
@@ -351,12 +310,12 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
 fn the_doctor_looks_at_a_home_that_no_other_command_opens() {
     let home = TestHome::detached("");
     std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    let found = wrong(moadim(&home, &["doctor", "--json"]));
+    let found = wrong(home.moadim(&["doctor", "--json"]));
     assert_eq!(found[0]["fix"], format!("chmod go-w '{}'", home.root().display()));
-    assert!(moadim(&home, &["runs"]).failed(1).contains("chmod go-w"));
+    assert!(home.moadim(&["runs"]).failed(1).contains("chmod go-w"));
     std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
     home.configure("kill_grace_secs = \"long\"\n");
-    let found = wrong(moadim(&home, &["doctor", "--json"]));
+    let found = wrong(home.moadim(&["doctor", "--json"]));
     assert!(found.iter().any(|check| check["what"].as_str().unwrap().ends_with("config.toml")), "{found:?}");
 }
 
@@ -364,7 +323,7 @@ fn the_doctor_looks_at_a_home_that_no_other_command_opens() {
 fn a_reader_that_has_seen_enough_is_no_error() {
     let home = TestHome::detached("");
     routine(&home, "much", "yes | head -n 100000", "");
-    assert_eq!(moadim(&home, &["trigger", "much", "--wait"]).code, Some(0));
+    assert_eq!(home.moadim(&["trigger", "much", "--wait"]).code, Some(0));
     let script = |words: &str| -> Answer {
         let mut shell = Command::new("bash");
         let program = env!("CARGO_BIN_EXE_moadim-mcp");
@@ -394,13 +353,13 @@ fn wrong_words_are_refused_with_2_and_failures_with_1() {
         &["logs", "a", "-f", "--json"],
         &["fly"],
     ] {
-        moadim(&home, words).failed(2);
+        home.moadim(words).failed(2);
     }
-    let error = moadim(&home, &["runs", "--limit", "9999"]).failed(1);
+    let error = home.moadim(&["runs", "--limit", "9999"]).failed(1);
     assert!(error.contains("200"), "{error}");
-    let error = moadim(&home, &["trigger", "nothing"]).failed(1);
+    let error = home.moadim(&["trigger", "nothing"]).failed(1);
     assert!(error.contains("nothing"), "{error}");
-    assert!(moadim(&home, &["--help"]).ok().contains("Exit status"));
+    assert!(home.moadim(&["--help"]).ok().contains("Exit status"));
 }
 
 #[test]
@@ -413,10 +372,10 @@ fn completions_and_the_man_page_are_made() {
         ("elvish", "edit:"),
         ("powershell", "Register"),
     ] {
-        let script = moadim(&home, &["generate", what]).ok();
+        let script = home.moadim(&["generate", what]).ok();
         assert!(script.contains(sign) && script.contains("trigger") && !script.contains("print-path"), "{what}");
     }
-    let page = moadim(&home, &["generate", "man"]).ok();
+    let page = home.moadim(&["generate", "man"]).ok();
     assert!(page.contains(".TH moadim-mcp 1") && page.contains("trigger"), "{page}");
 }
 
@@ -430,22 +389,22 @@ fn a_run_that_was_reaped_while_it_was_waited_for_ends_the_waiting_as_it_ended() 
     let run = first.trim();
     let pid = rustix::process::Pid::from_child(&waiting);
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
-    wait_for(PATIENCE, "the workbench to go", || {
-        moadim(&home, &["cleanup"]);
-        (!home.workbench(run).exists()).then_some(())
+    wait_until("the workbench to go", || {
+        home.moadim(&["cleanup"]);
+        !home.workbench(run).exists()
     });
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
     let answer: Answer = waiting.wait_with_output().unwrap().into();
     assert!(answer.code == Some(3) && answer.stderr.contains("failed after"), "{answer:?}");
-    assert!(moadim(&home, &["stop", run]).ok().contains("failed"), "stopping it says how it ended");
+    assert!(home.moadim(&["stop", run]).ok().contains("failed"), "stopping it says how it ended");
 }
 
 #[test]
 fn runs_are_listed_since_times_as_people_type_them() {
     let home = TestHome::detached("");
     routine(&home, "job", "true", "");
-    moadim(&home, &["trigger", "job", "--wait"]);
-    let total = |words: &[&str]| moadim(&home, &[&["runs", "--json"], words].concat()).json()["total"].clone();
+    home.moadim(&["trigger", "job", "--wait"]);
+    let total = |words: &[&str]| home.moadim(&[&["runs", "--json"], words].concat()).json()["total"].clone();
     for (words, expected) in [
         (&["--since", "2h"][..], 1),
         (&["--since", "yesterday"], 1),
@@ -456,9 +415,9 @@ fn runs_are_listed_since_times_as_people_type_them() {
     ] {
         assert_eq!(total(words), expected, "{words:?}");
     }
-    let error = moadim(&home, &["runs", "--since", "someday"]).failed(2);
+    let error = home.moadim(&["runs", "--since", "someday"]).failed(2);
     assert!(error.contains("yesterday") && error.contains("2026-01-31"), "{error}");
-    let error = moadim(&home, &["runs", "--routine", "jop"]).failed(1);
+    let error = home.moadim(&["runs", "--routine", "jop"]).failed(1);
     assert!(error.contains("no routine 'jop'") && error.contains("'job'"), "{error}");
 }
 
@@ -469,9 +428,9 @@ fn a_title_in_any_script_is_shown_as_it_is() {
     {
         routine(&home, slug, "true", "");
         let file = format!("routines/{slug}/routine.toml");
-        let text = std::fs::read_to_string(home.root().join(&file)).unwrap();
+        let text = home.read(&file);
         home.write(&file, &text.replace(&format!("title = \"The {slug}\""), &format!("title = \"{title}\"")));
-        let table = moadim(&home, &["routines"]).ok();
+        let table = home.moadim(&["routines"]).ok();
         assert!(table.contains(title), "{title}: {table}");
     }
 }

@@ -9,7 +9,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, tmux_is_there, wait_for};
+use crate::harness::{Scene, Server, TestHome, may_take_long, text, tmux_is_there, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ const ROUTINES: [(&str, &str); 4] = [
 fn killing_anybody_at_any_moment_loses_and_doubles_nothing() {
     let seed = std::env::var("MOADIM_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| SystemTime::UNIX_EPOCH.elapsed().unwrap().as_nanos() as u64 | 1);
-    let long = std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1");
+    let long = may_take_long();
     let rounds = if long { 200 } else { 10 };
     eprintln!("seed: {seed}; MOADIM_SEED={seed} repeats the choices, though not the moments");
     let mut dice = Dice(seed | 1);
@@ -190,23 +190,24 @@ fn settle(home: &TestHome) {
         everything.extend(names.filter(|name| !name.starts_with('.')));
     }
     let mut server = Server::start(home);
-    wait_for(PATIENCE, "every run to end", || {
+    wait_until("every run to end", || {
         server.clean_up();
         // Only a trigger that was killed just now is staged still.
         let mut left = fs::read_dir(home.root().join("running")).unwrap();
-        left.next().is_none().then_some(())
+        left.next().is_none()
     });
-    wait_for(PATIENCE, "the trash to be emptied", || {
-        if fs::read_dir(home.root().join("trash")).unwrap().next().is_none() {
-            return Some(());
+    // A server's first sweep does both, some time after its start.
+    wait_until("the trash to be emptied and temporary files to go", || {
+        let mut left = Vec::new();
+        hidden(&home.root(), &mut left);
+        if left.is_empty() && fs::read_dir(home.root().join("trash")).unwrap().next().is_none() {
+            return true;
         }
-        server = Server::start(home);
-        None
+        eprintln!("left so far: {left:?}");
+        server = Server::start_swept(home);
+        false
     });
-    let mut left = Vec::new();
-    hidden(&home.root(), &mut left);
-    assert!(left.is_empty(), "temporary files: {left:?}");
-    let history = fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let history = home.read("history.jsonl");
     let lines: Vec<String> =
         history.lines().map(|line| text(&serde_json::from_str::<Value>(line).expect("a whole line")["id"])).collect();
     let ended: BTreeSet<String> = lines.iter().cloned().collect();
@@ -226,8 +227,7 @@ fn settle(home: &TestHome) {
     }
     eprintln!("{} runs ended: {}", ended.len(), statuses(&history));
     assert_eq!(server.problems(), Vec::<Value>::new());
-    let run = server.trigger("quick");
-    server.wait_for_run(&run, "succeeded");
+    server.run_to("quick", "succeeded");
 }
 
 fn statuses(history: &str) -> String {
@@ -242,26 +242,23 @@ fn statuses(history: &str) -> String {
 #[test]
 fn a_removal_that_was_killed_is_finished_by_the_next_start() {
     const FILES: usize = 1_000;
-    let home = TestHome::detached("");
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("quick", "login_shell = false").start();
     server.ok("create_routine", json!({ "title": "Full", "agent": "quick", "prompt": "true", "ttl_secs": 1 }));
     for round in 0..3_u64 {
-        let run = server.trigger("full");
-        server.wait_for_run(&run, "succeeded");
+        let run = server.run_to("full", "succeeded");
         for directory in 0..20 {
             let directory = home.workbench(&run).join(format!("d{directory}"));
             fs::create_dir(&directory).unwrap();
             (0..FILES / 20).for_each(|n| drop(File::create(directory.join(n.to_string())).unwrap()));
         }
-        wait_for(PATIENCE, "it to be due", || {
+        wait_until("it to be due", || {
             let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-            foreseen["removed"].as_array().unwrap().iter().any(|one| one["run"] == run).then_some(())
+            foreseen["removed"].as_array().unwrap().iter().any(|one| one["run"] == run)
         });
         server.send_call("cleanup_workbenches", json!({}));
         let in_trash = || fs::read_dir(home.root().join("trash")).unwrap().flatten().next().map(|entry| entry.path());
         if round > 0 {
-            wait_for(PATIENCE, "the rename", || (!home.workbench(&run).exists()).then_some(()));
+            wait_until("the rename", || !home.workbench(&run).exists());
         }
         std::thread::sleep(Duration::from_millis(round * 10));
         server.signal(Signal::KILL);
@@ -274,9 +271,7 @@ fn a_removal_that_was_killed_is_finished_by_the_next_start() {
         }
         eprintln!("round {round}: killed with {:?} in the trash", in_trash().map(|path| path.display().to_string()));
         server = Server::start(&home);
-        wait_for(PATIENCE, "the next start to finish it", || {
-            (!home.workbench(&run).exists() && in_trash().is_none()).then_some(())
-        });
+        wait_until("the next start to finish it", || !home.workbench(&run).exists() && in_trash().is_none());
         assert_eq!(home.history(&run).len(), 1);
     }
 }

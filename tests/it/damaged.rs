@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Host, PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// The name of a damage, and how it is done to a file that was whole.
@@ -77,9 +77,7 @@ impl Damaged {
 
 /// A server with a routine of another name that has to work whatever is damaged.
 fn healthy() -> (TestHome, Server) {
-    let home = TestHome::detached("");
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("quick", "login_shell = false").start();
     server.ok("create_routine", json!({ "title": "Other", "agent": "quick", "prompt": "true" }));
     (home, server)
 }
@@ -114,11 +112,10 @@ fn a_damaged_manifest_leaves_its_live_run_alone() {
 #[test]
 fn a_damaged_outcome_keeps_its_workbench() {
     let (home, mut server) = healthy();
-    let run = server.start_run("Done", "echo done", json!({ "ttl_secs": 1 }));
-    server.wait_for_run(&run, "succeeded");
-    wait_for(PATIENCE, "it to be due", || {
+    let run = server.routine("Done", "echo done").with(json!({ "ttl_secs": 1 })).run_to("succeeded");
+    wait_until("it to be due", || {
         let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-        foreseen["removed"].as_array().unwrap().iter().any(|one| one["run"] == run).then_some(())
+        foreseen["removed"].as_array().unwrap().iter().any(|one| one["run"] == run)
     });
     let path = home.workbench(&run).join("outcome.json");
     for damage in DAMAGES {
@@ -147,8 +144,7 @@ fn a_damaged_routine_takes_away_itself_alone() {
         others_work(&mut server);
         damaged.restore();
     }
-    let run = server.trigger("broken");
-    server.wait_for_run(&run, "succeeded");
+    server.run_to("broken", "succeeded");
 }
 
 #[test]
@@ -179,8 +175,7 @@ fn a_damaged_agent_takes_away_itself_alone() {
         others_work(&mut server);
         damaged.restore();
     }
-    let run = server.trigger("of-the-shell");
-    server.wait_for_run(&run, "succeeded");
+    server.run_to("of-the-shell", "succeeded");
 }
 
 #[test]
@@ -254,9 +249,9 @@ fn without_a_place_for_its_history_line_a_run_is_not_lost() {
         });
         assert!(server.find_run(&run).is_some());
         fs::remove_dir(&path).unwrap();
-        wait_for(PATIENCE, "the end of its entry", || {
+        wait_until("the end of its entry", || {
             server.clean_up();
-            (!home.entry(&run).exists()).then_some(())
+            !home.entry(&run).exists()
         });
         assert_eq!(home.history(&run).len(), 1);
         let status = if supervisor_lives { "failed" } else { "lost" };

@@ -4,7 +4,7 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, unwatched, wait_for};
+use crate::harness::{Scene, TestHome, text, wait_until};
 use moadim_mcp::process_tree::COOKIE_VARIABLE;
 use serde_json::json;
 
@@ -15,16 +15,15 @@ fn start_elsewhere(home: &TestHome, run: &str) -> Child {
     sleep.arg("302").env(COOKIE_VARIABLE, &cookie).current_dir(home.scratch()).stdin(Stdio::null());
     let child = sleep.spawn().unwrap();
     // One that is in the middle of becoming it shows no cookie.
-    wait_for(PATIENCE, "the process elsewhere", || {
-        home.processes_named("sleep").iter().any(|one| one.cookie.as_ref() == Some(&cookie)).then_some(())
+    wait_until("the process elsewhere", || {
+        home.processes_named("sleep").iter().any(|one| one.cookie.as_ref() == Some(&cookie))
     });
     child
 }
 
 #[test]
 fn what_runs_elsewhere_is_asked_and_ends_with_its_run() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     for (title, prompt) in [("Alone", "exec sleep 301"), ("Stubborn", "trap '' TERM; while :; do sleep 0.1; done")] {
         let run = server.start_run(title, prompt, json!({}));
         let mut elsewhere = start_elsewhere(&home, &run);
@@ -35,13 +34,12 @@ fn what_runs_elsewhere_is_asked_and_ends_with_its_run() {
 
 #[test]
 fn what_runs_elsewhere_is_left_behind_by_an_agent_that_exits() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Leaves", "until [ -e leave ]; do sleep 0.05; done", json!({}));
     let mut elsewhere = start_elsewhere(&home, &run);
     std::fs::write(home.workbench(&run).join("leave"), "").unwrap();
     assert_eq!(elsewhere.wait().unwrap().signal(), Some(15));
-    wait_for(PATIENCE, "the record", || (!home.entry(&run).exists()).then_some(()));
+    wait_until("the record", || !home.entry(&run).exists());
     let ended = server.run(&run);
     assert_eq!(ended["status"], "succeeded", "{ended}");
     assert_eq!(ended["status_reason"], "1 processes that its agent left behind were ended");

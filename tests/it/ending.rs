@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Host, PATIENCE, Server, TestHome, assert_has, text, wait_for, wait_until};
 use serde_json::json;
 
 on_both_hosts! {
@@ -32,7 +32,7 @@ while :; do sleep 300; done
 const CHILDREN: usize = 8;
 
 fn wait_until_it_hangs(home: &TestHome) {
-    wait_for(PATIENCE, "all children to be there", || (home.processes_named("sleep").len() == CHILDREN).then_some(()));
+    wait_until("all children to be there", || home.processes_named("sleep").len() == CHILDREN);
 }
 
 /// Makes sure that the run is gone with all that it started.
@@ -52,11 +52,9 @@ fn stopping_ends_the_whole_tree_and_can_be_repeated(home: TestHome, host: Host) 
     let mut server = Server::start(&home);
     let other = server.start_run("Other", "echo $$ > pid; sleep 301", json!({}));
     let run = server.start_run("Hang", HANG, json!({}));
-    wait_for(PATIENCE, "all children to be there", || {
-        (home.processes_named("sleep").len() == CHILDREN + 1).then_some(())
-    });
+    wait_until("all children to be there", || home.processes_named("sleep").len() == CHILDREN + 1);
     let stopped = server.ok("stop_run", json!({ "run": run, "reason": "enough of it" }))["run"].clone();
-    assert_eq!((&stopped["status"], &stopped["status_reason"]), (&json!("stopped"), &json!("enough of it")));
+    assert_has(&stopped, json!({ "status": "stopped", "status_reason": "enough of it" }));
     let left = home.processes_named("sleep");
     assert!(left.len() == 1 && left[0].command == "sleep 301", "the other run is not touched: {left:?}");
     let log = server.log(&run);
@@ -78,7 +76,7 @@ fn a_hung_run_is_ended_at_its_bound_with_no_server_alive(home: TestHome, _: Host
     wait_until_it_hangs(&home);
     home.set_bound("hang", 2);
     let began = Instant::now();
-    wait_for(PATIENCE, "the run to be ended", || (!home.entry(&run).exists()).then_some(()));
+    wait_until("the run to be ended", || !home.entry(&run).exists());
     assert!(began.elapsed() < Duration::from_secs(20), "{:?}", began.elapsed());
     assert_nothing_is_left(&home, &run);
     let log = home.raw_log(&run);
@@ -107,10 +105,10 @@ fn a_bound_that_is_changed_while_the_run_works_counts(home: TestHome, _: Host) {
     home.set_bound(&shorter, 1);
     server.wait_for_run(&short, "timed_out");
     assert!(home.raw_log(&short).contains(" 1 s allowed"), "{}", home.raw_log(&short));
-    wait_for(PATIENCE, "the first bound to pass", || {
+    wait_until("the first bound to pass", || {
         let started = text(&server.run(&long)["started_at"]);
         let age = age_secs(&started);
-        (age > 10).then_some(())
+        age > 10
     });
     assert_eq!(server.run(&long)["status"], "running");
     server.stop(&long);
@@ -125,7 +123,7 @@ fn within_its_bound_no_run_is_touched_by_a_clean_up(home: TestHome, _: Host) {
     let mut server = Server::start(&home);
     let run = server.start_run("Calm", "sleep 300", json!({ "ttl_secs": 1 }));
     let report = server.clean_up();
-    assert_eq!((&report["killed"], &report["removed"]), (&json!([]), &json!([])), "{report}");
+    assert_has(&report, json!({ "killed": [], "removed": [] }));
     assert_eq!(report["kept"][0]["run"], run);
     assert!(text(&report["kept"][0]["reason"]).contains("alive"), "{report}");
     assert_eq!(server.run(&run)["status"], "running");

@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use crate::harness::{HOUR, PATIENCE, Server, Stage, TestHome, text, wait_for};
+use crate::harness::{HOUR, PATIENCE, Scene, Server, Stage, TestHome, assert_says, text, wait_for};
 use serde_json::{Value, json};
 
 /// Names that make one program or another execute something, load something, or talk to somebody else. No such list can be
@@ -58,9 +58,7 @@ fn definition_file(home: &TestHome, slug: &str) -> std::path::PathBuf {
 
 #[test]
 fn a_tool_sets_no_variable_that_the_agent_does_not_accept() {
-    let home = TestHome::detached("");
-    home.add_agent("open", "command = \"sh\"\naccept_env = [\"REGION\"]\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("open", "accept_env = [\"REGION\"]").start();
     let routine = server.create("Existing", "true", json!({ "agent": "open", "env": { "REGION": "eu" } }));
     for agent in ["claude", "codex", "shell", "open"] {
         let plain = server.create(&format!("Plain {agent}"), "true", json!({ "agent": agent }));
@@ -93,9 +91,7 @@ fn a_tool_sets_no_variable_that_the_agent_does_not_accept() {
 
 #[test]
 fn a_launch_checks_it_too_and_both_ways_out_work() {
-    let home = TestHome::detached("");
-    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"REGION\"]\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("shell", "accept_env = [\"REGION\"]").start();
     let routine = server.create("Old", "echo $REGION", json!({ "env": { "REGION": "eu-1" } }));
     // As a routine of 0.1.0 is, which says nothing of who wrote its variables.
     home.add_shell();
@@ -103,9 +99,7 @@ fn a_launch_checks_it_too_and_both_ways_out_work() {
     let problem = server.problems().remove(0);
     assert!(text(&problem["problem"]).contains("REGION"), "{problem}");
     for text in [error, text(&problem["fix"])] {
-        for part in ["accept_env", "agents/shell.toml", "[trusted.env]", "routines/old/routine.toml"] {
-            assert!(text.contains(part), "{part} is missing in: {text}");
-        }
+        assert_says(&text, &["accept_env", "agents/shell.toml", "[trusted.env]", "routines/old/routine.toml"]);
     }
     assert!(home.whole_history().is_empty(), "there was no run");
     // It can still be switched off and on.
@@ -114,8 +108,7 @@ fn a_launch_checks_it_too_and_both_ways_out_work() {
 
     home.add_agent("shell", "command = \"sh\"\naccept_env = [\"REGION\"]\n");
     assert_eq!(server.problems(), Vec::<Value>::new());
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to(&routine, "succeeded");
     assert_eq!(server.log(&run), "eu-1\n");
 
     home.add_shell();
@@ -123,8 +116,7 @@ fn a_launch_checks_it_too_and_both_ways_out_work() {
     let moved = fs::read_to_string(&file).unwrap().replace("[env]", "[trusted.env]");
     fs::write(&file, moved).unwrap();
     assert_eq!(server.problems(), Vec::<Value>::new());
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to(&routine, "succeeded");
     assert_eq!(server.log(&run), "eu-1\n");
 }
 
@@ -142,9 +134,7 @@ fn a_scheduled_run_checks_it_too() {
 
 #[test]
 fn what_only_a_person_writes_stays_as_they_wrote_it() {
-    let home = TestHome::detached("");
-    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"KEY\"]\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("shell", "accept_env = [\"KEY\"]").start();
     let routine = server.create("Mine", "echo $KEY", json!({ "env": { "KEY": "of a tool" } }));
     let file = definition_file(&home, &routine);
     let written = fs::read_to_string(&file).unwrap();
@@ -169,8 +159,7 @@ fn what_only_a_person_writes_stays_as_they_wrote_it() {
             let now = fs::read_to_string(&file).unwrap();
             assert!(now.contains(trusted), "after {update}: {now:?}");
         }
-        let run = server.trigger(&routine);
-        server.wait_for_run(&run, "succeeded");
+        let run = server.run_to(&routine, "succeeded");
         assert_eq!(server.log(&run), "hush-hush\n", "a person's word counts most");
         let shown = server.ok("get_routine", json!({ "routine": routine }));
         assert_eq!(shown["trusted_env_keys"], json!(["KEY"]));
@@ -203,8 +192,7 @@ fn what_only_a_person_writes_stays_as_they_wrote_it() {
 
 #[test]
 fn a_tool_that_sets_or_clears_what_only_a_person_writes_is_sent_to_the_file() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Mine", "true", json!({}));
     let before = fs::read_to_string(definition_file(&home, &routine)).unwrap();
     for change in [
@@ -240,8 +228,7 @@ fn an_agent_is_told_the_directory_that_it_is_in() {
     for agent in ["shell", "plain", "prepared"] {
         let more = json!({ "agent": agent });
         // The shell itself would set it.
-        let run = server.start_run(&format!("Where {agent}"), "exec env", more);
-        server.wait_for_run(&run, "succeeded");
+        let run = server.routine(&format!("Where {agent}"), "exec env").with(more).run_to("succeeded");
         let log = server.log(&run);
         let expected = format!("PWD={}", home.workbench(&run).display());
         assert!(log.lines().any(|line| line == expected), "{agent}: {log}");
@@ -267,13 +254,11 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
     let routine = server.create("Keyed", "test -n \"$API_KEY\" && echo $API_KEY", json!({ "agent": "keyed" }));
     let run = server.trigger(&routine);
     let failed = server.wait_for_run(&run, "failed");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    assert!(!doctor.status.success());
+    let doctor = home.moadim(&["doctor"]);
+    assert_eq!(doctor.code, Some(1));
     let problem = server.problems().remove(0);
-    for said in [text(&failed["status_reason"]), problem.to_string(), String::from_utf8(doctor.stdout).unwrap()] {
-        for part in ["API_KEY", "inherit_env", "agents/keyed.env"] {
-            assert!(said.contains(part), "{part} is missing in: {said}");
-        }
+    for said in [text(&failed["status_reason"]), problem.to_string(), doctor.stdout] {
+        assert_says(&said, &["API_KEY", "inherit_env", "agents/keyed.env"]);
         assert!(!said.contains("OTHER"), "{said}");
     }
 
@@ -303,8 +288,7 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
 
     key_file(&home, "API_KEY = 'hush-hush'\n", 0o600);
     assert_eq!(server.problems(), Vec::<Value>::new());
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to(&routine, "succeeded");
     assert_eq!(server.log(&run), "hush-hush\n");
     for (tool, arguments) in
         [("get_routine", json!({ "routine": routine })), ("list_agents", json!({})), ("health", json!({}))]
@@ -321,7 +305,7 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
     // Also if a person had one of their own.
     fs::write(home.root().join(".gitignore"), "history*").unwrap();
     drop(Server::start(&home));
-    assert_eq!(fs::read_to_string(home.root().join(".gitignore")).unwrap(), "history*\nagents/*.env\n");
+    assert_eq!(home.read(".gitignore"), "history*\nagents/*.env\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let kept = git(&["ls-files"]);
@@ -332,9 +316,7 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
 fn a_janitor_that_lacks_what_a_host_has_is_named() {
     let home = TestHome::detached("");
     keyed(&home);
-    let mut command = home.command();
-    command.env("API_KEY", "hush-hush");
-    let mut server = Server::start_with(command);
+    let mut server = Server::start_with_env(&home, &[("API_KEY", "hush-hush")]);
     assert_eq!(server.problems(), Vec::<Value>::new());
     let mut janitor = home.command().arg("janitor").stdin(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let name = format!("janitor {}", janitor.id());
@@ -367,9 +349,7 @@ fn too_much_environment_is_named_before_anything_runs() {
     fs::write(&file, format!("{before}\n[trusted.env]\n{lines}")).unwrap();
     let triggered = server.error("trigger_routine", json!({ "routine": routine }));
     for error in [created, updated, triggered] {
-        for part in ["too long", "BIG_", "KiB", "for all"] {
-            assert!(error.contains(part), "{part} is missing in: {error}");
-        }
+        assert_says(&error, &["too long", "BIG_", "KiB", "for all"]);
         assert!(!error.contains("xxxx"), "{error}");
     }
     fs::write(&file, &before).unwrap();

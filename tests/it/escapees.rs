@@ -1,11 +1,11 @@
 //! Every way to escape from an end, all at once, against every way to end a run: nothing of the run is left, and nobody
-//! else is hurt. One round each; with `MOADIM_LONG_TESTS=1` twenty.
+//! else is hurt. One round each; with `MOADIM_LONG_TESTS=1` five.
 
 use std::collections::BTreeSet;
 use std::process::{Child, Command};
 use std::time::Duration;
 
-use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, text, wait_for};
+use crate::harness::{Host, PATIENCE, Seen, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use moadim_mcp::process_tree::ProcessId;
 use serde_json::json;
 
@@ -93,12 +93,11 @@ fn prompt(way: Way) -> String {
     )
 }
 
-/// Rounds of each of the ten fights, where there is time.
-const LONG_ROUNDS: usize = 20;
+/// Rounds of each of the ten fights, where there is time: fifty in each pass of CI.
+const LONG_ROUNDS: usize = 5;
 
 fn fight(home: TestHome, host: Host, way: Way) {
-    let long = std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1");
-    rounds(&home, host, way, if long { LONG_ROUNDS } else { 1 });
+    rounds(&home, host, way, if may_take_long() { LONG_ROUNDS } else { 1 });
 }
 
 fn rounds(home: &TestHome, host: Host, way: Way, count: usize) {
@@ -132,11 +131,11 @@ fn round(home: &TestHome, host: Host, way: Way, server: &mut Server) {
     });
     let other = server.trigger("other");
     let expected = expected(way);
-    wait_for(PATIENCE, "all escapees", || {
+    wait_until("all escapees", || {
         // A look costs the processor some milliseconds.
         std::thread::sleep(Duration::from_millis(100));
         let there: BTreeSet<String> = home.processes().into_iter().map(|one| one.command).collect();
-        expected.is_subset(&there).then_some(())
+        expected.is_subset(&there)
     });
     // A person at work in the run's own directory.
     let mut person = Command::new("sleep").arg("352").current_dir(home.workbench(&outer)).spawn().unwrap();
@@ -181,7 +180,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         Way::Watchdog => {
             let supervisor = home.noted(outer, "supervisor");
             supervisor.kill();
-            wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
+            wait_until("the supervisor to be gone", || !supervisor.id.is_alive());
             assert_eq!(server.run(outer)["status"], "running");
             home.set_bound("outer", 1);
             "timed_out"
@@ -197,7 +196,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         }
     };
     // Not asked of the server, which would look through all processes each time.
-    wait_for(PATIENCE, "the record", || (!home.entry(outer).exists()).then_some(()));
+    wait_until("the record", || !home.entry(outer).exists());
     let ended = server.run(outer);
     assert_eq!(ended["status"], status, "{ended}");
     let reason = text(&ended["status_reason"]);
@@ -214,7 +213,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
 fn end_our_tmux(home: &TestHome) {
     let known = our_tmux(home);
     crate::harness::tmux(&home.root().join("tmux.sock"), &["kill-server"]);
-    wait_for(PATIENCE, "tmux to be gone", || (!known.is_alive()).then_some(()));
+    wait_until("tmux to be gone", || !known.is_alive());
 }
 
 fn our_tmux(home: &TestHome) -> ProcessId {

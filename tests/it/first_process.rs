@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::harness::{Era, PATIENCE, Server, TestHome, can_unshare, wait_for};
+use crate::harness::{Era, PATIENCE, Server, TestHome, can_unshare, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
@@ -87,7 +87,7 @@ fn as_the_first_process_a_server_leaves_no_zombies_and_ends_with_its_input() {
     );
     for routine in ["ends", "escapes"] {
         let run = server.trigger(routine);
-        wait_for(PATIENCE, "its end", || (!home.entry(&run).exists()).then_some(()));
+        wait_until("its end", || !home.entry(&run).exists());
         home.wait_for_the_last_of(&run);
     }
     wait_for_no_zombie(first);
@@ -125,16 +125,14 @@ fn as_the_first_process_a_janitor_leaves_no_zombies_either() {
     let home = home();
     let mut unshare = contained(&home, &["janitor"]).stdin(Stdio::null()).spawn().unwrap();
     let first = first_process(unshare.id());
-    wait_for(PATIENCE, "the janitor", || {
-        children(first).iter().any(|(.., line)| line.ends_with("janitor ")).then_some(())
-    });
+    wait_until("the janitor", || children(first).iter().any(|(.., line)| line.ends_with("janitor ")));
     // An orphan within the namespace.
     let gone = home.scratch().join("gone");
     let orphan = format!("(sleep 0.2; touch '{}') &", gone.display());
     let target = first.to_string();
     let entered = Command::new("nsenter").args(["--target", &target, "--pid", "--mount", "sh", "-c", &orphan]).status();
     assert!(entered.unwrap().success());
-    wait_for(PATIENCE, "the orphan's end", || gone.exists().then_some(()));
+    wait_until("the orphan's end", || gone.exists());
     wait_for(Duration::from_secs(10), "all dead children to be reaped", || (children(first).len() == 1).then_some(()));
     signal(first, Signal::TERM);
     let status = wait_for(PATIENCE, "its end", || unshare.try_wait().unwrap());

@@ -1,6 +1,6 @@
 //! A daemon whose first thread has ended works on: its run lives, whoever is killed, and ends with it.
 
-use crate::harness::{Live, PATIENCE, Server, unwatched, wait_for};
+use crate::harness::{Live, PATIENCE, Scene, wait_for, wait_until};
 use moadim_mcp::process_tree::ProcessId;
 
 /// Tells its pid once only its second thread is left, which writes on in the workbench.
@@ -19,8 +19,7 @@ ctypes.CDLL(None).pthread_exit(None)
 
 #[test]
 fn a_daemon_whose_first_thread_has_ended_keeps_its_run_alive() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     home.write("daemon.py", DAEMON);
     let prompt = format!("setsid python3 {} & exec sleep 301", home.root().join("daemon.py").display());
     let live = Live::start_with(&home, &mut server, "Headless", &prompt);
@@ -31,7 +30,7 @@ fn a_daemon_whose_first_thread_has_ended_keeps_its_run_alive() {
     let supervisor = home.noted(&live.run, "supervisor");
     supervisor.kill();
     live.agent.kill();
-    wait_for(PATIENCE, "both to be gone", || (!supervisor.id.is_alive() && !live.agent.id.is_alive()).then_some(()));
+    wait_until("both to be gone", || !supervisor.id.is_alive() && !live.agent.id.is_alive());
     live.outlive_its_retention();
     let report = server.clean_up();
     let seen = server.run(&live.run);

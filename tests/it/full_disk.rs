@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{PATIENCE, Server, TestHome, is_body, text, wait_for, with_mounts};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, is_body, text, wait_for, wait_until, with_mounts};
 use serde_json::{Value, json};
 
 /// A home on a file system of its own, which is gone with it.
@@ -98,11 +98,10 @@ fn full() {
         let home = &disk.home;
         let mut server = Server::start_swept(home);
         server.create("First", "head -c 100000 /dev/zero", json!({ "ttl_secs": 1 }));
-        let run = server.trigger("first");
-        server.wait_for_run(&run, "succeeded");
-        wait_for(PATIENCE, "it to be due", || {
+        let run = server.run_to("first", "succeeded");
+        wait_until("it to be due", || {
             let foreseen = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-            (foreseen["removed"][0]["run"] == run).then_some(())
+            foreseen["removed"][0]["run"] == run
         });
         let filler = if kind == "bytes" { disk.fill() } else { disk.fill_inodes() };
         let before = disk.names();
@@ -127,8 +126,7 @@ fn full() {
         another.clean_up();
         assert_eq!(another.problems(), Vec::<Value>::new(), "{kind}");
         remove(&filler);
-        let run = server.trigger("first");
-        server.wait_for_run(&run, "succeeded");
+        server.run_to("first", "succeeded");
     }
 }
 
@@ -167,7 +165,7 @@ fn later() {
         let filler = disk.fill();
         let agent = home.noted(&run, "agent");
         File::create(home.workbench(&run).join("go")).unwrap();
-        wait_for(PATIENCE, "the agent's end", || (!agent.id.is_alive()).then_some(()));
+        wait_until("the agent's end", || !agent.id.is_alive());
         if !supervisor_lives {
             home.noted(&run, "supervisor").kill();
             let failed = wait_for(PATIENCE, "a clean-up that tells", || {
@@ -178,11 +176,11 @@ fn later() {
         assert_eq!(home.outcome(&run), None);
         assert!(home.entry(&run).exists() && home.history(&run).is_empty());
         remove(&filler);
-        wait_for(PATIENCE, "its end to be recorded", || {
+        wait_until("its end to be recorded", || {
             if !supervisor_lives {
                 server.clean_up();
             }
-            (!home.entry(&run).exists()).then_some(())
+            !home.entry(&run).exists()
         });
         let status = if supervisor_lives { "failed" } else { "lost" };
         assert_eq!(home.outcome(&run).unwrap()["status"], status);
@@ -224,7 +222,7 @@ fn stopped() {
         assert!(home.processes_named("sleep").is_empty());
         assert_eq!((home.outcome(&run), home.history(&run).len()), (None, 0));
         remove(&filler);
-        wait_for(PATIENCE, "its end to be recorded", || (!home.entry(&run).exists()).then_some(()));
+        wait_until("its end to be recorded", || !home.entry(&run).exists());
         let outcome = home.outcome(&run).unwrap();
         assert_eq!(outcome["status"], "stopped", "{outcome}");
         if !supervisor_lives {
@@ -238,9 +236,8 @@ fn stopped() {
 #[test]
 fn the_log_of_a_run_that_prints_300_mb_stays_small() {
     const CAP: u64 = 4 << 20;
-    let home = TestHome::detached(&format!("max_log_bytes = {CAP}\n"));
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) =
+        Scene::new().config(&format!("max_log_bytes = {CAP}\n")).agent("quick", "login_shell = false").start();
     // As much at a time as is allowed at the peak, and on when the log is small again: 512 bytes a block.
     let prompt = format!(
         "echo the beginning\nfor n in 0 1 2 3 4 5 6 7 8 9; do\n\
@@ -252,9 +249,9 @@ fn the_log_of_a_run_that_prints_300_mb_stays_small() {
     let run = server.trigger("loud");
     let log = home.workbench(&run).join("agent.log");
     let mut peak = 0;
-    wait_for(PATIENCE, "its end", || {
+    wait_until("its end", || {
         peak = peak.max(log.metadata().unwrap().blocks() * 512);
-        (!home.entry(&run).exists()).then_some(())
+        !home.entry(&run).exists()
     });
     let allocated = log.metadata().unwrap().blocks() * 512;
     eprintln!("peak: {} MiB, at the end: {} MiB", peak >> 20, allocated >> 20);

@@ -4,8 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::harness::{
-    PATIENCE, Server, TestHome, copy_program, give_to_nobody, root_may_become_another_user, run_as_nobody, text,
-    wait_for,
+    PATIENCE, Scene, Server, TestHome, copy_program, give_to_nobody, root_may_become_another_user, run_as_nobody, text,
+    wait_for, wait_until,
 };
 use serde_json::json;
 
@@ -61,10 +61,10 @@ fn kept_alive(home: &TestHome, server: &mut Server, title: &str, prompt: &str, i
     let [supervisor, agent] = ["supervisor", "agent"].map(|who| home.noted(&run, who));
     supervisor.kill();
     agent.kill();
-    wait_for(PATIENCE, "both to be gone", || (!supervisor.id.is_alive() && !agent.id.is_alive()).then_some(()));
-    wait_for(PATIENCE, "its retention to pass", || {
+    wait_until("both to be gone", || !supervisor.id.is_alive() && !agent.id.is_alive());
+    wait_until("its retention to pass", || {
         let stamp: u64 = run.rsplit_once('-').unwrap().1.parse().unwrap();
-        (moadim_mcp::clock::UnixSeconds::now().0 > stamp + 2).then_some(())
+        moadim_mcp::clock::UnixSeconds::now().0 > stamp + 2
     });
     let report = server.clean_up();
     let seen = server.run(&run);
@@ -83,8 +83,7 @@ fn kept_alive(home: &TestHome, server: &mut Server, title: &str, prompt: &str, i
 
 #[test]
 fn a_daemon_without_its_first_thread_or_without_the_cookie_keeps_its_run_alive() {
-    let home = TestHome::detached("watchdog_interval_secs = 600\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("watchdog_interval_secs = 600\n").start();
     kept_alive(&home, &mut server, "Headless", &prompt(HEADLESS, ""), false);
     kept_alive(&home, &mut server, "Bare", &prompt(BARE, "env -i PATH=/usr/bin:/bin:/usr/local/bin"), true);
 }

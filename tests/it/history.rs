@@ -3,16 +3,16 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Scene, Server, TestHome, assert_has, may_take_long, text, wait_until};
 use serde_json::{Value, json};
 
 const AGED: &str = "default_ttl_secs = 1\ndefault_failed_ttl_secs = 1\n";
 
 /// Cleans up until a run has no workbench any more.
 fn reap(home: &TestHome, server: &mut Server, run: &str) {
-    wait_for(PATIENCE, "the workbench to go", || {
+    wait_until("the workbench to go", || {
         server.clean_up();
-        (!home.workbench(run).exists()).then_some(())
+        !home.workbench(run).exists()
     });
 }
 
@@ -22,13 +22,12 @@ fn ids(page: &Value) -> Vec<String> {
 
 #[test]
 fn a_reaped_run_is_listed_with_how_it_ended() {
-    let home = TestHome::detached(AGED);
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().config(AGED).start_swept();
     let run = server.start_run("Fails", "printf '\\033[1mlast\\033[0m words\\n'; exit 7", json!({}));
     let before = server.wait_for_run(&run, "failed");
     reap(&home, &mut server, &run);
     let after = server.run(&run);
-    assert_eq!((&after["status"], &after["outcome"]), (&json!("reaped"), &json!("failed")), "{after}");
+    assert_has(&after, json!({ "status": "reaped", "outcome": "failed" }));
     for key in ["exit_code", "status_reason", "triggered_at", "started_at", "finished_at", "duration_secs"] {
         assert_eq!(after[key], before[key], "{key}");
     }
@@ -41,20 +40,14 @@ fn a_reaped_run_is_listed_with_how_it_ended() {
     assert_eq!(server.stop(&run)["status"], "reaped", "stopping what is over changes nothing");
     assert!(server.error("pin_run", json!({ "run": run, "pinned": true })).contains("no workbench"));
     let line = &home.history(&run)[0];
-    assert_eq!(
-        (&line["kind"], &line["routine"], &line["tail"], &line["tail_cut"]),
-        (&json!("run"), &json!("fails"), &json!("last words\n"), &json!(false))
-    );
+    assert_has(line, json!({ "kind": "run", "routine": "fails", "tail": "last words\n", "tail_cut": false }));
 }
 
 #[test]
 fn what_the_history_kept_of_a_log_is_searched_and_read_on_like_a_log() {
-    let home = TestHome::detached(AGED);
-    let mut server = Server::start_swept(&home);
-    let run = server.start_run("Talks", "echo start: one; echo other; echo end: two", json!({}));
-    server.wait_for_run(&run, "succeeded");
-    let long = server.start_run("Chats", "seq 1 2000", json!({}));
-    server.wait_for_run(&long, "succeeded");
+    let (home, mut server) = Scene::new().config(AGED).start_swept();
+    let run = server.routine("Talks", "echo start: one; echo other; echo end: two").run_to("succeeded");
+    let long = server.routine("Chats", "seq 1 2000").run_to("succeeded");
     reap(&home, &mut server, &run);
     reap(&home, &mut server, &long);
     let mut read = |more: Value| {
@@ -78,28 +71,21 @@ fn what_the_history_kept_of_a_log_is_searched_and_read_on_like_a_log() {
     let whole = (1..=2000).map(|n| format!("{n}\n")).collect::<String>();
     assert_eq!(end["log_bytes"].as_u64().unwrap(), whole.len() as u64);
     let on = server.ok("read_log", json!({ "run": long, "offset": whole.len() - 10 }));
-    assert_eq!((&on["text"], &on["cut"]), (&json!("1999\n2000\n"), &json!(false)), "{on}");
+    assert_has(&on, json!({ "text": "1999\n2000\n", "cut": false }));
     let found = server.ok("read_log", json!({ "run": long, "grep": "^1999$" }));
     assert_eq!(found["text"], format!("{}:1999\n", whole.len() - 10));
-    let grep = |pattern: &str| {
-        let mut command = home.command();
-        let output = command.args(["logs", &run, "--grep", pattern]).output().unwrap();
-        assert!(output.status.success());
-        String::from_utf8(output.stdout).unwrap()
-    };
+    let grep = |pattern: &str| home.moadim(&["logs", &run, "--grep", pattern]).ok();
     assert_eq!(grep("start|end"), "start: one\nend: two\n");
     assert_eq!(grep("nothing"), "");
-    let followed = home.command().args(["logs", "-f", &run]).output().unwrap();
-    assert_eq!(String::from_utf8(followed.stdout).unwrap(), "start: one\nother\nend: two\n");
+    assert_eq!(home.moadim(&["logs", "-f", &run]).ok(), "start: one\nother\nend: two\n");
 }
 
 #[test]
 fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone() {
-    let home = TestHome::detached("default_ttl_secs = 1\n");
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().config("default_ttl_secs = 1\n").start_swept();
     let last_run = |server: &mut Server| server.ok("list_routines", json!({}))["routines"][0]["last_run"].clone();
-    let failed = server.start_run("Works", "test -e ../../fixed", json!({ "failed_ttl_secs": 1000 }));
-    server.wait_for_run(&failed, "failed");
+    let failed =
+        server.routine("Works", "test -e ../../fixed").with(json!({ "failed_ttl_secs": 1000 })).run_to("failed");
     assert_eq!(last_run(&mut server)["run"], failed);
     home.write("fixed", "");
     let run = server.trigger("works");
@@ -112,7 +98,7 @@ fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone
         "run": run, "status": "succeeded", "triggered_at": ended["triggered_at"], "finished_at": ended["finished_at"],
     });
     assert_eq!(last, told);
-    let table = String::from_utf8(home.command().arg("routines").output().unwrap().stdout).unwrap();
+    let table = home.moadim(&["routines"]).ok();
     assert!(table.contains("succeeded") && !table.contains("never"), "{table}");
     drop(server);
     let mut fresh = Server::start_swept(&home);
@@ -121,8 +107,7 @@ fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone
 
 #[test]
 fn a_history_that_was_edited_in_place_is_read_again() {
-    let home = TestHome::detached(AGED);
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().config(AGED).start_swept();
     let line = |slug: &str, stamp: u64, status: &str| {
         let time = moadim_mcp::clock::UnixSeconds(stamp);
         let line = json!({
@@ -167,21 +152,16 @@ fn a_history_that_was_edited_in_place_is_read_again() {
 
 #[test]
 fn a_kill_is_told_with_who_did_it_and_why() {
-    let home = TestHome::detached("");
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().start_swept();
     let run = server.start_run("Lives", "exec sleep 300", json!({}));
     server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
     let line = &home.history(&run)[0];
-    assert_eq!(
-        (&line["status"], &line["ended_by"], &line["reason"]),
-        (&json!("stopped"), &json!("stop_run"), &json!("enough"))
-    );
+    assert_has(line, json!({ "status": "stopped", "ended_by": "stop_run", "reason": "enough" }));
 }
 
 #[test]
 fn pages_cross_from_workbenches_into_the_history() {
-    let home = TestHome::detached("");
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().start_swept();
     let line = |slug: &str, stamp: u64| {
         let time = moadim_mcp::clock::UnixSeconds(stamp);
         json!({
@@ -240,16 +220,16 @@ fn hooks_run_once_with_the_facts_and_failures_have_their_own() {
     server.wait_for_run(&bad, "failed");
     server.wait_for_run(&good, "succeeded");
     for name in ["finish-bad", "failure-bad", "finish-good"] {
-        wait_for(PATIENCE, name, || out.join(name).exists().then_some(()));
+        wait_until(name, || out.join(name).exists());
     }
     // Here a judge records the end.
     let lost = server.start_run("Lost", "exec sleep 300", json!({}));
     let processes = ["supervisor", "agent"].map(|who| home.noted(&lost, who));
     processes.iter().for_each(crate::harness::Seen::kill);
     for name in ["finish-lost", "failure-lost"] {
-        wait_for(PATIENCE, name, || {
+        wait_until(name, || {
             server.clean_up();
-            out.join(name).exists().then_some(())
+            out.join(name).exists()
         });
     }
     assert!(fs::read_to_string(out.join("failure-lost")).unwrap().contains("MOADIM_STATUS=lost\n"));
@@ -281,49 +261,38 @@ fn a_hook_that_fails_or_hangs_keeps_nothing_waiting() {
     home.add_shell();
     let mut server = Server::start_swept(&home);
     let began = Instant::now();
-    let run = server.start_run("Bad", "exit 1", json!({}));
-    server.wait_for_run(&run, "failed");
+    let run = server.routine("Bad", "exit 1").run_to("failed");
     assert!(began.elapsed() < Duration::from_secs(25), "it did not wait for the hook");
-    wait_for(PATIENCE, "the failure to be noted", || {
-        home.raw_log(&run)
-            .contains("on_failure failed: it exited with status 3; it said: no such channel")
-            .then_some(())
+    wait_until("the failure to be noted", || {
+        home.raw_log(&run).contains("on_failure failed: it exited with status 3; it said: no such channel")
     });
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some() {
-        wait_for(PATIENCE, "the hanging one to be ended", || {
-            home.raw_log(&run).contains("on_finish failed: it took more than 30 s").then_some(())
+    if may_take_long() {
+        wait_until("the hanging one to be ended", || {
+            home.raw_log(&run).contains("on_finish failed: it took more than 30 s")
         });
         assert!(home.processes_named("sleep").is_empty());
     }
     assert_eq!(server.clean_up()["failed"], json!([]));
     // The rest of it is ended with the test.
     home.processes_named("sleep").iter().for_each(crate::harness::Seen::kill);
-    wait_for(PATIENCE, "its runner to end", || {
-        home.processes().iter().all(|one| !one.command.contains(" hook ")).then_some(())
-    });
+    wait_until("its runner to end", || home.processes().iter().all(|one| !one.command.contains(" hook ")));
 }
 
 #[test]
 fn a_start_gives_a_run_that_ended_the_line_that_a_power_cut_took() {
     let marks = "touch \"$MOADIM_HOME/hook.$MOADIM_RUN\"";
-    let home = TestHome::detached(&format!("on_finish = [\"sh\", \"-c\", '{marks}']\n"));
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config(&format!("on_finish = [\"sh\", \"-c\", '{marks}']\n")).start();
     server.create("Ends", "echo the end; exit 3", json!({}));
-    let trigger = |server: &mut Server| {
-        let run = server.trigger("ends");
-        server.wait_for_run(&run, "failed");
-        run
-    };
-    let [first, second, third] = [(); 3].map(|()| trigger(&mut server));
+    let [first, second, third] = [(); 3].map(|()| server.run_to("ends", "failed"));
     server.close_stdin_and_wait();
     let marked = |run: &str| home.root().join(format!("hook.{run}")).exists();
-    wait_for(PATIENCE, "the hooks", || [&first, &second, &third].iter().all(|run| marked(run)).then_some(()));
+    wait_until("the hooks", || [&first, &second, &third].iter().all(|run| marked(run)));
     let lost = home.history(&second);
     let left: String = [&first, &third].map(|run| format!("{}\n", home.history(run)[0])).concat();
     home.write("history.jsonl", &left);
     fs::remove_file(home.root().join(format!("hook.{second}"))).unwrap();
     let _server = Server::start(&home);
-    wait_for(PATIENCE, "its line", || (!home.history(&second).is_empty()).then_some(()));
+    wait_until("its line", || !home.history(&second).is_empty());
     assert_eq!(home.history(&second), lost, "the same line, once");
     assert_eq!(home.whole_history().len(), 3);
     assert!(!marked(&second), "no hook runs again");

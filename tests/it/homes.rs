@@ -5,7 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::harness::{Era, PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Era, PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
 use serde_json::json;
 
 /// Starts a server that must refuse to, and returns what it says.
@@ -65,13 +65,13 @@ fn damaged_settings_are_named_and_nothing_is_ended_or_removed_by_defaults() {
         assert!(error.contains("config.toml") && error.contains("defualt_ttl_secs"), "{tool}: {error}");
     }
     let config = home.root().join("config.toml");
-    wait_for(PATIENCE, "the problem in health", || {
+    wait_until("the problem in health", || {
         let problems = server.problems();
-        problems.iter().any(|one| one["path"] == config.to_str().unwrap()).then_some(())
+        problems.iter().any(|one| one["path"] == config.to_str().unwrap())
     });
     assert!(home.entry(&run).exists());
     home.configure("session_host = \"detached\"\nwatchdog_interval_secs = 1\n");
-    wait_for(PATIENCE, "the problem to go", || server.problems().is_empty().then_some(()));
+    wait_until("the problem to go", || server.problems().is_empty());
     assert_eq!(server.stop(&run)["status"], "stopped");
 }
 
@@ -81,8 +81,7 @@ fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
     let home = TestHome::with_config(settings);
     home.add_shell();
     let mut server = Server::start(&home);
-    let run = server.start_run("Kept", "true", json!({}));
-    server.wait_for_run(&run, "succeeded");
+    server.routine("Kept", "true").run_to("succeeded");
     let config = home.root().join("config.toml");
     let damages: [(&str, &dyn Fn()); 2] =
         [("gone", &|| std::fs::remove_file(&config).unwrap()), ("empty", &|| std::fs::write(&config, "").unwrap())];
@@ -147,14 +146,12 @@ fn a_home_that_the_original_daemon_sweeps_is_left_to_it() {
     for error in refusals {
         assert!(error.contains(&pid) && error.contains("MOADIM_HOME"), "{error}");
     }
-    let run = server.trigger("ours");
-    server.wait_for_run(&run, "succeeded");
+    server.run_to("ours", "succeeded");
 }
 
 #[test]
 fn a_server_that_does_not_register_is_named_as_an_older_one() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let registration = |pid: u32| home.root().join("locks/servers").join(pid.to_string());
     assert_eq!(home.json(registration(server.pid())).unwrap()["version"], env!("CARGO_PKG_VERSION"));
     // What an older server looks like: its name, no arguments, and this home.
@@ -171,8 +168,7 @@ fn a_server_that_does_not_register_is_named_as_an_older_one() {
         Some(())
     };
     wait_for(PATIENCE, "the older one to be named", || named(&server.problems(), older.id(), "0.1.0"));
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let said = home.moadim(&["doctor"]).stdout;
     assert!(said.contains(&format!("pid {}", older.id())) && said.contains("restart its host"), "{said}");
     assert!(!said.contains(&format!("pid {}", server.pid())), "ours is well: {said}");
     drop(older.stdin.take());
@@ -192,7 +188,7 @@ fn a_server_that_does_not_register_is_named_as_an_older_one() {
     drop(killed);
     assert!(registration(pid).exists());
     let _server = Server::start(&home);
-    wait_for(PATIENCE, "its registration to go", || (!registration(pid).exists()).then_some(()));
+    wait_until("its registration to go", || !registration(pid).exists());
 }
 
 /// Lists all that is below a directory. What is found may be removed at any time.

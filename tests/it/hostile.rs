@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, ToolAnswer, wait_for};
+use crate::harness::{Host, Scene, Server, TestHome, ToolAnswer, wait_until};
 use serde_json::{Value, json};
 
 /// What an agent can put in a file's place; `$X` is the file, `$SECRET` a file elsewhere.
@@ -22,8 +22,6 @@ const SWAPS: [&str; 8] = [
 ];
 
 const HARD_LINK: &str = r#"rm -rf "$X"; ln "$SECRET" "$X""#;
-
-const FILES: [&str; 4] = ["agent.log", "outcome.json", "prompt.md", "."];
 
 /// A file elsewhere that nobody may read or write.
 struct Secret {
@@ -76,56 +74,68 @@ fn look_at(server: &mut Server, run: &str, what: &str) {
     }
 }
 
-#[test]
-fn whatever_an_agent_puts_in_the_place_of_our_files_leads_nowhere() {
-    let home = TestHome::detached("");
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
+/// Has agents put each of these in the place of one of our files: they lead nowhere.
+fn swaps_lead_nowhere(file: &str) {
+    let (home, mut server) = Scene::new().agent("quick", "login_shell = false").start();
     let secret = Secret::new(&home);
-    let mut server = Server::start(&home);
     let outside = home.scratch().join("outside");
     fs::create_dir(&outside).unwrap();
-    for file in FILES {
-        for (number, swap) in SWAPS.into_iter().enumerate() {
-            let what = format!("{file}: {swap}");
-            let place = if file == "." { "$PWD".to_owned() } else { format!("$PWD/{file}") };
-            let (flag, go) = (outside.join(format!("{number}{file}")), outside.join(format!("go{number}{file}")));
-            let prompt = format!(
-                "X={place}; SECRET={}\n{swap}\ntouch {}\nwhile ! test -e {}; do sleep 0.02; done\nexit 3\n",
-                secret.path.display(),
-                flag.display(),
-                go.display()
-            );
-            let title = format!("{} {number}", file.replace('.', "x"));
-            let made = json!({ "title": title, "agent": "quick", "prompt": prompt, "ttl_secs": 1 });
-            let routine = server.ok("create_routine", made)["routine"]["slug"].clone();
-            let run = server.ok("trigger_routine", json!({ "routine": routine }))["run"]["id"].clone();
-            let run = run.as_str().unwrap();
-            wait_for(PATIENCE, &what, || flag.exists().then_some(()));
-            look_at(&mut server, run, &what);
-            // Every second one ends by itself, the others are stopped, which adds a note to the log; so is each whose log is a
-            // file elsewhere.
-            let expected = if number % 2 == 0 && swap != HARD_LINK {
-                fs::write(&go, "").unwrap();
-                wait_for(PATIENCE, &format!("the end after {what}"), || (!home.entry(run).exists()).then_some(()));
-                "failed"
-            } else {
-                assert_eq!(server.stop(run)["status"], "stopped", "{what}");
-                "stopped"
-            };
-            assert_eq!(home.history(run).len(), 1, "{what}");
-            assert_eq!(home.history(run)[0]["status"], expected, "{what}");
-            look_at(&mut server, run, &what);
-            secret.assert_intact(&what);
-        }
+    for (number, swap) in SWAPS.into_iter().enumerate() {
+        let what = format!("{file}: {swap}");
+        let place = if file == "." { "$PWD".to_owned() } else { format!("$PWD/{file}") };
+        let (flag, go) = (outside.join(number.to_string()), outside.join(format!("go{number}")));
+        let prompt = format!(
+            "X={place}; SECRET={}\n{swap}\ntouch {}\nwhile ! test -e {}; do sleep 0.02; done\nexit 3\n",
+            secret.path.display(),
+            flag.display(),
+            go.display()
+        );
+        let run = server.start_run(&format!("Swap {number}"), &prompt, json!({ "agent": "quick", "ttl_secs": 1 }));
+        wait_until(&what, || flag.exists());
+        look_at(&mut server, &run, &what);
+        // Every second one ends by itself, the others are stopped, which adds a note to the log; so is each whose log is a
+        // file elsewhere.
+        let expected = if number % 2 == 0 && swap != HARD_LINK {
+            fs::write(&go, "").unwrap();
+            wait_until(&format!("the end after {what}"), || !home.entry(&run).exists());
+            "failed"
+        } else {
+            assert_eq!(server.stop(&run)["status"], "stopped", "{what}");
+            "stopped"
+        };
+        assert_eq!(home.history(&run).len(), 1, "{what}");
+        assert_eq!(home.history(&run)[0]["status"], expected, "{what}");
+        look_at(&mut server, &run, &what);
+        secret.assert_intact(&what);
     }
     // All of them are due a second after their ends.
-    wait_for(PATIENCE, "the last workbench to go", || {
+    wait_until("the last workbench to go", || {
         server.clean_up();
-        (fs::read_dir(home.root().join("workbenches")).unwrap().count() == 0).then_some(())
+        fs::read_dir(home.root().join("workbenches")).unwrap().count() == 0
     });
     secret.assert_intact("after the sweep");
     server.clean_up();
     assert!(server.problems().is_empty());
+}
+
+#[test]
+fn whatever_an_agent_puts_in_the_place_of_its_log_leads_nowhere() {
+    swaps_lead_nowhere("agent.log");
+}
+
+#[test]
+fn whatever_an_agent_puts_in_the_place_of_its_outcome_leads_nowhere() {
+    swaps_lead_nowhere("outcome.json");
+}
+
+#[test]
+fn whatever_an_agent_puts_in_the_place_of_its_prompt_leads_nowhere() {
+    swaps_lead_nowhere("prompt.md");
+}
+
+#[test]
+fn whatever_an_agent_puts_in_the_place_of_its_workbench_leads_nowhere() {
+    swaps_lead_nowhere(".");
 }
 
 on_both_hosts! {

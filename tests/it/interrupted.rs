@@ -1,6 +1,6 @@
 //! An end from outside, as at a shutdown or a logout: `interrupted`, whichever process the signal reaches first.
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, assert_has, text, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -14,14 +14,13 @@ const AGENTS: [(&str, &str); 4] = [
 
 #[test]
 fn a_shutdown_is_interrupted_whoever_gets_its_signal_first() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     for (title, prompt) in AGENTS {
         for order in [["supervisor", "agent"], ["agent", "supervisor"]] {
             let run = server.start_run(&format!("{title} {}", order[0]), prompt, json!({}));
             let processes = order.map(|who| home.noted(&run, who));
             processes.iter().for_each(|process| process.signal(Signal::TERM));
-            wait_for(PATIENCE, "its end", || (!home.entry(&run).exists()).then_some(()));
+            wait_until("its end", || !home.entry(&run).exists());
             let outcome = home.outcome(&run).unwrap();
             assert_eq!(outcome["status"], "interrupted", "{title}, {order:?}: {outcome}");
             assert_eq!(outcome["version"], 2, "release 0.1.0 does not know the status");
@@ -33,8 +32,7 @@ fn a_shutdown_is_interrupted_whoever_gets_its_signal_first() {
 
 #[test]
 fn an_agent_that_is_told_to_end_alone_has_failed() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let run = server.start_run("Killed", "exec sleep 300", json!({}));
     home.noted(&run, "agent").signal(Signal::TERM);
     let seen = server.wait_for_run(&run, "failed");
@@ -43,20 +41,18 @@ fn an_agent_that_is_told_to_end_alone_has_failed() {
 
 #[test]
 fn what_a_person_stopped_is_stopped_also_while_its_supervisor_is_told_to_end() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let run = server.start_run("Stopped", "trap '' TERM; while :; do sleep 0.01; done", json!({}));
     let supervisor = home.noted(&run, "supervisor");
     server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
     supervisor.signal(Signal::TERM);
     let outcome = home.outcome(&run).unwrap();
-    assert_eq!((&outcome["status"], &outcome["reason"]), (&json!("stopped"), &json!("enough")));
+    assert_has(&outcome, json!({ "status": "stopped", "reason": "enough" }));
 }
 
 #[test]
 fn an_interrupted_run_is_tried_again_and_is_no_failure_of_its_routine() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let more = json!({ "retry": { "max_attempts": 2, "backoff_secs": 1 }, "max_consecutive_failures": 1 });
     let run = server.start_run("Again", "exec sleep 300", more);
     home.noted(&run, "supervisor").signal(Signal::TERM);

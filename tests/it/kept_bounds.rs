@@ -2,24 +2,23 @@
 
 use std::time::Instant;
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use serde_json::json;
 
 #[test]
 fn with_its_home_gone_a_run_ends_at_its_bound_all_the_same() {
-    let home = TestHome::detached("default_max_runtime_secs = 7200\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("default_max_runtime_secs = 7200\n").start();
     let run = server.start_run("Homeless", "sleep 300 & exec sleep 301", json!({ "max_runtime_secs": 3600 }));
     let processes = ["supervisor", "agent"].map(|who| home.noted(&run, who));
     home.set_bound("homeless", 6);
     // Its supervisor reads it within a second, and is then on its own.
     let stamp: u64 = run.rsplit_once('-').unwrap().1.parse().unwrap();
     let age_secs = || moadim_mcp::clock::UnixSeconds::now().0 - stamp;
-    wait_for(PATIENCE, "the bound to be read", || (age_secs() >= 3).then_some(()));
+    wait_until("the bound to be read", || age_secs() >= 3);
     drop(server);
     assert!(processes[1].id.is_alive());
     std::fs::rename(home.root(), home.scratch().join("gone")).unwrap();
-    wait_for(PATIENCE, "its end", || processes.iter().all(|process| !process.id.is_alive()).then_some(()));
+    wait_until("its end", || processes.iter().all(|process| !process.id.is_alive()));
     let left: Vec<_> = home.processes().into_iter().filter(|one| one.name == "sleep").collect();
     assert!(left.is_empty(), "{left:?}");
     assert!(!home.root().exists(), "a home that was taken away is not made again");
@@ -27,8 +26,7 @@ fn with_its_home_gone_a_run_ends_at_its_bound_all_the_same() {
 
 #[test]
 fn with_its_routine_gone_a_run_ends_at_the_bound_it_had_with_and_without_its_supervisor() {
-    let home = TestHome::detached("watchdog_interval_secs = 1\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("watchdog_interval_secs = 1\n").start();
     for supervised in [true, false] {
         let title = format!("Orphan {supervised}");
         let run = server.start_run(&title, "exec sleep 300", json!({ "max_runtime_secs": 4 }));
@@ -68,15 +66,13 @@ fn the_bound_holds_while_a_login_shell_hangs_and_while_a_setup_runs() {
 
 #[test]
 fn an_id_that_the_history_has_is_never_used_again() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
-    let first = server.start_run("Ids", "true", json!({}));
-    server.wait_for_run(&first, "succeeded");
-    let line = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let (home, mut server) = Scene::new().start();
+    let first = server.routine("Ids", "true").run_to("succeeded");
+    let line = home.read("history.jsonl");
     // As if the clock had been ahead, and its runs were reaped since; also in a file that was closed.
     let stamp: u64 = first.rsplit_once('-').unwrap().1.parse().unwrap();
     let ahead = |secs: std::ops::Range<u64>| -> String {
-        secs.map(|secs| line.replace(&first, &format!("ids-{}", stamp + secs))).collect()
+        secs.map(|secs| line.replace(&*first, &format!("ids-{}", stamp + secs))).collect()
     };
     home.write("history.jsonl", &(line.clone() + &ahead(1..25)));
     home.write(format!("history.{stamp}.jsonl"), &ahead(25..40));
@@ -89,9 +85,8 @@ fn an_id_that_the_history_has_is_never_used_again() {
 /// Takes a minute, so it runs with `MOADIM_LONG_TESTS=1` only.
 #[test]
 fn a_run_whose_entry_was_removed_is_ended_and_recorded_a_minute_later() {
-    if std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1") {
-        let home = TestHome::detached("");
-        let mut server = Server::start(&home);
+    if may_take_long() {
+        let (home, mut server) = Scene::new().start();
         let run = server.start_run("Entry", "sleep 300 & exec sleep 301", json!({}));
         let supervisor = home.noted(&run, "supervisor");
         std::fs::remove_dir_all(home.entry(&run)).unwrap();

@@ -6,21 +6,22 @@ use std::fs::File;
 use std::path::Path;
 use std::process::Command;
 
-use crate::harness::{Host, Live, PATIENCE, Server, cut_the_power, kept_because, text, unwatched, wait_for};
+use crate::harness::{
+    Host, Live, PATIENCE, Scene, Server, assert_has, cut_the_power, kept_because, text, wait_for, wait_until,
+};
 use moadim_mcp::process_tree::ProcessId;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 #[test]
 fn a_supervisor_that_was_killed_or_stopped_takes_no_run_along() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let [killed, stopped] = ["Killed", "Stopped"].map(|title| Live::start(&home, &mut server, title));
     let supervisor = home.noted(&killed.run, "supervisor");
     supervisor.kill();
     let stuck = home.noted(&stopped.run, "supervisor");
     stuck.signal(Signal::STOP);
-    wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
+    wait_until("the supervisor to be gone", || !supervisor.id.is_alive());
     killed.assert_spared(&home, &mut server, "running", Some("its supervisor is gone"));
     stopped.assert_spared(&home, &mut server, "running", None);
     stuck.signal(Signal::CONT);
@@ -32,8 +33,7 @@ fn a_supervisor_that_was_killed_or_stopped_takes_no_run_along() {
 
 #[test]
 fn an_agent_that_empties_or_removes_its_workbench_lives_and_its_end_is_recorded() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let attacks =
         [("Clean", "git init -q . && git clean -fdxq"), ("Empty", "rm -rf ./* ./.*"), ("Gone", "rm -rf \"$PWD\"")];
     let lives = attacks.map(|(title, attack)| {
@@ -41,7 +41,7 @@ fn an_agent_that_empties_or_removes_its_workbench_lives_and_its_end_is_recorded(
             "( {attack} ) >/dev/null 2>&1\n: > \"$HOME/{title}\"\nuntil [ -e \"$HOME/go\" ]; do sleep 0.05; done\nexit 7"
         );
         let live = Live::start_with(&home, &mut server, title, &prompt);
-        wait_for(PATIENCE, "the attack", || home.user().join(title).exists().then_some(()));
+        wait_until("the attack", || home.user().join(title).exists());
         assert!(!home.workbench(&live.run).join("prompt.md").exists(), "{title}");
         live
     });
@@ -65,8 +65,7 @@ type Change = fn(&mut Value);
 
 #[test]
 fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let changes: [(&str, &str, &str, Change); 5] = [
         ("Machine", "unknown", "another machine", |record| record["machine"]["machine_id"] = json!("another")),
         ("Namespace", "unknown", "process namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
@@ -89,9 +88,9 @@ fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
         assert!(live.agent.id.is_alive() && home.workbench(&live.run).exists());
         home.noted(&live.run, "supervisor").kill();
     }
-    wait_for(PATIENCE, "the supervisors to be gone", || {
+    wait_until("the supervisors to be gone", || {
         let supervised = home.processes().iter().any(|one| one.command.contains(" supervise "));
-        (!supervised).then_some(())
+        !supervised
     });
     for (live, status, reason, file, before) in lives {
         live.assert_spared(&home, &mut server, status, Some(reason));
@@ -103,8 +102,7 @@ fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
 
 #[test]
 fn a_launch_that_was_cut_short_at_any_step_is_alive_while_its_trigger_is_and_failed_after_it() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let model = Live::start(&home, &mut server, "Model");
     let record = home.json(format!("running/{}/run.json", model.run)).unwrap();
     server.stop(&model.run);
@@ -133,7 +131,7 @@ fn a_launch_that_was_cut_short_at_any_step_is_alive_while_its_trigger_is_and_fai
         })
         .collect();
     let report = server.clean_up();
-    assert_eq!((&report["removed"], &report["killed"]), (&json!([]), &json!([])), "{report}");
+    assert_has(&report, json!({ "removed": [], "killed": [] }));
     for (run, lock) in runs {
         assert_eq!(server.run(&run)["status"], "preparing");
         assert!(home.entry(&run).exists());
@@ -159,17 +157,13 @@ const GRANT_NONE: &str =
 #[cfg(target_os = "linux")]
 #[test]
 fn where_locks_do_not_work_nothing_is_triggered_and_nothing_removed() {
-    let home = unwatched();
-    let mut sound = Server::start(&home);
+    let (home, mut sound) = Scene::unwatched().start();
     let live = Live::start(&home, &mut sound, "Live");
-    let over = sound.start_run("Over", "true", json!({ "ttl_secs": 1 }));
-    sound.wait_for_run(&over, "succeeded");
+    let over = sound.routine("Over", "true").with(json!({ "ttl_secs": 1 })).run_to("succeeded");
     live.outlive_its_retention();
     for (name, source, reason) in [("all", GRANT_ALL, "locks do not work"), ("none", GRANT_NONE, "cannot lock")] {
         let Some(shim) = compile(home.scratch(), name, source) else { return };
-        let mut command = home.command();
-        command.env("LD_PRELOAD", shim);
-        let mut broken = Server::start_with(command);
+        let mut broken = Server::start_with_env(&home, &[("LD_PRELOAD", shim)]);
         for (tool, arguments) in [("trigger_routine", json!({ "routine": "over" })), ("cleanup_workbenches", json!({}))]
         {
             let error = broken.error(tool, arguments);
@@ -187,9 +181,9 @@ fn where_locks_do_not_work_nothing_is_triggered_and_nothing_removed() {
         assert!(live.agent.id.is_alive() && home.entry(&live.run).exists() && home.workbench(&over).exists());
         assert_eq!((home.history(&live.run).len(), home.outcome(&live.run)), (0, None));
     }
-    wait_for(PATIENCE, "a sound server to remove what is over", || {
+    wait_until("a sound server to remove what is over", || {
         sound.clean_up();
-        (!home.workbench(&over).exists()).then_some(())
+        !home.workbench(&over).exists()
     });
     assert_eq!(sound.stop(&live.run)["status"], "stopped");
 }
@@ -214,7 +208,7 @@ fn an_agent_and_its_children_inherit_no_lock() {
         let Some(home) = host.home() else { continue };
         let mut server = Server::start(&home);
         let live = Live::start(&home, &mut server, "Live");
-        wait_for(PATIENCE, "the child", || (home.processes_named("sleep").len() == 2).then_some(()));
+        wait_until("the child", || home.processes_named("sleep").len() == 2);
         let supervisor = home.noted(&live.run, "supervisor");
         let mut looked_at = 0;
         for process in home.processes() {
@@ -240,8 +234,7 @@ fn an_agent_and_its_children_inherit_no_lock() {
 
 #[test]
 fn neither_what_an_agent_left_open_nor_a_recycled_pid_keeps_a_dead_run_alive() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let prompt = "exec 9<\"$MOADIM_HOME/running/$MOADIM_RUN/lock\"\nenv -i setsid sleep 302 &\nsleep 301";
     let live = Live::start_with(&home, &mut server, "Dead", prompt);
     let orphan = wait_for(PATIENCE, "the orphan", || {
@@ -268,13 +261,12 @@ fn neither_what_an_agent_left_open_nor_a_recycled_pid_keeps_a_dead_run_alive() {
 
 #[test]
 fn a_run_whose_entry_was_deleted_by_hand_is_kept_for_its_processes() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let live = Live::start(&home, &mut server, "Live");
     std::fs::remove_dir_all(home.entry(&live.run)).unwrap();
     live.outlive_its_retention();
     let report = server.clean_up();
-    assert_eq!((&report["removed"], &report["killed"]), (&json!([]), &json!([])), "{report}");
+    assert_has(&report, json!({ "removed": [], "killed": [] }));
     assert!(kept_because(&report, &live.run).contains("alive"), "{report}");
     assert_eq!(server.run(&live.run)["status"], "unknown");
     assert!(live.agent.id.is_alive() && home.workbench(&live.run).exists());

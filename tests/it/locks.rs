@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Server, TestHome, text, wait_until};
 use moadim_mcp::home::lock::{FileLock, Mode};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -74,15 +74,12 @@ fn a_stopped_holder_is_named_by_errors_and_health_until_it_goes_on() {
     let problem = problem_of(&mut server, &lock).expect("a problem");
     assert!(text(&problem["problem"]).contains(&named), "{problem}");
     assert!(text(&problem["fix"]).contains(&format!("kill -CONT {pid}")), "{problem}");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let said = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let said = home.moadim(&["doctor"]).stdout;
     assert!(said.contains(&named), "{said}");
     drop(holder);
     assert_eq!(problem_of(&mut server, &lock), None);
     server.ok("trigger_routine", json!({ "routine": "first", "overlap": "allow" }));
-    wait_for(PATIENCE, "the end of all runs", || {
-        (std::fs::read_dir(home.root().join("running")).unwrap().count() == 0).then_some(())
-    });
+    wait_until("the end of all runs", || std::fs::read_dir(home.root().join("running")).unwrap().count() == 0);
 }
 
 #[test]
@@ -97,7 +94,7 @@ fn a_holder_that_does_not_sign_is_named_where_the_system_tells() {
         std::fs::write(&lock, other).unwrap();
         let mut holder = Command::new("flock").arg(&lock).args(["sleep", "300"]).spawn().unwrap();
         let held = || FileLock::try_existing(&lock, Mode::Exclusive).is_err_and(|error| error.is_held());
-        wait_for(PATIENCE, "the lock to be taken", || held().then_some(()));
+        wait_until("the lock to be taken", held);
         let problem = problem_of(&mut server, &lock);
         kill_children_of(&holder);
         holder.kill().unwrap();
@@ -106,7 +103,7 @@ fn a_holder_that_does_not_sign_is_named_where_the_system_tells() {
         let said = text(&problem["problem"]);
         assert!(!said.contains(&format!("pid {}", std::process::id())), "{said}");
         assert!(said.contains(&format!("flock (pid {})", holder.id())), "{said}");
-        wait_for(PATIENCE, "the problem to go", || problem_of(&mut server, &lock).is_none().then_some(()));
+        wait_until("the problem to go", || problem_of(&mut server, &lock).is_none());
     }
 }
 
@@ -126,14 +123,12 @@ fn a_sweep_that_is_stopped_is_told_of_by_the_next_one() {
     let lock = home.root().join("locks/janitor");
     let mut holder = Command::new("flock").arg(&lock).args(["sleep", "300"]).spawn().unwrap();
     let held = || FileLock::try_existing(&lock, Mode::Exclusive).is_err_and(|error| error.is_held());
-    wait_for(PATIENCE, "the lock to be taken", || held().then_some(()));
+    wait_until("the lock to be taken", held);
     let under_way = server.clean_up();
     assert_eq!(problem_of(&mut server, &lock), None, "a sweep may take long");
     kill_process(Pid::from_child(&holder), Signal::STOP).unwrap();
     let state = || std::fs::read_to_string(format!("/proc/{}/stat", holder.id())).unwrap_or_default();
-    wait_for(PATIENCE, "it to be stopped", || {
-        (cfg!(not(target_os = "linux")) || state().contains(") T ")).then_some(())
-    });
+    wait_until("it to be stopped", || cfg!(not(target_os = "linux")) || state().contains(") T "));
     let (stopped, problem) = (server.clean_up(), problem_of(&mut server, &lock));
     kill_children_of(&holder);
     holder.kill().unwrap();

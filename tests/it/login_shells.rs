@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// The longest that a trigger may take is 5 s; the rest is for a busy machine.
@@ -34,9 +34,7 @@ fn start_up_file(home: &TestHome, name: &str, text: &str) {
 }
 
 fn started(home: &TestHome, shell: &Path, path: &str) -> Server {
-    let mut command = home.command();
-    command.env("SHELL", shell).env("PATH", path);
-    Server::start_with(command)
+    Server::start_with_env(home, &[("SHELL", shell.as_os_str()), ("PATH", path.as_ref())])
 }
 
 /// What a shell reads in a terminal alone, with a line at its end that adds a directory to PATH.
@@ -83,8 +81,7 @@ fn an_agent_that_only_a_terminal_finds_is_found() {
         assert!(text(&agents[0]["detail"]).contains("an interactive login shell"), "{name}: {agents:?}");
         assert!(text(&agents[1]["detail"]).contains("the PATH of an interactive login shell is"), "{agents:?}");
         assert_eq!(agents[2]["available"], false, "{agents:?}");
-        let run = server.start_run("Works", "hello", json!({ "agent": "found" }));
-        server.wait_for_run(&run, "succeeded");
+        let run = server.routine("Works", "hello").with(json!({ "agent": "found" })).run_to("succeeded");
         assert_eq!(server.log(&run), "working: hello\n", "{name}");
         let mut doctor = home.command();
         let doctor = doctor.args(["doctor"]).env("SHELL", &shell).env("PATH", "/usr/bin:/bin").output().unwrap();
@@ -108,8 +105,7 @@ fn what_the_server_was_started_with_counts_where_start_up_files_set_path_anew() 
         start_up_file(&home, ".config/fish/config.fish", "set -gx PATH /usr/bin /bin\n");
         let path = format!("{}:/usr/bin:/bin", home.scripts().display());
         let mut server = started(&home, &shell, &path);
-        let run = server.start_run("Mine", "x", json!({ "agent": "mine" }));
-        server.wait_for_run(&run, "succeeded");
+        let run = server.routine("Mine", "x").with(json!({ "agent": "mine" })).run_to("succeeded");
         assert_eq!(server.log(&run), format!("mine\n{}\n", home.scripts().join("mine").display()), "{name}");
         let listed = server.ok("list_agents", json!({}))["agents"].clone();
         let mine = listed.as_array().unwrap().iter().find(|agent| agent["name"] == "mine").unwrap();
@@ -130,14 +126,12 @@ fn start_up_files_end_by_themselves_though_the_server_leaves_at_once() {
         start_up_file(&home, ".config/fish/config.fish", fish);
         let user = home.user();
         let mut server = started(&home, &shell, "/usr/bin:/bin");
-        wait_for(PATIENCE, "the shell to be at work", || user.join("lock").exists().then_some(()));
+        wait_until("the shell to be at work", || user.join("lock").exists());
         assert!(server.close_stdin_and_wait().0.success());
-        wait_for(PATIENCE, "the start-up files to end", || {
-            (user.join("background").exists() && user.join("asked").exists()).then_some(())
-        });
+        wait_until("the start-up files to end", || user.join("background").exists() && user.join("asked").exists());
         assert!(!user.join("lock").exists(), "{name}");
         // What was answered after the server had gone is known to the next one, which asks nobody.
-        wait_for(PATIENCE, "the end of what asks", || home.processes().is_empty().then_some(()));
+        wait_until("the end of what asks", || home.processes().is_empty());
         for _ in 0..3 {
             let mut server = started(&home, &shell, "/usr/bin:/bin");
             let listed = server.ok("list_agents", json!({}));
@@ -149,9 +143,9 @@ fn start_up_files_end_by_themselves_though_the_server_leaves_at_once() {
         let extra = if name == "fish" { ".config/fish/conf.d/more.fish" } else { ".bashrc" };
         start_up_file(&home, extra, "# one more\n");
         let mut server = started(&home, &shell, "/usr/bin:/bin");
-        wait_for(PATIENCE, "the shell to be asked again", || (asked() == 2).then_some(()));
+        wait_until("the shell to be asked again", || asked() == 2);
         assert!(server.close_stdin_and_wait().0.success());
-        wait_for(PATIENCE, "the end of what asks", || home.processes().is_empty().then_some(()));
+        wait_until("the end of what asks", || home.processes().is_empty());
     }
 }
 
@@ -171,7 +165,7 @@ fn an_agent_that_only_slow_start_up_files_lead_to_is_found() {
     server.wait_for_run(&run, "succeeded");
     assert_eq!(server.log(&run), "at work\n");
     // Asked once, so it is known the next time.
-    wait_for(PATIENCE, "the end of what asks", || home.processes_named("sleep").is_empty().then_some(()));
+    wait_until("the end of what asks", || home.processes_named("sleep").is_empty());
     let listed = server.ok("list_agents", json!({})).to_string();
     assert!(listed.contains("an interactive login shell"), "{listed}");
 }
@@ -184,9 +178,7 @@ fn asked(home: &TestHome) -> usize {
 const COUNT: &str = "case $- in *i*) ;; *) echo x >> ~/asked;; esac\n";
 
 fn wait_for_the_login_shell(server: &mut Server) {
-    wait_for(PATIENCE, "the answer", || {
-        server.ok("list_agents", json!({})).to_string().contains("the login shell's PATH").then_some(())
-    });
+    wait_until("the answer", || server.ok("list_agents", json!({})).to_string().contains("the login shell's PATH"));
 }
 
 #[test]
@@ -212,7 +204,7 @@ fn a_host_that_ignores_its_childrens_ends_gets_an_answer_too() {
     command.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?)))).current_dir(home.user());
     let mut server = Server::start_with(command);
     wait_for_the_login_shell(&mut server);
-    wait_for(PATIENCE, "the end of what asks", || (home.processes().len() == 1).then_some(()));
+    wait_until("the end of what asks", || home.processes().len() == 1);
 }
 
 #[test]
@@ -242,7 +234,7 @@ fn a_login_shell_that_takes_long_is_waited_for_beyond_the_answer() {
     let run = text(&answer["run"]["id"]);
     server.wait_for_run(&run, "succeeded");
     assert_eq!(server.log(&run), "at last\n");
-    wait_for(PATIENCE, "the end of what asks", || home.processes_named("sleep").is_empty().then_some(()));
+    wait_until("the end of what asks", || home.processes_named("sleep").is_empty());
 }
 
 #[test]
@@ -263,9 +255,9 @@ fn what_start_up_files_leave_running_is_not_the_agents_doing() {
     }
     // What the shell left that was asked for its PATH stays: it is the person's.
     drop(server);
-    wait_for(PATIENCE, "what asks", || {
+    wait_until("what asks", || {
         let left = home.processes();
-        left.iter().all(|process| process.name != "moadim-mcp").then_some(())
+        left.iter().all(|process| process.name != "moadim-mcp")
     });
     let left = home.processes();
     assert!(!left.is_empty());
@@ -275,7 +267,7 @@ fn what_start_up_files_leave_running_is_not_the_agents_doing() {
 /// Takes 20 s, and another 60 s, so it runs with `MOADIM_LONG_TESTS=1` only.
 #[test]
 fn a_login_shell_that_hangs_may_clean_up_and_is_named() {
-    if std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1") {
+    if may_take_long() {
         let home = TestHome::detached("");
         let lines = "trap 'echo cleaned >> ~/cleaned; exit 1' TERM\nsleep 300 & wait\n";
         start_up_file(&home, ".profile", lines);
@@ -296,11 +288,8 @@ fn a_login_shell_that_hangs_may_clean_up_and_is_named() {
 
 #[test]
 fn the_answer_is_kept_for_nobody_else() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
-    wait_for(PATIENCE, "the answer", || {
-        server.ok("list_agents", json!({})).to_string().contains("the login shell's PATH").then_some(())
-    });
+    let (home, mut server) = Scene::new().start();
+    wait_until("the answer", || server.ok("list_agents", json!({})).to_string().contains("the login shell's PATH"));
     let kept: Vec<PathBuf> =
         fs::read_dir(home.root().join("cache/paths")).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(!kept.is_empty());
@@ -312,7 +301,5 @@ fn the_answer_is_kept_for_nobody_else() {
         fs::write(entry.unwrap().path(), "nonsense").unwrap();
     }
     let mut other = Server::start(&home);
-    wait_for(PATIENCE, "the answer", || {
-        other.ok("list_agents", json!({})).to_string().contains("the login shell's PATH").then_some(())
-    });
+    wait_until("the answer", || other.ok("list_agents", json!({})).to_string().contains("the login shell's PATH"));
 }

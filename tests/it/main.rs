@@ -56,6 +56,7 @@ mod schedule;
 mod schedule_troubles;
 mod schemas;
 mod setup;
+mod shown;
 mod slow_triggers;
 mod state_table;
 mod state_table_start;

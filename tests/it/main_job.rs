@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use crate::harness::{Host, PATIENCE, Server, TestHome, text, tmux, wait_for};
+use crate::harness::{Host, PATIENCE, Server, TestHome, assert_says, text, tmux, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
@@ -75,9 +75,9 @@ fn watch(home: &TestHome, run: &Value) {
     let (client, session) = attach.split_once(" attach -t ").expect("an attach command");
     assert!(session.contains(&format!("={}", text(&run["session"]))), "{attach}");
     assert!(client.contains(home.root().join("tmux.sock").to_str().unwrap()), "{attach}");
-    wait_for(PATIENCE, "the window to show the log", || {
+    wait_until("the window to show the log", || {
         let shown = shell(&format!("{client} capture-pane -p -t {session}:"));
-        String::from_utf8_lossy(&shown.stdout).contains("first line").then_some(())
+        String::from_utf8_lossy(&shown.stdout).contains("first line")
     });
 }
 
@@ -105,8 +105,7 @@ fn the_environment_is_what_was_asked_for_and_nothing_else(home: TestHome, host: 
     let mut server = Server::spawn(command);
     server.introduce(crate::harness::Era::Legacy("2025-11-25"));
     let env = json!({ "env": { "ROUTINE_SAYS": "$HOME '\"", "BOTH": "routine" } });
-    let run = server.start_run("Env", "env | sort; echo \"cwd=$(pwd -P)\"", env);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.routine("Env", "env | sort; echo \"cwd=$(pwd -P)\"").with(env).run_to("succeeded");
     let log = server.log(&run);
     let manifest = &home.history(&run)[0];
     let expected = [
@@ -146,8 +145,7 @@ fn placeholders_are_filled_and_stdin_is_the_prompt_or_nothing(home: TestHome, _:
     let mut server = Server::start(&home);
     let prompt = "do {run}; $(touch hacked) 'x' \"y\"";
     for agent in ["quiet", "fed"] {
-        let run = server.start_run(agent, prompt, json!({ "agent": agent }));
-        server.wait_for_run(&run, "succeeded");
+        let run = server.routine(agent, prompt).with(json!({ "agent": agent })).run_to("succeeded");
         let workbench = home.workbench(&run);
         let shown = workbench.display();
         let fed = if agent == "fed" { prompt } else { "" };
@@ -163,9 +161,7 @@ fn a_second_trigger_is_skipped_unless_it_is_allowed(home: TestHome, _: Host) {
     let first = server.trigger(&routine);
     for arguments in [json!({ "routine": routine }), json!({ "routine": routine, "overlap": "skip" })] {
         let error = server.error("trigger_routine", arguments);
-        for part in [first.as_str(), "stop_run", "overlap = \"allow\""] {
-            assert!(error.contains(part), "{part} is missing in: {error}");
-        }
+        assert_says(&error, &[first.as_str(), "stop_run", "overlap = \"allow\""]);
     }
     let allow = json!({ "routine": routine, "overlap": "allow" });
     let calls: Vec<u64> = (0..2).map(|_| server.send_call("trigger_routine", allow.clone())).collect();
@@ -201,7 +197,7 @@ fn a_run_outlives_its_server(home: TestHome, _: Host) {
     server.signal(Signal::KILL);
     server.wait();
     std::fs::write(home.workbench(&run).join("go"), "").unwrap();
-    wait_for(PATIENCE, "the log to grow without a server", || home.raw_log(&run).contains("on and on").then_some(()));
+    wait_until("the log to grow without a server", || home.raw_log(&run).contains("on and on"));
     let mut next = Server::start_modern(&home);
     let seen = next.run(&run);
     assert_eq!(seen["status"], "running", "{seen}");

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Barrier, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, may_take_long, text, wait_until};
 use moadim_mcp::home::lock::{FileLock, Mode};
 use serde_json::{Value, json};
 
@@ -16,8 +16,7 @@ const SERVERS: u32 = 8;
 const RUNS_A_SERVER: usize = 60;
 
 fn duration() -> Duration {
-    let long = std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1");
-    Duration::from_secs(if long { 30 } else { 3 })
+    Duration::from_secs(if may_take_long() { 30 } else { 3 })
 }
 
 /// What the servers said, for the books to be checked against.
@@ -139,9 +138,10 @@ fn all_of(server: &mut Server, tool: &str, list: &str) -> Vec<Value> {
 
 #[test]
 fn many_servers_on_one_home_lose_and_double_nothing() {
-    let home = TestHome::detached("watchdog_interval_secs = 1\ncleanup_interval_secs = 1\n");
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut first = Server::start(&home);
+    let (home, mut first) = Scene::new()
+        .config("watchdog_interval_secs = 1\ncleanup_interval_secs = 1\n")
+        .agent("quick", "login_shell = false")
+        .start();
     first.ok("create_routine", json!({ "title": "First", "agent": "quick", "prompt": "exit 3", "ttl_secs": 1 }));
     for number in 0..SERVERS {
         let title = format!("Own {number}");
@@ -187,18 +187,18 @@ fn many_servers_on_one_home_lose_and_double_nothing() {
     assert!(created.is_subset(&listed), "lost: {:?}", created.difference(&listed));
     assert!(!books.triggered.is_empty() && !books.created.is_empty());
 
-    wait_for(PATIENCE, "the last runs to end", || {
+    wait_until("the last runs to end", || {
         first.clean_up();
         let left = std::fs::read_dir(home.root().join("running")).unwrap();
         // What is staged belongs to a server that was killed at the end.
         let left = left.filter(|file| !file.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
-        (left.count() == 0).then_some(())
+        left.count() == 0
     });
     let triggered = without_doubles(&books.triggered, "a run was started");
     let removed = without_doubles(&books.removed, "a run was removed");
     let started: BTreeSet<String> = triggered.iter().chain(&books.not_started).cloned().collect();
     assert!(removed.is_subset(&started), "removed, and never started: {:?}", removed.difference(&started));
-    let history = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let history = home.read("history.jsonl");
     let lines: Vec<String> =
         history.lines().map(|line| text(&serde_json::from_str::<Value>(line).expect("a whole line")["id"])).collect();
     let ended = without_doubles(&lines, "a run is in the history");
@@ -216,12 +216,9 @@ fn many_servers_on_one_home_lose_and_double_nothing() {
 
 #[test]
 fn no_call_waits_for_another_process_that_sweeps() {
-    let home = TestHome::detached("");
-    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
-    let mut server = Server::start_swept(&home);
+    let (home, mut server) = Scene::new().agent("quick", "login_shell = false").start_swept();
     server.ok("create_routine", json!({ "title": "First", "agent": "quick", "prompt": "true" }));
-    let run = server.trigger("first");
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to("first", "succeeded");
     let calls = [
         ("cleanup_workbenches", json!({})),
         ("cleanup_workbenches", json!({ "dry_run": true })),
@@ -233,7 +230,7 @@ fn no_call_waits_for_another_process_that_sweeps() {
         let began = Instant::now();
         let timed = (server.ok(tool, arguments.clone()), began.elapsed());
         // Its run is over, so that the next trigger is not refused.
-        wait_for(PATIENCE, "the end of its runs", || is_idle(&home).then_some(()));
+        wait_until("the end of its runs", || is_idle(&home));
         timed
     };
     let alone = calls.clone().map(|(tool, arguments)| timed(&mut server, tool, &arguments).1);

@@ -11,14 +11,16 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::harness::{MINUTE, PATIENCE, Seen, Stage, at, is_body, skip, text, wait_for, with_mounts};
+use crate::harness::{
+    MINUTE, PATIENCE, Seen, SetOnDrop, Stage, at, is_body, may_take_long, skip, text, wait_for, wait_until, with_mounts,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
 const CLIENTS: usize = 4;
 
 fn cuts() -> usize {
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") { 25 } else { 3 }
+    if may_take_long() { 25 } else { 3 }
 }
 
 /// Nothing reaches the disk by itself while a test runs: only what is synced.
@@ -77,10 +79,10 @@ impl Disk {
             }
             run("cmp", &[], &[&cut, &again]).ok()
         });
-        wait_for(PATIENCE, "the end of everything", || {
+        wait_until("the end of everything", || {
             let left = self.stage.home.processes();
             left.iter().for_each(Seen::kill);
-            left.is_empty().then_some(())
+            left.is_empty()
         });
         self.unmount();
         fs::rename(cut, disk).unwrap();
@@ -125,15 +127,6 @@ struct Told {
     pinned: Vec<String>,
     /// How many occurrences of the routine `skipped` have been missed.
     missed: usize,
-}
-
-/// Tells the other threads of a scope that it is over, also where it ends with a failure.
-struct SetOnDrop<'a>(&'a AtomicBool);
-
-impl Drop for SetOnDrop<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// Starts runs, one after the other, until the power is cut; each is waited for.
@@ -213,7 +206,7 @@ fn cut() {
         let now = clock_secs.fetch_add(MINUTE, Ordering::Relaxed) + MINUTE;
         stage.set_clock(now);
         stage.wait_for_alive("skipped", 1);
-        wait_for(PATIENCE, "the ledger", || (stage.ledger("skipped")["fired_until"] == at(now)).then_some(()));
+        wait_until("the ledger", || stage.ledger("skipped")["fired_until"] == at(now));
         told.lock().unwrap().missed = stage.missed("skipped").len();
         let over = AtomicBool::new(false);
         let enough = told.lock().unwrap().ended.len() + CLIENTS * 2;
@@ -224,7 +217,7 @@ fn cut() {
                 scope.spawn(move || trigger_on_and_on(stage, client, told, over));
             }
             scope.spawn(|| pass_the_time(stage, &clock_secs, &told, &over));
-            wait_for(PATIENCE, "some runs", || (told.lock().unwrap().ended.len() >= enough).then_some(()));
+            wait_until("some runs", || told.lock().unwrap().ended.len() >= enough);
             // At no particular moment.
             std::thread::sleep(Duration::from_millis(u64::from(began.elapsed().subsec_nanos()) % 500));
             let told = told.lock().unwrap();
@@ -269,10 +262,10 @@ fn assert_the_rest_is_recorded(stage: &Stage, round: usize) {
         entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect()
     };
     let mut server = stage.server();
-    wait_for(PATIENCE, "all that was going on to be recorded", || {
+    wait_until("all that was going on to be recorded", || {
         server.clean_up();
         // That one may be started again. What was only staged has a name of another kind, and is removed when it is older.
-        names("running").iter().all(|run| run.starts_with("skipped-") || run.starts_with('.')).then_some(())
+        names("running").iter().all(|run| run.starts_with("skipped-") || run.starts_with('.'))
     });
     let running = names("running");
     for run in names("workbenches").iter().filter(|run| !running.contains(run)) {

@@ -55,7 +55,7 @@ fn every_tool_has_its_row_and_no_other() {
 #[test]
 fn every_command_has_its_row_and_no_other() {
     let home = TestHome::new();
-    let help = String::from_utf8(home.command().arg("--help").output().unwrap().stdout).unwrap();
+    let help = home.moadim(&["--help"]).ok();
     let listed = help.split("\nCommands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let names =
         listed.lines().filter_map(|line| line.strip_prefix("  ")?.split(' ').next().filter(|name| !name.is_empty()));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, text, wait_for};
 use serde_json::{Value, json};
 
 /// Runs git as nobody in particular, and returns what it prints.
@@ -61,9 +61,7 @@ fn mirrors(home: &TestHome) -> Vec<PathBuf> {
 
 #[track_caller]
 fn finished(server: &mut Server, routine: &str) -> String {
-    let run = server.trigger(routine);
-    server.wait_for_run(&run, "succeeded");
-    run
+    server.run_to(routine, "succeeded").id
 }
 
 /// Triggers a routine whose agent must not start, and returns what is said of that, with the run. On a busy machine a
@@ -270,9 +268,7 @@ fn without_git_the_launch_fails_and_says_so() {
     let home = TestHome::detached("");
     let shell = home.script("sh-only", "exec /bin/sh \"$@\"");
     home.add_agent("only", &format!("command = {shell:?}\nlogin_shell = false\n"));
-    let mut command = home.command();
-    command.env("PATH", home.scripts());
-    let mut server = Server::start_with(command);
+    let mut server = Server::start_with_env(&home, &[("PATH", home.scripts())]);
     let more = json!({ "agent": "only", "repositories": [{ "url": "/anywhere" }] });
     let routine = server.create("No git", "true", more);
     let (error, _) = not_started(&mut server, &routine, "launch_failed");
@@ -281,8 +277,7 @@ fn without_git_the_launch_fails_and_says_so() {
 
 #[test]
 fn what_git_could_mistake_is_refused_by_tool_and_by_hand() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Fine", "true", json!({}));
     for (repository, part) in [
         (json!({ "url": "--upload-pack=touch /tmp/x" }), "dash"),

@@ -3,18 +3,16 @@
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::harness::{Server, TestHome, text};
+use crate::harness::{Scene, Server, SetOnDrop, TestHome, assert_has, assert_says, text, wait_until};
 use serde_json::{Value, json};
 
 fn definition_of(home: &TestHome, slug: &str) -> String {
-    fs::read_to_string(home.root().join(format!("routines/{slug}/routine.toml"))).unwrap()
+    home.read(format!("routines/{slug}/routine.toml"))
 }
 
 #[test]
 fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
-    let home = TestHome::detached("");
-    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"TOKEN\"]\n");
-    let mut server = Server::start(&home);
+    let (_home, mut server) = Scene::new().agent("shell", "accept_env = [\"TOKEN\"]").start();
     let settings = json!({
         "ttl_secs": 60, "failed_ttl_secs": 90, "keep_last": 2, "max_runtime_secs": 30, "max_silence_secs": 20,
         "schedule": "0 9 * * 1-5", "timezone": "Europe/Berlin", "overlap": "queue", "catch_up": "none",
@@ -25,8 +23,7 @@ fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
     more["env"] = json!({ "TOKEN": "hidden" });
     let routine = server.create("Whole", "echo whole", more);
     server.ok("update_routine", json!({ "routine": routine, "clear": ["repositories", "schedule"] }));
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to(&routine, "succeeded");
     let shown = server.ok("get_routine", json!({ "routine": routine }));
     assert_eq!(shown["prompt"], "echo whole");
     let mut expected = settings;
@@ -43,9 +40,7 @@ fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
 
 #[test]
 fn an_update_changes_what_is_given_and_nothing_else() {
-    let home = TestHome::detached("");
-    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"A\"]\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("shell", "accept_env = [\"A\"]").start();
     let more = json!({ "ttl_secs": 60, "tags": ["a", "b"], "env": { "A": "1" } });
     let routine = server.create("Before", "echo one", more);
     let before = server.ok("get_routine", json!({ "routine": routine }));
@@ -56,25 +51,21 @@ fn an_update_changes_what_is_given_and_nothing_else() {
     let change =
         json!({ "routine": routine, "title": "After", "prompt": "echo two", "tags": ["c"], "overlap": "allow" });
     let changed = server.ok("update_routine", change)["routine"].clone();
-    assert_eq!(
-        (&changed["slug"], &changed["title"], &changed["tags"]),
-        (&json!("before"), &json!("After"), &json!(["c"]))
-    );
-    assert_eq!((&changed["ttl_secs"], &changed["env_keys"]), (&json!(60), &json!(["A"])));
+    assert_has(&changed, json!({ "slug": "before", "title": "After", "tags": ["c"] }));
+    assert_has(&changed, json!({ "ttl_secs": 60, "env_keys": ["A"] }));
     assert_eq!(changed["created_at"], before["routine"]["created_at"]);
     let shown = server.ok("get_routine", json!({ "routine": routine }));
     assert_eq!((&shown["prompt"], &shown["settings"]["overlap"]), (&json!("echo two"), &json!("allow")));
 
     server.ok("update_routine", json!({ "routine": routine, "clear": ["ttl_secs", "env"], "overlap": "skip" }));
     let shown = server.ok("get_routine", json!({ "routine": routine }));
-    assert_eq!((&shown["routine"]["ttl_secs"], &shown["routine"]["env_keys"]), (&json!(86_400), &json!([])));
+    assert_has(&shown["routine"], json!({ "ttl_secs": 86_400, "env_keys": [] }));
     assert_eq!(shown["settings"], json!({}));
 }
 
 #[test]
 fn a_refused_update_changes_nothing_and_says_why() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Same", "echo same", json!({ "ttl_secs": 60 }));
     let before = definition_of(&home, &routine);
     let cases: [(Value, &[&str]); 11] = [
@@ -107,16 +98,14 @@ fn a_refused_update_changes_nothing_and_says_why() {
 
 #[test]
 fn what_a_person_edits_is_seen_at_once_and_their_comments_stay() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Mine", "echo tool", json!({ "ttl_secs": 60 }));
     let written = definition_of(&home, &routine);
     let edited = format!("# My own.\n{}", written.replace("ttl_secs = 60", "# short\nttl_secs = 77 # for now"));
     home.write("routines/mine/routine.toml", &edited);
     home.write("routines/mine/prompt.md", "echo hand");
     assert_eq!(server.ok("list_routines", json!({}))["routines"][0]["ttl_secs"], 77);
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to(&routine, "succeeded");
     assert_eq!(server.log(&run), "hand\n");
 
     server.ok("update_routine", json!({ "routine": routine, "enabled": false, "keep_last": 1 }));
@@ -127,14 +116,12 @@ fn what_a_person_edits_is_seen_at_once_and_their_comments_stay() {
     assert!(edited.lines().filter(kept).all(|line| after.contains(line)), "{after}");
     assert!(server.error("trigger_routine", json!({ "routine": routine })).contains("update_routine with enabled"));
     home.write("routines/mine/routine.toml", &after.replace("enabled = false", "enabled = true"));
-    let run = server.trigger(&routine);
-    server.wait_for_run(&run, "succeeded");
+    server.run_to(&routine, "succeeded");
 }
 
 #[test]
 fn a_routine_that_a_person_broke_is_named_and_leaves_the_others_working() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let (broken, good) = (server.create("Broken", "true", json!({})), server.create("Good", "true", json!({})));
     let whole = definition_of(&home, &broken);
     for (damage, problem) in [
@@ -155,8 +142,7 @@ fn a_routine_that_a_person_broke_is_named_and_leaves_the_others_working() {
         let listed = server.ok("list_routines", json!({}));
         assert_eq!((&listed["total"], &listed["routines"][0]["slug"]), (&json!(2), &json!("good")));
         assert!(text(&server.problems()[0]["path"]).ends_with("routines/broken/routine.toml"));
-        let run = server.trigger(&good);
-        server.wait_for_run(&run, "succeeded");
+        server.run_to(&good, "succeeded");
     }
     server.ok("delete_routine", json!({ "routine": broken }));
     assert_eq!(server.ok("list_routines", json!({}))["total"], 1);
@@ -169,19 +155,16 @@ fn a_routine_that_a_person_broke_is_named_and_leaves_the_others_working() {
 
 #[test]
 fn a_routine_with_a_live_run_is_deleted_only_with_its_run() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Busy", "exec sleep 300", json!({}));
     let first = server.trigger(&routine);
     let more = json!({ "routine": routine, "overlap": "allow" });
     let second = text(&server.ok("trigger_routine", more)["run"]["id"]);
     let refused = server.error("delete_routine", json!({ "routine": routine }));
-    for part in [first.as_str(), second.as_str(), "confirm = true"] {
-        assert!(refused.contains(part), "{part} is missing in: {refused}");
-    }
+    assert_says(&refused, &[first.as_str(), second.as_str(), "confirm = true"]);
     assert_eq!(server.run(&first)["status"], "running");
     let deleted = server.ok("delete_routine", json!({ "routine": routine, "confirm": true }));
-    assert_eq!((&deleted["deleted"], &deleted["stopped"]), (&json!(routine), &json!([first, second])));
+    assert_has(&deleted, json!({ "deleted": routine, "stopped": [first, second] }));
     for run in [&first, &second] {
         let run = server.run(run);
         assert_eq!(run["status"], "stopped", "{run}");
@@ -198,8 +181,7 @@ fn a_routine_with_a_live_run_is_deleted_only_with_its_run() {
 
 #[test]
 fn a_deleted_routine_is_in_the_archive_whole() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let mut kept = Vec::new();
     for round in 0..3 {
         let routine = server.create("Mine", &format!("echo {round}"), json!({ "schedule": "@yearly" }));
@@ -224,15 +206,13 @@ fn a_deleted_routine_is_in_the_archive_whole() {
     }
     // What comes back by hand is a routine again.
     fs::rename(&kept[2].0, home.root().join("routines/mine")).unwrap();
-    let run = server.trigger("mine");
-    server.wait_for_run(&run, "succeeded");
+    let run = server.run_to("mine", "succeeded");
     assert_eq!(server.log(&run), "2\n");
 }
 
 #[test]
 fn a_routine_whose_run_is_unknown_is_not_deleted() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Odd", "exec sleep 300", json!({}));
     let run = server.trigger(&routine);
     home.change_json(format!("running/{run}/run.json"), |manifest| manifest["machine"]["machine_id"] = json!("other"));
@@ -250,8 +230,7 @@ fn a_routine_whose_run_is_unknown_is_not_deleted() {
 
 #[test]
 fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let routine = server.create("Raced", "exec sleep 300", json!({}));
     let deleted = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -262,15 +241,15 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
                 other.call_tool("trigger_routine", json!({ "routine": routine }));
             }
         });
+        let _until_then = SetOnDrop(deleted);
         let mut server = Server::start(home);
         crate::harness::wait_for(crate::harness::PATIENCE, "the first run", || {
             server.ok("list_runs", json!({}))["runs"][0].as_object().cloned()
         });
-        crate::harness::wait_for(crate::harness::PATIENCE, "the routine to be deleted", || {
+        wait_until("the routine to be deleted", || {
             let arguments = json!({ "routine": routine, "confirm": true });
-            (!server.call_tool("delete_routine", arguments).is_error).then_some(())
+            !server.call_tool("delete_routine", arguments).is_error
         });
-        deleted.store(true, Ordering::Relaxed);
     });
     let runs = server.ok("list_runs", json!({}));
     assert!(runs["runs"].as_array().unwrap().iter().all(|run| run["finished_at"].is_string()), "{runs}");
@@ -279,8 +258,7 @@ fn no_run_of_a_deleted_routine_is_left_however_it_is_triggered_meanwhile() {
 
 #[test]
 fn a_folder_whose_name_is_no_slug_is_named_in_health_and_by_the_doctor() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     server.create("Good", "true", json!({}));
     let path = home.root().join("routines/My Routine");
     std::fs::create_dir(&path).unwrap();
@@ -292,9 +270,8 @@ fn a_folder_whose_name_is_no_slug_is_named_in_health_and_by_the_doctor() {
     assert_eq!(problems[0]["path"], path.to_str().unwrap());
     assert!(text(&problems[0]["problem"]).contains("no slug"), "{problems:?}");
     assert!(text(&problems[0]["fix"]).contains("routines/my-routine'"), "{problems:?}");
-    let doctor = home.command().arg("doctor").output().unwrap();
-    let told = String::from_utf8(doctor.stdout).unwrap();
-    assert!(!doctor.status.success() && told.contains("My Routine"), "{told}");
+    let doctor = home.moadim(&["doctor"]);
+    assert!(doctor.code == Some(1) && doctor.stdout.contains("My Routine"), "{doctor:?}");
     std::fs::rename(&path, home.root().join("routines/my-routine")).unwrap();
     assert!(server.problems().is_empty());
     assert_eq!(server.ok("list_routines", json!({}))["total"], 2);

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::harness::{Era, PATIENCE, Server, TestHome, text, wait_for};
+use crate::harness::{Era, PATIENCE, Scene, Server, TestHome, assert_has, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// A prompt that works until the test says that it may end.
@@ -14,17 +14,12 @@ fn tell_to_end(home: &TestHome, run: &str) {
 
 #[test]
 fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
-    let home = TestHome::detached("");
-    home.add_agent(
-        "sleeper",
-        "command = \"sh\"\nargs = [\"-c\", \"sleep 60 & echo $SECRET; wait\", \"{run}\"]\nstdin = \"none\"\naccept_env = [\"SECRET\"]\n",
-    );
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("sleeper", "args = [\"-c\", \"sleep 60 & echo $SECRET; wait\", \"{run}\"]\nstdin = \"none\"\naccept_env = [\"SECRET\"]").start();
     let more = json!({ "agent": "sleeper", "env": { "SECRET": "hush-hush" } });
     let run = server.start_run("Look", "x", more);
     server.wait_for_log(&run, "hush-hush");
     // A child is a copy of its shell for a moment.
-    wait_for(PATIENCE, "the child", || (!home.processes_named("sleep").is_empty()).then_some(()));
+    wait_until("the child", || !home.processes_named("sleep").is_empty());
     let all = server.ok("get_run", json!({ "run": run }));
     assert_eq!(all["run"]["status"], "running");
     assert_eq!(all["liveness"], "alive");
@@ -48,7 +43,7 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
     server.stop(&run);
     let all = server.ok("get_run", json!({ "run": run }));
     assert_eq!((&all["run"]["status"], &all["liveness"]), (&json!("stopped"), &json!("finished")));
-    assert_eq!((&all["agent"], &all["processes_total"]), (&json!("sleeper"), &json!(0)));
+    assert_has(&all, json!({ "agent": "sleeper", "processes_total": 0 }));
     assert!(text(&all["retention"]).contains("kept for 3 days"), "{all}");
     assert_eq!(all["last_output_at"], last_output_at, "what we write into the log is no output");
 
@@ -58,11 +53,10 @@ fn all_is_told_of_a_run_at_work_and_of_one_that_ended() {
 
 #[test]
 fn an_abandoned_run_shows_what_is_left_of_it() {
-    let home = TestHome::detached("watchdog_interval_secs = 3600\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("watchdog_interval_secs = 3600\n").start();
     let run = server.start_run("Alone", "echo at work; sleep 60", json!({}));
     server.wait_for_log(&run, "at work");
-    wait_for(PATIENCE, "the child", || (!home.processes_named("sleep").is_empty()).then_some(()));
+    wait_until("the child", || !home.processes_named("sleep").is_empty());
     home.noted(&run, "supervisor").kill();
     wait_for(PATIENCE, "the supervisor to be gone", || {
         let all = server.ok("get_run", json!({ "run": run }));
@@ -82,8 +76,7 @@ fn an_abandoned_run_shows_what_is_left_of_it() {
 
 #[test]
 fn a_wait_is_woken_by_the_end() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let mut other = Server::start(&home);
     let run = server.start_run("Wait", UNTIL_TOLD, json!({}));
     let early = server.ok("wait_run", json!({ "run": run, "timeout_secs": 0 }));
@@ -111,8 +104,7 @@ fn a_wait_is_woken_by_the_end() {
 /// One that is not woken looks again after a second.
 #[test]
 fn a_wait_that_is_woken_is_fast() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let mut latencies = Vec::new();
     for number in 0..8 {
         // One that fails is recorded up to a second later, see docs/decisions/ending-a-run.md.
@@ -168,8 +160,7 @@ fn progress_is_told_to_who_asks_in_both_eras() {
 
 #[test]
 fn a_wait_ends_when_it_is_cancelled_and_when_the_client_goes() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let run = server.start_run("Cancel", UNTIL_TOLD, json!({}));
     let threads =
         |server: &Server| std::fs::read_dir(format!("/proc/{}/task", server.pid())).map_or(0, Iterator::count);
@@ -178,7 +169,7 @@ fn a_wait_ends_when_it_is_cancelled_and_when_the_client_goes() {
     let waits: Vec<u64> =
         (0..8).map(|_| server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }))).collect();
     if cfg!(target_os = "linux") {
-        wait_for(PATIENCE, "the waits to begin", || (threads(&server) >= before + 8).then_some(()));
+        wait_until("the waits to begin", || threads(&server) >= before + 8);
     }
     for wait in &waits {
         server.notify("notifications/cancelled", json!({ "requestId": wait }));
@@ -196,8 +187,7 @@ fn a_wait_ends_when_it_is_cancelled_and_when_the_client_goes() {
 
 #[test]
 fn a_log_is_followed_to_its_last_byte() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().start();
     let prompt = "i=0; while [ $i -lt 300 ]; do printf 'zeile %s: äöü€\\n' $i; i=$((i+1)); done; printf '\\303'; \
                   until test -e go; do sleep 0.02; done; printf '\\251 end'";
     let run = server.start_run("Follow", prompt, json!({}));
@@ -208,9 +198,9 @@ fn a_log_is_followed_to_its_last_byte() {
         followed.push_str(part["text"].as_str().unwrap());
         part
     };
-    wait_for(PATIENCE, "the lines", || {
+    wait_until("the lines", || {
         read_on(&mut server, &mut followed);
-        followed.ends_with("zeile 299: äöü€\n").then_some(())
+        followed.ends_with("zeile 299: äöü€\n")
     });
     tell_to_end(&home, &run);
     server.wait_for_run(&run, "succeeded");
@@ -240,10 +230,8 @@ fn a_log_is_followed_to_its_last_byte() {
 
 #[test]
 fn a_long_log_is_read_in_parts() {
-    let home = TestHome::detached("");
-    let mut server = Server::start(&home);
-    let run = server.start_run("Long", "seq -f 'line %.0f €' 60000", json!({}));
-    server.wait_for_run(&run, "succeeded");
+    let (home, mut server) = Scene::new().start();
+    let run = server.routine("Long", "seq -f 'line %.0f €' 60000").run_to("succeeded");
     let (mut offset, mut parts, mut followed) = (0, 0, String::new());
     loop {
         let part = server.ok("read_log", json!({ "run": run, "offset": offset }));
@@ -261,9 +249,7 @@ fn a_long_log_is_read_in_parts() {
 
 #[test]
 fn an_agent_that_falls_silent_is_ended() {
-    let home = TestHome::detached("");
-    home.add_agent("quiet", "command = \"sh\"\nmax_silence_secs = 2\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().agent("quiet", "max_silence_secs = 2").start();
     let prompt = "until test -e go; do echo at work; sleep 0.1; done; echo done; trap '' TERM; sleep 60 & sleep 60";
     // The agent's own word counts once it is silent: a busy machine may make it so before.
     let run = server.start_run("Quiet", prompt, json!({ "agent": "quiet", "max_silence_secs": 600 }));
@@ -297,8 +283,7 @@ fn an_agent_that_falls_silent_is_ended() {
 #[test]
 #[cfg(target_os = "linux")]
 fn without_its_supervisor_the_watchdog_ends_a_silent_agent() {
-    let home = TestHome::detached("watchdog_interval_secs = 1\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("watchdog_interval_secs = 1\n").start();
     let run = server.start_run("Hush", "echo at work; sleep 600", json!({}));
     server.wait_for_log(&run, "at work");
     home.noted(&run, "supervisor").kill();

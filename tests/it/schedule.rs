@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::harness::{HOUR, MINUTE, PATIENCE, Server, Stage, at, routine_view, text, wait_for};
+use crate::harness::{
+    HOUR, MINUTE, PATIENCE, Server, Stage, assert_has, at, may_take_long, routine_view, text, wait_for, wait_until,
+};
 use serde_json::{Value, json};
 
 /// Some processes on one home, and occurrences one after the other: each fires once.
@@ -31,7 +33,7 @@ fn fires_each_once(servers: usize, routines: usize, rounds: u64) {
 
 #[test]
 fn every_occurrence_fires_once_however_many_servers_are_open() {
-    if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") {
+    if may_take_long() {
         fires_each_once(8, 10, 20);
     } else {
         fires_each_once(4, 2, 10);
@@ -40,7 +42,7 @@ fn every_occurrence_fires_once_however_many_servers_are_open() {
 
 #[test]
 fn servers_that_are_killed_while_they_fire_lose_nothing_and_double_nothing() {
-    let rounds = if std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1") { 60 } else { 8 };
+    let rounds = if may_take_long() { 60 } else { 8 };
     let stage = Stage::new("watchdog_interval_secs = 1");
     stage.routine("job", ":", "schedule = \"* * * * *\"\noverlap = \"allow\"");
     let mut servers: Vec<Server> = (0..3).map(|_| stage.server()).collect();
@@ -51,9 +53,9 @@ fn servers_that_are_killed_while_they_fire_lose_nothing_and_double_nothing() {
         std::thread::sleep(Duration::from_millis(10 + 7 * (round % 10)));
         drop(servers.remove(0));
         servers.push(stage.server());
-        wait_for(PATIENCE, "the occurrence to be dealt with", || {
+        wait_until("the occurrence to be dealt with", || {
             let dealt_with = stage.ledger("job")["fired_until"] == at(round * MINUTE);
-            (dealt_with && stage.alive("job").is_empty()).then_some(())
+            dealt_with && stage.alive("job").is_empty()
         });
     }
     let fired: Vec<String> = stage.ended("job").iter().map(|run| text(&run["origin"]["occurrence"])).collect();
@@ -72,10 +74,10 @@ fn overlap_skip_misses_the_occurrence_and_says_so() {
     let run = stage.wait_for_alive("job", 1).remove(0);
     stage.set_clock(2 * HOUR);
     let missed = stage.wait_for_missed("job", 1).remove(0);
-    assert_eq!((&missed["occurrence"], &missed["version"]), (&json!(at(2 * HOUR)), &json!(1)));
+    assert_has(&missed, json!({ "occurrence": at(2 * HOUR), "version": 1 }));
     assert!(text(&missed["reason"]).contains(&run), "{missed}");
     let told = json!({ "at": at(2 * HOUR), "reason": missed["reason"] });
-    wait_for(PATIENCE, "the list to tell", || (routine_view(&mut server, "job")["last_missed"] == told).then_some(()));
+    wait_until("the list to tell", || routine_view(&mut server, "job")["last_missed"] == told);
     stage.open_the_gate();
     stage.wait_for_ended("job", 1);
     stage.set_clock(3 * HOUR);
@@ -94,7 +96,7 @@ fn overlap_queue_lets_one_wait_and_a_restart_does_not_lose_it() {
     // One whose server goes before it has begun never does.
     server.wait_for_run(&first, "running");
     stage.set_clock(2 * HOUR);
-    wait_for(PATIENCE, "it to wait", || routine_view(&mut server, "job")["waiting"].is_string().then_some(()));
+    wait_until("it to wait", || routine_view(&mut server, "job")["waiting"].is_string());
     stage.set_clock(3 * HOUR);
     let missed = stage.wait_for_missed("job", 1).remove(0);
     assert!(text(&missed["reason"]).contains("still waits"), "{missed}");
@@ -118,7 +120,7 @@ fn overlap_replace_ends_the_old_run_first() {
     server.wait_for_run(&old, "running");
     stage.set_clock(2 * HOUR);
     let ended = wait_for(PATIENCE, "the old run to end", || stage.ended("job").pop());
-    assert_eq!((&ended["id"], &ended["status"]), (&json!(old), &json!("stopped")));
+    assert_has(&ended, json!({ "id": old, "status": "stopped" }));
     assert!(text(&ended["reason"]).contains("replaced"), "{ended}");
     let new = wait_for(PATIENCE, "the new run", || stage.alive("job").into_iter().find(|run| *run != old));
     assert_eq!(server.wait_for_run(&new, "running")["origin"]["occurrence"], at(2 * HOUR));
@@ -169,7 +171,7 @@ fn fires_over_the_limit_wait_their_turn_in_order() {
     for (slug, minute) in [("c", 1), ("a", 2), ("b", 3)] {
         stage.wait_until_followed(slug, &format!("{minute} * * * *"));
         stage.set_clock(minute * MINUTE);
-        wait_for(PATIENCE, "it to wait", || stage.ledger(slug)["waiting"].is_object().then_some(()));
+        wait_until("it to wait", || stage.ledger(slug)["waiting"].is_object());
     }
     let manual = server.ok("trigger_routine", json!({ "routine": "holder", "overlap": "allow" }));
     assert_eq!(stage.alive("holder").len(), 2, "who asks does not wait: {manual}");

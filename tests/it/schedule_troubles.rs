@@ -3,7 +3,7 @@
 use std::process::{Child, Stdio};
 use std::time::Duration;
 
-use crate::harness::{HOUR, MINUTE, PATIENCE, Server, Stage, at, routine_view, text, wait_for};
+use crate::harness::{HOUR, MINUTE, PATIENCE, Server, Stage, assert_has, at, routine_view, text, wait_for, wait_until};
 use moadim_mcp::clock::UnixSeconds;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
@@ -17,13 +17,11 @@ fn after_a_gap(fields: &str, settings: &str) -> (Vec<String>, Vec<Value>) {
     drop(server);
     stage.set_clock(5 * HOUR + 30 * MINUTE);
     let _server = stage.server();
-    wait_for(PATIENCE, "the gap to be dealt with", || {
-        (stage.ledger("job")["fired_until"] == at(5 * HOUR) && stage.alive("job").is_empty()).then_some(())
+    wait_until("the gap to be dealt with", || {
+        stage.ledger("job")["fired_until"] == at(5 * HOUR) && stage.alive("job").is_empty()
     });
     stage.set_clock(6 * HOUR);
-    wait_for(PATIENCE, "the next fire", || {
-        stage.ended("job").iter().any(|run| run["origin"]["occurrence"] == at(6 * HOUR)).then_some(())
-    });
+    wait_until("the next fire", || stage.ended("job").iter().any(|run| run["origin"]["occurrence"] == at(6 * HOUR)));
     (stage.ended("job").iter().map(|run| text(&run["origin"]["occurrence"])).collect(), stage.missed("job"))
 }
 
@@ -110,7 +108,7 @@ fn failures_in_a_row_disable_a_routine_and_enabling_it_begins_anew() {
     assert!(disabled.contains("max_consecutive_failures = 2 # enough"), "{disabled}");
     let refused = server.error("trigger_routine", json!({ "routine": "job" }));
     assert!(refused.contains("disabled") && refused.contains("2 runs in a row"), "{refused}");
-    wait_for(PATIENCE, "its schedule to rest", || stage.ledger("job")["schedule"].is_null().then_some(()));
+    wait_until("its schedule to rest", || stage.ledger("job")["schedule"].is_null());
     stage.set_clock(5 * HOUR);
     std::fs::write(&file, disabled.replace("enabled = false", "enabled = true")).unwrap();
     stage.wait_until_followed("job", "@hourly");
@@ -120,9 +118,7 @@ fn failures_in_a_row_disable_a_routine_and_enabling_it_begins_anew() {
     assert!(text(&enabled["schedule_description"]).contains("(UTC)"));
     stage.set_clock(6 * HOUR);
     assert_eq!(stage.wait_for_ended("job", 3)[2]["origin"]["occurrence"], at(6 * HOUR));
-    wait_for(PATIENCE, "its failure to be counted", || {
-        (stage.ledger("job")["consecutive_failures"] == 1).then_some(())
-    });
+    wait_until("its failure to be counted", || stage.ledger("job")["consecutive_failures"] == 1);
     assert_eq!(routine_view(&mut server, "job")["enabled"], true);
     assert_eq!(stage.missed("job").len(), 0, "the time while it was disabled counts for nothing");
 }
@@ -154,9 +150,9 @@ fn a_run_that_is_stopped_while_its_supervisor_finishes_is_not_tried_again() {
     let run = server.trigger("job");
     let agent = stage.home.noted(&run, "agent");
     std::fs::write(stage.home.workbench(&run).join("go"), "").unwrap();
-    wait_for(PATIENCE, "the agent to end", || (!agent.id.is_alive()).then_some(()));
+    wait_until("the agent to end", || !agent.id.is_alive());
     let stopped = server.stop(&run);
-    assert_eq!((&stopped["status"], &stopped["exit_code"]), (&json!("stopped"), &json!(3)), "{stopped}");
+    assert_has(&stopped, json!({ "status": "stopped", "exit_code": 3 }));
     wait_for(PATIENCE, "it to be counted", || (stage.ledger("job")["counted"].as_array()?.len() == 1).then_some(()));
     assert!(stage.ledger("job")["waiting"].is_null(), "{}", stage.ledger("job"));
 }
@@ -211,10 +207,8 @@ fn fires_nothing_twice(overlap: &str, over: bool) {
     let before = stage.ledger("job");
     stage.set_clock(HOUR);
     let run = stage.wait_for_alive("job", 1).remove(0);
-    wait_for(PATIENCE, "the fire to be written down", || {
-        (stage.ledger("job")["fired_until"] == at(HOUR)).then_some(())
-    });
-    wait_for(PATIENCE, "its agent", || stage.home.entry(&run).join("started.json").exists().then_some(()));
+    wait_until("the fire to be written down", || stage.ledger("job")["fired_until"] == at(HOUR));
+    wait_until("its agent", || stage.home.entry(&run).join("started.json").exists());
     drop(server);
     if over {
         stage.open_the_gate();
@@ -222,7 +216,7 @@ fn fires_nothing_twice(overlap: &str, over: bool) {
     }
     stage.home.write("routines/job/ledger.json", &before.to_string());
     let _server = stage.server();
-    wait_for(PATIENCE, "it to be dealt with", || (stage.ledger("job")["fired_until"] == at(HOUR)).then_some(()));
+    wait_until("it to be dealt with", || stage.ledger("job")["fired_until"] == at(HOUR));
     stage.open_the_gate();
     assert_eq!(stage.wait_for_ended("job", 1)[0]["status"], "succeeded", "{overlap}");
     stage.set_clock(2 * HOUR);

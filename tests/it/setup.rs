@@ -52,6 +52,16 @@ impl Person {
     }
 }
 
+/// Does the same for every host, side by side, each for a person of its own.
+fn for_each_host(test: impl Fn(&Person, &Host) + Sync) {
+    std::thread::scope(|scope| {
+        for host in &HOSTS {
+            let test = &test;
+            scope.spawn(move || test(&Person::new(), host));
+        }
+    });
+}
+
 fn read(file: &Path) -> String {
     std::fs::read_to_string(file).unwrap()
 }
@@ -128,8 +138,7 @@ fn fixtures(host: &str) -> Vec<String> {
 
 #[test]
 fn an_entry_comes_and_goes_and_the_file_is_as_it_was() {
-    let person = Person::new();
-    for host in &HOSTS {
+    for_each_host(|person, host| {
         for before in fixtures(host.name) {
             let file = person.has(host.name, &before);
             person.succeeds(&[host.name]);
@@ -145,13 +154,12 @@ fn an_entry_comes_and_goes_and_the_file_is_as_it_was() {
             assert!(person.succeeds(&[host.name, "--remove"]).contains("nothing changes"));
             backups(&file).iter().for_each(|backup| std::fs::remove_file(backup).unwrap());
         }
-    }
+    });
 }
 
 #[test]
 fn without_a_backup_an_entry_goes_and_every_other_line_stays() {
-    let person = Person::new();
-    for host in &HOSTS {
+    for_each_host(|person, host| {
         for before in fixtures(host.name) {
             let file = person.has(host.name, &before);
             person.succeeds(&[host.name]);
@@ -169,8 +177,10 @@ fn without_a_backup_an_entry_goes_and_every_other_line_stays() {
             }
             backups(&file).iter().for_each(|backup| std::fs::remove_file(backup).unwrap());
         }
-    }
+    });
+    let person = Person::new();
     let file = person.config("cursor");
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     let before = fixtures("cursor").remove(5);
     std::fs::write(&file, &before).unwrap();
     person.succeeds(&["cursor"]);

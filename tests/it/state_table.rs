@@ -4,23 +4,17 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::harness::{PATIENCE, Server, TestHome, cut_the_power, text, wait_for};
+use crate::harness::{
+    PATIENCE, Scene, Server, TestHome, assert_has, cut_the_power, text, unwatched, wait_for, wait_until,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-
-/// A home in which only a call cleans up, after the passes that are made at the start.
-fn unwatched() -> TestHome {
-    TestHome::detached(
-        "watchdog_interval_secs = 600
-",
-    )
-}
 
 /// Ends the supervisor alone, and waits until its share of the lock is free.
 fn kill_supervisor(home: &TestHome, run: &str) {
     let supervisor = home.noted(run, "supervisor");
     supervisor.kill();
-    wait_for(PATIENCE, "the supervisor to be gone", || (!supervisor.id.is_alive()).then_some(()));
+    wait_until("the supervisor to be gone", || !supervisor.id.is_alive());
 }
 
 fn copy_entry(home: &TestHome, run: &str, to: &Path) {
@@ -44,11 +38,10 @@ fn with_entry_left(home: &TestHome, server: &mut Server, title: &str) -> String 
 
 #[test]
 fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_children() {
-    let home = TestHome::detached("watchdog_interval_secs = 1\n");
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::new().config("watchdog_interval_secs = 1\n").start();
     let prompt = "(trap '' TERM; exec sleep 300) &\nsetsid sleep 300 &\nenv -i sleep 300 &\necho up\nsleep 300\n";
     let run = server.start_run("Alone", prompt, json!({ "max_runtime_secs": 600 }));
-    wait_for(PATIENCE, "the children", || (home.processes_named("sleep").len() == 4).then_some(()));
+    wait_until("the children", || home.processes_named("sleep").len() == 4);
     kill_supervisor(&home, &run);
     // A pass of the watchdog holds the lock for a moment, and then it looks supervised.
     wait_for(PATIENCE, "what is wrong with it", || {
@@ -56,9 +49,7 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
         assert_eq!(seen["status"], "running");
         seen["status_reason"].as_str()?.contains("its supervisor is gone; alive: ").then_some(())
     });
-    wait_for(PATIENCE, "the problem", || {
-        server.problems().iter().any(|one| text(&one["problem"]).contains(&run)).then_some(())
-    });
+    wait_until("the problem", || server.problems().iter().any(|one| text(&one["problem"]).contains(&run)));
     let error = server.error("trigger_routine", json!({ "routine": "alone" }));
     assert!(error.contains(&run), "it is alive: {error}");
     home.set_bound("alone", 1);
@@ -66,15 +57,14 @@ fn abandoned_a_run_whose_supervisor_was_killed_is_ended_at_its_bound_with_all_ch
     assert!(text(&ended["status_reason"]).contains("exceeded max runtime"), "{ended}");
     assert_eq!(home.processes_named("sleep"), []);
     // Between the last process's end and the record, the run is shown as the record will have it.
-    wait_for(PATIENCE, "the record", || (!home.entry(&run).exists()).then_some(()));
+    wait_until("the record", || !home.entry(&run).exists());
     assert!(home.raw_log(&run).contains("exceeded max runtime"));
     assert_eq!(home.history(&run).len(), 1);
 }
 
 #[test]
 fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Lost", "echo last words\nsleep 300", json!({}));
     server.wait_for_log(&run, "last words");
     cut_the_power(&home, &run);
@@ -90,8 +80,7 @@ fn abandoned_a_run_of_which_nothing_is_alive_is_lost() {
 
 #[test]
 fn rule_9_a_dry_run_foresees_what_happens_to_a_run_that_nobody_recorded() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Forgotten", "echo last words\nsleep 300", json!({ "ttl_secs": 1 }));
     server.wait_for_log(&run, "last words");
     cut_the_power(&home, &run);
@@ -111,7 +100,7 @@ fn ending_the_first_reason_wins() {
     let (mut first, mut second) = (Server::start(&home), Server::start(&home));
     let run = first.start_run("Stubborn", "trap '' TERM; while :; do sleep 300; done", json!({}));
     let call = first.send_call("stop_run", json!({ "run": run, "reason": "the first" }));
-    wait_for(PATIENCE, "the request", || home.entry(&run).join("end.json").exists().then_some(()));
+    wait_until("the request", || home.entry(&run).join("end.json").exists());
     let later = second.ok("stop_run", json!({ "run": run, "reason": "the second" }))["run"].clone();
     let earlier = first.tool_answer(call).ok()["run"].clone();
     assert_eq!((&earlier["status_reason"], &later["status_reason"]), (&json!("the first"), &json!("the first")));
@@ -129,8 +118,7 @@ fn end_request(reason: &str) -> String {
 
 #[test]
 fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Obeys", "sleep 300", json!({}));
     home.write(format!("running/{run}/end.json"), &end_request("by hand"));
     assert_eq!(server.wait_for_run(&run, "stopped")["status_reason"], "by hand");
@@ -138,8 +126,7 @@ fn ending_a_supervisor_obeys_a_request_that_it_was_not_told_of() {
 
 #[test]
 fn survivors_of_an_end_are_reported_and_tried_again() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Survives", "sleep 300", json!({}));
     home.noted(&run, "supervisor").signal(Signal::STOP);
     home.write(format!("running/{run}/end.json"), &end_request("asked before"));
@@ -168,7 +155,7 @@ fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_h
     let stubborn = wait_for(PATIENCE, "both", || find("sleep 309").and(find("sleep 308")));
     kill_supervisor(&home, &run);
     first.send_call("stop_run", json!({ "run": run }));
-    wait_for(PATIENCE, "its parent to be gone", || find("sleep 309").is_none().then_some(()));
+    wait_until("its parent to be gone", || find("sleep 309").is_none());
     first.signal(Signal::KILL);
     first.wait();
     assert!(stubborn.id.is_alive());
@@ -184,11 +171,10 @@ fn ending_whoever_was_found_is_still_known_when_the_one_that_ends_it_is_killed_h
 
 #[test]
 fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let with_line = with_entry_left(&home, &mut server, "With Line");
     let without_line = with_entry_left(&home, &mut server, "Without Line");
-    let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let text = home.read("history.jsonl");
     let line = text.lines().find(|line| line.contains(&with_line)).unwrap();
     // Torn in the middle of a write, and without its newline.
     home.write("history.jsonl", &format!("{line}\n{{\"version\":1,\"id\":\"without"));
@@ -196,7 +182,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
         for run in [&with_line, &without_line] {
             assert_eq!(home.entry(run).exists(), is_left);
             let seen = server.run(run);
-            assert_eq!((&seen["status"], &seen["exit_code"]), (&json!("failed"), &json!(6)), "{seen}");
+            assert_has(&seen, json!({ "status": "failed", "exit_code": 6 }));
             let inspected = server.ok("get_run", json!({ "run": run })).to_string();
             assert_eq!(inspected.contains("puts its entry away"), is_left, "{inspected}");
         }
@@ -204,7 +190,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
     check(&mut server, true);
     server.clean_up();
     check(&mut server, false);
-    let text = std::fs::read_to_string(home.root().join("history.jsonl")).unwrap();
+    let text = home.read("history.jsonl");
     let lines: Vec<Value> = text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let ids: Vec<&Value> = lines.iter().map(|line| &line["id"]).collect();
     assert_eq!(ids, [&json!(with_line), &json!(without_line)], "{text}");
@@ -214,8 +200,7 @@ type Change = fn(&mut Value);
 
 #[test]
 fn unknown_runs_are_reported_and_never_touched() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let mut children = Vec::new();
     let changes: [(&str, Change); 4] = [
         ("Elsewhere", |record| record["machine"]["machine_id"] = json!("another")),
@@ -247,7 +232,7 @@ fn unknown_runs_are_reported_and_never_touched() {
         child.wait().unwrap();
     }
     assert_eq!(alive, 0, "a process of an unknown run was ended");
-    assert_eq!((&report["killed"], &report["removed"]), (&json!([]), &json!([])), "{report}");
+    assert_has(&report, json!({ "killed": [], "removed": [] }));
     for ((run, seen), error) in runs.iter().zip(&listed).zip(&errors) {
         assert_eq!(seen["status"], "unknown", "{seen}");
         assert!(text(&seen["kept_because"]).contains("nothing certain"), "{seen}");
@@ -275,10 +260,9 @@ fn age(home: &TestHome, run: &str, secs: u64) {
 
 #[test]
 fn a_stuck_supervisor_gets_its_time_and_is_then_ended_with_its_run() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Stuck", "sleep 300 & sleep 300", json!({ "max_runtime_secs": 100 }));
-    wait_for(PATIENCE, "the children", || (home.processes_named("sleep").len() == 2).then_some(()));
+    wait_until("the children", || home.processes_named("sleep").len() == 2);
     let supervisor = home.noted(&run, "supervisor");
     supervisor.signal(Signal::STOP);
     // The bound, the grace of 1 s and 15 s more are its own.
@@ -300,8 +284,7 @@ fn a_stuck_supervisor_gets_its_time_and_is_then_ended_with_its_run() {
 
 #[test]
 fn a_stuck_supervisor_does_not_keep_a_run_from_being_stopped() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Stuck", "sleep 300", json!({}));
     let supervisor = home.noted(&run, "supervisor");
     supervisor.signal(Signal::STOP);

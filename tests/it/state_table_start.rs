@@ -5,19 +5,13 @@ use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{PATIENCE, Seen, Server, TestHome, text, wait_for};
+use crate::harness::{PATIENCE, Scene, Seen, Server, TestHome, text, unwatched, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// A home in which only a call cleans up, after the passes that are made at the start.
-fn unwatched() -> TestHome {
-    TestHome::detached("watchdog_interval_secs = 600\n")
-}
-
 #[test]
 fn staged_an_old_directory_without_an_owner_is_removed_and_no_other() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let stage = |name: &str, age: u64| {
         let directory = home.root().join("running").join(name);
         std::fs::create_dir(&directory).unwrap();
@@ -46,9 +40,7 @@ fn launching_a_trigger_that_is_killed_before_its_supervisor_leaves_a_failed_laun
     home.add_shell();
     // Its server never comes up, so that the trigger waits for it, the run claimed and the supervisor not started.
     home.script("tmux", "[ \"$1\" = -V ] && echo 'tmux 3.4'");
-    let mut command = home.command();
-    command.env("PATH", home.path_with_scripts());
-    let mut server = Server::start_with(command);
+    let mut server = Server::start_with_env(&home, &[("PATH", home.path_with_scripts())]);
     let routine = server.create("Cut Short", "echo never", json!({}));
     server.send_call("trigger_routine", json!({ "routine": routine }));
     let run = wait_for(PATIENCE, "the claim", || {
@@ -65,13 +57,12 @@ fn launching_a_trigger_that_is_killed_before_its_supervisor_leaves_a_failed_laun
     let seen = next.wait_for_run(&run, "launch_failed");
     assert!(text(&seen["status_reason"]).contains("vanished before its agent had started"), "{seen}");
     // The first pass of the watchdog may have it in hand.
-    wait_for(PATIENCE, "its entry to go", || {
+    wait_until("its entry to go", || {
         next.clean_up();
-        (!home.entry(&run).exists()).then_some(())
+        !home.entry(&run).exists()
     });
     assert_eq!(home.history(&run).len(), 1);
-    let again = next.trigger(&routine);
-    next.wait_for_run(&again, "succeeded");
+    next.run_to(&routine, "succeeded");
 }
 
 /// Starts a server whose agents do not start before the file `gate` is there.
@@ -80,9 +71,7 @@ fn slow_to_start(home: &TestHome) -> Server {
     // A run alone has a cookie: the server itself asks the shell for PATH.
     let wait = format!("[ -z \"$MOADIM_COOKIE\" ] || until [ -e {} ]; do sleep 0.05; done", gate.display());
     let shell = home.script("bash", &format!("{wait}\nexec /bin/sh \"$@\""));
-    let mut command = home.command();
-    command.env("SHELL", shell);
-    Server::start_with(command)
+    Server::start_with_env(home, &[("SHELL", shell)])
 }
 
 fn wait_for_preparing(server: &mut Server) -> String {
@@ -101,13 +90,13 @@ fn preparing_a_supervisor_goes_on_when_its_trigger_is_killed() {
     server.send_call("trigger_routine", json!({ "routine": routine }));
     let run = wait_for_preparing(&mut other);
     // Once there is a supervisor; until then the trigger's end is the run's.
-    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
+    wait_until("the supervisor", || home.entry(&run).join("shell.log").exists());
     server.signal(Signal::KILL);
     server.wait();
     assert!(home.entry(&run).join("env.json").exists());
     std::fs::write(home.scratch().join("gate"), "").unwrap();
     other.wait_for_run(&run, "running");
-    wait_for(PATIENCE, "its environment to go", || (!home.entry(&run).join("env.json").exists()).then_some(()));
+    wait_until("its environment to go", || !home.entry(&run).join("env.json").exists());
     assert_eq!(other.stop(&run)["status"], "stopped");
 }
 
@@ -116,14 +105,12 @@ fn preparing_a_supervisor_that_is_killed_is_a_failed_launch_and_nothing_of_it_st
     let home = unwatched();
     let shell = home.script("bash", "sleep 300");
     let mut server = Server::start(&home);
-    let mut command = home.command();
-    command.env("SHELL", shell);
-    let mut patient = Server::start_with(command);
+    let mut patient = Server::start_with_env(&home, &[("SHELL", shell)]);
     let routine = server.create("Cut Short", "echo never", json!({}));
     let began = Instant::now();
     let call = patient.send_call("trigger_routine", json!({ "routine": routine }));
     let run = wait_for_preparing(&mut server);
-    wait_for(PATIENCE, "the supervisor", || home.entry(&run).join("shell.log").exists().then_some(()));
+    wait_until("the supervisor", || home.entry(&run).join("shell.log").exists());
     let all = home.processes();
     all.iter().find(|one| one.command.contains(" supervise ")).expect("a supervisor").kill();
     let error = patient.tool_answer(call).error();
@@ -132,7 +119,7 @@ fn preparing_a_supervisor_that_is_killed_is_a_failed_launch_and_nothing_of_it_st
     server.clean_up();
     let seen = server.wait_for_run(&run, "launch_failed");
     assert!(text(&seen["status_reason"]).contains("supervisor"), "{seen}");
-    wait_for(PATIENCE, "the shell to be ended", || home.processes_named("sleep").is_empty().then_some(()));
+    wait_until("the shell to be ended", || home.processes_named("sleep").is_empty());
     assert!(!home.entry(&run).exists());
     assert_eq!(home.history(&run).len(), 1);
 }
@@ -154,12 +141,11 @@ fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
 
 #[test]
 fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
+    let (home, mut server) = Scene::unwatched().start();
     let run = server.start_run("Unheard", "exec sleep 300", json!({}));
     let both = ["supervisor", "agent"].map(|who| home.noted(&run, who));
     both.iter().for_each(Seen::kill);
-    wait_for(PATIENCE, "both to be gone", || both.iter().all(|one| !one.id.is_alive()).then_some(()));
+    wait_until("both to be gone", || both.iter().all(|one| !one.id.is_alive()));
     std::fs::remove_file(home.entry(&run).join("started.json")).unwrap();
     let files =
         || -> BTreeSet<_> { std::fs::read_dir(home.entry(&run)).unwrap().map(|file| file.unwrap().path()).collect() };
@@ -175,14 +161,12 @@ fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
 
 #[test]
 fn a_supervisor_leaves_a_run_alone_that_is_not_its_to_start() {
-    let home = unwatched();
-    let mut server = Server::start(&home);
-    let finished = server.start_run("Finished", "true", json!({}));
-    server.wait_for_run(&finished, "succeeded");
+    let (home, mut server) = Scene::unwatched().start();
+    let finished = server.routine("Finished", "true").run_to("succeeded");
     let judged = server.start_run("Judged", "exec sleep 300", json!({}));
     let both = ["supervisor", "agent"].map(|who| home.noted(&judged, who));
     both.iter().for_each(Seen::kill);
-    wait_for(PATIENCE, "both to be gone", || both.iter().all(|one| !one.id.is_alive()).then_some(()));
+    wait_until("both to be gone", || both.iter().all(|one| !one.id.is_alive()));
     let supervise = |run: &str| {
         let mut command = home.command();
         command.arg("supervise").arg(home.root()).arg(run);
@@ -190,7 +174,7 @@ fn a_supervisor_leaves_a_run_alone_that_is_not_its_to_start() {
     };
     let lock = File::open(home.entry(&judged).join("lock")).unwrap();
     lock.try_lock().unwrap();
-    for run in [&finished, &judged] {
+    for run in [&finished.id, &judged] {
         let output = supervise(run);
         assert!(!output.status.success() && !output.stderr.is_empty(), "{output:?}");
     }

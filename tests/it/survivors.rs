@@ -5,7 +5,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::harness::{
-    Host, Live, PATIENCE, Seen, Server, TestHome, kept_because, root_may_become_another_user, text, wait_for,
+    Host, Live, PATIENCE, Seen, Server, TestHome, assert_has, kept_because, root_may_become_another_user, text,
+    wait_for, wait_until,
 };
 use serde_json::json;
 
@@ -42,7 +43,7 @@ fn assert_reported(home: &TestHome, server: &mut Server, run: &str, changed: &[S
     let began = Instant::now();
     let report = server.clean_up();
     assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
-    assert_eq!((&report["removed"], &report["killed"]), (&json!([]), &json!([])), "{report}");
+    assert_has(&report, json!({ "removed": [], "killed": [] }));
     let kept = kept_because(&report, run);
     let seen = server.run(run);
     assert_eq!(seen["status"], "running", "{seen}");
@@ -64,9 +65,9 @@ fn assert_reported(home: &TestHome, server: &mut Server, run: &str, changed: &[S
 /// Ends them, as the administrator would: then the run is over, and can go.
 fn let_go(home: &TestHome, server: &mut Server, run: &str, changed: &[Seen]) {
     changed.iter().for_each(Seen::kill);
-    wait_for(PATIENCE, "the workbench to go", || {
+    wait_until("the workbench to go", || {
         server.clean_up();
-        (!home.workbench(run).exists()).then_some(())
+        !home.workbench(run).exists()
     });
     assert_eq!(home.history(run).len(), 1);
     assert_eq!(home.history(run)[0]["status"], "stopped");
@@ -102,7 +103,7 @@ fn what_became_another_users_after_a_normal_exit_keeps_the_run_too(home: TestHom
     let changed = changed(&home);
     let supervisor = home.noted(&live.run, "supervisor");
     std::fs::write(home.user().join("go"), "").unwrap();
-    wait_for(PATIENCE, "the supervisor to give up", || (!supervisor.id.is_alive()).then_some(()));
+    wait_until("the supervisor to give up", || !supervisor.id.is_alive());
     live.outlive_its_retention();
     assert_reported(&home, &mut server, &live.run, &changed);
     let_go(&home, &mut server, &live.run, &changed);

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::{HOUR, MINUTE, PATIENCE, Server, Stage, at, is_body, routine_view, text, wait_for, with_mounts};
+use crate::harness::{HOUR, MINUTE, Server, Stage, at, is_body, routine_view, text, wait_until, with_mounts};
 use serde_json::Value;
 
 /// The machine's settings of its zone, for us alone.
@@ -71,10 +71,10 @@ fn occurrences(stage: &Stage, slug: &str) -> Vec<String> {
 
 /// Waits until a routine is shown as in this zone, with a next fire at this hour of UTC.
 fn wait_for_view(server: &mut Server, zone: &str, hour: &str) {
-    wait_for(PATIENCE, "the list to show the new zone", || {
+    wait_until("the list to show the new zone", || {
         let shown = routine_view(server, "job");
         let in_zone = text(&shown["schedule_description"]).ends_with(&format!("({zone})"));
-        (in_zone && text(&shown["next_fires"][0]).ends_with(hour)).then_some(())
+        in_zone && text(&shown["next_fires"][0]).ends_with(hour)
     });
 }
 
@@ -102,9 +102,7 @@ fn travelling() {
     wait_for_view(&mut servers[0], "Etc/UTC", "T09:00:00Z");
     let pass = |hour: u64| {
         stage.set_clock(hour * HOUR + 5 * MINUTE);
-        wait_for(PATIENCE, "the control to fire", || {
-            occurrences(&stage, "control").contains(&at(hour * HOUR + 5 * MINUTE)).then_some(())
-        });
+        wait_until("the control to fire", || occurrences(&stage, "control").contains(&at(hour * HOUR + 5 * MINUTE)));
     };
     pass(8);
 

@@ -214,7 +214,7 @@ fn whatever_lines_come_the_server_lives_answers_and_speaks_json() {
     let long = std::env::var("MOADIM_LONG_TESTS").is_ok_and(|value| value == "1");
     let home = TestHome::detached("");
     let config = ProptestConfig {
-        cases: if long { 600 } else { 30 },
+        cases: if long { 300 } else { 30 },
         failure_persistence: None,
         max_shrink_iters: 200,
         ..ProptestConfig::default()

@@ -22,19 +22,14 @@ impl Server {
     /// Creates a routine whose prompt the agent `shell` executes; `more` are further arguments. Returns its slug.
     #[track_caller]
     pub fn create(&mut self, title: &str, prompt: &str, more: Value) -> String {
-        let mut arguments = json!({ "title": title, "agent": "shell", "prompt": prompt });
-        let more = more.as_object().expect("further arguments").clone();
-        arguments.as_object_mut().unwrap().extend(more);
-        text(&self.ok("create_routine", arguments)["routine"]["slug"])
+        self.routine(title, prompt).with(more).create()
     }
 
-    /// Triggers a routine and returns the run's id.
     #[track_caller]
     pub fn trigger(&mut self, routine: &str) -> String {
         text(&self.ok("trigger_routine", json!({ "routine": routine }))["run"]["id"])
     }
 
-    /// Creates a routine and triggers it; returns the run's id.
     #[track_caller]
     pub fn start_run(&mut self, title: &str, prompt: &str, more: Value) -> String {
         let routine = self.create(title, prompt, more);
@@ -48,13 +43,11 @@ impl Server {
         listed["runs"].as_array().expect("runs").iter().find(|one| one["id"] == run).cloned()
     }
 
-    /// Returns a run as `list_runs` shows it.
     #[track_caller]
     pub fn run(&mut self, run: &str) -> Value {
         self.find_run(run).expect("the run is listed")
     }
 
-    /// Waits until a run is as wanted, and returns it.
     #[track_caller]
     pub fn wait_for_run(&mut self, run: &str, status: &str) -> Value {
         let mut last = Value::Null;
@@ -72,13 +65,11 @@ impl Server {
         text(&self.ok("read_log", json!({ "run": run, "tail_lines": 10_000 }))["text"])
     }
 
-    /// Waits until a run's log holds `wanted`.
     #[track_caller]
     pub fn wait_for_log(&mut self, run: &str, wanted: &str) {
         wait_for(PATIENCE, &format!("{wanted:?} in the log of {run}"), || self.log(run).contains(wanted).then_some(()));
     }
 
-    /// Stops a run and returns it.
     #[track_caller]
     pub fn stop(&mut self, run: &str) -> Value {
         self.ok("stop_run", json!({ "run": run }))["run"].clone()
@@ -90,14 +81,12 @@ impl Server {
         self.ok("cleanup_workbenches", json!({}))
     }
 
-    /// Returns the problems that `health` reports.
     #[track_caller]
     pub fn problems(&mut self) -> Vec<Value> {
         self.ok("health", json!({}))["problems"].as_array().expect("problems").clone()
     }
 }
 
-/// Returns the text that a value must be.
 #[track_caller]
 pub fn text(value: &Value) -> String {
     value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()

@@ -102,7 +102,11 @@ impl TestHome {
         std::fs::write(file, text).unwrap();
     }
 
-    /// Writes `config.toml`.
+    #[track_caller]
+    pub fn read(&self, path: impl AsRef<Path>) -> String {
+        std::fs::read_to_string(self.root.join(path)).unwrap()
+    }
+
     pub fn configure(&self, text: &str) {
         self.write("config.toml", text);
     }
@@ -113,7 +117,6 @@ impl TestHome {
         self.add_shell();
     }
 
-    /// Writes `agents/<name>.toml`.
     pub fn add_agent(&self, name: &str, text: &str) {
         self.write(format!("agents/{name}.toml"), text);
     }
@@ -153,7 +156,6 @@ impl TestHome {
         format!("{}:{}", self.scripts().display(), std::env::var("PATH").unwrap())
     }
 
-    /// Returns the workbench of a run.
     pub fn workbench(&self, run: &str) -> PathBuf {
         self.root.join("workbenches").join(run)
     }
@@ -169,7 +171,6 @@ impl TestHome {
         Some(serde_json::from_slice(&bytes).unwrap())
     }
 
-    /// Changes a JSON file of the moadim home.
     pub fn change_json(&self, path: impl AsRef<Path>, change: impl FnOnce(&mut Value)) {
         let mut value = self.json(&path).expect("the record");
         change(&mut value);
@@ -186,7 +187,6 @@ impl TestHome {
         String::from_utf8_lossy(&std::fs::read(self.workbench(run).join("agent.log")).unwrap_or_default()).into_owned()
     }
 
-    /// Reads the lines of the history that are about a run.
     pub fn history(&self, run: &str) -> Vec<Value> {
         self.whole_history().into_iter().filter(|line| line["id"] == run).collect()
     }

@@ -18,7 +18,6 @@ pub struct Live {
 }
 
 impl Live {
-    /// Starts one.
     pub fn start(home: &TestHome, server: &mut Server, title: &str) -> Self {
         Self::start_with(home, server, title, "sleep 300 & exec sleep 301")
     }
@@ -63,7 +62,6 @@ impl Live {
     }
 }
 
-/// Returns why a clean-up kept a run.
 #[track_caller]
 pub fn kept_because(report: &Value, run: &str) -> String {
     let kept = report["kept"].as_array().unwrap().iter().find(|one| one["run"] == *run);

@@ -2,22 +2,27 @@
 
 mod another_user;
 mod calls;
+mod commands;
 mod home;
 mod live;
 mod mounts;
 mod processes;
+mod scene;
 mod server;
 mod stage;
 mod tmux;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
+pub use commands::Answer;
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
 pub use processes::Seen;
+pub use scene::{Scene, assert_has, assert_says};
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
@@ -40,17 +45,38 @@ pub fn on(host: Host, test: fn(TestHome, Host)) {
 
 /// The longest that anything here waits for the server, unless told otherwise. Generous, for the machine may be busy;
 /// what must be fast is measured by its test.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Looks again and again until there is something to return.
+/// Sets a flag when it goes, also because a test has failed: threads that work until then would never end.
+pub struct SetOnDrop<'a>(pub &'a AtomicBool);
+
+impl Drop for SetOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Looks again and again until there is something to return. The pauses grow with the time that has passed: most of what is
+/// waited for comes at once, and a look at all processes costs milliseconds that other tests could use.
 #[track_caller]
 pub fn wait_for<T>(patience: Duration, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
+    let began = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} in vain: {what}");
-        std::thread::sleep(Duration::from_millis(10));
+        let waited = began.elapsed();
+        assert!(waited < patience, "waited {patience:?} in vain: {what}");
+        std::thread::sleep((waited / 10).clamp(Duration::from_millis(5), Duration::from_millis(50)));
     }
+}
+
+#[track_caller]
+pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(PATIENCE, what, || condition().then_some(()));
+}
+
+/// Tells whether tests may take their time (`MOADIM_LONG_TESTS=1`).
+pub fn may_take_long() -> bool {
+    std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1")
 }

@@ -6,7 +6,6 @@ use moadim_mcp::process_tree::ProcessId;
 use rustix::process::Signal;
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, UpdateKind};
 
-/// A living process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub id: ProcessId,
@@ -22,7 +21,6 @@ impl Seen {
         self.id.signal(signal).expect("a process of our own");
     }
 
-    /// Ends it at once.
     pub fn kill(&self) {
         self.signal(Signal::KILL);
     }

@@ -4,6 +4,7 @@
 //! not fails the test.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,23 +16,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use super::home::TestHome;
-use super::{PATIENCE, wait_for};
+use super::{PATIENCE, wait_until};
 
 /// The longest that a server may take to leave, even on a busy machine.
 const EXIT: Duration = Duration::from_secs(10);
 
-/// How a client introduces itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Era {
     /// With an `initialize` handshake of this version.
     Legacy(&'static str),
     /// In the `_meta` of every request (2026-07-28).
     Modern,
-    /// Not at all.
     None,
 }
 
-/// A protocol error.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RpcError {
     pub code: i64,
@@ -39,7 +37,6 @@ pub struct RpcError {
     pub data: Value,
 }
 
-/// A tool's answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ToolAnswer {
     /// `structuredContent`; null where there is none.
@@ -94,19 +91,16 @@ impl Server {
         Self::start_in(home, Era::Legacy("2025-11-25"))
     }
 
-    /// Starts a server for a modern client.
     pub fn start_modern(home: &TestHome) -> Self {
         Self::start_in(home, Era::Modern)
     }
 
-    /// Starts a server and introduces the client the way its era does.
     pub fn start_in(home: &TestHome, era: Era) -> Self {
         let mut server = Self::spawn(home.command());
         server.introduce(era);
         server
     }
 
-    /// Starts a server and introduces a client that can do this.
     pub fn start_able(home: &TestHome, era: Era, capabilities: Value) -> Self {
         let mut server = Self::spawn_able(home.command(), capabilities);
         server.introduce(era);
@@ -123,20 +117,27 @@ impl Server {
     /// Starts a server whose first sweep is over: what is due from then on is left to the clean-ups that the test asks for.
     pub fn start_swept(home: &TestHome) -> Self {
         let mut server = Self::start(home);
-        wait_for(PATIENCE, "the first sweep", || {
-            server.call_tool("health", json!({})).ok()["sweep"]["last"].is_string().then_some(())
-        });
+        server.wait_for_the_first_sweep();
         server
     }
 
-    /// Starts a server with a command of one's own and shakes hands.
+    pub(super) fn wait_for_the_first_sweep(&mut self) {
+        wait_until("the first sweep", || self.ok("health", json!({}))["sweep"]["last"].is_string());
+    }
+
+    /// Starts a server with these variables and shakes hands.
+    pub fn start_with_env<V: AsRef<OsStr>>(home: &TestHome, variables: &[(&str, V)]) -> Self {
+        let mut command = home.command();
+        command.envs(variables.iter().map(|(name, value)| (name, value)));
+        Self::start_with(command)
+    }
+
     pub fn start_with(command: Command) -> Self {
         let mut server = Self::spawn(command);
         server.introduce(Era::Legacy("2025-11-25"));
         server
     }
 
-    /// Starts a server and says nothing to it.
     pub fn spawn(command: Command) -> Self {
         Self::spawn_with_stderr(command, Stdio::piped())
     }
@@ -195,7 +196,6 @@ impl Server {
         answer
     }
 
-    /// Returns the server's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -207,7 +207,6 @@ impl Server {
         let _ = stdin.write_all(line.as_ref()).and_then(|()| stdin.write_all(b"\n")).and_then(|()| stdin.flush());
     }
 
-    /// Sends a notification.
     pub fn notify(&mut self, method: &str, params: Value) {
         self.send_line(json!({ "jsonrpc": "2.0", "method": method, "params": params }).to_string());
     }
@@ -254,7 +253,6 @@ impl Server {
         }
     }
 
-    /// Sends a request and waits for its answer.
     #[track_caller]
     pub fn request(&mut self, method: &str, params: Value) -> Result<Value, RpcError> {
         let id = self.send(method, params);
@@ -322,7 +320,6 @@ impl Server {
         std::mem::take(&mut self.unasked)
     }
 
-    /// Answers a request of the server.
     pub fn reply(&mut self, request: &Value, result: Value) {
         self.send_line(json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string());
     }
@@ -351,18 +348,15 @@ impl Server {
         true
     }
 
-    /// Returns what the server has written to stderr so far.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Sends a signal to the server.
     pub fn signal(&self, signal: Signal) {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, signal).expect("the server takes a signal");
     }
 
-    /// Ends the server's input.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }

@@ -42,20 +42,17 @@ impl Stage {
         stage
     }
 
-    /// Writes the settings and the agents.
     pub fn configure(&self, settings: &str) {
         self.home.configure_detached(settings);
         self.home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
     }
 
-    /// Sets the clock.
     pub fn set_clock(&self, secs: u64) {
         let staged = self.clock.with_extension("new");
         std::fs::write(&staged, (START + secs).to_string()).unwrap();
         std::fs::rename(staged, &self.clock).unwrap();
     }
 
-    /// Starts a server that goes by this clock.
     pub fn server(&self) -> Server {
         let mut command = self.home.command();
         command.env("MOADIM_TEST_CLOCK", &self.clock);
@@ -84,7 +81,6 @@ impl Stage {
         });
     }
 
-    /// Returns the lines of the history that are about a routine.
     pub fn history(&self, slug: &str) -> Vec<Value> {
         let of_routine = |line: &Value| match line["id"].as_str() {
             Some(run) => run.rsplit_once('-').unwrap().0 == slug,
@@ -93,12 +89,10 @@ impl Stage {
         self.home.whole_history().into_iter().filter(of_routine).collect()
     }
 
-    /// Returns the runs of a routine that have ended.
     pub fn ended(&self, slug: &str) -> Vec<Value> {
         self.history(slug).into_iter().filter(|line| line["id"].is_string()).collect()
     }
 
-    /// Returns the misses of a routine.
     pub fn missed(&self, slug: &str) -> Vec<Value> {
         self.history(slug).into_iter().filter(|line| line["kind"] == "missed").collect()
     }
@@ -111,7 +105,6 @@ impl Stage {
         })
     }
 
-    /// Waits until so many occurrences of a routine were missed.
     pub fn wait_for_missed(&self, slug: &str, count: usize) -> Vec<Value> {
         wait_for(PATIENCE, &format!("{count} misses of {slug}"), || {
             let missed = self.missed(slug);
@@ -119,14 +112,12 @@ impl Stage {
         })
     }
 
-    /// Returns the unfinished runs of a routine.
     pub fn alive(&self, slug: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.home.root().join("running")).unwrap();
         let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
         names.filter(|name| name.rsplit_once('-').is_some_and(|(of, _)| of == slug)).collect()
     }
 
-    /// Waits until so many runs of a routine are alive.
     pub fn wait_for_alive(&self, slug: &str, count: usize) -> Vec<String> {
         wait_for(PATIENCE, &format!("{count} runs of {slug} to be alive"), || {
             let alive = self.alive(slug);

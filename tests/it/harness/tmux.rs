@@ -13,7 +13,6 @@ pub enum Host {
 }
 
 impl Host {
-    /// Returns its name as the settings and the results have it.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tmux => "tmux",
@@ -45,7 +44,6 @@ pub fn tmux(socket: &Path, words: &[&str]) -> Output {
     Command::new("tmux").env_remove("TMUX").arg("-N").arg("-S").arg(socket).args(words).output().expect("tmux")
 }
 
-/// Ends the tmux servers of a home.
 pub fn end_servers(home: &TestHome) {
     let mut sockets = vec![home.root().join("tmux.sock")];
     let below = std::fs::read_dir(home.tmux_directory()).into_iter().flatten().flatten();
