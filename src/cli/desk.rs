@@ -14,7 +14,7 @@ use crate::janitor::status::Status;
 use crate::mcp::call::Call;
 use crate::mcp::tool::{Reply, Tool};
 use crate::mcp::{Core, tools};
-use crate::query::listing::{self, Filter};
+use crate::query::listing::{self, RunFilter};
 use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Context, Program};
@@ -100,7 +100,7 @@ impl Desk {
         }
         let unknown = || anyhow!("there is no run '{name}', and no run of a routine '{name}'; see: moadim-mcp runs");
         let routine: Slug = name.parse().map_err(|_| unknown())?;
-        let filter = Filter { routine: Some(routine), ..Filter::default() };
+        let filter = RunFilter { routine: Some(routine), ..RunFilter::default() };
         listing::list(&context, &filter, None, 1)?.runs.pop().ok_or_else(unknown)
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn list(core: &Core, cursor: Option<&str>) -> Result<Page, ErrorData>
     if after.is_none() {
         let health = "How moadim-mcp is, and everything that is wrong with it, as health answers.";
         resources.push(resource(HEALTH, "health", "Health", health, JSON));
-        let newest = listing::list(&context, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
+        let newest = listing::list(&context, &listing::RunFilter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
             // How it is is not said here, for then the list would be another each time that it changes.
             let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));

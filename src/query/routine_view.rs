@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -168,8 +167,8 @@ pub struct Overview<'a> {
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
-    /// The newest run of each routine that the history tells of.
-    newest_ended: Arc<HashMap<Slug, UnixSeconds>>,
+    /// The newest run of each routine in the history.
+    newest_ended: HashMap<Slug, UnixSeconds>,
     /// Whether an agent's command was found, of those asked about: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
