@@ -1,8 +1,8 @@
-//! Being the first process of a container, or of any process namespace.
+//! The first process of a container, or of any process namespace.
 //!
-//! Every orphan of the namespace becomes its child: supervisors, and what escapes from runs. Nobody else reaps those, and
-//! the server waits only for children that it started itself. So the first process does nothing else: it starts the program
-//! again as its child, passes signals on to that, reaps whatever ends, and ends as that child did.
+//! Every orphan of the namespace becomes its child: supervisors, and processes that escape from runs. Nothing else reaps those,
+//! because a server waits only for the children that it started. So the first process does nothing else: it starts the program
+//! again as its child, passes signals on to it, reaps everything that ends, and exits as that child did.
 
 use std::ffi::OsString;
 use std::io::{self, Read};
@@ -17,22 +17,21 @@ use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-/// What is passed on. The system ignores these for the first process unless it handles them.
+/// The signals that are passed on. The system ignores them for the first process unless it handles them.
 const PASSED_ON: [(i32, Signal); 4] =
     [(SIGTERM, Signal::TERM), (SIGINT, Signal::INT), (SIGHUP, Signal::HUP), (SIGQUIT, Signal::QUIT)];
 
 /// The hidden command, so that the first process does not look like a server in a list of processes.
 pub(super) const COMMAND: &str = "init";
 
-/// Becomes `init` if this is the first process, with the same arguments for its child; otherwise returns at once. Where that
-/// is impossible it returns too: zombies are better than no server.
+/// Becomes `init` if this is the first process, with the same arguments for its child. Returns if it is not, or if that fails:
+/// zombies are better than no server.
 pub(super) fn become_init_if_first() {
     let is_init = std::env::args_os().nth(1).is_some_and(|argument| argument == COMMAND);
     if std::process::id() != 1 || is_init {
         return;
     }
     if let Ok(program) = std::env::current_exe() {
-        // Returns only if it fails.
         let _ = Command::new(program).args([COMMAND, "--"]).args(std::env::args_os().skip(1)).exec();
     }
 }
@@ -47,7 +46,7 @@ pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot start {} again", program.display()))?;
     let child = Pid::from_child(&child);
     loop {
-        // Before signals are passed on: the pid of one that is reaped may be another's by then.
+        // Before signals are passed on: once the child is reaped, its pid may belong to another process.
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == child {
                 return Ok(exit_code(status));
@@ -68,7 +67,7 @@ fn exit_code(status: WaitStatus) -> ExitCode {
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
-/// The signals that came, those of dead children among them.
+/// The signals that arrived, including those of dead children.
 struct Signals {
     stream: UnixStream,
     came: [(Arc<AtomicBool>, Signal); PASSED_ON.len()],
@@ -87,9 +86,9 @@ impl Signals {
         Ok(Self { stream, came })
     }
 
-    /// Waits for a signal; returns those to be passed on.
+    /// Waits for a signal, and returns those to pass on.
     fn next(&mut self) -> io::Result<Vec<Signal>> {
-        // One read may take many signals: the flags, and the children, tell which they were.
+        // One read may take many signals: the flags and the children show which.
         match self.stream.read(&mut [0; 256]) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
             _ => {}

@@ -1,4 +1,4 @@
-//! What happened in a period, bounded in size whatever happened: counts of all runs, and those that need a look.
+//! What happened in a period, bounded in size: counts of all runs, and those that need a look.
 
 use std::collections::BTreeMap;
 
@@ -43,7 +43,7 @@ pub struct RoutineRuns {
     pub newest: RunId,
 }
 
-/// A digest is put into a model's context.
+// Limits, because a digest goes into a model's context.
 const MAX_ROUTINES: usize = 100;
 const MAX_BAD_BYTES: usize = 32 * 1024;
 const MAX_LIVE_BYTES: usize = 16 * 1024;
@@ -93,7 +93,7 @@ fn left_out(count: usize, what: &str, tool: &str) -> Option<String> {
     (count > 0).then(|| format!("{count} more {what}: see {tool}"))
 }
 
-/// Shows the first of these runs, as many as fit.
+/// Shows as many of the first runs as fit.
 fn within(context: &Context, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
     let mut bytes = 0;
     let shown = runs.iter().filter_map(|run| listing::find(context, run).ok());

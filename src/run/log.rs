@@ -8,7 +8,7 @@ use super::entry::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
-pub use search::{BadPattern, Pattern};
+pub use search::{BadPattern, Found, FoundLine, Pattern};
 pub use source::Log;
 use text::{clean, whole_characters};
 

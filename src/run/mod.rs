@@ -20,7 +20,7 @@ pub mod id;
 pub(crate) mod judge_locks;
 pub(crate) mod launch;
 pub(crate) mod liveness;
-pub(crate) mod log;
+pub mod log;
 pub(crate) mod on_disk;
 pub(crate) mod own_tree;
 pub mod pin;

@@ -198,7 +198,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
             let seen = server.run(run);
             assert_eq!((&seen["status"], &seen["exit_code"]), (&json!("failed"), &json!(6)), "{seen}");
             let inspected = server.ok("get_run", json!({ "run": run })).to_string();
-            assert_eq!(inspected.contains("puts its entry away"), is_left, "{inspected}");
+            assert_eq!(inspected.contains("removes its entry"), is_left, "{inspected}");
         }
     };
     check(&mut server, true);

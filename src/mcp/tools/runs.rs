@@ -174,8 +174,12 @@ fn list_runs(core: &Core, arguments: ListRuns) -> Result<Runs, ToolError> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
     let context = core.app.context_for_looking();
-    let filter =
-        RunFilter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
+    let filter = RunFilter {
+        routine: arguments.routine,
+        status: arguments.status,
+        since: arguments.since,
+        until: arguments.until,
+    };
     let listing::RunPage { runs, total, next } = listing::list(&context, &filter, after.as_ref(), limit)?;
     if let Some(routine) = filter.routine.filter(|_| total == 0) {
         check_is_known(&context, routine)?;

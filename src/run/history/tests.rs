@@ -82,7 +82,11 @@ fn a_line_says_all_that_its_reader_will_need() {
     it.append("a-5");
     let past = it.context.history.find(&it.context.home, &"a-5".parse().unwrap()).unwrap().unwrap();
     let tail = past.tail.unwrap();
-    assert!(tail.ends_with("xthe é end\n") && (KEPT_OUTPUT_BYTES - 4..=KEPT_OUTPUT_BYTES).contains(&tail.len()), "{}", tail.len());
+    assert!(
+        tail.ends_with("xthe é end\n") && (KEPT_OUTPUT_BYTES - 4..=KEPT_OUTPUT_BYTES).contains(&tail.len()),
+        "{}",
+        tail.len()
+    );
     assert_eq!(past.outcome.status, Status::Failed);
     let line: serde_json::Value = serde_json::from_str(&it.text()).unwrap();
     assert_eq!((&line["kind"], &line["routine"], &line["duration_secs"]), (&"run".into(), &"a".into(), &1.into()));

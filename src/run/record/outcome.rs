@@ -140,9 +140,11 @@ impl Ending {
                 "its supervisor and its processes vanished without recording an end",
                 last_output,
             ),
-            (None, _) => {
-                unforced(Status::LaunchFailed, "the process that launched it vanished before its agent had started", now)
-            }
+            (None, _) => unforced(
+                Status::LaunchFailed,
+                "the process that launched it vanished before its agent had started",
+                now,
+            ),
         }
     }
 
