@@ -5,21 +5,13 @@
 //! again as its child, passes signals on to it, reaps everything that ends, and exits as that child did.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::low_level::pipe;
-
-/// The signals that are passed on. The system ignores them for the first process unless it handles them.
-const PASSED_ON: [(i32, Signal); 4] =
-    [(SIGTERM, Signal::TERM), (SIGINT, Signal::INT), (SIGHUP, Signal::HUP), (SIGQUIT, Signal::QUIT)];
+use signal_hook::iterator::Signals;
 
 /// The hidden command, so that the first process does not look like a server in a list of processes.
 pub(super) const COMMAND: &str = "init";
@@ -38,7 +30,8 @@ pub(super) fn become_init_if_first() {
 
 /// Runs this program with these arguments until it ends, and returns its exit status, or 128 + N if signal N ended it.
 pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    // The system ignores these for the first process unless it handles them.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD])?;
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let child = Command::new(&program)
         .args(arguments)
@@ -52,7 +45,7 @@ pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
                 return Ok(exit_code(status));
             }
         }
-        for signal in signals.next()? {
+        for signal in signals.wait().filter(|signal| *signal != SIGCHLD).filter_map(Signal::from_named_raw) {
             let _ = kill_process(child, signal);
         }
     }
@@ -65,35 +58,4 @@ fn exit_code(status: WaitStatus) -> ExitCode {
         (None, None) => 1,
     };
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// The signals that arrived, including those of dead children.
-struct Signals {
-    stream: UnixStream,
-    came: [(Arc<AtomicBool>, Signal); PASSED_ON.len()],
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        let (stream, sender) = UnixStream::pair()?;
-        let came = PASSED_ON.map(|(_, signal)| (Arc::new(AtomicBool::new(false)), signal));
-        for ((number, _), (flag, _)) in PASSED_ON.iter().zip(&came) {
-            signal_hook::flag::register(*number, Arc::clone(flag))?;
-            // After the flag, which is therefore set when this wakes us.
-            pipe::register(*number, sender.try_clone()?)?;
-        }
-        pipe::register(SIGCHLD, sender)?;
-        Ok(Self { stream, came })
-    }
-
-    /// Waits for a signal, and returns those to pass on.
-    fn next(&mut self) -> io::Result<Vec<Signal>> {
-        // One read may take many signals: the flags and the children show which.
-        match self.stream.read(&mut [0; 256]) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        let came = self.came.iter().filter(|(flag, _)| flag.swap(false, Ordering::Relaxed));
-        Ok(came.map(|(_, signal)| *signal).collect())
-    }
 }

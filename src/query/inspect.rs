@@ -47,7 +47,7 @@ pub struct Inspection {
     pub origin: Option<Origin>,
     /// Its processes, those first that used most; 50 at most.
     pub processes: Vec<RunProcess>,
-    /// How many there are; absent where that cannot be told.
+    /// How many there are; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes_total: Option<usize>,
     /// When it last printed something.
@@ -65,7 +65,7 @@ pub enum LivenessView {
     Alive,
     /// Nothing of it is.
     Finished,
-    /// Neither can be told.
+    /// Neither is certain.
     Unknown,
 }
 

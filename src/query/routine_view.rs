@@ -31,7 +31,7 @@ pub struct RoutineView {
     pub title: String,
     /// The agent that runs it.
     pub agent: String,
-    /// Whether that agent's command is to be found.
+    /// Whether that agent's command was found.
     pub agent_available: bool,
     /// Whether it may be triggered.
     pub enabled: bool,

@@ -153,11 +153,11 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Opti
     }
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
     let left = own_tree::end(home, &cookie, KnownProcesses::default(), GRACE, &mut |_| reap())?;
-    let said = last_words(&output);
+    let output = end_of(&output);
     let failure = match ended {
         Some(status) if status.success() => None,
-        Some(status) => Some(format!("{}{said}", how(status))),
-        None => Some(format!("it took more than {} s, and was ended{said}", limit.as_secs())),
+        Some(status) => Some(format!("{}{output}", how(status))),
+        None => Some(format!("it took more than {} s, and was ended{output}", limit.as_secs())),
     };
     Ok(failure.or_else(|| (!left.is_empty()).then(|| "it left processes that could not be ended".to_owned())))
 }
@@ -180,7 +180,7 @@ fn unnamed_file(home: &Home) -> io::Result<File> {
     }
 }
 
-fn last_words(output: &File) -> String {
+fn end_of(output: &File) -> String {
     use std::os::unix::fs::FileExt;
     const MOST: u64 = 512;
     let length = output.metadata().map_or(0, |metadata| metadata.len());

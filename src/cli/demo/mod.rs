@@ -26,9 +26,9 @@ pub(super) fn demo() -> anyhow::Result<()> {
     let program = Program::current().context("this program's own file is not known")?;
     let stage = Stage::set(program.clone())?;
     let mut screen = Screen::default();
-    let told = story::tell(&stage, &mut screen, &deadline);
+    let shown = story::tell(&stage, &mut screen, &deadline);
     let cleared = stage.clear();
-    match (told, cleared) {
+    match (shown, cleared) {
         (Ok(()), Ok(())) => {}
         (Err(error), Ok(())) => return Err(error.context("the demo failed (nothing of it is left behind)")),
         (Ok(()), Err(error)) => return Err(error),
