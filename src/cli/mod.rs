@@ -124,29 +124,35 @@ enum ForPeople {
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
-    /// Print what a run's agent printed; -f follows it to the end
+    /// Print what a run's agent printed
     Logs(logs::Arguments),
     /// Show a run's terminal window in this terminal
     Attach(attach::Arguments),
-    /// Start a run of a routine; --wait waits for its end
+    /// Start a run of a routine
     Trigger(trigger::Arguments),
     /// End a run and every process that it started
     Stop(stop::Arguments),
-    /// End hung runs and remove expired workbenches; --dry-run only shows what would be done, and why
+    /// End hung runs and remove expired workbenches
     Cleanup(cleanup::Arguments),
-    /// Record a run whose state is unknown, but which you know to be over, as lost
+    /// Record a run as lost whose state is unknown
+    ///
+    /// For runs that you know to be over, such as those of a machine that is gone.
     Forget(forget::Arguments),
-    /// Keep a run's workbench until --off
+    /// Keep a run's workbench until it is unpinned
     Pin(pin::Arguments),
     /// List the agents that routines can use
     Agents(agents::Arguments),
-    /// Check for known problems and show how to fix each; exit with 1 if there are any
+    /// Check for known problems and show how to fix each
+    ///
+    /// Exits with 1 if there are any.
     Doctor(doctor::Arguments),
-    /// Watch runs, remove what has expired and fire schedules, as a server does, without an agent host
+    /// Fire schedules and clean up, as a server does, without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
     Service(service::Arguments),
-    /// Add this program to an agent host's configuration, with a backup; without a host, list the hosts found
+    /// Add this program to an agent host's configuration
+    ///
+    /// The file that it changes is kept as a backup. Without a host, the hosts found are listed.
     Setup(setup::Request),
     /// Print completions for a shell, or the man page
     Generate(generate::Arguments),

@@ -10,7 +10,7 @@ use super::desk::{Desk, Format, print_json};
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
     run: String,
-    /// Remove the pin
+    /// Unpin the run
     #[arg(long)]
     off: bool,
     #[command(flatten)]

@@ -24,7 +24,9 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show whether the service is installed and running; exit with 1 if it is not running
+    /// Show whether the service is installed and running
+    ///
+    /// Exits with 1 if it is not running.
     Status {
         #[command(flatten)]
         format: Format,

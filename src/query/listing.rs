@@ -194,9 +194,6 @@ fn merge<'a>(
 
 /// Returns each run of a period and how it is or ended: runs that were triggered or ended at `since` or later, and those that
 /// are not over. Only runs whose end the history does not have are looked at.
-///
-/// # Errors
-/// A folder of the home cannot be listed, or the history cannot be read.
 pub(crate) fn since(context: &Context, since: UnixSeconds) -> Result<BTreeMap<RunId, Status>, FileError> {
     let Context { home, config, history, .. } = context;
     // No run takes longer than the ceiling and what ending it takes.
@@ -227,9 +224,6 @@ pub(crate) fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
 }
 
 /// Looks at one run, or at what the history says about it where its workbench is gone.
-///
-/// # Errors
-/// There is no such run, or the history cannot be read.
 pub(crate) fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
     if let Some(present) = Views::new(context).of(std::slice::from_ref(id)).pop() {
         return Ok(present);

@@ -17,16 +17,15 @@ use crate::process_tree::names;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, LOCK_PATIENCE, StoreError};
 
+/// Unfinished runs, each with what is uncertain about it, ready to be appended.
+type Unfinished = Vec<(RunId, String)>;
+
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     #[error("cannot delete routine '{slug}': it has unfinished runs: {}", in_words(unfinished))]
-    Unfinished {
-        slug: Slug,
-        /// The runs, each with what is uncertain about it, ready to be appended.
-        unfinished: Vec<(RunId, String)>,
-    },
+    Unfinished { slug: Slug, unfinished: Unfinished },
     #[error("cannot delete routine '{slug}': new runs of it keep starting; disable it, and try again")]
     Restless { slug: Slug },
     #[error("cannot delete the routine: {0}")]
@@ -101,9 +100,8 @@ pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Res
     Err(DeleteError::Restless { slug: slug.clone() })
 }
 
-/// Returns the runs of a routine that have entries: those not known to be dead, each with what is uncertain about it, and the
-/// dead.
-fn entries(context: &Context, slug: &Slug) -> Result<(Vec<(RunId, String)>, BTreeSet<RunId>), FileError> {
+/// Returns the runs of a routine that have entries: those not known to be dead, and the dead.
+fn entries(context: &Context, slug: &Slug) -> Result<(Unfinished, BTreeSet<RunId>), FileError> {
     let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
     for one in look(&context.home, entries_of(context, slug)?, JUDGE_PATIENCE) {
         let run = one.entry.id().clone();

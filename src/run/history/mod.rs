@@ -35,10 +35,8 @@ pub use missed::{Missed, append_missed};
 /// A line could not be added.
 #[derive(Debug, thiserror::Error)]
 pub enum HistoryError {
-    /// Another process holds the history's lock for too long.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The file cannot be written.
     #[error(transparent)]
     File(#[from] FileError),
 }
@@ -96,10 +94,7 @@ fn sync(file: &File, path: &Path) -> Result<(), FileError> {
     file.sync_data().map_err(|source| FileError::io("sync", path, source))
 }
 
-/// Closes the history's file if it is old or large enough, and removes what exceeds what the home keeps.
-///
-/// # Errors
-/// The lock was not free in time, or the system refuses.
+/// Closes the history's file if it is old or large enough, and removes what is beyond the limits of the home.
 pub fn tidy(home: &Home, config: &Config) -> Result<(), HistoryError> {
     let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     Ok(files::tidy(home, config, UnixSeconds::now())?)
