@@ -42,7 +42,7 @@ fn list_20_routines(bencher: Bencher<'_, '_>, routines: u64) {
 #[divan::bench(args = [10_000])]
 fn list_20_runs(bencher: Bencher<'_, '_>, runs: u64) {
     let (_directory, context) = filled(runs, 0);
-    bencher.bench(|| query::listing::list(&context, &query::listing::Filter::default(), None, 20).unwrap());
+    bencher.bench(|| query::listing::list(&context, &query::listing::RunFilter::default(), None, 20).unwrap());
 }
 
 /// One listing of all processes, of which there are so many more than the machine has anyway.

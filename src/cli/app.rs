@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 
 use crate::home::Home;
-use crate::query::listing::{self, Filter};
+use crate::query::listing::{self, RunFilter};
 use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::context::{App, Program};
@@ -46,7 +46,7 @@ pub(super) fn find_run(app: &App, name: &str) -> anyhow::Result<RunView> {
     }
     let unknown = || anyhow!("there is no run '{name}', and no run of a routine '{name}'; see: moadim-mcp runs");
     let routine: Slug = name.parse().map_err(|_| unknown())?;
-    let filter = Filter { routine: Some(routine), ..Filter::default() };
+    let filter = RunFilter { routine: Some(routine), ..RunFilter::default() };
     listing::list(&context, &filter, None, 1)?.runs.pop().ok_or_else(unknown)
 }
 

@@ -1,4 +1,4 @@
-//! Starting a command as nobody's child, in a session of its own.
+//! Starts a command detached from us, in a session of its own.
 
 use std::ffi::OsString;
 use std::process::{Command, Stdio};

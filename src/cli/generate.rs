@@ -1,4 +1,4 @@
-//! `generate`: completions for shells, and the man page.
+//! `generate`: prints completions for shells, and the man page.
 
 use std::io::Write;
 
@@ -13,7 +13,7 @@ pub(super) struct Arguments {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum What {
-    /// Completions, to be put where the shell looks for them
+    /// Completions for the shell
     Bash,
     Elvish,
     Fish,
@@ -23,7 +23,6 @@ enum What {
     Man,
 }
 
-/// Prints it.
 pub(super) fn generate(arguments: &Arguments) -> anyhow::Result<()> {
     let mut command = for_people();
     let shell = match arguments.what {
@@ -38,20 +37,20 @@ pub(super) fn generate(arguments: &Arguments) -> anyhow::Result<()> {
             return Ok(std::io::stdout().lock().write_all(&page)?);
         }
     };
-    // Straight to stdout it would panic at the end of a pipe.
+    // Writing straight to stdout, it would panic when the reader of a pipe leaves.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, env!("CARGO_PKG_NAME"), &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
 }
 
-/// Returns the command without what is only for ourselves.
+/// Returns the command without its hidden commands.
 fn for_people() -> clap::Command {
     let whole = super::Arguments::command();
-    let words = |text: Option<&clap::builder::StyledStr>| text.cloned().unwrap_or_default();
+    let styled = |text: Option<&clap::builder::StyledStr>| text.cloned().unwrap_or_default();
     let bare = clap::Command::new(env!("CARGO_PKG_NAME"))
         .version(env!("CARGO_PKG_VERSION"))
-        .about(words(whole.get_about()))
-        .long_about(words(whole.get_long_about()))
+        .about(styled(whole.get_about()))
+        .long_about(styled(whole.get_long_about()))
         .after_help(super::EXIT_STATUS);
     super::ForPeople::augment_subcommands(bare)
 }

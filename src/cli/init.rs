@@ -1,45 +1,37 @@
-//! Being the first process of a container, or of any process namespace.
+//! The first process of a container, or of any process namespace.
 //!
-//! Every orphan of the namespace becomes its child: supervisors, and what escapes from runs. Nobody else reaps those, and
-//! the server waits only for children that it started itself. So the first process does nothing else: it starts the program
-//! again as its child, passes signals on to that, reaps whatever ends, and ends as that child did.
+//! Every orphan of the namespace becomes its child: supervisors, and processes that escape from runs. Nothing else reaps those,
+//! because a server waits only for the children that it started. So the first process does nothing else: it starts the program
+//! again as its child, passes signals on to it, reaps everything that ends, and exits as that child did.
 
 use std::ffi::OsString;
-use std::io::{self, Read};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use rustix::process::{Pid, Signal, WaitOptions, WaitStatus, kill_process, wait};
 use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::low_level::pipe;
-
-/// What is passed on. The system ignores these for the first process unless it handles them.
-const PASSED_ON: [(i32, Signal); 4] =
-    [(SIGTERM, Signal::TERM), (SIGINT, Signal::INT), (SIGHUP, Signal::HUP), (SIGQUIT, Signal::QUIT)];
+use signal_hook::iterator::Signals;
 
 /// The hidden command, so that the first process does not look like a server in a list of processes.
 pub(super) const COMMAND: &str = "init";
 
-/// Becomes `init` if this is the first process, with the same arguments for its child; otherwise returns at once. Where that
-/// is impossible it returns too: zombies are better than no server.
+/// Becomes `init` if this is the first process, with the same arguments for its child. Returns if it is not, or if that fails:
+/// zombies are better than no server.
 pub(super) fn become_init_if_first() {
     let is_init = std::env::args_os().nth(1).is_some_and(|argument| argument == COMMAND);
     if std::process::id() != 1 || is_init {
         return;
     }
     if let Ok(program) = std::env::current_exe() {
-        // Returns only if it fails.
         let _ = Command::new(program).args([COMMAND, "--"]).args(std::env::args_os().skip(1)).exec();
     }
 }
 
 /// Runs this program with these arguments until it ends, and returns its exit status, or 128 + N if signal N ended it.
 pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
-    let mut signals = Signals::listen()?;
+    // The system ignores these for the first process unless it handles them.
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGCHLD])?;
     let program = std::env::current_exe().context("this program's own file is not known")?;
     let child = Command::new(&program)
         .args(arguments)
@@ -47,13 +39,13 @@ pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
         .with_context(|| format!("cannot start {} again", program.display()))?;
     let child = Pid::from_child(&child);
     loop {
-        // Before signals are passed on: the pid of one that is reaped may be another's by then.
+        // Before signals are passed on: once the child is reaped, its pid may belong to another process.
         while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
             if pid == child {
                 return Ok(exit_code(status));
             }
         }
-        for signal in signals.next()? {
+        for signal in signals.wait().filter(|signal| *signal != SIGCHLD).filter_map(Signal::from_named_raw) {
             let _ = kill_process(child, signal);
         }
     }
@@ -66,35 +58,4 @@ fn exit_code(status: WaitStatus) -> ExitCode {
         (None, None) => 1,
     };
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
-}
-
-/// The signals that came, those of dead children among them.
-struct Signals {
-    stream: UnixStream,
-    came: [(Arc<AtomicBool>, Signal); PASSED_ON.len()],
-}
-
-impl Signals {
-    fn listen() -> io::Result<Self> {
-        let (stream, sender) = UnixStream::pair()?;
-        let came = PASSED_ON.map(|(_, signal)| (Arc::new(AtomicBool::new(false)), signal));
-        for ((number, _), (flag, _)) in PASSED_ON.iter().zip(&came) {
-            signal_hook::flag::register(*number, Arc::clone(flag))?;
-            // After the flag, which is therefore set when this wakes us.
-            pipe::register(*number, sender.try_clone()?)?;
-        }
-        pipe::register(SIGCHLD, sender)?;
-        Ok(Self { stream, came })
-    }
-
-    /// Waits for a signal; returns those to be passed on.
-    fn next(&mut self) -> io::Result<Vec<Signal>> {
-        // One read may take many signals: the flags, and the children, tell which they were.
-        match self.stream.read(&mut [0; 256]) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
-            _ => {}
-        }
-        let came = self.came.iter().filter(|(flag, _)| flag.swap(false, Ordering::Relaxed));
-        Ok(came.map(|(_, signal)| *signal).collect())
-    }
 }

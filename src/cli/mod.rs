@@ -38,9 +38,10 @@ use crate::run::hook;
 use crate::run::id::RunId;
 use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
-/// Runs AI agents unattended. Without a command it is an MCP server on stdin and stdout, to be started by an agent host.
+/// Run AI agents unattended
 ///
-/// Everything is kept in MOADIM_HOME (default: ~/.moadim). RUST_LOG sets what is logged on stderr (default: warn).
+/// Without a command, this is an MCP server on stdin and stdout, started by an agent host. Everything is kept in MOADIM_HOME
+/// (default: ~/.moadim). RUST_LOG sets the log level on stderr (default: warn).
 #[derive(Default, Parser)]
 #[command(version, args_conflicts_with_subcommands = true, after_long_help = EXIT_STATUS, after_help = EXIT_STATUS)]
 struct Arguments {
@@ -50,8 +51,8 @@ struct Arguments {
     command: Option<Command>,
 }
 
-const EXIT_STATUS: &str = "Exit status: 0 done, 1 it failed (stderr says why), 2 wrong arguments; that of trigger --wait is \
-                           the agent's, see its help.";
+const EXIT_STATUS: &str = "Exit status: 0 on success, 1 on failure (see stderr), 2 for wrong arguments. `trigger --wait` exits as \
+                           the agent did; see its help.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -121,43 +122,48 @@ enum Command {
 enum ForPeople {
     /// Lists routines, with their newest run.
     Routines(routines::Arguments),
-    /// Lists runs, newest first.
+    /// List runs, newest first
     Runs(runs::Arguments),
-    /// Prints what a run's agent printed; -f follows it to its end.
+    /// Print what a run's agent printed
     Logs(logs::Arguments),
-    /// Shows a run's tmux session in this terminal.
+    /// Show a run's terminal window in this terminal
     Attach(attach::Arguments),
-    /// Starts a run of a routine; --wait waits for its end.
+    /// Start a run of a routine
     Trigger(trigger::Arguments),
-    /// Ends a run and every process that it started.
+    /// End a run and every process that it started
     Stop(stop::Arguments),
-    /// Ends hung runs and removes expired workbenches; --dry-run says what it would do, and why.
+    /// End hung runs and remove expired workbenches
     Cleanup(cleanup::Arguments),
-    /// Records a run that is unknown, and that you know to be over, as lost.
+    /// Record a run as lost whose state is unknown
+    ///
+    /// For runs that you know to be over, such as those of a machine that is gone.
     Forget(forget::Arguments),
-    /// Keeps a run's workbench until --off.
+    /// Keep a run's workbench until it is unpinned
     Pin(pin::Arguments),
-    /// Lists the agents that routines can name.
+    /// List the agents that routines can use
     Agents(agents::Arguments),
-    /// Looks at everything that has ever gone wrong, and prints what mends it; exits with 1 if something is wrong.
+    /// Check for known problems and show how to fix each
+    ///
+    /// Exits with 1 if there are any.
     Doctor(doctor::Arguments),
-    /// Watches over runs, removes what has expired and fires routines, as every server does, without a host.
+    /// Fire schedules and clean up, as a server does, without an agent host
     Janitor,
-    /// Keeps the janitor alive without any host.
+    /// Keep the janitor running without an agent host
     Service(service::Arguments),
-    /// Adds this program to an agent host's configuration, with a backup; lists the hosts found if none is named.
+    /// Add this program to an agent host's configuration
+    ///
+    /// The file that it changes is kept as a backup. Without a host, the hosts found are listed.
     Setup(setup::Request),
-    /// Prints completions for a shell, or the man page.
+    /// Print completions for a shell, or the man page
     Generate(generate::Arguments),
-    /// Shows the whole life of a routine in a throw-away home, and leaves nothing behind.
+    /// Show the whole life of a routine in a temporary home
     Demo,
 }
 
 /// How long a command that a person typed waits for what it has to say, as in a terminal that is paused.
 const PATIENCE_WITH_A_PERSON: Duration = Duration::from_secs(10);
 
-/// Runs the program with the process's arguments. What kept it from doing what it was asked is on stderr, complete for a
-/// person to read.
+/// Runs the program with the process's arguments. Errors go to stderr, with their causes.
 #[must_use]
 pub fn run() -> ExitCode {
     // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
@@ -228,14 +234,14 @@ fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says an error with its causes, each once: many of our errors name their cause themselves.
+/// Formats an error with its causes, each once: many of our errors name their cause themselves.
 fn with_causes(error: &anyhow::Error) -> String {
-    error.chain().fold(String::new(), |said, cause| {
+    error.chain().fold(String::new(), |text, cause| {
         let cause = cause.to_string();
-        match said.as_str() {
+        match text.as_str() {
             "" => cause,
-            _ if said.contains(&cause) => said,
-            _ => format!("{said}: {cause}"),
+            _ if text.contains(&cause) => text,
+            _ => format!("{text}: {cause}"),
         }
     })
 }
@@ -260,9 +266,9 @@ mod tests {
     fn an_error_says_each_cause_once() {
         let refused = || io::Error::from(io::ErrorKind::PermissionDenied);
         let file = FileError::io("read", Path::new("/x"), refused());
-        let told = file.to_string();
-        assert!(told.contains("permission denied"), "{told}");
-        assert_eq!(with_causes(&file.into()), told);
+        let text = file.to_string();
+        assert!(text.contains("permission denied"), "{text}");
+        assert_eq!(with_causes(&file.into()), text);
         let context = anyhow::Error::new(refused()).context("nobody listens").context("no way");
         assert_eq!(with_causes(&context), "no way: nobody listens: permission denied");
     }

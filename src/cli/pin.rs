@@ -9,14 +9,13 @@ use crate::mcp::tools::runs::{PinRun, pin_run};
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
     run: String,
-    /// Take the pin away
+    /// Unpin the run
     #[arg(long)]
     off: bool,
     #[command(flatten)]
     format: Format,
 }
 
-/// Pins it, or unpins it.
 pub(super) fn pin(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open()?;
     let run = app::find_run(&app, &arguments.run)?.id;
@@ -24,6 +23,6 @@ pub(super) fn pin(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.format.json {
         return print_json(&answer);
     }
-    let what = if arguments.off { "is kept no longer than its routine says" } else { "is kept until it is unpinned" };
-    Ok(writeln!(anstream::stdout(), "{run} {what}")?)
+    let effect = if arguments.off { "is unpinned" } else { "is pinned: its workbench stays until you unpin it" };
+    Ok(writeln!(anstream::stdout(), "{run} {effect}")?)
 }

@@ -9,15 +9,15 @@ use crate::query::routine_view::RoutineView;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Only those whose slug or title contains this text
+    /// Only routines whose slug or title contains this text
     query: Option<String>,
-    /// Only those with this tag
+    /// Only routines with this tag
     #[arg(long)]
     tag: Option<String>,
-    /// The most routines to show, 1 to 200
+    /// Maximum number of routines to show, 1 to 200
     #[arg(long, default_value_t = 200)]
     limit: usize,
-    /// Go on after this one: the next_cursor of a page
+    /// Continue after this routine: the next_cursor of the page before
     #[arg(long)]
     cursor: Option<String>,
     #[command(flatten)]
@@ -54,9 +54,9 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     table.print("no routines; create one with the tool create_routine, or see the README")?;
     let unreadable = total.saturating_sub(routines.len());
     if let Some(cursor) = next_cursor {
-        eprintln!("there are more: --cursor {cursor}");
+        eprintln!("for more, add: --cursor {cursor}");
     } else if is_whole && unreadable > 0 {
-        eprintln!("{unreadable} more cannot be read; see: moadim-mcp doctor");
+        eprintln!("{unreadable} more routines cannot be read; see: moadim-mcp doctor");
     }
     Ok(())
 }
@@ -79,7 +79,6 @@ fn state(routine: &RoutineView) -> Cell {
     }
 }
 
-/// Says when it fires by itself.
 fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
     match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
         (Some(problem), _) => judged(problem, false),

@@ -20,16 +20,16 @@ pub(super) struct Arguments {
     /// Only runs in this state, such as running or failed
     #[arg(long, value_parser = a_status)]
     status: Option<Status>,
-    /// Only runs triggered then or later: 2h, yesterday, 2026-01-31, 2026-01-31T08:00:00Z
+    /// Only runs triggered at this time or later: 2h, yesterday, 2026-01-31, 2026-01-31T08:00:00Z
     #[arg(long, value_parser = time_words::since)]
     since: Option<UnixSeconds>,
-    /// Only runs triggered then or before; a day counts whole
+    /// Only runs triggered at this time or before; a date includes the whole day
     #[arg(long, value_parser = time_words::until)]
     until: Option<UnixSeconds>,
-    /// The most runs to show, 1 to 200
+    /// Maximum number of runs to show, 1 to 200
     #[arg(long, default_value_t = 20)]
     limit: usize,
-    /// Go on after this one: the next_cursor of a page
+    /// Continue after this run: the next_cursor of the page before
     #[arg(long)]
     cursor: Option<String>,
     #[command(flatten)]
@@ -50,7 +50,7 @@ pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
     let Runs { runs, total, next_cursor } = answer;
     show(&runs)?;
     if let Some(cursor) = next_cursor {
-        eprintln!("{} of {total} runs; more: --limit N, or --cursor {cursor}", runs.len());
+        eprintln!("{} of {total} runs; for more, add: --limit N, or --cursor {cursor}", runs.len());
     }
     Ok(())
 }
@@ -71,7 +71,6 @@ fn show(runs: &[RunView]) -> std::io::Result<()> {
     table.print("no runs; start one with: moadim-mcp trigger ROUTINE")
 }
 
-/// Says what becomes of a run's workbench.
 fn workbench(run: &RunView, now: UnixSeconds) -> Cell {
     match (run.reap_at, &run.kept_because) {
         (Some(at), _) if run.status == Status::Unknown => text(&format!("until {}, unless alive", moment(at, now))),

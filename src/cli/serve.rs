@@ -15,18 +15,18 @@ use crate::mcp::tools::selection::Selection;
 use crate::mcp::{INSTRUCTIONS, serve, tools};
 use crate::run::context::{App, Program};
 
-/// What the server offers.
+/// Which tools the server offers.
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Offer {
-    /// As an MCP server: offer only tools that change nothing
+    /// As an MCP server, offer only tools that change nothing
     #[arg(long)]
     read_only: bool,
-    /// As an MCP server: offer only these tools, separated by commas
+    /// As an MCP server, offer only these tools, separated by commas
     #[arg(long, value_name = "TOOL", value_delimiter = ',')]
     tools: Option<Vec<String>>,
 }
 
-/// Serves until the host is gone.
+/// Serves until the host closes stdin.
 pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let all = tools::all();
     let count = all.len();

@@ -1,4 +1,4 @@
-//! `service`: keeps the janitor alive without any host.
+//! `service`: keeps the janitor running without a host.
 
 use std::io::Write;
 
@@ -16,7 +16,7 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Starts the janitor now and at each login, as a systemd user unit or a launchd agent.
+    /// Start the janitor now and at each login, as a systemd user unit or a launchd agent
     ///
     /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it.
     Install {
@@ -24,16 +24,18 @@ enum Action {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Tells whether it is installed and alive; exits with 1 if it is not alive.
+    /// Show whether the service is installed and running
+    ///
+    /// Exits with 1 if it is not running.
     Status {
         #[command(flatten)]
         format: Format,
     },
-    /// Stops it, and removes its file.
+    /// Stop the service, and remove its file
     Uninstall,
 }
 
-/// Does it; returns whether all is well.
+/// Returns whether all is well.
 pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
     let service = Service::of_this_user()?;
     let mut out = anstream::stdout();
@@ -51,7 +53,7 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
             service.install(&job)?;
             writeln!(out, "installed and started: {}", service.file().display())?;
             if service.state()?.lingers == Some(false) {
-                writeln!(out, "it ends when you log out; to keep it: loginctl enable-linger")?;
+                writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
             }
         }
         Action::Status { format } => {
@@ -69,7 +71,7 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
         }
         Action::Uninstall => match service.uninstall()? {
             true => writeln!(out, "stopped and removed: {}", service.file().display())?,
-            false => writeln!(out, "it is not installed: {}", service.file().display())?,
+            false => writeln!(out, "not installed: {}", service.file().display())?,
         },
     }
     Ok(true)

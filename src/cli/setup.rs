@@ -1,4 +1,4 @@
-//! `setup`: adds this program to an agent host's configuration, or takes it out, and shows what changes.
+//! `setup`: adds this program to an agent host's configuration, or removes it, and shows the changes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -14,16 +14,15 @@ const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
 const PLACE: Style = AnsiColor::Cyan.on_default();
 
-/// What a person asked for.
 #[derive(clap::Args)]
 pub(super) struct Request {
-    /// The host; without one, the hosts that are found are listed.
+    /// The agent host; without one, list the hosts found
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(HOSTS.iter().map(|host| host.name)))]
     host: Option<String>,
-    /// Shows what would change, and writes nothing.
+    /// Show what would change, and write nothing
     #[arg(long, requires = "host")]
     dry_run: bool,
-    /// Takes the entry out, and leaves everything else.
+    /// Remove the entry, and leave everything else
     #[arg(long, requires = "host")]
     remove: bool,
 }
@@ -41,7 +40,7 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     }
 }
 
-/// Returns the name by which PATH knows this program, if it does: package managers keep it, and not the file that it leads to.
+/// Returns this program's path on PATH, if it is there: package managers keep that name, but not the file it links to.
 fn lasting_name(program: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").map(|path| (Source::Own, path));
     let named = find_command(env!("CARGO_PKG_NAME"), path.into_iter().collect()).map(|found| found.program);
@@ -56,10 +55,7 @@ fn same_file(one: &Path, other: &Path) -> bool {
 fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {
     let found: Vec<&Host> = HOSTS.iter().filter(|host| host.is_found(here)).collect();
     if found.is_empty() {
-        writeln!(
-            out,
-            "No agent host is found here. Name one to make its configuration, such as: moadim-mcp setup cursor"
-        )?;
+        writeln!(out, "No agent host is found. To create a configuration anyway, name one: moadim-mcp setup cursor")?;
         return Ok(());
     }
     for host in found {
@@ -72,7 +68,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         };
         writeln!(out, "{:<14}  {state}  ({})", host.name, config.display())?;
     }
-    writeln!(out, "\nmoadim-mcp setup <host> sets one up; with --dry-run it only shows what would change.")?;
+    writeln!(out, "\nTo set one up: moadim-mcp setup <host>; add --dry-run to only show what would change.")?;
     Ok(())
 }
 
@@ -86,14 +82,12 @@ fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, reque
     writeln!(out, "{}", plan.path().display())?;
     show(out, &plan.diff())?;
     if request.dry_run {
-        writeln!(out, "Nothing is written.")?;
+        writeln!(out, "Nothing was written.")?;
         return Ok(());
     }
-    let kept: Option<PathBuf> = plan.apply()?;
-    if let Some(backup) = kept {
-        writeln!(out, "Written. What it was is kept in {}", backup.display())?;
-    } else {
-        writeln!(out, "Written.")?;
+    match plan.apply()? {
+        Some(backup) => writeln!(out, "Written. The previous file is kept as {}", backup.display())?,
+        None => writeln!(out, "Written.")?,
     }
     writeln!(out, "Restart {} for it to take effect.", host.title)?;
     Ok(())

@@ -11,7 +11,7 @@ use crate::quote::quote;
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
     run: String,
-    /// Why, for the record
+    /// Reason to record
     #[arg(long)]
     reason: Option<String>,
     #[command(flatten)]

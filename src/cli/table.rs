@@ -1,4 +1,4 @@
-//! How lists look: tables that fit the terminal, coloured where there is one.
+//! Tables that fit the terminal, coloured where there is one.
 
 use std::io::{self, IsTerminal, Write};
 
@@ -9,60 +9,56 @@ use crate::run::status::{Status, Tone};
 
 pub(super) use comfy_table::Cell;
 
-/// A list under headings.
 pub(super) struct Table(comfy_table::Table);
 
 /// The longest text of a cell, in characters: others chose it.
 const MAX_CELL_CHARS: usize = 300;
 
 impl Table {
-    /// Makes an empty one.
     pub(super) fn new(headings: &[&str]) -> Self {
         let mut table = comfy_table::Table::new();
         let heading = |text: &&str| Cell::new(text).add_attribute(Attribute::Bold);
         table.load_style(presets::NOTHING).set_header(headings.iter().map(heading).collect::<Vec<_>>());
-        // Whoever pipes it wants one line for each row.
+        // In a pipe, each row is one line.
         let terminal = io::stdout().is_terminal();
         let arrangement = if terminal { ContentArrangement::Dynamic } else { ContentArrangement::Disabled };
-        // Where colours are not wanted, anstream takes them out again.
+        // anstream removes colours where they are not wanted.
         table.set_content_arrangement(arrangement).enforce_styling();
         Self(table)
     }
 
-    /// Adds a row.
     pub(super) fn row(&mut self, cells: Vec<Cell>) {
         self.0.add_row(cells);
     }
 
-    /// Writes it to stdout; without rows there is nothing to write, and `none` is said on stderr.
+    /// Writes the table to stdout, or `none` to stderr if it has no rows.
     pub(super) fn print(mut self, none: &str) -> io::Result<()> {
         if self.0.is_empty() {
             return writeln!(anstream::stderr(), "{none}");
         }
         if let Some(first) = self.0.column_mut(0) {
-            // A name that is broken over two lines cannot be copied.
+            // A name that is split over two lines cannot be copied.
             first.set_padding((0, 1)).set_constraint(ColumnConstraint::ContentWidth);
         }
         writeln!(anstream::stdout(), "{}", self.0.trim_fmt())
     }
 }
 
-/// Shows a text that others chose.
+/// Makes a cell of a text that others chose.
 pub(super) fn text(text: &str) -> Cell {
     Cell::new(quote(text, MAX_CELL_CHARS))
 }
 
-/// Shows what matters less.
+/// Makes a cell that matters less.
 pub(super) fn faint(words: &str) -> Cell {
     text(words).add_attribute(Attribute::Dim)
 }
 
-/// Shows what is as it should be, or is not.
+/// Makes a green or a red cell.
 pub(super) fn judged(words: &str, good: bool) -> Cell {
     text(words).fg(if good { Color::Green } else { Color::Red })
 }
 
-/// Shows how a run is.
 pub(super) fn status(status: Status) -> Cell {
     let cell = Cell::new(status);
     match status.tone() {

@@ -1,15 +1,15 @@
-//! How people are told times: as their own clock shows them, and how far away they are.
+//! Times for people: in their own time zone, and how far away they are.
 
 use chrono::{DateTime, Local, TimeZone};
 
 use crate::clock::{HumanDuration, UnixSeconds};
 
-/// Says a moment, as `14:05 (3 min ago)`; with its date if that is not today's.
+/// Formats a time as `14:05 (3 min ago)`, with the date if it is not today.
 pub(super) fn moment(at: UnixSeconds, now: UnixSeconds) -> String {
-    said(at, now, &Local)
+    moment_in(at, now, &Local)
 }
 
-fn said<Z: TimeZone>(at: UnixSeconds, now: UnixSeconds, zone: &Z) -> String
+fn moment_in<Z: TimeZone>(at: UnixSeconds, now: UnixSeconds, zone: &Z) -> String
 where
     Z::Offset: std::fmt::Display,
 {
@@ -41,7 +41,7 @@ mod tests {
         let zone = FixedOffset::east_opt(2 * 3600).unwrap();
         // 2026-05-28T20:26:40Z.
         let now = UnixSeconds(1_780_000_000);
-        let said = |at| said(UnixSeconds(at), now, &zone);
+        let said = |at| moment_in(UnixSeconds(at), now, &zone);
         assert_eq!(said(now.0 - 200), "22:23 (3 min ago)");
         assert_eq!(said(now.0 + 7200), "2026-05-29 00:26 (in 2 h)");
         assert_eq!(said(now.0 - 86_400), "2026-05-27 22:26 (1 day ago)");

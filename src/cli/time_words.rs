@@ -4,25 +4,19 @@ use chrono::{DateTime, Days, Local, NaiveDate, NaiveDateTime, NaiveTime, TimeDel
 
 use crate::clock::UnixSeconds;
 
-/// Which end of a range a time is; a day begins the one and ends the other.
+/// Which end of a range a time is: a date means the beginning or the end of that day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Edge {
     Since,
     Until,
 }
 
-/// Reads when a range begins.
-///
-/// # Errors
-/// It is not a time; the error shows some.
+/// Reads when a range begins. The error shows examples.
 pub(super) fn since(text: &str) -> Result<UnixSeconds, String> {
     read(text, Edge::Since, &Local::now())
 }
 
-/// Reads when a range ends, the second named included.
-///
-/// # Errors
-/// It is not a time; the error shows some.
+/// Reads the last second of a range. The error shows examples.
 pub(super) fn until(text: &str) -> Result<UnixSeconds, String> {
     read(text, Edge::Until, &Local::now())
 }
@@ -63,12 +57,12 @@ fn ago<Z: TimeZone>(words: &str, now: &DateTime<Z>) -> Option<UnixSeconds> {
     (words != "ago" && !words.is_empty()).then(|| UnixSeconds(seconds(now).0.saturating_sub(secs)))
 }
 
-/// Reads a day, or a time of one, as the reader's clock shows it.
+/// Reads a date, a date and time, or a time of today, in the zone of `now`.
 fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> Option<UnixSeconds> {
     let zone = now.timezone();
     let today = now.date_naive();
     let at = |time: NaiveDateTime| {
-        // A time that the clock skips is taken for the one after the gap.
+        // A time that the clock skips becomes the one after the gap.
         let local = zone.from_local_datetime(&time).earliest();
         let later = || zone.from_local_datetime(&time.checked_add_signed(TimeDelta::hours(1))?).earliest();
         local.or_else(later).map(|time| seconds(&time))

@@ -26,20 +26,20 @@ use crate::run::trigger::{self, IfAlive};
 pub(super) struct Arguments {
     /// The routine's slug
     routine: Slug,
-    /// Wait for its end, and exit as the agent did. Ctrl-C ends the waiting alone; the run goes on
+    /// Wait for the end of the run, and exit as the agent did; Ctrl-C ends only the waiting
     ///
-    /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too
-    /// long, 125 if it was stopped or is lost, or did not start after it was prepared, and 130 after Ctrl-C.
+    /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too long,
+    /// 125 if the run was stopped, lost, or its agent never started, and 130 after Ctrl-C.
     #[arg(long)]
     wait: bool,
-    /// While a run of it is alive: skip refuses, allow starts another beside it
+    /// If a run of the routine is alive: skip refuses, allow starts another
     #[arg(long, value_parser = ["skip", "allow"], default_value = "skip")]
     overlap: String,
     #[command(flatten)]
     format: Format,
 }
 
-/// Somebody pressed Ctrl-C, as shells say it.
+/// The exit status that shells give a command ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
 /// Starts it.
@@ -54,8 +54,8 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let bell = Bell::default();
-    // Before anybody learns of a run that they could stop waiting for.
-    let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("Ctrl-C cannot be listened to")?;
+    // Before the id is printed, so that Ctrl-C never comes too early.
+    let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("cannot listen for Ctrl-C")?;
     if !format.json {
         writeln!(anstream::stdout(), "{}", run.id)?;
     }
@@ -79,7 +79,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::from(if finished { exit_code(&run) } else { INTERRUPTED }))
 }
 
-/// A wait is made of such; a run takes a day at most.
+/// The run may take a day; it is waited for in parts.
 const ONE_WAIT: Duration = Duration::from_secs(3600);
 
 /// Waits until the run is over, or somebody presses Ctrl-C.
@@ -93,22 +93,21 @@ fn wait_for(context: &Context, mut run: RunView, bell: &Bell, interrupted: &Atom
     }
 }
 
-/// Ends a wait at Ctrl-C, which from here on does nothing else.
+/// Makes Ctrl-C end the wait, and nothing else.
 fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<Arc<AtomicBool>> {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let (mut ear, mouth) = UnixStream::pair()?;
+    let (mut receiver, sender) = UnixStream::pair()?;
     signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
-    signal_hook::low_level::pipe::register(SIGINT, mouth)?;
+    signal_hook::low_level::pipe::register(SIGINT, sender)?;
     let bell = bell.clone();
     std::thread::spawn(move || {
-        if ear.read(&mut [0]).is_ok() {
+        if receiver.read(&mut [0]).is_ok() {
             bell.call_off();
         }
     });
     Ok(interrupted)
 }
 
-/// Says how a run ended as an exit status.
 fn exit_code(run: &RunView) -> u8 {
     match run.own_status().wait_exit() {
         WaitExit::Code(code) => code,

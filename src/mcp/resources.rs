@@ -104,7 +104,7 @@ pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Op
     if after.is_none() {
         let health = "The state of moadim-mcp and everything that is wrong with it, as health answers.";
         resources.push(resource(HEALTH, "health", "Health", health, JSON));
-        let newest = listing::list(&context, &listing::Filter::default(), None, LISTED_RUNS).map_err(failed)?;
+        let newest = listing::list(&context, &listing::RunFilter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
             // Without its status: the list would change each time that it does.
             let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));

@@ -1,8 +1,7 @@
-//! What changed in the home since one last looked, whoever changed it.
+//! What changed in the home since the last look, whichever process changed it.
 //!
-//! Looking again and again at the few files that tell was chosen over being told by the system: it works on every file
-//! system, costs a handful of `stat` calls while somebody wants to know and nothing otherwise, and bounds how often one
-//! thing can be told by how often one looks.
+//! Polling a few files was chosen over file notifications: it works on every file system, costs a handful of `stat` calls while a
+//! client is subscribed and nothing otherwise, and limits how often one thing is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -22,45 +21,43 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::on_disk;
 
-/// What can be asked about.
+/// Something whose changes are noticed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Topic {
-    /// Which routines and runs there are.
+    /// Which routines and runs exist.
     Lists,
-    /// How the home is, as far as it follows from settings, agents, routines, and which runs there are.
+    /// The home's health, as far as it follows from settings, agents, routines, and which runs exist.
     Health,
     /// A routine's definition, its schedule, and which runs it has.
     Routine(Slug),
-    /// How a run is; what it prints is a topic of its own.
+    /// A run's status; not what it prints.
     Run(RunId),
     /// What a run prints.
     Log(RunId),
 }
 
-/// Looks at a home, and remembers what it saw.
+/// Remembers what was seen at the last look.
 #[derive(Debug)]
 pub struct Observer {
     home: Home,
     seen: BTreeMap<Topic, u64>,
-    /// Which workbenches there were, and the mark that their directory had then.
+    /// A mark of each routine's workbenches, and of their directory at that time.
     workbenches: Option<(u64, BTreeMap<Slug, u64>)>,
     routines: Arc<KnownRoutines>,
 }
 
-/// What changed so shortly before the first look at it counts as changed: whoever asks may have read it just before.
+/// What changed so shortly before the first look counts as changed: the client may have read it before that.
 const JUST_BEFORE: Duration = Duration::from_secs(2);
 
 impl Observer {
-    /// Makes one that has not looked yet.
-    #[must_use]
     pub fn new(home: Home, routines: Arc<KnownRoutines>) -> Self {
         Self { home, seen: BTreeMap::new(), workbenches: None, routines }
     }
 
-    /// Looks at `topics`, forgets all others, and returns those that changed since the last look; of those that are looked
-    /// at for the first time, what changed just before.
+    /// Looks at `topics`, forgets all others, and returns those that changed since the last look; new topics count as changed if
+    /// they changed just before.
     pub fn look(&mut self, topics: &BTreeSet<Topic>) -> BTreeSet<Topic> {
-        // What cannot be listed just now has not changed for that.
+        // A folder that cannot be listed now has not changed because of that.
         let Ok(entries) = Entry::list(&self.home) else { return BTreeSet::new() };
         if topics.iter().any(|topic| matches!(topic, Topic::Routine(_))) {
             self.list_workbenches();
@@ -87,7 +84,7 @@ impl Observer {
         changed
     }
 
-    /// Adds to a mark everything that a topic's state follows from.
+    /// Adds everything that a topic depends on to a mark.
     fn mark(&self, topic: &Topic, entries: &[Entry], mark: &mut Mark) {
         let home = &self.home;
         match topic {
@@ -108,7 +105,7 @@ impl Observer {
                 for path in [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)] {
                     mark.file(&path);
                 }
-                // Its next fires follow from it.
+                // Its next fires depend on the machine's time zone.
                 mark.fact(&MachineMark::now());
                 for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {
                     mark.fact(entry.id());
@@ -121,14 +118,14 @@ impl Observer {
                 mark.file(Entry::of(home, id).directory());
                 mark.file(&workbench.outcome_file());
                 mark.file(&home.pins().join(id.to_string()));
-                // Of the workbench only whether it is there: the agent works in it.
+                // Only the existence of the workbench: the agent works in it.
                 mark.fact(&workbench.exists());
             }
             Topic::Log(id) => mark.file(&Workbench::of(home, id).log()),
         }
     }
 
-    /// Looks at the definitions of all routines. Where there are very many, the scheduler does, and this sees what it found.
+    /// Looks at the definitions of all routines. If there are very many, only the scheduler does, and this uses what it found.
     fn look_at_definitions(&self) {
         if !self.routines.are_many()
             && let Err(error) = self.routines.refresh(&self.home, Look::Share)
@@ -137,7 +134,7 @@ impl Observer {
         }
     }
 
-    /// Lists the workbenches of each routine anew, if any came or went: there may be very many.
+    /// Lists the workbenches again only if any came or went: there may be very many.
     fn list_workbenches(&mut self) {
         let mut directory = Mark::default();
         directory.file(&self.home.workbenches());
@@ -145,7 +142,7 @@ impl Observer {
             return;
         }
         let mut known: BTreeMap<Slug, u64> = BTreeMap::new();
-        // The order in which the system lists them may change, so their marks are summed up.
+        // The system may list them in any order, so their marks are added up.
         for id in on_disk::workbench_ids(&self.home).unwrap_or_default() {
             let mut one = Mark::default();
             one.fact(&id);
@@ -156,7 +153,7 @@ impl Observer {
     }
 }
 
-/// A number that is another one once something of what was added to it is.
+/// A hash of everything that was added to it.
 #[derive(Default)]
 struct Mark {
     hasher: DefaultHasher,
@@ -168,12 +165,9 @@ impl Mark {
         fact.hash(&mut self.hasher);
     }
 
-    /// Adds which file is there, its size and when it was written. A file that is replaced is another one.
+    /// Adds a file's identity, its size and when it was written.
     fn file(&mut self, path: &Path) {
-        self.stamp(Stamp::of(path));
-    }
-
-    fn stamp(&mut self, stamp: Option<Stamp>) {
+        let stamp = Stamp::of(path);
         self.newest = self.newest.max(stamp.map(|stamp| stamp.modified()));
         self.fact(&stamp);
     }
@@ -183,7 +177,7 @@ impl Mark {
         self.file(&directory);
         let mut found: Vec<PathBuf> =
             std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        // The order in which the system lists them may change.
+        // The system may list them in any order.
         found.sort_unstable();
         found.iter().for_each(|entry| self.file(entry));
     }
@@ -242,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_starts_prints_and_ends_is_told_of_once_each() {
+    fn a_run_that_starts_prints_and_ends_is_reported_once_each() {
         let id = run("a-7");
         let [of_run, log, routine] = [Topic::Run(id.clone()), Topic::Log(id.clone()), Topic::Routine(slug("a"))];
         let mut fixture =
@@ -270,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_routine_that_is_edited_is_told_of_and_its_neighbour_is_not() {
+    fn a_routine_that_is_edited_is_reported_and_its_neighbour_is_not() {
         let mut fixture = Fixture::new(&[Topic::Routine(slug("a")), Topic::Routine(slug("b")), Topic::Health]);
         let file = store::definition_file(&fixture.home, &slug("a"));
         fs::create_dir(file.parent().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! What happened in a period, bounded in size whatever happened: counts of all runs, and those that need a look.
+//! What happened in a period, bounded in size: counts of all runs, and those that need a look.
 
 use std::collections::BTreeMap;
 
@@ -43,21 +43,18 @@ pub struct RoutineRuns {
     pub newest: RunId,
 }
 
-/// A digest is put into a model's context.
+// Limits, because a digest goes into a model's context.
 const MAX_ROUTINES: usize = 100;
 const MAX_BAD_BYTES: usize = 32 * 1024;
 const MAX_LIVE_BYTES: usize = 16 * 1024;
 
-/// Makes a digest of the runs that were triggered or ended at a time or later, and of those that are not over.
-///
-/// # Errors
-/// A folder of the home cannot be listed, or the history cannot be read.
-pub fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError> {
-    let mut runs = BTreeMap::new();
+/// Makes a digest of the runs that were triggered or ended at `since` or later, and of those that are not over.
+pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError> {
+    let mut runs: BTreeMap<Status, usize> = BTreeMap::new();
     let mut by_routine: BTreeMap<Slug, RoutineRuns> = BTreeMap::new();
     let (mut bad, mut live) = (Vec::new(), Vec::new());
-    listing::each_since(context, since, |run, status| {
-        *runs.entry(status).or_insert(0) += 1;
+    for (run, status) in listing::since(context, since)?.into_iter().rev() {
+        *runs.entry(status).or_default() += 1;
         let routine = by_routine.entry(run.routine().clone()).or_insert_with(|| RoutineRuns {
             routine: run.routine().clone(),
             runs: BTreeMap::new(),
@@ -69,7 +66,7 @@ pub fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError
             Tone::Active => live.push(run),
             Tone::Good | Tone::Neutral | Tone::Faded => {}
         }
-    })?;
+    }
     let mut routines: Vec<RoutineRuns> = by_routine.into_values().collect();
     routines.sort_by_key(|routine| std::cmp::Reverse(routine.bad()));
     let routines_total = routines.len();
@@ -96,7 +93,7 @@ fn left_out(count: usize, what: &str, tool: &str) -> Option<String> {
     (count > 0).then(|| format!("{count} more {what}: see {tool}"))
 }
 
-/// Shows the first of these runs, as many as fit.
+/// Shows as many of the first runs as fit.
 fn within(context: &Context, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
     let mut bytes = 0;
     let shown = runs.iter().filter_map(|run| listing::find(context, run).ok());

@@ -1,4 +1,4 @@
-//! Everything that is known of one run, with the evidence.
+//! Everything that is known about one run, with the evidence.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -30,7 +30,7 @@ pub struct Inspection {
     #[schemars(with = "BTreeMap<String, serde_json::Value>")]
     pub run: RunView,
     /// Whether anything of it is alive.
-    pub liveness: Life,
+    pub liveness: LivenessView,
     /// How that is known.
     pub liveness_reason: String,
     /// When its workbench goes, and why then.
@@ -47,7 +47,7 @@ pub struct Inspection {
     pub origin: Option<Origin>,
     /// Its processes, those first that used most; 50 at most.
     pub processes: Vec<RunProcess>,
-    /// How many there are; absent where that cannot be told.
+    /// How many there are; absent where that is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes_total: Option<usize>,
     /// When it last printed something.
@@ -60,12 +60,12 @@ pub struct Inspection {
 /// Whether a run is alive (rule 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum Life {
+pub enum LivenessView {
     /// Something of it is.
     Alive,
     /// Nothing of it is.
     Finished,
-    /// Neither can be told.
+    /// Neither is certain.
     Unknown,
 }
 
@@ -85,13 +85,9 @@ pub struct RunProcess {
 const SHOWN_PROCESSES: usize = 50;
 const SHOWN_WORDS: usize = 50;
 const SHOWN_WORD_CHARS: usize = 200;
-const TAIL_LINES: usize = 50;
-const TAIL_BYTES: usize = 8 * 1024;
+const SHOWN_LOG_LINES: usize = 50;
+const SHOWN_LOG_BYTES: usize = 8 * 1024;
 
-/// Looks at everything that is known of a run.
-///
-/// # Errors
-/// There is no such run.
 pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let workbench = Workbench::of(&context.home, id);
     let entry = Entry::of(&context.home, id);
@@ -105,9 +101,9 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         None => read_outcome(&workbench, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
-    let (liveness, liveness_reason) = life(&run, assessment.as_ref(), outcome.is_some());
+    let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
-    let tail = Log::open(&workbench).and_then(|log| log.tail(TAIL_LINES, TAIL_BYTES));
+    let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
     Ok(Inspection {
         liveness,
         liveness_reason,
@@ -125,29 +121,29 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     })
 }
 
-fn life(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -> (Life, String) {
+fn liveness(run: &RunView, assessment: Option<&Assessment>, is_recorded: bool) -> (LivenessView, String) {
     match assessment.map(|assessment| &assessment.liveness) {
         Some(Liveness::Owned) => {
-            (Life::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
+            (LivenessView::Alive, "its supervisor, or its trigger while it starts, holds its lock".to_owned())
         }
         Some(Liveness::Unsupervised(left)) => (
-            Life::Alive,
+            LivenessView::Alive,
             format!(
                 "nobody holds its lock, and {} of its processes are alive; the watchdog holds it to its bounds",
                 left.len()
             ),
         ),
-        Some(Liveness::Unknown(cause) | Liveness::Judging(cause)) => (Life::Unknown, cause.clone()),
+        Some(Liveness::Unknown(cause) | Liveness::Judging(cause)) => (LivenessView::Unknown, cause.clone()),
         Some(Liveness::Dead) if is_recorded => {
-            (Life::Finished, "its end is recorded; the watchdog's next pass puts its entry away".to_owned())
+            (LivenessView::Finished, "its end is recorded; the watchdog's next pass removes its entry".to_owned())
         }
         Some(Liveness::Dead) => (
-            Life::Finished,
+            LivenessView::Finished,
             "nobody holds its lock and none of its processes is left; the watchdog's next pass records its end"
                 .to_owned(),
         ),
-        None if run.status == Status::Unknown => (Life::Unknown, run.status_reason.clone().unwrap_or_default()),
-        None => (Life::Finished, "its end is recorded, and it has no entry in running/ any more".to_owned()),
+        None if run.status == Status::Unknown => (LivenessView::Unknown, run.status_reason.clone().unwrap_or_default()),
+        None => (LivenessView::Finished, "its end is recorded, and it has no entry in running/ any more".to_owned()),
     }
 }
 
@@ -165,7 +161,7 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
             format!("the first sweep from {at} on that finds nothing alive in it removes its workbench")
         }
         (None, Some(outcome), None) => format!("its retention counts from {}", outcome.retain_from),
-        (None, None, None) if wait::is_over(run) => "its retention counts from when its end is recorded".to_owned(),
+        (None, None, None) if wait::is_over(run) => "its retention starts when its end is recorded".to_owned(),
         (None, None, None) => "no sweep removes it".to_owned(),
     }
 }
@@ -183,7 +179,7 @@ fn last_output(workbench: &Workbench, outcome: Option<&Outcome>) -> Option<UnixS
     Some(written.min(before))
 }
 
-/// Lists the processes of an unfinished run, those first that used most; `None` where they cannot be told.
+/// Lists the processes of an unfinished run, those that used most first; `None` where they are not known.
 fn processes_of(home: &Home, assessment: &Assessment) -> Option<Vec<RunProcess>> {
     let found = match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Owned, Ok(manifest)) => {

@@ -1,7 +1,7 @@
 //! Which runs there are, newest first.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::view::RunView;
 use crate::clock::UnixSeconds;
@@ -23,18 +23,18 @@ use crate::run::status::Status;
 
 /// Which runs are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// Those of this routine.
+pub struct RunFilter {
+    /// Only runs of this routine.
     pub routine: Option<Slug>,
-    /// Those in this state; a reaped run is found by how it ended as well.
+    /// Only runs in this state; a reaped run is also found by how it ended.
     pub status: Option<Status>,
-    /// Those triggered at this time or later.
+    /// Only runs triggered at this time or later.
     pub since: Option<UnixSeconds>,
-    /// Those triggered at this time or before.
+    /// Only runs triggered at this time or before.
     pub until: Option<UnixSeconds>,
 }
 
-impl Filter {
+impl RunFilter {
     fn takes(&self, routine: &Slug, stamp: UnixSeconds) -> bool {
         self.since.is_none_or(|since| stamp >= since)
             && self.until.is_none_or(|until| stamp <= until)
@@ -48,212 +48,183 @@ impl Filter {
 
 /// A part of the list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Page {
+pub struct RunPage {
     /// The runs, newest first.
     pub runs: Vec<RunView>,
-    /// How many there are in all.
+    /// How many match in all.
     pub total: usize,
-    /// The run after which the next page begins, if there is one.
+    /// The last run of this page, if there is another page after it.
     pub next: Option<RunId>,
 }
 
-/// A run of the list, before it is looked at.
-enum Listed<'a> {
-    /// It has a workbench or an entry.
-    Present(&'a RunId),
-    /// Only the history tells of it.
-    Reaped(&'a Line),
-}
-
-impl Listed<'_> {
-    /// Returns what the list is ordered by.
-    fn key<'a>(&'a self, history: &'a Lines) -> (UnixSeconds, &'a Slug) {
-        match self {
-            Self::Present(id) => (id.stamp(), id.routine()),
-            Self::Reaped(line) => (line.stamp(), history.routine(line)),
-        }
-    }
-}
-
-/// A run of a page.
-enum Row {
-    /// It was seen to have a workbench or an entry.
-    Present(RunId),
-    /// This is how it ended.
-    Reaped(Box<Outcome>),
-}
-
-/// A part of the list, of which only the ids of present runs are known.
-struct Picked {
-    rows: Vec<Row>,
-    total: usize,
-    next: Option<RunId>,
-}
-
-/// Lists up to `limit` of the runs that are older than `after`, those among them that only the history tells of.
+/// Lists up to `limit` of the runs that are older than `after`, including those that only the history has.
 ///
 /// # Errors
 /// A folder of the home cannot be listed, or the history cannot be read.
-pub fn list(context: &Context, filter: &Filter, after: Option<&RunId>, limit: usize) -> Result<Page, FileError> {
+pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit: usize) -> Result<RunPage, FileError> {
     let Context { home, history, .. } = context;
     // Before the history: a run that is reaped in between is in neither otherwise.
     let mut present = ids(home)?;
     present.retain(|id| filter.takes(id.routine(), id.stamp()));
     let mut views = Views::new(context);
     // The state is not in the name, so all have to be looked at.
-    let mut seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
-        let matching = views.of(&present).into_iter().filter(|run| run.status == wanted);
-        matching.map(|run| (run.id.clone(), run)).collect()
+    let seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
+        let mut seen = views.by_id(&present);
+        seen.retain(|_, run| run.status == wanted);
+        seen
     });
     let is_wanted = |id: &RunId| seen.as_ref().is_none_or(|seen| seen.contains_key(id));
-    let pick = |lines: &Lines| pick(&present, is_wanted, lines, filter, after, limit);
-    let (mut picked, doubtful) = pick(&*history.read(home)?);
-    if !doubtful.is_empty() {
-        (picked, _) = pick(&*history.reread(home, &doubtful)?);
+    let Picked { rows, total, next, is_whole } = pick(&present, is_wanted, &*history.read(home)?, filter, after, limit);
+    if !is_whole {
+        history.forget();
     }
-    let Picked { rows, total, next } = picked;
-    let wanted: Vec<RunId> = rows.iter().filter_map(Row::present).cloned().collect();
-    let mut shown =
-        seen.take().unwrap_or_else(|| views.of(&wanted).into_iter().map(|run| (run.id.clone(), run)).collect());
+    let mut shown = seen.unwrap_or_else(|| {
+        let present = rows.iter().filter(|(_, ended)| ended.is_none()).map(|(id, _)| id.clone());
+        views.by_id(&present.collect::<Vec<_>>())
+    });
     let mut runs = Vec::with_capacity(rows.len());
-    for row in rows {
-        match row {
-            Row::Reaped(outcome) => runs.push(RunView::of_reaped(context, *outcome)),
-            Row::Present(id) => match shown.remove(&id) {
-                Some(run) => runs.push(run),
-                // It was reaped since it was listed.
-                None => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(context, past.outcome))),
-            },
+    for (id, ended) in rows {
+        match (ended, shown.remove(&id)) {
+            (Some(outcome), _) => runs.push(RunView::of_reaped(context, *outcome)),
+            (None, Some(run)) => runs.push(run),
+            // It was reaped since it was listed.
+            (None, None) => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(context, past.outcome))),
         }
     }
-    Ok(Page { runs, total, next })
+    Ok(RunPage { runs, total, next })
 }
 
-impl Row {
-    fn present(&self) -> Option<&RunId> {
-        match self {
-            Self::Present(id) => Some(id),
-            Self::Reaped(_) => None,
-        }
-    }
+/// A part of the list before the runs are looked at.
+struct Picked {
+    /// The runs, with how those ended that only the history has.
+    rows: Vec<(RunId, Option<Box<Outcome>>)>,
+    total: usize,
+    next: Option<RunId>,
+    /// False if a line of the history is not what it was, and its run is missing here.
+    is_whole: bool,
 }
 
-/// Chooses a page's runs, and reads how those ended that only the history tells of; also returns those whose line is not what it
-/// was.
 fn pick(
     present: &[RunId],
     is_wanted: impl Fn(&RunId) -> bool,
     history: &Lines,
-    filter: &Filter,
+    filter: &RunFilter,
     after: Option<&RunId>,
     limit: usize,
-) -> (Picked, Vec<RunId>) {
+) -> Picked {
     let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
-    let mut page: Vec<Listed<'_>> = Vec::new();
+    let mut page = Vec::new();
     let mut total = 0;
     for listed in merge(present, past, history) {
-        let matches = match &listed {
+        let matches = match listed {
             Listed::Present(id) => is_wanted(id),
             Listed::Reaped(line) => filter.takes_reaped(line.status()),
         };
         if matches {
             total += 1;
-            if page.len() <= limit && after.is_none_or(|after| listed.key(history) < (after.stamp(), after.routine())) {
+            let key = listed.key(history);
+            if page.len() <= limit && after.is_none_or(|after| key < (after.stamp(), after.routine())) {
                 page.push(listed);
             }
         }
     }
-    let more = page.len() > limit;
+    let has_more = page.len() > limit;
     page.truncate(limit);
-    let next = page.last().filter(|_| more).map(|last| {
-        let (stamp, routine) = last.key(history);
+    let next = page.last().filter(|_| has_more).map(|last| last.id(history));
+    let mut is_whole = true;
+    let row = |listed: Listed<'_>| match listed {
+        Listed::Present(id) => Some((id.clone(), None)),
+        Listed::Reaped(line) => {
+            let past = history.past(line);
+            is_whole &= past.is_some();
+            past.map(|past| (past.outcome.id.clone(), Some(Box::new(past.outcome))))
+        }
+    };
+    let rows = page.into_iter().filter_map(row).collect();
+    Picked { rows, total, next, is_whole }
+}
+
+/// A run of the list, before it is looked at.
+#[derive(Clone, Copy)]
+enum Listed<'a> {
+    /// It has a workbench or an entry.
+    Present(&'a RunId),
+    /// Only the history has it.
+    Reaped(&'a Line),
+}
+
+impl<'a> Listed<'a> {
+    /// What the list is ordered by.
+    fn key(self, history: &'a Lines) -> (UnixSeconds, &'a Slug) {
+        match self {
+            Self::Present(id) => (id.stamp(), id.routine()),
+            Self::Reaped(line) => (line.stamp(), history.routine(line)),
+        }
+    }
+
+    fn id(self, history: &'a Lines) -> RunId {
+        let (stamp, routine) = self.key(history);
         RunId::new(routine.clone(), stamp)
-    });
-    let (mut rows, mut doubtful) = (Vec::with_capacity(page.len()), Vec::new());
-    for listed in &page {
-        match listed {
-            Listed::Present(id) => rows.push(Row::Present((*id).clone())),
-            Listed::Reaped(line) => match history.past(line) {
-                Some(past) => rows.push(Row::Reaped(Box::new(past.outcome))),
-                None => doubtful.push(RunId::new(history.routine(line).clone(), line.stamp())),
-            },
-        }
     }
-    (Picked { rows, total, next }, doubtful)
 }
 
-/// Calls `see` with each run of a period, newest first, and how it is or how it ended: those that were triggered or ended at a
-/// time or later, and those that are not over. Only what the history does not tell is looked at.
-///
-/// # Errors
-/// A folder of the home cannot be listed, or the history cannot be read.
-pub fn each_since(context: &Context, since: UnixSeconds, mut see: impl FnMut(RunId, Status)) -> Result<(), FileError> {
-    let Context { home, config, history, .. } = context;
-    // No run takes longer than the ceiling and what ending it takes.
-    let earliest = UnixSeconds(since.0.saturating_sub(config.max_runtime_ceiling_secs).saturating_sub(60 * 60));
-    let mut present = ids(home)?;
-    let unfinished: HashSet<RunId> = Entry::list(home)?.iter().map(|entry| entry.id().clone()).collect();
-    let mut runs: BTreeMap<(UnixSeconds, Slug), Status> = BTreeMap::new();
-    {
-        let lines = history.read(home)?;
-        for line in lines.newest_first().take_while(|line| line.stamp() >= earliest) {
-            let ended_within = || lines.past(line).is_some_and(|past| past.outcome.finished_at >= since);
-            if line.stamp() >= since || ended_within() {
-                runs.insert((line.stamp(), lines.routine(line).clone()), line.status());
-            }
-        }
-    }
-    present.retain(|id| {
-        // A status that the history does not know is one of a newer version.
-        let known = runs.get(&(id.stamp(), id.routine().clone()));
-        let is_told = known.is_some_and(|status| *status != Status::Unknown);
-        unfinished.contains(id) || (id.stamp() >= since && !is_told)
-    });
-    for run in Views::new(context).of(&present) {
-        runs.insert((run.id.stamp(), run.id.routine().clone()), run.status);
-    }
-    runs.into_iter().rev().for_each(|((stamp, routine), status)| see(RunId::new(routine, stamp), status));
-    Ok(())
-}
-
-/// Merges two lists, newest first; of a run that is in both, what is present counts.
+/// Merges two lists, newest first; a run in both counts as present.
 fn merge<'a>(
     present: &'a [RunId],
     past: impl Iterator<Item = &'a Line>,
     history: &'a Lines,
 ) -> impl Iterator<Item = Listed<'a>> {
-    let (mut present, mut past) = (present.iter().peekable(), past.peekable());
+    let mut present = present.iter().map(Listed::Present).peekable();
+    let mut past = past.map(Listed::Reaped).peekable();
     std::iter::from_fn(move || {
         let order = match (present.peek(), past.peek()) {
-            (Some(id), Some(line)) => {
-                id.stamp().cmp(&line.stamp()).then_with(|| id.routine().cmp(history.routine(line)))
-            }
+            (Some(one), Some(other)) => one.key(history).cmp(&other.key(history)),
             (Some(_), None) => Ordering::Greater,
             (None, _) => Ordering::Less,
         };
         if order == Ordering::Less {
-            return past.next().map(Listed::Reaped);
+            return past.next();
         }
         if order == Ordering::Equal {
             past.next();
         }
-        present.next().map(Listed::Present)
+        present.next()
     })
 }
 
+/// Returns each run of a period and how it is or ended: runs that were triggered or ended at `since` or later, and those that
+/// are not over. Only runs whose end the history does not have are looked at.
+pub(crate) fn since(context: &Context, since: UnixSeconds) -> Result<BTreeMap<RunId, Status>, FileError> {
+    let Context { home, config, history, .. } = context;
+    // No run takes longer than the ceiling and what ending it takes.
+    let earliest = UnixSeconds(since.0.saturating_sub(config.max_runtime_ceiling_secs).saturating_sub(60 * 60));
+    let mut present: BTreeSet<RunId> = workbench_ids(home)?.into_iter().collect();
+    let unfinished: Vec<RunId> = Entry::list(home)?.iter().map(|entry| entry.id().clone()).collect();
+    let mut runs = BTreeMap::new();
+    {
+        let lines = history.read(home)?;
+        for line in lines.newest_first().take_while(|line| line.stamp() >= earliest) {
+            let ended_within = || lines.past(line).is_some_and(|past| past.outcome.finished_at >= since);
+            if line.stamp() >= since || ended_within() {
+                runs.insert(Listed::Reaped(line).id(&lines), line.status());
+            }
+        }
+    }
+    // A status that the history does not know is one of a newer version.
+    present.retain(|id| id.stamp() >= since && runs.get(id).is_none_or(|status| *status == Status::Unknown));
+    present.extend(unfinished);
+    let present: Vec<RunId> = present.into_iter().collect();
+    runs.extend(Views::new(context).of(&present).into_iter().map(|run| (run.id, run.status)));
+    Ok(runs)
+}
+
 /// Looks at all runs that have a workbench or an entry.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
+pub(crate) fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
     Ok(Views::new(context).of(&ids(&context.home)?))
 }
 
-/// Looks at one run; at what the history tells of it where its workbench is gone.
-///
-/// # Errors
-/// There is no such run, or the history cannot be read.
-pub fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
+/// Looks at one run, or at what the history says about it where its workbench is gone.
+pub(crate) fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
     if let Some(present) = Views::new(context).of(std::slice::from_ref(id)).pop() {
         return Ok(present);
     }
@@ -264,7 +235,7 @@ pub fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
 struct Views<'a> {
     context: &'a Context,
     bounds: BoundsTable<'a>,
-    /// Of each routine that was asked for: the runs that it keeps for being its newest.
+    /// For each routine that was looked at: the runs that `keep_last` keeps.
     newest: HashMap<Slug, HashSet<RunId>>,
 }
 
@@ -283,6 +254,10 @@ impl<'a> Views<'a> {
         ids.iter().filter_map(|id| self.one(id, unfinished.get(id))).collect()
     }
 
+    fn by_id(&mut self, ids: &[RunId]) -> HashMap<RunId, RunView> {
+        self.of(ids).into_iter().map(|run| (run.id.clone(), run)).collect()
+    }
+
     fn one(&mut self, id: &RunId, unfinished: Option<&Assessment>) -> Option<RunView> {
         match unfinished {
             Some(assessment) => Some(RunView::of_unfinished(self.context, assessment)),
@@ -290,7 +265,7 @@ impl<'a> Views<'a> {
                 let bounds = self.bounds.get(id.routine());
                 let keep_last = bounds.keep_last;
                 let mut view = RunView::of_finished(self.context, id, bounds);
-                // Only for what is past its age, so that hardly any run is looked at for another's sake.
+                // Only for what is past its age: this looks at other runs.
                 if keep_last > 0
                     && view.reap_at.is_some_and(|at| at <= UnixSeconds::now())
                     && self.is_newest(id, keep_last)
@@ -310,7 +285,7 @@ impl<'a> Views<'a> {
     }
 }
 
-/// Reads which finished runs a routine keeps for being its newest; those of a folder that cannot be listed are not known.
+/// Returns the finished runs that `keep_last` keeps; none if the folder cannot be listed.
 fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     let mut ids = workbench_ids(home).unwrap_or_default();
     ids.retain(|id| id.routine() == routine);

@@ -1,9 +1,9 @@
-//! What is known of runs and routines: one view for the tools, the commands and the resources.
+//! What is known about runs and routines: the same views for tools, commands and resources.
 
-pub mod changes;
-pub mod digest;
-pub mod inspect;
+pub(crate) mod changes;
+pub(crate) mod digest;
+pub(crate) mod inspect;
 pub mod listing;
-pub mod routine_view;
-pub mod view;
-pub mod wait;
+pub(crate) mod routine_view;
+pub(crate) mod view;
+pub(crate) mod wait;

@@ -1,8 +1,7 @@
-//! A routine as everybody is shown it, with its runs.
+//! A routine as tools and commands show it, with its runs.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -32,7 +31,7 @@ pub struct RoutineView {
     pub title: String,
     /// The agent that runs it.
     pub agent: String,
-    /// Whether that agent's command is to be found.
+    /// Whether that agent's command was found.
     pub agent_available: bool,
     /// Whether it may be triggered.
     pub enabled: bool,
@@ -92,8 +91,6 @@ pub struct Firing {
 }
 
 impl Firing {
-    /// Shows when a routine fires.
-    #[must_use]
     pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
         let timezone = definition.timezone.clone();
         let parse = |text: &String| Schedule::parse(text, timezone.as_deref()).ok();
@@ -119,7 +116,6 @@ impl Firing {
     }
 }
 
-/// How many of the next fires are shown.
 const NEXT_FIRES: usize = 3;
 
 /// An occurrence of a schedule that was not fired.
@@ -160,7 +156,7 @@ impl From<RunView> for LastRun {
     }
 }
 
-/// What is read once to show any number of routines.
+/// What is read once for showing any number of routines.
 #[derive(Debug)]
 pub struct Overview<'a> {
     context: &'a Context,
@@ -168,21 +164,17 @@ pub struct Overview<'a> {
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
-    /// The newest run of each routine that the history tells of.
-    newest_ended: Arc<HashMap<Slug, UnixSeconds>>,
-    /// Whether an agent's command was found, of those asked about: looking goes through all of PATH.
+    /// The newest run of each routine in the history.
+    newest_ended: HashMap<Slug, UnixSeconds>,
+    /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
 
 impl<'a> Overview<'a> {
-    /// Reads which runs there are.
-    ///
-    /// # Errors
-    /// A folder of the home cannot be listed, or the history cannot be read.
     pub fn read(context: &'a Context, search_path: &'a SearchPath) -> Result<Self, FileError> {
         let mut newest: HashMap<Slug, UnixSeconds> = HashMap::new();
         let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
-        // There may be very many, so that nothing is made of a name unless it is the first of its routine.
+        // There may be very many, so only the first name of a routine is allocated.
         on_disk::scan_workbenches(&context.home, |slug, stamp| match newest.get_mut(slug) {
             Some(newest) => *newest = stamp.max(*newest),
             None => newest.extend(slug.parse().ok().map(|slug: Slug| (slug, stamp))),
@@ -197,8 +189,6 @@ impl<'a> Overview<'a> {
         Ok(Self { context, search_path, running, newest, newest_ended, available: RefCell::default() })
     }
 
-    /// Shows a routine.
-    #[must_use]
     pub fn view(&self, routine: &Routine) -> RoutineView {
         let Routine { slug, definition } = routine;
         let bounds = Bounds::decide(RoutineState::Present(definition), &self.context.config);

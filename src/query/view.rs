@@ -1,4 +1,4 @@
-//! A run as everybody is shown it: the tools and the commands alike.
+//! A run as tools and commands show it.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
 use crate::run::pin::is_pinned;
-use crate::run::record::{EndRequest, Origin, Outcome, RecordError, Started};
+use crate::run::record::{EndRequest, Origin, Outcome, RecordError};
 use crate::run::recording::{read_outcome, written_outcome};
 use crate::run::retention;
 use crate::run::status::Status;
@@ -87,43 +87,41 @@ fn is_false(value: &bool) -> bool {
 }
 
 impl RunView {
-    /// Shows an unfinished run.
-    #[must_use]
+    /// Shows a run that has an entry.
     pub fn of_unfinished(context: &Context, assessment: &Assessment) -> Self {
         let entry = &assessment.entry;
-        let outcome = outcome_of(context, assessment);
-        if let Ok(Some(outcome)) = outcome {
-            let mut view = Self::empty(context, entry.id());
-            view.tell(outcome);
-            return view;
-        }
+        let mut view = Self::empty(context, entry.id());
+        let unreadable = match outcome_of(context, assessment) {
+            Ok(Some(outcome)) => {
+                view.set_outcome(outcome);
+                return view;
+            }
+            Ok(None) => None,
+            Err(error) => Some(error.to_string()),
+        };
         let started = entry.started().ok().flatten();
         let request = entry.end_request().ok().flatten().or_else(|| context.unwritten_ends.of(entry.id()));
-        let workbench = Workbench::of(&context.home, entry.id());
         let now = UnixSeconds::now();
-        let mut view = Self::empty(context, entry.id());
         if let Ok(manifest) = &assessment.manifest {
             view.triggered_at = manifest.triggered.at;
             view.session_host = manifest.session_host;
             view.origin = unasked(manifest.origin.clone());
         }
         view.started_at = started.as_ref().map(|started| started.at);
-        let last_output = workbench.last_output_or(view.triggered_at);
-        let state = match outcome {
-            Ok(_) => State::of(assessment, started.as_ref(), request.as_ref(), last_output, now),
-            Err(error) => State { status: Status::Unknown, reason: Some(error.to_string()), finished_at: None },
+        let last_output = Workbench::of(&context.home, entry.id()).last_output_or(view.triggered_at);
+        (view.status, view.status_reason, view.finished_at) = match unreadable {
+            Some(reason) => (Status::Unknown, Some(reason), None),
+            None => status_of(assessment, started.is_some(), request.as_ref(), last_output, now),
         };
-        (view.status, view.status_reason) = (state.status, state.reason);
         if let Err(error) = &assessment.manifest
             && view.status_reason.is_none()
             && entry.exists()
         {
-            // Its supervisor knows what it was, and nobody else does.
+            // Only its supervisor knows what it was.
             view.status_reason = Some(error.to_string());
         }
-        view.finished_at = state.finished_at;
         view.duration_secs = view.started_at.map(|from| from.age_secs_at(view.finished_at.unwrap_or(now)));
-        if state.finished_at.is_none() {
+        if view.finished_at.is_none() {
             view.attach_command =
                 context.session_host.attach_command(&view.session).filter(|_| view.session_host.has_windows());
             view.kept_because = Some(match view.status {
@@ -134,21 +132,20 @@ impl RunView {
         view
     }
 
-    /// Notes that no sweep removes it, and why.
+    /// Records why no sweep removes it.
     pub(super) fn keep(&mut self, reason: String) {
         self.reap_at = None;
         self.kept_because = Some(reason);
     }
 
-    /// Shows a run without an entry: a finished one, or a workbench that somebody else made.
-    #[must_use]
+    /// Shows a run without an entry: a finished one, or a workbench that another program made.
     pub fn of_finished(context: &Context, id: &RunId, bounds: &Bounds) -> Self {
         let workbench = Workbench::of(&context.home, id);
         let mut view = Self::empty(context, id);
         match read_outcome(&workbench, id) {
             Ok(outcome) => {
                 view.reap_from(Some(outcome.retain_from), None, bounds.retention_secs(outcome.status.retention()));
-                view.tell(outcome);
+                view.set_outcome(outcome);
             }
             Err(RecordError::File(error)) if error.is_not_found() => {
                 let written = workbench.log_state().map(|(written, _)| written);
@@ -168,18 +165,16 @@ impl RunView {
         view
     }
 
-    /// Shows a run that only the history tells of.
-    #[must_use]
+    /// Shows a run that only the history has.
     pub fn of_reaped(context: &Context, outcome: Outcome) -> Self {
         let mut view = Self::empty(context, &outcome.id);
         view.outcome = Some(outcome.status);
-        view.tell(outcome);
+        view.set_outcome(outcome);
         view.status = Status::Reaped;
         view
     }
 
-    /// Returns how it is, or how it ended, also where its workbench is gone.
-    #[must_use]
+    /// Returns the status that it has or ended with: never `reaped`.
     pub fn own_status(&self) -> Status {
         self.outcome.unwrap_or(self.status)
     }
@@ -217,7 +212,8 @@ impl RunView {
         self.reap_at = Some(retention::reap_at(finish, retention_secs));
     }
 
-    fn tell(&mut self, outcome: Outcome) {
+    fn set_outcome(&mut self, outcome: Outcome) {
+        self.duration_secs = outcome.duration_secs();
         self.status = outcome.status;
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;
@@ -226,15 +222,11 @@ impl RunView {
         self.triggered_at = outcome.triggered_at;
         self.started_at = outcome.started_at;
         self.finished_at = Some(outcome.finished_at);
-        self.duration_secs = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
         self.session_host = outcome.session_host;
     }
 }
 
-/// Returns the outcome of a run of which only the entry is left, which the next judge puts away.
-///
-/// # Errors
-/// There is one that cannot be read.
+/// Returns the outcome of a run whose entry is still there, which the next judge removes.
 pub(super) fn outcome_of(context: &Context, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
         (Liveness::Dead, Ok(manifest)) => written_outcome(&context.home, assessment.entry.id(), &manifest.cookie),
@@ -246,45 +238,32 @@ fn unasked(origin: Origin) -> Option<Origin> {
     (origin != Origin::Call).then_some(origin)
 }
 
-/// How an unfinished run is.
-struct State {
-    status: Status,
-    reason: Option<String>,
-    finished_at: Option<UnixSeconds>,
-}
-
-impl State {
-    fn of(
-        assessment: &Assessment,
-        started: Option<&Started>,
-        request: Option<&EndRequest>,
-        last_output: UnixSeconds,
-        now: UnixSeconds,
-    ) -> Self {
-        let alive = if started.is_some() { Status::Running } else { Status::Preparing };
-        let unfinished = |status, reason| Self { status, reason, finished_at: None };
-        match (&assessment.liveness, request) {
-            (Liveness::Owned, None) => unfinished(alive, None),
-            (Liveness::Owned, Some(request)) => {
-                unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
-            }
-            (Liveness::Unsupervised(left), None) => {
-                unfinished(alive, Some(format!("its supervisor is gone; alive: {}", names(left))))
-            }
-            (Liveness::Unsupervised(left), Some(request)) => {
-                unfinished(alive, Some(format!("it was ended ({}), and survived: {}", request.reason, names(left))))
-            }
-            (Liveness::Judging(_), Some(request)) => {
-                unfinished(alive, Some(format!("it is being ended: {}", request.reason)))
-            }
-            (Liveness::Unknown(cause) | Liveness::Judging(cause), _) => {
-                unfinished(Status::Unknown, Some(cause.clone()))
-            }
-            // What the next judge will write.
-            (Liveness::Dead, _) => {
-                let ending = assessment.abandoned_ending(request, last_output, now);
-                Self { status: ending.status, reason: ending.reason, finished_at: Some(ending.finished_at) }
-            }
+/// Returns the status of a run that has an entry, the reason, and when it ended if nothing of it is left.
+fn status_of(
+    assessment: &Assessment,
+    is_started: bool,
+    request: Option<&EndRequest>,
+    last_output: UnixSeconds,
+    now: UnixSeconds,
+) -> (Status, Option<String>, Option<UnixSeconds>) {
+    let live = if is_started { Status::Running } else { Status::Preparing };
+    let reason = match (&assessment.liveness, request) {
+        // What the next judge will write.
+        (Liveness::Dead, _) => {
+            let ending = assessment.abandoned_ending(request, last_output, now);
+            return (ending.status, ending.reason, Some(ending.finished_at));
         }
-    }
+        (Liveness::Owned, None) => None,
+        (Liveness::Owned | Liveness::Judging(_), Some(request)) => {
+            Some(format!("it is being ended: {}", request.reason))
+        }
+        (Liveness::Unsupervised(left), None) => Some(format!("its supervisor is gone; alive: {}", names(left))),
+        (Liveness::Unsupervised(left), Some(request)) => {
+            Some(format!("it was ended ({}), and survived: {}", request.reason, names(left)))
+        }
+        (Liveness::Unknown(cause) | Liveness::Judging(cause), _) => {
+            return (Status::Unknown, Some(cause.clone()), None);
+        }
+    };
+    (live, reason, None)
 }

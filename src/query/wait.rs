@@ -13,24 +13,24 @@ use crate::run::end::EndError;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 
-/// The longest pause between two looks. A run that ends takes its entry away, which wakes at once; only one whose
-/// supervisor was killed, or a system that watches no directories, is noticed by looking.
+/// The longest pause between two looks. The end of a run removes its entry, which wakes at once. Looking is needed for a run whose
+/// supervisor was killed, and where the system cannot watch the folder.
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// Wakes one wait, or ends it, from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Bell {
-    shared: Arc<(Mutex<State>, Condvar)>,
+    shared: Arc<(Mutex<Signals>, Condvar)>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct Signals {
     rung: bool,
     called_off: bool,
 }
 
 impl Bell {
-    /// Ends the wait, now and for good: nobody wants its result any more.
+    /// Ends this wait and every later one: nobody wants the result any more.
     pub fn call_off(&self) {
         self.set(|state| state.called_off = true);
     }
@@ -39,7 +39,7 @@ impl Bell {
         self.set(|state| state.rung = true);
     }
 
-    fn set(&self, change: impl FnOnce(&mut State)) {
+    fn set(&self, change: impl FnOnce(&mut Signals)) {
         let (state, changed) = &*self.shared;
         change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
         changed.notify_all();
@@ -49,30 +49,27 @@ impl Bell {
     pub(crate) fn wait(&self, at_most: Duration) -> bool {
         let (state, changed) = &*self.shared;
         let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = |state: &mut State| !state.rung && !state.called_off;
+        let quiet = |state: &mut Signals| !state.rung && !state.called_off;
         let (mut state, _) = changed.wait_timeout_while(state, at_most, quiet).unwrap_or_else(PoisonError::into_inner);
         state.rung = false;
         !state.called_off
     }
 }
 
-/// Waits until a run is over, for `patience` at most and until `bell` calls it off; returns the run as it is then.
-/// `tell` is given the unfinished run about once a second.
-///
-/// # Errors
-/// There is no such run, or it was removed meanwhile.
+/// Waits until a run is over, for `timeout` at most, or until `bell` calls it off; returns the run as it is then. `report` gets
+/// the unfinished run about once a second.
 pub fn wait(
     context: &Context,
     id: &RunId,
-    patience: Duration,
+    timeout: Duration,
     bell: &Bell,
-    tell: &mut dyn FnMut(&RunView),
+    report: &mut dyn FnMut(&RunView),
 ) -> Result<RunView, EndError> {
-    let deadline = Instant::now() + patience;
+    let deadline = Instant::now() + timeout;
     let entry = Entry::of(&context.home, id);
     // Before the first look, so that no end falls between the two.
     let _watcher = watch(&context.home.running(), bell);
-    let mut told = Instant::now();
+    let mut reported = Instant::now();
     let mut goes_on = true;
     loop {
         let over = !entry.exists();
@@ -81,25 +78,24 @@ pub fn wait(
         if over || is_over(&run) || !goes_on || rest.is_zero() {
             return Ok(run);
         }
-        if told.elapsed() >= LONGEST_PAUSE {
-            told = Instant::now();
-            tell(&run);
+        if reported.elapsed() >= LONGEST_PAUSE {
+            reported = Instant::now();
+            report(&run);
         }
         goes_on = bell.wait(rest.min(LONGEST_PAUSE));
     }
 }
 
-/// Tells whether a run has ended: its outcome is known, or nothing of it is left and a judge will write it.
-#[must_use]
+/// Whether a run has ended: its outcome is known, or nothing of it is left and a judge will write it.
 pub fn is_over(run: &RunView) -> bool {
     run.finished_at.is_some()
 }
 
-/// Rings whenever an entry comes or goes; `None` where the system has no more watches to give.
+/// Rings whenever an entry comes or goes; `None` if the system cannot watch the folder.
 fn watch(running: &Path, bell: &Bell) -> Option<RecommendedWatcher> {
     let bell = bell.clone();
     let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Looking at the folder is no change of it.
+        // Reading the folder changes nothing.
         if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
             bell.ring();
         }

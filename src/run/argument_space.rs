@@ -1,4 +1,4 @@
-//! Whether the system would pass a run's arguments and environment on to a program.
+//! Whether a run's arguments and environment are small enough for the system to pass them on to a program.
 
 use rustix::process::{Resource, getrlimit};
 
@@ -6,11 +6,10 @@ use super::record::Environment;
 use crate::agent::AgentCommand;
 use crate::quote::quote;
 
-/// A run's arguments and environment are more than the system passes on to a program.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "its environment and arguments are too long for this system: {longest} has {longest_kib} KiB, all have {total_kib} KiB, and \
-     {most_one_kib} KiB for one and {most_kib} KiB for all are the most; shorten it, or put it into a file and pass the path"
+    "its environment and arguments are too long for this system: {longest} has {longest_kib} KiB, all have {total_kib} KiB; the \
+     limits are {most_one_kib} KiB for one and {most_kib} KiB for all; shorten it, or put it into a file and pass the path"
 )]
 pub struct TooLong {
     longest: String,
@@ -23,13 +22,13 @@ pub struct TooLong {
 /// The longest single argument or variable: 32 pages of 4 KiB, its final NUL included (execve(2)).
 const MOST_BYTES_OF_ONE: usize = 128 * 1024;
 
-/// What a pointer to each takes of the same space.
+/// What the pointer to each takes of the same space.
 const POINTER_BYTES: usize = 8;
 
 /// What a login shell's start-up files and we ourselves add.
 const ROOM_BYTES: usize = 32 * 1024;
 
-/// How much the system passes on in all: a quarter of the stack's limit, and three quarters of 8 MiB at most (execve(2)).
+/// The limit for all of them: a quarter of the stack's limit, and three quarters of 8 MiB at most (execve(2)).
 fn most_bytes() -> usize {
     const LEAST: u64 = 128 * 1024;
     const MOST: u64 = 6 * 1024 * 1024;
@@ -39,9 +38,6 @@ fn most_bytes() -> usize {
 }
 
 /// Checks what a run and its setup would be started with.
-///
-/// # Errors
-/// One of them is too long, and by what.
 pub fn check(environment: &Environment, command: &AgentCommand) -> Result<(), TooLong> {
     check_words(environment, &command.args).and_then(|()| check_words(environment, &command.setup))
 }
@@ -57,8 +53,7 @@ fn check_words(environment: &Environment, words: &[String]) -> Result<(), TooLon
     check_all(variables.chain(arguments), most_bytes())
 }
 
-/// Says what is too long of what this process would pass on to a program, after the system has refused it.
-#[must_use]
+/// Says what was too long, after the system refused to start a program.
 pub fn explain(environment: &Environment, words: &[String]) -> String {
     let mut all = environment.clone();
     all.inherited.extend(crate::environment::of_this_process());

@@ -1,8 +1,7 @@
-//! Who carries a run's cookie, in a listing of all processes that many supervisors share.
+//! The processes that carry a run's cookie, from a listing of all processes that many supervisors share.
 //!
-//! When a thousand runs end at one moment, each of a thousand supervisors has to know that nothing of its run is left
-//! anywhere. One of them lists the processes, under a lock, and leaves what it saw in the lock's file; it serves all who
-//! asked before it began.
+//! When a thousand runs end at once, each of a thousand supervisors has to make sure that nothing of its run is left. One of
+//! them lists the processes under a lock, and leaves the listing in the lock's file for all that asked before it began.
 
 use std::fmt::Write;
 use std::io::Read;
@@ -17,29 +16,26 @@ use crate::home::lock::{FileLock, LockError};
 use crate::home::{self, stable_hash};
 use crate::process_tree::{Cookie, ProcessId, Scan, ScanError, pid_namespace};
 
-/// The pauses between two looks for a listing: it takes some 50 ms, and as many as wait for it share the processors.
+/// The pauses between two looks for a listing, which takes some 50 ms: many processes wait for it at once.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 
-/// Returns the living processes that carry the cookie of this process, ourselves included, as of a moment after `since_boot_ms`.
-/// If the listing of another process takes longer than `patience`, this one makes its own.
-///
-/// # Errors
-/// The processes cannot be listed.
+/// Returns the living processes that carry the cookie of this process, including this process, as of a moment after
+/// `since_boot_ms`. If other processes leave no new listing within `timeout`, this one makes its own.
 pub(super) fn carriers(
     file: &Path,
     cookie: &Cookie,
     since_boot_ms: u64,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Vec<ProcessId>, ScanError> {
-    carriers_by(file, cookie, since_boot_ms, patience, &mut Listing::take)
+    carriers_by(file, cookie, since_boot_ms, timeout, &mut Listing::take)
 }
 
 fn carriers_by(
     file: &Path,
     cookie: &Cookie,
     since_boot_ms: u64,
-    patience: Duration,
+    timeout: Duration,
     take: &mut dyn FnMut(&Place) -> Result<Listing, ScanError>,
 ) -> Result<Vec<ProcessId>, ScanError> {
     let us = ProcessId::current()?;
@@ -47,11 +43,11 @@ fn carriers_by(
     let shared = || {
         let listing = Listing::read(file, &place)?;
         let found = listing.carriers(cookie);
-        // One that lacks us was made by somebody who sees less, such as from within a sandbox.
+        // A listing that lacks this process was made by one that sees less, such as in a sandbox.
         (listing.began_ms > since_boot_ms && found.contains(&us)).then_some(found)
     };
     let mut newest = place.began(file);
-    let mut deadline = Instant::now() + patience;
+    let mut deadline = Instant::now() + timeout;
     let mut pause = SHORTEST_PAUSE;
     loop {
         let began = place.began(file);
@@ -61,12 +57,12 @@ fn carriers_by(
             return Ok(found);
         }
         if began != newest {
-            // As long as listings come, ours will; if each of many made its own, they would take for ever.
-            (newest, deadline) = (began, Instant::now() + patience);
+            // While new listings keep coming, wait on: if each process made its own, none would finish.
+            (newest, deadline) = (began, Instant::now() + timeout);
         }
         match FileLock::acquire_unsigned(file, Duration::ZERO) {
             Ok(mut lock) => {
-                // Somebody may have written one since we looked.
+                // Another process may have written one since we looked.
                 if let Some(found) = shared() {
                     return Ok(found);
                 }
@@ -85,7 +81,7 @@ fn carriers_by(
     }
 }
 
-/// Cookies with their carriers, as text: a reader wants one line of thousands.
+/// Cookies with their carriers, as text, because a reader needs one line of thousands.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Listing {
     /// When it was begun, on the boot clock.
@@ -111,13 +107,13 @@ impl Listing {
 
     fn of(place: &Place, began_ms: u64, lines: &str) -> Self {
         let mut text = format!("{}{began_ms}\n{lines}", place.0);
-        // Without it, a text that was written in part would pass for a whole one.
+        // It reveals a text of which only a part was written.
         let hash = stable_hash(text.as_bytes());
         let _ = writeln!(text, "{END}{hash:016x}");
         Self { began_ms, text }
     }
 
-    /// Reads what a process in the same place left; `None` if there is nothing, or it is not whole: it may just be written.
+    /// Reads a listing that a process in the same place left; `None` if there is none, or it is not complete yet.
     fn read(file: &Path, place: &Place) -> Option<Self> {
         let text = String::from_utf8(atomic_file::read(file, MAX_RECORD_BYTES).ok()?).ok()?;
         let (content, hash) = text.trim_end().rsplit_once('\n')?;
@@ -142,18 +138,18 @@ impl Listing {
 const END: &str = "end ";
 const MAX_HEAD_BYTES: usize = 256;
 
-/// The beginning of a listing, up to the moment at which it was begun: what is the same for all who may share it.
+/// The beginning of a listing, up to the time at which it was begun: it is the same for all processes that may share it.
 struct Place(String);
 
 impl Place {
     fn this() -> Self {
         let boot_id = Moment::now().boot_id;
-        // Where boots have no names, nothing tells a listing of an earlier one.
+        // Without a boot id, a listing of an earlier boot could not be recognised.
         let boot = if boot_id.is_empty() { home::random_suffix() } else { boot_id };
         Self(format!("cookies and carriers, boot {boot}, {}, user {}: ", pid_namespace(), geteuid().as_raw()))
     }
 
-    /// Tells when the listing in the file was begun, if it is of this place.
+    /// Returns when the listing in the file was begun, if it is of this place.
     fn began(&self, file: &Path) -> Option<u64> {
         let mut head = [0; MAX_HEAD_BYTES];
         let count = atomic_file::open_regular(file).ok()?.read(&mut head).ok()?;
@@ -175,7 +171,7 @@ mod tests {
     use super::*;
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const TIMEOUT: Duration = Duration::from_secs(10);
     const OTHER: ProcessId = ProcessId { pid: 77, start: 78 };
 
     fn listing_of(cookie: &Cookie, place: &Place, began_ms: u64) -> Listing {
@@ -206,7 +202,7 @@ mod tests {
         for (text, since_boot_ms, is_used) in cases {
             std::fs::write(&file, &text).unwrap();
             let mut taken = 0;
-            let found = carriers_by(&file, &cookie, since_boot_ms, PATIENCE, &mut |place| {
+            let found = carriers_by(&file, &cookie, since_boot_ms, TIMEOUT, &mut |place| {
                 taken += 1;
                 Ok(Listing::of(place, 200, &format!("{cookie} 5:6\n")))
             });
@@ -224,7 +220,7 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..50 {
                 scope.spawn(|| {
-                    let found = carriers_by(&file, &cookie, now_ms(), PATIENCE, &mut |place| {
+                    let found = carriers_by(&file, &cookie, now_ms(), TIMEOUT, &mut |place| {
                         taken.fetch_add(1, Ordering::Relaxed);
                         let began_ms = now_ms();
                         std::thread::sleep(Duration::from_millis(100));
@@ -244,9 +240,9 @@ mod tests {
         let file = dir.path().join("listing");
         let cookie = Cookie::random().unwrap();
         let _stuck = FileLock::acquire_unsigned(&file, Duration::ZERO).unwrap();
-        let patience = Duration::from_millis(100);
+        let timeout = Duration::from_millis(100);
         let mut take = |place: &Place| Ok(listing_of(&cookie, place, now_ms()));
-        let found = carriers_by(&file, &cookie, now_ms(), patience, &mut take);
+        let found = carriers_by(&file, &cookie, now_ms(), timeout, &mut take);
         assert!(found.unwrap().contains(&OTHER));
     }
 
@@ -254,7 +250,7 @@ mod tests {
     fn where_there_is_no_lock_we_list_by_ourselves() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("missing/listing");
-        assert_eq!(carriers(&file, &Cookie::random().unwrap(), 0, PATIENCE).unwrap(), []);
+        assert_eq!(carriers(&file, &Cookie::random().unwrap(), 0, TIMEOUT).unwrap(), []);
     }
 
     #[test]
@@ -268,7 +264,7 @@ mod tests {
             .spawn()
             .unwrap();
         let id = ProcessId::of(child.id().try_into().unwrap()).unwrap();
-        let found = carriers(&file, &cookie, 0, PATIENCE);
+        let found = carriers(&file, &cookie, 0, TIMEOUT);
         let place = Place::this();
         let taken = Listing::take(&place).unwrap();
         std::fs::write(&file, &taken.text).unwrap();

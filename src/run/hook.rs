@@ -1,7 +1,7 @@
-//! What a person wants done when a run has ended: `on_finish` and `on_failure` of `config.toml`.
+//! Commands that run when a run has ended: `on_finish` and `on_failure` of `config.toml`.
 //!
-//! Each is a process of its own, with a runner of ours beside it that ends it in time, so that neither the end of a run nor a
-//! watchdog's pass ever waits for it.
+//! Each is a process of its own, with a runner of ours that ends it in time, so that neither the end of a run nor a watchdog's
+//! pass ever waits for it.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -25,24 +25,21 @@ use crate::home::{self, Home, HomeError};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ScanError, become_subreaper};
 use crate::quote::quote;
 
-/// How long a hook may take.
-pub const LIMIT: Duration = Duration::from_secs(30);
+const HOOK_LIMIT: Duration = Duration::from_secs(30);
 
-/// A hook could not be run.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// The home cannot be opened.
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The command cannot be started, or its runner cannot be set up.
     #[error("{0}")]
     Setup(#[from] io::Error),
-    /// Processes cannot be listed, so that its own could not be ended.
+    /// Processes cannot be listed, so that those of the hook could not be ended.
     #[error(transparent)]
     Scan(#[from] ScanError),
 }
 
-/// Starts what the settings want for a run that was just recorded, and returns at once. What fails is logged, and harmless.
+/// Starts the hooks of a run that was just recorded, and returns at once. A failure is noted in the run's log, and harmless.
 pub fn start(context: &Context, outcome: &Outcome) {
     for hook in outcome.status.hooks() {
         let (name, command) = match hook {
@@ -71,7 +68,7 @@ fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[Str
         .args(command)
         .env_clear()
         .envs(inherited)
-        .envs(facts(&context.home, outcome))
+        .envs(variables(&context.home, outcome))
         .env(COOKIE_VARIABLE, cookie.to_string())
         .current_dir(context.home.root())
         .stdin(Stdio::null())
@@ -79,15 +76,15 @@ fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[Str
         .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
-    // The launcher's, which ends at once.
+    // It only detaches the runner, and ends at once.
     let _ = runner.wait();
     Ok(())
 }
 
-/// What a hook is told of a run, in its environment.
-fn facts(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
+/// Describes a run in variables of the hook's environment.
+fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
     let workbench = Workbench::of(home, &outcome.id);
-    let duration = outcome.started_at.map(|from| from.age_secs_at(outcome.finished_at));
+    let duration = outcome.duration_secs();
     let texts = [
         (env_vars::RUN, Some(outcome.id.to_string())),
         (env_vars::ROUTINE, Some(outcome.id.routine().to_string())),
@@ -111,15 +108,11 @@ fn facts(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
     texts.chain(paths).collect()
 }
 
-/// Runs a hook to its end, or ends it and all its processes; what fails is noted in the run's log. This is its runner's whole
-/// life.
-///
-/// # Errors
-/// It could not be run.
+/// The runner: runs a hook to its end, or ends it and all its processes, and notes a failure in the run's log.
 pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> Result<(), HookError> {
     let _ = rustix::process::setsid();
     let home = Home::open(root)?;
-    let result = run_within(&home, command, LIMIT);
+    let result = run_within(&home, command, HOOK_LIMIT);
     match &result {
         Ok(None) => {}
         Ok(Some(failure)) => note(&home, id, name, failure),
@@ -131,7 +124,7 @@ pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> Resul
 fn note(home: &Home, id: &RunId, name: &str, failure: &dyn Display) {
     tracing::warn!(run = %id, hook = name, %failure);
     let workbench = Workbench::of(home, id);
-    // The agent may have removed it, and a sweep may have: nothing is made anew for a note.
+    // The agent or a sweep may have removed it, and a note must not create it again.
     if workbench.exists() {
         log::append_note(&workbench, &format!("{name} failed: {failure}"));
     }
@@ -161,34 +154,34 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Opti
     }
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
     let left = own_tree::end(home, &cookie, KnownProcesses::default(), GRACE, &mut |_| reap())?;
-    let said = last_words(&output);
+    let output = end_of(&output);
     let failure = match ended {
         Some(status) if status.success() => None,
-        Some(status) => Some(format!("{}{said}", how(status))),
-        None => Some(format!("it took more than {} s, and was ended{said}", limit.as_secs())),
+        Some(status) => Some(format!("{}{output}", how(status))),
+        None => Some(format!("it took more than {} s, and was ended{output}", limit.as_secs())),
     };
     Ok(failure.or_else(|| (!left.is_empty()).then(|| "it left processes that could not be ended".to_owned())))
 }
 
-/// Between TERM and KILL, for what a hook leaves.
+/// The time between TERM and KILL for processes that a hook leaves.
 const GRACE: Duration = Duration::from_secs(2);
 
 fn how(status: ExitStatus) -> String {
     status.code().map_or_else(|| status.to_string(), |code| format!("it exited with status {code}"))
 }
 
-/// Makes a file that takes what a hook prints and that is gone with it.
+/// Makes a file for what a hook prints, which disappears with the runner.
 fn unnamed_file(home: &Home) -> io::Result<File> {
     let path = home.trash().join(format!("hook.{}", home::random_suffix()));
     let file = OpenOptions::new().read(true).append(true).create_new(true).mode(0o600).open(&path)?;
     match std::fs::remove_file(&path) {
-        // Somebody who empties the trash was first.
+        // A sweep that empties the trash was first.
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(file),
     }
 }
 
-fn last_words(output: &File) -> String {
+fn end_of(output: &File) -> String {
     use std::os::unix::fs::FileExt;
     const MOST: u64 = 512;
     let length = output.metadata().map_or(0, |metadata| metadata.len());

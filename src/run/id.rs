@@ -19,7 +19,7 @@ pub struct RunId {
     stamp: UnixSeconds,
 }
 
-/// A text that is no run's id.
+/// A text that is not a run's id.
 #[derive(Debug, thiserror::Error)]
 #[error("'{text}' is not a run id: it is the routine's name, a dash and a Unix time, such as triage-1780000000")]
 pub struct NotARunId {
@@ -27,27 +27,22 @@ pub struct NotARunId {
 }
 
 impl RunId {
-    /// Names the run of `routine` that claimed the second `stamp`.
-    #[must_use]
+    /// Makes the id of the run of `routine` that claimed the second `stamp`.
     pub fn new(routine: Slug, stamp: UnixSeconds) -> Self {
         Self { routine, stamp }
     }
 
-    /// Returns the routine that this is a run of.
-    #[must_use]
+    /// The routine that this is a run of.
     pub fn routine(&self) -> &Slug {
         &self.routine
     }
 
-    /// Returns the second that the run claimed: that of its trigger, or one of the 60 after it when that was taken.
-    #[must_use]
+    /// The second that the run claimed: that of its trigger, or one of the 60 after it if that was taken.
     pub fn stamp(&self) -> UnixSeconds {
         self.stamp
     }
 
-    /// Returns the name of the run's session.
-    #[must_use]
-    pub fn session_name(&self) -> String {
+    pub(crate) fn session_name(&self) -> String {
         format!("moadim-{self}")
     }
 }
@@ -71,7 +66,7 @@ fn parse(text: &str) -> Option<RunId> {
     Some(RunId { routine: slug.parse().ok()?, stamp })
 }
 
-/// Returns the routine's name and the second in a run's name, without making anything of them; `None` if it is no run's.
+/// Splits a run's name into the routine's name and the second, without allocating; `None` if it is not a run's name.
 pub(super) fn parts(text: &str) -> Option<(&str, UnixSeconds)> {
     let (slug, digits) = text.rsplit_once('-')?;
     let all_digits = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,6 +1,6 @@
 //! The two locks of an entry: owners share one, and a judge takes the other first and then the owners' alone.
 //!
-//! So judges wait for each other, and an owners' lock that is held has an owner: looking at a dead run never makes it look alive.
+//! So judges wait for each other, and a held owners' lock means an owner: looking at a dead run never makes it look alive.
 
 use std::path::Path;
 use std::time::Instant;
@@ -21,11 +21,11 @@ pub struct JudgeLocks {
 pub enum Hold {
     /// An owner has the run.
     Owned,
-    /// Nobody owns it, and nobody else judges it while this is kept.
+    /// Nobody owns it, and nobody else can judge it while these locks are held.
     Unowned(JudgeLocks),
-    /// Another process is judging it; in words, which one.
+    /// Another process is judging it: a sentence that names the process.
     Judging(String),
-    /// The locks cannot be trusted, or not be had, for this reason.
+    /// The locks cannot be taken, or cannot be trusted, for this reason.
     Unreadable(String),
     /// The entry is gone: the run is finished.
     Gone,
@@ -33,14 +33,13 @@ pub enum Hold {
 
 impl Hold {
     /// Takes the locks of an entry as a judge does, waiting for another judge until `deadline`.
-    #[must_use]
     pub fn take(entry: &Entry, deadline: Instant) -> Self {
         let gone_or = |error: LockError| {
             if entry.exists() { Self::Unreadable(error.to_string()) } else { Self::Gone }
         };
-        let patience = deadline.saturating_duration_since(Instant::now());
+        let rest = deadline.saturating_duration_since(Instant::now());
         // Made here for an entry of release 0.1.0, which has none.
-        let judges = match FileLock::acquire_unsigned(&entry.judge_lock_file(), patience) {
+        let judges = match FileLock::acquire_unsigned(&entry.judge_lock_file(), rest) {
             Ok(lock) => Some(lock),
             Err(error @ LockError::Held { .. }) if entry.exists() => return Self::Judging(error.to_string()),
             // It cannot be made, as on a full disk. Then a judge may be taken for an owner, as 0.1.0 did.
@@ -63,8 +62,8 @@ impl Hold {
 
 fn granted_twice(path: &Path) -> String {
     format!(
-        "locks do not work here: {} was granted twice, so nobody can tell who owns the run; set MOADIM_HOME to a \
-         directory on a local disk",
+        "locks do not work here: {} was granted twice, so the run's owner cannot be determined; set MOADIM_HOME to a directory \
+         on a local disk",
         path.display()
     )
 }

@@ -1,30 +1,36 @@
-//! Runs: starting them, telling whether they live, ending them, and writing down how they ended.
+//! Runs: how they start, live and end, and what is written down about them.
+//!
+//! Three rooms. The protocol of a run is in this folder: a trigger [`claim`]s a name and launches a supervisor, both share the
+//! lock of the run's [`entry`], which exists exactly while the run is unfinished; its end is requested in `end`, and written
+//! down in [`recording`]; a process that finds an entry without an owner judges it in `liveness`. What the files say is in
+//! [`record`], and what follows from how a run ended in [`status`]. The other rooms are `history`, what outlives the workbench,
+//! and `log`, what the agent printed.
 
-pub mod argument_space;
+pub(crate) mod argument_space;
 mod carriers;
 pub mod claim;
 pub mod context;
-pub mod delete;
-pub mod end;
+pub(crate) mod delete;
+pub(crate) mod end;
 pub mod entry;
-pub mod environment;
-pub mod history;
-pub mod hook;
+pub(crate) mod environment;
+pub(crate) mod history;
+pub(crate) mod hook;
 pub mod id;
-pub mod janitor_status;
-pub mod judge_locks;
-pub mod launch;
-pub mod liveness;
+pub(crate) mod janitor_status;
+pub(crate) mod judge_locks;
+pub(crate) mod launch;
+pub(crate) mod liveness;
 pub mod log;
-pub mod on_disk;
-pub mod own_tree;
+pub(crate) mod on_disk;
+pub(crate) mod own_tree;
 pub mod pin;
 pub mod record;
-pub mod recorded_processes;
+pub(crate) mod recorded_processes;
 pub mod recording;
-pub mod retention;
-pub mod retries;
+pub(crate) mod retention;
+pub(crate) mod retries;
 pub mod status;
-pub mod this_machine;
-pub mod trigger;
-pub mod unwritten_ends;
+pub(crate) mod this_machine;
+pub(crate) mod trigger;
+pub(crate) mod unwritten_ends;

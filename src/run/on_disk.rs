@@ -10,11 +10,8 @@ use crate::home::atomic_file::FileError;
 use crate::home::names::{self, Kind};
 use crate::routine::slug::Slug;
 
-/// Lists the ids of all runs that are not reaped, newest first: workbenches before entries, for the other order shows fresh
-/// runs as lost.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
+/// Lists the runs that are not reaped, newest first. Workbenches are listed before entries: the other order shows fresh runs as
+/// lost.
 pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = workbench_ids(home)?;
     ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
@@ -23,10 +20,7 @@ pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     Ok(ids)
 }
 
-/// Lists the workbenches of runs, in no order. Files, symlinks and other names are skipped (rule 1).
-///
-/// # Errors
-/// The folder cannot be listed.
+/// Lists the runs that have workbenches, in no order. Files, symlinks and other names are skipped (rule 1).
 pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = Vec::new();
     // The runs of a routine share its name.
@@ -42,11 +36,8 @@ pub fn workbench_ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     Ok(ids)
 }
 
-/// Calls `see` with the routine's name and the second of each run that has a workbench, in no order. Files, symlinks and
-/// other names are skipped (rule 1). There may be very many, so no list of them is made.
-///
-/// # Errors
-/// The folder cannot be listed.
+/// Calls `see` with the routine's name and the second of each run that has a workbench, without making a list: there may be very
+/// many.
 pub fn scan_workbenches(home: &Home, mut see: impl FnMut(&str, UnixSeconds)) -> Result<(), FileError> {
     names::scan(&home.workbenches(), |name, kind| {
         if kind == Kind::Directory

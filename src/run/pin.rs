@@ -1,5 +1,5 @@
-//! Pins: what a person or an agent asked to keep, until it is unpinned. They lie in the home, out of the reach of the agents
-//! whose workbenches they keep.
+//! Pins keep a run's workbench until it is unpinned. They lie in the home, out of reach of the agents whose workbenches they
+//! keep.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -14,7 +14,7 @@ use crate::home::atomic_file::{self, FileError};
 #[derive(Debug, thiserror::Error)]
 pub enum PinError {
     /// There is nothing to keep.
-    #[error("there is no workbench of a run '{0}' to pin; list_runs shows those that have one")]
+    #[error("cannot pin run '{0}': it has no workbench; list_runs shows the runs that have one")]
     NotFound(RunId),
     /// The pin cannot be written or removed.
     #[error(transparent)]
@@ -34,7 +34,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
     if !is_pinned(home, run) {
         atomic_file::write(&path, format!("pinned at {}\n", UnixSeconds::now()).as_bytes())?;
     }
-    // A sweep looks at pins after it has put a workbench away too, so one of the two sees the other.
+    // A sweep looks at pins again after it has moved a workbench to the trash, so one of the two sees the other.
     if there() {
         return Ok(());
     }
@@ -42,7 +42,7 @@ pub fn pin(home: &Home, run: &RunId) -> Result<(), PinError> {
     Err(PinError::NotFound(run.clone()))
 }
 
-/// Takes a pin away; none is fine.
+/// Removes a pin. Unpinning twice is fine.
 ///
 /// # Errors
 /// The system refuses.
@@ -54,8 +54,7 @@ pub fn unpin(home: &Home, run: &RunId) -> Result<(), FileError> {
     }
 }
 
-/// Tells whether a run is pinned. A pin that cannot be looked at counts as there.
-#[must_use]
+/// Whether a run is pinned. A pin that cannot be looked at counts as there.
 pub fn is_pinned(home: &Home, run: &RunId) -> bool {
     match home.pins().join(run.to_string()).symlink_metadata() {
         Ok(_) => true,
@@ -63,11 +62,11 @@ pub fn is_pinned(home: &Home, run: &RunId) -> bool {
     }
 }
 
-/// Lists the pinned runs. Whatever has the name of a run pins it, for a person may make one by hand.
+/// Lists the pinned runs. Any file with the name of a run pins it: a person may make one by hand.
 ///
 /// # Errors
 /// The folder is there and cannot be listed: then nothing may be removed.
-pub fn list(home: &Home) -> Result<BTreeSet<RunId>, FileError> {
+pub(crate) fn list(home: &Home) -> Result<BTreeSet<RunId>, FileError> {
     let directory = home.pins();
     let fail = |source| FileError::io("list", &directory, source);
     let files = match std::fs::read_dir(&directory) {

@@ -1,4 +1,4 @@
-//! The processes of a run that its records name.
+//! The processes that a run's records name.
 
 use std::collections::HashSet;
 
@@ -8,25 +8,24 @@ use super::this_machine::Here;
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{KnownProcesses, ProcessId};
 
-/// The processes of a run that were written down, as far as they mean something here and now.
+/// Process ids from the records that still mean something: of this machine, namespace and boot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RecordedProcesses {
-    /// Who watches the run.
     pub supervisor: Option<ProcessId>,
-    /// Whether that supervisor knows the signal that announces an unwritten request: that of release 0.1.0 dies of it.
+    /// Whether the supervisor handles the signal that announces an unwritten request: that of release 0.1.0 dies of it.
     pub takes_unwritten_request: bool,
     agent: Option<ProcessId>,
-    /// Who takes in its orphans once the supervisor is gone.
+    /// The process that becomes the parent of its orphans once the supervisor is gone.
     pub reaper: Option<i32>,
-    /// Those that the cookie might not tell, and those that were asked to end.
+    /// Processes that may lack the cookie, and those that were asked to end.
     pub processes: KnownProcesses,
 }
 
 impl RecordedProcesses {
-    /// Reads them. A damaged record is none, because the cookie tells the same of most processes.
+    /// Reads them. A damaged record counts as none, because most processes are also found by the cookie.
     ///
     /// # Errors
-    /// There is a record that cannot be read just now.
+    /// A record is there and cannot be read now.
     pub fn read(entry: &Entry, manifest: &Manifest, here: &Here) -> Result<Self, FileError> {
         if !here.is_same_boot(manifest) {
             return Ok(Self::default());
@@ -50,12 +49,12 @@ impl RecordedProcesses {
         })
     }
 
-    /// Returns all that belong to the run, its supervisor among them.
+    /// Returns all that belong to the run, including its supervisor.
     pub fn belonging(&self) -> HashSet<ProcessId> {
         self.processes.known.iter().copied().chain(self.supervisor).collect()
     }
 
-    /// Names each process, with the record that names it.
+    /// Returns each process with what it is to the run.
     pub fn named(&self) -> impl Iterator<Item = (ProcessId, &'static str)> {
         let known = self.processes.known.iter().map(|id| (*id, "process"));
         self.supervisor.map(|id| (id, "supervisor")).into_iter().chain(self.agent.map(|id| (id, "agent"))).chain(known)

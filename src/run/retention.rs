@@ -1,11 +1,10 @@
-//! From when a finished run's workbench may go.
+//! When a finished run's workbench may go.
 
 use super::status::KeepGroup;
 use crate::clock::UnixSeconds;
 
 /// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
 /// trigger; never before the trigger, never in the future.
-#[must_use]
 pub fn finish(
     triggered: UnixSeconds,
     retain_from: Option<UnixSeconds>,
@@ -15,13 +14,13 @@ pub fn finish(
     retain_from.or(log_written).unwrap_or(triggered).max(triggered).min(now)
 }
 
-/// Returns from when on the workbench may be removed: the first second in which its age exceeds its retention.
-#[must_use]
+/// Returns the first second in which the workbench's age exceeds its retention.
 pub fn reap_at(finish: UnixSeconds, ttl_secs: u64) -> UnixSeconds {
     finish.plus_secs(ttl_secs).plus_secs(1)
 }
 
-/// The newest finished runs of a routine, which stay whatever their age: as many that succeeded, and as many that did not.
+/// Counts the newest finished runs of a routine, which stay whatever their age: `keep_last` that succeeded, and as many that did
+/// not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Newest {
     succeeded_left: u64,
@@ -29,13 +28,11 @@ pub struct Newest {
 }
 
 impl Newest {
-    /// Starts to count.
-    #[must_use]
     pub fn of(keep_last: u64) -> Self {
         Self { succeeded_left: keep_last, other_left: keep_last }
     }
 
-    /// Tells whether the next run stays; they are to be given from the newest to the oldest.
+    /// Counts the next run, from the newest to the oldest, and returns whether it stays.
     pub fn takes(&mut self, group: KeepGroup) -> bool {
         let left = match group {
             KeepGroup::Succeeded => &mut self.succeeded_left,
@@ -46,8 +43,7 @@ impl Newest {
         takes
     }
 
-    /// Tells whether no further run stays.
-    #[must_use]
+    /// Whether no further run can stay.
     pub fn is_full(&self) -> bool {
         self.succeeded_left == 0 && self.other_left == 0
     }

@@ -1,4 +1,4 @@
-//! What the end of a run means for its routine: another attempt, or one failure more in a row.
+//! What the end of a run means for its routine: another attempt, or one more failure in a row.
 
 use super::context::Context;
 use super::record::{Origin, Outcome};
@@ -11,87 +11,68 @@ use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 
-/// The routine's ledger could not be kept; the recording of the end is repeated.
+/// The routine's ledger could not be updated for now.
 #[derive(Debug, thiserror::Error)]
 pub enum RetryError {
-    /// Another process holds the routines and does not let go.
     #[error(transparent)]
     Locked(#[from] LockError),
-    /// A file could not be written.
     #[error(transparent)]
     File(#[from] FileError),
 }
 
-/// Draws the consequences of a run's end, once however often it is called for it.
+/// Updates the routine's ledger after a run ended, once however often it is called.
 ///
-/// A routine or a ledger that cannot be read is left alone: whoever mends it finds nothing counted, and nothing started.
+/// A routine or a ledger that cannot be read is left alone: once a person has repaired it, nothing was counted or started.
 ///
 /// # Errors
-/// The routines are locked, or the disk is full: the recording is to be repeated.
+/// The routines are locked, or the disk is full: the recording of the end must be repeated.
 pub fn settle(context: &Context, outcome: &Outcome) -> Result<(), RetryError> {
     let (home, slug) = (&context.home, outcome.id.routine());
-    // Most routines want nothing to follow, and their runs' ends need no lock.
+    // Most routines ask for neither, and their runs end without the lock.
     if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {
         return Ok(());
     }
     let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
-    let mut given_up = Vec::new();
-    let settled = settle_locked(home, outcome, &mut given_up);
+    let settled = settle_locked(home, outcome);
     drop(lock);
-    for error in given_up {
-        tracing::warn!(run = %outcome.id, %error);
+    for problem in settled? {
+        tracing::warn!(run = %outcome.id, problem);
     }
-    Ok(settled?)
+    Ok(())
 }
 
-/// What is left out, because trying again would not help.
-#[derive(Debug, thiserror::Error)]
-enum GivenUp {
-    #[error("nothing follows from its end, because its routine's ledger cannot be read: {0}")]
-    Ledger(FileError),
-    #[error("its routine could not be disabled: {0}")]
-    Disabling(StoreError),
-    #[error("what follows from its end is not on disk: {0}")]
-    Keeping(FileError),
-}
-
-fn settle_locked(home: &Home, outcome: &Outcome, given_up: &mut Vec<GivenUp>) -> Result<(), FileError> {
+/// Returns what went wrong that would go wrong again: the run's end does not wait for it.
+fn settle_locked(home: &Home, outcome: &Outcome) -> Result<Vec<String>, FileError> {
     let slug = outcome.id.routine();
-    let Ok(routine) = store::load(home, slug) else { return Ok(()) };
+    let Ok(routine) = store::load(home, slug) else { return Ok(Vec::new()) };
     let mut ledger = match Ledger::read(home, slug) {
         Ok(ledger) => ledger,
         Err(error) => {
-            given_up.push(GivenUp::Ledger(error));
-            return Ok(());
+            return Ok(vec![format!("the end counts for nothing: cannot read the routine's ledger: {error}")]);
         }
     };
     if !ledger.count(&outcome.id.to_string()) {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let verdict = draw(&routine.definition, &mut ledger, outcome);
-    // First the file: a reason beside an enabled routine would be taken for one that somebody has enabled again.
-    let disabled = match verdict {
-        Verdict::Keep => Ok(()),
-        Verdict::Disable => match edit::set_enabled(home, slug, false) {
-            Err(StoreError::File(error)) => Err(error),
-            Err(error) => {
-                given_up.push(GivenUp::Disabling(error));
-                Ok(())
-            }
-            Ok(_) => Ok(()),
-        },
-    };
-    match disabled.and_then(|()| ledger.write(home, slug)) {
-        Err(error) if will_last(&error) => {
-            given_up.push(GivenUp::Keeping(error));
-            Ok(())
+    let mut problems = Vec::new();
+    let mut written = Ok(());
+    if update(&routine.definition, &mut ledger, outcome) {
+        // The file first: a reason beside an enabled routine would mean that a person has enabled it again.
+        match edit::set_enabled(home, slug, false) {
+            Err(StoreError::File(error)) => written = Err(error),
+            Err(error) => problems.push(format!("cannot disable the routine: {error}")),
+            Ok(_) => {}
         }
-        result => result,
     }
+    match written.and_then(|()| ledger.write(home, slug)) {
+        Err(error) if is_lasting(&error) => problems.push(format!("cannot update the routine's ledger: {error}")),
+        result => result?,
+    }
+    Ok(problems)
 }
 
-/// Tells whether trying again would change nothing, so that the run's end is not to wait for it.
-fn will_last(error: &FileError) -> bool {
+/// Whether trying again would change nothing.
+fn is_lasting(error: &FileError) -> bool {
     use std::io::ErrorKind::{NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem};
     match error {
         FileError::Io { source, .. } => {
@@ -105,15 +86,8 @@ fn wants_any(definition: &Definition) -> bool {
     definition.retry.is_some() || definition.max_consecutive_failures.is_some()
 }
 
-/// What is to become of the routine itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Keep,
-    Disable,
-}
-
-/// Changes the ledger as the end of a run demands.
-fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verdict {
+/// Updates the ledger; returns whether the routine must be disabled.
+fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> bool {
     if definition.enabled && ledger.disabled_because.is_some() {
         ledger.reset_failures();
     }
@@ -128,13 +102,13 @@ fn draw(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Verd
         let reason = format!("{failures} runs in a row did not succeed, the last of them {}", outcome.id);
         ledger.disabled_because = Some(format!("{reason} (max_consecutive_failures = {limit})"));
         ledger.waiting = None;
-        return Verdict::Disable;
+        return true;
     }
-    // What waits already does the same work, and sooner.
+    // A fire that waits already does the same work, and sooner.
     if ledger.waiting.is_none() {
         ledger.waiting = retry_of(definition, outcome);
     }
-    Verdict::Keep
+    false
 }
 
 /// Returns the attempt that follows a run, if one does.
@@ -168,14 +142,14 @@ mod tests {
     #[test]
     fn a_failed_run_is_followed_by_another_attempt_until_there_were_enough() {
         let mut ledger = Ledger::default();
-        draw(&retrying(), &mut ledger, &outcome(Status::Failed, Origin::Call));
+        update(&retrying(), &mut ledger, &outcome(Status::Failed, Origin::Call));
         let waiting = ledger.waiting.clone().unwrap();
         assert_eq!(waiting.fire, Fire::Retry { of: "a-9".into(), attempt: 2 });
         assert_eq!(waiting.not_before, UnixSeconds(30));
         let first: RunId = "a-1".parse().unwrap();
         for (attempt, next) in [(2, Some(Fire::Retry { of: "a-1".into(), attempt: 3 })), (3, None)] {
             let mut ledger = Ledger::default();
-            draw(&retrying(), &mut ledger, &outcome(Status::Failed, Origin::Retry { of: first.clone(), attempt }));
+            update(&retrying(), &mut ledger, &outcome(Status::Failed, Origin::Retry { of: first.clone(), attempt }));
             assert_eq!(ledger.waiting.map(|waiting| waiting.fire), next);
         }
     }
@@ -184,35 +158,31 @@ mod tests {
     fn only_a_failed_run_of_an_enabled_routine_is_tried_again() {
         for status in [Status::Succeeded, Status::TimedOut, Status::Stopped, Status::LaunchFailed, Status::Lost] {
             let mut ledger = Ledger::default();
-            draw(&retrying(), &mut ledger, &outcome(status, Origin::Call));
+            update(&retrying(), &mut ledger, &outcome(status, Origin::Call));
             assert_eq!(ledger.waiting, None, "{status:?}");
         }
         let mut ledger = Ledger::default();
         let disabled = Definition { enabled: false, ..retrying() };
-        draw(&disabled, &mut ledger, &outcome(Status::Failed, Origin::Call));
+        update(&disabled, &mut ledger, &outcome(Status::Failed, Origin::Call));
         assert_eq!(ledger.waiting, None);
     }
 
     #[test]
-    fn failures_in_a_row_disable_and_success_begins_anew() {
+    fn failures_in_a_row_disable_and_success_resets_them() {
         let definition = Definition { max_consecutive_failures: Some(2), ..retrying() };
         let mut ledger = Ledger::default();
         let mut after = |status| {
-            let verdict = draw(&definition, &mut ledger, &outcome(status, Origin::Call));
-            (verdict, ledger.consecutive_failures)
+            let disables = update(&definition, &mut ledger, &outcome(status, Origin::Call));
+            (disables, ledger.consecutive_failures)
         };
-        assert_eq!(after(Status::Failed), (Verdict::Keep, 1));
-        assert_eq!(after(Status::Succeeded), (Verdict::Keep, 0));
-        assert_eq!(after(Status::TimedOut), (Verdict::Keep, 1));
-        assert_eq!(after(Status::Stopped), (Verdict::Keep, 1));
-        assert_eq!(after(Status::Failed), (Verdict::Disable, 2));
+        assert_eq!(after(Status::Failed), (false, 1));
+        assert_eq!(after(Status::Succeeded), (false, 0));
+        assert_eq!(after(Status::TimedOut), (false, 1));
+        assert_eq!(after(Status::Stopped), (false, 1));
+        assert_eq!(after(Status::Failed), (true, 2));
         assert!(ledger.waiting.is_none(), "no attempt of a disabled routine");
         assert!(ledger.disabled_because.clone().unwrap().contains("2 runs in a row"));
-        assert_eq!(
-            draw(&definition, &mut ledger, &outcome(Status::Failed, Origin::Call)),
-            Verdict::Keep,
-            "enabled again"
-        );
+        assert!(!update(&definition, &mut ledger, &outcome(Status::Failed, Origin::Call)), "enabled again");
         assert_eq!((ledger.consecutive_failures, ledger.disabled_because), (1, None));
     }
 }

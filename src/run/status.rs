@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::record::{FIRST_RECORD_VERSION, RECORD_VERSION};
 use crate::routine::bounds::Retention;
 
-/// How a run is, or how it ended. Written once, with the outcome; what happens to a run later never changes it.
+/// How a run is, or how it ended. It is written once, with the outcome, and never changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// It was triggered; its agent has not started yet.
+    /// It was triggered, and its agent has not started yet.
     Preparing,
     /// Its agent, or something that it started, is alive.
     Running,
@@ -43,20 +43,20 @@ pub enum Status {
 /// What the end of a run does to the count of failures in a row (`max_consecutive_failures`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Streak {
-    /// It begins again at 0.
+    /// Sets it to 0.
     Reset,
-    /// It is one longer.
+    /// Adds 1.
     Extend,
-    /// It stays: the end says nothing about the routine.
+    /// Leaves it: the end says nothing about the routine.
     Keep,
 }
 
-/// Which of a routine's newest runs it is counted among (`keep_last`).
+/// The group in which `keep_last` counts a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeepGroup {
-    /// Those that succeeded.
+    /// Runs that succeeded.
     Succeeded,
-    /// Those that ended in any other way.
+    /// Runs that ended in any other way.
     Other,
 }
 
@@ -72,7 +72,7 @@ pub enum Hook {
 /// The exit status of `trigger --wait`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WaitExit {
-    /// This one.
+    /// A fixed one.
     Code(u8),
     /// The agent's own: its exit status, at least 1, or 128 and its signal.
     OfTheAgent,
@@ -83,7 +83,7 @@ pub enum WaitExit {
 pub enum TaskState {
     /// It is not over.
     Working,
-    /// It is over, and the call that started it has its answer: a run that failed is no error of the call.
+    /// It is over. A run that failed is no error of the call that started it.
     Completed,
     /// It was ended on request.
     Cancelled,
@@ -96,7 +96,7 @@ pub enum Tone {
     Active,
     /// It ended well.
     Good,
-    /// Somebody wanted it to end.
+    /// It was stopped on purpose.
     Neutral,
     /// It needs a look.
     Bad,
@@ -122,13 +122,11 @@ impl Status {
     ];
 
     /// Whether an outcome can have it: the others are views of what is on disk.
-    #[must_use]
     pub fn is_final(self) -> bool {
         self.task() != TaskState::Working && self != Self::Reaped
     }
 
     /// Whether it counts as a failure, for `on_failure` and in every count of failures.
-    #[must_use]
     pub fn is_failure(self) -> bool {
         match self {
             Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost | Self::Interrupted => true,
@@ -137,7 +135,6 @@ impl Status {
     }
 
     /// What it does to the routine's failures in a row.
-    #[must_use]
     pub fn streak(self) -> Streak {
         match self {
             Self::Succeeded => Streak::Reset,
@@ -149,7 +146,6 @@ impl Status {
     }
 
     /// Whether a routine with `[retry]` tries again after it.
-    #[must_use]
     pub fn is_retried(self) -> bool {
         match self {
             Self::Failed | Self::Interrupted => true,
@@ -166,20 +162,17 @@ impl Status {
         }
     }
 
-    /// Which retention the workbench has. One that is not known to have succeeded has the other.
-    #[must_use]
+    /// Which retention the workbench has: `failed_ttl` unless it is known to have succeeded.
     pub fn retention(self) -> Retention {
         if self == Self::Succeeded { Retention::Ttl } else { Retention::FailedTtl }
     }
 
-    /// Which of the routine's newest runs it is counted among.
-    #[must_use]
+    /// The group in which `keep_last` counts it.
     pub fn keep_group(self) -> KeepGroup {
         if self == Self::Succeeded { KeepGroup::Succeeded } else { KeepGroup::Other }
     }
 
     /// Which hooks run when it is recorded.
-    #[must_use]
     pub fn hooks(self) -> &'static [Hook] {
         match (self.is_final(), self.is_failure()) {
             (true, true) => &[Hook::Finish, Hook::Failure],
@@ -189,7 +182,6 @@ impl Status {
     }
 
     /// What `trigger --wait` exits with.
-    #[must_use]
     pub fn wait_exit(self) -> WaitExit {
         match self {
             Self::Succeeded => WaitExit::Code(0),
@@ -207,7 +199,6 @@ impl Status {
     }
 
     /// What it is as a task. A reaped run is what its outcome says.
-    #[must_use]
     pub fn task(self) -> TaskState {
         match self {
             Self::Preparing | Self::Running | Self::Unknown => TaskState::Working,
@@ -224,7 +215,6 @@ impl Status {
     }
 
     /// How it is shown at a glance.
-    #[must_use]
     pub fn tone(self) -> Tone {
         match self {
             Self::Preparing | Self::Running => Tone::Active,
@@ -241,8 +231,7 @@ impl Status {
         }
     }
 
-    /// The oldest record version whose readers know it.
-    #[must_use]
+    /// The oldest version of records whose readers know it.
     pub fn record_version(self) -> u32 {
         if self == Self::Interrupted { RECORD_VERSION } else { FIRST_RECORD_VERSION }
     }

@@ -1,4 +1,4 @@
-//! Requests for a run's end that could not be written down, as on a full disk: kept in memory until they can.
+//! Requests to end a run that could not be written, as on a full disk: kept in memory until they can.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,29 +10,27 @@ use super::id::RunId;
 use super::record::EndRequest;
 use crate::home::Home;
 
-/// What this process was asked to end and could not write down. Without it the run would later count as lost.
+/// The requests of this process that are not on disk yet. Without them the runs would later count as lost.
 #[derive(Debug, Default)]
 pub struct UnwrittenEnds {
     kept: Mutex<HashMap<RunId, EndRequest>>,
     is_being_written: AtomicBool,
 }
 
-/// The pause between two attempts to write. The watchdog of another process looks far less often.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The watchdog of another process looks far less often.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 impl UnwrittenEnds {
-    /// Keeps a request. The first one for a run counts.
+    /// Keeps a request; the first one for a run counts.
     pub fn keep(&self, run: &RunId, request: &EndRequest) {
         self.change(|kept| _ = kept.entry(run.clone()).or_insert_with(|| request.clone()));
     }
 
-    /// Returns the request that is kept for a run.
-    #[must_use]
     pub fn of(&self, run: &RunId) -> Option<EndRequest> {
         self.change(|kept| kept.get(run).cloned())
     }
 
-    /// Tries again and again in the background, until all is written or over.
+    /// Tries again in the background until every request is written, or its run is over.
     pub fn write_when_possible(self: &Arc<Self>, home: &Home) {
         if self.is_being_written.swap(true, Ordering::Relaxed) {
             return;
@@ -40,7 +38,7 @@ impl UnwrittenEnds {
         let (ends, home) = (Arc::clone(self), home.clone());
         let write = move || {
             while !ends.change(|kept| kept.is_empty()) {
-                std::thread::sleep(PAUSE);
+                std::thread::sleep(RETRY_PAUSE);
                 ends.write(&home);
             }
             ends.is_being_written.store(false, Ordering::Relaxed);
@@ -51,7 +49,7 @@ impl UnwrittenEnds {
         }
     }
 
-    /// Writes down what can be written by now, and forgets it, and what is about runs that are over.
+    /// Writes what can be written now, and drops it along with requests whose runs are over.
     pub fn write(&self, home: &Home) {
         let kept: Vec<(RunId, EndRequest)> = self.change(|kept| kept.clone().into_iter().collect());
         for (run, request) in kept {

@@ -184,7 +184,7 @@ fn recorded_an_entry_that_was_left_is_put_away_with_one_line_of_history() {
             let seen = server.run(run);
             assert_has(&seen, json!({ "status": "failed", "exit_code": 6 }));
             let inspected = server.ok("get_run", json!({ "run": run })).to_string();
-            assert_eq!(inspected.contains("puts its entry away"), is_left, "{inspected}");
+            assert_eq!(inspected.contains("removes its entry"), is_left, "{inspected}");
         }
     };
     check(&mut server, true);

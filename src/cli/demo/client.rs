@@ -1,4 +1,4 @@
-//! A client of the server, as small as one can be: JSON-RPC lines over its stdin and stdout.
+//! A minimal client of the server: JSON-RPC lines over its stdin and stdout.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -10,21 +10,21 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow, bail};
 use serde_json::{Value, json};
 
-use super::patience::Patience;
+use super::deadline::Deadline;
 
 /// A running server. Dropping it ends the server.
 pub(super) struct Client<'a> {
     child: Child,
-    /// Its input, until that is closed.
+    /// `None` once it is closed.
     stdin: Option<ChildStdin>,
     lines: Receiver<String>,
     last_id: u64,
-    patience: &'a Patience,
+    deadline: &'a Deadline,
 }
 
 impl<'a> Client<'a> {
-    /// Starts the server as a host would, on this home. What it has to complain about goes to our stderr.
-    pub(super) fn start(program: &Path, home: &Path, patience: &'a Patience) -> anyhow::Result<Self> {
+    /// Starts the server as a host would, on this home. Its stderr is ours.
+    pub(super) fn start(program: &Path, home: &Path, deadline: &'a Deadline) -> anyhow::Result<Self> {
         let mut child = Command::new(program)
             .env(crate::env_vars::HOME, home)
             .stdin(Stdio::piped())
@@ -37,10 +37,9 @@ impl<'a> Client<'a> {
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let stdout = BufReader::new(stdout.context("the server has no stdout")?);
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Ok(Self { child, stdin, lines, last_id: 0, patience })
+        Ok(Self { child, stdin, lines, last_id: 0, deadline })
     }
 
-    /// Shakes hands; returns the server's answer.
     pub(super) fn initialize(&mut self) -> anyhow::Result<Value> {
         let client = json!({ "name": "moadim-mcp demo", "version": env!("CARGO_PKG_VERSION") });
         let params = json!({ "protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": client });
@@ -49,7 +48,6 @@ impl<'a> Client<'a> {
         Ok(answer)
     }
 
-    /// Sends a request, and waits for its result.
     pub(super) fn request(&mut self, method: &str, params: Value) -> anyhow::Result<Value> {
         self.last_id += 1;
         let id = json!(self.last_id);
@@ -68,7 +66,7 @@ impl<'a> Client<'a> {
         }
     }
 
-    /// Calls a tool; returns the structure of its answer.
+    /// Calls a tool, and returns its structured answer.
     pub(super) fn call_tool(&mut self, tool: &str, arguments: Value) -> anyhow::Result<Value> {
         let mut answer = self.request("tools/call", json!({ "name": tool, "arguments": arguments }))?;
         if answer["isError"] == true {
@@ -77,11 +75,11 @@ impl<'a> Client<'a> {
         Ok(answer["structuredContent"].take())
     }
 
-    /// Ends the server's input, as a host does; returns how long it took to leave.
+    /// Closes the server's stdin, as a host does, and returns how long it took to exit.
     pub(super) fn hang_up(mut self) -> anyhow::Result<Duration> {
         let began = Instant::now();
         self.stdin = None;
-        let status = self.patience.poll("the server's end", || Ok(self.child.try_wait()?))?;
+        let status = self.deadline.poll("the server's end", || Ok(self.child.try_wait()?))?;
         if !status.success() {
             bail!("the server ended with {status}");
         }
@@ -90,11 +88,11 @@ impl<'a> Client<'a> {
 
     fn send(&mut self, message: &Value) -> anyhow::Result<()> {
         let stdin = self.stdin.as_mut().context("the server's input is closed")?;
-        writeln!(stdin, "{message}").and_then(|()| stdin.flush()).context("the server does not read any more")
+        writeln!(stdin, "{message}").and_then(|()| stdin.flush()).context("the server no longer reads its input")
     }
 
     fn next_line(&self, method: &str) -> anyhow::Result<String> {
-        self.patience.until(&format!("the answer to {method}"), |pause| match self.lines.recv_timeout(pause) {
+        self.deadline.until(&format!("the answer to {method}"), |pause| match self.lines.recv_timeout(pause) {
             Ok(line) => Ok(Some(line)),
             Err(RecvTimeoutError::Timeout) => Ok(None),
             Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the server ended before it answered {method}")),
@@ -104,7 +102,7 @@ impl<'a> Client<'a> {
 
 impl Drop for Client<'_> {
     fn drop(&mut self) {
-        // Both are harmless for one that has left. Its runs live on, and are not ended here.
+        // Both are harmless if it has exited. Its runs go on.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

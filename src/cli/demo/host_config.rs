@@ -1,4 +1,4 @@
-//! What a person puts into their agent host's configuration.
+//! How to add this program to an agent host's configuration.
 
 use std::io;
 use std::path::Path;
@@ -7,12 +7,11 @@ use serde_json::json;
 
 use super::screen::Screen;
 
-/// Shows the ways to add this program to a host.
 pub(super) fn show(screen: &mut Screen, program: &Path) -> io::Result<()> {
     let path = program.display().to_string();
     let word = quoted(&path);
     screen.heading(&format!(
-        "\nTo use it, add it to your agent host; this lists those found here:\n\n  {word} setup\n\nOr by hand.\n"
+        "\nTo use it, add it to your agent host. This lists the hosts found here:\n\n  {word} setup\n\nOr add it by hand.\n"
     ))?;
     screen.heading("Claude Code, Codex:")?;
     screen.verbatim(&format!("claude mcp add --scope user moadim -- {word}\ncodex mcp add moadim -- {word}"))?;
@@ -22,7 +21,7 @@ pub(super) fn show(screen: &mut Screen, program: &Path) -> io::Result<()> {
     screen.heading("\n`cargo install --path .` puts the program where no `cargo clean` removes it. More: README.md")
 }
 
-/// Quotes a word for a shell, if that needs it.
+/// Quotes a word for a shell, if it needs quotes.
 fn quoted(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@%,:=".contains(c);
     if word.chars().all(is_plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }

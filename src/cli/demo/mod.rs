@@ -1,11 +1,10 @@
-//! `demo`: the whole life of a routine, told to a person, against the real server in a throw-away home.
+//! `demo`: shows the whole life of a routine, with the real server in a temporary home.
 //!
-//! It is a smoke test too: an answer that is not as it should be ends it with an error, and whatever happens, nothing that
-//! it started or made is left.
+//! It is a smoke test too: a wrong answer ends it with an error, and whatever happens, nothing that it started or made is left.
 
 mod client;
+mod deadline;
 mod host_config;
-mod patience;
 mod screen;
 mod stage;
 mod story;
@@ -15,22 +14,21 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::run::context::Program;
-use patience::Patience;
+use deadline::Deadline;
 use screen::Screen;
 use stage::Stage;
 
-/// The longest that the story may take, on a busy machine; clearing up after it is quick.
+/// The longest that the story may take on a busy machine.
 const STORY_LIMIT: Duration = Duration::from_secs(60);
 
-/// Shows it.
 pub(super) fn demo() -> anyhow::Result<()> {
-    let patience = Patience::start(STORY_LIMIT)?;
+    let deadline = Deadline::start(STORY_LIMIT)?;
     let program = Program::current().context("this program's own file is not known")?;
     let stage = Stage::set(program.clone())?;
     let mut screen = Screen::default();
-    let told = story::tell(&stage, &mut screen, &patience);
+    let shown = story::tell(&stage, &mut screen, &deadline);
     let cleared = stage.clear();
-    match (told, cleared) {
+    match (shown, cleared) {
         (Ok(()), Ok(())) => {}
         (Err(error), Ok(())) => return Err(error.context("the demo failed (nothing of it is left behind)")),
         (Ok(()), Err(error)) => return Err(error),

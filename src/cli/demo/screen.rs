@@ -1,4 +1,4 @@
-//! How the demo looks: numbered steps, what is asked, what comes back. Colours only in a terminal that wants them.
+//! What the demo prints: numbered steps, requests and answers. Colours only in a terminal that wants them.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,6 @@ const ASKED: Style = AnsiColor::Cyan.on_default();
 const ANSWERED: Style = AnsiColor::Green.on_default();
 const FAINT: Style = Style::new().dimmed();
 
-/// The person's terminal, or whatever stdout is.
 pub(super) struct Screen {
     out: anstream::Stdout,
     steps: u32,
@@ -25,40 +24,36 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// Begins the next step.
     pub(super) fn step(&mut self, text: &str) -> io::Result<()> {
         self.steps += 1;
         writeln!(self.out, "\n{HEADING}{:>2}. {text}{HEADING:#}", self.steps)
     }
 
-    /// Says something outside of any step.
     pub(super) fn heading(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "{HEADING}{text}{HEADING:#}")
     }
 
-    /// Explains what is going on.
     pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "    {text}")
     }
 
-    /// Shows what is asked of the server.
+    /// Shows a request.
     pub(super) fn asked(&mut self, method: &str, arguments: &[Row]) -> io::Result<()> {
         writeln!(self.out, "    {ASKED}> {method}{ASKED:#}")?;
         self.table(arguments)
     }
 
-    /// Shows what came back, or what the demo saw for itself.
+    /// Shows an answer, or what the demo saw for itself.
     pub(super) fn answered(&mut self, summary: &str, rows: &[Row]) -> io::Result<()> {
         writeln!(self.out, "    {ANSWERED}< {summary}{ANSWERED:#}")?;
         self.table(rows)
     }
 
-    /// Ends the story.
     pub(super) fn verdict(&mut self, text: &str) -> io::Result<()> {
         writeln!(self.out, "\n{ANSWERED}{text}{ANSWERED:#}")
     }
 
-    /// Shows text to be copied, as it is.
+    /// Shows text to copy.
     pub(super) fn verbatim(&mut self, text: &str) -> io::Result<()> {
         text.lines().try_for_each(|line| writeln!(self.out, "  {line}"))
     }

@@ -1,4 +1,4 @@
-//! The throw-away home, and how it is cleared so that nothing is left.
+//! The temporary home, and how it is removed so that nothing is left.
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
@@ -15,22 +15,20 @@ use crate::run::end::{Order, end_run};
 use crate::run::entry::Entry;
 use crate::run::record::{EndCause, Outcome};
 
-/// Waits short enough to be watched.
+/// Short waits, because a person watches.
 const CONFIG: &str = "watchdog_interval_secs = 1\nkill_grace_secs = 1\n";
 
 /// Without the login shell: its start-up files are not what the demo is about.
 const SHELL_AGENT: &str = "command = \"sh\"\nlogin_shell = false\n";
 
-/// How long whatever was ended may take to be gone.
-const CLEARING_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the processes of ended runs may take to be gone.
+const LAST_PROCESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A home that exists for the demo alone.
 pub(super) struct Stage {
     app: App,
 }
 
 impl Stage {
-    /// Makes the home, below the directory for temporary files.
     pub(super) fn set(program: Program) -> anyhow::Result<Self> {
         let root = std::env::temp_dir().join(format!("moadim-demo-{}", random_suffix()));
         let made = DirBuilder::new().mode(0o700).create(&root);
@@ -44,17 +42,15 @@ impl Stage {
         }
     }
 
-    /// Returns the home.
     pub(super) fn home(&self) -> &Home {
         self.app.home()
     }
 
-    /// Returns the program that is shown: this one.
     pub(super) fn program(&self) -> &Program {
         self.app.program()
     }
 
-    /// Ends whatever still runs, removes the home, and makes sure that nothing is left.
+    /// Ends what still runs, removes the home, and makes sure that nothing is left.
     pub(super) fn clear(self) -> anyhow::Result<()> {
         let root = self.home().root();
         clear(&self.app).with_context(|| format!("the demo's home {} could not be cleared", root.display()))
@@ -68,7 +64,7 @@ fn furnish(root: &Path) -> anyhow::Result<Home> {
     Ok(home)
 }
 
-/// The directory goes last: without it nobody could find what is left.
+/// The directory goes last: without it nobody could find what is left over.
 fn clear(app: &App) -> anyhow::Result<()> {
     let context = app.context()?;
     let cookies = cookies(&context)?;
@@ -81,7 +77,7 @@ fn clear(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Returns the cookies of all runs there ever were: the ended ones are in the history.
+/// Returns the cookies of all runs, ended ones from the history.
 fn cookies(context: &Context) -> anyhow::Result<Vec<Cookie>> {
     let mut cookies: Vec<Cookie> = Vec::new();
     for entry in Entry::list(&context.home)? {
@@ -91,7 +87,7 @@ fn cookies(context: &Context) -> anyhow::Result<Vec<Cookie>> {
     Ok(cookies)
 }
 
-/// Returns the history: how each run ended, whether or not its workbench is still there.
+/// Returns how each run in the history ended.
 pub(super) fn ended(home: &Home) -> anyhow::Result<Vec<Outcome>> {
     match atomic_file::read_text(&home.history_file()) {
         Ok(text) => Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?),
@@ -108,9 +104,9 @@ fn end_runs(context: &Context) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Waits until no process carries a cookie of ours. Supervisors carry theirs too, and leave a moment after their runs.
+/// Waits until no process carries one of the cookies. Supervisors carry theirs too, and exit a moment after their runs.
 fn await_the_end(cookies: &[Cookie]) -> anyhow::Result<()> {
-    let deadline = Instant::now() + CLEARING_PATIENCE;
+    let deadline = Instant::now() + LAST_PROCESS_TIMEOUT;
     loop {
         let scan = Scan::take_twice()?;
         let left: Vec<Process> = cookies.iter().flat_map(|cookie| scan.carriers(cookie)).collect();

@@ -1,4 +1,4 @@
-//! The story itself. Each step asks something, shows a few lines of the answer, and insists on what it should be.
+//! The story itself. Each step sends a request, shows a few lines of the answer, and checks it.
 
 use std::time::Instant;
 
@@ -7,7 +7,7 @@ use rustix::process::Signal;
 use serde_json::{Map, Value, json};
 
 use super::client::Client;
-use super::patience::Patience;
+use super::deadline::Deadline;
 use super::screen::{Row, Screen};
 use super::stage::{Stage, ended};
 use crate::process_tree::names;
@@ -18,7 +18,7 @@ use crate::run::id::RunId;
 /// Takes long enough to be seen while it runs, also on a busy machine.
 const HELLO: &str = "echo \"hello from $MOADIM_RUN\"\nsleep 3\necho done | tee result.txt\n";
 
-/// Ignores being asked to end, and leaves children of all sorts behind that do so too. They would end by themselves one day.
+/// Ignores TERM, and starts children of all sorts that do so too. They would end by themselves after a while.
 const HANG: &str = "\
 trap '' TERM HUP
 echo 'I never finish, and I ignore TERM.'
@@ -28,25 +28,24 @@ nohup sleep 120 &
 wait
 ";
 
-/// Retention of the run that is to expire before the story ends, in seconds.
+/// Retention of the run that expires before the story ends, in seconds.
 const SHORT_TTL: u64 = 5;
 
 /// Bound of the runs that hang, in seconds: while they are shown, and in the end.
 const LONG_RUNTIME: u64 = 600;
 const SHORT_RUNTIME: u64 = 2;
 
-/// Elsewhere the system hides the environment of its own programs, and orphans are not told for certain.
+/// Elsewhere the system hides the environment of its own programs, so orphans are not always recognised.
 const ORPHANS_ARE_SEEN: bool = cfg!(target_os = "linux");
 
-/// Tells it.
-pub(super) fn tell(stage: &Stage, screen: &mut Screen, patience: &Patience) -> anyhow::Result<()> {
+pub(super) fn tell(stage: &Stage, screen: &mut Screen, deadline: &Deadline) -> anyhow::Result<()> {
     screen.heading(&format!("moadim-mcp {}: the life of a routine", env!("CARGO_PKG_VERSION")))?;
-    screen.note(&format!("In a home of its own, {}, which is gone at the end.", stage.home().root().display()))?;
+    screen.note(&format!("In a temporary home, {}, which is removed at the end.", stage.home().root().display()))?;
     screen.note("> is what an agent host asks the server, < is what the server answers.")?;
-    screen.step("An agent host starts the server, and shakes hands over stdio")?;
+    screen.step("An agent host starts the server, and connects over stdio")?;
     let began = Instant::now();
-    let client = Client::start(stage.program().path(), stage.home().root(), patience)?;
-    let mut story = Story { stage, screen, patience, client };
+    let client = Client::start(stage.program().path(), stage.home().root(), deadline)?;
+    let mut story = Story { stage, screen, deadline, client };
     story.shake_hands(began)?;
     story.show_agents()?;
     let hello = story.run_one_to_its_end()?;
@@ -59,7 +58,7 @@ pub(super) fn tell(stage: &Stage, screen: &mut Screen, patience: &Patience) -> a
 struct Story<'a> {
     stage: &'a Stage,
     screen: &'a mut Screen,
-    patience: &'a Patience,
+    deadline: &'a Deadline,
     client: Client<'a>,
 }
 
@@ -79,12 +78,12 @@ impl Story<'_> {
         self.screen.answered(&tools.join(", "), &[])?;
         let health = self.ask("health", &[])?;
         let host = format!("{}: {}", text(&health, "session_host")?, text(&health, "session_host_reason")?);
-        self.screen.answered("it is well", &[("session_host", host)])?;
+        self.screen.answered("it is healthy", &[("session_host", host)])?;
         Ok(())
     }
 
     fn show_agents(&mut self) -> anyhow::Result<()> {
-        self.screen.step("Agents are commands that a person registered; here agents/shell.toml, for the demo alone")?;
+        self.screen.step("Agents are commands that a person registered; here agents/shell.toml, only for the demo")?;
         let answer = self.ask("list_agents", &[])?;
         let mut rows = Vec::new();
         for agent in list(&answer, "agents")? {
@@ -118,7 +117,7 @@ impl Story<'_> {
     }
 
     fn dry_run_keeps(&mut self, run: &str) -> anyhow::Result<()> {
-        self.screen.step("What would a clean-up do now? Nothing: the retention has not passed")?;
+        self.screen.step("What would a cleanup do now? Nothing: the retention has not passed")?;
         let report = self.ask("cleanup_workbenches", &[("dry_run", json!(true))])?;
         let kept = find(&report, "kept", "run", run)?;
         let reason = text(kept, "reason")?;
@@ -129,11 +128,11 @@ impl Story<'_> {
     }
 
     fn end_what_hangs(&mut self) -> anyhow::Result<Vec<String>> {
-        self.screen.step("An agent that hangs, and ignores TERM, as do its children")?;
+        self.screen.step("An agent that hangs and ignores TERM, and so do its children")?;
         let slug = self.create("Hang for ever", HANG, 3600, LONG_RUNTIME)?;
         let mut runs = vec![text(&self.trigger(&slug, "skip")?, "id")?];
         if ORPHANS_ARE_SEEN {
-            self.screen.step("Another one, whose supervisor is killed, as by a lack of memory")?;
+            self.screen.step("Another one, whose supervisor is killed, as if out of memory")?;
             let orphan = text(&self.trigger(&slug, "allow")?, "id")?;
             self.kill_supervisor(&orphan)?;
             runs.push(orphan);
@@ -141,37 +140,39 @@ impl Story<'_> {
         let cookies =
             runs.iter().map(|run| Ok(self.entry(run)?.manifest()?.cookie)).collect::<anyhow::Result<Vec<_>>>()?;
         for (run, cookie) in runs.iter().zip(&cookies) {
-            let alive = self.patience.poll(&format!("{run} to be alive, with its children"), || {
+            let alive = self.deadline.poll(&format!("{run} to be alive, with its children"), || {
                 Ok(Some(alive(cookie)?).filter(|alive| alive.len() > 1))
             })?;
             self.screen.answered(run, &[("alive", processes(&alive))])?;
         }
         self.screen
-            .step("Past its bound a hung run is ended with all its processes, by its supervisor or the watchdog")?;
+            .step("Past its bound, a hung run is ended with all its processes, by its supervisor or the watchdog")?;
         let bound = [("routine", json!(slug)), ("max_runtime_secs", json!(SHORT_RUNTIME))];
         let answer = self.ask("update_routine", &bound)?;
-        self.screen
-            .answered("saved, and in force for what runs already", &rows(&answer["routine"], &["max_runtime_secs"])?)?;
+        self.screen.answered(
+            "saved, and in force for runs that are already running",
+            &rows(&answer["routine"], &["max_runtime_secs"])?,
+        )?;
         self.screen.note(&format!("... {SHORT_RUNTIME} s allowed, 1 s of grace after that ..."))?;
         for ((run, cookie), by) in runs.iter().zip(&cookies).zip(["by its supervisor", "by the watchdog"]) {
             let over = self.await_end(run)?;
             let log = text(&self.client.call_tool("read_log", json!({ "run": run }))?, "text")?;
             // A supervisor leaves a moment after its run.
-            self.patience.poll("the last process of a hung run", || Ok(alive(cookie)?.is_empty().then_some(())))?;
+            self.deadline.poll("the last process of a hung run", || Ok(alive(cookie)?.is_empty().then_some(())))?;
             let mut shown = rows(&over, &["status", "status_reason"])?;
             shown.push(("log ends", log.lines().last().unwrap_or_default().to_owned()));
             shown.push(("alive", "nothing".to_owned()));
             self.screen.answered(&format!("{run}, ended {by}"), &shown)?;
             ensure!(over["status"] == "timed_out", "{run} should have timed out: {over}");
-            ensure!(log.contains("exceeded max runtime"), "its log should tell why it was ended: {log}");
+            ensure!(log.contains("exceeded max runtime"), "its log should say why it was ended: {log}");
         }
         Ok(runs)
     }
 
     fn remove_what_expired(&mut self, expired: &str, kept: &[String]) -> anyhow::Result<()> {
-        self.screen.step(&format!("The first run is kept for {SHORT_TTL} s; when they have passed, it goes"))?;
+        self.screen.step(&format!("The first run is kept for {SHORT_TTL} s, and then removed"))?;
         let client = &mut self.client;
-        self.patience.poll("the end of the first run's retention", || {
+        self.deadline.poll("the end of the first run's retention", || {
             let report = client.call_tool("cleanup_workbenches", json!({ "dry_run": true }))?;
             Ok((!list(&report, "removed")?.is_empty()).then_some(()))
         })?;
@@ -193,9 +194,9 @@ impl Story<'_> {
     }
 
     fn hang_up(self) -> anyhow::Result<()> {
-        self.screen.step("The agent host quits, and so does the server; runs would live on")?;
+        self.screen.step("The agent host quits, and so does the server; runs would go on")?;
         let took = self.client.hang_up()?.as_millis();
-        self.screen.answered(&format!("left within {took} ms"), &[])?;
+        self.screen.answered(&format!("exited within {took} ms"), &[])?;
         Ok(())
     }
 
@@ -222,11 +223,11 @@ impl Story<'_> {
     }
 
     fn kill_supervisor(&mut self, run: &str) -> anyhow::Result<()> {
-        let started = self.entry(run)?.started()?.with_context(|| format!("{run} is not written down as started"))?;
+        let started = self.entry(run)?.started()?.with_context(|| format!("{run} is not recorded as started"))?;
         started.supervisor.signal(Signal::KILL)?;
         self.screen.note(&format!("$ kill -9 {}", started.supervisor.pid))?;
         let client = &mut self.client;
-        let orphan = self.patience.poll("a run without a supervisor", || {
+        let orphan = self.deadline.poll("a run without a supervisor", || {
             let runs = client.call_tool("list_runs", json!({}))?;
             let found = find(&runs, "runs", "id", run)?;
             Ok(found["status_reason"].is_string().then(|| found.clone()))
@@ -240,7 +241,7 @@ impl Story<'_> {
     /// Waits until the run's end is recorded; returns how it ended.
     fn await_end(&mut self, run: &str) -> anyhow::Result<Value> {
         let client = &mut self.client;
-        self.patience.poll(&format!("the end of {run}"), || {
+        self.deadline.poll(&format!("the end of {run}"), || {
             let runs = client.call_tool("list_runs", json!({}))?;
             let found = find(&runs, "runs", "id", run)?;
             Ok(found["reap_at"].is_string().then(|| found.clone()))
@@ -274,7 +275,7 @@ impl Story<'_> {
     }
 }
 
-/// Looks for the run's processes with the demo's own eyes.
+/// Finds the run's processes without the server.
 fn alive(cookie: &Cookie) -> anyhow::Result<Vec<Process>> {
     let mut processes = Scan::take_twice()?.carriers(cookie);
     processes.sort_by_key(|process| process.id.pid);

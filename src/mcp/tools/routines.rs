@@ -307,7 +307,7 @@ pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> Result<Wh
     let context = app.context_for_looking();
     let routine = store::load(&context.home, &arguments.routine)?;
     let prompt = prompt::read(&context.home, &routine.slug)?;
-    let filter = runs::Filter { routine: Some(routine.slug.clone()), ..runs::Filter::default() };
+    let filter = runs::RunFilter { routine: Some(routine.slug.clone()), ..runs::RunFilter::default() };
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();

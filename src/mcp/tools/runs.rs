@@ -12,7 +12,7 @@ use crate::mcp::call::{Call, Reply};
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::process_tree::names;
 use crate::query::inspect::{Inspection, inspect};
-use crate::query::listing::{self, Filter};
+use crate::query::listing::{self, RunFilter};
 use crate::query::view::RunView;
 use crate::query::wait;
 use crate::routine::invalid_field::InvalidField;
@@ -161,9 +161,13 @@ pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> Result<Runs, ToolErro
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
     let context = app.context_for_looking();
-    let filter =
-        Filter { routine: arguments.routine, status: arguments.status, since: arguments.since, until: arguments.until };
-    let listing::Page { runs, total, next } = listing::list(&context, &filter, after.as_ref(), limit)?;
+    let filter = RunFilter {
+        routine: arguments.routine,
+        status: arguments.status,
+        since: arguments.since,
+        until: arguments.until,
+    };
+    let listing::RunPage { runs, total, next } = listing::list(&context, &filter, after.as_ref(), limit)?;
     if let Some(routine) = filter.routine.filter(|_| total == 0) {
         check_is_known(&context, routine)?;
     }
@@ -172,7 +176,7 @@ pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> Result<Runs, ToolErro
 
 /// Checks that there is such a routine, or was one that ran: otherwise its name is mistyped.
 fn check_is_known(context: &Context, routine: Slug) -> Result<(), ToolError> {
-    let of_routine = Filter { routine: Some(routine.clone()), ..Filter::default() };
+    let of_routine = RunFilter { routine: Some(routine.clone()), ..RunFilter::default() };
     match store::check_exists(&context.home, &routine) {
         Err(error) if listing::list(context, &of_routine, None, 1)?.total == 0 => Err(error.into()),
         _ => Ok(()),

@@ -1,4 +1,4 @@
-//! The files of the history: the one that is written, and those that were closed, each named after the second of that.
+//! The files of the history: the one that is written, and the closed ones, each named after the second in which it was closed.
 
 use std::path::PathBuf;
 
@@ -9,7 +9,6 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 
-/// One file of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HistoryFile {
     pub(super) path: PathBuf,
@@ -18,13 +17,10 @@ pub(super) struct HistoryFile {
     pub(super) bytes: u64,
 }
 
-/// A file is closed when it holds this part of what the whole history may hold, in size or in age.
+/// A file is closed when it reaches this fraction of the history's limits, in size or in age.
 const PARTS: u64 = 16;
 
-/// Lists the files that there are, newest first.
-///
-/// # Errors
-/// The home cannot be listed.
+/// Lists the files, newest first.
 pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
     let fail = |source| FileError::io("list", home.root(), source);
     let mut files = Vec::new();
@@ -46,19 +42,13 @@ pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
     Ok(files)
 }
 
-/// Closes the file that is written if it is large or old enough, and removes the closed ones that exceed what the home keeps,
-/// in size or in age. The caller holds the history's lock.
-///
-/// # Errors
-/// The system's.
+/// Closes the current file if it is large or old enough, and removes closed files beyond the limits of the home, in size or in
+/// age. The caller holds the history's lock.
 pub(super) fn tidy(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
     keep_within(home, config, config.history_age_secs, now)
 }
 
-/// Does the same, but for what is only old: whoever adds a line does not know whether the wall clock was just set.
-///
-/// # Errors
-/// The system's.
+/// Does the same by size alone: a process that adds a line does not know whether the wall clock was just set.
 pub(super) fn make_room(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
     keep_within(home, config, u64::MAX, now)
 }
@@ -67,7 +57,7 @@ fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds
     let path = home.history_file();
     let bytes = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => metadata.len(),
-        // What it is otherwise is the writer's to refuse.
+        // Appending refuses anything else.
         _ => return Ok(()),
     };
     let is_old = || first_time(home).is_some_and(|at| at.age_secs_at(now) > max_age_secs / PARTS);
@@ -85,21 +75,21 @@ fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds
     Ok(())
 }
 
-/// Tells whether the next line would be one too many; looks at the size alone.
+/// Whether the current file is large enough to be closed.
 pub(super) fn is_full(home: &Home, config: &Config) -> bool {
     home.history_file().symlink_metadata().is_ok_and(|metadata| metadata.len() >= config.max_history_bytes / PARTS)
 }
 
 fn close(home: &Home, now: UnixSeconds) -> Result<(), FileError> {
     let path = home.history_file();
-    // Nothing is ever written over: a second that is taken gives way to the next.
+    // Nothing is ever overwritten: if a second is taken, the next one is used.
     let free = (0..).map(|later| home.root().join(format!("history.{}.jsonl", now.plus_secs(later).0)));
     let closed = free.into_iter().find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| path.clone());
     std::fs::rename(&path, &closed).map_err(|source| FileError::io("close", &path, source))?;
     atomic_file::sync_directory(home.root())
 }
 
-/// Returns when the oldest line was written, as far as it tells.
+/// Returns the time in the first readable line.
 fn first_time(home: &Home) -> Option<UnixSeconds> {
     use std::io::{BufRead, BufReader, Read};
     #[derive(Deserialize)]
@@ -109,7 +99,7 @@ fn first_time(home: &Home) -> Option<UnixSeconds> {
     }
     let file = atomic_file::open_regular(&home.history_file()).ok()?;
     let lines = BufReader::new(file.take(atomic_file::MAX_RECORD_BYTES)).split(b'\n');
-    // Damaged ones tell nothing; the first few would have to be.
+    // The first few may be damaged.
     let times = lines.take(16).filter_map(|line| serde_json::from_slice::<Line>(&line.ok()?).ok());
     times.filter_map(|line| line.finished_at.or(line.at)).next()
 }

@@ -1,11 +1,11 @@
-//! Runs that ended, as their outcome says, and that the history does not have: a power cut took their lines, which
-//! versions before 0.2 did not sync. They get their lines before anything else of them goes.
+//! Runs that have an outcome and no line: a power cut took their lines, which versions before 0.2 did not sync. They get
+//! their lines before anything else of them goes.
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 
 use super::files::{self, HistoryFile};
-use super::{CLOCK_MARGIN_SECS, HistoryError, PATIENCE, each_run, encode, sync};
+use super::{HISTORY_LOCK_TIMEOUT, HistoryError, encode, search, sync};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
@@ -19,7 +19,7 @@ use crate::run::recording::read_outcome;
 
 /// Some runs have no line yet.
 #[derive(Debug, thiserror::Error)]
-#[error("the history cannot be completed: {source}")]
+#[error("cannot add missing lines to the history: {source}")]
 pub struct Incomplete {
     /// Those that are known to have none: only their workbenches are left of them.
     pub runs: HashSet<RunId>,
@@ -32,14 +32,14 @@ impl Incomplete {
     }
 }
 
-/// How many lines are added, and synced, together: few enough that nobody waits long for the lock.
+/// How many lines are added under one lock: few enough that nobody waits long for it.
 const LINES_AT_ONCE: usize = 64;
 
-/// Gives every run that ended its line, unless the history has dropped it on purpose. Nothing else follows from that: no hook
-/// runs, and nothing is counted. A process does it once: a power cut would have ended it.
+/// Gives every run that ended its line, unless the history dropped it on purpose. No hook runs, and nothing is counted. Once
+/// in a process is enough: a power cut would have ended it.
 ///
 /// # Errors
-/// The history could not be read or written; the next call tries again.
+/// The history cannot be read or written; the next call tries again.
 pub fn complete(context: &Context) -> Result<(), Incomplete> {
     if context.history.is_complete() {
         return Ok(());
@@ -52,14 +52,14 @@ pub fn complete(context: &Context) -> Result<(), Incomplete> {
         })?;
     }
     if !holes.is_empty() {
-        tracing::info!(runs = holes.len(), "added lines to the history that a power cut had taken");
+        tracing::info!(runs = holes.len(), "added missing lines to the history");
     }
     context.history.set_complete();
     Ok(())
 }
 
-/// Finds the runs without a line, the first that ended first. In this order: workbenches, entries, history. A run loses its
-/// entry after it has got its line.
+/// Finds the runs without a line, in the order of their ends. Reads workbenches, then entries, then the history, because a run
+/// loses its entry after it has got its line.
 fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
     let home = &context.home;
     let mut suspects: HashSet<RunId> = workbench_ids(home)?.into_iter().collect();
@@ -67,35 +67,18 @@ fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
         suspects.remove(entry.id());
     }
     let files = files::list(home)?;
-    remove_known(&files, &mut suspects)?;
+    if let Some(oldest) = suspects.iter().map(RunId::stamp).min() {
+        search(&files, oldest, |run| {
+            suspects.remove(&run);
+            if suspects.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+    }
     let kept_since = kept_since(&files, &context.config, UnixSeconds::now());
-    // One without an outcome is another program's, or damaged, which the sweep reports.
+    // A workbench without an outcome is another program's, or damaged, which the sweep reports.
     let outcomes = suspects.iter().filter_map(|run| read_outcome(&Workbench::of(home, run), run).ok());
     let mut holes: Vec<Outcome> = outcomes.filter(|outcome| outcome.finished_at > kept_since).collect();
     holes.sort_by_key(|outcome| outcome.finished_at);
     Ok(holes)
-}
-
-/// Removes the runs that the history has, and reads no more of it than that takes.
-fn remove_known(files: &[HistoryFile], suspects: &mut HashSet<RunId>) -> Result<(), FileError> {
-    let Some(oldest) = suspects.iter().map(RunId::stamp).min() else { return Ok(()) };
-    for file in files {
-        if file.closed_at.is_some_and(|at| at.plus_secs(CLOCK_MARGIN_SECS) < oldest) {
-            break;
-        }
-        let opened = match atomic_file::open_regular(&file.path) {
-            Err(error) if error.is_not_found() => continue,
-            opened => opened?,
-        };
-        let seen = each_run(&opened, &file.path, |run| {
-            suspects.remove(&run);
-            if suspects.is_empty() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        });
-        if seen?.is_break() {
-            break;
-        }
-    }
-    Ok(())
 }
 
 /// Returns the time after which no line was dropped on purpose: what ended later and has none has lost it.
@@ -114,7 +97,7 @@ fn add_lines(context: &Context, outcomes: &[Outcome]) -> Result<(), HistoryError
     let path = home.history_file();
     let lines = outcomes.iter().map(|outcome| Ok((&outcome.id, encode(home, outcome)?)));
     let lines: Vec<(&RunId, String)> = lines.collect::<Result<_, FileError>>()?;
-    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, PATIENCE)?;
+    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     // Another process may have been faster.
     let known = context.history.read(home)?;
     let missing: Vec<&String> = lines.iter().filter(|(run, _)| !known.contains(run)).map(|(_, line)| line).collect();

@@ -1,4 +1,4 @@
-//! Which runs the history tells of, and where: kept in memory, and extended as the files grow.
+//! Where in the history each run's line is: kept in memory, and extended as the files grow.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -8,87 +8,119 @@ use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::sync::atomic::{self, AtomicBool};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use super::files;
-use super::{Past, PastLine};
+use super::line::{Past, PastLine};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::{Home, stable_hash};
 use crate::routine::slug::Slug;
 use crate::run::id::{RunId, parts};
-use crate::run::record::Outcome;
 use crate::run::status::Status;
 
-/// What a process knows of the history. Reading it anew is as cheap as looking whether the files have grown.
+/// What a process knows of the history. Reading it again costs no more than the files have grown.
 #[derive(Debug, Default)]
 pub struct HistoryIndex {
     lines: Mutex<Lines>,
     complete: AtomicBool,
 }
 
-/// Where each run's line is, oldest run first.
+/// The indexed lines of runs.
 #[derive(Debug, Default)]
 pub struct Lines {
-    segments: Vec<Segment>,
-    segments_made: u32,
-    slugs: Vec<Slug>,
-    numbers: HashMap<Slug, u32>,
-    /// When the newest run of each routine was triggered.
-    newest: Arc<HashMap<Slug, UnixSeconds>>,
+    files: Vec<IndexedFile>,
+    slugs: Slugs,
+    /// Oldest run first, each run once.
     lines: Vec<Line>,
-    /// Whether they are in order: not so while a reading broke off.
-    in_order: bool,
 }
 
-/// A run's line; small, for there may be very many.
+/// A run's line; small, because there may be very many.
 #[derive(Debug, Clone, Copy)]
 pub struct Line {
     stamp: UnixSeconds,
     offset: u64,
     slug: u32,
-    segment: u32,
+    file: u32,
     status: Status,
 }
 
-/// A file of which every whole line was read. It is held open: closing it, or removing it, gives it another name or none.
+impl Line {
+    pub(crate) fn stamp(&self) -> UnixSeconds {
+        self.stamp
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        self.status
+    }
+}
+
+/// A file of which every whole line was read. It is held open: it gets another name when it is closed, and none when it is
+/// removed.
 #[derive(Debug)]
-struct Segment {
-    number: u32,
+struct IndexedFile {
     file: File,
     identity: (u64, u64),
     read_bytes: u64,
     /// The hash of the last bytes that were read: lines are only ever added behind them.
     end_hash: u64,
-    written: (i64, i64),
+    modified: (i64, i64),
     damaged: u64,
 }
 
-/// How much before the end of what was read is compared when a file has grown: a line of average length, with its cookie.
-const END_BYTES: u64 = 4 * 1024;
+/// How much before the end of what was read is compared when a file has grown: several lines.
+const COMPARED_BYTES: u64 = 4 * 1024;
 
-impl Segment {
+impl IndexedFile {
     /// Whether the file was changed other than by adding lines.
     fn is_edited(&self, metadata: &Metadata) -> bool {
         match self.read_bytes.cmp(&metadata.len()) {
             Ordering::Greater => true,
-            Ordering::Equal => self.written != (metadata.mtime(), metadata.mtime_nsec()),
+            Ordering::Equal => self.modified != modified(metadata),
             Ordering::Less => self.hash_of_end() != Some(self.end_hash),
         }
     }
 
-    fn note_end(&mut self) {
-        // Where it cannot be read, it is not what it was, and the file is read again.
-        self.end_hash = self.hash_of_end().unwrap_or_default();
-    }
-
     fn hash_of_end(&self) -> Option<u64> {
-        let start = self.read_bytes.saturating_sub(END_BYTES);
+        let start = self.read_bytes.saturating_sub(COMPARED_BYTES);
         let mut end = vec![0; usize::try_from(self.read_bytes - start).ok()?];
         self.file.read_exact_at(&mut end, start).ok()?;
         Some(stable_hash(&end))
+    }
+}
+
+fn identity(metadata: &Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
+}
+
+fn modified(metadata: &Metadata) -> (i64, i64) {
+    (metadata.mtime(), metadata.mtime_nsec())
+}
+
+/// The names of routines, so that a line needs only a number.
+#[derive(Debug, Default)]
+struct Slugs {
+    all: Vec<Slug>,
+    numbers: HashMap<Slug, u32>,
+}
+
+impl Slugs {
+    fn number(&mut self, slug: &str) -> Option<u32> {
+        if let Some(number) = self.numbers.get(slug) {
+            return Some(*number);
+        }
+        let number = u32::try_from(self.all.len()).ok()?;
+        let slug: Slug = slug.parse().ok()?;
+        self.all.push(slug.clone());
+        self.numbers.insert(slug, number);
+        Some(number)
+    }
+
+    fn of(&self, line: &Line) -> &Slug {
+        &self.all[line.slug as usize]
     }
 }
 
@@ -96,47 +128,44 @@ impl HistoryIndex {
     /// Reads what was added since the last time, and returns all.
     ///
     /// # Errors
-    /// The home cannot be listed, or a file of it breaks off.
-    pub fn read(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
+    /// The home cannot be listed, or a file cannot be read to its end.
+    pub(crate) fn read(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
         let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
         lines.refresh(home)?;
         Ok(lines)
     }
 
-    /// Reads all of it again, because the lines of these runs are not what they were; those that still cannot be read are
-    /// left out from here on, and counted as damaged.
+    /// Returns what the history says about a run.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn reread(&self, home: &Home, doubtful: &[RunId]) -> Result<MutexGuard<'_, Lines>, FileError> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        *lines = Lines { segments_made: lines.segments_made, ..Lines::default() };
-        lines.refresh(home)?;
-        lines.leave_out_unreadable(doubtful);
-        Ok(lines)
-    }
-
-    /// Returns what the history tells of a run.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
-        let lines = self.read(home)?;
-        let Some(line) = lines.find(run) else { return Ok(None) };
-        if let Some(past) = lines.past(line) {
-            return Ok(Some(past));
+    pub(crate) fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
+        for _ in 0..2 {
+            let mut lines = self.read(home)?;
+            let Some(line) = lines.find(run) else { return Ok(None) };
+            if let Some(past) = lines.past(line) {
+                return Ok(Some(past));
+            }
+            // Somebody edited the file in place.
+            *lines = Lines::default();
         }
-        drop(lines);
-        let lines = self.reread(home, std::slice::from_ref(run))?;
-        Ok(lines.find(run).and_then(|line| lines.past(line)))
+        Ok(None)
     }
 
-    /// Returns when the newest run of each routine was triggered that the history tells of.
+    /// Returns when the newest run of each routine in the history was triggered.
     ///
     /// # Errors
     /// As [`Self::read`].
-    pub fn newest(&self, home: &Home) -> Result<Arc<HashMap<Slug, UnixSeconds>>, FileError> {
-        Ok(Arc::clone(&self.read(home)?.newest))
+    pub(crate) fn newest(&self, home: &Home) -> Result<HashMap<Slug, UnixSeconds>, FileError> {
+        let Lines { slugs, lines, .. } = &*self.read(home)?;
+        let mut newest = vec![None; slugs.all.len()];
+        lines.iter().for_each(|line| newest[line.slug as usize] = Some(line.stamp));
+        Ok(slugs.all.iter().zip(newest).filter_map(|(slug, at)| Some((slug.clone(), at?))).collect())
+    }
+
+    /// Forgets all lines, because one of them is not what it was: the next look reads all files again.
+    pub(crate) fn forget(&self) {
+        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Lines::default();
     }
 
     /// Whether this process has made sure that every run that ended has a line.
@@ -149,239 +178,175 @@ impl HistoryIndex {
     }
 }
 
-impl Line {
-    /// Returns the second that is in the run's name.
-    #[must_use]
-    pub fn stamp(&self) -> UnixSeconds {
-        self.stamp
-    }
-
-    /// Returns how the run ended.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        self.status
-    }
-}
-
 impl Lines {
     /// Returns the lines, the newest run first, each run once.
-    pub fn newest_first(&self) -> impl Iterator<Item = &Line> {
+    pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Line> {
         self.lines.iter().rev()
     }
 
-    /// Whether there is a line of a run.
-    #[must_use]
-    pub fn contains(&self, run: &RunId) -> bool {
+    pub(super) fn contains(&self, run: &RunId) -> bool {
         self.find(run).is_some()
     }
 
-    fn leave_out_unreadable(&mut self, doubtful: &[RunId]) {
-        let unreadable = |run: &RunId| self.find(run).filter(|line| self.past(line).is_none()).copied();
-        let unreadable: Vec<Line> = doubtful.iter().filter_map(unreadable).collect();
-        if unreadable.is_empty() {
-            return;
-        }
-        for line in &unreadable {
-            if let Some(segment) = self.segments.iter_mut().find(|segment| segment.number == line.segment) {
-                segment.damaged += 1;
-            }
-        }
-        let at = |line: &Line| (line.segment, line.offset);
-        self.lines.retain(|line| !unreadable.iter().any(|unreadable| at(unreadable) == at(line)));
-        self.note_all_newest();
-    }
-
-    fn note_all_newest(&mut self) {
-        let mut newest = HashMap::new();
-        self.lines.iter().for_each(|line| note_newest(&mut newest, &self.slugs[line.slug as usize], line.stamp));
-        self.newest = Arc::new(newest);
-    }
-
     fn find(&self, run: &RunId) -> Option<&Line> {
-        let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
-        let found = self.lines.binary_search_by(|line| key(line).cmp(&(run.stamp(), run.routine())));
+        let key = (run.stamp(), run.routine());
+        let found = self.lines.binary_search_by(|line| (line.stamp, self.routine(line)).cmp(&key));
         found.ok().map(|at| &self.lines[at])
     }
 
-    /// Returns the routine of a line.
-    #[must_use]
-    pub fn routine(&self, line: &Line) -> &Slug {
-        &self.slugs[line.slug as usize]
+    pub(crate) fn routine(&self, line: &Line) -> &Slug {
+        self.slugs.of(line)
     }
 
     /// Returns how many lines could not be read.
-    #[must_use]
-    pub fn damaged(&self) -> u64 {
-        self.segments.iter().map(|segment| segment.damaged).sum()
+    pub(crate) fn damaged(&self) -> u64 {
+        self.files.iter().map(|file| file.damaged).sum()
     }
 
-    /// Reads a line; `None` if it is not what it was, for somebody edits the file.
-    #[must_use]
-    pub fn past(&self, line: &Line) -> Option<Past> {
-        let segment = self.segments.iter().find(|segment| segment.number == line.segment)?;
-        let text = read_line(&segment.file, line.offset)?;
+    /// Reads a line; `None` if it is not what it was, because somebody edits the file.
+    pub(crate) fn past(&self, line: &Line) -> Option<Past> {
+        let text = line_at(&self.files.get(line.file as usize)?.file, line.offset)?;
         let past = Past::from(PastLine::parse(&text)?);
-        let Outcome { id, status, .. } = &past.outcome;
-        let same = id.stamp() == line.stamp && id.routine() == self.routine(line) && *status == line.status;
-        same.then_some(past)
+        let id = RunId::new(self.routine(line).clone(), line.stamp);
+        (past.outcome.id == id && past.outcome.status == line.status).then_some(past)
     }
 
     fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
-        let mut seen = Vec::new();
+        let mut found = Vec::new();
         // Oldest first, so that most lines come in order.
-        for found in files::list(home)?.iter().rev() {
-            let file = match atomic_file::open_regular(&found.path) {
-                Ok(file) => file,
-                // Closed or removed since it was listed, and the next look finds it; or it is damaged as a whole, which hides
-                // no other, and which health names.
-                Err(_) => continue,
-            };
-            let metadata = file.metadata().map_err(|source| FileError::io("look at", &found.path, source))?;
-            let identity = (metadata.dev(), metadata.ino());
-            let written = (0, 0);
-            let known = self.segments.iter().position(|segment| segment.identity == identity);
-            let at = match known {
-                Some(at) if !self.segments[at].is_edited(&metadata) => at,
-                _ => {
-                    if let Some(at) = known {
-                        self.forget(at);
-                    }
-                    self.segments_made += 1;
-                    let number = self.segments_made;
-                    let read_bytes = 0;
-                    self.segments.push(Segment {
-                        number,
-                        file,
-                        identity,
-                        read_bytes,
-                        end_hash: stable_hash(&[]),
-                        written,
-                        damaged: 0,
-                    });
-                    self.segments.len() - 1
-                }
-            };
-            seen.push(identity);
-            if self.segments[at].read_bytes < metadata.len() {
-                let read = self.extend(at, &found.path);
-                self.segments[at].note_end();
-                read?;
-            }
-            // After reading: what is added from here on makes the file longer than what was read of it.
-            let after =
-                self.segments[at].file.metadata().map_err(|source| FileError::io("look at", &found.path, source))?;
-            self.segments[at].written = (after.mtime(), after.mtime_nsec());
+        for file in files::list(home)?.into_iter().rev() {
+            // One that cannot be opened was closed or removed since it was listed, and the next look finds it; or it is
+            // damaged as a whole, which hides no other, and which health reports.
+            let Ok(opened) = atomic_file::open_regular(&file.path) else { continue };
+            let metadata = opened.metadata().map_err(|source| FileError::io("look at", &file.path, source))?;
+            found.push((file.path, opened, metadata));
         }
-        while let Some(at) = self.segments.iter().position(|segment| !seen.contains(&segment.identity)) {
-            self.forget(at);
+        // Files only grow, and go as a whole. After any other change all are read again.
+        let is_as_read = |file: &IndexedFile| {
+            let now = found.iter().find(|(_, _, metadata)| identity(metadata) == file.identity);
+            now.is_some_and(|(_, _, metadata)| !file.is_edited(metadata))
+        };
+        if !self.files.iter().all(is_as_read) {
+            *self = Self::default();
         }
-        if !self.in_order {
+        let known = self.lines.len();
+        let read = found.into_iter().try_for_each(|(path, file, metadata)| self.read_on(&path, file, &metadata));
+        if self.lines.len() > known {
             let Self { lines, slugs, .. } = self;
-            let key = |line: &Line| (line.stamp, &slugs[line.slug as usize]);
+            let key = |line: &Line| (line.stamp, slugs.of(line));
             // Runs end in almost the order in which they were triggered, which this sort makes use of.
             lines.sort_by(|a, b| key(a).cmp(&key(b)));
             lines.dedup_by(|a, b| key(a) == key(b));
-            self.in_order = true;
         }
-        Ok(())
+        read
     }
 
-    fn forget(&mut self, at: usize) {
-        let gone = self.segments.swap_remove(at).number;
-        self.lines.retain(|line| line.segment != gone);
-        self.note_all_newest();
-    }
-
-    /// Reads what was added to a file.
-    fn extend(&mut self, at: usize, path: &Path) -> Result<(), FileError> {
+    /// Reads what was added to a file, or all of one that is new.
+    fn read_on(&mut self, path: &Path, file: File, metadata: &Metadata) -> Result<(), FileError> {
         let fail = |source| FileError::io("read", path, source);
-        let mut reader = BufReader::with_capacity(256 * 1024, self.segments[at].file.try_clone().map_err(fail)?);
-        let mut offset = self.segments[at].read_bytes;
-        reader.seek(SeekFrom::Start(offset)).map_err(fail)?;
-        let number = self.segments[at].number;
+        let identity = identity(metadata);
+        let at = self.files.iter().position(|known| known.identity == identity).unwrap_or(self.files.len());
+        if at == self.files.len() {
+            let (read_bytes, end_hash, modified, damaged) = (0, stable_hash(&[]), (0, 0), 0);
+            self.files.push(IndexedFile { file, identity, read_bytes, end_hash, modified, damaged });
+        }
+        let mut read = Ok(());
+        if self.files[at].read_bytes < metadata.len() {
+            read = self.read_lines(at);
+            let file = &mut self.files[at];
+            // Where it cannot be read, it is not what it was, and all is read again.
+            file.end_hash = file.hash_of_end().unwrap_or_default();
+        }
+        let file = &mut self.files[at];
+        // After reading: what is added from here on makes the file longer than what was read of it.
+        file.modified = modified(&file.file.metadata().map_err(fail)?);
+        read.map_err(fail)
+    }
+
+    fn read_lines(&mut self, at: usize) -> std::io::Result<()> {
+        let number = u32::try_from(at).map_err(std::io::Error::other)?;
+        let file = &mut self.files[at];
+        let mut reader = BufReader::with_capacity(256 * 1024, file.file.try_clone()?);
+        reader.seek(SeekFrom::Start(file.read_bytes))?;
         let mut text = Vec::new();
         loop {
             text.clear();
             // A damaged line may be of any length; read in pieces, none of which is a record.
-            let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut text);
-            // What was read stays known, and is not read again.
-            self.segments[at].read_bytes = offset;
-            let read = read.map_err(fail)? as u64;
+            let read = reader.by_ref().take(MAX_RECORD_BYTES).read_until(b'\n', &mut text)? as u64;
             if read == 0 || (text.last() != Some(&b'\n') && read < MAX_RECORD_BYTES) {
                 // The end, or a line that is being written.
-                break;
+                return Ok(());
             }
-            match Told::by(&text) {
-                Told::Run(id, status) => match parts(&id).and_then(|(slug, stamp)| Some((self.number(slug)?, stamp))) {
-                    Some((slug, stamp)) => {
-                        let line = Line { stamp, offset, slug, segment: number, status };
-                        let key = |line: &Line| (line.stamp, &self.slugs[line.slug as usize]);
-                        self.in_order &= self.lines.last().is_none_or(|last| key(last) < key(&line));
-                        note_newest(Arc::make_mut(&mut self.newest), &self.slugs[slug as usize], stamp);
-                        self.lines.push(line);
+            match LineHead::parse(&text) {
+                Ok(Some(LineHead { id, status })) => {
+                    let run = parts(&id).and_then(|(slug, stamp)| Some((self.slugs.number(slug)?, stamp)));
+                    match run {
+                        Some((slug, stamp)) => {
+                            self.lines.push(Line { stamp, offset: file.read_bytes, slug, file: number, status });
+                        }
+                        None => file.damaged += 1,
                     }
-                    None => self.segments[at].damaged += 1,
-                },
-                Told::Other => {}
-                Told::Nothing => self.segments[at].damaged += 1,
+                }
+                Ok(None) => {}
+                Err(_) => file.damaged += 1,
             }
-            offset += read;
+            // What was read stays known, and is not read again.
+            file.read_bytes += read;
         }
-        Ok(())
-    }
-
-    fn number(&mut self, slug: &str) -> Option<u32> {
-        if let Some(number) = self.numbers.get(slug) {
-            return Some(*number);
-        }
-        let number = u32::try_from(self.slugs.len()).ok()?;
-        let slug: Slug = slug.parse().ok()?;
-        self.slugs.push(slug.clone());
-        self.numbers.insert(slug, number);
-        Some(number)
     }
 }
 
-fn note_newest(newest: &mut HashMap<Slug, UnixSeconds>, slug: &Slug, stamp: UnixSeconds) {
-    match newest.get_mut(slug) {
-        Some(newest) => *newest = stamp.max(*newest),
-        None => drop(newest.insert(slug.clone(), stamp)),
-    }
+/// What of a run's line is indexed.
+struct LineHead<'a> {
+    id: Cow<'a, str>,
+    status: Status,
 }
 
-/// What a line tells.
-enum Told<'a> {
-    /// How the run of this name ended.
-    Run(Cow<'a, str>, Status),
-    /// Something else.
-    Other,
-    /// Nothing: it is damaged.
-    Nothing,
-}
-
-impl<'a> Told<'a> {
-    fn by(text: &'a [u8]) -> Self {
+impl<'a> LineHead<'a> {
+    /// Reads a line; `None` if it is not about a run.
+    ///
+    /// # Errors
+    /// The line is damaged.
+    fn parse(text: &'a [u8]) -> serde_json::Result<Option<Self>> {
+        // What every outcome has must be there, and is skipped: reading it would take several times as long.
         #[derive(Deserialize)]
-        struct Head<'a> {
+        #[allow(dead_code, reason = "only their presence counts")]
+        struct OfRun<'a> {
             #[serde(default, borrow)]
             kind: Option<Cow<'a, str>>,
-            #[serde(default, borrow)]
-            id: Option<Cow<'a, str>>,
-            #[serde(default, borrow)]
-            status: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+            #[serde(borrow)]
+            status: Cow<'a, str>,
+            version: IgnoredAny,
+            agent: IgnoredAny,
+            session_host: IgnoredAny,
+            triggered_at: IgnoredAny,
+            finished_at: IgnoredAny,
+            retain_from: IgnoredAny,
+            cookie: IgnoredAny,
         }
-        let Ok(head) = serde_json::from_slice::<Head<'a>>(text) else { return Self::Nothing };
-        if head.kind.is_some_and(|kind| kind != "run") {
-            return Self::Other;
+        #[derive(Deserialize)]
+        struct OfAnyKind<'a> {
+            #[serde(borrow)]
+            kind: Cow<'a, str>,
         }
-        let status = head.status.and_then(|name| serde_json::from_value(serde_json::Value::from(name)).ok());
-        // Of a newer program, perhaps.
-        let status = status.unwrap_or(Status::Unknown);
-        head.id.map_or(Self::Nothing, |id| Self::Run(id, status))
+        match serde_json::from_slice::<OfRun<'a>>(text) {
+            Ok(OfRun { kind, id, status, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
+                // Any other status is a newer program's.
+                let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
+                Ok(Some(Self { id, status }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {
+                Ok(line) if line.kind != "run" => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 }
 
-fn read_line(file: &File, mut offset: u64) -> Option<Vec<u8>> {
+fn line_at(file: &File, mut offset: u64) -> Option<Vec<u8>> {
     let mut text = Vec::new();
     let mut piece = [0; 8 * 1024];
     while (text.len() as u64) < MAX_RECORD_BYTES {

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{self, HistoryFile};
-use super::{HistoryError, sync};
+use super::{HistoryError, files, open_if_there, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -19,11 +18,11 @@ use crate::run::record::FIRST_RECORD_VERSION;
 /// An occurrence of a schedule that was not fired, or several of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
-    /// The moment that the schedule names; of several, the newest.
+    /// The time in the schedule; the newest of several.
     pub occurrence: UnixSeconds,
-    /// Why.
+    /// Why none of them was fired.
     pub reason: String,
-    /// How many they are.
+    /// The number of occurrences.
     pub count: u64,
 }
 
@@ -40,24 +39,24 @@ struct MissedLine<'a> {
     count: Option<u64>,
 }
 
-/// How long those that hold the routines' lock wait for the history's.
-const SHORT_PATIENCE: Duration = Duration::from_millis(500);
+/// Shorter than for the ends of runs: the caller holds the routines' lock meanwhile.
+const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Adds a line for each missed occurrence of a routine, noticed at `at`, and returns when all are on disk.
 ///
 /// Exactly once: the caller holds the routines' lock, has seen under it that the ledger does not yet count these occurrences
-/// as dealt with, and says so there right afterwards. Who dies in between leaves lines that the next one would write again,
-/// so those that the end of the history holds already are left out.
+/// as dealt with, and writes that there right afterwards. A process that dies in between leaves lines that the next one would
+/// add again, so lines that the end of the history has are left out.
 ///
 /// # Errors
-/// The lock is not to be had, or the file cannot be read or written; the caller tries again later.
+/// The lock was not free in time, or the file cannot be read or written; the caller tries again later.
 pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSeconds) -> Result<(), HistoryError> {
     if missed.is_empty() {
         return Ok(());
     }
     let path = home.history_file();
-    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, SHORT_PATIENCE)?;
-    let Lately { recorded, files } = recorded_lately(home, routine)?;
+    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
+    let (recorded, files) = recorded_lately(home, routine)?;
     let (recorded, new): (Vec<&Missed>, Vec<&Missed>) =
         missed.iter().partition(|one| recorded.contains(&one.occurrence));
     let mut written = None;
@@ -69,50 +68,42 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
         written = Some(atomic_file::append_line(&path, &line)?);
     }
     drop(lock);
-    // Also lines that are there already: their writer may have died before this.
+    // Also lines that were there: their writer may have died before this.
     let read = if recorded.is_empty() { Vec::new() } else { files };
     Ok(read.iter().chain(&written).try_for_each(|file| sync(file, &path))?)
 }
 
-/// How much of the end of the history is looked at: more than the lines of one gap.
-const LATELY_BYTES: u64 = 256 * 1024;
+/// How much of the end of the history is searched: more than the lines of one gap.
+const SEARCHED_BYTES: u64 = 256 * 1024;
 
-/// The missed occurrences of a routine that the end of the history has, and the files that were looked at.
-struct Lately {
-    recorded: HashSet<UnixSeconds>,
-    files: Vec<File>,
-}
-
-fn recorded_lately(home: &Home, routine: &Slug) -> Result<Lately, FileError> {
+/// Returns the missed occurrences of a routine that the end of the history has, and the files that were read.
+fn recorded_lately(home: &Home, routine: &Slug) -> Result<(HashSet<UnixSeconds>, Vec<File>), FileError> {
     #[derive(Deserialize)]
     struct Line {
         kind: String,
         routine: Slug,
         occurrence: UnixSeconds,
     }
-    let mut lately = Lately { recorded: HashSet::new(), files: Vec::new() };
-    let mut wanted_bytes = LATELY_BYTES;
-    // The one that is written may just have been begun.
-    for HistoryFile { path, .. } in files::list(home)? {
+    let (mut recorded, mut files) = (HashSet::new(), Vec::new());
+    let mut wanted_bytes = SEARCHED_BYTES;
+    // The newest file may just have been begun.
+    for found in files::list(home)? {
         if wanted_bytes == 0 {
             break;
         }
-        let mut file = match atomic_file::open_regular(&path) {
-            Err(error) if error.is_not_found() => continue,
-            opened => opened?,
-        };
-        let fail = |source| FileError::io("read", &path, source);
+        let Some(mut file) = open_if_there(&found)? else { continue };
+        let fail = |source| FileError::io("read", &found.path, source);
         let length = file.metadata().map_err(fail)?.len();
         file.seek(SeekFrom::Start(length.saturating_sub(wanted_bytes))).map_err(fail)?;
         let mut end = Vec::new();
         file.by_ref().take(wanted_bytes).read_to_end(&mut end).map_err(fail)?;
         wanted_bytes = wanted_bytes.saturating_sub(length);
         let lines = end.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice::<Line>(line).ok());
-        let of_it = lines.filter(|line| line.kind == "missed" && line.routine == *routine);
-        lately.recorded.extend(of_it.map(|line| line.occurrence));
-        lately.files.push(file);
+        let of_routine = lines.filter(|line| line.kind == "missed" && line.routine == *routine);
+        recorded.extend(of_routine.map(|line| line.occurrence));
+        files.push(file);
     }
-    Ok(lately)
+    Ok((recorded, files))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
+use super::line::{KEPT_OUTPUT_BYTES, PastLine};
 use super::*;
 use crate::run::context::{Context, Program};
-use crate::run::entry::Entry;
+use crate::run::entry::{Entry, Workbench};
 use crate::run::status::Status;
 
 #[test]
@@ -81,7 +82,11 @@ fn a_line_says_all_that_its_reader_will_need() {
     it.append("a-5");
     let past = it.context.history.find(&it.context.home, &"a-5".parse().unwrap()).unwrap().unwrap();
     let tail = past.tail.unwrap();
-    assert!(tail.ends_with("xthe é end\n") && (TAIL_BYTES - 4..=TAIL_BYTES).contains(&tail.len()), "{}", tail.len());
+    assert!(
+        tail.ends_with("xthe é end\n") && (KEPT_OUTPUT_BYTES - 4..=KEPT_OUTPUT_BYTES).contains(&tail.len()),
+        "{}",
+        tail.len()
+    );
     assert_eq!(past.outcome.status, Status::Failed);
     let line: serde_json::Value = serde_json::from_str(&it.text()).unwrap();
     assert_eq!((&line["kind"], &line["routine"], &line["duration_secs"]), (&"run".into(), &"a".into(), &1.into()));
@@ -117,7 +122,7 @@ fn what_is_known_grows_with_the_file_and_follows_it() {
     assert_eq!(it.runs(), ["b-9", "a-9", "a-8", "a-7"]);
     std::fs::remove_file(it.context.home.root().join("history.100.jsonl")).unwrap();
     assert_eq!(it.runs(), ["a-8"]);
-    // An editor writes a file anew, or the same one.
+    // An editor replaces a file, or writes the same one.
     let text = it.text();
     it.write(&text.replace("a-8", "c-3"));
     assert_eq!(it.runs(), ["c-3"]);

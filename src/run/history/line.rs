@@ -1,0 +1,100 @@
+//! The line of a run.
+
+use serde::{Deserialize, Serialize};
+
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::routine::slug::Slug;
+use crate::run::entry::Workbench;
+use crate::run::log::{Log, LogTail};
+use crate::run::record::Outcome;
+use crate::run::status::Status;
+
+/// How much of a run's output its line keeps.
+pub(super) const KEPT_OUTPUT_BYTES: usize = 2 * 1024;
+
+/// What the history says about a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Past {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// The end of its output as clean text, at most 2 KiB.
+    pub tail: Option<String>,
+    /// Whether it printed more before that.
+    pub tail_cut: bool,
+    /// How many bytes its log had; `None` in lines of version 0.1.
+    pub log_bytes: Option<u64>,
+}
+
+impl From<PastLine> for Past {
+    fn from(line: PastLine) -> Self {
+        let PastLine { outcome, tail, tail_cut, log_bytes } = line;
+        // Older versions did not say. A text that was cut is as long as it may be, but for a character.
+        let is_long = || tail.as_ref().is_some_and(|tail| tail.len() + 4 > KEPT_OUTPUT_BYTES);
+        Self { tail_cut: tail_cut.unwrap_or_else(is_long), outcome, tail, log_bytes }
+    }
+}
+
+/// A run's line as it is written. Its reader may have nothing else.
+#[derive(Serialize)]
+struct RunLine<'a> {
+    kind: &'static str,
+    routine: &'a Slug,
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    duration_secs: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tail_cut: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log_bytes: Option<u64>,
+}
+
+/// A run's line as it is read: those of older versions say less.
+#[derive(Deserialize)]
+pub(super) struct PastLine {
+    #[serde(flatten)]
+    pub(super) outcome: Outcome,
+    #[serde(default)]
+    tail: Option<String>,
+    #[serde(default)]
+    tail_cut: Option<bool>,
+    #[serde(default)]
+    log_bytes: Option<u64>,
+}
+
+impl PastLine {
+    /// Reads a line. A status that a newer version wrote is shown as it is written, in the reason.
+    pub(super) fn parse(text: &[u8]) -> Option<Self> {
+        serde_json::from_slice(text).ok().or_else(|| {
+            let mut line: serde_json::Value = serde_json::from_slice(text).ok()?;
+            let newer = format!("it is '{}', a status of a newer version; update moadim-mcp", line["status"].as_str()?);
+            line["status"] = serde_json::to_value(Status::Unknown).ok()?;
+            line["reason"] = newer.into();
+            serde_json::from_value(line).ok()
+        })
+    }
+}
+
+/// Writes the line of a run that ended, with the end of its output.
+pub(super) fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
+    let tail = tail(&Workbench::of(home, &outcome.id));
+    let line = RunLine {
+        kind: "run",
+        routine: outcome.id.routine(),
+        outcome,
+        duration_secs: outcome.duration_secs(),
+        tail_cut: tail.as_ref().map(|tail| tail.cut),
+        log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
+        tail: tail.map(|tail| tail.text),
+    };
+    serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))
+}
+
+/// Returns the end of a run's output; `None` where there is none, or it cannot be read: the run is recorded all the same.
+fn tail(workbench: &Workbench) -> Option<LogTail> {
+    let tail = Log::open(workbench).and_then(|log| log.tail(usize::MAX, KEPT_OUTPUT_BYTES)).ok()?;
+    (!tail.text.is_empty()).then_some(tail)
+}

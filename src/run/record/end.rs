@@ -1,0 +1,67 @@
+//! That a run is to be ended by force, and why.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{HumanDuration, UnixSeconds};
+use crate::run::status::Status;
+
+/// Why a run was ended by force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndCause {
+    /// It exceeded its bound.
+    TimedOut,
+    /// A person, a tool, or the deletion of its routine.
+    Stopped,
+    /// Its start took too long.
+    LaunchFailed,
+    /// It printed nothing for too long.
+    Silent,
+    /// Its supervisor received a termination signal.
+    Interrupted,
+}
+
+impl From<EndCause> for Status {
+    fn from(cause: EndCause) -> Self {
+        match cause {
+            EndCause::TimedOut => Self::TimedOut,
+            EndCause::Stopped => Self::Stopped,
+            EndCause::LaunchFailed => Self::LaunchFailed,
+            EndCause::Silent => Self::Silent,
+            EndCause::Interrupted => Self::Interrupted,
+        }
+    }
+}
+
+/// `end.json`: the run must end. The first writer wins, so that every reader knows one reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EndRequest {
+    /// What the run's status will follow from.
+    pub cause: EndCause,
+    /// The same in words, with the numbers.
+    pub reason: String,
+    /// Who asked for it.
+    pub by: String,
+    /// When it was asked for.
+    pub at: UnixSeconds,
+    /// The run's last output before that.
+    pub last_output: UnixSeconds,
+}
+
+/// Says that a run exceeded its bound, with both numbers.
+pub(crate) fn exceeded_max_runtime(age_secs: u64, max_runtime_secs: u64) -> String {
+    let (age, allowed) = distinct(age_secs, max_runtime_secs);
+    format!("exceeded max runtime: {age} since its trigger, {allowed} allowed")
+}
+
+/// Says that an agent printed nothing for too long, with both numbers.
+pub(crate) fn exceeded_max_silence(silent_secs: u64, max_silence_secs: u64) -> String {
+    let (silent, allowed) = distinct(silent_secs, max_silence_secs);
+    format!("hung: it printed nothing for {silent}, {allowed} allowed")
+}
+
+/// Formats two lengths of time so that they differ.
+fn distinct(one: u64, other: u64) -> (String, String) {
+    let rounded = (HumanDuration(one).to_string(), HumanDuration(other).to_string());
+    if rounded.0 == rounded.1 { (format!("{one} s"), format!("{other} s")) } else { rounded }
+}

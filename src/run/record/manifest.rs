@@ -1,0 +1,93 @@
+//! What was decided when a run was claimed.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::agent::AgentCommand;
+use crate::clock::{Moment, UnixSeconds};
+use crate::environment::{EnvName, Variables};
+use crate::home::identity::HomeIdentity;
+use crate::process_tree::Cookie;
+use crate::routine::repository::Repository;
+use crate::run::id::RunId;
+use crate::session::HostKind;
+
+/// `run.json`: what was decided when the run was claimed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// [`super::RECORD_VERSION`] when it was written.
+    pub version: u32,
+    /// The run.
+    pub id: RunId,
+    /// When it was triggered.
+    pub triggered: Moment,
+    /// What identifies its processes.
+    pub cookie: Cookie,
+    /// Where its processes are.
+    pub machine: Machine,
+    /// The home that it was started in; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub home: Option<HomeIdentity>,
+    /// The bound that its routine had at the trigger, which holds once the routine is gone; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_runtime_secs: Option<u64>,
+    /// What it executes.
+    pub command: AgentCommand,
+    /// Where it can be watched.
+    pub session_host: HostKind,
+    /// What started it.
+    #[serde(default)]
+    pub origin: Origin,
+    /// What is cloned into its workbench first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub repositories: Vec<Repository>,
+    /// What its agent should inherit and the process that started it did not have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_env: Vec<EnvName>,
+}
+
+impl Manifest {
+    /// Whether there is something to do before the agent can start.
+    pub(crate) fn needs_preparation(&self) -> bool {
+        !self.repositories.is_empty() || !self.command.setup.is_empty()
+    }
+}
+
+/// What started a run.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "by", rename_all = "snake_case")]
+pub enum Origin {
+    /// A tool call or a command.
+    #[default]
+    Call,
+    /// Its routine's schedule.
+    Schedule {
+        /// The time in the schedule.
+        occurrence: UnixSeconds,
+    },
+    /// The failure of an earlier run.
+    Retry {
+        /// The first of the attempts.
+        of: RunId,
+        /// Which attempt this is; the first run is 1.
+        attempt: u32,
+    },
+}
+
+/// Where processes can be seen from; elsewhere nothing is known about them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The machine's own id.
+    pub machine_id: String,
+    /// The process namespace; empty where there is no such thing.
+    pub pid_namespace: String,
+}
+
+/// `env.json`: the run's environment, there only until its agent has started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// What it inherits; a login shell may change these.
+    pub inherited: Variables,
+    /// What its agent and routine set; nothing overrides these.
+    pub set: Variables,
+}

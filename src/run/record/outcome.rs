@@ -1,0 +1,234 @@
+//! How a run ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AgentExit, EndRequest, Manifest, Origin, Started};
+use crate::clock::UnixSeconds;
+use crate::process_tree::Cookie;
+use crate::run::id::RunId;
+use crate::run::status::Status;
+use crate::session::HostKind;
+
+/// `outcome.json`, and a line of the history: how a run ended, with its evidence.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The oldest version whose readers know the status.
+    pub version: u32,
+    /// The run.
+    pub id: RunId,
+    /// How it ended.
+    pub status: Status,
+    /// Why, in words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Who ended it by force; `None` if it ended by itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_by: Option<String>,
+    /// The agent's exit status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signal: Option<i32>,
+    /// The agent's name.
+    pub agent: String,
+    /// Where it could be watched.
+    pub session_host: HostKind,
+    /// What started it.
+    #[serde(default)]
+    pub origin: Origin,
+    /// When it was triggered.
+    pub triggered_at: UnixSeconds,
+    /// When its agent started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<UnixSeconds>,
+    /// When it ended.
+    pub finished_at: UnixSeconds,
+    /// From when its retention counts: its last output if it was ended by force, so that our note is no new life.
+    pub retain_from: UnixSeconds,
+    /// How its processes were recognised: none may be alive when its workbench goes.
+    pub cookie: Cookie,
+}
+
+/// How a run ended, as its owner or its judge found it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// The status that follows.
+    pub status: Status,
+    /// Why, in words.
+    pub reason: Option<String>,
+    /// Who ended it by force; `None` if it ended by itself.
+    pub ended_by: Option<String>,
+    /// The agent's exit status.
+    pub exit_code: Option<i32>,
+    /// The signal that ended the agent.
+    pub signal: Option<i32>,
+    /// When it ended.
+    pub finished_at: UnixSeconds,
+    /// From when its retention counts.
+    pub retain_from: UnixSeconds,
+}
+
+impl Outcome {
+    pub(crate) fn new(manifest: &Manifest, started: Option<&Started>, ending: Ending) -> Self {
+        Self {
+            agent: manifest.command.agent.clone(),
+            session_host: manifest.session_host,
+            origin: manifest.origin.clone(),
+            triggered_at: manifest.triggered.at,
+            started_at: started.map(|started| started.at),
+            ..Self::without_manifest(&manifest.id, manifest.cookie, ending)
+        }
+    }
+
+    /// Makes the record of a run of which nothing but its name can be read. No process carries its `cookie`.
+    pub(crate) fn without_manifest(id: &RunId, cookie: Cookie, ending: Ending) -> Self {
+        Self {
+            version: ending.status.record_version(),
+            id: id.clone(),
+            status: ending.status,
+            reason: ending.reason,
+            ended_by: ending.ended_by,
+            exit_code: ending.exit_code,
+            signal: ending.signal,
+            agent: "unknown".to_owned(),
+            session_host: HostKind::Detached,
+            origin: Origin::Call,
+            triggered_at: id.stamp(),
+            started_at: None,
+            finished_at: ending.finished_at,
+            retain_from: ending.retain_from,
+            cookie,
+        }
+    }
+
+    /// Returns the time from the agent's start to the run's end, if it started.
+    pub(crate) fn duration_secs(&self) -> Option<u64> {
+        self.started_at.map(|from| from.age_secs_at(self.finished_at))
+    }
+}
+
+impl Ending {
+    /// Decides how a run ended whose processes are gone and whose end nobody wrote down: by the request that was made, else it
+    /// never started, else as its agent did if that is known, else it is lost. Its last output is the last thing known of it.
+    pub(crate) fn of_abandoned(
+        started: bool,
+        request: Option<&EndRequest>,
+        exit: Option<AgentExit>,
+        last_output: UnixSeconds,
+        now: UnixSeconds,
+    ) -> Self {
+        let unforced = |status, reason: &str, at| Self {
+            status,
+            reason: Some(reason.to_owned()),
+            ended_by: None,
+            exit_code: None,
+            signal: None,
+            finished_at: at,
+            retain_from: at,
+        };
+        match (request, exit) {
+            (Some(request), _) => Self::by_request(request, now),
+            (None, Some(exit)) if started => {
+                let how = if exit.terminal_lost { "lost its terminal".to_owned() } else { exit.how() };
+                let reason = format!("its supervisor was gone when its agent {how}");
+                let ending = unforced(exit.status(), &reason, last_output);
+                Self { exit_code: exit.code, signal: exit.signal, ..ending }
+            }
+            (None, None) if started => unforced(
+                Status::Lost,
+                "its supervisor and its processes vanished without recording an end",
+                last_output,
+            ),
+            (None, _) => unforced(
+                Status::LaunchFailed,
+                "the process that launched it vanished before its agent had started",
+                now,
+            ),
+        }
+    }
+
+    /// Describes the end of a run that was ended by force.
+    pub(crate) fn by_request(request: &EndRequest, now: UnixSeconds) -> Self {
+        Self {
+            status: request.cause.into(),
+            reason: Some(request.reason.clone()),
+            ended_by: Some(request.by.clone()),
+            exit_code: None,
+            signal: None,
+            finished_at: now,
+            retain_from: request.last_output,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Outcome {
+    /// Makes the outcome of a run that was triggered and started at the second of its name and took one more.
+    pub(crate) fn example(id: &str, status: Status) -> Self {
+        let id: RunId = id.parse().unwrap();
+        let (began, ended) = (id.stamp(), id.stamp().plus_secs(1));
+        Self {
+            version: status.record_version(),
+            id,
+            status,
+            reason: None,
+            ended_by: None,
+            exit_code: None,
+            signal: None,
+            agent: "a".into(),
+            session_host: HostKind::Detached,
+            origin: Origin::Call,
+            triggered_at: began,
+            started_at: Some(began),
+            finished_at: ended,
+            retain_from: ended,
+            cookie: Cookie::random().unwrap(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::record::EndCause;
+
+    #[test]
+    fn an_abandoned_run_ended_as_asked_else_never_started_else_is_lost() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let request = EndRequest {
+            cause: EndCause::Stopped,
+            reason: "asked".into(),
+            by: "stop_run".into(),
+            at: UnixSeconds(60),
+            last_output: last,
+        };
+        let asked = Ending::of_abandoned(true, Some(&request), Some(AgentExit::default()), UnixSeconds(61), now);
+        assert_eq!((asked.status, asked.retain_from, asked.finished_at), (Status::Stopped, last, now));
+        assert_eq!(Ending::of_abandoned(false, None, None, last, now).status, Status::LaunchFailed);
+        let lost = Ending::of_abandoned(true, None, None, last, now);
+        assert_eq!((lost.status, lost.finished_at, lost.retain_from), (Status::Lost, last, last));
+    }
+
+    #[test]
+    fn an_abandoned_run_ended_as_its_agent_did_if_that_is_known() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), last, now);
+        let exit = |code, signal, terminal_lost| AgentExit { code, signal, terminal_lost };
+        let good = ending(true, exit(Some(0), None, false));
+        assert_eq!((good.status, good.exit_code, good.retain_from), (Status::Succeeded, Some(0), last));
+        for (exit, how) in [
+            (exit(Some(3), None, false), "exited with status 3"),
+            (exit(None, Some(9), false), "signal 9"),
+            (exit(Some(0), None, true), "lost its terminal"),
+            (exit(None, None, false), "does not tell"),
+        ] {
+            let bad = ending(true, exit);
+            assert_eq!((bad.status, bad.exit_code, bad.signal), (Status::Failed, exit.code, exit.signal));
+            let reason = bad.reason.unwrap();
+            assert!(reason.contains("supervisor was gone") && reason.contains(how), "{reason}");
+        }
+        let stub = ending(false, exit(Some(1), None, false));
+        assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
+    }
+}

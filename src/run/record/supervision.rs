@@ -1,0 +1,84 @@
+//! The processes of a run, and how its agent ended.
+
+use serde::{Deserialize, Serialize};
+
+use super::Machine;
+use crate::clock::UnixSeconds;
+use crate::process_tree::{KnownProcesses, ProcessId};
+use crate::run::status::Status;
+
+/// `supervisor.json`: which supervisor has the run. The first writer has it alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SupervisorRecord {
+    /// The supervisor itself.
+    pub supervisor: ProcessId,
+    /// Where it is.
+    pub machine: Machine,
+    /// The boot of the machine: start times mean something within one boot only.
+    pub boot_id: String,
+    /// The process that took the supervisor in when it was detached: the system's first process, or a subreaper. It takes in
+    /// the run's orphans as well, once the supervisor is gone.
+    pub reaper: i32,
+}
+
+/// `started.json`: the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Started {
+    /// The run's supervisor.
+    pub supervisor: ProcessId,
+    /// The agent itself.
+    pub agent: ProcessId,
+    /// When the agent started.
+    pub at: UnixSeconds,
+    /// Where both are; absent in records of version 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub machine: Option<Machine>,
+}
+
+/// `processes.json`: processes that belong to the run and might not be recognised by its cookie.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessesRecord {
+    /// Where they are.
+    pub machine: Machine,
+    /// The boot within which their start times mean something.
+    pub boot_id: String,
+    /// The processes.
+    pub processes: KnownProcesses,
+}
+
+/// `terminal.json`: the agent of a terminal, and our process between the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalHeld {
+    /// The process that was started on the terminal, and started the agent there.
+    pub holder: ProcessId,
+    /// The agent itself.
+    pub agent: ProcessId,
+}
+
+/// How an agent ended; for one on a terminal it is `exit.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct AgentExit {
+    /// Its exit status.
+    pub code: Option<i32>,
+    /// The signal that ended it.
+    pub signal: Option<i32>,
+    /// Whether its terminal was closed under it.
+    #[serde(default)]
+    pub terminal_lost: bool,
+}
+
+impl AgentExit {
+    /// Says how it ended, as what follows "the agent".
+    pub(crate) fn how(&self) -> String {
+        match (self.code, self.signal) {
+            (Some(code), _) => format!("exited with status {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "ended in a way that the system does not tell".to_owned(),
+        }
+    }
+
+    /// Returns the status of a run whose agent ended like this by itself.
+    pub(crate) fn status(&self) -> Status {
+        if self.code == Some(0) && !self.terminal_lost { Status::Succeeded } else { Status::Failed }
+    }
+}
