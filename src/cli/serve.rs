@@ -8,7 +8,7 @@ use crate::agent::ShellPaths;
 use crate::agent::shell_path::Asker;
 use crate::home::Home;
 use crate::janitor;
-use crate::janitor::company::Kind;
+use crate::janitor::peers::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::logging;
@@ -46,7 +46,8 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let background = async move {
         // Where the system has no thread left, the first call that wants to know asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        janitor::run(app, status).await;
+        let _janitor = janitor::start(&app, &status);
+        std::future::pending().await
     };
     Ok(serve::run(Server::new(core, offered, instructions)?, background)?)
 }

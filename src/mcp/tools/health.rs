@@ -15,7 +15,7 @@ pub(super) fn tool() -> Tool {
 const SHOWN: usize = 100;
 
 pub(in crate::mcp) fn examination(core: &Core) -> Result<Health, ToolError> {
-    let mut health = examine(&core.app, &core.janitor, Some(&core.search_path()))?;
+    let mut health = examine(&core.app, &core.janitor, &core.search_path())?;
     health.problems.truncate(SHOWN);
     Ok(health)
 }
