@@ -34,7 +34,7 @@
 //!
 //! # The janitor
 //!
-//! One task with three loops ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
+//! Three loops, each on a thread ([`janitor`]). The **watchdog** looks at `running/` alone: it ends what is past its bound and has no
 //! supervisor that would, and closes the books of the abandoned. The **sweep** lists workbenches, then entries, then outcomes
 //! (any other order shows fresh runs as lost), makes a plan with one pure function, renames what is to go into the trash,
 //! looks at its life once more, and deletes it there with an engine that follows no symlink and enters no mount.
@@ -49,8 +49,8 @@
 //! # Layers
 //!
 //! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`routine`], [`session`],
-//! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
-//! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
+//! [`agent`], [`setup`], [`service`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]. The
+//! core is synchronous; only `mcp` is not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]

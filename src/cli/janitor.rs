@@ -10,7 +10,6 @@ use signal_hook::low_level::pipe;
 
 use crate::home::Home;
 use crate::janitor;
-use crate::janitor::peers::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::logging;
@@ -24,7 +23,7 @@ pub(super) fn janitor() -> anyhow::Result<()> {
         let root = home.root().display();
         logging::say(&format!("moadim-mcp runs the schedules and cleans up in {root}; Ctrl-C ends it."));
     }
-    let _registration = Registration::enter(&home, Kind::Janitor);
+    let _registration = Registration::enter(&home);
     let program = Program::current().context("this program's own file is not known")?;
     let (mut signals, sender) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT, SIGHUP] {

@@ -8,7 +8,6 @@ use crate::agent::ShellPaths;
 use crate::agent::shell_path::Asker;
 use crate::home::Home;
 use crate::janitor;
-use crate::janitor::peers::Kind;
 use crate::janitor::registration::Registration;
 use crate::janitor::status::Status;
 use crate::logging;
@@ -37,7 +36,7 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let instructions = instructions(&offered, count);
     logging::start_writing();
     let home = Home::open(Home::from_environment()?)?;
-    let _registration = Registration::enter(&home, Kind::Server);
+    let _registration = Registration::enter(&home);
     let program = Program::current().context("this program's own file is not known")?;
     let shell_paths = ShellPaths::of(Asker::of_this_process(program.path().to_owned(), home.clone()));
     let app = Arc::new(App::new(home, program));

@@ -65,7 +65,7 @@ pub struct Config {
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
     pub cleanup_interval_secs: u64,
-    /// No effect; 0.2.0 knew it, and the next release after 0.3.0 refuses it.
+    /// No effect; accepted in 0.3 because 0.1 and 0.2 knew it.
     pub confirm_over_workbenches: Option<u64>,
     /// The same.
     pub confirm_over_bytes: Option<u64>,

@@ -30,10 +30,7 @@ impl fmt::Display for ClockDoubt {
             }
             Self::AheadAtBoot { last_seen, by_secs } => {
                 let gap = HumanDuration(*by_secs).largest_unit();
-                write!(
-                    f,
-                    "the machine was started with a clock {gap} ahead of the last use of this home ({last_seen})"
-                )
+                write!(f, "the machine was started with a clock {gap} ahead of the last use of this home ({last_seen})")
             }
         }
     }

@@ -3,23 +3,23 @@
 //! Each of its three loops makes a pass and pauses, on a thread of its own. What to do is decided by pure functions (`plan`,
 //! and `decide` of the watchdog and the scheduler) over what a pass has read; the other modules read and act.
 
-pub mod checks;
+pub(crate) mod checks;
 pub mod cleanup;
-pub mod clock_doubt;
-pub mod forget;
-pub mod health;
+mod clock_doubt;
+pub(crate) mod forget;
+pub(crate) mod health;
 mod inventory;
-pub mod peers;
-pub mod plan;
+mod peers;
+mod plan;
 pub mod reason;
-pub mod registration;
+pub(crate) mod registration;
 pub mod remove;
 pub mod report;
 pub mod scheduler;
 mod stale_files;
 pub mod status;
 pub mod sweep;
-pub mod sweep_lock;
+mod sweep_lock;
 pub mod trash;
 pub mod watchdog;
 

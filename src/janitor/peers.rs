@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use serde::{Deserialize, Serialize};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::registration::{self, Registered};
@@ -17,7 +16,7 @@ use crate::process_tree::ProcessId;
 
 /// Another server or janitor of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub(super) struct Peer {
     pub(super) pid: u32,
     pub(super) kind: Kind,
     pub(super) version: Version,
@@ -25,13 +24,10 @@ pub struct Peer {
     pub(super) variables: HashSet<String>,
 }
 
-/// What a process of this program does for a home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It serves a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
     Server,
-    /// It is the background task alone.
+    /// The background task alone.
     Janitor,
 }
 
@@ -233,7 +229,8 @@ mod tests {
         assert_eq!(version(2, old, true), Version::Unknown);
         assert_eq!((version(3, young, true), version(3, old, true)), (Version::Unknown, Version::Unregistered));
         assert_eq!(version(3, old, false), Version::Unknown, "nobody can register on a read-only home");
-        let problem = |version| Peer { pid: 7, kind: Kind::Server, version, variables: HashSet::new() }.version_problem();
+        let problem =
+            |version| Peer { pid: 7, kind: Kind::Server, version, variables: HashSet::new() }.version_problem();
         assert_eq!((problem(Version::Is(OURS.into())), problem(Version::Unknown)), (None, None));
         for (version, said) in [(Version::Unregistered, "0.1.0"), (Version::Is("0.3.0".into()), "0.3.0")] {
             let (problem, fix) = problem(version).unwrap();

@@ -2,7 +2,6 @@
 //! (rule 9).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::fmt;
 
 use super::clock_doubt::ClockDoubt;
 use super::reason::{Age, Reason, Why};
@@ -85,42 +84,13 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Returns the budget that is still exceeded once so many bytes are freed.
-    pub(super) fn shortage(&self, freed: u64) -> Option<Shortage> {
+    /// Says which budget is still exceeded once so many bytes are freed.
+    pub(super) fn shortage(&self, freed: u64) -> Option<String> {
         let over = self.used_of_max.filter(|(used, max)| used.saturating_sub(freed) > *max);
+        let over =
+            over.map(|(used, max)| format!("all workbenches take {used} bytes, and max_workbench_bytes is {max}"));
         let short = self.free_of_min.filter(|(free, min)| free.saturating_add(freed) < *min);
-        let over = over.map(|(used, max)| Shortage::Workbenches { used, max });
-        over.or_else(|| short.map(|(free, min)| Shortage::FileSystem { free, min }))
-    }
-}
-
-/// A budget that is exceeded, in bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// All workbenches take more than they may.
-    Workbenches {
-        /// What they take.
-        used: u64,
-        /// What they may take.
-        max: u64,
-    },
-    /// The file system has less free than it should.
-    FileSystem {
-        /// What is free.
-        free: u64,
-        /// What should be.
-        min: u64,
-    },
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Workbenches { used, max } => {
-                write!(f, "all workbenches take {used} bytes, and max_workbench_bytes is {max}")
-            }
-            Self::FileSystem { free, min } => write!(f, "{free} bytes of disk are free, and min_free_bytes is {min}"),
-        }
+        over.or_else(|| short.map(|(free, min)| format!("{free} bytes of disk are free, and min_free_bytes is {min}")))
     }
 }
 

@@ -7,7 +7,6 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::clock_doubt::ClockDoubt;
-use super::plan::Shortage;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::run::id::RunId;
 
@@ -46,8 +45,8 @@ pub enum Why {
     Expired,
     /// Its retention has passed, but it is one of this many newest runs of its routine.
     Newest(u64),
-    /// Disk is short, and it is among the oldest.
-    ShortOfDisk(Shortage),
+    /// This budget is exceeded, and it is among the oldest.
+    ShortOfDisk(String),
     /// It would be removed for that reason, but the wall clock is in doubt.
     ClockInDoubt(Box<Self>, ClockDoubt),
     /// It is expired, but the history has no line of it and cannot be written now.

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::peers::Kind;
 use crate::home::holder::{self, Signature};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::names;
@@ -19,8 +18,6 @@ struct Note {
     signature: Signature,
     #[serde(default)]
     version: Option<String>,
-    #[serde(default)]
-    kind: Option<Kind>,
 }
 
 /// This process's registration, gone when dropped.
@@ -36,13 +33,13 @@ const REGISTRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 impl Registration {
     /// Registers this process. On a full or read-only disk it stays unregistered and works all the same.
     #[must_use]
-    pub fn enter(home: &Home, kind: Kind) -> Option<Self> {
+    pub fn enter(home: &Home) -> Option<Self> {
         let directory = home.servers();
         home::make_directory(&directory).ok()?;
         let path = directory.join(std::process::id().to_string());
         let mut lock = FileLock::acquire_unsigned(&path, REGISTRATION_LOCK_TIMEOUT).ok()?;
         let version = Some(env!("CARGO_PKG_VERSION").to_owned());
-        let note = Note { signature: Signature::of_this_process(), version, kind: Some(kind) };
+        let note = Note { signature: Signature::of_this_process(), version };
         let _ = serde_json::to_string(&note).map(|text| lock.set_content(&text));
         Some(Self { path, _lock: lock })
     }
@@ -104,7 +101,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         assert_eq!(list(&home), []);
         remove_stale(&home);
-        let registration = Registration::enter(&home, Kind::Server).unwrap();
+        let registration = Registration::enter(&home).unwrap();
         let ours = Registered { pid: std::process::id(), version: Some(env!("CARGO_PKG_VERSION").to_owned()) };
         let stale = home.servers().join("4000000");
         std::fs::write(&stale, r#"{"version":"0.0.1"}"#).unwrap();

@@ -93,6 +93,7 @@ fn of_environment(subject: &Subject<'_>, agent: &Agent) -> Vec<Finding> {
     };
     let us = lacking(format!("this process (pid {})", std::process::id()), &|name| ours.contains_key(name));
     let peers = subject.peers.iter().filter(|peer| !peer.variables.is_empty());
-    let peers = peers.filter_map(|peer| lacking(format!("the {peer}"), &|name| peer.variables.contains(&name.to_string())));
+    let peers =
+        peers.filter_map(|peer| lacking(format!("the {peer}"), &|name| peer.variables.contains(&name.to_string())));
     us.into_iter().chain(peers).collect()
 }

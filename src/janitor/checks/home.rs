@@ -49,9 +49,10 @@ pub(super) fn settings(subject: &Subject<'_>) -> Findings {
 
 pub(super) fn program(subject: &Subject<'_>) -> Findings {
     let program = &subject.context.program;
-    let gone = program.check().err().map(|error| {
-        Finding::problem_at(program.path(), error.to_string(), "restart the host that runs this server")
-    });
+    let gone = program
+        .check()
+        .err()
+        .map(|error| Finding::problem_at(program.path(), error.to_string(), "restart the host that runs this server"));
     Ok(gone.into_iter().collect())
 }
 
@@ -114,7 +115,8 @@ fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
         return Finding::well("disk", found);
     }
     let shown = root.display();
-    let fix = format!("moadim-mcp cleanup; then see what takes it: du -xhd1 '{shown}'; df -h '{shown}'; df -i '{shown}'");
+    let fix =
+        format!("moadim-mcp cleanup; then see what takes it: du -xhd1 '{shown}'; df -h '{shown}'; df -i '{shown}'");
     Finding::problem("disk", found, fix)
 }
 

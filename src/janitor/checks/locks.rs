@@ -42,24 +42,20 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Finds the locks that are not released; takes two seconds where one is held by a process that does not sign it.
 fn stuck(home: &Home) -> Vec<Finding> {
     let until = Instant::now() + WATCHED;
-    let mut brief = vec![home.routines_lock(), home.history_lock(), home.session_lock()];
-    // All others in that directory, but nobody waits for the probe.
-    let excluded = [home.janitor_lock(), home.lock_probe()];
-    let others = files_in(&home.locks(), |_| true).into_iter().filter(|path| !excluded.contains(path));
-    brief.extend(others.collect::<Vec<_>>());
-    brief.sort();
-    brief.dedup();
-    let mirrors = files_in(&home.cache(), |name| name.ends_with(".lock"));
-    let long = mirrors.into_iter().chain([home.janitor_lock()]).map(|path| (path, Use::Long));
-    let all = brief.into_iter().map(|path| (path, Use::Brief)).chain(long);
+    // Nobody waits for the probe, and `servers` holds registrations.
+    let excluded = [home.janitor_lock(), home.lock_probe(), home.servers()];
+    let brief = names_in(&home.locks()).into_iter().filter(|path| !excluded.contains(path));
+    let mirrors = names_in(&home.cache()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
+    let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, Use::Long));
+    let all = brief.map(|path| (path, Use::Brief)).chain(long);
     all.filter_map(|(path, usage)| look(&path, usage, until)).collect()
 }
 
-/// Lists the wanted files of a directory, which may be missing.
-fn files_in(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// Lists a directory, which may be missing.
+fn names_in(directory: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    let _ = names::scan(directory, |name, kind| {
-        if kind == names::Kind::Other && !name.starts_with('.') && wanted(name) {
+    let _ = names::scan(directory, |name, _| {
+        if !name.starts_with('.') {
             paths.push(directory.join(name));
         }
     });

@@ -12,7 +12,8 @@ use crate::run::status::Status;
 
 pub(super) fn routines(subject: &Subject<'_>) -> Findings {
     let Context { home, config, routines, .. } = &subject.context;
-    let runs: Vec<String> = subject.runs_by_status().iter().map(|(status, count)| format!("{count} {status}")).collect();
+    let runs: Vec<String> =
+        subject.runs_by_status().iter().map(|(status, count)| format!("{count} {status}")).collect();
     let found = format!("routines: {}; runs: {}", subject.readable_routines(), runs.join(", "));
     let mut findings = vec![Finding::well("routines and runs", found)];
     let mut by_machine_zone = 0;

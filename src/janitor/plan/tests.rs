@@ -56,8 +56,15 @@ fn rule_4_a_finished_run_goes_when_its_age_exceeds_its_retention() {
 
 #[test]
 fn rule_4_without_an_outcome_the_last_write_of_the_log_counts() {
-    assert_eq!(decision(item(RunState::Finished, 10, None, Some(100)), 50, 150), Decision::Keep(Some(UnixSeconds(151))));
-    assert_eq!(decision(item(RunState::Finished, 10, None, Some(5)), 50, 61), Decision::Remove, "clamped to the trigger");
+    assert_eq!(
+        decision(item(RunState::Finished, 10, None, Some(100)), 50, 150),
+        Decision::Keep(Some(UnixSeconds(151)))
+    );
+    assert_eq!(
+        decision(item(RunState::Finished, 10, None, Some(5)), 50, 61),
+        Decision::Remove,
+        "clamped to the trigger"
+    );
 }
 
 #[test]
@@ -110,7 +117,8 @@ fn the_newest_stay_whatever_their_age_and_failures_do_not_push_successes_out() {
 
 #[test]
 fn what_has_no_outcome_is_nobodys_newest() {
-    let runs = vec![finished(1, false, 0), Item { status: Status::Failed, ..item(RunState::Finished, 2, None, Some(2)) }];
+    let runs =
+        vec![finished(1, false, 0), Item { status: Status::Failed, ..item(RunState::Finished, 2, None, Some(2)) }];
     assert_eq!(gone(&verdicts(runs, &bounds(5, 5, 1), &[], Disk::default(), 1000)), [2]);
 }
 

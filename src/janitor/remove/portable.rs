@@ -38,7 +38,7 @@ impl Platform for Portable {
         Self::open(parent, name)
     }
 
-    /// Reads to the end at once, for the place in a directory belongs to the reader here.
+    /// Reads to the end at once, because the place in a directory belongs to the reader here.
     fn read(
         &mut self,
         dir: BorrowedFd<'_>,

@@ -37,7 +37,7 @@ pub struct Removal {
 pub struct Failure {
     /// The entry. A path longer than any system call takes is shortened in its middle.
     pub path: PathBuf,
-    /// The system's word.
+    /// The cause.
     pub source: io::Error,
 }
 
@@ -51,7 +51,7 @@ fn next_step(error: &io::Error) -> &'static str {
 }
 
 impl Removal {
-    /// Tells of a removal that could not start.
+    /// Reports a removal that could not start.
     pub(super) fn failed(path: PathBuf, error: Errno) -> Self {
         let mut removal = Self::default();
         Purpose::failed(&mut removal, || path, error);

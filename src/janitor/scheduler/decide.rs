@@ -383,12 +383,8 @@ mod tests {
         let run = |id: &str, certainty, ending| AliveRun { id: id.parse().unwrap(), certainty, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
-        let alive = [
-            run("a-1", Alive, false),
-            run("a-2", Alive, true),
-            run("a-3", Unknown, false),
-            run("b-1", Alive, false),
-        ];
+        let alive =
+            [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
         let judging = [run("a-1", Certainty::BeingJudged, false)];
         let of = |overlap, fire: &Fire| decide_fire(&slug, overlap, fire, &alive, 5);
         assert!(matches!(of(Overlap::Skip, &occurrence), FireDecision::Miss(reason) if reason.contains("a-1")));
@@ -403,7 +399,10 @@ mod tests {
             assert_eq!(turn, FireDecision::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
         }
         assert_eq!(decide_fire(&slug, Overlap::Allow, &occurrence, &alive, 4), FireDecision::InLine);
-        assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &[run("b-1", Unknown, false)], 1), FireDecision::InLine);
+        assert_eq!(
+            decide_fire(&slug, Overlap::Skip, &occurrence, &[run("b-1", Unknown, false)], 1),
+            FireDecision::InLine
+        );
         assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), FireDecision::InLine);
         assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), FireDecision::Start);
     }

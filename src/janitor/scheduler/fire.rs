@@ -272,7 +272,9 @@ fn launch(context: &Context, plan: Plan, claim: Claim, fire: Option<Fire>) {
     let body = move || match plan.start(&context, claim, deadline) {
         Ok(run) => tracing::info!(%run, "started"),
         // The run is recorded as `launch_failed`.
-        Err(TriggerError::Launch(error)) if !error.nothing_left => tracing::warn!(%error, "a scheduled run did not start"),
+        Err(TriggerError::Launch(error)) if !error.nothing_left => {
+            tracing::warn!(%error, "a scheduled run did not start")
+        }
         Err(error) => {
             tracing::warn!(%routine, %error, "a scheduled run did not start");
             if let Some(Fire::Occurrence(occurrence)) = fire {
