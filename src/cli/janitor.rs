@@ -30,6 +30,6 @@ pub(super) fn janitor() -> anyhow::Result<()> {
         pipe::register(signal, sender.try_clone()?)?;
     }
     let _janitor = janitor::start(&Arc::new(App::new(home, program)), &Arc::default() as &Arc<Status>);
-    // A pass under way is not awaited: whoever comes next finds what it has begun.
+    // Does not wait for a pass under way: the next process finds what it has begun.
     Ok(signals.read_exact(&mut [0])?)
 }

@@ -15,12 +15,9 @@ use crate::run::context::App;
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
 
-/// How a home is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Health {
-    /// This program's version.
     pub version: String,
-    /// The home's directory.
     pub home: String,
     /// Where runs can be watched.
     pub session_host: HostKind,
@@ -29,11 +26,8 @@ pub struct Health {
     /// The version of the terminal multiplexer, if it is in use.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tmux_version: Option<String>,
-    /// The watchdog's passes.
     pub watchdog: Passes,
-    /// The sweeps.
     pub sweep: Passes,
-    /// The scheduler's passes.
     pub scheduler: Passes,
     /// How many routines can be read.
     pub routines: usize,
@@ -45,19 +39,15 @@ pub struct Health {
     pub workbench_bytes_complete: bool,
     /// What is wrong; empty when all is well. A tool shows the first 100.
     pub problems: Vec<Problem>,
-    /// How many problems there are.
     pub problems_total: usize,
 }
 
-/// Something that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
     /// The file or directory, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// What is wrong.
     pub problem: String,
-    /// What to do.
     pub fix: String,
 }
 

@@ -12,11 +12,8 @@ use crate::clock::UnixSeconds;
 /// One of the janitor's loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Ends hung runs.
     Watchdog,
-    /// Removes expired workbenches.
     Sweep,
-    /// Starts scheduled runs.
     Schedule,
 }
 
@@ -40,9 +37,7 @@ pub struct Passes {
 /// Something that a pass could not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// The file or directory.
     pub path: Option<String>,
-    /// What went wrong.
     pub problem: String,
 }
 

@@ -65,7 +65,10 @@ impl SweepLock {
                 taken.write();
                 Ok(taken)
             }
-            Err(LockError::Held { holder, .. }) => Err(SweepLockError::Held(describe_sweeper(holder.as_deref()))),
+            Err(LockError::Held { holder, .. }) => {
+                let Note { signature, .. } = holder::read(&path);
+                Err(SweepLockError::Held(describe_sweeper(holder.as_deref(), &signature)))
+            }
             Err(error) => Err(SweepLockError::Lock(error)),
         }
     }
@@ -92,11 +95,13 @@ impl Drop for SweepLock {
     }
 }
 
-fn describe_sweeper(holder: Option<&Holder>) -> String {
+fn describe_sweeper(holder: Option<&Holder>, signature: &Signature) -> String {
     if let Some(holder) = holder.filter(|holder| holder.is_stopped()) {
         return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.cure());
     }
-    let pid = holder.map_or_else(|| "unknown".to_owned(), |holder| holder.pid.to_string());
+    // 0.1.0 signs with its pid alone, which cannot be verified.
+    let signed = Some(signature.pid).filter(|pid| signature.since.is_none() && *pid > 0);
+    let pid = signed.or(holder.map(|holder| holder.pid)).map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
     format!("a sweep is under way in pid {pid}, which removes what is due; nothing was removed by this one")
 }
 

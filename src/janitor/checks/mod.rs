@@ -116,8 +116,10 @@ enum By {
     Doctor,
 }
 
+type Check = fn(&Subject<'_>) -> Findings;
+
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, fn(&Subject<'_>) -> Findings); 19] = [
+const CHECKS: [(By, Check); 19] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),

@@ -26,7 +26,7 @@ pub struct Removal {
     pub failures: Vec<Failure>,
     /// How many failures there were in all.
     pub failure_count: u64,
-    /// Whether the walk came to its end; false when it was told to stop, or could not start. Finished without a failure
+    /// Whether the walk came to its end; false when it was stopped, or could not start. Finished without a failure
     /// means that nothing is left.
     pub finished: bool,
 }

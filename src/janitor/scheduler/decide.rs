@@ -145,7 +145,7 @@ pub(super) struct AliveRun {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Certainty {
     Alive,
-    /// Nobody can decide, until a person forgets the run.
+    /// Undecidable until a person forgets the run.
     Unknown,
     /// Another process is deciding.
     BeingJudged,

@@ -23,13 +23,11 @@ use crate::run::context::Context;
 use decide::{AliveRun, FireDecision, Need, decide_fire, need};
 use fire::{Case, Dealt, alive_runs};
 
-/// What a tick could not do, and when the next one is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TickReport {
+pub(super) struct TickReport {
     /// A file and what went wrong with it, for each failure; the next tick tries again.
-    pub failed: Vec<(String, String)>,
-    /// The pause before the next tick.
-    pub pause: Duration,
+    pub(super) failed: Vec<(String, String)>,
+    /// Before the next tick.
+    pub(super) pause: Duration,
 }
 
 /// The longest pause: after it, files that were edited by hand are seen.
@@ -43,10 +41,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_TICK: Duration = Duration::from_secs(2);
 
 /// Deals with what is due at `now`, as far as [`LONGEST_TICK`] allows. Runs are launched in the background.
-///
-/// # Errors
-/// The home is not safe for runs, or a folder of it cannot be listed.
-pub fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, PassError> {
+pub(super) fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, PassError> {
     let home = &context.home;
     context.routines.refresh(home, Look::Share)?;
     let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
