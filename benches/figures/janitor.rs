@@ -21,7 +21,7 @@ pub fn sweep() {
         population::add_retained(&home.root(), count);
         let (mut ours, mut listing) = (Times::default(), Times::default());
         for _ in 0..rounds {
-            let report = ours.measure(|| sweep::sweep(&context, None, Instant::now() + HOUR).unwrap());
+            let report = ours.measure(|| sweep::sweep(&context, None, Instant::now() + HOUR, &mut |_| {}).unwrap());
             assert_eq!((report.kept.len() as u64, report.removed.len()), (count, 0));
             listing.measure(|| run(Command::new("ls").arg("-f").arg(context.home.workbenches())));
         }
@@ -105,7 +105,7 @@ pub fn remove_expired() {
     for (round, (home, context, baseline)) in filled.iter().enumerate() {
         run(Command::new("sync").arg("-f").arg(home.scratch()));
         let sweep = || {
-            let report = ours.measure(|| sweep::sweep(context, None, Instant::now() + HOUR).unwrap());
+            let report = ours.measure(|| sweep::sweep(context, None, Instant::now() + HOUR, &mut |_| {}).unwrap());
             assert_eq!(report.removed.len(), 1_000);
         };
         let rm = || theirs.measure(|| run(Command::new("rm").arg("-rf").arg(baseline)));

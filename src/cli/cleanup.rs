@@ -9,10 +9,9 @@ use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
-use crate::janitor::cleanup::{CleanupReport, clean_up_within};
-use crate::janitor::extent::Allowance;
+use crate::janitor::cleanup::{clean_up, dry_run};
+use crate::janitor::report::CleanupReport;
 use crate::janitor::sweep::Progress;
-use crate::mcp::tools::cleanup::answer;
 use crate::routine::slug::Slug;
 
 #[derive(clap::Args)]
@@ -27,22 +26,26 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// A person who waits at a terminal can stop by Ctrl-C: what is not deleted then lies in the trash, for the next sweep.
-const PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// A person who waits at a terminal can press Ctrl-C; the next sweep deletes the rest from the trash.
+const DELETING: Duration = Duration::from_secs(60 * 60);
 
-/// Cleans up; returns whether everything that was due could be done.
+/// Cleans up; returns whether nothing failed.
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
     let context = app::open()?.context()?;
-    let bar = Bar::new();
-    let tell = &mut |progress: Progress| bar.show(progress);
-    let report =
-        clean_up_within(&context, arguments.routine.as_ref(), arguments.dry_run, Allowance::All, PATIENCE, tell)?;
-    bar.0.finish_and_clear();
-    let all_done = report.not_killed.is_empty() && report.sweep.failed.is_empty();
-    if arguments.format.json {
-        print_json(&answer(arguments.dry_run, report))?;
+    let only = arguments.routine.as_ref();
+    let report = if arguments.dry_run {
+        dry_run(&context, only)?
     } else {
-        show(&report, arguments.dry_run)?;
+        let bar = Bar::new();
+        let report = clean_up(&context, only, DELETING, &mut |progress| bar.show(progress))?;
+        bar.0.finish_and_clear();
+        report
+    };
+    let all_done = report.failed.is_empty();
+    if arguments.format.json {
+        print_json(&report.shortened())?;
+    } else {
+        show(&report)?;
     }
     Ok(all_done)
 }
@@ -50,7 +53,6 @@ pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
 struct Bar(ProgressBar);
 
 impl Bar {
-    /// Makes one that is seen on a terminal, once there is something to tell.
     fn new() -> Self {
         let bar = if std::io::stderr().is_terminal() { ProgressBar::no_length() } else { ProgressBar::hidden() };
         let style = ProgressStyle::with_template("{bar:30} {pos}/{len} workbenches, {msg} freed");
@@ -67,40 +69,34 @@ impl Bar {
     }
 }
 
-fn show(report: &CleanupReport, dry_run: bool) -> std::io::Result<()> {
-    let CleanupReport { killed, not_killed, sweep, note, .. } = report;
+fn show(report: &CleanupReport) -> std::io::Result<()> {
     let now = UnixSeconds::now();
     let mut table = Table::new(&["RUN", "", "SIZE", "UNTIL", "WHY"]);
     let mut row = |run: &dyn std::fmt::Display, what, size: &str, until: &str, why: &str| {
         table.row(vec![text(&run.to_string()), what, text(size), text(until), text(why)]);
     };
-    let (ended, gone) = if dry_run { ("would be ended", "would be removed") } else { ("ended", "removed") };
-    for one in killed {
+    let (ended, gone) = if report.dry_run { ("would be ended", "would be removed") } else { ("ended", "removed") };
+    for one in &report.killed {
         row(&one.run, judged(ended, false), "", "", &one.reason);
     }
-    for one in &sweep.removed {
+    for one in &report.removed {
         row(&one.run, judged(gone, true), &BinaryBytes(one.bytes).to_string(), "", &one.reason.to_string());
     }
-    for one in &sweep.kept {
+    for one in &report.kept {
         let until = one.until.map(|until| moment(until, now)).unwrap_or_default();
         row(&one.run, faint("kept"), "", &until, &one.reason.to_string());
     }
-    for one in not_killed {
-        row(&one.run, judged("not ended", false), "", "", &format!("{}: {}", one.path, one.error));
-    }
-    for one in &sweep.failed {
-        row(&one.run, judged("not removed", false), "", "", &format!("{}: {}", one.path, one.error));
+    for one in &report.failed {
+        row(&one.run, judged("failed", false), "", "", &format!("{}: {}", one.path, one.error));
     }
     table.print("no workbenches")?;
-    if let Some(note) = note {
+    if let Some(note) = &report.note {
         eprintln!("moadim-mcp: {note}");
     }
-    let (removed, scanned) = (sweep.removed.len(), sweep.scanned);
-    match sweep.removable {
-        Some(removable) => {
-            eprintln!("{removed} of {scanned} workbenches would be removed, {}", BinaryBytes(removable.bytes));
-        }
-        None => eprintln!("{removed} of {scanned} workbenches removed, {} freed", BinaryBytes(sweep.freed_bytes)),
+    let (removed, scanned) = (report.removed.len(), report.scanned);
+    match report.removable_bytes {
+        Some(bytes) => eprintln!("{removed} of {scanned} workbenches would be removed, {}", BinaryBytes(bytes)),
+        None => eprintln!("{removed} of {scanned} workbenches removed, {} freed", BinaryBytes(report.freed_bytes)),
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `doctor`: looks at everything that has ever gone wrong, and prints the command that mends it.
+//! `doctor`: checks for known problems and shows how to fix each.
 
 use std::io::Write;
 
@@ -6,10 +6,9 @@ use anstyle::{AnsiColor, Style};
 use serde_json::json;
 
 use super::app::{self, Format, print_json};
-use crate::home::{Home, HomeError};
-use crate::janitor::doctor::{Check, examine};
+use crate::home::Home;
+use crate::janitor::checks::{self, Finding};
 use crate::quote::quote;
-use crate::service::{Service, State};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -17,96 +16,49 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// The longest text of a line, and the most lines: names of files and processes are in them, which others chose.
+/// The longest line, and the most lines: others chose the names of files and processes in them.
 const MAX_CHARS: usize = 1000;
 const MAX_LINES: usize = 20;
 
-/// Examines the home; returns whether all is well.
+/// Checks the home; returns whether all is well.
 pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
-    let checks = checks()?;
-    let well = checks.iter().all(|check| check.well);
+    let findings = findings()?;
+    let well = findings.iter().all(|finding| finding.well);
     if arguments.format.json {
-        print_json(&json!({ "well": well, "checks": checks }))?;
+        print_json(&json!({ "well": well, "checks": findings }))?;
         return Ok(well);
     }
     const GOOD: Style = AnsiColor::Green.on_default();
     const BAD: Style = AnsiColor::Red.on_default().bold();
     let mut out = anstream::stdout();
-    for Check { what, well, found, fix } in checks {
-        let (style, mark) = if well { (GOOD, "well ") } else { (BAD, "WRONG") };
-        // Most of what is wrong with a file names it.
+    for Finding { what, well, found, fix, .. } in findings {
+        let (style, mark) = if well { (GOOD, "ok   ") } else { (BAD, "WRONG") };
+        // Most problems of a file name it.
         let what = if found.starts_with(&what) { String::new() } else { format!("{what}: ") };
         let [what, found] = [&what, &found].map(|text| shown(text));
         writeln!(out, "{style}{mark}{style:#} {what}{found}")?;
         if let Some(fix) = fix {
-            writeln!(out, "      {}: {fix}", if well { "hint" } else { "mend" }, fix = shown(&fix))?;
+            writeln!(out, "      {}: {fix}", if well { "hint" } else { "fix" }, fix = shown(&fix))?;
         }
     }
     Ok(well)
 }
 
-/// Shows a text with its lines below each other: what is wrong in a file has several.
+/// Aligns the lines of a text: a problem in a file has several.
 fn shown(text: &str) -> String {
     let mut lines: Vec<String> = text.lines().take(MAX_LINES).map(|line| quote(line, MAX_CHARS)).collect();
     if text.lines().nth(MAX_LINES).is_some() {
         lines.push("…".to_owned());
     }
-    // With a mark, so that none can be taken for one of ours.
+    // Marked, so that none looks like a line of ours.
     lines.join("\n      | ")
 }
 
-fn checks() -> anyhow::Result<Vec<Check>> {
+fn findings() -> anyhow::Result<Vec<Finding>> {
     let root = Home::from_environment()?;
-    let mut checks = match Home::open(&root) {
-        Ok(_) => {
-            let app = app::open_with_login_shell()?;
-            examine(&app, &app.search_path())?
-        }
-        Err(HomeError::Unsafe { path, problem, fix }) => {
-            vec![Check::wrong("home", format!("{} {problem}", path.display()), fix)]
-        }
-        Err(error) => {
-            let fix = format!("ls -ld '{}'; or set MOADIM_HOME to a directory of your own", root.display());
-            vec![Check::wrong("home", error.to_string(), fix)]
-        }
-    };
-    checks.push(match Service::of_this_user().and_then(|service| service.state()) {
-        Ok(state) => of_service(&state),
-        Err(error) => Check::wrong("service", error.to_string(), "moadim-mcp service status"),
-    });
-    Ok(checks)
-}
-
-fn of_service(state: &State) -> Check {
-    let install = "moadim-mcp service install";
-    match (state.installed, state.active) {
-        (false, _) => Check::well("service", "not installed: the janitor works while a host is open")
-            .better_with(format!("to have it always: {install}")),
-        (true, false) => Check::wrong("service", format!("installed, not alive: {}", state.detail), install),
-        (true, true) if state.lingers == Some(false) => {
-            Check::wrong("service", "alive, and ends when you log out", "loginctl enable-linger")
-        }
-        (true, true) => Check::well("service", "alive"),
+    if let Err(error) = Home::open(&root) {
+        return Ok(checks::without_home(&root, &error));
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_is_wrong_when_it_is_wanted_and_not_alive_or_not_for_long() {
-        let state = |installed, active, lingers| State {
-            manager: "systemd",
-            file: "/f".to_owned(),
-            installed,
-            active,
-            detail: "failed".to_owned(),
-            lingers,
-        };
-        assert!(of_service(&state(false, false, Some(false))).well);
-        assert!(of_service(&state(true, true, Some(true))).well && of_service(&state(true, true, None)).well);
-        assert_eq!(of_service(&state(true, false, None)).fix.as_deref(), Some("moadim-mcp service install"));
-        assert_eq!(of_service(&state(true, true, Some(false))).fix.as_deref(), Some("loginctl enable-linger"));
-    }
+    let app = app::open_with_login_shell()?;
+    Ok(checks::all(&app, &app.search_path())?)
 }

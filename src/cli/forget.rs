@@ -19,7 +19,6 @@ pub(super) struct Arguments {
 
 const MAX_CAUSE_CHARS: usize = 500;
 
-/// Asks, and records it.
 pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open()?;
     let run = app::find_run(&app, &arguments.run)?.id;
@@ -27,21 +26,21 @@ pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
     let cause = quote(Forgettable::find(&context, &run)?.cause(), MAX_CAUSE_CHARS);
     if !arguments.yes {
         let question = format!(
-            "The run {run} is unknown: {cause}\nIf anything of it is still alive, it goes on, and nobody watches it. \
+            "The run {run} is unknown: {cause}\nAny process of it that is still alive goes on unwatched. \
              Record the run as lost? [y/N] "
         );
-        if !agrees(&question)? {
+        if !confirmed(&question)? {
             bail!("the run {run} stays unknown");
         }
     }
-    // Looked at again: the answer may have taken hours.
+    // Once more: the answer may have taken hours.
     let outcome = Forgettable::find(&context, &run)?.forget(&context, "moadim-mcp forget")?;
     Ok(writeln!(anstream::stdout(), "{run} {}", outcome.status)?)
 }
 
-fn agrees(question: &str) -> anyhow::Result<bool> {
+fn confirmed(question: &str) -> anyhow::Result<bool> {
     if !std::io::stdin().is_terminal() {
-        bail!("stdin is not a terminal, so nobody can confirm; use --yes to skip the question");
+        bail!("stdin is not a terminal; use --yes to skip the question");
     }
     let mut terminal = anstream::stderr();
     write!(terminal, "{question}")?;

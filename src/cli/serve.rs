@@ -6,7 +6,6 @@ use anyhow::Context as _;
 
 use crate::home::Home;
 use crate::janitor;
-use crate::janitor::company::Kind;
 use crate::janitor::registration::Registration;
 use crate::logging;
 use crate::mcp::server::Server;
@@ -34,7 +33,7 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
     let instructions = instructions(&offered, count);
     logging::start_writing();
     let home = Home::open(Home::from_environment()?)?;
-    let _registration = Registration::enter(&home, Kind::Server);
+    let _registration = Registration::enter(&home);
     let program = Program::current().context("this program's own file is not known")?;
     let app = Arc::new(App::new(home, program).with_login_shell());
     let server = Server::new(Arc::clone(&app), offered, instructions)?;
@@ -42,7 +41,8 @@ pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
         let shell_paths = Arc::clone(app.shell_paths());
         // If the system has no thread left, the first call that needs the answer asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        janitor::run(app).await;
+        let _janitor = janitor::start(&app);
+        std::future::pending().await
     };
     Ok(serve::run(server, background)?)
 }

@@ -62,14 +62,14 @@ pub struct Config {
     pub max_concurrent_runs: u64,
     /// How late the newest missed occurrence of a schedule is still caught up.
     pub catch_up_window_secs: u64,
-    /// How many workbenches a tool may remove at once without a person's consent.
-    pub confirm_over_workbenches: u64,
-    /// How many bytes a tool may remove at once without a person's consent.
-    pub confirm_over_bytes: u64,
-    /// Pause between two checks of unfinished runs.
+    /// Pause between two watchdog passes.
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
     pub cleanup_interval_secs: u64,
+    /// No effect; accepted in 0.3 because 0.1 and 0.2 knew it.
+    pub confirm_over_workbenches: Option<u64>,
+    /// The same.
+    pub confirm_over_bytes: Option<u64>,
 }
 
 impl Default for Config {
@@ -92,10 +92,10 @@ impl Default for Config {
             on_failure: Vec::new(),
             max_concurrent_runs: 4,
             catch_up_window_secs: 24 * 60 * 60,
-            confirm_over_workbenches: 100,
-            confirm_over_bytes: 1024 * 1024 * 1024,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
+            confirm_over_workbenches: None,
+            confirm_over_bytes: None,
         }
     }
 }
@@ -123,6 +123,15 @@ impl Config {
             return Err(FileError::io("use", path, io::Error::other(problem)));
         }
         Self::parse(&text).map(Some).map_err(|problem| FileError::damaged(path, problem))
+    }
+
+    /// Returns the keys that are set and no longer have an effect.
+    pub fn ignored_keys(&self) -> impl Iterator<Item = &'static str> {
+        let keys = [
+            ("confirm_over_workbenches", self.confirm_over_workbenches),
+            ("confirm_over_bytes", self.confirm_over_bytes),
+        ];
+        keys.into_iter().filter_map(|(key, value)| value.map(|_| key))
     }
 
     fn parse(text: &str) -> Result<Self, String> {
@@ -199,6 +208,13 @@ mod tests {
     fn an_unknown_key_is_named() {
         let problem = Config::parse("ttl = 3").unwrap_err();
         assert!(problem.contains("ttl") && problem.contains("unknown field"), "{problem}");
+    }
+
+    #[test]
+    fn a_key_without_effect_is_accepted_and_named() {
+        let config = Config::parse("confirm_over_bytes = 1\ndefault_ttl_secs = 9").unwrap();
+        assert_eq!(config.ignored_keys().collect::<Vec<_>>(), ["confirm_over_bytes"]);
+        assert_eq!(config.default_ttl_secs, 9);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Giving up a run that cannot be judged, because a person says that it is over.
+//! Forgetting a run that is unknown, because a person says that it is over.
 
 use crate::clock::UnixSeconds;
 use crate::process_tree::{Cookie, NoCookie, ScanError, Whereabouts, whereabouts};
@@ -12,76 +12,50 @@ use crate::run::record::{Ending, Outcome, RecordError};
 use crate::run::recording::{self, RecordingError, read_outcome};
 use crate::run::status::Status;
 
-/// A run was not given up.
+/// A run was not forgotten.
 #[derive(Debug, thiserror::Error)]
-pub enum ForgetError {
-    /// There is no such run, or it cannot be looked at.
+pub(crate) enum ForgetError {
+    /// There is no such run, or it cannot be read.
     #[error(transparent)]
     Run(#[from] EndError),
-    /// It can be judged, so nobody has to give it up.
     #[error("cannot forget the run {run}: it is {status}; only a run that is unknown can be forgotten")]
-    NotUnknown {
-        /// The run.
-        run: RunId,
-        /// What it is.
-        status: Status,
-    },
-    /// A newer version knows what it is.
+    NotUnknown { run: RunId, status: Status },
     #[error("cannot forget the run {run}: {newer}")]
-    Newer {
-        /// The run.
-        run: RunId,
-        /// What that version wrote.
-        newer: RecordError,
-    },
-    /// Something lives in its workbench.
+    Newer { run: RunId, newer: RecordError },
     #[error("cannot forget the run {run}: a process works in its workbench; end it first")]
-    Inhabited {
-        /// The run.
-        run: RunId,
-    },
-    /// The processes cannot be listed.
+    InUse { run: RunId },
     #[error(transparent)]
     Scan(#[from] ScanError),
-    /// Another process is about to know.
     #[error("cannot forget the run {run}: another process is judging it ({by}); try again")]
-    Judging {
-        /// The run.
-        run: RunId,
-        /// Which process.
-        by: String,
-    },
-    /// The system has no random numbers.
+    Judging { run: RunId, by: String },
     #[error(transparent)]
     Cookie(#[from] NoCookie),
-    /// The end could not be written down.
     #[error(transparent)]
     Recording(#[from] RecordingError),
 }
 
-/// Whether a process works in a workbench, or says that it is of its run.
-fn is_inhabited(workbench: &Workbench, run: &RunId) -> Result<bool, ScanError> {
+fn is_in_use(workbench: &Workbench, run: &RunId) -> Result<bool, ScanError> {
     let (directory, run) = (workbench.directory(), run.to_string());
-    let lives = |one: &Whereabouts| {
+    let uses = |one: &Whereabouts| {
         one.directory.as_ref().is_some_and(|at| at.starts_with(directory)) || one.run.as_ref() == Some(&run)
     };
-    Ok(whereabouts()?.iter().any(lives))
+    Ok(whereabouts()?.iter().any(uses))
 }
 
-/// A run that is unknown, held so that nobody else decides about it.
+/// A run that is unknown, locked so that no other process decides about it.
 #[derive(Debug)]
-pub struct Forgettable {
+pub(crate) struct Forgettable {
     run: RunId,
     cause: String,
     assessment: Option<Assessment>,
 }
 
 impl Forgettable {
-    /// Finds out why a run is unknown.
+    /// Locks an unknown run and finds out why it is unknown.
     ///
     /// # Errors
     /// There is no such run, or it is not unknown.
-    pub fn find(context: &Context, run: &RunId) -> Result<Self, ForgetError> {
+    pub(crate) fn find(context: &Context, run: &RunId) -> Result<Self, ForgetError> {
         let unknown = |cause, assessment| Ok(Self { run: run.clone(), cause, assessment });
         let known = || {
             let status = listing::find(context, run)?.status;
@@ -106,8 +80,8 @@ impl Forgettable {
         match read_outcome(&workbench, run) {
             Ok(_) => known(),
             Err(newer @ RecordError::Newer { .. }) => Err(ForgetError::Newer { run: run.clone(), newer }),
-            // Without an entry nothing else shows whether it lives.
-            Err(_) if is_inhabited(&workbench, run)? => Err(ForgetError::Inhabited { run: run.clone() }),
+            // Without an entry nothing else shows whether it is alive.
+            Err(_) if is_in_use(&workbench, run)? => Err(ForgetError::InUse { run: run.clone() }),
             Err(RecordError::File(error)) if error.is_not_found() => {
                 unknown("it has neither an entry nor an outcome".to_owned(), None)
             }
@@ -116,16 +90,15 @@ impl Forgettable {
     }
 
     /// Returns why it is unknown.
-    #[must_use]
-    pub fn cause(&self) -> &str {
+    pub(crate) fn cause(&self) -> &str {
         &self.cause
     }
 
-    /// Records it as lost. Nothing of it is ended: nobody knows what that would be.
+    /// Records it as lost. Ends nothing: its processes are not known.
     ///
     /// # Errors
-    /// The end could not be written down.
-    pub fn forget(self, context: &Context, by: &str) -> Result<Outcome, ForgetError> {
+    /// The end could not be recorded.
+    pub(crate) fn forget(self, context: &Context, by: &str) -> Result<Outcome, ForgetError> {
         let entry = Entry::of(&context.home, &self.run);
         let manifest = self.assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
         let triggered_at = manifest.map_or(self.run.stamp(), |manifest| manifest.triggered.at);

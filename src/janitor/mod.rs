@@ -1,115 +1,116 @@
-//! The janitor: the background task that ends hung runs, removes expired workbenches, and fires routines on their schedule.
+//! The janitor: ends hung runs, removes expired workbenches and starts scheduled runs, in the background.
 //!
-//! Three loops, each a pass and a pause, a pass on a thread of its own; the passes themselves are synchronous and know no clock but the one they
-//! read. `plan` and the watchdog's `decide` are pure, the rest are their effects.
+//! Each of its three loops makes a pass and pauses, on a thread of its own. What to do is decided by pure functions (`plan`,
+//! and `decide` of the watchdog and the scheduler) over what a pass has read; the other modules read and act.
 
+pub(crate) mod checks;
 pub mod cleanup;
-pub mod clock_doubt;
-pub mod company;
-pub mod doctor;
-pub mod evidence;
-pub mod extent;
-pub mod forget;
-pub mod health;
-pub mod leftovers;
-pub mod locks;
-pub mod plan;
-pub mod registration;
+mod clock_doubt;
+pub(crate) mod forget;
+pub(crate) mod health;
+mod inventory;
+mod peers;
+mod plan;
+pub mod reason;
+pub(crate) mod registration;
 pub mod remove;
-pub mod scheduler;
+pub mod report;
+mod scheduler;
+mod stale_files;
 pub mod sweep;
+mod sweep_lock;
 pub mod trash;
-pub mod turn;
 pub mod watchdog;
 
+use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
-
 use crate::clock::UnixSeconds;
+use crate::home::UnsafeHome;
+use crate::home::atomic_file::FileError;
+use crate::process_tree::ScanError;
 use crate::run::context::{App, Context};
-use crate::run::janitor_status::{Duty, JanitorStatus as Status};
-use sweep::SweepError;
-use trash::TrashError;
-use turn::TurnError;
+use crate::run::janitor_status::{Duty, JanitorStatus};
+use sweep_lock::SweepLockError;
 
-/// Runs the loops until it is dropped: the watchdog, the sweep, which makes its first pass at once, and the scheduler.
-pub async fn run(app: Arc<App>) {
-    let status = Arc::clone(app.janitor());
-    let watchdog = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Watchdog, watch);
-    let sweep = repeat(Arc::clone(&app), Arc::clone(&status), Duty::Sweep, sweep);
-    let scheduler = repeat(app, status, Duty::Schedule, fire);
-    tokio::join!(watchdog, sweep, scheduler);
+/// A pass did not take place.
+#[derive(Debug, thiserror::Error)]
+pub enum PassError {
+    /// The home is not safe for it.
+    #[error(transparent)]
+    UnsafeHome(#[from] UnsafeHome),
+    /// A folder of the home cannot be listed.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// Processes cannot be listed, so nothing may be removed.
+    #[error(transparent)]
+    Scan(#[from] ScanError),
+    /// Another process is sweeping, or the sweep lock cannot be taken.
+    #[error(transparent)]
+    SweepLock(#[from] SweepLockError),
 }
 
-/// A pass over the home: what is wrong goes into the status, and the pause after it is returned.
-trait Pass: Fn(&Context, &Status) -> Duration + Send + 'static {}
-impl<F: Fn(&Context, &Status) -> Duration + Send + 'static> Pass for F {}
-
-async fn repeat(app: Arc<App>, status: Arc<Status>, duty: Duty, pass: impl Pass) {
-    let report = Arc::clone(&status);
-    let worker = Worker::start(move || one_pass(&app, &report, duty, &pass));
-    loop {
-        let pause = match &worker {
-            Ok(worker) => worker.pass().await,
-            Err(error) => {
-                status.trouble(duty, None, error);
-                return;
-            }
-        };
-        status.passed(duty, pause);
-        tokio::time::sleep(pause).await;
-    }
+/// The running loops. Each ends after its current pass once this is dropped.
+#[derive(Debug)]
+pub struct Janitor {
+    _loops: Vec<Sender<Infallible>>,
 }
-
-/// The pause after a pass for which the settings could not be read.
-const UNTIL_MENDED: Duration = Duration::from_secs(30);
 
 /// Makes a pass, and returns the pause after it.
-fn one_pass(app: &App, status: &Status, duty: Duty, pass: &impl Pass) -> Duration {
-    status.begin(duty);
-    match app.context() {
-        Ok(context) => pass(&context, status),
-        // Settings that cannot be read stop ending, reaping and firing: no default may be shorter than what a person wrote.
-        Err(error) => {
-            status.trouble(duty, Some(app.home().config_file().display().to_string()), &error);
-            UNTIL_MENDED
+type Pass = fn(&Context, &JanitorStatus) -> Duration;
+
+/// Starts the loops. Their threads exist from now on: an agent may use up all threads, and then the watchdog is needed most.
+#[must_use]
+pub fn start(app: &Arc<App>) -> Janitor {
+    let loops: [(Duty, Pass); 3] = [(Duty::Watchdog, watch), (Duty::Sweep, sweep), (Duty::Schedule, fire)];
+    let start = |(duty, pass)| {
+        let (sender, stop) = mpsc::channel();
+        let thread = {
+            let app = Arc::clone(app);
+            std::thread::Builder::new().name("janitor".into()).spawn(move || repeat(&app, duty, pass, &stop))
+        };
+        if let Err(error) = thread {
+            app.janitor().trouble(duty, None, &error);
+        }
+        sender
+    };
+    Janitor { _loops: loops.into_iter().map(start).collect() }
+}
+
+/// The pause after a pass that panicked.
+const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
+
+fn repeat(app: &App, duty: Duty, pass: Pass, stop: &Receiver<Infallible>) {
+    loop {
+        // Passes share only what is behind locks, and a bug in one must not stop the janitor.
+        let pause = catch_unwind(AssertUnwindSafe(|| one_pass(app, duty, pass))).unwrap_or(PAUSE_AFTER_PANIC);
+        app.janitor().passed(duty, pause);
+        if !matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
+            return;
         }
     }
 }
 
-/// A thread of its own for each loop, made at the start: when an agent's children have eaten up all the threads that the
-/// system has, a pool has none to give, and that is when the watchdog is needed.
-struct Worker {
-    asked: mpsc::Sender<oneshot::Sender<Duration>>,
-}
+/// The pause while the settings cannot be read.
+const PAUSE_WITHOUT_SETTINGS: Duration = Duration::from_secs(30);
 
-impl Worker {
-    fn start(pass: impl Fn() -> Duration + Send + 'static) -> std::io::Result<Self> {
-        let (asked, passes) = mpsc::channel::<oneshot::Sender<Duration>>();
-        std::thread::Builder::new().name("janitor".into()).spawn(move || {
-            for done in passes {
-                // What a pass shares with others is behind locks, and a panic must not be the end of the janitor.
-                let pause = catch_unwind(AssertUnwindSafe(&pass)).unwrap_or(AFTER_A_PANIC);
-                let _ = done.send(pause);
-            }
-        })?;
-        Ok(Self { asked })
-    }
-
-    async fn pass(&self) -> Duration {
-        let (sender, done) = oneshot::channel();
-        let _ = self.asked.send(sender);
-        done.await.unwrap_or(AFTER_A_PANIC)
+fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
+    let status = app.janitor();
+    status.begin(duty);
+    match app.context() {
+        Ok(context) => pass(&context, status),
+        // The defaults may be shorter than what a person wrote, so nothing is ended, removed or started.
+        Err(error) => {
+            status.trouble(duty, Some(app.home().config_file().display().to_string()), &error);
+            PAUSE_WITHOUT_SETTINGS
+        }
     }
 }
 
-/// The pause after a pass that panicked, which is a fault of ours and may be one for good.
-const AFTER_A_PANIC: Duration = Duration::from_secs(60);
-
-fn watch(context: &Context, status: &Status) -> Duration {
+fn watch(context: &Context, status: &JanitorStatus) -> Duration {
     match watchdog::pass(context, None) {
         Ok(report) => {
             for killed in &report.killed {
@@ -124,29 +125,29 @@ fn watch(context: &Context, status: &Status) -> Duration {
     Duration::from_secs(context.config.watchdog_interval_secs)
 }
 
-/// The pause after a tick that did not take place.
-const AFTER_A_FAILED_TICK: Duration = Duration::from_secs(5);
+/// The pause after a tick that failed.
+const PAUSE_AFTER_FAILED_TICK: Duration = Duration::from_secs(5);
 
-fn fire(context: &Context, status: &Status) -> Duration {
+fn fire(context: &Context, status: &JanitorStatus) -> Duration {
     match scheduler::tick(context, scheduler::time::now()) {
         Ok(report) => {
-            for failed in report.failed {
-                status.trouble(Duty::Schedule, Some(failed.path), &failed.error);
+            for (path, error) in report.failed {
+                status.trouble(Duty::Schedule, Some(path), &error);
             }
             scheduler::time::pause(report.pause)
         }
         Err(error) => {
             status.trouble(Duty::Schedule, None, &error);
-            AFTER_A_FAILED_TICK
+            PAUSE_AFTER_FAILED_TICK
         }
     }
 }
 
-/// How long a sweep in the background deletes before it looks at the clock; the rest is done from the trash.
-const SWEEPING_PATIENCE: Duration = Duration::from_secs(60 * 60);
+/// How long a sweep in the background deletes; emptying the trash does the rest.
+const BACKGROUND_DELETING: Duration = Duration::from_secs(60 * 60);
 
-fn sweep(context: &Context, status: &Status) -> Duration {
-    match sweep::sweep(context, None, Instant::now() + SWEEPING_PATIENCE) {
+fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
+    match sweep::sweep(context, None, Instant::now() + BACKGROUND_DELETING, &mut |_| {}) {
         Ok(report) => {
             for removed in &report.removed {
                 tracing::info!(run = %removed.run, reason = %removed.reason, bytes = removed.bytes, "removed");
@@ -154,22 +155,22 @@ fn sweep(context: &Context, status: &Status) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);
             }
-            if let Some(doubt) = report.clock_doubt {
-                status.trouble(Duty::Sweep, None, &format!("{doubt}; nothing was removed this time"));
+            if let Some(note) = report.note {
+                status.trouble(Duty::Sweep, None, &note);
             }
         }
         // Another process does our work.
-        Err(SweepError::Turn(TurnError::Taken(_))) => {}
+        Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, None, &error),
     }
     match trash::empty(&context.home) {
-        Ok(()) | Err(TrashError::Turn(TurnError::Taken(_))) => {}
+        Ok(()) | Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
     }
     if let Err(error) = context.session_host.shut_down_if_idle() {
         tracing::debug!(%error, "the session host was left as it is");
     }
-    for error in leftovers::remove(&context.home, UnixSeconds::now()) {
+    for error in stale_files::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);
     }
     Duration::from_secs(context.config.cleanup_interval_secs)

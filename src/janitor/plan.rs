@@ -1,46 +1,43 @@
-//! What a sweep does, decided in one pure function: a dry run prints this plan, and a real run carries it out (rule 9).
+//! What a sweep does, decided by one pure function in passes: a dry run prints this plan, and a real run carries it out
+//! (rule 9).
 
-use std::collections::{BTreeSet, HashMap};
-use std::fmt;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::clock_doubt::ClockDoubt;
-use crate::clock::{HumanDuration, UnixSeconds};
+use super::reason::{Age, Reason, Why};
+use crate::clock::UnixSeconds;
 use crate::process_tree::Cookie;
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
 use crate::run::retention::{Newest, finish, reap_at};
-use crate::run::status::Status;
+use crate::run::status::{KeepGroup, Status};
 
-/// What is known of one workbench.
+/// A workbench as the inventory shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bench {
-    /// The run.
-    pub run: RunId,
-    /// Whether it lives.
-    pub life: Life,
+pub struct Item {
+    pub(super) run: RunId,
+    pub(super) state: RunState,
     /// How it ended; [`Status::Unknown`] where no outcome was read.
-    pub status: Status,
-    /// What its outcome says, if it has one.
-    pub retain_from: Option<UnixSeconds>,
+    pub(super) status: Status,
+    /// From its outcome, if it has one.
+    pub(super) retain_from: Option<UnixSeconds>,
     /// The last write of its log, where there is no outcome.
-    pub log_written: Option<UnixSeconds>,
+    pub(super) log_written: Option<UnixSeconds>,
     /// Its size on disk; 0 where no budget asks for it.
-    pub bytes: u64,
-    /// Whether all of it was measured; otherwise its size is a lower bound.
-    pub measured: bool,
-    /// By what its processes would be recognised.
-    pub cookie: Option<Cookie>,
+    pub(super) bytes: u64,
+    /// Whether all of it was measured; otherwise `bytes` is a lower bound.
+    pub(super) measured: bool,
+    /// What its processes would carry.
+    pub(super) cookie: Option<Cookie>,
 }
 
-impl Bench {
-    /// Describes a run of which no outcome was read.
-    #[must_use]
-    pub fn new(run: RunId, life: Life) -> Self {
+impl Item {
+    /// Describes a run whose outcome was not read.
+    pub(super) fn new(run: RunId, state: RunState) -> Self {
         Self {
             run,
-            life,
+            state,
             status: Status::Unknown,
             retain_from: None,
             log_written: None,
@@ -51,349 +48,190 @@ impl Bench {
     }
 }
 
-/// Whether a run lives (rule 2).
+/// Whether a run is over (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Life {
-    /// It does.
+pub enum RunState {
+    /// Certainly not over.
     Alive,
-    /// It does without its supervisor: these processes are left of it.
+    /// Alive without its supervisor; these processes are left.
     Unsupervised(String),
-    /// It does not, for certain.
+    /// Over, for certain.
     Finished,
-    /// Nothing was read of it, for its name alone tells that it is too young to be due.
+    /// Not read: its name alone shows that it is too young to be removed.
     Unread,
-    /// It cannot be told, for this reason.
+    /// Cannot be decided, for this reason.
     Unknown(String),
 }
 
-/// What all workbenches are judged by.
+/// What the plan is made by.
 #[derive(Debug)]
 pub struct Rules<'a> {
-    /// The bounds of every routine that is named.
-    pub bounds: &'a HashMap<Slug, Bounds>,
-    /// The runs that are kept until they are unpinned.
-    pub pins: &'a BTreeSet<RunId>,
-    /// What is short of disk, if the home has a budget.
-    pub disk: Disk,
-    /// The time.
-    pub now: UnixSeconds,
-    /// Why the wall clock is not trusted, if it is not: then nothing goes.
-    pub clock_doubt: Option<ClockDoubt>,
+    pub(super) bounds: &'a HashMap<Slug, Bounds>,
+    pub(super) pins: &'a BTreeSet<RunId>,
+    pub(super) disk: Disk,
+    pub(super) now: UnixSeconds,
+    /// Why the wall clock is in doubt, if it is: then nothing is removed.
+    pub(super) clock_doubt: Option<ClockDoubt>,
 }
 
-/// The home's budgets, each with what there is; `None` where it has no such budget.
+/// The home's budgets, each as (what there is, what is allowed); `None` where the home has no such budget.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Disk {
     /// Bytes that all workbenches take, and may take.
-    pub used_of_max: Option<(u64, u64)>,
-    /// Bytes that are free, and that should be.
-    pub free_of_min: Option<(u64, u64)>,
+    pub(super) used_of_max: Option<(u64, u64)>,
+    /// Bytes that are free, and should be.
+    pub(super) free_of_min: Option<(u64, u64)>,
 }
 
 impl Disk {
-    /// Tells which budget is still broken once that many bytes are given back.
-    #[must_use]
-    pub fn shortage(&self, freed: u64) -> Option<Shortage> {
+    /// Says which budget is still exceeded once so many bytes are freed.
+    pub(super) fn shortage(&self, freed: u64) -> Option<String> {
         let over = self.used_of_max.filter(|(used, max)| used.saturating_sub(freed) > *max);
+        let over =
+            over.map(|(used, max)| format!("all workbenches take {used} bytes, and max_workbench_bytes is {max}"));
         let short = self.free_of_min.filter(|(free, min)| free.saturating_add(freed) < *min);
-        let over = over.map(|(used, max)| Shortage::Workbenches { used, max });
-        over.or_else(|| short.map(|(free, min)| Shortage::FileSystem { free, min }))
+        over.or_else(|| short.map(|(free, min)| format!("{free} bytes of disk are free, and min_free_bytes is {min}")))
     }
 }
 
-/// A budget that is broken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shortage {
-    /// All workbenches take more than they may.
-    Workbenches {
-        /// Bytes that they take.
-        used: u64,
-        /// Bytes that they may take.
-        max: u64,
-    },
-    /// The file system has less free than it should.
-    FileSystem {
-        /// Bytes that are free.
-        free: u64,
-        /// Bytes that should be.
-        min: u64,
-    },
-}
-
-impl fmt::Display for Shortage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Workbenches { used, max } => {
-                write!(f, "all workbenches take {used} bytes, and max_workbench_bytes is {max}")
-            }
-            Self::FileSystem { free, min } => write!(f, "{free} bytes of disk are free, and min_free_bytes is {min}"),
-        }
-    }
-}
-
-/// What becomes of one workbench, always with the reason.
+/// What a sweep does with one workbench, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// The run.
-    pub run: RunId,
-    /// What becomes of it.
-    pub fate: Fate,
-    /// Why.
-    pub reason: Reason,
-    /// By what its processes would be recognised.
-    pub cookie: Option<Cookie>,
+    pub(super) run: RunId,
+    pub(super) decision: Decision,
+    pub(super) reason: Reason,
+    pub(super) cookie: Option<Cookie>,
+    bytes: u64,
+    measured: bool,
+    /// The end, where we recorded one; the later passes look only at those.
+    ended: Option<(UnixSeconds, KeepGroup)>,
 }
 
 impl Verdict {
-    /// Keeps what would go and is not in the history yet.
-    pub fn keep_as_the_only_record(&mut self) {
-        if self.fate == Fate::Reap {
-            (self.fate, self.reason.why) = (Fate::Keep(None), Why::NotInHistory);
-        }
+    fn decide(&mut self, decision: Decision, why: Why) {
+        (self.decision, self.reason.why) = (decision, why);
     }
 }
 
-/// What becomes of a workbench.
+/// What a sweep does with a workbench.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
-    /// It is removed.
-    Reap,
-    /// It stays, until then if that can be told.
+pub enum Decision {
+    /// Its retention has passed, or disk is short.
+    Remove,
+    /// Keeps it, until then if that is known.
     Keep(Option<UnixSeconds>),
 }
 
-/// Why a workbench goes or stays; put into words only where it is shown, because there may be very many.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reason {
-    /// What decided.
-    pub why: Why,
-    /// The numbers that it was decided by.
-    pub age: Age,
-}
-
-/// What decides about a workbench.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Why {
-    /// It lives.
-    Alive,
-    /// It lives without its supervisor: these processes are left of it.
-    Unsupervised(String),
-    /// A last look found a process or an entry of it.
-    AliveAfterAll,
-    /// Nothing certain is known of it, for this reason.
-    Unknown(String),
-    /// Nothing is known of what its routine wants.
-    NoBounds,
-    /// Somebody asked to keep it.
-    Pinned,
-    /// Its retention has not passed.
-    Young,
-    /// Its name says that it is too young, so nothing of it was read.
-    YoungByName,
-    /// It was too young to be read, and is not any more.
-    JustOfAge,
-    /// Its retention has passed.
-    Expired,
-    /// Its retention has passed, and it is among that many newest ones of its routine that ended as it did.
-    Newest(u64),
-    /// Disk is short, and it is among the oldest.
-    ShortOfDisk(Shortage),
-    /// It would go for that reason, but the wall clock is not trusted.
-    ClockInDoubt(Box<Self>, ClockDoubt),
-    /// The history has no line of it and cannot be written just now.
-    NotInHistory,
-}
-
-impl Why {
-    /// Returns the word for it that programs go by.
-    #[must_use]
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Alive | Self::Unsupervised(_) | Self::AliveAfterAll => "alive",
-            Self::Unknown(_) | Self::NoBounds => "unknown",
-            Self::Pinned => "pinned",
-            Self::Young | Self::YoungByName | Self::JustOfAge => "young",
-            Self::Expired => "expired",
-            Self::Newest(_) => "newest",
-            Self::ShortOfDisk(_) => "short_of_disk",
-            Self::ClockInDoubt(..) => "clock_in_doubt",
-            Self::NotInHistory => "not_in_history",
-        }
-    }
-}
-
-/// How old a run is, and how old it may get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Age {
-    /// Seconds since its finish; since its trigger where no finish is known.
-    pub secs: u64,
-    /// The retention in force; for a run of which nothing was read, the shorter of its routine's two. `None` for one that is
-    /// not known to have finished.
-    pub retention_secs: Option<u64>,
-    /// What the retention differs from as written, and why.
-    pub note: Option<Arc<str>>,
-}
-
-impl Age {
-    /// Returns the age of a run that is not known to have finished.
-    #[must_use]
-    pub fn since_trigger(run: &RunId, now: UnixSeconds) -> Self {
-        Self { secs: run.stamp().age_secs_at(now), retention_secs: None, note: None }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.age.explain(&self.why, f)
-    }
-}
-
-impl Age {
-    fn explain(&self, why: &Why, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let age = HumanDuration(self.secs);
-        let retention = HumanDuration(self.retention_secs.unwrap_or(0));
-        let note = |f: &mut fmt::Formatter<'_>| match &self.note {
-            Some(note) => write!(f, " ({note})"),
-            None => Ok(()),
-        };
-        match why {
-            Why::Alive => f.write_str("it is alive"),
-            Why::Unsupervised(left) => write!(f, "it is alive, though its supervisor is gone: {left}"),
-            Why::AliveAfterAll => f.write_str("a process of it is alive after all"),
-            Why::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
-            Why::NoBounds => f.write_str("the bounds of its routine are not known"),
-            Why::Pinned => f.write_str("it is pinned"),
-            Why::Young => {
-                write!(f, "it finished {age} ago, and is kept for {retention}")?;
-                note(f)
-            }
-            Why::YoungByName => {
-                write!(f, "it was triggered {age} ago, and is kept for at least {retention} after its finish")?;
-                note(f)
-            }
-            Why::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
-            Why::Expired => {
-                write!(f, "it finished {age} ago, past its retention of {retention}")?;
-                note(f)
-            }
-            Why::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
-            Why::ShortOfDisk(shortage) => write!(f, "{shortage}: the oldest finished ones go first"),
-            Why::ClockInDoubt(why, doubt) => {
-                self.explain(why, f)?;
-                write!(f, "; but {doubt}, so that is left to the next sweep")
-            }
-            Why::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
-        }
-    }
-}
-
-/// Tells whether a run without an entry is too young to be due, by its name alone: it cannot have finished before its
-/// stamp. Such a workbench costs no system call of its own.
+/// Plans a sweep over workbenches sorted from oldest to newest; the verdicts keep that order.
 #[must_use]
-pub fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
-    run.stamp().age_secs_at(now) <= bounds.least_retention_secs()
-}
-
-/// Decides what becomes of each workbench. They are to be given from the oldest to the newest, and keep that order.
-#[must_use]
-pub fn plan(benches: Vec<Bench>, rules: &Rules<'_>) -> Vec<Verdict> {
-    let mut newest: HashMap<Slug, Newest> = HashMap::new();
-    let mut freed = 0;
-    let mut all_measured = true;
-    let mut finished = Vec::new();
-    let mut verdicts: Vec<Verdict> = Vec::with_capacity(benches.len());
-    // From the newest on, for so the newest are counted.
-    for (at, bench) in benches.into_iter().enumerate().rev() {
-        let bounds = rules.bounds.get(bench.run.routine());
-        // What another program made has no outcome: it is nobody's newest, and nobody knows when it finished.
-        let ours = bench.life == Life::Finished && bench.retain_from.is_some();
-        let among_newest = ours
-            && bounds.is_some_and(|bounds| {
-                bounds.keep_last > 0
-                    && newest
-                        .entry(bench.run.routine().clone())
-                        .or_insert_with(|| Newest::of(bounds.keep_last))
-                        .takes(bench.status.keep_group())
-            });
-        let pinned = !rules.pins.is_empty() && rules.pins.contains(&bench.run);
-        if ours && !pinned {
-            let finished_at = finish(bench.run.stamp(), bench.retain_from, None, rules.now);
-            finished.push((finished_at, at, bench.bytes, bench.measured));
-        }
-        let (bytes, measured) = (bench.bytes, bench.measured);
-        let verdict = judge(bench, bounds, pinned, among_newest, rules.now);
-        if verdict.fate == Fate::Reap {
-            freed += bytes;
-            all_measured &= measured;
-        }
-        verdicts.push(verdict);
-    }
-    verdicts.reverse();
-    if rules.disk.shortage(freed).is_some() {
-        finished.sort_unstable();
-        for (_, at, bytes, measured) in finished {
-            // What goes may give back more than was measured: whether more has to go, the next sweep tells.
-            let Some(shortage) = rules.disk.shortage(freed).filter(|_| all_measured) else { break };
-            if verdicts[at].fate != Fate::Reap {
-                (verdicts[at].fate, verdicts[at].reason.why) = (Fate::Reap, Why::ShortOfDisk(shortage));
-                freed += bytes;
-                all_measured = measured;
-            }
-        }
-    }
+pub fn plan(items: Vec<Item>, rules: &Rules<'_>) -> Vec<Verdict> {
+    let mut verdicts: Vec<Verdict> = items.into_iter().map(|item| judge(item, rules)).collect();
+    keep_newest(&mut verdicts, rules.bounds);
+    relieve_disk(&mut verdicts, &rules.disk);
     if let Some(doubt) = rules.clock_doubt {
-        verdicts.iter_mut().for_each(|verdict| defer(verdict, doubt));
+        defer(&mut verdicts, doubt);
     }
     verdicts
 }
 
-/// Puts off what would go by a clock that is not trusted.
-fn defer(verdict: &mut Verdict, doubt: ClockDoubt) {
-    if verdict.fate == Fate::Reap {
-        let why = std::mem::replace(&mut verdict.reason.why, Why::Alive);
-        verdict.reason.why = Why::ClockInDoubt(Box::new(why), doubt);
-        verdict.fate = Fate::Keep(None);
+/// Judges a workbench by its state, its age and its pin alone.
+fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
+    let Item { run, state, status, retain_from, log_written, bytes, measured, cookie } = item;
+    let now = rules.now;
+    let mut age = Age::since_trigger(&run, now);
+    let mut ended = None;
+    let is_over = matches!(state, RunState::Finished | RunState::Unread);
+    let (mut decision, mut why) = match (state, rules.bounds.get(run.routine())) {
+        (RunState::Alive, _) => (Decision::Keep(None), Why::Alive),
+        (RunState::Unsupervised(left), _) => (Decision::Keep(None), Why::Unsupervised(left)),
+        (RunState::Unknown(cause), _) => (Decision::Keep(None), Why::Unknown(cause)),
+        (RunState::Finished | RunState::Unread, None) => (Decision::Keep(None), Why::NoBounds),
+        (RunState::Unread, Some(bounds)) => {
+            let retention_secs = bounds.least_retention_secs();
+            (age.retention_secs, age.note) = (Some(retention_secs), bounds.note.clone());
+            if is_young(&run, bounds, now) {
+                (Decision::Keep(Some(reap_at(run.stamp().min(now), retention_secs))), Why::YoungByName)
+            } else {
+                (Decision::Keep(None), Why::JustOfAge)
+            }
+        }
+        (RunState::Finished, Some(bounds)) => {
+            let finished = finish(run.stamp(), retain_from, log_written, now);
+            // Another program's workbench has no outcome: nobody knows when its run ended.
+            ended = retain_from.map(|_| (finished, status.keep_group()));
+            let (secs, retention_secs) = (finished.age_secs_at(now), bounds.retention_secs(status.retention()));
+            age = Age { secs, retention_secs: Some(retention_secs), note: bounds.note.clone() };
+            if secs <= retention_secs {
+                (Decision::Keep(Some(reap_at(finished, retention_secs))), Why::Young)
+            } else {
+                (Decision::Remove, Why::Expired)
+            }
+        }
+    };
+    if is_over && rules.pins.contains(&run) {
+        (decision, why) = (Decision::Keep(None), Why::Pinned);
+    }
+    Verdict { run, decision, reason: Reason { why, age }, cookie, bytes, measured, ended }
+}
+
+/// Returns whether a run without an entry is too young by its name alone: it cannot have finished before its trigger. Such
+/// a workbench costs no system call of its own.
+pub(super) fn is_young(run: &RunId, bounds: &Bounds, now: UnixSeconds) -> bool {
+    run.stamp().age_secs_at(now) <= bounds.least_retention_secs()
+}
+
+/// Keeps the newest `keep_last` of each routine; pinned and young ones count among them.
+fn keep_newest(verdicts: &mut [Verdict], bounds: &HashMap<Slug, Bounds>) {
+    let mut newest: HashMap<Slug, Newest> = HashMap::new();
+    for verdict in verdicts.iter_mut().rev() {
+        let slug = verdict.run.routine();
+        let keep_last = bounds.get(slug).map_or(0, |bounds| bounds.keep_last);
+        let Some((_, group)) = verdict.ended.filter(|_| keep_last > 0) else { continue };
+        let newest = newest.entry(slug.clone()).or_insert_with(|| Newest::of(keep_last));
+        if newest.takes(group) && verdict.decision == Decision::Remove {
+            verdict.decide(Decision::Keep(None), Why::Newest(keep_last));
+        }
     }
 }
 
-fn judge(bench: Bench, bounds: Option<&Bounds>, pinned: bool, among_newest: bool, now: UnixSeconds) -> Verdict {
-    let Bench { run, life, status, retain_from, log_written, cookie, .. } = bench;
-    let since_trigger = Age::since_trigger(&run, now);
-    let (fate, why, age) = match (life, bounds) {
-        (Life::Alive, _) => (Fate::Keep(None), Why::Alive, since_trigger),
-        (Life::Unsupervised(left), _) => (Fate::Keep(None), Why::Unsupervised(left), since_trigger),
-        (Life::Unknown(cause), _) => (Fate::Keep(None), Why::Unknown(cause), since_trigger),
-        (Life::Finished | Life::Unread, None) => {
-            (Fate::Keep(None), if pinned { Why::Pinned } else { Why::NoBounds }, since_trigger)
+/// Removes the oldest finished runs, newest of their routine or not, until the budgets hold.
+fn relieve_disk(verdicts: &mut [Verdict], disk: &Disk) {
+    let removed = || verdicts.iter().filter(|verdict| verdict.decision == Decision::Remove);
+    let mut freed = removed().map(|verdict| verdict.bytes).sum();
+    let mut all_measured = removed().all(|verdict| verdict.measured);
+    if disk.shortage(freed).is_none() {
+        return;
+    }
+    let mut rest: Vec<&mut Verdict> = verdicts
+        .iter_mut()
+        .filter(|verdict| verdict.ended.is_some() && verdict.reason.why != Why::Pinned)
+        .filter(|verdict| verdict.decision != Decision::Remove)
+        .collect();
+    rest.sort_by_key(|verdict| verdict.ended.map(|(at, _)| at));
+    for verdict in rest {
+        // A removal may free more than was measured: whether more has to go, the next sweep decides.
+        let Some(shortage) = disk.shortage(freed).filter(|_| all_measured) else { break };
+        verdict.decide(Decision::Remove, Why::ShortOfDisk(shortage));
+        freed += verdict.bytes;
+        all_measured = verdict.measured;
+    }
+}
+
+/// Puts off every removal by a clock that is in doubt.
+fn defer(verdicts: &mut [Verdict], doubt: ClockDoubt) {
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.decision == Decision::Remove) {
+        let why = Why::ClockInDoubt(Box::new(verdict.reason.why.clone()), doubt);
+        verdict.decide(Decision::Keep(None), why);
+    }
+}
+
+/// Keeps what would be removed of runs that are not in the history yet: nothing else would be left of them.
+pub(super) fn keep_unrecorded(verdicts: &mut [Verdict], unrecorded: &HashSet<RunId>) {
+    for verdict in verdicts.iter_mut().filter(|verdict| unrecorded.contains(&verdict.run)) {
+        if verdict.decision == Decision::Remove {
+            verdict.decide(Decision::Keep(None), Why::NotInHistory);
         }
-        (Life::Unread, Some(bounds)) => {
-            let retention_secs = bounds.least_retention_secs();
-            let age = Age { retention_secs: Some(retention_secs), note: bounds.note.clone(), ..since_trigger };
-            if pinned {
-                (Fate::Keep(None), Why::Pinned, age)
-            } else if is_young(&run, bounds, now) {
-                (Fate::Keep(Some(reap_at(run.stamp().min(now), retention_secs))), Why::YoungByName, age)
-            } else {
-                (Fate::Keep(None), Why::JustOfAge, age)
-            }
-        }
-        (Life::Finished, Some(bounds)) => {
-            let finished = finish(run.stamp(), retain_from, log_written, now);
-            let retention_secs = bounds.retention_secs(status.retention());
-            let secs = finished.age_secs_at(now);
-            let (fate, why) = if pinned {
-                (Fate::Keep(None), Why::Pinned)
-            } else if secs <= retention_secs {
-                (Fate::Keep(Some(reap_at(finished, retention_secs))), Why::Young)
-            } else if among_newest {
-                (Fate::Keep(None), Why::Newest(bounds.keep_last))
-            } else {
-                (Fate::Reap, Why::Expired)
-            };
-            (fate, why, Age { secs, retention_secs: Some(retention_secs), note: bounds.note.clone() })
-        }
-    };
-    Verdict { run, fate, reason: Reason { why, age }, cookie }
+    }
 }
 
 #[cfg(test)]

@@ -1,27 +1,23 @@
-//! Who registered as a server or janitor of a home: a file in `locks/servers`, locked for as long as its process lives.
+//! The registered servers and janitors of a home: each has a file in `locks/servers`, locked while its process lives.
 //!
-//! 0.1.0 does not register, which gives it away.
+//! 0.1.0 does not register, which is how it is recognised.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::company::Kind;
 use crate::home::holder::{self, Signature};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::names;
 use crate::home::{self, Home};
 
-/// What a registration holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     #[serde(flatten)]
     signature: Signature,
     #[serde(default)]
     version: Option<String>,
-    #[serde(default)]
-    kind: Option<Kind>,
 }
 
 /// This process's registration, gone when dropped.
@@ -31,19 +27,19 @@ pub struct Registration {
     _lock: FileLock,
 }
 
-/// The only ones that take the lock of a registration that is not theirs hold it for moments.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long a process waits for its own registration's lock: others hold it only while they list.
+const REGISTRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Registration {
-    /// Registers this process. On a full or a read-only disk it stays unregistered, and works as well.
+    /// Registers this process. On a full or read-only disk it stays unregistered and works all the same.
     #[must_use]
-    pub fn enter(home: &Home, kind: Kind) -> Option<Self> {
+    pub fn enter(home: &Home) -> Option<Self> {
         let directory = home.servers();
         home::make_directory(&directory).ok()?;
         let path = directory.join(std::process::id().to_string());
-        let mut lock = FileLock::acquire_unsigned(&path, PATIENCE).ok()?;
+        let mut lock = FileLock::acquire_unsigned(&path, REGISTRATION_LOCK_TIMEOUT).ok()?;
         let version = Some(env!("CARGO_PKG_VERSION").to_owned());
-        let note = Note { signature: Signature::of_this_process(), version, kind: Some(kind) };
+        let note = Note { signature: Signature::of_this_process(), version };
         let _ = serde_json::to_string(&note).map(|text| lock.set_content(&text));
         Some(Self { path, _lock: lock })
     }
@@ -55,12 +51,10 @@ impl Drop for Registration {
     }
 }
 
-/// A process that is registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Registered {
-    /// Its process id.
     pub(super) pid: u32,
-    /// Its version; `None` where it could not write it down.
+    /// `None` where it could not write its version.
     pub(super) version: Option<String>,
 }
 
@@ -82,7 +76,7 @@ pub(super) fn remove_stale(home: &Home) {
         // Held while it goes: a process that registers under the same pid meanwhile makes a new file.
         let removed = FileLock::try_existing(&path, Mode::Exclusive).map(|_stale| std::fs::remove_file(&path));
         if let Ok(Err(error)) = removed {
-            tracing::debug!(%error, path = %path.display(), "a stale registration stays");
+            tracing::debug!(%error, path = %path.display(), "cannot remove a stale registration");
         }
     });
 }
@@ -107,7 +101,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         assert_eq!(list(&home), []);
         remove_stale(&home);
-        let registration = Registration::enter(&home, Kind::Server).unwrap();
+        let registration = Registration::enter(&home).unwrap();
         let ours = Registered { pid: std::process::id(), version: Some(env!("CARGO_PKG_VERSION").to_owned()) };
         let stale = home.servers().join("4000000");
         std::fs::write(&stale, r#"{"version":"0.0.1"}"#).unwrap();

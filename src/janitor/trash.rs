@@ -1,40 +1,182 @@
-//! The trash: what was renamed out of sight, and is deleted at leisure.
+//! The trash: workbenches are renamed into it, out of sight, and deleted there at leisure.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
+use super::PassError;
+use super::plan::{Decision, Verdict};
+use super::reason::{Reason, Why};
 use super::remove;
-use super::turn::{Turn, TurnError};
-use crate::home::Home;
+use super::report::{CleanupReport, Failed, Kept, Removed};
+use super::sweep::Progress;
+use super::sweep_lock::SweepLock;
 use crate::home::atomic_file::FileError;
+use crate::home::{self, Home};
+use crate::process_tree::{Cookie, Scan};
+use crate::run::context::Context;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::pin;
 
-/// The trash was not emptied.
-#[derive(Debug, thiserror::Error)]
-pub enum TrashError {
-    /// Another process is sweeping, and does it after that.
-    #[error(transparent)]
-    Turn(#[from] TurnError),
-    /// The trash cannot be listed.
-    #[error(transparent)]
-    File(#[from] FileError),
+/// A workbench in the trash.
+pub(super) struct Trashed {
+    run: RunId,
+    reason: Reason,
+    cookie: Option<Cookie>,
+    /// Its name there.
+    name: OsString,
 }
 
-/// Deletes what lies in the trash; what cannot be deleted stays for the next time.
+/// Renames what the plan removes into the trash. Before and after the rename it looks again whether the run is alive or
+/// pinned, and puts back what is.
+pub(super) fn move_there(
+    context: &Context,
+    verdicts: Vec<Verdict>,
+    report: &mut CleanupReport,
+) -> Result<Vec<Trashed>, PassError> {
+    let home = &context.home;
+    let mut removable = Vec::new();
+    for Verdict { run, decision, reason, cookie, .. } in verdicts {
+        match decision {
+            Decision::Keep(until) => report.kept.push(Kept { run, reason, until }),
+            Decision::Remove => removable.push((run, reason, cookie)),
+        }
+    }
+    if removable.is_empty() {
+        return Ok(Vec::new());
+    }
+    let alive = Scan::take()?.cookies();
+    let mut trashed = Vec::new();
+    for (run, reason, cookie) in removable {
+        if let Some(why) = reason_to_keep(home, &alive, &run, cookie.as_ref()) {
+            report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None });
+            continue;
+        }
+        let name = OsString::from(format!("{run}.{}", home::random_suffix()));
+        let workbench = Workbench::of(home, &run);
+        match rename(workbench.directory(), &home.trash().join(&name)) {
+            Ok(()) => trashed.push(Trashed { run, reason, cookie, name }),
+            // Another process removed it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => report.failed.push(failed(run, workbench.directory(), &error)),
+        }
+    }
+    let alive = Scan::take().map(|scan| scan.cookies());
+    let mut over = Vec::new();
+    for Trashed { run, reason, cookie, name } in trashed {
+        let why = match &alive {
+            Ok(alive) => reason_to_keep(home, alive, &run, cookie.as_ref()),
+            Err(error) => Some(Why::Unknown(error.to_string())),
+        };
+        let Some(why) = why else {
+            over.push(Trashed { run, reason, cookie, name });
+            continue;
+        };
+        let there = home.trash().join(&name);
+        match std::fs::rename(&there, Workbench::of(home, &run).directory()) {
+            Ok(()) => report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None }),
+            Err(error) => report.failed.push(failed(run, &there, &error)),
+        }
+    }
+    Ok(over)
+}
+
+/// Returns what keeps a run that the plan did not know of.
+fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, run: &RunId, cookie: Option<&Cookie>) -> Option<Why> {
+    if cookie.is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
+        return Some(Why::AliveAfterAll);
+    }
+    pin::is_pinned(home, run).then_some(Why::Pinned)
+}
+
+/// Renames a workbench, also one that its agent made read-only.
+fn rename(workbench: &Path, trashed: &Path) -> io::Result<()> {
+    match std::fs::rename(workbench, trashed) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            home::restore_access(workbench)?;
+            std::fs::rename(workbench, trashed)
+        }
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            let fix = format!("something may be mounted there: umount '{}'", workbench.display());
+            Err(io::Error::new(error.kind(), format!("{error}; {fix}")))
+        }
+        result => result,
+    }
+}
+
+/// How long after the deadline what is left over is measured.
+const MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Deletes what a sweep moved into the trash until `deadline`, and measures what is left then.
+pub(super) fn delete(
+    context: &Context,
+    trashed: Vec<Trashed>,
+    deadline: Instant,
+    report: &mut CleanupReport,
+    progress: &mut dyn FnMut(Progress),
+) {
+    let trash = context.home.trash();
+    let total = trashed.len();
+    for (done, Trashed { run, reason, name, .. }) in trashed.into_iter().enumerate() {
+        progress(Progress { done, total, freed_bytes: report.freed_bytes });
+        let removal = remove::remove(&trash, &name, &|| Instant::now() >= deadline);
+        report.freed_bytes += removal.freed_bytes;
+        let mut bytes = removal.freed_bytes;
+        if !removal.finished {
+            let left = remove::measure(&trash, &name, &|| Instant::now() >= deadline + MEASURING_TIMEOUT).bytes;
+            report.pending_bytes += left;
+            bytes += left;
+        }
+        for failure in &removal.failures {
+            report.failed.push(failed(run.clone(), &failure.path, failure));
+        }
+        report.removed.push(Removed { run, reason, bytes });
+    }
+    progress(Progress { done: total, total, freed_bytes: report.freed_bytes });
+}
+
+fn failed(run: RunId, path: &Path, error: &dyn std::fmt::Display) -> Failed {
+    Failed { run, path: path.display().to_string(), error: error.to_string() }
+}
+
+/// Deletes everything in the trash; what cannot be deleted stays for the next time.
 ///
 /// # Errors
 /// Another process is sweeping, or the trash cannot be listed.
-pub fn empty(home: &Home) -> Result<(), TrashError> {
+pub fn empty(home: &Home) -> Result<(), PassError> {
     let trash = home.trash();
-    // Listed within a turn: a sweep may still want to put back what it has just put there.
-    let turn = Turn::take(home)?;
+    // Listed under the lock: a sweep may still put back what it has just moved there.
+    let lock = SweepLock::take(home)?;
     let names: Vec<OsString> = std::fs::read_dir(&trash)
         .and_then(|files| files.map(|file| file.map(|file| file.file_name())).collect())
         .map_err(|source| FileError::io("list", &trash, source))?;
-    drop(turn);
+    drop(lock);
     for name in names {
         let removal = remove::remove(&trash, &name, &|| false);
         if let Some(failure) = removal.failures.first() {
-            tracing::warn!(%failure, failures = removal.failure_count, "the trash could not be emptied");
+            tracing::warn!(%failure, failures = removal.failure_count, "cannot empty the trash");
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_read_only_workbench_is_renamed_too() {
+        let dir = tempfile::tempdir().unwrap();
+        let (workbench, trash) = (dir.path().join("a-1"), dir.path().join("trash"));
+        std::fs::create_dir_all(workbench.join("sub")).unwrap();
+        std::fs::create_dir(&trash).unwrap();
+        std::fs::set_permissions(&workbench, PermissionsExt::from_mode(0o555)).unwrap();
+        rename(&workbench, &trash.join("a-1.x")).unwrap();
+        assert!(trash.join("a-1.x/sub").is_dir() && !workbench.exists());
+        assert_eq!(rename(&workbench, &trash.join("b")).unwrap_err().kind(), io::ErrorKind::NotFound);
+    }
 }

@@ -1,13 +1,12 @@
-//! The watchdog: ends hung runs, and closes the books of abandoned ones. It looks at `running/` alone.
+//! The watchdog: ends hung runs, and records the ends of abandoned ones. It looks at `running/` alone.
 
 use std::collections::HashMap;
 use std::thread::ScopedJoinHandle;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
+use super::PassError;
+use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
-use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
 use crate::process_tree::names;
 use crate::routine::bounds::{Bounds, BoundsTable};
@@ -22,62 +21,29 @@ use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
 
-/// No pass took place.
-#[derive(Debug, thiserror::Error)]
-pub enum WatchError {
-    /// Locks do not work in the home.
-    #[error(transparent)]
-    UnsafeHome(#[from] UnsafeHome),
-    /// The entries cannot be listed.
-    #[error(transparent)]
-    File(#[from] FileError),
-}
-
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchReport {
     /// Runs that were ended.
     pub killed: Vec<Killed>,
-    /// Runs that were left behind, and are recorded now.
+    /// Abandoned runs whose end was recorded.
     pub recorded: Vec<RunId>,
-    /// What could not be done.
-    pub failed: Vec<WatchFailure>,
+    /// What failed; the next pass tries again.
+    pub failed: Vec<Failed>,
 }
 
-/// A run that was ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Killed {
-    /// The run.
-    pub run: RunId,
-    /// What for.
-    pub cause: EndCause,
-    /// Why, in words.
-    pub reason: String,
-}
-
-/// Something that could not be done; the next pass tries again.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WatchFailure {
-    /// The run.
-    pub run: RunId,
-    /// Its entry.
-    pub path: String,
-    /// Why not.
-    pub error: String,
-}
-
-/// How much longer than its bound and grace a run may take while its supervisor is there to end it.
+/// How much longer than its bound and grace a run may take while it has a supervisor, which should end it.
 const SUPERVISOR_ALLOWANCE_SECS: u64 = 15;
 
 /// How much longer than allowed an agent without a supervisor may be silent: its last output is a time on the wall clock,
-/// which may have been set by so much unnoticed.
+/// which may have been set by that much unnoticed.
 const SILENCE_ALLOWANCE_SECS: u64 = 60;
 
-/// How long a pass records the ends of dead runs; those left are recorded by the next. A window that does not close takes
-/// seconds for each.
-const RECORDING_PATIENCE: Duration = Duration::from_secs(15);
+/// How long a pass records the ends of dead runs; the next pass records the rest. A window that does not close takes seconds
+/// for each.
+const RECORDING_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How many dead runs are judged with one listing of the processes, and recorded.
+/// How many dead runs are judged and recorded with one listing of the processes.
 const RECORDED_AT_ONCE: usize = 8;
 
 /// What the watchdog knows of a run.
@@ -85,10 +51,10 @@ const RECORDED_AT_ONCE: usize = 8;
 struct Watched<'a> {
     liveness: &'a Liveness,
     age_secs: u64,
-    /// Why its end was asked for, if it was, and the time since.
+    /// The cause of an end that was requested, and the seconds since.
     ending: Option<(EndCause, u64)>,
     max_runtime_secs: u64,
-    /// Time since its last output, where that can be told, with the time that is allowed.
+    /// Seconds since its last output, if certain, and how many are allowed.
     silence_secs: Option<(u64, u64)>,
     grace_secs: u64,
 }
@@ -101,15 +67,15 @@ enum Action {
     End(EndCause, String),
 }
 
-/// Decides (rule 3). Within its bounds a run is left alone, and so is one that nothing certain is known of.
+/// Decides about one run (rule 3). A run within its bounds is left alone, and so is an unknown one.
 fn decide(watched: &Watched<'_>) -> Action {
     let Watched { age_secs, max_runtime_secs, grace_secs, .. } = *watched;
     let exceeded = || Action::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs));
-    let undone = |cause, how: &str| Action::End(cause, format!("its end was asked for, and {how}"));
+    let undone = |cause, how: &str| Action::End(cause, format!("its end was requested, and {how}"));
     match (watched.liveness, watched.ending) {
         (Liveness::Unknown(_) | Liveness::Judging(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
-        (Liveness::Unsupervised(_), Some((cause, _))) => undone(cause, "is not done"),
+        (Liveness::Unsupervised(_), Some((cause, _))) => undone(cause, "nothing has ended it"),
         (Liveness::Unsupervised(_), None) if age_secs > max_runtime_secs => exceeded(),
         (Liveness::Unsupervised(_), None) => match watched.silence_secs {
             Some((silent, max)) if silent > max.saturating_add(SILENCE_ALLOWANCE_SECS) => {
@@ -120,7 +86,7 @@ fn decide(watched: &Watched<'_>) -> Action {
         (Liveness::Owned, Some((cause, since))) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
             undone(cause, "its supervisor does not obey")
         }
-        // Also if its end was asked for: the wall clock that tells since when can be set.
+        // Also if its end was requested: the time of the request is on the wall clock, which can be set.
         (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {
             exceeded()
         }
@@ -132,45 +98,39 @@ fn decide(watched: &Watched<'_>) -> Action {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forecast {
     /// Runs that it would end.
-    pub killed: Vec<Killed>,
-    /// How each run would have ended that it would end or record.
-    pub ended: HashMap<RunId, Forecasted>,
+    pub(super) killed: Vec<Killed>,
+    /// How each run that it would end or record would have ended.
+    pub(super) ended: HashMap<RunId, ForecastEnd>,
 }
 
-/// How a run would have ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Forecasted {
-    /// From when on its retention would count.
-    pub retain_from: UnixSeconds,
-    /// What its status would be.
-    pub status: Status,
+pub(super) struct ForecastEnd {
+    pub(super) retain_from: UnixSeconds,
+    pub(super) status: Status,
 }
 
-/// Tells what a pass over the runs of one routine, or of all, would do, and touches none.
-///
-/// # Errors
-/// The entries cannot be listed.
-pub fn forecast(context: &Context, only: Option<&Slug>) -> Result<Forecast, FileError> {
+/// Returns what a pass over the runs of one routine, or of all, would do, changing nothing.
+pub(super) fn forecast(context: &Context, only: Option<&Slug>) -> Result<Forecast, FileError> {
     let mut forecast = Forecast::default();
     for (assessment, action) in look(context, only)? {
         let run = assessment.entry.id().clone();
         if action != Action::Leave {
-            forecast.ended.insert(run.clone(), ending(context, &assessment));
+            forecast.ended.insert(run.clone(), forecast_end(context, &assessment));
         }
         if let Action::End(cause, reason) = action {
-            forecast.killed.push(Killed { run, cause, reason });
+            forecast.killed.push(Killed { run, why: cause.into(), reason });
         }
     }
     Ok(forecast)
 }
 
-fn ending(context: &Context, assessment: &Assessment) -> Forecasted {
+fn forecast_end(context: &Context, assessment: &Assessment) -> ForecastEnd {
     let workbench = Workbench::of(&context.home, assessment.entry.id());
     let triggered =
         assessment.manifest.as_ref().map_or(assessment.entry.id().stamp(), |manifest| manifest.triggered.at);
     let last_output = workbench.last_output_or(triggered);
     if assessment.liveness != Liveness::Dead {
-        return Forecasted { retain_from: last_output, status: Status::Unknown };
+        return ForecastEnd { retain_from: last_output, status: Status::Unknown };
     }
     let (retain_from, status) = match read_outcome(&workbench, assessment.entry.id()) {
         Ok(outcome) => (outcome.retain_from, outcome.status),
@@ -180,54 +140,54 @@ fn ending(context: &Context, assessment: &Assessment) -> Forecasted {
             (ending.retain_from, ending.status)
         }
     };
-    Forecasted { retain_from, status }
+    ForecastEnd { retain_from, status }
 }
 
-/// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that the pass takes
-/// as long as the slowest.
+/// Makes one pass over the runs of one routine, or of all. Hung runs are ended at the same time, so that a pass takes as long
+/// as the slowest.
 ///
 /// # Errors
-/// Locks do not work here, so that nothing can be told of any run; or the entries cannot be listed.
-pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, WatchError> {
+/// Locks do not work here, or the entries cannot be listed.
+pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassError> {
     context.home.check_lockable()?;
     claim::remove_stale(&context.home, UnixSeconds::now())?;
     context.unwritten_ends.write(&context.home);
     let mut report = WatchReport::default();
-    let (mut doomed, mut dead) = (Vec::new(), Vec::new());
+    let (mut hung, mut dead) = (Vec::new(), Vec::new());
     for (assessment, action) in look(context, only)? {
         match action {
             Action::Leave => {}
             Action::End(cause, reason) => {
-                doomed.push(Killed { run: assessment.entry.id().clone(), cause, reason });
+                hung.push((assessment.entry.id().clone(), Order { cause, reason, by: "watchdog".to_owned() }));
             }
             Action::Record => dead.push(assessment.entry),
         }
     }
     let ends = std::thread::scope(|scope| {
-        let start = |hung| {
-            let begun = std::thread::Builder::new().spawn_scoped(scope, move || end(context, hung));
-            // No thread to be had, as when a hung run has eaten up all that there are: one after the other, then.
-            begun.map_err(|_| hung)
+        let start = |(run, order)| {
+            let thread = std::thread::Builder::new().spawn_scoped(scope, move || end(context, run, order));
+            // No thread left, as when a hung run has used up all of them: end this one later, on our own.
+            thread.map_err(|_| (run, order))
         };
-        let ends: Vec<_> = doomed.iter().map(start).collect();
-        let stop_at = Instant::now() + RECORDING_PATIENCE;
-        // A few at a time: those that are held look to others as if they were being judged for all that time.
+        let ends: Vec<_> = hung.iter().map(|(run, order)| start((run, order))).collect();
+        let stop_at = Instant::now() + RECORDING_TIMEOUT;
+        // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
             let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_PATIENCE);
             judged.into_iter().for_each(|assessment| record(context, assessment, &mut report));
         }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
-        let wait = |begun: Result<ScopedJoinHandle<'_, _>, _>| match begun {
-            Ok(end) => end.join().unwrap_or_else(unexpected),
-            Err(hung) => end(context, hung),
+        let wait = |thread: Result<ScopedJoinHandle<'_, _>, _>| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(unexpected),
+            Err((run, order)) => end(context, run, order),
         };
         ends.into_iter().map(wait).collect::<Vec<_>>()
     });
-    for (killed, end) in doomed.into_iter().zip(ends) {
+    for ((run, order), end) in hung.into_iter().zip(ends) {
         match end {
-            Ok(true) => report.killed.push(killed),
+            Ok(true) => report.killed.push(Killed { run, why: order.cause.into(), reason: order.reason }),
             Ok(false) => {}
-            Err(error) => report.failed.push(failure(context, &killed.run, error)),
+            Err(error) => report.failed.push(failed(context, run, error)),
         }
     }
     Ok(report)
@@ -248,7 +208,7 @@ fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Actio
 }
 
 fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Moment) -> Action {
-    // Without a manifest there is neither a trigger to count from nor a cookie to kill by.
+    // Without a manifest there is no trigger to count from and no cookie to find the processes by.
     let Ok(manifest) = &assessment.manifest else { return Action::Leave };
     decide(&Watched {
         liveness: &assessment.liveness,
@@ -264,8 +224,8 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
     })
 }
 
-/// Returns the time since a run's last output; `None` where that is not certain. The log tells a time on the wall clock, so
-/// it must not have been set since the trigger.
+/// Returns the seconds since a run's last output; `None` if not certain. The log has a time on the wall clock, which must not
+/// have been set since the trigger.
 fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, now: &Moment) -> Option<u64> {
     let same_boot = !now.boot_id.is_empty() && manifest.triggered.boot_id == now.boot_id;
     if !same_boot || manifest.triggered.clock_jump_secs(now).is_some() {
@@ -281,14 +241,13 @@ fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
     let Some(judgement) = assessment.into_judgement() else { return };
     match record_abandoned(context, &judgement) {
         Ok(_) => report.recorded.push(run),
-        Err(error) => report.failed.push(failure(context, &run, error.to_string())),
+        Err(error) => report.failed.push(failed(context, run, error.to_string())),
     }
 }
 
-/// Ends a hung run; returns whether it was us.
-fn end(context: &Context, killed: &Killed) -> Result<bool, String> {
-    let order = Order { cause: killed.cause, reason: killed.reason.clone(), by: "watchdog".to_owned() };
-    match end_run(context, &killed.run, &order) {
+/// Ends a hung run; returns whether this pass did it.
+fn end(context: &Context, run: &RunId, order: &Order) -> Result<bool, String> {
+    match end_run(context, run, order) {
         Ok(Ended::Unrecorded(cause)) => Err(format!("it was ended, and its end cannot be recorded yet: {cause}")),
         Ok(Ended::Finished) => Ok(true),
         Ok(Ended::Already) => Ok(false),
@@ -297,9 +256,9 @@ fn end(context: &Context, killed: &Killed) -> Result<bool, String> {
     }
 }
 
-fn failure(context: &Context, run: &RunId, error: String) -> WatchFailure {
-    let path = Entry::of(&context.home, run).directory().display().to_string();
-    WatchFailure { run: run.clone(), path, error }
+fn failed(context: &Context, run: RunId, error: String) -> Failed {
+    let path = Entry::of(&context.home, &run).directory().display().to_string();
+    Failed { run, path, error }
 }
 
 #[cfg(test)]

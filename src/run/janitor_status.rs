@@ -1,110 +1,97 @@
-//! What the janitor of this process last did, for `health`. It is kept with what else lives as long as the process.
+//! When the janitor's loops made a pass, when the next one is, and what failed.
 
 use std::fmt::Display;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use crate::clock::UnixSeconds;
 
-/// What the janitor does.
+/// One of the janitor's loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Duty {
-    /// Ends hung runs.
     Watchdog,
-    /// Removes expired workbenches.
     Sweep,
-    /// Fires routines.
     Schedule,
 }
 
-/// What one of the janitor's loops last did.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Round {
-    /// When the last pass ended.
+/// The passes of one loop.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Passes {
+    /// The end of the last pass of this process.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<UnixSeconds>,
-    /// When the next one begins.
+    /// The begin of the next one.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<UnixSeconds>,
     /// What the last pass could not do.
+    #[serde(skip)]
     pub troubles: Vec<Trouble>,
+    /// The troubles of the pass before, while a pass is under way.
+    #[serde(skip)]
+    before: Vec<Trouble>,
 }
 
 /// Something that a pass could not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Trouble {
-    /// Where.
     pub path: Option<String>,
-    /// What.
     pub problem: String,
 }
 
-/// A round, and what is needed to tell what is new in it.
-#[derive(Debug, Default)]
-struct Kept {
-    round: Round,
-    /// The troubles of the pass before, while a pass is under way.
-    before: Vec<Trouble>,
-}
-
-/// The state of the janitor's loops.
+/// The state of the loops, shared between threads.
 #[derive(Debug, Default)]
 pub struct JanitorStatus {
-    rounds: Mutex<[Kept; 3]>,
+    passes: Mutex<[Passes; 3]>,
 }
 
 /// How many troubles of one pass are kept.
 const MAX_TROUBLES: usize = 50;
 
 impl JanitorStatus {
-    /// Returns what a loop last did.
+    /// Returns the passes of a loop. Troubles of the pass before count until the one under way is over.
     #[must_use]
-    pub fn round(&self, duty: Duty) -> Round {
-        let rounds = self.rounds();
-        let Kept { round, before } = &rounds[duty as usize];
-        let mut round = round.clone();
-        // Until a pass is over nobody knows that they are.
-        round
-            .troubles
-            .extend(before.iter().filter(|trouble| !round.troubles.contains(trouble)).cloned().collect::<Vec<_>>());
-        round
+    pub fn passes(&self, duty: Duty) -> Passes {
+        let mut passes = self.lock()[duty as usize].clone();
+        let before = std::mem::take(&mut passes.before);
+        let gone = before.into_iter().filter(|trouble| !passes.troubles.contains(trouble)).collect::<Vec<_>>();
+        passes.troubles.extend(gone);
+        passes
     }
 
-    /// Notes that a pass begins: its troubles replace those of the one before.
     pub(crate) fn begin(&self, duty: Duty) {
-        self.change(duty, |kept| kept.before = std::mem::take(&mut kept.round.troubles));
+        let passes = &mut self.lock()[duty as usize];
+        passes.before = std::mem::take(&mut passes.troubles);
     }
 
-    /// Notes that a pass has ended, and the pause before the next.
     pub(crate) fn passed(&self, duty: Duty, pause: Duration) {
         let now = UnixSeconds::now();
-        self.change(duty, |kept| {
-            kept.before.clear();
-            kept.round.last = Some(now);
-            kept.round.next = Some(now.plus_secs(pause.as_secs()));
-        });
+        let passes = &mut self.lock()[duty as usize];
+        passes.before.clear();
+        passes.last = Some(now);
+        passes.next = Some(now.plus_secs(pause.as_secs()));
     }
 
-    /// Notes something that could not be done. What the pass before could not do either is not logged again.
+    /// Notes what could not be done, and logs it unless the pass before could not do it either.
     pub(crate) fn trouble(&self, duty: Duty, path: Option<String>, problem: &dyn Display) {
         let trouble = Trouble { path, problem: problem.to_string() };
-        let mut rounds = self.rounds();
-        let Kept { round: Round { troubles, .. }, before } = &mut rounds[duty as usize];
-        let is_known = troubles.contains(&trouble);
-        let is_new = !is_known && !before.contains(&trouble);
-        if !is_known && troubles.len() < MAX_TROUBLES {
-            troubles.push(trouble.clone());
-        }
-        drop(rounds);
+        let is_new = {
+            let Passes { troubles, before, .. } = &mut self.lock()[duty as usize];
+            let is_known = troubles.contains(&trouble);
+            if !is_known && troubles.len() < MAX_TROUBLES {
+                troubles.push(trouble.clone());
+            }
+            !is_known && !before.contains(&trouble)
+        };
         if is_new {
             tracing::warn!(?duty, path = trouble.path, problem = trouble.problem);
         }
     }
 
-    fn change(&self, duty: Duty, change: impl FnOnce(&mut Kept)) {
-        change(&mut self.rounds()[duty as usize]);
-    }
-
-    fn rounds(&self) -> MutexGuard<'_, [Kept; 3]> {
-        self.rounds.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, [Passes; 3]> {
+        self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -116,7 +103,7 @@ mod tests {
     fn a_trouble_stays_until_a_pass_without_it_is_over() {
         let status = JanitorStatus::default();
         let problems = |status: &JanitorStatus| {
-            let troubles = status.round(Duty::Schedule).troubles;
+            let troubles = status.passes(Duty::Schedule).troubles;
             troubles.into_iter().map(|trouble| trouble.problem).collect::<Vec<_>>()
         };
         status.begin(Duty::Schedule);
@@ -130,6 +117,6 @@ mod tests {
         assert_eq!(problems(&status), ["b", "a"]);
         status.passed(Duty::Schedule, Duration::ZERO);
         assert_eq!(problems(&status), ["b"]);
-        assert!(status.round(Duty::Watchdog).troubles.is_empty());
+        assert!(status.passes(Duty::Watchdog).troubles.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! A person is asked before much is lost: in a legacy session, in a modern request, and where nobody can be asked.
+//! A person is asked before a routine with live runs is deleted: in a legacy session, in a modern request, and where nobody can be asked.
 
 use crate::harness::{Era, Server, TestHome, text};
 use serde_json::{Value, json};
@@ -81,56 +81,12 @@ fn nobody_is_asked_about_what_loses_nothing() {
     }
 }
 
-/// Makes a home with three workbenches whose retention has passed.
-fn with_three_due(settings: &str, era: Era, capabilities: Value) -> (TestHome, Server, Vec<String>) {
-    let home = TestHome::detached(settings);
-    let mut server = Server::start_able(&home, era, capabilities);
-    // Its sweep at the start would take them away.
-    crate::harness::wait_for(crate::harness::PATIENCE, "the first sweep", || {
-        server.ok("health", json!({}))["sweep"]["last"].is_string().then_some(())
-    });
-    server.create("Old", "echo x", json!({ "ttl_secs": 1 }));
-    let runs: Vec<_> = (0..3)
-        .map(|_| {
-            let run = server.trigger("old");
-            server.wait_for_run(&run, "succeeded");
-            home.wait_for_the_last_of(&run);
-            run
-        })
-        .collect();
-    crate::harness::wait_for(crate::harness::PATIENCE, "all to be due", || {
-        let plan = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-        (plan["removed_total"] == 3).then_some(())
-    });
-    (home, server, runs)
-}
-
-#[test]
-fn much_is_removed_only_with_a_persons_consent() {
-    for settings in ["confirm_over_workbenches = 2", "confirm_over_bytes = 1"] {
-        for era in [LEGACY, Era::Modern] {
-            let (home, mut server, runs) = with_three_due(settings, era.clone(), json!({ "elicitation": {} }));
-            let all_there = || runs.iter().all(|run| home.workbench(run).is_dir());
-            let no = json!({ "action": "decline" });
-            let (question, result) = ask_and_answer(&mut server, &era, "cleanup_workbenches", json!({}), no);
-            assert!(text(&question["params"]["message"]).contains("3 workbenches"), "{question}");
-            assert!(result["isError"] == true && all_there(), "{result}");
-            let (_, result) = ask_and_answer(&mut server, &era, "cleanup_workbenches", json!({}), accept());
-            assert_eq!(result["structuredContent"]["removed_total"], 3, "{result}");
-            assert!(!all_there());
-        }
-    }
-}
-
 #[test]
 fn where_nobody_can_be_asked_the_argument_is_named() {
     for capabilities in [json!({}), json!({ "elicitation": { "url": {} } })] {
         for era in [LEGACY, Era::Modern] {
-            let (home, mut server, runs) = with_three_due("confirm_over_workbenches = 2", era, capabilities.clone());
-            let refused = server.error("cleanup_workbenches", json!({}));
-            assert!(refused.contains("confirm = true") && refused.contains("3 workbenches"), "{refused}");
-            assert!(runs.iter().all(|run| home.workbench(run).is_dir()));
-            assert_eq!(server.ok("cleanup_workbenches", json!({ "confirm": true }))["removed_total"], 3);
+            let home = TestHome::detached("");
+            let mut server = Server::start_able(&home, era, capabilities.clone());
             let run = server.start_run("Busy", "exec sleep 300", json!({}));
             let refused = server.error("delete_routine", json!({ "routine": "busy" }));
             assert!(refused.contains("confirm = true") && refused.contains(&run), "{refused}");
@@ -232,26 +188,5 @@ fn a_yes_to_a_question_that_was_not_asked_is_none() {
     }
     for run in &runs {
         assert_eq!(server.run(run)["status"], "running");
-    }
-}
-
-#[test]
-fn what_was_ended_before_the_question_is_told_after_it() {
-    for era in [LEGACY, Era::Modern] {
-        let (home, mut server, _) = with_three_due(
-            "confirm_over_workbenches = 2\nwatchdog_interval_secs = 3600",
-            era.clone(),
-            json!({ "elicitation": {} }),
-        );
-        let hung = server.start_run("Hung", "exec sleep 300", json!({}));
-        home.noted(&hung, "supervisor").kill();
-        server.ok("update_routine", json!({ "routine": "hung", "max_runtime_secs": 1 }));
-        crate::harness::wait_for(crate::harness::PATIENCE, "the run to be past its bound", || {
-            let plan = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-            (plan["killed_total"] == 1).then_some(())
-        });
-        let (_, result) = ask_and_answer(&mut server, &era, "cleanup_workbenches", json!({}), accept());
-        assert_eq!(result["structuredContent"]["killed"][0]["run"], hung, "{result}");
-        assert_eq!(result["structuredContent"]["removed_total"], 3, "{result}");
     }
 }

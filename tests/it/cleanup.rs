@@ -418,6 +418,22 @@ fn rule_8_any_number_of_sweeps_at_the_same_time_are_safe() {
     assert!(home.workbench(&kept).exists());
 }
 
+#[test]
+fn settings_and_an_argument_of_0_2_0_have_no_effect_and_health_names_the_settings() {
+    let home = TestHome::detached("confirm_over_workbenches = 0\nconfirm_over_bytes = 0\n");
+    let mut server = Server::start_swept(&home);
+    let problems = server.problems();
+    let said: Vec<String> = problems.iter().map(|one| text(&one["problem"])).collect();
+    let keys = ["confirm_over_workbenches", "confirm_over_bytes"];
+    assert_eq!(said, keys.map(|key| format!("{key} no longer has an effect")), "{problems:?}");
+    assert!(problems.iter().all(|one| text(&one["path"]).ends_with("config.toml") && one["fix"] == "remove it"));
+    for arguments in [json!({}), json!({ "confirm": false })] {
+        let run = age(&home, &finished(&mut server, "Old", json!({})), DECADE);
+        assert_eq!(runs(&server.ok("cleanup_workbenches", arguments)["removed"]), set([&run]));
+        server.ok("delete_routine", json!({ "routine": "old" }));
+    }
+}
+
 /// A real tree that takes longer than the patience of a call is too large for a test: the patience is over at once instead.
 #[test]
 fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_deleted_later() {
@@ -435,7 +451,7 @@ fn what_takes_too_long_to_delete_is_out_of_sight_and_answered_in_time_and_delete
     let opened = Home::open(home.root()).unwrap();
     let config = Config::load(&opened.config_file()).unwrap();
     let context = Context::of_supervisor(opened, config, Program::current().unwrap());
-    let report = sweep::sweep(&context, None, Instant::now()).unwrap();
+    let report = sweep::sweep(&context, None, Instant::now(), &mut |_| {}).unwrap();
     assert_eq!((report.removed.len(), report.removed[0].run.to_string()), (1, run.clone()));
     assert!(report.pending_bytes >= 200 * 4096 && report.failed.is_empty(), "{report:?}");
     assert!(!home.workbench(&run).exists());

@@ -283,9 +283,9 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     assert_eq!(doctor(), [] as [Value; 0], "a fresh home");
     let server = Server::start(&home);
     let all = home.moadim(&["doctor"]).ok();
-    assert!(all.contains("at work here: server "), "{all}");
+    assert!(all.contains("background: server "), "{all}");
     drop(server);
-    for what in ["well  home", "tmux", "login shell", "agent shell", "locks", "clock", "disk", "service"] {
+    for what in ["ok    home", "tmux", "login shell", "agent shell", "locks", "clock", "disk", "service"] {
         assert!(all.contains(what), "{what}: {all}");
     }
     routine(&home, "alien", "echo", "");
@@ -302,7 +302,7 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     assert!(fix("agents/broken.toml").contains("mv '"));
     assert!(fix("agent shell").contains("agents/shell.toml"));
     let said = home.moadim(&["doctor"]);
-    assert!(said.code == Some(1) && said.stdout.contains("WRONG agent shell") && said.stdout.contains("mend: "));
+    assert!(said.code == Some(1) && said.stdout.contains("WRONG agent shell") && said.stdout.contains("fix: "));
     assert!(said.stdout.contains("broken.toml is damaged: line 1, column 11: "), "{}", said.stdout);
 }
 

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::harness::{Server, TestHome, text};
 use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::{Config, SessionHostSetting};
-use moadim_mcp::janitor::cleanup::clean_up;
-use moadim_mcp::janitor::extent::Allowance;
-use moadim_mcp::janitor::plan::{Age, Reason};
+use moadim_mcp::janitor::cleanup::{clean_up, dry_run};
+use moadim_mcp::janitor::reason::{Age, Reason};
+use moadim_mcp::janitor::report::CleanupReport;
 use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::pin;
 use moadim_mcp::run::record::Machine;
@@ -251,17 +252,17 @@ proptest! {
                 pin::pin(home, &run.parse().unwrap()).unwrap();
             }
         }
-        let dry = clean_up(&context, None, true, Allowance::All).unwrap();
-        let real = clean_up(&context, None, false, Allowance::All).unwrap();
-        prop_assert!(real.note.is_none() && real.sweep.failed.is_empty(), "{:?}", real);
-        let by_run = |report: &moadim_mcp::janitor::sweep::SweepReport| {
+        let dry = dry_run(&context, None).unwrap();
+        let real = clean_up(&context, None, Duration::from_secs(30), &mut |_| {}).unwrap();
+        prop_assert!(real.note.is_none() && real.failed.is_empty(), "{:?}", real);
+        let by_run = |report: &CleanupReport| {
             let removed = report.removed.iter().map(|one| (one.run.to_string(), (true, false, settled(&one.reason))));
             let kept = report.kept.iter().map(|one| (one.run.to_string(), (false, one.until.is_some(), settled(&one.reason))));
             removed.chain(kept).collect::<BTreeMap<_, _>>()
         };
-        let (said, done) = (by_run(&dry.sweep), by_run(&real.sweep));
+        let (said, done) = (by_run(&dry), by_run(&real));
         prop_assert_eq!(said, done.clone());
-        prop_assert_eq!(done.len(), fs::read_dir(home.workbenches()).unwrap().count() + real.sweep.removed.len());
+        prop_assert_eq!(done.len(), fs::read_dir(home.workbenches()).unwrap().count() + real.removed.len());
         for (run, (gone, ..)) in &done {
             let id = run.parse().unwrap();
             prop_assert!(!(*gone && pin::is_pinned(home, &id)), "{} was pinned", run);

@@ -1,12 +1,12 @@
 use super::*;
 use proptest::prelude::*;
 
-fn bench(life: Life, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Bench {
-    Bench {
+fn item(state: RunState, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Item {
+    Item {
         status: Status::Succeeded,
         retain_from: retain_from.map(UnixSeconds),
         log_written: log_written.map(UnixSeconds),
-        ..Bench::new(RunId::new("a".parse().unwrap(), UnixSeconds(triggered)), life)
+        ..Item::new(RunId::new("a".parse().unwrap(), UnixSeconds(triggered)), state)
     }
 }
 
@@ -15,8 +15,8 @@ fn status(succeeded: bool) -> Status {
 }
 
 /// A run that finished at its trigger.
-fn finished(at: u64, succeeded: bool, bytes: u64) -> Bench {
-    Bench { status: status(succeeded), bytes, ..bench(Life::Finished, at, Some(at), None) }
+fn finished(at: u64, succeeded: bool, bytes: u64) -> Item {
+    Item { status: status(succeeded), bytes, ..item(RunState::Finished, at, Some(at), None) }
 }
 
 fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, Bounds> {
@@ -32,44 +32,51 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
     HashMap::from([("a".parse().unwrap(), bounds)])
 }
 
-fn verdicts(benches: Vec<Bench>, bounds: &HashMap<Slug, Bounds>, pins: &[u64], disk: Disk, now: u64) -> Vec<Verdict> {
+fn verdicts(items: Vec<Item>, bounds: &HashMap<Slug, Bounds>, pins: &[u64], disk: Disk, now: u64) -> Vec<Verdict> {
     let pins = pins.iter().map(|at| RunId::new("a".parse().unwrap(), UnixSeconds(*at))).collect();
-    plan(benches, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_doubt: None })
+    plan(items, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_doubt: None })
 }
 
-fn fate(bench: Bench, ttl_secs: u64, now: u64) -> Fate {
-    verdicts(vec![bench], &bounds(ttl_secs, ttl_secs, 0), &[], Disk::default(), now)[0].fate
+fn decision(item: Item, ttl_secs: u64, now: u64) -> Decision {
+    verdicts(vec![item], &bounds(ttl_secs, ttl_secs, 0), &[], Disk::default(), now)[0].decision
 }
 
 /// Returns the triggers of those that go.
 fn gone(verdicts: &[Verdict]) -> Vec<u64> {
-    let reaped = verdicts.iter().filter(|verdict| verdict.fate == Fate::Reap);
+    let reaped = verdicts.iter().filter(|verdict| verdict.decision == Decision::Remove);
     reaped.map(|verdict| verdict.run.stamp().0).collect()
 }
 
 #[test]
 fn rule_4_a_finished_run_goes_when_its_age_exceeds_its_retention() {
-    let finished = || bench(Life::Finished, 10, Some(100), None);
-    assert_eq!(fate(finished(), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
-    assert_eq!(fate(finished(), 50, 151), Fate::Reap);
+    let finished = || item(RunState::Finished, 10, Some(100), None);
+    assert_eq!(decision(finished(), 50, 150), Decision::Keep(Some(UnixSeconds(151))));
+    assert_eq!(decision(finished(), 50, 151), Decision::Remove);
 }
 
 #[test]
 fn rule_4_without_an_outcome_the_last_write_of_the_log_counts() {
-    assert_eq!(fate(bench(Life::Finished, 10, None, Some(100)), 50, 150), Fate::Keep(Some(UnixSeconds(151))));
-    assert_eq!(fate(bench(Life::Finished, 10, None, Some(5)), 50, 61), Fate::Reap, "clamped to the trigger");
+    assert_eq!(
+        decision(item(RunState::Finished, 10, None, Some(100)), 50, 150),
+        Decision::Keep(Some(UnixSeconds(151)))
+    );
+    assert_eq!(
+        decision(item(RunState::Finished, 10, None, Some(5)), 50, 61),
+        Decision::Remove,
+        "clamped to the trigger"
+    );
 }
 
 #[test]
 fn rule_5_a_timestamp_in_the_future_has_the_age_0() {
-    assert_eq!(fate(bench(Life::Finished, 900, None, None), 50, 100), Fate::Keep(Some(UnixSeconds(151))));
+    assert_eq!(decision(item(RunState::Finished, 900, None, None), 50, 100), Decision::Keep(Some(UnixSeconds(151))));
 }
 
 #[test]
 fn rule_6_no_bounds_no_removal() {
-    let ancient = vec![bench(Life::Finished, 1, None, None)];
+    let ancient = vec![item(RunState::Finished, 1, None, None)];
     let verdict = verdicts(ancient, &HashMap::new(), &[], Disk::default(), u64::MAX).remove(0);
-    assert!(matches!(verdict.fate, Fate::Keep(_)));
+    assert!(matches!(verdict.decision, Decision::Keep(_)));
 }
 
 #[test]
@@ -79,8 +86,8 @@ fn a_clock_in_doubt_removes_nothing_and_says_so() {
     let ahead = ClockDoubt::AheadAtBoot { last_seen: UnixSeconds(1), by_secs: 999_998 };
     for (doubt, said) in [(set, "11 days 13 h"), (ahead, "11 days ahead")] {
         let rules = Rules { bounds: &bounds, pins: &pins, disk: Disk::default(), now, clock_doubt: Some(doubt) };
-        let verdict = plan(vec![bench(Life::Finished, 1, Some(1), None)], &rules).remove(0);
-        assert_eq!(verdict.fate, Fate::Keep(None));
+        let verdict = plan(vec![item(RunState::Finished, 1, Some(1), None)], &rules).remove(0);
+        assert_eq!(verdict.decision, Decision::Keep(None));
         let reason = verdict.reason.to_string();
         assert!(reason.contains(said) && reason.contains("past its retention of 1 s"), "{reason}");
     }
@@ -100,7 +107,7 @@ fn the_newest_stay_whatever_their_age_and_failures_do_not_push_successes_out() {
     let runs = || vec![finished(1, true, 0), finished(2, true, 0), finished(3, false, 0), finished(4, false, 0)];
     let kept_apart = verdicts(runs(), &bounds(5, 5, 1), &[], Disk::default(), 1000);
     assert_eq!(gone(&kept_apart), [1, 3]);
-    assert_eq!((kept_apart[1].fate, &kept_apart[1].reason.why), (Fate::Keep(None), &Why::Newest(1)));
+    assert_eq!((kept_apart[1].decision, &kept_apart[1].reason.why), (Decision::Keep(None), &Why::Newest(1)));
     assert_eq!(gone(&verdicts(runs(), &bounds(5, 5, 0), &[], Disk::default(), 1000)), [1, 2, 3, 4]);
     assert_eq!(gone(&verdicts(runs(), &bounds(5, 5, 9), &[], Disk::default(), 1000)), [] as [u64; 0]);
     let mut young = runs();
@@ -110,7 +117,8 @@ fn the_newest_stay_whatever_their_age_and_failures_do_not_push_successes_out() {
 
 #[test]
 fn what_has_no_outcome_is_nobodys_newest() {
-    let runs = vec![finished(1, false, 0), Bench { status: Status::Failed, ..bench(Life::Finished, 2, None, Some(2)) }];
+    let runs =
+        vec![finished(1, false, 0), Item { status: Status::Failed, ..item(RunState::Finished, 2, None, Some(2)) }];
     assert_eq!(gone(&verdicts(runs, &bounds(5, 5, 1), &[], Disk::default(), 1000)), [2]);
 }
 
@@ -120,7 +128,7 @@ fn a_pin_keeps_whatever_age_and_disk_say() {
     let disk = Disk { used_of_max: Some((200, 0)), free_of_min: Some((0, u64::MAX)) };
     let verdicts = verdicts(runs, &bounds(5, 5, 0), &[1], disk, 1000);
     assert_eq!(gone(&verdicts), [2]);
-    assert_eq!((verdicts[0].fate, &verdicts[0].reason.why), (Fate::Keep(None), &Why::Pinned));
+    assert_eq!((verdicts[0].decision, &verdicts[0].reason.why), (Decision::Keep(None), &Why::Pinned));
 }
 
 #[test]
@@ -141,7 +149,7 @@ fn over_a_budget_the_oldest_finished_go_first_and_no_more_than_needed() {
 #[test]
 fn nothing_more_goes_for_a_budget_once_it_is_not_known_what_that_gives_back() {
     let disk = Disk { used_of_max: None, free_of_min: Some((0, 1000)) };
-    let cut_off = |at, bytes| Bench { measured: false, ..finished(at, true, bytes) };
+    let cut_off = |at, bytes| Item { measured: false, ..finished(at, true, bytes) };
     let runs = vec![finished(10, true, 40), cut_off(20, 1), cut_off(30, 0), cut_off(40, 0)];
     assert_eq!(gone(&verdicts(runs.clone(), &bounds(1000, 1000, 0), &[], disk, 100)), [10, 20]);
     assert_eq!(gone(&verdicts(runs[1..].to_vec(), &bounds(75, 75, 0), &[], disk, 100)), [20], "by its age");
@@ -158,7 +166,7 @@ fn what_goes_by_its_age_counts_for_the_budget() {
 
 #[test]
 fn the_oldest_is_the_one_that_finished_first() {
-    let runs = vec![Bench { bytes: 40, ..bench(Life::Finished, 10, Some(90), None) }, finished(20, true, 40)];
+    let runs = vec![Item { bytes: 40, ..item(RunState::Finished, 10, Some(90), None) }, finished(20, true, 40)];
     let disk = Disk { used_of_max: Some((80, 40)), free_of_min: None };
     assert_eq!(gone(&verdicts(runs, &bounds(1000, 1000, 0), &[], disk, 100)), [20]);
 }
@@ -173,17 +181,17 @@ proptest! {
         (t, r, w, ttl, now) in times(), which in 0..4u8, used: u64, max: u64, free: u64, min: u64,
         keep_last: u64, succeeded: bool
     ) {
-        let life = match which {
-            0 => Life::Alive,
-            1 => Life::Unsupervised("x".into()),
-            2 => Life::Unknown("x".into()),
-            _ => Life::Finished,
+        let state = match which {
+            0 => RunState::Alive,
+            1 => RunState::Unsupervised("x".into()),
+            2 => RunState::Unknown("x".into()),
+            _ => RunState::Finished,
         };
         let disk = Disk { used_of_max: Some((used, max)), free_of_min: Some((free, min)) };
         let pins: &[u64] = if which == 3 { &[t] } else { &[] };
-        let one = Bench { status: status(succeeded), bytes: used, ..bench(life, t, r, w) };
+        let one = Item { status: status(succeeded), bytes: used, ..item(state, t, r, w) };
         let verdicts = verdicts(vec![one], &bounds(ttl, ttl, keep_last), pins, disk, now);
-        prop_assert_eq!(verdicts[0].fate, Fate::Keep(None));
+        prop_assert_eq!(verdicts[0].decision, Decision::Keep(None));
     }
 
     #[test]
@@ -191,31 +199,31 @@ proptest! {
         (t, r, w, ttl, now) in times(), failed_ttl: u64, succeeded: bool
     ) {
         let bounds = bounds(ttl, failed_ttl, 0);
-        let fate = |life| {
-            let one = Bench { status: status(succeeded), ..bench(life, t, r, w) };
-            verdicts(vec![one], &bounds, &[], Disk::default(), now)[0].fate
+        let decision = |state| {
+            let one = Item { status: status(succeeded), ..item(state, t, r, w) };
+            verdicts(vec![one], &bounds, &[], Disk::default(), now)[0].decision
         };
-        prop_assert_ne!(fate(Life::Unread), Fate::Reap);
-        let run = bench(Life::Unread, t, r, w).run;
+        prop_assert_ne!(decision(RunState::Unread), Decision::Remove);
+        let run = item(RunState::Unread, t, r, w).run;
         if is_young(&run, &bounds[run.routine()], UnixSeconds(now)) {
-            prop_assert_ne!(fate(Life::Finished), Fate::Reap);
+            prop_assert_ne!(decision(RunState::Finished), Decision::Remove);
         }
     }
 
     #[test]
     fn rule_4_nothing_goes_before_its_retention_has_passed_since_its_trigger((t, r, w, ttl, now) in times()) {
-        if fate(bench(Life::Finished, t, r, w), ttl, now) == Fate::Reap {
+        if decision(item(RunState::Finished, t, r, w), ttl, now) == Decision::Remove {
             prop_assert!(now.saturating_sub(t) > ttl);
         }
     }
 
     #[test]
     fn what_is_kept_until_a_time_goes_at_that_time((t, r, w, ttl, now) in times()) {
-        if let Fate::Keep(Some(until)) = fate(bench(Life::Finished, t, r, w), ttl, now) {
+        if let Decision::Keep(Some(until)) = decision(item(RunState::Finished, t, r, w), ttl, now) {
             prop_assert!(until.0 > now || until.0 == u64::MAX);
             // At its time the finish that was clamped to now may have moved on; a recorded one has not.
             if r.is_some_and(|r| r.max(t) <= now) && until.0 < u64::MAX {
-                prop_assert_eq!(fate(bench(Life::Finished, t, r, w), ttl, until.0), Fate::Reap);
+                prop_assert_eq!(decision(item(RunState::Finished, t, r, w), ttl, until.0), Decision::Remove);
             }
         }
     }
@@ -224,13 +232,13 @@ proptest! {
     fn a_budget_takes_whole_generations_and_stops_when_it_is_kept(
         sizes in proptest::collection::vec((0..100u64, any::<bool>()), 0..12), max in 0..600u64, keep_last in 0..4u64
     ) {
-        let runs: Vec<Bench> =
+        let runs: Vec<Item> =
             sizes.iter().zip(10..).map(|((bytes, succeeded), at)| finished(at, *succeeded, *bytes)).collect();
         let used: u64 = sizes.iter().map(|(bytes, _)| bytes).sum();
         let disk = Disk { used_of_max: Some((used, max)), free_of_min: None };
         let verdicts = verdicts(runs, &bounds(1000, 1000, keep_last), &[], disk, 500);
         let count = gone(&verdicts).len();
-        prop_assert!(verdicts[..count].iter().all(|verdict| verdict.fate == Fate::Reap), "the oldest, without a gap");
+        prop_assert!(verdicts[..count].iter().all(|verdict| verdict.decision == Decision::Remove), "the oldest, without a gap");
         let left: u64 = sizes[count..].iter().map(|(bytes, _)| bytes).sum();
         prop_assert!(left <= max);
         if count > 0 {

@@ -25,7 +25,7 @@ impl Default for Linux {
     }
 }
 
-/// Tells whether `openat2` works here: older kernels do not know it, and some containers forbid what they do not know.
+/// Returns whether `openat2` works here: older kernels lack it, and some containers forbid what they do not know.
 pub(super) fn has_openat2(dir: &OwnedFd) -> bool {
     !matches!(open_beneath(dir.as_fd(), c".", OFlags::PATH), Err(Errno::NOSYS | Errno::PERM))
 }

@@ -20,7 +20,7 @@ pub struct Measured {
     pub bytes: u64,
     /// Entries, directories included.
     pub entries: u64,
-    /// False when the walk was told to stop, or something could not be read: then both sums are lower bounds.
+    /// False when the walk was stopped, or something could not be read: then both sums are lower bounds.
     pub complete: bool,
 }
 

@@ -26,7 +26,7 @@ mod unlink;
 mod walk;
 
 use measure::Measuring;
-use walk::{Purpose, Start, Walk};
+use walk::{Purpose, Walk};
 
 pub use measure::Measured;
 pub use unlink::{Failure, Removal};
@@ -36,15 +36,15 @@ pub use unlink::{Failure, Removal};
 /// `should_stop` is looked at before each entry; what is left then stays for the next call. An entry that is not there
 /// counts as removed, so that any number of processes may remove the same one at the same time.
 pub fn remove(trash: &Path, name: &OsStr, should_stop: &dyn Fn() -> bool) -> Removal {
-    match entry_name(name) {
-        Ok(name) => removal(trash, Start::Entry(name), should_stop),
-        Err(error) => Removal::failed(trash.join(name), error),
+    let entry = match entry_name(name) {
+        Ok(entry) => entry,
+        Err(error) => return Removal::failed(trash.join(name), error),
+    };
+    match walk(trash, entry, Removal::default(), should_stop) {
+        Ok((removal, finished)) => Removal { finished, ..removal },
+        Err(Errno::NOENT) => Removal { finished: true, ..Removal::default() },
+        Err(error) => Removal::failed(trash.to_owned(), error),
     }
-}
-
-/// Removes everything in the directory `trash`, but not the directory itself; else as [`remove`].
-pub fn empty(trash: &Path, should_stop: &dyn Fn() -> bool) -> Removal {
-    removal(trash, Start::Everything, should_stop)
 }
 
 /// Measures the entry `name` of `dir` as [`remove`] would count it, changing nothing.
@@ -52,31 +52,28 @@ pub fn empty(trash: &Path, should_stop: &dyn Fn() -> bool) -> Removal {
 /// `should_stop` is looked at before each entry.
 #[must_use]
 pub fn measure(dir: &Path, name: &OsStr, should_stop: &dyn Fn() -> bool) -> Measured {
-    let walked = entry_name(name).and_then(|name| walk(dir, Start::Entry(name), Measuring::default(), should_stop));
+    let walked = entry_name(name).and_then(|name| walk(dir, name, Measuring::default(), should_stop));
     match walked {
         Ok((measuring, finished)) => measuring.measured(finished),
         Err(error) => Measured { complete: error == Errno::NOENT, ..Measured::default() },
     }
 }
 
-fn removal(trash: &Path, start: Start, should_stop: &dyn Fn() -> bool) -> Removal {
-    match walk(trash, start, Removal::default(), should_stop) {
-        Ok((removal, finished)) => Removal { finished, ..removal },
-        Err(Errno::NOENT) => Removal { finished: true, ..Removal::default() },
-        Err(error) => Removal::failed(trash.to_owned(), error),
-    }
-}
-
-/// Walks on the best platform there is; returns the purpose, and whether the walk came to its end.
-fn walk<P: Purpose>(base: &Path, start: Start, purpose: P, should_stop: &dyn Fn() -> bool) -> Result<(P, bool), Errno> {
-    // The way to the base is the caller's to trust; the base itself must be a directory, not a symlink to one.
+/// Walks with the best engine of this platform; returns the purpose, and whether the walk came to its end.
+fn walk<P: Purpose>(
+    base: &Path,
+    entry: CString,
+    purpose: P,
+    should_stop: &dyn Fn() -> bool,
+) -> Result<(P, bool), Errno> {
+    // The caller trusts the way to the base; the base itself must be a directory, not a symlink to one.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let dir = openat(CWD, base, flags, Mode::empty())?;
     #[cfg(target_os = "linux")]
     if linux::has_openat2(&dir) {
-        return Ok(Walk::<_, linux::Linux>::new(base, dir, start, purpose, should_stop).run());
+        return Ok(Walk::<_, linux::Linux>::new(base, dir, entry, purpose, should_stop).run());
     }
-    Ok(Walk::<_, portable::Portable>::new(base, dir, start, purpose, should_stop).run())
+    Ok(Walk::<_, portable::Portable>::new(base, dir, entry, purpose, should_stop).run())
 }
 
 fn entry_name(name: &OsStr) -> Result<CString, Errno> {

@@ -1,6 +1,6 @@
 //! Opening and listing directories wherever there is POSIX: macOS, and Linux without `openat2`.
 //!
-//! The weaker promise: a mount is told by its device number and, where the system tells one, its mount id. A bind mount
+//! The weaker promise: a mount is recognised by its device number and, where the system has one, its mount id. A bind mount
 //! on a system that does neither (gVisor) is not seen. Forcing open a directory that its owner may not even read goes by
 //! its name, and not at all on Linux.
 
@@ -38,7 +38,7 @@ impl Platform for Portable {
         Self::open(parent, name)
     }
 
-    /// Reads to the end at once, for the place in a directory belongs to the reader here.
+    /// Reads to the end at once, because the place in a directory belongs to the reader here.
     fn read(
         &mut self,
         dir: BorrowedFd<'_>,
@@ -55,7 +55,7 @@ impl Platform for Portable {
     }
 }
 
-/// Returns the mount's id, as Linux tells it since 3.15; proc(5).
+/// Returns the mount's id, which Linux has since 3.15; proc(5).
 fn mount_id(dir: BorrowedFd<'_>) -> Option<String> {
     let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd())).ok()?;
     info.lines().find_map(|line| line.strip_prefix("mnt_id:")).map(|id| id.trim().to_owned())

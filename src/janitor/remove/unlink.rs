@@ -26,7 +26,7 @@ pub struct Removal {
     pub failures: Vec<Failure>,
     /// How many failures there were in all.
     pub failure_count: u64,
-    /// Whether the walk came to its end; false when it was told to stop, or could not start. Finished without a failure
+    /// Whether the walk came to its end; false when it was stopped, or could not start. Finished without a failure
     /// means that nothing is left.
     pub finished: bool,
 }
@@ -37,7 +37,7 @@ pub struct Removal {
 pub struct Failure {
     /// The entry. A path longer than any system call takes is shortened in its middle.
     pub path: PathBuf,
-    /// The system's word.
+    /// The cause.
     pub source: io::Error,
 }
 
@@ -51,7 +51,7 @@ fn next_step(error: &io::Error) -> &'static str {
 }
 
 impl Removal {
-    /// Tells of a removal that could not start.
+    /// Reports a removal that could not start.
     pub(super) fn failed(path: PathBuf, error: Errno) -> Self {
         let mut removal = Self::default();
         Purpose::failed(&mut removal, || path, error);

@@ -38,7 +38,7 @@ pub(super) trait Purpose {
     /// Deals with a directory that occupied `bytes` itself, after all that is in it.
     fn directory(&mut self, parent: BorrowedFd<'_>, name: &CStr, bytes: u64) -> Result<(), Errno>;
 
-    /// Hears of a failure; the walk goes on.
+    /// Takes note of a failure; the walk goes on.
     fn failed(&mut self, path: impl FnOnce() -> PathBuf, error: Errno);
 }
 
@@ -51,20 +51,12 @@ pub(super) trait Platform: Default {
     /// As [`Self::open`], for a directory whose mode forbids it: changes the mode to 0700 first.
     fn open_by_force(parent: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno>;
 
-    /// Hands out the next portion of the entries, until told to break; tells whether there may be more.
+    /// Hands out the next portion of the entries until `each` breaks; returns whether there may be more.
     fn read(
         &mut self,
         dir: BorrowedFd<'_>,
         each: impl FnMut(&CStr, FileType) -> ControlFlow<()>,
     ) -> Result<bool, Errno>;
-}
-
-/// Where a walk begins.
-pub(super) enum Start {
-    /// At one entry of the base.
-    Entry(CString),
-    /// At each entry of the base.
-    Everything,
 }
 
 /// Returns the bytes of the blocks that something occupies; `st_blocks` counts 512 bytes each (POSIX leaves the unit
@@ -149,19 +141,17 @@ pub(super) struct Walk<'a, P, S> {
 }
 
 impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
-    /// Prepares a walk in `dir`, which `base` named. The base itself is neither changed nor visited.
+    /// Prepares a walk of the entry `name` of `dir`, which `base` named. The base itself is neither changed nor visited.
     pub(super) fn new(
         base: &'a Path,
         dir: OwnedFd,
-        start: Start,
+        name: CString,
         purpose: P,
         should_stop: &'a dyn Fn() -> bool,
     ) -> Self {
         let mut frame = Frame::new(CString::default(), dir, false);
-        if let Start::Entry(name) = start {
-            frame.noted.push(&name);
-            frame.unread = false;
-        }
+        frame.noted.push(&name);
+        frame.unread = false;
         let mut open = OpenDepths::default();
         open.push(0);
         Self { base, frames: vec![frame], open, platform: S::default(), purpose, should_stop, stopped: false }
@@ -254,7 +244,7 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
         }
         match self.frames[parent].act(|dir| self.purpose.directory(dir, &frame.name, frame.bytes)) {
             Ok(()) => {}
-            // Opened anew by its name, for that may mean another directory by now.
+            // Opened again by its name, which may mean another directory by now.
             Err(Errno::NOTEMPTY | Errno::EXIST) if frame.passes < MAX_PASSES => {
                 match self.open_child(parent, &frame.name) {
                     Ok(dir) => self.enter(Frame { dir: Some(dir), unread: true, passes: frame.passes + 1, ..frame }),
@@ -265,8 +255,8 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
         }
     }
 
-    /// Opens all directories down to `depth` that were closed. If one cannot be reached any more, the walk goes on above
-    /// it, and the answer is false.
+    /// Opens all directories down to `depth` that were closed. Returns false, and goes on above it, if one cannot be reached
+    /// any more.
     fn reopen(&mut self, depth: usize) -> bool {
         for missing in self.open.deepest() + 1..=depth {
             let name = self.frames[missing].name.clone();
@@ -298,8 +288,7 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
         }
     }
 
-    /// Closes a directory because the rest of the process leaves fewer descriptors than this walk's share; tells whether
-    /// there was one to spare.
+    /// Closes a directory because the process is out of descriptors; returns whether there was one to spare.
     fn spare(&mut self) -> bool {
         let spared = self.open.give_up();
         spared.inspect(|&depth| self.close(depth)).is_some()

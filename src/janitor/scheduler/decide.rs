@@ -1,4 +1,4 @@
-//! What the schedule wants of a routine now, and whether a fire may start: pure decisions.
+//! What a routine's schedule needs now, and whether a fire may start: pure decisions.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::routine::summary::Plan;
 use crate::run::history::Missed;
 use crate::run::id::RunId;
 
-/// A routine's ledger as it is to be, and what was missed on the way there.
+/// What becomes of a routine's ledger, and the occurrences missed on the way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Advance {
     pub ledger: Ledger,
@@ -19,7 +19,6 @@ pub(super) struct Advance {
 }
 
 impl Advance {
-    /// Notes occurrences that are not fired.
     pub(super) fn miss(&mut self, occurrence: UnixSeconds, count: u64, reason: String) {
         self.ledger.last_missed = Some(LastMissed { occurrence, reason: reason.clone() });
         self.missed.push(Missed { occurrence, reason, count });
@@ -29,27 +28,27 @@ impl Advance {
 /// How late an occurrence is still on time: a busy machine, or one that just woke.
 const ON_TIME_SECS: u64 = 60;
 
-/// How far ahead of the clock a ledger is believed. One that is further ahead was written while the clock was wrong, and would
-/// keep its routine silent for as long.
-const BELIEVED_AHEAD_SECS: u64 = 24 * 60 * 60;
+/// How far a ledger may be ahead of the clock. One further ahead was written while the clock was wrong, and would keep its
+/// routine silent for as long.
+const TRUSTED_AHEAD_SECS: u64 = 24 * 60 * 60;
 
 const UNATTENDED: &str = "nothing fired it in time: no moadim-mcp ran, the machine slept, or its time zone changed";
 
-/// What a look at a routine's plan comes to.
+/// What a routine needs by its plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Need {
-    /// Nothing until then; for ever if there is no time.
+    /// Nothing until then, or ever.
     Rest(Option<UnixSeconds>),
-    /// A fire whose time has come, and nothing else.
+    /// Only to start a fire whose time has come.
     Start(Arc<Waiting>),
-    /// To be read and dealt with.
+    /// To be read.
     Attention,
 }
 
 /// Decides what a routine needs now, without reading it.
 pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
     let is_passed = plan.next.is_some_and(|next| next <= now);
-    if plan.is_behind || is_passed || plan.fired_until > now.plus_secs(BELIEVED_AHEAD_SECS) {
+    if plan.is_behind || is_passed || plan.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
         return Need::Attention;
     }
     match &plan.waiting {
@@ -58,7 +57,8 @@ pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
     }
 }
 
-/// Deals with the occurrences up to now: each is missed, but the newest, which waits if nothing speaks against it.
+/// Advances the ledger to now: older occurrences are missed, and the newest waits to be started unless something speaks against
+/// it.
 pub(super) fn advance(
     definition: &Definition,
     schedule: Option<&Schedule>,
@@ -74,13 +74,13 @@ pub(super) fn advance(
         && let Some(waiting) = advance.ledger.waiting.take()
         && let Fire::Occurrence(occurrence) = waiting.fire
     {
-        advance.miss(occurrence, 1, "the routine was disabled before its turn came".to_owned());
+        advance.miss(occurrence, 1, "the routine was disabled before it could start".to_owned());
     }
     if advance.ledger.follow(definition, now) {
         return advance;
     }
     let Some(schedule) = schedule.filter(|_| definition.enabled) else { return advance };
-    if ledger.fired_until > now.plus_secs(BELIEVED_AHEAD_SECS) {
+    if ledger.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
         advance.ledger.fired_until = now;
         return advance;
     }
@@ -97,7 +97,7 @@ pub(super) fn advance(
         .or_else(|| too_late(definition.catch_up, age_secs, catch_up_window_secs))
         .or_else(|| match &advance.ledger.waiting {
             Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => Some(format!("the fire of {earlier} still waits")),
-            // It does what another attempt would do.
+            // The new fire replaces the retry.
             Some(Waiting { fire: Fire::Retry { .. }, .. }) | None => None,
         });
     match refused {
@@ -113,7 +113,7 @@ pub(super) fn advance(
     advance
 }
 
-/// Tells whether somebody asked for an occurrence not to be fired.
+/// Returns why somebody asked to leave out an occurrence, if so.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<String> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
         return Some(format!("snoozed until {until}"));
@@ -132,65 +132,68 @@ fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String
     }
 }
 
-/// An unfinished run that is not known to be dead.
+/// An unfinished run that may be alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct AliveRun {
     pub id: RunId,
-    /// How sure that is.
-    pub life: AliveLife,
-    /// Whether its end was asked for.
+    pub certainty: Certainty,
+    /// Whether its end was requested.
     pub ending: bool,
 }
 
-/// How sure it is that a run is alive.
+/// How certain it is that a run is alive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AliveLife {
-    /// It is.
-    Certainly,
-    /// It may be, and nobody can tell, until a person forgets it.
-    Perhaps,
-    /// Another process is about to tell.
-    Judging,
+pub(super) enum Certainty {
+    Alive,
+    /// Undecidable until a person forgets the run.
+    Unknown,
+    /// Another process is deciding.
+    BeingJudged,
 }
 
 /// What becomes of a fire whose time has come.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Turn {
-    /// It starts.
+pub(super) enum FireDecision {
     Start,
-    /// It waits for a run of its routine; these are to be ended for it.
+    /// It waits for its routine's own runs; these are ended for it.
     AfterOwn(Vec<RunId>),
     /// It waits for any run to end.
     InLine,
-    /// It is not started at all.
     Miss(String),
 }
 
-/// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an
+/// Decides about a fire, given the runs that are alive in the home. A retry waits for the routine's own runs where an
 /// occurrence would be missed or would end them.
-pub(super) fn turn(slug: &Slug, overlap: Overlap, fire: &Fire, alive: &[AliveRun], max_concurrent_runs: u64) -> Turn {
+pub(super) fn decide_fire(
+    slug: &Slug,
+    overlap: Overlap,
+    fire: &Fire,
+    alive: &[AliveRun],
+    max_concurrent_runs: u64,
+) -> FireDecision {
     let own: Vec<&AliveRun> = alive.iter().filter(|run| run.id.routine() == slug).collect();
     if let Some(first) = own.first() {
         match (overlap, fire) {
             (Overlap::Allow, _) => {}
-            // A run that is dead is no reason to miss anything.
-            _ if own.iter().any(|run| run.life == AliveLife::Judging) => return Turn::AfterOwn(Vec::new()),
+            // It may be dead, and then nothing is missed for it.
+            _ if own.iter().any(|run| run.certainty == Certainty::BeingJudged) => {
+                return FireDecision::AfterOwn(Vec::new());
+            }
             (Overlap::Skip, Fire::Occurrence(_)) => {
-                let doubt = if first.life == AliveLife::Certainly { "" } else { ", or may have been" };
-                return Turn::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
+                let doubt = if first.certainty == Certainty::Alive { "" } else { ", or may have been" };
+                return FireDecision::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
             }
             (Overlap::Replace, Fire::Occurrence(_)) => {
-                let doomed =
-                    own.iter().filter(|run| run.life == AliveLife::Certainly && !run.ending).map(|run| run.id.clone());
-                return Turn::AfterOwn(doomed.collect());
+                let to_end = own.iter().filter(|run| run.certainty == Certainty::Alive && !run.ending);
+                return FireDecision::AfterOwn(to_end.map(|run| run.id.clone()).collect());
             }
             (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
-                return Turn::AfterOwn(Vec::new());
+                return FireDecision::AfterOwn(Vec::new());
             }
         }
     }
-    // One that may be alive may cost as much as one that is.
-    if alive.len() as u64 >= max_concurrent_runs { Turn::InLine } else { Turn::Start }
+    // A run that may be alive counts too.
+    if alive.len() as u64 >= max_concurrent_runs { FireDecision::InLine } else { FireDecision::Start }
 }
 
 #[cfg(test)]
@@ -375,34 +378,33 @@ mod tests {
 
     #[test]
     fn each_overlap_does_what_it_says() {
-        use AliveLife::{Certainly, Perhaps};
+        use Certainty::{Alive, Unknown};
         let slug: Slug = "a".parse().unwrap();
-        let run = |id: &str, life, ending| AliveRun { id: id.parse().unwrap(), life, ending };
+        let run = |id: &str, certainty, ending| AliveRun { id: id.parse().unwrap(), certainty, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
-        let alive = [
-            run("a-1", Certainly, false),
-            run("a-2", Certainly, true),
-            run("a-3", Perhaps, false),
-            run("b-1", Certainly, false),
-        ];
-        let judging = [run("a-1", AliveLife::Judging, false)];
-        let of = |overlap, fire: &Fire| turn(&slug, overlap, fire, &alive, 5);
-        assert!(matches!(of(Overlap::Skip, &occurrence), Turn::Miss(reason) if reason.contains("a-1")));
-        assert_eq!(of(Overlap::Queue, &occurrence), Turn::AfterOwn(vec![]));
-        assert_eq!(of(Overlap::Replace, &occurrence), Turn::AfterOwn(vec!["a-1".parse().unwrap()]));
-        assert_eq!(of(Overlap::Allow, &occurrence), Turn::Start);
+        let alive =
+            [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
+        let judging = [run("a-1", Certainty::BeingJudged, false)];
+        let of = |overlap, fire: &Fire| decide_fire(&slug, overlap, fire, &alive, 5);
+        assert!(matches!(of(Overlap::Skip, &occurrence), FireDecision::Miss(reason) if reason.contains("a-1")));
+        assert_eq!(of(Overlap::Queue, &occurrence), FireDecision::AfterOwn(vec![]));
+        assert_eq!(of(Overlap::Replace, &occurrence), FireDecision::AfterOwn(vec!["a-1".parse().unwrap()]));
+        assert_eq!(of(Overlap::Allow, &occurrence), FireDecision::Start);
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
-            assert_eq!(of(overlap, &retry), Turn::AfterOwn(vec![]), "{overlap:?}");
+            assert_eq!(of(overlap, &retry), FireDecision::AfterOwn(vec![]), "{overlap:?}");
         }
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
-            let turn = turn(&slug, overlap, &occurrence, &judging, 4);
-            assert_eq!(turn, Turn::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
+            let turn = decide_fire(&slug, overlap, &occurrence, &judging, 4);
+            assert_eq!(turn, FireDecision::AfterOwn(vec![]), "{overlap:?} misses nothing for a run that may be dead");
         }
-        assert_eq!(turn(&slug, Overlap::Allow, &occurrence, &alive, 4), Turn::InLine);
-        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &[run("b-1", Perhaps, false)], 1), Turn::InLine);
-        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), Turn::InLine);
-        assert_eq!(turn(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), Turn::Start);
+        assert_eq!(decide_fire(&slug, Overlap::Allow, &occurrence, &alive, 4), FireDecision::InLine);
+        assert_eq!(
+            decide_fire(&slug, Overlap::Skip, &occurrence, &[run("b-1", Unknown, false)], 1),
+            FireDecision::InLine
+        );
+        assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 1), FireDecision::InLine);
+        assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), FireDecision::Start);
     }
 
     proptest! {

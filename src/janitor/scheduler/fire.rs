@@ -1,16 +1,17 @@
-//! Dealing with one routine: claiming its run, telling its misses, keeping its ledger, and launching.
+//! Dealing with one routine: claiming its run, recording what it missed, writing its ledger, and launching.
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveLife, AliveRun, Turn, turn};
-use super::state::State;
+use super::decide::{Advance, AliveRun, Certainty, FireDecision, advance, decide_fire};
 use crate::agent::LOGIN_SHELL_TIMEOUT;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::names;
-use crate::routine::ledger::{Fire, Ledger, Waiting};
+use crate::routine::ledger::{Fire, Ledger};
+use crate::routine::model::Definition;
+use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, StoreError};
 use crate::run::claim::{Claim, ClaimError};
@@ -25,18 +26,20 @@ use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
 use crate::run::trigger::{Plan, TriggerError};
 
-/// A routine for which there is something to do, as it was read, and what is to become of its ledger.
+/// A routine with its ledger as it was read, and what should become of the ledger.
 #[derive(Debug)]
 pub(super) struct Case<'a> {
     slug: &'a Slug,
-    state: &'a State,
-    advance: Advance,
+    definition: Definition,
+    schedule: Option<Schedule>,
+    ledger: Ledger,
+    pub advance: Advance,
 }
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dealt {
-    /// All that there was to do.
+    /// Everything was done.
     Done,
     /// Its fire waits, in the line or for a run of its own routine.
     Waits { in_line: bool },
@@ -44,7 +47,7 @@ pub(super) enum Dealt {
     Outdated,
 }
 
-/// A case could not be dealt with; everything is as if nobody had tried, or is found as begun by the next who does.
+/// A case could not be dealt with; the next tick finds what was begun, or begins again.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FireError {
     #[error(transparent)]
@@ -57,91 +60,105 @@ pub(super) enum FireError {
     Trigger(#[from] TriggerError),
 }
 
-/// How long another process is waited for: other routines are due too.
-const PATIENCE_FOR_OTHERS: Duration = Duration::from_millis(500);
+/// How long a tick waits for the routines' lock: other routines are due too.
+const ROUTINES_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl<'a> Case<'a> {
-    /// Decides about a routine as it was read.
-    pub(super) fn of(context: &Context, slug: &'a Slug, state: &'a State, now: UnixSeconds) -> Self {
-        Self { slug, state, advance: state.advance(now, context.config.catch_up_window_secs) }
+    /// Reads a routine; `None` if its own file cannot be read, or it is gone.
+    ///
+    /// # Errors
+    /// Its ledger cannot be read.
+    pub(super) fn read(context: &Context, slug: &'a Slug, now: UnixSeconds) -> Result<Option<Self>, FileError> {
+        let Ok((definition, schedule)) = store::load_with_schedule(&context.home, slug) else { return Ok(None) };
+        let ledger = Ledger::read(&context.home, slug)?;
+        let window = context.config.catch_up_window_secs;
+        let advance = advance(&definition, schedule.as_ref(), &ledger, now, window);
+        Ok(Some(Self { slug, definition, schedule, ledger, advance }))
     }
 
-    /// Tells whether the ledger is to stay as it is.
     pub(super) fn changes_nothing(&self) -> bool {
-        self.advance.ledger == self.state.ledger
+        self.advance.ledger == self.ledger
     }
 
     /// Decides about its fire, if the time of one has come.
-    pub(super) fn turn(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<Turn> {
-        let fire = self.due(now)?;
-        Some(turn(self.slug, self.state.definition.overlap, fire, alive, context.config.max_concurrent_runs))
+    pub(super) fn decide(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<FireDecision> {
+        let (overlap, max) = (self.definition.overlap, context.config.max_concurrent_runs);
+        Some(decide_fire(self.slug, overlap, self.due(now)?, alive, max))
     }
 
     fn due(&self, now: UnixSeconds) -> Option<&Fire> {
         let waiting = self.advance.ledger.waiting.as_ref();
-        waiting.filter(|waiting| waiting.not_before <= now).map(|waiting: &Waiting| &waiting.fire)
+        waiting.filter(|waiting| waiting.not_before <= now).map(|waiting| &waiting.fire)
     }
 
-    /// Deals with it, if it still is as it was read.
+    /// Deals with it, if nothing has changed since it was read.
     pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> Result<Dealt, FireError> {
         let (home, slug) = (&context.home, self.slug);
         let due = self.due(now).cloned();
         let mut plan = due.as_ref().map(|_| Plan::read(context, slug, Instant::now()));
-        let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, PATIENCE_FOR_OTHERS) {
+        let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
             // Most likely another process that deals with the same.
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),
             lock => lock?,
         };
-        let before = &self.state.ledger;
-        let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.state.definition);
+        let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.definition);
+        if !unchanged || Ledger::read(home, slug)? != self.ledger {
+            return Ok(Dealt::Outdated);
+        }
         // The machine's time zone may have changed as well.
-        let holds = || self.state.advance(now, context.config.catch_up_window_secs) == self.advance;
-        if !unchanged || Ledger::read(home, slug)? != *before || !holds() {
+        let window = context.config.catch_up_window_secs;
+        if advance(&self.definition, self.schedule.as_ref(), &self.ledger, now, window) != self.advance {
             return Ok(Dealt::Outdated);
         }
         let mut advance = self.advance.clone();
-        let (mut started, mut doomed, mut dealt) = (None, Vec::new(), Dealt::Done);
+        let (mut started, mut to_end, mut dealt) = (None, Vec::new(), Dealt::Done);
         if let Some(fire) = &due {
             let origin = origin(home, slug, fire)?;
-            // Somebody died between a claim and the ledger that tells of it. Before all else: that run is no other one.
-            let turn = if was_started(home, slug, &origin)? {
+            // A process died between a claim and the ledger entry about it. Checked first: that run is this fire's own.
+            let decision = if was_started(home, slug, &origin)? {
                 advance.ledger.waiting = None;
                 None
             } else {
-                self.turn(context, &alive_runs(context)?, now)
+                self.decide(context, &alive_runs(context)?, now)
             };
-            match turn {
-                Some(Turn::AfterOwn(runs)) => match plan.take() {
+            match decision {
+                Some(FireDecision::AfterOwn(runs)) => match plan.take() {
                     // Nothing could start in their place.
-                    Some(Err(error)) if !runs.is_empty() => refuse(&mut advance, slug, fire, error)?,
+                    Some(Err(error)) if !runs.is_empty() => give_up(&mut advance, slug, fire, error)?,
                     _ => {
-                        doomed = runs;
+                        to_end = runs;
                         dealt = Dealt::Waits { in_line: false };
                     }
                 },
-                Some(Turn::Start) if !line_stands => match claim(context, plan.take(), &origin) {
+                Some(FireDecision::Start) if !line_stands => match claim(context, plan.take(), &origin) {
                     Ok(claimed) => {
                         advance.ledger.waiting = None;
                         started = claimed;
                     }
-                    Err(error) => refuse(&mut advance, slug, fire, error)?,
+                    Err(error) => give_up(&mut advance, slug, fire, error)?,
                 },
-                Some(Turn::Start | Turn::InLine) => dealt = Dealt::Waits { in_line: true },
-                Some(Turn::Miss(reason)) => {
-                    advance.ledger.waiting = None;
-                    drop_fire(&mut advance, slug, fire, reason);
-                }
+                Some(FireDecision::Start | FireDecision::InLine) => dealt = Dealt::Waits { in_line: true },
+                Some(FireDecision::Miss(reason)) => miss(&mut advance, slug, fire, reason),
                 None => {}
             }
         }
-        let kept = keep(home, slug, before, &advance, now);
+        let kept = self.write(home, &advance, now);
         drop(lock);
         if let Some((plan, claim)) = started {
             launch(context, plan, claim, due);
         }
-        end_in_the_background(context, doomed);
-        // A ledger that could not be kept is no reason to leave a claimed run alone: the next tick finds that run.
+        end_in_background(context, to_end);
+        // A claimed run is launched even if the ledger could not be written: the next tick finds that run.
         kept.map(|()| dealt)
+    }
+
+    /// Records what was missed, then writes the ledger. In this order: see [`history::append_missed`].
+    fn write(&self, home: &Home, advance: &Advance, now: UnixSeconds) -> Result<(), FireError> {
+        history::append_missed(home, self.slug, &advance.missed, now)?;
+        if advance.ledger != self.ledger {
+            advance.ledger.write(home, self.slug)?;
+        }
+        Ok(())
     }
 }
 
@@ -165,10 +182,10 @@ fn origin(home: &Home, slug: &Slug, fire: &Fire) -> Result<Origin, FileError> {
     }
 }
 
-/// Tells whether an error is about the routine, so that trying again changes nothing.
-fn is_for_good(error: &TriggerError) -> bool {
+/// Returns whether an error is about the routine, so that trying again changes nothing.
+fn is_permanent(error: &TriggerError) -> bool {
     match error {
-        // What the system refused it may grant the next time.
+        // What the system refuses now it may allow later.
         TriggerError::Routine(StoreError::File(error)) | TriggerError::File(error) => {
             error.is_not_found() || matches!(error, FileError::Damaged { .. })
         }
@@ -193,36 +210,27 @@ fn is_for_good(error: &TriggerError) -> bool {
     }
 }
 
-/// Gives a fire up for an error that stays; any other is passed on, so that the next tick tries again.
-fn refuse(advance: &mut Advance, slug: &Slug, fire: &Fire, error: TriggerError) -> Result<(), TriggerError> {
-    if !is_for_good(&error) {
+/// Gives a fire up for a permanent error; after any other the next tick tries again.
+fn give_up(advance: &mut Advance, slug: &Slug, fire: &Fire, error: TriggerError) -> Result<(), TriggerError> {
+    if !is_permanent(&error) {
         return Err(error);
     }
-    advance.ledger.waiting = None;
-    drop_fire(advance, slug, fire, error.to_string());
+    miss(advance, slug, fire, error.to_string());
     Ok(())
 }
 
-fn drop_fire(advance: &mut Advance, slug: &Slug, fire: &Fire, reason: String) {
+fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, reason: String) {
+    advance.ledger.waiting = None;
     match fire {
         Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, reason),
-        Fire::Retry { of, attempt } => tracing::warn!(routine = %slug, of, attempt, reason, "no other attempt is made"),
+        Fire::Retry { of, attempt } => tracing::warn!(routine = %slug, of, attempt, reason, "the retry is given up"),
     }
 }
 
-/// Tells what was missed, and writes the ledger. In this order: see [`history::append_missed`].
-fn keep(home: &Home, slug: &Slug, before: &Ledger, advance: &Advance, now: UnixSeconds) -> Result<(), FireError> {
-    history::append_missed(home, slug, &advance.missed, now)?;
-    if advance.ledger != *before {
-        advance.ledger.write(home, slug)?;
-    }
-    Ok(())
-}
+/// How many of a routine's newest workbenches are searched for the run of a fire.
+const SEARCHED_WORKBENCHES: usize = 16;
 
-/// How many of a routine's newest workbenches are asked for what started them.
-const ASKED: usize = 16;
-
-/// Tells whether a run was started for this reason already: it is unfinished, or among the newest that ended.
+/// Returns whether a run of this origin exists already: unfinished, or among the newest that ended.
 fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileError> {
     // Entries first: a run has its outcome before it loses its entry.
     let entries = Entry::list(home)?.into_iter().filter(|entry| entry.id().routine() == slug);
@@ -233,70 +241,71 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
     ended.retain(|id| id.routine() == slug);
     ended.sort_by(|a, b| b.cmp(a));
     let outcome = |id: &RunId| read_outcome(&Workbench::of(home, id), id).ok();
-    Ok(ended.iter().take(ASKED).filter_map(outcome).any(|outcome| outcome.origin == *origin))
+    Ok(ended.iter().take(SEARCHED_WORKBENCHES).filter_map(outcome).any(|outcome| outcome.origin == *origin))
 }
 
-/// How long another process's look at a run is waited for.
-const MOMENT: Duration = Duration::from_millis(20);
+/// How long a run's judge is waited for under the routines' lock: the judge may need that lock, and the next tick looks again.
+const JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// Returns the unfinished runs that are not known to be dead.
+/// Returns the unfinished runs that may be alive.
 pub(super) fn alive_runs(context: &Context) -> Result<Vec<AliveRun>, FileError> {
-    // Under the routines' lock no judge is waited for long: it may need that lock to finish, and the next tick looks again.
-    let looked = look(&context.home, Entry::list(&context.home)?, MOMENT);
+    let looked = look(&context.home, Entry::list(&context.home)?, JUDGE_TIMEOUT);
     let alive = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let show = |one: Assessment| {
-        let life = match one.liveness {
-            Liveness::Judging(_) => AliveLife::Judging,
-            Liveness::Unknown(_) => AliveLife::Perhaps,
-            _ => AliveLife::Certainly,
+        let certainty = match one.liveness {
+            Liveness::Judging(_) => Certainty::BeingJudged,
+            Liveness::Unknown(_) => Certainty::Unknown,
+            _ => Certainty::Alive,
         };
-        let asked = !one.entry.end_request().is_ok_and(|request| request.is_none());
-        let ending = asked || context.unwritten_ends.of(one.entry.id()).is_some();
-        AliveRun { id: one.entry.id().clone(), life, ending }
+        let requested = !one.entry.end_request().is_ok_and(|request| request.is_none());
+        let ending = requested || context.unwritten_ends.of(one.entry.id()).is_some();
+        AliveRun { id: one.entry.id().clone(), certainty, ending }
     };
     Ok(alive.map(show).collect())
 }
 
-/// Launches on a thread of its own: it takes seconds where a login shell does, and more where many start at once.
+/// Launches on a thread of its own: that takes seconds with a login shell, and more where many start at once.
 fn launch(context: &Context, plan: Plan, claim: Claim, fire: Option<Fire>) {
     let (context, deadline) = (context.clone(), Instant::now() + LOGIN_SHELL_TIMEOUT);
     let run = claim.entry.id().clone();
     let routine = run.routine().clone();
     let body = move || match plan.start(&context, claim, deadline) {
-        Ok(run) => tracing::info!(%run, "fired"),
-        Err(TriggerError::Launch(error)) if !error.nothing_left => tracing::warn!(%error, "fired in vain"),
-        // Nothing is left of it that could tell.
+        Ok(run) => tracing::info!(%run, "started"),
+        // The run is recorded as `launch_failed`.
+        Err(TriggerError::Launch(error)) if !error.nothing_left => {
+            tracing::warn!(%error, "a scheduled run did not start")
+        }
         Err(error) => {
-            tracing::warn!(%routine, %error, "not fired");
+            tracing::warn!(%routine, %error, "a scheduled run did not start");
             if let Some(Fire::Occurrence(occurrence)) = fire {
                 let missed = Missed { occurrence, reason: error.to_string(), count: 1 };
                 if let Err(error) = history::append_missed(&context.home, &routine, &[missed], UnixSeconds::now()) {
-                    tracing::warn!(%routine, %error, "a missed occurrence is not in the history");
+                    tracing::warn!(%routine, %error, "cannot record a missed occurrence");
                 }
             }
         }
     };
-    // Its lock goes with the thread that there was none for: the next watchdog pass records that it was not launched.
+    // Without a thread the claim's lock is released, and the next watchdog pass records the run as `launch_failed`.
     if let Err(error) = std::thread::Builder::new().name("fire".into()).spawn(body) {
-        tracing::warn!(%run, %error, "no thread to launch it on");
+        tracing::warn!(%run, %error, "no thread left to launch a run");
     }
 }
 
-/// Ends runs in whose place another is to start; the next tick after that starts it.
-fn end_in_the_background(context: &Context, doomed: Vec<RunId>) {
-    for run in doomed {
+/// Ends runs that another one replaces; the first tick after that starts it.
+fn end_in_background(context: &Context, runs: Vec<RunId>) {
+    for run in runs {
         let context = context.clone();
         let body = move || {
             let reason = "replaced by the next fire of its routine (overlap = \"replace\")".to_owned();
             let order = Order { cause: EndCause::Stopped, reason, by: "schedule".to_owned() };
             match end_run(&context, &run, &order) {
-                Ok(Ended::Survived(left)) => tracing::warn!(%run, left = names(&left), "it was not to be ended"),
+                Ok(Ended::Survived(left)) => tracing::warn!(%run, left = names(&left), "cannot end a replaced run"),
                 Ok(_) => {}
-                Err(error) => tracing::warn!(%run, %error, "it was not to be ended"),
+                Err(error) => tracing::warn!(%run, %error, "cannot end a replaced run"),
             }
         };
         if let Err(error) = std::thread::Builder::new().name("replace".into()).spawn(body) {
-            tracing::warn!(%error, "no thread to end a run on; the next tick tries again");
+            tracing::warn!(%error, "no thread left to end a run; the next tick tries again");
         }
     }
 }

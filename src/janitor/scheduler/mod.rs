@@ -1,74 +1,47 @@
 //! The scheduler: fires routines when their schedule says so, and starts what waits.
 //!
-//! Any number of processes on a home do this at the same time. What is due is found without a lock, and dealt with under the
-//! routines' lock by whoever still finds the ledger as it was: the run is claimed, what was missed is told, the ledger is
-//! written, and only then the lock is let go and the run is launched. Who dies after the claim leaves a run that names its
-//! occurrence, and whoever comes next counts that as fired.
+//! Any number of processes on a home do this at the same time. What is due is found without a lock. Then, under the routines'
+//! lock and if the ledger is unchanged, the run is claimed, missed occurrences are recorded and the ledger is written; the
+//! launch comes after the lock. A process that dies after the claim leaves a run that names its occurrence, which the next
+//! one counts as started.
 
 mod decide;
 mod fire;
-mod state;
 pub(super) mod time;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::PassError;
 use crate::clock::UnixSeconds;
-use crate::home::UnsafeHome;
 use crate::home::atomic_file::FileError;
 use crate::routine::known::Look;
 use crate::routine::ledger::{Ledger, Waiting};
 use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use decide::{AliveRun, Need, Turn, need, turn};
+use decide::{AliveRun, FireDecision, Need, decide_fire, need};
 use fire::{Case, Dealt, alive_runs};
-use state::State;
 
-/// No tick took place.
-#[derive(Debug, thiserror::Error)]
-pub enum TickError {
-    /// No run may be started in this home.
-    #[error(transparent)]
-    UnsafeHome(#[from] UnsafeHome),
-    /// A folder of the home cannot be listed.
-    #[error(transparent)]
-    File(#[from] FileError),
+pub(super) struct TickReport {
+    /// A file and what went wrong with it, for each failure; the next tick tries again.
+    pub(super) failed: Vec<(String, String)>,
+    /// Before the next tick.
+    pub(super) pause: Duration,
 }
 
-/// What a tick could not do, and when the next one is due.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TickReport {
-    /// What could not be done; the next tick tries again.
-    pub failed: Vec<TickFailure>,
-    /// The pause before the next tick.
-    pub pause: Duration,
-}
-
-/// Something that a tick could not do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TickFailure {
-    /// The file that it is about.
-    pub path: String,
-    /// Why not.
-    pub error: String,
-}
-
-/// The longest pause, after which files that were edited by hand are looked at.
+/// The longest pause: after it, files that were edited by hand are seen.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 /// The pause while a fire waits for a run to end.
 const WAITING_PAUSE: Duration = Duration::from_millis(500);
-/// The pause after another process changed what was to be dealt with.
+/// The pause after another process was faster.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
-/// How long a tick deals with what is due: what becomes due meanwhile is found by the next one.
+/// How long a tick may take; the next one does the rest.
 const LONGEST_TICK: Duration = Duration::from_secs(2);
 
-/// Deals with everything that is due at `now`, or as much of it as a few seconds allow. Runs are launched in the background.
-///
-/// # Errors
-/// The home is not safe for runs, or a folder of it cannot be listed.
-pub fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, TickError> {
+/// Deals with what is due at `now`, as far as [`LONGEST_TICK`] allows. Runs are launched in the background.
+pub(super) fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, PassError> {
     let home = &context.home;
     context.routines.refresh(home, Look::Share)?;
     let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
@@ -102,12 +75,12 @@ pub fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, TickError
 /// A routine that needs something, and the fire that waits if there is nothing else.
 type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
 
-/// Returns what was found, in the order in which it is dealt with: fires in that in which they wait, then the rest.
+/// Sorts what was found: fires by how long they wait, then the rest.
 fn in_line(context: &Context, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
     let since = |(slug, waits): &Found| match waits {
         Some((waiting, _)) => Some(waiting.since),
-        // Of a ledger that cannot be read the next look tells.
-        None => State::read(&context.home, slug).ok()??.waiting_since(now, context.config.catch_up_window_secs),
+        // A ledger that cannot be read is reported below.
+        None => Case::read(context, slug, now).ok()??.advance.ledger.waiting.map(|waiting| waiting.since),
     };
     let mut line: Vec<(UnixSeconds, Found)> =
         found.into_iter().map(|found| (since(&found).unwrap_or(UnixSeconds(u64::MAX)), found)).collect();
@@ -115,7 +88,7 @@ fn in_line(context: &Context, found: Vec<Found>, now: UnixSeconds) -> Vec<Found>
     line.into_iter().map(|(_, found)| found).collect()
 }
 
-/// Deals with what is due. What is known of each that was read is forgotten: it may have been outdated, or is by now.
+/// Deals with what is due. The cache forgets the routines that were read, because their ledgers change.
 fn deal_with_all(
     context: &Context,
     found: Vec<Found>,
@@ -124,7 +97,7 @@ fn deal_with_all(
 ) -> Result<(), FileError> {
     let began = Instant::now();
     let alive = alive_runs(context)?;
-    // Once one has to wait in the line, those behind it do not overtake it, whatever ends meanwhile.
+    // Once a fire waits in the line, those behind it must not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
     let mut read = Vec::new();
     for (slug, waits) in in_line(context, found, now) {
@@ -132,9 +105,10 @@ fn deal_with_all(
             report.pause = SHORTEST_PAUSE;
             break;
         }
-        let turn = waits
-            .map(|(waiting, overlap)| turn(&slug, overlap, &waiting.fire, &alive, context.config.max_concurrent_runs));
-        if turn.is_some_and(|turn| only_waits(&turn, &mut line_stands)) {
+        let decision = waits.map(|(waiting, overlap)| {
+            decide_fire(&slug, overlap, &waiting.fire, &alive, context.config.max_concurrent_runs)
+        });
+        if decision.is_some_and(|decision| only_waits(&decision, &mut line_stands)) {
             report.pause = report.pause.min(WAITING_PAUSE);
             continue;
         }
@@ -151,16 +125,16 @@ fn deal_with_all(
     Ok(())
 }
 
-/// Says whether a fire has nothing to do but wait.
-fn only_waits(turn: &Turn, line_stands: &mut bool) -> bool {
-    match turn {
-        Turn::AfterOwn(doomed) => doomed.is_empty(),
-        Turn::InLine => {
+/// Returns whether a fire can only wait.
+fn only_waits(decision: &FireDecision, line_stands: &mut bool) -> bool {
+    match decision {
+        FireDecision::AfterOwn(to_end) => to_end.is_empty(),
+        FireDecision::InLine => {
             *line_stands = true;
             true
         }
-        Turn::Start => *line_stands,
-        Turn::Miss(_) => false,
+        FireDecision::Start => *line_stands,
+        FireDecision::Miss(_) => false,
     }
 }
 
@@ -172,12 +146,11 @@ fn deal_with(
     now: UnixSeconds,
     line_stands: &mut bool,
 ) -> Result<Duration, Box<dyn std::error::Error>> {
-    let Some(state) = State::read(&context.home, slug)? else { return Ok(LONGEST_PAUSE) };
-    let case = Case::of(context, slug, &state, now);
+    let Some(case) = Case::read(context, slug, now)? else { return Ok(LONGEST_PAUSE) };
     if case.changes_nothing() {
-        match case.turn(context, alive, now) {
+        match case.decide(context, alive, now) {
             None => return Ok(LONGEST_PAUSE),
-            Some(turn) if only_waits(&turn, line_stands) => return Ok(WAITING_PAUSE),
+            Some(decision) if only_waits(&decision, line_stands) => return Ok(WAITING_PAUSE),
             Some(_) => {}
         }
     }
@@ -191,6 +164,6 @@ fn deal_with(
     })
 }
 
-fn failure(context: &Context, slug: &Slug, error: &dyn std::fmt::Display) -> TickFailure {
-    TickFailure { path: Ledger::file(&context.home, slug).display().to_string(), error: error.to_string() }
+fn failure(context: &Context, slug: &Slug, error: &dyn std::fmt::Display) -> (String, String) {
+    (Ledger::file(&context.home, slug).display().to_string(), error.to_string())
 }

@@ -1,4 +1,4 @@
-//! The scheduler's clock: the machine's. In a debug build a test can move it, for no test can wait for days.
+//! The scheduler's clock: the machine's. In a debug build a test can move it, because no test can wait for days.
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ pub(super) fn tool() -> Tool {
 const SHOWN: usize = 100;
 
 pub(in crate::mcp) fn health(app: &App) -> Result<Health, ToolError> {
-    let mut health = examine(app, app.janitor(), Some(&app.search_path()))?;
+    let mut health = examine(app, &app.search_path())?;
     health.problems.truncate(SHOWN);
     Ok(health)
 }

@@ -115,7 +115,7 @@ fn many_failures_are_counted_and_the_first_are_kept() {
     let Some(_immutable) = Immutable::set(stuck) else {
         return skip("many_failures_are_counted_and_the_first_are_kept", "chattr +i is not permitted here");
     };
-    let removal = empty(dir.path(), &never);
+    let removal = remove(dir.path(), OsStr::new("entry"), &never);
     assert_eq!((removal.failures.len(), removal.failure_count, removal.removed_entries), (100, 150, 0));
 }
 
@@ -130,7 +130,7 @@ fn the_path_of_a_failure_has_a_bounded_length() {
     let Some(immutable) = Immutable::set(short) else {
         return skip("the_path_of_a_failure_has_a_bounded_length", "chattr +i is not permitted here");
     };
-    let removal = empty(dir.path(), &never);
+    let removal = remove(dir.path(), OsStr::new("entry"), &never);
     assert_eq!((removal.failure_count, removal.removed_entries), (1, 2_999));
     let path = removal.failures[0].path.to_str().unwrap();
     assert!(path.starts_with(entry.join("d/d/d").to_str().unwrap()) && path.ends_with("/d/.../the file"), "{path}");

@@ -68,10 +68,9 @@ fn a_trash_that_is_a_link_is_refused() {
     let outside = Outside::new(dir.path().join("outside"));
     let trash = dir.path().join("trash");
     symlink("outside", &trash).unwrap();
-    for removal in [empty(&trash, &never), remove(&trash, OsStr::new("precious"), &never)] {
-        assert_eq!((removal.finished, removal.failure_count), (false, 1));
-        assert_eq!(removal.failures[0].path, trash);
-    }
+    let removal = remove(&trash, OsStr::new("precious"), &never);
+    assert_eq!((removal.finished, removal.failure_count), (false, 1));
+    assert_eq!(removal.failures[0].path, trash);
     assert!(!measure(&trash, OsStr::new("sub"), &never).complete);
     outside.assert_intact();
 }

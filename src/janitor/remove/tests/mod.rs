@@ -11,7 +11,7 @@ use std::process::Command;
 
 use rustix::fs::mkdirat;
 
-use super::walk::{Platform, Start, Walk};
+use super::walk::{Platform, Walk};
 use super::*;
 
 mod faults;
@@ -32,8 +32,7 @@ const ENGINES: &[(&str, Engine)] = &[
 fn remove_on<S: Platform>(entry: &Path, should_stop: &dyn Fn() -> bool) -> Removal {
     let (base, name) = (entry.parent().unwrap(), entry_name(entry.file_name().unwrap()).unwrap());
     let dir = fs::File::open(base).unwrap().into();
-    let (removal, finished) =
-        Walk::<Removal, S>::new(base, dir, Start::Entry(name), Removal::default(), should_stop).run();
+    let (removal, finished) = Walk::<Removal, S>::new(base, dir, name, Removal::default(), should_stop).run();
     Removal { finished, ..removal }
 }
 

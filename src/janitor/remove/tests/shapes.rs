@@ -150,28 +150,10 @@ fn a_file_with_all_its_names_in_the_tree_counts_once() {
 }
 
 #[test]
-fn emptying_takes_everything_but_the_directory() {
-    let dir = tempfile::tempdir().unwrap();
-    let trash = dir.path().join("trash");
-    for n in 0..10 {
-        fs::create_dir_all(trash.join(format!("run-{n}.abc/sub"))).unwrap();
-        fs::write(trash.join(format!("run-{n}.abc/sub/file")), "x").unwrap();
-    }
-    symlink("nowhere", trash.join("link")).unwrap();
-    fs::write(trash.join("file"), "").unwrap();
-    let removal = empty(&trash, &never);
-    assert!(removal.finished && removal.failure_count == 0, "{removal:?}");
-    assert_eq!(removal.removed_entries, 32);
-    assert_eq!(fs::read_dir(&trash).unwrap().count(), 0);
-    let again = empty(&trash, &never);
-    assert_eq!((again.finished, again.removed_entries), (true, 0));
-}
-
-#[test]
 fn what_is_not_there_is_removed_already() {
     let dir = tempfile::tempdir().unwrap();
     let nothing = OsStr::new("nothing");
-    for removal in [remove(dir.path(), nothing, &never), empty(&dir.path().join("nothing"), &never)] {
+    for removal in [remove(dir.path(), nothing, &never), remove(&dir.path().join("nothing"), nothing, &never)] {
         assert!(removal.finished && removal.failure_count == 0 && removal.removed_entries == 0, "{removal:?}");
     }
     assert_eq!(measure(dir.path(), nothing, &never), Measured { bytes: 0, entries: 0, complete: true });

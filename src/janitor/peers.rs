@@ -1,5 +1,5 @@
-//! Who else works on a home: its servers and janitors, recognised by command line and environment, and their versions, read from
-//! their registrations.
+//! The other servers and janitors of a home, recognised by command line and environment. Their versions are in their
+//! registrations.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -8,54 +8,50 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use serde::{Deserialize, Serialize};
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 use super::registration::{self, Registered};
 use crate::home::Home;
 use crate::process_tree::ProcessId;
 
-/// A process of this program that watches over a home.
+/// Another server or janitor of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Companion {
-    /// Its process id.
-    pub pid: u32,
-    /// What it is.
-    pub kind: Kind,
-    /// Of which version it is.
-    pub version: Version,
+pub(super) struct Peer {
+    pub(super) pid: u32,
+    pub(super) kind: Kind,
+    pub(super) version: Version,
     /// The names of the variables that it was started with; empty where the system hides them.
-    pub variables: HashSet<String>,
+    pub(super) variables: HashSet<String>,
 }
 
-/// What a process of this program does for a home.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// It serves a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
     Server,
-    /// It is the background task alone.
+    /// The background task alone.
     Janitor,
 }
 
-/// What is known of a process's version.
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Server => "server",
+            Self::Janitor => "janitor",
+        })
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Version {
-    /// It says so.
+pub(super) enum Version {
     Is(String),
     /// It has not registered: 0.1.0 never does.
     Unregistered,
-    /// It has registered without one, or may be about to register.
+    /// It has registered without a version, or may be about to register.
     Unknown,
 }
 
-impl fmt::Display for Companion {
+impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Server => "server",
-            Kind::Janitor => "janitor",
-        };
-        write!(f, "{kind} {}", self.pid)?;
+        write!(f, "{} {}", self.kind, self.pid)?;
         match &self.version {
             Version::Is(version) if version != OURS => write!(f, " (version {version})"),
             Version::Unregistered => write!(f, " (probably version 0.1.0)"),
@@ -66,14 +62,10 @@ impl fmt::Display for Companion {
 
 const OURS: &str = env!("CARGO_PKG_VERSION");
 
-impl Companion {
-    /// Says what is wrong with its version, and what to do; `None` where nothing is.
-    #[must_use]
-    pub fn trouble(&self) -> Option<(String, &'static str)> {
-        let (kind, pid) = match self.kind {
-            Kind::Server => ("server", self.pid),
-            Kind::Janitor => ("janitor", self.pid),
-        };
+impl Peer {
+    /// Returns what is wrong with its version and how to fix it.
+    pub(super) fn version_problem(&self) -> Option<(String, &'static str)> {
+        let (kind, pid) = (self.kind, self.pid);
         let problem = match &self.version {
             Version::Unregistered => format!(
                 "a {kind} (pid {pid}) works on this home and has not registered, as moadim-mcp 0.1.0 does not: it shows newer \
@@ -84,7 +76,7 @@ impl Companion {
             }
             Version::Is(_) | Version::Unknown => return None,
         };
-        let fix = match self.kind {
+        let fix = match kind {
             Kind::Server => "restart its host, so that all run one version",
             Kind::Janitor => {
                 "restart it, so that all run one version: moadim-mcp service install, if it is the service"
@@ -95,56 +87,52 @@ impl Companion {
 }
 
 /// How long a process may take to register.
-const UNTIL_REGISTERED: Duration = Duration::from_secs(5);
+const REGISTRATION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a process that has just left its registration may take to end.
-const UNTIL_ENDED: Duration = Duration::from_millis(200);
+/// How long a process that has just removed its registration may take to end.
+const EXIT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Lists those that can be seen: where the system hides environments, a process counts for the default home.
-#[must_use]
-pub fn of(home: &Home) -> Vec<Companion> {
-    let registering = [home.servers(), home.locks()].into_iter().find(|place| place.exists());
-    let registering = registering.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
-    // In this order: one that leaves meanwhile is registered, or gone.
+/// Lists the peers that can be seen. Where the system hides environments, a process counts for the default home.
+pub(super) fn of(home: &Home) -> Vec<Peer> {
+    let place = [home.servers(), home.locks()].into_iter().find(|place| place.exists());
+    let can_register = place.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
+    // In this order: a process that leaves meanwhile is registered, or gone.
     let registered = registration::list(home);
-    let mut found: Vec<Companion> = seen(home.root(), &registered)
+    let mut found: Vec<Peer> = seen(home.root(), &registered)
         .into_iter()
-        .map(|Seen { pid, kind, age, variables }| Companion {
+        .map(|Seen { pid, kind, age, variables }| Peer {
             pid,
             kind,
-            version: version(pid, age, &registered, registering),
+            version: version(pid, age, &registered, can_register),
             variables,
         })
         .collect();
-    if found.iter().any(|companion| companion.version == Version::Unregistered) {
-        std::thread::sleep(UNTIL_ENDED);
+    if found.iter().any(|peer| peer.version == Version::Unregistered) {
+        std::thread::sleep(EXIT_TIMEOUT);
         let lives = |pid: u32| pid.try_into().ok().and_then(ProcessId::of).is_some();
-        found.retain(|companion| companion.version != Version::Unregistered || lives(companion.pid));
+        found.retain(|peer| peer.version != Version::Unregistered || lives(peer.pid));
     }
-    found.sort_by_key(|companion| companion.pid);
+    found.sort_by_key(|peer| peer.pid);
     found
 }
 
-/// Tells a version by the registrations, if anybody can register on this home.
-fn version(pid: u32, age: Duration, registered: &[Registered], registering: bool) -> Version {
+fn version(pid: u32, age: Duration, registered: &[Registered], can_register: bool) -> Version {
     match registered.iter().find(|registered| registered.pid == pid) {
         Some(Registered { version: Some(version), .. }) => Version::Is(version.clone()),
         Some(Registered { version: None, .. }) => Version::Unknown,
-        None if registering && age > UNTIL_REGISTERED => Version::Unregistered,
+        None if can_register && age > REGISTRATION_TIMEOUT => Version::Unregistered,
         None => Version::Unknown,
     }
 }
 
-/// A process that works on the home.
 struct Seen {
     pid: u32,
     kind: Kind,
-    /// How long it has been running.
     age: Duration,
     variables: HashSet<String>,
 }
 
-/// Lists those whose command line and environment say so, but for one that only started a registered one and waits for it.
+/// Lists the processes of a home by command line and environment, without those that started a registered one and wait for it.
 fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
     let Ok(mut system) = System::new() else { return Vec::new() };
     let wanted = ProcessRefreshKind::nothing()
@@ -234,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn who_does_not_register_in_time_is_older_and_who_registered_is_what_it_says() {
+    fn a_process_that_does_not_register_in_time_is_older_and_a_registered_one_is_what_it_says() {
         let registered = [Registered { pid: 1, version: Some("0.3.0".into()) }, Registered { pid: 2, version: None }];
         let (young, old) = (Duration::from_secs(5), Duration::from_secs(6));
         let version = |pid, age, registering| version(pid, age, &registered, registering);
@@ -242,10 +230,11 @@ mod tests {
         assert_eq!(version(2, old, true), Version::Unknown);
         assert_eq!((version(3, young, true), version(3, old, true)), (Version::Unknown, Version::Unregistered));
         assert_eq!(version(3, old, false), Version::Unknown, "nobody can register on a read-only home");
-        let trouble = |version| Companion { pid: 7, kind: Kind::Server, version, variables: HashSet::new() }.trouble();
-        assert_eq!((trouble(Version::Is(OURS.into())), trouble(Version::Unknown)), (None, None));
+        let problem =
+            |version| Peer { pid: 7, kind: Kind::Server, version, variables: HashSet::new() }.version_problem();
+        assert_eq!((problem(Version::Is(OURS.into())), problem(Version::Unknown)), (None, None));
         for (version, said) in [(Version::Unregistered, "0.1.0"), (Version::Is("0.3.0".into()), "0.3.0")] {
-            let (problem, fix) = trouble(version).unwrap();
+            let (problem, fix) = problem(version).unwrap();
             assert!(
                 problem.contains("pid 7") && problem.contains(said) && fix.contains("restart its host"),
                 "{problem}"

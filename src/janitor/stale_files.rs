@@ -1,7 +1,7 @@
-//! What a process that was killed left behind: temporary files, staged routines, and its registration.
+//! Removes what killed processes left behind: temporary files, staged routines and registrations.
 //!
-//! Workbenches are not looked into: nothing temporary of ours is in one, unless it is a mount of its own. An entry that is staged is its claim's
-//! business, for it may be locked.
+//! Workbenches are skipped: nothing temporary of ours is in one, unless it is a mount of its own. Staged entries are left to
+//! `run::claim`, because they may be locked.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -12,27 +12,27 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
 
-/// How old a temporary file must be to be removed: its writer may be about to rename it.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The age from which a temporary file is stale: before, its writer may still rename it.
+const STALE_AGE: Duration = Duration::from_secs(60);
 
-/// How many directories are looked into at a time. After that comes a pause nine times as long as it took: there may be tens of
-/// thousands, nothing is urgent, and what a server does when it starts is waited for.
-const AT_A_TIME: usize = 100;
+/// How many directories are searched at a time. Then comes a pause nine times as long: there may be tens of thousands,
+/// nothing is urgent, and a server has more to do when it starts.
+const BATCH: usize = 100;
 
-/// Removes what is left over; returns what could not be removed or looked at.
+/// Removes what is stale; returns what could not be removed or read.
 #[must_use]
-pub fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
+pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = Vec::new();
     registration::remove_stale(home);
     for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
-        look_into(&directory, now, &mut errors);
+        remove_from(&directory, now, &mut errors);
     }
     for parent in [home.routines(), home.running()] {
         let mut directories = list(&parent, &mut errors, |_, kind| kind == Kind::Directory);
         while !directories.is_empty() {
             let began = Instant::now();
-            for name in directories.drain(directories.len().saturating_sub(AT_A_TIME)..) {
-                look_into(&parent.join(name), now, &mut errors);
+            for name in directories.drain(directories.len().saturating_sub(BATCH)..) {
+                remove_from(&parent.join(name), now, &mut errors);
             }
             if !directories.is_empty() {
                 std::thread::sleep(began.elapsed() * 9);
@@ -42,7 +42,7 @@ pub fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     errors
 }
 
-fn look_into(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) {
+fn remove_from(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) {
     for name in list(directory, errors, |name, _| atomic_file::is_temporary(name)) {
         if is_old(&directory.join(&name), now) {
             let removal = remove::remove(directory, name.as_ref(), &|| false);
@@ -52,7 +52,7 @@ fn look_into(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) {
     }
 }
 
-/// Lists those names in a directory that are wanted; one that is gone by now is empty.
+/// Lists the wanted names in a directory, which may be gone by now.
 fn list(directory: &Path, errors: &mut Vec<FileError>, is_wanted: impl Fn(&str, Kind) -> bool) -> Vec<String> {
     let mut names = Vec::new();
     let listed = names::scan(directory, |name, kind| {
@@ -66,7 +66,7 @@ fn list(directory: &Path, errors: &mut Vec<FileError>, is_wanted: impl Fn(&str, 
 
 fn is_old(path: &Path, now: UnixSeconds) -> bool {
     let written = path.symlink_metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
-    written.is_ok_and(|written| written.age_secs_at(now) > PATIENCE.as_secs())
+    written.is_ok_and(|written| written.age_secs_at(now) > STALE_AGE.as_secs())
 }
 
 #[cfg(test)]
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn old_leftovers_of_our_own_making_go_and_nothing_else() {
+    fn stale_files_of_our_own_making_go_and_nothing_else() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let root = home.root();
@@ -99,7 +99,7 @@ mod tests {
         let now = UnixSeconds::now();
         assert!(remove(&home, now).is_empty());
         assert!(files.iter().all(|file| root.join(file).exists()), "their writers may be alive");
-        assert!(remove(&home, now.plus_secs(PATIENCE.as_secs() + 5)).is_empty());
+        assert!(remove(&home, now.plus_secs(STALE_AGE.as_secs() + 5)).is_empty());
         for file in &files {
             assert!(!root.join(file).exists(), "{file}");
         }

@@ -1,109 +1,81 @@
-//! The janitor's turn: of all processes on a home, one sweeps at a time, and each knows when the last one did.
+//! Of all processes on a home, one sweeps at a time; its lock's file also says when the last sweep was.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_doubt::{self, ClockDoubt, Evidence};
+use super::clock_doubt::{self, ClockDoubt, LastUse};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::holder::{self, Holder, Signature};
 use crate::home::lock::{FileLock, LockError};
 
-/// Another process has its turn, or nobody can have one.
+/// The sweep lock was not taken.
 #[derive(Debug, thiserror::Error)]
-pub enum TurnError {
-    /// Another process is sweeping.
-    #[error("{}", .0.in_words())]
-    Taken(Sweeper),
+pub enum SweepLockError {
+    /// Another process is sweeping, which the text names.
+    #[error("{0}")]
+    Held(String),
     /// The lock cannot be taken.
     #[error(transparent)]
     Lock(LockError),
 }
 
-/// Who has the turn that we wanted.
-#[derive(Debug)]
-pub struct Sweeper {
-    /// That process, if the system shows it.
-    holder: Option<Holder>,
-    /// The pid in the note of a sweeper of 0.1.0, which cannot be verified; else 0.
-    noted_pid: i32,
-}
-
-impl Sweeper {
-    fn in_words(&self) -> String {
-        let pid = match (&self.holder, self.noted_pid) {
-            (Some(holder), _) if holder.is_stopped() => {
-                return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.way_out());
-            }
-            (_, noted) if noted > 0 => noted.to_string(),
-            (Some(holder), _) => holder.pid.to_string(),
-            (None, _) => "unknown".to_owned(),
-        };
-        format!("a sweep is under way in pid {pid}, which removes what is due; nothing was removed by this one")
-    }
-}
-
-/// What the lock's file holds: who has the turn, and what is known of the last sweep, which outlives it. 0.1.0 reads `pid` and
-/// `last_sweep` and writes nothing else.
+/// What the lock's file holds: who has the lock, and what outlives it. 0.1.0 reads and writes `pid` and `last_sweep` alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Note {
     #[serde(flatten)]
     signature: Signature,
     #[serde(default)]
     last_sweep: Option<Moment>,
-    /// Whether the last sweep did not trust the clock that the machine was started with.
+    /// Whether the last sweep doubted the clock that the machine was started with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     doubted: bool,
 }
 
 impl Note {
-    fn evidence(&self, home: &Home) -> Evidence {
-        Evidence {
+    fn clock_doubt(&self, home: &Home, now: &Moment) -> Option<ClockDoubt> {
+        let last_use = LastUse {
             last_sweep: self.last_sweep.clone(),
             doubted: self.doubted,
             changed: clock_doubt::last_changes(home),
-        }
+        };
+        clock_doubt::doubt(&last_use, now)
     }
 }
 
-/// A turn, over when dropped.
+/// The lock of a sweep, released when dropped.
 #[derive(Debug)]
-pub struct Turn {
+pub(super) struct SweepLock {
     lock: FileLock,
     home: Home,
     note: Note,
 }
 
-/// How long a turn is waited for.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// How long another sweep is waited for. Its lock covers the plan and the renames, not the deleting.
+const SWEEP_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
-impl Turn {
-    /// Waits up to a second for a turn.
-    ///
-    /// # Errors
-    /// Another process has it, or the lock cannot be taken.
-    pub fn take(home: &Home) -> Result<Self, TurnError> {
+impl SweepLock {
+    pub(super) fn take(home: &Home) -> Result<Self, SweepLockError> {
         let path = home.janitor_lock();
-        match FileLock::acquire_unsigned(&path, PATIENCE) {
+        match FileLock::acquire_unsigned(&path, SWEEP_LOCK_TIMEOUT) {
             Ok(lock) => {
                 let note = Note { signature: Signature::of_this_process(), ..holder::read(&path) };
-                let mut turn = Self { lock, home: home.clone(), note };
-                turn.write();
-                Ok(turn)
+                let mut taken = Self { lock, home: home.clone(), note };
+                taken.write();
+                Ok(taken)
             }
             Err(LockError::Held { holder, .. }) => {
                 let Note { signature, .. } = holder::read(&path);
-                let noted_pid = if signature.since.is_none() { signature.pid } else { 0 };
-                Err(TurnError::Taken(Sweeper { holder: holder.map(|holder| *holder), noted_pid }))
+                Err(SweepLockError::Held(describe_sweeper(holder.as_deref(), &signature)))
             }
-            Err(error) => Err(TurnError::Lock(error)),
+            Err(error) => Err(SweepLockError::Lock(error)),
         }
     }
 
-    /// Notes that this turn is a sweep, and returns why it may not trust the wall clock, if it may not.
-    pub fn begin_sweep(&mut self, now: &Moment) -> Option<ClockDoubt> {
-        let doubt = clock_doubt::doubt(&self.note.evidence(&self.home), now);
+    /// Notes that a sweep begins now, and returns why it may not trust the wall clock, if so.
+    pub(super) fn begin_sweep(&mut self, now: &Moment) -> Option<ClockDoubt> {
+        let doubt = self.note.clock_doubt(&self.home, now);
         self.note.last_sweep = Some(now.clone());
         self.note.doubted = matches!(doubt, Some(ClockDoubt::AheadAtBoot { .. }));
         self.write();
@@ -111,22 +83,31 @@ impl Turn {
     }
 
     fn write(&mut self) {
-        // On a full disk a sweep is most wanted, and does not depend on this.
+        // A failure is ignored: a full disk needs the sweep most.
         let _ = serde_json::to_string(&self.note).map(|text| self.lock.set_content(&text));
     }
 }
 
-impl Drop for Turn {
+impl Drop for SweepLock {
     fn drop(&mut self) {
         self.note.signature = Signature::default();
         self.write();
     }
 }
 
-/// Returns what [`Turn::begin_sweep`] would, without a turn.
-#[must_use]
-pub fn clock_doubt(home: &Home, now: &Moment) -> Option<ClockDoubt> {
-    clock_doubt::doubt(&holder::read::<Note>(&home.janitor_lock()).evidence(home), now)
+fn describe_sweeper(holder: Option<&Holder>, signature: &Signature) -> String {
+    if let Some(holder) = holder.filter(|holder| holder.is_stopped()) {
+        return format!("the sweep of {holder} is stopped, so nothing is removed: {}", holder.way_out());
+    }
+    // 0.1.0 signs with its pid alone, which cannot be verified.
+    let signed = Some(signature.pid).filter(|pid| signature.since.is_none() && *pid > 0);
+    let pid = signed.or(holder.map(|holder| holder.pid)).map_or_else(|| "unknown".to_owned(), |pid| pid.to_string());
+    format!("a sweep is under way in pid {pid}, which removes what is due; nothing was removed by this one")
+}
+
+/// Returns what [`SweepLock::begin_sweep`] would, without the lock.
+pub(super) fn clock_doubt(home: &Home, now: &Moment) -> Option<ClockDoubt> {
+    holder::read::<Note>(&home.janitor_lock()).clock_doubt(home, now)
 }
 
 #[cfg(test)]
@@ -138,11 +119,11 @@ mod tests {
     fn one_process_at_a_time_and_the_other_is_told_which() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        let turn = Turn::take(&home).unwrap();
-        let error = Turn::take(&home).unwrap_err().to_string();
+        let held = SweepLock::take(&home).unwrap();
+        let error = SweepLock::take(&home).unwrap_err().to_string();
         assert!(error.contains(&format!("pid {}", std::process::id())), "{error}");
-        drop(turn);
-        Turn::take(&home).unwrap();
+        drop(held);
+        SweepLock::take(&home).unwrap();
     }
 
     #[test]
@@ -150,13 +131,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let moment = |at, since_boot_ms| Moment { at: UnixSeconds(at), boot_id: "b".into(), since_boot_ms };
-        assert_eq!(Turn::take(&home).unwrap().begin_sweep(&moment(1_000, 0)), None);
+        assert_eq!(SweepLock::take(&home).unwrap().begin_sweep(&moment(1_000, 0)), None);
         let later = moment(500_000, 10_000);
         let set = Some(ClockDoubt::Set { by_secs: 498_990 });
         assert_eq!(clock_doubt(&home, &later), set);
-        drop(Turn::take(&home).unwrap());
-        assert_eq!(Turn::take(&home).unwrap().begin_sweep(&later), set, "other turns do not count");
-        assert_eq!(Turn::take(&home).unwrap().begin_sweep(&moment(500_010, 20_000)), None);
+        drop(SweepLock::take(&home).unwrap());
+        assert_eq!(SweepLock::take(&home).unwrap().begin_sweep(&later), set, "only a sweep counts");
+        assert_eq!(SweepLock::take(&home).unwrap().begin_sweep(&moment(500_010, 20_000)), None);
     }
 
     #[test]
@@ -164,12 +145,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let moment = |at, boot: &str| Moment { at: UnixSeconds(at), boot_id: boot.into(), since_boot_ms: 1_000 };
-        Turn::take(&home).unwrap().begin_sweep(&moment(1_000_000, "a"));
+        SweepLock::take(&home).unwrap().begin_sweep(&moment(1_000_000, "a"));
         let now = moment(9_000_000, "b");
         assert!(matches!(clock_doubt(&home, &now), Some(ClockDoubt::AheadAtBoot { .. })), "looking changes nothing");
-        let doubt = Turn::take(&home).unwrap().begin_sweep(&now);
+        let doubt = SweepLock::take(&home).unwrap().begin_sweep(&now);
         assert_eq!(doubt, Some(ClockDoubt::AheadAtBoot { last_seen: UnixSeconds(1_000_000), by_secs: 8_000_000 }));
-        assert_eq!(Turn::take(&home).unwrap().begin_sweep(&now), None);
+        assert_eq!(SweepLock::take(&home).unwrap().begin_sweep(&now), None);
     }
 
     #[test]
@@ -178,7 +159,7 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let old = r#"{"pid":7,"last_sweep":{"at":"1970-01-01T00:16:40Z","boot_id":"b","since_boot_ms":0}}"#;
         std::fs::write(home.janitor_lock(), old).unwrap();
-        drop(Turn::take(&home).unwrap());
+        drop(SweepLock::take(&home).unwrap());
         #[derive(Deserialize)]
         struct Old {
             pid: u32,
@@ -193,7 +174,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let moment = |at, since_boot_ms| Moment { at: UnixSeconds(at), boot_id: "b".into(), since_boot_ms };
-        assert_eq!(Turn::take(&home).unwrap().begin_sweep(&moment(1_000, 0)), None);
+        assert_eq!(SweepLock::take(&home).unwrap().begin_sweep(&moment(1_000, 0)), None);
         let note = std::fs::read_to_string(home.janitor_lock()).unwrap();
         std::fs::write(home.janitor_lock(), note + "0}}").unwrap();
         let set = Some(ClockDoubt::Set { by_secs: 498_990 });

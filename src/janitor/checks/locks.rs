@@ -1,26 +1,24 @@
-//! The locks that all processes of a home share: which of them somebody holds for longer than any honest holder does.
+//! Checks of the locks that all processes of a home share: none may be held for longer than any working process needs.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use super::{Finding, Findings, Subject};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::holder::{self, Holder};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::names;
 
-/// A lock that is not released.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stuck {
-    /// The lock's file.
-    pub path: PathBuf,
-    /// Who holds it and since when, or why it cannot be taken.
-    pub problem: String,
-    /// How to free it.
-    pub fix: String,
+pub(super) fn locks(subject: &Subject<'_>) -> Findings {
+    let stuck = stuck(&subject.context.home);
+    if stuck.is_empty() {
+        return Ok(vec![Finding::well("locks", "they work, and nobody holds one for long")]);
+    }
+    Ok(stuck)
 }
 
-/// How long a lock is held by a process that works as it should.
+/// What a lock is held for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// While a few files are written.
@@ -38,38 +36,33 @@ impl Use {
     }
 }
 
-/// How long a lock is watched whose holder does not say since when it holds it. A stopped process never lets go meanwhile.
+/// How long a lock is watched whose holder does not say since when it holds it. A stopped process never releases it.
 const WATCHED: Duration = Duration::from_secs(2);
 
-/// Looks at all locks of the home; takes two seconds where one is held by a process that does not sign it, else none.
-#[must_use]
-pub fn stuck(home: &Home) -> Vec<Stuck> {
+/// Finds the locks that are not released; takes two seconds where one is held by a process that does not sign it.
+fn stuck(home: &Home) -> Vec<Finding> {
     let until = Instant::now() + WATCHED;
-    let mut brief = vec![home.routines_lock(), home.history_lock(), home.session_lock()];
-    // Whatever else is locked there; the probe is nobody's to wait for.
-    let apart = [home.janitor_lock(), home.lock_probe()];
-    let others = files_in(&home.locks(), |_| true).into_iter().filter(|path| !apart.contains(path));
-    brief.extend(others.collect::<Vec<_>>());
-    brief.sort();
-    brief.dedup();
-    let mirrors = files_in(&home.cache(), |name| name.ends_with(".lock"));
-    let long = mirrors.into_iter().chain([home.janitor_lock()]).map(|path| (path, Use::Long));
-    let all = brief.into_iter().map(|path| (path, Use::Brief)).chain(long);
+    // Nobody waits for the probe, and `servers` holds registrations.
+    let excluded = [home.janitor_lock(), home.lock_probe(), home.servers()];
+    let brief = names_in(&home.locks()).into_iter().filter(|path| !excluded.contains(path));
+    let mirrors = names_in(&home.cache()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
+    let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, Use::Long));
+    let all = brief.map(|path| (path, Use::Brief)).chain(long);
     all.filter_map(|(path, usage)| look(&path, usage, until)).collect()
 }
 
-/// Lists files by name; of a folder that is not there, none.
-fn files_in(directory: &Path, wanted: impl Fn(&str) -> bool) -> Vec<PathBuf> {
+/// Lists a directory, which may be missing.
+fn names_in(directory: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    let _ = names::scan(directory, |name, kind| {
-        if kind == names::Kind::Other && !name.starts_with('.') && wanted(name) {
+    let _ = names::scan(directory, |name, _| {
+        if !name.starts_with('.') {
             paths.push(directory.join(name));
         }
     });
     paths
 }
 
-fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
+fn look(path: &Path, usage: Use, until: Instant) -> Option<Finding> {
     let mut seen: Option<Holder> = None;
     loop {
         match FileLock::try_existing(path, Mode::Exclusive) {
@@ -78,7 +71,7 @@ fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
             Err(error) if error.is_not_found() => return None,
             Err(error) => {
                 let fix = format!("ls -l '{}'", path.display());
-                return Some(Stuck { path: path.to_owned(), problem: error.to_string(), fix });
+                return Some(Finding::problem_at(path, error.to_string(), fix));
             }
         }
         let holder = holder::of(path);
@@ -91,7 +84,7 @@ fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
         if holder.as_ref().is_some_and(another) {
             return None;
         }
-        // The system's list changes while it is read, so that one look may miss the holder.
+        // The list of processes changes while it is read, so one look may miss the holder.
         seen = holder.or(seen);
         if Instant::now() >= until {
             return Some(held(path, seen));
@@ -104,7 +97,7 @@ fn look(path: &Path, usage: Use, until: Instant) -> Option<Stuck> {
 enum Judgement {
     Fine,
     Stuck,
-    /// Nobody knows for how long it has been held.
+    /// The holder does not say since when it holds the lock.
     Unsigned,
 }
 
@@ -119,7 +112,7 @@ fn judge(holder: Option<&Holder>, usage: Use, now: &Moment) -> Judgement {
     }
 }
 
-fn held(path: &Path, holder: Option<Holder>) -> Stuck {
+fn held(path: &Path, holder: Option<Holder>) -> Finding {
     let shown = path.display();
     let (who, fix) = match holder {
         Some(holder) => (holder.to_string(), holder.way_out()),
@@ -128,7 +121,7 @@ fn held(path: &Path, holder: Option<Holder>) -> Stuck {
             format!("find it with fuser -v '{shown}' (or lsof '{shown}'), and end it if it hangs"),
         ),
     };
-    Stuck { path: path.to_owned(), problem: format!("{shown} is held by {who}; everything else waits for it"), fix }
+    Finding::problem_at(path, format!("{shown} is held by {who}; everything else waits for it"), fix)
 }
 
 #[cfg(test)]
@@ -178,8 +171,8 @@ mod tests {
         let path = home.locks().join("another");
         let unsigned = FileLock::acquire_unsigned(&path, Duration::ZERO).unwrap();
         let found = stuck(&home);
-        assert_eq!((found.len(), &found[0].path), (1, &path));
-        assert!(found[0].fix.contains("end it"), "{found:?}");
+        assert_eq!((found.len(), found[0].path.as_deref()), (1, path.to_str()));
+        assert!(found[0].fix.as_ref().unwrap().contains("end it"), "{found:?}");
         let letting_go = std::thread::spawn(move || {
             std::thread::sleep(Duration::from_millis(200));
             drop(unsigned);
@@ -189,10 +182,10 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_that_cannot_be_taken_is_told_of() {
+    fn a_lock_that_cannot_be_taken_is_reported() {
         let (_dir, home) = home();
         std::fs::create_dir(home.routines_lock()).unwrap();
         let found = stuck(&home);
-        assert!(found.len() == 1 && found[0].problem.contains("cannot lock"), "{found:?}");
+        assert!(found.len() == 1 && found[0].found.contains("cannot lock"), "{found:?}");
     }
 }

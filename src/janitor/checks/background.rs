@@ -1,0 +1,88 @@
+//! Checks of what works in the background: the other servers and janitors, the service, this process's passes and log.
+
+use super::{Finding, Findings, Subject};
+use crate::logging;
+use crate::run::janitor_status::Duty;
+use crate::service::{Service, State};
+
+pub(super) fn peers(subject: &Subject<'_>) -> Findings {
+    let names: Vec<String> = subject.peers.iter().map(ToString::to_string).collect();
+    let running = if names.is_empty() {
+        "no server or janitor is running, so nothing is scheduled or cleaned up".to_owned()
+    } else {
+        names.join(", ")
+    };
+    let mut findings = vec![Finding::well("background", running)];
+    let problems = subject.peers.iter().filter_map(|peer| peer.version_problem());
+    findings.extend(problems.map(|(problem, fix)| Finding::problem("background", problem, fix)));
+    Ok(findings)
+}
+
+pub(super) fn service(_: &Subject<'_>) -> Findings {
+    Ok(vec![service_state()])
+}
+
+pub(super) fn service_state() -> Finding {
+    match Service::of_this_user().and_then(|service| service.state()) {
+        Ok(state) => of_service(&state),
+        Err(error) => Finding::problem("service", error.to_string(), "moadim-mcp service status"),
+    }
+}
+
+fn of_service(state: &State) -> Finding {
+    let install = "moadim-mcp service install";
+    match (state.installed, state.active) {
+        (false, _) => Finding::well("service", "not installed: the janitor works while a host is open")
+            .hint(format!("to have it run always: {install}")),
+        (true, false) => Finding::problem("service", format!("installed, not alive: {}", state.detail), install),
+        (true, true) if state.lingers == Some(false) => {
+            Finding::problem("service", "alive, and ends when you log out", "loginctl enable-linger")
+        }
+        (true, true) => Finding::well("service", "alive"),
+    }
+}
+
+pub(super) fn passes(subject: &Subject<'_>) -> Findings {
+    let passes = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| subject.app.janitor().passes(duty));
+    let troubles = passes.into_iter().flat_map(|passes| passes.troubles);
+    let fix = "fix what it names; the next pass tries again";
+    let finding = |path: Option<String>, problem: String| match path {
+        Some(path) => Finding::problem_at(path, problem, fix),
+        None => Finding::problem("background", problem, fix),
+    };
+    Ok(troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect())
+}
+
+pub(super) fn log(_: &Subject<'_>) -> Findings {
+    let dropped = logging::dropped();
+    let problem = (dropped > 0).then(|| {
+        Finding::problem(
+            "log",
+            format!("{dropped} log messages were dropped, because nobody reads the stderr of this process"),
+            "have the host read it, or send it to a file: \"command\": \"sh\", \"args\": [\"-c\", \"exec moadim-mcp \
+             2>>~/moadim.log\"]; RUST_LOG=error logs less",
+        )
+    });
+    Ok(problem.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_a_problem_when_it_is_wanted_and_not_alive_or_not_for_long() {
+        let state = |installed, active, lingers| State {
+            manager: "systemd",
+            file: "/f".to_owned(),
+            installed,
+            active,
+            detail: "failed".to_owned(),
+            lingers,
+        };
+        assert!(of_service(&state(false, false, Some(false))).well);
+        assert!(of_service(&state(true, true, Some(true))).well && of_service(&state(true, true, None)).well);
+        assert_eq!(of_service(&state(true, false, None)).fix.as_deref(), Some("moadim-mcp service install"));
+        assert_eq!(of_service(&state(true, true, Some(false))).fix.as_deref(), Some("loginctl enable-linger"));
+    }
+}

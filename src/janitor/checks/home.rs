@@ -1,0 +1,156 @@
+//! Checks of the home itself: its place, settings and program, its windows, clock, disk and history.
+
+use std::path::Path;
+
+use rustix::fs::{StatVfs, statvfs};
+
+use super::{Finding, Findings, Subject};
+use crate::clock::Moment;
+use crate::home::HomeError;
+use crate::home::atomic_file::FileError;
+use crate::janitor::clock_doubt::ClockDoubt;
+use crate::janitor::sweep_lock::clock_doubt;
+use crate::run::history as run_history;
+use crate::session::HostKind;
+
+pub(super) fn unopened(root: &Path, error: &HomeError) -> Finding {
+    match error {
+        HomeError::Unsafe { path, problem, fix } => {
+            Finding::problem("home", format!("{} {problem}", path.display()), fix)
+        }
+        error => {
+            let fix = format!("ls -ld '{}'; or set MOADIM_HOME to a directory of your own", root.display());
+            Finding::problem("home", error.to_string(), fix)
+        }
+    }
+}
+
+pub(super) fn place(subject: &Subject<'_>) -> Findings {
+    let home = &subject.context.home;
+    Ok(vec![match home.check_sole_and_lockable() {
+        Ok(()) => Finding::well("home", format!("{}, accessible only to you", home.root().display())),
+        Err(error) => {
+            let fix = "do what the message says; until then nothing is triggered or removed here";
+            Finding::problem_at(home.root(), error.to_string(), fix)
+        }
+    }])
+}
+
+pub(super) fn settings(subject: &Subject<'_>) -> Findings {
+    let file = subject.app.home().config_file();
+    if let Err(error) = subject.app.context() {
+        // Moving the file away is no fix: a person may have written there what keeps a run or a workbench.
+        let fix = "correct the file; without it the defaults hold, which may end runs and remove workbenches sooner";
+        return Ok(vec![Finding::problem_at(file, error.to_string(), fix)]);
+    }
+    let ignored = subject.context.config.ignored_keys();
+    Ok(ignored.map(|key| Finding::problem_at(&file, format!("{key} no longer has an effect"), "remove it")).collect())
+}
+
+pub(super) fn program(subject: &Subject<'_>) -> Findings {
+    let program = &subject.context.program;
+    let gone = program
+        .check()
+        .err()
+        .map(|error| Finding::problem_at(program.path(), error.to_string(), "restart the host that runs this server"));
+    Ok(gone.into_iter().collect())
+}
+
+pub(super) fn windows(subject: &Subject<'_>) -> Findings {
+    let host = &subject.context.session_host;
+    if host.kind() == HostKind::Detached {
+        let found = format!("{}: runs have no windows, and work without", host.why());
+        return Ok(vec![
+            Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts"),
+        ]);
+    }
+    // It was asked for and is missing, so nothing can be triggered.
+    let missing = host.kind().has_windows() && host.version().is_none();
+    let fix = "install tmux 3.2 or newer and restart the server, or set session_host = \"auto\"";
+    let file = subject.context.home.config_file();
+    Ok(missing.then(|| Finding::problem_at(file, host.why(), fix)).into_iter().collect())
+}
+
+pub(super) fn tmux_answers(subject: &Subject<'_>) -> Findings {
+    let host = &subject.context.session_host;
+    if host.kind() == HostKind::Detached || host.version().is_none() {
+        return Ok(Vec::new());
+    }
+    Ok(vec![match host.list() {
+        Ok(sessions) => Finding::well("tmux", format!("{}; {} runs have a window", host.why(), sessions.len())),
+        Err(error) => Finding::problem("tmux", error.to_string(), "find out why tmux does not answer, or end it"),
+    }])
+}
+
+pub(super) fn clock(subject: &Subject<'_>) -> Findings {
+    Ok(vec![of_clock(clock_doubt(&subject.context.home, &Moment::now()))])
+}
+
+fn of_clock(doubt: Option<ClockDoubt>) -> Finding {
+    match doubt {
+        None => Finding::well("clock", "not set since the last sweep"),
+        Some(doubt) => Finding::problem(
+            "clock",
+            format!("{doubt}; the next sweep removes nothing"),
+            "check it with timedatectl (date on macOS); the sweep after the next removes again by itself",
+        ),
+    }
+}
+
+/// Less than this is too little for a run's records and the end of its log.
+const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
+const MIN_FREE_FILES: u64 = 1000;
+
+pub(super) fn disk(subject: &Subject<'_>) -> Findings {
+    let root = subject.context.home.root();
+    Ok(statvfs(root).ok().map(|disk| of_disk(root, &disk)).into_iter().collect())
+}
+
+fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
+    let bytes = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let found = format!("{} MiB and {} files free", bytes / (1024 * 1024), disk.f_favail);
+    // A file system that makes inodes as it needs them reports none.
+    let short_of_files = disk.f_files > 0 && disk.f_favail < MIN_FREE_FILES;
+    if bytes >= MIN_FREE_BYTES && !short_of_files {
+        return Finding::well("disk", found);
+    }
+    let shown = root.display();
+    let fix =
+        format!("moadim-mcp cleanup; then see what takes it: du -xhd1 '{shown}'; df -h '{shown}'; df -i '{shown}'");
+    Finding::problem("disk", found, fix)
+}
+
+pub(super) fn history(subject: &Subject<'_>) -> Findings {
+    let context = &subject.context;
+    let unreadable = run_history::check(&context.home).err();
+    let windows = context.session_host.check_record().err();
+    let mut findings: Vec<Finding> =
+        [unreadable, windows].iter().flatten().map(|error: &FileError| Finding::damaged(error)).collect();
+    let damaged = context.history.read(&context.home).map_or(0, |history| history.damaged());
+    if damaged > 0 {
+        findings.push(Finding::problem_at(
+            context.home.history_file(),
+            format!("{damaged} lines of the history cannot be read; they are skipped"),
+            "correct or remove them; the files are history*.jsonl",
+        ));
+    }
+    Ok(findings)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_was_set_and_a_full_disk_are_problems() {
+        assert!(of_clock(None).well && !of_clock(Some(ClockDoubt::Set { by_secs: 90 })).well);
+        let dir = tempfile::tempdir().unwrap();
+        let disk = statvfs(dir.path()).unwrap();
+        let sound = StatVfs { f_bavail: 1 << 20, f_frsize: 4096, f_files: 1 << 20, f_favail: 1 << 19, ..disk };
+        let is_well = |disk: &StatVfs| of_disk(dir.path(), disk).well;
+        assert!(is_well(&sound));
+        assert!(!is_well(&StatVfs { f_bavail: 10, ..sound }));
+        assert!(!is_well(&StatVfs { f_favail: 10, ..sound }));
+        assert!(is_well(&StatVfs { f_favail: 0, f_files: 0, ..sound }), "no inodes to count");
+    }
+}

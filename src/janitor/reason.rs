@@ -1,0 +1,145 @@
+//! Why a workbench is removed or kept.
+
+use std::fmt;
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::clock_doubt::ClockDoubt;
+use crate::clock::{HumanDuration, UnixSeconds};
+use crate::run::id::RunId;
+
+/// Why a workbench is removed or kept. There may be tens of thousands: the sentence is made only where it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(into = "ReasonInWords")]
+pub struct Reason {
+    /// The rule that decided.
+    pub why: Why,
+    /// The numbers it decided by.
+    pub age: Age,
+}
+
+/// The rule that decided about a workbench.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The run is alive.
+    Alive,
+    /// The run is alive without its supervisor; these processes are left.
+    Unsupervised(String),
+    /// The last look before the removal found a process or an entry of the run.
+    AliveAfterAll,
+    /// Whether the run is alive cannot be decided, for this reason.
+    Unknown(String),
+    /// The bounds of the routine are missing.
+    NoBounds,
+    /// Somebody pinned the run.
+    Pinned,
+    /// Its retention has not passed.
+    Young,
+    /// By its name alone it is too young, so its files were not read.
+    YoungByName,
+    /// It came of age after the inventory skipped its files.
+    JustOfAge,
+    /// Its retention has passed.
+    Expired,
+    /// Its retention has passed, but it is one of this many newest runs of its routine.
+    Newest(u64),
+    /// This budget is exceeded, and it is among the oldest.
+    ShortOfDisk(String),
+    /// It would be removed for that reason, but the wall clock is in doubt.
+    ClockInDoubt(Box<Self>, ClockDoubt),
+    /// It is expired, but the history has no line of it and cannot be written now.
+    NotInHistory,
+}
+
+impl Why {
+    /// Returns the `why` of the JSON report, which programs match on.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Alive | Self::Unsupervised(_) | Self::AliveAfterAll => "alive",
+            Self::Unknown(_) | Self::NoBounds => "unknown",
+            Self::Pinned => "pinned",
+            Self::Young | Self::YoungByName | Self::JustOfAge => "young",
+            Self::Expired => "expired",
+            Self::Newest(_) => "newest",
+            Self::ShortOfDisk(_) => "short_of_disk",
+            Self::ClockInDoubt(..) => "clock_in_doubt",
+            Self::NotInHistory => "not_in_history",
+        }
+    }
+}
+
+/// How old a run is, and how old it may get.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Age {
+    /// Seconds since the finish, or since the trigger where no finish is known.
+    pub secs: u64,
+    /// The retention in force; for a workbench that was not read, the shorter of its routine's two. `None` unless the run
+    /// is known to have finished.
+    pub retention_secs: Option<u64>,
+    /// How and why the retention differs from what the routine says.
+    pub note: Option<Arc<str>>,
+}
+
+impl Age {
+    /// Returns the age of a run that may not have finished.
+    #[must_use]
+    pub fn since_trigger(run: &RunId, now: UnixSeconds) -> Self {
+        Self { secs: run.stamp().age_secs_at(now), retention_secs: None, note: None }
+    }
+
+    fn explain(&self, why: &Why, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let age = HumanDuration(self.secs);
+        let retention = HumanDuration(self.retention_secs.unwrap_or(0));
+        match why {
+            Why::Alive => f.write_str("it is alive"),
+            Why::Unsupervised(left) => write!(f, "it is alive, but its supervisor is gone: {left}"),
+            Why::AliveAfterAll => f.write_str("a process of it is alive after all"),
+            Why::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
+            Why::NoBounds => f.write_str("the bounds of its routine are not known"),
+            Why::Pinned => f.write_str("it is pinned"),
+            Why::Young => write!(f, "it finished {age} ago, and is kept for {retention}"),
+            Why::YoungByName => {
+                write!(f, "it was triggered {age} ago, and is kept for at least {retention} after its finish")
+            }
+            Why::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
+            Why::Expired => write!(f, "it finished {age} ago, past its retention of {retention}"),
+            Why::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
+            Why::ShortOfDisk(shortage) => write!(f, "{shortage}: the oldest finished runs go first"),
+            Why::ClockInDoubt(why, doubt) => {
+                self.explain(why, f)?;
+                write!(f, "; but {doubt}, so the next sweep decides")
+            }
+            Why::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
+        }?;
+        match &self.note {
+            Some(note) if matches!(why, Why::Young | Why::YoungByName | Why::Expired) => write!(f, " ({note})"),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.age.explain(&self.why, f)
+    }
+}
+
+/// A reason as the JSON report shows it.
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ReasonInWords {
+    why: &'static str,
+    reason: String,
+    age_secs: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_secs: Option<u64>,
+}
+
+impl From<Reason> for ReasonInWords {
+    fn from(reason: Reason) -> Self {
+        let Age { secs, retention_secs, .. } = reason.age;
+        Self { why: reason.why.code(), reason: reason.to_string(), age_secs: secs, retention_secs }
+    }
+}

@@ -1,0 +1,113 @@
+//! What a cleanup did, or would do: one report for the tool, the command and the sweep in the background.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::reason::{Reason, ReasonInWords};
+use crate::clock::UnixSeconds;
+use crate::run::id::RunId;
+use crate::run::status::Status;
+
+/// What a cleanup did, or would do.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct CleanupReport {
+    /// Whether nothing was changed.
+    pub dry_run: bool,
+    /// Hung runs that were ended.
+    pub killed: Vec<Killed>,
+    /// Counted by [`CleanupReport::shortened`].
+    pub killed_total: usize,
+    /// Workbenches that were removed.
+    pub removed: Vec<Removed>,
+    /// Counted by [`CleanupReport::shortened`].
+    pub removed_total: usize,
+    /// Workbenches that stay.
+    pub kept: Vec<Kept>,
+    /// Counted by [`CleanupReport::shortened`].
+    pub kept_total: usize,
+    /// What failed; the next pass tries again.
+    pub failed: Vec<Failed>,
+    /// Counted by [`CleanupReport::shortened`].
+    pub failed_total: usize,
+    /// Bytes that would be removed, in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub removable_bytes: Option<u64>,
+    /// Bytes given back to the file system.
+    pub freed_bytes: u64,
+    /// Bytes that wait in the trash for the background to delete them.
+    pub pending_bytes: u64,
+    /// How many workbenches were looked at.
+    pub scanned: usize,
+    /// Why nothing was removed, or why the sizes are lower bounds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// How many items of each list are shown: an answer has to fit into a model's context.
+const SHOWN: usize = 100;
+
+impl CleanupReport {
+    /// Counts the lists and cuts each to its first 100 items, to be shown as JSON.
+    #[must_use]
+    pub fn shortened(mut self) -> Self {
+        fn cut<T>(items: &mut Vec<T>) -> usize {
+            let total = items.len();
+            items.truncate(SHOWN);
+            total
+        }
+        self.killed_total = cut(&mut self.killed);
+        self.removed_total = cut(&mut self.removed);
+        self.kept_total = cut(&mut self.kept);
+        self.failed_total = cut(&mut self.failed);
+        self
+    }
+}
+
+/// A run that was ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Killed {
+    /// The run.
+    pub run: RunId,
+    /// The status that this gives it.
+    pub why: Status,
+    /// Why, in words.
+    pub reason: String,
+}
+
+/// A workbench that was removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Removed {
+    /// Its run.
+    pub run: RunId,
+    /// Why it was removed.
+    #[serde(flatten)]
+    #[schemars(with = "ReasonInWords")]
+    pub reason: Reason,
+    /// Its size on disk.
+    pub bytes: u64,
+}
+
+/// A workbench that stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Kept {
+    /// Its run.
+    pub run: RunId,
+    /// Why it stays.
+    #[serde(flatten)]
+    #[schemars(with = "ReasonInWords")]
+    pub reason: Reason,
+    /// Until when, if that is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until: Option<UnixSeconds>,
+}
+
+/// What failed for one run; the next pass tries again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Failed {
+    /// The run.
+    pub run: RunId,
+    /// The file or directory.
+    pub path: String,
+    /// What went wrong.
+    pub error: String,
+}
