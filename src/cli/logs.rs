@@ -80,7 +80,8 @@ fn all_matches(desk: &Desk, run: &RunView, pattern: &str, first: Value) -> anyho
 /// Pause between two looks at a log.
 const PAUSE: Duration = Duration::from_millis(250);
 
-fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
+/// Prints what is added to a run's log from a byte on, until the run is over.
+pub(super) fn follow(desk: &Desk, run: RunView, mut offset: u64) -> anyhow::Result<()> {
     let context = desk.context();
     let workbench = Workbench::of(&context.home, &run.id);
     let mut over = wait::is_over(&run);

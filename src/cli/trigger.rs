@@ -45,6 +45,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, format } = arguments;
     let desk = Desk::open()?;
     let answer = desk.call("trigger_routine", json!({ "routine": routine, "overlap": overlap }))?;
+    desk.context().session_host.finish_opening();
     if !wait && format.json {
         print_json(&answer)?;
         return Ok(ExitCode::SUCCESS);

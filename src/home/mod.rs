@@ -209,12 +209,6 @@ impl Home {
         self.locks().join("history")
     }
 
-    /// Returns the lock of whatever starts, ends or calls back the sessions' server.
-    #[must_use]
-    pub fn session_lock(&self) -> PathBuf {
-        self.locks().join("session")
-    }
-
     /// Returns the file by which it is found out whether locks work.
     #[must_use]
     pub fn lock_probe(&self) -> PathBuf {

@@ -91,10 +91,9 @@ fn of_sessions(context: &Context) -> Check {
             .better_with("to watch runs, install tmux 3.2 or newer and restart the hosts");
     }
     // Health tells of a tmux that was asked for and is not there.
-    match host.version().is_some().then(|| host.list()) {
+    match host.version() {
         None => Check::wrong("tmux", why, "install tmux 3.2 or newer, or set session_host = \"auto\" in config.toml"),
-        Some(Ok(sessions)) => Check::well("tmux", format!("{why}; {} runs have a window", sessions.len())),
-        Some(Err(error)) => Check::wrong("tmux", error.to_string(), "tmux has to answer there, or to be ended"),
+        Some(_) => Check::well("tmux", why),
     }
 }
 

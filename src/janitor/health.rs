@@ -108,7 +108,6 @@ pub fn examine(app: &App, status: &Status, search_path: Option<&SearchPath>) -> 
     }));
     problems.extend(history::check(&context.home).err().as_ref().map(damaged));
     problems.extend(damaged_lines(&context));
-    problems.extend(context.session_host.check_record().err().as_ref().map(damaged));
     let registry = Registry::load(&context.home)?;
     problems.extend(registry.problems().map(damaged));
     problems.extend(registry.agents().flat_map(|agent| of_an_environment(&context.home, agent, &company)));

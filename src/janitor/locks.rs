@@ -45,7 +45,7 @@ const WATCHED: Duration = Duration::from_secs(2);
 #[must_use]
 pub fn stuck(home: &Home) -> Vec<Stuck> {
     let until = Instant::now() + WATCHED;
-    let mut brief = vec![home.routines_lock(), home.history_lock(), home.session_lock()];
+    let mut brief = vec![home.routines_lock(), home.history_lock()];
     // Whatever else is locked there; the probe is nobody's to wait for.
     let apart = [home.janitor_lock(), home.lock_probe()];
     let others = files_in(&home.locks(), |_| true).into_iter().filter(|path| !apart.contains(path));

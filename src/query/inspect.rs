@@ -45,6 +45,9 @@ pub struct Inspection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
+    /// Why it has no window, where it could not be opened; the run is the same without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_problem: Option<String>,
     /// Its processes, those first that used most; 50 at most.
     pub processes: Vec<RunProcess>,
     /// How many there are; absent where that cannot be told.
@@ -117,6 +120,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
             .or_else(|| Some(outcome.as_ref()?.agent.clone())),
         command: manifest.map(words).unwrap_or_default(),
         origin: manifest.map(|manifest| manifest.origin.clone()).or_else(|| Some(outcome.as_ref()?.origin.clone())),
+        window_problem: assessment.as_ref().and_then(|assessment| assessment.entry.window_problem()),
         processes_total: processes.as_ref().map(Vec::len),
         processes: processes.map(|all| all.into_iter().take(SHOWN_PROCESSES).collect()).unwrap_or_default(),
         last_output_at: last_output(&workbench, outcome.as_ref()),

@@ -13,7 +13,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
 use crate::home::file_cache::FileCache;
 use crate::routine::known::KnownRoutines;
-use crate::session::{Launcher, SessionHost};
+use crate::session::SessionHost;
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
 #[derive(Debug, Clone)]
@@ -35,11 +35,10 @@ pub struct Context {
 }
 
 impl Context {
-    /// Makes the context of a supervisor. It opens no window, and closing one needs no choice of a host: choosing asks a
-    /// program for its version, and an agent would wait for that.
+    /// Makes the context of a supervisor, which opens no window.
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
-        let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
+        let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
         let (history, routines, unwritten_ends) = Default::default();
         Self { home, config, session_host, program, history, routines, unwritten_ends }
     }
@@ -162,7 +161,7 @@ impl App {
         if let Some(chosen) = chosen.as_ref().filter(|chosen| chosen.holds(setting)) {
             return chosen.host.clone();
         }
-        let host = SessionHost::choose(&self.home, setting, self.program.launcher());
+        let host = SessionHost::choose(&self.home, setting);
         *chosen = Some(Chosen { setting, host: host.clone(), at: Instant::now() });
         host
     }
@@ -192,12 +191,6 @@ impl Program {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
-    }
-
-    /// Returns the words that start a command as nobody's child, through our own hidden `detach`.
-    #[must_use]
-    pub fn launcher(&self) -> Launcher {
-        Launcher { program: self.0.clone(), arguments: vec!["detach".into(), "--".into()] }
     }
 
     /// Makes sure that the file is still there.

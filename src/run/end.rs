@@ -241,17 +241,11 @@ pub fn end_own_processes(
     grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let (mut record, mut processes) = KnownRecord::open(home, entry, manifest);
-    processes.known.extend(terminal_holder(entry));
+    let (mut record, processes) = KnownRecord::open(home, entry, manifest);
     own_tree::end(home, &manifest.cookie, processes, grace, &mut |processes| {
         record.note(processes);
         on_pass();
     })
-}
-
-/// Returns who holds the terminal of an agent, as the child of another one's process, if anybody does.
-pub fn terminal_holder(entry: &Entry) -> Option<ProcessId> {
-    Some(entry.terminal_held().ok().flatten()?.holder)
 }
 
 /// Keeps on disk which processes are being ended.
@@ -282,12 +276,11 @@ impl<'a> KnownRecord<'a> {
     }
 }
 
-/// How long another judge is waited for: it may have to wait itself, for a window that does not close.
-const OTHER_JUDGE_PATIENCE: Duration = Duration::from_secs(6);
+const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
 fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
-    let deadline = Instant::now() + OTHER_JUDGE_PATIENCE;
+    let deadline = Instant::now() + OTHER_JUDGE_TIMEOUT;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
         let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_PATIENCE).pop();

@@ -52,7 +52,11 @@ impl Assessment {
         let started = self.entry.started().ok().flatten();
         let request = self.entry.end_request().ok().flatten();
         let exit = self.entry.terminal_exit().ok().flatten();
-        Ending::of_abandoned(started.is_some(), request.as_ref().or(unwritten), exit, last_output, now)
+        let started = match &self.manifest {
+            Ok(manifest) => manifest.may_have_started(started.as_ref()),
+            Err(_) => started.is_some(),
+        };
+        Ending::of_abandoned(started, request.as_ref().or(unwritten), exit, last_output, now)
     }
 
     fn let_go(self) -> Self {

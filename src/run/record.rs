@@ -93,6 +93,13 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Returns whether the agent has started, as far as can be told: `started.json` does not outlive a power cut, so in an
+    /// entry of an earlier boot its absence says nothing.
+    #[must_use]
+    pub fn may_have_started(&self, started: Option<&Started>) -> bool {
+        started.is_some() || self.triggered.boot_id != Moment::now().boot_id
+    }
+
     /// Tells whether there is something to do before the agent can start.
     #[must_use]
     pub fn needs_preparation(&self) -> bool {
@@ -178,25 +185,13 @@ pub struct ProcessesRecord {
     pub processes: KnownProcesses,
 }
 
-/// `terminal.json`: the agent of a terminal, and our process between the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TerminalHeld {
-    /// The process that was started on the terminal, and started the agent there.
-    pub holder: ProcessId,
-    /// The agent itself.
-    pub agent: ProcessId,
-}
-
-/// How an agent ended; for one on a terminal it is `exit.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How an agent ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct AgentExit {
     /// Its exit status.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Whether its terminal was closed under it.
-    #[serde(default)]
-    pub terminal_lost: bool,
 }
 
 impl AgentExit {
@@ -213,7 +208,7 @@ impl AgentExit {
     /// Returns the status of a run whose agent ended so by itself.
     #[must_use]
     pub fn status(&self) -> Status {
-        if self.code == Some(0) && !self.terminal_lost { Status::Succeeded } else { Status::Failed }
+        if self.code == Some(0) { Status::Succeeded } else { Status::Failed }
     }
 }
 
@@ -409,8 +404,7 @@ impl Ending {
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
-                let how = if exit.terminal_lost { "lost its terminal".to_owned() } else { exit.how() };
-                let reason = format!("its supervisor was gone when its agent {how}");
+                let reason = format!("its supervisor was gone when its agent {}", exit.how());
                 let ending = unforced(exit.status(), &reason, last_output);
                 Self { exit_code: exit.code, signal: exit.signal, ..ending }
             }
@@ -501,21 +495,20 @@ mod tests {
     fn an_abandoned_run_ended_as_its_agent_did_if_that_is_known() {
         let (last, now) = (UnixSeconds(50), UnixSeconds(99));
         let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), last, now);
-        let exit = |code, signal, terminal_lost| AgentExit { code, signal, terminal_lost };
-        let good = ending(true, exit(Some(0), None, false));
+        let exit = |code, signal| AgentExit { code, signal };
+        let good = ending(true, exit(Some(0), None));
         assert_eq!((good.status, good.exit_code, good.retain_from), (Status::Succeeded, Some(0), last));
         for (exit, how) in [
-            (exit(Some(3), None, false), "exited with status 3"),
-            (exit(None, Some(9), false), "signal 9"),
-            (exit(Some(0), None, true), "lost its terminal"),
-            (exit(None, None, false), "does not tell"),
+            (exit(Some(3), None), "exited with status 3"),
+            (exit(None, Some(9)), "signal 9"),
+            (exit(None, None), "does not tell"),
         ] {
             let bad = ending(true, exit);
             assert_eq!((bad.status, bad.exit_code, bad.signal), (Status::Failed, exit.code, exit.signal));
             let reason = bad.reason.unwrap();
             assert!(reason.contains("supervisor was gone") && reason.contains(how), "{reason}");
         }
-        let stub = ending(false, exit(Some(1), None, false));
+        let stub = ending(false, exit(Some(1), None));
         assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
     }
 }

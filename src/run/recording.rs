@@ -81,12 +81,13 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> Result<Outc
         close(context, entry, &past.outcome, Known::Perhaps)?;
         return Ok(past.outcome);
     }
-    let started = entry.started()?;
+    let started = atomic_file::unless_damaged(entry.started())?;
     let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
     let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
-    let ending = Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now);
+    let ending =
+        Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
     record(context, entry, &outcome)?;
     Ok(outcome)
@@ -192,12 +193,6 @@ fn close(context: &Context, entry: &Entry, outcome: &Outcome, known: Known) -> R
 
 fn put_away(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
     retries::settle(context, outcome)?;
-    // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
-    if outcome.session_host.has_windows()
-        && let Err(error) = context.session_host.close(&outcome.id.session_name())
-    {
-        tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
-    }
     match entry.dispose(&context.home) {
         Err(_) if !entry.exists() => Ok(()),
         disposed => Ok(disposed?),

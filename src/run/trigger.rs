@@ -81,21 +81,6 @@ pub enum TriggerError {
         /// What is too long.
         source: TooLong,
     },
-    /// The routine's agent needs a terminal, and there are none.
-    #[error(
-        "the agent '{agent}' of the routine '{slug}' works on a terminal (`terminal = true` in its file), for which runs \
-         must be shown in tmux, and they are not: {why}"
-    )]
-    NoTerminal {
-        /// The routine.
-        slug: Slug,
-        /// Its agent.
-        agent: AgentName,
-        /// Why there is no terminal.
-        why: String,
-        /// Whether that would be the same the next time.
-        is_certain: bool,
-    },
     /// A run of the routine is alive.
     #[error(
         "the run '{run}' of this routine is alive{doubt}; stop it with stop_run (moadim-mcp stop {run}), or start another \
@@ -200,10 +185,6 @@ impl Plan {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
-        if agent.definition.terminal && context.session_host.version().is_none() {
-            let (why, is_certain) = (context.session_host.why().to_owned(), context.session_host.is_certain());
-            return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why, is_certain });
-        }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let environment = compose(home, &agent, &routine.definition)?;

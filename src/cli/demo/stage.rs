@@ -74,7 +74,6 @@ fn clear(app: &App) -> anyhow::Result<()> {
     let cookies = cookies(&context)?;
     end_runs(&context)?;
     await_the_end(&cookies)?;
-    close_sessions(&context)?;
     let root = app.home().root();
     std::fs::remove_dir_all(root)?;
     ensure!(!root.exists(), "it is there again");
@@ -120,13 +119,4 @@ fn await_the_end(cookies: &[Cookie]) -> anyhow::Result<()> {
         ensure!(Instant::now() < deadline, "these processes are left: {}", names(&left));
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn close_sessions(context: &Context) -> anyhow::Result<()> {
-    let host = &context.session_host;
-    for session in host.list()? {
-        host.close(&session)?;
-    }
-    host.shut_down_if_idle()?;
-    Ok(())
 }
