@@ -12,13 +12,13 @@
 //!
 //! 1. The trigger *stages* a directory, locked from birth, and *claims* a name by renaming it into place
 //!    ([`run::claim`]). Of any number of triggers one wins a second; the others take the next.
-//! 2. It starts a **supervisor** as nobody's child, opens a window that follows the log, or is the agent's terminal
-//!    ([`session`]), and then tells the supervisor to begin ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of its own, so
-//!    the run never is without an owner.
+//! 2. It starts a **supervisor** as nobody's child ([`engine`]), waits for the agent, and opens a window that shows the run
+//!    ([`session`]), for which nobody waits ([`run::launch`]). The supervisor takes a share of the lock before the trigger lets go of
+//!    its own, so the run never is without an owner.
 //! 3. The supervisor ([`supervisor`]) takes the run (`supervisor.json`), clones what the routine asks for and runs the agent's
-//!    setup, if there is such. Then it starts the agent through the user's login shell, and a stub that becomes the agent says
-//!    whether that worked. All of this may take longer than a trigger waits. It looks at the bound, and at what is asked, every
-//!    second.
+//!    setup, if there is such. Then it starts the agent, on a terminal if it needs one: itself, or through the user's login shell, where a
+//!    stub that becomes the agent says whether that worked. All of this may take longer than a trigger waits. It looks at the bound,
+//!    and at what is asked, every second.
 //! 4. Whoever wants the run ended writes `end.json`, once, and tells the supervisor; if that does not obey, its work is done
 //!    from outside ([`run::end`]). Ending means that the whole tree is gone, and that this was checked
 //!    ([`process_tree`]).
@@ -48,7 +48,7 @@
 //!
 //! # Layers
 //!
-//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`routine`], [`session`],
+//! Imports point down: [`cli`] → [`mcp`] → [`janitor`] → [`supervisor`], [`query`] → [`run`] → [`engine`] → [`routine`], [`session`],
 //! [`agent`], [`setup`] → [`home`], [`process_tree`], [`environment`], [`clock`], [`logging`]; [`service`] stands beside the janitor. The
 //! core is synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects
 //! are thin, and each is tested as what it is.
@@ -58,6 +58,7 @@
 pub mod agent;
 pub mod cli;
 pub mod clock;
+pub mod engine;
 pub mod environment;
 pub mod home;
 pub mod janitor;

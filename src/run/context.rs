@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::history::HistoryIndex;
 use super::unwritten_ends::UnwrittenEnds;
+use crate::engine::Local;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
@@ -35,6 +36,12 @@ pub struct Context {
 }
 
 impl Context {
+    /// Returns where its supervisors run.
+    #[must_use]
+    pub fn engine(&self) -> Local {
+        Local::new(self.program.path())
+    }
+
     /// Makes the context of a supervisor, which opens no window.
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {

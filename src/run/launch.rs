@@ -1,7 +1,6 @@
 //! From a claimed run to a started agent: the supervisor, the wait for the agent, and the window.
 
-use std::io::{self, ErrorKind};
-use std::process::{Command, ExitStatus, Stdio};
+use std::io::ErrorKind;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +12,6 @@ use super::record::{EndCause, EndRequest, Ending, Outcome, SupervisorRecord};
 use super::recording;
 use super::status::Status;
 use crate::clock::UnixSeconds;
-use crate::environment;
-use crate::process_tree::COOKIE_VARIABLE;
 use crate::session::SessionError;
 
 /// The agent of a claimed run did not start.
@@ -62,7 +59,8 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
     if let Ok(Some(request)) = claim.entry.end_request() {
         return Err(request.reason);
     }
-    start_supervisor(context, claim)
+    let submitted = context.engine().submit(context.home.root(), claim.entry.id().to_string(), &claim.manifest.cookie);
+    submitted.map_err(|error| error.to_string())
 }
 
 /// Opens the run's window, which nothing waits for. Never called by a supervisor: it is a subreaper, so that a tmux server that
@@ -154,40 +152,6 @@ fn discard(workbench: &Workbench) -> bool {
     !workbench.exists()
 }
 
-/// Starts a supervisor in a session of its own and as nobody's child: hosts kill what descends from them, and wait for pipes
-/// that their children inherited.
-fn start_supervisor(context: &Context, claim: &Claim) -> Result<(), String> {
-    let program = context.program.path();
-    let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let mut launcher = Command::new(program)
-        .args(["detach", "--"])
-        .arg(program)
-        .arg("supervise")
-        .arg(context.home.root())
-        .arg(claim.entry.id().to_string())
-        .env_clear()
-        .envs(inherited)
-        .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
-        .current_dir(context.home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|error| format!("its supervisor {} cannot be started: {error}", program.display()))?;
-    is_possible(launcher.wait())
-}
-
-/// Returns whether there may be a supervisor: only a launcher that says that it failed rules that out. The status is lost
-/// where the host lets us ignore SIGCHLD, and a launcher that was killed may have done its work before.
-fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
-    match launched {
-        Ok(status) if status.code().is_some_and(|code| code != 0) => Err(format!(
-            "its supervisor could not be detached ({status}); if moadim-mcp was replaced, restart the host"
-        )),
-        _ => Ok(()),
-    }
-}
-
 /// Waits until the agent runs, or the run is over. Past the deadline it is enough that a supervisor has taken the run: a login
 /// shell on a busy machine, a clone or a setup take as long as they take. `None` if none has, or it is gone.
 fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
@@ -199,7 +163,8 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
             return Some(start_by_outcome(context, claim.entry.id()));
         }
         if Instant::now() >= deadline {
-            let is_taken = |taken: Option<SupervisorRecord>| taken.is_some_and(|record| record.supervisor.is_alive());
+            let is_taken =
+                |taken: Option<SupervisorRecord>| taken.is_some_and(|record| context.engine().look(record.supervisor));
             return claim.entry.supervisor().is_ok_and(is_taken).then_some(Ok(()));
         }
         std::thread::sleep(PAUSE);
@@ -234,20 +199,5 @@ fn call_off(context: &Context, claim: &Claim) -> String {
             tracing::warn!(%error, "a launch that took too long could not be called off");
             request.reason
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::ExitStatusExt;
-
-    #[test]
-    fn only_a_launcher_that_says_so_has_failed() {
-        let exited = |code| Ok(ExitStatus::from_raw(code << 8));
-        assert!(is_possible(exited(1)).unwrap_err().contains("exit status: 1"));
-        assert_eq!(is_possible(exited(0)), Ok(()));
-        assert_eq!(is_possible(Ok(ExitStatus::from_raw(9))), Ok(()), "killed, after its work perhaps");
-        assert_eq!(is_possible(Err(io::Error::from_raw_os_error(10))), Ok(()), "nobody knows");
     }
 }

@@ -126,19 +126,19 @@ pub enum TriggerError {
 }
 
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
-const PATIENCE: Duration = Duration::from_millis(4_700);
+const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
 
 /// How much of a trigger's time has to be left for its launch: one that runs out of it would leave a run that failed.
 const LEAST_LAUNCH: Duration = Duration::from_millis(500);
 
 /// The least time that a trigger waits for the routines' lock, however late it is.
-const LEAST_LOCK_PATIENCE: Duration = Duration::from_millis(200);
+const LEAST_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a prompt may be empty because an editor is saving it.
-const SAVING_PATIENCE: Duration = Duration::from_millis(300);
+const PROMPT_SAVED_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a trigger waits until another process has judged a run of its routine, and the pause between two looks.
-const JUDGING_PATIENCE: Duration = Duration::from_secs(3);
+const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(3);
 const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts a run of a routine, and returns when its agent has really been started, within 5 s of when it was `asked`.
@@ -146,12 +146,12 @@ const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
 pub fn trigger(context: &Context, slug: &Slug, overlap: Overlap, asked: Instant) -> Result<RunId, TriggerError> {
-    let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
-    let plan = Plan::read(context, slug, Instant::now() + SAVING_PATIENCE)?;
+    let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
+    let plan = Plan::read(context, slug, Instant::now() + PROMPT_SAVED_TIMEOUT)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
     }
-    let claim = plan.claim(context, &triggered, overlap, asked + JUDGING_PATIENCE)?;
+    let claim = plan.claim(context, &triggered, overlap, asked + OTHER_JUDGE_TIMEOUT)?;
     plan.start(context, claim, deadline)
 }
 
@@ -203,7 +203,7 @@ impl Plan {
         let slug = &self.routine.slug;
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
-            let patience = rest.clamp(LEAST_LOCK_PATIENCE, LOCK_PATIENCE);
+            let patience = rest.clamp(LEAST_LOCK_TIMEOUT, LOCK_PATIENCE);
             let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;

@@ -24,9 +24,9 @@ const CONFIGURATION: &str = include_str!("tmux.conf");
 const ATTEMPTS: usize = 5;
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// The size of a window to which nobody is attached: a terminal of 50 rows, and the status line.
+/// The size of a window to which nobody is attached, as the terminal of an agent.
 const COLUMNS: &str = "200";
-const ROWS: &str = "51";
+const ROWS: &str = "50";
 
 /// The windows of a home.
 #[derive(Debug, Clone)]

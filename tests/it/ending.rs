@@ -144,7 +144,7 @@ fn two_servers_stop_the_same_run_at_once(home: TestHome, _: Host) {
     assert_eq!(home.raw_log(&run).matches("stopped on request").count(), 1, "{}", home.raw_log(&run));
 }
 
-fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, _: Host) {
+fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, host: Host) {
     let program = env!("CARGO_BIN_EXE_moadim-mcp");
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},

@@ -193,7 +193,8 @@ fn a_socket_that_forbids_us_is_no_evidence() {
 
     let socket = home.root().join("tmux.sock");
     wait_for(PATIENCE, "the window", || socket.exists().then_some(()));
-    let allow = |path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    let allow =
+        |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
     allow(&socket, 0o000);
     allow(&users.join("default"), 0o000);
     allow(&users, 0o700);

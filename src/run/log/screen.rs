@@ -172,7 +172,7 @@ mod tests {
     fn every_part_is_drawn_in_its_own_size() {
         let text = "\x1b[H\x1b[2J0123456789\x1b[H\x1b[2Jabcdefghij";
         let at = text.len() - 10;
-        assert_eq!(shown(text.as_bytes(), 7, &sizes(&format!("0 2 5\n{} 2 4", at + 7))).unwrap(), "efgh\nij\n");
+        assert_eq!(shown(text.as_bytes(), 7, &sizes(&format!("0 2 5\n{} 2 4", at + 7))).unwrap(), "abcd\nefgh\nij\n");
     }
 
     proptest! {
