@@ -98,6 +98,8 @@ const TAIL_BYTES: usize = 8 * 1024;
 pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let workbench = Workbench::of(&context.home, id);
     let entry = Entry::of(&context.home, id);
+    // Before the view, which says how to attach unless there is one.
+    let window_problem = entry.window_problem();
     let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
     let run = match &assessment {
         Some(assessment) => RunView::of_unfinished(context, assessment),
@@ -120,7 +122,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
             .or_else(|| Some(outcome.as_ref()?.agent.clone())),
         command: manifest.map(words).unwrap_or_default(),
         origin: manifest.map(|manifest| manifest.origin.clone()).or_else(|| Some(outcome.as_ref()?.origin.clone())),
-        window_problem: assessment.as_ref().and_then(|assessment| assessment.entry.window_problem()),
+        window_problem,
         processes_total: processes.as_ref().map(Vec::len),
         processes: processes.map(|all| all.into_iter().take(SHOWN_PROCESSES).collect()).unwrap_or_default(),
         last_output_at: last_output(&workbench, outcome.as_ref()),

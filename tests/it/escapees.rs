@@ -242,7 +242,9 @@ fn bystanders(home: &TestHome, host: Host, runs: &[&str], server: &Server, perso
     };
     let found: Vec<Seen> = home.processes().into_iter().filter(spared).collect();
     assert!(pids.iter().all(|pid| found.iter().any(|one| one.id.pid.cast_unsigned() == *pid)), "{found:?}");
-    let windows = found.iter().filter(|one| one.command.contains(" follow ")).count();
+    // The command of a tmux server is that of its first window.
+    let shows = |one: &&Seen| one.name.starts_with("moadim") && one.command.contains(" follow ");
+    let windows = found.iter().filter(shows).count();
     let all_windows = windows == runs.len() && found.iter().any(|one| Some(one.id) == our_tmux(home));
     (host != Host::Tmux || all_windows).then_some(found)
 }
