@@ -49,7 +49,7 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         ("ask-shell", [again @ .., home, mode]) => {
             logging::start();
             let mode = shell_path::Mode::from_str(&mode.to_string_lossy(), false).map_err(anyhow::Error::msg);
-            mode.and_then(|mode| Ok(shell_path::ask_shell(home.into(), mode, !again.is_empty())?))
+            mode.and_then(|mode| shell_path::ask_shell(home.into(), mode, !again.is_empty()))
         }
         // Through that shell.
         ("print-path", [file]) => shell_path::print_path(file.as_ref()).map_err(Into::into),

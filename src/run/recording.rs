@@ -46,10 +46,11 @@ struct End<'a> {
     has_new_line: bool,
 }
 
+type Step<T> = fn(&mut T) -> Result<(), RecordingError>;
+
 impl End<'_> {
     /// The steps, in order. After a failure, or where we die in between, all of them can be done again.
-    const STEPS: [fn(&mut Self) -> Result<(), RecordingError>; 4] =
-        [Self::write_outcome, Self::add_line, Self::settle_retries, Self::remove_entry];
+    const STEPS: [Step<Self>; 4] = [Self::write_outcome, Self::add_line, Self::settle_retries, Self::remove_entry];
 
     fn finish(mut self) -> Result<(), RecordingError> {
         let done = Self::STEPS.iter().try_for_each(|step| step(&mut self));

@@ -138,7 +138,7 @@ mod tests {
 
     #[test]
     fn a_signal_from_outside_interrupts_whichever_process_got_it_first() {
-        let exit = AgentExit { code: None, signal: Some(15), ..AgentExit::default() };
+        let exit = AgentExit { code: None, signal: Some(15) };
         for exit in [None, Some(exit)] {
             let step = decide(State { termination_signal: true, exit, ..CALM });
             assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
