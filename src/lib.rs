@@ -59,6 +59,7 @@
 pub mod agent;
 pub mod cli;
 pub mod clock;
+mod engine;
 pub mod env_vars;
 pub mod environment;
 pub mod home;

@@ -3,11 +3,15 @@
 use std::io::IsTerminal;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use super::app;
+use super::{app, follow, logs};
+use crate::query::view::RunView;
 use crate::query::wait;
+use crate::run::context::{App, Context};
+use crate::run::entry::Entry;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -15,27 +19,57 @@ pub(super) struct Arguments {
     run: String,
 }
 
-/// Becomes the command that shows it, so that the terminal is that command's alone.
+/// A window opens a moment after its run's agent has started.
+const WINDOW_TIMEOUT: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Ctrl-], which no shell uses.
+const LEAVE: u8 = 0x1D;
+
+/// Becomes the command that shows the run, so that the terminal is that command's alone. A run without a window is shown here.
 pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
-    let run = app::find_run(&app::open()?, &arguments.run)?;
-    let Some(command) = run.attach_command.as_ref().filter(|_| !wait::is_over(&run)) else {
-        if wait::is_over(&run) {
-            bail!(
-                "the run {id} is over ({}); see what it printed: moadim-mcp logs {id}",
-                run.own_status(),
-                id = run.id
-            );
-        }
-        bail!(
-            "the run {id} has no window (it is {}); follow it: moadim-mcp logs -f {id}",
-            run.session_host,
-            id = run.id
-        );
-    };
-    if !std::io::stdin().is_terminal() {
-        bail!("attach needs a terminal; in one, this shows the run: {command}");
+    let app = app::open()?;
+    let run = app::find_run(&app, &arguments.run)?;
+    if wait::is_over(&run) {
+        bail!("the run {id} is over ({}); see what it printed: moadim-mcp logs {id}", run.own_status(), id = run.id);
     }
-    // Within another tmux, this one refuses to start, for the keys of both are the same; with the variable gone it works.
+    let command = run.attach_command.as_deref();
+    if !std::io::stdin().is_terminal() {
+        match command {
+            Some(command) => bail!("attach needs a terminal; in one, this shows the run: {command}"),
+            None => bail!(
+                "attach needs a terminal; the run {id} has no window (it is {}), so follow it: moadim-mcp logs -f {id}",
+                run.session_host,
+                id = run.id
+            ),
+        }
+    }
+    let context = app.context_for_looking();
+    let Some(command) = command.filter(|_| window_opens(&context, &run)) else { return show_here(&app, run) };
+    // Within another tmux, this one refuses to start, because the keys of both are the same; with the variable gone it works.
     let error = Command::new("/bin/sh").arg("-c").arg(format!("exec {command}")).env_remove("TMUX").exec();
     Err(anyhow!("cannot start {command}: {error}"))
+}
+
+fn window_opens(context: &Context, run: &RunView) -> bool {
+    let deadline = Instant::now() + WINDOW_TIMEOUT;
+    loop {
+        if context.session_host.has_window(&run.session) {
+            return true;
+        }
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+fn show_here(app: &App, run: RunView) -> anyhow::Result<()> {
+    let home = app.home();
+    if Entry::of(home, &run.id).manifest().is_ok_and(|manifest| manifest.command.terminal) {
+        eprintln!("the run {} has no window; this is its terminal; leave with Ctrl-]\r", run.id);
+        return follow::follow(home.root().to_owned(), &run.id, Some(LEAVE));
+    }
+    eprintln!("the run {} has no window; this is what it prints; leave with Ctrl-C", run.id);
+    logs::follow(app, run, 0)
 }

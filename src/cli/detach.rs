@@ -5,14 +5,14 @@ use std::process::{Command, Stdio};
 
 use anyhow::Context as _;
 
-/// Starts the command with null streams, or our input, and our environment, and returns at once; our end makes it an orphan.
-pub(super) fn detach(command: &[OsString], keep_stdin: bool) -> anyhow::Result<()> {
+/// Starts the command with null streams and our environment, and returns at once; our end makes it an orphan.
+pub(super) fn detach(command: &[OsString]) -> anyhow::Result<()> {
     // Fails only for the leader of a group, which then has a session of its own already.
     let _ = rustix::process::setsid();
     let [program, arguments @ ..] = command else { anyhow::bail!("no command to detach was given") };
     Command::new(program)
         .args(arguments)
-        .stdin(if keep_stdin { Stdio::inherit() } else { Stdio::null() })
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()

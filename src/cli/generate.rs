@@ -52,5 +52,5 @@ fn for_people() -> clap::Command {
         .about(styled(whole.get_about()))
         .long_about(styled(whole.get_long_about()))
         .after_help(super::EXIT_STATUS);
-    super::ForPeople::augment_subcommands(bare)
+    super::Command::augment_subcommands(bare)
 }

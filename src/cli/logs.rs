@@ -79,7 +79,8 @@ fn all_matches(app: &App, run: &RunId, pattern: &str, first: LogText) -> anyhow:
 /// Pause between two looks at a log.
 const PAUSE: Duration = Duration::from_millis(250);
 
-fn follow(app: &App, run: RunView, mut offset: u64) -> anyhow::Result<()> {
+/// Prints what is added to a run's log from a byte on, until the run is over.
+pub(super) fn follow(app: &App, run: RunView, mut offset: u64) -> anyhow::Result<()> {
     let context = app.context_for_looking();
     let workbench = Workbench::of(&context.home, &run.id);
     let mut over = wait::is_over(&run);

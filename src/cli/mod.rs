@@ -7,8 +7,10 @@ mod cleanup;
 mod demo;
 mod detach;
 mod doctor;
+mod follow;
 mod forget;
 mod generate;
+mod hidden;
 mod init;
 mod janitor;
 mod logs;
@@ -24,19 +26,13 @@ mod time;
 mod time_words;
 mod trigger;
 
-use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::agent::shell_path;
 use crate::logging;
-use crate::run::hook;
-use crate::run::id::RunId;
-use crate::supervisor::{Part, append_to_log, exec_agent, hold_terminal, supervise};
 
 /// Run AI agents unattended
 ///
@@ -56,71 +52,7 @@ const EXIT_STATUS: &str = "Exit status: 0 on success, 1 on failure (see stderr),
 
 #[derive(Subcommand)]
 enum Command {
-    #[command(flatten)]
-    ForPeople(ForPeople),
-    /// Supervises one run (started by a trigger).
-    #[command(hide = true)]
-    Supervise {
-        home: PathBuf,
-        run: RunId,
-        /// Begin when there is something to read on stdin; not at all if there never is
-        #[arg(long)]
-        on_word: bool,
-    },
-    /// Becomes the agent of a run, or its setup (started by its supervisor).
-    #[command(hide = true)]
-    Exec {
-        home: PathBuf,
-        run: RunId,
-        #[arg(long)]
-        setup: bool,
-    },
-    /// Holds the terminal of a run, and starts its agent there (started by tmux).
-    #[command(hide = true)]
-    Terminal { home: PathBuf, run: RunId },
-    /// Appends what a terminal shows to the log of a run (started by tmux).
-    #[command(hide = true)]
-    Append { home: PathBuf, run: RunId },
-    /// Reaps orphans as the first process of a container, and does the rest in a child (started by itself).
-    #[command(hide = true, name = init::COMMAND)]
-    Init {
-        #[arg(last = true)]
-        arguments: Vec<OsString>,
-    },
-    /// Starts a command as nobody's child, and exits.
-    #[command(hide = true)]
-    Detach {
-        #[arg(long)]
-        keep_stdin: bool,
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
-    },
-    /// Runs what a person wants done when a run has ended (started by whoever recorded it).
-    #[command(hide = true)]
-    Hook {
-        name: String,
-        home: PathBuf,
-        run: RunId,
-        #[arg(last = true, required = true)]
-        command: Vec<OsString>,
-    },
-    /// Asks a shell for its PATH, and keeps the answer (started where an agent's command is looked for).
-    #[command(hide = true)]
-    AskShell {
-        /// Whatever it said before.
-        #[arg(long)]
-        again: bool,
-        home: PathBuf,
-        mode: shell_path::Mode,
-    },
-    /// Writes PATH into a file (started through that shell).
-    #[command(hide = true)]
-    PrintPath { file: PathBuf },
-}
-
-#[derive(Subcommand)]
-enum ForPeople {
-    /// Lists routines, with their newest run.
+    /// List routines, with their newest run
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
@@ -161,7 +93,7 @@ enum ForPeople {
 }
 
 /// How long a command that a person typed waits for what it has to say, as in a terminal that is paused.
-const PATIENCE_WITH_A_PERSON: Duration = Duration::from_secs(10);
+const PAUSED_TERMINAL_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs the program with the process's arguments. Errors go to stderr, with their causes.
 #[must_use]
@@ -170,15 +102,31 @@ pub fn run() -> ExitCode {
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
     init::become_init_if_first();
+    if let Some(code) = hidden::run() {
+        return code;
+    }
     // A host gives none, and need not wait until the parser of all commands is made.
     let Arguments { serve, command } =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
     logging::start();
     let patience = match &command {
-        Some(Command::ForPeople(command)) if !matches!(command, ForPeople::Janitor) => PATIENCE_WITH_A_PERSON,
-        _ => logging::LAST_WORDS_TIMEOUT,
+        None | Some(Command::Janitor) => logging::LAST_WORDS_TIMEOUT,
+        Some(_) => PAUSED_TERMINAL_TIMEOUT,
     };
-    let code = dispatch(serve, command).unwrap_or_else(|error| {
+    let done = match command {
+        None => serve::serve(serve).map(|()| ExitCode::SUCCESS),
+        Some(command) => match execute(command) {
+            // The reader of our output has seen enough, as in `| head`.
+            Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
+            result => result,
+        },
+    };
+    outcome_of(done, patience)
+}
+
+/// Says what went wrong, and waits so long until everything is said.
+fn outcome_of(done: anyhow::Result<ExitCode>, patience: Duration) -> ExitCode {
+    let code = done.unwrap_or_else(|error| {
         logging::say(&format!("moadim-mcp: {}", with_causes(&error)));
         ExitCode::FAILURE
     });
@@ -186,50 +134,24 @@ pub fn run() -> ExitCode {
     code
 }
 
-fn dispatch(serve: serve::Offer, command: Option<Command>) -> anyhow::Result<ExitCode> {
+fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        None => serve::serve(serve)?,
-        Some(Command::ForPeople(command)) => {
-            return match execute(command) {
-                // Whoever read our output has seen enough, as in `| head`.
-                Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
-                result => result,
-            };
-        }
-        Some(Command::Supervise { home, run, on_word }) => supervise(home, &run, on_word.then(std::io::stdin))?,
-        Some(Command::Exec { home, run, setup }) => {
-            let part = if setup { Part::Setup } else { Part::Agent };
-            return Err(exec_agent(home, &run, part).into());
-        }
-        Some(Command::Terminal { home, run }) => hold_terminal(home, &run)?,
-        Some(Command::Append { home, run }) => append_to_log(home, &run)?,
-        Some(Command::Init { arguments }) => return init::run(&arguments),
-        Some(Command::Detach { keep_stdin, command }) => detach::detach(&command, keep_stdin)?,
-        Some(Command::Hook { name, home, run, command }) => hook::run(&name, home, &run, &command)?,
-        Some(Command::AskShell { again, home, mode }) => shell_path::ask_shell(home, mode, again)?,
-        Some(Command::PrintPath { file }) => shell_path::print_path(&file)?,
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn execute(command: ForPeople) -> anyhow::Result<ExitCode> {
-    match command {
-        ForPeople::Routines(arguments) => routines::routines(arguments),
-        ForPeople::Runs(arguments) => runs::runs(arguments),
-        ForPeople::Logs(arguments) => logs::logs(arguments),
-        ForPeople::Attach(arguments) => attach::attach(&arguments),
-        ForPeople::Trigger(arguments) => return trigger::trigger(arguments),
-        ForPeople::Stop(arguments) => stop::stop(arguments),
-        ForPeople::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
-        ForPeople::Forget(arguments) => forget::forget(&arguments),
-        ForPeople::Pin(arguments) => pin::pin(&arguments),
-        ForPeople::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
-        ForPeople::Janitor => janitor::janitor(),
-        ForPeople::Service(arguments) => return service::service(&arguments).map(verdict),
-        ForPeople::Agents(arguments) => agents::agents(&arguments),
-        ForPeople::Setup(request) => setup::setup(&request),
-        ForPeople::Generate(arguments) => generate::generate(&arguments),
-        ForPeople::Demo => demo::demo(),
+        Command::Routines(arguments) => routines::routines(arguments),
+        Command::Runs(arguments) => runs::runs(arguments),
+        Command::Logs(arguments) => logs::logs(arguments),
+        Command::Attach(arguments) => attach::attach(&arguments),
+        Command::Trigger(arguments) => return trigger::trigger(arguments),
+        Command::Stop(arguments) => stop::stop(arguments),
+        Command::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
+        Command::Forget(arguments) => forget::forget(&arguments),
+        Command::Pin(arguments) => pin::pin(&arguments),
+        Command::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        Command::Janitor => janitor::janitor(),
+        Command::Service(arguments) => return service::service(&arguments).map(verdict),
+        Command::Agents(arguments) => agents::agents(&arguments),
+        Command::Setup(request) => setup::setup(&request),
+        Command::Generate(arguments) => generate::generate(&arguments),
+        Command::Demo => demo::demo(),
     }?;
     Ok(ExitCode::SUCCESS)
 }

@@ -49,6 +49,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
     let run = trigger::trigger(&context, &routine, if_alive, Instant::now())?;
     let run = listing::find(&context, &run)?;
+    context.session_host.finish_opening();
     if !wait && format.json {
         print_json(&Triggered { finished: None, run })?;
         return Ok(ExitCode::SUCCESS);

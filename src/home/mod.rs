@@ -155,11 +155,6 @@ impl Home {
         self.locks().join("history")
     }
 
-    /// Returns the lock of whatever starts, ends or calls back the sessions' server.
-    pub(crate) fn session_lock(&self) -> PathBuf {
-        self.locks().join("session")
-    }
-
     /// Returns the file by which it is found out whether locks work.
     pub(crate) fn lock_probe(&self) -> PathBuf {
         self.locks().join("probe")

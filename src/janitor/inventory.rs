@@ -175,16 +175,12 @@ impl<'a> Strangers<'a> {
     }
 
     fn state_of(&mut self, run: &RunId) -> RunState {
-        let Context { home, session_host, .. } = self.context;
+        let home = &self.context.home;
         let in_use = self.in_use.get_or_insert_with(|| {
             let seen = whereabouts().map_err(|error| error.to_string())?;
             Ok(seen.iter().flat_map(|one| runs_of(one, &home.workbenches())).collect())
         });
-        let sessions = self.sessions.get_or_insert_with(|| {
-            let mut names = session_host.list().map_err(|error| error.to_string())?;
-            names.extend(users_sessions().map_err(|error| error.to_string())?);
-            Ok(names)
-        });
+        let sessions = self.sessions.get_or_insert_with(|| users_sessions().map_err(|error| error.to_string()));
         let unknown = |what: &str, cause: &String| {
             RunState::Unknown(format!("another program made it, and {what} cannot be listed: {cause}"))
         };

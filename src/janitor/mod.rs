@@ -167,9 +167,6 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
         Ok(()) | Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
     }
-    if let Err(error) = context.session_host.shut_down_if_idle() {
-        tracing::debug!(%error, "the session host was left as it is");
-    }
     for error in stale_files::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);
     }

@@ -18,10 +18,10 @@ pub fn members_below(cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<
     Ok(members)
 }
 
-/// Returns those descendants of this process, and of `another` of the same run, that only their parents identify: they
-/// carry no cookie, or hide their environment. Once this process is gone, they cannot be recognised.
-pub fn unmarked_descendants(cookie: &Cookie, another: Option<ProcessId>) -> Result<HashSet<ProcessId>, ScanError> {
-    let roots = another.into_iter().chain([ProcessId::current()?]).collect();
+/// Returns those descendants of this process that only their parents identify: they carry no cookie, or hide their
+/// environment. Once this process is gone, they cannot be recognised.
+pub fn unmarked_descendants(cookie: &Cookie) -> Result<HashSet<ProcessId>, ScanError> {
+    let roots = HashSet::from([ProcessId::current()?]);
     Ok(Scan::take_below(&roots)?.unmarked_members(cookie, &roots))
 }
 
@@ -53,8 +53,7 @@ mod tests {
         assert!(descendants(id).unwrap().iter().all(|process| ours.contains(process)) && !ours.is_empty());
         // Other tests have children of this process too.
         let below: HashSet<ProcessId> = descendants(id).unwrap().into_iter().map(|process| process.id).collect();
-        let unmarked: Vec<ProcessId> =
-            unmarked_descendants(&cookie, None).unwrap().intersection(&below).copied().collect();
+        let unmarked: Vec<ProcessId> = unmarked_descendants(&cookie).unwrap().intersection(&below).copied().collect();
         let marked = Scan::take().unwrap().members(&cookie, &HashSet::new());
         for process in descendants(id).unwrap() {
             process.id.signal(rustix::process::Signal::KILL).unwrap();

@@ -56,7 +56,7 @@ pub(crate) use descendants::{descendants, members_below, unmarked_descendants};
 pub use end::{Reach, end_tree};
 pub use known::KnownProcesses;
 pub use process::ProcessId;
-pub(crate) use process::{Process, Seen, Signalled, names};
+pub(crate) use process::{Process, SignalError, Signalled, names};
 pub use scan::Scan;
 pub(crate) use scan::ScanError;
 pub(crate) use usage::{Usage, usage};

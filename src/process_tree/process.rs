@@ -90,6 +90,7 @@ impl fmt::Display for Process {
 }
 
 /// A living process, looked at by its pid alone.
+#[cfg(test)]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Seen {
     pub process: Process,
@@ -97,6 +98,7 @@ pub struct Seen {
     pub cookie: Option<Cookie>,
 }
 
+#[cfg(test)]
 impl Seen {
     /// Looks at the living process that has this pid now; `None` where there is none, or only a zombie.
     ///

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
+use super::process::Seen;
 use super::*;
 
 /// Its first thread ends, another one goes on.
@@ -196,5 +197,5 @@ fn a_hidden_environment_is_told_from_a_missing_cookie() {
     let reapers = HashSet::from([us.pid]);
     assert!(holds(scan.hidden_orphans(start_at(before), &reapers)));
     assert!(!holds(scan.hidden_orphans(start_at(before + 3_600_000), &reapers)));
-    assert!(unmarked_descendants(&cookie, None).unwrap().contains(&id), "only we can tell whose it is");
+    assert!(unmarked_descendants(&cookie).unwrap().contains(&id), "only we can tell whose it is");
 }

@@ -45,6 +45,9 @@ pub struct Inspection {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
+    /// Why it has no window, where it could not be opened; the run is the same without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub window_problem: Option<String>,
     /// Its processes, those first that used most; 50 at most.
     pub processes: Vec<RunProcess>,
     /// How many there are; absent where that is not known.
@@ -91,6 +94,8 @@ const SHOWN_LOG_BYTES: usize = 8 * 1024;
 pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let workbench = Workbench::of(&context.home, id);
     let entry = Entry::of(&context.home, id);
+    // Before the view, which says how to attach unless there is one.
+    let window_problem = entry.window_problem();
     let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
     let run = match &assessment {
         Some(assessment) => RunView::of_unfinished(context, assessment),
@@ -113,6 +118,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
             .or_else(|| Some(outcome.as_ref()?.agent.clone())),
         command: manifest.map(words).unwrap_or_default(),
         origin: manifest.map(|manifest| manifest.origin.clone()).or_else(|| Some(outcome.as_ref()?.origin.clone())),
+        window_problem,
         processes_total: processes.as_ref().map(Vec::len),
         processes: processes.map(|all| all.into_iter().take(SHOWN_PROCESSES).collect()).unwrap_or_default(),
         last_output_at: last_output(&workbench, outcome.as_ref()),

@@ -122,8 +122,9 @@ impl RunView {
         }
         view.duration_secs = view.started_at.map(|from| from.age_secs_at(view.finished_at.unwrap_or(now)));
         if view.finished_at.is_none() {
-            view.attach_command =
-                context.session_host.attach_command(&view.session).filter(|_| view.session_host.has_windows());
+            if view.session_host.has_windows() && entry.window_problem().is_none() {
+                view.attach_command = context.session_host.attach_command(&view.session);
+            }
             view.kept_because = Some(match view.status {
                 Status::Unknown => "nothing certain is known of it".to_owned(),
                 _ => "it is alive".to_owned(),

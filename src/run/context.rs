@@ -11,12 +11,13 @@ use super::janitor_status::JanitorStatus;
 use super::unwritten_ends::UnwrittenEnds;
 use crate::agent::shell_path::Asker;
 use crate::agent::{SearchPath, ShellPaths};
+use crate::engine::Local;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::{Config, SessionHostSetting};
 use crate::home::file_cache::FileCache;
 use crate::routine::known::KnownRoutines;
-use crate::session::{Launcher, SessionHost};
+use crate::session::SessionHost;
 
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
 #[derive(Debug, Clone)]
@@ -38,11 +39,16 @@ pub struct Context {
 }
 
 impl Context {
-    /// Makes the context of a supervisor. It opens no window, and closing one needs no choice of a host: choosing asks a
-    /// program for its version, and an agent would wait for that.
+    /// Returns where its supervisors run.
+    #[must_use]
+    pub fn engine(&self) -> Local {
+        Local::new(self.program.path())
+    }
+
+    /// Makes the context of a supervisor, which opens no window.
     #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
-        let session_host = SessionHost::choose(&home, SessionHostSetting::Detached, program.launcher());
+        let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
         let (history, routines, unwritten_ends) = Default::default();
         Self { home, config, session_host, program, history, routines, unwritten_ends }
     }
@@ -197,7 +203,7 @@ impl App {
         if let Some(chosen) = chosen.as_ref().filter(|chosen| chosen.holds(setting)) {
             return chosen.host.clone();
         }
-        let host = SessionHost::choose(&self.home, setting, self.program.launcher());
+        let host = SessionHost::choose(&self.home, setting);
         *chosen = Some(Chosen { setting, host: host.clone(), at: Instant::now() });
         host
     }
@@ -227,12 +233,6 @@ impl Program {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
-    }
-
-    /// Returns the words that start a command as nobody's child, through our own hidden `detach`.
-    #[must_use]
-    pub fn launcher(&self) -> Launcher {
-        Launcher { program: self.0.clone(), arguments: vec!["detach".into(), "--".into()] }
     }
 
     /// Makes sure that the file is still there.

@@ -19,7 +19,7 @@ use super::this_machine::Here;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::process_tree::{KnownProcesses, Process, ProcessId, Reach, Scan, ScanError, end_tree};
+use crate::process_tree::{KnownProcesses, Process, ProcessId, Scan, ScanError};
 
 /// Who wants a run ended, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,7 +115,7 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
     let announce = unwritten.is_some() && written.takes_unwritten_request;
     let ask = if announce { UNWRITTEN_REQUEST } else { Signal::TERM };
     if let Some(supervisor) = supervisor
-        && let Err(error) = supervisor.signal(ask)
+        && let Err(error) = context.engine().wake(supervisor, ask)
     {
         // It looks at the request by itself, a second later.
         tracing::warn!(run = %id, %error, "the supervisor could not be signalled");
@@ -126,16 +126,17 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
         Waited::Recorded => Ok(Ended::Finished),
         Waited::Unowned(locks) => {
             // An owner that gave up has asked all of them, and waited.
-            let hunt = Hunt { supervisor, grace: grace.saturating_sub(asked.elapsed()), locks: Some(locks) };
-            end_from_outside(context, &entry, &manifest, hunt, &request)
+            let from_outside =
+                FromOutside { supervisor, grace: grace.saturating_sub(asked.elapsed()), locks: Some(locks) };
+            end_from_outside(context, &entry, &manifest, from_outside, &request)
         }
         // It has done its work, and holds the reason until the disk takes it.
         Waited::Stuck if unwritten.is_some() && is_alone(&manifest, supervisor)? => {
             Ok(Ended::Unrecorded(unwritten.map_or_else(String::new, |error| error.to_string())))
         }
         Waited::Stuck => {
-            let hunt = Hunt { supervisor, grace: Duration::ZERO, locks: None };
-            end_from_outside(context, &entry, &manifest, hunt, &request)
+            let from_outside = FromOutside { supervisor, grace: Duration::ZERO, locks: None };
+            end_from_outside(context, &entry, &manifest, from_outside, &request)
         }
     }
 }
@@ -167,7 +168,7 @@ enum Waited {
 }
 
 /// How the processes of a run are ended from outside.
-struct Hunt {
+struct FromOutside {
     supervisor: Option<ProcessId>,
     grace: Duration,
     /// Held while they are ended, where nobody owns the run, so that one process at a time does it. Of two, one may be a
@@ -198,12 +199,21 @@ fn end_from_outside(
     context: &Context,
     entry: &Entry,
     manifest: &Manifest,
-    hunt: Hunt,
+    from_outside: FromOutside,
     ours: &EndRequest,
 ) -> Result<Ended, EndError> {
-    let survivors = end_processes(&context.home, entry, manifest, hunt.supervisor, hunt.grace)?;
+    let (mut record, processes) = KnownRecord::open(&context.home, entry, manifest);
+    let survivors = context.engine().end(
+        &manifest.cookie,
+        from_outside.supervisor,
+        processes,
+        from_outside.grace,
+        &mut |processes| {
+            record.note(processes);
+        },
+    )?;
     // The judgement below takes them again.
-    drop(hunt.locks);
+    drop(from_outside.locks);
     if !survivors.is_empty() {
         return Ok(Ended::Survived(survivors));
     }
@@ -211,22 +221,6 @@ fn end_from_outside(
     let reason = first.as_ref().map_or(&ours.reason, |request| &request.reason);
     log::append_note(&Workbench::of(&context.home, entry.id()), reason);
     judge(context, entry)
-}
-
-/// Ends the processes of a run, its supervisor too, and returns those that outlived it.
-///
-/// # Errors
-/// The processes cannot be listed: some may have been signalled, and nothing is known of what is left.
-fn end_processes(
-    home: &Home,
-    entry: &Entry,
-    manifest: &Manifest,
-    supervisor: Option<ProcessId>,
-    grace: Duration,
-) -> Result<Vec<Process>, ScanError> {
-    let (mut record, mut processes) = KnownRecord::open(home, entry, manifest);
-    processes.known.extend(supervisor);
-    end_tree(&manifest.cookie, processes, Reach::Everywhere, grace, &mut |processes| record.note(processes))
 }
 
 /// Ends the processes of the run whose supervisor we are, but for ourselves, and returns those that outlived it. `on_pass` is
@@ -241,17 +235,11 @@ pub fn end_own_processes(
     grace: Duration,
     on_pass: &mut dyn FnMut(),
 ) -> Result<Vec<Process>, ScanError> {
-    let (mut record, mut processes) = KnownRecord::open(home, entry, manifest);
-    processes.known.extend(terminal_holder(entry));
+    let (mut record, processes) = KnownRecord::open(home, entry, manifest);
     own_tree::end(home, &manifest.cookie, processes, grace, &mut |processes| {
         record.note(processes);
         on_pass();
     })
-}
-
-/// Returns who holds the terminal of an agent, as the child of another one's process, if anybody does.
-pub fn terminal_holder(entry: &Entry) -> Option<ProcessId> {
-    Some(entry.terminal_held().ok().flatten()?.holder)
 }
 
 /// Keeps on disk which processes are being ended.
@@ -282,12 +270,11 @@ impl<'a> KnownRecord<'a> {
     }
 }
 
-/// How long another judge is waited for: it may have to wait itself, for a window that does not close.
-const OTHER_JUDGE_PATIENCE: Duration = Duration::from_secs(6);
+const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
 fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
-    let deadline = Instant::now() + OTHER_JUDGE_PATIENCE;
+    let deadline = Instant::now() + OTHER_JUDGE_TIMEOUT;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
         let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_PATIENCE).pop();

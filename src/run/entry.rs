@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use super::id::RunId;
 use super::record::{
     self, AgentExit, EndRequest, Environment, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord,
-    TerminalHeld,
 };
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -102,6 +101,12 @@ impl Entry {
         self.directory.join("shell.log")
     }
 
+    /// Returns the fifo for what is typed for an agent on a terminal.
+    #[must_use]
+    pub fn keys(&self) -> PathBuf {
+        self.directory.join("keys")
+    }
+
     /// Reads what was decided at the trigger.
     ///
     /// # Errors
@@ -132,50 +137,11 @@ impl Entry {
         // First: whoever sees that the agent has started finds no secrets any more.
         let path = self.environment_file();
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
-        atomic_file::write_json(&self.directory.join("started.json"), started)
+        // Not synced: nothing of a run outlives a power cut, and an entry of an earlier boot needs no such record.
+        atomic_file::replace_json_unsynced(&self.directory.join("started.json"), started)
     }
 
-    /// Tells the holder of the run's terminal that a supervisor is there, so that the agent may start.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn set_supervised(&self, supervisor: ProcessId) -> Result<(), FileError> {
-        atomic_file::write_json(&self.directory.join("supervised.json"), &supervisor)
-    }
-
-    /// Reads which supervisor waits for the agent to start on the terminal; `None` before that.
-    ///
-    /// # Errors
-    /// The record is unreadable or damaged.
-    pub fn supervised(&self) -> Result<Option<ProcessId>, FileError> {
-        atomic_file::read_json_if_present(&self.directory.join("supervised.json"))
-    }
-
-    /// Notes who holds the terminal, and the agent on it.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn set_terminal_held(&self, held: &TerminalHeld) -> Result<(), FileError> {
-        atomic_file::write_json(&self.directory.join("terminal.json"), held)
-    }
-
-    /// Reads who holds the terminal; `None` before the agent is started on it.
-    ///
-    /// # Errors
-    /// The record is unreadable or damaged.
-    pub fn terminal_held(&self) -> Result<Option<TerminalHeld>, FileError> {
-        atomic_file::read_json_if_present(&self.directory.join("terminal.json"))
-    }
-
-    /// Notes how the agent on the terminal ended.
-    ///
-    /// # Errors
-    /// The system's.
-    pub fn set_terminal_exit(&self, exit: &AgentExit) -> Result<(), FileError> {
-        atomic_file::write_json(&self.directory.join("exit.json"), exit)
-    }
-
-    /// Reads how the agent on the terminal ended; `None` before that.
+    /// Reads how an agent on a terminal ended, as release 0.1.0 wrote it down beside a supervisor that might be gone.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
@@ -183,10 +149,15 @@ impl Entry {
         atomic_file::read_json_if_present(&self.directory.join("exit.json"))
     }
 
-    /// Returns the file that is there once all that the terminal showed is in the log.
+    /// Notes why the run has no window. That is worth no error: a run that has ended meanwhile needs none.
+    pub fn set_window_problem(&self, problem: &str) {
+        let _ = atomic_file::write_in_place(&self.window_problem_file(), problem.as_bytes());
+    }
+
+    /// Reads why the run has no window, if that is so.
     #[must_use]
-    pub fn terminal_logged(&self) -> PathBuf {
-        self.directory.join("logged")
+    pub fn window_problem(&self) -> Option<String> {
+        atomic_file::read_text(&self.window_problem_file()).ok()
     }
 
     /// Reads the environment that the agent is to be started with.
@@ -258,17 +229,21 @@ impl Entry {
     /// # Errors
     /// The rename's; what could not be deleted stays in the trash for the janitor.
     pub fn dispose(&self, home: &Home) -> Result<(), FileError> {
-        let grave = home.trash().join(format!("{}.{}", self.id, home::random_suffix()));
-        std::fs::rename(&self.directory, &grave)
+        let aside = home.trash().join(format!("{}.{}", self.id, home::random_suffix()));
+        std::fs::rename(&self.directory, &aside)
             .map_err(|source| FileError::io("put away", &self.directory, source))?;
         // Not synced: an entry that a power cut brings back has its outcome and its line, and is closed once more.
         // It holds only files that we wrote, a dozen at most.
-        let _ = std::fs::remove_dir_all(&grave);
+        let _ = std::fs::remove_dir_all(&aside);
         Ok(())
     }
 
     fn environment_file(&self) -> PathBuf {
         self.directory.join("env.json")
+    }
+
+    fn window_problem_file(&self) -> PathBuf {
+        self.directory.join("window.problem")
     }
 
     fn processes_file(&self) -> PathBuf {
@@ -331,6 +306,12 @@ impl Workbench {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.directory.join("agent.log")
+    }
+
+    /// Returns the file that says which sizes the agent's terminal had, and from where in the log on.
+    #[must_use]
+    pub fn sizes_file(&self) -> PathBuf {
+        self.directory.join("agent.sizes")
     }
 
     /// Returns the file of the run's outcome.

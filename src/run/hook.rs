@@ -55,11 +55,10 @@ pub fn start(context: &Context, outcome: &Outcome) {
 }
 
 fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
-    let launcher = context.program.launcher();
     let cookie = Cookie::random().map_err(|error| error.to_string())?;
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let mut runner = Command::new(&launcher.program)
-        .args(&launcher.arguments)
+    let mut runner = Command::new(context.program.path())
+        .args(["detach", "--"])
         .arg(context.program.path())
         .args(["hook", name])
         .arg(context.home.root())

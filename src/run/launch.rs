@@ -1,21 +1,18 @@
-//! From a claimed run to a started agent: the supervisor, the window, and the wait for the agent.
+//! From a claimed run to a started agent: the supervisor, the wait for the agent, and the window.
 
-use std::ffi::OsString;
-use std::io::{self, ErrorKind, PipeWriter, Write};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::io::ErrorKind;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use super::claim::Claim;
 use super::context::Context;
-use super::entry::Workbench;
+use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::record::{EndCause, EndRequest, Ending, Outcome, SupervisorRecord};
 use super::recording;
 use super::status::Status;
 use crate::clock::UnixSeconds;
-use crate::environment;
-use crate::process_tree::COOKIE_VARIABLE;
+use crate::session::SessionError;
 
 /// The agent of a claimed run did not start.
 #[derive(Debug, thiserror::Error)]
@@ -31,10 +28,10 @@ pub struct LaunchError {
 
 /// The pause between two looks at what the supervisor has to say: little of what a launch takes, and a hundredth of a core for
 /// those that take long.
-const PAUSE: Duration = Duration::from_micros(500);
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// Launches a claimed run, and returns when its agent has been started, or at the deadline: what has to be done before that
-/// may take longer, and goes on.
+/// may take longer, and goes on. The window opens meanwhile.
 ///
 /// # Errors
 /// It was not; the run is then recorded as failed to launch, or will be by the next watchdog pass.
@@ -44,14 +41,16 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
     if let Err(reason) = begin(context, &claim, deadline) {
         return Err(fail(context, claim, reason, deadline));
     }
-    match await_word(context, &claim, deadline) {
-        Some(Ok(())) => Ok(()),
+    match await_start(context, &claim, deadline) {
+        Some(Ok(())) => {
+            open_window(context, &claim.entry);
+            Ok(())
+        }
         Some(Err(reason)) => Err(failed(reason)),
-        None => Err(failed(give_up(context, &claim))),
+        None => Err(failed(call_off(context, &claim))),
     }
 }
 
-/// Opens the window while the supervisor comes up, and lets that begin.
 fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), String> {
     // A process that was stopped since the claim may come here long after its caller had an answer.
     if Instant::now() >= deadline {
@@ -60,22 +59,33 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
     if let Ok(Some(request)) = claim.entry.end_request() {
         return Err(request.reason);
     }
-    let supervisor = Supervisor::start(context, claim)?;
-    match open_session(context, claim, deadline) {
-        Ok(()) => supervisor.begin(),
-        Err(reason) => {
-            supervisor.dismiss();
-            Err(reason)
+    let submitted = context.engine().submit(context.home.root(), claim.entry.id().to_string(), &claim.manifest.cookie);
+    submitted.map_err(|error| error.to_string())
+}
+
+/// Opens the run's window, which nothing waits for. Never called by a supervisor: it is a subreaper, so that a tmux server that
+/// it starts would be its child, and end with its run.
+fn open_window(context: &Context, entry: &Entry) {
+    let words =
+        [context.program.path().into(), "follow".into(), context.home.root().into(), entry.id().to_string().into()];
+    let directory = Workbench::of(&context.home, entry.id()).directory().to_owned();
+    let failed = {
+        let entry = entry.clone();
+        move |error: SessionError| {
+            tracing::warn!(run = %entry.id(), %error, "the run has no window");
+            entry.set_window_problem(&error.to_string());
         }
+    };
+    if entry.exists() {
+        context.session_host.open_soon(entry.id().session_name(), words.into(), directory, failed);
     }
 }
 
 /// How long a launch that failed after its deadline is waited for until it is recorded.
-const LEAST_RECORDING_PATIENCE: Duration = Duration::from_millis(500);
+const LEAST_RECORDING_WAIT: Duration = Duration::from_millis(500);
 
 /// Records the end of a run of which nothing was started, which is ours alone, and returns it as an error. Waits for that until
-/// the deadline only: what made the launch fail may hang again when its window is closed. Left alone, the next watchdog
-/// pass records it.
+/// the deadline only: others may hold the history's lock for longer. The next watchdog pass records what is not recorded by then.
 pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: Instant) -> LaunchError {
     let mut error = LaunchError { run: claim.entry.id().clone(), reason: reason.clone(), nothing_left: false };
     let context = context.clone();
@@ -84,8 +94,8 @@ pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: In
         let _ = done.send(record_unstarted(&context, &claim, reason));
     });
     if begun.is_ok() {
-        let patience = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_PATIENCE);
-        error.nothing_left = recorded.recv_timeout(patience).is_ok_and(|left| left == Left::Nothing);
+        let wait = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_WAIT);
+        error.nothing_left = recorded.recv_timeout(wait).is_ok_and(|left| left == Left::Nothing);
     }
     error
 }
@@ -142,91 +152,19 @@ fn discard(workbench: &Workbench) -> bool {
     !workbench.exists()
 }
 
-fn open_session(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), String> {
-    let workbench = Workbench::of(&context.home, claim.entry.id());
-    let name = claim.entry.id().session_name();
-    let opened = if claim.manifest.command.terminal {
-        let ours = |what: &str| -> [OsString; 4] {
-            let run = claim.entry.id().to_string().into();
-            [context.program.path().into(), what.into(), context.home.root().into(), run]
-        };
-        let (holder, sink) = (ours("terminal"), ours("append"));
-        context.session_host.open_terminal(&name, &holder, &sink, workbench.directory(), deadline)
-    } else {
-        context.session_host.open(&name, &workbench.log(), workbench.directory(), deadline)
-    };
-    opened.map_err(|error| error.to_string())
-}
-
-/// A supervisor that comes up. It touches nothing before it is told to begin, and ends by itself if it never is, or if we end.
-struct Supervisor {
-    launcher: Child,
-    word: PipeWriter,
-}
-
-impl Supervisor {
-    /// Starts it in a session of its own and nobody's child: hosts kill what descends from them, and wait for pipes that
-    /// their children inherited.
-    fn start(context: &Context, claim: &Claim) -> Result<Self, String> {
-        let program = context.program.path();
-        let failed = |error: io::Error| format!("its supervisor {} cannot be started: {error}", program.display());
-        let (heard, word) = io::pipe().map_err(failed)?;
-        let inherited = environment::inherited(&environment::of_this_process(), &[]);
-        let launcher = Command::new(program)
-            .args(["detach", "--keep-stdin", "--"])
-            .arg(program)
-            .args(["supervise", "--on-word"])
-            .arg(context.home.root())
-            .arg(claim.entry.id().to_string())
-            .env_clear()
-            .envs(inherited)
-            .env(COOKIE_VARIABLE, claim.manifest.cookie.to_string())
-            .current_dir(context.home.root())
-            .stdin(heard)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .map_err(failed)?;
-        Ok(Self { launcher, word })
-    }
-
-    /// Tells it to begin.
-    fn begin(mut self) -> Result<(), String> {
-        is_possible(self.launcher.wait())?;
-        self.word.write_all(b"\n").map_err(|error| format!("its supervisor ended before it began: {error}"))
-    }
-
-    /// Lets it go.
-    fn dismiss(self) {
-        let Self { mut launcher, word } = self;
-        drop(word);
-        let _ = launcher.wait();
-    }
-}
-
-/// Tells whether there may be a supervisor: only the launcher's own word that it failed rules that out. The status is lost
-/// where the host lets us ignore SIGCHLD, and a launcher that was killed may have done its work before.
-fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), String> {
-    match launched {
-        Ok(status) if status.code().is_some_and(|code| code != 0) => Err(format!(
-            "its supervisor could not be detached ({status}); if moadim-mcp was replaced, restart the host"
-        )),
-        _ => Ok(()),
-    }
-}
-
-/// Waits until the supervisor says that the agent runs, or that the run is over. Past the deadline it is enough that it has taken
-/// the run: a login shell on a busy machine, a clone or a setup take as long as they take. `None` if nothing was heard of it, or it is gone.
-fn await_word(context: &Context, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
+/// Waits until the agent runs, or the run is over. Past the deadline it is enough that a supervisor has taken the run: a login
+/// shell on a busy machine, a clone or a setup take as long as they take. `None` if none has, or it is gone.
+fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Result<(), String>> {
     loop {
         if claim.entry.started().is_ok_and(|started| started.is_some()) {
             return Some(Ok(()));
         }
         if !claim.entry.exists() {
-            return Some(word_of_outcome(context, claim.entry.id()));
+            return Some(start_by_outcome(context, claim.entry.id()));
         }
         if Instant::now() >= deadline {
-            let is_taken = |taken: Option<SupervisorRecord>| taken.is_some_and(|record| record.supervisor.is_alive());
+            let is_taken =
+                |taken: Option<SupervisorRecord>| taken.is_some_and(|record| context.engine().look(record.supervisor));
             return claim.entry.supervisor().is_ok_and(is_taken).then_some(Ok(()));
         }
         std::thread::sleep(PAUSE);
@@ -234,7 +172,7 @@ fn await_word(context: &Context, claim: &Claim, deadline: Instant) -> Option<Res
 }
 
 /// A run that is over already did start, unless its outcome says that it did not.
-fn word_of_outcome(context: &Context, id: &RunId) -> Result<(), String> {
+fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
     match recording::read_outcome(&Workbench::of(&context.home, id), id) {
         Ok(outcome) if outcome.started_at.is_none() => {
             Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
@@ -243,9 +181,9 @@ fn word_of_outcome(context: &Context, id: &RunId) -> Result<(), String> {
     }
 }
 
-/// Asks whatever may still come up to end the run, and returns why it is ended: its supervisor may have asked first, and not
-/// be done with it. Whoever is left of it, or the next watchdog pass, records it.
-fn give_up(context: &Context, claim: &Claim) -> String {
+/// Asks for the run's end, in case a supervisor still comes up, and returns why it ends: a supervisor may have asked first. That
+/// supervisor, or the next watchdog pass, records it.
+fn call_off(context: &Context, claim: &Claim) -> String {
     let now = UnixSeconds::now();
     let request = EndRequest {
         cause: EndCause::LaunchFailed,
@@ -261,20 +199,5 @@ fn give_up(context: &Context, claim: &Claim) -> String {
             tracing::warn!(%error, "a launch that took too long could not be called off");
             request.reason
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::process::ExitStatusExt;
-
-    #[test]
-    fn only_a_launcher_that_says_so_has_failed() {
-        let exited = |code| Ok(ExitStatus::from_raw(code << 8));
-        assert!(is_possible(exited(1)).unwrap_err().contains("exit status: 1"));
-        assert_eq!(is_possible(exited(0)), Ok(()));
-        assert_eq!(is_possible(Ok(ExitStatus::from_raw(9))), Ok(()), "killed, after its work perhaps");
-        assert_eq!(is_possible(Err(io::Error::from_raw_os_error(10))), Ok(()), "nobody knows");
     }
 }

@@ -52,7 +52,11 @@ impl Assessment {
         let started = self.entry.started().ok().flatten();
         let request = self.entry.end_request().ok().flatten();
         let exit = self.entry.terminal_exit().ok().flatten();
-        Ending::of_abandoned(started.is_some(), request.as_ref().or(unwritten), exit, last_output, now)
+        let started = match &self.manifest {
+            Ok(manifest) => manifest.may_have_started(started.as_ref()),
+            Err(_) => started.is_some(),
+        };
+        Ending::of_abandoned(started, request.as_ref().or(unwritten), exit, last_output, now)
     }
 
     fn let_go(self) -> Self {
@@ -86,7 +90,7 @@ pub struct Judgement {
 pub const JUDGE_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How long each single run is waited for all the same, where there is any patience: most judges are done by then.
-const LEAST_PATIENCE: Duration = Duration::from_millis(20);
+const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How many runs are held, and so how many files are open, at once.
 const RUNS_AT_ONCE: usize = 64;
@@ -99,7 +103,7 @@ pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Ass
     while !entries.is_empty() {
         let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
         let rest = deadline.saturating_duration_since(Instant::now());
-        let least = if patience.is_zero() { patience } else { LEAST_PATIENCE };
+        let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
         seen.extend(judge(home, some, rest.max(least)).into_iter().map(Assessment::let_go));
     }
     seen
@@ -115,7 +119,7 @@ pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<As
     let held: Vec<(Entry, Hold)> = entries
         .into_iter()
         .map(|entry| {
-            let least = if patience.is_zero() { patience } else { LEAST_PATIENCE };
+            let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
             let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
             (entry, hold)
         })

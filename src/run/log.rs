@@ -1,5 +1,6 @@
 //! `agent.log`: everything that the agent printed, and our notes.
 
+mod screen;
 mod search;
 mod source;
 mod text;
@@ -8,6 +9,7 @@ use super::entry::Workbench;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
+pub use screen::create_sizes;
 pub use search::{BadPattern, Found, FoundLine, Pattern};
 pub use source::Log;
 use text::{clean, whole_characters};
@@ -53,7 +55,7 @@ pub struct LogPart {
 }
 
 impl Log {
-    /// Reads the last `lines` lines, at most `max_bytes` of text.
+    /// Reads the last `lines` lines, at most `max_bytes` of text; of an agent that drew on its terminal, what that showed last.
     ///
     /// # Errors
     /// The file cannot be read.
@@ -63,7 +65,8 @@ impl Log {
         let start = self.size.saturating_sub(window).max(hole.end);
         let bytes = self.read(start, window)?;
         let whole = whole_characters(&bytes);
-        let (text, cut) = last_lines(&clean(&bytes[..whole]), lines, max_bytes);
+        let shown = screen::shown(&bytes[..whole], start, &self.sizes).unwrap_or_else(|| clean(&bytes[..whole]));
+        let (text, cut) = last_lines(&shown, lines, max_bytes);
         Ok(LogTail {
             text,
             cut: cut || start > 0,
@@ -111,6 +114,20 @@ impl Log {
                 log_bytes: self.size,
             });
         }
+    }
+}
+
+impl Log {
+    /// Reads what was printed from a byte on as it is, at most [`MAX_TEXT_BYTES`], without what was dropped; returns where the
+    /// next part begins, too. Begins again where the log is shorter.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn raw(&self, offset: u64) -> Result<(Vec<u8>, u64), FileError> {
+        let data = self.data_from(if offset > self.size { 0 } else { offset });
+        let bytes = self.read(data.start, (data.end - data.start).min(MAX_TEXT_BYTES as u64))?;
+        let next = data.start + bytes.len() as u64;
+        Ok((bytes, next))
     }
 }
 

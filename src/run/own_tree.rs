@@ -17,8 +17,8 @@ use crate::process_tree::{
 const RECENT_MS: u64 = 1000;
 
 /// How long the listing of another process is waited for before anything is asked to end, and before nothing is said to be left.
-const PATIENCE_BEFORE: Duration = Duration::from_secs(2);
-const PATIENCE_AFTER: Duration = Duration::from_secs(10);
+const LISTING_TIMEOUT_BEFORE: Duration = Duration::from_secs(2);
+const LISTING_TIMEOUT_AFTER: Duration = Duration::from_secs(10);
 
 /// Returns the processes of the run that are left beside this one. Those `known` to belong need not be below it.
 ///
@@ -27,7 +27,7 @@ const PATIENCE_AFTER: Duration = Duration::from_secs(10);
 pub fn left(home: &Home, cookie: &Cookie, known: &HashSet<ProcessId>) -> Result<Vec<Process>, ScanError> {
     let known = with_ourselves(known)?;
     let below = members_below(cookie, &known)?;
-    if is_elsewhere(home, cookie, &known, now_ms(), PATIENCE_AFTER)? {
+    if is_elsewhere(home, cookie, &known, now_ms(), LISTING_TIMEOUT_AFTER)? {
         return Ok(Scan::take_twice()?.members(cookie, &known));
     }
     Ok(below)
@@ -47,7 +47,7 @@ pub fn end(
     let began = Instant::now();
     processes.known = with_ourselves(&processes.known)?;
     let recent_ms = now_ms().saturating_sub(RECENT_MS);
-    if is_elsewhere(home, cookie, &processes.known, recent_ms, PATIENCE_BEFORE)? {
+    if is_elsewhere(home, cookie, &processes.known, recent_ms, LISTING_TIMEOUT_BEFORE)? {
         return end_tree(cookie, processes, Reach::Everywhere, grace, on_pass);
     }
     let mut latest = processes.clone();
@@ -55,7 +55,7 @@ pub fn end(
         latest = processes.clone();
         on_pass(processes);
     })?;
-    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, now_ms(), PATIENCE_AFTER)? {
+    if survivors.is_empty() && is_elsewhere(home, cookie, &latest.known, now_ms(), LISTING_TIMEOUT_AFTER)? {
         let rest = grace.saturating_sub(began.elapsed());
         return end_tree(cookie, latest, Reach::Everywhere, rest, on_pass);
     }

@@ -1,4 +1,4 @@
-//! Writing down how a run ended: its outcome, its line in the history, and only then the end of its entry.
+//! The end of a run, step by step: its outcome, its line in the history, and only then the end of its entry.
 
 use std::path::Path;
 
@@ -35,23 +35,69 @@ pub enum RecordingError {
     Aftermath(#[from] RetryError),
 }
 
+/// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.
+struct End<'a> {
+    context: &'a Context,
+    entry: &'a Entry,
+    outcome: Outcome,
+    /// Whether the outcome is on disk: then it never changes, and what comes before it is over.
+    is_written: bool,
+    known: Known,
+    has_new_line: bool,
+}
+
+type Step<T> = fn(&mut T) -> Result<(), RecordingError>;
+
+impl End<'_> {
+    /// The steps, in order. After a failure, or where we die in between, all of them can be done again.
+    const STEPS: [Step<Self>; 4] = [Self::write_outcome, Self::add_line, Self::settle_retries, Self::remove_entry];
+
+    fn finish(mut self) -> Result<(), RecordingError> {
+        let done = Self::STEPS.iter().try_for_each(|step| step(&mut self));
+        // Last, and also where the entry stays: only the process that has just added the line starts them, so each hook runs once
+        // at most. It is a process of its own, so that nothing waits for it.
+        if self.has_new_line {
+            hook::start(self.context, &self.outcome);
+        }
+        done
+    }
+
+    fn write_outcome(&mut self) -> Result<(), RecordingError> {
+        if !self.is_written {
+            write_outcome(&self.context.home, &self.outcome)?;
+        }
+        Ok(())
+    }
+
+    fn add_line(&mut self) -> Result<(), RecordingError> {
+        let Context { home, config, .. } = self.context;
+        self.has_new_line = history::append(home, config, &self.outcome, self.known)?;
+        Ok(())
+    }
+
+    fn settle_retries(&mut self) -> Result<(), RecordingError> {
+        Ok(retries::settle(self.context, &self.outcome)?)
+    }
+
+    fn remove_entry(&mut self) -> Result<(), RecordingError> {
+        match self.entry.dispose(&self.context.home) {
+            Err(_) if !self.entry.exists() => Ok(()),
+            disposed => Ok(disposed?),
+        }
+    }
+}
+
 /// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
     match written_outcome(&context.home, &outcome.id, &outcome.cookie) {
-        // Written by us before something failed, or by a person who gave the run up: an outcome never changes.
-        Ok(Some(written)) => close(context, entry, &written, Known::Perhaps),
-        Ok(None) => {
-            write_outcome(&context.home, outcome)?;
-            close(context, entry, outcome, Known::New)
-        }
+        // Written by us before something failed, or by a person who gave the run up.
+        Ok(Some(written)) => finish(context, entry, &written, true, Known::Perhaps),
+        Ok(None) => finish(context, entry, outcome, false, Known::New),
         // What cannot be read gives way: we know how it ended.
-        Err(_) => {
-            write_outcome(&context.home, outcome)?;
-            close(context, entry, outcome, Known::Perhaps)
-        }
+        Err(_) => finish(context, entry, outcome, false, Known::Perhaps),
     }
 }
 
@@ -60,8 +106,17 @@ pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(),
 /// # Errors
 /// Some file could not be written; what was written stays true.
 pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    write_outcome(&context.home, outcome)?;
-    close(context, entry, outcome, Known::Perhaps)
+    finish(context, entry, outcome, false, Known::Perhaps)
+}
+
+fn finish(
+    context: &Context,
+    entry: &Entry,
+    outcome: &Outcome,
+    is_written: bool,
+    known: Known,
+) -> Result<(), RecordingError> {
+    End { context, entry, outcome: outcome.clone(), is_written, known, has_new_line: false }.finish()
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
@@ -72,21 +127,22 @@ pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> 
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> Result<Outcome, RecordingError> {
     let Judgement { entry, manifest, .. } = judgement;
     if let Some(outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
-        close(context, entry, &outcome, Known::Perhaps)?;
+        finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
     }
     // Its workbench may have gone before its entry did.
     let past = context.history.find(&context.home, entry.id())?;
     if let Some(past) = past.filter(|past| past.outcome.cookie == manifest.cookie) {
-        close(context, entry, &past.outcome, Known::Perhaps)?;
+        finish(context, entry, &past.outcome, true, Known::Perhaps)?;
         return Ok(past.outcome);
     }
-    let started = entry.started()?;
+    let started = atomic_file::unless_damaged(entry.started())?;
     let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
     let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
-    let ending = Ending::of_abandoned(started.is_some(), request.as_ref(), exit, last_output, now);
+    let ending =
+        Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
     let outcome = Outcome::new(manifest, started.as_ref(), ending);
     record(context, entry, &outcome)?;
     Ok(outcome)
@@ -176,31 +232,6 @@ fn put_aside(home: &Home, path: &Path) -> Result<(), FileError> {
     match moved {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(FileError::io("put aside", path, source)),
         _ => Ok(()),
-    }
-}
-
-fn close(context: &Context, entry: &Entry, outcome: &Outcome, known: Known) -> Result<(), RecordingError> {
-    let is_new = history::append(&context.home, &context.config, outcome, known)?;
-    let closed = put_away(context, entry, outcome);
-    if is_new {
-        // Only the process that has just added the line: no other ever does, so each hook runs once at most, and not at all
-        // where we die in between. It is a process of its own, so that nothing waits for it.
-        hook::start(context, outcome);
-    }
-    closed
-}
-
-fn put_away(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
-    retries::settle(context, outcome)?;
-    // Before the entry goes: whoever dies in between leaves an entry that the next judge finishes, window and all.
-    if outcome.session_host.has_windows()
-        && let Err(error) = context.session_host.close(&outcome.id.session_name())
-    {
-        tracing::warn!(run = %outcome.id, %error, "the session could not be closed");
-    }
-    match entry.dispose(&context.home) {
-        Err(_) if !entry.exists() => Ok(()),
-        disposed => Ok(disposed?),
     }
 }
 

@@ -86,21 +86,6 @@ pub enum TriggerError {
         /// What is too long.
         source: TooLong,
     },
-    /// The routine's agent needs a terminal, and there are none.
-    #[error(
-        "the agent '{agent}' of the routine '{slug}' works on a terminal (`terminal = true` in its file), for which runs \
-         must be shown in tmux, and they are not: {why}"
-    )]
-    NoTerminal {
-        /// The routine.
-        slug: Slug,
-        /// Its agent.
-        agent: AgentName,
-        /// Why there is no terminal.
-        why: String,
-        /// Whether that would be the same the next time.
-        is_certain: bool,
-    },
     /// A run of the routine is alive.
     #[error(
         "the run '{run}' of this routine is alive{doubt}; stop it with stop_run (moadim-mcp stop {run}), or start another \
@@ -146,19 +131,19 @@ pub enum TriggerError {
 }
 
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
-const PATIENCE: Duration = Duration::from_millis(4_700);
+const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
 
 /// How much of a trigger's time has to be left for its launch: one that runs out of it would leave a run that failed.
 const LEAST_LAUNCH: Duration = Duration::from_millis(500);
 
 /// The least time that a trigger waits for the routines' lock, however late it is.
-const LEAST_LOCK_PATIENCE: Duration = Duration::from_millis(200);
+const LEAST_LOCK_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long a prompt may be empty because an editor is saving it.
-const SAVING_PATIENCE: Duration = Duration::from_millis(300);
+const PROMPT_SAVED_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// How long a trigger waits until another process has judged a run of its routine, and the pause between two looks.
-const JUDGING_PATIENCE: Duration = Duration::from_secs(3);
+const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(3);
 const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 
 /// Starts a run of a routine, and returns when its agent has really been started, within 5 s of when it was `asked`.
@@ -166,12 +151,12 @@ const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
 pub fn trigger(context: &Context, slug: &Slug, if_alive: IfAlive, asked: Instant) -> Result<RunId, TriggerError> {
-    let (triggered, deadline) = (Moment::now(), asked + PATIENCE);
-    let plan = Plan::read(context, slug, Instant::now() + SAVING_PATIENCE)?;
+    let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
+    let plan = Plan::read(context, slug, Instant::now() + PROMPT_SAVED_TIMEOUT)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
     }
-    let claim = plan.claim(context, &triggered, if_alive, asked + JUDGING_PATIENCE)?;
+    let claim = plan.claim(context, &triggered, if_alive, asked + OTHER_JUDGE_TIMEOUT)?;
     plan.start(context, claim, deadline)
 }
 
@@ -205,10 +190,6 @@ impl Plan {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
-        if agent.definition.terminal && context.session_host.version().is_none() {
-            let (why, is_certain) = (context.session_host.why().to_owned(), context.session_host.is_certain());
-            return Err(TriggerError::NoTerminal { slug: slug.clone(), agent: agent.name, why, is_certain });
-        }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let environment = compose(home, &agent, &routine.definition)?;
@@ -227,7 +208,7 @@ impl Plan {
         let slug = &self.routine.slug;
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
-            let patience = rest.clamp(LEAST_LOCK_PATIENCE, ROUTINES_LOCK_TIMEOUT);
+            let patience = rest.clamp(LEAST_LOCK_TIMEOUT, ROUTINES_LOCK_TIMEOUT);
             let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;

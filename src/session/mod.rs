@@ -1,23 +1,21 @@
-//! Where a run can be watched: a window that follows its log, or none.
+//! Where a run can be watched: a window in tmux, or none.
 //!
-//! A window is never the truth about a run: most only follow `agent.log`, so that losing one harms nothing. An agent that
-//! needs a terminal has the window itself as one, and ends with it. That the windows are made by tmux is known in this module alone.
+//! A window only shows a run and passes on what a person types: a run is the same without one. This module alone knows tmux.
 
 mod client;
-mod known_server;
 mod listening;
 mod place;
-mod server;
 #[cfg(test)]
 mod tests;
 mod users;
-mod words;
+mod window;
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
@@ -26,18 +24,15 @@ use serde::{Deserialize, Serialize};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::config::SessionHostSetting;
-use crate::home::lock::LockError;
-use crate::process_tree::{NoCookie, ScanError};
+use crate::process_tree::NoCookie;
 
-use server::Server;
 pub use users::users_sessions;
+use window::Windows;
 
-/// The longest that any operation here takes, the wait for another process's included.
-/// A trigger answers within 5 s, this included.
-const PATIENCE: Duration = Duration::from_secs(4);
+const TMUX_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The longest that asking for the version takes: a program that is there answers at once.
-const PROBE_PATIENCE: Duration = Duration::from_secs(2);
+/// A program that is there tells its version at once.
+const TMUX_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The oldest version that can be told never to start a server by itself (`-N`, from tmux's list of changes).
 const OLDEST_VERSION: (u32, u32) = (3, 2);
@@ -53,7 +48,7 @@ pub enum HostKind {
 }
 
 impl HostKind {
-    /// Tells whether a run of this host has a window.
+    /// Returns whether a run of this host has a window.
     #[must_use]
     pub fn has_windows(self) -> bool {
         self != Self::Detached
@@ -69,17 +64,7 @@ impl fmt::Display for HostKind {
     }
 }
 
-/// The words that are put before a command so that it is started as nobody's child: in a session of its own, with null
-/// streams, inheriting the environment and nothing else. The launcher itself exits at once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Launcher {
-    /// The program, by its absolute path.
-    pub program: PathBuf,
-    /// Its arguments before the command.
-    pub arguments: Vec<OsString>,
-}
-
-/// A session could not be opened, closed or listed. What a failed list leaves is "unknown", never "gone".
+/// A window could not be opened, or sessions not be listed. What a failed list leaves is "unknown", never "gone".
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// There is no usable tmux.
@@ -114,14 +99,11 @@ pub enum SessionError {
         /// A command that shows the state to a person.
         by_hand: String,
     },
-    /// A server of ours lives, but does not answer on its socket.
-    #[error("the tmux server of {socket} lives, but cannot be reached there; end it to make room for a new one{pid}",
-        pid = .pid.map(|pid| format!(": kill {pid}")).unwrap_or_default())]
+    /// A server lives, but does not answer on its socket.
+    #[error("the tmux server of {socket} lives, but cannot be reached there; end it, or send it USR1")]
     Unreachable {
         /// Where it should answer.
         socket: PathBuf,
-        /// Its process, where that is known.
-        pid: Option<i32>,
     },
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
@@ -144,12 +126,6 @@ pub enum SessionError {
     /// One of our own files.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another process is at it for too long.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// Nothing can be said about processes.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
     /// No cookie for the server.
     #[error(transparent)]
     Cookie(#[from] NoCookie),
@@ -163,29 +139,32 @@ pub struct SessionHost {
     /// The version in use, or why there is none.
     version: Result<String, String>,
     is_certain: bool,
-    server: Server,
+    windows: Windows,
+    /// Threads that open windows.
+    opening: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 
 impl SessionHost {
-    /// Chooses the host: for `auto` tmux if one is found and works, else none. `launcher` starts its server.
+    /// Chooses the host: for `auto` tmux if one is found and works, else none.
     ///
     /// This asks the program for its version, so it may take up to 2 s where that hangs. With the setting `tmux` and no
     /// usable tmux the host refuses to open anything.
     #[must_use]
-    pub fn choose(home: &Home, setting: SessionHostSetting, launcher: Launcher) -> Self {
-        Self::with_program(home, setting, launcher, client::find("tmux"))
+    pub fn choose(home: &Home, setting: SessionHostSetting) -> Self {
+        let program = if setting == SessionHostSetting::Detached { None } else { client::find("tmux") };
+        Self::with_program(home, setting, program)
     }
 
-    fn with_program(home: &Home, setting: SessionHostSetting, launcher: Launcher, program: Option<PathBuf>) -> Self {
+    fn with_program(home: &Home, setting: SessionHostSetting, program: Option<PathBuf>) -> Self {
         let (version, is_certain) = match setting {
             SessionHostSetting::Detached => (Err("it was not asked for".to_owned()), true),
             SessionHostSetting::Auto | SessionHostSetting::Tmux => probe(program.as_deref()),
         };
         let (kind, why) = decide(setting, &version);
-        Self { kind, why, version, is_certain, server: Server::new(home, program, launcher) }
+        Self { kind, why, version, is_certain, windows: Windows::new(home, program), opening: Arc::default() }
     }
 
-    /// Tells whether asking again would tell the same: not where the program did not answer this time.
+    /// Returns whether asking again would tell the same: not where the program did not answer this time.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.is_certain
@@ -209,87 +188,72 @@ impl SessionHost {
         self.version.as_ref().ok().cloned()
     }
 
-    /// Opens the session `name`, by `deadline` and within 4 s: a window that shows `log` from its beginning and as it grows.
-    /// Further windows that a person opens there start in `directory`. Does nothing where the host has no windows.
+    /// Opens a window of this name that executes `words` in `directory`; does nothing where the host has none. Not to be
+    /// called from a supervisor: what it starts, and so perhaps the server of all windows, ends with its run.
     ///
     /// # Errors
     /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
-    pub fn open(&self, name: &str, log: &Path, directory: &Path, deadline: Instant) -> Result<(), SessionError> {
+    pub fn open(&self, name: &str, words: &[OsString], directory: &Path) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
-            (HostKind::Tmux, Ok(_)) => self.server.open(name, log, directory, deadline.min(patience())),
+            (HostKind::Tmux, Ok(_)) => self.windows.open(name, words, directory, answer_deadline()),
         }
     }
 
-    /// Opens the session `name`, by `deadline` and within 4 s, with a terminal for the command `words`, which works in
-    /// `directory`; everything that is printed there goes to the stdin of the command `sink` as well, from the first byte on.
-    ///
-    /// # Errors
-    /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
-    pub fn open_terminal(
+    /// Opens a window in a thread of its own, which tells what went wrong. A process that ends before it is done may open none.
+    pub fn open_soon(
         &self,
-        name: &str,
-        words: &[OsString],
-        sink: &[OsString],
-        directory: &Path,
-        deadline: Instant,
-    ) -> Result<(), SessionError> {
-        match (self.kind, &self.version) {
-            (HostKind::Tmux, Ok(_)) => {
-                self.server.open_terminal(name, words, sink, directory, deadline.min(patience()))
+        name: String,
+        words: Vec<OsString>,
+        directory: PathBuf,
+        failed: impl FnOnce(SessionError) + Send + 'static,
+    ) {
+        if !self.kind.has_windows() {
+            return;
+        }
+        let host = self.clone();
+        let open = move || {
+            if let Err(error) = host.open(&name, &words, &directory) {
+                failed(error);
             }
-            (_, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
-            (HostKind::Detached, Ok(_)) => Err(SessionError::NoTmux { why: self.why.clone() }),
+        };
+        match std::thread::Builder::new().name("window".into()).spawn(open) {
+            Ok(thread) => {
+                let mut opening = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
+                opening.retain(|thread| !thread.is_finished());
+                opening.push(thread);
+            }
+            Err(error) => tracing::warn!(%error, "no window is opened"),
         }
     }
 
-    /// Lists the home's sessions, those included that were opened before the setting was changed.
-    ///
-    /// That a session exists does not mean that its run is alive, nor the reverse.
-    ///
-    /// # Errors
-    /// Anything but a list or the certainty that no server of this home runs.
-    pub fn list(&self) -> Result<BTreeSet<String>, SessionError> {
-        self.server.list(patience())
+    /// Waits until all windows are open that this process has begun to open.
+    pub fn finish_opening(&self) {
+        let opening = std::mem::take(&mut *self.opening.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in opening {
+            let _ = thread.join();
+        }
     }
 
-    /// Closes the session of exactly this name; one that is gone already is fine.
-    ///
-    /// # Errors
-    /// Whenever it is not certain that the session is gone.
-    pub fn close(&self, name: &str) -> Result<(), SessionError> {
-        self.server.close(name, patience())
+    /// Returns whether the window of this name can be attached to.
+    #[must_use]
+    pub fn has_window(&self, name: &str) -> bool {
+        self.windows.exists(name, answer_deadline())
     }
 
     /// Returns the command line that shows the session in a terminal, quoted for any shell; `None` without windows.
     #[must_use]
     pub fn attach_command(&self, name: &str) -> Option<String> {
         match (self.kind, &self.version) {
-            (HostKind::Tmux, Ok(_)) => self.server.attach_command(name),
+            (HostKind::Tmux, Ok(_)) => self.windows.attach_command(name),
             _ => None,
         }
     }
-
-    /// Makes sure that the record of our server can be read, or is not there: without it no session is opened or listed.
-    ///
-    /// # Errors
-    /// What is wrong with it.
-    pub fn check_record(&self) -> Result<(), FileError> {
-        self.server.check_record()
-    }
-
-    /// Ends our server if it has no session, and removes what it leaves on disk.
-    ///
-    /// # Errors
-    /// As [`SessionHost::list`], and when it does not go.
-    pub fn shut_down_if_idle(&self) -> Result<(), SessionError> {
-        self.server.shut_down_if_idle(patience())
-    }
 }
 
-fn patience() -> Instant {
-    Instant::now() + PATIENCE
+fn answer_deadline() -> Instant {
+    Instant::now() + TMUX_ANSWER_TIMEOUT
 }
 
 fn decide(setting: SessionHostSetting, version: &Result<String, String>) -> (HostKind, String) {
@@ -310,7 +274,7 @@ fn decide(setting: SessionHostSetting, version: &Result<String, String>) -> (Hos
 fn probe(program: Option<&Path>) -> (Result<String, String>, bool) {
     let Some(program) = program else { return (Err("tmux was not found on PATH".to_owned()), true) };
     let shown = program.display();
-    let answer = match client::version(program, Instant::now() + PROBE_PATIENCE) {
+    let answer = match client::version(program, Instant::now() + TMUX_VERSION_TIMEOUT) {
         Ok(answer) => answer,
         Err(error) => return (Err(format!("{shown} does not tell its version: {error}")), false),
     };

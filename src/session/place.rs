@@ -38,28 +38,21 @@ impl Place {
         &self.socket
     }
 
-    /// Tells whether a socket is there, without connecting.
+    /// Checks that nothing but a socket is in the socket's place.
     ///
     /// # Errors
-    /// Anything else in its place, or a directory that somebody else could have prepared.
-    pub(super) fn has_socket(&self) -> Result<bool, SessionError> {
-        if let Some(refuge) = &self.refuge
-            && !is_private_directory(refuge)?
-        {
-            return Ok(false);
-        }
+    /// Something is.
+    pub(super) fn check(&self) -> Result<(), SessionError> {
         match std::fs::symlink_metadata(&self.socket) {
-            Ok(found) if found.file_type().is_socket() => Ok(true),
-            Ok(_) => Err(SessionError::InTheWay {
+            Ok(found) if !found.file_type().is_socket() => Err(SessionError::InTheWay {
                 path: self.socket.clone(),
                 problem: "is not the socket it should be".into(),
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(source) => Err(SessionError::Io { action: "look at", path: self.socket.clone(), source }),
+            _ => Ok(()),
         }
     }
 
-    /// Makes the directory that the socket is to be in.
+    /// Makes the directory that the socket is in.
     ///
     /// # Errors
     /// The system's, or a directory that somebody else could have prepared.
@@ -69,34 +62,8 @@ impl Place {
             Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
                 Err(SessionError::Io { action: "make", path: refuge.clone(), source })
             }
-            _ => is_private_directory(refuge).map(|_| ()),
+            _ => check_private_directory(refuge),
         }
-    }
-
-    /// Removes the socket of a server that is gone, and what was made for it.
-    ///
-    /// # Errors
-    /// As [`Place::has_socket`], and the system's.
-    pub(super) fn clear(&self) -> Result<(), SessionError> {
-        if self.has_socket()? {
-            remove(&self.socket)?;
-        }
-        // tmux serialises the start of servers with a file beside the socket.
-        remove(&self.socket.with_extension("sock.lock"))?;
-        match &self.refuge {
-            Some(refuge) if is_private_directory(refuge)? => std::fs::remove_dir(refuge)
-                .map_err(|source| SessionError::Io { action: "remove", path: refuge.clone(), source }),
-            _ => Ok(()),
-        }
-    }
-}
-
-fn remove(path: &Path) -> Result<(), SessionError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(SessionError::Io { action: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
     }
 }
 
@@ -106,13 +73,13 @@ fn is_usable(socket: &Path) -> bool {
         && socket.to_str().is_some_and(|text| !text.chars().any(char::is_control))
 }
 
-/// Tells whether the directory is there. Below `/tmp` anybody may have made it first.
-fn is_private_directory(path: &Path) -> Result<bool, SessionError> {
-    let found = match std::fs::symlink_metadata(path) {
-        Ok(found) => found,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
-        Err(source) => return Err(SessionError::Io { action: "look at", path: path.to_owned(), source }),
-    };
+/// Checks a directory below `/tmp`, where anybody may have made it first.
+fn check_private_directory(path: &Path) -> Result<(), SessionError> {
+    let found = std::fs::symlink_metadata(path).map_err(|source| SessionError::Io {
+        action: "look at",
+        path: path.to_owned(),
+        source,
+    })?;
     let refuse = |problem: String| Err(SessionError::InTheWay { path: path.to_owned(), problem });
     if !found.is_dir() {
         refuse("is not a directory".into())
@@ -121,7 +88,7 @@ fn is_private_directory(path: &Path) -> Result<bool, SessionError> {
     } else if found.mode() & 0o777 != 0o700 {
         refuse(format!("has the mode {:03o} instead of 700", found.mode() & 0o777))
     } else {
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -150,15 +117,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let refuge = dir.path().join("refuge");
         let place = Place { socket: refuge.join("tmux.sock"), refuge: Some(refuge.clone()) };
-        assert!(!place.has_socket().unwrap());
         place.prepare().unwrap();
-        assert!(!place.has_socket().unwrap());
+        place.prepare().unwrap();
         std::fs::set_permissions(&refuge, PermissionsExt::from_mode(0o755)).unwrap();
-        assert!(place.has_socket().unwrap_err().to_string().contains("755"));
-        assert!(place.prepare().is_err());
-        std::fs::set_permissions(&refuge, PermissionsExt::from_mode(0o700)).unwrap();
-        place.clear().unwrap();
-        assert!(!refuge.exists());
+        assert!(place.prepare().unwrap_err().to_string().contains("755"));
+        std::fs::remove_dir(&refuge).unwrap();
         symlink(dir.path(), &refuge).unwrap();
         assert!(place.prepare().unwrap_err().to_string().contains("not a directory"));
     }

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use super::client::{self, Reply};
-use super::{SessionError, listening, patience};
+use super::{SessionError, answer_deadline, listening};
 
 const ACTION: &str = "list the sessions of your own server";
 const BY_HAND: &str = "tmux list-sessions";
@@ -20,7 +20,7 @@ const BY_HAND: &str = "tmux list-sessions";
 /// Anything but a list or the certainty that no such server runs; a missing tmux too, for its sessions may be there.
 pub fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
     let program = client::find("tmux").ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
-    sessions_below(&program, std::env::var_os("TMUX_TMPDIR").as_deref(), patience())
+    sessions_below(&program, std::env::var_os("TMUX_TMPDIR").as_deref(), answer_deadline())
 }
 
 /// Lists the sessions of the default server whose socket is below `directory`, or below tmux's own choice.
@@ -56,7 +56,7 @@ fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(SessionError::InTheWay { path: socket, problem: "is not the socket it should be".into() })
         }
-        _ if listening::is_bound(&socket) => Err(SessionError::Unreachable { socket, pid: None }),
+        _ if listening::is_bound(&socket) => Err(SessionError::Unreachable { socket }),
         _ => Ok(()),
     }
 }
@@ -74,7 +74,7 @@ mod tests {
         let Some(program) = require_tmux() else { return };
         // tmux takes no TMUX_TMPDIR whose socket would exceed the limit, so this has to be a short path.
         let dir = tempfile::Builder::new().prefix("mu").tempdir_in("/tmp").unwrap();
-        let list = || sessions_below(&program, Some(dir.path().as_os_str()), patience());
+        let list = || sessions_below(&program, Some(dir.path().as_os_str()), answer_deadline());
         assert_eq!(list().unwrap(), BTreeSet::new());
 
         let tmux = |arguments: &[&str]| {
@@ -110,9 +110,9 @@ mod tests {
 
     #[test]
     fn a_tmux_that_cannot_be_understood_is_an_error() {
-        let error = sessions_below(Path::new("/bin/false"), None, patience()).unwrap_err();
+        let error = sessions_below(Path::new("/bin/false"), None, answer_deadline()).unwrap_err();
         assert!(matches!(error, SessionError::Refused { .. }), "{error}");
-        let error = sessions_below(Path::new("/nowhere/tmux"), None, patience()).unwrap_err();
+        let error = sessions_below(Path::new("/nowhere/tmux"), None, answer_deadline()).unwrap_err();
         assert!(matches!(error, SessionError::Io { .. }), "{error}");
     }
 }

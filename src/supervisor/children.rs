@@ -11,7 +11,6 @@ use crate::run::record::AgentExit;
 pub(super) struct Children {
     agent: Option<Pid>,
     ended: Option<AgentExit>,
-    none_left: bool,
 }
 
 impl Children {
@@ -35,17 +34,9 @@ impl Children {
                     }
                 }
                 Err(Errno::INTR) => {}
-                end => {
-                    self.none_left = matches!(end, Err(Errno::CHILD));
-                    return;
-                }
+                Ok(None) | Err(_) => return,
             }
         }
-    }
-
-    /// Tells whether the last look found no child at all.
-    pub(super) fn none_left(&self) -> bool {
-        self.none_left
     }
 
     /// Returns how the agent ended, once it was reaped.
@@ -55,5 +46,5 @@ impl Children {
 }
 
 fn exit_of(status: WaitStatus) -> AgentExit {
-    AgentExit { code: status.exit_status(), signal: status.terminating_signal(), terminal_lost: false }
+    AgentExit { code: status.exit_status(), signal: status.terminating_signal() }
 }

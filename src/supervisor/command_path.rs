@@ -1,4 +1,4 @@
-//! Where a run's command is: what the stub looks through once the login shell has set PATH.
+//! Where a run's command is, once its login shell has set PATH.
 
 use std::ffi::OsString;
 use std::io;
@@ -26,7 +26,7 @@ pub enum NotFound {
 pub(super) const PATH: &str = "PATH";
 
 /// How long an interactive shell may take, where the supervisor gives the whole start a little more.
-const INTERACTIVE_PATIENCE: Duration = Duration::from_secs(50);
+const INTERACTIVE_SHELL_TIMEOUT: Duration = Duration::from_secs(50);
 
 /// Finds a run's command. An interactive shell is asked only if that is nowhere else, and again if what it said before does not help.
 ///
@@ -47,7 +47,7 @@ pub(super) fn find(
     let us = Program::current().map_err(NotFound::Ourselves)?;
     let asker = Asker::new(us.path().to_owned(), home.clone(), environment.inherited.clone());
     let known = || asker.known(Mode::Interactive);
-    let again = || asker.ask_again(Mode::Interactive, INTERACTIVE_PATIENCE);
+    let again = || asker.ask_again(Mode::Interactive, INTERACTIVE_SHELL_TIMEOUT);
     let answers: [&dyn Fn() -> Option<Answer>; 2] = [&known, &again];
     for answer in answers {
         let Some(Ok(path)) = answer() else { continue };
@@ -66,11 +66,8 @@ fn paths(command: &AgentCommand, environment: &Environment) -> Vec<(Source, OsSt
     if let Some(path) = of(&environment.set) {
         return vec![(Source::Set, path)];
     }
+    let own = (Source::Own, of(&environment.inherited));
     // By now the login shell has set it.
-    let current = std::env::var_os(PATH);
-    if !command.login_shell {
-        return current.map(|path| (Source::Own, path)).into_iter().collect();
-    }
-    let all = [(Source::LoginShell, current), (Source::Own, of(&environment.inherited))];
+    let all = [(Source::LoginShell, std::env::var_os(PATH).filter(|_| command.login_shell)), own];
     all.into_iter().filter_map(|(source, path)| Some((source, path?))).collect()
 }

@@ -6,12 +6,16 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 use rustix::io::Errno;
+use rustix::process::ioctl_tiocsctty;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
 use super::command_path::{self, NotFound, PATH};
+use super::terminal::open_side;
 use crate::agent::{AgentCommand, Found, StdinSource};
 use crate::environment::EnvName;
 use crate::home::atomic_file::{self, FileError};
@@ -42,7 +46,7 @@ pub enum ExecError {
     #[error(transparent)]
     NotFound(#[from] NotFound),
     /// Its terminal is not to be had.
-    #[error("the agent cannot be started on its terminal: {0}; look whether tmux works")]
+    #[error("the agent cannot be started on its terminal: {0}")]
     Terminal(std::io::Error),
     /// What it is started with is more than the system takes.
     #[error("cannot start the agent: {0}")]
@@ -59,6 +63,9 @@ pub enum ExecError {
 
 pub(super) use crate::env_vars::TERMINAL as TERMINAL_VARIABLE;
 
+/// What kind of terminal that is: the one that a window in tmux is.
+const TERMINAL_KIND: &str = "screen-256color";
+
 /// What the stub becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -69,7 +76,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Returns the file of the stub's word.
+    /// Returns the file in which the stub tells how it went.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
         match self {
             Self::Setup => entry.setup_report(),
@@ -86,7 +93,7 @@ impl Part {
     }
 }
 
-/// The stub's word to the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
+/// What the stub tells the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
 /// free lock on a file that says [`READY`] means that the agent runs.
 struct Report {
     lock: FileLock,
@@ -95,11 +102,11 @@ struct Report {
 const READY: &str = "ready:";
 const FAILED: &str = "failed: ";
 
-/// What the stub's word means.
+/// How far the stub is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Word {
-    /// Nothing yet.
-    None,
+pub(super) enum StubState {
+    /// It has not said yet.
+    Pending,
     /// The agent's program runs.
     Started {
         /// What start-up files left running: it is ended with the run, and is not the agent's doing.
@@ -111,22 +118,22 @@ pub(super) enum Word {
     Failed(String),
 }
 
-/// Reads the stub's word.
-pub(super) fn read_word(report: &Path) -> Word {
-    let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return Word::None };
+/// Reads what the stub tells.
+pub(super) fn read_report(report: &Path) -> StubState {
+    let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return StubState::Pending };
     match atomic_file::read_text(report) {
         Ok(text) => match (text.strip_prefix(READY), text.strip_prefix(FAILED)) {
             (Some(more), _) => {
                 let (processes, names) = more.split_once(';').unwrap_or((more, ""));
-                Word::Started {
+                StubState::Started {
                     of_start_up_files: processes.split_whitespace().filter_map(parse).collect(),
                     missing_env: names.split_whitespace().filter_map(|name| name.parse().ok()).collect(),
                 }
             }
-            (None, Some(reason)) => Word::Failed(reason.to_owned()),
-            (None, None) => Word::None,
+            (None, Some(reason)) => StubState::Failed(reason.to_owned()),
+            (None, None) => StubState::Pending,
         },
-        Err(_) => Word::None,
+        Err(_) => StubState::Pending,
     }
 }
 
@@ -182,17 +189,6 @@ pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
     }
 }
 
-/// Tells the supervisor that the stub of the agent itself could not be started; returns the error.
-pub(super) fn report_failure(entry: &Entry, error: ExecError) -> ExecError {
-    let path = entry.exec_report();
-    let said = Report::open(&path).map(|mut report| report.say(&path, &format!("{FAILED}{error}")));
-    match said {
-        Ok(Err(unsaid)) => unsaid.into(),
-        Err(unsaid) => unsaid.into(),
-        Ok(Ok(())) => error,
-    }
-}
-
 fn become_part(
     home: &Home,
     entry: &Entry,
@@ -201,62 +197,84 @@ fn become_part(
 ) -> Result<std::convert::Infallible, ExecError> {
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
-    let workbench = Workbench::of(home, entry.id());
-    let on_terminal = part == Part::Agent && manifest.command.terminal;
-    if !on_terminal {
-        // No terminal can reach the agent, and no signal to the supervisor's group.
-        let _ = rustix::process::setsid();
-    }
-    let (program, args) = part.words(&manifest.command);
-    let Found { program, on } = command_path::find(home, program, &manifest.command, &environment)?;
-    std::env::set_current_dir(workbench.directory())
-        .map_err(|source| FileError::io("enter", workbench.directory(), source))?;
-    let (stdin, output) = match part {
-        Part::Setup => (open_stdin(&workbench, StdinSource::None)?, open_log(&workbench)?),
-        Part::Agent if on_terminal => {
-            let terminal = open_terminal()?;
-            (terminal.try_clone().map_err(ExecError::Terminal)?, terminal)
-        }
-        Part::Agent => (open_stdin(&workbench, manifest.command.stdin)?, open_log(&workbench)?),
+    // No other terminal can reach the agent, and no signal to the supervisor's group.
+    let _ = rustix::process::setsid();
+    let terminal = match part {
+        Part::Agent if manifest.command.terminal => Some(take_terminal().map_err(ExecError::Terminal)?),
+        _ => None,
     };
+    // The rest is as the login shell left it.
+    let mut prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
     report.say(&part.report(entry), &ready(&manifest))?;
-    let connected = rustix::stdio::dup2_stdin(&stdin)
-        .and_then(|()| rustix::stdio::dup2_stdout(&output))
-        .and_then(|()| rustix::stdio::dup2_stderr(&output));
-    let source = match connected {
-        // Its own interpreter and all that it starts are found where it was found.
-        Ok(()) => command(home, &manifest, &environment, &program, args, workbench.directory())
-            .envs(on.map(|(_, path)| (PATH, path)))
-            .exec(),
-        Err(errno) => errno.into(),
-    };
-    if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-        return Err(ExecError::TooLong(argument_space::explain(&environment, args)));
-    }
-    Err(ExecError::Exec { program, source })
+    let source = prepared.command.exec();
+    Err(prepared.failed(source, &environment))
 }
 
-fn command(
-    home: &Home,
-    manifest: &Manifest,
-    environment: &Environment,
-    program: &Path,
-    args: &[String],
-    directory: &Path,
-) -> Command {
-    let mut command = Command::new(program);
-    // On top of what the login shell left; what agent and routine set wins, and the cookie always.
-    command
-        .args(args)
-        .envs(&environment.set)
-        .env_remove(TERMINAL_VARIABLE)
-        // A login shell leaves where it was itself, and some programs believe that rather than the system.
-        .env("PWD", directory)
-        .env_remove("OLDPWD")
-        .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-        .env(crate::env_vars::HOME, home.root())
-        .env(RUN_VARIABLE, manifest.id.to_string());
-    command
+/// The agent or its setup, ready to be executed.
+pub(super) struct Prepared {
+    pub(super) command: Command,
+}
+
+impl Prepared {
+    /// Finds the program, and sets up everything that is the agent's: what agent and routine set wins over the environment that
+    /// is there, and the cookie always does.
+    ///
+    /// # Errors
+    /// There is no such program, or a file of the workbench cannot be opened.
+    pub(super) fn new(
+        home: &Home,
+        manifest: &Manifest,
+        environment: &Environment,
+        part: Part,
+        terminal: Option<File>,
+    ) -> Result<Self, ExecError> {
+        let workbench = Workbench::of(home, &manifest.id);
+        let (program, args) = part.words(&manifest.command);
+        let Found { program, on } = command_path::find(home, program, &manifest.command, environment)?;
+        let stdin = match part {
+            Part::Setup => StdinSource::None,
+            Part::Agent => manifest.command.stdin,
+        };
+        let is_terminal = terminal.is_some();
+        let (stdin, output) = match terminal {
+            Some(terminal) => (terminal.try_clone().map_err(ExecError::Terminal)?, terminal),
+            None => (open_stdin(&workbench, stdin)?, open_log(&workbench)?),
+        };
+        let errors = output.try_clone().map_err(|source| FileError::io("open", &workbench.log(), source))?;
+        let mut command = Command::new(&program);
+        if !manifest.command.login_shell {
+            command.env_clear().envs(&environment.inherited);
+        }
+        if is_terminal {
+            command.env("TERM", TERMINAL_KIND);
+        }
+        command
+            .args(args)
+            .envs(&environment.set)
+            .env_remove(TERMINAL_VARIABLE)
+            // A login shell leaves where it was itself, and some programs believe that rather than the system.
+            .env("PWD", workbench.directory())
+            .env_remove("OLDPWD")
+            .env(COOKIE_VARIABLE, manifest.cookie.to_string())
+            .env(crate::env_vars::HOME, home.root())
+            .env(RUN_VARIABLE, manifest.id.to_string())
+            // Its own interpreter and all that it starts are found where it was found.
+            .envs(on.map(|(_, path)| (PATH, path)))
+            .current_dir(workbench.directory())
+            .stdin(stdin)
+            .stdout(output)
+            .stderr(errors);
+        Ok(Self { command })
+    }
+
+    /// Says why it was not executed.
+    pub(super) fn failed(&self, source: std::io::Error, environment: &Environment) -> ExecError {
+        if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
+            let args: Vec<String> = self.command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
+            return ExecError::TooLong(argument_space::explain(environment, &args));
+        }
+        ExecError::Exec { program: self.command.get_program().into(), source }
+    }
 }
 
 fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileError> {
@@ -269,11 +287,16 @@ fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileEr
     }
 }
 
-/// Opens the terminal by its name, so that the agent can ask for that.
-fn open_terminal() -> Result<File, ExecError> {
-    let path = std::env::var_os(TERMINAL_VARIABLE).unwrap_or_else(|| "/dev/tty".into());
-    let flags = OFlags::NOCTTY.bits().cast_signed();
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path).map_err(ExecError::Terminal)
+/// Makes the terminal that the supervisor holds ours. Signals that a host ignored are given back, or Ctrl-C would do nothing: one
+/// that is handled becomes the default when a program is executed.
+fn take_terminal() -> std::io::Result<File> {
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    let name = std::env::var_os(TERMINAL_VARIABLE).ok_or(std::io::ErrorKind::NotFound)?;
+    let terminal = open_side(Path::new(&name))?;
+    ioctl_tiocsctty(&terminal)?;
+    Ok(terminal)
 }
 
 pub(super) fn open_log(workbench: &Workbench) -> Result<File, FileError> {

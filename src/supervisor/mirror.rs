@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use rustix::process::Pid;
 
-use super::errand::{NotPrepared, quoted};
-use super::facts::Supervisor;
+use super::setup_step::{NotPrepared, quoted};
+use super::supervision::Supervisor;
 use crate::agent::{Found, Source, find_command};
 use crate::environment::Variables;
 use crate::home::atomic_file::{self, FileError};

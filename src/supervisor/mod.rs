@@ -5,16 +5,16 @@
 
 mod children;
 mod command_path;
-mod end_mark;
-mod errand;
 mod exec;
-mod facts;
+pub(crate) mod keys;
 mod log_cap;
 mod mirror;
 mod prepare;
+mod setup_step;
 mod silence;
 mod start;
 mod supervise;
+mod supervision;
 mod terminal;
 mod unmarked;
 mod wake;
@@ -22,4 +22,3 @@ mod watch;
 
 pub use exec::{ExecError, Part, exec_agent};
 pub use supervise::{SuperviseError, supervise};
-pub use terminal::{append_to_log, hold_terminal};

@@ -3,11 +3,11 @@
 //! All of it happens in the run's process tree and under its bound, and ends when the run is to end. A trigger does not wait
 //! for it: it is told that the run is being prepared.
 
-use super::errand::{NotPrepared, quoted};
 use super::exec::Part;
-use super::facts::Supervisor;
 use super::log_cap::LogCap;
 use super::mirror::Git;
+use super::setup_step::{NotPrepared, quoted};
+use super::supervision::Supervisor;
 use crate::run::log::{Log, MAX_TEXT_BYTES};
 use crate::run::record::EndCause;
 

@@ -3,15 +3,16 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
-use std::process::{Command, Stdio};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::children::Children;
-use super::errand::{LONGEST_PAUSE, NotPrepared};
-use super::exec::{Part, Word, read_word};
-use super::facts::Supervisor;
+use super::exec::{Part, Prepared, StubState, TERMINAL_VARIABLE, read_report};
+use super::setup_step::{LONGEST_PAUSE, NotPrepared};
+use super::supervision::Supervisor;
+use super::terminal::Terminal;
 use crate::agent::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
@@ -28,57 +29,98 @@ impl Supervisor {
     /// Starts the agent of the run, and writes down that it runs.
     pub(super) fn start_agent(&mut self) -> Result<Started, NotPrepared> {
         let supervisor = ProcessId::current().map_err(NotPrepared::failed)?;
-        let agent = if self.manifest.command.terminal {
-            let environment = self.entry.environment().map_err(NotPrepared::failed)?;
-            let words = words(&self.context, &self.entry, &self.manifest, Part::Agent, &environment);
-            // The process that holds the terminal starts the agent now.
-            self.entry.set_supervised(supervisor).map_err(NotPrepared::failed)?;
-            self.await_part(Part::Agent, &words[0])?;
-            let held = self.entry.terminal_held().map_err(NotPrepared::failed)?;
-            held.ok_or_else(|| NotPrepared::failed("nobody holds its terminal"))?.agent
-        } else {
-            self.start_part(Part::Agent)?
-        };
-        let started = Started { supervisor, agent, at: UnixSeconds::now(), machine: Some(Machine::this()) };
+        if self.manifest.command.terminal {
+            let opened = Terminal::open(&self.entry, &self.workbench());
+            let failed = |error| NotPrepared::failed(format_args!("its terminal cannot be opened: {error}"));
+            self.terminal = Some(opened.map_err(failed)?);
+        }
+        let agent = self.start_part(Part::Agent);
+        self.terminal.iter_mut().for_each(Terminal::hand_over);
+        let started = Started { supervisor, agent: agent?, at: UnixSeconds::now(), machine: Some(Machine::this()) };
         self.entry.set_started(&started).map_err(NotPrepared::failed)?;
         Ok(started)
     }
 
-    /// Starts the agent of the run, or its setup, as our child, and waits until it really is that which runs.
+    /// Starts the agent of the run, or its setup, as our child, and returns once it really is that which runs.
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
         let environment = self.entry.environment().map_err(NotPrepared::failed)?;
+        let command = &self.manifest.command;
+        let on_terminal = part == Part::Agent && command.terminal;
+        if !command.login_shell && !on_terminal {
+            return self.start_at_once(part, &environment);
+        }
         let words = words(&self.context, &self.entry, &self.manifest, part, &environment);
-        let (context, entry, manifest) = (&self.context, &self.entry, &self.manifest);
-        let process = spawn(context, entry, manifest, &environment, &words, &[], &mut self.children)
-            .map_err(NotPrepared::failed)?;
+        let child = self.stub(&words, &environment)?.spawn().map_err(|error| {
+            NotPrepared::failed(match self.manifest.command.login_shell {
+                true => not_started(&words[0], &error),
+                false => format!("cannot start {}: {error}", words[0].display()),
+            })
+        })?;
+        let process = self.watch_child(&child);
         self.await_part(part, &words[0])?;
         Ok(process)
     }
 
+    /// Starts it without a stub: the system tells whether it was executed.
+    fn start_at_once(&mut self, part: Part, environment: &Environment) -> Result<ProcessId, NotPrepared> {
+        let mut prepared =
+            Prepared::new(&self.context.home, &self.manifest, environment, part, None).map_err(NotPrepared::failed)?;
+        // No signal to the supervisor's group reaches it.
+        let child = prepared.command.process_group(0).spawn();
+        let child = child.map_err(|source| NotPrepared::failed(prepared.failed(source, environment)))?;
+        Ok(self.watch_child(&child))
+    }
+
+    fn watch_child(&mut self, child: &Child) -> ProcessId {
+        let pid = Pid::from_child(child);
+        self.children.set_agent(pid);
+        // A child that is dead by now never was the agent; no process has the start time 0.
+        ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 })
+    }
+
+    /// Returns the words that become the command by way of a login shell or of a terminal, ready to be started.
+    fn stub(&self, words: &[OsString], environment: &Environment) -> Result<Command, NotPrepared> {
+        let shell_log = self.entry.shell_log();
+        let output = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(&shell_log)
+            .and_then(|file| Ok((file.try_clone()?, file)))
+            .map_err(|error| NotPrepared::failed(format_args!("cannot write {}: {error}", shell_log.display())))?;
+        let mut command = Command::new(&words[0]);
+        command
+            .args(&words[1..])
+            .env_clear()
+            .envs(&environment.inherited)
+            .env(COOKIE_VARIABLE, self.manifest.cookie.to_string())
+            .current_dir(self.context.home.root())
+            .stdin(Stdio::null())
+            .stdout(output.0)
+            .stderr(output.1);
+        if let Some(terminal) = &self.terminal {
+            command.env(TERMINAL_VARIABLE, &terminal.name);
+        }
+        Ok(command)
+    }
+
     /// Waits until the stub has become the command, under the run's bound.
     fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
-        let on_terminal = part == Part::Agent && self.manifest.command.terminal;
         let deadline = Instant::now() + LOGIN_SHELL_TIMEOUT;
         let mut looked = Instant::now();
         loop {
             self.children.reap();
-            // Before its word: what exits may have said why right before that.
-            let exited = if on_terminal {
-                self.entry.terminal_exit().is_ok_and(|exit| exit.is_some())
-            } else {
-                self.children.agent_exit().is_some()
-            };
-            match read_word(&part.report(&self.entry)) {
-                // The process that holds the terminal may still be about to note whom it started.
-                Word::Started { .. } if on_terminal && matches!(self.entry.terminal_held(), Ok(None)) => {}
-                Word::Started { of_start_up_files, missing_env } => {
+            // Before its report: what exits may have said why right before that.
+            let exited = self.children.agent_exit().is_some();
+            match read_report(&part.report(&self.entry)) {
+                StubState::Started { of_start_up_files, missing_env } => {
                     self.of_start_up_files.extend(of_start_up_files);
                     self.missing_env = Some(missing_env);
                     return Ok(());
                 }
-                Word::Failed(reason) => return Err(NotPrepared::failed(reason)),
-                Word::None if exited => return Err(self.silent_start(first_word, "ended")),
-                Word::None => {}
+                StubState::Failed(reason) => return Err(NotPrepared::failed(reason)),
+                StubState::Pending if exited => return Err(self.silent_start(first_word, "ended")),
+                StubState::Pending => {}
             }
             // The bound is read from files, which costs more than a look at whether anything was asked.
             let asked =
@@ -101,7 +143,7 @@ impl Supervisor {
     }
 }
 
-pub(super) fn words(
+fn words(
     context: &Context,
     entry: &Entry,
     manifest: &Manifest,
@@ -119,45 +161,6 @@ pub(super) fn words(
     } else {
         std::iter::once(program.into()).chain(stub).collect()
     }
-}
-
-/// Starts the words that end as the agent, with `more` variables on top of those that it inherits.
-pub(super) fn spawn(
-    context: &Context,
-    entry: &Entry,
-    manifest: &Manifest,
-    environment: &Environment,
-    words: &[OsString],
-    more: &[(&str, OsString)],
-    children: &mut Children,
-) -> Result<ProcessId, String> {
-    let shell_log = entry.shell_log();
-    let output = OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(&shell_log)
-        .and_then(|file| Ok((file.try_clone()?, file)))
-        .map_err(|error| format!("cannot write {}: {error}", shell_log.display()))?;
-    let child = Command::new(&words[0])
-        .args(&words[1..])
-        .env_clear()
-        .envs(&environment.inherited)
-        .envs(more.iter().map(|(name, value)| (name, value)))
-        .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-        .current_dir(context.home.root())
-        .stdin(Stdio::null())
-        .stdout(output.0)
-        .stderr(output.1)
-        .spawn()
-        .map_err(|error| match manifest.command.login_shell {
-            true => not_started(&words[0], &error),
-            false => format!("cannot start {}: {error}", words[0].display()),
-        })?;
-    let pid = Pid::from_child(&child);
-    children.set_agent(pid);
-    // A child that is dead by now never was the agent; no process has the start time 0.
-    Ok(ProcessId::of(pid.as_raw_pid()).unwrap_or(ProcessId { pid: pid.as_raw_pid(), start: 0 }))
 }
 
 /// How much of what the login shell said last is repeated.

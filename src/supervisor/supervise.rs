@@ -1,15 +1,14 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
 use std::collections::HashSet;
-use std::io::{self, Read};
+use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::errand::NotPrepared;
-use super::facts::Supervisor;
 use super::log_cap::LogCap;
+use super::setup_step::NotPrepared;
 use super::silence::Silence;
-use super::terminal::LOG_PATIENCE;
+use super::supervision::Supervisor;
 use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
 use crate::clock::{Moment, UnixSeconds};
@@ -20,7 +19,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, HomeError};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
-use crate::run::end::{end_own_processes, terminal_holder};
+use crate::run::end::end_own_processes;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
@@ -101,22 +100,14 @@ const SHORT_SHUTDOWN_WINDOW: Duration = Duration::from_millis(200);
 const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
 const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 
-/// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded. With `word`, the
-/// run is not touched before there is a byte to read; nothing is done if that ends without one, for then whoever started us
-/// is gone, or could not open the run's window.
+/// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
 /// # Errors
 /// Why it could not; whatever is left is a judge's business.
-pub fn supervise(root: PathBuf, id: &RunId, word: Option<impl Read>) -> Result<(), SuperviseError> {
+pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
     let _ = rustix::process::setsid();
     become_subreaper()?;
-    // Who asks us to end before we have begun is heard afterwards.
     let wake = Wake::listen()?;
-    match word.map(|mut word| word.read_exact(&mut [0])) {
-        Some(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-        Some(read) => read?,
-        None => {}
-    }
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
@@ -174,7 +165,7 @@ impl Supervisor {
             self.children.reap();
             let pause = log_cap.look();
             let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
-            match decide(self.facts(silent_secs)) {
+            match decide(self.state(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
                 Step::Obey(request) => return self.end(&request),
@@ -212,7 +203,7 @@ impl Supervisor {
         if !self.end_processes() {
             return Ok(());
         }
-        let exit = self.agent_exit();
+        let exit = self.children.agent_exit();
         let ending = Ending {
             exit_code: exit.and_then(|exit| exit.code),
             signal: exit.and_then(|exit| exit.signal),
@@ -224,26 +215,17 @@ impl Supervisor {
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
         let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
-        // Who holds the terminal is ours, and stays until all that was shown is in the log.
-        let holder = terminal_holder(&self.entry);
         let (home, cookie) = (&self.context.home, &self.manifest.cookie);
-        let known = holder.into_iter().chain(self.unmarked.written().iter().copied()).collect();
-        let left = insist(&mut self.wake, || own_tree::left(home, cookie, &known));
+        let known = self.unmarked.written();
+        let left = insist(&mut self.wake, || own_tree::left(home, cookie, known));
         let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
         let others = self.of_start_up_files();
-        let is_agents = |id: ProcessId| Some(id) != holder && !others.contains(&id);
-        let left_behind = left.iter().filter(|process| is_agents(process.id)).count();
-        if left_behind == 0 {
-            self.await_log();
-        }
+        let left_behind = left.iter().filter(|process| !others.contains(&process.id)).count();
         if !left.is_empty() && !self.end_processes() {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
         let reason = match (exit.code, left_behind) {
-            _ if exit.terminal_lost => {
-                Some("its terminal was closed, as when tmux ends, and its agent ended with it".to_owned())
-            }
             (Some(0), 0) => None,
             (Some(0), left) => Some(format!("{left} processes that its agent left behind were ended")),
             _ => Some(format!("its agent {}", exit.how())),
@@ -318,18 +300,12 @@ impl Supervisor {
         survivors.is_empty()
     }
 
-    /// Waits until what the terminal showed last is in the log: closing the window would cut that off.
-    fn await_log(&mut self) {
-        let deadline = Instant::now() + LOG_PATIENCE;
-        while self.manifest.command.terminal && !self.entry.terminal_logged().exists() && Instant::now() < deadline {
-            self.wake.wait(Duration::from_millis(2));
-        }
-    }
-
     /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
     /// ends the waiting.
     fn record(mut self, mut ending: Ending) -> Result<(), SuperviseError> {
-        self.await_log();
+        if let Some(terminal) = self.terminal.take() {
+            terminal.finish();
+        }
         if ending.status.is_failure() {
             let missing = self.missing_env.as_ref().unwrap_or(&self.manifest.missing_env);
             let missing = in_words(missing, &self.manifest.command.agent);

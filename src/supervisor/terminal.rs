@@ -1,244 +1,237 @@
-//! The hidden `terminal`: the first process of a terminal's window, which starts the agent there and tells how it ended.
+//! The terminal of an agent that needs one, held by its supervisor.
 //!
-//! It is to the agent what the supervisor is to others: its parent, and that of every orphan below it. It decides
-//! nothing: it waits until a supervisor is there, and stays until it has no child. The hidden `append` beside it gets
-//! everything that the terminal shows.
+//! What the agent prints goes to the log, and from there to everybody who watches. What they type, and the sizes of their
+//! terminals, comes through the fifo `keys` of the run's entry, where it waits while the agent does not read. A thread of its own
+//! does both: the supervisor itself waits for seconds while it ends processes, and an agent that prints then must not stand still.
 
 use std::ffi::OsString;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, PipeReader, PipeWriter, Read, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::path::Path;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
-use rustix::process::Signal;
-use signal_hook::consts::{SIGHUP, SIGQUIT};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
-use super::children::Children;
-use super::end_mark::{END_MARK, EndMarkFilter};
-use super::exec::{ExecError, Part, TERMINAL_VARIABLE, open_log, report_failure};
-use super::start::{spawn, words};
-use super::wake::Wake;
-use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
-use crate::home::config::Config;
-use crate::process_tree::{COOKIE_VARIABLE, ProcessId, become_subreaper};
-use crate::run::context::{Context, Program};
+use super::exec::open_log;
+use super::keys::{self, Piece};
 use crate::run::entry::{Entry, Workbench};
-use crate::run::id::RunId;
-use crate::run::judge_locks::Hold;
-use crate::run::record::{AgentExit, Manifest, TerminalHeld};
+use crate::run::log;
 
-const LONGEST_PAUSE: Duration = Duration::from_millis(20);
-const TICK: Duration = Duration::from_secs(1);
+/// The size while nobody watches: what full-screen programs draw well on.
+const SIZE: Winsize = Winsize { ws_row: 50, ws_col: 200, ws_xpixel: 0, ws_ypixel: 0 };
 
-/// How long the output of a terminal may take to reach the log once nothing is left that prints.
-pub(super) const LOG_PATIENCE: Duration = Duration::from_secs(2);
+/// How long a size is another one, so that every full-screen program draws itself again.
+const WIGGLE: Duration = Duration::from_millis(20);
 
-/// How long an end that cannot be written down, as on a full disk, is tried again before it is left to a judge, who will
-/// not know how the agent exited.
-const RECORDING_PATIENCE: Duration = Duration::from_secs(10 * 60);
+/// How long the terminal is still read once nothing of the run is left. Something that is not of the run may hold it open.
+const LAST_OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// How long an agent that has lost its terminal may take to end.
-const HANGUP_GRACE: Duration = Duration::from_secs(5);
+/// The pause between two looks at a terminal that nobody has open.
+const UNUSED_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts the agent of a run on our terminal once a supervisor is there, and stays until nothing is left below us.
-///
-/// # Errors
-/// The agent could not be started; its supervisor was told.
-pub fn hold_terminal(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
-    let home = Home::open(root)?;
-    let entry = Entry::of(&home, id);
-    let manifest = entry.manifest()?;
-    let program = Program::current().map_err(ExecError::Terminal)?;
-    // We were started by the server of all terminals, and have its cookie.
-    let cookie = manifest.cookie.to_string();
-    if std::env::var_os(COOKIE_VARIABLE).is_none_or(|carried| carried != *cookie) {
-        let mut again = Command::new(program.path());
-        let source = again.args(std::env::args_os().skip(1)).env(COOKIE_VARIABLE, cookie).exec();
-        return Err(ExecError::Exec { program: program.path().to_owned(), source });
-    }
-    let context = Context::of_supervisor(home, Config::default(), program);
-    let mut holder = Holder::new(context, entry, manifest).map_err(ExecError::Terminal)?;
-    let Some(supervisor) = holder.await_supervisor() else { return Ok(()) };
-    match holder.start() {
-        Ok(agent) => holder.stay(supervisor, agent),
-        Err(error) => return Err(report_failure(&holder.entry, error)),
-    }
-    Ok(())
+/// The most reads before keys get their turn.
+const READS_AT_ONCE: usize = 64;
+
+/// A terminal that is read.
+pub(super) struct Terminal {
+    /// The agent's side.
+    pub(super) name: OsString,
+    /// Open until the agent has it: a terminal that nobody has open reads as gone.
+    agent_side: Option<File>,
+    /// Closed to say that nothing of the run is left.
+    over: PipeWriter,
+    reader: JoinHandle<()>,
 }
 
-struct Holder {
-    context: Context,
-    entry: Entry,
-    manifest: Manifest,
-    children: Children,
-    wake: Wake,
-    hung_up: Arc<AtomicBool>,
+impl Terminal {
+    /// Opens a terminal, and begins to read it.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(super) fn open(entry: &Entry, workbench: &Workbench) -> io::Result<Self> {
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        grantpt(&ours)?;
+        unlockpt(&ours)?;
+        let name = OsString::from_vec(ptsname(&ours, Vec::new())?.into_bytes());
+        let agent_side = open_side(Path::new(&name))?;
+        tcsetwinsize(&ours, SIZE)?;
+        rustix::io::ioctl_fionbio(&ours, true)?;
+        let (stop, over) = io::pipe()?;
+        let mut held = Held {
+            ours: File::from(ours),
+            keys: open_keys(&entry.keys())?,
+            log: open_log(workbench).map_err(io::Error::other)?,
+            sizes: log::create_sizes(workbench).ok(),
+            read: Vec::new(),
+            typed: Vec::new(),
+            dropped: false,
+        };
+        held.note_size(SIZE);
+        let reader = std::thread::Builder::new().name("terminal".into()).spawn(move || held.pass_on(&stop))?;
+        Ok(Self { name, agent_side: Some(agent_side), over, reader })
+    }
+
+    /// Lets go of the agent's side, which it has open by now.
+    pub(super) fn hand_over(&mut self) {
+        self.agent_side = None;
+    }
+
+    /// Waits until all that was printed is in the log.
+    pub(super) fn finish(self) {
+        let Self { agent_side, over, reader, .. } = self;
+        drop((agent_side, over));
+        let _ = reader.join();
+    }
 }
 
-impl Holder {
-    fn new(context: Context, entry: Entry, manifest: Manifest) -> io::Result<Self> {
-        become_subreaper()?;
-        // What is typed to interrupt the agent reaches us as well, and so does a request to end: it is the agent's to obey.
-        let wake = Wake::listen()?;
-        signal_hook::flag::register(SIGQUIT, Arc::default())?;
-        let hung_up = Arc::new(AtomicBool::new(false));
-        signal_hook::flag::register(SIGHUP, Arc::clone(&hung_up))?;
-        Ok(Self { context, entry, manifest, children: Children::default(), wake, hung_up })
-    }
+/// Opens the agent's side of a terminal, which does not become ours by that.
+pub(super) fn open_side(name: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(name)
+}
 
-    /// Waits for the supervisor; `None` if none will come any more.
-    fn await_supervisor(&mut self) -> Option<ProcessId> {
-        let mut pause = Duration::from_millis(1);
+/// Makes the fifo, and holds both ends of it: writers come and go.
+fn open_keys(path: &Path) -> io::Result<File> {
+    make_fifo(path)?;
+    OpenOptions::new().read(true).write(true).custom_flags(OFlags::NONBLOCK.bits().cast_signed()).open(path)
+}
+
+#[cfg(target_os = "linux")]
+fn make_fifo(path: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, Mode, mkfifoat};
+    Ok(mkfifoat(CWD, path, Mode::RUSR | Mode::WUSR)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn make_fifo(path: &Path) -> io::Result<()> {
+    let made = std::process::Command::new("mkfifo").args(["-m", "600", "--"]).arg(path).status()?;
+    if made.success() { Ok(()) } else { Err(io::Error::other(format!("mkfifo failed: {made}"))) }
+}
+
+/// What the thread holds.
+struct Held {
+    ours: File,
+    keys: File,
+    log: File,
+    sizes: Option<File>,
+    /// What was read from `keys` and is no whole piece yet.
+    read: Vec<u8>,
+    /// What the agent does not take yet.
+    typed: Vec<u8>,
+    /// Whether a part of the output is not in the log.
+    dropped: bool,
+}
+
+impl Held {
+    fn pass_on(&mut self, stop: &PipeReader) {
+        let mut deadline: Option<Instant> = None;
         loop {
-            if let Ok(Some(supervisor)) = self.entry.supervised() {
-                return Some(supervisor);
-            }
-            let over = || matches!(Hold::take(&self.entry, Instant::now()), Hold::Unowned(_) | Hold::Gone);
-            if self.hung_up.load(Ordering::Relaxed) || self.wake.termination_signal() || over() {
-                return None;
-            }
-            self.wake.wait(pause);
-            pause = (pause * 3 / 2).min(LONGEST_PAUSE);
-        }
-    }
-
-    fn start(&mut self) -> Result<ProcessId, ExecError> {
-        let terminal = terminal_name().map_err(ExecError::Terminal)?;
-        let environment = self.entry.environment()?;
-        let words = words(&self.context, &self.entry, &self.manifest, Part::Agent, &environment);
-        let mut more = vec![(TERMINAL_VARIABLE, terminal)];
-        // What kind of terminal this is, as against the one that the server was started from.
-        more.extend(std::env::var_os("TERM").map(|kind| ("TERM", kind)));
-        let agent = spawn(&self.context, &self.entry, &self.manifest, &environment, &words, &more, &mut self.children)
-            .map_err(|reason| ExecError::Terminal(io::Error::other(reason)))?;
-        let holder = ProcessId::current().map_err(|error| ExecError::Terminal(io::Error::other(error)))?;
-        self.entry.set_terminal_held(&TerminalHeld { holder, agent })?;
-        Ok(agent)
-    }
-
-    fn stay(&mut self, supervisor: ProcessId, agent: ProcessId) {
-        let mut lost_at: Option<Instant> = None;
-        let mut ended: Option<(AgentExit, Instant)> = None;
-        let mut told = false;
-        loop {
-            self.children.reap();
-            if self.hung_up.swap(false, Ordering::Relaxed) && lost_at.is_none() {
-                lost_at = Some(Instant::now());
-                signal(agent, Signal::HUP);
-            }
-            if lost_at.is_some_and(|at| at.elapsed() >= HANGUP_GRACE) {
-                signal(agent, Signal::KILL);
-            }
-            let first = ended.is_none();
-            if first {
-                let exit = self.children.agent_exit();
-                ended = exit.map(|exit| (AgentExit { terminal_lost: lost_at.is_some(), ..exit }, Instant::now()));
-            }
-            if let Some((exit, since)) = &ended
-                && !told
-            {
-                told = match self.entry.set_terminal_exit(exit) {
-                    Ok(()) => {
-                        // A hangup only wakes it.
-                        signal(supervisor, Signal::HUP);
-                        true
-                    }
-                    Err(error) => {
-                        // Once, for this goes to the terminal.
-                        if first {
-                            tracing::warn!(%error, "how the agent ended is not on disk yet");
-                        }
-                        !self.entry.exists() || since.elapsed() >= RECORDING_PATIENCE
-                    }
-                };
-            }
-            // As long as we stay, the supervisor waits for our word.
-            if told && self.children.none_left() {
-                self.see_the_log_through();
+            let is_unused = self.read_output();
+            if deadline.is_some_and(|deadline| is_unused || Instant::now() >= deadline) {
                 return;
             }
-            self.wake.wait(TICK);
-        }
-    }
-
-    /// Stays until the last of what was shown is in the log, or nothing more can be shown.
-    fn see_the_log_through(&mut self) {
-        let deadline = Instant::now() + LOG_PATIENCE;
-        // Without waiting for it: a person may have stopped the output.
-        let Ok(mut terminal) = open_terminal() else { return };
-        let mut unsaid = END_MARK;
-        while !self.entry.terminal_logged().exists() && Instant::now() < deadline {
-            match terminal.write(unsaid) {
-                Ok(count) => unsaid = &unsaid[count..],
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(_) => return,
+            self.read_keys();
+            self.type_keys();
+            if self.wait(stop, is_unused, deadline.is_some()) {
+                deadline.get_or_insert_with(|| Instant::now() + LAST_OUTPUT_TIMEOUT);
             }
-            self.wake.wait(Duration::from_millis(2));
         }
     }
-}
 
-fn terminal_name() -> io::Result<OsString> {
-    Ok(OsString::from_vec(rustix::termios::ttyname(io::stdin(), Vec::new())?.into_bytes()))
-}
-
-fn open_terminal() -> io::Result<File> {
-    let flags = OFlags::NONBLOCK | OFlags::NOCTTY;
-    OpenOptions::new().write(true).custom_flags(flags.bits().cast_signed()).open(terminal_name()?)
-}
-
-fn signal(process: ProcessId, signal: Signal) {
-    if let Err(error) = process.signal(signal) {
-        tracing::warn!(%error, "a signal was not sent");
+    /// Waits for output, for keys, or for the end; returns whether that has come.
+    fn wait(&self, stop: &PipeReader, is_unused: bool, is_ending: bool) -> bool {
+        let mut wanted = PollFlags::IN;
+        wanted.set(PollFlags::OUT, !self.typed.is_empty());
+        let mut fds = Vec::with_capacity(3);
+        if !is_unused {
+            fds.push(PollFd::new(&self.ours, wanted));
+        }
+        if self.typed.is_empty() {
+            fds.push(PollFd::new(&self.keys, PollFlags::IN));
+        }
+        if !is_ending {
+            fds.push(PollFd::new(stop, PollFlags::IN));
+        }
+        let pause = Timespec { tv_sec: 0, tv_nsec: UNUSED_PAUSE.subsec_nanos().into() };
+        let _ = poll(&mut fds, (is_unused || is_ending).then_some(&pause));
+        is_ending || fds.last().is_some_and(|stop| !stop.revents().is_empty())
     }
-}
 
-/// Appends everything from stdin to a run's log, until it ends, and leaves a file then, or when the end mark comes. What
-/// cannot be written, as on a full disk, is dropped: the terminal would stand still.
-///
-/// # Errors
-/// The home or the log cannot be opened.
-pub fn append_to_log(root: PathBuf, id: &RunId) -> Result<(), ExecError> {
-    let home = Home::open(root)?;
-    let entry = Entry::of(&home, id);
-    let mut log = open_log(&Workbench::of(&home, id))?;
-    let mut input = io::stdin().lock();
-    let mut buffer = vec![0; 64 * 1024];
-    let mut filter = EndMarkFilter::default();
-    let lost = |error: io::Error| {
-        tracing::warn!(%error, "a part of the output is not in the log");
+    /// Moves what was printed into the log; returns whether nobody has the terminal open. What cannot be written, as on a full
+    /// disk, is dropped: the agent would stand still.
+    fn read_output(&mut self) -> bool {
+        let mut buffer = [0; 4096];
+        for _ in 0..READS_AT_ONCE {
+            match self.ours.read(&mut buffer) {
+                Ok(0) => return true,
+                Ok(count) => {
+                    if let Err(error) = self.log.write_all(&buffer[..count])
+                        && !std::mem::replace(&mut self.dropped, true)
+                    {
+                        tracing::warn!(%error, "a part of the output is not in the log");
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return true,
+            }
+        }
         false
-    };
-    loop {
-        match input.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => {
-                if filter.pass(&buffer[..count], &mut log).unwrap_or_else(lost) {
-                    tell_that_it_is_logged(&entry)?;
+    }
+
+    fn read_keys(&mut self) {
+        let mut buffer = [0; 4096];
+        while self.typed.is_empty() {
+            while self.typed.is_empty()
+                && let Some(piece) = keys::next(&mut self.read)
+            {
+                match piece {
+                    Piece::Keys(keys) => self.typed = keys,
+                    Piece::Size(size) => self.resize(size),
                 }
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(source) => {
-                let path = PathBuf::from("/dev/stdin");
-                return Err(FileError::io("read", &path, source).into());
+            if !self.typed.is_empty() {
+                return;
+            }
+            match self.keys.read(&mut buffer) {
+                Ok(count) if count > 0 => self.read.extend_from_slice(&buffer[..count]),
+                _ => return,
             }
         }
     }
-    filter.finish(&mut log).map(|()| true).unwrap_or_else(lost);
-    tell_that_it_is_logged(&entry)
-}
 
-fn tell_that_it_is_logged(entry: &Entry) -> Result<(), ExecError> {
-    match atomic_file::write_in_place(&entry.terminal_logged(), b"") {
-        Err(error) if entry.exists() => Err(error.into()),
-        _ => Ok(()),
+    fn type_keys(&mut self) {
+        match self.ours.write(&self.typed) {
+            Ok(count) => drop(self.typed.drain(..count)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // Nobody has the terminal open.
+            Err(_) => self.typed.clear(),
+        }
+    }
+
+    fn resize(&mut self, size: Winsize) {
+        if size.ws_row < 2 || size.ws_col == 0 {
+            return;
+        }
+        let is_so = tcgetwinsize(&self.ours).is_ok_and(|now| (now.ws_row, now.ws_col) == (size.ws_row, size.ws_col));
+        if is_so {
+            let _ = tcsetwinsize(&self.ours, Winsize { ws_row: size.ws_row - 1, ..size });
+            std::thread::sleep(WIGGLE);
+        } else {
+            self.note_size(size);
+        }
+        let _ = tcsetwinsize(&self.ours, size);
+    }
+
+    /// Notes from where in the log on the terminal has which size.
+    fn note_size(&mut self, size: Winsize) {
+        if let (Some(sizes), Ok(log)) = (&mut self.sizes, self.log.metadata()) {
+            let _ = writeln!(sizes, "{} {} {}", log.len(), size.ws_row, size.ws_col);
+        }
     }
 }

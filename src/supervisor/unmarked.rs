@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::home::Home;
 use crate::process_tree::{KnownProcesses, ProcessId, unmarked_descendants};
-use crate::run::end::terminal_holder;
 use crate::run::entry::Entry;
 use crate::run::record::Manifest;
 use crate::run::this_machine::Here;
@@ -34,7 +33,7 @@ impl Unmarked {
         }
         self.looked = Some(Instant::now());
         // Processes that cannot be listed now are listed in a second.
-        let Ok(mut unmarked) = unmarked_descendants(&manifest.cookie, terminal_holder(entry)) else { return };
+        let Ok(mut unmarked) = unmarked_descendants(&manifest.cookie) else { return };
         // They belong for as long as they live, also where the parents that showed it are gone.
         unmarked.extend(self.written.iter().filter(|process| process.is_alive()));
         if unmarked == self.written {

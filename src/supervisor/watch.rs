@@ -4,7 +4,7 @@ use crate::run::record::{AgentExit, EndCause, EndRequest, exceeded_max_runtime, 
 
 /// What the supervisor knows at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Facts {
+pub(super) struct State {
     /// How the agent ended, if it has.
     pub(super) exit: Option<AgentExit>,
     /// The request for its end that is on disk.
@@ -42,21 +42,21 @@ pub(super) enum Step {
 const MAX_ENTRY_GONE_SECS: u64 = 60;
 
 /// Decides: what was asked for first, then a signal from outside, then the agent's own end, then the bounds.
-pub(super) fn decide(facts: Facts) -> Step {
-    let exceeded = facts.age_secs > facts.max_runtime_secs;
-    let exceeds = || Step::End(EndCause::TimedOut, exceeded_max_runtime(facts.age_secs, facts.max_runtime_secs));
-    match facts {
-        Facts { request: Some(request), .. } => Step::Obey(request),
+pub(super) fn decide(state: State) -> Step {
+    let exceeded = state.age_secs > state.max_runtime_secs;
+    let exceeds = || Step::End(EndCause::TimedOut, exceeded_max_runtime(state.age_secs, state.max_runtime_secs));
+    match state {
+        State { request: Some(request), .. } => Step::Obey(request),
         // The watchdog asks for it at the bound, and everybody else has it stopped.
-        Facts { request_unwritten: true, .. } if exceeded => exceeds(),
-        Facts { request_unwritten: true, .. } => Step::End(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()),
-        Facts { termination_signal: true, .. } => Step::End(EndCause::Interrupted, TERMINATION_SIGNAL.to_owned()),
-        Facts { exit: Some(exit), .. } => Step::Finish(exit),
+        State { request_unwritten: true, .. } if exceeded => exceeds(),
+        State { request_unwritten: true, .. } => Step::End(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()),
+        State { termination_signal: true, .. } => Step::End(EndCause::Interrupted, TERMINATION_SIGNAL.to_owned()),
+        State { exit: Some(exit), .. } => Step::Finish(exit),
         _ if exceeded => exceeds(),
-        Facts { silent_secs, max_silence_secs: Some(max), .. } if silent_secs > max => {
+        State { silent_secs, max_silence_secs: Some(max), .. } if silent_secs > max => {
             Step::End(EndCause::Silent, exceeded_max_silence(silent_secs, max))
         }
-        Facts { entry_gone_secs, .. } if entry_gone_secs > MAX_ENTRY_GONE_SECS => {
+        State { entry_gone_secs, .. } if entry_gone_secs > MAX_ENTRY_GONE_SECS => {
             Step::End(EndCause::Interrupted, "its entry in running/ was removed while it ran".to_owned())
         }
         _ => Step::Wait,
@@ -75,7 +75,7 @@ mod tests {
     use crate::clock::UnixSeconds;
     use proptest::prelude::*;
 
-    const CALM: Facts = Facts {
+    const CALM: State = State {
         exit: None,
         request: None,
         request_unwritten: false,
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn rule_3_past_its_bound_it_is_ended_with_both_numbers() {
-        match decide(Facts { age_secs: 61, ..CALM }) {
+        match decide(State { age_secs: 61, ..CALM }) {
             Step::End(EndCause::TimedOut, reason) => {
                 assert_eq!(reason, "exceeded max runtime: 1 min 1 s since its trigger, 1 min allowed");
             }
@@ -104,23 +104,23 @@ mod tests {
 
     #[test]
     fn rule_3_a_silence_beyond_its_bound_ends_it_with_both_numbers() {
-        match decide(Facts { silent_secs: 31, ..CALM }) {
+        match decide(State { silent_secs: 31, ..CALM }) {
             Step::End(EndCause::Silent, reason) => assert!(reason.contains("31 s") && reason.contains("30 s")),
             step => panic!("{step:?}"),
         }
-        assert_eq!(decide(Facts { silent_secs: u64::MAX, max_silence_secs: None, ..CALM }), Step::Wait);
+        assert_eq!(decide(State { silent_secs: u64::MAX, max_silence_secs: None, ..CALM }), Step::Wait);
     }
 
     #[test]
     fn a_run_whose_entry_is_gone_for_a_minute_is_ended() {
-        let step = decide(Facts { entry_gone_secs: 61, ..CALM });
+        let step = decide(State { entry_gone_secs: 61, ..CALM });
         assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
     }
 
     #[test]
     fn an_agent_that_ended_is_finished_even_past_its_bound() {
         let exit = AgentExit { code: Some(0), ..AgentExit::default() };
-        assert_eq!(decide(Facts { exit: Some(exit), age_secs: 99, ..CALM }), Step::Finish(exit));
+        assert_eq!(decide(State { exit: Some(exit), age_secs: 99, ..CALM }), Step::Finish(exit));
     }
 
     #[test]
@@ -132,30 +132,30 @@ mod tests {
             at: UnixSeconds(1),
             last_output: UnixSeconds(1),
         };
-        let facts = Facts { request: Some(request.clone()), termination_signal: true, age_secs: 99, ..CALM };
-        assert_eq!(decide(facts), Step::Obey(request));
+        let state = State { request: Some(request.clone()), termination_signal: true, age_secs: 99, ..CALM };
+        assert_eq!(decide(state), Step::Obey(request));
     }
 
     #[test]
     fn a_signal_from_outside_interrupts_whichever_process_got_it_first() {
-        let exit = AgentExit { code: None, signal: Some(15), ..AgentExit::default() };
+        let exit = AgentExit { code: None, signal: Some(15) };
         for exit in [None, Some(exit)] {
-            let step = decide(Facts { termination_signal: true, exit, ..CALM });
+            let step = decide(State { termination_signal: true, exit, ..CALM });
             assert!(matches!(step, Step::End(EndCause::Interrupted, _)), "{step:?}");
         }
     }
 
     #[test]
     fn a_request_that_is_not_on_disk_stops_unless_the_bound_is_over() {
-        let unwritten = Facts { request_unwritten: true, termination_signal: true, ..CALM };
+        let unwritten = State { request_unwritten: true, termination_signal: true, ..CALM };
         assert!(matches!(decide(unwritten.clone()), Step::End(EndCause::Stopped, _)));
-        assert!(matches!(decide(Facts { age_secs: 61, ..unwritten }), Step::End(EndCause::TimedOut, _)));
+        assert!(matches!(decide(State { age_secs: 61, ..unwritten }), Step::End(EndCause::TimedOut, _)));
     }
 
     proptest! {
         #[test]
         fn only_age_beyond_the_bound_times_out(age: u64, bound: u64) {
-            let step = decide(Facts { age_secs: age, max_runtime_secs: bound, ..CALM });
+            let step = decide(State { age_secs: age, max_runtime_secs: bound, ..CALM });
             prop_assert_eq!(matches!(step, Step::End(EndCause::TimedOut, _)), age > bound);
         }
     }

@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::harness::{Host, PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
+use crate::harness::{PATIENCE, Scene, Server, TestHome, text, wait_for, wait_until};
 use serde_json::{Value, json};
 
 /// The name of a damage, and how it is done to a file that was whole.
@@ -176,21 +176,6 @@ fn a_damaged_agent_takes_away_itself_alone() {
         damaged.restore();
     }
     server.run_to("of-the-shell", "succeeded");
-}
-
-#[test]
-fn a_damaged_record_of_the_tmux_server_is_named_and_kept() {
-    let Some(home) = Host::Tmux.home() else { return };
-    let mut server = Server::start(&home);
-    let run = server.start_run("Shown", "exec sleep 300", json!({}));
-    for damage in DAMAGES {
-        let damaged = Damaged::new(home.root().join("tmux.json"), damage);
-        damaged.named_in_health(&mut server);
-        damaged.named_in(&server.error("trigger_routine", json!({ "routine": "shown", "overlap": "allow" })));
-        assert_eq!(server.run(&run)["status"], "running", "{}", damaged.what);
-        damaged.restore();
-    }
-    assert_eq!(server.stop(&run)["status"], "stopped");
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn two_servers_stop_the_same_run_at_once(home: TestHome, _: Host) {
     assert_eq!(home.raw_log(&run).matches("stopped on request").count(), 1, "{}", home.raw_log(&run));
 }
 
-fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, _: Host) {
+fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, host: Host) {
     let program = env!("CARGO_BIN_EXE_moadim-mcp");
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
@@ -160,14 +160,18 @@ fn a_run_that_a_run_triggered_is_spared_when_that_is_ended(home: TestHome, _: Ho
         let listed = server.ok("list_runs", json!({ "routine": "inner", "status": "running" }));
         Some(text(&listed["runs"].get(0)?["id"]))
     });
+    let windows = || crate::harness::tmux(&home.root().join("tmux.sock"), &["list-sessions"]).stdout;
+    if host == Host::Tmux {
+        let is_shown = || String::from_utf8_lossy(&windows()).contains(&inner).then_some(());
+        wait_for(PATIENCE, "its window, which the outer run's server opens", is_shown);
+    }
     assert_eq!(server.stop(&outer)["status"], "stopped");
     let left = home.processes_named("sleep");
     assert!(left.len() == 1 && left[0].command == "sleep 301", "{left:?}");
     let seen = server.run(&inner);
     assert!(seen["status"] == "running" && seen.get("status_reason").is_none(), "{seen}");
     if let Some(attach) = seen.get("attach_command") {
-        let sessions = crate::harness::tmux(&home.root().join("tmux.sock"), &["list-sessions"]);
-        assert!(String::from_utf8_lossy(&sessions.stdout).contains(&inner), "{attach}: {sessions:?}");
+        assert!(String::from_utf8_lossy(&windows()).contains(&inner), "{attach}");
     }
     assert_eq!(server.stop(&inner)["status"], "stopped");
 }

@@ -262,8 +262,10 @@ fn a_home_whose_path_is_too_long_for_a_socket_works_all_the_same() {
     let socket = text(&run["attach_command"]).split(" -S ").nth(1).unwrap().split(" attach").next().unwrap().to_owned();
     let socket = PathBuf::from(socket.trim_matches('\''));
     assert!(socket.starts_with("/tmp") && !socket.starts_with(home.scratch()), "{}", socket.display());
-    let sessions = crate::harness::tmux(&socket, &["list-sessions", "-F", "#{session_name}"]);
-    assert_eq!(String::from_utf8_lossy(&sessions.stdout).trim(), text(&run["session"]));
+    crate::harness::wait_for(crate::harness::PATIENCE, "its window", || {
+        let sessions = crate::harness::tmux(&socket, &["list-sessions", "-F", "#{session_name}"]).stdout;
+        (String::from_utf8_lossy(&sessions).trim() == text(&run["session"])).then_some(())
+    });
     assert_eq!(server.stop(&text(&run["id"]))["status"], "stopped");
     crate::harness::tmux(&socket, &["kill-server"]);
     let _ = std::fs::remove_dir_all(socket.parent().unwrap());

@@ -23,7 +23,7 @@ impl Windowed {
     fn start() -> Option<Self> {
         let home = Host::Tmux.home()?;
         home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 600\n");
-        for name in ["sh", "sleep", "tail", "tmux"] {
+        for name in ["sh", "sleep", "tmux"] {
             use_real(&home, name);
         }
         let mut command = home.command();
@@ -43,9 +43,20 @@ impl Windowed {
         crate::harness::tmux(&self.home.root().join("tmux.sock"), words).status.success()
     }
 
-    /// Tells whether a run can be watched.
-    fn can_be_attached(&self, run: &str) -> bool {
-        self.tmux(&["has-session", "-t", &format!("=moadim-{run}")])
+    /// Waits until a run can be watched, or until it cannot.
+    #[track_caller]
+    fn await_window(&self, run: &str, there: bool) {
+        wait_for(PATIENCE, "its window to come or go", || {
+            (self.tmux(&["has-session", "-t", &format!("=moadim-{run}")]) == there).then_some(())
+        });
+    }
+
+    /// Starts another run, whose window cannot be opened, and returns why.
+    fn windowless(&mut self) -> String {
+        let run = self.server.trigger("next");
+        let problem = window_problem(&mut self.server, &run);
+        assert_eq!(self.server.stop(&run)["status"], "stopped");
+        problem
     }
 
     /// Makes an old workbench as another program leaves it, with a session on the user's own server.
@@ -60,6 +71,15 @@ impl Windowed {
         command.env_remove("TMUX").env("TMUX_TMPDIR", self.home.tmux_directory()).args(["-f", "/dev/null"]).args(words);
         assert!(command.output().unwrap().status.success(), "{words:?}");
     }
+}
+
+/// Returns why a run that is alive has no window, once that is known.
+fn window_problem(server: &mut Server, run: &str) -> String {
+    wait_for(PATIENCE, "why it has no window", || {
+        let shown = server.ok("get_run", json!({ "run": run }));
+        assert_eq!(shown["run"]["status"], "running", "{shown}");
+        shown["window_problem"].as_str().map(str::to_owned)
+    })
 }
 
 /// Makes an old workbench as another program leaves it.
@@ -92,12 +112,16 @@ fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
     let asked = windowed.home.scratch().join("asked");
     let hung = format!("echo \"$@\" >> {}; exec sleep 300", asked.display());
     let faults = [
-        (None, "cannot run"),
-        (Some("echo 'the moon is full' >&2; exit 1"), "the moon is full"),
-        (Some("echo 'error connecting to /x (Permission denied)' >&2; exit 1"), "Permission denied"),
-        (Some(&hung), "in time"),
+        (None, "was not found", "cannot run"),
+        (Some("echo 'the moon is full' >&2; exit 1"), "the moon is full", "the moon is full"),
+        (
+            Some("echo 'error connecting to /x (Permission denied)' >&2; exit 1"),
+            "Permission denied",
+            "Permission denied",
+        ),
+        (Some(&hung), "in time", "in time"),
     ];
-    for (script, words) in faults {
+    for (script, words, of_the_window) in faults {
         windowed.replace_tmux(script);
         let Windowed { home, server } = &mut windowed;
         let began = Instant::now();
@@ -106,12 +130,12 @@ fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
         let kept = kept_because(&report, &theirs);
         assert!(kept.contains("nothing certain") && kept.contains(words), "{kept}");
         let began = Instant::now();
-        let error = server.error("trigger_routine", json!({ "routine": "next" }));
-        assert!(began.elapsed() < BOUND && error.contains(words), "{:?}: {error}", began.elapsed());
+        let problem = windowed.windowless();
+        assert!(began.elapsed() < BOUND && problem.contains(of_the_window), "{:?}: {problem}", began.elapsed());
     }
-    // Each is waited for: one by the clean-up, two by the trigger, whose window may be there after all.
+    // Each is waited for: one by the clean-up, one for the window.
     let asked = std::fs::read_to_string(asked).unwrap();
-    assert!(asked.lines().count() <= 3, "{asked}");
+    assert!(asked.lines().count() <= 2, "{asked}");
     // A run ends all the same, whatever becomes of its window.
     let began = Instant::now();
     assert_eq!(windowed.server.stop(&live.run)["status"], "stopped");
@@ -121,30 +145,34 @@ fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
 }
 
 #[test]
-fn a_socket_that_was_deleted_or_replaced_is_no_evidence_and_comes_back() {
+fn a_socket_that_was_deleted_or_replaced_is_no_evidence_and_another_server_opens() {
     let Some(mut windowed) = Windowed::start() else { return };
     let live = Live::start(&windowed.home, &mut windowed.server, "Live");
     let theirs = windowed.start_foreign();
     let socket = windowed.home.root().join("tmux.sock");
     windowed.server.create("Next", "sleep 300", json!({}));
+    windowed.await_window(&live.run, true);
 
     std::fs::remove_file(&socket).unwrap();
     std::fs::write(&socket, "").unwrap();
     let report = live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
-    assert!(kept_because(&report, &theirs).contains("tmux.sock"), "{report}");
-    let error = windowed.server.error("trigger_routine", json!({ "routine": "next" }));
-    assert!(error.contains("tmux.sock") && error.contains("move it away"), "{error}");
+    assert!(kept_because(&report, &theirs).contains("alive"), "{report}");
+    let problem = windowed.windowless();
+    assert!(problem.contains("tmux.sock") && problem.contains("move it away"), "{problem}");
 
     std::fs::remove_file(&socket).unwrap();
     let next = windowed.server.trigger("next");
-    assert!(windowed.can_be_attached(&next) && windowed.can_be_attached(&live.run));
+    windowed.await_window(&next, true);
     std::fs::remove_file(&socket).unwrap();
     live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
-    assert!(windowed.can_be_attached(&live.run), "a clean-up that had to know called the server back");
     for run in [&next, &live.run] {
         assert_eq!(windowed.server.stop(run)["status"], "stopped");
-        assert!(!windowed.can_be_attached(run));
     }
+    // Windows leave with their runs, also where nobody can reach their server.
+    wait_for(PATIENCE, "both servers to leave", || {
+        let follows = |one: &crate::harness::Seen| one.command.contains(" follow ");
+        (!windowed.home.processes().iter().any(follows)).then_some(())
+    });
 }
 
 /// Permissions bind no root, so the program is nobody's here, which may not even read the original of it.
@@ -161,21 +189,29 @@ fn a_socket_that_forbids_us_is_no_evidence() {
     server.create("Next", "sleep 300", json!({}));
     let theirs = make_foreign(&home);
     give_to_nobody(&home.workbench(&theirs));
+    // The server of that user's own.
+    let users = home.tmux_directory().join("tmux-65534");
+    std::fs::create_dir_all(&users).unwrap();
+    std::os::unix::net::UnixListener::bind(users.join("default")).unwrap();
+    give_to_nobody(&home.tmux_directory());
 
     let socket = home.root().join("tmux.sock");
-    let allow = |mode| std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(mode)).unwrap();
-    allow(0o000);
+    wait_for(PATIENCE, "the window", || socket.exists().then_some(()));
+    let allow =
+        |path: &std::path::Path, mode| std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    allow(&socket, 0o000);
+    allow(&users.join("default"), 0o000);
+    allow(&users, 0o700);
     let report = live.assert_spared(&home, &mut server, "running", None);
     let kept = kept_because(&report, &theirs);
     assert!(kept.contains("nothing certain") && kept.contains("Permission denied"), "{kept}");
-    let error = server.error("trigger_routine", json!({ "routine": "next" }));
-    assert!(error.contains("Permission denied"), "{error}");
-
-    allow(0o600);
     let next = server.trigger("next");
+    let problem = window_problem(&mut server, &next);
+    assert!(problem.contains("Permission denied"), "{problem}");
     for run in [&next, &live.run] {
         assert_eq!(server.stop(run)["status"], "stopped");
     }
+    std::fs::remove_file(users.join("default")).unwrap();
 }
 
 #[test]
@@ -194,14 +230,15 @@ fn other_sessions_and_a_persons_windows_say_nothing() {
         crowd.iter().flat_map(|name| ["new-session", "-d", "-s", name.as_str(), "sleep 300", ";"]).collect();
     windowed.users_tmux(&words[..words.len() - 1]);
     live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
+    windowed.await_window(&live.run, true);
     assert!(windowed.tmux(&["new-window", "-d", "-t", &format!("={name}:"), "sleep 300"]));
     live.assert_spared(&windowed.home, &mut windowed.server, "running", None);
 
     std::fs::write(windowed.home.user().join("go"), "").unwrap();
     windowed.server.wait_for_run(&live.run, "succeeded");
-    assert!(!windowed.home.entry(&live.run).exists() && !windowed.can_be_attached(&live.run));
+    assert!(!windowed.home.entry(&live.run).exists());
     windowed.users_tmux(&["has-session", "-t", &format!("={name}")]);
-    // Its own window is gone, and those that remain keep nothing.
+    // Its own window leaves, and those that remain keep nothing.
     let removed = wait_for(PATIENCE, "the retention to pass", || {
         let report = windowed.server.clean_up();
         (report["removed"] != json!([])).then_some(report)

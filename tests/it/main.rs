@@ -65,7 +65,6 @@ mod supervisor;
 mod survivors;
 mod tasks;
 mod terminal;
-mod terminal_exit;
 #[cfg(target_os = "linux")]
 mod time_zone;
 mod tools;

@@ -55,8 +55,10 @@ fn a_run_works_is_watched_and_succeeds(home: TestHome, host: Host) {
     assert_eq!(routines["routines"][0]["running"], json!([]));
     assert_eq!(routines["routines"][0]["last_run"]["status"], "succeeded");
     if host == Host::Tmux {
-        let sessions = tmux(&home.root().join("tmux.sock"), &["list-sessions"]);
-        assert!(!String::from_utf8_lossy(&sessions.stdout).contains(&id), "{sessions:?}");
+        wait_for(PATIENCE, "the window to leave", || {
+            let sessions = tmux(&home.root().join("tmux.sock"), &["list-sessions"]).stdout;
+            (!String::from_utf8_lossy(&sessions).contains(&id)).then_some(())
+        });
     }
 }
 
@@ -68,10 +70,10 @@ fn watch(home: &TestHome, run: &Value) {
         shell.arg("-c").arg(command).env_remove("TMUX").env("TERM", "screen").current_dir("/");
         shell.output().unwrap()
     };
-    // It is exact: it finds the session, and only then misses the terminal.
-    let attached = shell(&attach);
-    let complaint = String::from_utf8_lossy(&attached.stderr);
-    assert!(complaint.contains("not a terminal"), "{complaint}");
+    // It is exact: it finds the session, which opens a moment after the agent has started, and only then misses the terminal.
+    wait_for(PATIENCE, "the window", || {
+        String::from_utf8_lossy(&shell(&attach).stderr).contains("not a terminal").then_some(())
+    });
     let (client, session) = attach.split_once(" attach -t ").expect("an attach command");
     assert!(session.contains(&format!("={}", text(&run["session"]))), "{attach}");
     assert!(client.contains(home.root().join("tmux.sock").to_str().unwrap()), "{attach}");

@@ -1,11 +1,10 @@
 //! A run on disk before its agent runs: staged, launching, preparing. Whoever dies meanwhile, the way out is certain.
 
-use std::collections::BTreeSet;
 use std::fs::File;
 use std::process::Stdio;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::harness::{PATIENCE, Scene, Seen, Server, TestHome, text, unwatched, wait_for, wait_until};
+use crate::harness::{PATIENCE, Scene, Seen, Server, TestHome, copy_program, text, unwatched, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -36,23 +35,22 @@ fn staged_an_old_directory_without_an_owner_is_removed_and_no_other() {
 
 #[test]
 fn launching_a_trigger_that_is_killed_before_its_supervisor_leaves_a_failed_launch() {
-    let home = TestHome::with_config("session_host = \"tmux\"\n");
-    home.add_shell();
-    // Its server never comes up, so that the trigger waits for it, the run claimed and the supervisor not started.
-    home.script("tmux", "[ \"$1\" = -V ] && echo 'tmux 3.4'");
-    let mut server = Server::start_with_env(&home, &[("PATH", home.path_with_scripts())]);
+    let home = TestHome::detached("");
+    let program = home.scratch().join("moadim-mcp");
+    copy_program(env!("CARGO_BIN_EXE_moadim-mcp"), &program);
+    let mut server = Server::start_with(home.command_of(&program));
     let routine = server.create("Cut Short", "echo never", json!({}));
+    // What would start the supervisor never does, so that the trigger waits for it, the run claimed.
+    std::fs::rename(home.script("launcher", "exec sleep 300"), &program).unwrap();
     server.send_call("trigger_routine", json!({ "routine": routine }));
-    let run = wait_for(PATIENCE, "the claim", || {
-        let names = std::fs::read_dir(home.root().join("workbenches")).ok()?;
-        let name = names.flatten().next()?.file_name().into_string().unwrap();
-        home.workbench(&name).join("agent.log").exists().then_some(name)
-    });
+    let launcher = wait_for(PATIENCE, "the launcher", || home.processes_named("sleep").pop());
+    let run = std::fs::read_dir(home.root().join("workbenches")).unwrap().next().unwrap().unwrap().file_name();
+    let run = run.into_string().unwrap();
     server.signal(Signal::KILL);
     server.wait();
+    launcher.kill();
     assert!(home.entry(&run).exists() && !home.entry(&run).join("started.json").exists());
 
-    home.configure("session_host = \"detached\"\n");
     let mut next = Server::start(&home);
     let seen = next.wait_for_run(&run, "launch_failed");
     assert!(text(&seen["status_reason"]).contains("vanished before its agent had started"), "{seen}");
@@ -137,26 +135,6 @@ fn preparing_a_run_can_be_stopped_and_its_trigger_says_so() {
     let error = server.tool_answer(call).error();
     assert!(error.contains("not this one"), "{error}");
     assert!(!home.raw_log(&run).contains("never"));
-}
-
-#[test]
-fn a_supervisor_that_is_not_told_to_begin_touches_nothing() {
-    let (home, mut server) = Scene::unwatched().start();
-    let run = server.start_run("Unheard", "exec sleep 300", json!({}));
-    let both = ["supervisor", "agent"].map(|who| home.noted(&run, who));
-    both.iter().for_each(Seen::kill);
-    wait_until("both to be gone", || both.iter().all(|one| !one.id.is_alive()));
-    std::fs::remove_file(home.entry(&run).join("started.json")).unwrap();
-    let files =
-        || -> BTreeSet<_> { std::fs::read_dir(home.entry(&run)).unwrap().map(|file| file.unwrap().path()).collect() };
-    let before = files();
-    let mut command = home.command();
-    command.args(["supervise", "--on-word"]).arg(home.root()).arg(&run);
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
-    assert_eq!((files(), home.processes_named("sleep")), (before, vec![]));
-    server.clean_up();
-    assert_eq!(server.run(&run)["status"], "launch_failed");
 }
 
 #[test]

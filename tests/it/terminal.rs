@@ -1,5 +1,7 @@
 //! Agents that work on a terminal: a real tmux, a person who types, and the same promises as for every run.
 
+use std::fs::File;
+use std::io::Write;
 use std::path::PathBuf;
 
 use crate::harness::{Host, PATIENCE, Server, TestHome, text, tmux, wait_for};
@@ -21,13 +23,24 @@ fn socket(home: &TestHome) -> PathBuf {
     home.root().join("tmux.sock")
 }
 
-fn type_line(home: &TestHome, run: &str, line: &str) {
+/// Types in a run's window, which opens after its agent has started, and takes keys once it shows something.
+fn type_keys(home: &TestHome, run: &str, keys: &[&str]) {
     let target = format!("=moadim-{run}:");
-    assert!(tmux(&socket(home), &["send-keys", "-t", &target, line, "Enter"]).status.success());
+    wait_for(PATIENCE, "the window to show the run", || (!window(home, run).trim().is_empty()).then_some(()));
+    assert!(tmux(&socket(home), &[&["send-keys", "-t", &target], keys].concat()).status.success());
 }
 
-fn sessions(home: &TestHome) -> String {
-    String::from_utf8(tmux(&socket(home), &["list-sessions", "-F", "#{session_name}"]).stdout).unwrap()
+/// Returns what a run's window shows.
+fn window(home: &TestHome, run: &str) -> String {
+    let shown = tmux(&socket(home), &["capture-pane", "-p", "-t", &format!("=moadim-{run}:")]);
+    String::from_utf8(shown.stdout).unwrap()
+}
+
+/// Waits until every window is gone, which leave by themselves.
+fn await_no_window(home: &TestHome) {
+    wait_for(PATIENCE, "the windows to leave", || {
+        tmux(&socket(home), &["list-sessions"]).stdout.is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -41,7 +54,7 @@ fn an_agent_has_a_terminal_and_a_person_can_type() {
     let shown = server.run(&run);
     assert_eq!(shown["session_host"], "tmux");
     assert!(text(&shown["attach_command"]).contains(&format!("=moadim-{run}")));
-    type_line(&home, &run, "Ada");
+    type_keys(&home, &run, &["Ada", "Enter"]);
     let ended = server.wait_for_run(&run, "failed");
     assert_eq!((&ended["exit_code"], &ended["status_reason"]), (&json!(7), &json!("its agent exited with status 7")));
     let log = server.log(&run);
@@ -51,7 +64,7 @@ fn an_agent_has_a_terminal_and_a_person_can_type() {
     let rest = format!("screen-256color as {run} in {workbench} with red none");
     assert!(log.replace('\n', "").contains(&rest.replace('\n', "")), "{log}");
     assert!(log.ends_with("your name? Ada\nhello Ada\n"), "{log}");
-    assert_eq!(sessions(&home), "");
+    await_no_window(&home);
     assert_eq!(home.history(&run).len(), 1);
 }
 
@@ -104,7 +117,7 @@ fn a_terminal_run_ends_with_everything_when_it_is_stopped() {
     let stopped = server.stop(&run);
     assert_eq!(stopped["status"], "stopped");
     assert!(home.processes_named("sleep").is_empty() && home.processes_named("sh").is_empty());
-    assert_eq!(sessions(&home), "");
+    await_no_window(&home);
     assert!(server.log(&run).contains("stopped on request"));
 }
 
@@ -128,26 +141,28 @@ fn a_terminal_run_is_held_to_its_bounds() {
     let mute = server.start_run("Mute", "printf 'sure? '; read answer", json!({ "agent": "mute" }));
     server.wait_for_run(&late, "timed_out");
     server.wait_for_run(&mute, "silent");
-    assert_eq!(sessions(&home), "");
+    await_no_window(&home);
     assert!(server.log(&mute).starts_with("sure? \n[moadim"), "{}", server.log(&mute));
 }
 
 #[test]
-fn an_agent_whose_tmux_is_killed_ends_with_a_true_reason() {
+fn an_agent_whose_tmux_is_killed_lives_on() {
     let Some(home) = home() else { return };
     let mut server = Server::start(&home);
-    let run = start(&mut server, "Lost", "echo at work; while :; do sleep 0.1; done", json!({}));
-    server.wait_for_log(&run, "at work");
+    let run = start(&mut server, "Alone", "echo at work; read name; echo \"hello $name\"", json!({}));
+    wait_for(PATIENCE, "the window", || window(&home, &run).contains("at work").then_some(()));
     for tmux in home.processes().iter().filter(|process| process.name.contains("tmux")) {
         tmux.kill();
     }
-    let ended = server.wait_for_run(&run, "failed");
-    assert!(text(&ended["status_reason"]).contains("its terminal was closed"), "{ended}");
-    assert_eq!(ended["signal"], 1);
-    assert!(home.processes_named("sleep").is_empty());
     // The next run gets a new server.
-    let next = start(&mut server, "Next", "echo again", json!({}));
+    let next = start(&mut server, "Next", "echo again; read x", json!({}));
+    type_keys(&home, &next, &["Enter"]);
     server.wait_for_run(&next, "succeeded");
+    assert_eq!(server.run(&run)["status"], "running");
+    let mut keys = File::options().write(true).open(home.entry(&run).join("keys")).unwrap();
+    keys.write_all(b"\0\x04Ada\r").unwrap();
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "at work\nAda\nhello Ada\n");
 }
 
 #[test]
@@ -157,23 +172,10 @@ fn an_agent_can_be_interrupted_by_hand() {
     let run = start(&mut server, "Break", "echo at work; sleep 600; echo not reached", json!({}));
     server.wait_for_log(&run, "at work");
     wait_for(PATIENCE, "the sleeper", || home.processes_named("sleep").first().cloned());
-    assert!(tmux(&socket(&home), &["send-keys", "-t", &format!("=moadim-{run}:"), "C-c"]).status.success());
+    type_keys(&home, &run, &["C-c"]);
     let ended = server.wait_for_run(&run, "failed");
     assert_eq!(ended["signal"], 2, "{ended}");
     assert!(!server.log(&run).contains("not reached"));
-}
-
-#[test]
-fn whoever_holds_the_terminal_may_be_killed() {
-    let Some(home) = home() else { return };
-    let mut server = Server::start(&home);
-    let run = start(&mut server, "Orphan", "echo at work; sleep 600", json!({}));
-    server.wait_for_log(&run, "at work");
-    let holder = home.json(format!("running/{run}/terminal.json")).unwrap()["holder"]["pid"].clone();
-    home.processes().iter().find(|process| process.id.pid == holder).unwrap().kill();
-    let ended = server.wait_for_run(&run, "failed");
-    assert!(text(&ended["status_reason"]).contains("the system does not tell"), "{ended}");
-    assert!(home.processes_named("sleep").is_empty());
 }
 
 #[test]
@@ -198,17 +200,22 @@ fn the_log_of_a_terminal_stays_within_its_size() {
 }
 
 #[test]
-fn without_its_supervisor_the_watchdog_ends_a_terminal_run() {
+fn without_its_supervisor_an_agent_hangs_up_and_the_watchdog_ends_one_that_does_not() {
     let Some(home) = home() else { return };
     home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n");
     let mut server = Server::start(&home);
-    let run = start(&mut server, "Alone", "echo at work; sleep 600", json!({ "max_runtime_secs": 600 }));
-    server.wait_for_log(&run, "at work");
-    home.noted(&run, "supervisor").kill();
-    server.ok("update_routine", json!({ "routine": "alone", "max_runtime_secs": 1 }));
-    server.wait_for_run(&run, "timed_out");
+    let obeys = start(&mut server, "Obeys", "echo at work; sleep 600", json!({}));
+    server.wait_for_log(&obeys, "at work");
+    home.noted(&obeys, "supervisor").kill();
+    server.wait_for_run(&obeys, "lost");
+    let prompt = "trap '' HUP; echo at work; while :; do sleep 0.1; done";
+    let ignores = start(&mut server, "Ignores", prompt, json!({ "max_runtime_secs": 600 }));
+    server.wait_for_log(&ignores, "at work");
+    home.noted(&ignores, "supervisor").kill();
+    server.ok("update_routine", json!({ "routine": "ignores", "max_runtime_secs": 1 }));
+    server.wait_for_run(&ignores, "timed_out");
     assert!(home.processes_named("sleep").is_empty());
-    wait_for(PATIENCE, "the window to close", || sessions(&home).is_empty().then_some(()));
+    await_no_window(&home);
 }
 
 #[test]
@@ -219,18 +226,52 @@ fn a_command_that_is_not_there_fails_the_trigger() {
     let routine = server.create("Gone", "x", json!({ "agent": "gone" }));
     let error = server.error("trigger_routine", json!({ "routine": routine }));
     assert!(error.contains("no-such-command"), "{error}");
-    assert_eq!(sessions(&home), "");
+    await_no_window(&home);
 }
 
 #[test]
-fn without_tmux_the_trigger_is_refused() {
+fn without_tmux_an_agent_has_its_terminal() {
     let home = TestHome::detached("");
-    home.add_agent("tty", "command = \"sh\"\nterminal = true\n");
+    home.add_agent("tty", "command = \"sh\"\nargs = [\"{prompt_file}\"]\nterminal = true\nlogin_shell = false\n");
     let mut server = Server::start(&home);
-    let routine = server.create("No", "x", json!({ "agent": "tty" }));
-    let error = server.error("trigger_routine", json!({ "routine": routine }));
-    assert!(error.contains("terminal = true") && error.contains("detached"), "{error}");
-    assert_eq!(server.ok("list_runs", json!({}))["total"], 0);
+    let run = start(&mut server, "Here", "test -t 0 && test -t 2 && stty size", json!({}));
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "50 200\n");
+}
+
+#[test]
+fn a_full_screen_program_is_used_and_read_as_a_person_sees_it() {
+    let Some(home) = home() else { return };
+    if !std::process::Command::new("less").arg("--version").output().is_ok_and(|output| output.status.success()) {
+        eprintln!("SKIPPED: less is not installed");
+        return;
+    }
+    let mut server = Server::start(&home);
+    let prompt = "seq -f 'line %.0f' 300 > text; LESS= less text; echo done";
+    let run = start(&mut server, "Screen", prompt, json!({}));
+    wait_for(PATIENCE, "the program", || window(&home, &run).contains("line 3\n").then_some(()));
+    wait_for(PATIENCE, "its last page", || {
+        // Keys are thrown away for a moment, with what the terminal answers to the output of before.
+        type_keys(&home, &run, &["G"]);
+        window(&home, &run).contains("line 300\n").then_some(())
+    });
+    assert!(server.log(&run).trim_end().ends_with("(END)"), "{}", server.log(&run));
+    assert!(
+        tmux(&socket(&home), &["resize-window", "-t", &format!("=moadim-{run}:"), "-x", "90", "-y", "20"])
+            .status
+            .success()
+    );
+    let shows = |server: &mut Server, line: &str| {
+        let log = server.log(&run);
+        (log.contains(line) && log.lines().count() <= 20).then_some(())
+    };
+    wait_for(PATIENCE, "the new size", || shows(&mut server, "line 260\n"));
+    type_keys(&home, &run, &["G"]);
+    wait_for(PATIENCE, "its last page again", || shows(&mut server, "line 300\n"));
+    type_keys(&home, &run, &["q"]);
+    server.wait_for_run(&run, "succeeded");
+    let log = server.log(&run);
+    assert!(log.contains("line 299\nline 300\n") && log.ends_with("\ndone\n") && !log.contains("line 200\n"), "{log}");
 }
 
 #[test]
@@ -254,5 +295,5 @@ fn a_setup_comes_before_the_agent_on_its_terminal_and_has_none() {
         listed["runs"].as_array().unwrap().first().cloned()
     });
     assert!(text(&failed["status_reason"]).contains("status 3"), "{failed}");
-    assert_eq!(sessions(&home), "");
+    await_no_window(&home);
 }

@@ -58,7 +58,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "get_run",
             "run",
-            "run liveness liveness_reason retention agent? command? origin? processes processes_total? last_output_at? \
+            "run liveness liveness_reason retention agent? command? origin? window_problem? processes processes_total? last_output_at? \
              log_tail",
         ),
         ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),

@@ -2,6 +2,7 @@
 
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -70,11 +71,19 @@ fn clear(app: &App) -> anyhow::Result<()> {
     let cookies = cookies(&context)?;
     end_runs(&context)?;
     await_the_end(&cookies)?;
-    close_sessions(&context)?;
+    await_windows(app.home());
     let root = app.home().root();
     std::fs::remove_dir_all(root)?;
     ensure!(!root.exists(), "it is there again");
     Ok(())
+}
+
+/// Waits until the last window has left, and the tmux server with it: nobody listens on its socket then.
+fn await_windows(home: &Home) {
+    let deadline = Instant::now() + LAST_PROCESS_TIMEOUT;
+    while UnixStream::connect(home.root().join("tmux.sock")).is_ok() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// Returns the cookies of all runs, ended ones from the history.
@@ -116,13 +125,4 @@ fn await_the_end(cookies: &[Cookie]) -> anyhow::Result<()> {
         ensure!(Instant::now() < deadline, "these processes are left: {}", names(&left));
         std::thread::sleep(Duration::from_millis(20));
     }
-}
-
-fn close_sessions(context: &Context) -> anyhow::Result<()> {
-    let host = &context.session_host;
-    for session in host.list()? {
-        host.close(&session)?;
-    }
-    host.shut_down_if_idle()?;
-    Ok(())
 }

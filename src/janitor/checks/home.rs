@@ -7,7 +7,6 @@ use rustix::fs::{StatVfs, statvfs};
 use super::{Finding, Findings, Subject};
 use crate::clock::Moment;
 use crate::home::HomeError;
-use crate::home::atomic_file::FileError;
 use crate::janitor::clock_doubt::ClockDoubt;
 use crate::janitor::sweep_lock::clock_doubt;
 use crate::run::history as run_history;
@@ -64,22 +63,18 @@ pub(super) fn windows(subject: &Subject<'_>) -> Findings {
             Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts"),
         ]);
     }
-    // It was asked for and is missing, so nothing can be triggered.
     let missing = host.kind().has_windows() && host.version().is_none();
     let fix = "install tmux 3.2 or newer and restart the server, or set session_host = \"auto\"";
     let file = subject.context.home.config_file();
     Ok(missing.then(|| Finding::problem_at(file, host.why(), fix)).into_iter().collect())
 }
 
-pub(super) fn tmux_answers(subject: &Subject<'_>) -> Findings {
+pub(super) fn tmux(subject: &Subject<'_>) -> Findings {
     let host = &subject.context.session_host;
     if host.kind() == HostKind::Detached || host.version().is_none() {
         return Ok(Vec::new());
     }
-    Ok(vec![match host.list() {
-        Ok(sessions) => Finding::well("tmux", format!("{}; {} runs have a window", host.why(), sessions.len())),
-        Err(error) => Finding::problem("tmux", error.to_string(), "find out why tmux does not answer, or end it"),
-    }])
+    Ok(vec![Finding::well("tmux", host.why())])
 }
 
 pub(super) fn clock(subject: &Subject<'_>) -> Findings {
@@ -123,9 +118,7 @@ fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
 pub(super) fn history(subject: &Subject<'_>) -> Findings {
     let context = &subject.context;
     let unreadable = run_history::check(&context.home).err();
-    let windows = context.session_host.check_record().err();
-    let mut findings: Vec<Finding> =
-        [unreadable, windows].iter().flatten().map(|error: &FileError| Finding::damaged(error)).collect();
+    let mut findings: Vec<Finding> = unreadable.iter().map(Finding::damaged).collect();
     let damaged = context.history.read(&context.home).map_or(0, |history| history.damaged());
     if damaged > 0 {
         findings.push(Finding::problem_at(

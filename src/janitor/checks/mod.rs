@@ -121,7 +121,7 @@ const CHECKS: [(By, Check); 19] = [
     (By::Health, home::settings),
     (By::Health, home::program),
     (By::Health, home::windows),
-    (By::Doctor, home::tmux_answers),
+    (By::Doctor, home::tmux),
     (By::Health, agents::login_shell),
     (By::Doctor, agents::commands),
     (By::Health, agents::definitions),

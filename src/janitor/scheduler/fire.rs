@@ -194,12 +194,10 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::Agent { .. }
         | TriggerError::NotAccepted { .. }
         | TriggerError::TooLong { .. }
-        | TriggerError::NoTerminal { is_certain: true, .. }
         | TriggerError::EmptyPrompt { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)
         | TriggerError::ProgramGone(_)
-        | TriggerError::NoTerminal { is_certain: false, .. }
         | TriggerError::EmptyPrompt { is_certain: false, .. }
         | TriggerError::HeldUp { .. }
         | TriggerError::Overlapping { .. }

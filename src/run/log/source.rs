@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
+use super::screen::{Size, read_sizes};
 use crate::home::atomic_file::{self, FileError};
 use crate::run::entry::Workbench;
 
@@ -19,6 +20,8 @@ pub struct Log {
     bytes: Bytes,
     /// Its size.
     pub(super) size: u64,
+    /// Those of the agent's terminal.
+    pub(super) sizes: Vec<Size>,
 }
 
 #[derive(Debug)]
@@ -47,7 +50,9 @@ impl Log {
             Err(error) => return Err(error),
         };
         match file.metadata() {
-            Ok(metadata) => Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len() }),
+            Ok(metadata) => {
+                Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len(), sizes: read_sizes(workbench) })
+            }
             Err(source) => Err(FileError::io("read", &path, source)),
         }
     }
@@ -56,7 +61,7 @@ impl Log {
     #[must_use]
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
-        Self { size, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
+        Self { size, sizes: Vec::new(), bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
     }
 
     /// Returns its size, in bytes.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::Started;
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::{EnvName, Variables};
@@ -47,6 +48,12 @@ pub struct Manifest {
 }
 
 impl Manifest {
+    /// Returns whether the agent has started, as far as can be known: `started.json` does not outlive a power cut, so in an
+    /// entry of an earlier boot its absence says nothing.
+    pub(crate) fn may_have_started(&self, started: Option<&Started>) -> bool {
+        started.is_some() || self.triggered.boot_id != Moment::now().boot_id
+    }
+
     /// Whether there is something to do before the agent can start.
     pub(crate) fn needs_preparation(&self) -> bool {
         !self.repositories.is_empty() || !self.command.setup.is_empty()

@@ -16,7 +16,7 @@ pub use end::{EndCause, EndRequest};
 pub(crate) use end::{exceeded_max_runtime, exceeded_max_silence};
 pub use manifest::{Environment, Machine, Manifest, Origin};
 pub use outcome::{Ending, Outcome};
-pub use supervision::{AgentExit, ProcessesRecord, Started, SupervisorRecord, TerminalHeld};
+pub use supervision::{AgentExit, ProcessesRecord, Started, SupervisorRecord};
 
 /// The newest version of records, which this program writes. Those of version 1 lack the home, the machine of `started.json`,
 /// and statuses that came later.

@@ -130,8 +130,7 @@ impl Ending {
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
-                let how = if exit.terminal_lost { "lost its terminal".to_owned() } else { exit.how() };
-                let reason = format!("its supervisor was gone when its agent {how}");
+                let reason = format!("its supervisor was gone when its agent {}", exit.how());
                 let ending = unforced(exit.status(), &reason, last_output);
                 Self { exit_code: exit.code, signal: exit.signal, ..ending }
             }
@@ -214,21 +213,20 @@ mod tests {
     fn an_abandoned_run_ended_as_its_agent_did_if_that_is_known() {
         let (last, now) = (UnixSeconds(50), UnixSeconds(99));
         let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), last, now);
-        let exit = |code, signal, terminal_lost| AgentExit { code, signal, terminal_lost };
-        let good = ending(true, exit(Some(0), None, false));
+        let exit = |code, signal| AgentExit { code, signal };
+        let good = ending(true, exit(Some(0), None));
         assert_eq!((good.status, good.exit_code, good.retain_from), (Status::Succeeded, Some(0), last));
         for (exit, how) in [
-            (exit(Some(3), None, false), "exited with status 3"),
-            (exit(None, Some(9), false), "signal 9"),
-            (exit(Some(0), None, true), "lost its terminal"),
-            (exit(None, None, false), "does not tell"),
+            (exit(Some(3), None), "exited with status 3"),
+            (exit(None, Some(9)), "signal 9"),
+            (exit(None, None), "does not tell"),
         ] {
             let bad = ending(true, exit);
             assert_eq!((bad.status, bad.exit_code, bad.signal), (Status::Failed, exit.code, exit.signal));
             let reason = bad.reason.unwrap();
             assert!(reason.contains("supervisor was gone") && reason.contains(how), "{reason}");
         }
-        let stub = ending(false, exit(Some(1), None, false));
+        let stub = ending(false, exit(Some(1), None));
         assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
     }
 }

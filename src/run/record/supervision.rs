@@ -46,25 +46,13 @@ pub struct ProcessesRecord {
     pub processes: KnownProcesses,
 }
 
-/// `terminal.json`: the agent of a terminal, and our process between the two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TerminalHeld {
-    /// The process that was started on the terminal, and started the agent there.
-    pub holder: ProcessId,
-    /// The agent itself.
-    pub agent: ProcessId,
-}
-
-/// How an agent ended; for one on a terminal it is `exit.json`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// How an agent ended; release 0.1.0 wrote it into `exit.json` for one on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct AgentExit {
     /// Its exit status.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,
-    /// Whether its terminal was closed under it.
-    #[serde(default)]
-    pub terminal_lost: bool,
 }
 
 impl AgentExit {
@@ -79,6 +67,6 @@ impl AgentExit {
 
     /// Returns the status of a run whose agent ended like this by itself.
     pub(crate) fn status(&self) -> Status {
-        if self.code == Some(0) && !self.terminal_lost { Status::Succeeded } else { Status::Failed }
+        if self.code == Some(0) { Status::Succeeded } else { Status::Failed }
     }
 }

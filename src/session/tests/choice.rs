@@ -6,38 +6,22 @@ use super::*;
 fn without_tmux_auto_is_detached_and_tmux_refuses() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::open(dir.path().join("home")).unwrap();
-    let (log, directory) = (home.root().join("log"), home.root());
-    let host = |setting, program| SessionHost::with_program(&home, setting, launcher(), program);
+    let (words, directory) = (["true".into()], home.root());
+    let host = |setting, program| SessionHost::with_program(&home, setting, program);
 
     let auto = host(SessionHostSetting::Auto, None);
     assert_eq!((auto.kind(), auto.why(), auto.version()), (HostKind::Detached, "tmux was not found on PATH", None));
-    auto.open("job-1", &log, directory, in_a_minute()).unwrap();
-    auto.close("job-1").unwrap();
-    assert_eq!((auto.list().unwrap(), auto.attach_command("job-1")), (names([]), None));
+    auto.open("job-1", &words, directory).unwrap();
+    assert_eq!((auto.has_window("job-1"), auto.attach_command("job-1")), (false, None));
 
     let forced = host(SessionHostSetting::Tmux, None);
     assert_eq!((forced.kind(), forced.attach_command("job-1")), (HostKind::Tmux, None));
-    let error = forced.open("job-1", &log, directory, in_a_minute()).unwrap_err().to_string();
+    let error = forced.open("job-1", &words, directory).unwrap_err().to_string();
     assert!(error.contains("was not found") && error.contains("config.toml"), "{error}");
 
     let broken = host(SessionHostSetting::Auto, Some("/bin/false".into()));
     assert_eq!(broken.kind(), HostKind::Detached);
     assert!(broken.why().contains("/bin/false"), "{}", broken.why());
-}
-
-#[test]
-fn sessions_from_before_the_setting_changed_are_seen_and_closed() {
-    let Some(place) = Place::new() else { return };
-    place.open("job-1").unwrap();
-    let without = SessionHost::with_program(&place.home, SessionHostSetting::Auto, launcher(), None);
-    assert!(matches!(without.list(), Err(SessionError::NoTmux { .. })), "they are there, but cannot be listed");
-    let tmux = Some(place.tmux.clone());
-    let detached = SessionHost::with_program(&place.home, SessionHostSetting::Detached, launcher(), tmux);
-    assert_eq!(detached.kind(), HostKind::Detached);
-    assert_eq!(detached.list().unwrap(), names(["job-1"]));
-    detached.close("job-1").unwrap();
-    detached.shut_down_if_idle().unwrap();
-    assert_eq!(without.list().unwrap(), names([]));
 }
 
 #[test]

@@ -5,8 +5,6 @@ mod faults;
 mod windows;
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -65,12 +63,6 @@ pub(super) fn while_its_client_is_ended<T: Send>(server: Pid, pid_file: &Path, a
     answer.unwrap()
 }
 
-/// Stands in for the program's own `detach`.
-fn launcher() -> Launcher {
-    let words = ["-c", r#"("$@" >/dev/null 2>&1 </dev/null &)"#, "launcher"];
-    Launcher { program: "/bin/sh".into(), arguments: words.map(OsString::from).to_vec() }
-}
-
 /// Writes a program from another process: a thread that forks while we hold it open would make it "busy".
 pub(super) fn write_script(path: &Path, script: &str) {
     let writer = r#"printf '#!/bin/sh\n%s\n' "$2" > "$1" && chmod 700 "$1""#;
@@ -91,7 +83,7 @@ impl Place {
         let tmux = require_tmux()?;
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join(name)).unwrap();
-        let host = SessionHost::with_program(&home, SessionHostSetting::Auto, launcher(), Some(tmux.clone()));
+        let host = SessionHost::with_program(&home, SessionHostSetting::Auto, Some(tmux.clone()));
         assert_eq!(host.kind(), HostKind::Tmux, "{}", host.why());
         Some(Self { _dir: dir, home, tmux, host })
     }
@@ -100,22 +92,21 @@ impl Place {
         Self::named("home")
     }
 
-    fn log(&self, name: &str, text: &str) -> PathBuf {
-        let directory = self.home.workbenches().join(name);
-        std::fs::create_dir_all(&directory).unwrap();
-        let log = directory.join("agent.log");
-        std::fs::write(&log, text).unwrap();
-        log
+    /// Opens a window that stays until it is let go.
+    fn open(&self, name: &str) -> Result<(), SessionError> {
+        let script = "echo begun $1; until [ -e \"$2.go\" ]; do sleep 0.02; done";
+        let go = self.home.workbenches().join(name);
+        let words = ["sh".into(), "-c".into(), script.into(), "sh".into(), name.into(), go.into_os_string()];
+        // Dozens of processes at once.
+        self.host.windows.open(name, &words, &self.home.workbenches(), in_a_minute())
     }
 
-    fn open(&self, name: &str) -> Result<(), SessionError> {
-        let log = self.log(name, &format!("begun {name}\n"));
-        // Dozens of processes at once.
-        self.host.server.open(name, &log, log.parent().unwrap(), in_a_minute())
+    fn let_go(&self, name: &str) {
+        std::fs::write(self.home.workbenches().join(format!("{name}.go")), "").unwrap();
     }
 
     fn socket(&self) -> PathBuf {
-        self.host.server.place.socket().to_owned()
+        self.host.windows.place.socket().to_owned()
     }
 
     fn by_hand(&self, arguments: &[&str]) -> Output {
@@ -138,7 +129,7 @@ impl Place {
         let fake = self.home.root().join("fake-tmux");
         let version = "[ \"$1\" = -V ] && { echo 'tmux 3.3a'; exit; }";
         write_script(&fake, &format!("{version}\n{script}"));
-        SessionHost::with_program(&self.home, SessionHostSetting::Auto, launcher(), Some(fake))
+        SessionHost::with_program(&self.home, SessionHostSetting::Auto, Some(fake))
     }
 }
 
@@ -150,12 +141,12 @@ impl Drop for Place {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let _ = self.host.shut_down_if_idle();
+        if let Some(refuge) =
+            self.socket().parent().filter(|parent| parent.to_string_lossy().starts_with("/tmp/moadim-"))
+        {
+            let _ = std::fs::remove_dir_all(refuge);
+        }
     }
-}
-
-fn names<const N: usize>(names: [&str; N]) -> BTreeSet<String> {
-    names.into_iter().map(str::to_owned).collect()
 }
 
 fn is_tmux(process: Pid) -> bool {

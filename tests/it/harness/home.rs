@@ -232,10 +232,11 @@ impl TestHome {
 
     /// Ends what this test left running; returns what nothing accounts for.
     fn clear_up(&self) -> Vec<Seen> {
-        end_servers(self);
         let unfinished = self.unfinished_cookies();
         let deadline = Instant::now() + Duration::from_secs(5);
         loop {
+            // One may just be starting.
+            end_servers(self);
             let (left, strays): (Vec<Seen>, Vec<Seen>) = self
                 .processes()
                 .into_iter()

@@ -1,12 +1,13 @@
-//! What a supervisor has in hand, and what it can tell of its run for [`decide`](super::watch::decide) to go by.
+//! What a supervisor holds of its run, and the state of it on which [`decide`](super::watch::decide) decides.
 
 use std::collections::HashSet;
 use std::time::Instant;
 
 use super::children::Children;
+use super::terminal::Terminal;
 use super::unmarked::Unmarked;
 use super::wake::Wake;
-use super::watch::Facts;
+use super::watch::State;
 use crate::clock::Moment;
 use crate::environment::EnvName;
 use crate::home::config::Config;
@@ -14,7 +15,7 @@ use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
-use crate::run::record::{AgentExit, Manifest, Started};
+use crate::run::record::{Manifest, Started};
 
 /// A supervisor at work.
 pub(super) struct Supervisor {
@@ -23,6 +24,8 @@ pub(super) struct Supervisor {
     pub(super) manifest: Manifest,
     pub(super) children: Children,
     pub(super) wake: Wake,
+    /// Of an agent that needs one, from its start on.
+    pub(super) terminal: Option<Terminal>,
     pub(super) started: Option<Started>,
     /// As they were read last: they hold while the routine cannot be read, or is gone.
     bounds: Option<Bounds>,
@@ -38,13 +41,14 @@ impl Supervisor {
     pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
         let (started, bounds, entry_gone, unmarked) = Default::default();
-        let (of_start_up_files, missing_env) = Default::default();
+        let (of_start_up_files, missing_env, terminal) = Default::default();
         Self {
             context,
             entry,
             manifest,
             children,
             wake,
+            terminal,
             started,
             bounds,
             entry_gone,
@@ -55,14 +59,14 @@ impl Supervisor {
     }
 
     /// Nothing that cannot be read here is a reason to leave the agent alone.
-    pub(super) fn facts(&mut self, silent_secs: u64) -> Facts {
+    pub(super) fn state(&mut self, silent_secs: u64) -> State {
         self.read_settings();
         self.unmarked.look(&self.context.home, &self.entry, &self.manifest);
         let bounds = self.read_bounds();
         let gone_since = if self.entry.exists() { None } else { Some(self.entry_gone.unwrap_or_else(Instant::now)) };
         self.entry_gone = gone_since;
-        Facts {
-            exit: self.agent_exit(),
+        State {
+            exit: self.children.agent_exit(),
             request: self.entry.end_request().unwrap_or_default(),
             request_unwritten: self.wake.request_unwritten(),
             termination_signal: self.wake.termination_signal(),
@@ -79,24 +83,6 @@ impl Supervisor {
         let (home, config, slug) = (&self.context.home, &self.context.config, self.entry.id().routine());
         self.bounds = Bounds::of_readable(home, config, slug).or(self.bounds.take());
         self.bounds.clone().unwrap_or_else(|| Bounds::of(home, config, slug))
-    }
-
-    /// Tells how the agent ended, if it has, or what came before it. An agent on a terminal is the child of its holder, who
-    /// writes it down; if that was killed, nobody knows.
-    pub(super) fn agent_exit(&self) -> Option<AgentExit> {
-        if !self.manifest.command.terminal || self.started.is_none() {
-            return self.children.agent_exit();
-        }
-        match self.entry.terminal_exit() {
-            Ok(Some(exit)) => Some(exit),
-            _ => match self.entry.terminal_held() {
-                Ok(Some(held)) if !held.holder.is_alive() && !held.agent.is_alive() => {
-                    // Written just before it ended, perhaps.
-                    Some(self.entry.terminal_exit().ok().flatten().unwrap_or_default())
-                }
-                _ => None,
-            },
-        }
     }
 
     /// Reads the settings as they are now; while they cannot be read, or are away, the last ones hold, for the defaults could

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::facts::Supervisor;
+use super::supervision::Supervisor;
 use super::watch::{Step, decide};
 use crate::quote::saying;
 use crate::run::record::{AgentExit, EndCause, EndRequest};
@@ -53,7 +53,7 @@ impl Supervisor {
     /// The run has to end first.
     pub(super) fn child_or_end(&mut self) -> Result<Option<AgentExit>, NotPrepared> {
         // Git, a setup and a login shell may be silent for as long as they take.
-        match decide(self.facts(0)) {
+        match decide(self.state(0)) {
             Step::Wait => Ok(None),
             Step::Finish(exit) => Ok(Some(exit)),
             Step::Obey(request) => Err(NotPrepared::Obey(request)),

@@ -1,0 +1,197 @@
+//! `follow`, hidden: shows a run in its window, and leaves with the run.
+//!
+//! It prints the log as it grows. Where the agent has a terminal, it also passes on the keys that are typed here, and the size
+//! of this terminal.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, IsTerminal, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::OFlags;
+use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetattr, tcgetwinsize, tcsetattr};
+use signal_hook::consts::SIGWINCH;
+
+use crate::home::Home;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::id::RunId;
+use crate::run::log::Log;
+use crate::supervisor::keys;
+
+/// The pauses between two looks at the log: short while something happens.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The most of a log that is shown from its beginning, and how much of a larger one.
+const MAX_SHOWN_BYTES: u64 = 1024 * 1024;
+const SHOWN_END_BYTES: u64 = 64 * 1024;
+
+/// How long a terminal takes to answer what an old output asks it.
+const OLD_ANSWERS: Duration = Duration::from_millis(50);
+
+/// What gives a person's terminal back: the main screen, a cursor, no colours, no reports of the mouse and of pastes.
+const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?1003l\x1b[?1006l\x1b[?2004l\r\n";
+
+/// Shows a run until it is over, or until a person types the key `leave`.
+///
+/// # Errors
+/// The terminal or the log fails.
+pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::Result<()> {
+    // A home that is gone is not made again.
+    if !root.join("running").is_dir() {
+        return Ok(());
+    }
+    let home = Home::open(root)?;
+    let (entry, workbench) = (Entry::of(&home, run), Workbench::of(&home, run));
+    let mut shown = Shown { workbench, offset: 0, may_have_asked: false };
+    let mut keyboard = None;
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let is_over = !entry.exists();
+        // Before anything is shown, so that no key is taken for a signal to us.
+        keyboard = keyboard.or_else(|| Keyboard::open(&entry, leave));
+        if shown.print_more()? {
+            pause = SHORTEST_PAUSE;
+            continue;
+        }
+        if is_over {
+            return Ok(());
+        }
+        pause = match &mut keyboard {
+            None => {
+                std::thread::sleep(pause);
+                (pause * 2).min(LONGEST_PAUSE)
+            }
+            Some(keyboard) => {
+                keyboard.begin(shown.may_have_asked)?;
+                match keyboard.pass_on(pause)? {
+                    Typed::Nothing => (pause * 2).min(LONGEST_PAUSE),
+                    Typed::Keys => SHORTEST_PAUSE,
+                    Typed::Leave => return Ok(()),
+                }
+            }
+        };
+    }
+}
+
+/// What was printed of a log.
+struct Shown {
+    workbench: Workbench,
+    offset: u64,
+    /// Whether what was printed may have asked the terminal something.
+    may_have_asked: bool,
+}
+
+impl Shown {
+    /// Prints what the log holds beyond what was printed; returns whether that was anything.
+    fn print_more(&mut self) -> anyhow::Result<bool> {
+        let log = Log::open(&self.workbench)?;
+        if log.size().saturating_sub(self.offset) > MAX_SHOWN_BYTES {
+            self.offset = log.size() - SHOWN_END_BYTES;
+        }
+        let (bytes, next) = log.raw(self.offset)?;
+        self.offset = next;
+        self.may_have_asked |= bytes.contains(&b'\x1b');
+        let mut stdout = io::stdout().lock();
+        stdout.write_all(&bytes)?;
+        stdout.flush()?;
+        Ok(!bytes.is_empty())
+    }
+}
+
+enum Typed {
+    Nothing,
+    Keys,
+    Leave,
+}
+
+/// Our own terminal, in raw mode, and the way to that of the agent.
+struct Keyboard {
+    before: Termios,
+    keys: File,
+    resized: Arc<AtomicBool>,
+    leave: Option<u8>,
+    has_begun: bool,
+    /// What the agent does not take yet.
+    waiting: Vec<u8>,
+}
+
+impl Keyboard {
+    /// Opens it; `None` without a terminal here, or before the agent has one.
+    fn open(entry: &Entry, leave: Option<u8>) -> Option<Self> {
+        if !io::stdin().is_terminal() {
+            return None;
+        }
+        // Without a reader this fails rather than waits.
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        let keys = OpenOptions::new().write(true).custom_flags(flags).open(entry.keys()).ok()?;
+        let before = tcgetattr(io::stdin()).ok()?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        tcsetattr(io::stdin(), OptionalActions::Now, &raw).ok()?;
+        let resized = Arc::new(AtomicBool::new(true));
+        signal_hook::flag::register(SIGWINCH, Arc::clone(&resized)).ok()?;
+        Some(Self { before, keys, resized, leave, has_begun: false, waiting: Vec::new() })
+    }
+
+    /// Throws away what our terminal answers to an old output, which the agent would take for typed.
+    fn begin(&mut self, may_have_asked: bool) -> io::Result<()> {
+        if !self.has_begun && may_have_asked {
+            std::thread::sleep(OLD_ANSWERS);
+            tcflush(io::stdin(), QueueSelector::IFlush)?;
+        }
+        self.has_begun = true;
+        Ok(())
+    }
+
+    /// Passes on what is typed, waiting for that `at_most` so long.
+    fn pass_on(&mut self, at_most: Duration) -> io::Result<Typed> {
+        if self.waiting.is_empty() && self.resized.swap(false, Ordering::Relaxed) {
+            let size = tcgetwinsize(io::stdin())?;
+            self.waiting = keys::resize(size.ws_row, size.ws_col);
+        }
+        if !self.waiting.is_empty() {
+            match self.keys.write(&self.waiting) {
+                Ok(_) => self.waiting.clear(),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(at_most);
+                    return Ok(Typed::Nothing);
+                }
+                // Its supervisor is gone, and the run's end about to be recorded.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                    std::thread::sleep(at_most);
+                    return Ok(Typed::Nothing);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        let stdin = io::stdin();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: at_most.subsec_nanos().into() };
+        // An interrupted poll is a new size.
+        if !poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&timeout)).is_ok_and(|ready| ready > 0) {
+            return Ok(Typed::Nothing);
+        }
+        let mut typed = [0; keys::MAX_KEYS];
+        match stdin.lock().read(&mut typed)? {
+            0 => Ok(Typed::Leave),
+            count if self.leave.is_some_and(|key| typed[..count].contains(&key)) => Ok(Typed::Leave),
+            count => {
+                self.waiting = keys::typed(&typed[..count]);
+                Ok(Typed::Keys)
+            }
+        }
+    }
+}
+
+impl Drop for Keyboard {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), OptionalActions::Flush, &self.before);
+        if self.leave.is_some() {
+            let _ = io::stdout().write_all(RESET);
+        }
+    }
+}

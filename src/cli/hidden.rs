@@ -1,0 +1,63 @@
+//! The commands by which this program starts itself. They skip the parser of the others: an agent waits for them.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::ValueEnum as _;
+
+use super::{detach, follow, init, outcome_of};
+use crate::agent::shell_path;
+use crate::logging;
+use crate::run::hook;
+use crate::run::id::RunId;
+use crate::supervisor::{Part, exec_agent, supervise};
+
+/// Does what a hidden command says; `None` if the process's arguments are none.
+pub(super) fn run() -> Option<ExitCode> {
+    let mut arguments = std::env::args_os().skip(1);
+    let name = arguments.next()?;
+    let words: Vec<OsString> = arguments.collect();
+    let done = dispatch(name.to_str()?, &words)?;
+    Some(outcome_of(done, logging::LAST_WORDS_TIMEOUT))
+}
+
+fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> {
+    let done = match (name, words) {
+        // By a trigger.
+        ("supervise", [home, run]) => {
+            logging::start();
+            id(run).and_then(|run| Ok(supervise(home.into(), &run)?))
+        }
+        // By a supervisor, as the agent or its setup.
+        ("exec", [home, run]) => id(run).and_then(|run| Err(exec_agent(home.into(), &run, Part::Agent).into())),
+        ("exec", [home, run, part]) if part == "--setup" => {
+            id(run).and_then(|run| Err(exec_agent(home.into(), &run, Part::Setup).into()))
+        }
+        // By tmux, in a run's window.
+        ("follow", [home, run]) => id(run).and_then(|run| follow::follow(home.into(), &run, None)),
+        // By itself, as the first process of a container.
+        (init::COMMAND, [_, arguments @ ..]) => return Some(init::run(arguments)),
+        // As nobody's child, by whatever must not be its parent.
+        ("detach", [_, command @ ..]) => detach::detach(command),
+        // By the process that recorded a run's end.
+        ("hook", [name, home, run, _, command @ ..]) => {
+            logging::start();
+            id(run).and_then(|run| Ok(hook::run(&name.to_string_lossy(), home.into(), &run, command)?))
+        }
+        // Where an agent's command is looked for.
+        ("ask-shell", [again @ .., home, mode]) => {
+            logging::start();
+            let mode = shell_path::Mode::from_str(&mode.to_string_lossy(), false).map_err(anyhow::Error::msg);
+            mode.and_then(|mode| shell_path::ask_shell(home.into(), mode, !again.is_empty()))
+        }
+        // Through that shell.
+        ("print-path", [file]) => shell_path::print_path(file.as_ref()).map_err(Into::into),
+        _ => return None,
+    };
+    Some(done.map(|()| ExitCode::SUCCESS))
+}
+
+fn id(run: &OsString) -> anyhow::Result<RunId> {
+    run.to_string_lossy().parse().with_context(|| format!("{} is not a run's id", run.display()))
+}

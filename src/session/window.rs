@@ -1,0 +1,198 @@
+//! Windows on a tmux server of our own, one server a home, deaf to the user's configuration.
+//!
+//! The process in a window leaves with its run, and the server with its last window: nobody closes or ends either.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::home::Home;
+use crate::home::atomic_file;
+use crate::process_tree::{COOKIE_VARIABLE, Cookie};
+
+use super::SessionError;
+use super::client::{self, Finished, Reply};
+use super::place::Place;
+
+/// The server's configuration: all that it ever reads.
+const CONFIGURATION: &str = include_str!("tmux.conf");
+
+/// A server that is just leaving with its last window takes a client along; the next attempt meets none, and starts one.
+const ATTEMPTS: usize = 5;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The size of a window to which nobody is attached, as the terminal of an agent.
+const COLUMNS: &str = "200";
+const ROWS: &str = "50";
+
+/// The windows of a home.
+#[derive(Debug, Clone)]
+pub(super) struct Windows {
+    program: Option<PathBuf>,
+    home: Home,
+    pub(super) place: Place,
+}
+
+impl Windows {
+    pub(super) fn new(home: &Home, program: Option<PathBuf>) -> Self {
+        Self { program, place: Place::of(home.root()), home: home.clone() }
+    }
+
+    /// See [`super::SessionHost::open`].
+    pub(super) fn open(
+        &self,
+        name: &str,
+        words: &[OsString],
+        directory: &Path,
+        deadline: Instant,
+    ) -> Result<(), SessionError> {
+        check_name(name)?;
+        check_directory(directory)?;
+        let program = self.program()?;
+        self.place.prepare()?;
+        self.place.check()?;
+        let configuration = self.configuration()?;
+        // A server that we start below another run's supervisor is not one of that run's processes.
+        let cookie = Cookie::random()?.to_string();
+        let mut attempt = 1;
+        loop {
+            // Several words are executed as they are; only one alone would go through a shell. The window's directory is the
+            // client's own, because `-c` expands formats.
+            let mut command = Command::new(program);
+            command.arg("-f").arg(&configuration).arg("-u").arg("-S").arg(self.place.socket());
+            command.args(["new-session", "-d", "-s", name, "-n", "run", "-x", COLUMNS, "-y", ROWS, "--"]);
+            command.args(words.iter().map(|word| literal(word)));
+            command.env_clear().envs(client::environment()).env(COOKIE_VARIABLE, &cookie).current_dir(directory);
+            let finished = self.run(&mut command, "open a window", deadline)?;
+            let said = match finished.meaning() {
+                Ok(Reply::Said(_)) => return Ok(()),
+                Ok(Reply::NoServer(_)) => "no server running".to_owned(),
+                Ok(Reply::NoSession) => return Err(self.refused("open a window", "it looked for a session".into())),
+                Err(said) if said.contains("server exited unexpectedly") => said,
+                Err(said) => return Err(self.refused("open a window", said)),
+            };
+            if attempt == ATTEMPTS {
+                return Err(self.refused("open a window", said));
+            }
+            attempt += 1;
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    /// Returns whether the window of this name is there.
+    pub(super) fn exists(&self, name: &str, deadline: Instant) -> bool {
+        let Ok(program) = self.program() else { return false };
+        let mut command = Command::new(program);
+        command.arg("-N").arg("-S").arg(self.place.socket()).args(["has-session", "-t", &format!("={name}")]);
+        command.env_clear().envs(client::environment());
+        let finished = self.run(&mut command, "look for a window", deadline);
+        finished.is_ok_and(|finished| matches!(finished.meaning(), Ok(Reply::Said(_))))
+    }
+
+    /// See [`super::SessionHost::attach_command`].
+    pub(super) fn attach_command(&self, name: &str) -> Option<String> {
+        let program = quoted(self.program.as_ref()?.to_str()?);
+        let socket = quoted(self.place.socket().to_str()?);
+        Some(format!("{program} -N -S {socket} attach -t {}", quoted(&format!("={name}"))))
+    }
+
+    fn program(&self) -> Result<&Path, SessionError> {
+        self.program.as_deref().ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })
+    }
+
+    /// Writes the configuration, unless it is there.
+    fn configuration(&self) -> Result<PathBuf, SessionError> {
+        let path = self.home.root().join("tmux.conf");
+        if atomic_file::read_text(&path).is_ok_and(|text| text == CONFIGURATION) {
+            return Ok(path);
+        }
+        atomic_file::write(&path, CONFIGURATION.as_bytes())?;
+        Ok(path)
+    }
+
+    fn run(&self, command: &mut Command, action: &'static str, deadline: Instant) -> Result<Finished, SessionError> {
+        client::run(command, deadline).map_err(|source| match source.kind() {
+            io::ErrorKind::TimedOut => SessionError::TimedOut { action, by_hand: self.by_hand() },
+            _ => SessionError::Io { action: "run", path: command.get_program().into(), source },
+        })
+    }
+
+    fn refused(&self, action: &'static str, said: String) -> SessionError {
+        SessionError::Refused { action, said, by_hand: self.by_hand() }
+    }
+
+    fn by_hand(&self) -> String {
+        format!("tmux -N -S {} list-sessions", quoted(&self.place.socket().to_string_lossy()))
+    }
+}
+
+/// A word that ends with a semicolon ends a command, unless that is escaped.
+fn literal(word: &OsStr) -> OsString {
+    match word.as_bytes().strip_suffix(b";") {
+        Some(rest) => OsString::from_vec([rest, b"\\;"].concat()),
+        None => word.to_owned(),
+    }
+}
+
+/// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
+/// Targets are patterns and `.`, `:` part them; our names need no escaping.
+fn check_name(name: &str) -> Result<(), SessionError> {
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    if !name.is_empty() && name.bytes().all(fits) {
+        Ok(())
+    } else {
+        Err(SessionError::Name { name: name.chars().take(96).flat_map(char::escape_debug).collect() })
+    }
+}
+
+/// tmux would not complain: the session would be elsewhere.
+fn check_directory(directory: &Path) -> Result<(), SessionError> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let source = io::Error::from(io::ErrorKind::NotADirectory);
+    Err(SessionError::Io { action: "show a run in", path: directory.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn names_that_would_be_patterns_are_refused() {
+        for name in ["", "a*", "a.b", "a:b", "=a", "a b", "A", "ä", "$1", "a\n"] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        check_name("moadim-triage-1780000000").unwrap();
+    }
+
+    #[test]
+    fn a_target_is_always_quoted() {
+        assert_eq!(quoted("/usr/bin/tmux"), "/usr/bin/tmux");
+        assert_eq!(quoted("=moadim-a-1"), "'=moadim-a-1'");
+        assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(quoted(""), "''");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_shell_reads_a_quoted_word_as_it_was(word in "[ -~äß\n]{0,40}") {
+            let output = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(&word))).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}
