@@ -45,9 +45,10 @@ const INTERRUPTED: u8 = 130;
 /// Starts it.
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, format } = arguments;
+    let asked = Instant::now();
     let context = app::open()?.context()?;
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
-    let run = trigger::trigger(&context, &routine, if_alive, Instant::now())?;
+    let run = trigger::trigger(&context, &routine, if_alive, asked)?;
     let run = listing::find(&context, &run)?;
     context.session_host.finish_opening();
     if !wait && format.json {

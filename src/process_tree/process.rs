@@ -6,7 +6,9 @@ use std::io;
 use rustix::process::{Pid, Signal};
 use serde::{Deserialize, Serialize};
 
-use super::{Cookie, ScanError, own_pid, platform};
+#[cfg(test)]
+use super::Cookie;
+use super::{ScanError, own_pid, platform};
 use crate::quote::quote;
 
 /// A process: its pid, and when it started, so that a later process with the same pid is another one.

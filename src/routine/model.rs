@@ -26,6 +26,7 @@ pub struct Definition {
     pub title: String,
     /// The agent's name, as `moadim-mcp agents` lists it.
     pub agent: String,
+    /// Whether it may be triggered.
     pub enabled: bool,
     /// How long a finished run's workbench is kept. If absent, the home's default.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -224,7 +224,12 @@ fn an_agent_and_its_children_inherit_no_lock() {
                 let number: i32 = number.to_str().unwrap().parse().unwrap();
                 let is_lock = file.ends_with("lock") || file.starts_with(home.root().join("locks"));
                 assert!(!is_lock, "{process:?} holds {file:?}");
-                assert!(number <= 2 || process.name != "sleep", "{process:?} inherited {number}: {file:?}");
+                if number > 2 && process.name == "sleep" {
+                    // Its loader may still have a library open.
+                    wait_until(&format!("{process:?} to close {number}: {file:?}"), || {
+                        std::fs::read_link(descriptor.path()).is_err()
+                    });
+                }
             }
         }
         assert_eq!(looked_at, 2);

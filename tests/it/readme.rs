@@ -102,6 +102,19 @@ fn every_link_leads_somewhere() {
     assert!(count > 30);
 }
 
+#[test]
+fn every_file_that_the_architecture_names_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(root.join("ARCHITECTURE.md")).unwrap();
+    let is_path = |word: &&str| {
+        let in_words = word.bytes().all(|byte| byte.is_ascii_lowercase() || b"_/.".contains(&byte));
+        in_words && (word.ends_with(".rs") || word.ends_with('/')) && !word.starts_with("running/")
+    };
+    for path in text.split('`').skip(1).step_by(2).filter(is_path) {
+        assert!(root.join("src").join(path).exists() || root.join(path).exists(), "{path} is not there");
+    }
+}
+
 /// Returns what the headings of a page are linked by.
 fn anchors(text: &str) -> impl Iterator<Item = String> {
     text.lines().filter(|line| line.starts_with('#')).map(|line| {
