@@ -32,7 +32,7 @@ impl FileLock {
     /// others can name the holder.
     ///
     /// # Errors
-    /// [`LockError::Held`] after `timeout`, with the holder unless it is zero; else the system's.
+    /// `LockError::Held` after `timeout`, with the holder unless it is zero; else the system's.
     pub fn acquire(path: &Path, mode: Mode, timeout: Duration) -> Result<Self, LockError> {
         let mut lock = Self::wait_for(path, mode, timeout)?;
         if mode == Mode::Exclusive {

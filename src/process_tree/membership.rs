@@ -112,7 +112,7 @@ impl Scan {
     }
 
     /// Returns the processes of our own user that may be of any run: they hide their environment, started
-    /// at or after `since` (in the unit of [`ProcessId::start`], see [`super::start_at`]), and are orphans, or below such as
+    /// at or after `since` (in the unit of [`ProcessId::start`], see `start_at`), and are orphans, or below such as
     /// these alone. An orphan's parent is gone, is the first process, or one of `reapers`, which take in orphans.
     ///
     /// What is below a process that shows its environment, or below another user's, is that one's business.

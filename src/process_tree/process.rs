@@ -44,7 +44,7 @@ impl ProcessId {
         platform::start_of(pid).ok().flatten().map(|start| Self { pid, start })
     }
 
-    /// Returns this process, or [`ScanError::WithoutUs`] where the system does not show it, such as without `/proc`.
+    /// Returns this process, or `ScanError::WithoutUs` where the system does not show it, such as without `/proc`.
     pub fn current() -> Result<Self, ScanError> {
         let pid = own_pid();
         let start = platform::start_of(pid)?.ok_or(ScanError::WithoutUs { pid })?;

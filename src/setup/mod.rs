@@ -1,6 +1,6 @@
 //! Adding this program to an agent host's configuration, and taking it out again.
 //!
-//! A configuration belongs to the person and to the host: an edit is planned as text ([`plan`](Plan)), shown as a diff, and
+//! A configuration belongs to the person and to the host: an edit is planned as text (`Plan`), shown as a diff, and
 //! written only over what it was planned for, with the former text kept beside it. What cannot be read is left alone.
 
 mod apply;
