@@ -11,7 +11,7 @@ use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{clean_up, dry_run};
 use crate::janitor::report::CleanupReport;
-use crate::janitor::sweep::Progress;
+use crate::janitor::trash::Progress;
 use crate::routine::slug::Slug;
 
 #[derive(clap::Args)]

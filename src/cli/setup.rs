@@ -79,13 +79,15 @@ fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, reque
         writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path().display())?;
         return Ok(());
     }
+    // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.
+    let written = if request.dry_run { None } else { Some(plan.apply()?) };
     writeln!(out, "{}", plan.path().display())?;
     show(out, &plan.diff())?;
-    if request.dry_run {
+    let Some(backup) = written else {
         writeln!(out, "Nothing was written.")?;
         return Ok(());
-    }
-    match plan.apply()? {
+    };
+    match backup {
         Some(backup) => writeln!(out, "Written. The previous file is kept as {}", backup.display())?,
         None => writeln!(out, "Written.")?,
     }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::PassError;
 use super::report::CleanupReport;
-use super::sweep::{self, Progress};
+use super::sweep;
+use super::trash::Progress;
 use super::sweep_lock::SweepLockError;
 use super::trash;
 use super::watchdog::{self, Forecast, WatchReport};

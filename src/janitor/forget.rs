@@ -7,7 +7,7 @@ use crate::run::context::Context;
 use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{Assessment, JUDGE_PATIENCE, Liveness, judge};
+use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, judge};
 use crate::run::record::{Ending, Outcome, RecordError};
 use crate::run::recording::{self, RecordingError, read_outcome};
 use crate::run::status::Status;
@@ -62,7 +62,7 @@ impl Forgettable {
             Err(ForgetError::NotUnknown { run: run.clone(), status })
         };
         let entry = Entry::of(&context.home, run);
-        let assessment = if entry.exists() { judge(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
+        let assessment = if entry.exists() { judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
         if let Some(assessment) = assessment {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => unknown(cause, Some(assessment)),

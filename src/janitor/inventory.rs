@@ -18,7 +18,7 @@ use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{JUDGE_PATIENCE, Liveness, look};
+use crate::run::liveness::{JUDGE_LOCK_TIMEOUT, Liveness, look};
 use crate::run::on_disk::workbench_ids;
 use crate::run::pin;
 use crate::run::record::RecordError;
@@ -59,7 +59,7 @@ impl Inventory {
         let mut entries = Entry::list(&context.home)?;
         entries.retain(|entry| wanted(entry.id()));
         let unfinished: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
-        let states: BTreeMap<RunId, RunState> = look(&context.home, entries, JUDGE_PATIENCE)
+        let states: BTreeMap<RunId, RunState> = look(&context.home, entries, JUDGE_LOCK_TIMEOUT)
             .into_iter()
             .map(|one| (one.entry.id().clone(), state_of_entry(one.liveness)))
             .collect();

@@ -13,7 +13,7 @@ use super::plan::{Decision, Rules, Verdict, keep_unrecorded, plan};
 use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
 use super::sweep_lock::{SweepLock, clock_doubt};
-use super::trash;
+use super::trash::{self, Progress};
 use super::watchdog::Forecast;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -60,17 +60,6 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
     let cut_off = (!complete).then(|| "measuring took too long, so the sizes are lower bounds".to_owned());
     report.note = clock.into_iter().chain(cut_off).reduce(|one, other| format!("{one}; {other}"));
     Ok(report)
-}
-
-/// How far a sweep is with deleting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Workbenches deleted.
-    pub done: usize,
-    /// Workbenches to delete.
-    pub total: usize,
-    /// Bytes given back so far.
-    pub freed_bytes: u64,
 }
 
 /// Sweeps, and deletes until `deadline`; what is still in the trash then is for [`trash::empty`]. Calls `progress` before

@@ -11,7 +11,6 @@ use super::plan::{Decision, Verdict};
 use super::reason::{Reason, Why};
 use super::remove;
 use super::report::{CleanupReport, Failed, Kept, Removed};
-use super::sweep::Progress;
 use super::sweep_lock::SweepLock;
 use crate::home::atomic_file::FileError;
 use crate::home::{self, Home};
@@ -20,6 +19,17 @@ use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::pin;
+
+/// How far a sweep is with deleting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Workbenches deleted.
+    pub done: usize,
+    /// Workbenches to delete.
+    pub total: usize,
+    /// Bytes given back so far.
+    pub freed_bytes: u64,
+}
 
 /// A workbench in the trash.
 pub(super) struct Trashed {

@@ -16,7 +16,7 @@ use crate::run::context::Context;
 use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{self, Assessment, JUDGE_PATIENCE, Liveness};
+use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness};
 use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
@@ -173,7 +173,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
         let stop_at = Instant::now() + RECORDING_TIMEOUT;
         // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
-            let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_PATIENCE);
+            let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_LOCK_TIMEOUT);
             judged.into_iter().for_each(|assessment| record(context, assessment, &mut report));
         }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
@@ -198,7 +198,7 @@ fn look(context: &Context, only: Option<&Slug>) -> Result<Vec<(Assessment, Actio
     entries.retain(|entry| only.is_none_or(|slug| entry.id().routine() == slug));
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let now = Moment::now();
-    Ok(liveness::look(&context.home, entries, JUDGE_PATIENCE)
+    Ok(liveness::look(&context.home, entries, JUDGE_LOCK_TIMEOUT)
         .into_iter()
         .map(|assessment| {
             let action = action(context, &assessment, bounds.get(assessment.entry.id().routine()), &now);

@@ -15,7 +15,7 @@ use crate::run::context::Context;
 use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::liveness::{Assessment, JUDGE_PATIENCE, Liveness, look};
+use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, look};
 use crate::run::log::Log;
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
@@ -96,7 +96,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let entry = Entry::of(&context.home, id);
     // Before the view, which says how to attach unless there is one.
     let window_problem = entry.window_problem();
-    let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_PATIENCE).pop() } else { None };
+    let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
     let run = match &assessment {
         Some(assessment) => RunView::of_unfinished(context, assessment),
         None => listing::find(context, id)?,

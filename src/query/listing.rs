@@ -14,7 +14,7 @@ use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
-use crate::run::liveness::{Assessment, JUDGE_PATIENCE, look};
+use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, look};
 use crate::run::on_disk::{ids, workbench_ids};
 use crate::run::record::Outcome;
 use crate::run::recording::read_outcome;
@@ -247,7 +247,7 @@ impl<'a> Views<'a> {
     /// Shows runs in the given order; those that are gone by now are left out.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
-        let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_PATIENCE)
+        let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_LOCK_TIMEOUT)
             .into_iter()
             .map(|assessment| (assessment.entry.id().clone(), assessment))
             .collect();

@@ -231,7 +231,7 @@ backoff_secs = 5
         let home = Home::open(dir.path().join("home")).unwrap();
         let slug: Slug = "mine".parse().unwrap();
         let file = store::definition_file(&home, &slug);
-        std::fs::create_dir(store::directory(&home, &slug)).unwrap();
+        std::fs::create_dir(slug.directory(&home)).unwrap();
         std::fs::write(&file, WRITTEN).unwrap();
         let theirs = WRITTEN.replace("Triage", "Theirs");
         let error = edit(&home, &slug, None, |definition| {

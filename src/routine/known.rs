@@ -232,7 +232,7 @@ mod tests {
         /// Writes a routine whose files are old.
         fn write(&self, slug: &str, definition: &str) {
             let slug: Slug = slug.parse().unwrap();
-            let _ = std::fs::create_dir(store::directory(&self.home, &slug));
+            let _ = std::fs::create_dir(slug.directory(&self.home));
             std::fs::write(store::definition_file(&self.home, &slug), definition).unwrap();
             std::fs::write(prompt::file(&self.home, &slug), "do it").unwrap();
             for file in [store::definition_file(&self.home, &slug), prompt::file(&self.home, &slug)] {

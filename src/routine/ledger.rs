@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Definition;
 use super::slug::Slug;
-use super::store;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -118,7 +117,7 @@ const MOST_COUNTED: usize = 16;
 impl Ledger {
     /// Names the file of a routine's ledger; it need not be there.
     pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-        store::directory(home, slug).join(FILE_NAME)
+        slug.directory(home).join(FILE_NAME)
     }
 
     /// Reads a routine's ledger; one that is not there yet is empty.

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use super::invalid_field::InvalidField;
 use super::slug::Slug;
-use super::store;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::file_cache::Stamp;
@@ -29,7 +28,7 @@ pub struct EmptyPrompt {
 
 /// Returns the file of a routine's prompt; it need not be there.
 pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-    store::directory(home, slug).join(FILE_NAME)
+    slug.directory(home).join(FILE_NAME)
 }
 
 /// Refuses a prompt that is blank, too large, or holds a NUL.
@@ -87,7 +86,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let slug: Slug = "saved".parse().unwrap();
-        std::fs::create_dir(store::directory(&home, &slug)).unwrap();
+        std::fs::create_dir(slug.directory(&home)).unwrap();
         let file = file(&home, &slug);
         for empty in ["", " \n\t"] {
             std::fs::write(&file, empty).unwrap();

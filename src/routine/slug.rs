@@ -2,11 +2,13 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use deunicode::deunicode_char;
 
+use crate::home::Home;
 use crate::quote::quote;
 use crate::text_type::text_type;
 
@@ -64,6 +66,11 @@ impl Slug {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Where the routine lies.
+    pub(crate) fn directory(&self, home: &Home) -> PathBuf {
+        home.routines().join(self.as_str())
     }
 }
 

@@ -88,7 +88,7 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
 
 fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreError> {
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
-    let directory = directory(home, &routine.slug);
+    let directory = routine.slug.directory(home);
     // Also a directory without a readable routine in it is somebody's, and is not written over.
     if directory.symlink_metadata().is_ok() {
         let title = load(home, &routine.slug).map_or_else(|_| "unreadable".to_owned(), |taken| taken.definition.title);
@@ -157,18 +157,14 @@ pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
     Ok(misnamed)
 }
 
-pub fn directory(home: &Home, slug: &Slug) -> PathBuf {
-    home.routines().join(slug.as_str())
-}
-
 pub fn definition_file(home: &Home, slug: &Slug) -> PathBuf {
-    directory(home, slug).join(DEFINITION_FILE)
+    slug.directory(home).join(DEFINITION_FILE)
 }
 
 /// Moves a routine's directory into the archive with one rename, whole, with whatever a person keeps there, readable or not. Returns
 /// where it is now. The caller holds the routines' lock.
 pub fn archive(home: &Home, slug: &Slug, now: UnixSeconds) -> Result<PathBuf, StoreError> {
-    let directory = directory(home, slug);
+    let directory = slug.directory(home);
     let fail = |action, path: &Path, source| FileError::io(action, path, source);
     let mut archive = home.archived_routines();
     home::make_directory(&archive).map_err(|source| fail("make", &archive, source))?;
@@ -206,7 +202,7 @@ fn rename_to_free(directory: &Path, archive: &Path, slug: &Slug, now: UnixSecond
 
 /// Checks that there is a routine of that name, readable or not.
 pub fn check_exists(home: &Home, slug: &Slug) -> Result<(), StoreError> {
-    match directory(home, slug).symlink_metadata() {
+    match slug.directory(home).symlink_metadata() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Err(not_found(home, slug)),
         _ => Ok(()),
     }
@@ -320,7 +316,7 @@ mod tests {
     fn a_routine_that_a_person_wrote_need_not_say_when() {
         let (_dir, home) = home();
         let slug: Slug = "mine".parse().unwrap();
-        std::fs::create_dir(directory(&home, &slug)).unwrap();
+        std::fs::create_dir(slug.directory(&home)).unwrap();
         std::fs::write(definition_file(&home, &slug), "title = 'Mine'\nagent = 'claude'\n").unwrap();
         let definition = load(&home, &slug).unwrap().definition;
         assert!(definition.created_at > UnixSeconds(1) && definition.updated_at == definition.created_at);

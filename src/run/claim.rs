@@ -50,7 +50,7 @@ pub enum ClaimError {
 const SECONDS_TRIED: u64 = 60;
 
 /// How old a staged directory without an owner must be to be removed: its trigger may be about to lock it.
-pub const STAGED_PATIENCE: Duration = Duration::from_secs(60);
+pub const STAGED_MIN_AGE: Duration = Duration::from_secs(60);
 
 /// Claims the first second from `from` on that no run of `routine` ever had.
 ///
@@ -121,7 +121,7 @@ fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }
 
-/// Removes what triggers staged that died before they claimed a run: a free lock, older than [`STAGED_PATIENCE`].
+/// Removes what triggers staged that died before they claimed a run: a free lock, older than [`STAGED_MIN_AGE`].
 ///
 /// # Errors
 /// The folder cannot be listed.
@@ -132,7 +132,7 @@ pub fn remove_stale(home: &Home, now: UnixSeconds) -> Result<(), FileError> {
         let file = file.map_err(fail)?;
         let hidden = file.file_name().to_string_lossy().starts_with('.');
         let made = file.metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
-        let old = made.is_ok_and(|made| made.age_secs_at(now) > STAGED_PATIENCE.as_secs());
+        let old = made.is_ok_and(|made| made.age_secs_at(now) > STAGED_MIN_AGE.as_secs());
         if hidden && old {
             let lock = FileLock::try_existing(&file.path().join("lock"), Mode::Exclusive);
             // Any other error, such as a lack of descriptors, says nothing about its trigger.

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::end::{EndError, Ended, Order, end_run};
 use super::entry::Entry;
 use super::id::RunId;
-use super::liveness::{JUDGE_PATIENCE, Liveness, look};
+use super::liveness::{JUDGE_LOCK_TIMEOUT, Liveness, look};
 use super::record::EndCause;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
@@ -103,7 +103,7 @@ pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Res
 /// Returns the runs of a routine that have entries: those not known to be dead, and the dead.
 fn entries(context: &Context, slug: &Slug) -> Result<(Unfinished, BTreeSet<RunId>), FileError> {
     let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
-    for one in look(&context.home, entries_of(context, slug)?, JUDGE_PATIENCE) {
+    for one in look(&context.home, entries_of(context, slug)?, JUDGE_LOCK_TIMEOUT) {
         let run = one.entry.id().clone();
         let doubt = match one.liveness {
             Liveness::Dead => {

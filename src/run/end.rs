@@ -9,7 +9,7 @@ use super::context::Context;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::judge_locks::{Hold, JudgeLocks};
-use super::liveness::{self, JUDGE_PATIENCE, Liveness};
+use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Liveness};
 use super::log;
 use super::own_tree;
 use super::record::{EndCause, EndRequest, Manifest, RecordError};
@@ -277,7 +277,7 @@ fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let deadline = Instant::now() + OTHER_JUDGE_TIMEOUT;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });
     loop {
-        let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_PATIENCE).pop();
+        let judged = liveness::judge(&context.home, vec![entry.clone()], JUDGE_LOCK_TIMEOUT).pop();
         let Some(assessment) = judged else { return Ok(Ended::Finished) };
         match assessment.liveness.clone() {
             Liveness::Unknown(cause) => return unjudged(cause),

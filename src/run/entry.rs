@@ -1,9 +1,11 @@
 //! `running/<run>/`: there exactly while a run is unfinished, and out of its agent's reach.
 
-use std::fs::DirBuilder;
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 use super::id::RunId;
 use super::record::{
@@ -306,6 +308,18 @@ impl Workbench {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.directory.join("agent.log")
+    }
+
+    /// Opens the log to append to it, and makes it where it is gone; never through a symlink, which an agent may have put there.
+    pub(crate) fn open_log(&self) -> Result<File, FileError> {
+        let path = self.log();
+        OpenOptions::new()
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .open(&path)
+            .map_err(|source| FileError::io("open", &path, source))
     }
 
     /// Returns the file that says which sizes the agent's terminal had, and from where in the log on.

@@ -87,7 +87,7 @@ pub struct Judgement {
 
 /// How long a judge is waited for, all runs of one look together. It holds a run for some milliseconds, and longer only while it
 /// records an end.
-pub const JUDGE_PATIENCE: Duration = Duration::from_secs(3);
+pub const JUDGE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How long each single run is waited for all the same, where there is any patience: most judges are done by then.
 const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
@@ -259,7 +259,7 @@ mod tests {
     }
 
     fn liveness(fixture: &Fixture) -> Liveness {
-        look(&fixture.home, vec![fixture.entry.clone()], JUDGE_PATIENCE).pop().unwrap().liveness
+        look(&fixture.home, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).pop().unwrap().liveness
     }
 
     #[test]
@@ -332,7 +332,7 @@ mod tests {
         for unknown in [newer, elsewhere, other_namespace, damaged, unlockable] {
             assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
             assert!(
-                judge(&unknown.home, vec![unknown.entry.clone()], JUDGE_PATIENCE)
+                judge(&unknown.home, vec![unknown.entry.clone()], JUDGE_LOCK_TIMEOUT)
                     .pop()
                     .unwrap()
                     .into_judgement()
@@ -362,7 +362,7 @@ mod tests {
     fn a_finished_run_is_left_out() {
         let fixture = fixture(|_| {});
         std::fs::remove_dir_all(fixture.entry.directory()).unwrap();
-        assert!(look(&fixture.home, vec![fixture.entry.clone()], JUDGE_PATIENCE).is_empty());
+        assert!(look(&fixture.home, vec![fixture.entry.clone()], JUDGE_LOCK_TIMEOUT).is_empty());
     }
 
     #[test]

@@ -1,15 +1,13 @@
 //! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
 use std::collections::HashSet;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 use rustix::process::ioctl_tiocsctty;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
@@ -238,7 +236,7 @@ impl Prepared {
         let is_terminal = terminal.is_some();
         let (stdin, output) = match terminal {
             Some(terminal) => (terminal.try_clone().map_err(ExecError::Terminal)?, terminal),
-            None => (open_stdin(&workbench, stdin)?, open_log(&workbench)?),
+            None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
         let errors = output.try_clone().map_err(|source| FileError::io("open", &workbench.log(), source))?;
         let mut command = Command::new(&program);
@@ -299,13 +297,3 @@ fn take_terminal() -> std::io::Result<File> {
     Ok(terminal)
 }
 
-pub(super) fn open_log(workbench: &Workbench) -> Result<File, FileError> {
-    let path = workbench.log();
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
-        .open(&path)
-        .map_err(|source| FileError::io("open", &path, source))
-}

@@ -18,7 +18,6 @@ use rustix::fs::OFlags;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
-use super::exec::open_log;
 use super::keys::{self, Piece};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::log;
@@ -66,7 +65,7 @@ impl Terminal {
         let mut held = Held {
             ours: File::from(ours),
             keys: open_keys(&entry.keys())?,
-            log: open_log(workbench).map_err(io::Error::other)?,
+            log: workbench.open_log().map_err(io::Error::other)?,
             sizes: log::create_sizes(workbench).ok(),
             read: Vec::new(),
             typed: Vec::new(),
