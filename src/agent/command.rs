@@ -12,13 +12,10 @@ const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Placeholders<'a> {
-    /// `{prompt}`: the prompt's text.
     pub prompt: &'a str,
     /// `{prompt_file}`: its path in the workbench.
     pub prompt_file: &'a Path,
-    /// `{workbench}`: the workbench's path.
     pub workbench: &'a Path,
-    /// `{run}`: the run's id.
     pub run: &'a str,
 }
 

@@ -11,7 +11,6 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// Lists them.
 pub(super) fn agents(arguments: &Arguments) -> anyhow::Result<()> {
     let answer = list_agents(&app::open_with_login_shell()?, NoArguments {})?;
     if arguments.format.json {

@@ -20,7 +20,6 @@ pub(super) struct Format {
     pub(super) json: bool,
 }
 
-/// Opens the home.
 pub(super) fn open() -> anyhow::Result<App> {
     let program = Program::current().context("this program's own file is not known")?;
     Ok(App::new(Home::open(Home::from_environment()?)?, program))

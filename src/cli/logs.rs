@@ -29,7 +29,6 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// Prints them.
 pub(super) fn logs(arguments: Arguments) -> anyhow::Result<()> {
     let app = app::open()?;
     let run = app::find_run(&app, &arguments.run)?;

@@ -24,7 +24,6 @@ pub(super) struct Arguments {
     format: Format,
 }
 
-/// Lists them.
 pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { query, tag, limit, cursor, format } = arguments;
     let is_whole = query.is_none() && tag.is_none() && cursor.is_none();

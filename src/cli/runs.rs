@@ -40,7 +40,6 @@ fn a_status(text: &str) -> Result<Status, String> {
     serde_json::from_value(Value::from(text)).map_err(|error| error.to_string())
 }
 
-/// Lists them, newest first.
 pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
     let Arguments { routine, status, since, until, limit, cursor, format } = arguments;
     let answer = list_runs(&app::open()?, ListRuns { routine, status, since, until, limit: Some(limit), cursor })?;

@@ -42,7 +42,6 @@ pub(super) struct Arguments {
 /// The exit status that shells give a command ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Starts it.
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, format } = arguments;
     let asked = Instant::now();

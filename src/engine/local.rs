@@ -16,12 +16,10 @@ use crate::process_tree::{
 /// A supervisor was not started.
 #[derive(Debug, thiserror::Error)]
 pub enum SubmitError {
-    /// The system refused.
     #[error("its supervisor {} cannot be started: {source}", program.display())]
     Spawn {
         /// What it would have been.
         program: PathBuf,
-        /// The system's word.
         source: io::Error,
     },
     /// What starts it as nobody's child failed.
@@ -29,7 +27,6 @@ pub enum SubmitError {
     Detach(ExitStatus),
 }
 
-/// This machine.
 #[derive(Debug, Clone)]
 pub struct Local {
     program: PathBuf,

@@ -10,7 +10,6 @@ use super::Home;
 /// By which a home differs from a copy of it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HomeIdentity {
-    /// Its canonical path.
     pub path: String,
     /// The device of its directory. The system may number devices differently after each boot.
     pub device: u64,

@@ -9,10 +9,7 @@ use crate::home::Home;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClockDoubt {
     /// It was set since the last sweep.
-    Set {
-        /// By how many seconds.
-        by_secs: u64,
-    },
+    Set { by_secs: u64 },
     /// This is the first sweep since the machine was started, and the clock is far ahead of the last use of the home.
     AheadAtBoot {
         /// When the home was last in use.

@@ -62,7 +62,8 @@ impl Forgettable {
             Err(ForgetError::NotUnknown { run: run.clone(), status })
         };
         let entry = Entry::of(&context.home, run);
-        let assessment = if entry.exists() { judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
+        let assessment =
+            if entry.exists() { judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
         if let Some(assessment) = assessment {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => unknown(cause, Some(assessment)),

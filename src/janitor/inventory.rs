@@ -28,7 +28,6 @@ use crate::session::users_sessions;
 /// What a plan is made from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inventory {
-    /// The workbenches, oldest first.
     pub(super) items: Vec<Item>,
     pub(super) pins: BTreeSet<RunId>,
     pub(super) disk: Disk,

@@ -27,7 +27,6 @@ pub(super) struct Peer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     Server,
-    /// The background task alone.
     Janitor,
 }
 

@@ -51,11 +51,9 @@ impl Item {
 /// Whether a run is over (rule 2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunState {
-    /// Certainly not over.
     Alive,
     /// Alive without its supervisor; these processes are left.
     Unsupervised(String),
-    /// Over, for certain.
     Finished,
     /// Not read: its name alone shows that it is too young to be removed.
     Unread,

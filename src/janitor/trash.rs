@@ -36,7 +36,6 @@ pub(super) struct Trashed {
     run: RunId,
     reason: Reason,
     cookie: Option<Cookie>,
-    /// Its name there.
     name: OsString,
 }
 

@@ -17,7 +17,6 @@ pub(super) struct Progress {
     pub(super) message: String,
 }
 
-/// A call under way.
 #[derive(Debug)]
 pub(crate) struct Call {
     /// When the request came in: a tool's time counts from there.
@@ -56,7 +55,6 @@ impl Call {
 /// What a tool replies to a call.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Reply<Answer> {
-    /// The answer.
     Answer(Answer),
     /// A question: a person has to agree first. Then the tool is called again, see [`Call::agreed_to`].
     Ask(Question),

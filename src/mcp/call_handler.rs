@@ -26,7 +26,6 @@ use crate::run::context::App;
 /// Handles the calls of one connection.
 pub(super) struct CallHandler {
     app: Arc<App>,
-    /// Sorted by name.
     tools: Arc<[Tool]>,
     threads: Arc<CallThreads>,
     connection: Connection,

@@ -17,13 +17,11 @@ type Job = Box<dyn FnOnce(CallThread) + Send>;
 /// The thread that a call runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallThread {
-    /// One of its own.
     Own,
     /// The one that all calls share which got none of their own.
     Reserve,
 }
 
-/// Starts work on threads.
 pub(super) struct CallThreads {
     start: fn(Job) -> Result<(), Job>,
     reserve: mpsc::Sender<Job>,

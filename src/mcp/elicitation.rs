@@ -21,13 +21,10 @@ use super::call::Question;
 use super::connection::Connection;
 use crate::process_tree::Cookie;
 
-/// What a person decided.
 pub(super) enum Decision {
-    /// Yes, to these terms.
     Agreed(Value),
     /// No, or no answer: why nothing was done, in words for the model.
     Refused(String),
-    /// Nobody was asked.
     NotAsked,
 }
 

@@ -15,7 +15,6 @@ const MAX_LINE_BYTES: usize = 16 * 1024 * 1024;
 
 /// What a line turned out to be.
 pub(super) enum Reading {
-    /// A message.
     Message(Box<ClientJsonRpcMessage>),
     /// Nothing that could be answered: a blank line, or a message without an id that makes no sense.
     Nothing,

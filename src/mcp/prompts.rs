@@ -52,7 +52,6 @@ const PROMPTS: [KnownPrompt; 3] = [
     },
 ];
 
-/// Finds a prompt.
 pub(super) fn find(name: &str) -> Option<&'static KnownPrompt> {
     PROMPTS.iter().find(|prompt| prompt.name == name)
 }

@@ -37,7 +37,6 @@ const CACHE_MS: u64 = 5 * 60 * 1000;
 /// A server for one connection.
 pub(crate) struct Server {
     app: Arc<App>,
-    /// Sorted by name.
     tools: Arc<[Tool]>,
     threads: Arc<CallThreads>,
     config: ServerConfig,

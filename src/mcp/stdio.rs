@@ -32,7 +32,6 @@ const LAST_ROUNDS: usize = 16;
 /// A transport that survives every line, and says when the connection ends.
 pub(super) struct LineTransport {
     requests: mpsc::Receiver<Request>,
-    /// `None` once closed.
     answers: Option<mpsc::Sender<Answer>>,
     /// Comes when every answer is out.
     written: oneshot::Receiver<()>,

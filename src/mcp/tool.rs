@@ -47,7 +47,6 @@ impl fmt::Display for ToolError {
 /// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Hints {
-    /// It changes nothing.
     pub(super) read_only: bool,
     /// It may take something away, not only add.
     pub(super) destructive: bool,

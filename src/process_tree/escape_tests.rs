@@ -47,7 +47,6 @@ const FAST_CHAIN: &str = r#"
 static TURN: Mutex<()> = Mutex::new(());
 
 const RUN: &str = "MOADIM_TEST_RUN";
-/// How a supervisor ends.
 const EVERYWHERE: &str = "looks everywhere";
 const BELOW: &str = "looks below";
 const FROM_OUTSIDE: &str = "is ended from outside";

@@ -32,7 +32,6 @@ pub enum Topic {
     Routine(Slug),
     /// A run's status; not what it prints.
     Run(RunId),
-    /// What a run prints.
     Log(RunId),
 }
 

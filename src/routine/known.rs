@@ -25,7 +25,6 @@ pub struct KnownRoutines {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// By slug.
     summaries: Vec<Summary>,
     /// Where the next share begins, and when the last one was taken.
     cursor: usize,

@@ -25,7 +25,6 @@ pub struct Schedule {
 pub struct Passed {
     /// How many there were before those in `newest`, and the last of them.
     pub older: Option<(u64, UnixSeconds)>,
-    /// The newest, in order.
     pub newest: Vec<UnixSeconds>,
 }
 

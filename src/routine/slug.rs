@@ -68,7 +68,6 @@ impl Slug {
         &self.0
     }
 
-    /// Where the routine lies.
     pub(crate) fn directory(&self, home: &Home) -> PathBuf {
         home.routines().join(self.as_str())
     }

@@ -66,7 +66,6 @@ pub struct App {
     routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
     settings: FileCache<Config>,
-    /// Whether there were any.
     had_settings: AtomicBool,
     /// Choosing a host asks a program for its version, so it is done once for each setting, and anew if that gave no answer.
     chosen: Mutex<Option<Chosen>>,

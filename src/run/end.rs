@@ -28,7 +28,6 @@ pub struct Order {
     pub cause: EndCause,
     /// The reason in words, with the numbers.
     pub reason: String,
-    /// Who asks.
     pub by: String,
 }
 
@@ -53,12 +52,7 @@ pub enum EndError {
     NotFound(RunId),
     /// Nothing certain can be said about it, so it is not touched.
     #[error("cannot end the run {run}: nothing certain is known of it: {cause}")]
-    Unknown {
-        /// The run.
-        run: RunId,
-        /// Why not.
-        cause: String,
-    },
+    Unknown { run: RunId, cause: String },
     /// A file of the run could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),
@@ -69,12 +63,7 @@ pub enum EndError {
     #[error(
         "the processes of the run {run} were ended, and its end is not recorded yet: {cause}; the watchdog tries again"
     )]
-    Unjudged {
-        /// The run.
-        run: RunId,
-        /// Why not.
-        cause: String,
-    },
+    Unjudged { run: RunId, cause: String },
 }
 
 /// How much longer than the grace a supervisor gets before it is ended itself.

@@ -44,7 +44,6 @@ impl NotAccepted {
         &self.names
     }
 
-    /// Returns the agent.
     #[must_use]
     pub fn agent(&self) -> &AgentName {
         &self.agent

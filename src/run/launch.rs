@@ -20,7 +20,6 @@ use crate::session::SessionError;
 pub struct LaunchError {
     /// The run; its workbench tells what happened.
     pub run: RunId,
-    /// Why.
     pub reason: String,
     /// Whether not even a record of the run is left, as on a full disk.
     pub nothing_left: bool,

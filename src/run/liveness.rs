@@ -30,11 +30,8 @@ pub enum Liveness {
 /// An unfinished run, looked at.
 #[derive(Debug)]
 pub struct Assessment {
-    /// Its entry.
     pub entry: Entry,
-    /// Its manifest.
     pub manifest: Result<Manifest, RecordError>,
-    /// Whether it lives.
     pub liveness: Liveness,
     /// Its locks, held while nobody owns the run, so that the judgement stays true for as long as they are kept.
     locks: Option<JudgeLocks>,
@@ -78,9 +75,7 @@ impl Assessment {
 /// A dead run whose locks we hold.
 #[derive(Debug)]
 pub struct Judgement {
-    /// Its entry.
     pub entry: Entry,
-    /// Its manifest.
     pub manifest: Manifest,
     _locks: JudgeLocks,
 }

@@ -13,7 +13,6 @@ impl Machine {
     }
 }
 
-/// Where a judge is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Here {
     pub(super) machine: Machine,

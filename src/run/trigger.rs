@@ -55,17 +55,14 @@ pub enum TriggerError {
     /// The routine is switched off.
     #[error("the routine '{slug}' is disabled{because}; update_routine with enabled = true, or {file}, switches it on")]
     Disabled {
-        /// The routine.
         slug: Slug,
         /// Why, ready to be read.
         because: String,
-        /// Its file.
         file: String,
     },
     /// The routine's agent does not exist or cannot be read.
     #[error("the routine '{slug}' cannot run: {source}")]
     Agent {
-        /// The routine.
         slug: Slug,
         /// What is wrong with its agent.
         source: AgentError,
@@ -73,26 +70,19 @@ pub enum TriggerError {
     /// The routine sets variables that its agent does not accept.
     #[error("the routine '{slug}' cannot run: {source}")]
     NotAccepted {
-        /// The routine.
         slug: Slug,
         /// The variables, and what to do.
         source: NotAccepted,
     },
     /// The system would not take the run's environment and arguments.
     #[error("the routine '{slug}' cannot run: {source}")]
-    TooLong {
-        /// The routine.
-        slug: Slug,
-        /// What is too long.
-        source: TooLong,
-    },
+    TooLong { slug: Slug, source: TooLong },
     /// A run of the routine is alive.
     #[error(
         "the run '{run}' of this routine is alive{doubt}; stop it with stop_run (moadim-mcp stop {run}), or start another \
          beside it with overlap = \"allow\" (--overlap allow)"
     )]
     Overlapping {
-        /// That run.
         run: RunId,
         /// What is uncertain about it, ready to be read.
         doubt: String,
@@ -100,19 +90,14 @@ pub enum TriggerError {
     /// The routine's prompt says nothing.
     #[error("the routine '{slug}' cannot run: {} is empty; write what the agent is to do", path.display())]
     EmptyPrompt {
-        /// The routine.
         slug: Slug,
-        /// The prompt's file.
         path: PathBuf,
         /// Whether it is so for longer than an editor needs to save it.
         is_certain: bool,
     },
     /// So much of the trigger's time is over that a launch would not fit into the rest.
     #[error("nothing was started: this was held up for {secs} s before it could start a run; try again")]
-    HeldUp {
-        /// How long.
-        secs: u64,
-    },
+    HeldUp { secs: u64 },
     /// A file could not be read or written.
     #[error(transparent)]
     File(#[from] FileError),

@@ -37,7 +37,6 @@ pub enum ServiceError {
     File(#[from] FileError),
 }
 
-/// What is kept alive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// This program, by its absolute path.

@@ -140,7 +140,6 @@ pub struct SessionHost {
     version: Result<String, String>,
     is_certain: bool,
     windows: Windows,
-    /// Threads that open windows.
     opening: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
 

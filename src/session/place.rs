@@ -14,7 +14,6 @@ use crate::home::stable_hash;
 /// The longest path that is used: `sun_path` holds 107 bytes on Linux and 103 on macOS.
 const MAX_SOCKET_BYTES: usize = 100;
 
-/// The socket's place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Place {
     socket: PathBuf,

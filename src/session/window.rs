@@ -41,7 +41,6 @@ impl Windows {
         Self { program, place: Place::of(home.root()), home: home.clone() }
     }
 
-    /// See [`super::SessionHost::open`].
     pub(super) fn open(
         &self,
         name: &str,
@@ -92,7 +91,6 @@ impl Windows {
         finished.is_ok_and(|finished| matches!(finished.meaning(), Ok(Reply::Said(_))))
     }
 
-    /// See [`super::SessionHost::attach_command`].
     pub(super) fn attach_command(&self, name: &str) -> Option<String> {
         let program = quoted(self.program.as_ref()?.to_str()?);
         let socket = quoted(self.place.socket().to_str()?);

@@ -14,7 +14,6 @@ use crate::run::record::Environment;
 /// A run's command is not to be found.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
-    /// It is nowhere.
     #[error(transparent)]
     Nowhere(#[from] CommandNotFound),
     /// Nobody can ask a shell.
@@ -22,7 +21,6 @@ pub enum NotFound {
     Ourselves(io::Error),
 }
 
-/// The variable.
 pub(super) const PATH: &str = "PATH";
 
 /// How long an interactive shell may take, where the supervisor gives the whole start a little more.

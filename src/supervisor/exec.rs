@@ -105,7 +105,6 @@ const FAILED: &str = "failed: ";
 pub(super) enum StubState {
     /// It has not said yet.
     Pending,
-    /// The agent's program runs.
     Started {
         /// What start-up files left running: it is ended with the run, and is not the agent's doing.
         of_start_up_files: HashSet<ProcessId>,
@@ -296,4 +295,3 @@ fn take_terminal() -> std::io::Result<File> {
     ioctl_tiocsctty(&terminal)?;
     Ok(terminal)
 }
-

@@ -261,7 +261,6 @@ impl Supervisor {
         }
     }
 
-    /// Returns what git printed.
     fn answer_of_git(&self) -> Result<String, CloneError> {
         Ok(atomic_file::read_text(&self.entry.git_log()).map_err(NotPrepared::failed)?)
     }

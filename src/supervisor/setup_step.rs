@@ -17,7 +17,6 @@ pub(super) enum NotPrepared {
 }
 
 impl NotPrepared {
-    /// Something failed.
     pub(super) fn failed(reason: impl std::fmt::Display) -> Self {
         Self::End(EndCause::LaunchFailed, reason.to_string())
     }

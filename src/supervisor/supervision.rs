@@ -17,7 +17,6 @@ use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::record::{Manifest, Started};
 
-/// A supervisor at work.
 pub(super) struct Supervisor {
     pub(super) context: Context,
     pub(super) entry: Entry,

@@ -39,7 +39,6 @@ const READS_AT_ONCE: usize = 64;
 
 /// A terminal that is read.
 pub(super) struct Terminal {
-    /// The agent's side.
     pub(super) name: OsString,
     /// Open until the agent has it: a terminal that nobody has open reads as gone.
     agent_side: Option<File>,
@@ -112,7 +111,6 @@ fn make_fifo(path: &Path) -> io::Result<()> {
     if made.success() { Ok(()) } else { Err(io::Error::other(format!("mkfifo failed: {made}"))) }
 }
 
-/// What the thread holds.
 struct Held {
     ours: File,
     keys: File,

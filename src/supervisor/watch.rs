@@ -13,7 +13,6 @@ pub(super) struct State {
     pub(super) request_unwritten: bool,
     /// Whether a termination signal arrived.
     pub(super) termination_signal: bool,
-    /// Time since the trigger.
     pub(super) age_secs: u64,
     /// The bound as it is now, or as it was read last.
     pub(super) max_runtime_secs: u64,
@@ -25,12 +24,9 @@ pub(super) struct State {
     pub(super) entry_gone_secs: u64,
 }
 
-/// What to do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Step {
-    /// Let it work.
     Wait,
-    /// It ended by itself.
     Finish(AgentExit),
     /// End it, as was asked.
     Obey(EndRequest),

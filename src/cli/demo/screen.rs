@@ -37,7 +37,6 @@ impl Screen {
         writeln!(self.out, "    {text}")
     }
 
-    /// Shows a request.
     pub(super) fn asked(&mut self, method: &str, arguments: &[Row]) -> io::Result<()> {
         writeln!(self.out, "    {ASKED}> {method}{ASKED:#}")?;
         self.table(arguments)
@@ -53,7 +52,6 @@ impl Screen {
         writeln!(self.out, "\n{ANSWERED}{text}{ANSWERED:#}")
     }
 
-    /// Shows text to copy.
     pub(super) fn verbatim(&mut self, text: &str) -> io::Result<()> {
         text.lines().try_for_each(|line| writeln!(self.out, "  {line}"))
     }

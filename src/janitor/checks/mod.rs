@@ -21,14 +21,12 @@ use crate::routine::known::Look;
 use crate::run::context::{App, Context};
 use crate::run::status::Status as RunStatus;
 
-/// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at: a word or two, or a path.
     pub what: String,
     /// Whether it is as it should be.
     pub well: bool,
-    /// What was found.
     pub found: String,
     /// The command or the change that fixes it, or that would make it better.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -109,7 +107,6 @@ impl<'a> Subject<'a> {
 enum By {
     /// `health`, which takes the problems alone, and `doctor`.
     Health,
-    /// `doctor` alone.
     Doctor,
 }
 

@@ -13,7 +13,6 @@ use rustix::io::Errno;
 
 use super::walk::Platform;
 
-/// Any POSIX system.
 #[derive(Default)]
 pub(super) struct Portable;
 

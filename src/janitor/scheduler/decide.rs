@@ -41,7 +41,6 @@ pub(super) enum Need {
     Rest(Option<UnixSeconds>),
     /// Only to start a fire whose time has come.
     Start(Arc<Waiting>),
-    /// To be read.
     Attention,
 }
 
@@ -147,7 +146,6 @@ pub(super) enum Certainty {
     Alive,
     /// Undecidable until a person forgets the run.
     Unknown,
-    /// Another process is deciding.
     BeingJudged,
 }
 
@@ -203,7 +201,6 @@ mod tests {
 
     const HOUR: u64 = 3600;
     const WINDOW: u64 = 24 * HOUR;
-    /// 2026-01-01T00:00:00Z
     const START: u64 = 1_767_225_600;
 
     fn at(hours: u64) -> UnixSeconds {

@@ -39,10 +39,11 @@ pub(super) struct Case<'a> {
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Dealt {
-    /// Everything was done.
     Done,
     /// Its fire waits, in the line or for a run of its own routine.
-    Waits { in_line: bool },
+    Waits {
+        in_line: bool,
+    },
     /// Another process was faster; look again.
     Outdated,
 }

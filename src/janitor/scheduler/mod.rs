@@ -26,7 +26,6 @@ use fire::{Case, Dealt, alive_runs};
 pub(super) struct TickReport {
     /// A file and what went wrong with it, for each failure; the next tick tries again.
     pub(super) failed: Vec<(String, String)>,
-    /// Before the next tick.
     pub(super) pause: Duration,
 }
 

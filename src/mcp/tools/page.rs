@@ -5,10 +5,8 @@ use std::str::FromStr;
 use crate::mcp::tool::ToolError;
 use crate::routine::invalid_field::InvalidField;
 
-/// The longest page.
 const MAX_LIMIT: usize = 200;
 
-/// Checks a page's length.
 pub(super) fn limit(given: Option<usize>, default: usize) -> Result<usize, ToolError> {
     match given.unwrap_or(default) {
         limit @ 1..=MAX_LIMIT => Ok(limit),

@@ -87,10 +87,12 @@ struct RunLog {
 }
 
 enum Place {
-    /// It is this file.
     File(String),
     /// The history kept its end; `cut` where it printed more before that.
-    History { cut: bool, log_bytes: Option<u64> },
+    History {
+        cut: bool,
+        log_bytes: Option<u64>,
+    },
 }
 
 impl RunLog {

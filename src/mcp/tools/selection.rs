@@ -7,7 +7,6 @@ use crate::mcp::tool::Tool;
 pub(crate) struct Selection {
     /// Only those that change nothing.
     pub(crate) read_only: bool,
-    /// Only these.
     pub(crate) only: Option<Vec<String>>,
 }
 

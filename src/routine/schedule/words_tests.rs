@@ -11,7 +11,6 @@ use super::*;
 
 type Numbers = BTreeSet<i8>;
 
-/// What a description says.
 #[derive(Debug)]
 struct Said {
     minutes: Numbers,
@@ -105,7 +104,6 @@ fn all(end: i8) -> Numbers {
 }
 
 impl Said {
-    /// Reads a description.
     fn read(words: &str) -> Self {
         let parts =
             captures(r"(.+?)(?:, on (.+?))?(?:, in (.+?))? \(UTC\)", words).unwrap_or_else(|| panic!("{words}"));

@@ -16,7 +16,6 @@ pub(super) const KEPT_OUTPUT_BYTES: usize = 2 * 1024;
 /// What the history says about a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    /// How it ended.
     pub outcome: Outcome,
     /// The end of its output as clean text, at most 2 KiB.
     pub tail: Option<String>,

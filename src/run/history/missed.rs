@@ -22,7 +22,6 @@ pub struct Missed {
     pub occurrence: UnixSeconds,
     /// Why none of them was fired.
     pub reason: String,
-    /// The number of occurrences.
     pub count: u64,
 }
 

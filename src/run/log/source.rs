@@ -18,7 +18,6 @@ use crate::run::entry::Workbench;
 #[derive(Debug)]
 pub struct Log {
     bytes: Bytes,
-    /// Its size.
     pub(super) size: u64,
     /// Those of the agent's terminal.
     pub(super) sizes: Vec<Size>,

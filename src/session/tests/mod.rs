@@ -26,7 +26,6 @@ pub(super) fn require_tmux() -> Option<PathBuf> {
     found
 }
 
-/// Polls until `condition` holds.
 pub(super) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !condition() {
