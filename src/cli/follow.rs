@@ -4,7 +4,7 @@
 //! of this terminal.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,28 +54,33 @@ pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::R
         let is_over = !entry.exists();
         // Before anything is shown, so that no key is taken for a signal to us.
         keyboard = keyboard.or_else(|| Keyboard::open(&entry, leave));
-        if shown.print_more()? {
-            pause = SHORTEST_PAUSE;
-            continue;
-        }
-        if is_over {
+        let has_printed = shown.print_more()?;
+        if is_over && !has_printed {
             return Ok(());
+        }
+        if has_printed {
+            // Keys and sizes go on while output flows.
+            pause = Duration::ZERO;
         }
         pause = match &mut keyboard {
             None => {
                 std::thread::sleep(pause);
-                (pause * 2).min(LONGEST_PAUSE)
+                longer(pause)
             }
             Some(keyboard) => {
                 keyboard.begin(shown.may_have_asked)?;
                 match keyboard.pass_on(pause)? {
-                    Typed::Nothing => (pause * 2).min(LONGEST_PAUSE),
+                    Typed::Nothing => longer(pause),
                     Typed::Keys => SHORTEST_PAUSE,
                     Typed::Leave => return Ok(()),
                 }
             }
         };
     }
+}
+
+fn longer(pause: Duration) -> Duration {
+    (pause * 2).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// What was printed of a log.
@@ -158,14 +163,14 @@ impl Keyboard {
             match self.keys.write(&self.waiting) {
                 Ok(_) => self.waiting.clear(),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    std::thread::sleep(at_most);
-                    return Ok(Typed::Nothing);
+                    // The agent does not read, so what is typed waits in our terminal, unless one of the keys may be the one that leaves.
+                    if self.leave.is_none() {
+                        std::thread::sleep(at_most);
+                        return Ok(Typed::Nothing);
+                    }
                 }
-                // Its supervisor is gone, and the run's end about to be recorded.
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
-                    std::thread::sleep(at_most);
-                    return Ok(Typed::Nothing);
-                }
+                // Its supervisor is gone.
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.waiting.clear(),
                 Err(error) => return Err(error),
             }
         }
@@ -176,9 +181,11 @@ impl Keyboard {
             return Ok(Typed::Nothing);
         }
         let mut typed = [0; keys::MAX_KEYS];
-        match stdin.lock().read(&mut typed)? {
+        // Not through `Stdin`, whose buffer the poll does not see.
+        match rustix::io::read(&stdin, &mut typed)? {
             0 => Ok(Typed::Leave),
             count if self.leave.is_some_and(|key| typed[..count].contains(&key)) => Ok(Typed::Leave),
+            _ if !self.waiting.is_empty() => Ok(Typed::Nothing),
             count => {
                 self.waiting = keys::typed(&typed[..count]);
                 Ok(Typed::Keys)

@@ -48,18 +48,19 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let context = app::open()?.context()?;
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
     let run = trigger::trigger(&context, &routine, if_alive, asked)?;
-    let run = listing::find(&context, &run)?;
-    context.session_host.finish_opening();
     if !wait && format.json {
-        print_json(&Triggered { finished: None, run })?;
+        context.session_host.finish_opening();
+        print_json(&Triggered { finished: None, run: listing::find(&context, &run)? })?;
         return Ok(ExitCode::SUCCESS);
     }
     let bell = Bell::default();
     // Before the id is printed, so that Ctrl-C never comes too early.
     let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("cannot listen for Ctrl-C")?;
     if !format.json {
-        writeln!(anstream::stdout(), "{}", run.id)?;
+        writeln!(anstream::stdout(), "{run}")?;
     }
+    context.session_host.finish_opening();
+    let run = listing::find(&context, &run)?;
     let Some(interrupted) = interrupted else {
         let watch = run.attach_command.map_or(String::new(), |_| format!(", or moadim-mcp attach {}", run.id));
         eprintln!("it is {}; follow it: moadim-mcp logs -f {}{watch}", run.status, run.id);

@@ -219,7 +219,7 @@ impl ServerHandler for Server {
     }
 
     async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: RequestCtx) -> Result<(), ErrorData> {
-        self.subscriptions.unsubscribe(&topic(&request.uri)?);
+        self.subscriptions.unsubscribe(topic(&request.uri)?).await;
         Ok(())
     }
 

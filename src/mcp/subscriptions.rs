@@ -162,9 +162,13 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Ends the legacy session's subscription to a topic.
-    pub(super) fn unsubscribe(&self, topic: &Topic) {
-        self.session.lock().topics.remove(topic);
+    /// Ends the legacy session's subscription to a topic, on a thread for calls: a look under way holds the lock.
+    pub(super) async fn unsubscribe(&self, topic: Topic) {
+        let session = self.session.clone();
+        let removed = self.threads.run(move |_| session.lock().topics.remove(&topic)).await;
+        if let Err(Panicked(message)) = removed {
+            tracing::error!(message, "unsubscribing panicked");
+        }
     }
 
     /// Looks for changes and notifies the client, until it takes no more notifications.
@@ -185,8 +189,7 @@ impl Subscriptions {
                 match self.connection.while_open(notify(resources::uri(topic))).await {
                     Some(Ok(())) => {}
                     Some(Err(error)) => {
-                        tracing::debug!(%error, "a subscription has ended");
-                        return;
+                        tracing::debug!(%error, "a change was not reported");
                     }
                     None => return,
                 }

@@ -153,13 +153,13 @@ impl Entry {
 
     /// Notes why the run has no window. That is worth no error: a run that has ended meanwhile needs none.
     pub fn set_window_problem(&self, problem: &str) {
-        let _ = atomic_file::write_in_place(&self.window_problem_file(), problem.as_bytes());
+        let _ = atomic_file::replace_json_unsynced(&self.window_problem_file(), &problem);
     }
 
     /// Reads why the run has no window, if that is so.
     #[must_use]
     pub fn window_problem(&self) -> Option<String> {
-        atomic_file::read_text(&self.window_problem_file()).ok()
+        atomic_file::read_json(&self.window_problem_file()).ok()
     }
 
     /// Reads the environment that the agent is to be started with.
@@ -245,7 +245,7 @@ impl Entry {
     }
 
     fn window_problem_file(&self) -> PathBuf {
-        self.directory.join("window.problem")
+        self.directory.join("window_problem.json")
     }
 
     fn processes_file(&self) -> PathBuf {
@@ -310,14 +310,15 @@ impl Workbench {
         self.directory.join("agent.log")
     }
 
-    /// Opens the log to append to it, and makes it where it is gone; never through a symlink, which an agent may have put there.
+    /// Opens the log to append to it, and makes it where it is gone; never through a symlink, and
+    /// without waiting for the reader of a fifo, which a setup may have put there.
     pub(crate) fn open_log(&self) -> Result<File, FileError> {
         let path = self.log();
         OpenOptions::new()
             .append(true)
             .create(true)
             .mode(0o600)
-            .custom_flags(OFlags::NOFOLLOW.bits().cast_signed())
+            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
             .open(&path)
             .map_err(|source| FileError::io("open", &path, source))
     }

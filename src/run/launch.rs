@@ -67,7 +67,8 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
 fn open_window(context: &Context, entry: &Entry) {
     let words =
         [context.program.path().into(), "follow".into(), context.home.root().into(), entry.id().to_string().into()];
-    let directory = Workbench::of(&context.home, entry.id()).directory().to_owned();
+    // Not the workbench: a process that works there counts as using it.
+    let directory = context.home.root().to_owned();
     let failed = {
         let entry = entry.clone();
         move |error: SessionError| {

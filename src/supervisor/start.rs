@@ -61,7 +61,7 @@ impl Supervisor {
         Ok(process)
     }
 
-    /// Starts it without a stub: the system tells whether it was executed.
+    /// Starts it without a stub: `spawn` returns once exec has happened, or failed.
     fn start_at_once(&mut self, part: Part, environment: &Environment) -> Result<ProcessId, NotPrepared> {
         let mut prepared =
             Prepared::new(&self.context.home, &self.manifest, environment, part, None).map_err(NotPrepared::failed)?;

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
@@ -53,7 +54,9 @@ impl Terminal {
     /// # Errors
     /// The system's.
     pub(super) fn open(entry: &Entry, workbench: &Workbench) -> io::Result<Self> {
-        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)?;
+        let ours = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY)?;
+        // Not by a flag, which macOS does not have.
+        fcntl_setfd(&ours, FdFlags::CLOEXEC)?;
         grantpt(&ours)?;
         unlockpt(&ours)?;
         let name = OsString::from_vec(ptsname(&ours, Vec::new())?.into_bytes());

@@ -110,7 +110,8 @@ fn a_tmux_that_refuses_is_quoted_and_the_run_goes_on() {
         command.env("PATH", home.path_with_scripts());
         let mut server = Server::start_with(command);
         let run = server.start_run("Windowless", "exec sleep 300", json!({}));
-        assert!(window_problem(&mut server, &run).contains("lost its mind"), "{setting}");
+        let problem = window_problem(&mut server, &run);
+        assert!(problem.contains("lost its mind"), "{setting}: {problem}");
         assert_eq!(server.stop(&run)["status"], "stopped");
     }
 }

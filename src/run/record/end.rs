@@ -1,4 +1,4 @@
-//! That a run is to be ended by force, and why.
+//! The order to end a run by force, with its reason.
 
 use serde::{Deserialize, Serialize};
 
