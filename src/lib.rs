@@ -60,6 +60,7 @@ pub mod agent;
 pub mod cli;
 pub mod clock;
 mod engine;
+mod git;
 pub mod env_vars;
 pub mod environment;
 pub mod home;
