@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use super::base::{self, Cloned, REMOTE_REFS};
 use super::find::Found;
+use super::pack::RemoteUrl;
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
-use super::status::{self, GITLINK, Status};
+use super::status::{self, GITLINK, IndexEntry, Status};
 use crate::home::atomic_file;
 use crate::routine::repository::masked;
 
@@ -90,8 +91,13 @@ pub(crate) struct Seen {
     /// What remotes have.
     pub(super) saved: Vec<ObjectId>,
     pub(super) refs: BTreeMap<String, Reference>,
+    pub(super) head: Option<ObjectId>,
+    /// Those that outlive the repository.
+    pub(super) remotes: Vec<RemoteUrl>,
     pub(super) status: Status,
-    pub(super) index: Vec<status::IndexEntry>,
+    pub(super) index: Vec<IndexEntry>,
+    /// The same as git printed it.
+    pub(super) index_as_printed: Vec<u8>,
 }
 
 /// What a ref names.
@@ -139,7 +145,8 @@ pub(crate) fn look(
     };
     let mut saved: BTreeSet<ObjectId> = cloned.iter().flat_map(|cloned| cloned.refs.values().cloned()).collect();
     saved.extend(refs.iter().filter(|(name, _)| is_saved(name)).map(|(_, reference)| reference.id.clone()));
-    let saved = present(shadow, saved, deadline)?;
+    // What the repository lacks cannot be subtracted from what it has.
+    let saved = shadow.present(saved, deadline)?;
 
     let stashes = if is_kept_outside { Vec::new() } else { stashes_of(shadow, &refs)? };
     let mut roots: BTreeSet<ObjectId> = refs
@@ -151,7 +158,7 @@ pub(crate) fn look(
     roots.extend(heads_elsewhere(shadow, is_kept_outside)?);
     let roots: Vec<ObjectId> = roots.into_iter().collect();
 
-    let (status, index) = match shadow.tree() {
+    let Tracked { status, index, index_as_printed } = match shadow.tree() {
         Some(_) => status_of(shadow, deadline)?,
         None => Default::default(),
     };
@@ -163,7 +170,7 @@ pub(crate) fn look(
     let mut work = Work {
         path: shown(&found.path),
         branch,
-        head: head.map(Into::into),
+        head: head.clone().map(Into::into),
         remote: remote_url(shadow, cloned).map(|url| masked(&url)),
         unpushed_commits,
         changed_files: status.changed.len() as u64,
@@ -176,10 +183,12 @@ pub(crate) fn look(
         // Nice to know: no reason to call the repository unreadable.
         (work.insertions, work.deletions) = lines(shadow, &work, &saved, deadline).unwrap_or_default();
     }
-    Ok(Seen { work, roots, stashes, saved, refs, status, index })
+    let remotes = outliving.into_iter().map(|(name, url)| RemoteUrl { name, url }).collect();
+    Ok(Seen { work, roots, stashes, saved, refs, head, remotes, status, index, index_as_printed })
 }
 
-const STASH: &str = "refs/stash";
+/// The newest entry of the stash.
+pub(super) const STASH: &str = "refs/stash";
 
 fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Reference>, GitError> {
     let format = "--format=%(objectname) %(objecttype) %(*objecttype) %(refname)";
@@ -207,18 +216,6 @@ fn remote_url(shadow: &Shadow<'_>, cloned: Option<&Cloned>) -> Option<String> {
     let configured = remotes.iter().find(|(name, _)| name == "origin").or(remotes.first());
     let configured = configured.and_then(|(_, urls)| urls.first().cloned());
     configured.or_else(|| cloned.map(|cloned| cloned.url.clone()))
-}
-
-/// Drops the objects that the repository does not have: what it lacks cannot be subtracted from what it has.
-fn present(shadow: &Shadow<'_>, ids: BTreeSet<ObjectId>, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
-    let input: String = ids.iter().map(|id| format!("{id}\n")).collect();
-    let check = shadow.git(&["cat-file", "--batch-check=%(objectname)"]);
-    let printed = check.run(Input::Bytes(input.as_bytes()), deadline)?;
-    let printed = String::from_utf8_lossy(&printed);
-    Ok(printed.lines().filter_map(|line| ObjectId::try_from(line.to_owned()).ok()).collect())
 }
 
 /// Every entry of the stash is in its reflog alone, but for the newest.
@@ -260,12 +257,18 @@ fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<Obj
     Ok(ids)
 }
 
-fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<(Status, Vec<status::IndexEntry>), GitError> {
-    let entries = || -> Result<Vec<status::IndexEntry>, GitError> {
-        status::parse_index(&shadow.git(&["ls-files", "-z", "-s", "-v"]).run(Input::Nothing, deadline)?)
-    };
-    let index = entries()?;
-    let is_there = |entry: &&status::IndexEntry| {
+/// What a working tree and its index say.
+#[derive(Default)]
+struct Tracked {
+    status: Status,
+    index: Vec<IndexEntry>,
+    index_as_printed: Vec<u8>,
+}
+
+fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<Tracked, GitError> {
+    let index_as_printed = shadow.git(&["ls-files", "-z", "-s", "-v"]).run(Input::Nothing, deadline)?;
+    let index = status::parse_index(&index_as_printed)?;
+    let is_there = |entry: &&IndexEntry| {
         let path = shadow.tree().map(|tree| tree.join(OsStr::from_bytes(&entry.path)));
         path.is_some_and(|path| path.symlink_metadata().is_ok())
     };
@@ -281,11 +284,12 @@ fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<(Status, Vec<stat
     }
     let arguments =
         ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
-    Ok((status::parse_status(&shadow.git(&arguments).run(Input::Nothing, deadline)?)?, index))
+    let status = status::parse_status(&shadow.git(&arguments).run(Input::Nothing, deadline)?)?;
+    Ok(Tracked { status, index, index_as_printed })
 }
 
 /// Returns a repository in this one that is not looked at on its own: its content is in no tree.
-fn unlisted(status: &Status, index: &[status::IndexEntry], found: &Found, place: &Place<'_>) -> Option<PathBuf> {
+fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<'_>) -> Option<PathBuf> {
     let submodules = index.iter().filter(|entry| entry.mode == GITLINK).map(|entry| &entry.path);
     let paths = submodules.chain(&status.nested).map(|path| found.path.join(OsStr::from_bytes(path)));
     let is_listed = |path: &PathBuf| place.listed.iter().any(|found| found.path == *path);

@@ -10,7 +10,9 @@ mod base;
 mod config_text;
 mod find;
 mod look;
+mod pack;
 mod program;
+mod restore;
 mod shadow;
 mod status;
 #[cfg(test)]
@@ -18,6 +20,9 @@ mod tests;
 
 pub(crate) use base::Cloned;
 pub(crate) use find::{Found, Kind, find};
-pub(crate) use look::{Place, look_at_all};
+pub(crate) use look::{Place, Seen, look, look_at_all};
+pub(crate) use pack::{Packed, Target, base_pack, pack};
 pub use look::Work;
 pub(crate) use program::{Git, GitError, ObjectId};
+pub(crate) use restore::{Restored, Source, restore};
+pub(crate) use shadow::Shadow;

@@ -134,6 +134,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Input<'a> {
     Nothing,
     Bytes(&'a [u8]),
+    File(&'a Path),
 }
 
 /// Runs git. Nothing of this process's environment reaches it but the PATH.
@@ -172,7 +173,15 @@ impl Git {
         command.envs(FIXED).envs(self.extra.iter().map(|(name, value)| (name, value)));
         let nowhere = self.scratch.join("no-home");
         command.env("HOME", &nowhere).env("XDG_CONFIG_HOME", &nowhere);
-        GitCommand { git: self, command, name: arguments.first().map_or_else(OsString::new, OsString::from) }
+        // Without the settings before it.
+        let mut words = arguments.iter();
+        let name = loop {
+            match words.next() {
+                Some(word) if *word == "-c" => words.next(),
+                word => break word,
+            };
+        };
+        GitCommand { git: self, command, name: name.map_or_else(OsString::new, OsString::from) }
     }
 }
 
@@ -242,6 +251,7 @@ impl GitCommand<'_> {
         let create = |path: &Path| File::create(path).map_err(|source| GitError::io("write", path, source));
         let stdin = match input {
             Input::Nothing => Stdio::null(),
+            Input::File(path) => File::open(path).map_err(|source| GitError::io("open", path, source))?.into(),
             Input::Bytes(bytes) => {
                 let path = scratch.join("stdin");
                 std::fs::write(&path, bytes).map_err(|source| GitError::io("write", &path, source))?;

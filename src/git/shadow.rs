@@ -1,5 +1,6 @@
 //! A bare repository of ours in the place of one that nobody vouches for.
 
+use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -32,6 +33,9 @@ const CONFIG: &str = "\
 [gc]
 \tauto = 0
 ";
+
+/// Attributes that undo every conversion, whatever a repository's own say.
+pub(super) const BYTES_AS_THEY_ARE: &str = "* -text -crlf !eol -ident -filter !working-tree-encoding\n";
 
 /// A shadow of a repository.
 pub(crate) struct Shadow<'a> {
@@ -189,6 +193,7 @@ impl<'a> Shadow<'a> {
             Err(error) if error.is_not_found() => return Ok(()),
             Err(error) => return Err(GitError::Odd(error.to_string())),
         };
+        let modified = file.metadata().and_then(|metadata| metadata.modified());
         let limit = max_bytes.min(budget.bytes);
         let mut copy = File::create(&target).map_err(|error| GitError::io("write", &target, error))?;
         let copied = io::copy(&mut file.take(limit.saturating_add(1)), &mut copy);
@@ -197,7 +202,9 @@ impl<'a> Shadow<'a> {
             return Err(GitError::odd(&source, "is too large"));
         }
         budget.bytes -= copied;
-        Ok(())
+        // Git compares the index's own time with those of the files in it: one that was changed in the same second is read again.
+        let written = modified.and_then(|modified| copy.set_modified(modified));
+        written.map_err(|error| GitError::io("set the time of", &target, error))
     }
 
     /// Copies the regular files below a directory that need not be there.
@@ -245,6 +252,45 @@ impl<'a> Shadow<'a> {
             Err(GitError::Failed { how, .. }) if how.code() == Some(1) => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    pub(super) fn program(&self) -> &'a Git {
+        self.git
+    }
+
+    /// Returns those of the objects that the repository has.
+    pub(super) fn present(&self, ids: BTreeSet<ObjectId>, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let input: String = ids.iter().map(|id| format!("{id}\n")).collect();
+        let check = self.git(&["cat-file", "--batch-check=%(objectname)"]);
+        let printed = check.run(Input::Bytes(input.as_bytes()), deadline)?;
+        let printed = String::from_utf8_lossy(&printed);
+        Ok(printed.lines().filter_map(|line| ObjectId::try_from(line.to_owned()).ok()).collect())
+    }
+
+    /// The commits that have no parents here.
+    pub(super) fn shallow(&self) -> Result<Vec<ObjectId>, GitError> {
+        let path = self.directory.join("shallow");
+        match std::fs::read_to_string(&path) {
+            Ok(text) => text.lines().map(|line| line.to_owned().try_into().map_err(GitError::Odd)).collect(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(GitError::io("read", &path, source)),
+        }
+    }
+
+    /// From now on these commits have no parents in the shadow.
+    pub(super) fn set_shallow(&self, commits: &[ObjectId]) -> Result<(), GitError> {
+        let path = self.directory.join("shallow");
+        let lines: String = commits.iter().map(|id| format!("{id}\n")).collect();
+        std::fs::write(&path, lines).map_err(|source| GitError::io("write", &path, source))
+    }
+
+    /// From now on no attribute of the repository changes what is read from a file.
+    pub(super) fn take_bytes_as_they_are(&self) -> Result<(), GitError> {
+        let path = self.directory.join("info/attributes");
+        std::fs::write(&path, BYTES_AS_THEY_ARE).map_err(|source| GitError::io("write", &path, source))
     }
 
     /// Reads a file of this working tree's git directory that is an object's name and nothing else; `None` for any other.

@@ -1,12 +1,14 @@
 //! What `git status` and `git ls-files` print, taken apart.
 
-use super::program::GitError;
+use super::program::{GitError, ObjectId};
 
 /// The paths in which a working tree differs from its index, or its index from `HEAD`.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Status {
     /// Tracked files, unmerged ones included.
     pub(super) changed: Vec<Vec<u8>>,
+    /// Those of them that were added without their content (`git add -N`).
+    pub(super) intended: Vec<Vec<u8>>,
     /// Files that are not tracked and not ignored.
     pub(super) untracked: Vec<Vec<u8>>,
     /// Directories that git takes for repositories of their own.
@@ -18,16 +20,21 @@ pub(super) fn parse_status(printed: &[u8]) -> Result<Status, GitError> {
     let mut status = Status::default();
     for line in records(printed) {
         // Fields before the path: `1 XY sub mH mI mW hH hI`, `u XY sub m1 m2 m3 mW h1 h2 h3`.
-        let (list, fields) = match line.first() {
-            Some(b'1') => (&mut status.changed, 8),
-            Some(b'u') => (&mut status.changed, 10),
-            Some(b'?') => (&mut status.untracked, 1),
+        let fields = match line.first() {
+            Some(b'1') => 8,
+            Some(b'u') => 10,
+            Some(b'?') => 1,
             _ => return Err(unexpected("status", line)),
         };
         let path = after_fields(line, fields).ok_or_else(|| unexpected("status", line))?;
         match path.strip_suffix(b"/") {
             Some(directory) => status.nested.push(directory.to_vec()),
-            None => list.push(path.to_vec()),
+            None if line.starts_with(b"1 .A ") => {
+                status.intended.push(path.to_vec());
+                status.changed.push(path.to_vec());
+            }
+            None if line.starts_with(b"?") => status.untracked.push(path.to_vec()),
+            None => status.changed.push(path.to_vec()),
         }
     }
     Ok(status)
@@ -37,6 +44,9 @@ pub(super) fn parse_status(printed: &[u8]) -> Result<Status, GitError> {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IndexEntry {
     pub(super) mode: u32,
+    pub(super) id: ObjectId,
+    /// 0, or which side of a conflict it is.
+    pub(super) stage: u8,
     pub(super) path: Vec<u8>,
     pub(super) is_assumed_unchanged: bool,
     pub(super) is_skipped: bool,
@@ -50,9 +60,11 @@ pub(super) fn parse_index(printed: &[u8]) -> Result<Vec<IndexEntry>, GitError> {
     let parse = |line: &[u8]| {
         let (tag, rest) = line.split_first()?;
         let tab = rest.iter().position(|byte| *byte == b'\t')?;
-        let mode = std::str::from_utf8(&rest[..tab]).ok()?.split_whitespace().next()?;
+        let mut words = std::str::from_utf8(&rest[..tab]).ok()?.split_whitespace();
         Some(IndexEntry {
-            mode: u32::from_str_radix(mode, 8).ok()?,
+            mode: u32::from_str_radix(words.next()?, 8).ok()?,
+            id: words.next()?.to_owned().try_into().ok()?,
+            stage: words.next()?.parse().ok()?,
             path: rest[tab + 1..].to_vec(),
             is_assumed_unchanged: tag.is_ascii_lowercase(),
             is_skipped: tag.eq_ignore_ascii_case(&b'S'),
@@ -90,12 +102,12 @@ mod tests {
     fn a_status_has_changed_untracked_and_nested() {
         let id = "0".repeat(40);
         let printed = format!(
-            "1 .M N... 100644 100644 100644 {id} {id} a b\0u UU N... 100644 100644 100644 100644 {id} {id} {id} c\nd\0\
+            "1 .A N... 000000 000000 100644 {id} {id} n\x001 .M N... 100644 100644 100644 {id} {id} a b\0u UU N... 100644 100644 100644 100644 {id} {id} {id} c\nd\0\
              ? new file\0? inner/\0"
         );
         let status = parse_status(printed.as_bytes()).unwrap();
         let paths = |paths: &[&str]| paths.iter().map(|path| path.as_bytes().to_vec()).collect::<Vec<_>>();
-        assert_eq!(status.changed, paths(&["a b", "c\nd"]));
+        assert_eq!((status.changed, status.intended), (paths(&["n", "a b", "c\nd"]), paths(&["n"])));
         assert_eq!((status.untracked, status.nested), (paths(&["new file"]), paths(&["inner"])));
         assert!(parse_status(b"X what\0").is_err());
     }

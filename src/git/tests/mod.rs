@@ -1,6 +1,7 @@
 //! Real repositories in every state that an agent may leave them in, made by shell scripts.
 
 mod looking;
+mod restoring;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -47,13 +48,7 @@ impl Scene {
     }
 
     fn sh_in(&self, directory: &str, script: &str) {
-        let output = Command::new("bash")
-            .args(["-c", &format!("{PRELUDE}\n{script}")])
-            .current_dir(self.dir.path().join(directory))
-            .process_group(0)
-            .output()
-            .unwrap();
-        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+        self.say(directory, script);
     }
 
     fn root(&self) -> PathBuf {
@@ -78,6 +73,42 @@ impl Scene {
         let listed = find(&root, deadline).unwrap().found;
         let place = Place { root: &root, doomed: &root, listed: &listed };
         look_at_all(&self.git(), &place, cloned, &self.scratch(), LIMIT, deadline)
+    }
+
+    /// Archives the repository at a path, as if it were a clone of ours if `cloned` says so, and returns its record.
+    fn pack(&self, path: &str) -> Result<Packed, GitError> {
+        let root = self.root();
+        let deadline = Instant::now() + LIMIT;
+        let listed = find(&root, deadline).unwrap().found;
+        let place = Place { root: &root, doomed: &root, listed: &listed };
+        let found = listed.iter().find(|found| found.path == Path::new(path)).unwrap();
+        let git = self.git();
+        let shadow = Shadow::of(&git, &root, found, &self.scratch(), deadline)?;
+        let seen = look(&shadow, found, &place, None, deadline)?;
+        let bases = self.dir.path().join("bases");
+        std::fs::create_dir_all(&bases).unwrap();
+        let target = Target { directory: &self.dir.path().join("archive"), bases: &bases, scratch: &self.scratch() };
+        pack(&shadow, &seen, &target, deadline)
+    }
+
+    /// Restores what was archived to `restored`.
+    fn restore(&self, packed: &Packed, fetch: bool) -> Restored {
+        let bases = self.dir.path().join("bases");
+        let base = packed.base_name.as_ref().map(|name| base_pack(&bases, name));
+        let source = Source { directory: &self.dir.path().join("archive"), base };
+        let target = self.dir.path().join("restored");
+        restore(&self.git(), packed, &source, &target, fetch, Instant::now() + LIMIT).unwrap()
+    }
+
+    fn say(&self, directory: &str, script: &str) -> String {
+        let output = Command::new("bash")
+            .args(["-c", &format!("{PRELUDE}\n{script}")])
+            .current_dir(self.dir.path().join(directory))
+            .process_group(0)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
     /// The only repository of a scene.
