@@ -57,6 +57,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod archive;
 pub mod cli;
 pub mod clock;
 mod engine;

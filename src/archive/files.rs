@@ -5,7 +5,7 @@ use std::fs::{File, Metadata};
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 use super::record::{ArchivedFile, PathText};
@@ -36,8 +36,11 @@ pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Resul
     Ok(found)
 }
 
-/// Whether a path leads to a file by way of directories only.
+/// Whether a path leads to a file below a directory, by way of directories only.
 fn is_beneath(root: &Path, path: &Path) -> bool {
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return false;
+    }
     let metadata = |path: &Path| root.join(path).symlink_metadata();
     let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
     is_content(metadata(path)) && parents.map(metadata).all(|parent| parent.is_ok_and(|parent| parent.is_dir()))
@@ -126,7 +129,7 @@ pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFi
         return Ok(ArchivedFile { path: path.into(), bytes: 0, checksum });
     }
     let mut source = atomic_file::open_regular(&from)?;
-    let write = || -> io::Result<(u64, String)> {
+    let mut write = || -> io::Result<(u64, String)> {
         let mut file = File::create(&to)?;
         file.set_permissions(PermissionsExt::from_mode(metadata.mode() & 0o777 | 0o600))?;
         let mut checksum = Checksum::default();

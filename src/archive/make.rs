@@ -1,6 +1,6 @@
 //! Looking at a workbench, and archiving what would be lost with it.
 
-use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use super::files;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
 use super::store;
 use crate::clock::UnixSeconds;
-use crate::git::{self, Cloned, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
-use crate::home::atomic_file::{self, FileError};
+use crate::git::{self, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
+use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, random_suffix, stable_hash};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
@@ -60,16 +60,19 @@ impl Scratch {
         &self.0
     }
 
-    fn sub(&self, name: &str) -> Result<PathBuf, FileError> {
-        let path = self.0.join(name);
-        make_directory(&path).map_err(|source| FileError::io("make", &path, source))?;
-        Ok(path)
+    /// Moves it to where it stays.
+    pub(super) fn keep_as(mut self, path: &Path) -> std::io::Result<()> {
+        std::fs::rename(&self.0, path)?;
+        self.0 = PathBuf::new();
+        Ok(())
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
+        if !self.0.as_os_str().is_empty() {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
     }
 }
 
@@ -104,35 +107,126 @@ impl Unsaved {
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
 pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
+    visit(home, wanted, Some(Instant::now() + LOOK_ALL_TIMEOUT), &mut |_, _, _, _| Ok(()))
+}
+
+/// Archives what a workbench holds that is nowhere else. When this returns, all of it is on disk and proven complete.
+///
+/// # Errors
+/// There is no archive; a workbench that cannot be archived has to stay.
+pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<Archive, ArchiveError> {
+    let workbench = Workbench::of(home, wanted.run);
+    let staging = Scratch::make(home)?;
+    let bases = home.archive_bases();
+    make_directory(&bases).map_err(|source| FileError::io("make", &bases, source))?;
+    let mut repositories = Vec::new();
+    let mut spent = 0;
+    let unsaved = visit(home, wanted, None, &mut |scratch, found, shadow, seen| {
+        let fail = |source| ArchiveError::Repository { path: found.path.clone(), source };
+        let deadline = Instant::now() + PACK_TIMEOUT;
+        let size = git::size(shadow, seen, deadline).map_err(fail)?;
+        spent += size.work_bytes;
+        if spent > max_bytes {
+            return Err(ArchiveError::TooLarge { bytes: spent, max: max_bytes });
+        }
+        check_space(home, SPACE_FACTOR * size.work_bytes + size.base_bytes)?;
+        let directory = staging.path().join((repositories.len() + 1).to_string());
+        let target = Target { directory: &directory, bases: &bases, scratch };
+        let packed = git::pack(shadow, seen, &target, deadline).map_err(fail)?;
+        repositories.push(ArchivedRepository { path: PathText::from(&*found.path), work: seen.work.clone(), packed });
+        Ok(())
+    })?;
+    if let Some(work) = unsaved.work.iter().find(|work| work.unreadable.is_some()) {
+        let reason = work.unreadable.clone().unwrap_or_default();
+        return Err(ArchiveError::Repository { path: work.path.clone().into(), source: GitError::Odd(reason) });
+    }
+    let sizes = unsaved.files.iter().filter_map(|path| Some(workbench.directory().join(path).symlink_metadata().ok()?.len()));
+    let file_bytes: u64 = sizes.sum();
+    if spent + file_bytes > max_bytes {
+        return Err(ArchiveError::TooLarge { bytes: spent + file_bytes, max: max_bytes });
+    }
+    check_space(home, file_bytes)?;
+    let target = staging.path().join(store::FILES);
+    let copied = unsaved.files.iter().map(|path| files::copy(workbench.directory(), path, &target));
+    let mut archive = Archive {
+        version: VERSION,
+        run: wanted.run.clone(),
+        made_at: UnixSeconds::now(),
+        fingerprint: unsaved.fingerprint,
+        bytes: 0,
+        repositories,
+        files: copied.collect::<Result<_, _>>()?,
+        recover_command: format!("moadim-mcp recover {}", wanted.run),
+    };
+    archive.bytes = store::allocated(staging.path());
+    store::put(home, staging, &archive)?;
+    Ok(archive)
+}
+
+fn check_space(home: &Home, needed: u64) -> Result<(), ArchiveError> {
+    let archive = home.archive();
+    let disk = statvfs(&archive).map_err(|errno| FileError::io("look at", &archive, errno.into()))?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    if needed > free { Err(ArchiveError::NoSpace { needed, free }) } else { Ok(()) }
+}
+
+/// What is done with each repository that has work.
+type Each<'a> = dyn FnMut(&Path, &Found, &Shadow<'_>, &Seen) -> Result<(), ArchiveError> + 'a;
+
+fn visit(
+    home: &Home,
+    wanted: &Wanted<'_>,
+    until: Option<Instant>,
+    each: &mut Each<'_>,
+) -> Result<Unsaved, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let deadline = Instant::now() + LOOK_ALL_TIMEOUT;
-    let listing = git::find(root, deadline)?;
-    let files = files::find(root, wanted.files, deadline)?;
+    let listing_until = Instant::now() + LOOK_ALL_TIMEOUT;
+    let listing = git::find(root, listing_until)?;
+    let files = files::find(root, wanted.files, listing_until)?;
     let mut unsaved = Unsaved { files, ..Unsaved::default() };
     let mut print = String::new();
     if !listing.found.is_empty() {
         let scratch = Scratch::make(home)?;
-        let git = git_for(home, &scratch)?;
+        let git = Git::find(search_path(), Vec::new(), scratch.path())?;
         let cloned = store::clones_of(home, wanted.run)?;
         let place = Place { root, doomed: &home.workbenches(), listed: &listing.found };
         for (number, found) in listing.found.iter().enumerate() {
-            let look = || -> Result<Seen, ArchiveError> {
-                let deadline = deadline.min(Instant::now() + LOOK_TIMEOUT);
-                let shadow = Shadow::of(&git, root, found, &scratch.sub(&number.to_string())?, deadline)?;
-                Ok(git::look(&shadow, found, &place, cloned.get(&found.path), deadline)?)
-            };
-            unsaved.work.push(match look() {
-                Ok(seen) => {
-                    let _ = write!(print, "{}\n", seen.fingerprint());
+            let directory = scratch.path().join(number.to_string());
+            make_directory(&directory).map_err(|source| FileError::io("make", &directory, source))?;
+            let soon = Instant::now() + LOOK_TIMEOUT;
+            let deadline = until.map_or(soon, |until| until.min(soon));
+            let looked = Shadow::of(&git, root, found, &directory, deadline).and_then(|shadow| {
+                let seen = git::look(&shadow, found, &place, cloned.get(&found.path), deadline)?;
+                Ok((shadow, seen))
+            });
+            unsaved.work.push(match looked {
+                Ok((shadow, seen)) => {
+                    print.push_str(&seen.fingerprint);
+                    if seen.work.is_unsaved() {
+                        each(&directory, found, &shadow, &seen)?;
+                    }
                     seen.work
                 }
                 Err(error) => Work::unreadable(&found.path, error),
             });
+            let _ = std::fs::remove_dir_all(&directory);
         }
     }
     unsaved.work.extend(listing.skipped.iter().map(|(path, reason)| Work::unreadable(path, reason)));
-    let _ = write!(print, "{:?}{:?}", unsaved.work, stamps(root, &unsaved.files));
+    for path in &unsaved.files {
+        let _ = write!(print, "{path:?}{:?}", git::stamp(&root.join(path)));
+    }
+    let _ = write!(print, "{:?}", unsaved.work);
     unsaved.fingerprint = format!("{:016x}", stable_hash(print.as_bytes()));
     Ok(unsaved)
 }
+
+/// Where git is looked for: this process's own PATH, and where a desktop application's does not lead.
+pub(super) fn search_path() -> OsString {
+    let own = std::env::var_os("PATH").unwrap_or_default();
+    let places = std::env::split_paths(&own).chain(USUAL_PLACES.map(PathBuf::from));
+    std::env::join_paths(places).unwrap_or(own)
+}
+
+const USUAL_PLACES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/opt/homebrew/bin"];

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fmt::Write as _;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -12,10 +14,10 @@ use serde::{Deserialize, Serialize};
 use super::base::{self, Cloned, REMOTE_REFS};
 use super::find::Found;
 use super::pack::RemoteUrl;
-use super::program::{Git, GitError, Input, ObjectId};
+use super::program::{GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
 use super::status::{self, GITLINK, IndexEntry, Status};
-use crate::home::atomic_file;
+use crate::home::{atomic_file, stable_hash};
 use crate::routine::repository::masked;
 
 /// What a repository of a workbench holds that its remotes do not have.
@@ -84,6 +86,8 @@ fn shown(path: &Path) -> String {
 /// A repository that was looked at, with what an archive of it needs.
 pub(crate) struct Seen {
     pub(crate) work: Work,
+    /// Names everything that was seen.
+    pub(crate) fingerprint: String,
     /// What must be kept, except for the stash.
     pub(super) roots: Vec<ObjectId>,
     /// From the newest to the oldest.
@@ -184,7 +188,11 @@ pub(crate) fn look(
         (work.insertions, work.deletions) = lines(shadow, &work, &saved, deadline).unwrap_or_default();
     }
     let remotes = outliving.into_iter().map(|(name, url)| RemoteUrl { name, url }).collect();
-    Ok(Seen { work, roots, stashes, saved, refs, head, remotes, status, index, index_as_printed })
+    let fingerprint = String::new();
+    let mut seen =
+        Seen { work, fingerprint, roots, stashes, saved, refs, head, remotes, status, index, index_as_printed };
+    seen.fingerprint = fingerprint_of(shadow, &seen);
+    Ok(seen)
 }
 
 /// The newest entry of the stash.
@@ -357,29 +365,19 @@ fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant
     Some(status::parse_shortstat(&String::from_utf8_lossy(&printed)))
 }
 
-/// Looks at every repository below a directory, each within `each` and all until `deadline`. One that cannot be examined
-/// says so, and hides no other.
-pub(crate) fn look_at_all(
-    git: &Git,
-    place: &Place<'_>,
-    cloned: &BTreeMap<PathBuf, Cloned>,
-    scratch: &Path,
-    each: Duration,
-    deadline: Instant,
-) -> Vec<Work> {
-    let look_at = |found: &Found| -> Result<Work, GitError> {
-        let deadline = deadline.min(Instant::now() + each);
-        let scratch = tempdir_in(scratch)?;
-        let shadow = Shadow::of(git, place.root, found, &scratch, deadline)?;
-        let seen = look(&shadow, found, place, cloned.get(&found.path), deadline);
-        let _ = std::fs::remove_dir_all(&scratch);
-        Ok(seen?.work)
-    };
-    place.listed.iter().map(|found| look_at(found).unwrap_or_else(|error| Work::unreadable(&found.path, error))).collect()
+/// Names everything that was seen: another look with the same saw the same.
+fn fingerprint_of(shadow: &Shadow<'_>, seen: &Seen) -> String {
+    let mut print = format!("{:?}{:?}{:?}{:?}{:?}", seen.work, seen.roots, seen.stashes, seen.refs, seen.head);
+    let Some(tree) = shadow.tree() else { return print };
+    for path in seen.status.changed.iter().chain(&seen.status.untracked) {
+        let _ = write!(print, "{path:?}{:?}", stamp(&tree.join(OsStr::from_bytes(path))));
+    }
+    print.push_str(&stable_hash(&seen.index_as_printed).to_string());
+    print
 }
 
-fn tempdir_in(directory: &Path) -> Result<PathBuf, GitError> {
-    let path = directory.join(crate::home::random_suffix());
-    crate::home::make_directory(&path).map_err(|source| GitError::io("make", &path, source))?;
-    Ok(path)
+/// What changes with a file's content: its inode, mode, size and times.
+pub(crate) fn stamp(path: &Path) -> Option<(u64, u32, u64, i64, i64, i64)> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some((metadata.ino(), metadata.mode(), metadata.size(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime()))
 }

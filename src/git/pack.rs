@@ -103,6 +103,42 @@ pub(crate) fn base_pack(bases: &Path, name: &ObjectId) -> PathBuf {
     bases.join(format!("{name}.pack"))
 }
 
+/// About how much disk an archive takes.
+pub(crate) struct Size {
+    pub(crate) work_bytes: u64,
+    pub(crate) base_bytes: u64,
+}
+
+/// Estimates an archive's size: objects as they are packed now, files as they are.
+///
+/// # Errors
+/// Git cannot read the repository.
+pub(crate) fn size(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Size, GitError> {
+    let usage = |ids: &[ObjectId], saved: &[ObjectId], option: &[&str]| -> Result<u64, GitError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut arguments = vec!["rev-list", "--objects", "--disk-usage"];
+        arguments.extend(option);
+        if shadow.settings.is_partial {
+            arguments.push("--missing=allow-any");
+        }
+        arguments.push("--stdin");
+        let printed = shadow.git(&arguments).run(Input::Bytes(&range(ids, saved)), deadline)?;
+        let printed = String::from_utf8_lossy(&printed);
+        let unexpected = || GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() };
+        printed.trim().parse().map_err(|_| unexpected())
+    };
+    let roots = [&seen.roots[..], &seen.stashes[..]].concat();
+    let objects = usage(&roots, &seen.saved, &[])?;
+    let files = shadow.tree().into_iter().flat_map(|tree| {
+        let paths = seen.status.changed.iter().chain(&seen.status.untracked);
+        paths.filter_map(|path| Some(tree.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.len()))
+    });
+    let base = if shadow.settings.is_partial { Vec::new() } else { base_of(shadow, seen, deadline)? };
+    Ok(Size { work_bytes: objects + files.sum::<u64>(), base_bytes: usage(&base, &[], &["--no-walk"])? })
+}
+
 /// Writes down a repository that was looked at, and proves that it can be restored.
 ///
 /// # Errors

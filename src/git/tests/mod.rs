@@ -72,7 +72,14 @@ impl Scene {
         let deadline = Instant::now() + LIMIT;
         let listed = find(&root, deadline).unwrap().found;
         let place = Place { root: &root, doomed: &root, listed: &listed };
-        look_at_all(&self.git(), &place, cloned, &self.scratch(), LIMIT, deadline)
+        let git = self.git();
+        let look_at = |found: &Found| -> Result<Work, GitError> {
+            let scratch = tempfile::tempdir_in(self.scratch()).unwrap();
+            let shadow = Shadow::of(&git, &root, found, scratch.path(), deadline)?;
+            Ok(look(&shadow, found, &place, cloned.get(&found.path), deadline)?.work)
+        };
+        let look = |found| look_at(found).unwrap_or_else(|error| Work::unreadable(&found.path, error));
+        listed.iter().map(look).collect()
     }
 
     /// Archives the repository at a path, as if it were a clone of ours if `cloned` says so, and returns its record.

@@ -1,0 +1,17 @@
+//! Work that exists only in a workbench: it is archived, and the archive proven complete, before the workbench goes.
+//!
+//! [`examine`] looks, [`make`] archives, [`recover`] brings back. What git must never be asked about a repository of a run is
+//! the business of [`crate::git`]; here are runs, files, and where archives lie.
+
+mod files;
+mod make;
+mod record;
+mod recover;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use make::{ArchiveError, Unsaved, Wanted, examine, make};
+pub(crate) use record::Archive;
+pub(crate) use recover::{RecoverError, Recovered, recover};
+pub(crate) use store::{add_clone, allocated, directory, list, read};

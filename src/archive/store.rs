@@ -1,0 +1,167 @@
+//! Archives on disk: `archive/<run>/`, there only once it is whole; `archive/bases/`, what runs share; `archive/clones/<run>.json`,
+//! what a run's clones had when they were made.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::make::Scratch;
+use super::record::{Archive, PathText, VERSION};
+use crate::git::{Cloned, ObjectId, base_pack};
+use crate::home::atomic_file::{self, FileError};
+use crate::home::{Home, make_directory, names, random_suffix};
+use crate::run::id::RunId;
+
+/// Where the files that a routine asks for are, below an archive.
+pub(super) const FILES: &str = "files";
+const RECORD: &str = "archive.json";
+
+/// Returns an archive's directory.
+pub(crate) fn directory(home: &Home, run: &RunId) -> PathBuf {
+    home.archive().join(run.to_string())
+}
+
+/// Reads the record of a run's archive; `None` if there is none.
+///
+/// # Errors
+/// It is damaged, or of a newer version.
+pub(crate) fn read(home: &Home, run: &RunId) -> Result<Option<Archive>, FileError> {
+    #[derive(Deserialize)]
+    struct Version {
+        version: u32,
+    }
+    let path = directory(home, run).join(RECORD);
+    match atomic_file::read_json_if_present::<Version>(&path)? {
+        None => Ok(None),
+        Some(Version { version }) if version > VERSION => {
+            Err(FileError::damaged(&path, format_args!("it is of version {version}, newer than this program knows ({VERSION})")))
+        }
+        Some(_) => atomic_file::read_json(&path).map(Some),
+    }
+}
+
+/// Puts an archive in place, which is whole and synced from then on. One that is there goes.
+pub(super) fn put(home: &Home, staging: Scratch, archive: &Archive) -> Result<(), FileError> {
+    atomic_file::write_json(&staging.path().join(RECORD), archive)?;
+    sync_all(staging.path()).map_err(|source| FileError::io("sync", staging.path(), source))?;
+    let target = directory(home, &archive.run);
+    if target.symlink_metadata().is_ok() {
+        let aside = home.trash().join(format!("{}.{}", archive.run, random_suffix()));
+        std::fs::rename(&target, &aside).map_err(|source| FileError::io("replace", &target, source))?;
+    }
+    staging.keep_as(&target).map_err(|source| FileError::io("make", &target, source))?;
+    atomic_file::sync_directory(&home.archive_bases())?;
+    atomic_file::sync_directory(&home.archive())
+}
+
+/// Syncs every directory below one; files were synced when they were written.
+fn sync_all(directory: &Path) -> io::Result<()> {
+    for file in std::fs::read_dir(directory)? {
+        let file = file?;
+        if file.file_type()?.is_dir() {
+            sync_all(&file.path())?;
+        }
+    }
+    File::open(directory)?.sync_all()
+}
+
+/// The bytes that everything below a directory takes on disk.
+pub(crate) fn allocated(directory: &Path) -> u64 {
+    let files = std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let bytes = |file: std::fs::DirEntry| match file.metadata() {
+        Ok(metadata) if metadata.is_dir() => allocated(&file.path()),
+        Ok(metadata) => metadata.blocks() * 512,
+        Err(_) => 0,
+    };
+    files.map(bytes).sum()
+}
+
+/// The runs of which there is an archive.
+pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
+    let mut runs: Vec<RunId> = Vec::new();
+    match names::scan(&home.archive(), |name, kind| {
+        if kind == names::Kind::Directory {
+            runs.extend(name.parse::<RunId>());
+        }
+    }) {
+        Err(error) if error.is_not_found() => {}
+        scanned => scanned?,
+    }
+    runs.sort_unstable();
+    Ok(runs)
+}
+
+/// Removes the bases that no archive stands on. Nothing may be archived meanwhile.
+///
+/// # Errors
+/// An archive cannot be read, so that nobody knows what it stands on.
+pub(super) fn remove_unused_bases(home: &Home) -> Result<(), FileError> {
+    let mut used: BTreeSet<ObjectId> = BTreeSet::new();
+    for run in list(home)? {
+        let archive = read(home, &run)?;
+        used.extend(archive.into_iter().flat_map(|one| one.repositories).filter_map(|one| one.packed.base_name));
+    }
+    let used: BTreeSet<PathBuf> = used.iter().map(|name| base_pack(&home.archive_bases(), name)).collect();
+    let Ok(files) = std::fs::read_dir(home.archive_bases()) else { return Ok(()) };
+    for path in files.filter_map(Result::ok).map(|file| file.path()).filter(|path| !used.contains(path)) {
+        std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
+    }
+    Ok(())
+}
+
+/// What a run's clones had when they were made.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Clones {
+    version: u32,
+    clones: Vec<CloneRecord>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct CloneRecord {
+    path: PathText,
+    cloned: Cloned,
+}
+
+fn clones_file(home: &Home, run: &RunId) -> PathBuf {
+    home.archive().join("clones").join(format!("{run}.json"))
+}
+
+/// Returns what each of a run's clones had when it was made.
+///
+/// # Errors
+/// The record cannot be read: without it, everything would seem to be work.
+pub(super) fn clones_of(home: &Home, run: &RunId) -> Result<BTreeMap<PathBuf, Cloned>, FileError> {
+    let clones: Clones = atomic_file::read_json_if_present(&clones_file(home, run))?.unwrap_or_default();
+    Ok(clones.clones.into_iter().map(|one| (one.path.path().to_owned(), one.cloned)).collect())
+}
+
+/// Records what a clone of a run has.
+///
+/// # Errors
+/// The record cannot be written.
+pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -> Result<(), FileError> {
+    let file = clones_file(home, run);
+    let mut clones: Clones = atomic_file::read_json_if_present(&file)?.unwrap_or_default();
+    clones.version = VERSION;
+    clones.clones.push(CloneRecord { path: PathText::from(path), cloned });
+    if let Some(directory) = file.parent() {
+        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
+    }
+    atomic_file::write_json(&file, &clones)
+}
+
+/// Removes the records of clones whose runs have neither workbench nor entry.
+pub(super) fn remove_clones_of_gone_runs(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Result<(), FileError> {
+    let Ok(files) = std::fs::read_dir(home.archive().join("clones")) else { return Ok(()) };
+    for path in files.filter_map(Result::ok).map(|file| file.path()) {
+        let run = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<RunId>().ok());
+        if run.is_some_and(|run| is_gone(&run)) {
+            std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
+        }
+    }
+    Ok(())
+}
