@@ -45,7 +45,7 @@ pub fn open_regular(path: &Path) -> Result<File, FileError> {
     open_with_stamp(path).map(|(file, _)| file)
 }
 
-fn open_with_stamp(path: &Path) -> Result<(File, Stamp), FileError> {
+pub fn open_with_stamp(path: &Path) -> Result<(File, Stamp), FileError> {
     let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path);
     let file = file.map_err(|source| FileError::io("open", path, source))?;
     let metadata = file.metadata().map_err(|source| FileError::io("look at", path, source))?;

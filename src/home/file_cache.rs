@@ -42,6 +42,11 @@ impl Stamp {
         path.metadata().ok().as_ref().map(Self::from)
     }
 
+    /// Whether both are of one file, whatever was written to it or how it was renamed.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }

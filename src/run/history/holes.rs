@@ -85,7 +85,7 @@ fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
 fn kept_since(files: &[HistoryFile], config: &Config, now: UnixSeconds) -> UnixSeconds {
     let by_age = UnixSeconds(now.0.saturating_sub(config.history_age_secs));
     // Room is made when there is too much, and never leaves so little.
-    if files.iter().map(|file| file.bytes).sum::<u64>() < config.max_history_bytes / 2 {
+    if files.iter().map(|file| file.stamp.size()).sum::<u64>() < config.max_history_bytes / 2 {
         return by_age;
     }
     // Whole files go, the oldest first: what was written after the oldest that is left was closed is still there.

@@ -143,6 +143,64 @@ fn damaged_lines_are_skipped_and_counted_and_one_that_is_being_written_is_neithe
 }
 
 #[test]
+fn only_what_changed_is_read_again() {
+    let it = fixture();
+    it.append("a-1");
+    it.close(10);
+    it.append("b-2");
+    it.close(20);
+    it.append("b-3");
+    let newest = |slug: &str| it.context.history.newest(&slug.parse().unwrap()).map(|at| at.0);
+    assert_eq!(it.runs(), ["b-3", "b-2", "a-1"]);
+    assert_eq!((newest("a"), newest("b"), newest("c")), (Some(1), Some(3), None));
+    // An edit that does not show, so that it is seen only if the file is read again.
+    let closed = it.context.home.root().join("history.10.jsonl");
+    let written = closed.metadata().unwrap().modified().unwrap();
+    let text = std::fs::read_to_string(&closed).unwrap().replace("a-1", "a-9");
+    std::fs::write(&closed, text).unwrap();
+    std::fs::File::options().append(true).open(&closed).unwrap().set_modified(written).unwrap();
+    let indexed = || {
+        let lines = it.context.history.read(&it.context.home).unwrap();
+        lines.newest_first().map(|line| line.stamp().0).collect::<Vec<_>>()
+    };
+    it.write("");
+    assert_eq!((indexed(), newest("b")), (vec![2, 1], Some(2)));
+    std::fs::remove_file(it.context.home.root().join("history.20.jsonl")).unwrap();
+    assert_eq!((indexed(), newest("b")), (vec![1], None));
+    assert!(it.context.history.find(&it.context.home, &"a-1".parse().unwrap()).unwrap().is_none());
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-9".to_owned()], 0));
+}
+
+#[test]
+fn a_copied_line_is_shown_once_and_still_once_when_its_copy_is_gone() {
+    let it = fixture();
+    it.append("a-1");
+    it.append("a-2");
+    let copy = it.context.home.root().join("history.1.jsonl");
+    std::fs::copy(it.context.home.history_file(), &copy).unwrap();
+    assert_eq!(it.runs(), ["a-2", "a-1"]);
+    std::fs::remove_file(copy).unwrap();
+    assert_eq!(it.runs(), ["a-2", "a-1"]);
+}
+
+#[test]
+fn a_line_that_only_looks_like_one_of_a_run_is_damaged() {
+    let it = fixture();
+    it.append("a-1");
+    it.append("a-2");
+    let agent = format!("\"agent\":{}", serde_json::json!(outcome("a-1", Status::Failed).agent));
+    it.write(&it.text().replacen(&agent, "\"agent\":7", 1));
+    assert_eq!(it.damaged(), 0);
+    for _ in 0..2 {
+        assert_eq!(it.context.history.find(&it.context.home, &"a-1".parse().unwrap()).unwrap(), None);
+        assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned()], 1));
+    }
+    // A person repairs it.
+    it.write(&it.text().replacen("\"agent\":7", &agent, 1));
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned(), "a-1".to_owned()], 0));
+}
+
+#[test]
 fn lines_of_before_and_of_later_are_read() {
     let it = fixture();
     it.append("a-1");
