@@ -316,8 +316,7 @@ mod tests {
             history::append(&home, &context.config, &outcome, Known::New).unwrap();
         }
         let text = std::fs::read_to_string(home.history_file()).unwrap();
-        let mut lines: Vec<serde_json::Value> =
-            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         for damaged in [2, 3] {
             lines[damaged]["agent"] = 7.into();
         }

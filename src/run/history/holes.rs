@@ -107,7 +107,7 @@ fn add_lines(context: &Context, outcomes: &[Outcome]) -> Result<(), HistoryError
     }
     let mut written = None;
     for line in missing {
-        written = Some(atomic_file::append_line(&path, line)?);
+        written = Some(atomic_file::append_record(&path, line)?);
     }
     drop(lock);
     Ok(written.map_or(Ok(()), |file| sync(&file, &path))?)
