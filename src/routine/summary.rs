@@ -20,7 +20,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::Stamp;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Summary {
     pub(super) slug: Slug,
     /// The fingerprints of definition and ledger as they were read.
@@ -28,15 +28,15 @@ pub struct Summary {
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
     definition: DefinitionSummary,
-    plan: Result<Plan, Box<FileError>>,
+    plan: Result<Plan, Arc<FileError>>,
     prompt: PromptSummary,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum DefinitionSummary {
     /// Not read yet, or gone since the directory was listed.
     Absent,
-    Damaged(Box<FileError>),
+    Damaged(Arc<FileError>),
     Readable {
         limits: Limits,
         set_by_tools: Option<Box<SetByTools>>,
@@ -45,19 +45,19 @@ enum DefinitionSummary {
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SetByTools {
     pub agent: String,
     pub names: Vec<EnvName>,
 }
 
 /// A prompt file as it was checked; `Good` holds its fingerprint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum PromptSummary {
     Unchecked,
     Good(u64),
     Empty,
-    Damaged(Box<FileError>),
+    Damaged(Arc<FileError>),
 }
 
 /// When a routine has something to do.
@@ -106,6 +106,13 @@ impl Plan {
             overlap: definition.overlap,
             follows_machine_zone: schedule.is_some_and(Schedule::follows_machine_zone),
         }
+    }
+
+    /// Returns when the routine needs something next, unless the clock is set back; `None` if it never does.
+    pub fn next_need(&self) -> Option<UnixSeconds> {
+        let behind = self.is_behind.then_some(UnixSeconds(0));
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.not_before);
+        [behind, self.next, waiting].into_iter().flatten().min()
     }
 }
 
@@ -188,22 +195,26 @@ impl Summary {
         self.plan.as_ref().map_err(AsRef::as_ref)
     }
 
-    /// Looks at its files, and reads them if they changed. Returns when the definition was written if that is another one than
-    /// before; the epoch if it is gone.
-    pub(super) fn look(&mut self, at: &Place<'_>) -> Option<SystemTime> {
+    /// Looks at a routine's files, and replaces the summary if they changed. Returns when the definition was written if that is
+    /// another one than before; the epoch if it is gone.
+    pub(super) fn look(summary: &mut Arc<Self>, at: &Place<'_>) -> Option<SystemTime> {
         let now = SystemTime::now();
         let mut changed = None;
-        if !self.is_settled || self.was_refused() || self.stamps(at.home).map(fingerprint) != self.files {
-            let stamps = self.read(at);
+        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home).map(fingerprint) != summary.files {
+            let new = Arc::make_mut(summary);
+            let stamps = new.read(at);
             let files = stamps.map(fingerprint);
-            if files[0] != self.files[0] {
+            if files[0] != new.files[0] {
                 changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
             }
-            self.files = files;
-            self.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+            new.files = files;
+            new.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
-        if at.checks_prompts && self.limits().is_some() {
-            self.check_prompt(at);
+        if at.checks_prompts
+            && summary.limits().is_some()
+            && let Some(prompt) = summary.changed_prompt(at)
+        {
+            Arc::make_mut(summary).prompt = prompt;
         }
         changed
     }
@@ -225,7 +236,7 @@ impl Summary {
             Ok(read) => read,
             Err(error) => {
                 self.definition = match error {
-                    StoreError::File(error) => DefinitionSummary::Damaged(Box::new(error)),
+                    StoreError::File(error) => DefinitionSummary::Damaged(Arc::new(error)),
                     _ => DefinitionSummary::Absent,
                 };
                 return self.stamps(at.home);
@@ -238,27 +249,28 @@ impl Summary {
                 [Some(stamp), ledger_stamp]
             }
             Err(error) => {
-                self.plan = Err(Box::new(error));
+                self.plan = Err(Arc::new(error));
                 [Some(stamp), self.stamps(at.home)[1]]
             }
         }
     }
 
-    fn check_prompt(&mut self, at: &Place<'_>) {
+    /// Reads its prompt, unless that is good and has not changed, or there is no time.
+    fn changed_prompt(&self, at: &Place<'_>) -> Option<PromptSummary> {
         let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
         let known = fingerprint(Stamp::of(&file));
         match self.prompt {
-            PromptSummary::Good(good) if good == known => return,
+            PromptSummary::Good(good) if good == known => return None,
             PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
-                return;
+                return None;
             }
             _ => {}
         }
-        self.prompt = match prompt::read_with_stamp(&file) {
+        Some(match prompt::read_with_stamp(&file) {
             Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
             Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
             Ok(_) => PromptSummary::Unchecked,
-            Err(error) => PromptSummary::Damaged(Box::new(error)),
-        };
+            Err(error) => PromptSummary::Damaged(Arc::new(error)),
+        })
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
 use crate::routine::schedule::{Passed, Schedule};
@@ -44,15 +45,24 @@ pub(super) enum Need {
     Attention,
 }
 
+/// Whether any routine may need something now; most of the time none does, however many there are.
+pub(super) fn is_anything_due(known: &Known, now: UnixSeconds) -> bool {
+    known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
+}
+
+fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
+    fired_until > now.plus_secs(TRUSTED_AHEAD_SECS)
+}
+
 /// Decides what a routine needs now, without reading it.
 pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
     let is_passed = plan.next.is_some_and(|next| next <= now);
-    if plan.is_behind || is_passed || plan.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
+    if plan.is_behind || is_passed || is_too_far_ahead(plan.fired_until, now) {
         return Need::Attention;
     }
     match &plan.waiting {
         Some(waiting) if waiting.not_before <= now => Need::Start(Arc::clone(waiting)),
-        waiting => Need::Rest(plan.next.into_iter().chain(waiting.as_ref().map(|waiting| waiting.not_before)).min()),
+        _ => Need::Rest(plan.next_need()),
     }
 }
 
@@ -79,7 +89,7 @@ pub(super) fn advance(
         return advance;
     }
     let Some(schedule) = schedule.filter(|_| definition.enabled) else { return advance };
-    if ledger.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
+    if is_too_far_ahead(ledger.fired_until, now) {
         advance.ledger.fired_until = now;
         return advance;
     }
@@ -256,6 +266,8 @@ mod tests {
         ];
         for (n, (plan, now, expected)) in cases.into_iter().enumerate() {
             assert_eq!(need(&plan, now), expected, "case {n}");
+            let known = Known { next: plan.next_need(), fired_until: plan.fired_until, ..Known::default() };
+            assert_eq!(is_anything_due(&known, now), !matches!(expected, Need::Rest(_)), "case {n}");
         }
     }
 
