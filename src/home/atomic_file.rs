@@ -145,7 +145,7 @@ pub fn write_json_by_way_of<T: Serialize>(staging: &Path, path: &Path, value: &T
 }
 
 /// Writes a file where nobody looks yet, or that nobody needs after a power cut: in place, and not synced. Mode 0600.
-/// Returns it, for those that are to be synced. After an error, a part of it may be there.
+/// Returns it, so that a caller can sync it. After an error, a part of it may be there.
 pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<File, FileError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());

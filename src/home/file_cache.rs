@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_is_parsed_anew_and_one_that_is_gone_is_gone() {
+    fn a_file_that_changed_is_parsed_again_and_one_that_is_gone_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let (files, times) = (FileCache::new(), Cell::new(0));

@@ -67,7 +67,7 @@ pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit:
     let mut present = ids(home)?;
     present.retain(|id| filter.takes(id.routine(), id.stamp()));
     let mut views = Views::new(context);
-    // The state is not in the name, so all have to be looked at.
+    // A name says nothing about the status, so look at all of them.
     let seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
         let mut seen = views.by_id(&present);
         seen.retain(|_, run| run.status == wanted);

@@ -67,7 +67,7 @@ pub struct Plan {
     pub next: Option<UnixSeconds>,
     /// All occurrences up to here are dealt with.
     pub fired_until: UnixSeconds,
-    /// Whether its ledger has to be brought up to date, whatever the time.
+    /// Whether its ledger needs an update, whatever the time.
     pub is_behind: bool,
     pub waiting: Option<Arc<Waiting>>,
     pub overlap: Overlap,

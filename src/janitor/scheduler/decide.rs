@@ -66,8 +66,8 @@ pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
     }
 }
 
-/// Advances the ledger to now: older occurrences are missed, and the newest waits to be started unless something speaks against
-/// it.
+/// Advances the ledger to now: older occurrences are missed, and the newest waits for its start unless there is a reason to
+/// miss it too.
 pub(super) fn advance(
     definition: &Definition,
     schedule: Option<&Schedule>,
@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_nobody_was_there_for_the_newest_is_made_up_for_and_the_others_are_told() {
+    fn of_occurrences_that_nobody_fired_the_newest_is_caught_up_and_the_others_are_recorded() {
         let later = UnixSeconds(at(5).0 + 1800);
         let latest = go(&hourly(), &begun(), later);
         assert_eq!((waits(&latest), latest.missed.len()), (Some(at(5)), 4));
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gap_is_told_in_few_lines() {
+    fn a_long_gap_is_recorded_in_few_lines() {
         let advance = go(&hourly(), &begun(), at(240));
         assert_eq!((advance.missed.len(), advance.missed[0].count), (101, 240 - 101));
         assert_eq!(advance.missed.iter().map(|one| one.count).sum::<u64>(), 239);
@@ -418,7 +418,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_occurrence_fires_or_is_told_exactly_once(
+        fn every_occurrence_fires_or_is_recorded_exactly_once(
             steps in proptest::collection::vec(0..30_000_u64, 1..40), catch_up: bool
         ) {
             let catch_up = if catch_up { CatchUp::Latest } else { CatchUp::None };

@@ -240,11 +240,11 @@ impl Fixture {
 #[test]
 fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     let it = fixture();
-    let [told, lost, ending, older] = [30, 20, 40, 10].map(|n| format!("a-{}", second(n)));
-    for run in [&told, &lost, &ending, &older] {
+    let [recorded, lost, ending, older] = [30, 20, 40, 10].map(|n| format!("a-{}", second(n)));
+    for run in [&recorded, &lost, &ending, &older] {
         it.finish(run);
     }
-    it.append(&told);
+    it.append(&recorded);
     std::fs::create_dir(Entry::of(&it.context.home, &ending.parse().unwrap()).directory()).unwrap();
     Workbench::of(&it.context.home, &format!("b-{}", second(50)).parse().unwrap()).make().unwrap();
     complete(&it.context).unwrap();
@@ -254,7 +254,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
             .map(|line| serde_json::from_str::<PastLine>(line).unwrap().outcome.id.to_string())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids(), [told.clone(), older.clone(), lost.clone()], "in the order of their ends");
+    assert_eq!(ids(), [recorded.clone(), older.clone(), lost.clone()], "in the order of their ends");
     complete(&it.in_another_process()).unwrap();
     assert_eq!(ids().len(), 3);
     // What is removed while the process lives was removed by somebody.
@@ -262,7 +262,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     complete(&it.context).unwrap();
     assert_eq!(ids(), [] as [&str; 0]);
     complete(&it.in_another_process()).unwrap();
-    assert_eq!(ids(), [older, lost, told]);
+    assert_eq!(ids(), [older, lost, recorded]);
 }
 
 #[test]
@@ -287,7 +287,7 @@ fn what_the_history_dropped_on_purpose_stays_dropped() {
 }
 
 #[test]
-fn what_cannot_be_completed_is_told_and_tried_again() {
+fn what_cannot_be_completed_is_reported_and_tried_again() {
     let it = fixture();
     let run = format!("a-{}", second(0));
     it.finish(&run);
