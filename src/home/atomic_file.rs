@@ -208,16 +208,14 @@ pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError
 /// the returned file is synced. The caller holds the file's lock.
 pub fn append_record(path: &Path, record: &str) -> Result<File, FileError> {
     let (file, metadata) = open_to_append(path)?;
-    let mut size = metadata.len();
+    let size = metadata.len();
+    let whole = size_of_whole_records(&file, size).map_err(|source| FileError::io("read", path, source))?;
     if size == 0 {
         sync_directory(directory_of(path))?;
-    } else if let Some(whole) =
-        size_without_torn_record(&file, size).map_err(|source| FileError::io("read", path, source))?
-    {
+    } else if whole < size {
         file.set_len(whole).map_err(|source| FileError::io("shorten", path, source))?;
-        size = whole;
     }
-    write_line(path, &file, size, record)?;
+    write_line(path, &file, whole, record)?;
     Ok(file)
 }
 
@@ -244,22 +242,18 @@ fn is_at_line_start(file: &File, size: u64) -> io::Result<bool> {
     Ok(last == *b"\n")
 }
 
-/// Returns how large a file is without the part of a record at its end; `None` if there is none.
-fn size_without_torn_record(file: &File, size: u64) -> io::Result<Option<u64>> {
+/// Returns the size of a file without a part of a record at its end.
+fn size_of_whole_records(file: &File, size: u64) -> io::Result<u64> {
     if is_at_line_start(file, size)? {
-        return Ok(None);
+        return Ok(size);
     }
     let searched = size.saturating_sub(MAX_RECORD_BYTES);
     let mut end = vec![0; usize::try_from(size - searched).map_err(io::Error::other)?];
     file.read_exact_at(&mut end, searched)?;
-    let start = match end.iter().rposition(|byte| *byte == b'\n') {
-        Some(newline) => newline + 1,
-        None if searched == 0 => 0,
-        None => return Ok(None),
-    };
-    // A person may have written a record without a newline.
-    let is_whole = serde_json::from_slice::<IgnoredAny>(&end[start..]).is_ok();
-    Ok((!is_whole).then_some(searched + start as u64))
+    let start = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    // A person may have written a record without a newline, or anything else that is longer than any record.
+    let is_ours = (start > 0 || searched == 0) && serde_json::from_slice::<IgnoredAny>(&end[start..]).is_err();
+    Ok(if is_ours { searched + start as u64 } else { size })
 }
 
 /// Makes a rename or a new entry in `directory` survive a power cut.

@@ -27,21 +27,17 @@ pub struct Summary {
     files: [u64; 2],
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
-    definition: DefinitionSummary,
+    /// `None` if it was not read yet, or is gone since the directory was listed.
+    definition: Option<Result<DefinitionSummary, Arc<FileError>>>,
     plan: Result<Plan, Arc<FileError>>,
     prompt: PromptSummary,
 }
 
 #[derive(Debug, Clone)]
-enum DefinitionSummary {
-    /// Not read yet, or gone since the directory was listed.
-    Absent,
-    Damaged(Arc<FileError>),
-    Readable {
-        limits: Limits,
-        set_by_tools: Option<Box<SetByTools>>,
-        schedule_fault: Option<Box<InvalidField>>,
-    },
+struct DefinitionSummary {
+    limits: Limits,
+    set_by_tools: Option<Box<SetByTools>>,
+    schedule_fault: Option<Box<InvalidField>>,
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
@@ -120,7 +116,7 @@ impl DefinitionSummary {
     fn of(definition: &Definition) -> Self {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
         let fault = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
-        Self::Readable {
+        Self {
             limits: Limits::of(definition),
             set_by_tools: (!names.is_empty()).then(|| Box::new(SetByTools { agent: definition.agent.clone(), names })),
             schedule_fault: fault.map(Box::new),
@@ -135,7 +131,7 @@ impl Summary {
             slug,
             files: [0; 2],
             is_settled: false,
-            definition: DefinitionSummary::Absent,
+            definition: None,
             plan: Ok(Plan::default()),
             prompt: PromptSummary::Unchecked,
         }
@@ -145,35 +141,27 @@ impl Summary {
         &self.slug
     }
 
+    fn readable(&self) -> Option<&DefinitionSummary> {
+        self.definition.as_ref()?.as_ref().ok()
+    }
+
     /// Returns what it sets of its limits; `None` if its file cannot be read.
     pub fn limits(&self) -> Option<&Limits> {
-        match &self.definition {
-            DefinitionSummary::Readable { limits, .. } => Some(limits),
-            _ => None,
-        }
+        self.readable().map(|definition| &definition.limits)
     }
 
     /// Returns the variables that its agent has to accept, if there are any.
     pub fn set_by_tools(&self) -> Option<&SetByTools> {
-        match &self.definition {
-            DefinitionSummary::Readable { set_by_tools, .. } => set_by_tools.as_deref(),
-            _ => None,
-        }
+        self.readable()?.set_by_tools.as_deref()
     }
 
     /// Returns what its schedule does not mean as it is written, if anything.
     pub fn schedule_fault(&self) -> Option<&InvalidField> {
-        match &self.definition {
-            DefinitionSummary::Readable { schedule_fault, .. } => schedule_fault.as_deref(),
-            _ => None,
-        }
+        self.readable()?.schedule_fault.as_deref()
     }
 
     pub fn damage(&self) -> Option<&FileError> {
-        match &self.definition {
-            DefinitionSummary::Damaged(error) => Some(error),
-            _ => None,
-        }
+        self.definition.as_ref()?.as_ref().err().map(AsRef::as_ref)
     }
 
     /// Returns why its prompt cannot be read, as of the last look at that.
@@ -236,13 +224,13 @@ impl Summary {
             Ok(read) => read,
             Err(error) => {
                 self.definition = match error {
-                    StoreError::File(error) => DefinitionSummary::Damaged(Arc::new(error)),
-                    _ => DefinitionSummary::Absent,
+                    StoreError::File(error) => Some(Err(Arc::new(error))),
+                    _ => None,
                 };
                 return self.stamps(at.home);
             }
         };
-        self.definition = DefinitionSummary::of(&definition);
+        self.definition = Some(Ok(DefinitionSummary::of(&definition)));
         match Ledger::read_with_stamp(at.home, &self.slug) {
             Ok((ledger, ledger_stamp)) => {
                 self.plan = Ok(Plan::of(&definition, schedule.as_ref(), ledger, at.machine));

@@ -16,6 +16,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
 use crate::home::{self, Home};
 use crate::process_tree::ProcessId;
+use crate::routine::slug::Slug;
 
 /// The entry of one unfinished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +43,13 @@ impl Entry {
             }
         })?;
         entries.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(entries)
+    }
+
+    /// Lists the entries of a routine's unfinished runs, oldest first.
+    pub(crate) fn of_routine(home: &Home, routine: &Slug) -> Result<Vec<Self>, FileError> {
+        let mut entries = Self::list(home)?;
+        entries.retain(|entry| entry.id.routine() == routine);
         Ok(entries)
     }
 

@@ -32,7 +32,7 @@ pub enum RecordingError {
     History(#[from] HistoryError),
     /// Its routine's ledger could not be kept.
     #[error(transparent)]
-    Aftermath(#[from] RetryError),
+    Retries(#[from] RetryError),
 }
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.

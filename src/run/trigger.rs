@@ -304,8 +304,7 @@ fn agent_of(context: &Context, routine: &Routine) -> Result<Agent, AgentError> {
 
 /// Returns a run of the routine that is alive, or not known to be dead: one that is being judged only if there is no other.
 fn blocking_run(context: &Context, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
-    let of_this_routine = Entry::list(&context.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    let looked = look(&context.home, of_this_routine.collect(), Duration::ZERO);
+    let looked = look(&context.home, Entry::of_routine(&context.home, slug)?, Duration::ZERO);
     let unfinished = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let blocking = unfinished.min_by_key(|one| matches!(one.liveness, Liveness::Judging(_)));
     Ok(blocking.map(|one| (one.entry.id().clone(), one.liveness)))

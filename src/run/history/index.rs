@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{self, AtomicBool};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
@@ -26,7 +26,8 @@ use crate::run::status::Status;
 #[derive(Debug, Default)]
 pub struct HistoryIndex {
     lines: Mutex<Lines>,
-    complete: AtomicBool,
+    /// Whether this process has made sure that every run that ended has a line.
+    pub(super) is_complete: AtomicBool,
 }
 
 /// The indexed lines of runs.
@@ -155,15 +156,6 @@ impl HistoryIndex {
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Whether this process has made sure that every run that ended has a line.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(atomic::Ordering::Relaxed)
-    }
-
-    pub(super) fn set_complete(&self) {
-        self.complete.store(true, atomic::Ordering::Relaxed);
-    }
 }
 
 impl Lines {
@@ -174,10 +166,6 @@ impl Lines {
             let run = Some((line.stamp, line.slug));
             std::mem::replace(&mut before, run) != run
         })
-    }
-
-    pub(super) fn contains(&self, run: &RunId) -> bool {
-        self.find(run).is_some()
     }
 
     fn find(&self, run: &RunId) -> Option<&Line> {

@@ -105,15 +105,7 @@ impl Ending {
         last_output: UnixSeconds,
         now: UnixSeconds,
     ) -> Self {
-        let unforced = |status, reason: &str, at| Self {
-            status,
-            reason: Some(reason.to_owned()),
-            ended_by: None,
-            exit_code: None,
-            signal: None,
-            finished_at: at,
-            retain_from: at,
-        };
+        let unforced = |status, reason: &str, at| Self::of(status, reason.to_owned(), at);
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
@@ -137,13 +129,21 @@ impl Ending {
     /// Describes the end of a run that was ended by force.
     pub(crate) fn by_request(request: &EndRequest, now: UnixSeconds) -> Self {
         Self {
-            status: request.cause.into(),
-            reason: Some(request.reason.clone()),
             ended_by: Some(request.by.clone()),
+            retain_from: request.last_output,
+            ..Self::of(request.cause.into(), request.reason.clone(), now)
+        }
+    }
+
+    fn of(status: Status, reason: String, at: UnixSeconds) -> Self {
+        Self {
+            status,
+            reason: Some(reason),
+            ended_by: None,
             exit_code: None,
             signal: None,
-            finished_at: now,
-            retain_from: request.last_output,
+            finished_at: at,
+            retain_from: at,
         }
     }
 }
