@@ -79,16 +79,14 @@ fn deal_with_due(
 type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
 
 /// Sorts what was found: fires by how long they wait, then the rest.
-fn in_line(context: &Context, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
+fn in_line(context: &Context, mut found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
     let since = |(slug, waits): &Found| match waits {
         Some((waiting, _)) => Some(waiting.since),
         // A ledger that cannot be read is reported below.
         None => Case::read(context, slug, now).ok()??.advance.ledger.waiting.map(|waiting| waiting.since),
     };
-    let mut line: Vec<(UnixSeconds, Found)> =
-        found.into_iter().map(|found| (since(&found).unwrap_or(UnixSeconds(u64::MAX)), found)).collect();
-    line.sort_by(|(one, (slug, _)), (other, (other_slug, _))| (one, slug).cmp(&(other, other_slug)));
-    line.into_iter().map(|(_, found)| found).collect()
+    found.sort_by_cached_key(|one| (since(one).unwrap_or(UnixSeconds(u64::MAX)), one.0.clone()));
+    found
 }
 
 fn deal_with_all(

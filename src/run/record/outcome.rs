@@ -135,7 +135,8 @@ impl Ending {
         }
     }
 
-    fn of(status: Status, reason: String, at: UnixSeconds) -> Self {
+    /// Describes the end of a run of whose agent and whose ender nothing is known.
+    pub(crate) fn of(status: Status, reason: String, at: UnixSeconds) -> Self {
         Self {
             status,
             reason: Some(reason),
