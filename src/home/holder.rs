@@ -74,7 +74,7 @@ impl Signature {
     }
 
     /// Returns the process that signed, if it is still alive. A signature of an earlier boot, or of a process whose pid
-    /// another one has by now, is not believed.
+    /// was reused since, is not believed.
     fn signer(&self) -> Option<ProcessId> {
         let since = self.since.as_ref()?;
         let signer = ProcessId { pid: self.pid, start: self.start };

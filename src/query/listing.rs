@@ -244,7 +244,7 @@ impl<'a> Views<'a> {
         Self { context, bounds: BoundsTable::new(&context.home, &context.config), newest: HashMap::new() }
     }
 
-    /// Shows runs in the given order; those that are gone by now are left out.
+    /// Shows runs in the given order, except those that are gone.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
         let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_LOCK_TIMEOUT)

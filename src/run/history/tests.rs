@@ -50,7 +50,7 @@ impl Fixture {
         std::fs::rename(home.history_file(), home.root().join(format!("history.{at}.jsonl"))).unwrap();
     }
 
-    /// Returns the runs that the history tells of, newest first.
+    /// Returns the runs in the history, newest first.
     fn runs(&self) -> Vec<String> {
         let lines = self.context.history.read(&self.context.home).unwrap();
         lines.newest_first().map(|line| lines.past(line).expect("the line").outcome.id.to_string()).collect()
