@@ -104,14 +104,11 @@ impl Forgettable {
         let manifest = self.assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
         let triggered_at = manifest.map_or(self.run.stamp(), |manifest| manifest.triggered.at);
         let last_output = Workbench::of(&context.home, &self.run).last_output_or(triggered_at);
+        let reason = format!("forgotten by a person: {}", self.cause);
         let ending = Ending {
-            status: Status::Lost,
-            reason: Some(format!("forgotten by a person: {}", self.cause)),
             ended_by: Some(by.to_owned()),
-            exit_code: None,
-            signal: None,
-            finished_at: UnixSeconds::now(),
             retain_from: last_output,
+            ..Ending::of(Status::Lost, reason, UnixSeconds::now())
         };
         let started = entry.started().ok().flatten();
         let outcome = match manifest {

@@ -111,18 +111,9 @@ enum Left {
 fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> Left {
     let now = UnixSeconds::now();
     let request = claim.entry.end_request().ok().flatten();
-    let ending = request.as_ref().map_or_else(
-        || Ending {
-            status: Status::LaunchFailed,
-            reason: Some(reason),
-            ended_by: None,
-            exit_code: None,
-            signal: None,
-            finished_at: now,
-            retain_from: now,
-        },
-        |request| Ending::by_request(request, now),
-    );
+    let ending = request
+        .as_ref()
+        .map_or_else(|| Ending::of(Status::LaunchFailed, reason, now), |request| Ending::by_request(request, now));
     let outcome = Outcome::new(&claim.manifest, None, ending);
     let Err(error) = recording::record(context, &claim.entry, &outcome) else { return Left::Run };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");

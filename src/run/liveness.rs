@@ -39,7 +39,6 @@ pub struct Assessment {
 
 impl Assessment {
     /// Returns how the run ended, if it is dead and nobody wrote it down. A request for its end that is not on disk is `unwritten`.
-    #[must_use]
     pub fn abandoned_ending(
         &self,
         unwritten: Option<&EndRequest>,
@@ -61,7 +60,6 @@ impl Assessment {
     }
 
     /// Returns the judge's hold on a dead run, which alone permits recording its end.
-    #[must_use]
     pub fn into_judgement(self) -> Option<Judgement> {
         match (self.liveness, self.manifest, self.locks) {
             (Liveness::Dead, Ok(manifest), Some(locks)) => {
@@ -84,21 +82,20 @@ pub struct Judgement {
 /// records an end.
 pub const JUDGE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long each single run is waited for all the same, where there is any patience: most judges are done by then.
+/// How long each single run is waited for at least, unless the caller does not wait at all: most judges are done by then.
 const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How many runs are held, and so how many files are open, at once.
 const RUNS_AT_ONCE: usize = 64;
 
 /// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out.
-#[must_use]
-pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
-    let deadline = Instant::now() + patience;
+pub fn look(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + timeout;
     let mut seen = Vec::with_capacity(entries.len());
     while !entries.is_empty() {
         let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
         let rest = deadline.saturating_duration_since(Instant::now());
-        let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
+        let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
         seen.extend(judge(home, some, rest.max(least)).into_iter().map(Assessment::let_go));
     }
     seen
@@ -106,15 +103,14 @@ pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Ass
 
 /// Looks at a few unfinished runs, and holds those that nobody owns for as long as their assessments are kept; those that finish
 /// meanwhile are left out. Processes are listed only if nobody owns one of them.
-#[must_use]
-pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
-    let deadline = Instant::now() + patience;
+pub fn judge(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + timeout;
     // All who hold several runs take them in one order, so that none waits for another in a circle.
     entries.sort_by(|a, b| a.id().cmp(b.id()));
     let held: Vec<(Entry, Hold)> = entries
         .into_iter()
         .map(|entry| {
-            let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
+            let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
             let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
             (entry, hold)
         })
