@@ -51,7 +51,7 @@ impl Server {
     /// # Errors
     /// The system has no threads left.
     pub(crate) fn new(app: Arc<App>, tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
-        Ok(Self::on_threads(app, tools, instructions, CallThreads::new()?))
+        Self::on_threads(app, tools, instructions, CallThreads::new()?)
     }
 
     pub(super) fn on_threads(
@@ -59,7 +59,7 @@ impl Server {
         mut tools: Vec<Tool>,
         instructions: impl Into<String>,
         threads: CallThreads,
-    ) -> Self {
+    ) -> io::Result<Self> {
         tools.sort_by_key(Tool::name);
         let (tools, threads): (Arc<[Tool]>, _) = (tools.into(), Arc::new(threads));
         let capabilities = ServerCapabilities::builder()
@@ -77,8 +77,8 @@ impl Server {
             .with_instructions(instructions);
         let connection = Connection::default();
         let calls = CallHandler::new(app.clone(), tools.clone(), threads.clone(), connection.clone());
-        let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone()));
-        Self { app, tools, threads, config, connection, calls, subscriptions }
+        let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone())?);
+        Ok(Self { app, tools, threads, config, connection, calls, subscriptions })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -219,7 +219,7 @@ impl ServerHandler for Server {
     }
 
     async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: RequestCtx) -> Result<(), ErrorData> {
-        self.subscriptions.unsubscribe(topic(&request.uri)?).await;
+        self.subscriptions.unsubscribe(&topic(&request.uri)?);
         Ok(())
     }
 
