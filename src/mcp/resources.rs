@@ -156,7 +156,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
             check_run(app, uri, &run)?;
             read_log::end_of_log(app, run).map(|text| (text, TEXT))
         }
-        Topic::Health | Topic::Lists => json(health::health(app)),
+        Topic::Health | Topic::Lists => json(Ok(health::health(app))),
     };
     let (text, kind) = contents.map_err(failed)?;
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))

@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Finding, Findings, Subject};
+use super::{Finding, Subject};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::holder::{self, Holder};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::names;
 
-pub(super) fn locks(subject: &Subject<'_>) -> Findings {
+pub(super) fn locks(subject: &Subject<'_>) -> Vec<Finding> {
     let stuck = stuck(&subject.context.home);
     if stuck.is_empty() {
-        return Ok(vec![Finding::well("locks", "they work, and nobody holds one for long")]);
+        return vec![Finding::well("locks", "they work, and nobody holds one for long")];
     }
-    Ok(stuck)
+    stuck
 }
 
 /// What a lock is held for.
