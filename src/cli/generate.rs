@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use clap::{CommandFactory, Subcommand, ValueEnum};
+use clap::{CommandFactory, ValueEnum};
 use clap_complete::Shell;
 
 #[derive(clap::Args)]
@@ -24,7 +24,7 @@ enum What {
 }
 
 pub(super) fn generate(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut command = for_people();
+    let mut command = super::Arguments::command();
     let shell = match arguments.what {
         What::Bash => Shell::Bash,
         What::Elvish => Shell::Elvish,
@@ -41,16 +41,4 @@ pub(super) fn generate(arguments: &Arguments) -> anyhow::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, env!("CARGO_PKG_NAME"), &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
-}
-
-/// Returns the command without its hidden commands.
-fn for_people() -> clap::Command {
-    let whole = super::Arguments::command();
-    let styled = |text: Option<&clap::builder::StyledStr>| text.cloned().unwrap_or_default();
-    let bare = clap::Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(styled(whole.get_about()))
-        .long_about(styled(whole.get_long_about()))
-        .after_help(super::EXIT_STATUS);
-    super::Command::augment_subcommands(bare)
 }

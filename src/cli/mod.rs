@@ -114,7 +114,7 @@ pub fn run() -> ExitCode {
         Some(_) => PAUSED_TERMINAL_TIMEOUT,
     };
     let done = match command {
-        None => serve::serve(serve).map(|()| ExitCode::SUCCESS),
+        None => serve::serve(&serve).map(|()| ExitCode::SUCCESS),
         Some(command) => match execute(command) {
             // The reader of our output has seen enough, as in `| head`.
             Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),

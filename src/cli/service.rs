@@ -2,10 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Context as _;
-
-use super::app::{Format, print_json};
-use crate::run::context::Program;
+use super::app::{self, Format, print_json};
 use crate::service::{Job, Service};
 
 #[derive(clap::Args)]
@@ -41,8 +38,7 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
     match &arguments.action {
         Action::Install { dry_run } => {
-            let program = Program::current().context("this program's own file is not known")?;
-            let job = Job::of_this_process(program.path())?;
+            let job = Job::of_this_process(app::program()?.path())?;
             if *dry_run {
                 writeln!(out, "# {}\n{}", service.file().display(), service.text(&job))?;
                 for command in service.commands() {

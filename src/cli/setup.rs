@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 
+use super::app;
 use crate::agent::{Source, find_command};
-use crate::run::context::Program;
 use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
 
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -29,10 +29,9 @@ pub(super) struct Request {
 
 pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let here = Surroundings::current().context("the home directory is not known; set HOME")?;
-    let program = Program::current().context("this program's own file is not known")?;
     let home =
         std::env::var_os(crate::env_vars::HOME).filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
-    let entry = Entry::new(&lasting_name(program.path()), home.as_deref())?;
+    let entry = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
     let mut out = anstream::stdout();
     match request.host.as_deref().and_then(Host::by_name) {
         None => list(&mut out, &here, &entry),

@@ -109,25 +109,12 @@ fn topic(uri: &str) -> Result<Topic, ErrorData> {
     resources::topic(uri).ok_or_else(unknown)
 }
 
-/// Signs a result that never changes while we run, so that clients may keep it.
-macro_rules! cached {
-    ($result:ident, $context:ident) => {
-        signed!($result, $context, CACHE_MS, CacheScope::Public)
-    };
-}
-
-/// Signs a result that may be another a moment later.
-macro_rules! uncached {
-    ($result:ident, $context:ident) => {
-        signed!($result, $context, 0, CacheScope::Private)
-    };
-}
-
-macro_rules! signed {
-    ($result:ident, $context:ident, $ttl_ms:expr, $scope:expr) => {
+/// Signs a result, and says how many milliseconds a client may keep it.
+macro_rules! sign_for {
+    ($ttl_ms:expr, $result:ident, $context:ident) => {
         if is_modern(&$context) {
             $result.ttl_ms = Some($ttl_ms);
-            $result.cache_scope = Some($scope);
+            $result.cache_scope = Some(if $ttl_ms == 0 { CacheScope::Private } else { CacheScope::Public });
             $result.meta = signature(&$context);
         }
     };
@@ -165,7 +152,7 @@ impl ServerHandler for Server {
     async fn list_tools(&self, _: PageRequest, context: RequestCtx) -> Result<ListToolsResult, ErrorData> {
         let listed = self.tools.iter().map(|tool| tool.definition().clone()).collect();
         let mut result = ListToolsResult::with_all_items(listed);
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 
@@ -189,7 +176,7 @@ impl ServerHandler for Server {
         let (listed, next_cursor) = listed;
         let mut result = ListResourcesResult::with_all_items(listed);
         result.next_cursor = next_cursor;
-        uncached!(result, context);
+        sign_for!(0, result, context);
         Ok(result)
     }
 
@@ -199,7 +186,7 @@ impl ServerHandler for Server {
         context: RequestCtx,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let mut result = ListResourceTemplatesResult::with_all_items(resources::templates());
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 
@@ -210,7 +197,7 @@ impl ServerHandler for Server {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let contents = self.read(move |app| resources::read(app, &request.uri)).await?;
         let mut result = ReadResourceResult::new(vec![contents]);
-        uncached!(result, context);
+        sign_for!(0, result, context);
         Ok(result.into())
     }
 
@@ -240,7 +227,7 @@ impl ServerHandler for Server {
 
     async fn list_prompts(&self, _: PageRequest, context: RequestCtx) -> Result<ListPromptsResult, ErrorData> {
         let mut result = ListPromptsResult::with_all_items(prompts::list(|tool| self.has_tool(tool)));
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 

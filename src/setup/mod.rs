@@ -51,34 +51,12 @@ fn is_of_another_transport<'a>(
 ) -> bool {
     kinds.into_iter().flatten().any(|kind| !kind.eq_ignore_ascii_case("stdio"))
         || command_is_text != Some(true)
-        || keys.any(|key| FOREIGN_KEYS.contains(&key))
+        || keys.any(|key| ADDRESS_KEYS.contains(&key))
 }
 
-/// The keys of entries that are reached over a network, or belong to an extension, in the words of all hosts (their documentation, as of
+/// The keys under which hosts name the address of a server that is reached over a network (their documentation, as of
 /// November 2026).
-const FOREIGN_KEYS: [&str; 21] = [
-    "auth",
-    "authProviderType",
-    "authorization",
-    "authorization_token",
-    "bearer_token_env_var",
-    "env_http_headers",
-    "headers",
-    "headersHelper",
-    "httpUrl",
-    "http_headers",
-    "oauth",
-    "oauth_resource",
-    "requestInit",
-    "scopes",
-    "serverUrl",
-    "settings",
-    "targetAudience",
-    "targetServiceAccount",
-    "tcp",
-    "uri",
-    "url",
-];
+const ADDRESS_KEYS: [&str; 5] = ["httpUrl", "serverUrl", "tcp", "uri", "url"];
 
 /// The keys that tell the kind of a server.
 const KINDS: [&str; 2] = ["type", "transport"];
