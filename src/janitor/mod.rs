@@ -6,7 +6,6 @@
 pub(crate) mod checks;
 pub mod cleanup;
 mod clock_doubt;
-pub(crate) mod forget;
 pub(crate) mod health;
 mod inventory;
 mod peers;
