@@ -109,7 +109,7 @@ pub fn run() -> ExitCode {
     let Arguments { serve, command } =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
     logging::start();
-    let patience = match &command {
+    let last_words_timeout = match &command {
         None | Some(Command::Janitor) => logging::LAST_WORDS_TIMEOUT,
         Some(_) => PAUSED_TERMINAL_TIMEOUT,
     };
@@ -121,16 +121,16 @@ pub fn run() -> ExitCode {
             result => result,
         },
     };
-    outcome_of(done, patience)
+    outcome_of(done, last_words_timeout)
 }
 
-/// Says what went wrong, and waits so long until everything is said.
-fn outcome_of(done: anyhow::Result<ExitCode>, patience: Duration) -> ExitCode {
+/// Says what went wrong, and waits until that is written.
+fn outcome_of(done: anyhow::Result<ExitCode>, last_words_timeout: Duration) -> ExitCode {
     let code = done.unwrap_or_else(|error| {
         logging::say(&format!("moadim-mcp: {}", with_causes(&error)));
         ExitCode::FAILURE
     });
-    logging::finish(patience);
+    logging::finish(last_words_timeout);
     code
 }
 

@@ -40,14 +40,14 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
         Action::Install { dry_run } => {
             let job = Job::of_this_process(app::program()?.path())?;
             if *dry_run {
-                writeln!(out, "# {}\n{}", service.file().display(), service.text(&job))?;
+                writeln!(out, "# {}\n{}", service.file.display(), service.text(&job))?;
                 for command in service.commands() {
                     writeln!(out, "$ {command}")?;
                 }
                 return Ok(true);
             }
             service.install(&job)?;
-            writeln!(out, "installed and started: {}", service.file().display())?;
+            writeln!(out, "installed and started: {}", service.file.display())?;
             if service.state()?.lingers == Some(false) {
                 writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
             }
@@ -66,8 +66,8 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
             return Ok(state.active);
         }
         Action::Uninstall => match service.uninstall()? {
-            true => writeln!(out, "stopped and removed: {}", service.file().display())?,
-            false => writeln!(out, "not installed: {}", service.file().display())?,
+            true => writeln!(out, "stopped and removed: {}", service.file.display())?,
+            false => writeln!(out, "not installed: {}", service.file.display())?,
         },
     }
     Ok(true)
