@@ -98,7 +98,9 @@ impl Unknown {
             Err(_) if is_in_use(&workbench, run)? => {
                 bail!("cannot forget the run {run}: a process works in its workbench; end it first")
             }
-            Err(RecordError::File(error)) if error.is_not_found() => "it has neither an entry nor an outcome".to_owned(),
+            Err(RecordError::File(error)) if error.is_not_found() => {
+                "it has neither an entry nor an outcome".to_owned()
+            }
             Err(error) => error.to_string(),
         };
         Ok(Self { cause, assessment: None })

@@ -25,7 +25,7 @@ pub(super) fn janitor() -> anyhow::Result<()> {
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         pipe::register(signal, sender.try_clone()?)?;
     }
-    let _janitor = janitor::start(&Arc::new(app));
+    janitor::start(&Arc::new(app));
     // Does not wait for a pass under way: the next process finds what it has begun.
     Ok(signals.read_exact(&mut [0])?)
 }

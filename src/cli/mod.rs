@@ -73,11 +73,11 @@ enum Command {
     /// Keep a run's workbench until it is unpinned
     Pin(pin::Arguments),
     /// List the agents that routines can use
-    Agents(agents::Arguments),
+    Agents(app::Format),
     /// Check for known problems and show how to fix each
     ///
     /// Exits with 1 if there are any.
-    Doctor(doctor::Arguments),
+    Doctor(app::Format),
     /// Fire schedules and clean up, as a server does, without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
@@ -145,10 +145,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
         Command::Forget(arguments) => forget::forget(&arguments),
         Command::Pin(arguments) => pin::pin(&arguments),
-        Command::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        Command::Doctor(format) => return doctor::doctor(format).map(verdict),
         Command::Janitor => janitor::janitor(),
         Command::Service(arguments) => return service::service(&arguments).map(verdict),
-        Command::Agents(arguments) => agents::agents(&arguments),
+        Command::Agents(format) => agents::agents(format),
         Command::Setup(request) => setup::setup(&request),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Demo => demo::demo(),

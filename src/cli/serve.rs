@@ -32,12 +32,11 @@ pub(super) fn serve(offer: &Offer) -> anyhow::Result<()> {
     let app = Arc::new(app::open()?.with_login_shell());
     let _registration = Registration::enter(app.home());
     let server = Server::new(Arc::clone(&app), offered, instructions)?;
-    let background = async move {
+    let background = move || {
         let shell_paths = Arc::clone(app.shell_paths());
         // If the system has no thread left, the first call that needs the answer asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        let _janitor = janitor::start(&app);
-        std::future::pending().await
+        janitor::start(&app);
     };
     Ok(serve::run(server, background)?)
 }

@@ -61,7 +61,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         let config = host.config(here);
         let state = match Plan::adding(host, &config, entry) {
             Ok(plan) if !plan.changes() => "set up",
-            Ok(plan) if plan.had_entry() => "set up, but not as it would be now",
+            Ok(plan) if plan.had_entry => "set up, but not as it would be now",
             Ok(_) => "not set up",
             Err(_) => "its configuration cannot be read",
         };
@@ -75,12 +75,12 @@ fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, reque
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
     if !plan.changes() {
         let state = if request.remove { "has no entry moadim" } else { "is set up already" };
-        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path().display())?;
+        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?;
         return Ok(());
     }
     // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.
     let written = if request.dry_run { None } else { Some(plan.apply()?) };
-    writeln!(out, "{}", plan.path().display())?;
+    writeln!(out, "{}", plan.path.display())?;
     show(out, &plan.diff())?;
     let Some(backup) = written else {
         writeln!(out, "Nothing was written.")?;

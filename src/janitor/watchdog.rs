@@ -24,10 +24,9 @@ use crate::run::status::Status;
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchReport {
-    /// Runs that were ended.
-    pub killed: Vec<Killed>,
-    /// What failed; the next pass tries again.
-    pub failed: Vec<Failed>,
+    pub(crate) killed: Vec<Killed>,
+    /// The next pass tries again.
+    pub(crate) failed: Vec<Failed>,
 }
 
 /// How much longer than its bound and grace a run may take while it has a supervisor, which should end it.

@@ -42,10 +42,11 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Plan {
     /// The real file, not the symlink that may lead to it.
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     old: Option<String>,
     new: String,
-    had_entry: bool,
+    /// Whether the file has an entry of our name as it is.
+    pub(crate) had_entry: bool,
 }
 
 impl Plan {
@@ -90,18 +91,9 @@ impl Plan {
         Ok(Self { path, old, new, had_entry })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Returns whether there is anything to do.
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
-    }
-
-    /// Returns whether the file has an entry of our name as it is.
-    pub fn had_entry(&self) -> bool {
-        self.had_entry
     }
 
     /// Returns what would change as a unified diff, without the names of files.

@@ -15,16 +15,18 @@ pub struct Host {
     language: &'static Language,
     servers: &'static str,
     /// The keys besides the common ones that an entry begins with.
-    extra: &'static [(&'static str, Extra)],
+    extra: Extras<'static>,
     place: fn(&Surroundings) -> Place,
 }
+
+type Extras<'a> = &'a [(&'a str, Extra)];
 
 /// How entries are edited in a language: each takes the text, and the key of the servers.
 #[derive(Debug)]
 struct Language {
     name: &'static str,
     has: fn(&str, &str) -> Result<bool, Problem>,
-    add: fn(&str, &str, &Entry, &[(&str, Extra)]) -> Result<String, Problem>,
+    add: fn(&str, &str, &Entry, Extras<'_>) -> Result<String, Problem>,
     remove: fn(&str, &str) -> Result<String, Problem>,
 }
 
@@ -96,7 +98,7 @@ fn zed(here: &Surroundings) -> Place {
     in_directory(config.join("zed"), "settings.json")
 }
 
-const STDIO: &[(&str, Extra)] = &[("type", Extra::Text("stdio"))];
+const STDIO: Extras<'static> = &[("type", Extra::Text("stdio"))];
 
 /// Every host that can be set up, in the order of the command's help. The places and keys are those of the hosts' own
 /// documentation, as of November 2026.
@@ -144,14 +146,7 @@ pub const HOSTS: [Host; 8] = [
             in_directory(directory, "config.toml")
         },
     },
-    Host {
-        name: "gemini",
-        title: "Gemini CLI",
-        language: JSON,
-        servers: "mcpServers",
-        extra: &[],
-        place: gemini,
-    },
+    Host { name: "gemini", title: "Gemini CLI", language: JSON, servers: "mcpServers", extra: &[], place: gemini },
     Host {
         name: "windsurf",
         title: "Windsurf",

@@ -59,7 +59,9 @@ pub(super) fn windows(subject: &Subject<'_>) -> Vec<Finding> {
     let host = &subject.context.session_host;
     if host.kind() == HostKind::Detached {
         let found = format!("{}: runs have no windows, and work without", host.why());
-        return vec![Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts")];
+        return vec![
+            Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts"),
+        ];
     }
     if host.version().is_some() {
         return Vec::new();

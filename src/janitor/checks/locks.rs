@@ -139,10 +139,7 @@ mod tests {
             assert_eq!(judge(Some(&stopped), longest, &now), Judgement::Stuck);
         }
         assert_eq!(judge(Some(&unsigned), BRIEF, &now), Judgement::Unsigned);
-        assert_eq!(
-            (judge(None, BRIEF, &now), judge(None, LONG, &now)),
-            (Judgement::Unsigned, Judgement::Fine)
-        );
+        assert_eq!((judge(None, BRIEF, &now), judge(None, LONG, &now)), (Judgement::Unsigned, Judgement::Fine));
     }
 
     #[test]

@@ -98,7 +98,7 @@ impl Connection {
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);
-        let task = async move { started.store(true, Ordering::SeqCst) };
+        let task = move || started.store(true, Ordering::SeqCst);
         let served = tokio::spawn(serve_connection(server, their_input, their_output, task));
         let output = BufReader::new(pipe::Receiver::from_owned_fd(output.into()).unwrap());
         let input = Some(pipe::Sender::from_owned_fd(input.into()).unwrap());

@@ -76,12 +76,12 @@ pub(crate) fn read_log(app: &App, arguments: ReadLog) -> Result<LogText, ToolErr
         (None, None) => log_tail(log, tail_lines.unwrap_or(200)),
         (Some(offset), None) => {
             let part = log.log.part(offset)?;
-            Ok(log.from_offset(part.text, part.next_offset, part.more, part.restarted, part.dropped_bytes))
+            Ok(log.answer_from_offset(part.text, part.next_offset, part.more, part.restarted, part.dropped_bytes))
         }
         (offset, Some(pattern)) => {
             let found = log.log.search(&pattern, offset.unwrap_or(0))?;
             let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-            Ok(log.from_offset(text, found.next_offset, found.more, found.restarted, found.dropped_bytes))
+            Ok(log.answer_from_offset(text, found.next_offset, found.more, found.restarted, found.dropped_bytes))
         }
     }
 }
@@ -141,7 +141,14 @@ impl RunLog {
     }
 
     /// Answers with what follows an offset.
-    fn from_offset(self, text: String, next_offset: u64, cut: bool, restarted: bool, dropped_bytes: u64) -> LogText {
+    fn answer_from_offset(
+        self,
+        text: String,
+        next_offset: u64,
+        cut: bool,
+        restarted: bool,
+        dropped_bytes: u64,
+    ) -> LogText {
         let restarted = restarted.then(|| RESTARTED.to_owned());
         let more = restarted.into_iter().chain(self.dropped(dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
         LogText { note: self.note(more), log_bytes: self.log.size(), run: self.run, text, cut, next_offset }
