@@ -98,7 +98,7 @@ const PAUSED_TERMINAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs the program with the process's arguments. Errors go to stderr, with their causes.
 #[must_use]
 pub fn run() -> ExitCode {
-    // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
+    // Whatever descriptors our parent left open are not passed on: a host would wait forever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
     init::become_init_if_first();

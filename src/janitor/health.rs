@@ -50,19 +50,14 @@ pub struct Problem {
     pub fix: String,
 }
 
-impl From<Finding> for Problem {
-    fn from(finding: Finding) -> Self {
-        Self { path: finding.path, problem: finding.found, fix: finding.fix.unwrap_or_default() }
-    }
-}
-
 /// How long measuring the workbenches may take.
 const MEASURING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Examines a home; takes a few seconds at most.
 pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let subject = Subject::read(app, search_path);
-    let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(Problem::from).collect();
+    let problem = |Finding { path, found, fix, .. }| Problem { path, problem: found, fix: fix.unwrap_or_default() };
+    let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(problem).collect();
     let context = &subject.context;
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
     let disk = remove::measure(context.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);

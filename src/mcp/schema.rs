@@ -49,7 +49,7 @@ fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
     }
 }
 
-/// Returns whether an answer has a null in it, which no schema of ours allows.
+/// Returns whether an answer has a null in it, which our schemas do not allow.
 pub(super) fn holds_null(answer: &Value) -> bool {
     match answer {
         Value::Object(map) => map.values().any(holds_null),

@@ -258,7 +258,7 @@ impl ServerHandler for Server {
 
     /// Takes the answers to what a task has asked: ours ask nothing.
     async fn update_task(&self, request: UpdateTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
-        self.read(move |app| tasks::check(app, &request.task_id)).await
+        self.read(move |app| tasks::look(app, &request.task_id).map(drop)).await
     }
 
     async fn cancel_task(&self, request: CancelTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
@@ -270,7 +270,7 @@ impl ServerHandler for Server {
         self.read(move |app| tasks::cancel(app, &request.task_id)).await
     }
 
-    /// Refuses what rmcp could not parse: a method that we do not have, or one of ours with other parameters.
+    /// Refuses what rmcp could not parse: an unknown method, or a known one with malformed parameters.
     async fn on_custom_request(&self, request: CustomRequest, context: RequestCtx) -> Result<CustomResult, ErrorData> {
         let other_era = if is_modern(&context) { &LEGACY_METHODS[..] } else { &MODERN_METHODS[..] };
         if other_era.contains(&request.method.as_str()) {

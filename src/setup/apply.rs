@@ -29,7 +29,7 @@ pub enum SetupError {
         /// What a person can put into it instead; empty if there is nothing.
         by_hand: String,
     },
-    /// It is another one than the plan was made for.
+    /// The file is not the one that the plan was made for.
     #[error(
         "another program changed {path}, so it is left as it is; quit the host if it is the one that writes, and try again"
     )]
@@ -50,7 +50,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Plans to have our entry as it should be in a host's configuration.
+    /// Plans to add our entry to a host's configuration, or to correct it.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
             SetupError::Unreadable { path, language, problem, .. } => {
@@ -61,8 +61,7 @@ impl Plan {
         })
     }
 
-    /// Plans to have no entry of ours in it. If a backup with our entry added is what the file is now, the file becomes that
-    /// backup again, to the byte.
+    /// Plans to remove our entry. If the file is a backup with our entry added, that backup is restored to the byte.
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
@@ -106,7 +105,7 @@ impl Plan {
     /// its directory, for its user alone.
     ///
     /// # Errors
-    /// The file is no longer what it was, or the system's refusal; it is as it was then.
+    /// Another program changed the file, or the system refused; the file is as it was.
     pub fn apply(&self) -> Result<Option<PathBuf>, SetupError> {
         let Some(old) = &self.old else {
             let directory = self.path.parent().unwrap_or(Path::new("/"));

@@ -17,7 +17,7 @@ const NAME: &str = "moadim";
 
 use crate::env_vars::HOME as HOME_VARIABLE;
 
-/// What a host is to start.
+/// What a host starts.
 #[derive(Debug, Clone)]
 pub struct Entry {
     command: String,
@@ -42,8 +42,8 @@ impl Entry {
     }
 }
 
-/// Returns whether an entry of our name is for a server that is reached in another way than by starting a program. Then nothing of
-/// it is for us: a `command` beside a `url` is something that hosts refuse, some with their whole configuration.
+/// Returns whether an entry of our name describes a server that is not started as a program. Nothing of it is kept: hosts refuse
+/// a `command` beside a `url`, some with their whole configuration.
 fn is_of_another_transport<'a>(
     mut keys: impl Iterator<Item = &'a str>,
     kinds: [Option<String>; 2],

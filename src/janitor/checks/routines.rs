@@ -74,7 +74,7 @@ fn of_misnamed(path: &Path) -> Finding {
     let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
     Finding::problem_at(
         path,
-        "it is no routine, because its name is no slug: lower-case letters, digits and single dashes",
+        "not a routine: its name is not a slug (lower-case letters, digits and single dashes)",
         format!("rename it: mv '{}' '{}'; or move it out of routines/", quoted(path), quoted(&new)),
     )
 }
