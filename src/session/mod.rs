@@ -241,6 +241,14 @@ impl SessionHost {
         self.windows.exists(name, answer_deadline())
     }
 
+    /// Checks that the server of the windows answers, if there is one.
+    ///
+    /// # Errors
+    /// It does not, for 4 s.
+    pub fn check(&self) -> Result<(), SessionError> {
+        self.windows.check(answer_deadline())
+    }
+
     /// Returns the command line that shows the session in a terminal, quoted for any shell; `None` without windows.
     #[must_use]
     pub fn attach_command(&self, name: &str) -> Option<String> {

@@ -83,12 +83,22 @@ impl Windows {
 
     /// Returns whether the window of this name is there.
     pub(super) fn exists(&self, name: &str, deadline: Instant) -> bool {
-        let Ok(program) = self.program() else { return false };
-        let mut command = Command::new(program);
-        command.arg("-N").arg("-S").arg(self.place.socket()).args(["has-session", "-t", &format!("={name}")]);
+        let answer = self.ask(&["has-session", "-t", &format!("={name}")], "look for a window", deadline);
+        matches!(answer, Ok(Reply::Said(_)))
+    }
+
+    /// Checks that the server answers, if there is one.
+    pub(super) fn check(&self, deadline: Instant) -> Result<(), SessionError> {
+        self.place.check()?;
+        self.ask(&["list-sessions"], "answer", deadline).map(drop)
+    }
+
+    /// Asks the server, and starts none.
+    fn ask(&self, words: &[&str], action: &'static str, deadline: Instant) -> Result<Reply, SessionError> {
+        let mut command = Command::new(self.program()?);
+        command.arg("-N").arg("-S").arg(self.place.socket()).args(words);
         command.env_clear().envs(client::environment());
-        let finished = self.run(&mut command, "look for a window", deadline);
-        finished.is_ok_and(|finished| matches!(finished.meaning(), Ok(Reply::Said(_))))
+        self.run(&mut command, action, deadline)?.meaning().map_err(|said| self.refused(action, said))
     }
 
     pub(super) fn attach_command(&self, name: &str) -> Option<String> {

@@ -307,6 +307,26 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
 }
 
 #[test]
+fn the_doctor_asks_tmux_whether_it_answers() {
+    let Some(home) = Host::Tmux.home() else { return };
+    let of_tmux = || -> Vec<Value> {
+        let found = wrong(home.moadim(&["doctor", "--json"]));
+        found.into_iter().filter(|check| check["what"] == "tmux").collect()
+    };
+    assert_eq!(of_tmux(), [] as [Value; 0], "no server yet");
+    routine(&home, "here", "sleep 1000", "");
+    trigger(&home, "here");
+    assert_eq!(of_tmux(), [] as [Value; 0]);
+    let pid = tmux(&home.root().join("tmux.sock"), &["display-message", "-p", "#{pid}"]).stdout;
+    let server = Pid::from_raw(String::from_utf8(pid).unwrap().trim().parse().unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let found = of_tmux();
+    kill_process(server, Signal::CONT).unwrap();
+    assert!(found[0]["found"].as_str().unwrap().starts_with("tmux did not answer in time"), "{found:?}");
+    home.moadim(&["stop", "here"]).ok();
+}
+
+#[test]
 fn the_doctor_looks_at_a_home_that_no_other_command_opens() {
     let home = TestHome::detached("");
     std::fs::set_permissions(home.root(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();

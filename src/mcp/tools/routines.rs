@@ -241,7 +241,7 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, Too
         registry.get(agent)?;
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
-    // A launch refuses what is there already; a call that disables such a routine must work all the same.
+    // A launch refuses what is there already, but a call that disables such a routine must still work.
     let concerns_env = arguments.env.is_some() || arguments.agent.is_some();
     let change = |definition: &mut Definition| {
         apply(arguments, definition)?;
