@@ -65,7 +65,8 @@ impl Log {
         let start = self.size.saturating_sub(window).max(hole.end);
         let bytes = self.read(start, window)?;
         let whole = whole_characters(&bytes);
-        let shown = screen::shown(&bytes[..whole], start, &self.sizes).unwrap_or_else(|| clean(&bytes[..whole]));
+        let picture = screen::shown(&bytes[..whole], start, || screen::read_sizes(self.sizes_file.as_deref()));
+        let shown = picture.unwrap_or_else(|| clean(&bytes[..whole]));
         let (text, cut) = last_lines(&shown, lines, max_bytes);
         Ok(LogTail {
             text,

@@ -62,6 +62,8 @@ impl Windows {
             // client's own, because `-c` expands formats.
             let mut command = Command::new(program);
             command.arg("-f").arg(&configuration).arg("-u").arg("-S").arg(self.place.socket());
+            // A server that an older build started does not leave with its last window until it is told to.
+            command.args(["set-option", "-s", "exit-empty", "on", ";"]);
             command.args(["new-session", "-d", "-s", name, "-n", "run", "-x", COLUMNS, "-y", ROWS, "--"]);
             command.args(words.iter().map(|word| literal(word)));
             command.env_clear().envs(client::environment()).env(COOKIE_VARIABLE, &cookie).current_dir(directory);

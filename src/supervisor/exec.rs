@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::process::ioctl_tiocsctty;
+use rustix::process::{getpid, getsid, ioctl_tiocsctty, setpgid, setsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
 use super::command_path::{self, NotFound, PATH};
@@ -45,7 +46,7 @@ pub enum ExecError {
     NotFound(#[from] NotFound),
     /// Its terminal is not to be had.
     #[error("the agent cannot be started on its terminal: {0}")]
-    Terminal(std::io::Error),
+    Terminal(io::Error),
     /// What it is started with is more than the system takes.
     #[error("cannot start the agent: {0}")]
     TooLong(String),
@@ -55,7 +56,7 @@ pub enum ExecError {
         /// The agent's program.
         program: PathBuf,
         /// The system's word.
-        source: std::io::Error,
+        source: io::Error,
     },
 }
 
@@ -195,39 +196,47 @@ fn become_part(
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     // No other terminal can reach the agent, and no signal to the supervisor's group.
-    let _ = rustix::process::setsid();
+    let session = lead_session();
     let terminal = match part {
-        Part::Agent if manifest.command.terminal => Some(take_terminal().map_err(ExecError::Terminal)?),
+        Part::Agent if manifest.command.terminal => {
+            Some(session.and_then(|()| take_terminal()).map_err(ExecError::Terminal)?)
+        }
         _ => None,
     };
     // The rest is as the login shell left it.
-    let mut prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
+    let prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
     report.say(&part.report(entry), &ready(&manifest))?;
-    let source = prepared.command.exec();
-    Err(prepared.failed(source, &environment))
+    prepared.start(|command| Err(command.exec()))
 }
 
 /// The agent or its setup, ready to be executed.
-pub(super) struct Prepared {
-    pub(super) command: Command,
+pub(super) struct Prepared<'a> {
+    home: &'a Home,
+    manifest: &'a Manifest,
+    environment: &'a Environment,
+    found: Found,
+    args: &'a [String],
+    directory: PathBuf,
+    is_terminal: bool,
+    stdin: File,
+    output: File,
 }
 
-impl Prepared {
-    /// Finds the program, and sets up everything that is the agent's: what agent and routine set wins over the environment that
-    /// is there, and the cookie always does.
+impl<'a> Prepared<'a> {
+    /// Finds the program, and opens the files or the terminal that it gets.
     ///
     /// # Errors
     /// There is no such program, or a file of the workbench cannot be opened.
     pub(super) fn new(
-        home: &Home,
-        manifest: &Manifest,
-        environment: &Environment,
+        home: &'a Home,
+        manifest: &'a Manifest,
+        environment: &'a Environment,
         part: Part,
         terminal: Option<File>,
     ) -> Result<Self, ExecError> {
         let workbench = Workbench::of(home, &manifest.id);
         let (program, args) = part.words(&manifest.command);
-        let Found { program, on } = command_path::find(home, program, &manifest.command, environment)?;
+        let found = command_path::find(home, program, &manifest.command, environment)?;
         let stdin = match part {
             Part::Setup => StdinSource::None,
             Part::Agent => manifest.command.stdin,
@@ -237,41 +246,67 @@ impl Prepared {
             Some(terminal) => (terminal.try_clone().map_err(ExecError::Terminal)?, terminal),
             None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
-        let errors = output.try_clone().map_err(|source| FileError::io("open", &workbench.log(), source))?;
-        let mut command = Command::new(&program);
-        if !manifest.command.login_shell {
-            command.env_clear().envs(&environment.inherited);
+        let directory = workbench.directory().to_owned();
+        Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, output })
+    }
+
+    /// Executes it by `exec`, and a script without `#!` by a shell, as a command line does: `posix_spawn` and musl's `execvp` only
+    /// say that they cannot.
+    pub(super) fn start<T>(&self, mut exec: impl FnMut(&mut Command) -> io::Result<T>) -> Result<T, ExecError> {
+        let mut execute = |command| exec(&mut self.command(command)?);
+        let program = &self.found.program;
+        let result = match execute(Command::new(program)) {
+            Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) && is_text(program) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg(program);
+                execute(shell)
+            }
+            result => result,
+        };
+        result.map_err(|source| self.failed(source))
+    }
+
+    /// Gives a command everything that is the agent's: what agent and routine set wins over the environment that is there, and the
+    /// cookie always does.
+    fn command(&self, mut command: Command) -> io::Result<Command> {
+        if !self.manifest.command.login_shell {
+            command.env_clear().envs(&self.environment.inherited);
         }
-        if is_terminal {
+        if self.is_terminal {
             command.env("TERM", TERMINAL_KIND);
         }
         command
-            .args(args)
-            .envs(&environment.set)
+            .args(self.args)
+            .envs(&self.environment.set)
             .env_remove(TERMINAL_VARIABLE)
             // A login shell leaves where it was itself, and some programs believe that rather than the system.
-            .env("PWD", workbench.directory())
+            .env("PWD", &self.directory)
             .env_remove("OLDPWD")
-            .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-            .env(crate::env_vars::HOME, home.root())
-            .env(RUN_VARIABLE, manifest.id.to_string())
+            .env(COOKIE_VARIABLE, self.manifest.cookie.to_string())
+            .env(crate::env_vars::HOME, self.home.root())
+            .env(RUN_VARIABLE, self.manifest.id.to_string())
             // Its own interpreter and all that it starts are found where it was found.
-            .envs(on.map(|(_, path)| (PATH, path)))
-            .current_dir(workbench.directory())
-            .stdin(stdin)
-            .stdout(output)
-            .stderr(errors);
-        Ok(Self { command })
+            .envs(self.found.on.as_ref().map(|(_, path)| (PATH, path)))
+            .current_dir(&self.directory)
+            .stdin(self.stdin.try_clone()?)
+            .stdout(self.output.try_clone()?)
+            .stderr(self.output.try_clone()?);
+        Ok(command)
     }
 
-    /// Says why it was not executed.
-    pub(super) fn failed(&self, source: std::io::Error, environment: &Environment) -> ExecError {
+    fn failed(&self, source: io::Error) -> ExecError {
         if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-            let args: Vec<String> = self.command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-            return ExecError::TooLong(argument_space::explain(environment, &args));
+            return ExecError::TooLong(argument_space::explain(self.environment, self.args));
         }
-        ExecError::Exec { program: self.command.get_program().into(), source }
+        ExecError::Exec { program: self.found.program.clone(), source }
     }
+}
+
+/// Whether a file may be a script rather than a program for another machine.
+fn is_text(program: &Path) -> bool {
+    let mut start = [0; 128];
+    let read = File::open(program).and_then(|mut file| file.read(&mut start));
+    read.is_ok_and(|length| !start[..length].contains(&0))
 }
 
 fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileError> {
@@ -284,13 +319,27 @@ fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileEr
     }
 }
 
+/// Begins a session of our own. The leader of a process group may not, and a login shell with job control (`set -m` in a start-up
+/// file) has made us one: it moves into the supervisor's group first.
+fn lead_session() -> io::Result<()> {
+    if setsid().is_err() {
+        let session = getsid(None)?;
+        if session == getpid() {
+            return Ok(());
+        }
+        setpgid(None, Some(session))?;
+        setsid()?;
+    }
+    Ok(())
+}
+
 /// Makes the terminal that the supervisor holds ours. Signals that a host ignored are given back, or Ctrl-C would do nothing: one
 /// that is handled becomes the default when a program is executed.
-fn take_terminal() -> std::io::Result<File> {
+fn take_terminal() -> io::Result<File> {
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU] {
         signal_hook::flag::register(signal, Arc::default())?;
     }
-    let name = std::env::var_os(TERMINAL_VARIABLE).ok_or(std::io::ErrorKind::NotFound)?;
+    let name = std::env::var_os(TERMINAL_VARIABLE).ok_or(io::ErrorKind::NotFound)?;
     let terminal = open_side(Path::new(&name))?;
     ioctl_tiocsctty(&terminal)?;
     Ok(terminal)

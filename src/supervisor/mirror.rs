@@ -275,7 +275,7 @@ impl Supervisor {
     fn try_git(&mut self, git: &Git, arguments: &[&OsStr]) -> Result<Option<String>, NotPrepared> {
         let pid = git.spawn(arguments, &self.entry.git_log()).map_err(NotPrepared::failed)?;
         self.children.set_agent(pid);
-        let exit = self.await_child(|| Duration::MAX)?;
+        let exit = self.await_child()?;
         Ok((exit.code != Some(0)).then(|| exit.how()))
     }
 }

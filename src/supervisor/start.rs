@@ -61,14 +61,13 @@ impl Supervisor {
         Ok(process)
     }
 
-    /// Starts it without a stub: `spawn` returns once exec has happened, or failed.
+    /// Starts it without a stub: `spawn` returns once exec has happened, or failed. On a mount that hangs it returns late, and until
+    /// then the run's bound and a request for its end wait.
     fn start_at_once(&mut self, part: Part, environment: &Environment) -> Result<ProcessId, NotPrepared> {
-        let mut prepared =
-            Prepared::new(&self.context.home, &self.manifest, environment, part, None).map_err(NotPrepared::failed)?;
+        let prepared = Prepared::new(&self.context.home, &self.manifest, environment, part, None);
         // No signal to the supervisor's group reaches it.
-        let child = prepared.command.process_group(0).spawn();
-        let child = child.map_err(|source| NotPrepared::failed(prepared.failed(source, environment)))?;
-        Ok(self.watch_child(&child))
+        let child = prepared.and_then(|prepared| prepared.start(|command| command.process_group(0).spawn()));
+        Ok(self.watch_child(&child.map_err(NotPrepared::failed)?))
     }
 
     fn watch_child(&mut self, child: &Child) -> ProcessId {

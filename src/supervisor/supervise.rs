@@ -159,12 +159,13 @@ impl Supervisor {
                 return self.end(&request);
             }
         }
-        let mut log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
+        // The agent has opened the file that has the log's name by now.
+        self.log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
-            let pause = log_cap.look();
-            let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
+            let pause = self.log_cap.look();
+            let silent_secs = silence.secs(self.log_cap.mark(), &Moment::now());
             match decide(self.state(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
@@ -293,9 +294,12 @@ impl Supervisor {
         self.read_settings();
         let grace = Duration::from_secs(self.context.config.kill_grace_secs);
         let (home, entry, manifest) = (&self.context.home, &self.entry, &self.manifest);
-        let children = &mut self.children;
-        let survivors =
-            insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut || children.reap()));
+        let (children, log_cap) = (&mut self.children, &mut self.log_cap);
+        let mut on_pass = || {
+            children.reap();
+            log_cap.look();
+        };
+        let survivors = insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut on_pass));
         self.children.reap();
         survivors.is_empty()
     }
@@ -306,6 +310,7 @@ impl Supervisor {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
+        self.log_cap.look();
         if ending.status.is_failure() {
             let missing = self.missing_env.as_ref().unwrap_or(&self.manifest.missing_env);
             let missing = in_words(missing, &self.manifest.command.agent);

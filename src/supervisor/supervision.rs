@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::children::Children;
+use super::log_cap::LogCap;
 use super::terminal::Terminal;
 use super::unmarked::Unmarked;
 use super::wake::Wake;
@@ -23,6 +24,7 @@ pub(super) struct Supervisor {
     pub(super) manifest: Manifest,
     pub(super) children: Children,
     pub(super) wake: Wake,
+    pub(super) log_cap: LogCap,
     /// Of an agent that needs one, from its start on.
     pub(super) terminal: Option<Terminal>,
     pub(super) started: Option<Started>,
@@ -39,6 +41,7 @@ pub(super) struct Supervisor {
 impl Supervisor {
     pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
         let children = Children::default();
+        let log_cap = LogCap::watch(&Workbench::of(&context.home, entry.id()), context.config.max_log_bytes);
         let (started, bounds, entry_gone, unmarked) = Default::default();
         let (of_start_up_files, missing_env, terminal) = Default::default();
         Self {
@@ -47,6 +50,7 @@ impl Supervisor {
             manifest,
             children,
             wake,
+            log_cap,
             terminal,
             started,
             bounds,

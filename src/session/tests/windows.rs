@@ -17,6 +17,18 @@ fn a_window_executes_its_words_and_goes_with_them() {
 }
 
 #[test]
+fn a_server_that_an_older_build_left_leaves_with_its_last_window_too() {
+    let Some(place) = Place::new() else { return };
+    place.open("old").unwrap();
+    place.says(&["set-option", "-s", "exit-empty", "off"]);
+    let server = place.server().unwrap();
+    place.open("job-1").unwrap();
+    place.let_go("old");
+    place.let_go("job-1");
+    wait_until("the server leaves with its last window", || !is_tmux(server));
+}
+
+#[test]
 fn names_are_exact() {
     let Some(place) = Place::new() else { return };
     place.open("job-10").unwrap();
