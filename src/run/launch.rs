@@ -95,20 +95,14 @@ pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: In
     });
     if begun.is_ok() {
         let wait = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_WAIT);
-        error.nothing_left = recorded.recv_timeout(wait).is_ok_and(|left| left == Left::Nothing);
+        error.nothing_left = recorded.recv_timeout(wait).unwrap_or(false);
     }
     error
 }
 
-/// What is left of a run of which nothing was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// Its record, or an entry that the next watchdog pass records.
-    Run,
-    Nothing,
-}
-
-fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> Left {
+/// Records a run of which nothing was started, and returns whether nothing is left of it: neither its record, nor an entry that
+/// the next watchdog pass records.
+fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
     let now = UnixSeconds::now();
     let request = claim.entry.end_request().ok().flatten();
     let ending = request.as_ref().map_or_else(
@@ -124,20 +118,20 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> Left {
         |request| Ending::by_request(request, now),
     );
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return Left::Run };
+    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
     let workbench = Workbench::of(&context.home, claim.entry.id());
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     // Nothing ran, nobody asked for anything, and not even the outcome could be written: on a full disk nothing is better than
     // an entry that has to be judged.
     if request.is_some() || !unwritten || !discard(&workbench) {
-        return Left::Run;
+        return false;
     }
     match claim.entry.dispose(&context.home) {
-        Ok(()) => Left::Nothing,
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
-            Left::Run
+            false
         }
     }
 }

@@ -116,9 +116,7 @@ impl Log {
             });
         }
     }
-}
 
-impl Log {
     /// Reads what was printed from a byte on as it is, at most [`MAX_TEXT_BYTES`], without what was dropped; returns where the
     /// next part begins, too. Begins again where the log is shorter.
     ///

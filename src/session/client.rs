@@ -9,16 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// More output than any honest list of sessions.
 const MAX_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a poll waits at most for a process that has ended while something else holds its streams.
-const TICK: Duration = Duration::from_millis(2);
-/// The first pause for one that closed its streams and has not ended, which hardly any takes longer for.
+/// The pauses between two looks at a process: most answer within milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where programs are that the short PATH of a desktop application leaves out.
 const USUAL_PLACES: [&str; 4] =
@@ -103,22 +101,8 @@ fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        if stdout.pipe.is_some() || stderr.pipe.is_some() {
-            wait_for_output(&[&stdout, &stderr])?;
-        } else {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(TICK);
-        }
-    }
-}
-
-fn wait_for_output(streams: &[&Stream]) -> io::Result<()> {
-    let mut fds: Vec<_> =
-        streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
-    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
-    match poll(&mut fds, Some(&tick)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -303,7 +287,7 @@ mod tests {
         for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
             while is_running(pid) {
                 assert!(Instant::now() < deadline, "{pid} lives");
-                std::thread::sleep(TICK);
+                std::thread::sleep(LONGEST_PAUSE);
             }
         }
         let error = shell("exec yes", Duration::from_secs(60)).unwrap_err();

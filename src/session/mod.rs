@@ -3,7 +3,6 @@
 //! A window only shows a run and passes on what a person types: a run is the same without one. This module alone knows tmux.
 
 mod client;
-mod listening;
 mod place;
 #[cfg(test)]
 mod tests;

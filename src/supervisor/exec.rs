@@ -1,6 +1,7 @@
 //! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -9,56 +10,23 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use rustix::io::Errno;
 use rustix::process::{getpid, getsid, ioctl_tiocsctty, setpgid, setsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
-use super::command_path::{self, NotFound, PATH};
+use super::command_path::{self, PATH};
 use super::terminal::open_side;
 use crate::agent::{AgentCommand, Found, StdinSource};
 use crate::environment::EnvName;
+use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{Home, HomeError};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::record::{Environment, Manifest, RecordError};
-
-/// The agent could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// The home cannot be opened.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// A record is missing or damaged.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// A file cannot be opened or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The report is locked by somebody else.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The agent's command is not there.
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    /// Its terminal is not to be had.
-    #[error("the agent cannot be started on its terminal: {0}")]
-    Terminal(io::Error),
-    /// What it is started with is more than the system takes.
-    #[error("cannot start the agent: {0}")]
-    TooLong(String),
-    /// The system does not execute it.
-    #[error("cannot execute {program}: {source}; check that it is a program for this machine")]
-    Exec {
-        /// The agent's program.
-        program: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-}
+use crate::run::record::{Environment, Manifest};
 
 pub(super) use crate::env_vars::TERMINAL as TERMINAL_VARIABLE;
 
@@ -166,41 +134,25 @@ impl Report {
 }
 
 /// Becomes the agent of a run, or its setup; returns only if that fails, after telling the supervisor.
-pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
-    let home = match Home::open(root) {
-        Ok(home) => home,
-        Err(error) => return error.into(),
-    };
+pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infallible> {
+    let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     let path = part.report(&entry);
-    let mut report = match Report::open(&path) {
-        Ok(report) => report,
-        Err(error) => return error.into(),
-    };
-    let error = match become_part(&home, &entry, part, &mut report) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
-    match report.say(&path, &format!("{FAILED}{error}")) {
-        Ok(()) => error,
-        Err(unsaid) => unsaid.into(),
+    let mut report = Report::open(&path)?;
+    let result = become_part(&home, &entry, part, &mut report);
+    if let Err(error) = &result {
+        report.say(&path, &format!("{FAILED}{error}"))?;
     }
+    result
 }
 
-fn become_part(
-    home: &Home,
-    entry: &Entry,
-    part: Part,
-    report: &mut Report,
-) -> Result<std::convert::Infallible, ExecError> {
+fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut Report) -> anyhow::Result<Infallible> {
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     // No other terminal can reach the agent, and no signal to the supervisor's group.
     let session = lead_session();
     let terminal = match part {
-        Part::Agent if manifest.command.terminal => {
-            Some(session.and_then(|()| take_terminal()).map_err(ExecError::Terminal)?)
-        }
+        Part::Agent if manifest.command.terminal => Some(session.and_then(|()| take_terminal()).map_err(no_terminal)?),
         _ => None,
     };
     // The rest is as the login shell left it.
@@ -233,7 +185,7 @@ impl<'a> Prepared<'a> {
         environment: &'a Environment,
         part: Part,
         terminal: Option<File>,
-    ) -> Result<Self, ExecError> {
+    ) -> anyhow::Result<Self> {
         let workbench = Workbench::of(home, &manifest.id);
         let (program, args) = part.words(&manifest.command);
         let found = command_path::find(home, program, &manifest.command, environment)?;
@@ -243,7 +195,7 @@ impl<'a> Prepared<'a> {
         };
         let is_terminal = terminal.is_some();
         let (stdin, output) = match terminal {
-            Some(terminal) => (terminal.try_clone().map_err(ExecError::Terminal)?, terminal),
+            Some(terminal) => (terminal.try_clone().map_err(no_terminal)?, terminal),
             None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
         let directory = workbench.directory().to_owned();
@@ -252,7 +204,7 @@ impl<'a> Prepared<'a> {
 
     /// Executes it by `exec`, and a script without `#!` by a shell, as a command line does: `posix_spawn` and musl's `execvp` only
     /// say that they cannot.
-    pub(super) fn start<T>(&self, mut exec: impl FnMut(&mut Command) -> io::Result<T>) -> Result<T, ExecError> {
+    pub(super) fn start<T>(&self, mut exec: impl FnMut(&mut Command) -> io::Result<T>) -> anyhow::Result<T> {
         let mut execute = |command| exec(&mut self.command(command)?);
         let program = &self.found.program;
         let result = match execute(Command::new(program)) {
@@ -263,7 +215,7 @@ impl<'a> Prepared<'a> {
             }
             result => result,
         };
-        result.map_err(|source| self.failed(source))
+        result.map_err(|source| self.failed(&source))
     }
 
     /// Gives a command everything that is the agent's: what agent and routine set wins over the environment that is there, and the
@@ -294,12 +246,17 @@ impl<'a> Prepared<'a> {
         Ok(command)
     }
 
-    fn failed(&self, source: io::Error) -> ExecError {
+    fn failed(&self, source: &io::Error) -> anyhow::Error {
         if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-            return ExecError::TooLong(argument_space::explain(self.environment, self.args));
+            return anyhow!("cannot start the agent: {}", argument_space::explain(self.environment, self.args));
         }
-        ExecError::Exec { program: self.found.program.clone(), source }
+        let program = self.found.program.display();
+        anyhow!("cannot execute {program}: {source}; check that it is a program for this machine")
     }
+}
+
+fn no_terminal(source: io::Error) -> anyhow::Error {
+    anyhow!("the agent cannot be started on its terminal: {source}")
 }
 
 /// Whether a file may be a script rather than a program for another machine.

@@ -1,9 +1,10 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
 use std::collections::HashSet;
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
 
 use super::log_cap::LogCap;
 use super::setup_step::NotPrepared;
@@ -13,10 +14,9 @@ use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
-use crate::home::atomic_file::FileError;
+use crate::home::Home;
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{Home, HomeError};
+use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
 use crate::run::end::end_own_processes;
@@ -24,52 +24,10 @@ use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::own_tree;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError};
-use crate::run::recording::{RecordingError, record};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
+use crate::run::recording::record;
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
-
-/// A supervisor could not do its work; the run is left to a judge.
-#[derive(Debug, thiserror::Error)]
-pub enum SuperviseError {
-    /// The home cannot be opened.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// A judge holds the run, or it is over: it is not ours to start.
-    #[error(transparent)]
-    NotOurs(#[from] LockError),
-    /// The manifest is missing, damaged or newer.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The run was started in another place.
-    #[error("cannot supervise the run {run}: {cause}")]
-    Stranger {
-        /// The run.
-        run: RunId,
-        /// Where it was started.
-        cause: String,
-    },
-    /// Another supervisor has it.
-    #[error("cannot supervise the run {run}: another supervisor has it ({})", name(*supervisor))]
-    Taken {
-        /// The run.
-        run: RunId,
-        /// That supervisor, if it can be read.
-        supervisor: Option<ProcessId>,
-    },
-    /// The system does not show us ourselves.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-    /// A file of the run cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The system refused signals or our own name.
-    #[error("the supervisor cannot be set up: {0}")]
-    Setup(#[from] io::Error),
-    /// The end could not be written down.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
-}
 
 /// Says what an agent was to inherit and did not, ready to be appended to the reason of a failure; mostly nothing.
 fn in_words(missing: &[EnvName], agent: &str) -> String {
@@ -81,10 +39,6 @@ fn in_words(missing: &[EnvName], agent: &str) -> String {
     format!(
         "; {names}, which inherit_env of its agent names, was not set where it was started: set it there, or in agents/{agent}.env"
     )
-}
-
-fn name(supervisor: Option<ProcessId>) -> String {
-    supervisor.map_or_else(|| "its record cannot be read".to_owned(), |supervisor| supervisor.to_string())
 }
 
 /// How often the bounds and the requests are looked at, and how soon what failed is tried again.
@@ -104,10 +58,11 @@ const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 ///
 /// # Errors
 /// Why it could not; whatever is left is a judge's business.
-pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
+pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
+    const NOT_SET_UP: &str = "the supervisor cannot be set up";
     let _ = rustix::process::setsid();
-    become_subreaper()?;
-    let wake = Wake::listen()?;
+    become_subreaper().context(NOT_SET_UP)?;
+    let wake = Wake::listen().context(NOT_SET_UP)?;
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
@@ -118,26 +73,29 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
-    let context = Context::of_supervisor(home, config, Program::current()?);
+    let context = Context::of_supervisor(home, config, Program::current().context(NOT_SET_UP)?);
     Supervisor::new(context, entry, manifest, wake).run()
 }
 
 /// Takes the run, which one supervisor does.
-fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> Result<(), SuperviseError> {
+fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> anyhow::Result<()> {
     let here = Here::of(home);
     if let Some(cause) = here.stranger(manifest) {
-        return Err(SuperviseError::Stranger { run: entry.id().clone(), cause });
+        bail!("cannot supervise the run {}: {cause}", entry.id());
     }
     let reaper = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid());
     if entry.take(&here.supervisor_record(ProcessId::current()?, reaper))? {
         return Ok(());
     }
-    let supervisor = entry.supervisor().ok().flatten().map(|record| record.supervisor);
-    Err(SuperviseError::Taken { run: entry.id().clone(), supervisor })
+    let who = match entry.supervisor() {
+        Ok(Some(record)) => record.supervisor.to_string(),
+        _ => "its record cannot be read".to_owned(),
+    };
+    bail!("cannot supervise the run {}: another supervisor has it ({who})", entry.id())
 }
 
 impl Supervisor {
-    fn run(mut self) -> Result<(), SuperviseError> {
+    fn run(mut self) -> anyhow::Result<()> {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
         }
@@ -199,7 +157,7 @@ impl Supervisor {
     }
 
     /// Ends the run by force.
-    fn end(mut self, request: &EndRequest) -> Result<(), SuperviseError> {
+    fn end(mut self, request: &EndRequest) -> anyhow::Result<()> {
         log::append_note(&self.workbench(), &request.reason);
         if !self.end_processes() {
             return Ok(());
@@ -214,7 +172,7 @@ impl Supervisor {
     }
 
     /// The agent ended by itself; whatever it left behind is ended too.
-    fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
+    fn finish(mut self, exit: AgentExit) -> anyhow::Result<()> {
         let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
         let (home, cookie) = (&self.context.home, &self.manifest.cookie);
         let known = self.unmarked.written();
@@ -239,14 +197,13 @@ impl Supervisor {
                 // A success does not wait for it, and one that is long over stays one.
                 self.wake.termination_signal() && ended.elapsed() < SHUTDOWN_WINDOW
             };
-        let (status, reason) = match self.entry.end_request().ok().flatten() {
+        let mut request = self.entry.end_request().ok().flatten();
+        if request.is_none() && self.wake.request_unwritten() && status.is_failure() {
+            request = Some(self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()));
+        }
+        let (status, reason) = match request {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
-                let ending = Ending::by_request(&request, finished_at);
-                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
-            }
-            None if self.wake.request_unwritten() && status.is_failure() => {
-                let request = self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned());
                 let ending = Ending::by_request(&request, finished_at);
                 return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
             }
@@ -306,7 +263,7 @@ impl Supervisor {
 
     /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
     /// ends the waiting.
-    fn record(mut self, mut ending: Ending) -> Result<(), SuperviseError> {
+    fn record(mut self, mut ending: Ending) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
