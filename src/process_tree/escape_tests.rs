@@ -1,6 +1,6 @@
 //! Ending real trees: everything that is known to outlive a `kill`, at once.
 //!
-//! That a run is gone is told by a pipe that all of its processes hold open: it ends with the last of them.
+//! All processes of a run hold a pipe open: once it ends, the run is gone.
 
 use std::collections::HashSet;
 use std::io::{PipeReader, Read};
@@ -39,7 +39,7 @@ const OTHER_RUN: &str = r#"
     MOADIM_COOKIE=$OTHER sleep 68 >/dev/null &
 "#;
 
-/// The same, its processes gone before a listing is through; bounded, for each of them is a pid until it is reaped.
+/// The same, its processes gone before a listing is through; bounded, because each of them is a pid until it is reaped.
 const FAST_CHAIN: &str = r#"
     exec perl -e '$SIG{TERM} = $SIG{HUP} = "IGNORE"; for (1 .. 1500) { exit if fork; select undef, undef, undef, 0.001 }'
 "#;

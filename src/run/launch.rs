@@ -18,7 +18,7 @@ use crate::session::SessionError;
 #[derive(Debug, thiserror::Error)]
 #[error("the run '{run}' did not start: {reason}")]
 pub struct LaunchError {
-    /// The run; its workbench tells what happened.
+    /// Its workbench shows what happened.
     pub run: RunId,
     pub reason: String,
     /// Whether not even a record of the run is left, as on a full disk.
@@ -67,8 +67,6 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
 fn open_window(context: &Context, entry: &Entry) {
     let words =
         [context.program.path().into(), "follow".into(), context.home.root().into(), entry.id().to_string().into()];
-    // Not the workbench: a process that works there counts as using it.
-    let directory = context.home.root().to_owned();
     let failed = {
         let entry = entry.clone();
         move |error: SessionError| {
@@ -77,7 +75,7 @@ fn open_window(context: &Context, entry: &Entry) {
         }
     };
     if entry.exists() {
-        context.session_host.open_soon(entry.id().session_name(), words.into(), directory, failed);
+        context.session_host.open_soon(entry.id().session_name(), words.into(), failed);
     }
 }
 

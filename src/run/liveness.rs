@@ -23,7 +23,7 @@ pub enum Liveness {
     /// Nobody owns it, and another process has been judging it for longer than this one waited. It may be any of the other
     /// states, and soon is known to be one. In words, who judges it.
     Judging(String),
-    /// Nobody can say, for this reason. It is never ended and never reaped.
+    /// It cannot be decided, and why. Such a run is never ended and never reaped.
     Unknown(String),
 }
 
@@ -80,11 +80,11 @@ pub struct Judgement {
     _locks: JudgeLocks,
 }
 
-/// How long a judge is waited for, all runs of one look together. It holds a run for some milliseconds, and longer only while it
+/// How long judges are waited for, all runs of one look together. A judge holds a run for milliseconds, and longer only while it
 /// records an end.
 pub const JUDGE_LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long each single run is waited for all the same, where there is any patience: most judges are done by then.
+/// How long each run's judge is waited for even past the deadline, unless there is no timeout at all: most are done by then.
 const LEAST_JUDGE_TIMEOUT: Duration = Duration::from_millis(20);
 
 /// How many runs are held, and so how many files are open, at once.
@@ -92,13 +92,13 @@ const RUNS_AT_ONCE: usize = 64;
 
 /// Looks at unfinished runs and holds none of them afterwards; those that finish meanwhile are left out.
 #[must_use]
-pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
-    let deadline = Instant::now() + patience;
+pub fn look(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + timeout;
     let mut seen = Vec::with_capacity(entries.len());
     while !entries.is_empty() {
         let some = entries.drain(..entries.len().min(RUNS_AT_ONCE)).collect();
         let rest = deadline.saturating_duration_since(Instant::now());
-        let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
+        let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
         seen.extend(judge(home, some, rest.max(least)).into_iter().map(Assessment::let_go));
     }
     seen
@@ -107,14 +107,14 @@ pub fn look(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Ass
 /// Looks at a few unfinished runs, and holds those that nobody owns for as long as their assessments are kept; those that finish
 /// meanwhile are left out. Processes are listed only if nobody owns one of them.
 #[must_use]
-pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<Assessment> {
-    let deadline = Instant::now() + patience;
+pub fn judge(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
+    let deadline = Instant::now() + timeout;
     // All who hold several runs take them in one order, so that none waits for another in a circle.
     entries.sort_by(|a, b| a.id().cmp(b.id()));
     let held: Vec<(Entry, Hold)> = entries
         .into_iter()
         .map(|entry| {
-            let least = if patience.is_zero() { patience } else { LEAST_JUDGE_TIMEOUT };
+            let least = if timeout.is_zero() { timeout } else { LEAST_JUDGE_TIMEOUT };
             let hold = Hold::take(&entry, deadline.max(Instant::now() + least));
             (entry, hold)
         })
@@ -146,7 +146,7 @@ pub fn judge(home: &Home, mut entries: Vec<Entry>, patience: Duration) -> Vec<As
 /// and are still the same.
 ///
 /// # Errors
-/// Nobody can say, for this reason.
+/// It cannot be decided, and why.
 fn left_of(entry: &Entry, manifest: &Manifest, here: &Here, scan: &Scan) -> Result<Vec<Process>, String> {
     let written = RecordedProcesses::read(entry, manifest, here).map_err(|error| error.to_string())?;
     let mut left = scan.carriers(&manifest.cookie);

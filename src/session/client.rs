@@ -22,11 +22,11 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 const USUAL_PLACES: [&str; 4] =
     ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/home/linuxbrew/.linuxbrew/bin"];
 
-/// What a server prints last of all. A client that is ended by TERM or HUP exits with 0 and with what it had printed until
-/// then (seen on tmux 3.3a), so that nothing else tells "no sessions" from no answer. No session's name has a colon.
+/// What a server prints last. A client ended by TERM or HUP exits with 0 after part of its output (seen on tmux 3.3a), so nothing
+/// else distinguishes "no sessions" from no answer. No session's name has a colon.
 const LAST_WORDS: &str = "moadim: that is all\n";
 
-/// Returns what follows the words of a command, so that its answer can be told to be [whole](Finished::whole_answer).
+/// Returns the words to append to a command so that [`Finished::whole_answer`] can see whether its answer is whole.
 pub(super) fn last_words() -> [OsString; 4] {
     [";", "display-message", "-p", LAST_WORDS.trim_end()].map(OsString::from)
 }
@@ -140,7 +140,7 @@ impl Stream {
     }
 }
 
-/// Asks a program for its version, as `tmux -V` tells it.
+/// Returns what a program prints for `-V`.
 ///
 /// # Errors
 /// `TimedOut`, a failure of the program, and the system's.
@@ -156,7 +156,7 @@ pub(super) fn version(program: &Path, deadline: Instant) -> io::Result<String> {
 /// What a client's answer means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// It did what it was told, and printed this.
+    /// It succeeded and printed this.
     Said(String),
     /// Nothing answers at this socket.
     NoServer(PathBuf),
@@ -205,7 +205,7 @@ impl Finished {
 
     fn complaint(&self) -> String {
         match String::from_utf8_lossy(&self.stderr).trim() {
-            "" => "it failed without a word".to_owned(),
+            "" => "it failed and said nothing".to_owned(),
             said => said.chars().take(500).collect(),
         }
     }

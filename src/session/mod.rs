@@ -30,10 +30,10 @@ use window::Windows;
 
 const TMUX_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A program that is there tells its version at once.
+/// A working tmux prints its version at once.
 const TMUX_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The oldest version that can be told never to start a server by itself (`-N`, from tmux's list of changes).
+/// The oldest version with `-N`, which keeps a client from starting a server (tmux's CHANGES).
 const OLDEST_VERSION: (u32, u32) = (3, 2);
 
 /// What shows a run while it works.
@@ -73,12 +73,6 @@ pub enum SessionError {
     NoTmux {
         /// What is missing.
         why: String,
-    },
-    /// A name that would mean something else as a target.
-    #[error("'{name}' cannot be a session's name: it takes lower-case letters, digits and dashes")]
-    Name {
-        /// The name.
-        name: String,
     },
     /// tmux said no, or something that cannot be interpreted.
     #[error("tmux did not {action}: {said}; try it by hand: {by_hand}")]
@@ -162,7 +156,7 @@ impl SessionHost {
         Self { kind, why, version, is_certain, windows: Windows::new(home, program), opening: Arc::default() }
     }
 
-    /// Returns whether asking again would tell the same: not where the program did not answer this time.
+    /// Returns whether asking again would give the same answer: not if the program did not answer this time.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.is_certain
@@ -186,33 +180,27 @@ impl SessionHost {
         self.version.as_ref().ok().cloned()
     }
 
-    /// Opens a window of this name that executes `words` in `directory`; does nothing where the host has none. Not to be
+    /// Opens a window of this name that executes `words`; does nothing where the host has none. Not to be
     /// called from a supervisor: what it starts, and so perhaps the server of all windows, ends with its run.
     ///
     /// # Errors
-    /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
-    pub fn open(&self, name: &str, words: &[OsString], directory: &Path) -> Result<(), SessionError> {
+    /// No usable tmux, a name that is taken, or whatever kept the window from being made.
+    pub fn open(&self, name: &str, words: &[OsString]) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
-            (HostKind::Tmux, Ok(_)) => self.windows.open(name, words, directory, answer_deadline()),
+            (HostKind::Tmux, Ok(_)) => self.windows.open(name, words, answer_deadline()),
         }
     }
 
-    /// Opens a window in a thread of its own, which tells what went wrong. A process that ends before it is done may open none.
-    pub fn open_soon(
-        &self,
-        name: String,
-        words: Vec<OsString>,
-        directory: PathBuf,
-        failed: impl FnOnce(SessionError) + Send + 'static,
-    ) {
+    /// Opens a window in a thread of its own, which passes an error to `failed`. A process that ends before that may open none.
+    pub fn open_soon(&self, name: String, words: Vec<OsString>, failed: impl FnOnce(SessionError) + Send + 'static) {
         if !self.kind.has_windows() {
             return;
         }
         let host = self.clone();
         let open = move || {
-            if let Err(error) = host.open(&name, &words, &directory) {
+            if let Err(error) = host.open(&name, &words) {
                 failed(error);
             }
         };
@@ -274,7 +262,7 @@ fn probe(program: Option<&Path>) -> (Result<String, String>, bool) {
     let shown = program.display();
     let answer = match client::version(program, Instant::now() + TMUX_VERSION_TIMEOUT) {
         Ok(answer) => answer,
-        Err(error) => return (Err(format!("{shown} does not tell its version: {error}")), false),
+        Err(error) => return (Err(format!("{shown} does not print its version: {error}")), false),
     };
     let Some(version) = answer.trim().strip_prefix("tmux ") else { return (Err(format!("{shown} is not tmux")), true) };
     match major_and_minor(version) {

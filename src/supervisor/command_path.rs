@@ -11,7 +11,7 @@ use crate::home::Home;
 use crate::run::context::Program;
 use crate::run::record::Environment;
 
-/// A run's command is not to be found.
+/// A run's command was not found.
 #[derive(Debug, thiserror::Error)]
 pub enum NotFound {
     #[error(transparent)]

@@ -21,7 +21,7 @@ use crate::agent::{AgentCommand, Found, StdinSource};
 use crate::environment::EnvName;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
@@ -43,7 +43,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Returns the file in which the stub tells how it went.
+    /// Returns the file in which the stub reports.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
         match self {
             Self::Setup => entry.setup_report(),
@@ -60,31 +60,27 @@ impl Part {
     }
 }
 
-/// What the stub tells the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
-/// free lock on a file that says [`READY`] means that the agent runs.
-struct Report {
-    lock: FileLock,
-}
-
+/// What the stub reports begins with this. The report stays locked until the program starts (the lock is close-on-exec), so a free
+/// lock on a file that says this means that the agent runs.
 const READY: &str = "ready:";
 const FAILED: &str = "failed: ";
 
-/// How far the stub is.
+/// What the stub has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StubState {
-    /// It has not said yet.
+    /// It has not reported yet.
     Pending,
     Started {
         /// What start-up files left running: it is ended with the run, and is not the agent's doing.
         of_start_up_files: HashSet<ProcessId>,
-        /// What it was to inherit, and lacks.
+        /// What it should inherit, and lacks.
         missing_env: Vec<EnvName>,
     },
-    /// It does not, for this reason.
+    /// It does not, and why.
     Failed(String),
 }
 
-/// Reads what the stub tells.
+/// Reads what the stub reported.
 pub(super) fn read_report(report: &Path) -> StubState {
     let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return StubState::Pending };
     match atomic_file::read_text(report) {
@@ -108,8 +104,8 @@ fn parse(process: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
 }
 
-/// Says that the stub is about to become the program, what is running beside it, which the login shell has left, that it has been
-/// until now, and which variables it lacks even so.
+/// Returns the report of a stub that is about to become the program: what the login shell that it was left running, and which
+/// variables it still lacks.
 fn ready(manifest: &Manifest) -> String {
     let command = &manifest.command;
     let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
@@ -122,31 +118,25 @@ fn ready(manifest: &Manifest) -> String {
     format!("{READY}{left};{lacking}")
 }
 
-impl Report {
-    fn open(path: &Path) -> Result<Self, LockError> {
-        // The supervisor holds it for moments only, to read.
-        Ok(Self { lock: FileLock::acquire_unsigned(path, Duration::from_secs(2))? })
-    }
-
-    fn say(&mut self, path: &Path, text: &str) -> Result<(), FileError> {
-        self.lock.set_content(text).map_err(|source| FileError::io("write", path, source))
-    }
+fn say(report: &mut FileLock, path: &Path, text: &str) -> Result<(), FileError> {
+    report.set_content(text).map_err(|source| FileError::io("write", path, source))
 }
 
-/// Becomes the agent of a run, or its setup; returns only if that fails, after telling the supervisor.
+/// Becomes the agent of a run, or its setup; returns only if that fails, after reporting it to the supervisor.
 pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infallible> {
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     let path = part.report(&entry);
-    let mut report = Report::open(&path)?;
+    // The supervisor holds it for moments only, to read.
+    let mut report = FileLock::acquire_unsigned(&path, Duration::from_secs(2))?;
     let result = become_part(&home, &entry, part, &mut report);
     if let Err(error) = &result {
-        report.say(&path, &format!("{FAILED}{error}"))?;
+        say(&mut report, &path, &format!("{FAILED}{error}"))?;
     }
     result
 }
 
-fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut Report) -> anyhow::Result<Infallible> {
+fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut FileLock) -> anyhow::Result<Infallible> {
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     // No other terminal can reach the agent, and no signal to the supervisor's group.
@@ -157,7 +147,7 @@ fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut Report) -> a
     };
     // The rest is as the login shell left it.
     let prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
-    report.say(&part.report(entry), &ready(&manifest))?;
+    say(report, &part.report(entry), &ready(&manifest))?;
     prepared.start(|command| Err(command.exec()))
 }
 

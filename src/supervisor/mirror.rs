@@ -176,7 +176,7 @@ impl Supervisor {
         if repository.branch.is_some() {
             return Ok(());
         }
-        // A fetch does not tell that the repository's default branch is another by now.
+        // A fetch does not show that the repository's default branch is another by now.
         self.git(git, &["ls-remote", "--symref", "--", url, "HEAD"].map(OsStr::new), url)?;
         let said = self.answer_of_git()?;
         if let Some(head) = default_branch(&said) {

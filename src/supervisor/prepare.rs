@@ -1,7 +1,7 @@
 //! What comes before the agent's start: clones of the routine's repositories, then the agent's setup.
 //!
 //! All of it happens in the run's process tree and under its bound, and ends when the run is to end. A trigger does not wait
-//! for it: it is told that the run is being prepared.
+//! for it, and answers that the run is being prepared.
 
 use super::exec::Part;
 use super::mirror::Git;

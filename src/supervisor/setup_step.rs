@@ -7,7 +7,7 @@ use super::watch::{Step, decide};
 use crate::quote::saying;
 use crate::run::record::{AgentExit, EndCause, EndRequest};
 
-/// Why the agent is not to be started.
+/// Why the agent does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotPrepared {
     /// Somebody wants the run ended.

@@ -13,14 +13,14 @@ use super::exec::{Part, Prepared, StubState, TERMINAL_VARIABLE, read_report};
 use super::setup_step::{LONGEST_PAUSE, NotPrepared};
 use super::supervision::Supervisor;
 use super::terminal::Terminal;
-use crate::agent::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
+use crate::agent::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::quote::saying;
 use crate::run::record::{Environment, Machine, Started};
 
-/// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
+/// The pause between two looks at the stub's report.
 const PAUSE: Duration = Duration::from_micros(500);
 
 /// How much of what the login shell said last is repeated.
@@ -42,7 +42,7 @@ impl Supervisor {
         Ok(started)
     }
 
-    /// Starts the agent of the run, or its setup, as our child, and returns once it really is that which runs.
+    /// Starts the agent of the run, or its setup, as our child, and returns once it really runs.
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
         let environment = self.entry.environment().map_err(NotPrepared::failed)?;
         let command = &self.manifest.command;
@@ -156,7 +156,7 @@ impl Supervisor {
         stub.extend((part == Part::Setup).then(|| "--setup".into()));
         if self.manifest.command.login_shell {
             let shell = environment.inherited.get("SHELL");
-            through_login_shell(shell.map(AsRef::as_ref), program, &stub)
+            through_shell(ShellMode::Login, shell.map(AsRef::as_ref), program, &stub)
         } else {
             std::iter::once(program.into()).chain(stub).collect()
         }

@@ -41,23 +41,23 @@ fn in_words(missing: &[EnvName], agent: &str) -> String {
     )
 }
 
-/// How often the bounds and the requests are looked at, and how soon what failed is tried again.
+/// How often bounds and requests are checked, and how soon a failed attempt is repeated.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long after its agent failed a termination signal to its supervisor makes both one shutdown.
+/// A termination signal this soon after the agent failed means that one shutdown reached both.
 const SHUTDOWN_WINDOW: Duration = Duration::from_secs(1);
 
-/// The same for a launch whose caller waits for the answer.
+/// The same while a trigger's caller waits for the launch.
 const SHORT_SHUTDOWN_WINDOW: Duration = Duration::from_millis(200);
 
-/// How long an end that cannot be recorded is tried again after a shutdown began, and the longest pause before another attempt.
+/// How long recording the end is retried once a shutdown has begun, and the longest pause between two attempts.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
 const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
 /// # Errors
-/// Why it could not; whatever is left is a judge's business.
+/// It could not; a judge decides about what is left.
 pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     const NOT_SET_UP: &str = "the supervisor cannot be set up";
     let _ = rustix::process::setsid();
@@ -136,8 +136,8 @@ impl Supervisor {
         }
     }
 
-    /// Writes down why we end the run; if somebody was first, their reason counts. It is ended also where that cannot be
-    /// written, as on a full disk.
+    /// Writes down why we end the run; the first reason written counts. The run ends even if nothing can be written, as on a full
+    /// disk.
     fn request(&self, cause: EndCause, reason: String) -> EndRequest {
         let request = EndRequest {
             cause,
@@ -230,23 +230,23 @@ impl Supervisor {
         roots.chain(below.flatten().map(|process| process.id)).collect()
     }
 
-    /// Whether a signal tells us to end, which is waited for until `patience` after something `ended`: a shutdown reaches the agent
-    /// and us in any order.
-    fn is_shutdown(&mut self, ended: Instant, patience: Duration) -> bool {
+    /// Returns whether a termination signal arrived, waiting for it until `window` after something `ended`: a shutdown reaches the
+    /// agent and us in any order.
+    fn is_shutdown(&mut self, ended: Instant, window: Duration) -> bool {
         loop {
             let elapsed = ended.elapsed();
             if self.wake.termination_signal() {
                 return true;
             }
-            if elapsed >= patience || self.wake.request_unwritten() {
+            if elapsed >= window || self.wake.request_unwritten() {
                 return false;
             }
-            self.wake.wait(patience.saturating_sub(elapsed));
+            self.wake.wait(window.saturating_sub(elapsed));
         }
     }
 
-    /// Ends every process of the run but us; returns whether none is left. Survivors keep the run alive, and are left
-    /// to the watchdog, which reports them and tries again.
+    /// Ends every process of the run except us; returns whether none is left. Survivors keep the run alive: the watchdog reports
+    /// them and tries again.
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.context.config.kill_grace_secs);
@@ -261,8 +261,7 @@ impl Supervisor {
         survivors.is_empty()
     }
 
-    /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
-    /// ends the waiting.
+    /// Records the end as soon as possible: nobody else knows how the run ended. Gives up when the entry is gone, or at a shutdown.
     fn record(mut self, mut ending: Ending) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
@@ -301,8 +300,8 @@ impl Supervisor {
     }
 }
 
-/// Tries until the processes can be listed: nobody else watches them. What hinders it, such as a lack of descriptors, may
-/// well be the agent's own doing.
+/// Retries until the processes can be listed: nobody else watches them, and the cause, such as a lack of descriptors, may be the
+/// agent itself.
 fn insist<T>(wake: &mut Wake, mut attempt: impl FnMut() -> Result<T, ScanError>) -> T {
     loop {
         match attempt() {

@@ -69,7 +69,7 @@ impl Log {
         self.size
     }
 
-    /// Returns the part that was dropped; an empty range where nothing was, or where that cannot be told.
+    /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.
     pub(super) fn first_hole(&self) -> Range<u64> {
         let file = match &self.bytes {
             Bytes::InFile { file, .. } => file,
@@ -89,7 +89,7 @@ impl Log {
         let start = match seek(file, SeekFrom::Data(offset)) {
             Ok(start) => start.min(self.size),
             Err(Errno::NXIO) => self.size,
-            // This file system does not tell.
+            // This file system cannot say.
             Err(_) => offset.min(self.size),
         };
         let end = seek(file, SeekFrom::Hole(start)).map_or(self.size, |end| end.min(self.size));
