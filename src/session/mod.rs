@@ -25,7 +25,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::SessionHostSetting;
 use crate::process_tree::NoCookie;
 
-pub use users::users_sessions;
+pub(crate) use users::users_sessions;
 use window::Windows;
 
 const TMUX_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -65,61 +65,26 @@ impl fmt::Display for HostKind {
 
 /// A window could not be opened, or sessions not be listed. What a failed list leaves is "unknown", never "gone".
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// There is no usable tmux.
+pub(crate) enum SessionError {
     #[error(
         "no session host: {why}; install tmux 3.2 or newer, or set session_host = \"auto\" in config.toml, and restart"
     )]
-    NoTmux {
-        /// What is missing.
-        why: String,
-    },
+    NoTmux { why: String },
     /// tmux said no, or something that cannot be interpreted.
     #[error("tmux did not {action}: {said}; try it by hand: {by_hand}")]
-    Refused {
-        /// What was tried.
-        action: &'static str,
-        /// Its words.
-        said: String,
-        /// A command that shows the state to a person.
-        by_hand: String,
-    },
-    /// No answer in time.
+    Refused { action: &'static str, said: String, by_hand: String },
     #[error("tmux did not {action} in time; try it by hand: {by_hand}")]
-    TimedOut {
-        /// What was tried.
-        action: &'static str,
-        /// A command that shows the state to a person.
-        by_hand: String,
-    },
+    TimedOut { action: &'static str, by_hand: String },
     /// A server lives, but does not answer on its socket.
     #[error("the tmux server of {socket} lives, but cannot be reached there; end it, or send it USR1")]
-    Unreachable {
-        /// Where it should answer.
-        socket: PathBuf,
-    },
+    Unreachable { socket: PathBuf },
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
-    InTheWay {
-        /// The path.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The system refused.
+    InTheWay { path: PathBuf, problem: String },
     #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or program.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// One of our own files.
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     File(#[from] FileError),
-    /// No cookie for the server.
     #[error(transparent)]
     Cookie(#[from] NoCookie),
 }
@@ -185,7 +150,7 @@ impl SessionHost {
     ///
     /// # Errors
     /// No usable tmux, a name that is taken, or whatever kept the window from being made.
-    pub fn open(&self, name: &str, words: &[OsString]) -> Result<(), SessionError> {
+    pub(crate) fn open(&self, name: &str, words: &[OsString]) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
@@ -194,7 +159,12 @@ impl SessionHost {
     }
 
     /// Opens a window in a thread of its own, which passes an error to `failed`. A process that ends before that may open none.
-    pub fn open_soon(&self, name: String, words: Vec<OsString>, failed: impl FnOnce(SessionError) + Send + 'static) {
+    pub(crate) fn open_soon(
+        &self,
+        name: String,
+        words: Vec<OsString>,
+        failed: impl FnOnce(SessionError) + Send + 'static,
+    ) {
         if !self.kind.has_windows() {
             return;
         }

@@ -19,7 +19,7 @@ const BY_HAND: &str = "tmux list-sessions";
 ///
 /// # Errors
 /// Anything but a list or the certainty that no such server runs; also a missing tmux, whose sessions may still be there.
-pub fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
+pub(crate) fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
     let program = client::find("tmux").ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
     sessions_below(&program, std::env::var_os("TMUX_TMPDIR").as_deref(), answer_deadline())
 }

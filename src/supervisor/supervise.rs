@@ -102,17 +102,12 @@ impl Supervisor {
         match self.prepare().and_then(|()| self.start_agent()) {
             Ok(started) => self.started = Some(started),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
-            Err(NotPrepared::End(EndCause::LaunchFailed, reason)) => {
+            Err(NotPrepared::End(mut cause, mut reason)) => {
                 // What failed may have received the same signal.
                 let window = if self.manifest.needs_preparation() { SHUTDOWN_WINDOW } else { SHORT_SHUTDOWN_WINDOW };
-                let request = if self.is_shutdown(Instant::now(), window) {
-                    self.request(EndCause::Interrupted, format!("{TERMINATION_SIGNAL}; {reason}"))
-                } else {
-                    self.request(EndCause::LaunchFailed, reason)
-                };
-                return self.end(&request);
-            }
-            Err(NotPrepared::End(cause, reason)) => {
+                if cause == EndCause::LaunchFailed && self.is_shutdown(Instant::now(), window) {
+                    (cause, reason) = (EndCause::Interrupted, format!("{TERMINATION_SIGNAL}; {reason}"));
+                }
                 let request = self.request(cause, reason);
                 return self.end(&request);
             }
