@@ -87,6 +87,34 @@ fn a_log_is_printed_cut_searched_and_followed_to_the_end_of_its_run() {
 }
 
 #[test]
+fn what_shows_a_run_in_its_window_stays_while_the_log_cannot_be_read() {
+    let home = TestHome::detached("");
+    let go = home.scratch().join("go");
+    let prompt = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo last", go.display());
+    routine(&home, "talker", &prompt, "");
+    let run = trigger(&home, "talker");
+    let (log, aside) = (home.workbench(&run).join("agent.log"), home.workbench(&run).join("aside"));
+    wait_until("its first line", || home.raw_log(&run) == "one\n");
+    let mut window = spawn(&home, &["follow", home.root().to_str().unwrap(), &run]);
+    let mut stdout = window.stdout.take().unwrap();
+    let mut first = [0; 4];
+    stdout.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"one\n");
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let mut problem = [0; 9];
+    stdout.read_exact(&mut problem).unwrap();
+    assert_eq!(&problem, b"[moadim] ");
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    std::fs::write(&go, "").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("agent.log") && rest.ends_with("last\n") && !rest.contains("[moadim]"), "{rest}");
+    assert!(window.wait().unwrap().success());
+}
+
+#[test]
 fn a_trigger_that_waits_exits_as_the_run_did() {
     let home = TestHome::detached("");
     let cases = [
