@@ -111,14 +111,11 @@ impl Unknown {
         let entry = Entry::of(&context.home, run);
         let manifest = self.assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
         let triggered_at = manifest.map_or(run.stamp(), |manifest| manifest.triggered.at);
+        let reason = format!("forgotten by a person: {}", self.cause);
         let ending = Ending {
-            status: Status::Lost,
-            reason: Some(format!("forgotten by a person: {}", self.cause)),
             ended_by: Some("moadim-mcp forget".to_owned()),
-            exit_code: None,
-            signal: None,
-            finished_at: UnixSeconds::now(),
             retain_from: Workbench::of(&context.home, run).last_output_or(triggered_at),
+            ..Ending::of(Status::Lost, reason, UnixSeconds::now())
         };
         let outcome = match manifest {
             Some(manifest) => Outcome::new(manifest, entry.started().ok().flatten().as_ref(), ending),

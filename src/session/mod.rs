@@ -202,7 +202,7 @@ impl SessionHost {
     ///
     /// # Errors
     /// It does not, for 4 s.
-    pub fn check(&self) -> Result<(), SessionError> {
+    pub(crate) fn check(&self) -> Result<(), SessionError> {
         self.windows.check(answer_deadline())
     }
 

@@ -84,7 +84,7 @@ impl Windows {
 
     /// Checks that the server answers, if there is one.
     pub(super) fn check(&self, deadline: Instant) -> Result<(), SessionError> {
-        self.place.check()?;
+        self.place.prepare()?;
         self.ask(&["list-sessions"], "answer", deadline).map(drop)
     }
 

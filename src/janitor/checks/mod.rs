@@ -92,7 +92,9 @@ impl<'a> Subject<'a> {
         let home = &context.home;
         let mut unchecked = Vec::new();
         let mut fail = |what, error: FileError| unchecked.push(Finding::unchecked(what, &error));
-        context.routines.refresh(home, Look::All).unwrap_or_else(|error| fail("routines", error));
+        if let Err(error) = context.routines.refresh(home, Look::All) {
+            fail("routines", error);
+        }
         let registry = Registry::load(home).map_err(|error| fail("agents", error)).ok();
         let runs = listing::all(&context).map_err(|error| fail("runs", error)).unwrap_or_default();
         Self { app, search_path, peers: peers::of(home), registry, runs, context, unchecked }
