@@ -12,9 +12,9 @@ check:
 test *filter:
     cargo test {{filter}}
 
-# Rewrite the golden files: tools' schemas and docs/configuration.md
+# Rewrite the golden files: tools' schemas, docs/configuration.md and the texts in tests/it/snapshots
 bless:
-    MOADIM_BLESS=1 cargo test --test it -- schemas:: reference_docs::
+    MOADIM_BLESS=1 INSTA_UPDATE=always cargo test --test it -- schemas:: reference_docs:: shown::
 
 # Show the whole life of a routine in a throw-away home
 demo:

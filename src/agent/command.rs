@@ -22,7 +22,7 @@ pub struct Placeholders<'a> {
 /// The exact command of one run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommand {
-    /// The agent's name.
+    /// The stem of its file in `agents/`, or the name of a built-in one.
     pub agent: String,
     /// A name on PATH, or an absolute path.
     pub command: String,
@@ -31,7 +31,7 @@ pub struct AgentCommand {
     /// What is run in the workbench before it: a program and its arguments; nothing if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub setup: Vec<String>,
-    /// What it reads.
+    /// What is connected to its standard input.
     pub stdin: StdinSource,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,

@@ -49,21 +49,11 @@ pub fn not_started(shell: &OsStr, error: &io::Error) -> String {
 /// How long a login shell may take before it is held to hang.
 pub const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Returns the argument vector that makes a login shell become `program`.
-pub fn through_login_shell(shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
-    through_shell(ShellMode::Login, shell, program, args)
-}
-
 /// Returns the argument vector that makes `shell` (the value of SHELL) read its login files and then become `program`.
 ///
 /// Nothing is quoted: the program and its arguments travel as positional parameters. Shells that cannot do this (csh
 /// takes `-l` alone, others have their own language) are replaced by `/bin/sh`.
-pub(super) fn through_shell(
-    mode: ShellMode,
-    shell: Option<&OsStr>,
-    program: &Path,
-    args: &[OsString],
-) -> Vec<OsString> {
+pub fn through_shell(mode: ShellMode, shell: Option<&OsStr>, program: &Path, args: &[OsString]) -> Vec<OsString> {
     let shell = shell.map(Path::new).filter(|shell| shell.is_absolute()).unwrap_or(Path::new("/bin/sh"));
     let name = shell.file_name().and_then(OsStr::to_str).unwrap_or_default();
     let (shell, script) = match name {
@@ -87,7 +77,7 @@ mod tests {
     fn arguments_reach_the_program_untouched() {
         let args: Vec<OsString> = ["[%s]", "a b", "$HOME", "'\"`", "-n", ""].map(OsString::from).to_vec();
         for shell in ["/bin/sh", "/bin/bash", "/bin/tcsh"] {
-            let words = through_login_shell(Some(OsStr::new(shell)), Path::new("/usr/bin/printf"), &args);
+            let words = through_shell(ShellMode::Login, Some(OsStr::new(shell)), Path::new("/usr/bin/printf"), &args);
             let output = Command::new(&words[0]).args(&words[1..]).env("HOME", "/nowhere").output().unwrap();
             assert_eq!(String::from_utf8_lossy(&output.stdout), "[a b][$HOME]['\"`][-n][]", "{shell}");
         }
@@ -102,7 +92,7 @@ mod tests {
 
     #[test]
     fn fish_has_a_language_of_its_own() {
-        let words = through_login_shell(Some(OsStr::new("/usr/bin/fish")), Path::new("/x"), &[]);
+        let words = through_shell(ShellMode::Login, Some(OsStr::new("/usr/bin/fish")), Path::new("/x"), &[]);
         assert_eq!(words, ["/usr/bin/fish", "-l", "-c", "exec $argv", "/x"].map(OsString::from).to_vec());
     }
 }

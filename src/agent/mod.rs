@@ -14,6 +14,6 @@ pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
 pub(crate) use definition::AgentDefinition;
 pub use definition::StdinSource;
-pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
-pub(crate) use path::{CommandNotFound, Found, SearchPath, ShellPaths, Source, find_command};
+pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
+pub(crate) use path::{Found, SearchPath, ShellPaths, Source, find_command};
 pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

@@ -118,20 +118,10 @@ impl SearchPath {
 #[derive(Debug, Default)]
 pub struct ShellPaths {
     asker: Option<Asker>,
-    login: Mutex<Known>,
-    interactive: Mutex<Known>,
+    /// When a call last waited for a shell in vain: none waits again soon.
+    login_in_vain: Mutex<Option<Instant>>,
+    interactive_in_vain: Mutex<Option<Instant>>,
 }
-
-/// What this process knows of one shell's answer.
-#[derive(Debug, Default)]
-struct Known {
-    answer: Option<(Answer, Instant)>,
-    /// When a call last waited for it in vain: none waits again soon.
-    in_vain: Option<Instant>,
-}
-
-/// How long an answer holds before the start-up files are looked at again.
-const ANSWER_HOLDS: Duration = Duration::from_secs(2);
 
 /// How long no call waits again for a shell that has not answered in time.
 const NO_WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
@@ -161,21 +151,16 @@ impl ShellPaths {
 
     fn answer(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
         let asker = self.asker.as_ref()?;
-        let known = match mode {
-            Mode::Login => &self.login,
-            Mode::Interactive => &self.interactive,
+        let in_vain = match mode {
+            Mode::Login => &self.login_in_vain,
+            Mode::Interactive => &self.interactive_in_vain,
         };
-        let known = || known.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((answer, _)) = known().answer.as_ref().filter(|(_, at)| at.elapsed() < ANSWER_HOLDS) {
-            return Some(answer.clone());
-        }
-        let waits = known().in_vain.is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
+        let in_vain = || in_vain.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = in_vain().is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
         let timeout = if waits { timeout } else { Duration::ZERO };
         let answer = asker.answer(mode, timeout);
-        let mut known = known();
-        known.answer = answer.clone().map(|answer| (answer, Instant::now()));
         if answer.is_none() && !timeout.is_zero() {
-            known.in_vain = Some(Instant::now());
+            *in_vain() = Some(Instant::now());
         }
         answer
     }

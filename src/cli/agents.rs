@@ -5,15 +5,9 @@ use super::table::{Table, faint, judged, text};
 use crate::mcp::tool::NoArguments;
 use crate::mcp::tools::agents::{Agents, list_agents};
 
-#[derive(clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    format: Format,
-}
-
-pub(super) fn agents(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn agents(format: Format) -> anyhow::Result<()> {
     let answer = list_agents(&app::open_with_login_shell()?, NoArguments {})?;
-    if arguments.format.json {
+    if format.json {
         return print_json(&answer);
     }
     let Agents { agents } = answer;

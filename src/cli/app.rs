@@ -21,8 +21,12 @@ pub(super) struct Format {
 }
 
 pub(super) fn open() -> anyhow::Result<App> {
-    let program = Program::current().context("this program's own file is not known")?;
+    let program = program()?;
     Ok(App::new(Home::open(Home::from_environment()?)?, program))
+}
+
+pub(super) fn program() -> anyhow::Result<Program> {
+    Program::current().context("cannot find this program's own file")
 }
 
 /// How long a person waits for their login shell.

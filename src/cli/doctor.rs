@@ -10,21 +10,15 @@ use crate::home::Home;
 use crate::janitor::checks::{self, Finding};
 use crate::quote::quote;
 
-#[derive(clap::Args)]
-pub(super) struct Arguments {
-    #[command(flatten)]
-    format: Format,
-}
-
 /// The longest line, and the most lines: others chose the names of files and processes in them.
 const MAX_CHARS: usize = 1000;
 const MAX_LINES: usize = 20;
 
 /// Checks the home; returns whether all is well.
-pub(super) fn doctor(arguments: &Arguments) -> anyhow::Result<bool> {
+pub(super) fn doctor(format: Format) -> anyhow::Result<bool> {
     let findings = findings()?;
     let well = findings.iter().all(|finding| finding.well);
-    if arguments.format.json {
+    if format.json {
         print_json(&json!({ "well": well, "checks": findings }))?;
         return Ok(well);
     }
@@ -60,5 +54,5 @@ fn findings() -> anyhow::Result<Vec<Finding>> {
         return Ok(checks::without_home(&root, &error));
     }
     let app = app::open_with_login_shell()?;
-    Ok(checks::all(&app, &app.search_path())?)
+    Ok(checks::all(&app, &app.search_path()))
 }

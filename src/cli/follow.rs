@@ -17,6 +17,7 @@ use rustix::termios::{OptionalActions, QueueSelector, Termios, tcflush, tcgetatt
 use signal_hook::consts::SIGWINCH;
 
 use crate::home::Home;
+use crate::home::atomic_file::FileError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::log::Log;
@@ -39,7 +40,7 @@ const RESET: &[u8] = b"\x1b[?1049l\x1b[?25h\x1b[0m\x1b[?1000l\x1b[?1002l\x1b[?10
 /// Shows a run until it is over, or until a person types the key `leave`.
 ///
 /// # Errors
-/// The terminal or the log fails.
+/// The terminal fails.
 pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::Result<()> {
     // A home that is gone is not made again.
     if !root.join("running").is_dir() {
@@ -47,7 +48,7 @@ pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::R
     }
     let home = Home::open(root)?;
     let (entry, workbench) = (Entry::of(&home, run), Workbench::of(&home, run));
-    let mut shown = Shown { workbench, offset: 0, may_have_asked: false };
+    let mut shown = Shown { workbench, offset: 0, may_have_asked: false, problem: None };
     let mut keyboard = None;
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -89,22 +90,45 @@ struct Shown {
     offset: u64,
     /// Whether what was printed may have asked the terminal something.
     may_have_asked: bool,
+    /// Why the log could not be read at the last look.
+    problem: Option<String>,
 }
 
 impl Shown {
-    /// Prints what the log holds beyond what was printed; returns whether that was anything.
-    fn print_more(&mut self) -> anyhow::Result<bool> {
+    /// Prints what the log holds beyond what was printed; returns whether that was anything. A log that cannot be read is no
+    /// reason to leave: it says so, and looks again.
+    ///
+    /// # Errors
+    /// The terminal's.
+    fn print_more(&mut self) -> io::Result<bool> {
+        let mut stdout = io::stdout().lock();
+        let bytes = match self.read_more() {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                let problem = Some(error.to_string());
+                if self.problem != problem {
+                    write!(stdout, "[moadim] {error}\r\n")?;
+                    stdout.flush()?;
+                    self.problem = problem;
+                }
+                return Ok(false);
+            }
+        };
+        self.problem = None;
+        self.may_have_asked |= bytes.contains(&b'\x1b');
+        stdout.write_all(&bytes)?;
+        stdout.flush()?;
+        Ok(!bytes.is_empty())
+    }
+
+    fn read_more(&mut self) -> Result<Vec<u8>, FileError> {
         let log = Log::open(&self.workbench)?;
         if log.size().saturating_sub(self.offset) > MAX_SHOWN_BYTES {
             self.offset = log.size() - SHOWN_END_BYTES;
         }
         let (bytes, next) = log.raw(self.offset)?;
         self.offset = next;
-        self.may_have_asked |= bytes.contains(&b'\x1b');
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(&bytes)?;
-        stdout.flush()?;
-        Ok(!bytes.is_empty())
+        Ok(bytes)
     }
 }
 

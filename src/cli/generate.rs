@@ -2,55 +2,25 @@
 
 use std::io::Write;
 
-use clap::{CommandFactory, Subcommand, ValueEnum};
+use clap::CommandFactory;
 use clap_complete::Shell;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// What to print
-    what: What,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum What {
-    /// Completions for the shell
-    Bash,
-    Elvish,
-    Fish,
-    Powershell,
-    Zsh,
-    /// The man page, moadim-mcp(1)
-    Man,
+    /// The shell to print completions for, or man for the man page, moadim-mcp(1)
+    #[arg(value_parser = ["bash", "elvish", "fish", "powershell", "zsh", "man"])]
+    what: String,
 }
 
 pub(super) fn generate(arguments: &Arguments) -> anyhow::Result<()> {
-    let mut command = for_people();
-    let shell = match arguments.what {
-        What::Bash => Shell::Bash,
-        What::Elvish => Shell::Elvish,
-        What::Fish => Shell::Fish,
-        What::Powershell => Shell::PowerShell,
-        What::Zsh => Shell::Zsh,
-        What::Man => {
-            let mut page = Vec::new();
-            clap_mangen::Man::new(command).render(&mut page)?;
-            return Ok(std::io::stdout().lock().write_all(&page)?);
-        }
+    let mut command = super::Arguments::command();
+    let Ok(shell) = arguments.what.parse::<Shell>() else {
+        let mut page = Vec::new();
+        clap_mangen::Man::new(command).render(&mut page)?;
+        return Ok(std::io::stdout().lock().write_all(&page)?);
     };
     // Writing straight to stdout, it would panic when the reader of a pipe leaves.
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut command, env!("CARGO_PKG_NAME"), &mut script);
     Ok(std::io::stdout().lock().write_all(&script)?)
-}
-
-/// Returns the command without its hidden commands.
-fn for_people() -> clap::Command {
-    let whole = super::Arguments::command();
-    let styled = |text: Option<&clap::builder::StyledStr>| text.cloned().unwrap_or_default();
-    let bare = clap::Command::new(env!("CARGO_PKG_NAME"))
-        .version(env!("CARGO_PKG_VERSION"))
-        .about(styled(whole.get_about()))
-        .long_about(styled(whole.get_long_about()))
-        .after_help(super::EXIT_STATUS);
-    super::Command::augment_subcommands(bare)
 }

@@ -27,12 +27,12 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         // By a trigger.
         ("supervise", [home, run]) => {
             logging::start();
-            id(run).and_then(|run| Ok(supervise(home.into(), &run)?))
+            id(run).and_then(|run| supervise(home.into(), &run))
         }
         // By a supervisor, as the agent or its setup.
-        ("exec", [home, run]) => id(run).and_then(|run| Err(exec_agent(home.into(), &run, Part::Agent).into())),
+        ("exec", [home, run]) => id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Agent)? {}),
         ("exec", [home, run, part]) if part == "--setup" => {
-            id(run).and_then(|run| Err(exec_agent(home.into(), &run, Part::Setup).into()))
+            id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Setup)? {})
         }
         // By tmux, in a run's window.
         ("follow", [home, run]) => id(run).and_then(|run| follow::follow(home.into(), &run, None)),

@@ -4,31 +4,28 @@ use std::io::{IsTerminal, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use crate::home::Home;
+use super::app;
 use crate::janitor;
 use crate::janitor::registration::Registration;
 use crate::logging;
-use crate::run::context::{App, Program};
 
 /// Works until a signal ends it (SIGTERM, SIGINT, SIGHUP). Runs that it started go on.
 pub(super) fn janitor() -> anyhow::Result<()> {
     logging::start_writing();
-    let home = Home::open(Home::from_environment()?)?;
+    let app = app::open()?;
     if std::io::stderr().is_terminal() {
-        let root = home.root().display();
+        let root = app.home().root().display();
         logging::say(&format!("moadim-mcp runs the schedules and cleans up in {root}; Ctrl-C ends it."));
     }
-    let _registration = Registration::enter(&home);
-    let program = Program::current().context("this program's own file is not known")?;
+    let _registration = Registration::enter(app.home());
     let (mut signals, sender) = UnixStream::pair()?;
     for signal in [SIGTERM, SIGINT, SIGHUP] {
         pipe::register(signal, sender.try_clone()?)?;
     }
-    let _janitor = janitor::start(&Arc::new(App::new(home, program)));
+    janitor::start(&Arc::new(app));
     // Does not wait for a pass under way: the next process finds what it has begun.
     Ok(signals.read_exact(&mut [0])?)
 }

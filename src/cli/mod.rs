@@ -73,11 +73,11 @@ enum Command {
     /// Keep a run's workbench until it is unpinned
     Pin(pin::Arguments),
     /// List the agents that routines can use
-    Agents(agents::Arguments),
+    Agents(app::Format),
     /// Check for known problems and show how to fix each
     ///
     /// Exits with 1 if there are any.
-    Doctor(doctor::Arguments),
+    Doctor(app::Format),
     /// Fire schedules and clean up, as a server does, without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
@@ -98,7 +98,7 @@ const PAUSED_TERMINAL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs the program with the process's arguments. Errors go to stderr, with their causes.
 #[must_use]
 pub fn run() -> ExitCode {
-    // Whatever descriptors our parent left open are not passed on: a host would wait for ever for the end of a pipe that
+    // Whatever descriptors our parent left open are not passed on: a host would wait forever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
     init::become_init_if_first();
@@ -109,28 +109,28 @@ pub fn run() -> ExitCode {
     let Arguments { serve, command } =
         if std::env::args_os().len() > 1 { Arguments::parse() } else { Arguments::default() };
     logging::start();
-    let patience = match &command {
+    let last_words_timeout = match &command {
         None | Some(Command::Janitor) => logging::LAST_WORDS_TIMEOUT,
         Some(_) => PAUSED_TERMINAL_TIMEOUT,
     };
     let done = match command {
-        None => serve::serve(serve).map(|()| ExitCode::SUCCESS),
+        None => serve::serve(&serve).map(|()| ExitCode::SUCCESS),
         Some(command) => match execute(command) {
             // The reader of our output has seen enough, as in `| head`.
             Err(error) if is_broken_pipe(&error) => Ok(ExitCode::SUCCESS),
             result => result,
         },
     };
-    outcome_of(done, patience)
+    outcome_of(done, last_words_timeout)
 }
 
-/// Says what went wrong, and waits so long until everything is said.
-fn outcome_of(done: anyhow::Result<ExitCode>, patience: Duration) -> ExitCode {
+/// Says what went wrong, and waits until that is written.
+fn outcome_of(done: anyhow::Result<ExitCode>, last_words_timeout: Duration) -> ExitCode {
     let code = done.unwrap_or_else(|error| {
         logging::say(&format!("moadim-mcp: {}", with_causes(&error)));
         ExitCode::FAILURE
     });
-    logging::finish(patience);
+    logging::finish(last_words_timeout);
     code
 }
 
@@ -145,10 +145,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
         Command::Forget(arguments) => forget::forget(&arguments),
         Command::Pin(arguments) => pin::pin(&arguments),
-        Command::Doctor(arguments) => return doctor::doctor(&arguments).map(verdict),
+        Command::Doctor(format) => return doctor::doctor(format).map(verdict),
         Command::Janitor => janitor::janitor(),
         Command::Service(arguments) => return service::service(&arguments).map(verdict),
-        Command::Agents(arguments) => agents::agents(&arguments),
+        Command::Agents(format) => agents::agents(format),
         Command::Setup(request) => setup::setup(&request),
         Command::Generate(arguments) => generate::generate(&arguments),
         Command::Demo => demo::demo(),

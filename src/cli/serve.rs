@@ -2,17 +2,14 @@
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
-use crate::home::Home;
+use super::app;
 use crate::janitor;
 use crate::janitor::registration::Registration;
 use crate::logging;
 use crate::mcp::server::Server;
 use crate::mcp::tool::Tool;
-use crate::mcp::tools::selection::Selection;
+use crate::mcp::tools::selection::select;
 use crate::mcp::{INSTRUCTIONS, serve, tools};
-use crate::run::context::{App, Program};
 
 /// Which tools the server offers.
 #[derive(Debug, Default, clap::Args)]
@@ -26,23 +23,20 @@ pub(super) struct Offer {
 }
 
 /// Serves until the host closes stdin.
-pub(super) fn serve(offer: Offer) -> anyhow::Result<()> {
+pub(super) fn serve(offer: &Offer) -> anyhow::Result<()> {
     let all = tools::all();
     let count = all.len();
-    let offered = Selection { read_only: offer.read_only, only: offer.tools }.of(all)?;
+    let offered = select(all, offer.read_only, offer.tools.as_deref())?;
     let instructions = instructions(&offered, count);
     logging::start_writing();
-    let home = Home::open(Home::from_environment()?)?;
-    let _registration = Registration::enter(&home);
-    let program = Program::current().context("this program's own file is not known")?;
-    let app = Arc::new(App::new(home, program).with_login_shell());
+    let app = Arc::new(app::open()?.with_login_shell());
+    let _registration = Registration::enter(app.home());
     let server = Server::new(Arc::clone(&app), offered, instructions)?;
-    let background = async move {
+    let background = move || {
         let shell_paths = Arc::clone(app.shell_paths());
         // If the system has no thread left, the first call that needs the answer asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
-        let _janitor = janitor::start(&app);
-        std::future::pending().await
+        janitor::start(&app);
     };
     Ok(serve::run(server, background)?)
 }

@@ -2,10 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::Context as _;
-
-use super::app::{Format, print_json};
-use crate::run::context::Program;
+use super::app::{self, Format, print_json};
 use crate::service::{Job, Service};
 
 #[derive(clap::Args)]
@@ -41,17 +38,16 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
     match &arguments.action {
         Action::Install { dry_run } => {
-            let program = Program::current().context("this program's own file is not known")?;
-            let job = Job::of_this_process(program.path())?;
+            let job = Job::of_this_process(app::program()?.path())?;
             if *dry_run {
-                writeln!(out, "# {}\n{}", service.file().display(), service.text(&job))?;
+                writeln!(out, "# {}\n{}", service.file.display(), service.text(&job))?;
                 for command in service.commands() {
                     writeln!(out, "$ {command}")?;
                 }
                 return Ok(true);
             }
             service.install(&job)?;
-            writeln!(out, "installed and started: {}", service.file().display())?;
+            writeln!(out, "installed and started: {}", service.file.display())?;
             if service.state()?.lingers == Some(false) {
                 writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
             }
@@ -70,8 +66,8 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
             return Ok(state.active);
         }
         Action::Uninstall => match service.uninstall()? {
-            true => writeln!(out, "stopped and removed: {}", service.file().display())?,
-            false => writeln!(out, "not installed: {}", service.file().display())?,
+            true => writeln!(out, "stopped and removed: {}", service.file.display())?,
+            false => writeln!(out, "not installed: {}", service.file.display())?,
         },
     }
     Ok(true)

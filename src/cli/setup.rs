@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
 
+use super::app;
 use crate::agent::{Source, find_command};
-use crate::run::context::Program;
 use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
 
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -29,10 +29,9 @@ pub(super) struct Request {
 
 pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let here = Surroundings::current().context("the home directory is not known; set HOME")?;
-    let program = Program::current().context("this program's own file is not known")?;
     let home =
         std::env::var_os(crate::env_vars::HOME).filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
-    let entry = Entry::new(&lasting_name(program.path()), home.as_deref())?;
+    let entry = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
     let mut out = anstream::stdout();
     match request.host.as_deref().and_then(Host::by_name) {
         None => list(&mut out, &here, &entry),
@@ -62,7 +61,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         let config = host.config(here);
         let state = match Plan::adding(host, &config, entry) {
             Ok(plan) if !plan.changes() => "set up",
-            Ok(plan) if plan.had_entry() => "set up, but not as it would be now",
+            Ok(plan) if plan.had_entry => "set up, but not as it would be now",
             Ok(_) => "not set up",
             Err(_) => "its configuration cannot be read",
         };
@@ -76,12 +75,12 @@ fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, reque
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
     if !plan.changes() {
         let state = if request.remove { "has no entry moadim" } else { "is set up already" };
-        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path().display())?;
+        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?;
         return Ok(());
     }
     // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.
     let written = if request.dry_run { None } else { Some(plan.apply()?) };
-    writeln!(out, "{}", plan.path().display())?;
+    writeln!(out, "{}", plan.path.display())?;
     show(out, &plan.diff())?;
     let Some(backup) = written else {
         writeln!(out, "Nothing was written.")?;

@@ -72,15 +72,14 @@ fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> O
         Edge::Until => at(day.checked_add_days(Days::new(1))?.and_time(NaiveTime::MIN))
             .map(|end| UnixSeconds(end.0.saturating_sub(1))),
     };
-    match words {
-        "now" => return Some(seconds(now)),
-        "today" => return whole_day(today),
-        "yesterday" => return whole_day(today.pred_opt()?),
-        _ => {}
+    if words == "now" {
+        return Some(seconds(now));
     }
-    for (name, day) in [("yesterday", today.pred_opt()), ("today", Some(today))] {
-        if let Some(time) = words.strip_prefix(name) {
-            return at(day?.and_time(NaiveTime::parse_from_str(time.trim_start(), "%H:%M").ok()?));
+    for (name, day) in [("yesterday", today.pred_opt()?), ("today", today)] {
+        match words.strip_prefix(name).map(str::trim_start) {
+            None => {}
+            Some("") => return whole_day(day),
+            Some(time) => return at(day.and_time(NaiveTime::parse_from_str(time, "%H:%M").ok()?)),
         }
     }
     if let Ok(day) = NaiveDate::parse_from_str(words, "%Y-%m-%d") {

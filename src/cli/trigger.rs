@@ -12,7 +12,7 @@ use signal_hook::consts::SIGINT;
 
 use super::app::{self, Format, print_json};
 use crate::clock::HumanDuration;
-use crate::mcp::tools::runs::Triggered;
+use crate::mcp::tools::runs::Awaited;
 use crate::query::listing;
 use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
@@ -50,7 +50,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = trigger::trigger(&context, &routine, if_alive, asked)?;
     if !wait && format.json {
         context.session_host.finish_opening();
-        print_json(&Triggered { finished: None, run: listing::find(&context, &run)? })?;
+        print_json(&Awaited { finished: None, run: listing::find(&context, &run)? })?;
         return Ok(ExitCode::SUCCESS);
     }
     let bell = Bell::default();
@@ -69,7 +69,7 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let run = wait_for(&context, run, &bell, &interrupted)?;
     let finished = wait::is_over(&run);
     if format.json {
-        print_json(&Triggered { finished: Some(finished), run: run.clone() })?;
+        print_json(&Awaited { finished: Some(finished), run: run.clone() })?;
     }
     if finished {
         let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();

@@ -6,26 +6,13 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
+use anyhow::{anyhow, bail};
 use rustix::process::Signal;
 
 use crate::environment;
 use crate::process_tree::{
     COOKIE_VARIABLE, Cookie, KnownProcesses, Process, ProcessId, Reach, ScanError, SignalError, end_tree,
 };
-
-/// A supervisor was not started.
-#[derive(Debug, thiserror::Error)]
-pub enum SubmitError {
-    #[error("its supervisor {} cannot be started: {source}", program.display())]
-    Spawn {
-        /// What it would have been.
-        program: PathBuf,
-        source: io::Error,
-    },
-    /// What starts it as nobody's child failed.
-    #[error("its supervisor could not be detached ({0}); if moadim-mcp was replaced, restart the host")]
-    Detach(ExitStatus),
-}
 
 #[derive(Debug, Clone)]
 pub struct Local {
@@ -44,7 +31,7 @@ impl Local {
     ///
     /// # Errors
     /// It was not started, for certain.
-    pub fn submit(&self, home: &Path, run: impl AsRef<OsStr>, cookie: &Cookie) -> Result<(), SubmitError> {
+    pub fn submit(&self, home: &Path, run: impl AsRef<OsStr>, cookie: &Cookie) -> anyhow::Result<()> {
         let mut launcher = Command::new(&self.program)
             .args(["detach", "--"])
             .arg(&self.program)
@@ -59,7 +46,7 @@ impl Local {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .map_err(|source| SubmitError::Spawn { program: self.program.clone(), source })?;
+            .map_err(|source| anyhow!("its supervisor {} cannot be started: {source}", self.program.display()))?;
         is_possible(launcher.wait())
     }
 
@@ -96,9 +83,11 @@ impl Local {
 
 /// Returns whether there may be a supervisor: only a launcher that says that it failed rules that out. The status is lost
 /// where the host lets us ignore SIGCHLD, and a launcher that was killed may have done its work before.
-fn is_possible(launched: io::Result<ExitStatus>) -> Result<(), SubmitError> {
+fn is_possible(launched: io::Result<ExitStatus>) -> anyhow::Result<()> {
     match launched {
-        Ok(status) if status.code().is_some_and(|code| code != 0) => Err(SubmitError::Detach(status)),
+        Ok(status) if status.code().is_some_and(|code| code != 0) => {
+            bail!("its supervisor could not be detached ({status}); if moadim-mcp was replaced, restart the host")
+        }
         _ => Ok(()),
     }
 }

@@ -1,13 +1,13 @@
 //! Reading and writing whole files so that nobody ever sees half of one.
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{File, Metadata, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::file_cache::Stamp;
 
@@ -45,7 +45,7 @@ pub fn open_regular(path: &Path) -> Result<File, FileError> {
     open_with_stamp(path).map(|(file, _)| file)
 }
 
-fn open_with_stamp(path: &Path) -> Result<(File, Stamp), FileError> {
+pub fn open_with_stamp(path: &Path) -> Result<(File, Stamp), FileError> {
     let file = OpenOptions::new().read(true).custom_flags(FLAGS).open(path);
     let file = file.map_err(|source| FileError::io("open", path, source))?;
     let metadata = file.metadata().map_err(|source| FileError::io("look at", path, source))?;
@@ -145,7 +145,7 @@ pub fn write_json_by_way_of<T: Serialize>(staging: &Path, path: &Path, value: &T
 }
 
 /// Writes a file where nobody looks yet, or that nobody needs after a power cut: in place, and not synced. Mode 0600.
-/// Returns it, for those that are to be synced. After an error, a part of it may be there.
+/// Returns it, so that a caller can sync it. After an error, a part of it may be there.
 pub fn write_in_place(path: &Path, bytes: &[u8]) -> Result<File, FileError> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o600).custom_flags(OFlags::NOFOLLOW.bits().cast_signed());
@@ -188,44 +188,72 @@ fn link_unless_present(temporary: &Path, path: &Path) -> io::Result<bool> {
     Ok(won)
 }
 
-/// Appends one line with one write; a last line that a crash cut short is ended first, so that it cannot swallow ours. The
-/// file's name is on disk before its first line is written; the line is once the returned file is synced. The caller holds the
-/// file's lock.
-pub fn append_line(path: &Path, line: &str) -> Result<File, FileError> {
-    append(path, line, u64::MAX, true)
+/// Appends one line with one write; a last line that has no end gets one, so that it cannot swallow ours.
+pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
+    let (file, metadata) = open_to_append(path)?;
+    write_line(path, &file, metadata.len(), line)
 }
 
-/// Appends one line as [`append_line`], and refuses a file that has another name, elsewhere perhaps; its name is not synced.
+/// Appends one line as [`append_line`], and refuses a file that has another name, elsewhere perhaps.
 pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError> {
-    append(path, line, 1, false).map(drop)
+    let (file, metadata) = open_to_append(path)?;
+    if metadata.nlink() > 1 {
+        return Err(FileError::damaged(path, "it has another name, so that writing here would write there"));
+    }
+    write_line(path, &file, metadata.len(), line)
 }
 
-fn append(path: &Path, line: &str, max_names: u64, syncs_name: bool) -> Result<File, FileError> {
+/// Appends a JSON record as one line with one write. A part of a record at the end is removed: it is what a power cut or a
+/// killed writer left, and nobody relies on it. The file's name is on disk before its first line is written; the line is once
+/// the returned file is synced. The caller holds the file's lock.
+pub fn append_record(path: &Path, record: &str) -> Result<File, FileError> {
+    let (file, metadata) = open_to_append(path)?;
+    let size = metadata.len();
+    let whole = size_of_whole_records(&file, size).map_err(|source| FileError::io("read", path, source))?;
+    if size == 0 {
+        sync_directory(directory_of(path))?;
+    } else if whole < size {
+        file.set_len(whole).map_err(|source| FileError::io("shorten", path, source))?;
+    }
+    write_line(path, &file, whole, record)?;
+    Ok(file)
+}
+
+fn open_to_append(path: &Path) -> Result<(File, Metadata), FileError> {
     let fail = |source| FileError::io("append to", path, source);
     let mut options = OpenOptions::new();
     options.read(true).append(true).create(true).mode(0o600).custom_flags(FLAGS);
-    let mut file = options.open(path).map_err(fail)?;
+    let file = options.open(path).map_err(fail)?;
     let metadata = file.metadata().map_err(fail)?;
-    if !metadata.is_file() {
-        return Err(FileError::damaged(path, "it is not a regular file"));
+    if metadata.is_file() { Ok((file, metadata)) } else { Err(FileError::damaged(path, "it is not a regular file")) }
+}
+
+fn write_line(path: &Path, mut file: &File, size: u64, line: &str) -> Result<(), FileError> {
+    let fail = |source| FileError::io("append to", path, source);
+    let start = if is_at_line_start(file, size).map_err(fail)? { "" } else { "\n" };
+    file.write_all(format!("{start}{line}\n").as_bytes()).map_err(fail)
+}
+
+fn is_at_line_start(file: &File, size: u64) -> io::Result<bool> {
+    let mut last = *b"\n";
+    if size > 0 {
+        file.read_exact_at(&mut last, size - 1)?;
     }
-    if metadata.nlink() > max_names {
-        return Err(FileError::damaged(path, "it has another name, so that writing here would write there"));
+    Ok(last == *b"\n")
+}
+
+/// Returns the size of a file without a part of a record at its end.
+fn size_of_whole_records(file: &File, size: u64) -> io::Result<u64> {
+    if is_at_line_start(file, size)? {
+        return Ok(size);
     }
-    let mut text = String::with_capacity(line.len() + 2);
-    if metadata.size() > 0 {
-        let mut last = [0u8];
-        file.read_exact_at(&mut last, metadata.size() - 1).map_err(fail)?;
-        if last != *b"\n" {
-            text.push('\n');
-        }
-    } else if syncs_name {
-        sync_directory(directory_of(path))?;
-    }
-    text.push_str(line);
-    text.push('\n');
-    file.write_all(text.as_bytes()).map_err(fail)?;
-    Ok(file)
+    let searched = size.saturating_sub(MAX_RECORD_BYTES);
+    let mut end = vec![0; usize::try_from(size - searched).map_err(io::Error::other)?];
+    file.read_exact_at(&mut end, searched)?;
+    let start = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    // A person may have written a record without a newline, or anything else that is longer than any record.
+    let is_ours = (start > 0 || searched == 0) && serde_json::from_slice::<IgnoredAny>(&end[start..]).is_err();
+    Ok(if is_ours { searched + start as u64 } else { size })
 }
 
 /// Makes a rename or a new entry in `directory` survive a power cut.
@@ -362,6 +390,29 @@ mod tests {
         std::fs::write(&path, "whole\ntor").unwrap();
         append_line(&path, "next").unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntor\nnext\n");
+    }
+
+    #[test]
+    fn a_record_takes_the_place_of_a_torn_one_and_of_no_whole_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("records");
+        for (before, after) in [
+            ("", "[2]\n"),
+            ("[1]\n", "[1]\n[2]\n"),
+            ("[1]\n{\"a", "[1]\n[2]\n"),
+            ("{\"a", "[2]\n"),
+            ("{broken\n[1]", "{broken\n[1]\n[2]\n"),
+        ] {
+            std::fs::write(&path, before).unwrap();
+            append_record(&path, "[2]").unwrap();
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        append_record(&path, "[2]").unwrap();
+        let large = "x".repeat(MAX_RECORD_BYTES as usize + 1);
+        std::fs::write(&path, &large).unwrap();
+        append_record(&path, "[2]").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{large}\n[2]\n"), "no record of ours");
     }
 
     #[test]

@@ -42,6 +42,11 @@ impl Stamp {
         path.metadata().ok().as_ref().map(Self::from)
     }
 
+    /// Whether both are of one file, whatever was written to it or how it was renamed.
+    pub fn is_same_file(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
     pub fn size(&self) -> u64 {
         self.size
     }
@@ -130,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_is_parsed_anew_and_one_that_is_gone_is_gone() {
+    fn a_file_that_changed_is_parsed_again_and_one_that_is_gone_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         let (files, times) = (FileCache::new(), Cell::new(0));

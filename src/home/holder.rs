@@ -55,7 +55,7 @@ pub struct Signature {
     /// The holder's pid; 0 once it has let go.
     #[serde(default)]
     pub pid: i32,
-    /// The holder's start time, without which another process may have its pid by now. 0.1.0 wrote none.
+    /// The holder's start time: a pid alone may have been reused since. 0.1.0 wrote none.
     #[serde(default)]
     pub start: u64,
     #[serde(default)]
@@ -74,7 +74,7 @@ impl Signature {
     }
 
     /// Returns the process that signed, if it is still alive. A signature of an earlier boot, or of a process whose pid
-    /// another one has by now, is not believed.
+    /// was reused since, is not believed.
     fn signer(&self) -> Option<ProcessId> {
         let since = self.since.as_ref()?;
         let signer = ProcessId { pid: self.pid, start: self.start };

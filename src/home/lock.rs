@@ -78,7 +78,7 @@ impl FileLock {
         }
     }
 
-    /// Replaces the file's content, which tells others who holds it. A process that dies in between leaves the end of the
+    /// Replaces the file's content, in which others read who holds it. A process that dies in between leaves the end of the
     /// old content behind the new one.
     pub fn set_content(&mut self, text: &str) -> io::Result<()> {
         use std::os::unix::fs::FileExt;
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn locks_work_here_whoever_else_asks_or_deletes_the_file() {
+    fn locks_work_here_while_others_probe_or_delete_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("probe");
         std::thread::scope(|scope| {

@@ -46,7 +46,7 @@ impl Home {
         let path = self.root.join(".gitignore");
         match atomic_file::read_text(&path) {
             Ok(text) if text.lines().any(|line| line.trim() == KEY_FILES) => Ok(()),
-            Ok(_) => atomic_file::append_line(&path, KEY_FILES).map(drop),
+            Ok(_) => atomic_file::append_line(&path, KEY_FILES),
             Err(error) if error.is_not_found() => {
                 atomic_file::write_once(&path, format!("# These hold keys.\n{KEY_FILES}\n").as_bytes()).map(drop)
             }

@@ -35,7 +35,7 @@ pub fn clean_up(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
     let deadline = Instant::now() + deleting;
-    let WatchReport { killed, failed, .. } = watchdog::pass(context, only)?;
+    let WatchReport { killed, failed } = watchdog::pass(context, only)?;
     let mut report = match sweep::sweep(context, only, deadline, progress) {
         Ok(report) => report,
         // That sweep removes what is due.
@@ -52,14 +52,9 @@ pub fn clean_up(
     report.failed.splice(0..0, failed);
     if report.pending_bytes > 0 {
         let home = context.home.clone();
-        let empty = move || {
-            if let Err(error) = trash::empty(&home) {
-                tracing::warn!(%error, "the next sweep empties the trash");
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("trash".into()).spawn(empty) {
-            tracing::warn!(%error, "the next sweep empties the trash");
-        }
+        let warn = |error: &dyn std::fmt::Display| tracing::warn!(%error, "the next sweep empties the trash");
+        let empty = move || trash::empty(&home).unwrap_or_else(|error| warn(&error));
+        let _ = std::thread::Builder::new().name("trash".into()).spawn(empty).map_err(|error| warn(&error));
     }
     Ok(report)
 }

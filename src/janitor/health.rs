@@ -9,7 +9,6 @@ use serde::Serialize;
 use super::checks::{self, Finding, Subject};
 use super::remove;
 use crate::agent::SearchPath;
-use crate::home::atomic_file::FileError;
 use crate::run::context::App;
 use crate::run::janitor_status::{Duty, Passes};
 use crate::run::status::Status as RunStatus;
@@ -51,28 +50,20 @@ pub struct Problem {
     pub fix: String,
 }
 
-impl From<Finding> for Problem {
-    fn from(finding: Finding) -> Self {
-        Self { path: finding.path, problem: finding.found, fix: finding.fix.unwrap_or_default() }
-    }
-}
-
 /// How long measuring the workbenches may take.
 const MEASURING_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Examines a home; takes a few seconds at most.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn examine(app: &App, search_path: &SearchPath) -> Result<Health, FileError> {
-    let subject = Subject::read(app, search_path)?;
-    let problems: Vec<Problem> = checks::problems(&subject)?.into_iter().map(Problem::from).collect();
+pub fn examine(app: &App, search_path: &SearchPath) -> Health {
+    let subject = Subject::read(app, search_path);
+    let problem = |Finding { path, found, fix, .. }| Problem { path, problem: found, fix: fix.unwrap_or_default() };
+    let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(problem).collect();
     let context = &subject.context;
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
     let disk = remove::measure(context.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
     let [watchdog, sweep, scheduler] =
         [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor().passes(duty));
-    Ok(Health {
+    Health {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         home: context.home.root().display().to_string(),
         session_host: context.session_host.kind(),
@@ -87,5 +78,5 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Result<Health, FileError>
         workbench_bytes_complete: disk.complete,
         problems_total: problems.len(),
         problems,
-    })
+    }
 }

@@ -1,5 +1,6 @@
 //! What is known of the workbenches, read for one sweep.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::Path;
 use std::time::Instant;
@@ -67,7 +68,11 @@ impl Inventory {
             Some(_) => Default::default(),
         };
         let short = disk.shortage(0).is_some();
-        let mut strangers = Strangers::new(context);
+        // A workbench without entry and outcome is of another program, or a person deleted the entry. Only a process or a session
+        // (ours or the user's) shows that it is in use; both are listed once, and only if there is such a workbench.
+        let in_use = LazyCell::new(|| runs_in_use(&context.home.workbenches()));
+        let sessions = LazyCell::new(|| users_sessions().map_err(|error| error.to_string()));
+        let state_of_stranger = |run: &RunId| state_of_stranger(run, &in_use, &sessions);
         // Routines with a `keep_last` and a run that is of age: only their younger runs show whether it is among the newest.
         let mut counted: HashSet<Slug> = HashSet::new();
         let look = |run: RunId| {
@@ -94,7 +99,7 @@ impl Inventory {
                     retain_from: Some(ended.retain_from),
                     ..Item::new(run, RunState::Finished)
                 },
-                None => item_without_entry(context, run, &mut strangers),
+                None => item_without_entry(context, run, &state_of_stranger),
             }
         };
         let mut items: Vec<Item> = runs.into_iter().map(look).collect();
@@ -143,7 +148,7 @@ fn state_of_entry(liveness: Liveness) -> RunState {
     }
 }
 
-fn item_without_entry(context: &Context, run: RunId, strangers: &mut Strangers<'_>) -> Item {
+fn item_without_entry(context: &Context, run: RunId, state_of_stranger: &dyn Fn(&RunId) -> RunState) -> Item {
     let workbench = Workbench::of(&context.home, &run);
     match read_outcome(&workbench, &run) {
         Ok(outcome) => Item {
@@ -153,44 +158,33 @@ fn item_without_entry(context: &Context, run: RunId, strangers: &mut Strangers<'
             ..Item::new(run, RunState::Finished)
         },
         Err(RecordError::File(error)) if error.is_not_found() => {
-            let state = strangers.state_of(&run);
+            let state = state_of_stranger(&run);
             Item { log_written: workbench.log_state().map(|(written, _)| written), ..Item::new(run, state) }
         }
         Err(error) => Item::new(run, RunState::Unknown(error.to_string())),
     }
 }
 
-/// Which workbenches without entry and outcome are in use: another program made them, or a person deleted the entry. Only a
-/// session (ours or the user's) or a process can show it; both are listed once, and only if there is such a workbench.
-struct Strangers<'a> {
-    context: &'a Context,
-    sessions: Option<Result<BTreeSet<String>, String>>,
-    in_use: Option<Result<BTreeSet<RunId>, String>>,
+fn state_of_stranger(
+    run: &RunId,
+    in_use: &Result<BTreeSet<RunId>, String>,
+    sessions: &Result<BTreeSet<String>, String>,
+) -> RunState {
+    let unknown = |what: &str, cause: &String| {
+        RunState::Unknown(format!("another program made it, and {what} cannot be listed: {cause}"))
+    };
+    match (in_use, sessions) {
+        (Ok(in_use), _) if in_use.contains(run) => RunState::Alive,
+        (_, Ok(names)) if names.contains(&run.session_name()) => RunState::Alive,
+        (Err(cause), _) => unknown("processes", cause),
+        (_, Err(cause)) => unknown("sessions", cause),
+        (Ok(_), Ok(_)) => RunState::Finished,
+    }
 }
 
-impl<'a> Strangers<'a> {
-    fn new(context: &'a Context) -> Self {
-        Self { context, sessions: None, in_use: None }
-    }
-
-    fn state_of(&mut self, run: &RunId) -> RunState {
-        let home = &self.context.home;
-        let in_use = self.in_use.get_or_insert_with(|| {
-            let seen = whereabouts().map_err(|error| error.to_string())?;
-            Ok(seen.iter().flat_map(|one| runs_of(one, &home.workbenches())).collect())
-        });
-        let sessions = self.sessions.get_or_insert_with(|| users_sessions().map_err(|error| error.to_string()));
-        let unknown = |what: &str, cause: &String| {
-            RunState::Unknown(format!("another program made it, and {what} cannot be listed: {cause}"))
-        };
-        match (in_use, sessions) {
-            (Ok(in_use), _) if in_use.contains(run) => RunState::Alive,
-            (_, Ok(names)) if names.contains(&run.session_name()) => RunState::Alive,
-            (Err(cause), _) => unknown("processes", cause),
-            (_, Err(cause)) => unknown("sessions", cause),
-            (Ok(_), Ok(_)) => RunState::Finished,
-        }
-    }
+fn runs_in_use(workbenches: &Path) -> Result<BTreeSet<RunId>, String> {
+    let seen = whereabouts().map_err(|error| error.to_string())?;
+    Ok(seen.iter().flat_map(|one| runs_of(one, workbenches)).collect())
 }
 
 /// Returns the runs that a process keeps alive: the one it names in its environment, and the one in whose workbench it works.

@@ -6,7 +6,6 @@
 pub(crate) mod checks;
 pub mod cleanup;
 mod clock_doubt;
-pub(crate) mod forget;
 pub(crate) mod health;
 mod inventory;
 mod peers;
@@ -22,10 +21,8 @@ mod sweep_lock;
 pub mod trash;
 pub mod watchdog;
 
-use std::convert::Infallible;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
 use crate::clock::UnixSeconds;
@@ -53,44 +50,31 @@ pub enum PassError {
     SweepLock(#[from] SweepLockError),
 }
 
-/// The running loops. Each ends after its current pass once this is dropped.
-#[derive(Debug)]
-pub struct Janitor {
-    _loops: Vec<Sender<Infallible>>,
-}
-
 /// Makes a pass, and returns the pause after it.
 type Pass = fn(&Context, &JanitorStatus) -> Duration;
 
-/// Starts the loops. Their threads exist from now on: an agent may use up all threads, and then the watchdog is needed most.
-#[must_use]
-pub fn start(app: &Arc<App>) -> Janitor {
+/// Starts the loops, which end with the process. Their threads exist from now on: an agent may use up all threads, and then
+/// the watchdog is needed most.
+pub fn start(app: &Arc<App>) {
     let loops: [(Duty, Pass); 3] = [(Duty::Watchdog, watch), (Duty::Sweep, sweep), (Duty::Schedule, fire)];
-    let start = |(duty, pass)| {
-        let (sender, stop) = mpsc::channel();
-        let thread = {
-            let app = Arc::clone(app);
-            std::thread::Builder::new().name("janitor".into()).spawn(move || repeat(&app, duty, pass, &stop))
-        };
-        if let Err(error) = thread {
+    for (duty, pass) in loops {
+        let for_thread = Arc::clone(app);
+        let thread = std::thread::Builder::new().name("janitor".into());
+        if let Err(error) = thread.spawn(move || repeat(&for_thread, duty, pass)) {
             app.janitor().trouble(duty, None, &error);
         }
-        sender
-    };
-    Janitor { _loops: loops.into_iter().map(start).collect() }
+    }
 }
 
 /// The pause after a pass that panicked.
 const PAUSE_AFTER_PANIC: Duration = Duration::from_secs(60);
 
-fn repeat(app: &App, duty: Duty, pass: Pass, stop: &Receiver<Infallible>) {
+fn repeat(app: &App, duty: Duty, pass: Pass) {
     loop {
         // Passes share only what is behind locks, and a bug in one must not stop the janitor.
         let pause = catch_unwind(AssertUnwindSafe(|| one_pass(app, duty, pass))).unwrap_or(PAUSE_AFTER_PANIC);
         app.janitor().passed(duty, pause);
-        if !matches!(stop.recv_timeout(pause), Err(RecvTimeoutError::Timeout)) {
-            return;
-        }
+        std::thread::sleep(pause);
     }
 }
 

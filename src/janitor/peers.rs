@@ -97,15 +97,7 @@ pub(super) fn of(home: &Home) -> Vec<Peer> {
     let can_register = place.is_some_and(|place| access(&place, Access::WRITE_OK).is_ok());
     // In this order: a process that leaves meanwhile is registered, or gone.
     let registered = registration::list(home);
-    let mut found: Vec<Peer> = seen(home.root(), &registered)
-        .into_iter()
-        .map(|Seen { pid, kind, age, variables }| Peer {
-            pid,
-            kind,
-            version: version(pid, age, &registered, can_register),
-            variables,
-        })
-        .collect();
+    let mut found = seen(home.root(), &registered, can_register);
     if found.iter().any(|peer| peer.version == Version::Unregistered) {
         std::thread::sleep(EXIT_TIMEOUT);
         let lives = |pid: u32| pid.try_into().ok().and_then(ProcessId::of).is_some();
@@ -124,15 +116,8 @@ fn version(pid: u32, age: Duration, registered: &[Registered], can_register: boo
     }
 }
 
-struct Seen {
-    pid: u32,
-    kind: Kind,
-    age: Duration,
-    variables: HashSet<String>,
-}
-
 /// Lists the processes of a home by command line and environment, without those that started a registered one and wait for it.
-fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
+fn seen(root: &Path, registered: &[Registered], can_register: bool) -> Vec<Peer> {
     let Ok(mut system) = System::new() else { return Vec::new() };
     let wanted = ProcessRefreshKind::nothing()
         .without_tasks()
@@ -147,11 +132,10 @@ fn seen(root: &Path, registered: &[Registered]) -> Vec<Seen> {
         .filter(|process| !starters.contains(&process.pid()))
         .filter_map(|process| Some((process, kind_of(process.cmd())?)))
         .filter(|(process, _)| home_of(process.environ()).is_some_and(|home| home == root))
-        .map(|(process, kind)| Seen {
-            pid: process.pid().as_u32(),
-            kind,
-            age: Duration::from_secs(process.run_time()),
-            variables: names_in(process.environ()),
+        .map(|(process, kind)| {
+            let (pid, age) = (process.pid().as_u32(), Duration::from_secs(process.run_time()));
+            let version = version(pid, age, registered, can_register);
+            Peer { pid, kind, version, variables: names_in(process.environ()) }
         })
         .collect()
 }

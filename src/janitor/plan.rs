@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::clock_doubt::ClockDoubt;
-use super::reason::{Age, Reason, Why};
+use super::reason::{Reason, Why};
 use crate::clock::UnixSeconds;
 use crate::process_tree::Cookie;
 use crate::routine::bounds::Bounds;
@@ -136,7 +136,7 @@ pub fn plan(items: Vec<Item>, rules: &Rules<'_>) -> Vec<Verdict> {
 fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
     let Item { run, state, status, retain_from, log_written, bytes, measured, cookie } = item;
     let now = rules.now;
-    let mut age = Age::since_trigger(&run, now);
+    let (mut age_secs, mut retention, mut note) = (run.stamp().age_secs_at(now), None, None);
     let mut ended = None;
     let is_over = matches!(state, RunState::Finished | RunState::Unread);
     let (mut decision, mut why) = match (state, rules.bounds.get(run.routine())) {
@@ -146,7 +146,7 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
         (RunState::Finished | RunState::Unread, None) => (Decision::Keep(None), Why::NoBounds),
         (RunState::Unread, Some(bounds)) => {
             let retention_secs = bounds.least_retention_secs();
-            (age.retention_secs, age.note) = (Some(retention_secs), bounds.note.clone());
+            (retention, note) = (Some(retention_secs), bounds.note.clone());
             if is_young(&run, bounds, now) {
                 (Decision::Keep(Some(reap_at(run.stamp().min(now), retention_secs))), Why::YoungByName)
             } else {
@@ -157,9 +157,9 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
             let finished = finish(run.stamp(), retain_from, log_written, now);
             // Another program's workbench has no outcome: nobody knows when its run ended.
             ended = retain_from.map(|_| (finished, status.keep_group()));
-            let (secs, retention_secs) = (finished.age_secs_at(now), bounds.retention_secs(status.retention()));
-            age = Age { secs, retention_secs: Some(retention_secs), note: bounds.note.clone() };
-            if secs <= retention_secs {
+            let retention_secs = bounds.retention_secs(status.retention());
+            (age_secs, retention, note) = (finished.age_secs_at(now), Some(retention_secs), bounds.note.clone());
+            if age_secs <= retention_secs {
                 (Decision::Keep(Some(reap_at(finished, retention_secs))), Why::Young)
             } else {
                 (Decision::Remove, Why::Expired)
@@ -169,7 +169,8 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
     if is_over && rules.pins.contains(&run) {
         (decision, why) = (Decision::Keep(None), Why::Pinned);
     }
-    Verdict { run, decision, reason: Reason { why, age }, cookie, bytes, measured, ended }
+    let reason = Reason { why, age_secs, retention_secs: retention, note };
+    Verdict { run, decision, reason, cookie, bytes, measured, ended }
 }
 
 /// Returns whether a run without an entry is too young by its name alone: it cannot have finished before its trigger. Such

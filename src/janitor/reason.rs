@@ -7,8 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::clock_doubt::ClockDoubt;
-use crate::clock::{HumanDuration, UnixSeconds};
-use crate::run::id::RunId;
+use crate::clock::HumanDuration;
 
 /// Why a workbench is removed or kept. There may be tens of thousands: the sentence is made only where it is shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -16,8 +15,13 @@ use crate::run::id::RunId;
 pub struct Reason {
     /// The rule that decided.
     pub why: Why,
-    /// The numbers it decided by.
-    pub age: Age,
+    /// Seconds since the finish, or since the trigger where no finish is known.
+    pub age_secs: u64,
+    /// The retention in force; for a workbench that was not read, the shorter of its routine's two. `None` unless the run
+    /// is known to have finished.
+    pub retention_secs: Option<u64>,
+    /// How and why the retention differs from what the routine says.
+    pub note: Option<Arc<str>>,
 }
 
 /// The rule that decided about a workbench.
@@ -71,27 +75,9 @@ impl Why {
     }
 }
 
-/// How old a run is, and how old it may get.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Age {
-    /// Seconds since the finish, or since the trigger where no finish is known.
-    pub secs: u64,
-    /// The retention in force; for a workbench that was not read, the shorter of its routine's two. `None` unless the run
-    /// is known to have finished.
-    pub retention_secs: Option<u64>,
-    /// How and why the retention differs from what the routine says.
-    pub note: Option<Arc<str>>,
-}
-
-impl Age {
-    /// Returns the age of a run that may not have finished.
-    #[must_use]
-    pub fn since_trigger(run: &RunId, now: UnixSeconds) -> Self {
-        Self { secs: run.stamp().age_secs_at(now), retention_secs: None, note: None }
-    }
-
+impl Reason {
     fn explain(&self, why: &Why, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let age = HumanDuration(self.secs);
+        let age = HumanDuration(self.age_secs);
         let retention = HumanDuration(self.retention_secs.unwrap_or(0));
         match why {
             Why::Alive => f.write_str("it is alive"),
@@ -123,7 +109,7 @@ impl Age {
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.age.explain(&self.why, f)
+        self.explain(&self.why, f)
     }
 }
 
@@ -139,7 +125,7 @@ pub(super) struct ReasonInWords {
 
 impl From<Reason> for ReasonInWords {
     fn from(reason: Reason) -> Self {
-        let Age { secs, retention_secs, .. } = reason.age;
-        Self { why: reason.why.code(), reason: reason.to_string(), age_secs: secs, retention_secs }
+        let Reason { age_secs, retention_secs, .. } = reason;
+        Self { why: reason.why.code(), reason: reason.to_string(), age_secs, retention_secs }
     }
 }

@@ -31,7 +31,7 @@ pub struct Registration {
 const REGISTRATION_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl Registration {
-    /// Registers this process. On a full or read-only disk it stays unregistered and works all the same.
+    /// Registers this process. On a full or read-only disk it stays unregistered, and works nevertheless.
     #[must_use]
     pub fn enter(home: &Home) -> Option<Self> {
         let directory = home.servers();
@@ -84,7 +84,7 @@ pub(super) fn remove_stale(home: &Home) {
 fn each(home: &Home, mut see: impl FnMut(u32, PathBuf)) {
     let directory = home.servers();
     let mut pids = Vec::new();
-    // There is no such folder before anybody registers.
+    // The folder is missing until a process registers.
     let _ = names::scan(&directory, |name, _| pids.extend(name.parse::<u32>()));
     for pid in pids {
         see(pid, directory.join(pid.to_string()));

@@ -11,24 +11,19 @@ use crate::run::status::Status;
 /// What a cleanup did, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CleanupReport {
-    /// Whether nothing was changed.
-    pub dry_run: bool,
+    pub(crate) dry_run: bool,
     /// Hung runs that were ended.
     pub killed: Vec<Killed>,
-    /// Counted by [`CleanupReport::shortened`].
-    pub killed_total: usize,
+    pub(crate) killed_total: usize,
     /// Workbenches that were removed.
     pub removed: Vec<Removed>,
-    /// Counted by [`CleanupReport::shortened`].
-    pub removed_total: usize,
+    pub(crate) removed_total: usize,
     /// Workbenches that stay.
     pub kept: Vec<Kept>,
-    /// Counted by [`CleanupReport::shortened`].
-    pub kept_total: usize,
+    pub(crate) kept_total: usize,
     /// What failed; the next pass tries again.
     pub failed: Vec<Failed>,
-    /// Counted by [`CleanupReport::shortened`].
-    pub failed_total: usize,
+    pub(crate) failed_total: usize,
     /// Bytes that would be removed, in a dry run.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub removable_bytes: Option<u64>,
@@ -66,33 +61,30 @@ impl CleanupReport {
 /// A run that was ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Killed {
-    /// The run.
-    pub run: RunId,
+    pub(crate) run: RunId,
     /// The status that this gives it.
-    pub why: Status,
-    /// Why, in words.
-    pub reason: String,
+    pub(crate) why: Status,
+    pub(crate) reason: String,
 }
 
 /// A workbench that was removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Removed {
-    /// Its run.
+    /// The name of its workbench too.
     pub run: RunId,
-    /// Why it was removed.
+    /// The rule that decided, and the numbers it decided by.
     #[serde(flatten)]
     #[schemars(with = "ReasonInWords")]
     pub reason: Reason,
-    /// Its size on disk.
-    pub bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A workbench that stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Kept {
-    /// Its run.
+    /// The name of its workbench too.
     pub run: RunId,
-    /// Why it stays.
+    /// The rule that decided, and the numbers it decided by.
     #[serde(flatten)]
     #[schemars(with = "ReasonInWords")]
     pub reason: Reason,
@@ -104,10 +96,7 @@ pub struct Kept {
 /// What failed for one run; the next pass tries again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Failed {
-    /// The run.
-    pub run: RunId,
-    /// The file or directory.
-    pub path: String,
-    /// What went wrong.
-    pub error: String,
+    pub(crate) run: RunId,
+    pub(crate) path: String,
+    pub(crate) error: String,
 }

@@ -4,7 +4,7 @@
 //! `run::claim`, because they may be locked.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{registration, remove};
 use crate::clock::UnixSeconds;
@@ -15,10 +15,6 @@ use crate::home::names::{self, Kind};
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
 
-/// How many directories are searched at a time. Then comes a pause nine times as long: there may be tens of thousands,
-/// nothing is urgent, and a server has more to do when it starts.
-const BATCH: usize = 100;
-
 /// Removes what is stale; returns what could not be removed or read.
 #[must_use]
 pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
@@ -28,15 +24,8 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
         remove_from(&directory, now, &mut errors);
     }
     for parent in [home.routines(), home.running()] {
-        let mut directories = list(&parent, &mut errors, |_, kind| kind == Kind::Directory);
-        while !directories.is_empty() {
-            let began = Instant::now();
-            for name in directories.drain(directories.len().saturating_sub(BATCH)..) {
-                remove_from(&parent.join(name), now, &mut errors);
-            }
-            if !directories.is_empty() {
-                std::thread::sleep(began.elapsed() * 9);
-            }
+        for name in list(&parent, &mut errors, |_, kind| kind == Kind::Directory) {
+            remove_from(&parent.join(name), now, &mut errors);
         }
     }
     errors

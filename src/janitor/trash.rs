@@ -20,15 +20,12 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::pin;
 
-/// How far a sweep is with deleting.
+/// How many of the workbenches to delete are deleted, and what that gave back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress {
-    /// Workbenches deleted.
-    pub done: usize,
-    /// Workbenches to delete.
-    pub total: usize,
-    /// Bytes given back so far.
-    pub freed_bytes: u64,
+    pub(crate) done: usize,
+    pub(crate) total: usize,
+    pub(crate) freed_bytes: u64,
 }
 
 /// A workbench in the trash.

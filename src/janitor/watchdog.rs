@@ -24,12 +24,9 @@ use crate::run::status::Status;
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchReport {
-    /// Runs that were ended.
-    pub killed: Vec<Killed>,
-    /// Abandoned runs whose end was recorded.
-    pub recorded: Vec<RunId>,
-    /// What failed; the next pass tries again.
-    pub failed: Vec<Failed>,
+    pub(crate) killed: Vec<Killed>,
+    /// The next pass tries again.
+    pub(crate) failed: Vec<Failed>,
 }
 
 /// How much longer than its bound and grace a run may take while it has a supervisor, which should end it.
@@ -239,9 +236,8 @@ fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, 
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {
     let run = assessment.entry.id().clone();
     let Some(judgement) = assessment.into_judgement() else { return };
-    match record_abandoned(context, &judgement) {
-        Ok(_) => report.recorded.push(run),
-        Err(error) => report.failed.push(failed(context, run, error.to_string())),
+    if let Err(error) = record_abandoned(context, &judgement) {
+        report.failed.push(failed(context, run, error.to_string()));
     }
 }
 

@@ -99,22 +99,14 @@ fn value_at<'a>(value: &'a Value, path: &serde_path_to_error::Path) -> Option<&'
 
 /// Replaces Rust's number types by words that a model of any language knows.
 fn in_plain_words(rule: String) -> String {
-    let types = [
-        ("u8", "a whole number, 0 or more"),
-        ("u16", "a whole number, 0 or more"),
-        ("u32", "a whole number, 0 or more"),
-        ("u64", "a whole number, 0 or more"),
-        ("usize", "a whole number, 0 or more"),
-        ("i32", "a whole number"),
-        ("i64", "a whole number"),
-        ("f64", "a number"),
-    ];
-    for (rust, plain) in types {
-        if let Some(start) = rule.strip_suffix(rust).and_then(|start| start.strip_suffix("expected ")) {
-            return format!("{start}expected {plain}");
-        }
-    }
-    rule
+    let Some((start, kind)) = rule.rsplit_once("expected ") else { return rule };
+    let plain = match kind {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number, 0 or more",
+        "i32" | "i64" => "a whole number",
+        "f64" => "a number",
+        _ => return rule,
+    };
+    format!("{start}expected {plain}")
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! The threads that tools run on.
 //!
 //! Each call has its own, so that one which waits holds up no other. The pool of tokio's `spawn_blocking` would do but
-//! for one case: when the system has no thread left it panics, or puts the work behind a thread that never gets free,
+//! for one case: when the system has no thread left it panics, or queues the work behind a thread that never becomes free,
 //! and the caller is never answered. Agents that fork without end make that case real, and the call is the one that
 //! stops them. So one thread is kept in reserve; what gets no other waits for that, and must not itself wait there.
 

@@ -32,7 +32,7 @@ pub(super) fn complete(app: &App, asked: &CompleteRequestParams) -> Result<Compl
 
 /// Returns those of some names that begin with what was typed, then those that contain it, else in their order.
 fn fitting(names: Vec<String>, typed: &str) -> Vec<String> {
-    // No name of ours has a capital.
+    // Slugs and run ids have no capitals.
     let typed = typed.trim().to_lowercase();
     let (mut beginning, others): (Vec<_>, Vec<_>) = names.into_iter().partition(|name| name.starts_with(&typed));
     beginning.extend(others.into_iter().filter(|name| name.contains(&typed)));

@@ -51,14 +51,13 @@ pub(super) fn read(input: &mut impl BufRead) -> io::Result<Option<Reading>> {
             return Ok(None);
         }
         if newline.is_some() || ended {
-            return Ok(Some(if overlong { refuse_overlong() } else { interpret(&line) }));
+            if !overlong {
+                return Ok(Some(interpret(&line)));
+            }
+            let message = format!("the message is longer than {MAX_LINE_BYTES} bytes");
+            return Ok(Some(Reading::Refused(JsonRpcError::new(None, ErrorData::invalid_request(message, None)))));
         }
     }
-}
-
-fn refuse_overlong() -> Reading {
-    let message = format!("the message is longer than {MAX_LINE_BYTES} bytes");
-    Reading::Refused(JsonRpcError::new(None, ErrorData::invalid_request(message, None)))
 }
 
 /// The part of a request that an answer needs. serde_json skips the rest without recursion and without looking into

@@ -56,7 +56,7 @@ pub(super) fn find(name: &str) -> Option<&'static KnownPrompt> {
     PROMPTS.iter().find(|prompt| prompt.name == name)
 }
 
-/// Lists the prompts that make sense where `has_tool` tells which tools are served, sorted by name.
+/// Lists the prompts whose tool is served, sorted by name.
 pub(super) fn list(has_tool: impl Fn(&str) -> bool) -> Vec<Prompt> {
     let argument = |(name, description, required): &(&str, &str, bool)| {
         PromptArgument::new(*name).with_description(*description).with_required(*required)
@@ -78,7 +78,7 @@ pub(super) fn get(
     arguments: Option<JsonObject>,
 ) -> Result<GetPromptResult, ErrorData> {
     let given = Given::read(prompt, arguments.unwrap_or_default())?;
-    // What is not there was named by an argument; a prompt is no resource.
+    // An argument named what is missing, so it is the argument that is invalid.
     let blocks = (prompt.messages)(app, &given).map_err(|error| match error.code {
         ErrorCode::RESOURCE_NOT_FOUND => ErrorData::invalid_params(error.message, None),
         _ => error,

@@ -33,7 +33,7 @@ const LISTED_RUNS: usize = 50;
 /// How many routines are listed on one page.
 const LISTED_ROUTINES: usize = 100;
 
-/// Returns what a URI names, whether that exists or not; `None` if the URI is none of ours.
+/// Returns what a URI names, whether that exists or not; `None` for a URI of another scheme.
 pub(super) fn topic(uri: &str) -> Option<Topic> {
     if uri == HEALTH {
         return Some(Topic::Health);
@@ -92,7 +92,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
 /// Returns a page of the list, and the cursor of the next: health and the newest runs, then the routines by slug.
 ///
 /// # Errors
-/// The cursor is none of ours, or a folder of the home cannot be listed.
+/// The cursor is invalid, or a folder of the home cannot be listed.
 pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Option<String>), ErrorData> {
     let after: Option<Slug> = cursor.map(str::parse).transpose().map_err(|_| {
         let cursor = shortened(cursor.unwrap_or_default(), 80);
@@ -156,7 +156,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
             check_run(app, uri, &run)?;
             read_log::end_of_log(app, run).map(|text| (text, TEXT))
         }
-        Topic::Health | Topic::Lists => json(health::health(app)),
+        Topic::Health | Topic::Lists => json(Ok(health::health(app))),
     };
     let (text, kind) = contents.map_err(failed)?;
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))

@@ -11,12 +11,6 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, generate::SchemaSettings};
 use serde_json::{Value, json};
 
-/// The `format`s that schemars writes for Rust's numbers.
-const NUMBER_FORMATS: [&str; 14] = [
-    "int8", "int16", "int32", "int64", "int128", "int", "uint8", "uint16", "uint32", "uint64", "uint128", "uint",
-    "float", "double",
-];
-
 /// Returns the schema of a tool's arguments: an object that takes no other keys.
 pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
     let mut schema = cleaned::<T>(SchemaSettings::draft2020_12(), clean);
@@ -55,7 +49,7 @@ fn describe_lists_only(object: &mut JsonObject, is_root: bool) {
     }
 }
 
-/// Returns whether an answer has a null in it, which no schema of ours allows.
+/// Returns whether an answer has a null in it, which our schemas do not allow.
 pub(super) fn holds_null(answer: &Value) -> bool {
     match answer {
         Value::Object(map) => map.values().any(holds_null),
@@ -86,7 +80,7 @@ fn clean(schema: &mut Schema) {
     forgive_absent_nullables(object);
     while forbid_null(object) {}
     list_words(object);
-    if object.get("format").and_then(Value::as_str).is_some_and(|format| NUMBER_FORMATS.contains(&format)) {
+    if object.get("type").is_some_and(|kind| kind == "integer" || kind == "number") {
         object.remove("format");
     }
     // It only says that the Rust type has no sign; the range that holds is in the description.

@@ -20,11 +20,11 @@ const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 5 } e
 
 /// Serves stdin and stdout until the input ends or a signal asks the process to leave (SIGTERM, SIGINT, SIGHUP).
 ///
-/// `background` starts when the first answer is out, so that it can never delay a handshake, and is dropped at the end.
+/// `background` is started when the first answer is out, so that it can never delay a handshake.
 ///
 /// # Errors
 /// The runtime, its threads or the signal handlers could not be set up. The end of a connection is never an error.
-pub(crate) fn run(server: Server, background: impl Future<Output = ()> + Send + 'static) -> io::Result<()> {
+pub(crate) fn run(server: Server, background: impl FnOnce() + Send + 'static) -> io::Result<()> {
     if io::stdin().is_terminal() {
         logging::say(&notice_in_a_terminal());
     }
@@ -57,7 +57,7 @@ async fn serve_connection(
     server: Server,
     input: impl Read + Send + 'static,
     output: impl Write + Send + 'static,
-    background: impl Future<Output = ()> + Send + 'static,
+    background: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
     let connection = server.connection().clone();
     let transport = LineTransport::start(input, output, connection.clone())?;
@@ -66,7 +66,7 @@ async fn serve_connection(
     let answered = connection.answered.clone();
     let background = tokio::spawn(async move {
         answered.cancelled().await;
-        background.await;
+        background();
     });
     let mut ended = std::pin::pin!(service.waiting());
     let ended = tokio::select! {

@@ -51,7 +51,7 @@ impl Server {
     /// # Errors
     /// The system has no threads left.
     pub(crate) fn new(app: Arc<App>, tools: Vec<Tool>, instructions: impl Into<String>) -> io::Result<Self> {
-        Ok(Self::on_threads(app, tools, instructions, CallThreads::new()?))
+        Self::on_threads(app, tools, instructions, CallThreads::new()?)
     }
 
     pub(super) fn on_threads(
@@ -59,7 +59,7 @@ impl Server {
         mut tools: Vec<Tool>,
         instructions: impl Into<String>,
         threads: CallThreads,
-    ) -> Self {
+    ) -> io::Result<Self> {
         tools.sort_by_key(Tool::name);
         let (tools, threads): (Arc<[Tool]>, _) = (tools.into(), Arc::new(threads));
         let capabilities = ServerCapabilities::builder()
@@ -77,8 +77,8 @@ impl Server {
             .with_instructions(instructions);
         let connection = Connection::default();
         let calls = CallHandler::new(app.clone(), tools.clone(), threads.clone(), connection.clone());
-        let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone()));
-        Self { app, tools, threads, config, connection, calls, subscriptions }
+        let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone())?);
+        Ok(Self { app, tools, threads, config, connection, calls, subscriptions })
     }
 
     pub(super) fn connection(&self) -> &Connection {
@@ -109,25 +109,12 @@ fn topic(uri: &str) -> Result<Topic, ErrorData> {
     resources::topic(uri).ok_or_else(unknown)
 }
 
-/// Signs a result that never changes while we run, so that clients may keep it.
-macro_rules! cached {
-    ($result:ident, $context:ident) => {
-        signed!($result, $context, CACHE_MS, CacheScope::Public)
-    };
-}
-
-/// Signs a result that may be another a moment later.
-macro_rules! uncached {
-    ($result:ident, $context:ident) => {
-        signed!($result, $context, 0, CacheScope::Private)
-    };
-}
-
-macro_rules! signed {
-    ($result:ident, $context:ident, $ttl_ms:expr, $scope:expr) => {
+/// Signs a result, and says how many milliseconds a client may keep it.
+macro_rules! sign_for {
+    ($ttl_ms:expr, $result:ident, $context:ident) => {
         if is_modern(&$context) {
             $result.ttl_ms = Some($ttl_ms);
-            $result.cache_scope = Some($scope);
+            $result.cache_scope = Some(if $ttl_ms == 0 { CacheScope::Private } else { CacheScope::Public });
             $result.meta = signature(&$context);
         }
     };
@@ -165,7 +152,7 @@ impl ServerHandler for Server {
     async fn list_tools(&self, _: PageRequest, context: RequestCtx) -> Result<ListToolsResult, ErrorData> {
         let listed = self.tools.iter().map(|tool| tool.definition().clone()).collect();
         let mut result = ListToolsResult::with_all_items(listed);
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 
@@ -189,7 +176,7 @@ impl ServerHandler for Server {
         let (listed, next_cursor) = listed;
         let mut result = ListResourcesResult::with_all_items(listed);
         result.next_cursor = next_cursor;
-        uncached!(result, context);
+        sign_for!(0, result, context);
         Ok(result)
     }
 
@@ -199,7 +186,7 @@ impl ServerHandler for Server {
         context: RequestCtx,
     ) -> Result<ListResourceTemplatesResult, ErrorData> {
         let mut result = ListResourceTemplatesResult::with_all_items(resources::templates());
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 
@@ -210,7 +197,7 @@ impl ServerHandler for Server {
     ) -> Result<ReadResourceResponse, ErrorData> {
         let contents = self.read(move |app| resources::read(app, &request.uri)).await?;
         let mut result = ReadResourceResult::new(vec![contents]);
-        uncached!(result, context);
+        sign_for!(0, result, context);
         Ok(result.into())
     }
 
@@ -219,7 +206,7 @@ impl ServerHandler for Server {
     }
 
     async fn unsubscribe(&self, request: UnsubscribeRequestParams, _: RequestCtx) -> Result<(), ErrorData> {
-        self.subscriptions.unsubscribe(topic(&request.uri)?).await;
+        self.subscriptions.unsubscribe(&topic(&request.uri)?);
         Ok(())
     }
 
@@ -240,7 +227,7 @@ impl ServerHandler for Server {
 
     async fn list_prompts(&self, _: PageRequest, context: RequestCtx) -> Result<ListPromptsResult, ErrorData> {
         let mut result = ListPromptsResult::with_all_items(prompts::list(|tool| self.has_tool(tool)));
-        cached!(result, context);
+        sign_for!(CACHE_MS, result, context);
         Ok(result)
     }
 
@@ -271,7 +258,7 @@ impl ServerHandler for Server {
 
     /// Takes the answers to what a task has asked: ours ask nothing.
     async fn update_task(&self, request: UpdateTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
-        self.read(move |app| tasks::check(app, &request.task_id)).await
+        self.read(move |app| tasks::look(app, &request.task_id).map(drop)).await
     }
 
     async fn cancel_task(&self, request: CancelTaskParams, _: RequestCtx) -> Result<(), ErrorData> {
@@ -283,7 +270,7 @@ impl ServerHandler for Server {
         self.read(move |app| tasks::cancel(app, &request.task_id)).await
     }
 
-    /// Refuses what rmcp could not parse: a method that we do not have, or one of ours with other parameters.
+    /// Refuses what rmcp could not parse: an unknown method, or a known one with malformed parameters.
     async fn on_custom_request(&self, request: CustomRequest, context: RequestCtx) -> Result<CustomResult, ErrorData> {
         let other_era = if is_modern(&context) { &LEGACY_METHODS[..] } else { &MODERN_METHODS[..] };
         if other_era.contains(&request.method.as_str()) {

@@ -1,6 +1,6 @@
 //! The wire: one JSON-RPC message a line, over any pair of byte streams.
 //!
-//! It stands in for rmcp's own transport, which drops what it cannot read in silence (a client would wait for ever) and
+//! It replaces rmcp's own transport, which silently drops what it cannot read (a client would wait forever) and
 //! says nothing when the input ends. Each direction has a thread of its own, made at the start: tokio would borrow one
 //! for each read and write, and have none to borrow when an agent has filled the process table, which is when a person
 //! needs to be heard most.

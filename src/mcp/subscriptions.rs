@@ -1,19 +1,23 @@
-//! Telling clients what changed in the home, whichever process changed it.
+//! Reporting what changed in the home to the client, whichever process changed it.
 //!
 //! A modern client opens a subscription that lasts as long as its request. A legacy session subscribes to one resource after
-//! another, and all its notifications come from one watch. A watch looks twice a second, and the next look waits until the client
-//! has taken what the last one found: a slow client gets fewer notifications, and misses no change.
+//! another, and has one watch for all of them. One thread looks twice a second for all watches of a connection. What it finds
+//! is collected until the client takes it: a slow client gets fewer notifications, and misses no change.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::mem::take;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+use std::{io, thread};
 
 use rmcp::ErrorData;
 use rmcp::model::{ErrorCode, ResourceUpdatedNotificationParam, SubscriptionFilter};
 use rmcp::service::{Peer, RoleServer, SubscriptionContext};
+use tokio::sync::Notify;
 
 use super::call_threads::{CallThreads, Panicked};
 use super::connection::Connection;
@@ -32,58 +36,99 @@ pub(super) struct Subscriptions {
     app: Arc<App>,
     threads: Arc<CallThreads>,
     connection: Connection,
-    /// What the legacy session subscribed to, and whether somebody looks for it yet.
-    session: Watch,
-    session_is_watched: AtomicBool,
+    /// To the thread that looks; it ends when this is dropped.
+    new_watches: mpsc::Sender<Weak<Watch>>,
+    /// What the legacy session subscribed to, and whether its changes are reported yet.
+    session: Arc<Watch>,
+    session_is_reported: AtomicBool,
 }
 
-/// Topics that somebody looks for.
-#[derive(Clone)]
-struct Watch(Arc<Mutex<Watched>>);
+/// Topics that are looked at, and what was found.
+struct Watch {
+    /// Held for as long as a look takes.
+    observer: Mutex<Observer>,
+    noted: Mutex<Noted>,
+    /// Rung by the thread alone: what a subscription finds at once is reported after the thread's next look.
+    has_looked: Notify,
+}
 
-struct Watched {
-    observer: Observer,
+#[derive(Default)]
+struct Noted {
     topics: BTreeSet<Topic>,
     /// What changed and was not reported yet.
     changed: BTreeSet<Topic>,
 }
 
 impl Watch {
-    fn new(app: &App, topics: BTreeSet<Topic>) -> Self {
-        let observer = Observer::new(app.home().clone(), app.routines());
-        Self(Arc::new(Mutex::new(Watched { observer, topics, changed: BTreeSet::new() })))
+    fn new(app: &App, topics: BTreeSet<Topic>) -> Arc<Self> {
+        let observer = Mutex::new(Observer::new(app.home().clone(), app.routines()));
+        let noted = Mutex::new(Noted { topics, changed: BTreeSet::new() });
+        Arc::new(Self { observer, noted, has_looked: Notify::new() })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Watched> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Watched {
-    fn look(&mut self) {
-        self.changed.extend(self.observer.look(&self.topics));
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn take_changes(&mut self) -> BTreeSet<Topic> {
-        self.look();
-        self.changed.retain(|topic| self.topics.contains(topic));
-        take(&mut self.changed)
+    fn look(&self) {
+        let mut observer = self.observer.lock().unwrap_or_else(PoisonError::into_inner);
+        let topics = self.noted().topics.clone();
+        let changed = observer.look(&topics);
+        self.noted().changed.extend(changed);
+    }
+
+    fn take_changes(&self) -> BTreeSet<Topic> {
+        let Noted { topics, changed } = &mut *self.noted();
+        changed.retain(|topic| topics.contains(topic));
+        take(changed)
     }
 
     /// Adds a topic; what changes from now on is reported.
-    fn add(&mut self, topic: Topic) -> Result<(), ErrorData> {
-        if self.topics.contains(&topic) {
-            return Ok(());
-        }
+    fn add(&self, topic: Topic) -> Result<(), ErrorData> {
+        let mut noted = self.noted();
         // The lists are not asked for by name, and do not count.
-        let asked_for = self.topics.iter().filter(|topic| **topic != Topic::Lists).count();
-        if asked_for >= MAX_TOPICS && topic != Topic::Lists {
+        let asked_for = noted.topics.iter().filter(|topic| **topic != Topic::Lists).count();
+        if asked_for >= MAX_TOPICS && topic != Topic::Lists && !noted.topics.contains(&topic) {
             let text = format!("{MAX_TOPICS} subscriptions are open already; unsubscribe from some of them first");
             return Err(ErrorData::new(ErrorCode::INVALID_REQUEST, text, None));
         }
-        self.topics.insert(topic);
-        self.look();
+        let is_new = noted.topics.insert(topic);
+        drop(noted);
+        if is_new {
+            self.look();
+        }
         Ok(())
+    }
+}
+
+/// Looks for all watches of a connection, until it ends: at each when it comes, and then at all after each pause.
+fn look_for_changes(new: &mpsc::Receiver<Weak<Watch>>) {
+    let look = |watch: &Weak<Watch>| {
+        let Some(watch) = watch.upgrade() else { return false };
+        // A bug in one look must not end the others.
+        let _ = catch_unwind(AssertUnwindSafe(|| watch.look()));
+        watch.has_looked.notify_one();
+        true
+    };
+    let mut watches = Vec::new();
+    let mut next_look: Option<Instant> = None;
+    loop {
+        let came = match next_look {
+            Some(at) => new.recv_timeout(at.saturating_duration_since(Instant::now())),
+            None => new.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        match came {
+            Ok(watch) => {
+                look(&watch);
+                watches.push(watch);
+                next_look = next_look.or_else(|| Some(Instant::now() + PAUSE));
+            }
+            Err(RecvTimeoutError::Timeout) => {
+                watches.retain(look);
+                next_look = (!watches.is_empty()).then(|| Instant::now() + PAUSE);
+            }
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
     }
 }
 
@@ -98,12 +143,18 @@ pub(super) fn accepted(requested: &SubscriptionFilter) -> SubscriptionFilter {
 }
 
 impl Subscriptions {
-    pub(super) fn new(app: Arc<App>, threads: Arc<CallThreads>, connection: Connection) -> Self {
+    /// Starts the thread that looks: an agent may use up all threads later.
+    ///
+    /// # Errors
+    /// The system has no threads left.
+    pub(super) fn new(app: Arc<App>, threads: Arc<CallThreads>, connection: Connection) -> io::Result<Self> {
+        let (new_watches, new) = mpsc::channel();
+        thread::Builder::new().name("watch".into()).spawn(move || look_for_changes(&new))?;
         let session = Watch::new(&app, BTreeSet::new());
-        Self { app, threads, connection, session, session_is_watched: AtomicBool::new(false) }
+        Ok(Self { app, threads, connection, new_watches, session, session_is_reported: AtomicBool::new(false) })
     }
 
-    /// Tells a modern client what it subscribed to, until it cancels its request or the connection ends.
+    /// Reports to a modern client what it subscribed to, until it cancels its request or the connection ends.
     pub(super) async fn listen(&self, context: &SubscriptionContext) {
         let wanted = context.accepted();
         let uris = wanted.resource_subscriptions.iter().flatten();
@@ -116,18 +167,13 @@ impl Subscriptions {
             if topics.is_empty() {
                 return std::future::pending().await;
             }
-            let watch = Watch::new(&self.app, topics);
-            let first = watch.clone();
-            if let Err(Panicked(message)) = self.threads.run(move |_| first.lock().look()).await {
-                tracing::error!(message, "looking for changes panicked");
-            }
             let notify = |uri: Option<String>| async move {
                 match uri {
                     Some(uri) => sink.notify_resource_updated(uri).await,
                     None => sink.notify_resource_list_changed().await,
                 }
             };
-            self.report(&watch, notify).await;
+            self.report(&Watch::new(&self.app, topics), notify).await;
         };
         tokio::select! {
             () = context.cancelled() => {}
@@ -141,10 +187,10 @@ impl Subscriptions {
     /// # Errors
     /// It has subscribed to too many.
     pub(super) async fn subscribe(self: &Arc<Self>, topic: Topic, peer: &Peer<RoleServer>) -> Result<(), ErrorData> {
-        let session = self.session.clone();
-        let added = self.threads.run(move |_| session.lock().add(topic)).await;
+        let session = Arc::clone(&self.session);
+        let added = self.threads.run(move |_| session.add(topic)).await;
         added.unwrap_or_else(|Panicked(message)| Err(ErrorData::internal_error(message, None)))?;
-        if !self.session_is_watched.swap(true, Ordering::Relaxed) {
+        if !self.session_is_reported.swap(true, Ordering::Relaxed) {
             let (this, peer) = (Arc::clone(self), peer.clone());
             tokio::spawn(async move {
                 let notify = |uri: Option<String>| {
@@ -162,36 +208,23 @@ impl Subscriptions {
         Ok(())
     }
 
-    /// Ends the legacy session's subscription to a topic, on a thread for calls: a look under way holds the lock.
-    pub(super) async fn unsubscribe(&self, topic: Topic) {
-        let session = self.session.clone();
-        let removed = self.threads.run(move |_| session.lock().topics.remove(&topic)).await;
-        if let Err(Panicked(message)) = removed {
-            tracing::error!(message, "unsubscribing panicked");
-        }
+    /// Ends the legacy session's subscription to a topic.
+    pub(super) fn unsubscribe(&self, topic: &Topic) {
+        self.session.noted().topics.remove(topic);
     }
 
-    /// Looks for changes and notifies the client, until it takes no more notifications.
+    /// Notifies the client of what is found, until it takes no more notifications.
     async fn report<E: Display, F: Future<Output = Result<(), E>>>(
         &self,
-        watch: &Watch,
+        watch: &Arc<Watch>,
         notify: impl Fn(Option<String>) -> F,
     ) {
-        loop {
-            tokio::time::sleep(PAUSE).await;
-            let looking = watch.clone();
-            let changed = self.threads.run(move |_| looking.lock().take_changes()).await;
-            let changed = changed.unwrap_or_else(|Panicked(message)| {
-                tracing::error!(message, "looking for changes panicked");
-                BTreeSet::new()
-            });
-            for topic in &changed {
-                match self.connection.while_open(notify(resources::uri(topic))).await {
-                    Some(Ok(())) => {}
-                    Some(Err(error)) => {
-                        tracing::debug!(%error, "a change was not reported");
-                    }
-                    None => return,
+        // It fails only if the thread is gone, which lives as long as this.
+        let _ = self.new_watches.send(Arc::downgrade(watch));
+        while self.connection.while_open(watch.has_looked.notified()).await.is_some() {
+            for topic in watch.take_changes() {
+                if let Some(Err(error)) = self.connection.while_open(notify(resources::uri(&topic))).await {
+                    tracing::debug!(%error, "a change was not reported");
                 }
             }
         }
@@ -219,13 +252,13 @@ mod tests {
         let (_dir, app) = App::example();
         let runs = ["a-1", "a-2"].map(|id| id.parse().unwrap());
         let watch = Watch::new(&app, runs.iter().cloned().map(Topic::Run).collect());
-        watch.lock().look();
+        watch.look();
         for run in &runs {
             std::fs::create_dir(Workbench::of(app.home(), run).directory()).unwrap();
-            watch.lock().look();
+            watch.look();
         }
-        assert_eq!(watch.lock().take_changes().into_iter().collect::<Vec<_>>(), runs.map(Topic::Run));
-        assert_eq!(watch.lock().take_changes(), BTreeSet::new());
+        assert_eq!(watch.take_changes().into_iter().collect::<Vec<_>>(), runs.map(Topic::Run));
+        assert_eq!(watch.take_changes(), BTreeSet::new());
     }
 
     #[test]
@@ -233,12 +266,12 @@ mod tests {
         let (_dir, app) = App::example();
         let watch = Watch::new(&app, BTreeSet::new());
         for topic in [Topic::Health, Topic::Lists] {
-            watch.lock().add(topic).unwrap();
+            watch.add(topic).unwrap();
         }
         std::fs::create_dir(app.home().routines().join("a")).unwrap();
-        watch.lock().look();
-        watch.lock().topics.remove(&Topic::Health);
-        assert_eq!(watch.lock().take_changes(), BTreeSet::from([Topic::Lists]));
+        watch.look();
+        watch.noted().topics.remove(&Topic::Health);
+        assert_eq!(watch.take_changes(), BTreeSet::from([Topic::Lists]));
     }
 
     #[test]
@@ -246,8 +279,8 @@ mod tests {
         let (_dir, app) = App::example();
         let topics = (0..MAX_TOPICS).map(|n| Topic::Run(format!("a-{n}").parse().unwrap())).collect();
         let watch = Watch::new(&app, topics);
-        assert!(watch.lock().add(Topic::Run("a-0".parse().unwrap())).is_ok(), "it is subscribed to already");
-        assert!(watch.lock().add(Topic::Lists).is_ok());
-        assert!(watch.lock().add(Topic::Health).unwrap_err().message.contains("unsubscribe"));
+        assert!(watch.add(Topic::Run("a-0".parse().unwrap())).is_ok(), "it is subscribed to already");
+        assert!(watch.add(Topic::Lists).is_ok());
+        assert!(watch.add(Topic::Health).unwrap_err().message.contains("unsubscribe"));
     }
 }

@@ -6,7 +6,6 @@
 //! frozen tree is killed (KILL), and the end is believed only when two looks in a row find nothing.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -95,7 +94,7 @@ impl Tree<'_> {
 
     /// Looks, and lets `note` add to what is known before `on_pass` sees it.
     fn look_and_note(&mut self, note: impl FnOnce(&mut KnownProcesses, &[Process])) -> Result<bool, ScanError> {
-        let scan: Arc<Scan> = match self.reach {
+        let scan = match self.reach {
             Reach::Everywhere => Scan::take()?,
             Reach::Below => Scan::take_below(&self.processes.known)?,
         };

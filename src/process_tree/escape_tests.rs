@@ -1,6 +1,6 @@
 //! Ending real trees: everything that is known to outlive a `kill`, at once.
 //!
-//! That a run is gone is told by a pipe that all of its processes hold open: it ends with the last of them.
+//! All processes of a run hold a pipe open: once it ends, the run is gone.
 
 use std::collections::HashSet;
 use std::io::{PipeReader, Read};
@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Signal, WaitOptions, wait};
 
 use super::*;
@@ -38,7 +39,7 @@ const OTHER_RUN: &str = r#"
     MOADIM_COOKIE=$OTHER sleep 68 >/dev/null &
 "#;
 
-/// The same, its processes gone before a listing is through; bounded, for each of them is a pid until it is reaped.
+/// The same, its processes gone before a listing is through; bounded, because each of them is a pid until it is reaped.
 const FAST_CHAIN: &str = r#"
     exec perl -e '$SIG{TERM} = $SIG{HUP} = "IGNORE"; for (1 .. 1500) { exit if fork; select undef, undef, undef, 0.001 }'
 "#;
@@ -51,6 +52,9 @@ const EVERYWHERE: &str = "looks everywhere";
 const BELOW: &str = "looks below";
 const FROM_OUTSIDE: &str = "is ended from outside";
 const GRACE: Duration = Duration::from_millis(150);
+
+/// How long a busy machine is waited for.
+const A_MINUTE: Duration = Duration::from_secs(60);
 
 /// The other run's processes: those with the cookie, and the one without it below them.
 struct Other(Cookie);
@@ -79,7 +83,7 @@ fn turn() -> MutexGuard<'static, ()> {
 }
 
 fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + Duration::from_secs(20);
+    let deadline = Instant::now() + A_MINUTE;
     loop {
         if let Some(found) = look() {
             return found;
@@ -102,7 +106,12 @@ fn wait_for_escapees(cookie: &Cookie) {
 fn assert_all_gone(mut pipe: PipeReader) {
     let (sender, ended) = mpsc::channel();
     std::thread::spawn(move || sender.send(pipe.read_to_end(&mut Vec::new())));
-    ended.recv_timeout(Duration::from_secs(5)).expect("a process of the run still lives").unwrap();
+    ended.recv_timeout(A_MINUTE).expect("a process of the run still lives").unwrap();
+}
+
+/// Whether nothing holds the other end of a pipe, into which nobody writes.
+fn is_over(pipe: &PipeReader) -> bool {
+    poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&Timespec::default())).unwrap() > 0
 }
 
 fn shell(script: &str, cookie: &Cookie, other: &Cookie) -> Command {
@@ -112,8 +121,15 @@ fn shell(script: &str, cookie: &Cookie, other: &Cookie) -> Command {
     command
 }
 
-fn end_orphans(cookie: &Cookie, grace: Duration) -> Vec<Process> {
-    end_tree(cookie, KnownProcesses::default(), Reach::Everywhere, grace, &mut |_| {}).unwrap()
+/// Ends a tree as the supervisor and then the watchdog do: again, until nothing is left. On a busy machine a chain runs on for
+/// longer than one attempt takes.
+fn end(cookie: &Cookie, known: Option<ProcessId>, reach: Reach, grace: Duration, on_pass: &mut dyn FnMut()) {
+    let mut grace = grace;
+    wait_for("the end of the tree", || {
+        let known = KnownProcesses::of(known);
+        let survivors = end_tree(cookie, known, reach, std::mem::take(&mut grace), &mut |_| on_pass()).unwrap();
+        survivors.is_empty().then_some(())
+    });
 }
 
 fn reap() {
@@ -143,9 +159,7 @@ fn supervisor() {
     let spared = other.started();
     wait_for_escapees(&cookie);
     let reach = if role == BELOW { Reach::Below } else { Reach::Everywhere };
-    let us = KnownProcesses::of([ProcessId::current().unwrap()]);
-    let survivors = end_tree(&cookie, us, reach, GRACE, &mut |_| reap()).unwrap();
-    assert_eq!(survivors, []);
+    end(&cookie, Some(ProcessId::current().unwrap()), reach, GRACE, &mut reap);
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
 }
@@ -186,10 +200,7 @@ fn a_hung_supervisor_is_ended_from_outside_with_all_that_is_below_it() {
     let spared = other.started();
     wait_for_escapees(&cookie);
     id.signal(Signal::STOP).unwrap();
-    assert_eq!(
-        end_tree(&cookie, KnownProcesses::of([id]), Reach::Everywhere, Duration::ZERO, &mut |_| {}).unwrap(),
-        []
-    );
+    end(&cookie, Some(id), Reach::Everywhere, Duration::ZERO, &mut || {});
     supervisor.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -203,7 +214,7 @@ fn what_a_killed_supervisor_left_is_known_by_its_cookie() {
     let mut agent = shell(&format!("{OTHER_RUN}{ESCAPEES}"), &cookie, &other.0).stdout(held).spawn().unwrap();
     let spared = other.started();
     wait_for_escapees(&cookie);
-    assert_eq!(end_orphans(&cookie, GRACE), []);
+    end(&cookie, None, Reach::Everywhere, GRACE, &mut || {});
     agent.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(other.ids(), spared);
@@ -218,14 +229,15 @@ fn a_chain_that_forks_faster_than_a_look_is_seen_and_ended() {
     let mut first = shell(FAST_CHAIN, &cookie, &other).stdout(held).spawn().unwrap();
     first.wait().unwrap();
     for _ in 0..3 {
-        assert!(!Scan::take_twice().unwrap().carriers(&cookie).is_empty(), "a living run was taken for dead");
+        let seen = !Scan::take_twice().unwrap().carriers(&cookie).is_empty();
+        assert!(seen || is_over(&pipe), "a living run was taken for dead");
     }
-    assert_eq!(end_orphans(&cookie, Duration::ZERO), []);
+    end(&cookie, None, Reach::Everywhere, Duration::ZERO, &mut || {});
     assert_all_gone(pipe);
 }
 
 #[test]
-fn whoever_ends_when_asked_is_given_the_time() {
+fn what_ends_when_asked_is_given_the_time() {
     let _turn = turn();
     let dir = tempfile::tempdir().unwrap();
     let (cookie, other) = (Cookie::random().unwrap(), Cookie::random().unwrap());
@@ -234,8 +246,8 @@ fn whoever_ends_when_asked_is_given_the_time() {
     let mut agent = shell(script, &cookie, &other).current_dir(dir.path()).stdout(held).spawn().unwrap();
     wait_for("the trap", || dir.path().join("ready").exists().then_some(()));
     let started = Instant::now();
-    assert_eq!(end_orphans(&cookie, Duration::from_secs(20)), []);
-    assert!(started.elapsed() < Duration::from_secs(10), "the grace was waited for in vain");
+    end(&cookie, None, Reach::Everywhere, 2 * A_MINUTE, &mut || {});
+    assert!(started.elapsed() < A_MINUTE, "the grace was waited for in vain");
     agent.wait().unwrap();
     assert_all_gone(pipe);
     assert_eq!(std::fs::read_to_string(dir.path().join("out")).unwrap(), "tidy\n");

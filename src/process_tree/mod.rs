@@ -18,8 +18,8 @@
 //! undumpable, system binaries on macOS): only its parents show whose such a process is. `unmarked_descendants` names
 //! these while their supervisor lives, `Scan::hidden_orphans` those that may be anybody's.
 //!
-//! A listing of all processes costs tens of milliseconds where there are thousands. Threads that need one at the same time
-//! share it, and a subreaper walks down its own tree instead ([`Reach::Below`]).
+//! A listing of all processes costs tens of milliseconds where there are thousands, so a subreaper walks down its own tree instead
+//! ([`Reach::Below`]).
 
 mod cookie;
 mod descendants;
@@ -29,7 +29,6 @@ mod listed;
 mod membership;
 mod process;
 mod scan;
-mod shared;
 mod usage;
 mod whereabouts;
 
@@ -55,14 +54,13 @@ pub use cookie::{COOKIE_VARIABLE, Cookie};
 pub(crate) use descendants::{descendants, members_below, unmarked_descendants};
 pub use end::{Reach, end_tree};
 pub use known::KnownProcesses;
+pub(crate) use platform::{become_subreaper, pid_namespace};
 pub use process::ProcessId;
 pub(crate) use process::{Process, SignalError, Signalled, names};
 pub use scan::Scan;
 pub(crate) use scan::ScanError;
 pub(crate) use usage::{Usage, usage};
 pub(crate) use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
-
-use std::io;
 
 /// How much earlier than it was noted a process may have started: the two clocks are read at different moments, and rounded.
 const START_MARGIN_MS: u64 = 1000;
@@ -73,20 +71,10 @@ pub(crate) fn start_at(since_boot_ms: u64) -> u64 {
     platform::start_at(since_boot_ms.saturating_sub(START_MARGIN_MS))
 }
 
-/// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
-pub(crate) fn become_subreaper() -> io::Result<()> {
-    platform::become_subreaper()
-}
-
 /// Returns by what this machine differs from others that may share the home: the machine's id (Linux, machine-id(5)), else
 /// the host's name, else nothing.
 pub(crate) fn machine_id() -> String {
     platform::machine_id().or_else(|| sysinfo::System::host_name().ok()).unwrap_or_default()
-}
-
-/// Returns the name of the pid namespace, within which alone pids mean something; empty outside Linux.
-pub(crate) fn pid_namespace() -> String {
-    platform::pid_namespace()
 }
 
 fn own_pid() -> i32 {

@@ -123,7 +123,7 @@ pub(super) fn signal(id: ProcessId, pid: Pid, signal: Signal) -> io::Result<Sign
     }
 }
 
-pub(super) fn become_subreaper() -> io::Result<()> {
+pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(())
 }
 
@@ -131,7 +131,7 @@ pub(super) fn machine_id() -> Option<String> {
     None
 }
 
-pub(super) fn pid_namespace() -> String {
+pub(crate) fn pid_namespace() -> String {
     String::new()
 }
 

@@ -2,13 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::listed::{Listed, Mark};
 use super::membership::Links;
 use super::platform::{self, EXEC_LOOKS, Newcomers};
-use super::shared::Shared;
 use super::{ProcessId, own_pid};
 
 /// A process in the middle of exec(2) shows no environment; this much later it may have the new one.
@@ -41,29 +39,22 @@ pub struct Scan {
     pub(super) links: Links,
 }
 
-static LISTINGS: Shared<Scan> = Shared::new();
-static DOUBLE_LISTINGS: Shared<Scan> = Shared::new();
-
 impl Scan {
-    /// Lists the processes: some 20 ms for a thousand. Threads that ask at the same time share a listing, which began after
-    /// each of them had asked.
-    pub fn take() -> Result<Arc<Self>, ScanError> {
-        LISTINGS.get(|| list().map(Self::of))
+    /// Lists the processes: some 20 ms for a thousand.
+    pub fn take() -> Result<Self, ScanError> {
+        list().map(Self::of)
     }
 
-    /// Lists the processes twice, and returns what either list holds: what is in neither is dead. Shared as in
-    /// [`Scan::take`].
-    pub fn take_twice() -> Result<Arc<Self>, ScanError> {
-        DOUBLE_LISTINGS.get(|| {
-            let mut both = list()?;
-            list()?.listed.into_values().for_each(|process| both.note(process));
-            Ok(Self::of(both))
-        })
+    /// Lists the processes twice, and returns what either list holds: what is in neither is dead.
+    pub fn take_twice() -> Result<Self, ScanError> {
+        let mut both = list()?;
+        list()?.listed.into_values().for_each(|process| both.note(process));
+        Ok(Self::of(both))
     }
 
     /// Lists these processes and all that is below them, at a cost that grows with those alone. Where the system does not
     /// show the children of a process, all processes are listed.
-    pub(super) fn take_below(roots: &HashSet<ProcessId>) -> Result<Arc<Self>, ScanError> {
+    pub(super) fn take_below(roots: &HashSet<ProcessId>) -> Result<Self, ScanError> {
         if !platform::shows_children() {
             return Self::take();
         }
@@ -78,7 +69,7 @@ impl Scan {
         listing.settle()?;
         // Without it, nothing of the above was seen.
         ProcessId::current()?;
-        Ok(Arc::new(Self::of(listing)))
+        Ok(Self::of(listing))
     }
 
     fn of(listing: Listing) -> Self {

@@ -67,17 +67,20 @@ pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit:
     let mut present = ids(home)?;
     present.retain(|id| filter.takes(id.routine(), id.stamp()));
     let mut views = Views::new(context);
-    // The state is not in the name, so all have to be looked at.
+    // A name says nothing about the status, so look at all of them.
     let seen: Option<HashMap<RunId, RunView>> = filter.status.map(|wanted| {
         let mut seen = views.by_id(&present);
         seen.retain(|_, run| run.status == wanted);
         seen
     });
     let is_wanted = |id: &RunId| seen.as_ref().is_none_or(|seen| seen.contains_key(id));
-    let Picked { rows, total, next, is_whole } = pick(&present, is_wanted, &*history.read(home)?, filter, after, limit);
-    if !is_whole {
-        history.forget();
-    }
+    let Picked { rows, total, next } = loop {
+        let mut lines = history.read(home)?;
+        match pick(&present, is_wanted, &lines, filter, after, limit) {
+            Ok(picked) => break picked,
+            Err(unreadable) => lines.drop_unreadable(&unreadable),
+        }
+    };
     let mut shown = seen.unwrap_or_else(|| {
         let present = rows.iter().filter(|(_, ended)| ended.is_none()).map(|(id, _)| id.clone());
         views.by_id(&present.collect::<Vec<_>>())
@@ -100,10 +103,9 @@ struct Picked {
     rows: Vec<(RunId, Option<Box<Outcome>>)>,
     total: usize,
     next: Option<RunId>,
-    /// False if a line of the history is not what it was, and its run is missing here.
-    is_whole: bool,
 }
 
+/// Picks a part of the list; a line of the history that belongs to it and cannot be read is returned instead.
 fn pick(
     present: &[RunId],
     is_wanted: impl Fn(&RunId) -> bool,
@@ -111,7 +113,7 @@ fn pick(
     filter: &RunFilter,
     after: Option<&RunId>,
     limit: usize,
-) -> Picked {
+) -> Result<Picked, Line> {
     let past = history.newest_first().filter(|line| filter.takes(history.routine(line), line.stamp()));
     let mut page = Vec::new();
     let mut total = 0;
@@ -131,17 +133,15 @@ fn pick(
     let has_more = page.len() > limit;
     page.truncate(limit);
     let next = page.last().filter(|_| has_more).map(|last| last.id(history));
-    let mut is_whole = true;
     let row = |listed: Listed<'_>| match listed {
-        Listed::Present(id) => Some((id.clone(), None)),
+        Listed::Present(id) => Ok((id.clone(), None)),
         Listed::Reaped(line) => {
-            let past = history.past(line);
-            is_whole &= past.is_some();
-            past.map(|past| (past.outcome.id.clone(), Some(Box::new(past.outcome))))
+            let outcome = history.past(line).ok_or(*line)?.outcome;
+            Ok((outcome.id.clone(), Some(Box::new(outcome))))
         }
     };
-    let rows = page.into_iter().filter_map(row).collect();
-    Picked { rows, total, next, is_whole }
+    let rows = page.into_iter().map(row).collect::<Result<_, Line>>()?;
+    Ok(Picked { rows, total, next })
 }
 
 /// A run of the list, before it is looked at.
@@ -244,7 +244,7 @@ impl<'a> Views<'a> {
         Self { context, bounds: BoundsTable::new(&context.home, &context.config), newest: HashMap::new() }
     }
 
-    /// Shows runs in the given order; those that are gone by now are left out.
+    /// Shows runs in the given order, except those that are gone.
     fn of(&mut self, ids: &[RunId]) -> Vec<RunView> {
         let entries = ids.iter().map(|id| Entry::of(&self.context.home, id)).filter(Entry::exists).collect();
         let unfinished: BTreeMap<RunId, Assessment> = look(&self.context.home, entries, JUDGE_LOCK_TIMEOUT)
@@ -297,4 +297,37 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
             && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.keep_group()))
     });
     ids.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::config::Config;
+    use crate::run::context::Program;
+    use crate::run::history::{self, Known};
+
+    #[test]
+    fn a_page_is_full_although_a_line_cannot_be_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        for stamp in 1..=5 {
+            let outcome = Outcome::example(&format!("a-{stamp}"), Status::Failed);
+            history::append(&home, &context.config, &outcome, Known::New).unwrap();
+        }
+        let text = std::fs::read_to_string(home.history_file()).unwrap();
+        let mut lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        for damaged in [2, 3] {
+            lines[damaged]["agent"] = 7.into();
+        }
+        let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        std::fs::write(home.history_file(), text).unwrap();
+        for _ in 0..2 {
+            let page = list(&context, &RunFilter::default(), None, 2).unwrap();
+            let runs: Vec<String> = page.runs.iter().map(|run| run.id.to_string()).collect();
+            assert_eq!((runs, page.total), (vec!["a-5".to_owned(), "a-2".to_owned()], 3));
+            assert_eq!(page.next, Some("a-2".parse().unwrap()));
+            assert_eq!(context.history.read(&home).unwrap().damaged(), 2);
+        }
+    }
 }

@@ -164,8 +164,6 @@ pub struct Overview<'a> {
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
-    /// The newest run of each routine in the history.
-    newest_ended: HashMap<Slug, UnixSeconds>,
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
@@ -185,8 +183,8 @@ impl<'a> Overview<'a> {
             running.entry(entry.id().routine().clone()).or_default().push(entry.id().clone());
         }
         // Last: a run that is reaped in between is in neither otherwise.
-        let newest_ended = context.history.newest(&context.home)?;
-        Ok(Self { context, search_path, running, newest, newest_ended, available: RefCell::default() })
+        drop(context.history.read(&context.home)?);
+        Ok(Self { context, search_path, running, newest, available: RefCell::default() })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -214,8 +212,9 @@ impl<'a> Overview<'a> {
             created_at: definition.created_at,
             updated_at: definition.updated_at,
             running: self.running.get(slug).cloned().unwrap_or_default(),
-            last_run: (self.newest.get(slug).max(self.newest_ended.get(slug)))
-                .and_then(|stamp| self.last_run(&RunId::new(slug.clone(), *stamp))),
+            last_run: (self.newest.get(slug).copied().max(self.context.history.newest(slug)))
+                .and_then(|stamp| listing::find(self.context, &RunId::new(slug.clone(), stamp)).ok())
+                .map(LastRun::from),
         }
     }
 
@@ -227,9 +226,5 @@ impl<'a> Overview<'a> {
         let found = definition.is_some_and(|definition| self.search_path.find(&definition).is_ok());
         self.available.borrow_mut().insert(agent.to_owned(), found);
         found
-    }
-
-    fn last_run(&self, id: &RunId) -> Option<LastRun> {
-        listing::find(self.context, id).ok().map(LastRun::from)
     }
 }

@@ -1,10 +1,7 @@
-//! Waiting until a run is over, woken by its end.
+//! Waiting until a run is over.
 
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
-
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::listing;
 use super::view::RunView;
@@ -13,46 +10,32 @@ use crate::run::end::EndError;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 
-/// The longest pause between two looks. The end of a run removes its entry, which wakes at once. Looking is needed for a run whose
-/// supervisor was killed, and where the system cannot watch the folder.
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+/// The pause between two checks of whether the run's entry is gone, which cost one `stat` each.
+const ENTRY_PAUSE: Duration = Duration::from_millis(50);
 
-/// Wakes one wait, or ends it, from any thread.
+/// The pause between two looks at the run itself, whose supervisor may have been killed.
+const RUN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Ends a wait from any thread.
 #[derive(Debug, Clone, Default)]
 pub struct Bell {
-    shared: Arc<(Mutex<Signals>, Condvar)>,
-}
-
-#[derive(Debug, Default)]
-struct Signals {
-    rung: bool,
-    called_off: bool,
+    called_off: Arc<(Mutex<bool>, Condvar)>,
 }
 
 impl Bell {
     /// Ends this wait and every later one: nobody wants the result any more.
     pub fn call_off(&self) {
-        self.set(|state| state.called_off = true);
-    }
-
-    fn ring(&self) {
-        self.set(|state| state.rung = true);
-    }
-
-    fn set(&self, change: impl FnOnce(&mut Signals)) {
-        let (state, changed) = &*self.shared;
-        change(&mut state.lock().unwrap_or_else(PoisonError::into_inner));
+        let (called_off, changed) = &*self.called_off;
+        *called_off.lock().unwrap_or_else(PoisonError::into_inner) = true;
         changed.notify_all();
     }
 
-    /// Waits until it rings, `at_most` this long; returns whether the wait goes on.
-    pub(crate) fn wait(&self, at_most: Duration) -> bool {
-        let (state, changed) = &*self.shared;
-        let state = state.lock().unwrap_or_else(PoisonError::into_inner);
-        let quiet = |state: &mut Signals| !state.rung && !state.called_off;
-        let (mut state, _) = changed.wait_timeout_while(state, at_most, quiet).unwrap_or_else(PoisonError::into_inner);
-        state.rung = false;
-        !state.called_off
+    /// Waits this long, or until it is called off; returns whether the wait goes on.
+    pub(crate) fn wait(&self, pause: Duration) -> bool {
+        let (called_off, changed) = &*self.called_off;
+        let called_off = called_off.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = changed.wait_timeout_while(called_off, pause, |called_off| !*called_off);
+        !*waited.unwrap_or_else(PoisonError::into_inner).0
     }
 }
 
@@ -67,22 +50,21 @@ pub fn wait(
 ) -> Result<RunView, EndError> {
     let deadline = Instant::now() + timeout;
     let entry = Entry::of(&context.home, id);
-    // Before the first look, so that no end falls between the two.
-    let _watcher = watch(&context.home.running(), bell);
-    let mut reported = Instant::now();
     let mut goes_on = true;
     loop {
+        let looked = Instant::now();
         let over = !entry.exists();
         let run = listing::find(context, id)?;
-        let rest = deadline.saturating_duration_since(Instant::now());
-        if over || is_over(&run) || !goes_on || rest.is_zero() {
+        if over || is_over(&run) || !goes_on || looked >= deadline {
             return Ok(run);
         }
-        if reported.elapsed() >= LONGEST_PAUSE {
-            reported = Instant::now();
+        let next_look = deadline.min(looked + RUN_PAUSE);
+        while goes_on && entry.exists() && Instant::now() < next_look {
+            goes_on = bell.wait(ENTRY_PAUSE.min(next_look.saturating_duration_since(Instant::now())));
+        }
+        if goes_on && looked.elapsed() >= RUN_PAUSE {
             report(&run);
         }
-        goes_on = bell.wait(rest.min(LONGEST_PAUSE));
     }
 }
 
@@ -91,56 +73,19 @@ pub fn is_over(run: &RunView) -> bool {
     run.finished_at.is_some()
 }
 
-/// Rings whenever an entry comes or goes; `None` if the system cannot watch the folder.
-fn watch(running: &Path, bell: &Bell) -> Option<RecommendedWatcher> {
-    let bell = bell.clone();
-    let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the folder changes nothing.
-        if !event.is_ok_and(|event| matches!(event.kind, EventKind::Access(_))) {
-            bell.ring();
-        }
-    });
-    let watching = watcher.and_then(|mut watcher| {
-        watcher.watch(running, RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watching.inspect_err(|error| tracing::debug!(%error, "the end of a run is noticed by looking")).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_bell_wakes_from_afar_and_a_wait_that_was_called_off_stays_so() {
+    fn a_wait_that_was_called_off_stays_so() {
         let bell = Bell::default();
+        assert!(bell.wait(Duration::from_millis(5)), "it goes on");
         let far = bell.clone();
         let began = Instant::now();
-        std::thread::spawn(move || far.ring());
-        assert!(bell.wait(Duration::from_secs(30)), "it goes on");
-        bell.call_off();
+        std::thread::spawn(move || far.call_off());
         assert!(!bell.wait(Duration::from_secs(30)));
-        bell.ring();
         assert!(!bell.wait(Duration::from_secs(30)));
         assert!(began.elapsed() < Duration::from_secs(20));
-    }
-
-    #[test]
-    fn what_comes_and_goes_in_the_folder_rings() {
-        let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let bell = Bell::default();
-        let watcher = watch(dir.path(), &bell);
-        assert!(watcher.is_some());
-        let rings = |bell: &Bell| {
-            let began = Instant::now();
-            bell.wait(Duration::from_secs(20));
-            began.elapsed() < Duration::from_secs(15)
-        };
-        let entry = dir.path().join("a-1");
-        std::fs::create_dir(&entry).unwrap();
-        assert!(rings(&bell));
-        std::fs::rename(&entry, elsewhere.path().join("a-1")).unwrap();
-        assert!(rings(&bell));
-        assert!(watch(&dir.path().join("missing"), &bell).is_none());
     }
 }

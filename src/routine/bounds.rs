@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_run_is_kept_three_times_as_long_unless_told_otherwise() {
+    fn a_failed_run_is_kept_three_times_as_long_by_default() {
         let bounds = |ttl_secs, failed_ttl_secs, config: &Config| {
             let definition = Definition { ttl_secs, failed_ttl_secs, ..Definition::default() };
             let bounds = Bounds::decide(RoutineState::Present(&definition), config);

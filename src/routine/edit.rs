@@ -168,7 +168,7 @@ fn unplaced(mut item: Item) -> Item {
     item
 }
 
-/// Returns an item in one line, to be compared.
+/// Returns an item as one line, for comparisons.
 fn as_line(item: &Item) -> Option<String> {
     item.clone().into_value().ok().map(|value| value.to_string())
 }

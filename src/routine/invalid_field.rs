@@ -5,7 +5,7 @@ use std::fmt;
 use crate::quote::quote;
 
 /// A value that a routine cannot hold: which field, which value, which rule, and what to do.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("`{field}` is {value}: {rule}")]
 pub struct InvalidField {
     field: String,

@@ -5,14 +5,14 @@
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::slug::Slug;
 use super::store;
-use super::summary::{Place, Summary};
+use super::summary::{Place, Plan, Summary};
 use super::zone::{self, MachineMark};
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::Stamp;
@@ -20,20 +20,34 @@ use crate::home::file_cache::Stamp;
 /// All routines in brief, shared by everything in this process that asks about all of them.
 #[derive(Debug, Default)]
 pub struct KnownRoutines {
-    known: Mutex<Known>,
+    /// Never locked while files are looked at, which takes long on a disk that stalls.
+    known: Mutex<Arc<Known>>,
+    /// Locked for a whole look.
+    looks: Mutex<Looks>,
 }
 
+/// What a look has found; replaced as a whole by one that finds anything else.
 #[derive(Debug, Default)]
-struct Known {
-    summaries: Vec<Summary>,
+pub struct Known {
+    /// By slug.
+    pub summaries: Vec<Arc<Summary>>,
+    pub revision: Revision,
+    /// The earliest time at which a routine needs something, as far as the clock is right.
+    pub next: Option<UnixSeconds>,
+    /// Up to where the schedule that is furthest ahead was dealt with.
+    pub fired_until: UnixSeconds,
+}
+
+/// How the looks so far went.
+#[derive(Debug, Default)]
+struct Looks {
     /// Where the next share begins, and when the last one was taken.
     cursor: usize,
     shared_at: Option<Instant>,
-    /// The directory as it was last listed, if a change of it would show.
-    directory: Option<Stamp>,
+    /// The directory as it was last listed, if a change of it would show, and when that was.
+    directory: Option<(Stamp, Instant)>,
     /// What the plans of schedules without a zone were made with.
     zone: Option<MachineMark>,
-    revision: Revision,
 }
 
 /// A number that grows whenever a definition is seen to be another one, and when the newest of them was written.
@@ -55,6 +69,9 @@ pub enum Look {
 /// 50,000 every 25 s.
 const SHARE_PER_SEC: u32 = 2_000;
 
+/// How long a directory without a visible change is not listed again: some file systems do not show a change.
+const LISTED_FOR: Duration = Duration::from_secs(30);
+
 /// The smallest share, so that looks in quick succession take in all of a small home.
 const LEAST_SHARE: usize = 100;
 
@@ -73,35 +90,45 @@ const MOST_THREADS: usize = 4;
 const BATCH: usize = 50;
 
 impl KnownRoutines {
-    /// Brings up to date what is known. Of two callers at the same time, the second uses what the first has read.
-    pub fn refresh(&self, home: &Home, look: Look) -> Result<(), FileError> {
-        let mut known = self.known();
-        known.list(home)?;
-        known.note_zone();
+    /// Brings up to date what is known, and returns it. Of two callers at the same time, the second uses what the first has
+    /// read.
+    pub fn refresh(&self, home: &Home, look: Look) -> Result<Arc<Known>, FileError> {
+        let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = self.known();
+        let mut summaries = before.summaries.clone();
+        let mut revision = before.revision;
+        revision.number += u64::from(looks.list(home, &mut summaries)?);
+        looks.note_zone(&mut summaries);
         let turn = match look {
-            Look::All => 0..known.summaries.len(),
+            Look::All => 0..summaries.len(),
             Look::Share => {
-                let share = known.share();
-                known.take_turn(share)
+                let share = looks.share();
+                looks.take_turn(share, summaries.len())
             }
         };
-        let is_large = known.summaries.len() > LARGE;
+        let is_large = summaries.len() > LARGE;
         let place = Place {
             home,
             machine: &zone::of_machine().zone,
             checks_prompts: look == Look::All,
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
-        let Known { summaries, revision, .. } = &mut *known;
         let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
-        let mut to_see: Vec<&mut Summary> = in_turn.map(|(_, summary)| summary).collect();
-        look_at(&mut to_see, &place, revision);
-        Ok(())
+        let mut to_see: Vec<&mut Arc<Summary>> = in_turn.map(|(_, summary)| summary).collect();
+        look_at(&mut to_see, &place, &mut revision);
+        if summaries.len() == before.summaries.len()
+            && summaries.iter().zip(&before.summaries).all(|(one, other)| Arc::ptr_eq(one, other))
+        {
+            return Ok(before);
+        }
+        let known = Arc::new(Known::new(summaries, revision));
+        *self.lock() = Arc::clone(&known);
+        Ok(known)
     }
 
-    /// Shows all that are known, by slug; `see` must be quick.
-    pub fn each(&self, see: impl FnMut(&Summary)) {
-        self.known().summaries.iter().for_each(see);
+    /// Shows all that are known, by slug.
+    pub fn each(&self, mut see: impl FnMut(&Summary)) {
+        self.known().summaries.iter().for_each(|summary| see(summary));
     }
 
     pub fn revision(&self) -> Revision {
@@ -113,50 +140,53 @@ impl KnownRoutines {
         self.known().summaries.len() > LARGE
     }
 
-    /// Has routines read at the next look, whatever their files look like.
-    pub fn forget(&self, slugs: &[Slug]) {
-        let mut known = self.known();
-        for slug in slugs {
-            if let Ok(at) = known.summaries.binary_search_by(|summary| summary.slug.cmp(slug)) {
-                known.summaries[at].is_settled = false;
-            }
-        }
+    fn known(&self) -> Arc<Known> {
+        Arc::clone(&self.lock())
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, Arc<Known>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Known {
-    /// Adds the routines that are new, and drops those that are gone. The directory is listed if it changed, and once a round all
-    /// the same: some file systems do not show a change.
-    fn list(&mut self, home: &Home) -> Result<(), FileError> {
+    fn new(summaries: Vec<Arc<Summary>>, revision: Revision) -> Self {
+        let plans = || summaries.iter().map(|summary| summary.plan());
+        // A ledger that cannot be read needs a person.
+        let next = plans().filter_map(|plan| plan.map_or(Some(UnixSeconds(0)), Plan::next_need)).min();
+        let fired_until = plans().flatten().map(|plan| plan.fired_until).max().unwrap_or_default();
+        Self { summaries, revision, next, fired_until }
+    }
+}
+
+impl Looks {
+    /// Adds the routines that are new, and drops those that are gone; returns whether there were any.
+    fn list(&mut self, home: &Home, summaries: &mut Vec<Arc<Summary>>) -> Result<bool, FileError> {
         let (now, stamp) = (SystemTime::now(), Stamp::of(&home.routines()));
-        if self.cursor > 0 && stamp.is_some() && stamp == self.directory {
-            return Ok(());
+        if self.directory.is_some_and(|(known, at)| Some(known) == stamp && at.elapsed() < LISTED_FOR) {
+            return Ok(false);
         }
         let slugs = store::slugs(home)?;
-        self.directory = stamp.filter(|stamp| stamp.is_settled(now));
-        if slugs.iter().eq(self.summaries.iter().map(|summary| &summary.slug)) {
-            return Ok(());
+        self.directory = stamp.filter(|stamp| stamp.is_settled(now)).map(|stamp| (stamp, Instant::now()));
+        if slugs.iter().eq(summaries.iter().map(|summary| &summary.slug)) {
+            return Ok(false);
         }
-        let mut before = std::mem::take(&mut self.summaries).into_iter().peekable();
+        let mut before = std::mem::take(summaries).into_iter().peekable();
         for slug in slugs {
             while before.next_if(|summary| summary.slug < slug).is_some() {}
             let kept = before.next_if(|summary| summary.slug == slug);
-            self.summaries.push(kept.unwrap_or_else(|| Summary::of(slug)));
+            summaries.push(kept.unwrap_or_else(|| Arc::new(Summary::of(slug))));
         }
-        self.revision.number += 1;
-        Ok(())
+        Ok(true)
     }
 
     /// Has those read that depend on the machine's time zone, if that changed.
-    fn note_zone(&mut self) {
+    fn note_zone(&mut self, summaries: &mut [Arc<Summary>]) {
         let now = Some(MachineMark::now());
         if self.zone != now {
-            for summary in &mut self.summaries {
-                summary.is_settled &= !summary.plan().is_ok_and(|plan| plan.follows_machine_zone);
+            let follows = |summary: &Summary| summary.plan().is_ok_and(|plan| plan.follows_machine_zone);
+            for summary in summaries.iter_mut().filter(|summary| follows(summary)) {
+                Arc::make_mut(summary).is_settled = false;
             }
             self.zone = now;
         }
@@ -167,17 +197,17 @@ impl Known {
         LEAST_SHARE.max((since.as_secs_f64() * f64::from(SHARE_PER_SEC)) as usize)
     }
 
-    /// Returns whose turn it is, and notes that they had it.
-    fn take_turn(&mut self, share: usize) -> Range<usize> {
-        let start = self.cursor.min(self.summaries.len());
-        let end = start.saturating_add(share).min(self.summaries.len());
-        self.cursor = if end < self.summaries.len() { end } else { 0 };
+    /// Returns whose turn it is among so many, and notes that they had it.
+    fn take_turn(&mut self, share: usize, count: usize) -> Range<usize> {
+        let start = self.cursor.min(count);
+        let end = start.saturating_add(share).min(count);
+        self.cursor = if end < count { end } else { 0 };
         start..end
     }
 }
 
 /// Looks at these, on several threads if much has to be read, and notes which definitions changed.
-fn look_at(summaries: &mut [&mut Summary], place: &Place<'_>, revision: &mut Revision) {
+fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mut Revision) {
     let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
     let threads = match to_read {
         ..MANY_TO_READ => 1,
@@ -188,7 +218,7 @@ fn look_at(summaries: &mut [&mut Summary], place: &Place<'_>, revision: &mut Rev
     let revision = Mutex::new(revision);
     let work = || {
         while let Some(batch) = next() {
-            for written in batch.iter_mut().filter_map(|summary| summary.look(place)) {
+            for written in batch.iter_mut().filter_map(|summary| Summary::look(summary, place)) {
                 let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
                 revision.number += 1;
                 revision.newest = revision.newest.max(Some(written));
@@ -209,11 +239,10 @@ mod tests {
     use super::*;
     use std::fs::File;
 
-    use crate::clock::UnixSeconds;
     use crate::routine::ledger::Ledger;
     use crate::routine::model::Definition;
     use crate::routine::prompt;
-    use crate::routine::summary::Plan;
+    use crate::routine::slug::Slug;
 
     struct Fixture {
         _dir: tempfile::TempDir,
@@ -244,8 +273,8 @@ mod tests {
             self.write(slug, &format!("title = '{slug}'\nagent = 'claude'\n"));
         }
 
-        fn look(&self, look: Look) {
-            self.routines.refresh(&self.home, look).unwrap();
+        fn look(&self, look: Look) -> Arc<Known> {
+            self.routines.refresh(&self.home, look).unwrap()
         }
 
         /// Returns the names of all, with `!` if the definition cannot be read and `?` if the prompt cannot.
@@ -338,16 +367,51 @@ mod tests {
 
     #[test]
     fn in_a_large_home_each_look_takes_its_share_and_all_get_their_turn() {
-        let mut known = Known::default();
-        let names = (0..1_000).map(|n| format!("r{n:04}").parse::<Slug>().unwrap());
-        known.summaries.extend(names.map(Summary::of));
-        let mut turns = vec![0; known.summaries.len()];
+        let mut looks = Looks::default();
+        let mut turns = vec![0; 1_000];
         for _ in 0..8 {
-            known.take_turn(300).for_each(|place| turns[place] += 1);
+            looks.take_turn(300, turns.len()).for_each(|place| turns[place] += 1);
         }
         assert!(turns.iter().all(|turns| *turns == 2), "each fourth look is the last of a round");
-        known.summaries.truncate(10);
-        assert_eq!(known.take_turn(usize::MAX), 0..10);
+        assert_eq!(looks.take_turn(usize::MAX, 10), 0..10);
+    }
+
+    #[test]
+    fn what_is_known_stays_the_same_while_nothing_changes_and_can_be_read_during_a_look() {
+        let fixture = Fixture::new();
+        ["a", "b"].iter().for_each(|slug| fixture.good(slug));
+        let known = fixture.look(Look::All);
+        assert!(Arc::ptr_eq(&known, &fixture.look(Look::All)) && Arc::ptr_eq(&known, &fixture.look(Look::Share)));
+        let looks = fixture.routines.looks.lock().unwrap();
+        thread::scope(|scope| {
+            let look = scope.spawn(|| fixture.look(Look::Share));
+            assert_eq!(fixture.seen(), ["a", "b"]);
+            assert_eq!(fixture.routines.revision(), known.revision);
+            drop(looks);
+            look.join().unwrap();
+        });
+        fixture.write("b", "title = 'Another'");
+        assert!(!Arc::ptr_eq(&known, &fixture.look(Look::Share)));
+    }
+
+    #[test]
+    fn a_directory_that_did_not_change_is_not_listed_again_until_a_while_has_passed() {
+        let fixture = Fixture::new();
+        fixture.good("a");
+        let old = SystemTime::now() - Duration::from_secs(100);
+        let set_back = || File::open(fixture.home.routines()).unwrap().set_modified(old).unwrap();
+        set_back();
+        fixture.look(Look::Share);
+        let mut looks = fixture.routines.looks.lock().unwrap();
+        let listed = looks.directory.expect("its change would show");
+        drop(looks);
+        fixture.look(Look::Share);
+        looks = fixture.routines.looks.lock().unwrap();
+        assert_eq!(looks.directory, Some(listed));
+        looks.directory = Instant::now().checked_sub(LISTED_FOR).map(|at| (listed.0, at));
+        drop(looks);
+        fixture.look(Look::Share);
+        assert!(fixture.routines.looks.lock().unwrap().directory.is_some_and(|(_, at)| at > listed.1));
     }
 
     #[test]

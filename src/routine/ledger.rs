@@ -123,7 +123,7 @@ impl Ledger {
     /// Reads a routine's ledger; one that is not there yet is empty.
     ///
     /// # Errors
-    /// It is unreadable, damaged or of a newer version: nothing may be fired then, for it may have been already.
+    /// It is unreadable, damaged or of a newer version. Nothing may be fired then: it may have been fired already.
     pub fn read(home: &Home, slug: &Slug) -> Result<Self, FileError> {
         Self::read_with_stamp(home, slug).map(|(ledger, _)| ledger)
     }

@@ -251,9 +251,11 @@ fn check_schedule(definition: &Definition) -> Result<Option<Schedule>, InvalidFi
 }
 
 fn check_title(title: &str) -> Result<(), InvalidField> {
-    let length = title.chars().count();
-    if title.trim().is_empty() || length > MAX_TITLE_CHARS || title.chars().any(char::is_control) {
-        let rule = format!("it must be one line of 1 to {MAX_TITLE_CHARS} characters; give a short name");
+    let rule = format!("it must be one line of 1 to {MAX_TITLE_CHARS} characters; give a short name");
+    if title.trim().is_empty() {
+        return Err(InvalidField::new("title", "missing", rule));
+    }
+    if title.chars().count() > MAX_TITLE_CHARS || title.chars().any(char::is_control) {
         return Err(InvalidField::new("title", format_args!("'{title}'"), rule));
     }
     Ok(())
@@ -353,6 +355,14 @@ mod tests {
             assert!(ours.check(&Config::default()).unwrap_err().to_string().contains("MOADIM_COOKIE"));
         }
         assert!(env("A-B").unwrap_err().to_string().contains("A-B"));
+    }
+
+    #[test]
+    fn a_title_that_is_empty_is_missing() {
+        for title in ["", "  "] {
+            let error = Definition { title: title.into(), ..definition() }.check(&Config::default()).unwrap_err();
+            assert!(error.to_string().starts_with("`title` is missing: "), "{error}");
+        }
     }
 
     #[test]

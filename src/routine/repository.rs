@@ -31,7 +31,7 @@ const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
 /// What stands in a shown URL in the place of a password.
 const MASK: &str = "***";
 
-/// Checks what is to be cloned.
+/// Checks the repositories that a run would clone.
 pub(super) fn check(repositories: &[Repository]) -> Result<(), InvalidField> {
     if repositories.len() > MAX_REPOSITORIES {
         let rule = format!("at most {MAX_REPOSITORIES} repositories; give fewer");

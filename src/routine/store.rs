@@ -27,7 +27,7 @@ pub enum StoreError {
     #[error("there is no routine '{slug}'{closest}; list_routines shows them all")]
     NotFound {
         slug: Slug,
-        /// Names that are close to it, ready to be read.
+        /// Names that are close to it, in words.
         closest: String,
     },
     #[error(

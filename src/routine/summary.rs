@@ -20,44 +20,40 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::Stamp;
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Summary {
     pub(super) slug: Slug,
     /// The fingerprints of definition and ledger as they were read.
     files: [u64; 2],
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
-    definition: DefinitionSummary,
-    plan: Result<Plan, Box<FileError>>,
+    /// `None` if it was not read yet, or is gone since the directory was listed.
+    definition: Option<Result<DefinitionSummary, Arc<FileError>>>,
+    plan: Result<Plan, Arc<FileError>>,
     prompt: PromptSummary,
 }
 
-#[derive(Debug)]
-enum DefinitionSummary {
-    /// Not read yet, or gone since the directory was listed.
-    Absent,
-    Damaged(Box<FileError>),
-    Readable {
-        limits: Limits,
-        set_by_tools: Option<Box<SetByTools>>,
-        schedule_fault: Option<Box<InvalidField>>,
-    },
+#[derive(Debug, Clone)]
+struct DefinitionSummary {
+    limits: Limits,
+    set_by_tools: Option<Box<SetByTools>>,
+    schedule_fault: Option<Box<InvalidField>>,
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct SetByTools {
     pub agent: String,
     pub names: Vec<EnvName>,
 }
 
 /// A prompt file as it was checked; `Good` holds its fingerprint.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum PromptSummary {
     Unchecked,
     Good(u64),
     Empty,
-    Damaged(Box<FileError>),
+    Damaged(Arc<FileError>),
 }
 
 /// When a routine has something to do.
@@ -67,7 +63,7 @@ pub struct Plan {
     pub next: Option<UnixSeconds>,
     /// All occurrences up to here are dealt with.
     pub fired_until: UnixSeconds,
-    /// Whether its ledger has to be brought up to date, whatever the time.
+    /// Whether its ledger needs an update, whatever the time.
     pub is_behind: bool,
     pub waiting: Option<Arc<Waiting>>,
     pub overlap: Overlap,
@@ -107,13 +103,20 @@ impl Plan {
             follows_machine_zone: schedule.is_some_and(Schedule::follows_machine_zone),
         }
     }
+
+    /// Returns when the routine needs something next, unless the clock is set back; `None` if it never does.
+    pub fn next_need(&self) -> Option<UnixSeconds> {
+        let behind = self.is_behind.then_some(UnixSeconds(0));
+        let waiting = self.waiting.as_ref().map(|waiting| waiting.not_before);
+        [behind, self.next, waiting].into_iter().flatten().min()
+    }
 }
 
 impl DefinitionSummary {
     fn of(definition: &Definition) -> Self {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
         let fault = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
-        Self::Readable {
+        Self {
             limits: Limits::of(definition),
             set_by_tools: (!names.is_empty()).then(|| Box::new(SetByTools { agent: definition.agent.clone(), names })),
             schedule_fault: fault.map(Box::new),
@@ -128,7 +131,7 @@ impl Summary {
             slug,
             files: [0; 2],
             is_settled: false,
-            definition: DefinitionSummary::Absent,
+            definition: None,
             plan: Ok(Plan::default()),
             prompt: PromptSummary::Unchecked,
         }
@@ -138,35 +141,27 @@ impl Summary {
         &self.slug
     }
 
+    fn readable(&self) -> Option<&DefinitionSummary> {
+        self.definition.as_ref()?.as_ref().ok()
+    }
+
     /// Returns what it sets of its limits; `None` if its file cannot be read.
     pub fn limits(&self) -> Option<&Limits> {
-        match &self.definition {
-            DefinitionSummary::Readable { limits, .. } => Some(limits),
-            _ => None,
-        }
+        self.readable().map(|definition| &definition.limits)
     }
 
     /// Returns the variables that its agent has to accept, if there are any.
     pub fn set_by_tools(&self) -> Option<&SetByTools> {
-        match &self.definition {
-            DefinitionSummary::Readable { set_by_tools, .. } => set_by_tools.as_deref(),
-            _ => None,
-        }
+        self.readable()?.set_by_tools.as_deref()
     }
 
     /// Returns what its schedule does not mean as it is written, if anything.
     pub fn schedule_fault(&self) -> Option<&InvalidField> {
-        match &self.definition {
-            DefinitionSummary::Readable { schedule_fault, .. } => schedule_fault.as_deref(),
-            _ => None,
-        }
+        self.readable()?.schedule_fault.as_deref()
     }
 
     pub fn damage(&self) -> Option<&FileError> {
-        match &self.definition {
-            DefinitionSummary::Damaged(error) => Some(error),
-            _ => None,
-        }
+        self.definition.as_ref()?.as_ref().err().map(AsRef::as_ref)
     }
 
     /// Returns why its prompt cannot be read, as of the last look at that.
@@ -188,22 +183,26 @@ impl Summary {
         self.plan.as_ref().map_err(AsRef::as_ref)
     }
 
-    /// Looks at its files, and reads them if they changed. Returns when the definition was written if that is another one than
-    /// before; the epoch if it is gone.
-    pub(super) fn look(&mut self, at: &Place<'_>) -> Option<SystemTime> {
+    /// Looks at a routine's files, and replaces the summary if they changed. Returns when the definition was written if that is
+    /// another one than before; the epoch if it is gone.
+    pub(super) fn look(summary: &mut Arc<Self>, at: &Place<'_>) -> Option<SystemTime> {
         let now = SystemTime::now();
         let mut changed = None;
-        if !self.is_settled || self.was_refused() || self.stamps(at.home).map(fingerprint) != self.files {
-            let stamps = self.read(at);
+        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home).map(fingerprint) != summary.files {
+            let new = Arc::make_mut(summary);
+            let stamps = new.read(at);
             let files = stamps.map(fingerprint);
-            if files[0] != self.files[0] {
+            if files[0] != new.files[0] {
                 changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
             }
-            self.files = files;
-            self.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+            new.files = files;
+            new.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
-        if at.checks_prompts && self.limits().is_some() {
-            self.check_prompt(at);
+        if at.checks_prompts
+            && summary.limits().is_some()
+            && let Some(prompt) = summary.changed_prompt(at)
+        {
+            Arc::make_mut(summary).prompt = prompt;
         }
         changed
     }
@@ -225,40 +224,41 @@ impl Summary {
             Ok(read) => read,
             Err(error) => {
                 self.definition = match error {
-                    StoreError::File(error) => DefinitionSummary::Damaged(Box::new(error)),
-                    _ => DefinitionSummary::Absent,
+                    StoreError::File(error) => Some(Err(Arc::new(error))),
+                    _ => None,
                 };
                 return self.stamps(at.home);
             }
         };
-        self.definition = DefinitionSummary::of(&definition);
+        self.definition = Some(Ok(DefinitionSummary::of(&definition)));
         match Ledger::read_with_stamp(at.home, &self.slug) {
             Ok((ledger, ledger_stamp)) => {
                 self.plan = Ok(Plan::of(&definition, schedule.as_ref(), ledger, at.machine));
                 [Some(stamp), ledger_stamp]
             }
             Err(error) => {
-                self.plan = Err(Box::new(error));
+                self.plan = Err(Arc::new(error));
                 [Some(stamp), self.stamps(at.home)[1]]
             }
         }
     }
 
-    fn check_prompt(&mut self, at: &Place<'_>) {
+    /// Reads its prompt, unless that is good and has not changed, or there is no time.
+    fn changed_prompt(&self, at: &Place<'_>) -> Option<PromptSummary> {
         let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
         let known = fingerprint(Stamp::of(&file));
         match self.prompt {
-            PromptSummary::Good(good) if good == known => return,
+            PromptSummary::Good(good) if good == known => return None,
             PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
-                return;
+                return None;
             }
             _ => {}
         }
-        self.prompt = match prompt::read_with_stamp(&file) {
+        Some(match prompt::read_with_stamp(&file) {
             Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
             Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
             Ok(_) => PromptSummary::Unchecked,
-            Err(error) => PromptSummary::Damaged(Box::new(error)),
-        };
+            Err(error) => PromptSummary::Damaged(Arc::new(error)),
+        })
     }
 }

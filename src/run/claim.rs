@@ -1,5 +1,7 @@
 //! Claiming a run's name: staged in a directory of its own, locked from birth, and renamed into place.
 
+#![allow(missing_docs, reason = "a field without a comment is what its name says")]
+
 use std::io;
 use std::time::Duration;
 
@@ -17,9 +19,7 @@ use crate::routine::slug::Slug;
 /// A claimed run: its entry, and the trigger's share of its lock.
 #[derive(Debug)]
 pub struct Claim {
-    /// The run's entry.
     pub entry: Entry,
-    /// What was decided.
     pub manifest: Manifest,
     /// Keeps the run alive until its supervisor holds a share too.
     pub lock: FileLock,
@@ -39,17 +39,12 @@ pub enum ClaimError {
     Lock(#[from] LockError),
     /// No second was free.
     #[error("every second from {from} on for {SECONDS_TRIED} s has a run of '{routine}' already; wait, and try again")]
-    NoFreeSecond {
-        /// The routine.
-        routine: Slug,
-        /// The first second tried.
-        from: UnixSeconds,
-    },
+    NoFreeSecond { routine: Slug, from: UnixSeconds },
 }
 
 const SECONDS_TRIED: u64 = 60;
 
-/// How old a staged directory without an owner must be to be removed: its trigger may be about to lock it.
+/// The age from which a staged directory without an owner is removed: the trigger of a younger one may be about to lock it.
 pub const STAGED_MIN_AGE: Duration = Duration::from_secs(60);
 
 /// Claims the first second from `from` on that no run of `routine` ever had.
@@ -116,7 +111,7 @@ fn stage_and_claim(
     Err(ClaimError::NoFreeSecond { routine: routine.clone(), from })
 }
 
-/// Of several renames of filled directories to one name, the system lets one win and tells the others so.
+/// Of several renames of filled directories to one name, one succeeds, and the others fail with one of these errors.
 fn is_taken(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists)
 }

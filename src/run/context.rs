@@ -22,9 +22,9 @@ use crate::session::SessionHost;
 /// A home with its settings as they are now, the sessions' host, and this program's own file.
 #[derive(Debug, Clone)]
 pub struct Context {
-    /// Where everything lives.
+    /// Where all of it is on disk.
     pub home: Home,
-    /// The home's settings.
+    /// As read for one operation.
     pub config: Config,
     /// Where runs can be watched.
     pub session_host: SessionHost,
@@ -40,13 +40,11 @@ pub struct Context {
 
 impl Context {
     /// Returns where its supervisors run.
-    #[must_use]
     pub fn engine(&self) -> Local {
         Local::new(self.program.path())
     }
 
     /// Makes the context of a supervisor, which opens no window.
-    #[must_use]
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
         let (history, routines, unwritten_ends) = Default::default();
@@ -67,7 +65,7 @@ pub struct App {
     /// As they were last read for looking.
     settings: FileCache<Config>,
     had_settings: AtomicBool,
-    /// Choosing a host asks a program for its version, so it is done once for each setting, and anew if that gave no answer.
+    /// Choosing a host asks a program for its version, so it is done once for each setting, and again if there was no answer.
     chosen: Mutex<Option<Chosen>>,
 }
 
@@ -78,7 +76,7 @@ struct Chosen {
     at: Instant,
 }
 
-/// How long a program that did not tell its version, as one of a machine that is just starting, is not asked again.
+/// How long a program that did not answer, as on a machine that is just starting, is not asked for its version again.
 const UNTIL_ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 impl Chosen {
@@ -92,8 +90,7 @@ const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl App {
     /// Reads nothing yet. Agents' commands are looked for on this process's own PATH.
-    #[must_use]
-    pub fn new(home: Home, program: Program) -> Self {
+    pub(crate) fn new(home: Home, program: Program) -> Self {
         Self {
             home,
             program,
@@ -109,45 +106,36 @@ impl App {
     }
 
     /// Also looks for agents' commands on the PATH of the user's login shell.
-    #[must_use]
-    pub fn with_login_shell(self) -> Self {
+    pub(crate) fn with_login_shell(self) -> Self {
         let asker = Asker::of_this_process(self.program.path().to_owned(), self.home.clone());
         Self { shell_paths: ShellPaths::of(asker), ..self }
     }
 
     /// Returns where agents' commands are found. Waits half a second at most for the login shell to answer.
-    #[must_use]
-    pub fn search_path(&self) -> SearchPath {
+    pub(crate) fn search_path(&self) -> SearchPath {
         self.shell_paths.get(LOGIN_SHELL_TIMEOUT)
     }
 
     /// Returns the PATHs of the user's shells.
-    #[must_use]
-    pub fn shell_paths(&self) -> &Arc<ShellPaths> {
+    pub(crate) fn shell_paths(&self) -> &Arc<ShellPaths> {
         &self.shell_paths
     }
 
     /// Returns what the janitor of this process last did.
-    #[must_use]
-    pub fn janitor(&self) -> &Arc<JanitorStatus> {
+    pub(crate) fn janitor(&self) -> &Arc<JanitorStatus> {
         &self.janitor
     }
 
-    /// Returns the home.
-    #[must_use]
-    pub fn home(&self) -> &Home {
+    pub(crate) fn home(&self) -> &Home {
         &self.home
     }
 
     /// Returns what is known of all routines.
-    #[must_use]
-    pub fn routines(&self) -> Arc<KnownRoutines> {
+    pub(crate) fn routines(&self) -> Arc<KnownRoutines> {
         Arc::clone(&self.routines)
     }
 
-    /// Returns this program.
-    #[must_use]
-    pub fn program(&self) -> &Program {
+    pub(crate) fn program(&self) -> &Program {
         &self.program
     }
 
@@ -156,7 +144,7 @@ impl App {
     /// # Errors
     /// `config.toml` is damaged, or was there before and is not. No defaults stand in for it: they could be shorter than
     /// what a person wrote there.
-    pub fn context(&self) -> Result<Context, FileError> {
+    pub(crate) fn context(&self) -> Result<Context, FileError> {
         let file = self.home.config_file();
         let config = match Config::load_if_present(&file)? {
             Some(config) => {
@@ -173,10 +161,9 @@ impl App {
         Ok(self.with(config))
     }
 
-    /// Reads the settings as they are now, for a call that only looks, or that stops a run: damaged ones are then no
-    /// reason to refuse, and the defaults stand in for them.
-    #[must_use]
-    pub fn context_for_looking(&self) -> Context {
+    /// Reads the settings as they are now for a call that only looks or stops a run, which should work with damaged settings
+    /// too: then the defaults apply.
+    pub(crate) fn context_for_looking(&self) -> Context {
         let file = self.home.config_file();
         let config = self.settings.get(&file, || Config::load(&file));
         self.with(config.ok().flatten().unwrap_or_default())
@@ -196,8 +183,7 @@ impl App {
     }
 
     /// Returns the host for a setting.
-    #[must_use]
-    pub fn session_host(&self, setting: SessionHostSetting) -> SessionHost {
+    pub(crate) fn session_host(&self, setting: SessionHostSetting) -> SessionHost {
         let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(chosen) = chosen.as_ref().filter(|chosen| chosen.holds(setting)) {
             return chosen.host.clone();
@@ -228,9 +214,7 @@ impl Program {
         std::env::current_exe().map(Self)
     }
 
-    /// Returns the file.
-    #[must_use]
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 

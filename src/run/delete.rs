@@ -50,22 +50,6 @@ pub fn in_words(unfinished: &[(RunId, String)]) -> String {
 /// How often runs that start meanwhile are ended too.
 const ROUNDS: u32 = 3;
 
-/// Which unfinished runs may be ended for the deletion of their routine.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum MayEnd {
-    All,
-    These(BTreeSet<RunId>),
-}
-
-impl MayEnd {
-    fn allows(&self, run: &RunId) -> bool {
-        match self {
-            Self::All => true,
-            Self::These(runs) => runs.contains(run),
-        }
-    }
-}
-
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Deleted {
     pub ended: Vec<RunId>,
@@ -73,8 +57,13 @@ pub struct Deleted {
 }
 
 /// Deletes a routine, readable or not, by moving it to the archive: nobody else has the prompt. The workbenches of its finished
-/// runs become orphans.
-pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Result<Deleted, DeleteError> {
+/// runs become orphans. Ends its unfinished runs, if all of them are among those `agreed` to; `None` agrees to any.
+pub fn delete(
+    context: &Context,
+    slug: &Slug,
+    agreed: Option<&BTreeSet<RunId>>,
+    by: &str,
+) -> Result<Deleted, DeleteError> {
     let mut ended = Vec::new();
     for _ in 0..ROUNDS {
         store::check_exists(&context.home, slug)?;
@@ -84,13 +73,13 @@ pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Res
             // it, and is not needed again: the dead stay dead.
             let _lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
             store::check_exists(&context.home, slug)?;
-            if entries_of(context, slug)?.iter().all(|entry| dead.contains(entry.id())) {
+            if Entry::of_routine(&context.home, slug)?.iter().all(|entry| dead.contains(entry.id())) {
                 let archived_to = store::archive(&context.home, slug, UnixSeconds::now())?;
                 return Ok(Deleted { ended, archived_to });
             }
             continue;
         }
-        if !unfinished.iter().all(|(run, _)| may_end.allows(run)) {
+        if agreed.is_some_and(|agreed| !unfinished.iter().all(|(run, _)| agreed.contains(run))) {
             return Err(DeleteError::Unfinished { slug: slug.clone(), unfinished });
         }
         let runs = unfinished.into_iter().map(|(run, _)| run).collect::<Vec<_>>();
@@ -103,7 +92,7 @@ pub fn delete(context: &Context, slug: &Slug, may_end: &MayEnd, by: &str) -> Res
 /// Returns the runs of a routine that have entries: those not known to be dead, and the dead.
 fn entries(context: &Context, slug: &Slug) -> Result<(Unfinished, BTreeSet<RunId>), FileError> {
     let (mut unfinished, mut dead) = (Vec::new(), BTreeSet::new());
-    for one in look(&context.home, entries_of(context, slug)?, JUDGE_LOCK_TIMEOUT) {
+    for one in look(&context.home, Entry::of_routine(&context.home, slug)?, JUDGE_LOCK_TIMEOUT) {
         let run = one.entry.id().clone();
         let doubt = match one.liveness {
             Liveness::Dead => {
@@ -116,10 +105,6 @@ fn entries(context: &Context, slug: &Slug) -> Result<(Unfinished, BTreeSet<RunId
         unfinished.push((run, doubt));
     }
     Ok((unfinished, dead))
-}
-
-fn entries_of(context: &Context, slug: &Slug) -> Result<Vec<Entry>, FileError> {
-    Ok(Entry::list(&context.home)?.into_iter().filter(|entry| entry.id().routine() == slug).collect())
 }
 
 /// Ends runs at the same time: each may take its grace and more.

@@ -1,4 +1,4 @@
-//! Ending a run: the one way, whoever asks.
+//! Ending a run: one way for every caller.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -69,8 +69,8 @@ pub enum EndError {
 /// How much longer than the grace a supervisor gets before it is ended itself.
 pub const SUPERVISOR_MARGIN: Duration = Duration::from_secs(5);
 
-/// Tells a supervisor that its run is to end and that the request is not on disk. TERM without a request means that
-/// something outside ends the run.
+/// Asks a supervisor to end its run although no request is on disk. TERM without a request means that something outside ends
+/// the run.
 pub const UNWRITTEN_REQUEST: Signal = Signal::USR1;
 
 /// Ends a run: asks its supervisor, and does its work if it does not. Takes the grace and at most ten seconds more.
@@ -170,8 +170,8 @@ struct FromOutside {
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 
-fn await_supervisor(entry: &Entry, patience: Duration) -> Waited {
-    let deadline = Instant::now() + patience;
+fn await_supervisor(entry: &Entry, timeout: Duration) -> Waited {
+    let deadline = Instant::now() + timeout;
     let mut pause = SHORTEST_PAUSE;
     loop {
         match Hold::take(entry, deadline) {
@@ -261,7 +261,7 @@ impl<'a> KnownRecord<'a> {
 
 const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(6);
 
-/// Records the end of a run whose processes were just ended. Another judge may be at it: then its word counts.
+/// Records the end of a run whose processes were just ended, unless another judge does.
 fn judge(context: &Context, entry: &Entry) -> Result<Ended, EndError> {
     let deadline = Instant::now() + OTHER_JUDGE_TIMEOUT;
     let unjudged = |cause: String| Err(EndError::Unjudged { run: entry.id().clone(), cause });

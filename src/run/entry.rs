@@ -16,6 +16,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
 use crate::home::{self, Home};
 use crate::process_tree::ProcessId;
+use crate::routine::slug::Slug;
 
 /// The entry of one unfinished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +27,6 @@ pub struct Entry {
 
 impl Entry {
     /// Names the entry of a run; it need not be there.
-    #[must_use]
     pub fn of(home: &Home, id: &RunId) -> Self {
         Self { id: id.clone(), directory: home.running().join(id.to_string()) }
     }
@@ -35,7 +35,7 @@ impl Entry {
     ///
     /// # Errors
     /// The folder cannot be listed.
-    pub fn list(home: &Home) -> Result<Vec<Self>, FileError> {
+    pub(crate) fn list(home: &Home) -> Result<Vec<Self>, FileError> {
         let mut entries = Vec::new();
         names::scan(&home.running(), |name, kind| {
             if kind == Kind::Directory {
@@ -46,20 +46,24 @@ impl Entry {
         Ok(entries)
     }
 
+    /// Lists the entries of a routine's unfinished runs, oldest first.
+    pub(crate) fn of_routine(home: &Home, routine: &Slug) -> Result<Vec<Self>, FileError> {
+        let mut entries = Self::list(home)?;
+        entries.retain(|entry| entry.id.routine() == routine);
+        Ok(entries)
+    }
+
     /// Returns the run.
-    #[must_use]
     pub fn id(&self) -> &RunId {
         &self.id
     }
 
     /// Returns the entry's directory.
-    #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Tells whether the run is unfinished. An entry that cannot be looked at counts as there.
-    #[must_use]
+    /// Whether the run is unfinished. An entry that cannot be looked at counts as there.
     pub fn exists(&self) -> bool {
         match self.directory.symlink_metadata() {
             Ok(_) => true,
@@ -68,53 +72,46 @@ impl Entry {
     }
 
     /// Returns the file whose lock owners share and a judge takes alone.
-    #[must_use]
-    pub fn lock_file(&self) -> PathBuf {
-        self.directory.join("lock")
+    pub(crate) fn lock_file(&self) -> PathBuf {
+        self.file("lock")
     }
 
     /// Returns the file whose lock a judge takes first. Judges queue on it, so that an owners' lock that is held has an owner.
-    #[must_use]
-    pub fn judge_lock_file(&self) -> PathBuf {
-        self.directory.join("judge")
+    pub(crate) fn judge_lock_file(&self) -> PathBuf {
+        self.file("judge")
     }
 
-    /// Returns the file through which the `exec` stub tells how starting the agent went.
-    #[must_use]
-    pub fn exec_report(&self) -> PathBuf {
-        self.directory.join("exec.report")
+    /// Returns the file in which the `exec` stub reports how starting the agent went.
+    pub(crate) fn exec_report(&self) -> PathBuf {
+        self.file("exec.report")
     }
 
-    /// Returns the file through which it tells how starting the agent's setup went.
-    #[must_use]
-    pub fn setup_report(&self) -> PathBuf {
-        self.directory.join("setup.report")
+    /// Returns the file in which it reports how starting the agent's setup went.
+    pub(crate) fn setup_report(&self) -> PathBuf {
+        self.file("setup.report")
     }
 
     /// Returns the file that takes what git prints.
-    #[must_use]
-    pub fn git_log(&self) -> PathBuf {
-        self.directory.join("git.log")
+    pub(crate) fn git_log(&self) -> PathBuf {
+        self.file("git.log")
     }
 
     /// Returns the file that takes what the login shell's start-up files print.
-    #[must_use]
-    pub fn shell_log(&self) -> PathBuf {
-        self.directory.join("shell.log")
+    pub(crate) fn shell_log(&self) -> PathBuf {
+        self.file("shell.log")
     }
 
     /// Returns the fifo for what is typed for an agent on a terminal.
-    #[must_use]
-    pub fn keys(&self) -> PathBuf {
-        self.directory.join("keys")
+    pub(crate) fn keys(&self) -> PathBuf {
+        self.file("keys")
     }
 
     /// Reads what was decided at the trigger.
     ///
     /// # Errors
     /// The record is missing, damaged or newer than this program.
-    pub fn manifest(&self) -> Result<Manifest, RecordError> {
-        let path = self.directory.join("run.json");
+    pub(crate) fn manifest(&self) -> Result<Manifest, RecordError> {
+        let path = self.file("run.json");
         let manifest: Manifest = record::read(&path)?;
         if manifest.id == self.id {
             Ok(manifest)
@@ -128,109 +125,108 @@ impl Entry {
     /// # Errors
     /// The record is unreadable or damaged.
     pub fn started(&self) -> Result<Option<Started>, FileError> {
-        atomic_file::read_json_if_present(&self.directory.join("started.json"))
+        atomic_file::read_json_if_present(&self.file("started.json"))
     }
 
     /// Notes that the agent runs, and drops the environment that it was started with.
     ///
     /// # Errors
     /// The system's.
-    pub fn set_started(&self, started: &Started) -> Result<(), FileError> {
-        // First: whoever sees that the agent has started finds no secrets any more.
-        let path = self.environment_file();
+    pub(crate) fn set_started(&self, started: &Started) -> Result<(), FileError> {
+        // First: once `started.json` is there, the secrets are gone.
+        let path = self.file("env.json");
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
         // Not synced: nothing of a run outlives a power cut, and an entry of an earlier boot needs no such record.
-        atomic_file::replace_json_unsynced(&self.directory.join("started.json"), started)
+        atomic_file::replace_json_unsynced(&self.file("started.json"), started)
     }
 
     /// Reads how an agent on a terminal ended, as release 0.1.0 wrote it down beside a supervisor that might be gone.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn terminal_exit(&self) -> Result<Option<AgentExit>, FileError> {
-        atomic_file::read_json_if_present(&self.directory.join("exit.json"))
+    pub(crate) fn terminal_exit(&self) -> Result<Option<AgentExit>, FileError> {
+        atomic_file::read_json_if_present(&self.file("exit.json"))
     }
 
     /// Notes why the run has no window. That is worth no error: a run that has ended meanwhile needs none.
-    pub fn set_window_problem(&self, problem: &str) {
-        let _ = atomic_file::replace_json_unsynced(&self.window_problem_file(), &problem);
+    pub(crate) fn set_window_problem(&self, problem: &str) {
+        let _ = atomic_file::replace_json_unsynced(&self.file("window_problem.json"), &problem);
     }
 
     /// Reads why the run has no window, if that is so.
-    #[must_use]
-    pub fn window_problem(&self) -> Option<String> {
-        atomic_file::read_json(&self.window_problem_file()).ok()
+    pub(crate) fn window_problem(&self) -> Option<String> {
+        atomic_file::read_json(&self.file("window_problem.json")).ok()
     }
 
-    /// Reads the environment that the agent is to be started with.
+    /// Reads the environment for the agent.
     ///
     /// # Errors
     /// The record is missing, unreadable or damaged.
-    pub fn environment(&self) -> Result<Environment, FileError> {
-        atomic_file::read_json(&self.environment_file())
+    pub(crate) fn environment(&self) -> Result<Environment, FileError> {
+        atomic_file::read_json(&self.file("env.json"))
     }
 
-    /// Reads why the run is to end; `None` while it is not.
+    /// Reads why somebody wants the run ended; `None` while nobody does.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn end_request(&self) -> Result<Option<EndRequest>, FileError> {
-        atomic_file::read_json_if_present(&self.end_file())
+    pub(crate) fn end_request(&self) -> Result<Option<EndRequest>, FileError> {
+        atomic_file::read_json_if_present(&self.file("end.json"))
     }
 
     /// Asks for the run's end, unless somebody did before; returns whether this was the first time.
     ///
     /// # Errors
-    /// The entry is gone, for the run has ended, or the system refuses.
-    pub fn request_end(&self, request: &EndRequest) -> Result<bool, FileError> {
-        atomic_file::write_json_once(&self.end_file(), request)
+    /// The entry is gone because the run has ended, or the system refuses.
+    pub(crate) fn request_end(&self, request: &EndRequest) -> Result<bool, FileError> {
+        atomic_file::write_json_once(&self.file("end.json"), request)
     }
 
     /// Reads which processes were written down; `None` if none were.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn processes(&self) -> Result<Option<ProcessesRecord>, FileError> {
-        atomic_file::read_json_if_present(&self.processes_file())
+    pub(crate) fn processes(&self) -> Result<Option<ProcessesRecord>, FileError> {
+        atomic_file::read_json_if_present(&self.file("processes.json"))
     }
 
     /// Writes down processes that belong to the run. Not synced: no process outlives a power cut.
     ///
     /// # Errors
     /// The system's; the old record is then still there.
-    pub fn set_processes(&self, processes: &ProcessesRecord) -> Result<(), FileError> {
-        atomic_file::replace_json_unsynced(&self.processes_file(), processes)
+    pub(crate) fn set_processes(&self, processes: &ProcessesRecord) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.file("processes.json"), processes)
     }
 
     /// Reads the processes that release 0.1.0 wrote down when it ended the run; none where it did not.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn doomed(&self) -> Result<Option<Vec<ProcessId>>, FileError> {
-        atomic_file::read_json_if_present(&self.directory.join("doomed.json"))
+    pub(crate) fn doomed(&self) -> Result<Option<Vec<ProcessId>>, FileError> {
+        atomic_file::read_json_if_present(&self.file("doomed.json"))
     }
 
     /// Takes the run for a supervisor, unless another has it already; returns whether it was taken.
     ///
     /// # Errors
     /// The entry is gone, or the system refuses.
-    pub fn take(&self, supervisor: &SupervisorRecord) -> Result<bool, FileError> {
-        atomic_file::create_json_unsynced(&self.supervisor_file(), supervisor)
+    pub(crate) fn take(&self, supervisor: &SupervisorRecord) -> Result<bool, FileError> {
+        atomic_file::create_json_unsynced(&self.file("supervisor.json"), supervisor)
     }
 
     /// Reads which supervisor has the run; `None` while none has.
     ///
     /// # Errors
     /// The record is unreadable or damaged.
-    pub fn supervisor(&self) -> Result<Option<SupervisorRecord>, FileError> {
-        atomic_file::read_json_if_present(&self.supervisor_file())
+    pub(crate) fn supervisor(&self) -> Result<Option<SupervisorRecord>, FileError> {
+        atomic_file::read_json_if_present(&self.file("supervisor.json"))
     }
 
     /// Takes the entry out of sight and deletes it: the run is finished.
     ///
     /// # Errors
     /// The rename's; what could not be deleted stays in the trash for the janitor.
-    pub fn dispose(&self, home: &Home) -> Result<(), FileError> {
+    pub(crate) fn dispose(&self, home: &Home) -> Result<(), FileError> {
         let aside = home.trash().join(format!("{}.{}", self.id, home::random_suffix()));
         std::fs::rename(&self.directory, &aside)
             .map_err(|source| FileError::io("put away", &self.directory, source))?;
@@ -240,24 +236,8 @@ impl Entry {
         Ok(())
     }
 
-    fn environment_file(&self) -> PathBuf {
-        self.directory.join("env.json")
-    }
-
-    fn window_problem_file(&self) -> PathBuf {
-        self.directory.join("window_problem.json")
-    }
-
-    fn processes_file(&self) -> PathBuf {
-        self.directory.join("processes.json")
-    }
-
-    fn supervisor_file(&self) -> PathBuf {
-        self.directory.join("supervisor.json")
-    }
-
-    fn end_file(&self) -> PathBuf {
-        self.directory.join("end.json")
+    fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
     }
 }
 
@@ -269,28 +249,25 @@ pub struct Workbench {
 
 impl Workbench {
     /// Names the workbench of a run; it need not be there.
-    #[must_use]
     pub fn of(home: &Home, id: &RunId) -> Self {
         Self { directory: home.workbenches().join(id.to_string()) }
     }
 
     /// Returns the agent's working directory.
-    #[must_use]
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// Makes the directory (0700), but none above it: a home that was taken away is not made anew.
+    /// Makes the directory (0700), but none above it: a home that was taken away is not made again.
     ///
     /// # Errors
     /// The system's; one that is there already is an error too.
-    pub fn make(&self) -> Result<(), FileError> {
+    pub(crate) fn make(&self) -> Result<(), FileError> {
         let made = DirBuilder::new().mode(0o700).create(&self.directory);
         made.map_err(|source| FileError::io("make", &self.directory, source))
     }
 
-    /// Tells whether there is a directory (a symlink to one is none). What cannot be looked at counts as there.
-    #[must_use]
+    /// Whether there is a directory (a symlink to one is none). What cannot be looked at counts as there.
     pub fn exists(&self) -> bool {
         match self.directory.symlink_metadata() {
             Ok(metadata) => metadata.is_dir(),
@@ -298,14 +275,11 @@ impl Workbench {
         }
     }
 
-    /// Returns the prompt's file.
-    #[must_use]
-    pub fn prompt_file(&self) -> PathBuf {
+    pub(crate) fn prompt_file(&self) -> PathBuf {
         self.directory.join("prompt.md")
     }
 
     /// Returns the file of everything that the agent printed.
-    #[must_use]
     pub fn log(&self) -> PathBuf {
         self.directory.join("agent.log")
     }
@@ -324,28 +298,24 @@ impl Workbench {
     }
 
     /// Returns the file that says which sizes the agent's terminal had, and from where in the log on.
-    #[must_use]
-    pub fn sizes_file(&self) -> PathBuf {
+    pub(crate) fn sizes_file(&self) -> PathBuf {
         self.directory.join("agent.sizes")
     }
 
     /// Returns the file of the run's outcome.
-    #[must_use]
-    pub fn outcome_file(&self) -> PathBuf {
+    pub(crate) fn outcome_file(&self) -> PathBuf {
         self.directory.join("outcome.json")
     }
 
     /// Returns the time of the last output and the log's size; `None` while there is no regular file.
-    #[must_use]
-    pub fn log_state(&self) -> Option<(UnixSeconds, u64)> {
+    pub(crate) fn log_state(&self) -> Option<(UnixSeconds, u64)> {
         let metadata = self.log().symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
         Some((metadata.modified().ok()?.into(), metadata.len()))
     }
 
     /// Returns the run's last output, or `otherwise` if it never had any: never before that, and not in the future, where
     /// the agent may have put it.
-    #[must_use]
-    pub fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
+    pub(crate) fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
         self.log_state().map_or(otherwise, |(written, _)| written.min(UnixSeconds::now()).max(otherwise))
     }
 }

@@ -18,7 +18,7 @@ use crate::routine::store;
 #[error("the agent '{agent}' does not accept {names} in `env`; {}", self.ways_out())]
 pub struct NotAccepted {
     agent: AgentName,
-    /// The variables, ready to be read.
+    /// The variables as a list in words.
     names: String,
     accepting: String,
     routine_file: PathBuf,
@@ -29,7 +29,6 @@ const SHOWN_NAMES: usize = 5;
 
 impl NotAccepted {
     /// Returns what a person can do about it.
-    #[must_use]
     pub fn ways_out(&self) -> String {
         let Self { accepting, routine_file, .. } = self;
         format!(
@@ -38,13 +37,11 @@ impl NotAccepted {
         )
     }
 
-    /// Returns the variables, ready to be read.
-    #[must_use]
+    /// Returns the variables as a list in words.
     pub fn names(&self) -> &str {
         &self.names
     }
 
-    #[must_use]
     pub fn agent(&self) -> &AgentName {
         &self.agent
     }
@@ -85,7 +82,8 @@ pub fn check_accepted<'a>(
     Err(NotAccepted { agent: agent.name.clone(), names, accepting, routine_file })
 }
 
-/// Composes what a run gets: a person's word about this routine counts before what tools wrote, and that before the agent's files.
+/// Composes the environment of a run. What a person wrote in the routine wins over what tools wrote there, and that over the
+/// agent's files.
 ///
 /// # Errors
 /// The agent's `.env` file cannot be read.
@@ -145,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_persons_word_counts_most() {
+    fn what_a_person_wrote_counts_most() {
         let agent = agent(&["A", "B"], variables(&[("A", "agent"), ("B", "agent"), ("C", "agent")]));
         let mut definition =
             Definition { env: variables(&[("A", "routine"), ("B", "routine")]), ..Definition::default() };

@@ -52,7 +52,6 @@ const MAX_TROUBLES: usize = 50;
 
 impl JanitorStatus {
     /// Returns the passes of a loop. Troubles of the pass before count until the one under way is over.
-    #[must_use]
     pub fn passes(&self, duty: Duty) -> Passes {
         let mut passes = self.lock()[duty as usize].clone();
         let before = std::mem::take(&mut passes.before);

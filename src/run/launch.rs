@@ -18,7 +18,7 @@ use crate::session::SessionError;
 #[derive(Debug, thiserror::Error)]
 #[error("the run '{run}' did not start: {reason}")]
 pub struct LaunchError {
-    /// The run; its workbench tells what happened.
+    /// Its workbench shows what happened.
     pub run: RunId,
     pub reason: String,
     /// Whether not even a record of the run is left, as on a full disk.
@@ -67,8 +67,6 @@ fn begin(context: &Context, claim: &Claim, deadline: Instant) -> Result<(), Stri
 fn open_window(context: &Context, entry: &Entry) {
     let words =
         [context.program.path().into(), "follow".into(), context.home.root().into(), entry.id().to_string().into()];
-    // Not the workbench: a process that works there counts as using it.
-    let directory = context.home.root().to_owned();
     let failed = {
         let entry = entry.clone();
         move |error: SessionError| {
@@ -77,7 +75,7 @@ fn open_window(context: &Context, entry: &Entry) {
         }
     };
     if entry.exists() {
-        context.session_host.open_soon(entry.id().session_name(), words.into(), directory, failed);
+        context.session_host.open_soon(entry.id().session_name(), words.into(), failed);
     }
 }
 
@@ -95,49 +93,34 @@ pub(super) fn fail(context: &Context, claim: Claim, reason: String, deadline: In
     });
     if begun.is_ok() {
         let wait = deadline.saturating_duration_since(Instant::now()).max(LEAST_RECORDING_WAIT);
-        error.nothing_left = recorded.recv_timeout(wait).is_ok_and(|left| left == Left::Nothing);
+        error.nothing_left = recorded.recv_timeout(wait).unwrap_or(false);
     }
     error
 }
 
-/// What is left of a run of which nothing was started.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// Its record, or an entry that the next watchdog pass records.
-    Run,
-    Nothing,
-}
-
-fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> Left {
+/// Records a run of which nothing was started, and returns whether nothing is left of it: neither its record, nor an entry that
+/// the next watchdog pass records.
+fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
     let now = UnixSeconds::now();
     let request = claim.entry.end_request().ok().flatten();
-    let ending = request.as_ref().map_or_else(
-        || Ending {
-            status: Status::LaunchFailed,
-            reason: Some(reason),
-            ended_by: None,
-            exit_code: None,
-            signal: None,
-            finished_at: now,
-            retain_from: now,
-        },
-        |request| Ending::by_request(request, now),
-    );
+    let ending = request
+        .as_ref()
+        .map_or_else(|| Ending::of(Status::LaunchFailed, reason, now), |request| Ending::by_request(request, now));
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return Left::Run };
+    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
     let workbench = Workbench::of(&context.home, claim.entry.id());
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);
     // Nothing ran, nobody asked for anything, and not even the outcome could be written: on a full disk nothing is better than
     // an entry that has to be judged.
     if request.is_some() || !unwritten || !discard(&workbench) {
-        return Left::Run;
+        return false;
     }
     match claim.entry.dispose(&context.home) {
-        Ok(()) => Left::Nothing,
+        Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "a claim could not be taken back; the next watchdog pass records it");
-            Left::Run
+            false
         }
     }
 }

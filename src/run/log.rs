@@ -17,8 +17,8 @@ use text::{clean, whole_characters};
 /// The most text that one reading returns.
 pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 
-/// How much of the file the reading of an end looks at, for each byte that it may return and at least: control codes are
-/// dropped, and a progress bar is little else.
+/// How much of the file is read to return its end, per byte returned and at least: control codes are dropped, and a progress bar
+/// is little else.
 const READ_PER_BYTE: u64 = 4;
 const LEAST_READ_BYTES: u64 = 64 * 1024;
 
@@ -29,7 +29,7 @@ pub struct LogTail {
     pub text: String,
     /// Whether the log holds more before it.
     pub cut: bool,
-    /// How many bytes of the log were dropped from its middle, for it had grown too large.
+    /// How many bytes were dropped from the middle of a log that had grown too large.
     pub dropped_bytes: u64,
     /// The size of the whole log.
     pub log_bytes: u64,
@@ -46,7 +46,7 @@ pub struct LogPart {
     pub next_offset: u64,
     /// Whether the log holds more behind it already.
     pub more: bool,
-    /// How many bytes before the text were dropped, for the log had grown too large.
+    /// How many bytes before the text were dropped from a log that had grown too large.
     pub dropped_bytes: u64,
     /// Whether the log was shorter than the offset, so that this is its beginning.
     pub restarted: bool,
@@ -65,7 +65,8 @@ impl Log {
         let start = self.size.saturating_sub(window).max(hole.end);
         let bytes = self.read(start, window)?;
         let whole = whole_characters(&bytes);
-        let shown = screen::shown(&bytes[..whole], start, &self.sizes).unwrap_or_else(|| clean(&bytes[..whole]));
+        let picture = screen::shown(&bytes[..whole], start, || screen::read_sizes(self.sizes_file.as_deref()));
+        let shown = picture.unwrap_or_else(|| clean(&bytes[..whole]));
         let (text, cut) = last_lines(&shown, lines, max_bytes);
         Ok(LogTail {
             text,
@@ -115,9 +116,7 @@ impl Log {
             });
         }
     }
-}
 
-impl Log {
     /// Reads what was printed from a byte on as it is, at most [`MAX_TEXT_BYTES`], without what was dropped; returns where the
     /// next part begins, too. Begins again where the log is shorter.
     ///
@@ -131,8 +130,8 @@ impl Log {
     }
 }
 
-/// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A log that cannot be written
-/// is no reason not to go on: the outcome says the same.
+/// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A failure is only logged: the outcome
+/// says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
     let line = format!("[moadim {}] {text}", UnixSeconds::now());
     if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {

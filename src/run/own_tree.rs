@@ -75,9 +75,9 @@ fn is_elsewhere(
     cookie: &Cookie,
     known: &HashSet<ProcessId>,
     since_boot_ms: u64,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<bool, ScanError> {
-    let mut carriers = carriers(&home.listing_lock(), cookie, since_boot_ms, patience)?;
+    let mut carriers = carriers(&home.listing_lock(), cookie, since_boot_ms, timeout)?;
     carriers.retain(|id| !known.contains(id) && id.is_alive());
     if carriers.is_empty() {
         return Ok(false);

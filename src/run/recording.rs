@@ -32,7 +32,7 @@ pub enum RecordingError {
     History(#[from] HistoryError),
     /// Its routine's ledger could not be kept.
     #[error(transparent)]
-    Aftermath(#[from] RetryError),
+    Retries(#[from] RetryError),
 }
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.
@@ -119,8 +119,8 @@ fn finish(
     End { context, entry, outcome: outcome.clone(), is_written, known, has_new_line: false }.finish()
 }
 
-/// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what can
-/// be told from what is left.
+/// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what the
+/// remaining files show.
 ///
 /// # Errors
 /// Some file could not be read or written; what was written stays true.
@@ -185,8 +185,8 @@ pub fn written_outcome(home: &Home, id: &RunId, cookie: &Cookie) -> Result<Optio
     }
 }
 
-/// Tells whether what stands in the place of an outcome can be none, as against one that cannot be read just now: nothing, or
-/// something that only an agent puts or closes there.
+/// Whether there is no outcome: nothing is in its place, or something that only an agent puts or closes there. Any other error
+/// leaves open what it says.
 fn cannot_be_one(error: &FileError) -> bool {
     let errors = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::NXIO, Errno::ACCESS];
     match error {

@@ -1,4 +1,4 @@
-//! The status of a run, and everything that follows from it: one function per column of the table in ARCHITECTURE.md.
+//! The status of a run, and everything that follows from it: the table of ARCHITECTURE.md, with one function per column.
 //!
 //! Nothing else in the program matches on a list of statuses.
 
@@ -104,6 +104,16 @@ pub enum Tone {
     Faded,
 }
 
+/// What follows from a status.
+struct Row {
+    is_failure: bool,
+    streak: Streak,
+    is_retried: bool,
+    wait_exit: WaitExit,
+    task: TaskState,
+    tone: Tone,
+}
+
 impl Status {
     /// Every status, in the order of the table.
     pub const ALL: [Self; 12] = [
@@ -126,40 +136,44 @@ impl Status {
         self.task() != TaskState::Working && self != Self::Reaped
     }
 
+    fn row(self) -> Row {
+        use Streak::{Extend, Keep, Reset};
+        use TaskState::{Cancelled, Completed, Working};
+        use Tone::{Active, Bad, Faded, Good, Neutral};
+        use WaitExit::{Code, OfTheAgent};
+        #[rustfmt::skip]
+        let (is_failure, streak, is_retried, wait_exit, task, tone) = match self {
+            //                     failure streak  retry  --wait      task       shown as
+            Self::Preparing    => (false, Keep,   false, Code(125),  Working,   Active),
+            Self::Running      => (false, Keep,   false, Code(125),  Working,   Active),
+            Self::Succeeded    => (false, Reset,  false, Code(0),    Completed, Good),
+            Self::Failed       => (true,  Extend, true,  OfTheAgent, Completed, Bad),
+            Self::TimedOut     => (true,  Extend, false, Code(124),  Completed, Bad),
+            Self::Silent       => (true,  Extend, false, Code(124),  Completed, Bad),
+            Self::LaunchFailed => (true,  Extend, false, Code(125),  Completed, Bad),
+            Self::Lost         => (true,  Extend, false, Code(125),  Completed, Bad),
+            Self::Interrupted  => (true,  Keep,   true,  Code(125),  Completed, Bad),
+            Self::Stopped      => (false, Keep,   false, Code(125),  Cancelled, Neutral),
+            // As a task, a reaped run is what its outcome says.
+            Self::Reaped       => (false, Keep,   false, Code(125),  Completed, Faded),
+            Self::Unknown      => (false, Keep,   false, Code(125),  Working,   Bad),
+        };
+        Row { is_failure, streak, is_retried, wait_exit, task, tone }
+    }
+
     /// Whether it counts as a failure, for `on_failure` and in every count of failures.
     pub fn is_failure(self) -> bool {
-        match self {
-            Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost | Self::Interrupted => true,
-            Self::Preparing | Self::Running | Self::Succeeded | Self::Stopped | Self::Reaped | Self::Unknown => false,
-        }
+        self.row().is_failure
     }
 
     /// What it does to the routine's failures in a row.
     pub fn streak(self) -> Streak {
-        match self {
-            Self::Succeeded => Streak::Reset,
-            Self::Failed | Self::TimedOut | Self::Silent | Self::LaunchFailed | Self::Lost => Streak::Extend,
-            Self::Preparing | Self::Running | Self::Interrupted | Self::Stopped | Self::Reaped | Self::Unknown => {
-                Streak::Keep
-            }
-        }
+        self.row().streak
     }
 
     /// Whether a routine with `[retry]` tries again after it.
     pub fn is_retried(self) -> bool {
-        match self {
-            Self::Failed | Self::Interrupted => true,
-            Self::Preparing
-            | Self::Running
-            | Self::Succeeded
-            | Self::TimedOut
-            | Self::Silent
-            | Self::LaunchFailed
-            | Self::Lost
-            | Self::Stopped
-            | Self::Reaped
-            | Self::Unknown => false,
-        }
+        self.row().is_retried
     }
 
     /// Which retention the workbench has: `failed_ttl` unless it is known to have succeeded.
@@ -183,52 +197,17 @@ impl Status {
 
     /// What `trigger --wait` exits with.
     pub fn wait_exit(self) -> WaitExit {
-        match self {
-            Self::Succeeded => WaitExit::Code(0),
-            Self::Failed => WaitExit::OfTheAgent,
-            Self::TimedOut | Self::Silent => WaitExit::Code(124),
-            Self::LaunchFailed
-            | Self::Lost
-            | Self::Interrupted
-            | Self::Stopped
-            | Self::Preparing
-            | Self::Running
-            | Self::Reaped
-            | Self::Unknown => WaitExit::Code(125),
-        }
+        self.row().wait_exit
     }
 
-    /// What it is as a task. A reaped run is what its outcome says.
+    /// What it is as a task of the protocol.
     pub fn task(self) -> TaskState {
-        match self {
-            Self::Preparing | Self::Running | Self::Unknown => TaskState::Working,
-            Self::Stopped => TaskState::Cancelled,
-            Self::Succeeded
-            | Self::Failed
-            | Self::TimedOut
-            | Self::Silent
-            | Self::LaunchFailed
-            | Self::Lost
-            | Self::Interrupted
-            | Self::Reaped => TaskState::Completed,
-        }
+        self.row().task
     }
 
     /// How it is shown at a glance.
     pub fn tone(self) -> Tone {
-        match self {
-            Self::Preparing | Self::Running => Tone::Active,
-            Self::Succeeded => Tone::Good,
-            Self::Stopped => Tone::Neutral,
-            Self::Reaped => Tone::Faded,
-            Self::Failed
-            | Self::TimedOut
-            | Self::Silent
-            | Self::LaunchFailed
-            | Self::Lost
-            | Self::Interrupted
-            | Self::Unknown => Tone::Bad,
-        }
+        self.row().tone
     }
 
     /// The oldest version of records whose readers know it.

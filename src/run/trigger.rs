@@ -56,7 +56,7 @@ pub enum TriggerError {
     #[error("the routine '{slug}' is disabled{because}; update_routine with enabled = true, or {file}, switches it on")]
     Disabled {
         slug: Slug,
-        /// Why, ready to be read.
+        /// Why, as the end of the sentence.
         because: String,
         file: String,
     },
@@ -84,11 +84,11 @@ pub enum TriggerError {
     )]
     Overlapping {
         run: RunId,
-        /// What is uncertain about it, ready to be read.
+        /// What is uncertain about it, in words.
         doubt: String,
     },
     /// The routine's prompt says nothing.
-    #[error("the routine '{slug}' cannot run: {} is empty; write what the agent is to do", path.display())]
+    #[error("the routine '{slug}' cannot run: {} is empty; write what the agent should do", path.display())]
     EmptyPrompt {
         slug: Slug,
         path: PathBuf,
@@ -118,7 +118,7 @@ pub enum TriggerError {
 /// How long a trigger takes at most, less what its own answer needs: it is to come within 5 s.
 const TRIGGER_TIMEOUT: Duration = Duration::from_millis(4_700);
 
-/// How much of a trigger's time has to be left for its launch: one that runs out of it would leave a run that failed.
+/// How much of a trigger's time its launch needs: one that runs out of time leaves a run that failed.
 const LEAST_LAUNCH: Duration = Duration::from_millis(500);
 
 /// The least time that a trigger waits for the routines' lock, however late it is.
@@ -168,7 +168,7 @@ impl Plan {
         if !routine.definition.enabled {
             let file = store::definition_file(home, slug).display().to_string();
             let because = Ledger::read(home, slug).ok().and_then(|ledger| ledger.disabled_because);
-            let because = because.map_or_else(String::new, |because| format!(", for {because}"));
+            let because = because.map_or_else(String::new, |because| format!(" because {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
         let prompt = prompt::read_for_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
@@ -193,8 +193,8 @@ impl Plan {
         let slug = &self.routine.slug;
         loop {
             let rest = judged_by.saturating_duration_since(Instant::now());
-            let patience = rest.clamp(LEAST_LOCK_TIMEOUT, ROUTINES_LOCK_TIMEOUT);
-            let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, patience)?;
+            let timeout = rest.clamp(LEAST_LOCK_TIMEOUT, ROUTINES_LOCK_TIMEOUT);
+            let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, timeout)?;
             // Since it was read it may have been deleted, by a process that saw no run of it.
             store::check_exists(&context.home, slug)?;
             match blocking_run(context, slug)? {
@@ -304,8 +304,7 @@ fn agent_of(context: &Context, routine: &Routine) -> Result<Agent, AgentError> {
 
 /// Returns a run of the routine that is alive, or not known to be dead: one that is being judged only if there is no other.
 fn blocking_run(context: &Context, slug: &Slug) -> Result<Option<(RunId, Liveness)>, FileError> {
-    let of_this_routine = Entry::list(&context.home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    let looked = look(&context.home, of_this_routine.collect(), Duration::ZERO);
+    let looked = look(&context.home, Entry::of_routine(&context.home, slug)?, Duration::ZERO);
     let unfinished = looked.into_iter().filter(|one| one.liveness != Liveness::Dead);
     let blocking = unfinished.min_by_key(|one| matches!(one.liveness, Liveness::Judging(_)));
     Ok(blocking.map(|one| (one.entry.id().clone(), one.liveness)))

@@ -72,7 +72,7 @@ type Words = Vec<String>;
 pub struct Service {
     manager: &'static str,
     /// The service's file, below the user's home or configuration directory.
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     /// Fails where the manager cannot be talked to.
     probe: Words,
     hint: &'static str,
@@ -115,10 +115,6 @@ impl Service {
         Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
     }
 
-    pub fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// Returns what the file says for a job.
     pub fn text(&self, job: &Job) -> String {
         (self.write)(job)
@@ -136,7 +132,7 @@ impl Service {
     pub fn install(&self, job: &Job) -> Result<(), ServiceError> {
         self.check_ours()?;
         self.check_manager()?;
-        let file = self.file();
+        let file = &self.file;
         let parent = file.parent().unwrap_or(file);
         std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
         atomic_file::write(file, self.text(job).as_bytes())?;
@@ -154,7 +150,7 @@ impl Service {
         }
         self.check_manager()?;
         self.stop.iter().try_for_each(|words| execute(words))?;
-        let file = self.file();
+        let file = &self.file;
         std::fs::remove_file(file).map_err(|source| FileError::io("remove", file, source))?;
         self.forget.iter().try_for_each(|words| execute(words))?;
         Ok(true)
@@ -168,7 +164,7 @@ impl Service {
         };
         Ok(State {
             manager: self.manager,
-            file: self.file().display().to_string(),
+            file: self.file.display().to_string(),
             installed,
             active,
             detail,
@@ -178,10 +174,10 @@ impl Service {
 
     /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
-        let path = self.file();
+        let path = &self.file;
         match atomic_file::read_text(path) {
             Ok(text) if text.contains(MARK) => Ok(true),
-            Ok(_) => Err(ServiceError::NotOurs { path: path.to_owned() }),
+            Ok(_) => Err(ServiceError::NotOurs { path: path.clone() }),
             Err(error) if error.is_not_found() => Ok(false),
             Err(error) => Err(error.into()),
         }

@@ -58,7 +58,7 @@ RestartSec=10
 # Runs and the tmux server that this janitor starts are in its control group. They outlive it: only the janitor itself is
 # signalled when the service stops or restarts.
 KillMode=process
-# One agent that takes too much memory is no reason to stop the service.
+# One agent that takes too much memory must not stop the service.
 OOMPolicy=continue
 
 [Install]

@@ -9,26 +9,24 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 
 /// More output than any honest list of sessions.
 const MAX_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
 
-/// How long a poll waits at most for a process that has ended while something else holds its streams.
-const TICK: Duration = Duration::from_millis(2);
-/// The first pause for one that closed its streams and has not ended, which hardly any takes longer for.
+/// The pauses between two looks at a process: most answer within milliseconds.
 const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Where programs are that the short PATH of a desktop application leaves out.
 const USUAL_PLACES: [&str; 4] =
     ["/usr/local/bin", "/opt/homebrew/bin", "/opt/local/bin", "/home/linuxbrew/.linuxbrew/bin"];
 
-/// What a server prints last of all. A client that is ended by TERM or HUP exits with 0 and with what it had printed until
-/// then (seen on tmux 3.3a), so that nothing else tells "no sessions" from no answer. No session's name has a colon.
+/// What a server prints last. A client ended by TERM or HUP exits with 0 after part of its output (seen on tmux 3.3a), so nothing
+/// else distinguishes "no sessions" from no answer. No session's name has a colon.
 const LAST_WORDS: &str = "moadim: that is all\n";
 
-/// Returns what follows the words of a command, so that its answer can be told to be [whole](Finished::whole_answer).
+/// Returns the words to append to a command so that [`Finished::whole_answer`] can see whether its answer is whole.
 pub(super) fn last_words() -> [OsString; 4] {
     [";", "display-message", "-p", LAST_WORDS.trim_end()].map(OsString::from)
 }
@@ -103,22 +101,8 @@ fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
         if Instant::now() >= deadline {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        if stdout.pipe.is_some() || stderr.pipe.is_some() {
-            wait_for_output(&[&stdout, &stderr])?;
-        } else {
-            std::thread::sleep(pause);
-            pause = (pause * 2).min(TICK);
-        }
-    }
-}
-
-fn wait_for_output(streams: &[&Stream]) -> io::Result<()> {
-    let mut fds: Vec<_> =
-        streams.iter().filter_map(|stream| stream.pipe.as_ref()).map(|pipe| PollFd::new(pipe, PollFlags::IN)).collect();
-    let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
-    match poll(&mut fds, Some(&tick)) {
-        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
-        Err(error) => Err(error.into()),
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 
@@ -156,7 +140,7 @@ impl Stream {
     }
 }
 
-/// Asks a program for its version, as `tmux -V` tells it.
+/// Returns what a program prints for `-V`.
 ///
 /// # Errors
 /// `TimedOut`, a failure of the program, and the system's.
@@ -172,7 +156,7 @@ pub(super) fn version(program: &Path, deadline: Instant) -> io::Result<String> {
 /// What a client's answer means.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Reply {
-    /// It did what it was told, and printed this.
+    /// It succeeded and printed this.
     Said(String),
     /// Nothing answers at this socket.
     NoServer(PathBuf),
@@ -221,7 +205,7 @@ impl Finished {
 
     fn complaint(&self) -> String {
         match String::from_utf8_lossy(&self.stderr).trim() {
-            "" => "it failed without a word".to_owned(),
+            "" => "it failed and said nothing".to_owned(),
             said => said.chars().take(500).collect(),
         }
     }
@@ -303,7 +287,7 @@ mod tests {
         for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
             while is_running(pid) {
                 assert!(Instant::now() < deadline, "{pid} lives");
-                std::thread::sleep(TICK);
+                std::thread::sleep(LONGEST_PAUSE);
             }
         }
         let error = shell("exec yes", Duration::from_secs(60)).unwrap_err();

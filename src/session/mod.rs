@@ -3,7 +3,6 @@
 //! A window only shows a run and passes on what a person types: a run is the same without one. This module alone knows tmux.
 
 mod client;
-mod listening;
 mod place;
 #[cfg(test)]
 mod tests;
@@ -26,15 +25,15 @@ use crate::home::atomic_file::FileError;
 use crate::home::config::SessionHostSetting;
 use crate::process_tree::NoCookie;
 
-pub use users::users_sessions;
+pub(crate) use users::users_sessions;
 use window::Windows;
 
 const TMUX_ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// A program that is there tells its version at once.
+/// A working tmux prints its version at once.
 const TMUX_VERSION_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The oldest version that can be told never to start a server by itself (`-N`, from tmux's list of changes).
+/// The oldest version with `-N`, which keeps a client from starting a server (tmux's CHANGES).
 const OLDEST_VERSION: (u32, u32) = (3, 2);
 
 /// What shows a run while it works.
@@ -66,67 +65,26 @@ impl fmt::Display for HostKind {
 
 /// A window could not be opened, or sessions not be listed. What a failed list leaves is "unknown", never "gone".
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    /// There is no usable tmux.
+pub(crate) enum SessionError {
     #[error(
         "no session host: {why}; install tmux 3.2 or newer, or set session_host = \"auto\" in config.toml, and restart"
     )]
-    NoTmux {
-        /// What is missing.
-        why: String,
-    },
-    /// A name that would mean something else as a target.
-    #[error("'{name}' cannot be a session's name: it takes lower-case letters, digits and dashes")]
-    Name {
-        /// The name.
-        name: String,
-    },
+    NoTmux { why: String },
     /// tmux said no, or something that cannot be interpreted.
     #[error("tmux did not {action}: {said}; try it by hand: {by_hand}")]
-    Refused {
-        /// What was tried.
-        action: &'static str,
-        /// Its words.
-        said: String,
-        /// A command that shows the state to a person.
-        by_hand: String,
-    },
-    /// No answer in time.
+    Refused { action: &'static str, said: String, by_hand: String },
     #[error("tmux did not {action} in time; try it by hand: {by_hand}")]
-    TimedOut {
-        /// What was tried.
-        action: &'static str,
-        /// A command that shows the state to a person.
-        by_hand: String,
-    },
+    TimedOut { action: &'static str, by_hand: String },
     /// A server lives, but does not answer on its socket.
     #[error("the tmux server of {socket} lives, but cannot be reached there; end it, or send it USR1")]
-    Unreachable {
-        /// Where it should answer.
-        socket: PathBuf,
-    },
+    Unreachable { socket: PathBuf },
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
-    InTheWay {
-        /// The path.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// The system refused.
+    InTheWay { path: PathBuf, problem: String },
     #[error("cannot {action} {path}: {source}")]
-    Io {
-        /// What was tried.
-        action: &'static str,
-        /// The file or program.
-        path: PathBuf,
-        /// The system's word.
-        source: io::Error,
-    },
-    /// One of our own files.
+    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     File(#[from] FileError),
-    /// No cookie for the server.
     #[error(transparent)]
     Cookie(#[from] NoCookie),
 }
@@ -163,7 +121,7 @@ impl SessionHost {
         Self { kind, why, version, is_certain, windows: Windows::new(home, program), opening: Arc::default() }
     }
 
-    /// Returns whether asking again would tell the same: not where the program did not answer this time.
+    /// Returns whether asking again would give the same answer: not if the program did not answer this time.
     #[must_use]
     pub fn is_certain(&self) -> bool {
         self.is_certain
@@ -187,25 +145,24 @@ impl SessionHost {
         self.version.as_ref().ok().cloned()
     }
 
-    /// Opens a window of this name that executes `words` in `directory`; does nothing where the host has none. Not to be
+    /// Opens a window of this name that executes `words`; does nothing where the host has none. Not to be
     /// called from a supervisor: what it starts, and so perhaps the server of all windows, ends with its run.
     ///
     /// # Errors
-    /// No usable tmux, a name that is taken, a missing directory, or whatever kept the window from being made.
-    pub fn open(&self, name: &str, words: &[OsString], directory: &Path) -> Result<(), SessionError> {
+    /// No usable tmux, a name that is taken, or whatever kept the window from being made.
+    pub(crate) fn open(&self, name: &str, words: &[OsString]) -> Result<(), SessionError> {
         match (self.kind, &self.version) {
             (HostKind::Detached, _) => Ok(()),
             (HostKind::Tmux, Err(why)) => Err(SessionError::NoTmux { why: why.clone() }),
-            (HostKind::Tmux, Ok(_)) => self.windows.open(name, words, directory, answer_deadline()),
+            (HostKind::Tmux, Ok(_)) => self.windows.open(name, words, answer_deadline()),
         }
     }
 
-    /// Opens a window in a thread of its own, which tells what went wrong. A process that ends before it is done may open none.
-    pub fn open_soon(
+    /// Opens a window in a thread of its own, which passes an error to `failed`. A process that ends before that may open none.
+    pub(crate) fn open_soon(
         &self,
         name: String,
         words: Vec<OsString>,
-        directory: PathBuf,
         failed: impl FnOnce(SessionError) + Send + 'static,
     ) {
         if !self.kind.has_windows() {
@@ -213,7 +170,7 @@ impl SessionHost {
         }
         let host = self.clone();
         let open = move || {
-            if let Err(error) = host.open(&name, &words, &directory) {
+            if let Err(error) = host.open(&name, &words) {
                 failed(error);
             }
         };
@@ -239,6 +196,14 @@ impl SessionHost {
     #[must_use]
     pub fn has_window(&self, name: &str) -> bool {
         self.windows.exists(name, answer_deadline())
+    }
+
+    /// Checks that the server of the windows answers, if there is one.
+    ///
+    /// # Errors
+    /// It does not, for 4 s.
+    pub(crate) fn check(&self) -> Result<(), SessionError> {
+        self.windows.check(answer_deadline())
     }
 
     /// Returns the command line that shows the session in a terminal, quoted for any shell; `None` without windows.
@@ -275,7 +240,7 @@ fn probe(program: Option<&Path>) -> (Result<String, String>, bool) {
     let shown = program.display();
     let answer = match client::version(program, Instant::now() + TMUX_VERSION_TIMEOUT) {
         Ok(answer) => answer,
-        Err(error) => return (Err(format!("{shown} does not tell its version: {error}")), false),
+        Err(error) => return (Err(format!("{shown} does not print its version: {error}")), false),
     };
     let Some(version) = answer.trim().strip_prefix("tmux ") else { return (Err(format!("{shown} is not tmux")), true) };
     match major_and_minor(version) {

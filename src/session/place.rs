@@ -37,31 +37,25 @@ impl Place {
         &self.socket
     }
 
-    /// Checks that nothing but a socket is in the socket's place.
+    /// Makes the directory that the socket is in.
     ///
     /// # Errors
-    /// Something is.
-    pub(super) fn check(&self) -> Result<(), SessionError> {
+    /// The system's, a directory that somebody else could have prepared, or something else than a socket in its place.
+    pub(super) fn prepare(&self) -> Result<(), SessionError> {
+        if let Some(refuge) = &self.refuge {
+            match DirBuilder::new().mode(0o700).create(refuge) {
+                Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(SessionError::Io { action: "make", path: refuge.clone(), source });
+                }
+                _ => check_private_directory(refuge)?,
+            }
+        }
         match std::fs::symlink_metadata(&self.socket) {
             Ok(found) if !found.file_type().is_socket() => Err(SessionError::InTheWay {
                 path: self.socket.clone(),
                 problem: "is not the socket it should be".into(),
             }),
             _ => Ok(()),
-        }
-    }
-
-    /// Makes the directory that the socket is in.
-    ///
-    /// # Errors
-    /// The system's, or a directory that somebody else could have prepared.
-    pub(super) fn prepare(&self) -> Result<(), SessionError> {
-        let Some(refuge) = &self.refuge else { return Ok(()) };
-        match DirBuilder::new().mode(0o700).create(refuge) {
-            Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                Err(SessionError::Io { action: "make", path: refuge.clone(), source })
-            }
-            _ => check_private_directory(refuge),
         }
     }
 }

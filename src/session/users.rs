@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
 use super::client::{self, Reply};
-use super::{SessionError, answer_deadline, listening};
+use super::{SessionError, answer_deadline};
 
 const ACTION: &str = "list the sessions of your own server";
 const BY_HAND: &str = "tmux list-sessions";
@@ -17,8 +18,8 @@ const BY_HAND: &str = "tmux list-sessions";
 /// Lists the sessions on the user's default server.
 ///
 /// # Errors
-/// Anything but a list or the certainty that no such server runs; a missing tmux too, for its sessions may be there.
-pub fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
+/// Anything but a list or the certainty that no such server runs; also a missing tmux, whose sessions may still be there.
+pub(crate) fn users_sessions() -> Result<BTreeSet<String>, SessionError> {
     let program = client::find("tmux").ok_or(SessionError::NoTmux { why: "tmux was not found on PATH".into() })?;
     sessions_below(&program, std::env::var_os("TMUX_TMPDIR").as_deref(), answer_deadline())
 }
@@ -56,9 +57,21 @@ fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
         Ok(found) if !found.file_type().is_socket() => {
             Err(SessionError::InTheWay { path: socket, problem: "is not the socket it should be".into() })
         }
-        _ if listening::is_bound(&socket) => Err(SessionError::Unreachable { socket }),
+        _ if is_bound(&socket) => Err(SessionError::Unreachable { socket }),
         _ => Ok(()),
     }
+}
+
+/// Returns whether a process of this network namespace is bound to `path`: `/proc/net/unix` (proc(5)) keeps the name of a socket
+/// whose file is gone. Where that is not shown, as outside Linux, what tmux says about the path has to do.
+fn is_bound(path: &Path) -> bool {
+    let table = match std::fs::read("/proc/net/unix") {
+        Ok(table) => table,
+        // Where it could not be read, nothing is known.
+        Err(error) => return !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied),
+    };
+    let entry = [b" ", path.as_os_str().as_bytes(), b"\n"].concat();
+    table.windows(entry.len()).any(|window| window == entry)
 }
 
 #[cfg(test)]

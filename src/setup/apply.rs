@@ -29,7 +29,7 @@ pub enum SetupError {
         /// What a person can put into it instead; empty if there is nothing.
         by_hand: String,
     },
-    /// It is another one than the plan was made for.
+    /// The file is not the one that the plan was made for.
     #[error(
         "another program changed {path}, so it is left as it is; quit the host if it is the one that writes, and try again"
     )]
@@ -42,14 +42,15 @@ pub enum SetupError {
 #[derive(Debug)]
 pub struct Plan {
     /// The real file, not the symlink that may lead to it.
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     old: Option<String>,
     new: String,
-    had_entry: bool,
+    /// Whether the file has an entry of our name as it is.
+    pub(crate) had_entry: bool,
 }
 
 impl Plan {
-    /// Plans to have our entry as it should be in a host's configuration.
+    /// Plans to add our entry to a host's configuration, or to correct it.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
             SetupError::Unreadable { path, language, problem, .. } => {
@@ -60,8 +61,7 @@ impl Plan {
         })
     }
 
-    /// Plans to have no entry of ours in it. If a backup with our entry added is what the file is now, the file becomes that
-    /// backup again, to the byte.
+    /// Plans to remove our entry. If the file is a backup with our entry added, that backup is restored to the byte.
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
@@ -90,18 +90,9 @@ impl Plan {
         Ok(Self { path, old, new, had_entry })
     }
 
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Returns whether there is anything to do.
     pub fn changes(&self) -> bool {
         self.old.as_deref().unwrap_or_default() != self.new
-    }
-
-    /// Returns whether the file has an entry of our name as it is.
-    pub fn had_entry(&self) -> bool {
-        self.had_entry
     }
 
     /// Returns what would change as a unified diff, without the names of files.
@@ -114,7 +105,7 @@ impl Plan {
     /// its directory, for its user alone.
     ///
     /// # Errors
-    /// The file is no longer what it was, or the system's refusal; it is as it was then.
+    /// Another program changed the file, or the system refused; the file is as it was.
     pub fn apply(&self) -> Result<Option<PathBuf>, SetupError> {
         let Some(old) = &self.old else {
             let directory = self.path.parent().unwrap_or(Path::new("/"));

@@ -12,18 +12,26 @@ pub struct Host {
     pub name: &'static str,
     /// What it calls itself.
     pub title: &'static str,
-    format: Format,
+    language: &'static Language,
     servers: &'static str,
     /// The keys besides the common ones that an entry begins with.
-    extra: &'static [(&'static str, Extra)],
+    extra: Extras<'static>,
     place: fn(&Surroundings) -> Place,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Format {
-    Json,
-    Toml,
+type Extras<'a> = &'a [(&'a str, Extra)];
+
+/// How entries are edited in a language: each takes the text, and the key of the servers.
+#[derive(Debug)]
+struct Language {
+    name: &'static str,
+    has: fn(&str, &str) -> Result<bool, Problem>,
+    add: fn(&str, &str, &Entry, Extras<'_>) -> Result<String, Problem>,
+    remove: fn(&str, &str) -> Result<String, Problem>,
 }
+
+const JSON: &Language = &Language { name: "JSON", has: json::has, add: json::add, remove: json::remove };
+const TOML: &Language = &Language { name: "TOML", has: toml::has, add: toml::add, remove: toml::remove };
 
 /// Where a host keeps its configuration, and the directory that shows that the host is there.
 struct Place {
@@ -90,7 +98,7 @@ fn zed(here: &Surroundings) -> Place {
     in_directory(config.join("zed"), "settings.json")
 }
 
-const STDIO: &[(&str, Extra)] = &[("type", Extra::Text("stdio"))];
+const STDIO: Extras<'static> = &[("type", Extra::Text("stdio"))];
 
 /// Every host that can be set up, in the order of the command's help. The places and keys are those of the hosts' own
 /// documentation, as of November 2026.
@@ -98,7 +106,7 @@ pub const HOSTS: [Host; 8] = [
     Host {
         name: "claude-desktop",
         title: "Claude Desktop",
-        format: Format::Json,
+        language: JSON,
         servers: "mcpServers",
         extra: &[],
         place: |here| in_directory(here.applications().join("Claude"), "claude_desktop_config.json"),
@@ -106,7 +114,7 @@ pub const HOSTS: [Host; 8] = [
     Host {
         name: "claude-code",
         title: "Claude Code",
-        format: Format::Json,
+        language: JSON,
         servers: "mcpServers",
         extra: STDIO,
         place: claude_code,
@@ -114,7 +122,7 @@ pub const HOSTS: [Host; 8] = [
     Host {
         name: "cursor",
         title: "Cursor",
-        format: Format::Json,
+        language: JSON,
         servers: "mcpServers",
         extra: &[],
         place: |here| in_directory(here.home.join(".cursor"), "mcp.json"),
@@ -122,7 +130,7 @@ pub const HOSTS: [Host; 8] = [
     Host {
         name: "vscode",
         title: "VS Code",
-        format: Format::Json,
+        language: JSON,
         servers: "servers",
         extra: STDIO,
         place: |here| in_directory(here.applications().join("Code/User"), "mcp.json"),
@@ -130,7 +138,7 @@ pub const HOSTS: [Host; 8] = [
     Host {
         name: "codex",
         title: "Codex",
-        format: Format::Toml,
+        language: TOML,
         servers: "mcp_servers",
         extra: &[("startup_timeout_sec", Extra::Number(10)), ("tool_timeout_sec", Extra::Number(60))],
         place: |here| {
@@ -138,23 +146,16 @@ pub const HOSTS: [Host; 8] = [
             in_directory(directory, "config.toml")
         },
     },
-    Host {
-        name: "gemini",
-        title: "Gemini CLI",
-        format: Format::Json,
-        servers: "mcpServers",
-        extra: &[],
-        place: gemini,
-    },
+    Host { name: "gemini", title: "Gemini CLI", language: JSON, servers: "mcpServers", extra: &[], place: gemini },
     Host {
         name: "windsurf",
         title: "Windsurf",
-        format: Format::Json,
+        language: JSON,
         servers: "mcpServers",
         extra: &[],
         place: |here| in_directory(here.home.join(".codeium/windsurf"), "mcp_config.json"),
     },
-    Host { name: "zed", title: "Zed", format: Format::Json, servers: "context_servers", extra: &[], place: zed },
+    Host { name: "zed", title: "Zed", language: JSON, servers: "context_servers", extra: &[], place: zed },
 ];
 
 impl Host {
@@ -180,31 +181,19 @@ impl Host {
     }
 
     pub(super) fn has_entry(&self, text: &str) -> Result<bool, Problem> {
-        match self.format {
-            Format::Json => json::has(text, self.servers),
-            Format::Toml => toml::has(text, self.servers),
-        }
+        (self.language.has)(text, self.servers)
     }
 
     pub(super) fn with_entry(&self, text: &str, entry: &Entry) -> Result<String, Problem> {
-        match self.format {
-            Format::Json => json::add(text, self.servers, entry, self.extra),
-            Format::Toml => toml::add(text, self.servers, entry, self.extra),
-        }
+        (self.language.add)(text, self.servers, entry, self.extra)
     }
 
     pub(super) fn without_entry(&self, text: &str) -> Result<String, Problem> {
-        match self.format {
-            Format::Json => json::remove(text, self.servers),
-            Format::Toml => toml::remove(text, self.servers),
-        }
+        (self.language.remove)(text, self.servers)
     }
 
     pub(super) fn language(&self) -> &'static str {
-        match self.format {
-            Format::Json => "JSON",
-            Format::Toml => "TOML",
-        }
+        self.language.name
     }
 }
 

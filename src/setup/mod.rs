@@ -17,7 +17,7 @@ const NAME: &str = "moadim";
 
 use crate::env_vars::HOME as HOME_VARIABLE;
 
-/// What a host is to start.
+/// What a host starts.
 #[derive(Debug, Clone)]
 pub struct Entry {
     command: String,
@@ -42,8 +42,8 @@ impl Entry {
     }
 }
 
-/// Returns whether an entry of our name is for a server that is reached in another way than by starting a program. Then nothing of
-/// it is for us: a `command` beside a `url` is something that hosts refuse, some with their whole configuration.
+/// Returns whether an entry of our name describes a server that is not started as a program. Nothing of it is kept: hosts refuse
+/// a `command` beside a `url`, some with their whole configuration.
 fn is_of_another_transport<'a>(
     mut keys: impl Iterator<Item = &'a str>,
     kinds: [Option<String>; 2],
@@ -51,34 +51,12 @@ fn is_of_another_transport<'a>(
 ) -> bool {
     kinds.into_iter().flatten().any(|kind| !kind.eq_ignore_ascii_case("stdio"))
         || command_is_text != Some(true)
-        || keys.any(|key| FOREIGN_KEYS.contains(&key))
+        || keys.any(|key| ADDRESS_KEYS.contains(&key))
 }
 
-/// The keys of entries that are reached over a network, or belong to an extension, in the words of all hosts (their documentation, as of
+/// The keys under which hosts name the address of a server that is reached over a network (their documentation, as of
 /// November 2026).
-const FOREIGN_KEYS: [&str; 21] = [
-    "auth",
-    "authProviderType",
-    "authorization",
-    "authorization_token",
-    "bearer_token_env_var",
-    "env_http_headers",
-    "headers",
-    "headersHelper",
-    "httpUrl",
-    "http_headers",
-    "oauth",
-    "oauth_resource",
-    "requestInit",
-    "scopes",
-    "serverUrl",
-    "settings",
-    "targetAudience",
-    "targetServiceAccount",
-    "tcp",
-    "uri",
-    "url",
-];
+const ADDRESS_KEYS: [&str; 5] = ["httpUrl", "serverUrl", "tcp", "uri", "url"];
 
 /// The keys that tell the kind of a server.
 const KINDS: [&str; 2] = ["type", "transport"];

@@ -1,11 +1,11 @@
-//! The supervisor's children: the agent, and every orphan below it, for it is a subreaper.
+//! The supervisor's children: the agent, and, since the supervisor is a subreaper, every orphan below it.
 
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitOptions, WaitStatus, wait};
 
 use crate::run::record::AgentExit;
 
-/// Reaps all, and remembers how the agent ended. There is no other wait in this process: two would steal each other's
+/// Reaps them all and remembers how the agent ended. Nothing else in this process waits: two waits would steal each other's
 /// statuses.
 #[derive(Debug, Default)]
 pub(super) struct Children {

@@ -1,25 +1,16 @@
 //! Where a run's command is, once its login shell has set PATH.
 
 use std::ffi::OsString;
-use std::io;
 use std::time::Duration;
 
+use anyhow::anyhow;
+
 use crate::agent::shell_path::{Answer, Asker, Mode};
-use crate::agent::{AgentCommand, CommandNotFound, Found, Source, find_command};
+use crate::agent::{AgentCommand, Found, Source, find_command};
 use crate::environment::Variables;
 use crate::home::Home;
 use crate::run::context::Program;
 use crate::run::record::Environment;
-
-/// A run's command is not to be found.
-#[derive(Debug, thiserror::Error)]
-pub enum NotFound {
-    #[error(transparent)]
-    Nowhere(#[from] CommandNotFound),
-    /// Nobody can ask a shell.
-    #[error("this program's own file is not known: {0}; if moadim-mcp was replaced, restart the host")]
-    Ourselves(io::Error),
-}
 
 pub(super) const PATH: &str = "PATH";
 
@@ -35,14 +26,16 @@ pub(super) fn find(
     program: &str,
     command: &AgentCommand,
     environment: &Environment,
-) -> Result<Found, NotFound> {
+) -> anyhow::Result<Found> {
     let mut paths = paths(command, environment);
     let is_set = paths.iter().any(|(source, _)| *source == Source::Set);
     let found = find_command(program, paths.clone());
     if found.is_ok() || !command.login_shell || is_set || program.starts_with('/') {
         return Ok(found?);
     }
-    let us = Program::current().map_err(NotFound::Ourselves)?;
+    let us = Program::current().map_err(|error| {
+        anyhow!("this program's own file is not known: {error}; if moadim-mcp was replaced, restart the host")
+    })?;
     let asker = Asker::new(us.path().to_owned(), home.clone(), environment.inherited.clone());
     let known = || asker.known(Mode::Interactive);
     let again = || asker.ask_again(Mode::Interactive, INTERACTIVE_SHELL_TIMEOUT);

@@ -1,63 +1,32 @@
 //! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
 
 use std::collections::HashSet;
+use std::convert::Infallible;
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::anyhow;
 use rustix::io::Errno;
-use rustix::process::ioctl_tiocsctty;
+use rustix::process::{getpid, getsid, ioctl_tiocsctty, setpgid, setsid};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
-use super::command_path::{self, NotFound, PATH};
+use super::command_path::{self, PATH};
 use super::terminal::open_side;
 use crate::agent::{AgentCommand, Found, StdinSource};
 use crate::environment::EnvName;
+use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{Home, HomeError};
+use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::record::{Environment, Manifest, RecordError};
-
-/// The agent could not be started.
-#[derive(Debug, thiserror::Error)]
-pub enum ExecError {
-    /// The home cannot be opened.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// A record is missing or damaged.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// A file cannot be opened or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The report is locked by somebody else.
-    #[error(transparent)]
-    Lock(#[from] LockError),
-    /// The agent's command is not there.
-    #[error(transparent)]
-    NotFound(#[from] NotFound),
-    /// Its terminal is not to be had.
-    #[error("the agent cannot be started on its terminal: {0}")]
-    Terminal(std::io::Error),
-    /// What it is started with is more than the system takes.
-    #[error("cannot start the agent: {0}")]
-    TooLong(String),
-    /// The system does not execute it.
-    #[error("cannot execute {program}: {source}; check that it is a program for this machine")]
-    Exec {
-        /// The agent's program.
-        program: PathBuf,
-        /// The system's word.
-        source: std::io::Error,
-    },
-}
+use crate::run::record::{Environment, Manifest};
 
 pub(super) use crate::env_vars::TERMINAL as TERMINAL_VARIABLE;
 
@@ -74,7 +43,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// Returns the file in which the stub tells how it went.
+    /// Returns the file in which the stub reports.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
         match self {
             Self::Setup => entry.setup_report(),
@@ -91,31 +60,27 @@ impl Part {
     }
 }
 
-/// What the stub tells the supervisor. Its file stays locked until the program starts (the lock is close-on-exec), so a
-/// free lock on a file that says [`READY`] means that the agent runs.
-struct Report {
-    lock: FileLock,
-}
-
+/// What the stub reports begins with this. The report stays locked until the program starts (the lock is close-on-exec), so a free
+/// lock on a file that says this means that the agent runs.
 const READY: &str = "ready:";
 const FAILED: &str = "failed: ";
 
-/// How far the stub is.
+/// What the stub has reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum StubState {
-    /// It has not said yet.
+    /// It has not reported yet.
     Pending,
     Started {
         /// What start-up files left running: it is ended with the run, and is not the agent's doing.
         of_start_up_files: HashSet<ProcessId>,
-        /// What it was to inherit, and lacks.
+        /// What it should inherit, and lacks.
         missing_env: Vec<EnvName>,
     },
-    /// It does not, for this reason.
+    /// It does not, and why.
     Failed(String),
 }
 
-/// Reads what the stub tells.
+/// Reads what the stub reported.
 pub(super) fn read_report(report: &Path) -> StubState {
     let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return StubState::Pending };
     match atomic_file::read_text(report) {
@@ -139,8 +104,8 @@ fn parse(process: &str) -> Option<ProcessId> {
     Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
 }
 
-/// Says that the stub is about to become the program, what is running beside it, which the login shell has left, that it has been
-/// until now, and which variables it lacks even so.
+/// Returns the report of a stub that is about to become the program: what the login shell that it was left running, and which
+/// variables it still lacks.
 fn ready(manifest: &Manifest) -> String {
     let command = &manifest.command;
     let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
@@ -153,125 +118,142 @@ fn ready(manifest: &Manifest) -> String {
     format!("{READY}{left};{lacking}")
 }
 
-impl Report {
-    fn open(path: &Path) -> Result<Self, LockError> {
-        // The supervisor holds it for moments only, to read.
-        Ok(Self { lock: FileLock::acquire_unsigned(path, Duration::from_secs(2))? })
-    }
-
-    fn say(&mut self, path: &Path, text: &str) -> Result<(), FileError> {
-        self.lock.set_content(text).map_err(|source| FileError::io("write", path, source))
-    }
+fn say(report: &mut FileLock, path: &Path, text: &str) -> Result<(), FileError> {
+    report.set_content(text).map_err(|source| FileError::io("write", path, source))
 }
 
-/// Becomes the agent of a run, or its setup; returns only if that fails, after telling the supervisor.
-pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> ExecError {
-    let home = match Home::open(root) {
-        Ok(home) => home,
-        Err(error) => return error.into(),
-    };
+/// Becomes the agent of a run, or its setup; returns only if that fails, after reporting it to the supervisor.
+pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infallible> {
+    let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     let path = part.report(&entry);
-    let mut report = match Report::open(&path) {
-        Ok(report) => report,
-        Err(error) => return error.into(),
-    };
-    let error = match become_part(&home, &entry, part, &mut report) {
-        Ok(never) => match never {},
-        Err(error) => error,
-    };
-    match report.say(&path, &format!("{FAILED}{error}")) {
-        Ok(()) => error,
-        Err(unsaid) => unsaid.into(),
+    // The supervisor holds it for moments only, to read.
+    let mut report = FileLock::acquire_unsigned(&path, Duration::from_secs(2))?;
+    let result = become_part(&home, &entry, part, &mut report);
+    if let Err(error) = &result {
+        say(&mut report, &path, &format!("{FAILED}{error}"))?;
     }
+    result
 }
 
-fn become_part(
-    home: &Home,
-    entry: &Entry,
-    part: Part,
-    report: &mut Report,
-) -> Result<std::convert::Infallible, ExecError> {
+fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut FileLock) -> anyhow::Result<Infallible> {
     let manifest = entry.manifest()?;
     let environment = entry.environment()?;
     // No other terminal can reach the agent, and no signal to the supervisor's group.
-    let _ = rustix::process::setsid();
+    let session = lead_session();
     let terminal = match part {
-        Part::Agent if manifest.command.terminal => Some(take_terminal().map_err(ExecError::Terminal)?),
+        Part::Agent if manifest.command.terminal => Some(session.and_then(|()| take_terminal()).map_err(no_terminal)?),
         _ => None,
     };
     // The rest is as the login shell left it.
-    let mut prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
-    report.say(&part.report(entry), &ready(&manifest))?;
-    let source = prepared.command.exec();
-    Err(prepared.failed(source, &environment))
+    let prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
+    say(report, &part.report(entry), &ready(&manifest))?;
+    prepared.start(|command| Err(command.exec()))
 }
 
 /// The agent or its setup, ready to be executed.
-pub(super) struct Prepared {
-    pub(super) command: Command,
+pub(super) struct Prepared<'a> {
+    home: &'a Home,
+    manifest: &'a Manifest,
+    environment: &'a Environment,
+    found: Found,
+    args: &'a [String],
+    directory: PathBuf,
+    is_terminal: bool,
+    stdin: File,
+    output: File,
 }
 
-impl Prepared {
-    /// Finds the program, and sets up everything that is the agent's: what agent and routine set wins over the environment that
-    /// is there, and the cookie always does.
+impl<'a> Prepared<'a> {
+    /// Finds the program, and opens the files or the terminal that it gets.
     ///
     /// # Errors
     /// There is no such program, or a file of the workbench cannot be opened.
     pub(super) fn new(
-        home: &Home,
-        manifest: &Manifest,
-        environment: &Environment,
+        home: &'a Home,
+        manifest: &'a Manifest,
+        environment: &'a Environment,
         part: Part,
         terminal: Option<File>,
-    ) -> Result<Self, ExecError> {
+    ) -> anyhow::Result<Self> {
         let workbench = Workbench::of(home, &manifest.id);
         let (program, args) = part.words(&manifest.command);
-        let Found { program, on } = command_path::find(home, program, &manifest.command, environment)?;
+        let found = command_path::find(home, program, &manifest.command, environment)?;
         let stdin = match part {
             Part::Setup => StdinSource::None,
             Part::Agent => manifest.command.stdin,
         };
         let is_terminal = terminal.is_some();
         let (stdin, output) = match terminal {
-            Some(terminal) => (terminal.try_clone().map_err(ExecError::Terminal)?, terminal),
+            Some(terminal) => (terminal.try_clone().map_err(no_terminal)?, terminal),
             None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
-        let errors = output.try_clone().map_err(|source| FileError::io("open", &workbench.log(), source))?;
-        let mut command = Command::new(&program);
-        if !manifest.command.login_shell {
-            command.env_clear().envs(&environment.inherited);
+        let directory = workbench.directory().to_owned();
+        Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, output })
+    }
+
+    /// Executes it by `exec`, and a script without `#!` by a shell, as a command line does: `posix_spawn` and musl's `execvp` only
+    /// say that they cannot.
+    pub(super) fn start<T>(&self, mut exec: impl FnMut(&mut Command) -> io::Result<T>) -> anyhow::Result<T> {
+        let mut execute = |command| exec(&mut self.command(command)?);
+        let program = &self.found.program;
+        let result = match execute(Command::new(program)) {
+            Err(error) if error.raw_os_error() == Some(Errno::NOEXEC.raw_os_error()) && is_text(program) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.arg(program);
+                execute(shell)
+            }
+            result => result,
+        };
+        result.map_err(|source| self.failed(&source))
+    }
+
+    /// Gives a command everything that is the agent's: what agent and routine set wins over the environment that is there, and the
+    /// cookie always does.
+    fn command(&self, mut command: Command) -> io::Result<Command> {
+        if !self.manifest.command.login_shell {
+            command.env_clear().envs(&self.environment.inherited);
         }
-        if is_terminal {
+        if self.is_terminal {
             command.env("TERM", TERMINAL_KIND);
         }
         command
-            .args(args)
-            .envs(&environment.set)
+            .args(self.args)
+            .envs(&self.environment.set)
             .env_remove(TERMINAL_VARIABLE)
             // A login shell leaves where it was itself, and some programs believe that rather than the system.
-            .env("PWD", workbench.directory())
+            .env("PWD", &self.directory)
             .env_remove("OLDPWD")
-            .env(COOKIE_VARIABLE, manifest.cookie.to_string())
-            .env(crate::env_vars::HOME, home.root())
-            .env(RUN_VARIABLE, manifest.id.to_string())
+            .env(COOKIE_VARIABLE, self.manifest.cookie.to_string())
+            .env(crate::env_vars::HOME, self.home.root())
+            .env(RUN_VARIABLE, self.manifest.id.to_string())
             // Its own interpreter and all that it starts are found where it was found.
-            .envs(on.map(|(_, path)| (PATH, path)))
-            .current_dir(workbench.directory())
-            .stdin(stdin)
-            .stdout(output)
-            .stderr(errors);
-        Ok(Self { command })
+            .envs(self.found.on.as_ref().map(|(_, path)| (PATH, path)))
+            .current_dir(&self.directory)
+            .stdin(self.stdin.try_clone()?)
+            .stdout(self.output.try_clone()?)
+            .stderr(self.output.try_clone()?);
+        Ok(command)
     }
 
-    /// Says why it was not executed.
-    pub(super) fn failed(&self, source: std::io::Error, environment: &Environment) -> ExecError {
+    fn failed(&self, source: &io::Error) -> anyhow::Error {
         if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-            let args: Vec<String> = self.command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-            return ExecError::TooLong(argument_space::explain(environment, &args));
+            return anyhow!("cannot start the agent: {}", argument_space::explain(self.environment, self.args));
         }
-        ExecError::Exec { program: self.command.get_program().into(), source }
+        let program = self.found.program.display();
+        anyhow!("cannot execute {program}: {source}; check that it is a program for this machine")
     }
+}
+
+fn no_terminal(source: io::Error) -> anyhow::Error {
+    anyhow!("the agent cannot be started on its terminal: {source}")
+}
+
+/// Whether a file may be a script rather than a program for another machine.
+fn is_text(program: &Path) -> bool {
+    let mut start = [0; 128];
+    let read = File::open(program).and_then(|mut file| file.read(&mut start));
+    read.is_ok_and(|length| !start[..length].contains(&0))
 }
 
 fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileError> {
@@ -284,13 +266,27 @@ fn open_stdin(workbench: &Workbench, source: StdinSource) -> Result<File, FileEr
     }
 }
 
+/// Begins a session of our own. The leader of a process group may not, and a login shell with job control (`set -m` in a start-up
+/// file) has made us one: it moves into the supervisor's group first.
+fn lead_session() -> io::Result<()> {
+    if setsid().is_err() {
+        let session = getsid(None)?;
+        if session == getpid() {
+            return Ok(());
+        }
+        setpgid(None, Some(session))?;
+        setsid()?;
+    }
+    Ok(())
+}
+
 /// Makes the terminal that the supervisor holds ours. Signals that a host ignored are given back, or Ctrl-C would do nothing: one
 /// that is handled becomes the default when a program is executed.
-fn take_terminal() -> std::io::Result<File> {
+fn take_terminal() -> io::Result<File> {
     for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU] {
         signal_hook::flag::register(signal, Arc::default())?;
     }
-    let name = std::env::var_os(TERMINAL_VARIABLE).ok_or(std::io::ErrorKind::NotFound)?;
+    let name = std::env::var_os(TERMINAL_VARIABLE).ok_or(io::ErrorKind::NotFound)?;
     let terminal = open_side(Path::new(&name))?;
     ioctl_tiocsctty(&terminal)?;
     Ok(terminal)

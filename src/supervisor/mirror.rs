@@ -176,7 +176,7 @@ impl Supervisor {
         if repository.branch.is_some() {
             return Ok(());
         }
-        // A fetch does not tell that the repository's default branch is another by now.
+        // A fetch does not show that the repository's default branch is another by now.
         self.git(git, &["ls-remote", "--symref", "--", url, "HEAD"].map(OsStr::new), url)?;
         let said = self.answer_of_git()?;
         if let Some(head) = default_branch(&said) {
@@ -275,7 +275,7 @@ impl Supervisor {
     fn try_git(&mut self, git: &Git, arguments: &[&OsStr]) -> Result<Option<String>, NotPrepared> {
         let pid = git.spawn(arguments, &self.entry.git_log()).map_err(NotPrepared::failed)?;
         self.children.set_agent(pid);
-        let exit = self.await_child(|| Duration::MAX)?;
+        let exit = self.await_child()?;
         Ok((exit.code != Some(0)).then(|| exit.how()))
     }
 }

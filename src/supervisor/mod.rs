@@ -20,5 +20,5 @@ mod unmarked;
 mod wake;
 mod watch;
 
-pub use exec::{ExecError, Part, exec_agent};
-pub use supervise::{SuperviseError, supervise};
+pub use exec::{Part, exec_agent};
+pub use supervise::supervise;

@@ -1,10 +1,9 @@
 //! What comes before the agent's start: clones of the routine's repositories, then the agent's setup.
 //!
 //! All of it happens in the run's process tree and under its bound, and ends when the run is to end. A trigger does not wait
-//! for it: it is told that the run is being prepared.
+//! for it, and answers that the run is being prepared.
 
 use super::exec::Part;
-use super::log_cap::LogCap;
 use super::mirror::Git;
 use super::setup_step::{NotPrepared, quoted};
 use super::supervision::Supervisor;
@@ -38,8 +37,7 @@ impl Supervisor {
                 not => not,
             });
         }
-        let mut log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
-        let exit = self.await_child(|| log_cap.look())?;
+        let exit = self.await_child()?;
         if exit.code == Some(0) {
             return Ok(());
         }

@@ -7,7 +7,7 @@ use super::watch::{Step, decide};
 use crate::quote::saying;
 use crate::run::record::{AgentExit, EndCause, EndRequest};
 
-/// Why the agent is not to be started.
+/// Why the agent does not start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum NotPrepared {
     /// Somebody wants the run ended.
@@ -27,10 +27,10 @@ pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     /// Waits until the child that was named last has ended.
-    pub(super) fn await_child(&mut self, mut look: impl FnMut() -> Duration) -> Result<AgentExit, NotPrepared> {
+    pub(super) fn await_child(&mut self) -> Result<AgentExit, NotPrepared> {
         loop {
             self.children.reap();
-            let pause = look();
+            let pause = self.log_cap.look();
             match self.child_or_end() {
                 Ok(None) => self.wake.wait(pause.min(LONGEST_PAUSE)),
                 Ok(Some(exit)) => {

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use crate::clock::Moment;
 
-/// What tells one state of a log from another: its size, and its last write.
+/// What distinguishes one state of a log from another: its size, and its last write.
 pub(super) type LogMark = (u64, SystemTime);
 
 /// Remembers when the log was last seen to change. Times in the log itself are not used: the wall clock can be set.
@@ -20,7 +20,7 @@ impl Silence {
         Self { seen: None, since: now }
     }
 
-    /// Returns for how many seconds the log has been as it is now. A log that cannot be looked at tells of no silence.
+    /// Returns for how many seconds the log has been as it is now. A log that cannot be looked at is not silent.
     pub(super) fn secs(&mut self, log: Option<LogMark>, now: &Moment) -> u64 {
         if log.is_none() || log != self.seen {
             self.seen = log;

@@ -1,6 +1,6 @@
 //! Starting the agent, and waiting until it really is the agent that runs.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::CommandExt;
@@ -13,17 +13,18 @@ use super::exec::{Part, Prepared, StubState, TERMINAL_VARIABLE, read_report};
 use super::setup_step::{LONGEST_PAUSE, NotPrepared};
 use super::supervision::Supervisor;
 use super::terminal::Terminal;
-use crate::agent::{LOGIN_SHELL_TIMEOUT, not_started, through_login_shell};
+use crate::agent::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::quote::saying;
-use crate::run::context::Context;
-use crate::run::entry::Entry;
-use crate::run::record::{Environment, Machine, Manifest, Started};
+use crate::run::record::{Environment, Machine, Started};
 
-/// The pause between two looks: a login shell takes a while, and nobody likes to wait longer than it.
+/// The pause between two looks at the stub's report.
 const PAUSE: Duration = Duration::from_micros(500);
+
+/// How much of what the login shell said last is repeated.
+const SHOWN_CHARS: usize = 300;
 
 impl Supervisor {
     /// Starts the agent of the run, and writes down that it runs.
@@ -41,7 +42,7 @@ impl Supervisor {
         Ok(started)
     }
 
-    /// Starts the agent of the run, or its setup, as our child, and returns once it really is that which runs.
+    /// Starts the agent of the run, or its setup, as our child, and returns once it really runs.
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
         let environment = self.entry.environment().map_err(NotPrepared::failed)?;
         let command = &self.manifest.command;
@@ -49,7 +50,7 @@ impl Supervisor {
         if !command.login_shell && !on_terminal {
             return self.start_at_once(part, &environment);
         }
-        let words = words(&self.context, &self.entry, &self.manifest, part, &environment);
+        let words = self.words(part, &environment);
         let child = self.stub(&words, &environment)?.spawn().map_err(|error| {
             NotPrepared::failed(match self.manifest.command.login_shell {
                 true => not_started(&words[0], &error),
@@ -61,14 +62,13 @@ impl Supervisor {
         Ok(process)
     }
 
-    /// Starts it without a stub: `spawn` returns once exec has happened, or failed.
+    /// Starts it without a stub: `spawn` returns once exec has happened, or failed. On a mount that hangs it returns late, and until
+    /// then the run's bound and a request for its end wait.
     fn start_at_once(&mut self, part: Part, environment: &Environment) -> Result<ProcessId, NotPrepared> {
-        let mut prepared =
-            Prepared::new(&self.context.home, &self.manifest, environment, part, None).map_err(NotPrepared::failed)?;
+        let prepared = Prepared::new(&self.context.home, &self.manifest, environment, part, None);
         // No signal to the supervisor's group reaches it.
-        let child = prepared.command.process_group(0).spawn();
-        let child = child.map_err(|source| NotPrepared::failed(prepared.failed(source, environment)))?;
-        Ok(self.watch_child(&child))
+        let child = prepared.and_then(|prepared| prepared.start(|command| command.process_group(0).spawn()));
+        Ok(self.watch_child(&child.map_err(NotPrepared::failed)?))
     }
 
     fn watch_child(&mut self, child: &Child) -> ProcessId {
@@ -105,7 +105,7 @@ impl Supervisor {
     }
 
     /// Waits until the stub has become the command, under the run's bound.
-    fn await_part(&mut self, part: Part, first_word: &OsString) -> Result<(), NotPrepared> {
+    fn await_part(&mut self, part: Part, first_word: &OsStr) -> Result<(), NotPrepared> {
         let deadline = Instant::now() + LOGIN_SHELL_TIMEOUT;
         let mut looked = Instant::now();
         loop {
@@ -138,42 +138,27 @@ impl Supervisor {
         }
     }
 
-    fn silent_start(&self, first_word: &OsString, how: &str) -> NotPrepared {
-        NotPrepared::failed(silence(&self.entry, &self.manifest, first_word, how))
+    fn silent_start(&self, first_word: &OsStr, how: &str) -> NotPrepared {
+        let (who, advice) = match self.manifest.command.login_shell {
+            true => ("the login shell", "; look at its start-up files, or set login_shell = false in the agent's file"),
+            false => ("the launcher", ""),
+        };
+        let said = atomic_file::read(&self.entry.shell_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+        let said = saying(&String::from_utf8_lossy(&said), SHOWN_CHARS);
+        NotPrepared::failed(format_args!("{who} {} {how} before the agent started{said}{advice}", first_word.display()))
     }
-}
 
-fn words(
-    context: &Context,
-    entry: &Entry,
-    manifest: &Manifest,
-    part: Part,
-    environment: &Environment,
-) -> Vec<OsString> {
-    let program = context.program.path();
-    let mut stub: Vec<OsString> = vec!["exec".into(), context.home.root().into(), entry.id().to_string().into()];
-    if part == Part::Setup {
-        stub.push("--setup".into());
+    /// Returns the words that start the stub, and before them those of the login shell that becomes it.
+    fn words(&self, part: Part, environment: &Environment) -> Vec<OsString> {
+        let program = self.context.program.path();
+        let mut stub: Vec<OsString> =
+            vec!["exec".into(), self.context.home.root().into(), self.entry.id().to_string().into()];
+        stub.extend((part == Part::Setup).then(|| "--setup".into()));
+        if self.manifest.command.login_shell {
+            let shell = environment.inherited.get("SHELL");
+            through_shell(ShellMode::Login, shell.map(AsRef::as_ref), program, &stub)
+        } else {
+            std::iter::once(program.into()).chain(stub).collect()
+        }
     }
-    if manifest.command.login_shell {
-        let shell = environment.inherited.get("SHELL");
-        through_login_shell(shell.map(AsRef::as_ref), program, &stub)
-    } else {
-        std::iter::once(program.into()).chain(stub).collect()
-    }
-}
-
-/// How much of what the login shell said last is repeated.
-const SHOWN_CHARS: usize = 300;
-
-fn silence(entry: &Entry, manifest: &Manifest, first_word: &OsString, how: &str) -> String {
-    let who = if manifest.command.login_shell { "the login shell" } else { "the launcher" };
-    let said = atomic_file::read(&entry.shell_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
-    let said = saying(&String::from_utf8_lossy(&said), SHOWN_CHARS);
-    let advice = if manifest.command.login_shell {
-        "; look at its start-up files, or set login_shell = false in the agent's file"
-    } else {
-        ""
-    };
-    format!("{who} {} {how} before the agent started{said}{advice}", first_word.display())
 }

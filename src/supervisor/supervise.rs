@@ -1,9 +1,10 @@
 //! The life of a supervisor, from its share of the lock to the recorded outcome.
 
 use std::collections::HashSet;
-use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
 
 use super::log_cap::LogCap;
 use super::setup_step::NotPrepared;
@@ -13,10 +14,9 @@ use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
-use crate::home::atomic_file::FileError;
+use crate::home::Home;
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{Home, HomeError};
+use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
 use crate::run::end::end_own_processes;
@@ -24,52 +24,10 @@ use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::own_tree;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, RecordError};
-use crate::run::recording::{RecordingError, record};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
+use crate::run::recording::record;
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
-
-/// A supervisor could not do its work; the run is left to a judge.
-#[derive(Debug, thiserror::Error)]
-pub enum SuperviseError {
-    /// The home cannot be opened.
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// A judge holds the run, or it is over: it is not ours to start.
-    #[error(transparent)]
-    NotOurs(#[from] LockError),
-    /// The manifest is missing, damaged or newer.
-    #[error(transparent)]
-    Record(#[from] RecordError),
-    /// The run was started in another place.
-    #[error("cannot supervise the run {run}: {cause}")]
-    Stranger {
-        /// The run.
-        run: RunId,
-        /// Where it was started.
-        cause: String,
-    },
-    /// Another supervisor has it.
-    #[error("cannot supervise the run {run}: another supervisor has it ({})", name(*supervisor))]
-    Taken {
-        /// The run.
-        run: RunId,
-        /// That supervisor, if it can be read.
-        supervisor: Option<ProcessId>,
-    },
-    /// The system does not show us ourselves.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-    /// A file of the run cannot be read or written.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// The system refused signals or our own name.
-    #[error("the supervisor cannot be set up: {0}")]
-    Setup(#[from] io::Error),
-    /// The end could not be written down.
-    #[error(transparent)]
-    Recording(#[from] RecordingError),
-}
 
 /// Says what an agent was to inherit and did not, ready to be appended to the reason of a failure; mostly nothing.
 fn in_words(missing: &[EnvName], agent: &str) -> String {
@@ -83,31 +41,28 @@ fn in_words(missing: &[EnvName], agent: &str) -> String {
     )
 }
 
-fn name(supervisor: Option<ProcessId>) -> String {
-    supervisor.map_or_else(|| "its record cannot be read".to_owned(), |supervisor| supervisor.to_string())
-}
-
-/// How often the bounds and the requests are looked at, and how soon what failed is tried again.
+/// How often bounds and requests are checked, and how soon a failed attempt is repeated.
 const TICK: Duration = Duration::from_secs(1);
 
-/// How long after its agent failed a termination signal to its supervisor makes both one shutdown.
+/// A termination signal this soon after the agent failed means that one shutdown reached both.
 const SHUTDOWN_WINDOW: Duration = Duration::from_secs(1);
 
-/// The same for a launch whose caller waits for the answer.
+/// The same while a trigger's caller waits for the launch.
 const SHORT_SHUTDOWN_WINDOW: Duration = Duration::from_millis(200);
 
-/// How long an end that cannot be recorded is tried again after a shutdown began, and the longest pause before another attempt.
+/// How long recording the end is retried once a shutdown has begun, and the longest pause between two attempts.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
 const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
 /// # Errors
-/// Why it could not; whatever is left is a judge's business.
-pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
+/// It could not; a judge decides about what is left.
+pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
+    const NOT_SET_UP: &str = "the supervisor cannot be set up";
     let _ = rustix::process::setsid();
-    become_subreaper()?;
-    let wake = Wake::listen()?;
+    become_subreaper().context(NOT_SET_UP)?;
+    let wake = Wake::listen().context(NOT_SET_UP)?;
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
@@ -118,53 +73,52 @@ pub fn supervise(root: PathBuf, id: &RunId) -> Result<(), SuperviseError> {
         tracing::warn!(%error, "the defaults hold");
         Config::default()
     });
-    let context = Context::of_supervisor(home, config, Program::current()?);
+    let context = Context::of_supervisor(home, config, Program::current().context(NOT_SET_UP)?);
     Supervisor::new(context, entry, manifest, wake).run()
 }
 
 /// Takes the run, which one supervisor does.
-fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> Result<(), SuperviseError> {
+fn take(home: &Home, entry: &Entry, manifest: &Manifest) -> anyhow::Result<()> {
     let here = Here::of(home);
     if let Some(cause) = here.stranger(manifest) {
-        return Err(SuperviseError::Stranger { run: entry.id().clone(), cause });
+        bail!("cannot supervise the run {}: {cause}", entry.id());
     }
     let reaper = rustix::process::getppid().map_or(1, |parent| parent.as_raw_pid());
     if entry.take(&here.supervisor_record(ProcessId::current()?, reaper))? {
         return Ok(());
     }
-    let supervisor = entry.supervisor().ok().flatten().map(|record| record.supervisor);
-    Err(SuperviseError::Taken { run: entry.id().clone(), supervisor })
+    let who = match entry.supervisor() {
+        Ok(Some(record)) => record.supervisor.to_string(),
+        _ => "its record cannot be read".to_owned(),
+    };
+    bail!("cannot supervise the run {}: another supervisor has it ({who})", entry.id())
 }
 
 impl Supervisor {
-    fn run(mut self) -> Result<(), SuperviseError> {
+    fn run(mut self) -> anyhow::Result<()> {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
         }
         match self.prepare().and_then(|()| self.start_agent()) {
             Ok(started) => self.started = Some(started),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
-            Err(NotPrepared::End(EndCause::LaunchFailed, reason)) => {
+            Err(NotPrepared::End(mut cause, mut reason)) => {
                 // What failed may have received the same signal.
                 let window = if self.manifest.needs_preparation() { SHUTDOWN_WINDOW } else { SHORT_SHUTDOWN_WINDOW };
-                let request = if self.is_shutdown(Instant::now(), window) {
-                    self.request(EndCause::Interrupted, format!("{TERMINATION_SIGNAL}; {reason}"))
-                } else {
-                    self.request(EndCause::LaunchFailed, reason)
-                };
-                return self.end(&request);
-            }
-            Err(NotPrepared::End(cause, reason)) => {
+                if cause == EndCause::LaunchFailed && self.is_shutdown(Instant::now(), window) {
+                    (cause, reason) = (EndCause::Interrupted, format!("{TERMINATION_SIGNAL}; {reason}"));
+                }
                 let request = self.request(cause, reason);
                 return self.end(&request);
             }
         }
-        let mut log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
+        // The agent has opened the file that has the log's name by now.
+        self.log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
-            let pause = log_cap.look();
-            let silent_secs = silence.secs(log_cap.mark(), &Moment::now());
+            let pause = self.log_cap.look();
+            let silent_secs = silence.secs(self.log_cap.mark(), &Moment::now());
             match decide(self.state(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
@@ -177,8 +131,8 @@ impl Supervisor {
         }
     }
 
-    /// Writes down why we end the run; if somebody was first, their reason counts. It is ended also where that cannot be
-    /// written, as on a full disk.
+    /// Writes down why we end the run; the first reason written counts. The run ends even if nothing can be written, as on a full
+    /// disk.
     fn request(&self, cause: EndCause, reason: String) -> EndRequest {
         let request = EndRequest {
             cause,
@@ -198,7 +152,7 @@ impl Supervisor {
     }
 
     /// Ends the run by force.
-    fn end(mut self, request: &EndRequest) -> Result<(), SuperviseError> {
+    fn end(mut self, request: &EndRequest) -> anyhow::Result<()> {
         log::append_note(&self.workbench(), &request.reason);
         if !self.end_processes() {
             return Ok(());
@@ -213,7 +167,7 @@ impl Supervisor {
     }
 
     /// The agent ended by itself; whatever it left behind is ended too.
-    fn finish(mut self, exit: AgentExit) -> Result<(), SuperviseError> {
+    fn finish(mut self, exit: AgentExit) -> anyhow::Result<()> {
         let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
         let (home, cookie) = (&self.context.home, &self.manifest.cookie);
         let known = self.unmarked.written();
@@ -238,14 +192,13 @@ impl Supervisor {
                 // A success does not wait for it, and one that is long over stays one.
                 self.wake.termination_signal() && ended.elapsed() < SHUTDOWN_WINDOW
             };
-        let (status, reason) = match self.entry.end_request().ok().flatten() {
+        let mut request = self.entry.end_request().ok().flatten();
+        if request.is_none() && self.wake.request_unwritten() && status.is_failure() {
+            request = Some(self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()));
+        }
+        let (status, reason) = match request {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
-                let ending = Ending::by_request(&request, finished_at);
-                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
-            }
-            None if self.wake.request_unwritten() && status.is_failure() => {
-                let request = self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned());
                 let ending = Ending::by_request(&request, finished_at);
                 return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
             }
@@ -272,40 +225,43 @@ impl Supervisor {
         roots.chain(below.flatten().map(|process| process.id)).collect()
     }
 
-    /// Whether a signal tells us to end, which is waited for until `patience` after something `ended`: a shutdown reaches the agent
-    /// and us in any order.
-    fn is_shutdown(&mut self, ended: Instant, patience: Duration) -> bool {
+    /// Returns whether a termination signal arrived, waiting for it until `window` after something `ended`: a shutdown reaches the
+    /// agent and us in any order.
+    fn is_shutdown(&mut self, ended: Instant, window: Duration) -> bool {
         loop {
             let elapsed = ended.elapsed();
             if self.wake.termination_signal() {
                 return true;
             }
-            if elapsed >= patience || self.wake.request_unwritten() {
+            if elapsed >= window || self.wake.request_unwritten() {
                 return false;
             }
-            self.wake.wait(patience.saturating_sub(elapsed));
+            self.wake.wait(window.saturating_sub(elapsed));
         }
     }
 
-    /// Ends every process of the run but us; returns whether none is left. Survivors keep the run alive, and are left
-    /// to the watchdog, which reports them and tries again.
+    /// Ends every process of the run except us; returns whether none is left. Survivors keep the run alive: the watchdog reports
+    /// them and tries again.
     fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.context.config.kill_grace_secs);
         let (home, entry, manifest) = (&self.context.home, &self.entry, &self.manifest);
-        let children = &mut self.children;
-        let survivors =
-            insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut || children.reap()));
+        let (children, log_cap) = (&mut self.children, &mut self.log_cap);
+        let mut on_pass = || {
+            children.reap();
+            log_cap.look();
+        };
+        let survivors = insist(&mut self.wake, || end_own_processes(home, entry, manifest, grace, &mut on_pass));
         self.children.reap();
         survivors.is_empty()
     }
 
-    /// Records the end as soon as that can be done: nobody else knows how the run ended. That the entry is gone, or a shutdown,
-    /// ends the waiting.
-    fn record(mut self, mut ending: Ending) -> Result<(), SuperviseError> {
+    /// Records the end as soon as possible: nobody else knows how the run ended. Gives up when the entry is gone, or at a shutdown.
+    fn record(mut self, mut ending: Ending) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
+        self.log_cap.look();
         if ending.status.is_failure() {
             let missing = self.missing_env.as_ref().unwrap_or(&self.manifest.missing_env);
             let missing = in_words(missing, &self.manifest.command.agent);
@@ -339,8 +295,8 @@ impl Supervisor {
     }
 }
 
-/// Tries until the processes can be listed: nobody else watches them. What hinders it, such as a lack of descriptors, may
-/// well be the agent's own doing.
+/// Retries until the processes can be listed: nobody else watches them, and the cause, such as a lack of descriptors, may be the
+/// agent itself.
 fn insist<T>(wake: &mut Wake, mut attempt: impl FnMut() -> Result<T, ScanError>) -> T {
     loop {
         match attempt() {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use super::children::Children;
+use super::log_cap::LogCap;
 use super::terminal::Terminal;
 use super::unmarked::Unmarked;
 use super::wake::Wake;
@@ -23,6 +24,7 @@ pub(super) struct Supervisor {
     pub(super) manifest: Manifest,
     pub(super) children: Children,
     pub(super) wake: Wake,
+    pub(super) log_cap: LogCap,
     /// Of an agent that needs one, from its start on.
     pub(super) terminal: Option<Terminal>,
     pub(super) started: Option<Started>,
@@ -38,26 +40,25 @@ pub(super) struct Supervisor {
 
 impl Supervisor {
     pub(super) fn new(context: Context, entry: Entry, manifest: Manifest, wake: Wake) -> Self {
-        let children = Children::default();
-        let (started, bounds, entry_gone, unmarked) = Default::default();
-        let (of_start_up_files, missing_env, terminal) = Default::default();
+        let log_cap = LogCap::watch(&Workbench::of(&context.home, entry.id()), context.config.max_log_bytes);
         Self {
             context,
             entry,
             manifest,
-            children,
+            children: Children::default(),
             wake,
-            terminal,
-            started,
-            bounds,
-            entry_gone,
-            unmarked,
-            of_start_up_files,
-            missing_env,
+            log_cap,
+            terminal: None,
+            started: None,
+            bounds: None,
+            entry_gone: None,
+            unmarked: Unmarked::default(),
+            of_start_up_files: HashSet::new(),
+            missing_env: None,
         }
     }
 
-    /// Nothing that cannot be read here is a reason to leave the agent alone.
+    /// Reads what there is to decide on. What cannot be read is never a reason to leave the agent alone.
     pub(super) fn state(&mut self, silent_secs: u64) -> State {
         self.read_settings();
         self.unmarked.look(&self.context.home, &self.entry, &self.manifest);
@@ -84,8 +85,7 @@ impl Supervisor {
         self.bounds.clone().unwrap_or_else(|| Bounds::of(home, config, slug))
     }
 
-    /// Reads the settings as they are now; while they cannot be read, or are away, the last ones hold, for the defaults could
-    /// be shorter.
+    /// Reads the settings. While they are missing or cannot be read, the last ones hold: the defaults could be shorter.
     pub(super) fn read_settings(&mut self) {
         match Config::load_if_present(&self.context.home.config_file()) {
             Ok(Some(config)) => self.context.config = config,

@@ -135,7 +135,7 @@ impl Held {
             if deadline.is_some_and(|deadline| is_unused || Instant::now() >= deadline) {
                 return;
             }
-            self.read_keys();
+            self.read_keys(deadline.is_some());
             self.type_keys();
             if self.wait(stop, is_unused, deadline.is_some()) {
                 deadline.get_or_insert_with(|| Instant::now() + LAST_OUTPUT_TIMEOUT);
@@ -184,24 +184,23 @@ impl Held {
         false
     }
 
-    fn read_keys(&mut self) {
+    /// Reads the fifo once, and takes only the last size: however much is written there, output and the end have their turn.
+    fn read_keys(&mut self, is_ending: bool) {
+        if !self.typed.is_empty() {
+            return;
+        }
         let mut buffer = [0; 4096];
-        while self.typed.is_empty() {
-            while self.typed.is_empty()
-                && let Some(piece) = keys::next(&mut self.read)
-            {
-                match piece {
-                    Piece::Keys(keys) => self.typed = keys,
-                    Piece::Size(size) => self.resize(size),
-                }
+        let count = self.keys.read(&mut buffer).unwrap_or(0);
+        self.read.extend_from_slice(&buffer[..count]);
+        let mut last_size = None;
+        while let Some(piece) = keys::next(&mut self.read) {
+            match piece {
+                Piece::Keys(keys) => self.typed.extend(keys),
+                Piece::Size(size) => last_size = Some(size),
             }
-            if !self.typed.is_empty() {
-                return;
-            }
-            match self.keys.read(&mut buffer) {
-                Ok(count) if count > 0 => self.read.extend_from_slice(&buffer[..count]),
-                _ => return,
-            }
+        }
+        if let Some(size) = last_size.filter(|_| !is_ending) {
+            self.resize(size);
         }
     }
 
@@ -233,5 +232,43 @@ impl Held {
         if let (Some(sizes), Ok(log)) = (&mut self.sizes, self.log.metadata()) {
             let _ = writeln!(sizes, "{} {} {}", log.len(), size.ws_row, size.ws_col);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    #[test]
+    fn a_flood_of_sizes_holds_up_neither_the_output_nor_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let id = "a-1".parse().unwrap();
+        let (entry, workbench) = (Entry::of(&home, &id), Workbench::of(&home, &id));
+        std::fs::create_dir(entry.directory()).unwrap();
+        std::fs::create_dir(workbench.directory()).unwrap();
+        std::fs::write(workbench.log(), "").unwrap();
+        let terminal = Terminal::open(&entry, &workbench).unwrap();
+        // Until nobody reads any more.
+        let mut fifo = OpenOptions::new().write(true).open(entry.keys()).unwrap();
+        let flood = std::thread::spawn(move || {
+            let sizes = [keys::resize(40, 120), keys::resize(50, 200)].concat().repeat(100);
+            while fifo.write_all(&sizes).is_ok() {}
+        });
+        let mut agent = terminal.agent_side.as_ref().unwrap();
+        agent.write_all(b"printed\n").unwrap();
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while std::fs::read(workbench.log()).unwrap().is_empty() {
+            assert!(Instant::now() < deadline, "the output waits for the sizes");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let (done, finished) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            terminal.finish();
+            done.send(())
+        });
+        finished.recv_timeout(Duration::from_secs(20)).expect("the end waits for the sizes");
+        flood.join().unwrap();
     }
 }

@@ -1,4 +1,4 @@
-//! Writing down the processes that only their supervisor recognises, for a judge that comes after it.
+//! Recording the processes that only their supervisor recognises, so that a later judge knows them.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

@@ -49,12 +49,12 @@ impl Wake {
         while self.stream.read(&mut drained).is_ok_and(|count| count == drained.len()) {}
     }
 
-    /// Whether a signal ever told us to end.
+    /// Returns whether a termination signal ever arrived.
     pub(super) fn termination_signal(&self) -> bool {
         self.termination_signal.load(Ordering::Relaxed)
     }
 
-    /// Whether we were ever told that the run is to end by a request that is not on disk.
+    /// Returns whether a signal ever announced a request to end that is not on disk.
     pub(super) fn request_unwritten(&self) -> bool {
         self.request_unwritten.load(Ordering::Relaxed)
     }

@@ -34,7 +34,7 @@ pub(super) enum Step {
     End(EndCause, String),
 }
 
-/// How long an entry may be gone before its run is ended: a home that is just being moved or mounted comes back.
+/// How long an entry may be gone before its run is ended: a home that is being moved or mounted comes back.
 const MAX_ENTRY_GONE_SECS: u64 = 60;
 
 /// Decides: what was asked for first, then a signal from outside, then the agent's own end, then the bounds.

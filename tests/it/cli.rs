@@ -87,6 +87,34 @@ fn a_log_is_printed_cut_searched_and_followed_to_the_end_of_its_run() {
 }
 
 #[test]
+fn what_shows_a_run_in_its_window_stays_while_the_log_cannot_be_read() {
+    let home = TestHome::detached("");
+    let go = home.scratch().join("go");
+    let prompt = format!("echo one; until [ -e {} ]; do sleep 0.05; done; echo last", go.display());
+    routine(&home, "talker", &prompt, "");
+    let run = trigger(&home, "talker");
+    let (log, aside) = (home.workbench(&run).join("agent.log"), home.workbench(&run).join("aside"));
+    wait_until("its first line", || home.raw_log(&run) == "one\n");
+    let mut window = spawn(&home, &["follow", home.root().to_str().unwrap(), &run]);
+    let mut stdout = window.stdout.take().unwrap();
+    let mut first = [0; 4];
+    stdout.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"one\n");
+    std::fs::rename(&log, &aside).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    let mut problem = [0; 9];
+    stdout.read_exact(&mut problem).unwrap();
+    assert_eq!(&problem, b"[moadim] ");
+    std::fs::remove_dir(&log).unwrap();
+    std::fs::rename(&aside, &log).unwrap();
+    std::fs::write(&go, "").unwrap();
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("agent.log") && rest.ends_with("last\n") && !rest.contains("[moadim]"), "{rest}");
+    assert!(window.wait().unwrap().success());
+}
+
+#[test]
 fn a_trigger_that_waits_exits_as_the_run_did() {
     let home = TestHome::detached("");
     let cases = [
@@ -304,6 +332,26 @@ fn the_doctor_finds_what_is_wrong_and_names_what_mends_it() {
     let said = home.moadim(&["doctor"]);
     assert!(said.code == Some(1) && said.stdout.contains("WRONG agent shell") && said.stdout.contains("fix: "));
     assert!(said.stdout.contains("broken.toml is damaged: line 1, column 11: "), "{}", said.stdout);
+}
+
+#[test]
+fn the_doctor_asks_tmux_whether_it_answers() {
+    let Some(home) = Host::Tmux.home() else { return };
+    let of_tmux = || -> Vec<Value> {
+        let found = wrong(home.moadim(&["doctor", "--json"]));
+        found.into_iter().filter(|check| check["what"] == "tmux").collect()
+    };
+    assert_eq!(of_tmux(), [] as [Value; 0], "no server yet");
+    routine(&home, "here", "sleep 1000", "");
+    trigger(&home, "here");
+    assert_eq!(of_tmux(), [] as [Value; 0]);
+    let pid = tmux(&home.root().join("tmux.sock"), &["display-message", "-p", "#{pid}"]).stdout;
+    let server = Pid::from_raw(String::from_utf8(pid).unwrap().trim().parse().unwrap()).unwrap();
+    kill_process(server, Signal::STOP).unwrap();
+    let found = of_tmux();
+    kill_process(server, Signal::CONT).unwrap();
+    assert!(found[0]["found"].as_str().unwrap().starts_with("tmux did not answer in time"), "{found:?}");
+    home.moadim(&["stop", "here"]).ok();
 }
 
 #[test]

@@ -234,6 +234,29 @@ fn stopped() {
 }
 
 #[test]
+fn the_log_stays_small_while_its_run_is_being_ended() {
+    const CAP: u64 = 1 << 20;
+    let home = TestHome::detached("");
+    home.configure(&format!("session_host = \"detached\"\nmax_log_bytes = {CAP}\nkill_grace_secs = 20\n"));
+    home.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
+    let mut server = Server::start(&home);
+    // Asked to end, it prints much, and waits for its log to be small again.
+    let prompt = format!(
+        "trap 'until n=$(stat -c %s agent.log) && [ $n -ge 20000000 ]; do yes | head -c 10000000; done
+         until n=$(stat -c %b agent.log) && [ $n -le {} ]; do sleep 0.1; done; : > small; exit' TERM
+         echo ready; while :; do sleep 0.05; done",
+        CAP / 512
+    );
+    server.ok("create_routine", json!({ "title": "Loud", "agent": "quick", "prompt": prompt }));
+    let run = server.trigger("loud");
+    server.wait_for_log(&run, "ready");
+    server.stop(&run);
+    server.wait_for_run(&run, "stopped");
+    assert!(home.workbench(&run).join("small").exists());
+    assert!(home.workbench(&run).join("agent.log").metadata().unwrap().len() >= 20_000_000);
+}
+
+#[test]
 fn the_log_of_a_run_that_prints_300_mb_stays_small() {
     const CAP: u64 = 4 << 20;
     let (home, mut server) =

@@ -78,6 +78,26 @@ fn a_command_that_cannot_be_executed_is_named() {
 }
 
 #[test]
+fn a_script_that_names_no_interpreter_is_run_by_a_shell_and_a_program_for_another_machine_is_not() {
+    let home = TestHome::detached("");
+    let script = home.script("script", "");
+    std::fs::write(&script, "echo \"ran with $1\"\n").unwrap();
+    let foreign = home.script("foreign", "");
+    std::fs::write(&foreign, b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\xff\xff").unwrap();
+    let mut server = Server::start(&home);
+    for (name, login_shell) in [("at-once", false), ("by-login-shell", true)] {
+        home.add_agent(name, &format!("command = {script:?}\nargs = [\"{{prompt}}\"]\nlogin_shell = {login_shell}\n"));
+        let run = server.start_run(name, "words", json!({ "agent": name }));
+        server.wait_for_run(&run, "succeeded");
+        assert_eq!(server.log(&run), "ran with words\n");
+    }
+    home.add_agent("foreign", &format!("command = {foreign:?}\nlogin_shell = false\n"));
+    let routine = server.create("Foreign", "x", json!({ "agent": "foreign" }));
+    let (error, run) = failed_launch(&home, &mut server, &routine);
+    assert_reason(&error, &run, &[foreign.to_str().unwrap(), "a program for this machine"]);
+}
+
+#[test]
 fn a_login_shell_that_ends_early_is_named_with_its_words() {
     let home = TestHome::detached("");
     let shell = home.script("zsh", "echo 'your licence has expired' >&2; exit 3");

@@ -123,8 +123,7 @@ fn read_only() {
     let mut server = Server::start(&home);
     let run = server.start_run("Runs", "sleep 300", json!({}));
     // Over what is open for writing already.
-    let mount = Mount::new(&["--bind", root.to_str().unwrap()], &root);
-    Mount::remount_read_only(&root);
+    let mount = Mount::read_only(&root);
     let opened = Home::open(&root).unwrap();
     opened.check_lockable().unwrap();
     let held = FileLock::acquire(&opened.history_lock(), Mode::Exclusive, Duration::ZERO).unwrap();
@@ -157,8 +156,7 @@ fn stopped() {
     let mut server = Server::start(&home);
     let runs = ["With", "Without"].map(|title| server.start_run(title, "sleep 300 & exec sleep 301", json!({})));
     home.noted(&runs[1], "supervisor").kill();
-    let mount = Mount::new(&["--bind", root.to_str().unwrap()], &root);
-    Mount::remount_read_only(&root);
+    let mount = Mount::read_only(&root);
     for run in &runs {
         let answer = server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
         assert!(text(&answer["note"]).contains("Read-only file system"), "{answer}");

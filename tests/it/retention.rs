@@ -12,7 +12,7 @@ use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::home::Home;
 use moadim_mcp::home::config::{Config, SessionHostSetting};
 use moadim_mcp::janitor::cleanup::{clean_up, dry_run};
-use moadim_mcp::janitor::reason::{Age, Reason};
+use moadim_mcp::janitor::reason::Reason;
 use moadim_mcp::janitor::report::CleanupReport;
 use moadim_mcp::run::context::{Context, Program};
 use moadim_mcp::run::pin;
@@ -210,7 +210,7 @@ fn made() -> impl Strategy<Value = Made> {
 
 /// Returns a reason without what changes from one second to the next.
 fn settled(reason: &Reason) -> Reason {
-    Reason { age: Age { secs: 0, ..reason.age.clone() }, ..reason.clone() }
+    Reason { age_secs: 0, ..reason.clone() }
 }
 
 proptest! {

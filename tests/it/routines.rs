@@ -268,7 +268,7 @@ fn a_folder_whose_name_is_no_slug_is_named_in_health_and_by_the_doctor() {
     let problems = server.problems();
     assert_eq!(problems.len(), 1, "{problems:?}");
     assert_eq!(problems[0]["path"], path.to_str().unwrap());
-    assert!(text(&problems[0]["problem"]).contains("no slug"), "{problems:?}");
+    assert!(text(&problems[0]["problem"]).contains("not a slug"), "{problems:?}");
     assert!(text(&problems[0]["fix"]).contains("routines/my-routine'"), "{problems:?}");
     let doctor = home.moadim(&["doctor"]);
     assert!(doctor.code == Some(1) && doctor.stdout.contains("My Routine"), "{doctor:?}");

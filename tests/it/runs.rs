@@ -75,7 +75,7 @@ fn an_abandoned_run_shows_what_is_left_of_it() {
 }
 
 #[test]
-fn a_wait_is_woken_by_the_end() {
+fn a_wait_ends_with_the_run() {
     let (home, mut server) = Scene::new().start();
     let mut other = Server::start(&home);
     let run = server.start_run("Wait", UNTIL_TOLD, json!({}));
@@ -101,9 +101,9 @@ fn a_wait_is_woken_by_the_end() {
     assert!(error.contains("there is no run"), "{error}");
 }
 
-/// One that is not woken looks again after a second.
+/// It looks at the run itself only once a second.
 #[test]
-fn a_wait_that_is_woken_is_fast() {
+fn a_wait_notices_the_end_within_a_second() {
     let (home, mut server) = Scene::new().start();
     let mut latencies = Vec::new();
     for number in 0..8 {

@@ -121,14 +121,20 @@ fn a_chatty_agent_costs_at_most_two_notifications_a_second() {
         let prompt = "while :; do echo line; sleep 0.005; done";
         let run = listener.server.start_run("Chatty", prompt, json!({}));
         let (of_run, log) = (format!("moadim://runs/{run}"), format!("moadim://runs/{run}/log"));
-        listener.subscribe(&[&of_run, &log, "moadim://routines/chatty", "moadim://health"]);
-        listener.settle();
         let began = Instant::now();
-        let told = listener.server.unasked_within(Duration::from_secs(3));
-        // One more at either end, which may have been on its way.
-        let most = 2 * began.elapsed().as_millis() / 1000 + 2;
-        assert!(!told.is_empty() && told.len() as u128 <= most, "{} > {most}: {told:?}", told.len());
-        assert_eq!(told_of(&told, &log), told.len(), "a print is told of by the log alone");
+        listener.subscribe(&[&of_run, &log, "moadim://routines/chatty", "moadim://health"]);
+        // The run's start is reported too, on a busy machine late; a print that were reported by more than the log would be so
+        // each time.
+        let (mut of_log, mut in_a_row) = (0, 0);
+        while in_a_row < 5 {
+            let told = listener.server.next_unasked();
+            let is_of_log = told_of(std::slice::from_ref(&told), &log) == 1;
+            of_log += u128::from(is_of_log);
+            in_a_row = if is_of_log { in_a_row + 1 } else { 0 };
+            let most = 2 * began.elapsed().as_millis() / 1000 + 1;
+            assert!(of_log <= most, "{of_log} > {most}");
+            assert!(began.elapsed() < 4 * AT_LAST, "a print is told of by more than the log: {told}");
+        }
         listener.server.stop(&run);
     });
 }

@@ -200,6 +200,18 @@ fn the_log_of_a_terminal_stays_within_its_size() {
 }
 
 #[test]
+fn an_agent_gets_its_terminal_from_a_login_shell_with_job_control() {
+    let home = TestHome::detached("");
+    // As a shell does that begins its job control: it leads a process group of its own.
+    let shell = home.script("zsh", "exec perl -e 'setpgrp; exec \"/bin/sh\", @ARGV' -- \"$@\"");
+    home.add_agent("tty", "command = \"sh\"\nargs = [\"{prompt_file}\"]\nterminal = true\n");
+    let mut server = Server::start_with_env(&home, &[("SHELL", shell.as_os_str())]);
+    let run = start(&mut server, "Jobs", "sh -c 'echo on its terminal > /dev/tty'", json!({}));
+    server.wait_for_run(&run, "succeeded");
+    assert_eq!(server.log(&run), "on its terminal\n");
+}
+
+#[test]
 fn without_its_supervisor_an_agent_hangs_up_and_the_watchdog_ends_one_that_does_not() {
     let Some(home) = home() else { return };
     home.configure("session_host = \"tmux\"\nkill_grace_secs = 1\nwatchdog_interval_secs = 1\n");

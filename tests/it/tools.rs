@@ -143,7 +143,7 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "max_runtime_secs": 86_401 }), &["`max_runtime_secs`", "86401", "between 1 and 86400"]),
         (json!({ "max_runtime_secs": -1 }), &["`max_runtime_secs`", "-1", "0 or more"]),
         (json!({ "max_runtime_secs": 1.5 }), &["`max_runtime_secs`", "1.5"]),
-        (json!({ "title": "" }), &["`title`", "''", "1 to 200 characters"]),
+        (json!({ "title": "" }), &["`title`", "missing", "1 to 200 characters"]),
         (json!({ "title": "¡!…" }), &["`title`", "¡!…", "give a `slug`"]),
         (json!({ "slug": "Not a slug" }), &["`slug`", "Not a slug", "lower-case letters"]),
         (json!({ "title": "a\nb" }), &["`title`", "one line"]),

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, TryRecvError, channel};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow, bail};
@@ -92,10 +92,10 @@ impl<'a> Client<'a> {
     }
 
     fn next_line(&self, method: &str) -> anyhow::Result<String> {
-        self.deadline.until(&format!("the answer to {method}"), |pause| match self.lines.recv_timeout(pause) {
+        self.deadline.poll(&format!("the answer to {method}"), || match self.lines.try_recv() {
             Ok(line) => Ok(Some(line)),
-            Err(RecvTimeoutError::Timeout) => Ok(None),
-            Err(RecvTimeoutError::Disconnected) => Err(anyhow!("the server ended before it answered {method}")),
+            Err(TryRecvError::Empty) => Ok(None),
+            Err(TryRecvError::Disconnected) => Err(anyhow!("the server ended before it answered {method}")),
         })
     }
 }

@@ -14,7 +14,7 @@ pub(super) struct Deadline {
 }
 
 /// Pause between two looks at what is waited for.
-const PAUSE: Duration = Duration::from_millis(100);
+const PAUSE: Duration = Duration::from_millis(20);
 
 impl Deadline {
     pub(super) fn start(limit: Duration) -> anyhow::Result<Self> {
@@ -25,29 +25,15 @@ impl Deadline {
         Ok(Self { at: Instant::now() + limit, interrupted })
     }
 
-    /// Calls `look`, which makes the pause itself, until it returns something. Errors name `what` was waited for.
-    pub(super) fn until<T>(
-        &self,
-        what: &str,
-        mut look: impl FnMut(Duration) -> anyhow::Result<Option<T>>,
-    ) -> anyhow::Result<T> {
+    /// Looks until there is something. Errors name `what` was waited for.
+    pub(super) fn poll<T>(&self, what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
         loop {
-            if let Some(seen) = look(PAUSE)? {
+            if let Some(seen) = look()? {
                 return Ok(seen);
             }
             anyhow::ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted while waiting for {what}");
             anyhow::ensure!(Instant::now() < self.at, "it took too long: still waiting for {what}");
+            std::thread::sleep(PAUSE);
         }
-    }
-
-    /// As [`Self::until`], with a pause after each look.
-    pub(super) fn poll<T>(&self, what: &str, mut look: impl FnMut() -> anyhow::Result<Option<T>>) -> anyhow::Result<T> {
-        self.until(what, |pause| {
-            let seen = look()?;
-            if seen.is_none() {
-                std::thread::sleep(pause);
-            }
-            Ok(seen)
-        })
     }
 }

@@ -11,9 +11,7 @@ mod story;
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-
-use crate::run::context::Program;
+use super::app;
 use deadline::Deadline;
 use screen::Screen;
 use stage::Stage;
@@ -23,7 +21,7 @@ const STORY_LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) fn demo() -> anyhow::Result<()> {
     let deadline = Deadline::start(STORY_LIMIT)?;
-    let program = Program::current().context("this program's own file is not known")?;
+    let program = app::program()?;
     let stage = Stage::set(program.clone())?;
     let mut screen = Screen::default();
     let shown = story::tell(&stage, &mut screen, &deadline);

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Finding, Findings, Subject};
-use crate::agent::{Agent, env_file};
+use super::{Finding, Subject};
+use crate::agent::{Agent, Registry, env_file};
 use crate::environment::{self, EnvName};
 use crate::routine::listing::{self, Filter};
 use crate::run::environment::missing;
 
-pub(super) fn login_shell(subject: &Subject<'_>) -> Findings {
+pub(super) fn login_shell(subject: &Subject<'_>) -> Vec<Finding> {
     let finding = match subject.search_path.problem() {
         Some(problem) => Some(Finding::problem(
             "login shell",
@@ -18,24 +18,28 @@ pub(super) fn login_shell(subject: &Subject<'_>) -> Findings {
         None if subject.search_path.is_known() => Some(Finding::well("login shell", "it prints its PATH")),
         None => None,
     };
-    Ok(finding.into_iter().collect())
+    finding.into_iter().collect()
 }
 
-pub(super) fn definitions(subject: &Subject<'_>) -> Findings {
-    Ok(subject.registry.problems().map(Finding::damaged).collect())
+pub(super) fn definitions(subject: &Subject<'_>) -> Vec<Finding> {
+    subject.registry.iter().flat_map(Registry::problems).map(Finding::damaged).collect()
 }
 
 /// Looks for each agent's command. One that no enabled routine names may be missing.
-pub(super) fn commands(subject: &Subject<'_>) -> Findings {
+pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
+    let Some(registry) = &subject.registry else { return Vec::new() };
     let home = &subject.context.home;
-    let routines = listing::list(home, &Filter::default(), None, usize::MAX)?.routines;
+    let routines = match listing::list(home, &Filter::default(), None, usize::MAX) {
+        Ok(page) => page.routines,
+        Err(error) => return vec![Finding::unchecked("which agents the routines name", &error)],
+    };
     let mut users: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for routine in routines.iter().filter(|routine| routine.definition.enabled) {
         users.entry(&routine.definition.agent).or_default().insert(routine.slug.as_str());
     }
     let listed = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
     let mut findings = Vec::new();
-    for agent in subject.registry.agents() {
+    for agent in registry.agents() {
         let what = format!("agent {}", agent.name);
         let used_by = users.remove(agent.name.to_string().as_str());
         findings.push(match (subject.search_path.find(&agent.definition), used_by) {
@@ -59,11 +63,11 @@ pub(super) fn commands(subject: &Subject<'_>) -> Findings {
             format!("write {} (see `moadim-mcp agents`), or change the routine", file.display()),
         )
     }));
-    Ok(findings)
+    findings
 }
 
-pub(super) fn environments(subject: &Subject<'_>) -> Findings {
-    Ok(subject.registry.agents().flat_map(|agent| of_environment(subject, agent)).collect())
+pub(super) fn environments(subject: &Subject<'_>) -> Vec<Finding> {
+    subject.registry.iter().flat_map(Registry::agents).flat_map(|agent| of_environment(subject, agent)).collect()
 }
 
 /// Finds what an agent inherits and a process that may start it does not have, and what is wrong with its `.env` file.

@@ -1,11 +1,11 @@
 //! Checks of what works in the background: the other servers and janitors, the service, this process's passes and log.
 
-use super::{Finding, Findings, Subject};
+use super::{Finding, Subject};
 use crate::logging;
 use crate::run::janitor_status::Duty;
 use crate::service::{Service, State};
 
-pub(super) fn peers(subject: &Subject<'_>) -> Findings {
+pub(super) fn peers(subject: &Subject<'_>) -> Vec<Finding> {
     let names: Vec<String> = subject.peers.iter().map(ToString::to_string).collect();
     let running = if names.is_empty() {
         "no server or janitor is running, so nothing is scheduled or cleaned up".to_owned()
@@ -15,11 +15,11 @@ pub(super) fn peers(subject: &Subject<'_>) -> Findings {
     let mut findings = vec![Finding::well("background", running)];
     let problems = subject.peers.iter().filter_map(|peer| peer.version_problem());
     findings.extend(problems.map(|(problem, fix)| Finding::problem("background", problem, fix)));
-    Ok(findings)
+    findings
 }
 
-pub(super) fn service(_: &Subject<'_>) -> Findings {
-    Ok(vec![service_state()])
+pub(super) fn service(_: &Subject<'_>) -> Vec<Finding> {
+    vec![service_state()]
 }
 
 pub(super) fn service_state() -> Finding {
@@ -42,7 +42,7 @@ fn of_service(state: &State) -> Finding {
     }
 }
 
-pub(super) fn passes(subject: &Subject<'_>) -> Findings {
+pub(super) fn passes(subject: &Subject<'_>) -> Vec<Finding> {
     let passes = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| subject.app.janitor().passes(duty));
     let troubles = passes.into_iter().flat_map(|passes| passes.troubles);
     let fix = "fix what it names; the next pass tries again";
@@ -50,10 +50,10 @@ pub(super) fn passes(subject: &Subject<'_>) -> Findings {
         Some(path) => Finding::problem_at(path, problem, fix),
         None => Finding::problem("background", problem, fix),
     };
-    Ok(troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect())
+    troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect()
 }
 
-pub(super) fn log(_: &Subject<'_>) -> Findings {
+pub(super) fn log(_: &Subject<'_>) -> Vec<Finding> {
     let dropped = logging::dropped();
     let problem = (dropped > 0).then(|| {
         Finding::problem(
@@ -63,7 +63,7 @@ pub(super) fn log(_: &Subject<'_>) -> Findings {
              2>>~/moadim.log\"]; RUST_LOG=error logs less",
         )
     });
-    Ok(problem.into_iter().collect())
+    problem.into_iter().collect()
 }
 
 #[cfg(test)]

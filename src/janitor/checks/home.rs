@@ -4,7 +4,7 @@ use std::path::Path;
 
 use rustix::fs::{StatVfs, statvfs};
 
-use super::{Finding, Findings, Subject};
+use super::{Finding, Subject};
 use crate::clock::Moment;
 use crate::home::HomeError;
 use crate::janitor::clock_doubt::ClockDoubt;
@@ -24,61 +24,66 @@ pub(super) fn unopened(root: &Path, error: &HomeError) -> Finding {
     }
 }
 
-pub(super) fn place(subject: &Subject<'_>) -> Findings {
+pub(super) fn place(subject: &Subject<'_>) -> Vec<Finding> {
     let home = &subject.context.home;
-    Ok(vec![match home.check_sole_and_lockable() {
+    vec![match home.check_sole_and_lockable() {
         Ok(()) => Finding::well("home", format!("{}, accessible only to you", home.root().display())),
         Err(error) => {
             let fix = "do what the message says; until then nothing is triggered or removed here";
             Finding::problem_at(home.root(), error.to_string(), fix)
         }
-    }])
+    }]
 }
 
-pub(super) fn settings(subject: &Subject<'_>) -> Findings {
+pub(super) fn settings(subject: &Subject<'_>) -> Vec<Finding> {
     let file = subject.app.home().config_file();
     if let Err(error) = subject.app.context() {
         // Moving the file away is no fix: a person may have written there what keeps a run or a workbench.
         let fix = "correct the file; without it the defaults hold, which may end runs and remove workbenches sooner";
-        return Ok(vec![Finding::problem_at(file, error.to_string(), fix)]);
+        return vec![Finding::problem_at(file, error.to_string(), fix)];
     }
     let ignored = subject.context.config.ignored_keys();
-    Ok(ignored.map(|key| Finding::problem_at(&file, format!("{key} no longer has an effect"), "remove it")).collect())
+    ignored.map(|key| Finding::problem_at(&file, format!("{key} no longer has an effect"), "remove it")).collect()
 }
 
-pub(super) fn program(subject: &Subject<'_>) -> Findings {
+pub(super) fn program(subject: &Subject<'_>) -> Vec<Finding> {
     let program = &subject.context.program;
     let gone = program
         .check()
         .err()
         .map(|error| Finding::problem_at(program.path(), error.to_string(), "restart the host that runs this server"));
-    Ok(gone.into_iter().collect())
+    gone.into_iter().collect()
 }
 
-pub(super) fn windows(subject: &Subject<'_>) -> Findings {
+pub(super) fn windows(subject: &Subject<'_>) -> Vec<Finding> {
     let host = &subject.context.session_host;
     if host.kind() == HostKind::Detached {
         let found = format!("{}: runs have no windows, and work without", host.why());
-        return Ok(vec![
+        return vec![
             Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts"),
-        ]);
+        ];
     }
-    let missing = host.kind().has_windows() && host.version().is_none();
+    if host.version().is_some() {
+        return Vec::new();
+    }
     let fix = "install tmux 3.2 or newer and restart the server, or set session_host = \"auto\"";
-    let file = subject.context.home.config_file();
-    Ok(missing.then(|| Finding::problem_at(file, host.why(), fix)).into_iter().collect())
+    vec![Finding::problem_at(subject.context.home.config_file(), host.why(), fix)]
 }
 
-pub(super) fn tmux(subject: &Subject<'_>) -> Findings {
+/// Asks the tmux server of the windows, which takes 4 s where it hangs.
+pub(super) fn tmux(subject: &Subject<'_>) -> Vec<Finding> {
     let host = &subject.context.session_host;
     if host.kind() == HostKind::Detached || host.version().is_none() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
-    Ok(vec![Finding::well("tmux", host.why())])
+    vec![match host.check() {
+        Ok(()) => Finding::well("tmux", host.why()),
+        Err(error) => Finding::problem("tmux", error.to_string(), "end the tmux server if it hangs; its runs go on"),
+    }]
 }
 
-pub(super) fn clock(subject: &Subject<'_>) -> Findings {
-    Ok(vec![of_clock(clock_doubt(&subject.context.home, &Moment::now()))])
+pub(super) fn clock(subject: &Subject<'_>) -> Vec<Finding> {
+    vec![of_clock(clock_doubt(&subject.context.home, &Moment::now()))]
 }
 
 fn of_clock(doubt: Option<ClockDoubt>) -> Finding {
@@ -96,9 +101,9 @@ fn of_clock(doubt: Option<ClockDoubt>) -> Finding {
 const MIN_FREE_BYTES: u64 = 256 * 1024 * 1024;
 const MIN_FREE_FILES: u64 = 1000;
 
-pub(super) fn disk(subject: &Subject<'_>) -> Findings {
+pub(super) fn disk(subject: &Subject<'_>) -> Vec<Finding> {
     let root = subject.context.home.root();
-    Ok(statvfs(root).ok().map(|disk| of_disk(root, &disk)).into_iter().collect())
+    statvfs(root).ok().map(|disk| of_disk(root, &disk)).into_iter().collect()
 }
 
 fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
@@ -115,7 +120,7 @@ fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
     Finding::problem("disk", found, fix)
 }
 
-pub(super) fn history(subject: &Subject<'_>) -> Findings {
+pub(super) fn history(subject: &Subject<'_>) -> Vec<Finding> {
     let context = &subject.context;
     let unreadable = run_history::check(&context.home).err();
     let mut findings: Vec<Finding> = unreadable.iter().map(Finding::damaged).collect();
@@ -127,7 +132,7 @@ pub(super) fn history(subject: &Subject<'_>) -> Findings {
             "correct or remove them; the files are history*.jsonl",
         ));
     }
-    Ok(findings)
+    findings
 }
 
 #[cfg(test)]

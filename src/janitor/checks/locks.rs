@@ -3,38 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::{Finding, Findings, Subject};
+use super::{Finding, Subject};
 use crate::clock::Moment;
 use crate::home::Home;
 use crate::home::holder::{self, Holder};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::names;
 
-pub(super) fn locks(subject: &Subject<'_>) -> Findings {
+pub(super) fn locks(subject: &Subject<'_>) -> Vec<Finding> {
     let stuck = stuck(&subject.context.home);
     if stuck.is_empty() {
-        return Ok(vec![Finding::well("locks", "they work, and nobody holds one for long")]);
+        return vec![Finding::well("locks", "they work, and nobody holds one for long")];
     }
-    Ok(stuck)
+    stuck
 }
 
-/// What a lock is held for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Use {
-    /// While a few files are written.
-    Brief,
-    /// While something is measured, or fetched over a network.
-    Long,
-}
-
-impl Use {
-    fn longest(self) -> Duration {
-        match self {
-            Self::Brief => Duration::from_secs(10),
-            Self::Long => Duration::from_secs(60 * 60),
-        }
-    }
-}
+/// How long a lock may be held while a few files are written.
+const BRIEF: Duration = Duration::from_secs(10);
+/// The same while something is measured, or fetched over a network.
+const LONG: Duration = Duration::from_secs(60 * 60);
 
 /// How long a lock is watched whose holder does not say since when it holds it. A stopped process never releases it.
 const WATCHED: Duration = Duration::from_secs(2);
@@ -46,9 +33,9 @@ fn stuck(home: &Home) -> Vec<Finding> {
     let excluded = [home.janitor_lock(), home.lock_probe(), home.servers()];
     let brief = names_in(&home.locks()).into_iter().filter(|path| !excluded.contains(path));
     let mirrors = names_in(&home.cache()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
-    let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, Use::Long));
-    let all = brief.map(|path| (path, Use::Brief)).chain(long);
-    all.filter_map(|(path, usage)| look(&path, usage, until)).collect()
+    let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, LONG));
+    let all = brief.map(|path| (path, BRIEF)).chain(long);
+    all.filter_map(|(path, longest)| look(&path, longest, until)).collect()
 }
 
 /// Lists a directory, which may be missing.
@@ -62,7 +49,7 @@ fn names_in(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-fn look(path: &Path, usage: Use, until: Instant) -> Option<Finding> {
+fn look(path: &Path, longest: Duration, until: Instant) -> Option<Finding> {
     let mut seen: Option<Holder> = None;
     loop {
         match FileLock::try_existing(path, Mode::Exclusive) {
@@ -75,7 +62,7 @@ fn look(path: &Path, usage: Use, until: Instant) -> Option<Finding> {
             }
         }
         let holder = holder::of(path);
-        match judge(holder.as_ref(), usage, &Moment::now()) {
+        match judge(holder.as_ref(), longest, &Moment::now()) {
             Judgement::Stuck => return Some(held(path, holder)),
             Judgement::Fine => return None,
             Judgement::Unsigned => {}
@@ -101,13 +88,13 @@ enum Judgement {
     Unsigned,
 }
 
-fn judge(holder: Option<&Holder>, usage: Use, now: &Moment) -> Judgement {
+fn judge(holder: Option<&Holder>, longest: Duration, now: &Moment) -> Judgement {
     let since = holder.and_then(|holder| holder.since.as_ref());
     match (holder, since) {
         (Some(holder), _) if holder.is_stopped() => Judgement::Stuck,
-        (_, Some(since)) if since.elapsed_secs_at(now) > usage.longest().as_secs() => Judgement::Stuck,
+        (_, Some(since)) if since.elapsed_secs_at(now) > longest.as_secs() => Judgement::Stuck,
         (_, Some(_)) => Judgement::Fine,
-        (_, None) if usage == Use::Brief => Judgement::Unsigned,
+        (_, None) if longest == BRIEF => Judgement::Unsigned,
         (_, None) => Judgement::Fine,
     }
 }
@@ -145,17 +132,14 @@ mod tests {
         let old = holder(Condition::AtWork, Some(moment(80_000)));
         let stopped = holder(Condition::Stopped, Some(moment(100_000)));
         let unsigned = holder(Condition::AtWork, None);
-        assert_eq!(judge(Some(&young), Use::Brief, &now), Judgement::Fine);
-        assert_eq!(judge(Some(&old), Use::Brief, &now), Judgement::Stuck);
-        assert_eq!(judge(Some(&old), Use::Long, &now), Judgement::Fine, "a large repository, many workbenches");
-        for usage in [Use::Brief, Use::Long] {
-            assert_eq!(judge(Some(&stopped), usage, &now), Judgement::Stuck);
+        assert_eq!(judge(Some(&young), BRIEF, &now), Judgement::Fine);
+        assert_eq!(judge(Some(&old), BRIEF, &now), Judgement::Stuck);
+        assert_eq!(judge(Some(&old), LONG, &now), Judgement::Fine, "a large repository, many workbenches");
+        for longest in [BRIEF, LONG] {
+            assert_eq!(judge(Some(&stopped), longest, &now), Judgement::Stuck);
         }
-        assert_eq!(judge(Some(&unsigned), Use::Brief, &now), Judgement::Unsigned);
-        assert_eq!(
-            (judge(None, Use::Brief, &now), judge(None, Use::Long, &now)),
-            (Judgement::Unsigned, Judgement::Fine)
-        );
+        assert_eq!(judge(Some(&unsigned), BRIEF, &now), Judgement::Unsigned);
+        assert_eq!((judge(None, BRIEF, &now), judge(None, LONG, &now)), (Judgement::Unsigned, Judgement::Fine));
     }
 
     #[test]

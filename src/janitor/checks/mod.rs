@@ -54,15 +54,25 @@ impl Finding {
         Self { path: Some(path.clone()), ..Self::problem(&path, found, fix) }
     }
 
+    /// Reports that a check could not be made.
+    fn unchecked(what: &str, error: &FileError) -> Self {
+        let path = path_of(error);
+        let fix = format!("make it readable: ls -ld '{}'", path.display());
+        Self::problem_at(path, format!("cannot check {what}: {error}"), fix)
+    }
+
     fn damaged(error: &FileError) -> Self {
-        let (FileError::Io { path, .. } | FileError::Damaged { path, .. }) = error;
+        let path = path_of(error);
         let shown = path.display();
         let fix = format!("correct the file, or move it away: mv '{shown}' '{shown}.damaged'");
         Self::problem_at(path, error.to_string(), fix)
     }
 }
 
-type Findings = Result<Vec<Finding>, FileError>;
+fn path_of(error: &FileError) -> &Path {
+    let (FileError::Io { path, .. } | FileError::Damaged { path, .. }) = error;
+    path
+}
 
 /// What the checks look at, read once.
 pub(super) struct Subject<'a> {
@@ -70,22 +80,24 @@ pub(super) struct Subject<'a> {
     pub(super) context: Context,
     pub(super) search_path: &'a SearchPath,
     pub(super) peers: Vec<Peer>,
-    pub(super) registry: Registry,
+    /// `None` where the agents cannot be listed.
+    pub(super) registry: Option<Registry>,
     pub(super) runs: Vec<RunView>,
+    unchecked: Vec<Finding>,
 }
 
 impl<'a> Subject<'a> {
-    pub(super) fn read(app: &'a App, search_path: &'a SearchPath) -> Result<Self, FileError> {
+    pub(super) fn read(app: &'a App, search_path: &'a SearchPath) -> Self {
         let context = app.context_for_looking();
-        context.routines.refresh(&context.home, Look::All)?;
-        Ok(Self {
-            app,
-            search_path,
-            peers: peers::of(&context.home),
-            registry: Registry::load(&context.home)?,
-            runs: listing::all(&context)?,
-            context,
-        })
+        let home = &context.home;
+        let mut unchecked = Vec::new();
+        let mut fail = |what, error: FileError| unchecked.push(Finding::unchecked(what, &error));
+        if let Err(error) = context.routines.refresh(home, Look::All) {
+            fail("routines", error);
+        }
+        let registry = Registry::load(home).map_err(|error| fail("agents", error)).ok();
+        let runs = listing::all(&context).map_err(|error| fail("runs", error)).unwrap_or_default();
+        Self { app, search_path, peers: peers::of(home), registry, runs, context, unchecked }
     }
 
     pub(super) fn readable_routines(&self) -> usize {
@@ -110,7 +122,7 @@ enum By {
     Doctor,
 }
 
-type Check = fn(&Subject<'_>) -> Findings;
+type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
 const CHECKS: [(By, Check); 19] = [
@@ -136,29 +148,53 @@ const CHECKS: [(By, Check); 19] = [
 ];
 
 /// Returns the problems that `health` reports.
-pub(super) fn problems(subject: &Subject<'_>) -> Findings {
-    let mut problems = Vec::new();
-    for (_, check) in CHECKS.iter().filter(|(by, _)| *by == By::Health) {
-        problems.extend(check(subject)?.into_iter().filter(|finding| !finding.well));
-    }
-    Ok(problems)
+pub(super) fn problems(subject: &Subject<'_>) -> Vec<Finding> {
+    let checks = CHECKS.iter().filter(|(by, _)| *by == By::Health);
+    let found = checks.flat_map(|(_, check)| check(subject));
+    subject.unchecked.iter().cloned().chain(found.filter(|finding| !finding.well)).collect()
 }
 
 /// Returns everything that `doctor` shows; takes some seconds at most.
-///
-/// # Errors
-/// A folder of the home cannot be listed.
-pub fn all(app: &App, search_path: &SearchPath) -> Findings {
-    let subject = Subject::read(app, search_path)?;
-    let mut findings = Vec::new();
-    for (_, check) in CHECKS {
-        findings.extend(check(&subject)?);
-    }
-    Ok(findings)
+pub fn all(app: &App, search_path: &SearchPath) -> Vec<Finding> {
+    let subject = Subject::read(app, search_path);
+    let found = CHECKS.iter().flat_map(|(_, check)| check(&subject));
+    subject.unchecked.iter().cloned().chain(found).collect()
 }
 
 /// Returns what `doctor` shows where the home cannot be opened.
 #[must_use]
 pub fn without_home(root: &Path, error: &HomeError) -> Vec<Finding> {
     vec![home::unopened(root, error), background::service_state()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_listed_hides_nothing_else() {
+        let (_dir, app) = App::example();
+        let home = app.home();
+        let search_path = app.search_path();
+        let sound = all(&app, &search_path);
+        for folder in [home.routines(), home.agents(), home.running()] {
+            std::fs::remove_dir(&folder).unwrap();
+            std::fs::write(&folder, "").unwrap();
+        }
+        let found = all(&app, &search_path);
+        for what in ["routines", "agents", "runs"] {
+            let finding = found.iter().find(|finding| finding.found.starts_with(&format!("cannot check {what}: ")));
+            let finding = finding.unwrap_or_else(|| panic!("{what}: {found:?}"));
+            assert!(!finding.well && finding.path.is_some() && finding.fix.is_some(), "{finding:?}");
+        }
+        for what in ["home", "locks", "disk", "clock"] {
+            assert_eq!(
+                found.iter().find(|finding| finding.what == what).map(|finding| finding.well),
+                sound.iter().find(|finding| finding.what == what).map(|finding| finding.well),
+                "{what}: {found:?}"
+            );
+        }
+        let problems = problems(&Subject::read(&app, &search_path));
+        assert!(problems.iter().any(|problem| problem.found.starts_with("cannot check runs: ")), "{problems:?}");
+    }
 }

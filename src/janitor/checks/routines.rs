@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Finding, Findings, Subject};
+use super::{Finding, Subject};
 use crate::routine::prompt;
 use crate::routine::slug::Slug;
 use crate::routine::store;
@@ -11,7 +11,7 @@ use crate::run::context::Context;
 use crate::run::environment::check_accepted;
 use crate::run::status::Status;
 
-pub(super) fn routines(subject: &Subject<'_>) -> Findings {
+pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
     let Context { home, config, routines, .. } = &subject.context;
     let runs: Vec<String> =
         subject.runs_by_status().iter().map(|(status, count)| format!("{count} {status}")).collect();
@@ -39,7 +39,7 @@ pub(super) fn routines(subject: &Subject<'_>) -> Findings {
         }
         // `agents::commands` reports an agent that does not exist.
         if let Some(set) = routine.set_by_tools()
-            && let Some(agent) = set.agent.parse().ok().and_then(|name| subject.registry.get(&name).ok())
+            && let Some(agent) = set.agent.parse().ok().and_then(|name| subject.registry.as_ref()?.get(&name).ok())
             && let Err(not) = check_accepted(home, routine.slug(), &set.names, &agent)
         {
             let problem =
@@ -48,8 +48,11 @@ pub(super) fn routines(subject: &Subject<'_>) -> Findings {
         }
     });
     findings.extend(of_machine_zone(by_machine_zone));
-    findings.extend(store::misnamed(home)?.iter().map(|path| of_misnamed(path)));
-    Ok(findings)
+    match store::misnamed(home) {
+        Ok(misnamed) => findings.extend(misnamed.iter().map(|path| of_misnamed(path))),
+        Err(error) => findings.push(Finding::unchecked("the names of the routines' folders", &error)),
+    }
+    findings
 }
 
 /// Reports a machine without a known time zone where a schedule depends on it.
@@ -71,13 +74,13 @@ fn of_misnamed(path: &Path) -> Finding {
     let quoted = |path: &Path| path.display().to_string().replace('\'', r"'\''");
     Finding::problem_at(
         path,
-        "it is no routine, because its name is no slug: lower-case letters, digits and single dashes",
+        "not a routine: its name is not a slug (lower-case letters, digits and single dashes)",
         format!("rename it: mv '{}' '{}'; or move it out of routines/", quoted(path), quoted(&new)),
     )
 }
 
 /// Reports unfinished runs that need a look: those with a reason for their status.
-pub(super) fn runs(subject: &Subject<'_>) -> Findings {
+pub(super) fn runs(subject: &Subject<'_>) -> Vec<Finding> {
     let unfinished = subject.runs.iter().filter(|run| run.finished_at.is_none());
     let troubled = unfinished.filter_map(|run| Some((run, run.status_reason.as_ref()?)));
     let finding = troubled.map(|(run, reason)| {
@@ -93,5 +96,5 @@ pub(super) fn runs(subject: &Subject<'_>) -> Findings {
         };
         Finding::problem_at(&run.workbench, format!("run {id}: {reason}"), fix)
     });
-    Ok(finding.collect())
+    finding.collect()
 }

@@ -17,8 +17,8 @@ use rustix::io::{Errno, retry_on_intr};
 
 use super::descriptors::OpenDepths;
 
-/// Subdirectory names noted before they are visited, and before more of their directory is read.
-const MAX_NOTED_BYTES: usize = 256 * 1024;
+/// How many subdirectories are noted before they are visited, and before more of their directory is read.
+const MAX_NOTED: usize = 1024;
 
 /// How often a directory is read again because it is not empty when it should be: someone added to it, or the file
 /// system skipped entries while others were removed.
@@ -72,7 +72,7 @@ struct Frame {
     /// None while its descriptor is needed elsewhere; it has been read to its end then.
     dir: Option<OwnedFd>,
     bytes: u64,
-    noted: Names,
+    noted: Vec<CString>,
     unread: bool,
     may_grant: bool,
     has_leftover: bool,
@@ -82,8 +82,7 @@ struct Frame {
 impl Frame {
     fn new(name: CString, dir: OwnedFd, may_grant: bool) -> Self {
         let bytes = fstat(&dir).map_or(0, |stat| allocated_bytes(&stat));
-        let noted = Names::default();
-        Self { name, dir: Some(dir), bytes, noted, unread: true, may_grant, has_leftover: false, passes: 1 }
+        Self { name, dir: Some(dir), bytes, noted: Vec::new(), unread: true, may_grant, has_leftover: false, passes: 1 }
     }
 
     /// Acts in the directory; if its mode forbids that, makes it passable, once, and tries again. The mode changes on the
@@ -104,28 +103,6 @@ fn act_in<T>(
             retry_on_intr(|| act(dir.as_fd()))
         }
         outcome => outcome,
-    }
-}
-
-/// Names in one allocation, last in, first out.
-#[derive(Default)]
-struct Names(Vec<u8>);
-
-impl Names {
-    fn push(&mut self, name: &CStr) {
-        self.0.extend_from_slice(name.to_bytes_with_nul());
-    }
-
-    fn pop(&mut self) -> Option<CString> {
-        let end = self.0.len().checked_sub(1)?;
-        let start = self.0[..end].iter().rposition(|&byte| byte == 0).map_or(0, |nul| nul + 1);
-        let name = CStr::from_bytes_with_nul(&self.0[start..]).ok()?.to_owned();
-        self.0.truncate(start);
-        Some(name)
-    }
-
-    fn is_full(&self) -> bool {
-        self.0.len() >= MAX_NOTED_BYTES
     }
 }
 
@@ -150,7 +127,7 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
         should_stop: &'a dyn Fn() -> bool,
     ) -> Self {
         let mut frame = Frame::new(CString::default(), dir, false);
-        frame.noted.push(&name);
+        frame.noted.push(name);
         frame.unread = false;
         let mut open = OpenDepths::default();
         open.push(0);
@@ -169,7 +146,7 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
         let deepest = &mut self.frames[depth];
         if self.stopped {
             return false;
-        } else if deepest.unread && !deepest.noted.is_full() {
+        } else if deepest.unread && deepest.noted.len() < MAX_NOTED {
             self.read(depth);
         } else if let Some(name) = deepest.noted.pop() {
             self.descend(name);
@@ -194,12 +171,12 @@ impl<'a, P: Purpose, S: Platform> Walk<'a, P, S> {
                 return ControlFlow::Break(());
             }
             if matches!(kind, FileType::Directory | FileType::Unknown) {
-                noted.push(name);
+                noted.push(name.to_owned());
                 return ControlFlow::Continue(());
             }
             match act_in(dir, may_grant, |dir| self.purpose.file(dir, name)) {
                 Ok(()) | Err(Errno::NOENT) => {}
-                Err(Errno::ISDIR) => noted.push(name),
+                Err(Errno::ISDIR) => noted.push(name.to_owned()),
                 Err(error) => failures.push((name.to_owned(), error)),
             }
             ControlFlow::Continue(())

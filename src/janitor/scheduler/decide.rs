@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
 use crate::routine::schedule::{Passed, Schedule};
@@ -44,20 +45,29 @@ pub(super) enum Need {
     Attention,
 }
 
+/// Whether any routine may need something now; most of the time none does, however many there are.
+pub(super) fn is_anything_due(known: &Known, now: UnixSeconds) -> bool {
+    known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
+}
+
+fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
+    fired_until > now.plus_secs(TRUSTED_AHEAD_SECS)
+}
+
 /// Decides what a routine needs now, without reading it.
 pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
     let is_passed = plan.next.is_some_and(|next| next <= now);
-    if plan.is_behind || is_passed || plan.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
+    if plan.is_behind || is_passed || is_too_far_ahead(plan.fired_until, now) {
         return Need::Attention;
     }
     match &plan.waiting {
         Some(waiting) if waiting.not_before <= now => Need::Start(Arc::clone(waiting)),
-        waiting => Need::Rest(plan.next.into_iter().chain(waiting.as_ref().map(|waiting| waiting.not_before)).min()),
+        _ => Need::Rest(plan.next_need()),
     }
 }
 
-/// Advances the ledger to now: older occurrences are missed, and the newest waits to be started unless something speaks against
-/// it.
+/// Advances the ledger to now: older occurrences are missed, and the newest waits for its start unless there is a reason to
+/// miss it too.
 pub(super) fn advance(
     definition: &Definition,
     schedule: Option<&Schedule>,
@@ -79,7 +89,7 @@ pub(super) fn advance(
         return advance;
     }
     let Some(schedule) = schedule.filter(|_| definition.enabled) else { return advance };
-    if ledger.fired_until > now.plus_secs(TRUSTED_AHEAD_SECS) {
+    if is_too_far_ahead(ledger.fired_until, now) {
         advance.ledger.fired_until = now;
         return advance;
     }
@@ -256,6 +266,8 @@ mod tests {
         ];
         for (n, (plan, now, expected)) in cases.into_iter().enumerate() {
             assert_eq!(need(&plan, now), expected, "case {n}");
+            let known = Known { next: plan.next_need(), fired_until: plan.fired_until, ..Known::default() };
+            assert_eq!(is_anything_due(&known, now), !matches!(expected, Need::Rest(_)), "case {n}");
         }
     }
 
@@ -307,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn of_what_nobody_was_there_for_the_newest_is_made_up_for_and_the_others_are_told() {
+    fn of_occurrences_that_nobody_fired_the_newest_is_caught_up_and_the_others_are_recorded() {
         let later = UnixSeconds(at(5).0 + 1800);
         let latest = go(&hourly(), &begun(), later);
         assert_eq!((waits(&latest), latest.missed.len()), (Some(at(5)), 4));
@@ -323,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_gap_is_told_in_few_lines() {
+    fn a_long_gap_is_recorded_in_few_lines() {
         let advance = go(&hourly(), &begun(), at(240));
         assert_eq!((advance.missed.len(), advance.missed[0].count), (101, 240 - 101));
         assert_eq!(advance.missed.iter().map(|one| one.count).sum::<u64>(), 239);
@@ -406,7 +418,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_occurrence_fires_or_is_told_exactly_once(
+        fn every_occurrence_fires_or_is_recorded_exactly_once(
             steps in proptest::collection::vec(0..30_000_u64, 1..40), catch_up: bool
         ) {
             let catch_up = if catch_up { CatchUp::Latest } else { CatchUp::None };

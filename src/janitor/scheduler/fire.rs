@@ -232,8 +232,11 @@ const SEARCHED_WORKBENCHES: usize = 16;
 /// Returns whether a run of this origin exists already: unfinished, or among the newest that ended.
 fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileError> {
     // Entries first: a run has its outcome before it loses its entry.
-    let entries = Entry::list(home)?.into_iter().filter(|entry| entry.id().routine() == slug);
-    if entries.filter_map(|entry| entry.manifest().ok()).any(|manifest| manifest.origin == *origin) {
+    if Entry::of_routine(home, slug)?
+        .iter()
+        .filter_map(|entry| entry.manifest().ok())
+        .any(|manifest| manifest.origin == *origin)
+    {
         return Ok(true);
     }
     let mut ended = workbench_ids(home)?;

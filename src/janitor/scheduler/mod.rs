@@ -15,12 +15,12 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
-use crate::routine::known::Look;
+use crate::routine::known::{Known, Look};
 use crate::routine::ledger::{Ledger, Waiting};
 use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use decide::{AliveRun, FireDecision, Need, decide_fire, need};
+use decide::{AliveRun, FireDecision, Need, decide_fire, is_anything_due, need};
 use fire::{Case, Dealt, alive_runs};
 
 pub(super) struct TickReport {
@@ -41,53 +41,54 @@ const LONGEST_TICK: Duration = Duration::from_secs(2);
 
 /// Deals with what is due at `now`, as far as [`LONGEST_TICK`] allows. Runs are launched in the background.
 pub(super) fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, PassError> {
-    let home = &context.home;
-    context.routines.refresh(home, Look::Share)?;
+    let known = context.routines.refresh(&context.home, Look::Share)?;
     let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
-    let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
-    context.routines.each(|routine| {
-        let slug = routine.slug();
-        let waits = match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
-            Ok((Need::Rest(until), _)) => {
-                next = next.into_iter().chain(until).min();
-                return;
-            }
-            Ok((Need::Start(waiting), overlap)) => Some((waiting, overlap)),
-            Ok((Need::Attention, _)) => None,
-            Err(error) => {
-                report.failed.push(failure(context, slug, error));
-                return;
-            }
-        };
-        found.push((slug.clone(), waits));
-    });
-    if !found.is_empty() {
-        home.check_sole_and_lockable()?;
-        deal_with_all(context, found, now, &mut report)?;
-    }
+    let next =
+        if is_anything_due(&known, now) { deal_with_due(context, &known, now, &mut report)? } else { known.next };
     if let Some(next) = next.filter(|next| *next > now) {
         report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
     }
     Ok(report)
 }
 
+/// Deals with what is due, and returns when the first of the other routines is.
+fn deal_with_due(
+    context: &Context,
+    known: &Known,
+    now: UnixSeconds,
+    report: &mut TickReport,
+) -> Result<Option<UnixSeconds>, PassError> {
+    let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
+    for routine in &known.summaries {
+        let slug = routine.slug();
+        match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
+            Ok((Need::Rest(until), _)) => next = next.into_iter().chain(until).min(),
+            Ok((Need::Start(waiting), overlap)) => found.push((slug.clone(), Some((waiting, overlap)))),
+            Ok((Need::Attention, _)) => found.push((slug.clone(), None)),
+            Err(error) => report.failed.push(failure(context, slug, error)),
+        }
+    }
+    if !found.is_empty() {
+        context.home.check_sole_and_lockable()?;
+        deal_with_all(context, found, now, report)?;
+    }
+    Ok(next)
+}
+
 /// A routine that needs something, and the fire that waits if there is nothing else.
 type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
 
 /// Sorts what was found: fires by how long they wait, then the rest.
-fn in_line(context: &Context, found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
+fn in_line(context: &Context, mut found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
     let since = |(slug, waits): &Found| match waits {
         Some((waiting, _)) => Some(waiting.since),
         // A ledger that cannot be read is reported below.
         None => Case::read(context, slug, now).ok()??.advance.ledger.waiting.map(|waiting| waiting.since),
     };
-    let mut line: Vec<(UnixSeconds, Found)> =
-        found.into_iter().map(|found| (since(&found).unwrap_or(UnixSeconds(u64::MAX)), found)).collect();
-    line.sort_by(|(one, (slug, _)), (other, (other_slug, _))| (one, slug).cmp(&(other, other_slug)));
-    line.into_iter().map(|(_, found)| found).collect()
+    found.sort_by_cached_key(|one| (since(one).unwrap_or(UnixSeconds(u64::MAX)), one.0.clone()));
+    found
 }
 
-/// Deals with what is due. The cache forgets the routines that were read, because their ledgers change.
 fn deal_with_all(
     context: &Context,
     found: Vec<Found>,
@@ -98,7 +99,6 @@ fn deal_with_all(
     let alive = alive_runs(context)?;
     // Once a fire waits in the line, those behind it must not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
-    let mut read = Vec::new();
     for (slug, waits) in in_line(context, found, now) {
         if began.elapsed() > LONGEST_TICK {
             report.pause = SHORTEST_PAUSE;
@@ -118,9 +118,7 @@ fn deal_with_all(
                 report.pause = report.pause.min(WAITING_PAUSE);
             }
         }
-        read.push(slug);
     }
-    context.routines.forget(&read);
     Ok(())
 }
 

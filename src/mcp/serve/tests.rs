@@ -12,6 +12,7 @@ use tokio::net::unix::pipe;
 use tokio::task::JoinHandle;
 
 use super::*;
+use crate::home::Home;
 use crate::mcp::call::Reply;
 use crate::mcp::call_threads::CallThreads;
 use crate::mcp::connection;
@@ -73,6 +74,7 @@ fn tools(gate: &Arc<Gate>) -> Vec<Tool> {
 
 struct Connection {
     _dir: tempfile::TempDir,
+    home: Home,
     gate: Arc<Gate>,
     background: Arc<AtomicBool>,
     state: connection::Connection,
@@ -90,16 +92,17 @@ impl Connection {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
         let (dir, app) = App::example();
-        let server = Server::on_threads(Arc::new(app), tools(&gate), "Test.", threads);
+        let home = app.home().clone();
+        let server = Server::on_threads(Arc::new(app), tools(&gate), "Test.", threads).unwrap();
         let state = server.connection().clone();
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);
-        let task = async move { started.store(true, Ordering::SeqCst) };
+        let task = move || started.store(true, Ordering::SeqCst);
         let served = tokio::spawn(serve_connection(server, their_input, their_output, task));
         let output = BufReader::new(pipe::Receiver::from_owned_fd(output.into()).unwrap());
         let input = Some(pipe::Sender::from_owned_fd(input.into()).unwrap());
-        Self { _dir: dir, gate, background, state, served, output, input }
+        Self { _dir: dir, home, gate, background, state, served, output, input }
     }
 
     async fn send(&mut self, message: Value) {
@@ -213,6 +216,21 @@ async fn a_subscription_is_acknowledged_and_ends_with_the_input() {
     let acknowledgement = connection.receive().await.unwrap();
     assert_eq!(acknowledgement["method"], "notifications/subscriptions/acknowledged", "{acknowledgement}");
     assert!(connection.end().await < AT_ONCE);
+}
+
+#[tokio::test]
+async fn changes_are_reported_while_a_call_waits_on_the_only_thread() {
+    let mut connection = Connection::open_with(CallThreads::only_the_reserve());
+    let wishes = json!({ "notifications": { "resourceSubscriptions": ["moadim://health"] } });
+    connection.request(1, "subscriptions/listen", wishes).await;
+    assert_eq!(connection.receive().await.unwrap()["method"], "notifications/subscriptions/acknowledged");
+    connection.call(2, "wait", json!({})).await;
+    connection.someone_waits_at_the_gate().await;
+    for text in ["# one", "# another"] {
+        std::fs::write(connection.home.config_file(), text).unwrap();
+        assert_eq!(connection.receive().await.unwrap()["params"]["uri"], "moadim://health");
+    }
+    connection.gate.open();
 }
 
 #[tokio::test]

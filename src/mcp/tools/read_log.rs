@@ -73,9 +73,16 @@ pub(crate) fn read_log(app: &App, arguments: ReadLog) -> Result<LogText, ToolErr
     let log = RunLog::find(&context, run)?;
     let offset = offset.map(|offset| log.offset(offset));
     match (offset, pattern) {
-        (offset, Some(pattern)) => search_log(log, &pattern, offset.unwrap_or(0)),
-        (Some(offset), None) => log_from(log, offset),
         (None, None) => log_tail(log, tail_lines.unwrap_or(200)),
+        (Some(offset), None) => {
+            let part = log.log.part(offset)?;
+            Ok(log.answer_from_offset(part.text, part.next_offset, part.more, part.restarted, part.dropped_bytes))
+        }
+        (offset, Some(pattern)) => {
+            let found = log.log.search(&pattern, offset.unwrap_or(0))?;
+            let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
+            Ok(log.answer_from_offset(text, found.next_offset, found.more, found.restarted, found.dropped_bytes))
+        }
     }
 }
 
@@ -133,15 +140,27 @@ impl RunLog {
         }
     }
 
+    /// Answers with what follows an offset.
+    fn answer_from_offset(
+        self,
+        text: String,
+        next_offset: u64,
+        cut: bool,
+        restarted: bool,
+        dropped_bytes: u64,
+    ) -> LogText {
+        let restarted = restarted.then(|| RESTARTED.to_owned());
+        let more = restarted.into_iter().chain(self.dropped(dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
+        LogText { note: self.note(more), log_bytes: self.log.size(), run: self.run, text, cut, next_offset }
+    }
+
     /// Says what is special about it, before `more`.
     fn note(&self, more: Option<String>) -> Option<String> {
         let kept = match &self.place {
             Place::File(_) => None,
-            Place::History { cut: true, .. } => {
-                Some("the run's workbench is gone; the history kept only this end of its output".to_owned())
-            }
-            Place::History { cut: false, .. } => {
-                Some("the run's workbench is gone; the history kept its output".to_owned())
+            Place::History { cut, .. } => {
+                let kept = if *cut { "only this end of its output" } else { "its output" };
+                Some(format!("the run's workbench is gone; the history kept {kept}"))
             }
         };
         kept.into_iter().chain(more).reduce(|one, other| format!("{one}; {other}"))
@@ -166,29 +185,4 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
     let note = log.note(more);
     let cut = tail.cut || matches!(log.place, Place::History { cut: true, .. });
     Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
-}
-
-fn log_from(log: RunLog, offset: u64) -> Result<LogText, ToolError> {
-    let part = log.log.part(offset)?;
-    let restarted = part.restarted.then(|| RESTARTED.to_owned());
-    let more = restarted.into_iter().chain(log.dropped(part.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
-    let note = log.note(more);
-    let (text, cut) = (part.text, part.more);
-    Ok(LogText { run: log.run, text, cut, next_offset: part.next_offset, note, log_bytes: part.log_bytes })
-}
-
-fn search_log(log: RunLog, pattern: &Pattern, offset: u64) -> Result<LogText, ToolError> {
-    let found = log.log.search(pattern, offset)?;
-    let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-    let restarted = found.restarted.then(|| RESTARTED.to_owned());
-    let more = restarted.into_iter().chain(log.dropped(found.dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
-    let note = log.note(more);
-    Ok(LogText {
-        run: log.run,
-        text,
-        cut: found.more,
-        next_offset: found.next_offset,
-        note,
-        log_bytes: found.log_bytes,
-    })
 }

@@ -25,7 +25,7 @@ use crate::routine::schedule::tidied;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::context::{App, Context};
-use crate::run::delete::{self, DeleteError, Deleted, MayEnd};
+use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
 use crate::run::trigger::check_routine;
@@ -241,7 +241,7 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, Too
         registry.get(agent)?;
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
-    // A launch refuses what is there already; a call that disables such a routine must work all the same.
+    // A launch refuses what is there already, but a call that disables such a routine must still work.
     let concerns_env = arguments.env.is_some() || arguments.agent.is_some();
     let change = |definition: &mut Definition| {
         apply(arguments, definition)?;
@@ -344,12 +344,8 @@ struct DeletedRoutine {
 
 fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
     let context = app.context_for_looking();
-    let may_end = if arguments.confirm.unwrap_or(false) {
-        MayEnd::All
-    } else {
-        MayEnd::These(call.agreed_to().unwrap_or_default())
-    };
-    match delete::delete(&context, &arguments.routine, &may_end, "delete_routine") {
+    let agreed = (!arguments.confirm.unwrap_or(false)).then(|| call.agreed_to().unwrap_or_default());
+    match delete::delete(&context, &arguments.routine, agreed.as_ref(), "delete_routine") {
         Ok(Deleted { ended, archived_to }) => Ok(Reply::Answer(DeletedRoutine {
             deleted: arguments.routine,
             archived_to: archived_to.display().to_string(),

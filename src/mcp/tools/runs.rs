@@ -106,8 +106,8 @@ pub(crate) struct Stopped {
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(crate) struct Triggered {
-    /// With `wait`: whether the run is over; if not, call wait_run.
+pub(crate) struct Awaited {
+    /// Whether the run is over; if not, call wait_run. Absent without `wait`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finished: Option<bool>,
     /// As in list_runs.
@@ -118,17 +118,16 @@ pub(crate) struct Triggered {
 /// With the time that a trigger may take, this stays within what hosts give a call.
 const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
-fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Triggered>, ToolError> {
+fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Awaited>, ToolError> {
     let context = app.context()?;
     let run = trigger(&context, &arguments.routine, arguments.overlap.unwrap_or_default(), call.received)?;
     if !arguments.wait.unwrap_or(false) {
-        return Ok(Reply::Answer(Triggered { finished: None, run: listing::find(&context, &run)? }));
+        return Ok(Reply::Answer(Awaited { finished: None, run: listing::find(&context, &run)? }));
     }
     if call.takes_tasks {
         return Ok(Reply::Task(run));
     }
-    let Waited { finished, run } = wait_for(&context, &run, WAIT_AFTER_TRIGGER, call)?;
-    Ok(Reply::Answer(Triggered { finished: Some(finished), run }))
+    wait_for(&context, &run, WAIT_AFTER_TRIGGER, call).map(Reply::Answer)
 }
 
 #[derive(Deserialize, JsonSchema)]
@@ -201,19 +200,10 @@ struct WaitRun {
     timeout_secs: Option<u64>,
 }
 
-#[derive(Serialize, JsonSchema)]
-struct Waited {
-    /// Whether the run is over; if not, wait again.
-    finished: bool,
-    /// As in list_runs.
-    #[schemars(with = "Map<String, Value>")]
-    run: RunView,
-}
-
 /// Hosts give a call 60 s.
 const MAX_WAIT_SECS: u64 = 50;
 
-fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Waited>, ToolError> {
+fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Awaited>, ToolError> {
     let secs = arguments.timeout_secs.unwrap_or(30);
     if secs > MAX_WAIT_SECS {
         let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
@@ -226,14 +216,14 @@ fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Waited>,
     wait_for(&context, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
 }
 
-fn wait_for(context: &Context, run: &RunId, at_most: Duration, call: &Call) -> Result<Waited, ToolError> {
+fn wait_for(context: &Context, run: &RunId, at_most: Duration, call: &Call) -> Result<Awaited, ToolError> {
     let began = Instant::now();
     let report = &mut |run: &RunView| {
         let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
         call.report(began.elapsed().as_secs_f64(), at_most.as_secs_f64(), message);
     };
     let run = wait::wait(context, run, at_most, &call.bell, report)?;
-    Ok(Waited { finished: wait::is_over(&run), run })
+    Ok(Awaited { finished: Some(wait::is_over(&run)), run })
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -2,14 +2,6 @@
 
 use crate::mcp::tool::Tool;
 
-/// Which tools are offered; all of them by default.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Selection {
-    /// Only those that change nothing.
-    pub(crate) read_only: bool,
-    pub(crate) only: Option<Vec<String>>,
-}
-
 /// The tools that are wanted cannot be offered.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SelectionError {
@@ -21,27 +13,29 @@ pub(crate) enum SelectionError {
     Nothing,
 }
 
-impl Selection {
-    /// Keeps the tools that are wanted.
-    pub(crate) fn of(&self, mut tools: Vec<Tool>) -> Result<Vec<Tool>, SelectionError> {
-        if let Some(only) = &self.only {
-            if only.is_empty() {
-                return Err(SelectionError::Nothing);
-            }
-            for name in only {
-                let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
-                    let known = tools.iter().map(Tool::name).collect::<Vec<_>>().join(", ");
-                    return Err(SelectionError::Unknown { name: name.clone(), known });
-                };
-                if self.read_only && !tool.is_read_only() {
-                    return Err(SelectionError::NotReadOnly { name: name.clone() });
-                }
-            }
-            tools.retain(|tool| only.iter().any(|name| name == tool.name()));
+/// Keeps the tools that are wanted: those named, if any are, and only those that change nothing if `read_only`.
+pub(crate) fn select(
+    mut tools: Vec<Tool>,
+    read_only: bool,
+    only: Option<&[String]>,
+) -> Result<Vec<Tool>, SelectionError> {
+    if let Some(only) = only {
+        if only.is_empty() {
+            return Err(SelectionError::Nothing);
         }
-        tools.retain(|tool| !self.read_only || tool.is_read_only());
-        Ok(tools)
+        for name in only {
+            let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
+                let known = tools.iter().map(Tool::name).collect::<Vec<_>>().join(", ");
+                return Err(SelectionError::Unknown { name: name.clone(), known });
+            };
+            if read_only && !tool.is_read_only() {
+                return Err(SelectionError::NotReadOnly { name: name.clone() });
+            }
+        }
+        tools.retain(|tool| only.iter().any(|name| name == tool.name()));
     }
+    tools.retain(|tool| !read_only || tool.is_read_only());
+    Ok(tools)
 }
 
 #[cfg(test)]
@@ -50,8 +44,8 @@ mod tests {
     use crate::mcp::tools;
 
     fn names(read_only: bool, only: Option<&[&str]>) -> Result<Vec<String>, String> {
-        let only = only.map(|only| only.iter().map(ToString::to_string).collect());
-        let served = Selection { read_only, only }.of(tools::all()).map_err(|error| error.to_string())?;
+        let only = only.map(|only| only.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let served = select(tools::all(), read_only, only.as_deref()).map_err(|error| error.to_string())?;
         Ok(served.iter().map(|tool| tool.name().to_owned()).collect())
     }
 

@@ -100,7 +100,8 @@ pub(super) fn signal(id: ProcessId, pid: Pid, signal: Signal) -> io::Result<Sign
     }
 }
 
-pub(super) fn become_subreaper() -> io::Result<()> {
+/// Makes this process the parent of all orphans below it (Linux; elsewhere nothing happens).
+pub(crate) fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(Some(getpid()))?)
 }
 
@@ -111,7 +112,8 @@ pub(super) fn machine_id() -> Option<String> {
     (!id.is_empty()).then(|| id.to_owned())
 }
 
-pub(super) fn pid_namespace() -> String {
+/// Returns the name of the pid namespace, within which alone pids mean something; empty outside Linux.
+pub(crate) fn pid_namespace() -> String {
     std::fs::read_link("/proc/self/ns/pid").map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 

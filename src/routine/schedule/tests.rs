@@ -127,7 +127,7 @@ fn it_is_described_with_its_zone() {
 }
 
 #[test]
-fn of_a_long_gap_the_newest_are_told_and_the_others_counted() {
+fn of_a_long_gap_the_newest_are_listed_and_the_others_counted() {
     let hourly = in_berlin("@hourly");
     let passed = hourly.passed(at("2026-01-01T00:00:00Z"), at("2026-01-11T00:00:00Z"));
     assert_eq!((passed.older, passed.newest.len()), (Some((240 - 101, at("2026-01-06T19:00:00Z"))), 101));

@@ -1,5 +1,6 @@
 //! The files of the history: the one that is written, and the closed ones, each named after the second in which it was closed.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use serde::Deserialize;
@@ -8,13 +9,14 @@ use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
+use crate::home::file_cache::Stamp;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct HistoryFile {
     pub(super) path: PathBuf,
     /// When it was closed; `None` for the one that is written.
     pub(super) closed_at: Option<UnixSeconds>,
-    pub(super) bytes: u64,
+    pub(super) stamp: Stamp,
 }
 
 /// A file is closed when it reaches this fraction of the history's limits, in size or in age.
@@ -34,8 +36,10 @@ pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
             },
             None => continue,
         };
-        if let Ok(metadata) = file.metadata() {
-            files.push(HistoryFile { path: file.path(), closed_at, bytes: metadata.len() });
+        match file.metadata() {
+            Ok(metadata) => files.push(HistoryFile { path: file.path(), closed_at, stamp: Stamp::from(&metadata) }),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(fail(error)),
         }
     }
     files.sort_unstable_by_key(|file| std::cmp::Reverse(file.closed_at.map_or(u64::MAX, |at| at.0)));
@@ -66,7 +70,7 @@ fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds
     }
     let mut kept_bytes = 0;
     for file in list(home)? {
-        kept_bytes += file.bytes;
+        kept_bytes += file.stamp.size();
         let Some(closed_at) = file.closed_at else { continue };
         if kept_bytes > config.max_history_bytes || closed_at.age_secs_at(now) > max_age_secs {
             std::fs::remove_file(&file.path).map_err(|source| FileError::io("remove", &file.path, source))?;

@@ -3,13 +3,13 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::atomic::Ordering;
 
 use super::files::{self, HistoryFile};
-use super::{HISTORY_LOCK_TIMEOUT, HistoryError, encode, search, sync};
+use super::{HistoryError, Known, append, search};
 use crate::clock::UnixSeconds;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
-use crate::home::lock::{FileLock, Mode};
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
@@ -26,35 +26,27 @@ pub struct Incomplete {
     source: HistoryError,
 }
 
-impl Incomplete {
-    fn nothing_known(source: impl Into<HistoryError>) -> Self {
-        Self { runs: HashSet::new(), source: source.into() }
-    }
-}
-
-/// How many lines are added under one lock: few enough that nobody waits long for it.
-const LINES_AT_ONCE: usize = 64;
-
 /// Gives every run that ended its line, unless the history dropped it on purpose. No hook runs, and nothing is counted. Once
-/// in a process is enough: a power cut would have ended it.
+/// in a process is enough: a power cut would have ended it. The caller holds the lock of a sweep, so nobody else does the same.
 ///
 /// # Errors
 /// The history cannot be read or written; the next call tries again.
 pub fn complete(context: &Context) -> Result<(), Incomplete> {
-    if context.history.is_complete() {
+    let Context { home, config, history, .. } = context;
+    if history.is_complete.load(Ordering::Relaxed) {
         return Ok(());
     }
-    let holes = find(context).map_err(Incomplete::nothing_known)?;
-    for (at, some) in holes.chunks(LINES_AT_ONCE).enumerate() {
-        add_lines(context, some).map_err(|source| {
-            let left = &holes[at * LINES_AT_ONCE..];
-            Incomplete { runs: left.iter().map(|outcome| outcome.id.clone()).collect(), source }
+    let holes = find(context).map_err(|error| Incomplete { runs: HashSet::new(), source: error.into() })?;
+    for (at, outcome) in holes.iter().enumerate() {
+        append(home, config, outcome, Known::New).map_err(|source| Incomplete {
+            runs: holes[at..].iter().map(|outcome| outcome.id.clone()).collect(),
+            source,
         })?;
     }
     if !holes.is_empty() {
         tracing::info!(runs = holes.len(), "added missing lines to the history");
     }
-    context.history.set_complete();
+    history.is_complete.store(true, Ordering::Relaxed);
     Ok(())
 }
 
@@ -85,30 +77,9 @@ fn find(context: &Context) -> Result<Vec<Outcome>, FileError> {
 fn kept_since(files: &[HistoryFile], config: &Config, now: UnixSeconds) -> UnixSeconds {
     let by_age = UnixSeconds(now.0.saturating_sub(config.history_age_secs));
     // Room is made when there is too much, and never leaves so little.
-    if files.iter().map(|file| file.bytes).sum::<u64>() < config.max_history_bytes / 2 {
+    if files.iter().map(|file| file.stamp.size()).sum::<u64>() < config.max_history_bytes / 2 {
         return by_age;
     }
     // Whole files go, the oldest first: what was written after the oldest that is left was closed is still there.
     files.iter().filter_map(|file| file.closed_at).min().map_or(by_age, |closed_at| closed_at.max(by_age))
-}
-
-fn add_lines(context: &Context, outcomes: &[Outcome]) -> Result<(), HistoryError> {
-    let (home, config) = (&context.home, &context.config);
-    let path = home.history_file();
-    let lines = outcomes.iter().map(|outcome| Ok((&outcome.id, encode(home, outcome)?)));
-    let lines: Vec<(&RunId, String)> = lines.collect::<Result<_, FileError>>()?;
-    let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
-    // Another process may have been faster.
-    let known = context.history.read(home)?;
-    let missing: Vec<&String> = lines.iter().filter(|(run, _)| !known.contains(run)).map(|(_, line)| line).collect();
-    drop(known);
-    if files::is_full(home, config) {
-        files::make_room(home, config, UnixSeconds::now())?;
-    }
-    let mut written = None;
-    for line in missing {
-        written = Some(atomic_file::append_line(&path, line)?);
-    }
-    drop(lock);
-    Ok(written.map_or(Ok(()), |file| sync(&file, &path))?)
 }

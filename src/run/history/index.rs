@@ -2,21 +2,21 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
-use std::collections::HashMap;
-use std::fs::{File, Metadata};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::Path;
-use std::sync::atomic::{self, AtomicBool};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::files;
+use super::files::{self, HistoryFile};
 use super::line::{Past, PastLine};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
+use crate::home::file_cache::Stamp;
 use crate::home::{Home, stable_hash};
 use crate::routine::slug::Slug;
 use crate::run::id::{RunId, parts};
@@ -26,16 +26,20 @@ use crate::run::status::Status;
 #[derive(Debug, Default)]
 pub struct HistoryIndex {
     lines: Mutex<Lines>,
-    complete: AtomicBool,
+    /// Whether this process has made sure that every run that ended has a line.
+    pub(super) is_complete: AtomicBool,
 }
 
 /// The indexed lines of runs.
 #[derive(Debug, Default)]
 pub struct Lines {
-    files: Vec<IndexedFile>,
+    /// By the numbers that lines refer to.
+    files: BTreeMap<u32, IndexedFile>,
     slugs: Slugs,
-    /// Oldest run first, each run once.
+    /// Oldest run first. Somebody may have copied a line, so a run may have several.
     lines: Vec<Line>,
+    /// When the newest run of each routine was triggered, by the routine's number.
+    newest: Vec<Option<UnixSeconds>>,
 }
 
 /// A run's line; small, because there may be very many.
@@ -63,11 +67,11 @@ impl Line {
 #[derive(Debug)]
 struct IndexedFile {
     file: File,
-    identity: (u64, u64),
+    /// As it was after reading: what is added from then on makes the file longer than what was read of it.
+    stamp: Stamp,
     read_bytes: u64,
     /// The hash of the last bytes that were read: lines are only ever added behind them.
     end_hash: u64,
-    modified: (i64, i64),
     damaged: u64,
 }
 
@@ -76,10 +80,10 @@ const COMPARED_BYTES: u64 = 4 * 1024;
 
 impl IndexedFile {
     /// Whether the file was changed other than by adding lines.
-    fn is_edited(&self, metadata: &Metadata) -> bool {
-        match self.read_bytes.cmp(&metadata.len()) {
+    fn is_edited(&self, now: &Stamp) -> bool {
+        match self.read_bytes.cmp(&now.size()) {
             Ordering::Greater => true,
-            Ordering::Equal => self.modified != modified(metadata),
+            Ordering::Equal => self.stamp.modified() != now.modified(),
             Ordering::Less => self.hash_of_end() != Some(self.end_hash),
         }
     }
@@ -90,14 +94,6 @@ impl IndexedFile {
         self.file.read_exact_at(&mut end, start).ok()?;
         Some(stable_hash(&end))
     }
-}
-
-fn identity(metadata: &Metadata) -> (u64, u64) {
-    (metadata.dev(), metadata.ino())
-}
-
-fn modified(metadata: &Metadata) -> (i64, i64) {
-    (metadata.mtime(), metadata.mtime_nsec())
 }
 
 /// The names of routines, so that a line needs only a number.
@@ -130,7 +126,7 @@ impl HistoryIndex {
     /// # Errors
     /// The home cannot be listed, or a file cannot be read to its end.
     pub(crate) fn read(&self, home: &Home) -> Result<MutexGuard<'_, Lines>, FileError> {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lines = self.lock();
         lines.refresh(home)?;
         Ok(lines)
     }
@@ -140,52 +136,36 @@ impl HistoryIndex {
     /// # Errors
     /// As [`Self::read`].
     pub(crate) fn find(&self, home: &Home, run: &RunId) -> Result<Option<Past>, FileError> {
-        for _ in 0..2 {
+        loop {
             let mut lines = self.read(home)?;
-            let Some(line) = lines.find(run) else { return Ok(None) };
-            if let Some(past) = lines.past(line) {
-                return Ok(Some(past));
+            let Some(line) = lines.find(run).copied() else { return Ok(None) };
+            match lines.past(&line) {
+                Some(past) => return Ok(Some(past)),
+                None => lines.drop_unreadable(&line),
             }
-            // Somebody edited the file in place.
-            *lines = Lines::default();
         }
-        Ok(None)
     }
 
-    /// Returns when the newest run of each routine in the history was triggered.
-    ///
-    /// # Errors
-    /// As [`Self::read`].
-    pub(crate) fn newest(&self, home: &Home) -> Result<HashMap<Slug, UnixSeconds>, FileError> {
-        let Lines { slugs, lines, .. } = &*self.read(home)?;
-        let mut newest = vec![None; slugs.all.len()];
-        lines.iter().for_each(|line| newest[line.slug as usize] = Some(line.stamp));
-        Ok(slugs.all.iter().zip(newest).filter_map(|(slug, at)| Some((slug.clone(), at?))).collect())
+    /// Returns when the newest run of a routine was triggered, as of the last [`Self::read`].
+    pub(crate) fn newest(&self, routine: &Slug) -> Option<UnixSeconds> {
+        let lines = self.lock();
+        let number = lines.slugs.numbers.get(routine)?;
+        *lines.newest.get(*number as usize)?
     }
 
-    /// Forgets all lines, because one of them is not what it was: the next look reads all files again.
-    pub(crate) fn forget(&self) {
-        *self.lines.lock().unwrap_or_else(PoisonError::into_inner) = Lines::default();
-    }
-
-    /// Whether this process has made sure that every run that ended has a line.
-    pub(super) fn is_complete(&self) -> bool {
-        self.complete.load(atomic::Ordering::Relaxed)
-    }
-
-    pub(super) fn set_complete(&self) {
-        self.complete.store(true, atomic::Ordering::Relaxed);
+    fn lock(&self) -> MutexGuard<'_, Lines> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Lines {
     /// Returns the lines, the newest run first, each run once.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Line> {
-        self.lines.iter().rev()
-    }
-
-    pub(super) fn contains(&self, run: &RunId) -> bool {
-        self.find(run).is_some()
+        let mut before = None;
+        self.lines.iter().rev().filter(move |line| {
+            let run = Some((line.stamp, line.slug));
+            std::mem::replace(&mut before, run) != run
+        })
     }
 
     fn find(&self, run: &RunId) -> Option<&Line> {
@@ -200,72 +180,105 @@ impl Lines {
 
     /// Returns how many lines could not be read.
     pub(crate) fn damaged(&self) -> u64 {
-        self.files.iter().map(|file| file.damaged).sum()
+        self.files.values().map(|file| file.damaged).sum()
     }
 
-    /// Reads a line; `None` if it is not what it was, because somebody edits the file.
+    /// Reads a line; `None` if that is not possible, and then [`Self::drop_unreadable`] deals with it.
     pub(crate) fn past(&self, line: &Line) -> Option<Past> {
-        let text = line_at(&self.files.get(line.file as usize)?.file, line.offset)?;
+        let text = line_at(&self.files.get(&line.file)?.file, line.offset).ok()?;
         let past = Past::from(PastLine::parse(&text)?);
         let id = RunId::new(self.routine(line).clone(), line.stamp);
         (past.outcome.id == id && past.outcome.status == line.status).then_some(past)
     }
 
+    /// Forgets a line that [`Self::past`] could not read. If its file was edited, the next look reads that again; otherwise the
+    /// line is damaged where only the whole of it shows that.
+    pub(crate) fn drop_unreadable(&mut self, unreadable: &Line) {
+        let Line { file, offset, .. } = *unreadable;
+        let Some(indexed) = self.files.get_mut(&file) else { return };
+        let is_as_indexed = line_at(&indexed.file, offset).is_ok_and(|text| match LineHead::parse(&text) {
+            Ok(Some(LineHead { id, status })) => {
+                let routine = self.slugs.of(unreadable).as_str();
+                parts(&id) == Some((routine, unreadable.stamp)) && status == unreadable.status
+            }
+            _ => false,
+        });
+        if is_as_indexed {
+            indexed.damaged += 1;
+            self.lines.retain(|line| (line.file, line.offset) != (file, offset));
+        } else {
+            self.files.remove(&file);
+            self.lines.retain(|line| line.file != file);
+        }
+        self.sort_in(0);
+    }
+
     fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
-        let mut found = Vec::new();
+        let mut listed = files::list(home)?;
         // Oldest first, so that most lines come in order.
-        for file in files::list(home)?.into_iter().rev() {
-            // One that cannot be opened was closed or removed since it was listed, and the next look finds it; or it is
-            // damaged as a whole, which hides no other, and which health reports.
-            let Ok(opened) = atomic_file::open_regular(&file.path) else { continue };
-            let metadata = opened.metadata().map_err(|source| FileError::io("look at", &file.path, source))?;
-            found.push((file.path, opened, metadata));
-        }
-        // Files only grow, and go as a whole. After any other change all are read again.
-        let is_as_read = |file: &IndexedFile| {
-            let now = found.iter().find(|(_, _, metadata)| identity(metadata) == file.identity);
-            now.is_some_and(|(_, _, metadata)| !file.is_edited(metadata))
+        listed.reverse();
+        // Files only grow, and go as a whole. After any other change a file is read again.
+        let is_as_read = |known: &IndexedFile| {
+            let now = listed.iter().find(|file| file.stamp.is_same_file(&known.stamp));
+            now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
-        if !self.files.iter().all(is_as_read) {
-            *self = Self::default();
+        let count = self.files.len();
+        self.files.retain(|_, known| is_as_read(known));
+        let mut known = self.lines.len();
+        if self.files.len() < count {
+            self.lines.retain(|line| self.files.contains_key(&line.file));
+            known = 0;
         }
-        let known = self.lines.len();
-        let read = found.into_iter().try_for_each(|(path, file, metadata)| self.read_on(&path, file, &metadata));
-        if self.lines.len() > known {
-            let Self { lines, slugs, .. } = self;
-            let key = |line: &Line| (line.stamp, slugs.of(line));
-            // Runs end in almost the order in which they were triggered, which this sort makes use of.
-            lines.sort_by(|a, b| key(a).cmp(&key(b)));
-            lines.dedup_by(|a, b| key(a) == key(b));
-        }
+        let read = listed.iter().try_for_each(|file| self.read_on(file));
+        self.sort_in(known);
         read
     }
 
+    /// Sorts in the lines behind the first `known`, of which all is known.
+    fn sort_in(&mut self, known: usize) {
+        let Self { lines, slugs, newest, .. } = self;
+        if known == 0 {
+            newest.clear();
+        }
+        newest.resize(slugs.all.len(), None);
+        let key = |line: &Line| (line.stamp, slugs.of(line));
+        let Some(first) = lines[known..].iter().map(key).min() else { return };
+        for line in &lines[known..] {
+            let newest = &mut newest[line.slug as usize];
+            *newest = (*newest).max(Some(line.stamp));
+        }
+        // Runs end in almost the order in which they were triggered, so only the last few are sorted.
+        let from = lines[..known].partition_point(|line| key(line) <= first);
+        lines[from..].sort_by(|a, b| key(a).cmp(&key(b)));
+    }
+
     /// Reads what was added to a file, or all of one that is new.
-    fn read_on(&mut self, path: &Path, file: File, metadata: &Metadata) -> Result<(), FileError> {
-        let fail = |source| FileError::io("read", path, source);
-        let identity = identity(metadata);
-        let at = self.files.iter().position(|known| known.identity == identity).unwrap_or(self.files.len());
-        if at == self.files.len() {
-            let (read_bytes, end_hash, modified, damaged) = (0, stable_hash(&[]), (0, 0), 0);
-            self.files.push(IndexedFile { file, identity, read_bytes, end_hash, modified, damaged });
-        }
-        let mut read = Ok(());
-        if self.files[at].read_bytes < metadata.len() {
-            read = self.read_lines(at);
-            let file = &mut self.files[at];
-            // Where it cannot be read, it is not what it was, and all is read again.
-            file.end_hash = file.hash_of_end().unwrap_or_default();
-        }
-        let file = &mut self.files[at];
-        // After reading: what is added from here on makes the file longer than what was read of it.
-        file.modified = modified(&file.file.metadata().map_err(fail)?);
+    fn read_on(&mut self, listed: &HistoryFile) -> Result<(), FileError> {
+        let fail = |source| FileError::io("read", &listed.path, source);
+        let known = self.files.iter().find(|(_, known)| known.stamp.is_same_file(&listed.stamp));
+        let number = match known {
+            Some((_, known)) if known.read_bytes >= listed.stamp.size() => return Ok(()),
+            Some((number, _)) => *number,
+            None => {
+                // One that cannot be opened was closed or removed since it was listed, and the next look finds it; or it is
+                // damaged as a whole, which hides no other, and which health reports.
+                let Ok((file, stamp)) = atomic_file::open_with_stamp(&listed.path) else { return Ok(()) };
+                let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
+                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash: stable_hash(&[]), damaged: 0 };
+                self.files.insert(number, empty);
+                number
+            }
+        };
+        let read = self.read_lines(number);
+        let Some(file) = self.files.get_mut(&number) else { return Ok(()) };
+        // Where it cannot be read, it is not what it was, and all is read again.
+        file.end_hash = file.hash_of_end().unwrap_or_default();
+        file.stamp = Stamp::from(&file.file.metadata().map_err(fail)?);
         read.map_err(fail)
     }
 
-    fn read_lines(&mut self, at: usize) -> std::io::Result<()> {
-        let number = u32::try_from(at).map_err(std::io::Error::other)?;
-        let file = &mut self.files[at];
+    fn read_lines(&mut self, number: u32) -> std::io::Result<()> {
+        let Some(file) = self.files.get_mut(&number) else { return Ok(()) };
         let mut reader = BufReader::with_capacity(256 * 1024, file.file.try_clone()?);
         reader.seek(SeekFrom::Start(file.read_bytes))?;
         let mut text = Vec::new();
@@ -346,20 +359,10 @@ impl<'a> LineHead<'a> {
     }
 }
 
-fn line_at(file: &File, mut offset: u64) -> Option<Vec<u8>> {
+/// Reads a line as [`Lines::read_lines`] does.
+fn line_at(mut file: &File, offset: u64) -> std::io::Result<Vec<u8>> {
+    file.seek(SeekFrom::Start(offset))?;
     let mut text = Vec::new();
-    let mut piece = [0; 8 * 1024];
-    while (text.len() as u64) < MAX_RECORD_BYTES {
-        let count = file.read_at(&mut piece, offset).ok()?;
-        if count == 0 {
-            break;
-        }
-        if let Some(end) = piece[..count].iter().position(|byte| *byte == b'\n') {
-            text.extend_from_slice(&piece[..end]);
-            return Some(text);
-        }
-        text.extend_from_slice(&piece[..count]);
-        offset += count as u64;
-    }
-    None
+    BufReader::new(file).take(MAX_RECORD_BYTES).read_until(b'\n', &mut text)?;
+    Ok(text)
 }

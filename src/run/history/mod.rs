@@ -75,7 +75,7 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
             if files::is_full(home, config) {
                 no_room = files::make_room(home, config, UnixSeconds::now()).err();
             }
-            atomic_file::append_line(&path, &line)?
+            atomic_file::append_record(&path, &line)?
         }
     };
     drop(lock);

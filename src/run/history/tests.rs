@@ -50,7 +50,7 @@ impl Fixture {
         std::fs::rename(home.history_file(), home.root().join(format!("history.{at}.jsonl"))).unwrap();
     }
 
-    /// Returns the runs that the history tells of, newest first.
+    /// Returns the runs in the history, newest first.
     fn runs(&self) -> Vec<String> {
         let lines = self.context.history.read(&self.context.home).unwrap();
         lines.newest_first().map(|line| lines.past(line).expect("the line").outcome.id.to_string()).collect()
@@ -139,7 +139,65 @@ fn damaged_lines_are_skipped_and_counted_and_one_that_is_being_written_is_neithe
     it.write(&format!("{line}{{torn\n{missed}\u{0}\u{0}\n{{\"id\":\"no run\"}}\n{}", &line[..40]));
     assert_eq!((it.runs(), it.damaged()), (vec!["a-1".to_owned()], 3));
     it.append("a-2");
-    assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned(), "a-1".to_owned()], 4));
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned(), "a-1".to_owned()], 3), "nothing is left of it");
+}
+
+#[test]
+fn only_what_changed_is_read_again() {
+    let it = fixture();
+    it.append("a-1");
+    it.close(10);
+    it.append("b-2");
+    it.close(20);
+    it.append("b-3");
+    let newest = |slug: &str| it.context.history.newest(&slug.parse().unwrap()).map(|at| at.0);
+    assert_eq!(it.runs(), ["b-3", "b-2", "a-1"]);
+    assert_eq!((newest("a"), newest("b"), newest("c")), (Some(1), Some(3), None));
+    // An edit that does not show, so that it is seen only if the file is read again.
+    let closed = it.context.home.root().join("history.10.jsonl");
+    let written = closed.metadata().unwrap().modified().unwrap();
+    let text = std::fs::read_to_string(&closed).unwrap().replace("a-1", "a-9");
+    std::fs::write(&closed, text).unwrap();
+    std::fs::File::options().append(true).open(&closed).unwrap().set_modified(written).unwrap();
+    let indexed = || {
+        let lines = it.context.history.read(&it.context.home).unwrap();
+        lines.newest_first().map(|line| line.stamp().0).collect::<Vec<_>>()
+    };
+    it.write("");
+    assert_eq!((indexed(), newest("b")), (vec![2, 1], Some(2)));
+    std::fs::remove_file(it.context.home.root().join("history.20.jsonl")).unwrap();
+    assert_eq!((indexed(), newest("b")), (vec![1], None));
+    assert!(it.context.history.find(&it.context.home, &"a-1".parse().unwrap()).unwrap().is_none());
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-9".to_owned()], 0));
+}
+
+#[test]
+fn a_copied_line_is_shown_once_and_still_once_when_its_copy_is_gone() {
+    let it = fixture();
+    it.append("a-1");
+    it.append("a-2");
+    let copy = it.context.home.root().join("history.1.jsonl");
+    std::fs::copy(it.context.home.history_file(), &copy).unwrap();
+    assert_eq!(it.runs(), ["a-2", "a-1"]);
+    std::fs::remove_file(copy).unwrap();
+    assert_eq!(it.runs(), ["a-2", "a-1"]);
+}
+
+#[test]
+fn a_line_that_only_looks_like_one_of_a_run_is_damaged() {
+    let it = fixture();
+    it.append("a-1");
+    it.append("a-2");
+    let agent = format!("\"agent\":{}", serde_json::json!(outcome("a-1", Status::Failed).agent));
+    it.write(&it.text().replacen(&agent, "\"agent\":7", 1));
+    assert_eq!(it.damaged(), 0);
+    for _ in 0..2 {
+        assert_eq!(it.context.history.find(&it.context.home, &"a-1".parse().unwrap()).unwrap(), None);
+        assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned()], 1));
+    }
+    // A person repairs it.
+    it.write(&it.text().replacen("\"agent\":7", &agent, 1));
+    assert_eq!((it.runs(), it.damaged()), (vec!["a-2".to_owned(), "a-1".to_owned()], 0));
 }
 
 #[test]
@@ -182,11 +240,11 @@ impl Fixture {
 #[test]
 fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     let it = fixture();
-    let [told, lost, ending, older] = [30, 20, 40, 10].map(|n| format!("a-{}", second(n)));
-    for run in [&told, &lost, &ending, &older] {
+    let [recorded, lost, ending, older] = [30, 20, 40, 10].map(|n| format!("a-{}", second(n)));
+    for run in [&recorded, &lost, &ending, &older] {
         it.finish(run);
     }
-    it.append(&told);
+    it.append(&recorded);
     std::fs::create_dir(Entry::of(&it.context.home, &ending.parse().unwrap()).directory()).unwrap();
     Workbench::of(&it.context.home, &format!("b-{}", second(50)).parse().unwrap()).make().unwrap();
     complete(&it.context).unwrap();
@@ -196,7 +254,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
             .map(|line| serde_json::from_str::<PastLine>(line).unwrap().outcome.id.to_string())
             .collect::<Vec<_>>()
     };
-    assert_eq!(ids(), [told.clone(), older.clone(), lost.clone()], "in the order of their ends");
+    assert_eq!(ids(), [recorded.clone(), older.clone(), lost.clone()], "in the order of their ends");
     complete(&it.in_another_process()).unwrap();
     assert_eq!(ids().len(), 3);
     // What is removed while the process lives was removed by somebody.
@@ -204,7 +262,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     complete(&it.context).unwrap();
     assert_eq!(ids(), [] as [&str; 0]);
     complete(&it.in_another_process()).unwrap();
-    assert_eq!(ids(), [older, lost, told]);
+    assert_eq!(ids(), [older, lost, recorded]);
 }
 
 #[test]
@@ -229,7 +287,7 @@ fn what_the_history_dropped_on_purpose_stays_dropped() {
 }
 
 #[test]
-fn what_cannot_be_completed_is_told_and_tried_again() {
+fn what_cannot_be_completed_is_reported_and_tried_again() {
     let it = fixture();
     let run = format!("a-{}", second(0));
     it.finish(&run);

@@ -2,7 +2,8 @@
 
 use std::fs::{File, OpenOptions};
 use std::num::NonZeroU16;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::Path;
 
 use vt100::{Parser, Screen};
 
@@ -10,8 +11,13 @@ use super::text::clean;
 use crate::home::atomic_file::{self, FileError};
 use crate::run::entry::Workbench;
 
-/// The largest side of a terminal: a screen takes up memory.
-const MAX_SIDE: u16 = 1000;
+/// The largest terminal that is drawn: the agent can write whatever it likes into the file of sizes.
+const MAX_ROWS: u16 = 250;
+const MAX_COLUMNS: u16 = 500;
+
+/// How many sizes count, the last ones, and how much of their file is read.
+const MAX_SIZES: usize = 100;
+const READ_SIZES_BYTES: u64 = 4096;
 
 /// How many rows are shown that have scrolled away.
 const ROWS_ABOVE: usize = 500;
@@ -37,27 +43,43 @@ pub fn create_sizes(workbench: &Workbench) -> Result<File, FileError> {
     made.map_err(|source| FileError::io("make", &path, source))
 }
 
-/// Reads those lines; there are none of an agent without a terminal.
-pub(super) fn read_sizes(workbench: &Workbench) -> Vec<Size> {
-    let text = atomic_file::read_text(&workbench.sizes_file()).unwrap_or_default();
-    text.lines().filter_map(size).collect()
+/// Reads the last of those lines; there are none of an agent without a terminal.
+pub(super) fn read_sizes(file: Option<&Path>) -> Vec<Size> {
+    let read = |path: &Path| {
+        let file = atomic_file::open_regular(path).ok()?;
+        let start = file.metadata().ok()?.len().saturating_sub(READ_SIZES_BYTES);
+        let mut bytes = vec![0; READ_SIZES_BYTES as usize];
+        let length = file.read_at(&mut bytes, start).ok()?;
+        bytes.truncate(length);
+        // The first line may be the end of one.
+        let from = if start == 0 { 0 } else { bytes.iter().position(|byte| *byte == b'\n')? };
+        Some(String::from_utf8_lossy(&bytes[from..]).into_owned())
+    };
+    last_sizes(&file.and_then(read).unwrap_or_default())
+}
+
+fn last_sizes(text: &str) -> Vec<Size> {
+    let mut sizes: Vec<Size> = text.lines().rev().filter_map(size).take(MAX_SIZES).collect();
+    sizes.reverse();
+    sizes
 }
 
 fn size(line: &str) -> Option<Size> {
     let mut words = line.split(' ');
     let from = words.next()?.parse().ok()?;
-    let mut side = || NonZeroU16::new(words.next()?.parse::<u16>().ok()?.min(MAX_SIDE));
-    Some(Size { from, rows: side()?, columns: side()? })
+    let mut side = |max: u16| NonZeroU16::new(words.next()?.parse::<u16>().ok()?.min(max));
+    Some(Size { from, rows: side(MAX_ROWS)?, columns: side(MAX_COLUMNS)? })
 }
 
 /// Returns what a terminal of these sizes showed in the end of the bytes, which begin at `start` in the log; `None` if nothing
 /// was drawn, so that the lines alone say the same.
-pub(super) fn shown(bytes: &[u8], start: u64, sizes: &[Size]) -> Option<String> {
+pub(super) fn shown(bytes: &[u8], start: u64, read_sizes: impl FnOnce() -> Vec<Size>) -> Option<String> {
     let (printed, notes) = split_notes(bytes);
-    let first = *sizes.iter().rev().find(|size| size.from <= start).or(sizes.first())?;
     if !draws(printed) {
         return None;
     }
+    let sizes = read_sizes();
+    let first = *sizes.iter().rev().find(|size| size.from <= start).or(sizes.first())?;
     let left = printed.windows(LEAVES_ALTERNATE_SCREEN.len()).rposition(|window| window == LEAVES_ALTERNATE_SCREEN);
     // A program that leaves the alternate screen leaves nothing of what it showed there.
     let (drawn, after) = match left {
@@ -135,18 +157,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn sizes(text: &str) -> Vec<Size> {
-        text.lines().filter_map(size).collect()
-    }
-
     fn on_80x24(text: &str) -> Option<String> {
-        shown(text.as_bytes(), 0, &sizes("0 24 80"))
+        shown(text.as_bytes(), 0, || last_sizes("0 24 80"))
     }
 
     #[test]
     fn what_draws_nothing_is_not_a_picture() {
         assert_eq!(on_80x24("\x1b[1mone\x1b[0m\r\n10%\r\x1b[K20%\r\n"), None);
-        assert_eq!(shown(b"\x1b[H", 0, &[]), None, "no terminal");
+        assert_eq!(shown(b"\x1b[H", 0, Vec::new), None, "no terminal");
     }
 
     #[test]
@@ -172,7 +190,23 @@ mod tests {
     fn every_part_is_drawn_in_its_own_size() {
         let text = "\x1b[H\x1b[2J0123456789\x1b[H\x1b[2Jabcdefghij";
         let at = text.len() - 10;
-        assert_eq!(shown(text.as_bytes(), 7, &sizes(&format!("0 2 5\n{} 2 4", at + 7))).unwrap(), "abcd\nefgh\nij\n");
+        let sizes = || last_sizes(&format!("0 2 5\n{} 2 4", at + 7));
+        assert_eq!(shown(text.as_bytes(), 7, sizes).unwrap(), "abcd\nefgh\nij\n");
+    }
+
+    #[test]
+    fn of_a_file_that_the_agent_has_filled_only_a_few_sizes_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("agent.sizes");
+        std::fs::write(&file, "9999999 65535 65535\n3 60000 1\n".repeat(200_000) + "4 30 90\n").unwrap();
+        let sizes = read_sizes(Some(&file));
+        assert!(sizes.len() == MAX_SIZES && sizes.iter().all(|size| size.from == 9_999_999 || size.from <= 4));
+        assert!(sizes.iter().all(|size| size.rows.get() <= MAX_ROWS && size.columns.get() <= MAX_COLUMNS));
+        let last = sizes.last().unwrap();
+        assert_eq!((last.from, last.rows.get(), last.columns.get()), (4, 30, 90));
+        std::fs::write(&file, "0 50 200\n7 24 80\n").unwrap();
+        assert_eq!(read_sizes(Some(&file)).len(), 2);
+        assert!(read_sizes(None).is_empty() && read_sizes(Some(dir.path())).is_empty());
     }
 
     proptest! {
@@ -182,8 +216,8 @@ mod tests {
             side in 1..70u16, other in 1..70u16, at in 0..200u64,
         ) {
             let printed = format!("\x1b[H{}", pieces.concat());
-            let sizes = sizes(&format!("0 {side} {other}\n{at} {other} {side}"));
-            let text = shown(printed.as_bytes(), 0, &sizes).unwrap();
+            let sizes = || last_sizes(&format!("0 {side} {other}\n{at} {other} {side}"));
+            let text = shown(printed.as_bytes(), 0, sizes).unwrap();
             prop_assert!(!text.chars().any(|c| c.is_control() && c != '\n' && c != '\t'), "{:?}", text);
         }
     }

@@ -60,7 +60,7 @@ pub struct Found {
     pub more: bool,
     /// Whether the log was shorter than the offset, so that it was searched from its beginning.
     pub restarted: bool,
-    /// How many bytes were not there to be searched, for the log had grown too large.
+    /// How many bytes could not be searched because they were dropped from a log that had grown too large.
     pub dropped_bytes: u64,
     /// The size of the whole log.
     pub log_bytes: u64,

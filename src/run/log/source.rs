@@ -10,7 +10,6 @@ use std::path::PathBuf;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
-use super::screen::{Size, read_sizes};
 use crate::home::atomic_file::{self, FileError};
 use crate::run::entry::Workbench;
 
@@ -19,8 +18,8 @@ use crate::run::entry::Workbench;
 pub struct Log {
     bytes: Bytes,
     pub(super) size: u64,
-    /// Those of the agent's terminal.
-    pub(super) sizes: Vec<Size>,
+    /// Where the sizes of the agent's terminal are, if it has one.
+    pub(super) sizes_file: Option<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -50,7 +49,8 @@ impl Log {
         };
         match file.metadata() {
             Ok(metadata) => {
-                Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len(), sizes: read_sizes(workbench) })
+                let sizes_file = Some(workbench.sizes_file());
+                Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len(), sizes_file })
             }
             Err(source) => Err(FileError::io("read", &path, source)),
         }
@@ -60,7 +60,7 @@ impl Log {
     #[must_use]
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
-        Self { size, sizes: Vec::new(), bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
+        Self { size, sizes_file: None, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
     }
 
     /// Returns its size, in bytes.
@@ -69,7 +69,7 @@ impl Log {
         self.size
     }
 
-    /// Returns the part that was dropped; an empty range where nothing was, or where that cannot be told.
+    /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.
     pub(super) fn first_hole(&self) -> Range<u64> {
         let file = match &self.bytes {
             Bytes::InFile { file, .. } => file,
@@ -89,7 +89,7 @@ impl Log {
         let start = match seek(file, SeekFrom::Data(offset)) {
             Ok(start) => start.min(self.size),
             Err(Errno::NXIO) => self.size,
-            // This file system does not tell.
+            // This file system cannot say.
             Err(_) => offset.min(self.size),
         };
         let end = seek(file, SeekFrom::Hole(start)).map_or(self.size, |end| end.min(self.size));

@@ -9,7 +9,6 @@ use crate::run::status::Status;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndCause {
-    /// It exceeded its bound.
     TimedOut,
     /// A person, a tool, or the deletion of its routine.
     Stopped,
@@ -40,7 +39,6 @@ pub struct EndRequest {
     pub cause: EndCause,
     /// The same in words, with the numbers.
     pub reason: String,
-    /// Who asked for it.
     pub by: String,
     /// When it was asked for.
     pub at: UnixSeconds,

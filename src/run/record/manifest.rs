@@ -18,13 +18,9 @@ use crate::session::HostKind;
 pub struct Manifest {
     /// [`super::RECORD_VERSION`] when it was written.
     pub version: u32,
-    /// The run.
     pub id: RunId,
-    /// When it was triggered.
     pub triggered: Moment,
-    /// What identifies its processes.
     pub cookie: Cookie,
-    /// Where its processes are.
     pub machine: Machine,
     /// The home that it was started in; absent in records of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -32,11 +28,9 @@ pub struct Manifest {
     /// The bound that its routine had at the trigger, which holds once the routine is gone; absent in records of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
-    /// What it executes.
     pub command: AgentCommand,
     /// Where it can be watched.
     pub session_host: HostKind,
-    /// What started it.
     #[serde(default)]
     pub origin: Origin,
     /// What is cloned into its workbench first.
@@ -84,7 +78,6 @@ pub enum Origin {
 /// Where processes can be seen from; elsewhere nothing is known about them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The machine's own id.
     pub machine_id: String,
     /// The process namespace; empty where there is no such thing.
     pub pid_namespace: String,

@@ -1,5 +1,7 @@
 //! The records that a run leaves on its way, as files of its entry and its workbench.
 
+#![allow(missing_docs, reason = "a field without a comment is what its name says")]
+
 mod end;
 mod manifest;
 mod outcome;
@@ -31,12 +33,7 @@ pub const FIRST_RECORD_VERSION: u32 = 1;
 pub enum RecordError {
     /// A newer program wrote it; what it means is not ours to guess.
     #[error("{path} is of version {version}, newer than this program knows ({RECORD_VERSION}); update moadim-mcp")]
-    Newer {
-        /// The record's file.
-        path: String,
-        /// Its version.
-        version: u32,
-    },
+    Newer { path: String, version: u32 },
     /// The file is missing, unreadable or damaged.
     #[error(transparent)]
     File(#[from] FileError),

@@ -14,35 +14,26 @@ use crate::session::HostKind;
 pub struct Outcome {
     /// The oldest version whose readers know the status.
     pub version: u32,
-    /// The run.
     pub id: RunId,
-    /// How it ended.
     pub status: Status,
-    /// Why, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who ended it by force; `None` if it ended by itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    /// The agent's exit status.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
-    /// The agent's name.
     pub agent: String,
     /// Where it could be watched.
     pub session_host: HostKind,
-    /// What started it.
     #[serde(default)]
     pub origin: Origin,
-    /// When it was triggered.
     pub triggered_at: UnixSeconds,
-    /// When its agent started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<UnixSeconds>,
-    /// When it ended.
     pub finished_at: UnixSeconds,
     /// From when its retention counts: its last output if it was ended by force, so that our note is no new life.
     pub retain_from: UnixSeconds,
@@ -53,17 +44,13 @@ pub struct Outcome {
 /// How a run ended, as its owner or its judge found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ending {
-    /// The status that follows.
     pub status: Status,
-    /// Why, in words.
     pub reason: Option<String>,
     /// Who ended it by force; `None` if it ended by itself.
     pub ended_by: Option<String>,
-    /// The agent's exit status.
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
     pub signal: Option<i32>,
-    /// When it ended.
     pub finished_at: UnixSeconds,
     /// From when its retention counts.
     pub retain_from: UnixSeconds,
@@ -118,15 +105,7 @@ impl Ending {
         last_output: UnixSeconds,
         now: UnixSeconds,
     ) -> Self {
-        let unforced = |status, reason: &str, at| Self {
-            status,
-            reason: Some(reason.to_owned()),
-            ended_by: None,
-            exit_code: None,
-            signal: None,
-            finished_at: at,
-            retain_from: at,
-        };
+        let unforced = |status, reason: &str, at| Self::of(status, reason.to_owned(), at);
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
@@ -150,13 +129,22 @@ impl Ending {
     /// Describes the end of a run that was ended by force.
     pub(crate) fn by_request(request: &EndRequest, now: UnixSeconds) -> Self {
         Self {
-            status: request.cause.into(),
-            reason: Some(request.reason.clone()),
             ended_by: Some(request.by.clone()),
+            retain_from: request.last_output,
+            ..Self::of(request.cause.into(), request.reason.clone(), now)
+        }
+    }
+
+    /// Describes the end of a run of whose agent and whose ender nothing is known.
+    pub(crate) fn of(status: Status, reason: String, at: UnixSeconds) -> Self {
+        Self {
+            status,
+            reason: Some(reason),
+            ended_by: None,
             exit_code: None,
             signal: None,
-            finished_at: now,
-            retain_from: request.last_output,
+            finished_at: at,
+            retain_from: at,
         }
     }
 }

@@ -10,9 +10,7 @@ use crate::run::status::Status;
 /// `supervisor.json`: which supervisor has the run. The first writer has it alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SupervisorRecord {
-    /// The supervisor itself.
     pub supervisor: ProcessId,
-    /// Where it is.
     pub machine: Machine,
     /// The boot of the machine: start times mean something within one boot only.
     pub boot_id: String,
@@ -24,11 +22,8 @@ pub struct SupervisorRecord {
 /// `started.json`: the agent runs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
-    /// The run's supervisor.
     pub supervisor: ProcessId,
-    /// The agent itself.
     pub agent: ProcessId,
-    /// When the agent started.
     pub at: UnixSeconds,
     /// Where both are; absent in records of version 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,18 +33,15 @@ pub struct Started {
 /// `processes.json`: processes that belong to the run and might not be recognised by its cookie.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessesRecord {
-    /// Where they are.
     pub machine: Machine,
     /// The boot within which their start times mean something.
     pub boot_id: String,
-    /// The processes.
     pub processes: KnownProcesses,
 }
 
 /// How an agent ended; release 0.1.0 wrote it into `exit.json` for one on a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 pub struct AgentExit {
-    /// Its exit status.
     pub code: Option<i32>,
     /// The signal that ended it.
     pub signal: Option<i32>,

@@ -97,7 +97,7 @@ impl Place {
         let go = self.home.workbenches().join(name);
         let words = ["sh".into(), "-c".into(), script.into(), "sh".into(), name.into(), go.into_os_string()];
         // Dozens of processes at once.
-        self.host.windows.open(name, &words, &self.home.workbenches(), in_a_minute())
+        self.host.windows.open(name, &words, in_a_minute())
     }
 
     fn let_go(&self, name: &str) {

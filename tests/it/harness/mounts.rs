@@ -59,10 +59,17 @@ impl<'a> Mount<'a> {
         Self(place)
     }
 
-    /// Makes what is mounted at `place` read-only.
+    /// Mounts `place` over itself, read-only. It becomes that beside it: the system refuses to make a mount read-only through which
+    /// a file is open for writing, as a server that works at `place` may do at any moment.
     #[track_caller]
-    pub fn remount_read_only(place: &Path) {
-        assert!(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(place).status().unwrap().success());
+    pub fn read_only(place: &'a Path) -> Self {
+        let beside = tempfile::tempdir().unwrap();
+        let closed = Mount::new(&["--bind", place.to_str().unwrap()], beside.path());
+        assert!(Command::new("mount").args(["-o", "remount,bind,ro"]).arg(beside.path()).status().unwrap().success());
+        // A copy of a mount is as it is.
+        let mount = Self::new(&["--bind", beside.path().to_str().unwrap()], place);
+        drop(closed);
+        mount
     }
 }
 
