@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 use serde::Serialize;
-use serde::de::{DeserializeOwned, IgnoredAny};
+use serde::de::DeserializeOwned;
 
 use super::file_cache::Stamp;
 
@@ -203,19 +203,14 @@ pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError
     write_line(path, &file, metadata.len(), line)
 }
 
-/// Appends a JSON record as one line with one write. A part of a record at the end is removed: it is what a power cut or a
-/// killed writer left, and nobody relies on it. The file's name is on disk before its first line is written; the line is once
-/// the returned file is synced. The caller holds the file's lock.
+/// Appends a record as one line with one write; a part of one at the end stays on a line of its own. The file's name is on disk
+/// before its first line is written; the line is once the returned file is synced.
 pub fn append_record(path: &Path, record: &str) -> Result<File, FileError> {
     let (file, metadata) = open_to_append(path)?;
-    let size = metadata.len();
-    let whole = size_of_whole_records(&file, size).map_err(|source| FileError::io("read", path, source))?;
-    if size == 0 {
+    if metadata.len() == 0 {
         sync_directory(directory_of(path))?;
-    } else if whole < size {
-        file.set_len(whole).map_err(|source| FileError::io("shorten", path, source))?;
     }
-    write_line(path, &file, whole, record)?;
+    write_line(path, &file, metadata.len(), record)?;
     Ok(file)
 }
 
@@ -240,20 +235,6 @@ fn is_at_line_start(file: &File, size: u64) -> io::Result<bool> {
         file.read_exact_at(&mut last, size - 1)?;
     }
     Ok(last == *b"\n")
-}
-
-/// Returns the size of a file without a part of a record at its end.
-fn size_of_whole_records(file: &File, size: u64) -> io::Result<u64> {
-    if is_at_line_start(file, size)? {
-        return Ok(size);
-    }
-    let searched = size.saturating_sub(MAX_RECORD_BYTES);
-    let mut end = vec![0; usize::try_from(size - searched).map_err(io::Error::other)?];
-    file.read_exact_at(&mut end, searched)?;
-    let start = end.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    // A person may have written a record without a newline, or anything else that is longer than any record.
-    let is_ours = (start > 0 || searched == 0) && serde_json::from_slice::<IgnoredAny>(&end[start..]).is_err();
-    Ok(if is_ours { searched + start as u64 } else { size })
 }
 
 /// Makes a rename or a new entry in `directory` survive a power cut.
@@ -389,30 +370,8 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, "whole\ntor").unwrap();
         append_line(&path, "next").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntor\nnext\n");
-    }
-
-    #[test]
-    fn a_record_takes_the_place_of_a_torn_one_and_of_no_whole_one() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("records");
-        for (before, after) in [
-            ("", "[2]\n"),
-            ("[1]\n", "[1]\n[2]\n"),
-            ("[1]\n{\"a", "[1]\n[2]\n"),
-            ("{\"a", "[2]\n"),
-            ("{broken\n[1]", "{broken\n[1]\n[2]\n"),
-        ] {
-            std::fs::write(&path, before).unwrap();
-            append_record(&path, "[2]").unwrap();
-            assert_eq!(std::fs::read_to_string(&path).unwrap(), after, "{before}");
-        }
-        std::fs::remove_file(&path).unwrap();
-        append_record(&path, "[2]").unwrap();
-        let large = "x".repeat(MAX_RECORD_BYTES as usize + 1);
-        std::fs::write(&path, &large).unwrap();
-        append_record(&path, "[2]").unwrap();
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), format!("{large}\n[2]\n"), "no record of ours");
+        append_record(&path, "[1]").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntor\nnext\n[1]\n");
     }
 
     #[test]

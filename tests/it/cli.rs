@@ -203,7 +203,7 @@ fn attach_is_tmux_where_there_is_a_window() {
     wait_for(PATIENCE, "the end of the terminal", || attached.try_wait().unwrap());
 }
 
-/// Tells whether there is a script(1), which makes terminals.
+/// Whether there is a script(1), which makes terminals.
 fn script_is_there() -> bool {
     let there = cfg!(target_os = "linux") && Command::new("script").arg("--version").output().is_ok();
     if !there {

@@ -1,4 +1,4 @@
-//! The janitor as a service: what is written, what the service manager is told, and that systemd accepts it.
+//! The janitor as a service: what is written, what the service manager is asked to do, and that systemd accepts it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -33,23 +33,23 @@ fn failed(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Puts a systemctl on the path that keeps a list of what it is told, and whether the service is alive.
+/// Puts a systemctl on the path that keeps a list of its arguments, and whether the service is alive.
 fn with_systemctl(home: &TestHome) {
     let state = home.scratch().join("active");
-    let told = home.scratch().join("told");
-    let (state, told) = (state.display(), told.display());
+    let asked = home.scratch().join("asked");
+    let (state, asked) = (state.display(), asked.display());
     home.script(
         "systemctl",
         &format!(
-            "echo \"$*\" >> {told}\ncase \"$2\" in restart) : > {state} ;; disable) rm -f {state} ;;\nis-active) if [ -e \
+            "echo \"$*\" >> {asked}\ncase \"$2\" in restart) : > {state} ;; disable) rm -f {state} ;;\nis-active) if [ -e \
              {state} ]; then echo active; else echo inactive; exit 3; fi ;; esac"
         ),
     );
     home.script("loginctl", "echo no");
 }
 
-fn told(home: &TestHome) -> Vec<String> {
-    let path = home.scratch().join("told");
+fn asked(home: &TestHome) -> Vec<String> {
+    let path = home.scratch().join("asked");
     let text = std::fs::read_to_string(&path).unwrap_or_default();
     let _ = std::fs::remove_file(path);
     text.lines().map(str::to_owned).collect()
@@ -62,7 +62,7 @@ fn it_is_installed_looked_at_and_removed_without_a_trace() {
     let before = service(&home, ours(), &["status"]);
     assert_eq!(before.status.code(), Some(1));
     assert!(ok(service(&home, ours(), &["uninstall"])).contains("not installed"));
-    told(&home);
+    asked(&home);
 
     let said = ok(service(&home, ours(), &["install"]));
     assert!(said.contains(UNIT) && said.contains("loginctl enable-linger"), "{said}");
@@ -77,7 +77,7 @@ fn it_is_installed_looked_at_and_removed_without_a_trace() {
         assert!(text.contains(&line), "{line}{text}");
     }
     let changes = ["--user daemon-reload", &format!("--user enable {UNIT}"), &format!("--user restart {UNIT}")];
-    assert_eq!(told(&home)[1..4], changes, "after it was asked whether it is there");
+    assert_eq!(asked(&home)[1..4], changes, "after it was asked whether it is there");
 
     ok(service(&home, ours(), &["install"]));
     assert_eq!(std::fs::read_to_string(unit_file(&home)).unwrap(), text, "once more changes nothing");
@@ -85,10 +85,10 @@ fn it_is_installed_looked_at_and_removed_without_a_trace() {
     let state: Value = serde_json::from_str(&ok(service(&home, ours(), &["status", "--json"]))).unwrap();
     assert_eq!((&state["installed"], &state["active"], &state["lingers"]), (&true.into(), &true.into(), &false.into()));
 
-    told(&home);
+    asked(&home);
     ok(service(&home, ours(), &["uninstall"]));
     let changes = [format!("--user disable --now {UNIT}"), "--user daemon-reload".to_owned()];
-    assert_eq!(told(&home)[1..], changes);
+    assert_eq!(asked(&home)[1..], changes);
     assert_eq!(std::fs::read_dir(unit_file(&home).parent().unwrap()).unwrap().count(), 0, "nothing is left");
 }
 
@@ -98,7 +98,7 @@ fn a_dry_run_prints_and_changes_nothing() {
     with_systemctl(&home);
     let said = ok(service(&home, ours(), &["install", "--dry-run"]));
     assert!(said.contains("ExecStart=") && said.contains(&format!("$ systemctl --user enable {UNIT}\n")), "{said}");
-    assert!(!unit_file(&home).exists() && told(&home).is_empty());
+    assert!(!unit_file(&home).exists() && asked(&home).is_empty());
 }
 
 #[test]
@@ -122,7 +122,7 @@ fn a_unit_that_somebody_else_wrote_stays() {
         assert!(error.contains("did not write"), "{error}");
     }
     assert_eq!(std::fs::read_to_string(unit_file(&home)).unwrap(), "[Unit]\n");
-    assert!(told(&home).is_empty());
+    assert!(asked(&home).is_empty());
 }
 
 #[test]

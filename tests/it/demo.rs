@@ -81,8 +81,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 fn assert_whole_story(output: &Output, took: Duration) -> String {
-    let (told, complaints) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{}\n{told}\n{complaints}", output.status);
+    let (reported, complaints) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{}\n{reported}\n{complaints}", output.status);
     for line in [
         "> create_routine",
         "> trigger_routine",
@@ -96,11 +96,11 @@ fn assert_whole_story(output: &Output, took: Duration) -> String {
         "claude mcp add --scope user moadim -- ",
         "\"mcpServers\"",
     ] {
-        assert!(told.contains(line), "{line} is missing in:\n{told}");
+        assert!(reported.contains(line), "{line} is missing in:\n{reported}");
     }
-    assert!(!told.contains('\u{1b}'), "colours outside of a terminal:\n{told}");
+    assert!(!reported.contains('\u{1b}'), "colours outside of a terminal:\n{reported}");
     assert!(took < LIMIT, "it took {took:?}");
-    told
+    reported
 }
 
 #[test]
@@ -113,8 +113,8 @@ fn it_tells_the_whole_story_in_tmux() {
     let theatre = Theatre::new();
     let began = Instant::now();
     let output = theatre.demo().output().unwrap();
-    let told = assert_whole_story(&output, began.elapsed());
-    assert!(told.contains("attach -t '=moadim-say-hello-"), "{told}");
+    let reported = assert_whole_story(&output, began.elapsed());
+    assert!(reported.contains("attach -t '=moadim-say-hello-"), "{reported}");
     theatre.assert_nothing_is_left();
 }
 
@@ -124,8 +124,8 @@ fn it_tells_the_whole_story_without_tmux() {
     let path = theatre.programs(&["sh", "sleep", "nohup", "tee"]);
     let began = Instant::now();
     let output = theatre.demo().env("PATH", path).output().unwrap();
-    let told = assert_whole_story(&output, began.elapsed());
-    assert!(told.contains("tmux was not found on PATH") && !told.contains("attach -t"), "{told}");
+    let reported = assert_whole_story(&output, began.elapsed());
+    assert!(reported.contains("tmux was not found on PATH") && !reported.contains("attach -t"), "{reported}");
     theatre.assert_nothing_is_left();
 }
 

@@ -76,7 +76,7 @@ fn expected(way: Way) -> BTreeSet<String> {
     sleepers.chain([STOPPED.to_owned(), SPAWNED.to_owned()]).collect()
 }
 
-/// The agent's prompt: when told, it triggers another run as any host would, starts the escapees, and hangs or leaves.
+/// The agent's prompt: when reported, it triggers another run as any host would, starts the escapees, and hangs or leaves.
 fn prompt(way: Way) -> String {
     let meta = json!({
         "io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {},
@@ -248,13 +248,13 @@ fn bystanders(home: &TestHome, host: Host, runs: &[&str], server: &Server, perso
     (host != Host::Tmux || all_windows).then_some(found)
 }
 
-/// Tells whether a process may be there after the end: a bystander, or a tmux client of a moment.
+/// Whether a process may be there after the end: a bystander, or a tmux client of a moment.
 fn is_allowed(process: &Seen, bystanders: &[Seen]) -> bool {
     let of_a_moment = process.name.starts_with("tmux") && process.cookie.is_none();
     of_a_moment || bystanders.iter().any(|one| one.id == process.id)
 }
 
-/// Tells whether a process was stopped and not let go.
+/// Whether a process was stopped and not let go.
 fn is_stopped(id: ProcessId) -> bool {
     let state = Command::new("ps").args(["-o", "stat=", "-p", &id.pid.to_string()]).output().unwrap().stdout;
     state.starts_with(b"T")

@@ -1,4 +1,4 @@
-//! A daemon whose first thread has ended works on: its run lives, whoever is killed, and ends with it.
+//! A daemon whose first thread has ended works on: its run lives, whichever thread is killed, and ends with it.
 
 use crate::harness::{Live, PATIENCE, Scene, wait_for, wait_until};
 use moadim_mcp::process_tree::ProcessId;

@@ -1,4 +1,4 @@
-//! What is told of runs whose workbench is gone, and what is done when a run ends.
+//! What is known of runs whose workbench is gone, and what is done when a run ends.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -94,15 +94,15 @@ fn the_last_run_of_a_routine_is_told_from_the_history_once_its_workbench_is_gone
     // The older one still has its workbench.
     assert!(home.workbench(&failed).exists());
     let last = last_run(&mut server);
-    let told = json!({
+    let reported = json!({
         "run": run, "status": "succeeded", "triggered_at": ended["triggered_at"], "finished_at": ended["finished_at"],
     });
-    assert_eq!(last, told);
+    assert_eq!(last, reported);
     let table = home.moadim(&["routines"]).ok();
     assert!(table.contains("succeeded") && !table.contains("never"), "{table}");
     drop(server);
     let mut fresh = Server::start_swept(&home);
-    assert_eq!(last_run(&mut fresh), told, "in a new process too");
+    assert_eq!(last_run(&mut fresh), reported, "in a new process too");
 }
 
 #[test]

@@ -90,8 +90,8 @@ fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
         let error = server.error("cleanup_workbenches", json!({}));
         assert!(error.contains("config.toml") && error.contains(word), "{error}");
         let problems = server.problems();
-        let told = problems.iter().find(|one| one["path"] == config.to_str().unwrap()).expect("a problem");
-        assert!(text(&told["fix"]).contains("the defaults hold"), "{told}");
+        let reported = problems.iter().find(|one| one["path"] == config.to_str().unwrap()).expect("a problem");
+        assert!(text(&reported["fix"]).contains("the defaults hold"), "{reported}");
         home.configure(settings);
         assert_eq!(server.clean_up()["kept_total"], 1);
     }

@@ -4,7 +4,7 @@ use crate::harness::{PATIENCE, Scene, assert_has, text, wait_for, wait_until};
 use rustix::process::Signal;
 use serde_json::json;
 
-/// Agents that end in their own ways when they are told to, by what the outcome then says of their exit.
+/// Agents that end in their own ways when they receive TERM, by what the outcome then says of their exit.
 const AGENTS: [(&str, &str); 4] = [
     ("Plain", "exec sleep 300"),
     ("Clean", "trap 'exit 0' TERM; while :; do sleep 0.01; done"),
@@ -19,7 +19,11 @@ fn a_shutdown_is_interrupted_whoever_gets_its_signal_first() {
         for order in [["supervisor", "agent"], ["agent", "supervisor"]] {
             let run = server.start_run(&format!("{title} {}", order[0]), prompt, json!({}));
             let processes = order.map(|who| home.noted(&run, who));
+            // Both have their signal before the supervisor sees either.
+            let supervisor = home.noted(&run, "supervisor");
+            supervisor.signal(Signal::STOP);
             processes.iter().for_each(|process| process.signal(Signal::TERM));
+            supervisor.signal(Signal::CONT);
             wait_until("its end", || !home.entry(&run).exists());
             let outcome = home.outcome(&run).unwrap();
             assert_eq!(outcome["status"], "interrupted", "{title}, {order:?}: {outcome}");

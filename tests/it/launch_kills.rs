@@ -91,8 +91,8 @@ fn settle(home: &TestHome, server: &mut Server, runs: &BTreeSet<String>) {
         assert_eq!(history.len(), 1, "{run}: {history:?}");
         let outcome = home.outcome(run);
         let said = |(key, value): (&String, &serde_json::Value)| history[0][key] == *value;
-        let told = outcome.as_ref().is_some_and(|outcome| outcome.as_object().unwrap().iter().all(said));
-        assert!(told || !home.workbench(run).exists(), "{run}: {outcome:?} {history:?}");
+        let reported = outcome.as_ref().is_some_and(|outcome| outcome.as_object().unwrap().iter().all(said));
+        assert!(reported || !home.workbench(run).exists(), "{run}: {outcome:?} {history:?}");
         let status = text(&history[0]["status"]);
         assert!(["launch_failed", "timed_out", "stopped"].contains(&&*status), "{run}: {history:?}");
     }

@@ -1,4 +1,4 @@
-//! Locks that are not released: whoever waits for one is told who holds it and how to get it back.
+//! Locks that are not released: the process that waits for one says who holds it and how to get it back.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};

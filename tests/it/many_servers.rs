@@ -33,7 +33,7 @@ struct Books {
     removed: Vec<String>,
     /// The longest answer to each tool.
     longest: BTreeMap<&'static str, Duration>,
-    /// The longest clean-up that only told of another one's sweep.
+    /// The longest clean-up that only reported another one's sweep.
     longest_beside: Duration,
     beside: usize,
     /// Who swept then.

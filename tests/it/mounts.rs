@@ -23,7 +23,7 @@ fn private(path: PathBuf) -> PathBuf {
     path
 }
 
-fn told(problems: &[Value], folder: &Path) -> bool {
+fn reported(problems: &[Value], folder: &Path) -> bool {
     let shown = folder.display().to_string();
     problems.iter().any(|one| text(&one["problem"]).contains(&format!("umount '{shown}'")))
 }
@@ -53,7 +53,7 @@ fn folders() {
             let mount = Mount::new(words, &folder);
             let error = server.error("trigger_routine", json!({ "routine": "first" }));
             assert!(error.contains(&format!("umount '{}'", folder.display())), "{error}");
-            assert!(told(&server.problems(), &folder), "{name} {words:?}");
+            assert!(reported(&server.problems(), &folder), "{name} {words:?}");
             let refused = server.error("cleanup_workbenches", json!({}));
             assert!(refused.contains(folder.to_str().unwrap()), "{refused}");
             let mut another = Server::start(&home);
@@ -61,7 +61,7 @@ fn folders() {
             another.close_stdin_and_wait();
             assert_eq!(fs::read_dir(&folder).unwrap().count(), 0, "nothing was written");
             drop(mount);
-            assert!(!told(&server.problems(), &folder));
+            assert!(!reported(&server.problems(), &folder));
         }
     }
     let run = server.trigger("first");

@@ -142,8 +142,8 @@ fn the_history_is_whole_and_the_ledgers_are_read() {
         assert!(reaped || shown["status"] == status, "{shown}");
     }
     let lines = home.whole_history();
-    let told: BTreeSet<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
-    assert!(ended().all(|(run, _)| told.contains(run)) && told.contains(REAPED), "{told:?}");
+    let reported: BTreeSet<&str> = lines.iter().filter_map(|line| line["id"].as_str()).collect();
+    assert!(ended().all(|(run, _)| reported.contains(run)) && reported.contains(REAPED), "{reported:?}");
     assert_eq!(lines.iter().filter(|line| line["kind"] == "missed").count(), 10);
     let listed = json_of(&home, &["routines", "--json"]);
     let of = |slug: &str| {

@@ -118,9 +118,9 @@ fn run(program: &str, arguments: &[&str], paths: &[&Path]) -> Result<(), String>
     if output.status.success() { Ok(()) } else { Err(said()) }
 }
 
-/// What clients were told.
+/// What clients were answered.
 #[derive(Default)]
-struct Told {
+struct Reported {
     /// How runs ended.
     ended: BTreeMap<String, String>,
     /// Runs that are pinned.
@@ -130,7 +130,7 @@ struct Told {
 }
 
 /// Starts runs, one after the other, until the power is cut; each is waited for.
-fn trigger_on_and_on(stage: &Stage, client: usize, told: &Mutex<Told>, over: &AtomicBool) {
+fn trigger_on_and_on(stage: &Stage, client: usize, reported: &Mutex<Reported>, over: &AtomicBool) {
     let routine = format!("job-{client}");
     while !over.load(Ordering::Relaxed) {
         let mut command = stage.home.command();
@@ -141,20 +141,20 @@ fn trigger_on_and_on(stage: &Stage, client: usize, told: &Mutex<Told>, over: &At
         let (run, status) = (text(&answer["run"]["id"]), text(&answer["run"]["status"]));
         let mut pin = stage.home.command();
         let is_pinned = client == 0 && pin.args(["pin", &run]).output().unwrap().status.success();
-        let mut told = told.lock().unwrap();
+        let mut reported = reported.lock().unwrap();
         if over.load(Ordering::Relaxed) {
-            // It may have been told after the cut.
+            // The answer may have come after the cut.
             return;
         }
-        told.ended.insert(run.clone(), status);
+        reported.ended.insert(run.clone(), status);
         if is_pinned {
-            told.pinned.push(run);
+            reported.pinned.push(run);
         }
     }
 }
 
 /// Lets time pass on the scheduler's clock: each minute an occurrence is missed, for the run before is still alive.
-fn pass_the_time(stage: &Stage, clock_secs: &AtomicU64, told: &Mutex<Told>, over: &AtomicBool) {
+fn pass_the_time(stage: &Stage, clock_secs: &AtomicU64, reported: &Mutex<Reported>, over: &AtomicBool) {
     let before = stage.missed("skipped").len();
     for missed in before + 1.. {
         let now = clock_secs.fetch_add(MINUTE, Ordering::Relaxed) + MINUTE;
@@ -166,9 +166,9 @@ fn pass_the_time(stage: &Stage, clock_secs: &AtomicU64, told: &Mutex<Told>, over
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        let mut told = told.lock().unwrap();
+        let mut reported = reported.lock().unwrap();
         if !over.load(Ordering::Relaxed) {
-            told.missed = missed;
+            reported.missed = missed;
         }
     }
 }
@@ -197,7 +197,7 @@ fn cut() {
     }
     stage.routine("skipped", "exec sleep 1000", "schedule = \"* * * * *\"\noverlap = \"skip\"");
     run("sync", &[], &[]).unwrap();
-    let (told, clock_secs) = (Mutex::new(Told::default()), AtomicU64::new(0));
+    let (reported, clock_secs) = (Mutex::new(Reported::default()), AtomicU64::new(0));
     let began = Instant::now();
     for round in 0..cuts() {
         let mut janitor = janitor(stage);
@@ -207,49 +207,49 @@ fn cut() {
         stage.set_clock(now);
         stage.wait_for_alive("skipped", 1);
         wait_until("the ledger", || stage.ledger("skipped")["fired_until"] == at(now));
-        told.lock().unwrap().missed = stage.missed("skipped").len();
+        reported.lock().unwrap().missed = stage.missed("skipped").len();
         let over = AtomicBool::new(false);
-        let enough = told.lock().unwrap().ended.len() + CLIENTS * 2;
+        let enough = reported.lock().unwrap().ended.len() + CLIENTS * 2;
         std::thread::scope(|scope| {
             let _over = SetOnDrop(&over);
             for client in 0..CLIENTS {
-                let (told, over) = (&told, &over);
-                scope.spawn(move || trigger_on_and_on(stage, client, told, over));
+                let (reported, over) = (&reported, &over);
+                scope.spawn(move || trigger_on_and_on(stage, client, reported, over));
             }
-            scope.spawn(|| pass_the_time(stage, &clock_secs, &told, &over));
-            wait_until("some runs", || told.lock().unwrap().ended.len() >= enough);
+            scope.spawn(|| pass_the_time(stage, &clock_secs, &reported, &over));
+            wait_until("some runs", || reported.lock().unwrap().ended.len() >= enough);
             // At no particular moment.
             std::thread::sleep(Duration::from_millis(u64::from(began.elapsed().subsec_nanos()) % 500));
-            let told = told.lock().unwrap();
+            let reported = reported.lock().unwrap();
             over.store(true, Ordering::Relaxed);
             disk.cut();
-            assert_all_is_there(stage, &told, round);
+            assert_all_is_there(stage, &reported, round);
         });
         janitor.wait().unwrap();
         assert_the_rest_is_recorded(stage, round);
     }
-    let told = told.lock().unwrap();
-    eprintln!("{} cuts, {} runs, {} misses", cuts(), told.ended.len(), told.missed);
+    let reported = reported.lock().unwrap();
+    eprintln!("{} cuts, {} runs, {} misses", cuts(), reported.ended.len(), reported.missed);
 }
 
 /// Looks at what the cut has left, before any program of ours does.
-fn assert_all_is_there(stage: &Stage, told: &Told, round: usize) {
+fn assert_all_is_there(stage: &Stage, reported: &Reported, round: usize) {
     let mut lines: BTreeMap<String, Vec<Value>> = BTreeMap::new();
-    for line in stage.home.whole_history() {
+    for line in stage.home.readable_history() {
         if let Some(run) = line["id"].as_str() {
             lines.entry(run.to_owned()).or_default().push(line);
         }
     }
-    for (run, status) in &told.ended {
+    for (run, status) in &reported.ended {
         let found = lines.get(run).map_or(&[][..], Vec::as_slice);
         assert!(matches!(found, [line] if line["status"] == **status), "cut {round}: {run} {status}: {found:?}");
         assert_eq!(stage.home.outcome(run).unwrap()["status"], **status, "cut {round}: {run}");
     }
-    for run in &told.pinned {
+    for run in &reported.pinned {
         assert!(stage.home.root().join("pins").join(run).exists(), "cut {round}: {run} is not pinned");
     }
     let missed = stage.missed("skipped");
-    assert!(missed.len() >= told.missed, "cut {round}: {} misses of {}", missed.len(), told.missed);
+    assert!(missed.len() >= reported.missed, "cut {round}: {} misses of {}", missed.len(), reported.missed);
     let mut once: Vec<String> = missed.iter().map(|line| text(&line["occurrence"])).collect();
     once.dedup();
     assert_eq!(once.len(), missed.len(), "cut {round}: {missed:?}");

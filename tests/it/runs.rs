@@ -6,7 +6,7 @@ use crate::harness::{Era, PATIENCE, Scene, Server, TestHome, assert_has, text, w
 use serde_json::{Value, json};
 
 /// A prompt that works until the test says that it may end.
-const UNTIL_TOLD: &str = "echo at work; until test -e go; do sleep 0.02; done; exit 3";
+const UNTIL_GO: &str = "echo at work; until test -e go; do sleep 0.02; done; exit 3";
 
 fn tell_to_end(home: &TestHome, run: &str) {
     std::fs::write(home.workbench(run).join("go"), "").unwrap();
@@ -78,7 +78,7 @@ fn an_abandoned_run_shows_what_is_left_of_it() {
 fn a_wait_ends_with_the_run() {
     let (home, mut server) = Scene::new().start();
     let mut other = Server::start(&home);
-    let run = server.start_run("Wait", UNTIL_TOLD, json!({}));
+    let run = server.start_run("Wait", UNTIL_GO, json!({}));
     let early = server.ok("wait_run", json!({ "run": run, "timeout_secs": 0 }));
     assert_eq!((&early["finished"], &early["run"]["status"]), (&json!(false), &json!("running")));
     let waits: Vec<u64> =
@@ -108,7 +108,7 @@ fn a_wait_notices_the_end_within_a_second() {
     let mut latencies = Vec::new();
     for number in 0..8 {
         // One that fails is recorded up to a second later, see docs/decisions/ending-a-run.md.
-        let run = server.start_run(&format!("Fast {number}"), &UNTIL_TOLD.replace("exit 3", "exit 0"), json!({}));
+        let run = server.start_run(&format!("Fast {number}"), &UNTIL_GO.replace("exit 3", "exit 0"), json!({}));
         let began = Instant::now();
         let wait = server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }));
         server.wait_for_log(&run, "at work");
@@ -131,26 +131,26 @@ fn progress_is_told_to_who_asks_in_both_eras() {
     let home = TestHome::detached("");
     for (era, token) in [(Era::Legacy("2025-06-18"), json!("t-1")), (Era::Modern, json!(7))] {
         let mut server = Server::start_in(&home, era);
-        let run = server.start_run(&format!("Tell {token}"), UNTIL_TOLD, json!({}));
+        let run = server.start_run(&format!("Tell {token}"), UNTIL_GO, json!({}));
         let wait = send_wait_with_progress(&mut server, &run, token.clone());
         let mut last = 0.0;
         for _ in 0..2 {
-            let told = server.next_unasked();
-            assert_eq!(told["method"], "notifications/progress", "{told}");
-            assert_eq!((&told["params"]["progressToken"], &told["params"]["total"]), (&token, &json!(50.0)));
-            let progress = told["params"]["progress"].as_f64().unwrap();
-            assert!(progress > last && progress < 50.0, "{told}");
-            assert!(text(&told["params"]["message"]).contains("running"));
+            let reported = server.next_unasked();
+            assert_eq!(reported["method"], "notifications/progress", "{reported}");
+            assert_eq!((&reported["params"]["progressToken"], &reported["params"]["total"]), (&token, &json!(50.0)));
+            let progress = reported["params"]["progress"].as_f64().unwrap();
+            assert!(progress > last && progress < 50.0, "{reported}");
+            assert!(text(&reported["params"]["message"]).contains("running"));
             last = progress;
         }
         tell_to_end(&home, &run);
         assert_eq!(server.tool_answer(wait).ok()["finished"], true);
         server.ok("health", json!({}));
         while !server.nothing_unasked() {
-            let told = server.next_unasked();
-            assert!(told["params"]["progress"].as_f64() > Some(last), "{told}");
+            let reported = server.next_unasked();
+            assert!(reported["params"]["progress"].as_f64() > Some(last), "{reported}");
         }
-        let unfinished = server.start_run(&format!("Tell {token} no more"), UNTIL_TOLD, json!({}));
+        let unfinished = server.start_run(&format!("Tell {token} no more"), UNTIL_GO, json!({}));
         assert_eq!(server.ok("wait_run", json!({ "run": unfinished, "timeout_secs": 2 }))["finished"], false);
         assert!(server.nothing_unasked(), "nobody asked");
         tell_to_end(&home, &unfinished);
@@ -161,21 +161,23 @@ fn progress_is_told_to_who_asks_in_both_eras() {
 #[test]
 fn a_wait_ends_when_it_is_cancelled_and_when_the_client_goes() {
     let (home, mut server) = Scene::new().start();
-    let run = server.start_run("Cancel", UNTIL_TOLD, json!({}));
-    let threads =
-        |server: &Server| std::fs::read_dir(format!("/proc/{}/task", server.pid())).map_or(0, Iterator::count);
-    server.ok("health", json!({}));
-    let before = threads(&server);
+    let run = server.start_run("Cancel", UNTIL_GO, json!({}));
+    // Each call has a thread of this name.
+    let calls = |server: &Server| {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", server.pid())).into_iter().flatten();
+        let name = |thread: std::fs::DirEntry| std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
+        threads.flatten().map(name).filter(|name| name == "call\n").count()
+    };
     let waits: Vec<u64> =
         (0..8).map(|_| server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }))).collect();
     if cfg!(target_os = "linux") {
-        wait_until("the waits to begin", || threads(&server) >= before + 8);
+        wait_until("the waits to begin", || calls(&server) == 8);
     }
     for wait in &waits {
         server.notify("notifications/cancelled", json!({ "requestId": wait }));
     }
     if cfg!(target_os = "linux") {
-        wait_for(Duration::from_secs(20), "the waits to end", || (threads(&server) <= before + 1).then_some(()));
+        wait_for(Duration::from_secs(20), "the waits to end", || (calls(&server) == 0).then_some(()));
     }
     server.send_call("wait_run", json!({ "run": run, "timeout_secs": 50 }));
     server.ok("health", json!({}));
@@ -270,7 +272,7 @@ fn an_agent_that_falls_silent_is_ended() {
     assert!(home.processes_named("sleep").is_empty());
     assert_eq!(home.history(&run)[0]["status"], "silent");
     // The routine's own word counts, also while the run is under way.
-    let run = server.start_run("Patient", UNTIL_TOLD, json!({ "agent": "quiet" }));
+    let run = server.start_run("Patient", UNTIL_GO, json!({ "agent": "quiet" }));
     let file = home.root().join("routines/patient/routine.toml");
     let routine = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("max_silence_secs = 600\n{routine}")).unwrap();

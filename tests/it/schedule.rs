@@ -1,4 +1,4 @@
-//! Routines fire by themselves: once for each occurrence, whoever is there, and beside other runs as they say.
+//! Routines fire by themselves: once for each occurrence, however many servers there are, and beside other runs as they say.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -76,8 +76,8 @@ fn overlap_skip_misses_the_occurrence_and_says_so() {
     let missed = stage.wait_for_missed("job", 1).remove(0);
     assert_has(&missed, json!({ "occurrence": at(2 * HOUR), "version": 1 }));
     assert!(text(&missed["reason"]).contains(&run), "{missed}");
-    let told = json!({ "at": at(2 * HOUR), "reason": missed["reason"] });
-    wait_until("the list to tell", || routine_view(&mut server, "job")["last_missed"] == told);
+    let reported = json!({ "at": at(2 * HOUR), "reason": missed["reason"] });
+    wait_until("the list to tell", || routine_view(&mut server, "job")["last_missed"] == reported);
     stage.open_the_gate();
     stage.wait_for_ended("job", 1);
     stage.set_clock(3 * HOUR);

@@ -29,8 +29,8 @@ fn after_a_gap(fields: &str, settings: &str) -> (Vec<String>, Vec<Value>) {
 fn what_nobody_fired_is_made_up_for_once_and_told_in_the_history() {
     let (fired, missed) = after_a_gap("", "");
     assert_eq!(fired, [at(5 * HOUR), at(6 * HOUR)]);
-    let told: Vec<String> = missed.iter().map(|line| text(&line["occurrence"])).collect();
-    assert_eq!(told, [at(HOUR), at(2 * HOUR), at(3 * HOUR), at(4 * HOUR)]);
+    let reported: Vec<String> = missed.iter().map(|line| text(&line["occurrence"])).collect();
+    assert_eq!(reported, [at(HOUR), at(2 * HOUR), at(3 * HOUR), at(4 * HOUR)]);
 }
 
 #[test]
@@ -168,9 +168,9 @@ fn an_edit_by_hand_needs_no_restart() {
     stage.set_clock(30 * MINUTE);
     stage.wait_for_ended("job", 1);
     stage.routine("job", ":", "schedule = \"0 0 30 2 *\"");
-    let told = wait_for(PATIENCE, "the mistake to be told", || server.problems().into_iter().next());
-    assert!(text(&told["path"]).ends_with("routines/job/routine.toml"), "{told}");
-    assert!(text(&told["problem"]).contains("`schedule` is '0 0 30 2 *'"), "{told}");
+    let reported = wait_for(PATIENCE, "the mistake to be reported", || server.problems().into_iter().next());
+    assert!(text(&reported["path"]).ends_with("routines/job/routine.toml"), "{reported}");
+    assert!(text(&reported["problem"]).contains("`schedule` is '0 0 30 2 *'"), "{reported}");
     stage.routine("job", ":", "schedule = \"40 * * * *\"");
     stage.wait_until_followed("job", "40 * * * *");
     stage.set_clock(40 * MINUTE);
@@ -188,8 +188,8 @@ fn a_damaged_ledger_fires_nothing_and_is_told() {
     stage.wait_until_followed("other", "@hourly");
     let good = stage.ledger("job").to_string();
     stage.home.write("routines/job/ledger.json", "{");
-    let told = wait_for(PATIENCE, "the damage to be told", || server.problems().into_iter().next());
-    assert!(text(&told["problem"]).contains("ledger.json is damaged"), "{told}");
+    let reported = wait_for(PATIENCE, "the damage to be reported", || server.problems().into_iter().next());
+    assert!(text(&reported["problem"]).contains("ledger.json is damaged"), "{reported}");
     assert!(text(&routine_view(&mut server, "job")["schedule_problem"]).contains("ledger.json is damaged"));
     stage.set_clock(HOUR);
     stage.wait_for_ended("other", 1);

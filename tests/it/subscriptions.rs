@@ -1,4 +1,4 @@
-//! Clients are told what changes, whichever process changes it.
+//! Clients hear of changes, whichever process changes it.
 
 use std::time::{Duration, Instant};
 
@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 const UPDATED: &str = "notifications/resources/updated";
 const LIST_CHANGED: &str = "notifications/resources/list_changed";
-/// How soon a change must be told.
+/// How soon a change must be reported.
 const SOON: Duration = Duration::from_secs(1);
-/// How soon it is told even on a busy machine.
+/// How soon even on a busy machine.
 const AT_LAST: Duration = Duration::from_secs(15);
 
-/// A client of either era that is told about some resources.
+/// A client of either era, subscribed to some resources.
 struct Listener {
     server: Server,
     era: Era,
@@ -25,7 +25,7 @@ impl Listener {
         Self { server: Server::start_in(home, era.clone()), era: era.clone(), subscription: None }
     }
 
-    /// Asks to be told about resources, and about the lists.
+    /// Subscribes to resources, and to the lists.
     fn subscribe(&mut self, uris: &[&str]) {
         if self.era == Era::Modern {
             let wishes = json!({ "resourcesListChanged": true, "resourceSubscriptions": uris });
@@ -43,12 +43,12 @@ impl Listener {
         }
     }
 
-    /// Forgets what was told of the time before.
+    /// Drops what was reported before.
     fn settle(&mut self) {
         self.server.unasked_within(2 * SOON);
     }
 
-    /// Waits until it is told of a resource; returns what was told before that.
+    /// Waits until a resource is reported; returns what was reported before it.
     #[track_caller]
     fn wait_for(&mut self, uri: &str) {
         let subscription_id = self.subscription;
@@ -63,7 +63,7 @@ fn subscription(message: &Value) -> Option<u64> {
     message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"].as_u64()
 }
 
-fn told_of(messages: &[Value], uri: &str) -> usize {
+fn reports_of(messages: &[Value], uri: &str) -> usize {
     messages.iter().filter(|message| message["method"] == UPDATED && message["params"]["uri"] == uri).count()
 }
 
@@ -89,7 +89,7 @@ fn the_whole_life_of_a_run_is_told_whoever_makes_it() {
         let run = other.trigger(&routine);
         let began = Instant::now();
         listener.wait_for(&of_routine);
-        assert!(began.elapsed() < AT_LAST, "its start was told after {:?}", began.elapsed());
+        assert!(began.elapsed() < AT_LAST, "its start was reported after {:?}", began.elapsed());
 
         let (of_run, log) = (format!("moadim://runs/{run}"), format!("moadim://runs/{run}/log"));
         listener.subscribe(&[&of_run, &log]);
@@ -102,7 +102,7 @@ fn the_whole_life_of_a_run_is_told_whoever_makes_it() {
             began.elapsed()
         });
         took.sort();
-        assert!(took[0] < SOON && took[2] < AT_LAST, "{acts:?} were told after {took:?}, in some order");
+        assert!(took[0] < SOON && took[2] < AT_LAST, "{acts:?} were reported after {took:?}, in some order");
         other.wait_for_run(&run, "succeeded");
         listener.settle();
 
@@ -127,13 +127,13 @@ fn a_chatty_agent_costs_at_most_two_notifications_a_second() {
         // each time.
         let (mut of_log, mut in_a_row) = (0, 0);
         while in_a_row < 5 {
-            let told = listener.server.next_unasked();
-            let is_of_log = told_of(std::slice::from_ref(&told), &log) == 1;
+            let reported = listener.server.next_unasked();
+            let is_of_log = reports_of(std::slice::from_ref(&reported), &log) == 1;
             of_log += u128::from(is_of_log);
             in_a_row = if is_of_log { in_a_row + 1 } else { 0 };
             let most = 2 * began.elapsed().as_millis() / 1000 + 1;
             assert!(of_log <= most, "{of_log} > {most}");
-            assert!(began.elapsed() < 4 * AT_LAST, "a print is told of by more than the log: {told}");
+            assert!(began.elapsed() < 4 * AT_LAST, "a print is reported of by more than the log: {reported}");
         }
         listener.server.stop(&run);
     });
@@ -145,8 +145,12 @@ fn lists_that_change_are_told() {
         listener.subscribe(&["moadim://routines/other"]);
         listener.settle();
         Server::start(home).create("New", "true", json!({}));
-        let told = listener.server.wait_for_unasked(|_| true);
-        assert_eq!((&told["method"], subscription(&told)), (&json!(LIST_CHANGED), listener.subscription), "{told}");
+        let reported = listener.server.wait_for_unasked(|_| true);
+        assert_eq!(
+            (&reported["method"], subscription(&reported)),
+            (&json!(LIST_CHANGED), listener.subscription),
+            "{reported}"
+        );
     });
 }
 
@@ -173,7 +177,7 @@ fn a_subscription_ends_when_it_is_cancelled() {
         }
         listener.settle();
         Server::start(home).create("Gone", "true", json!({}));
-        assert_eq!(told_of(&listener.server.unasked_within(2 * SOON), uri), 0);
+        assert_eq!(reports_of(&listener.server.unasked_within(2 * SOON), uri), 0);
     });
 }
 
@@ -208,15 +212,19 @@ fn subscriptions_apart_are_told_apart() {
     for title in ["One", "Other"] {
         writer.create(title, "true", json!({}));
     }
-    let told = server.unasked_within(3 * SOON);
+    let reported = server.unasked_within(3 * SOON);
     let whose = |id| -> Vec<_> {
-        told.iter()
+        reported
+            .iter()
             .filter(|message| subscription(message) == Some(id))
-            .map(|told| told["params"]["uri"].clone())
+            .map(|reported| reported["params"]["uri"].clone())
             .collect()
     };
-    assert!(whose(one).iter().all(|uri| uri == "moadim://routines/one") && !whose(one).is_empty(), "{told:?}");
-    assert!(whose(other).iter().all(|uri| uri == "moadim://routines/other") && !whose(other).is_empty(), "{told:?}");
+    assert!(whose(one).iter().all(|uri| uri == "moadim://routines/one") && !whose(one).is_empty(), "{reported:?}");
+    assert!(
+        whose(other).iter().all(|uri| uri == "moadim://routines/other") && !whose(other).is_empty(),
+        "{reported:?}"
+    );
 }
 
 #[test]

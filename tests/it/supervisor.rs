@@ -197,7 +197,7 @@ fn a_home_that_is_gone_is_no_reason_to_leave_the_agent() {
     std::fs::rename(scene.home.root(), scene.home.root().with_extension("gone")).unwrap();
     supervisor.signal(Signal::TERM).unwrap();
     wait_until("both are gone", || !agent.is_alive() && !supervisor.is_alive());
-    assert!(!scene.home.root().exists(), "it was not made anew");
+    assert!(!scene.home.root().exists(), "it was not made again");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 /// The user `nobody`, as most systems have it.
 const NOBODY: u32 = 65_534;
 
-/// Tells whether we can become another user. With `MOADIM_REQUIRE_MOUNTS=1`, which says that we are root, a test that needs
+/// Whether we can become another user. With `MOADIM_REQUIRE_MOUNTS=1`, which says that we are root, a test that needs
 /// this fails where we cannot.
 pub fn root_may_become_another_user() -> bool {
     let there = Command::new("setpriv").arg("--version").output().is_ok_and(|output| output.status.success());

@@ -188,12 +188,22 @@ impl TestHome {
     }
 
     pub fn history(&self, run: &str) -> Vec<Value> {
-        self.whole_history().into_iter().filter(|line| line["id"] == run).collect()
+        self.readable_history().into_iter().filter(|line| line["id"] == run).collect()
     }
 
     /// Reads all lines of the history, those of files that were closed first. A part at the end of a file is no line yet: a
     /// reader sees half of one that is being written across a page, and a power cut leaves as much.
     pub fn whole_history(&self) -> Vec<Value> {
+        let parse = |line: &String| serde_json::from_str::<Value>(line).expect("a line of the history");
+        self.history_lines().iter().map(parse).collect()
+    }
+
+    /// The same without the lines that a power cut left half of.
+    pub fn readable_history(&self) -> Vec<Value> {
+        self.history_lines().iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    fn history_lines(&self) -> Vec<String> {
         let names = std::fs::read_dir(&self.root).into_iter().flatten().map(|file| file.unwrap().file_name());
         let mut names: Vec<String> = names.map(|name| name.into_string().unwrap()).collect();
         names.retain(|name| name.starts_with("history.") && name.ends_with(".jsonl"));
@@ -202,7 +212,7 @@ impl TestHome {
         let text = |name: &String| std::fs::read_to_string(self.root.join(name)).unwrap_or_default();
         let whole_lines = |text: String| text.rfind('\n').map_or_else(String::new, |end| text[..=end].to_owned());
         let text: String = names.iter().map(text).map(whole_lines).collect();
-        text.lines().map(|line| serde_json::from_str::<Value>(line).expect("a line of the history")).collect()
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Lists the living processes that have to do with this home.

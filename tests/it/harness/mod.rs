@@ -43,7 +43,7 @@ pub fn on(host: Host, test: fn(TestHome, Host)) {
     }
 }
 
-/// The longest that anything here waits for the server, unless told otherwise. Generous, for the machine may be busy;
+/// The longest that anything here waits for the server, unless a test says otherwise. Generous, because the machine may be busy;
 /// what must be fast is measured by its test.
 pub const PATIENCE: Duration = Duration::from_secs(120);
 
@@ -76,7 +76,7 @@ pub fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     wait_for(PATIENCE, what, || condition().then_some(()));
 }
 
-/// Tells whether tests may take their time (`MOADIM_LONG_TESTS=1`).
+/// Whether tests may take their time (`MOADIM_LONG_TESTS=1`).
 pub fn may_take_long() -> bool {
     std::env::var_os("MOADIM_LONG_TESTS").is_some_and(|value| value == "1")
 }

@@ -8,7 +8,7 @@ use std::process::Command;
 /// The variable that lets the second half of a test run, in a mount namespace.
 const BODY: &str = "MOADIM_TEST_BODY";
 
-/// Tells whether `unshare` with these arguments can run such a command here.
+/// Whether `unshare` with these arguments can run such a command here.
 pub fn can_unshare(test: &str, arguments: &[&str], command: &[&str]) -> bool {
     let tried = Command::new("unshare").args(arguments).args(command).output();
     if tried.is_ok_and(|output| output.status.success()) {
@@ -43,7 +43,7 @@ pub fn with_mounts(test: &str) {
     }
 }
 
-/// Tells whether this is the second half of a test, which [`with_mounts`] has started.
+/// Whether this is the second half of a test, which [`with_mounts`] has started.
 pub fn is_body() -> bool {
     std::env::var_os(BODY).is_some()
 }

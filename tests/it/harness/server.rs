@@ -203,7 +203,7 @@ impl Server {
     /// Writes one line as it is.
     pub fn send_line(&mut self, line: impl AsRef<[u8]>) {
         let stdin = self.stdin.as_mut().expect("stdin was closed");
-        // A server that is gone is noticed by whoever waits for an answer.
+        // A wait for an answer notices that the server is gone.
         let _ = stdin.write_all(line.as_ref()).and_then(|()| stdin.write_all(b"\n")).and_then(|()| stdin.flush());
     }
 
@@ -285,7 +285,7 @@ impl Server {
         ToolAnswer { structured: result["structuredContent"].take(), text, is_error }
     }
 
-    /// Tells whether the answer to a request has come and was not taken; of a server that was waited for this is certain.
+    /// Whether the answer to a request has come and was not taken; of a server that was waited for this is certain.
     pub fn has_answer(&self, id: u64) -> bool {
         self.answers.contains_key(&json!(id).to_string())
     }
@@ -324,7 +324,7 @@ impl Server {
         self.send_line(json!({ "jsonrpc": "2.0", "id": request["id"], "result": result }).to_string());
     }
 
-    /// Tells whether nothing has come that was not asked for. A request that is answered first makes this certain.
+    /// Whether nothing has come that was not asked for. A request that is answered first makes this certain.
     pub fn nothing_unasked(&self) -> bool {
         self.unasked.is_empty()
     }
@@ -387,7 +387,7 @@ impl Server {
         }
     }
 
-    /// Waits until a server that was told to go is gone, and makes sure that it ended well and had given up on no call.
+    /// Waits until a server that was asked to end has ended, and makes sure that it ended well and had given up on no call.
     #[track_caller]
     pub fn assert_leaves(&mut self) {
         let (status, took) = self.wait();

@@ -86,7 +86,7 @@ impl Stage {
             Some(run) => run.rsplit_once('-').unwrap().0 == slug,
             None => line["routine"] == slug,
         };
-        self.home.whole_history().into_iter().filter(of_routine).collect()
+        self.home.readable_history().into_iter().filter(of_routine).collect()
     }
 
     pub fn ended(&self, slug: &str) -> Vec<Value> {

@@ -31,7 +31,7 @@ impl Host {
     }
 }
 
-/// Tells whether there is a tmux. With `MOADIM_REQUIRE_TMUX=1` a test that needs one fails where there is none.
+/// Whether there is a tmux. With `MOADIM_REQUIRE_TMUX=1` a test that needs one fails where there is none.
 pub fn tmux_is_there() -> bool {
     let there = Command::new("tmux").arg("-V").output().is_ok_and(|output| output.status.success());
     let required = std::env::var("MOADIM_REQUIRE_TMUX").is_ok_and(|value| value == "1");
