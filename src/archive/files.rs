@@ -206,4 +206,3 @@ impl Write for Both<'_> {
         self.0.flush()
     }
 }
-

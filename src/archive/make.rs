@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use rustix::fs::statvfs;
 
 use super::files;
-use super::record::{Archive, ArchivedRepository, PathText, VERSION};
+use super::record::{Archive, ArchivedRepository, PathText, VERSION, recover_command};
 use super::store;
 use crate::clock::UnixSeconds;
 use crate::git::{self, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, random_suffix, stable_hash};
+use crate::process_tree::COOKIE_VARIABLE;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
@@ -102,6 +103,15 @@ impl Unsaved {
     }
 }
 
+/// Whether a workbench has anything that has to be looked at before it goes. What cannot be listed has to be.
+pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> bool {
+    let workbench = Workbench::of(home, wanted.run);
+    let root = workbench.directory();
+    let has_repository =
+        git::find(root, deadline).map(|listing| !listing.found.is_empty() || !listing.skipped.is_empty());
+    has_repository.unwrap_or(true) || files::find(root, wanted.files, deadline).map_or(true, |files| !files.is_empty())
+}
+
 /// Looks at a workbench.
 ///
 /// # Errors
@@ -140,7 +150,8 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         let reason = work.unreadable.clone().unwrap_or_default();
         return Err(ArchiveError::Repository { path: work.path.clone().into(), source: GitError::Odd(reason) });
     }
-    let sizes = unsaved.files.iter().filter_map(|path| Some(workbench.directory().join(path).symlink_metadata().ok()?.len()));
+    let sizes =
+        unsaved.files.iter().filter_map(|path| Some(workbench.directory().join(path).symlink_metadata().ok()?.len()));
     let file_bytes: u64 = sizes.sum();
     if spent + file_bytes > max_bytes {
         return Err(ArchiveError::TooLarge { bytes: spent + file_bytes, max: max_bytes });
@@ -156,7 +167,7 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         bytes: 0,
         repositories,
         files: copied.collect::<Result<_, _>>()?,
-        recover_command: format!("moadim-mcp recover {}", wanted.run),
+        recover_command: recover_command(wanted.run),
     };
     archive.bytes = store::allocated(staging.path());
     store::put(home, staging, &archive)?;
@@ -188,7 +199,7 @@ fn visit(
     let mut print = String::new();
     if !listing.found.is_empty() {
         let scratch = Scratch::make(home)?;
-        let git = Git::find(search_path(), Vec::new(), scratch.path())?;
+        let git = Git::find(search_path(), own_cookie(), scratch.path())?;
         let cloned = store::clones_of(home, wanted.run)?;
         let place = Place { root, doomed: &home.workbenches(), listed: &listing.found };
         for (number, found) in listing.found.iter().enumerate() {
@@ -220,6 +231,11 @@ fn visit(
     let _ = write!(print, "{:?}", unsaved.work);
     unsaved.fingerprint = format!("{:016x}", stable_hash(print.as_bytes()));
     Ok(unsaved)
+}
+
+/// What git starts belongs to the run that it is started for, if it is started by its supervisor.
+fn own_cookie() -> Vec<(String, String)> {
+    std::env::var(COOKIE_VARIABLE).map(|cookie| (COOKIE_VARIABLE.to_owned(), cookie)).into_iter().collect()
 }
 
 /// Where git is looked for: this process's own PATH, and where a desktop application's does not lead.

@@ -11,7 +11,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use make::{ArchiveError, Unsaved, Wanted, examine, make};
-pub(crate) use record::Archive;
+pub(crate) use make::{ArchiveError, LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, make, may_hold_work};
+pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::{RecoverError, Recovered, recover};
 pub(crate) use store::{add_clone, allocated, directory, list, read};

@@ -33,6 +33,11 @@ pub(crate) struct Archive {
     pub(crate) recover_command: String,
 }
 
+/// The command that brings back the work of a run.
+pub(crate) fn recover_command(run: &RunId) -> String {
+    format!("moadim-mcp recover {run}")
+}
+
 impl Archive {
     pub(crate) fn unpushed_commits(&self) -> u64 {
         self.repositories.iter().map(|repository| repository.work.unpushed_commits).sum()

@@ -20,7 +20,9 @@ const RESTORE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// Nothing was recovered, or not all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
-    #[error("there is neither an archive nor a workbench of the run {0}; `moadim-mcp recover --list` shows what there is")]
+    #[error(
+        "there is neither an archive nor a workbench of the run {0}; `moadim-mcp recover --list` shows what there is"
+    )]
     Nothing(RunId),
     #[error("{} is there already; give another directory", .0.display())]
     Exists(PathBuf),

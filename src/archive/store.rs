@@ -37,9 +37,10 @@ pub(crate) fn read(home: &Home, run: &RunId) -> Result<Option<Archive>, FileErro
     let path = directory(home, run).join(RECORD);
     match atomic_file::read_json_if_present::<Version>(&path)? {
         None => Ok(None),
-        Some(Version { version }) if version > VERSION => {
-            Err(FileError::damaged(&path, format_args!("it is of version {version}, newer than this program knows ({VERSION})")))
-        }
+        Some(Version { version }) if version > VERSION => Err(FileError::damaged(
+            &path,
+            format_args!("it is of version {version}, newer than this program knows ({VERSION})"),
+        )),
         Some(_) => atomic_file::read_json(&path).map(Some),
     }
 }

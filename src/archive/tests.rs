@@ -108,7 +108,9 @@ fn what_still_stands_can_be_recovered_too() {
 fn a_change_after_the_archive_shows() {
     let scene = Scene::of("git init -q one; cd one; commit a; echo 1 > new");
     let archive = scene.make(&[], u64::MAX).unwrap();
-    for change in ["echo 2 > one/new", "cd one; git add new", "cd one; git commit -qm new", "cd one; git tag t", "touch one/b"] {
+    for change in
+        ["echo 2 > one/new", "cd one; git add new", "cd one; git commit -qm new", "cd one; git tag t", "touch one/b"]
+    {
         let before = scene.examine(&[]).fingerprint;
         scene.sh(change);
         assert_ne!(scene.examine(&[]).fingerprint, before, "{change}");

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::bail;
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
 use super::app::{self, Format, print_json};
@@ -11,8 +12,10 @@ use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{clean_up, dry_run};
 use crate::janitor::report::CleanupReport;
+use crate::janitor::sweep::discard;
 use crate::janitor::trash::Progress;
 use crate::routine::slug::Slug;
+use crate::run::id::RunId;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,6 +25,9 @@ pub(super) struct Arguments {
     /// Only runs of this routine, which need not exist any more
     #[arg(long)]
     routine: Option<Slug>,
+    /// Remove the workbench of this run with everything in it, unsaved work included
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["dry_run", "routine"])]
+    discard: Option<RunId>,
     #[command(flatten)]
     format: Format,
 }
@@ -33,7 +39,13 @@ const DELETING: Duration = Duration::from_secs(60 * 60);
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
     let context = app::open()?.context()?;
     let only = arguments.routine.as_ref();
-    let report = if arguments.dry_run {
+    let report = if let Some(run) = &arguments.discard {
+        let report = discard(&context, run)?;
+        if report.scanned == 0 {
+            bail!("the run {run} has no workbench");
+        }
+        report
+    } else if arguments.dry_run {
         dry_run(&context, only)?
     } else {
         let bar = Bar::new();

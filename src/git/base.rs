@@ -80,7 +80,12 @@ mod tests {
         for network in ["https://h/x.git", "ssh://h/x", "git@h:x/y.git", "h:x", "git://h/x"] {
             assert_eq!(place(network), Remote::Network, "{network}");
         }
-        for (url, path) in [("../in.git", "/w/repo/../in.git"), ("/a/b:c", "/a/b:c"), ("file:///a/b", "/a/b"), ("./a:b", "/w/repo/./a:b")] {
+        for (url, path) in [
+            ("../in.git", "/w/repo/../in.git"),
+            ("/a/b:c", "/a/b:c"),
+            ("file:///a/b", "/a/b"),
+            ("./a:b", "/w/repo/./a:b"),
+        ] {
             assert_eq!(place(url), Remote::Local(path.into()), "{url}");
         }
         for helper in ["ext::sh -c x", "persistent-https://h/x", "foo::bar"] {

@@ -22,8 +22,7 @@ pub(super) struct Settings {
 }
 
 /// Extensions that do not change how refs, index and objects are read.
-const HARMLESS_EXTENSIONS: [&str; 5] =
-    ["noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"];
+const HARMLESS_EXTENSIONS: [&str; 5] = ["noop", "noop-v1", "preciousobjects", "worktreeconfig", "relativeworktrees"];
 
 /// Reads a configuration through a copy of it in `scratch`.
 ///
@@ -58,7 +57,9 @@ fn parse(printed: &[u8]) -> Result<Settings, GitError> {
                 _ => return Err(GitError::Odd(format!("its extension '{extension}' is not known here"))),
             }
         }
-        let Some((name, variable)) = key.strip_prefix("remote.").and_then(|rest| rest.rsplit_once('.')) else { continue };
+        let Some((name, variable)) = key.strip_prefix("remote.").and_then(|rest| rest.rsplit_once('.')) else {
+            continue;
+        };
         match variable {
             "url" => match settings.remotes.iter_mut().find(|(known, _)| known == name) {
                 Some((_, urls)) => urls.push(value.to_owned()),

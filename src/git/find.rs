@@ -2,13 +2,14 @@
 
 use std::ffi::OsStr;
 use std::fs::Metadata;
+use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::program::GitError;
-use crate::home::atomic_file;
+use crate::home::{atomic_file, restore_access};
 
 /// How deep below the directory a repository may be, and how many there may be.
 pub(crate) const MAX_DEPTH: usize = 4;
@@ -72,7 +73,14 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
         if is_bare || depth == MAX_DEPTH {
             continue;
         }
-        match directories_in(&directory, &metadata) {
+        let names = match directories_in(&directory, &metadata) {
+            // An agent may close what it made; nothing is alive there by now.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+                restore_access(&directory).and_then(|()| directories_in(&directory, &metadata))
+            }
+            names => names,
+        };
+        match names {
             Ok(names) => waiting.extend(names.into_iter().map(|name| (path.join(name), depth + 1))),
             Err(source) if path.as_os_str().is_empty() => return Err(GitError::io("list", root, source)),
             Err(source) => listing.skipped.push((path, format!("it cannot be listed: {source}"))),

@@ -71,6 +71,11 @@ impl Work {
         Self { path: shown(path), unreadable: Some(reason.to_string()), ..Self::default() }
     }
 
+    /// Returns what is unsaved, without what does not matter in a list.
+    pub(crate) fn in_brief(self) -> Self {
+        Self { head: None, remote: None, insertions: 0, deletions: 0, ..self }
+    }
+
     /// Whether something would be lost with the repository.
     #[must_use]
     pub fn is_unsaved(&self) -> bool {
@@ -244,8 +249,10 @@ fn stashes_of(shadow: &Shadow<'_>, refs: &BTreeMap<String, Reference>) -> Result
 
 /// Commits that something under way needs, or that another working tree has checked out.
 fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<ObjectId>, GitError> {
-    let mut ids: Vec<ObjectId> =
-        ["CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"].iter().filter_map(|name| shadow.id_in(name)).collect();
+    let mut ids: Vec<ObjectId> = ["CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"]
+        .iter()
+        .filter_map(|name| shadow.id_in(name))
+        .collect();
     // A merge of several has a line for each.
     if let Ok(merged) = atomic_file::read_text(&shadow.git_dir().join("MERGE_HEAD")) {
         ids.extend(merged.lines().filter_map(|line| ObjectId::try_from(line.trim().to_owned()).ok()));
@@ -306,18 +313,16 @@ fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<
     paths.filter(|path| !is_listed(path) && is_one(path)).min()
 }
 
-fn count(
-    shadow: &Shadow<'_>,
-    roots: &[ObjectId],
-    saved: &[ObjectId],
-    deadline: Instant,
-) -> Result<u64, GitError> {
+fn count(shadow: &Shadow<'_>, roots: &[ObjectId], saved: &[ObjectId], deadline: Instant) -> Result<u64, GitError> {
     if roots.is_empty() {
         return Ok(0);
     }
     let printed = shadow.git(&["rev-list", "--count", "--stdin"]).run(Input::Bytes(&range(roots, saved)), deadline)?;
     let printed = String::from_utf8_lossy(&printed);
-    printed.trim().parse().map_err(|_| GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() })
+    printed
+        .trim()
+        .parse()
+        .map_err(|_| GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() })
 }
 
 /// What `rev-list --stdin` reads: everything of `roots` without what is in `saved`.
@@ -359,8 +364,16 @@ fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant
     let printed = walk.run(Input::Bytes(&range(&[head.clone()], saved)), deadline).ok()?;
     let printed = String::from_utf8_lossy(&printed);
     let boundary = printed.lines().find_map(|line| line.strip_prefix('-')).unwrap_or(head.as_str());
-    let arguments =
-        ["diff", "--shortstat", "--no-ext-diff", "--no-textconv", "--no-renames", "--ignore-submodules=all", boundary, "--"];
+    let arguments = [
+        "diff",
+        "--shortstat",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-renames",
+        "--ignore-submodules=all",
+        boundary,
+        "--",
+    ];
     let printed = shadow.git(&arguments).run(Input::Nothing, deadline).ok()?;
     Some(status::parse_shortstat(&String::from_utf8_lossy(&printed)))
 }

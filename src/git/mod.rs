@@ -20,9 +20,9 @@ mod tests;
 
 pub(crate) use base::Cloned;
 pub(crate) use find::{Found, Kind, find};
+pub use look::Work;
 pub(crate) use look::{Place, Seen, look, stamp};
 pub(crate) use pack::{Packed, Target, base_pack, pack, size};
-pub use look::Work;
 pub(crate) use program::{Git, GitError, ObjectId};
 pub(crate) use restore::{Restored, Source, restore};
 pub(crate) use shadow::Shadow;

@@ -143,7 +143,12 @@ pub(crate) fn size(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Resul
 ///
 /// # Errors
 /// Something cannot be read or written, or is not complete; nothing in `target` counts then.
-pub(crate) fn pack(shadow: &Shadow<'_>, seen: &Seen, target: &Target<'_>, deadline: Instant) -> Result<Packed, GitError> {
+pub(crate) fn pack(
+    shadow: &Shadow<'_>,
+    seen: &Seen,
+    target: &Target<'_>,
+    deadline: Instant,
+) -> Result<Packed, GitError> {
     make_directory(target.directory).map_err(|source| GitError::io("make", target.directory, source))?;
     let files = pack_files(shadow, seen, target, deadline)?;
     let staged = staged_blobs(shadow, seen, deadline)?;
@@ -221,7 +226,8 @@ fn base_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<Ob
     if roots.is_empty() {
         return Ok(Vec::new());
     }
-    let walk = shadow.git(&["rev-list", "--boundary", "--stdin"]).run(Input::Bytes(&range(&roots, &seen.saved)), deadline)?;
+    let walk =
+        shadow.git(&["rev-list", "--boundary", "--stdin"]).run(Input::Bytes(&range(&roots, &seen.saved)), deadline)?;
     let printed = String::from_utf8_lossy(&walk);
     let (mut base, mut work) = (BTreeSet::new(), BTreeSet::new());
     for line in printed.lines() {
@@ -377,7 +383,9 @@ fn copy_lfs(
         match atomic_file::open_regular(&from) {
             Ok(mut file) => {
                 let mut copy = File::create(&to).map_err(|source| GitError::io("write", &to, source))?;
-                std::io::copy(&mut file, &mut copy).and_then(|_| copy.sync_all()).map_err(|source| GitError::io("copy", &from, source))?;
+                std::io::copy(&mut file, &mut copy)
+                    .and_then(|_| copy.sync_all())
+                    .map_err(|source| GitError::io("copy", &from, source))?;
             }
             Err(_) => missing += 1,
         }
@@ -389,7 +397,10 @@ fn copy_lfs(
 fn lfs_oids(mut printed: &[u8]) -> BTreeSet<String> {
     let mut oids = BTreeSet::new();
     while let Some(end) = printed.iter().position(|byte| *byte == b'\n') {
-        let size = printed[..end].rsplit(|byte| *byte == b' ').next().and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());
+        let size = printed[..end]
+            .rsplit(|byte| *byte == b' ')
+            .next()
+            .and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());
         let Some(size) = size else { break };
         let Some((content, rest)) = printed[end + 1..].split_at_checked(size) else { break };
         oids.extend(lfs_oid(content));
@@ -429,11 +440,13 @@ fn verify(
     deadline: Instant,
 ) -> Result<(), GitError> {
     let directory = target.scratch.join("verify.git");
-    let run = |arguments: &[&OsStr], input: Input<'_>| {
-        git.command(arguments).env("GIT_DIR", &directory).run(input, deadline)
-    };
+    let run =
+        |arguments: &[&OsStr], input: Input<'_>| git.command(arguments).env("GIT_DIR", &directory).run(input, deadline);
     let format = format!("--object-format={}", packed.object_format);
-    run(&["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), "--template=".as_ref(), format.as_ref()], Input::Nothing)?;
+    run(
+        &["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), "--template=".as_ref(), format.as_ref()],
+        Input::Nothing,
+    )?;
     let packs = directory.join("objects/pack");
     for (name, pack) in [("work", Some(target.directory.join(WORK_PACK))), ("base", base.map(Path::to_owned))] {
         let Some(pack) = pack else { continue };

@@ -260,9 +260,9 @@ impl GitCommand<'_> {
         };
         let errors = scratch.join("stderr");
         self.command.stdin(stdin).stdout(create(output)?).stderr(create(&errors)?);
-        let mut child =
-            self.command.spawn().map_err(|source| GitError::io("execute", &self.git.program, source))?;
-        let Some(how) = wait(&mut child, deadline).map_err(|source| GitError::io("wait for", &self.git.program, source))?
+        let mut child = self.command.spawn().map_err(|source| GitError::io("execute", &self.git.program, source))?;
+        let Some(how) =
+            wait(&mut child, deadline).map_err(|source| GitError::io("wait for", &self.git.program, source))?
         else {
             end(&mut child);
             return Err(GitError::TimedOut { command: name });

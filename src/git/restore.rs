@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use super::pack::{
-    DELETED, INDEX, INTENDED, LFS, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK, index_info, modes,
-    paths,
-};
 use super::base::REMOTE_REFS;
+use super::pack::{
+    DELETED, INDEX, INTENDED, LFS, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
+    index_info, modes, paths,
+};
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{BYTES_AS_THEY_ARE, names_in};
 use crate::home::make_directory;
@@ -99,7 +99,9 @@ impl Restoring<'_> {
         }
         // A stash has an author.
         for role in ["AUTHOR", "COMMITTER"] {
-            command = command.env(&format!("GIT_{role}_NAME"), "moadim-mcp").env(&format!("GIT_{role}_EMAIL"), "moadim-mcp@localhost");
+            command = command
+                .env(&format!("GIT_{role}_NAME"), "moadim-mcp")
+                .env(&format!("GIT_{role}_EMAIL"), "moadim-mcp@localhost");
         }
         if let Some(index) = index {
             command = command.env("GIT_INDEX_FILE", index);
@@ -183,8 +185,10 @@ impl Restoring<'_> {
     fn set_refs(&self, packed: &Packed, directory: &Path) -> Result<(), GitError> {
         let refs = read(&directory.join(REFS))?;
         let refs = String::from_utf8_lossy(&refs).into_owned();
-        let mut wanted: BTreeMap<&str, &str> = refs.lines().filter_map(|line| line.split_once(' ')).map(|(id, name)| (name, id)).collect();
-        let remotes: Vec<String> = packed.remotes.iter().map(|remote| format!("{REMOTE_REFS}{}/", remote.name)).collect();
+        let mut wanted: BTreeMap<&str, &str> =
+            refs.lines().filter_map(|line| line.split_once(' ')).map(|(id, name)| (name, id)).collect();
+        let remotes: Vec<String> =
+            packed.remotes.iter().map(|remote| format!("{REMOTE_REFS}{}/", remote.name)).collect();
         wanted.retain(|name, _| !remotes.iter().any(|prefix| name.starts_with(prefix)));
         let ids: String = wanted.values().map(|id| format!("{id}\n")).collect();
         let printed = self.run(&["cat-file", "--batch-check=%(objectname)"], Input::Bytes(ids.as_bytes()))?;
@@ -199,7 +203,9 @@ impl Restoring<'_> {
         self.run(&["update-ref", "--stdin"], Input::Bytes(updates.as_bytes()))?;
         match (&packed.branch, &packed.head) {
             (Some(branch), _) => self.run(&["symbolic-ref", "HEAD", branch], Input::Nothing).map(drop),
-            (None, Some(head)) => self.run(&["update-ref", "--no-deref", "HEAD", head.as_str()], Input::Nothing).map(drop),
+            (None, Some(head)) => {
+                self.run(&["update-ref", "--no-deref", "HEAD", head.as_str()], Input::Nothing).map(drop)
+            }
             (None, None) => Ok(()),
         }
     }
@@ -219,7 +225,8 @@ impl Restoring<'_> {
             let attributes = self.git_dir.join("info/attributes");
             let index = self.git_dir.join("files.index");
             make_directory(&self.git_dir.join("info")).map_err(|source| GitError::io("make", &attributes, source))?;
-            std::fs::write(&attributes, BYTES_AS_THEY_ARE).map_err(|source| GitError::io("write", &attributes, source))?;
+            std::fs::write(&attributes, BYTES_AS_THEY_ARE)
+                .map_err(|source| GitError::io("write", &attributes, source))?;
             self.run_with_index(Some(&index), &["read-tree", tree.as_str()], Input::Nothing)?;
             self.run_with_index(Some(&index), &["checkout-index", "--all", "--force", "--quiet"], Input::Nothing)?;
             for path in [&attributes, &index] {
@@ -229,12 +236,14 @@ impl Restoring<'_> {
         let list = read(&directory.join(MODES))?;
         for (mode, path) in modes(&list) {
             let path = self.target.join(path);
-            std::fs::set_permissions(&path, mode).map_err(|source| GitError::io("change the mode of", &path, source))?;
+            std::fs::set_permissions(&path, mode)
+                .map_err(|source| GitError::io("change the mode of", &path, source))?;
         }
         let intended = read(&directory.join(INTENDED))?;
         if !intended.is_empty() {
             self.run(&["update-index", "--force-remove", "-z", "--stdin"], Input::Bytes(&intended))?;
-            let add = ["add", "--intent-to-add", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"];
+            let add =
+                ["add", "--intent-to-add", "--force", "--sparse", "--pathspec-from-file=-", "--pathspec-file-nul"];
             self.run(&add, Input::Bytes(&intended))?;
         }
         // The flag hides a change of a file that is there.

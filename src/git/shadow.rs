@@ -168,13 +168,7 @@ impl<'a> Shadow<'a> {
     }
 
     /// Copies a regular file that need not be there.
-    fn copy(
-        &self,
-        from: &Path,
-        name: impl AsRef<Path>,
-        max_bytes: u64,
-        budget: &mut Budget,
-    ) -> Result<(), GitError> {
+    fn copy(&self, from: &Path, name: impl AsRef<Path>, max_bytes: u64, budget: &mut Budget) -> Result<(), GitError> {
         let (source, target) = (from.join(name.as_ref()), self.directory.join(name.as_ref()));
         if name.as_ref().components().count() > 1 {
             // Directories on the way may be links too.
@@ -219,7 +213,8 @@ impl<'a> Shadow<'a> {
         let target = self.directory.join(name);
         make_directory(&target).map_err(|source| GitError::io("make", &target, source))?;
         for file in names_in(&directory)? {
-            budget.files = budget.files.checked_sub(1).ok_or_else(|| GitError::odd(&directory, "has too many files"))?;
+            budget.files =
+                budget.files.checked_sub(1).ok_or_else(|| GitError::odd(&directory, "has too many files"))?;
             let name = name.join(&file);
             let is_dir = from.join(&name).symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
             if is_dir {

@@ -160,6 +160,11 @@ impl Home {
         self.locks().join("janitor")
     }
 
+    /// Returns the lock of the process that archives.
+    pub(crate) fn archive_lock(&self) -> PathBuf {
+        self.locks().join("archive")
+    }
+
     /// It guards the history's files.
     pub fn history_lock(&self) -> PathBuf {
         self.locks().join("history")

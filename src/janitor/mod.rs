@@ -19,6 +19,7 @@ mod stale_files;
 pub mod sweep;
 mod sweep_lock;
 pub mod trash;
+pub(crate) mod unsaved;
 pub mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +33,8 @@ use crate::process_tree::ScanError;
 use crate::run::context::{App, Context};
 use crate::run::janitor_status::{Duty, JanitorStatus};
 use sweep_lock::SweepLockError;
+
+pub(crate) use sweep::archive_all;
 
 /// A pass did not take place.
 #[derive(Debug, thiserror::Error)]

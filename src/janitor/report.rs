@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::plan::Archived;
 use super::reason::{Reason, ReasonInWords};
 use crate::clock::UnixSeconds;
 use crate::run::id::RunId;
@@ -77,6 +78,9 @@ pub struct Removed {
     #[schemars(with = "ReasonInWords")]
     pub reason: Reason,
     pub(crate) bytes: u64,
+    /// What it held and nobody else had, and where that is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) archived: Option<Archived>,
 }
 
 /// A workbench that stays.

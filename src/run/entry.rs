@@ -101,6 +101,11 @@ impl Entry {
         self.file("shell.log")
     }
 
+    /// Returns the file of what was seen of unsaved work.
+    pub(crate) fn work(&self) -> PathBuf {
+        self.file("work.json")
+    }
+
     /// Returns the fifo for what is typed for an agent on a terminal.
     pub(crate) fn keys(&self) -> PathBuf {
         self.file("keys")

@@ -69,5 +69,6 @@ mod terminal;
 mod time_zone;
 mod tools;
 mod unread_stderr;
+mod unsaved;
 mod wire;
 mod wire_fuzz;

@@ -21,11 +21,19 @@ fn each_kind_of_work_is_counted() {
         ("a mode", "chmod +x a", (0, 1, 0, 0)),
         ("a stash", "echo x >> a; git stash -q", (0, 0, 0, 1)),
         ("three stashes", "for i in 1 2 3; do echo $i > a; git stash -q; done", (0, 0, 0, 3)),
-        ("two branches", "git checkout -q -b one; commit b; git checkout -q -b two main; commit c; git checkout -q main", (2, 0, 0, 0)),
+        (
+            "two branches",
+            "git checkout -q -b one; commit b; git checkout -q -b two main; commit c; git checkout -q main",
+            (2, 0, 0, 0),
+        ),
         ("a branch without a commit of its own", "git branch other", (0, 0, 0, 0)),
         ("a detached head", "git checkout -q --detach; commit b", (1, 0, 0, 0)),
         ("a detached head, and back", "git checkout -q --detach; commit b; git checkout -q main", (0, 0, 0, 0)),
-        ("a local tag on a commit that was left", "git checkout -q --detach; commit b; git tag t; git checkout -q main", (1, 0, 0, 0)),
+        (
+            "a local tag on a commit that was left",
+            "git checkout -q --detach; commit b; git tag t; git checkout -q main",
+            (1, 0, 0, 0),
+        ),
         ("a local tag on the commit", "commit b; git tag -a -m t t", (1, 0, 0, 0)),
         ("an annotated tag of a saved commit", "git tag -a -m t t", (0, 0, 0, 0)),
         ("thrown away", "commit b; git reset -q --hard origin/main", (0, 0, 0, 0)),
@@ -45,14 +53,34 @@ fn each_kind_of_work_is_counted() {
         ("odd names", "echo > $'new\\nline'; echo > $'\\xff'; echo > ' b '", (0, 0, 3, 0)),
         ("an empty .git directory below", "mkdir -p d/.git; echo > d/x", (0, 0, 1, 0)),
         ("no objects packed", "commit b; git gc -q", (1, 0, 0, 0)),
-        ("a merge", "git checkout -q -b o; commit b; git checkout -q main; commit c; git merge -q --no-commit o", (2, 1, 0, 0)),
-        ("a conflict", "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git merge -q o", (2, 1, 0, 0)),
-        ("a rebase", "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git rebase -q o 2>&1", (2, 1, 0, 0)),
+        (
+            "a merge",
+            "git checkout -q -b o; commit b; git checkout -q main; commit c; git merge -q --no-commit o",
+            (2, 1, 0, 0),
+        ),
+        (
+            "a conflict",
+            "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git merge -q o",
+            (2, 1, 0, 0),
+        ),
+        (
+            "a rebase",
+            "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git rebase -q o 2>&1",
+            (2, 1, 0, 0),
+        ),
         ("no remote any more", "git remote remove origin", (1, 0, 0, 0)),
         ("a remote that was moved away", "mv ../../r.git ../../gone", (1, 0, 0, 0)),
-        ("a remote in the workbench", "mv ../../r.git ../r.git; git remote set-url origin ../r.git; mv ../r.git ../../keep; ln -s ../keep ../r.git", (0, 0, 0, 0)),
+        (
+            "a remote in the workbench",
+            "mv ../../r.git ../r.git; git remote set-url origin ../r.git; mv ../r.git ../../keep; ln -s ../keep ../r.git",
+            (0, 0, 0, 0),
+        ),
         ("a tracking ref of no remote", "commit b; git update-ref refs/remotes/forged/main HEAD", (1, 0, 0, 0)),
-        ("a helper as remote", "commit b; git update-ref refs/remotes/x/main HEAD; git config remote.x.url 'ext::touch /tmp/x'", (1, 0, 0, 0)),
+        (
+            "a helper as remote",
+            "commit b; git update-ref refs/remotes/x/main HEAD; git config remote.x.url 'ext::touch /tmp/x'",
+            (1, 0, 0, 0),
+        ),
     ];
     for (name, script, expected) in cases {
         assert_eq!(counts(&Scene::of(script).work()), expected, "{name}: {script}");
@@ -61,7 +89,8 @@ fn each_kind_of_work_is_counted() {
 
 #[test]
 fn lines_count_from_what_the_remote_has() {
-    let work = Scene::of("printf '1\\n2\\n' > b; git add b; git commit -qm b; printf '1\\n3\\n' > b; echo > untracked").work();
+    let work =
+        Scene::of("printf '1\\n2\\n' > b; git add b; git commit -qm b; printf '1\\n3\\n' > b; echo > untracked").work();
     assert_eq!((work.insertions, work.deletions), (2, 0));
     let work = Scene::of("rm a").work();
     assert_eq!((work.insertions, work.deletions), (0, 1));
@@ -69,7 +98,9 @@ fn lines_count_from_what_the_remote_has() {
 
 #[test]
 fn every_repository_is_found_and_stands_for_itself() {
-    let scene = Scene::of("cd ..; git init -q own; cd own; commit x; cd ..; git init -q --bare deep/er/bare.git; mkdir -p plain/.git");
+    let scene = Scene::of(
+        "cd ..; git init -q own; cd own; commit x; cd ..; git init -q --bare deep/er/bare.git; mkdir -p plain/.git",
+    );
     let paths: Vec<_> = scene.look().into_iter().map(|work| (work.path, work.unpushed_commits)).collect();
     assert_eq!(paths, [("deep/er/bare.git".to_owned(), 0), ("own".to_owned(), 1), ("repo".to_owned(), 0)]);
     let scene = Scene::of("cd ..; git init -q; commit x; echo repo > .git/info/exclude");
@@ -78,7 +109,9 @@ fn every_repository_is_found_and_stands_for_itself() {
 
 #[test]
 fn a_remote_in_the_workbench_keeps_nothing() {
-    let scene = Scene::of("git clone -q --bare ../../r.git ../inner.git; git remote set-url origin ../inner.git; commit b; git push -q");
+    let scene = Scene::of(
+        "git clone -q --bare ../../r.git ../inner.git; git remote set-url origin ../inner.git; commit b; git push -q",
+    );
     let [inner, repo] = &scene.look()[..] else { panic!() };
     assert_eq!((inner.path.as_str(), counts(inner)), ("inner.git", (2, 0, 0, 0)));
     assert_eq!((repo.path.as_str(), counts(repo)), ("repo", (2, 0, 0, 0)));
@@ -106,7 +139,9 @@ fn a_base_that_is_missing_hides_nothing() {
 
 #[test]
 fn branches_that_were_pushed_since_the_clone_are_named() {
-    let scene = Scene::of("commit b; git push -q; git checkout -q -b new; commit c; git push -q origin new; git checkout -q -b unpushed; commit d");
+    let scene = Scene::of(
+        "commit b; git push -q; git checkout -q -b new; commit c; git push -q origin new; git checkout -q -b unpushed; commit d",
+    );
     let cloned = BTreeMap::from([("repo".into(), Cloned { url: "u".into(), refs: BTreeMap::new() })]);
     let work = scene.look_with(&cloned).remove(0);
     assert_eq!((work.pushed_branches, work.unpushed_commits), (vec!["main".to_owned(), "new".to_owned()], 1));
@@ -118,14 +153,18 @@ fn linked_working_trees_and_submodules_stand_for_themselves() {
     let [linked, repo] = &scene.look()[..] else { panic!() };
     assert_eq!((counts(linked), counts(repo)), ((1, 0, 1, 0), (1, 0, 0, 0)));
 
-    let scene = Scene::of("git worktree add -q --detach ../linked; cd ../linked; commit b; cd ../repo; rm -rf ../linked");
+    let scene =
+        Scene::of("git worktree add -q --detach ../linked; cd ../linked; commit b; cd ../repo; rm -rf ../linked");
     assert_eq!(counts(&scene.work()), (1, 0, 0, 0), "its commit is in the repository that stays");
 
-    let scene = Scene::of("git clone -q ../../r.git ../../main; cd ../../main; git worktree add -q ../w/linked -b linked; cd ../w/linked; commit b; echo > new; git checkout -q --detach; commit c");
+    let scene = Scene::of(
+        "git clone -q ../../r.git ../../main; cd ../../main; git worktree add -q ../w/linked -b linked; cd ../w/linked; commit b; echo > new; git checkout -q --detach; commit c",
+    );
     let [linked, _] = &scene.look()[..] else { panic!() };
     assert_eq!(counts(linked), (1, 0, 1, 0), "its branch stays with the repository outside");
 
-    let scene = Scene::of("git submodule add -q $PWD/../../r.git sub 2>/dev/null; git commit -qm sub; cd sub; commit b");
+    let scene =
+        Scene::of("git submodule add -q $PWD/../../r.git sub 2>/dev/null; git commit -qm sub; cd sub; commit b");
     let [repo, sub] = &scene.look()[..] else { panic!() };
     assert_eq!((sub.path.as_str(), counts(sub)), ("repo/sub", (1, 0, 0, 0)));
     assert_eq!(counts(repo), (1, 1, 0, 0));
@@ -137,9 +176,18 @@ fn special_clones_are_read_too() {
     for (name, clone) in [
         ("shallow", "git clone -q --depth 1 file://$PWD/../../r.git ."),
         ("shared", "git clone -q --shared ../../r.git ."),
-        ("partial", "git -C ../../r.git config uploadpack.allowFilter true; git clone -q --filter=blob:none file://$PWD/../../r.git ."),
-        ("separate git directory", "cd ..; rmdir repo; git clone -q --separate-git-dir=../repo.git ../r.git repo; cd repo"),
-        ("link to the git directory", "git clone -q ../../r.git .; mv .git ../../elsewhere; ln -s ../../elsewhere .git"),
+        (
+            "partial",
+            "git -C ../../r.git config uploadpack.allowFilter true; git clone -q --filter=blob:none file://$PWD/../../r.git .",
+        ),
+        (
+            "separate git directory",
+            "cd ..; rmdir repo; git clone -q --separate-git-dir=../repo.git ../r.git repo; cd repo",
+        ),
+        (
+            "link to the git directory",
+            "git clone -q ../../r.git .; mv .git ../../elsewhere; ln -s ../../elsewhere .git",
+        ),
     ] {
         let scene = Scene::of(&format!("{more} {clone}; git checkout -q --detach; commit d; echo > new"));
         assert_eq!(counts(&scene.work()), (1, 0, 1, 0), "{name}");

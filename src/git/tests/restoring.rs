@@ -40,17 +40,29 @@ const CASES: [(&str, &str); 33] = [
     ("tags", "commit b; git tag light; git tag -a -m words heavy; git tag blob $(echo x | git hash-object -w --stdin)"),
     ("a note", "git notes add -m n"),
     ("thrown away, and taken up again", "commit b; git revert --no-edit HEAD; git revert --no-edit HEAD"),
-    ("names", "echo > $'new\\nline'; echo > $'\\xff\\t\"\\\\'; echo > ' b '; mkdir 'git~1'; echo > 'git~1/x'; echo > -x"),
+    (
+        "names",
+        "echo > $'new\\nline'; echo > $'\\xff\\t\"\\\\'; echo > ' b '; mkdir 'git~1'; echo > 'git~1/x'; echo > -x",
+    ),
     ("links", "ln -s /nonexistent absolute; ln -s a relative; rm a; ln -s b a"),
     ("a directory in place of a file", "rm a; mkdir a; echo > a/b"),
     ("a file in place of a directory", "mkdir d; commit d/x; rm -r d; echo > d"),
-    ("attributes", "printf '* text eol=crlf\\n' > .gitattributes; git add .; git commit -qm x; rm .gitattributes; git checkout -q .gitattributes; printf '1\\n2\\r\\n' > mixed; printf '$Id$\\n' > a"),
+    (
+        "attributes",
+        "printf '* text eol=crlf\\n' > .gitattributes; git add .; git commit -qm x; rm .gitattributes; git checkout -q .gitattributes; printf '1\\n2\\r\\n' > mixed; printf '$Id$\\n' > a",
+    ),
     ("an encoding", "printf '*.u working-tree-encoding=UTF-16\\n' > .gitattributes; printf 'x\\0' > y.u"),
-    ("a filter", "echo 'f filter=x' > .gitattributes; git config filter.x.clean 'tr a b'; git config filter.x.smudge 'tr b a'; echo aaa > f; git add f; git commit -qm f; echo abab > f"),
+    (
+        "a filter",
+        "echo 'f filter=x' > .gitattributes; git config filter.x.clean 'tr a b'; git config filter.x.smudge 'tr b a'; echo aaa > f; git add f; git commit -qm f; echo abab > f",
+    ),
     ("a sparse checkout", "commit b; git sparse-checkout set --no-cone b; echo x > b"),
     ("a split index", "git update-index --split-index; echo x > b; git add b; echo y > c"),
     ("a merge", "git checkout -q -b o; commit b; git checkout -q main; commit c; git merge -q --no-commit o"),
-    ("a conflict", "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git merge -q o; echo > new"),
+    (
+        "a conflict",
+        "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git merge -q o; echo > new",
+    ),
     ("a binary file and an empty one", "head -c 100000 /dev/urandom > binary; : > empty; git add empty"),
     ("many files", "for i in $(seq 300); do mkdir -p d$((i % 7)); echo $i > d$((i % 7))/$i; done"),
     ("nothing but the index", "echo x > b; git add b; git update-index --force-remove a"),
@@ -71,7 +83,9 @@ fn what_was_archived_comes_back_byte_for_byte_without_its_remote() {
 
 #[test]
 fn changes_that_were_hidden_come_back_and_show() {
-    let scene = Scene::of("commit b; git update-index --assume-unchanged a; echo x > a; git update-index --skip-worktree b; echo y > b");
+    let scene = Scene::of(
+        "commit b; git update-index --assume-unchanged a; echo x > a; git update-index --skip-worktree b; echo y > b",
+    );
     let packed = scene.pack("repo").unwrap();
     scene.restore(&packed, false);
     assert_eq!(scene.say("restored", "cat a b; git status --porcelain"), "x\ny\n M a\n M b\n");
@@ -98,7 +112,9 @@ fn with_its_remote_the_history_comes_back_too() {
 
 #[test]
 fn an_archive_is_as_small_as_the_work() {
-    let scene = Scene::of("head -c 300000 /dev/urandom > big; git add big; git commit -qm big; git push -q; commit b; echo > new");
+    let scene = Scene::of(
+        "head -c 300000 /dev/urandom > big; git add big; git commit -qm big; git push -q; commit b; echo > new",
+    );
     scene.pack("repo").unwrap();
     let bytes = |script: &str| scene.say(".", script).trim().parse::<u64>().unwrap();
     assert!(bytes("stat -c %s archive/work.pack") < 2000);
@@ -114,12 +130,32 @@ fn special_repositories_come_back() {
         ("made by the agent", "rm -rf .git; git init -q; commit x; echo > y", "repo"),
         ("without a commit", "rm -rf .git; git init -q; echo > y; git add y; echo > z", "repo"),
         ("sha256", "rm -rf .git a; git init -q --object-format=sha256; commit x; echo > y", "repo"),
-        ("shallow", "commit b; commit c; git push -q; cd ..; rm -rf repo; git clone -q --depth 1 file://$PWD/../r.git repo; cd repo; commit d", "repo"),
+        (
+            "shallow",
+            "commit b; commit c; git push -q; cd ..; rm -rf repo; git clone -q --depth 1 file://$PWD/../r.git repo; cd repo; commit d",
+            "repo",
+        ),
         ("shared", "cd ..; rm -rf repo; git clone -q --shared ../r.git repo; cd repo; commit d; echo > new", "repo"),
-        ("remote in the workbench", "git clone -q --bare ../../r.git ../inner.git; git remote set-url origin ../inner.git; commit b; git push -q", "repo"),
-        ("linked", "git clone -q ../../r.git ../../main; git -C ../../main worktree add -q $PWD/../linked -b linked; cd ../linked; commit b; echo > new; git stash -q -u; echo > newer", "linked"),
-        ("linked and detached", "git clone -q ../../r.git ../../main; git -C ../../main worktree add -q --detach $PWD/../linked; cd ../linked; commit b; echo > new", "linked"),
-        ("a submodule", "git submodule add -q $PWD/../../r.git sub 2>/dev/null; cd sub; commit b; echo > new", "repo/sub"),
+        (
+            "remote in the workbench",
+            "git clone -q --bare ../../r.git ../inner.git; git remote set-url origin ../inner.git; commit b; git push -q",
+            "repo",
+        ),
+        (
+            "linked",
+            "git clone -q ../../r.git ../../main; git -C ../../main worktree add -q $PWD/../linked -b linked; cd ../linked; commit b; echo > new; git stash -q -u; echo > newer",
+            "linked",
+        ),
+        (
+            "linked and detached",
+            "git clone -q ../../r.git ../../main; git -C ../../main worktree add -q --detach $PWD/../linked; cd ../linked; commit b; echo > new",
+            "linked",
+        ),
+        (
+            "a submodule",
+            "git submodule add -q $PWD/../../r.git sub 2>/dev/null; cd sub; commit b; echo > new",
+            "repo/sub",
+        ),
     ] {
         let scene = Scene::of(script);
         let packed = scene.pack(repository).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -135,7 +171,9 @@ fn special_repositories_come_back() {
 
 #[test]
 fn a_bare_repository_comes_back() {
-    let scene = Scene::of("git clone -q --bare ../../r.git ../inner.git; git remote add inner ../inner.git; commit b; git push -q inner main");
+    let scene = Scene::of(
+        "git clone -q --bare ../../r.git ../inner.git; git remote add inner ../inner.git; commit b; git push -q inner main",
+    );
     let packed = scene.pack("inner.git").unwrap();
     let before = scene.say("w/inner.git", "git log --all --format=%H");
     scene.restore(&packed, true);
@@ -171,7 +209,9 @@ fn contents_that_lfs_keeps_come_back() {
 
 #[test]
 fn a_rebase_is_laid_beside_because_it_may_be_commands() {
-    let scene = Scene::of("git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; commit c; ! git rebase -q o 2>/dev/null; echo 3 > a");
+    let scene = Scene::of(
+        "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; commit c; ! git rebase -q o 2>/dev/null; echo 3 > a",
+    );
     let packed = scene.pack("repo").unwrap();
     scene.restore(&packed, false);
     assert!(!exists(&scene.dir.path().join("restored/.git/rebase-merge")));
@@ -181,7 +221,9 @@ fn a_rebase_is_laid_beside_because_it_may_be_commands() {
 
 #[test]
 fn what_is_damaged_is_not_archived() {
-    let scene = Scene::of("commit b; echo c > c; git add c; git commit -qm c; for f in $(git rev-parse HEAD:c); do rm -f .git/objects/${f:0:2}/${f:2}; done");
+    let scene = Scene::of(
+        "commit b; echo c > c; git add c; git commit -qm c; for f in $(git rev-parse HEAD:c); do rm -f .git/objects/${f:0:2}/${f:2}; done",
+    );
     let error = scene.pack("repo").unwrap_err().to_string();
     assert!(error.contains("pack-objects failed"), "{error}");
 }

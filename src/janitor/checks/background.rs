@@ -1,7 +1,9 @@
 //! Checks of what works in the background: the other servers and janitors, the service, this process's passes and log.
 
 use super::{Finding, Subject};
+use crate::janitor::unsaved::Problem;
 use crate::logging;
+use crate::run::entry::Workbench;
 use crate::run::janitor_status::Duty;
 use crate::service::{Service, State};
 
@@ -51,6 +53,22 @@ pub(super) fn passes(subject: &Subject<'_>) -> Vec<Finding> {
         None => Finding::problem("background", problem, fix),
     };
     troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect()
+}
+
+/// Workbenches that stay because what they hold cannot be archived.
+pub(super) fn unarchived(subject: &Subject<'_>) -> Vec<Finding> {
+    let home = &subject.context.home;
+    let finding = |problem: Problem| {
+        let Problem { run, reason, .. } = problem;
+        let fix = format!("moadim-mcp recover {run}, or, if nothing in it matters: moadim-mcp cleanup --discard {run}");
+        let workbench = Workbench::of(home, &run);
+        Finding::problem_at(
+            workbench.directory(),
+            format!("it stays, because what it holds cannot be archived: {reason}"),
+            fix,
+        )
+    };
+    Problem::all(home).into_iter().map(finding).collect()
 }
 
 pub(super) fn log(_: &Subject<'_>) -> Vec<Finding> {

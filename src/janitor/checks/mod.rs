@@ -125,7 +125,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 19] = [
+const CHECKS: [(By, Check); 20] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -138,6 +138,7 @@ const CHECKS: [(By, Check); 19] = [
     (By::Health, background::peers),
     (By::Doctor, background::service),
     (By::Health, background::passes),
+    (By::Health, background::unarchived),
     (By::Health, background::log),
     (By::Health, locks::locks),
     (By::Doctor, home::clock),
