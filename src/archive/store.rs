@@ -96,19 +96,39 @@ pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
     Ok(runs)
 }
 
-/// Removes the bases that no archive stands on. Nothing may be archived meanwhile.
+/// The bytes that the bases take, which archives share.
+pub(crate) fn bases_bytes(home: &Home) -> u64 {
+    allocated(&home.archive_bases())
+}
+
+/// Moves an archive to the trash.
 ///
 /// # Errors
-/// An archive cannot be read, so that nobody knows what it stands on.
-pub(super) fn remove_unused_bases(home: &Home) -> Result<(), FileError> {
+/// The rename's.
+pub(crate) fn remove(home: &Home, run: &RunId) -> Result<(), FileError> {
+    let path = directory(home, run);
+    let aside = home.trash().join(format!("{run}.{}", random_suffix()));
+    std::fs::rename(&path, aside).map_err(|source| FileError::io("remove", &path, source))
+}
+
+/// Removes what nothing needs any more: the bases that no archive stands on, and what is known of the clones of gone runs. Nothing
+/// may be archived meanwhile.
+///
+/// # Errors
+/// An archive cannot be read, so that nobody knows what it stands on; or the system's.
+pub(crate) fn remove_unused(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Result<(), FileError> {
     let mut used: BTreeSet<ObjectId> = BTreeSet::new();
     for run in list(home)? {
         let archive = read(home, &run)?;
         used.extend(archive.into_iter().flat_map(|one| one.repositories).filter_map(|one| one.packed.base_name));
     }
     let used: BTreeSet<PathBuf> = used.iter().map(|name| base_pack(&home.archive_bases(), name)).collect();
-    let Ok(files) = std::fs::read_dir(home.archive_bases()) else { return Ok(()) };
-    for path in files.filter_map(Result::ok).map(|file| file.path()).filter(|path| !used.contains(path)) {
+    let files = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
+    let bases = files(home.archive_bases()).map(|file| file.path()).filter(|path| !used.contains(path));
+    let run_of = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<RunId>().ok());
+    let clones = files(home.archive().join("clones")).map(|file| file.path());
+    let clones = clones.filter(|path| run_of(path).is_some_and(|run| is_gone(&run)));
+    for path in bases.chain(clones) {
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
     }
     Ok(())
@@ -153,16 +173,4 @@ pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -
         make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
     }
     atomic_file::write_json(&file, &clones)
-}
-
-/// Removes the records of clones whose runs have neither workbench nor entry.
-pub(super) fn remove_clones_of_gone_runs(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Result<(), FileError> {
-    let Ok(files) = std::fs::read_dir(home.archive().join("clones")) else { return Ok(()) };
-    for path in files.filter_map(Result::ok).map(|file| file.path()) {
-        let run = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.parse::<RunId>().ok());
-        if run.is_some_and(|run| is_gone(&run)) {
-            std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
-        }
-    }
-    Ok(())
 }

@@ -16,6 +16,7 @@ pub mod remove;
 pub mod report;
 mod scheduler;
 mod stale_files;
+pub(crate) mod stores;
 pub mod sweep;
 mod sweep_lock;
 pub mod trash;
@@ -153,6 +154,9 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
     match trash::empty(&context.home) {
         Ok(()) | Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
+    }
+    if let Err(error) = stores::tidy(context) {
+        status.trouble(Duty::Sweep, None, &error);
     }
     for error in stale_files::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);

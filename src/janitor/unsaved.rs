@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Archived, Decision, Verdict};
 use super::reason::Why;
+use super::stores;
 use crate::archive::{self, Archive, Unsaved, Wanted};
 use crate::clock::UnixSeconds;
 use crate::environment;
@@ -120,6 +121,9 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
     match archiving {
         Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved))),
         Archiving::Elsewhere => Fate::Stays(Why::Archiving(in_words(&unsaved))),
+        Archiving::Here if !stores::has_room(home, &context.config) => Fate::Stays(Why::NotArchived(
+            "all archives together take max_archive_bytes, and none is older than 7 days".to_owned(),
+        )),
         Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes) {
             Ok(archive) => {
                 Problem::forget(home, run);

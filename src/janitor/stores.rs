@@ -1,0 +1,206 @@
+//! Everything that a home stores, in one table: how large and how old it may get, and what its loss costs.
+//!
+//! Workbenches, history and trash are bounded by the sweep. Archives and mirrors are by [`tidy`], at most once a day.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::remove;
+use crate::archive::{self, Archive};
+use crate::clock::UnixSeconds;
+use crate::home::atomic_file::{self, FileError};
+use crate::home::config::{Config, MIN_ARCHIVE_AGE_SECS};
+use crate::home::lock::{FileLock, Mode};
+use crate::home::{self, Home};
+use crate::run::context::Context;
+use crate::run::entry::{Entry, Workbench};
+use crate::run::history;
+
+/// What a home stores of one kind.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Store {
+    pub(crate) name: &'static str,
+    /// Its size on disk.
+    pub(crate) bytes: u64,
+    /// False if measuring took too long: then there is more.
+    pub(crate) bytes_complete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_bytes: Option<u64>,
+    /// How old its parts may get.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_age_secs: Option<u64>,
+    /// What can get back what is removed.
+    pub(crate) if_lost: IfLost,
+}
+
+/// What the loss of a store costs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum IfLost {
+    /// Nothing: nobody wants it back.
+    Nothing,
+    /// Time on the network.
+    FetchedAgain,
+    /// It exists nowhere else.
+    Lost,
+}
+
+/// The table: name, bound in bytes, bound of age, cost of loss.
+fn table(config: &Config) -> [(&'static str, Option<u64>, Option<u64>, IfLost); 5] {
+    [
+        ("workbenches", config.max_workbench_bytes, Some(config.ttl_ceiling_secs), IfLost::Lost),
+        ("archive", Some(config.max_archive_bytes), Some(config.archive_age_secs), IfLost::Lost),
+        ("cache", Some(config.max_cache_bytes), Some(config.cache_age_secs), IfLost::FetchedAgain),
+        ("history", Some(config.max_history_bytes), Some(config.history_age_secs), IfLost::Lost),
+        ("trash", None, Some(config.cleanup_interval_secs), IfLost::Nothing),
+    ]
+}
+
+/// Measures every store, until a deadline.
+pub(crate) fn measure(context: &Context, until: Instant) -> Vec<Store> {
+    let Context { home, config, .. } = context;
+    let store = |(name, max_bytes, max_age_secs, if_lost): (&'static str, _, _, _)| {
+        let (bytes, bytes_complete) = if name == "history" {
+            (history_bytes(home), true)
+        } else if home.root().join(name).is_dir() {
+            let measured = remove::measure(home.root(), name.as_ref(), &|| Instant::now() >= until);
+            (measured.bytes, measured.complete)
+        } else {
+            (0, true)
+        };
+        Store { name, bytes, bytes_complete, max_bytes, max_age_secs, if_lost }
+    };
+    table(config).into_iter().map(store).collect()
+}
+
+fn history_bytes(home: &Home) -> u64 {
+    let files = std::fs::read_dir(home.root()).into_iter().flatten().filter_map(Result::ok);
+    let is_history = |name: &str| name.starts_with("history.") && name.ends_with(".jsonl");
+    let history = files.filter(|file| file.file_name().to_str().is_some_and(is_history));
+    history.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+}
+
+/// How often archives and mirrors are looked through.
+const TIDY_INTERVAL_SECS: u64 = 24 * 60 * 60;
+/// How old what a killed process left in the archive must be: a look or an archive may be under way.
+const STALE_SECS: u64 = 24 * 60 * 60;
+
+/// Removes archives and mirrors beyond their bounds, and what nothing needs any more. At most once a day, and never while
+/// something is archived.
+///
+/// # Errors
+/// Something cannot be read or removed; the rest is left for the next time.
+pub(super) fn tidy(context: &Context) -> Result<(), FileError> {
+    let home = &context.home;
+    let now = UnixSeconds::now();
+    let stamp = home.locks().join("tidied");
+    if age_secs(&stamp, now).is_some_and(|age| age < TIDY_INTERVAL_SECS) {
+        return Ok(());
+    }
+    let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
+    atomic_file::write(&stamp, b"")?;
+    tidy_archives(context, now)?;
+    archive::remove_unused(home, |run| !Workbench::of(home, run).exists() && !Entry::of(home, run).exists())?;
+    remove_stale_scratch(home, now);
+    tidy_cache(context, now);
+    Ok(())
+}
+
+/// Removes the archives that are too old, then the oldest beyond the bound.
+fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
+    let Context { home, config, .. } = context;
+    let mut archives = Vec::new();
+    for run in archive::list(home)? {
+        archives.extend(archive::read(home, &run)?);
+    }
+    archives.sort_by_key(|archive| archive.made_at);
+    for (archive, reason) in surplus(&archives, config, archive::bases_bytes(home), now) {
+        archive::remove(home, &archive.run)?;
+        let removed = history::append_archive_removed(home, &archive.run, archive.bytes, &reason, now);
+        if let Err(error) = removed {
+            tracing::warn!(run = %archive.run, %error, "its archive was removed, and the history has no line of that");
+        }
+        tracing::info!(run = %archive.run, reason, "its archive was removed");
+    }
+    Ok(())
+}
+
+/// Decides which archives go, of those sorted from oldest to newest, and why.
+fn surplus<'a>(archives: &'a [Archive], config: &Config, shared: u64, now: UnixSeconds) -> Vec<(&'a Archive, String)> {
+    let mut bytes = shared + archives.iter().map(|archive| archive.bytes).sum::<u64>();
+    let mut going = Vec::new();
+    for archive in archives {
+        let age = archive.made_at.age_secs_at(now);
+        let reason = if age > config.archive_age_secs {
+            format!("it is older than archive_age_secs ({})", config.archive_age_secs)
+        } else if bytes > config.max_archive_bytes && age > MIN_ARCHIVE_AGE_SECS {
+            format!(
+                "all archives take more than max_archive_bytes ({}), and the oldest go first",
+                config.max_archive_bytes
+            )
+        } else {
+            continue;
+        };
+        bytes -= archive.bytes;
+        going.push((archive, reason));
+    }
+    going
+}
+
+/// Whether another archive of this size fits: those that are younger than 7 days stay.
+pub(super) fn has_room(home: &Home, config: &Config) -> bool {
+    let archives = archive::list(home).unwrap_or_default();
+    let bytes = |run| archive::read(home, run).ok().flatten().map_or(0, |archive| archive.bytes);
+    archives.iter().map(bytes).sum::<u64>() + archive::bases_bytes(home) <= config.max_archive_bytes
+}
+
+fn remove_stale_scratch(home: &Home, now: UnixSeconds) {
+    let files = std::fs::read_dir(home.archive()).into_iter().flatten().filter_map(Result::ok);
+    let hidden = files.filter(|file| file.file_name().as_encoded_bytes().starts_with(b"."));
+    for file in hidden.filter(|file| age_secs(&file.path(), now).is_some_and(|age| age > STALE_SECS)) {
+        remove::remove(&home.archive(), &file.file_name(), &|| false);
+    }
+}
+
+/// Removes the mirrors that were not used for long, then those unused for longest beyond the bound. One that is in use stays.
+fn tidy_cache(context: &Context, now: UnixSeconds) {
+    let Context { home, config, .. } = context;
+    let files = std::fs::read_dir(home.cache()).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
+    let mirrors = files.filter(|path| path.extension().is_some_and(|extension| extension == "git"));
+    let mut mirrors: Vec<(u64, u64, PathBuf)> = mirrors
+        .map(|path| {
+            let bytes = remove::measure(&home.cache(), path.file_name().unwrap_or_default(), &|| false).bytes;
+            (unused_secs(&path, now), bytes, path)
+        })
+        .collect();
+    mirrors.sort_by(|one, other| other.cmp(one));
+    let mut bytes: u64 = mirrors.iter().map(|(_, bytes, _)| bytes).sum();
+    for (unused, size, path) in mirrors {
+        if unused <= config.cache_age_secs && bytes <= config.max_cache_bytes {
+            continue;
+        }
+        let Ok(_lock) = FileLock::acquire(&path.with_extension("lock"), Mode::Exclusive, Duration::ZERO) else {
+            continue;
+        };
+        let aside = home.trash().join(format!("mirror.{}", home::random_suffix()));
+        if std::fs::rename(&path, &aside).is_ok() {
+            let _ = std::fs::remove_file(path.with_extension("lock"));
+            bytes -= size;
+            tracing::info!(mirror = %path.display(), unused_secs = unused, "removed");
+        }
+    }
+}
+
+/// A fetch writes `FETCH_HEAD` each time that a run needs the mirror.
+fn unused_secs(mirror: &Path, now: UnixSeconds) -> u64 {
+    let ages = [mirror.join("FETCH_HEAD"), mirror.to_owned()].map(|path| age_secs(&path, now));
+    ages.into_iter().flatten().min().unwrap_or(0)
+}
+
+fn age_secs(path: &Path, now: UnixSeconds) -> Option<u64> {
+    let written = path.symlink_metadata().and_then(|metadata| metadata.modified()).ok()?;
+    Some(UnixSeconds::from(written).age_secs_at(now))
+}
