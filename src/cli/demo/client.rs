@@ -1,43 +1,43 @@
-//! A minimal client of the server: JSON-RPC lines over its stdin and stdout.
+//! A minimal client of the server: JSON-RPC lines over a socket that is its stdin and stdout.
 
 use std::io::{BufRead, BufReader, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, TryRecvError, channel};
-use std::time::{Duration, Instant};
+use std::process::{Child, Command};
+use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, bail};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::{Value, json};
 
 use super::deadline::Deadline;
 
 /// A running server. Dropping it ends the server.
-pub(super) struct Client<'a> {
+pub(super) struct Client {
     child: Child,
-    /// `None` once it is closed.
-    stdin: Option<ChildStdin>,
-    lines: Receiver<String>,
+    server: BufReader<UnixStream>,
     last_id: u64,
-    deadline: &'a Deadline,
 }
 
-impl<'a> Client<'a> {
+/// The longest answer is that to a trigger.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(45);
+
+impl Client {
     /// Starts the server as a host would, on this home. Its stderr is ours.
-    pub(super) fn start(program: &Path, home: &Path, deadline: &'a Deadline) -> anyhow::Result<Self> {
-        let mut child = Command::new(program)
+    pub(super) fn start(program: &Path, home: &Path) -> anyhow::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        ours.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        let child = Command::new(program)
             .env(crate::env_vars::HOME, home)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .stdin(OwnedFd::from(theirs.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
             // Ctrl-C is for us: we end the server, after what it runs.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
-        let (sender, lines) = channel();
-        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-        let stdout = BufReader::new(stdout.context("the server has no stdout")?);
-        std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Ok(Self { child, stdin, lines, last_id: 0, deadline })
+        Ok(Self { child, server: BufReader::new(ours), last_id: 0 })
     }
 
     pub(super) fn initialize(&mut self) -> anyhow::Result<Value> {
@@ -53,16 +53,15 @@ impl<'a> Client<'a> {
         let id = json!(self.last_id);
         self.send(&json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }))?;
         loop {
-            let line = self.next_line(method)?;
+            let mut line = String::new();
+            let read = self.server.read_line(&mut line).with_context(|| format!("{method} was not answered"))?;
+            ensure!(read > 0, "the server ended before it answered {method}");
             let mut message: Value =
                 serde_json::from_str(&line).with_context(|| format!("the server wrote what is not JSON: {line}"))?;
-            if message["id"] != id {
-                continue;
+            if message["id"] == id {
+                ensure!(message.get("error").is_none(), "{method} was refused: {}", message["error"]);
+                return Ok(message["result"].take());
             }
-            return match message.get("error") {
-                Some(error) => Err(anyhow!("{method} was refused: {error}")),
-                None => Ok(message["result"].take()),
-            };
         }
     }
 
@@ -75,32 +74,22 @@ impl<'a> Client<'a> {
         Ok(answer["structuredContent"].take())
     }
 
-    /// Closes the server's stdin, as a host does, and returns how long it took to exit.
-    pub(super) fn hang_up(mut self) -> anyhow::Result<Duration> {
-        let began = Instant::now();
-        self.stdin = None;
-        let status = self.deadline.poll("the server's end", || Ok(self.child.try_wait()?))?;
-        if !status.success() {
-            bail!("the server ended with {status}");
-        }
-        Ok(began.elapsed())
+    /// Closes the server's stdin, as a host does, and waits for its end.
+    pub(super) fn hang_up(mut self, deadline: &Deadline) -> anyhow::Result<()> {
+        self.server.get_ref().shutdown(Shutdown::Write)?;
+        let status = deadline.poll("the server's end", || Ok(self.child.try_wait()?))?;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
     }
 
-    fn send(&mut self, message: &Value) -> anyhow::Result<()> {
-        let stdin = self.stdin.as_mut().context("the server's input is closed")?;
-        writeln!(stdin, "{message}").and_then(|()| stdin.flush()).context("the server no longer reads its input")
-    }
-
-    fn next_line(&self, method: &str) -> anyhow::Result<String> {
-        self.deadline.poll(&format!("the answer to {method}"), || match self.lines.try_recv() {
-            Ok(line) => Ok(Some(line)),
-            Err(TryRecvError::Empty) => Ok(None),
-            Err(TryRecvError::Disconnected) => Err(anyhow!("the server ended before it answered {method}")),
-        })
+    fn send(&self, message: &Value) -> anyhow::Result<()> {
+        // In one piece, newline and all.
+        let line = format!("{message}\n");
+        self.server.get_ref().write_all(line.as_bytes()).context("the server no longer reads its input")
     }
 }
 
-impl Drop for Client<'_> {
+impl Drop for Client {
     fn drop(&mut self) {
         // Both are harmless if it has exited. Its runs go on.
         let _ = self.child.kill();

@@ -10,8 +10,7 @@ use super::client::Client;
 use super::deadline::Deadline;
 use super::screen::{Row, Screen};
 use super::stage::{Stage, ended};
-use crate::process_tree::names;
-use crate::process_tree::{Cookie, Process, Scan};
+use crate::process_tree::{Cookie, Process, Scan, names};
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 
@@ -44,7 +43,7 @@ pub(super) fn tell(stage: &Stage, screen: &mut Screen, deadline: &Deadline) -> a
     screen.note("> is what an agent host asks the server, < is what the server answers.")?;
     screen.step("An agent host starts the server, and connects over stdio")?;
     let began = Instant::now();
-    let client = Client::start(stage.program().path(), stage.home().root(), deadline)?;
+    let client = Client::start(stage.program().path(), stage.home().root())?;
     let mut story = Story { stage, screen, deadline, client };
     story.shake_hands(began)?;
     story.show_agents()?;
@@ -59,7 +58,7 @@ struct Story<'a> {
     stage: &'a Stage,
     screen: &'a mut Screen,
     deadline: &'a Deadline,
-    client: Client<'a>,
+    client: Client,
 }
 
 type Arguments<'a> = &'a [(&'static str, Value)];
@@ -143,7 +142,7 @@ impl Story<'_> {
             let alive = self.deadline.poll(&format!("{run} to be alive, with its children"), || {
                 Ok(Some(alive(cookie)?).filter(|alive| alive.len() > 1))
             })?;
-            self.screen.answered(run, &[("alive", processes(&alive))])?;
+            self.screen.answered(run, &[("alive", format!("{} processes: {}", alive.len(), names(&alive)))])?;
         }
         self.screen
             .step("Past its bound, a hung run is ended with all its processes, by its supervisor or the watchdog")?;
@@ -195,8 +194,9 @@ impl Story<'_> {
 
     fn hang_up(self) -> anyhow::Result<()> {
         self.screen.step("The agent host quits, and so does the server; runs would go on")?;
-        let took = self.client.hang_up()?.as_millis();
-        self.screen.answered(&format!("exited within {took} ms"), &[])?;
+        let began = Instant::now();
+        self.client.hang_up(self.deadline)?;
+        self.screen.answered(&format!("exited within {} ms", began.elapsed().as_millis()), &[])?;
         Ok(())
     }
 
@@ -226,12 +226,7 @@ impl Story<'_> {
         let started = self.entry(run)?.started()?.with_context(|| format!("{run} is not recorded as started"))?;
         started.supervisor.signal(Signal::KILL)?;
         self.screen.note(&format!("$ kill -9 {}", started.supervisor.pid))?;
-        let client = &mut self.client;
-        let orphan = self.deadline.poll("a run without a supervisor", || {
-            let runs = client.call_tool("list_runs", json!({}))?;
-            let found = find(&runs, "runs", "id", run)?;
-            Ok(found["status_reason"].is_string().then(|| found.clone()))
-        })?;
+        let orphan = self.await_run("a run without a supervisor", run, "status_reason")?;
         let shown = rows(&orphan, &["status", "status_reason"])?;
         self.screen.answered("list_runs still knows it", &shown)?;
         ensure!(orphan["status"] == "running", "{run} should be running: {orphan}");
@@ -240,20 +235,25 @@ impl Story<'_> {
 
     /// Waits until the run's end is recorded; returns how it ended.
     fn await_end(&mut self, run: &str) -> anyhow::Result<Value> {
+        self.await_run(&format!("the end of {run}"), run, "reap_at")
+    }
+
+    /// Waits until a run is listed with a text of that name; returns the run.
+    fn await_run(&mut self, what: &str, run: &str, key: &str) -> anyhow::Result<Value> {
         let client = &mut self.client;
-        self.deadline.poll(&format!("the end of {run}"), || {
+        self.deadline.poll(what, || {
             let runs = client.call_tool("list_runs", json!({}))?;
             let found = find(&runs, "runs", "id", run)?;
-            Ok(found["reap_at"].is_string().then(|| found.clone()))
+            Ok(found[key].is_string().then(|| found.clone()))
         })
     }
 
     fn show_report(&mut self, report: &Value) -> anyhow::Result<()> {
         let mut shown = Vec::new();
-        for (name, key) in [("killed", "killed"), ("removed", "removed"), ("kept", "kept"), ("failed", "failed")] {
-            for item in list(report, key)? {
+        for what in ["killed", "removed", "kept", "failed"] {
+            for item in list(report, what)? {
                 let why = text(item, "reason").or_else(|_| text(item, "error"))?;
-                shown.push((name, format!("{}: {why}", text(item, "run")?)));
+                shown.push((what, format!("{}: {why}", text(item, "run")?)));
             }
         }
         let (scanned, freed) = (&report["scanned"], &report["freed_bytes"]);
@@ -280,10 +280,6 @@ fn alive(cookie: &Cookie) -> anyhow::Result<Vec<Process>> {
     let mut processes = Scan::take_twice()?.carriers(cookie);
     processes.sort_by_key(|process| process.id.pid);
     Ok(processes)
-}
-
-fn processes(all: &[Process]) -> String {
-    format!("{} processes: {}", all.len(), names(all))
 }
 
 fn text(of: &Value, key: &str) -> anyhow::Result<String> {
