@@ -15,8 +15,8 @@ use crate::run::end::{Order, end_run};
 use crate::run::entry::Entry;
 use crate::run::record::{EndCause, Outcome};
 
-/// Short waits, because a person watches.
-const CONFIG: &str = "watchdog_interval_secs = 1\nkill_grace_secs = 1\n";
+/// A short wait, because a person watches.
+const CONFIG: &str = "kill_grace_secs = 1\n";
 
 /// Without the login shell: its start-up files are not what the demo is about.
 const SHELL_AGENT: &str = "command = \"sh\"\nlogin_shell = false\n";
@@ -24,37 +24,13 @@ const SHELL_AGENT: &str = "command = \"sh\"\nlogin_shell = false\n";
 /// How long the processes of ended runs may take to be gone.
 const LAST_PROCESS_TIMEOUT: Duration = Duration::from_secs(5);
 
-pub(super) struct Stage {
-    app: App,
-}
-
-impl Stage {
-    pub(super) fn set(program: Program) -> anyhow::Result<Self> {
-        let root = std::env::temp_dir().join(format!("moadim-demo-{}", random_suffix()));
-        let made = DirBuilder::new().mode(0o700).create(&root);
-        made.with_context(|| format!("cannot make a home in {}; set TMPDIR to a directory of yours", root.display()))?;
-        match furnish(&root) {
-            Ok(home) => Ok(Self { app: App::new(home, program) }),
-            Err(error) => {
-                let _ = std::fs::remove_dir_all(&root);
-                Err(error)
-            }
-        }
-    }
-
-    pub(super) fn home(&self) -> &Home {
-        self.app.home()
-    }
-
-    pub(super) fn program(&self) -> &Program {
-        self.app.program()
-    }
-
-    /// Ends what still runs, removes the home, and makes sure that nothing is left.
-    pub(super) fn clear(self) -> anyhow::Result<()> {
-        let root = self.home().root();
-        clear(&self.app).with_context(|| format!("the demo's home {} could not be cleared", root.display()))
-    }
+/// Makes the home.
+pub(super) fn set(program: Program) -> anyhow::Result<App> {
+    let root = std::env::temp_dir().join(format!("moadim-demo-{}", random_suffix()));
+    let made = DirBuilder::new().mode(0o700).create(&root);
+    made.with_context(|| format!("cannot make a home in {}; set TMPDIR to a directory of yours", root.display()))?;
+    let furnished = furnish(&root).inspect_err(|_| drop(std::fs::remove_dir_all(&root)));
+    Ok(App::new(furnished?, program))
 }
 
 fn furnish(root: &Path) -> anyhow::Result<Home> {
@@ -64,8 +40,9 @@ fn furnish(root: &Path) -> anyhow::Result<Home> {
     Ok(home)
 }
 
-/// The directory goes last: without it nobody could find what is left over.
-fn clear(app: &App) -> anyhow::Result<()> {
+/// Ends what still runs, removes the home, and makes sure that nothing is left. The directory goes last: without it nobody could
+/// find what is left over.
+pub(super) fn clear(app: &App) -> anyhow::Result<()> {
     let context = app.context()?;
     let order = Order { cause: EndCause::Stopped, reason: "the demo is over".into(), by: "demo".into() };
     for entry in Entry::list(&context.home)? {
