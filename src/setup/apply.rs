@@ -52,18 +52,13 @@ pub struct Plan {
 impl Plan {
     /// Plans to add our entry to a host's configuration, or to correct it.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
-            SetupError::Unreadable { path, language, problem, .. } => {
-                let by_hand = format!(" Or put this into it by hand:\n\n{}", host.block(entry));
-                SetupError::Unreadable { path, language, problem, by_hand }
-            }
-            error => error,
-        })
+        let by_hand = format!(" Or put this into it by hand:\n\n{}", host.block(entry));
+        Self::make(host, config, by_hand, |text| host.with_entry(text, entry))
     }
 
     /// Plans to remove our entry. If the file is a backup with our entry added, that backup is restored to the byte.
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
+        let mut plan = Self::make(host, config, String::new(), |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
             let was = |text: &String| {
                 host.has_entry(unmarked(text)) == Ok(false)
@@ -76,7 +71,12 @@ impl Plan {
         Ok(plan)
     }
 
-    fn make(host: &Host, config: &Path, edit: impl Fn(&str) -> Result<String, Problem>) -> Result<Self, SetupError> {
+    fn make(
+        host: &Host,
+        config: &Path,
+        by_hand: String,
+        edit: impl Fn(&str) -> Result<String, Problem>,
+    ) -> Result<Self, SetupError> {
         let path = real(config)?;
         let old = read(&path)?;
         let text = old.as_deref().unwrap_or_default();
@@ -85,7 +85,7 @@ impl Plan {
             path: path.clone(),
             language: host.language(),
             problem,
-            by_hand: String::new(),
+            by_hand,
         })?;
         Ok(Self { path, old, new, had_entry })
     }

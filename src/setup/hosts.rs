@@ -19,7 +19,7 @@ pub struct Host {
     place: fn(&Surroundings) -> Place,
 }
 
-type Extras<'a> = &'a [(&'a str, Extra)];
+pub(super) type Extras<'a> = &'a [(&'a str, Extra)];
 
 /// How entries are edited in a language: each takes the text, and the key of the servers.
 #[derive(Debug)]
