@@ -112,11 +112,11 @@ pub fn closest(name: &str) -> Option<String> {
         return None;
     }
     if let Some((sign, digits)) = offset(&wanted) {
-        return of_offset(sign, digits).or_else(|| of_half_hours(sign, digits).map(str::to_owned));
+        return of_offset(sign, digits).or_else(|| of_common_name(&format!("{sign}{}", digits.replace(':', ""))));
     }
     let city = wanted.rsplit('/').next().unwrap_or_default();
     if let Some(zone) = of_common_name(&wanted).or_else(|| of_common_name(city)) {
-        return Some(zone.to_owned());
+        return Some(zone);
     }
     // A typing error or two; more would be another place. A digit that is another one is another offset.
     let most = if wanted.contains(|c: char| c.is_ascii_digit()) { 0 } else { wanted.len() / 4 }.min(2);
@@ -136,8 +136,8 @@ pub fn closest(name: &str) -> Option<String> {
 fn offset(wanted: &str) -> Option<(char, &str)> {
     let offset = wanted.strip_prefix("utc").or_else(|| wanted.strip_prefix("gmt")).unwrap_or(wanted);
     let offset = offset.trim_start_matches('_');
-    let sign = offset.chars().next().filter(|sign| ['+', '-', '−'].contains(sign))?;
-    Some((sign, offset[sign.len_utf8()..].trim_start_matches('_')))
+    let digits = offset.strip_prefix(['+', '-', '−'])?;
+    Some((if offset.starts_with('+') { '+' } else { '-' }, digits.trim_start_matches('_')))
 }
 
 /// Returns the zone of a fixed offset. Their names count the other way round, as POSIX does.
@@ -149,48 +149,37 @@ fn of_offset(sign: char, digits: &str) -> Option<String> {
     built_in(&zone).map(|_| zone)
 }
 
-/// Returns a zone of an offset that is no whole number of hours, for which there are no zones of their own.
-fn of_half_hours(sign: char, digits: &str) -> Option<&'static str> {
-    Some(match (sign, digits.replace(':', "").trim_start_matches('0')) {
-        ('+', "330") => "Asia/Tehran",
-        ('+', "430") => "Asia/Kabul",
-        ('+', "530") => "Asia/Kolkata",
-        ('+', "545") => "Asia/Kathmandu",
-        ('+', "630") => "Asia/Yangon",
-        ('+', "930") => "Australia/Darwin",
-        ('-' | '−', "330") => "America/St_Johns",
-        _ => return None,
-    })
-}
+/// What people call the time of a zone or a city in it, where that means one zone, and the offsets of no whole hours, for
+/// which there are no zones of their own.
+const COMMON_NAMES: [(&str, &str); 23] = [
+    ("pst pdt pt pacific_time pacific_standard_time san_francisco seattle", "America/Los_Angeles"),
+    ("mdt mt mountain_time", "America/Denver"),
+    ("cdt ct central_time", "America/Chicago"),
+    ("edt et eastern_time eastern_standard_time boston washington miami", "America/New_York"),
+    ("-0330 -330", "America/St_Johns"),
+    ("bst england uk", "Europe/London"),
+    ("cest central_european_time germany munich hamburg frankfurt cologne", "Europe/Berlin"),
+    ("france", "Europe/Paris"),
+    ("milan italy", "Europe/Rome"),
+    ("barcelona spain", "Europe/Madrid"),
+    ("geneva basel switzerland", "Europe/Zurich"),
+    ("eest", "Europe/Athens"),
+    ("msk moskau", "Europe/Moscow"),
+    ("+0330 +330", "Asia/Tehran"),
+    ("+0430 +430", "Asia/Kabul"),
+    ("india mumbai delhi new_delhi bangalore bengaluru +0530 +530", "Asia/Kolkata"),
+    ("+0545 +545", "Asia/Kathmandu"),
+    ("+0630 +630", "Asia/Yangon"),
+    ("china beijing peking", "Asia/Shanghai"),
+    ("jst", "Asia/Tokyo"),
+    ("+0930 +930", "Australia/Darwin"),
+    ("aest aedt", "Australia/Sydney"),
+    ("z", "Etc/UTC"),
+];
 
-/// Returns a zone of what people call its time or a city of it; only what means one zone.
-fn of_common_name(wanted: &str) -> Option<&'static str> {
-    Some(match wanted {
-        "pst" | "pdt" | "pt" | "pacific_time" | "pacific_standard_time" | "san_francisco" | "seattle" => {
-            "America/Los_Angeles"
-        }
-        "mdt" | "mt" | "mountain_time" => "America/Denver",
-        "cdt" | "ct" | "central_time" => "America/Chicago",
-        "edt" | "et" | "eastern_time" | "eastern_standard_time" | "boston" | "washington" | "miami" => {
-            "America/New_York"
-        }
-        "bst" | "england" | "uk" => "Europe/London",
-        "cest" | "central_european_time" | "germany" | "munich" | "hamburg" | "frankfurt" | "cologne" => {
-            "Europe/Berlin"
-        }
-        "france" => "Europe/Paris",
-        "milan" | "italy" => "Europe/Rome",
-        "barcelona" | "spain" => "Europe/Madrid",
-        "geneva" | "basel" | "switzerland" => "Europe/Zurich",
-        "eest" => "Europe/Athens",
-        "msk" | "moskau" => "Europe/Moscow",
-        "india" | "mumbai" | "delhi" | "new_delhi" | "bangalore" | "bengaluru" => "Asia/Kolkata",
-        "china" | "beijing" | "peking" => "Asia/Shanghai",
-        "jst" => "Asia/Tokyo",
-        "aest" | "aedt" => "Australia/Sydney",
-        "z" => "Etc/UTC",
-        _ => return None,
-    })
+fn of_common_name(wanted: &str) -> Option<String> {
+    let found = COMMON_NAMES.iter().find(|(names, _)| names.split(' ').any(|name| name == wanted));
+    found.map(|(_, zone)| (*zone).to_owned())
 }
 
 /// How many changes of the clock are compared: those of some years, in most zones.
