@@ -69,10 +69,7 @@ fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> J
     // The Rust type's name and comment are for readers of the code; a tool has a title and a description of its own.
     schema.remove("title");
     schema.remove("description");
-    match schema.to_value() {
-        Value::Object(object) => object,
-        _ => JsonObject::new(),
-    }
+    schema.as_object().cloned().unwrap_or_default()
 }
 
 fn clean(schema: &mut Schema) {

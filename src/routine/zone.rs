@@ -1,15 +1,12 @@
 //! Time zones: the built-in ones by name, and the one the machine is in now.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use rustix::fs::OFlags;
 
 use crate::home::file_cache::Stamp;
 use crate::quote::quote;
@@ -46,7 +43,7 @@ pub fn of_machine() -> MachineZone {
         return zone.clone();
     }
     let name = iana_time_zone::get_timezone().ok();
-    let zone = decide(name.as_deref(), localtime(), Timestamp::now());
+    let zone = decide(name.as_deref(), std::fs::read(LOCALTIME), Timestamp::now());
     if mark.is_settled(SystemTime::now()) {
         *known() = Some((mark, zone.clone()));
     }
@@ -74,16 +71,6 @@ impl MachineMark {
     fn is_settled(&self, now: SystemTime) -> bool {
         [self.content].iter().chain(&self.naming).flatten().all(|stamp| stamp.is_settled(now))
     }
-}
-
-const MOST_ZONE_BYTES: u64 = 1 << 20;
-
-fn localtime() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(LOCALTIME)?;
-    file.take(MOST_ZONE_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// Chooses between a zone's name and the content of [`LOCALTIME`]. Where they disagree the content counts, as for every other

@@ -52,7 +52,8 @@ pub struct Plan {
 impl Plan {
     /// Plans to add our entry to a host's configuration, or to correct it.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        let by_hand = format!(" Or put this into it by hand:\n\n{}", host.block(entry));
+        let block = host.with_entry("", entry).unwrap_or_default();
+        let by_hand = format!(" Or put this into it by hand:\n\n{block}");
         Self::make(host, config, by_hand, |text| host.with_entry(text, entry))
     }
 
@@ -83,7 +84,7 @@ impl Plan {
         let read = host.has_entry(unmarked(text)).and_then(|had| Ok((had, edited(text, edit)?)));
         let (had_entry, new) = read.map_err(|problem| SetupError::Unreadable {
             path: path.clone(),
-            language: host.language(),
+            language: host.language.name,
             problem,
             by_hand,
         })?;
@@ -111,7 +112,7 @@ impl Plan {
             let directory = self.path.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(directory).map_err(|source| FileError::io("create", directory, source))?;
             let made = atomic_file::write_once(&self.path, self.new.as_bytes())?;
-            return if made { Ok(None) } else { Err(self.changed()) };
+            return if made { Ok(None) } else { Err(SetupError::Changed { path: self.path.clone() }) };
         };
         let metadata = std::fs::metadata(&self.path).map_err(|source| FileError::io("look at", &self.path, source))?;
         let backup = free_backup_name(&self.path);
@@ -127,11 +128,7 @@ impl Plan {
         }
         let _ = std::fs::remove_file(&backup);
         now?;
-        Err(self.changed())
-    }
-
-    fn changed(&self) -> SetupError {
-        SetupError::Changed { path: self.path.clone() }
+        Err(SetupError::Changed { path: self.path.clone() })
     }
 }
 

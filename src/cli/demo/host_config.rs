@@ -1,6 +1,5 @@
 //! How to add this program to an agent host's configuration.
 
-use std::io;
 use std::path::Path;
 
 use serde_json::json;
@@ -8,7 +7,7 @@ use serde_json::json;
 use super::screen::Screen;
 use crate::quote::shell_word;
 
-pub(super) fn show(screen: &mut Screen, program: &Path) -> io::Result<()> {
+pub(super) fn show(screen: &mut Screen, program: &Path) -> anyhow::Result<()> {
     let path = program.display().to_string();
     let word = shell_word(&path);
     screen.heading(&format!(

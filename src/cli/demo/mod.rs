@@ -23,7 +23,7 @@ pub(super) fn demo() -> anyhow::Result<()> {
     let deadline = Deadline::start(STORY_LIMIT)?;
     let program = app::program()?;
     let app = stage::set(program.clone())?;
-    let mut screen = Screen::default();
+    let mut screen = Screen { out: anstream::stdout(), steps: 0 };
     let shown = story::tell(&app, &mut screen, &deadline);
     let root = app.home().root().display();
     let cleared = stage::clear(&app).with_context(|| format!("the demo's home {root} could not be cleared"));
@@ -34,6 +34,5 @@ pub(super) fn demo() -> anyhow::Result<()> {
         (Err(error), Err(left)) => return Err(error.context(format!("{left:#}")).context("the demo failed")),
     }
     screen.verdict("Left behind: no process, no tmux server, no directory.")?;
-    host_config::show(&mut screen, program.path())?;
-    Ok(())
+    host_config::show(&mut screen, program.path())
 }

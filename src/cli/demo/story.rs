@@ -9,7 +9,7 @@ use super::screen::{Row, Screen};
 use super::stage::ended;
 use crate::janitor::watchdog;
 use crate::mcp::tool::call_by_name;
-use crate::process_tree::{Cookie, Process, Scan, names};
+use crate::process_tree::{Scan, names};
 use crate::run::context::App;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
@@ -63,8 +63,7 @@ impl Story<'_> {
         self.screen.step("The server reports where runs can be watched")?;
         let health = self.ask("health", &[])?;
         let host = format!("{}: {}", text(&health, "session_host")?, text(&health, "session_host_reason")?);
-        self.screen.answered("it is healthy", &[("session_host", host)])?;
-        Ok(())
+        self.screen.answered("it is healthy", &[("session_host", host)])
     }
 
     fn show_agents(&mut self) -> anyhow::Result<()> {
@@ -76,8 +75,7 @@ impl Story<'_> {
             rows.push(("agent", format!("{:7} {}{available}", text(agent, "name")?, text(agent, "defined_in")?)));
             ensure!(agent["name"] != "shell" || agent["available"] == true, "sh is not available: {agent}");
         }
-        self.screen.answered(&format!("{} agents", rows.len()), &rows)?;
-        Ok(())
+        self.screen.answered(&format!("{} agents", rows.len()), &rows)
     }
 
     fn run_one_to_its_end(&mut self) -> anyhow::Result<String> {
@@ -126,7 +124,7 @@ impl Story<'_> {
             runs.iter().map(|run| Ok(self.entry(run)?.manifest()?.cookie)).collect::<anyhow::Result<Vec<_>>>()?;
         for (run, cookie) in runs.iter().zip(&cookies) {
             let alive = self.deadline.poll(&format!("{run} to be alive, with its children"), || {
-                Ok(Some(alive(cookie)?).filter(|alive| alive.len() > 1))
+                Ok(Some(Scan::take_twice()?.carriers(cookie)).filter(|alive| alive.len() > 1))
             })?;
             self.screen.answered(run, &[("alive", format!("{} processes: {}", alive.len(), names(&alive)))])?;
         }
@@ -143,7 +141,9 @@ impl Story<'_> {
             let over = self.await_end(run)?;
             let log = text(&self.call("read_log", &[("run", json!(run))])?, "text")?;
             // A supervisor leaves a moment after its run.
-            self.deadline.poll("the last process of a hung run", || Ok(alive(cookie)?.is_empty().then_some(())))?;
+            self.deadline.poll("the last process of a hung run", || {
+                Ok(Scan::take_twice()?.carriers(cookie).is_empty().then_some(()))
+            })?;
             let mut shown = rows(&over, &["status", "status_reason"])?;
             shown.push(("log ends", log.lines().last().unwrap_or_default().to_owned()));
             shown.push(("alive", "nothing".to_owned()));
@@ -173,8 +173,7 @@ impl Story<'_> {
         let history = ended(self.app.home())?;
         ensure!(history.len() == kept.len() + 1, "the history should hold each run once: {history:?}");
         let lines: Vec<String> = history.iter().map(|ended| format!("{}  {}", ended.id, ended.status)).collect();
-        self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])?;
-        Ok(())
+        self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])
     }
 
     fn create(&mut self, title: &str, prompt: &str, ttl: u64, max_runtime: u64) -> anyhow::Result<String> {
@@ -234,8 +233,7 @@ impl Story<'_> {
             }
         }
         let (scanned, freed) = (&report["scanned"], &report["freed_bytes"]);
-        self.screen.answered(&format!("workbenches looked at: {scanned}, bytes freed: {freed}"), &shown)?;
-        Ok(())
+        self.screen.answered(&format!("workbenches looked at: {scanned}, bytes freed: {freed}"), &shown)
     }
 
     /// Calls a tool, and shows the call.
@@ -253,13 +251,6 @@ impl Story<'_> {
     fn entry(&self, run: &str) -> anyhow::Result<Entry> {
         Ok(Entry::of(self.app.home(), &run.parse::<RunId>()?))
     }
-}
-
-/// Finds the run's processes without the server.
-fn alive(cookie: &Cookie) -> anyhow::Result<Vec<Process>> {
-    let mut processes = Scan::take_twice()?.carriers(cookie);
-    processes.sort_by_key(|process| process.id.pid);
-    Ok(processes)
 }
 
 fn text(of: &Value, key: &str) -> anyhow::Result<String> {
