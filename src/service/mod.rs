@@ -76,7 +76,8 @@ pub struct Service {
     /// Fails where the manager cannot be talked to.
     probe: Words,
     hint: &'static str,
-    write: fn(&Job) -> String,
+    /// What the file says for a job.
+    pub(crate) text: fn(&Job) -> String,
     /// Before a start, and allowed to fail.
     prepare: Vec<Words>,
     start: Vec<Words>,
@@ -115,11 +116,6 @@ impl Service {
         Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
     }
 
-    /// Returns what the file says for a job.
-    pub fn text(&self, job: &Job) -> String {
-        (self.write)(job)
-    }
-
     /// Returns the commands that an installation executes after the file is written.
     pub fn commands(&self) -> Vec<String> {
         self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
@@ -135,7 +131,7 @@ impl Service {
         let file = &self.file;
         let parent = file.parent().unwrap_or(file);
         std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
-        atomic_file::write(file, self.text(job).as_bytes())?;
+        atomic_file::write(file, (self.text)(job).as_bytes())?;
         for words in &self.prepare {
             // What must stop before a start may not be there.
             let _ = run(words);
