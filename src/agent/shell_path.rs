@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::login_shell::{not_started, through_shell};
 use super::start_up_files;
+use crate::bounded_command::wait_until;
 use crate::clock::UnixSeconds;
 use crate::environment::{self, Variables};
 use crate::home::atomic_file::{self, FileError};
@@ -220,27 +221,19 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
 
 /// Waits until the shell has ended; returns whether it did so by itself. What it leaves in the background is none of our business.
 fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
-    let began = Instant::now();
     let group = Pid::from_child(shell);
-    let mut asked_to_end: Option<Instant> = None;
-    loop {
-        if shell.try_wait()?.is_some() {
-            return Ok(asked_to_end.is_none());
-        }
-        match asked_to_end {
-            None if began.elapsed() >= SHELL_ANSWER_TIMEOUT && !answer.exists() => {
-                // The whole group: a start-up file that hangs does so in a child of the shell.
-                let _ = kill_process_group(group, Signal::TERM);
-                asked_to_end = Some(Instant::now());
-            }
-            Some(at) if at.elapsed() >= SHELL_END_TIMEOUT => {
-                let _ = kill_process_group(group, Signal::KILL);
-                shell.wait()?;
-                return Ok(false);
-            }
-            _ => std::thread::sleep(PAUSE),
-        }
+    let within = |shell: &mut Child, timeout| wait_until(shell, Instant::now() + timeout, &mut || Ok(()));
+    if within(shell, SHELL_ANSWER_TIMEOUT)?.is_some() || answer.exists() {
+        shell.wait()?;
+        return Ok(true);
     }
+    // The whole group: a start-up file that hangs does so in a child of the shell.
+    let _ = kill_process_group(group, Signal::TERM);
+    if within(shell, SHELL_END_TIMEOUT)?.is_none() {
+        let _ = kill_process_group(group, Signal::KILL);
+        shell.wait()?;
+    }
+    Ok(false)
 }
 
 /// Leaves directories out of a PATH that no text can name.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::exec::{Part, Prepared, StubState, TERMINAL_VARIABLE, read_report};
+use super::exec::{Part, Prepared, Report, TERMINAL_VARIABLE, read_report};
 use super::setup_step::{LONGEST_PAUSE, NotPrepared};
 use super::supervision::Supervisor;
 use super::terminal::Terminal;
@@ -113,14 +113,14 @@ impl Supervisor {
             // Before its report: what exits may have said why right before that.
             let exited = self.children.agent_exit().is_some();
             match read_report(&part.report(&self.entry)) {
-                StubState::Started { of_start_up_files, missing_env } => {
+                Some(Report::Started { of_start_up_files, missing_env }) => {
                     self.of_start_up_files.extend(of_start_up_files);
                     self.missing_env = Some(missing_env);
                     return Ok(());
                 }
-                StubState::Failed(reason) => return Err(NotPrepared::failed(reason)),
-                StubState::Pending if exited => return Err(self.silent_start(first_word, "ended")),
-                StubState::Pending => {}
+                Some(Report::Failed(reason)) => return Err(NotPrepared::failed(reason)),
+                None if exited => return Err(self.silent_start(first_word, "ended")),
+                None => {}
             }
             // The bound is read from files, which costs more than a look at whether anything was asked.
             let asked =
