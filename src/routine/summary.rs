@@ -1,6 +1,5 @@
 //! A routine in brief: when it has something to do and what is wrong with it, small enough to keep for tens of thousands.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,8 +22,8 @@ use crate::home::file_cache::Stamp;
 #[derive(Debug, Clone)]
 pub struct Summary {
     pub(super) slug: Slug,
-    /// The fingerprints of definition and ledger as they were read.
-    files: [u64; 2],
+    /// Definition and ledger as they were read.
+    files: [Option<Stamp>; 2],
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
     /// `None` if it was not read yet, or is gone since the directory was listed.
@@ -47,11 +46,11 @@ pub struct SetByTools {
     pub names: Vec<EnvName>,
 }
 
-/// A prompt file as it was checked; `Good` holds its fingerprint.
+/// A prompt file as it was checked.
 #[derive(Debug, Clone)]
 enum PromptSummary {
     Unchecked,
-    Good(u64),
+    Good(Stamp),
     Empty,
     Damaged(Arc<FileError>),
 }
@@ -78,15 +77,6 @@ pub(super) struct Place<'a> {
     pub checks_prompts: bool,
     /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
     pub prompts_until: Option<Instant>,
-}
-
-/// Returns what a file is recognised by: a hash, because very many are kept; 0 for none.
-fn fingerprint(stamp: Option<Stamp>) -> u64 {
-    stamp.map_or(0, |stamp| {
-        let mut hasher = DefaultHasher::new();
-        stamp.hash(&mut hasher);
-        hasher.finish() | 1
-    })
 }
 
 impl Plan {
@@ -129,7 +119,7 @@ impl Summary {
     pub(super) fn of(slug: Slug) -> Self {
         Self {
             slug,
-            files: [0; 2],
+            files: [None; 2],
             is_settled: false,
             definition: None,
             plan: Ok(Plan::default()),
@@ -188,15 +178,14 @@ impl Summary {
     pub(super) fn look(summary: &mut Arc<Self>, at: &Place<'_>) -> Option<SystemTime> {
         let now = SystemTime::now();
         let mut changed = None;
-        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home).map(fingerprint) != summary.files {
+        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home) != summary.files {
             let new = Arc::make_mut(summary);
-            let stamps = new.read(at);
-            let files = stamps.map(fingerprint);
+            let files = new.read(at);
             if files[0] != new.files[0] {
-                changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
+                changed = Some(files[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
             }
             new.files = files;
-            new.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+            new.is_settled = files.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
         if at.checks_prompts
             && summary.limits().is_some()
@@ -246,17 +235,19 @@ impl Summary {
     /// Reads its prompt, unless that is good and has not changed, or there is no time.
     fn changed_prompt(&self, at: &Place<'_>) -> Option<PromptSummary> {
         let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
-        let known = fingerprint(Stamp::of(&file));
+        let known = Stamp::of(&file);
         match self.prompt {
-            PromptSummary::Good(good) if good == known => return None,
-            PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
+            PromptSummary::Good(good) if Some(good) == known => return None,
+            PromptSummary::Unchecked
+                if known.is_some() && at.prompts_until.is_some_and(|end| Instant::now() >= end) =>
+            {
                 return None;
             }
             _ => {}
         }
         Some(match prompt::read_with_stamp(&file) {
             Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
-            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(stamp),
             Ok(_) => PromptSummary::Unchecked,
             Err(error) => PromptSummary::Damaged(Arc::new(error)),
         })

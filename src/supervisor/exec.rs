@@ -25,7 +25,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::{EXEC_REPORT, Entry, SETUP_REPORT, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest};
 
@@ -46,10 +46,7 @@ pub enum Part {
 impl Part {
     /// Returns the file in which the stub reports.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
-        match self {
-            Self::Setup => entry.setup_report(),
-            Self::Agent => entry.exec_report(),
-        }
+        entry.file(if self == Self::Setup { SETUP_REPORT } else { EXEC_REPORT })
     }
 
     /// Returns the program and its arguments.

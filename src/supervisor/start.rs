@@ -18,6 +18,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::quote::saying;
+use crate::run::entry::SHELL_LOG;
 use crate::run::record::{Environment, Machine, Started};
 
 /// The pause between two looks at the stub's report.
@@ -80,7 +81,7 @@ impl Supervisor {
 
     /// Returns the words that become the command by way of a login shell or of a terminal, ready to be started.
     fn stub(&self, words: &[OsString], environment: &Environment) -> Result<Command, NotPrepared> {
-        let shell_log = self.entry.shell_log();
+        let shell_log = self.entry.file(SHELL_LOG);
         let output = OpenOptions::new()
             .append(true)
             .create(true)
@@ -143,7 +144,7 @@ impl Supervisor {
             true => ("the login shell", "; look at its start-up files, or set login_shell = false in the agent's file"),
             false => ("the launcher", ""),
         };
-        let said = atomic_file::read(&self.entry.shell_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+        let said = atomic_file::read(&self.entry.file(SHELL_LOG), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
         let said = saying(&String::from_utf8_lossy(&said), SHOWN_CHARS);
         NotPrepared::failed(format_args!("{who} {} {how} before the agent started{said}{advice}", first_word.display()))
     }
