@@ -118,21 +118,13 @@ impl KnownRoutines {
         Ok(known)
     }
 
-    /// Shows all that are known, by slug.
-    pub fn each(&self, mut see: impl FnMut(&Summary)) {
-        self.known().summaries.iter().for_each(|summary| see(summary));
-    }
-
-    pub fn revision(&self) -> Revision {
-        self.known().revision
-    }
-
     /// Returns whether there are so many that a look takes in only some, which is then best left to the scheduler.
     pub fn are_many(&self) -> bool {
         self.known().summaries.len() > LARGE
     }
 
-    fn known(&self) -> Arc<Known> {
+    /// Returns what the last look found.
+    pub fn known(&self) -> Arc<Known> {
         Arc::clone(&self.lock())
     }
 
@@ -244,11 +236,11 @@ mod tests {
         /// Returns the names of all, with `!` if the definition cannot be read and `?` if the prompt cannot.
         fn seen(&self) -> Vec<String> {
             let mut seen = Vec::new();
-            self.routines.each(|routine| {
+            for routine in &self.routines.known().summaries {
                 let damaged = if routine.damage().is_some() { "!" } else { "" };
                 let prompt = if routine.prompt_damage().is_some() { "?" } else { "" };
                 seen.push(format!("{}{damaged}{prompt}", routine.slug()));
-            });
+            }
             seen
         }
     }
@@ -269,12 +261,12 @@ mod tests {
         fixture.good("b");
         fixture.look(Look::Share);
         assert_eq!(fixture.seen(), ["b", "c", "file!"]);
-        let revision = fixture.routines.revision();
+        let revision = fixture.routines.known().revision;
         fixture.look(Look::All);
-        assert_eq!(fixture.routines.revision(), revision);
+        assert_eq!(fixture.routines.known().revision, revision);
         fixture.write("b", "title = 'Another'");
         fixture.look(Look::Share);
-        assert!(fixture.routines.revision().number > revision.number);
+        assert!(fixture.routines.known().revision.number > revision.number);
     }
 
     #[test]
@@ -302,11 +294,7 @@ mod tests {
     #[test]
     fn a_plan_follows_the_schedule_and_the_ledger() {
         let fixture = Fixture::new();
-        let plan = || {
-            let mut plan = None;
-            fixture.routines.each(|routine| plan = routine.plan().ok().cloned());
-            plan
-        };
+        let plan = || fixture.routines.known().summaries.last().and_then(|routine| routine.plan().ok().cloned());
         let text = "title = 'a'\nagent = 'claude'\nschedule = '@hourly'\n";
         fixture.write("a", text);
         fixture.look(Look::Share);
@@ -350,7 +338,7 @@ mod tests {
         std::thread::scope(|scope| {
             let look = scope.spawn(|| fixture.look(Look::Share));
             assert_eq!(fixture.seen(), ["a", "b"]);
-            assert_eq!(fixture.routines.revision(), known.revision);
+            assert_eq!(fixture.routines.known().revision, known.revision);
             drop(looks);
             look.join().unwrap();
         });
@@ -379,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn many_are_read_by_several_threads_and_by_several_callers() {
+    fn many_are_read_by_several_callers() {
         let fixture = Fixture::new();
         (0..1_500).for_each(|n| fixture.good(&format!("r{n}")));
         std::thread::scope(|scope| {
@@ -387,8 +375,8 @@ mod tests {
                 let fixture = &fixture;
                 scope.spawn(move || {
                     fixture.look(look);
-                    let mut readable = 0;
-                    fixture.routines.each(|routine| readable += usize::from(routine.limits().is_some()));
+                    let known = fixture.routines.known();
+                    let readable = known.summaries.iter().filter(|routine| routine.readable().is_some()).count();
                     assert!(readable == 1_500 || look == Look::Share, "{readable}");
                 });
             }

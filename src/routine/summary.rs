@@ -33,10 +33,11 @@ pub struct Summary {
 }
 
 #[derive(Debug, Clone)]
-struct DefinitionSummary {
-    limits: Limits,
-    set_by_tools: Option<Box<SetByTools>>,
-    schedule_fault: Option<Box<InvalidField>>,
+pub struct DefinitionSummary {
+    pub limits: Limits,
+    pub set_by_tools: Option<Box<SetByTools>>,
+    /// What its schedule does not mean as it is written.
+    pub schedule_fault: Option<Box<InvalidField>>,
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
@@ -131,23 +132,9 @@ impl Summary {
         &self.slug
     }
 
-    fn readable(&self) -> Option<&DefinitionSummary> {
+    /// Returns what its definition says; `None` if that cannot be read.
+    pub fn readable(&self) -> Option<&DefinitionSummary> {
         self.definition.as_ref()?.as_ref().ok()
-    }
-
-    /// Returns what it sets of its limits; `None` if its file cannot be read.
-    pub fn limits(&self) -> Option<&Limits> {
-        self.readable().map(|definition| &definition.limits)
-    }
-
-    /// Returns the variables that its agent has to accept, if there are any.
-    pub fn set_by_tools(&self) -> Option<&SetByTools> {
-        self.readable()?.set_by_tools.as_deref()
-    }
-
-    /// Returns what its schedule does not mean as it is written, if anything.
-    pub fn schedule_fault(&self) -> Option<&InvalidField> {
-        self.readable()?.schedule_fault.as_deref()
     }
 
     pub fn damage(&self) -> Option<&FileError> {
@@ -157,14 +144,14 @@ impl Summary {
     /// Returns why its prompt cannot be read, as of the last look at that.
     pub fn prompt_damage(&self) -> Option<&FileError> {
         match &self.prompt {
-            PromptSummary::Damaged(error) if self.limits().is_some() => Some(error),
+            PromptSummary::Damaged(error) if self.readable().is_some() => Some(error),
             _ => None,
         }
     }
 
     /// Whether its prompt says nothing, as of the last look at that.
     pub fn has_empty_prompt(&self) -> bool {
-        matches!(self.prompt, PromptSummary::Empty) && self.limits().is_some()
+        matches!(self.prompt, PromptSummary::Empty) && self.readable().is_some()
     }
 
     /// Returns when it has something to do, or why its ledger cannot be read; that of a routine whose definition cannot be read
@@ -188,7 +175,7 @@ impl Summary {
             new.is_settled = files.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
         if at.checks_prompts
-            && summary.limits().is_some()
+            && summary.readable().is_some()
             && let Some(prompt) = summary.changed_prompt(at)
         {
             Arc::make_mut(summary).prompt = prompt;

@@ -48,22 +48,15 @@ pub fn start(context: &Context, outcome: &Outcome) {
 fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
     let cookie = Cookie::random().map_err(|error| error.to_string())?;
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let mut runner = Command::new(context.program.path())
-        .args(["detach", "--"])
-        .arg(context.program.path())
+    let mut runner = environment::detached(context.program.path(), &inherited)
         .args(["hook", name])
         .arg(context.home.root())
         .arg(outcome.id.to_string())
         .arg("--")
         .args(command)
-        .env_clear()
-        .envs(inherited)
         .envs(variables(&context.home, outcome))
         .env(COOKIE_VARIABLE, cookie.to_string())
         .current_dir(context.home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
     // It only detaches the runner, and ends at once.
