@@ -3,6 +3,8 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use crate::quote::quote;
@@ -109,6 +111,14 @@ pub fn of_this_process() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.to_str()?.parse().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Returns a command that starts our own program as nobody's child; the words that it gets are still to be added.
+pub(crate) fn detached(program: &Path, environment: &Variables) -> Command {
+    let mut launcher = Command::new(program);
+    launcher.args(["detach", "--"]).arg(program).env_clear().envs(environment);
+    launcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    launcher
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use signal_hook::consts::SIGWINCH;
 
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::{Entry, KEYS, Workbench};
 use crate::run::id::RunId;
 use crate::run::log::Log;
 use crate::supervisor::keys;
@@ -152,7 +152,7 @@ impl Keyboard {
         }
         // Without a reader this fails rather than waits.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let keys = OpenOptions::new().write(true).custom_flags(flags).open(entry.keys()).ok()?;
+        let keys = OpenOptions::new().write(true).custom_flags(flags).open(entry.file(KEYS)).ok()?;
         let before = tcgetattr(io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();

@@ -59,7 +59,7 @@ pub use process::ProcessId;
 pub(crate) use process::{Process, SignalError, Signalled, names};
 pub use scan::Scan;
 pub(crate) use scan::ScanError;
-pub(crate) use usage::{Usage, usage};
+pub(crate) use usage::{Usage, look_at, usage};
 pub(crate) use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
 /// How much earlier than it was noted a process may have started: the two clocks are read at different moments, and rounded.

@@ -9,13 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::bounded_command::{Finished, run};
 use crate::home::Home;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use crate::quote::shell_word;
 
 use super::SessionError;
-use super::client::{self, Finished, Reply};
+use super::client::{self, Reply};
 use super::place::Place;
 
 /// The server's configuration: all that it ever reads.
@@ -118,7 +119,7 @@ impl Windows {
     }
 
     fn run(&self, command: &mut Command, action: &'static str, deadline: Instant) -> Result<Finished, SessionError> {
-        client::run(command, deadline).map_err(|source| match source.kind() {
+        run(command, deadline).map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => SessionError::TimedOut { action, by_hand: self.by_hand() },
             _ => SessionError::Io { action: "run", path: command.get_program().into(), source },
         })

@@ -101,9 +101,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn readable_routines(&self) -> usize {
-        let mut count = 0;
-        self.context.routines.each(|routine| count += usize::from(routine.limits().is_some()));
-        count
+        self.context.routines.known().summaries.iter().filter(|routine| routine.readable().is_some()).count()
     }
 
     pub(super) fn runs_by_status(&self) -> BTreeMap<RunStatus, usize> {

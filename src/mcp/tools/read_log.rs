@@ -173,7 +173,7 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
         return Err(InvalidField::new("tail_lines", lines, rule).into());
     }
     let tail = log.log.tail(lines, MAX_TEXT_BYTES)?;
-    let more = tail.cut.then(|| {
+    let more = tail.more.then(|| {
         let shown = tail.text.lines().count();
         let whole = match &log.place {
             Place::File(path) => format!("; the whole log is {path}"),
@@ -183,6 +183,6 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
         format!("cut: these are the last {shown} lines of {} bytes{whole}{dropped}", tail.log_bytes)
     });
     let note = log.note(more);
-    let cut = tail.cut || matches!(log.place, Place::History { cut: true, .. });
+    let cut = tail.more || matches!(log.place, Place::History { cut: true, .. });
     Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
 }
