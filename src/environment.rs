@@ -1,5 +1,6 @@
 //! Environment variables: which names are names, and what a run inherits.
 
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,7 +15,7 @@ use crate::text_type::text_type;
 pub type Variables = BTreeMap<EnvName, String>;
 
 /// The name of an environment variable as POSIX has it: letters, digits and underscores, no digit first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct EnvName(String);
 
 /// A text that cannot name an environment variable.

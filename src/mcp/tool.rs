@@ -213,10 +213,10 @@ mod tests {
         text: String,
     }
 
+    #[serde_with::skip_serializing_none]
     #[derive(Serialize, JsonSchema)]
     struct Answer {
         said: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
         none: Option<u8>,
         also: u8,
     }

@@ -15,6 +15,7 @@ use crate::run::id::RunId;
 use crate::run::status::{Status, Tone};
 
 /// What happened since a time.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Digest {
     /// The beginning of the period.
@@ -28,7 +29,6 @@ pub struct Digest {
     /// Runs that are not over, newest first.
     pub live: Vec<RunView>,
     /// What there was no room for, and how to see it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub left_out: Option<String>,
 }
 

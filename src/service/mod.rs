@@ -91,6 +91,7 @@ fn words(text: &str) -> Words {
     text.split(' ').map(str::to_owned).collect()
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Whose it is: `systemd` or `launchd`.
@@ -102,7 +103,6 @@ pub struct State {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Whether it goes on when the user logs out; absent where that is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lingers: Option<bool>,
 }
 

@@ -36,6 +36,7 @@ pub(crate) struct ReadLog {
     pub(crate) grep: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct LogText {
     run: RunId,
@@ -46,7 +47,6 @@ pub(crate) struct LogText {
     /// The `offset` that continues after this text.
     pub(crate) next_offset: u64,
     /// What was cut, and where the whole is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
     /// The size of the whole log.
     log_bytes: u64,

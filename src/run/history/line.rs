@@ -35,19 +35,16 @@ impl From<PastLine> for Past {
 }
 
 /// A run's line as it is written. Its reader may have nothing else.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize)]
 struct RunLine<'a> {
     kind: &'static str,
     routine: &'a Slug,
     #[serde(flatten)]
     outcome: &'a Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
     duration_secs: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tail: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tail_cut: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     log_bytes: Option<u64>,
 }
 

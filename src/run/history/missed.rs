@@ -26,6 +26,7 @@ pub struct Missed {
 }
 
 /// The line of missed occurrences.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize)]
 struct MissedLine<'a> {
     kind: &'static str,
@@ -34,7 +35,6 @@ struct MissedLine<'a> {
     occurrence: UnixSeconds,
     at: UnixSeconds,
     reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
 }
 
