@@ -1,8 +1,11 @@
 //! Environment variables: which names are names, and what a run inherits.
 
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::str::FromStr;
 
 use crate::quote::quote;
@@ -12,7 +15,7 @@ use crate::text_type::text_type;
 pub type Variables = BTreeMap<EnvName, String>;
 
 /// The name of an environment variable as POSIX has it: letters, digits and underscores, no digit first.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct EnvName(String);
 
 /// A text that cannot name an environment variable.
@@ -109,6 +112,14 @@ pub fn of_this_process() -> Variables {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.to_str()?.parse().ok()?, value.into_string().ok()?)))
         .collect()
+}
+
+/// Returns a command that starts our own program as nobody's child; the words that it gets are still to be added.
+pub(crate) fn detached(program: &Path, environment: &Variables) -> Command {
+    let mut launcher = Command::new(program);
+    launcher.args(["detach", "--"]).arg(program).env_clear().envs(environment);
+    launcher.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    launcher
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@
 //! # Layers
 //!
 //! Imports point down: `cli` → `mcp` → `janitor` → `supervisor`, `query` → `run` → `engine` → `routine`, `session`, `agent`,
-//! `setup` → `home`, `process_tree`, `environment`, `clock`, `logging`; `service` stands beside the janitor. The core is
+//! `setup` → `home`, `process_tree`, `bounded_command`, `environment`, `clock`, `logging`; `service` stands beside the janitor. The core is
 //! synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects are
 //! thin, and each is tested as what it is.
 
@@ -58,6 +58,7 @@
 
 pub mod agent;
 mod archive;
+mod bounded_command;
 pub mod cli;
 pub mod clock;
 mod engine;

@@ -29,7 +29,7 @@ pub fn start() {
     let wanted = std::env::var("RUST_LOG").ok().filter(|text| !text.is_empty()).and_then(|text| text.parse().ok());
     let usual = || Targets::new().with_default(LevelFilter::WARN).with_target("rmcp", LevelFilter::ERROR);
     let ansi = io::stderr().is_terminal();
-    let layer = tracing_subscriber::fmt::layer().with_writer(|| Message(&LOG)).with_ansi(ansi);
+    let layer = tracing_subscriber::fmt::layer().with_writer(|| &LOG).with_ansi(ansi);
     tracing_subscriber::registry().with(wanted.unwrap_or_else(usual)).with(layer).init();
     // The standard hook writes to stderr itself, and would wait there.
     std::panic::set_hook(Box::new(log_panic));
@@ -69,20 +69,6 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
     finish(LAST_WORDS_TIMEOUT);
 }
 
-/// One message on its way into the log; it is written at once by the thread that formats it.
-struct Message(&'static Log);
-
-impl Write for Message {
-    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-        self.0.push(text);
-        Ok(text.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// What waits to be written. Its lock is never held while something is written.
 #[derive(Debug)]
 struct Log {
@@ -92,7 +78,9 @@ struct Log {
 
 #[derive(Debug)]
 struct State {
-    waiting: Batch,
+    /// Some messages, one after the other, and how many they are.
+    waiting: Vec<u8>,
+    messages: u64,
     /// Messages that were dropped, and that no line in the log accounts for yet.
     dropped: u64,
     /// Something was dropped since the last batch was taken, so that all that follows is dropped until then: the line that
@@ -102,20 +90,10 @@ struct State {
     has_writer: bool,
 }
 
-/// Some messages, one after the other.
-#[derive(Debug)]
-struct Batch {
-    text: Vec<u8>,
-    messages: u64,
-}
-
-impl Batch {
-    const EMPTY: Self = Self { text: Vec::new(), messages: 0 };
-}
-
 impl Log {
     const fn new() -> Self {
-        let state = State { waiting: Batch::EMPTY, dropped: 0, full: false, writing: false, has_writer: false };
+        let state =
+            State { waiting: Vec::new(), messages: 0, dropped: 0, full: false, writing: false, has_writer: false };
         Self { state: Mutex::new(state), changed: Condvar::new() }
     }
 
@@ -151,20 +129,21 @@ impl Log {
 
     /// Waits for messages, and writes them.
     fn write_next(&self, out: &mut impl Write) {
-        let idle = |state: &mut State| state.waiting.messages == 0;
+        let idle = |state: &mut State| state.messages == 0;
         let mut state = self.changed.wait_while(self.state(), idle).unwrap_or_else(PoisonError::into_inner);
-        let batch = std::mem::replace(&mut state.waiting, Batch::EMPTY);
+        let batch = std::mem::take(&mut state.waiting);
+        let messages = std::mem::take(&mut state.messages);
         // All of them came after those of the batch.
         let dropped = state.dropped;
         state.full = false;
         state.writing = true;
         drop(state);
-        let written = out.write_all(&batch.text);
+        let written = out.write_all(&batch);
         let accounted = written.is_ok() && dropped > 0 && out.write_all(account_of(dropped).as_bytes()).is_ok();
         let mut state = self.state();
         state.writing = false;
         if written.is_err() {
-            state.dropped += batch.messages;
+            state.dropped += messages;
         }
         if accounted {
             state.dropped -= dropped;
@@ -174,22 +153,34 @@ impl Log {
     }
 
     fn wait_until_written(&self, timeout: Duration) {
-        let busy = |state: &mut State| state.writing || state.waiting.messages > 0;
+        let busy = |state: &mut State| state.writing || state.messages > 0;
         drop(self.changed.wait_timeout_while(self.state(), timeout, busy));
+    }
+}
+
+/// Each message is written at once, by the thread that formats it.
+impl Write for &'static Log {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        self.push(text);
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 impl State {
     fn add(&mut self, text: &[u8]) {
         // One that is larger than all the room is taken when nothing else waits.
-        let has_room = self.waiting.messages == 0 || self.waiting.text.len() + text.len() <= MOST_WAITING_BYTES;
+        let has_room = self.messages == 0 || self.waiting.len() + text.len() <= MOST_WAITING_BYTES;
         if self.full || !has_room {
             self.full = true;
             self.dropped += 1;
             return;
         }
-        self.waiting.text.extend_from_slice(text);
-        self.waiting.messages += 1;
+        self.waiting.extend_from_slice(text);
+        self.messages += 1;
     }
 }
 

@@ -77,10 +77,38 @@ pub fn saying(text: &str, max_columns: usize) -> String {
     if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }
 }
 
+/// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
+pub fn shell_word(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    if !word.is_empty() && word.bytes().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_word_is_quoted_where_a_shell_needs_it() {
+        assert_eq!(shell_word("/usr/bin/tmux"), "/usr/bin/tmux");
+        assert_eq!(shell_word("=moadim-a-1"), "'=moadim-a-1'");
+        assert_eq!(shell_word("it's"), r"'it'\''s'");
+        assert_eq!(shell_word(""), "''");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn a_shell_reads_a_quoted_word_as_it_was(word in "[ -~äß\n]{0,40}") {
+            let script = format!("printf %s {}", shell_word(&word));
+            let output = std::process::Command::new("sh").arg("-c").arg(script).output().unwrap();
+            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
 
     #[test]
     fn a_hostile_text_is_short_and_printable_and_an_ordinary_one_is_itself() {

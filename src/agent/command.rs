@@ -20,6 +20,7 @@ pub struct Placeholders<'a> {
 }
 
 /// The exact command of one run.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentCommand {
     /// The stem of its file in `agents/`, or the name of a built-in one.
@@ -39,7 +40,6 @@ pub struct AgentCommand {
     #[serde(default)]
     pub terminal: bool,
     /// How long it may print nothing, unless its routine says otherwise.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
 }
 

@@ -139,7 +139,7 @@ impl ShellPaths {
         if let Some(asker) = &self.asker
             && asker.known(Mode::Login).is_none()
         {
-            asker.ask(Mode::Login);
+            asker.ask(Mode::Login, false);
         }
     }
 

@@ -1,5 +1,6 @@
 //! Which agents there are: the built-in ones, and `agents/<name>.toml`, which wins.
 
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use crate::quote::quote;
 use crate::text_type::text_type;
 
 /// An agent's name: the stem of its file; lower-case letters, digits, dashes and underscores, at most 64.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct AgentName(String);
 
 #[derive(Debug, thiserror::Error)]

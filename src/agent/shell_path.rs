@@ -16,8 +16,9 @@ use serde::{Deserialize, Serialize};
 
 use super::login_shell::{not_started, through_shell};
 use super::start_up_files;
+use crate::bounded_command::wait_until;
 use crate::clock::UnixSeconds;
-use crate::environment::{self, Variables};
+use crate::environment::{self, Variables, detached};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::file_cache::Stamp;
 use crate::home::lock::{FileLock, Mode as LockMode};
@@ -100,30 +101,21 @@ impl Asker {
 
     /// Returns the answer that is on disk and still holds.
     pub fn known(&self, mode: Mode) -> Option<Answer> {
-        known(&self.files(mode), &self.environment)
+        let record: Record = atomic_file::read_json(&self.files(mode).record).ok()?;
+        record.answer(start_up_files::fingerprint(&self.environment), UnixSeconds::now())
     }
 
-    /// Starts to ask a shell, unless that is under way, and returns at once. Where the system refuses, there is no answer.
-    pub fn ask(&self, mode: Mode) {
-        self.start(mode, false);
-    }
-
-    fn start(&self, mode: Mode, again: bool) {
+    /// Starts to ask a shell, unless that is under way, and returns at once; whatever it said before, if `again`. Where the system
+    /// refuses, there is no answer.
+    pub fn ask(&self, mode: Mode, again: bool) {
         if FileLock::try_existing(&self.files(mode).lock, LockMode::Shared).is_err_and(|error| error.is_held()) {
             return;
         }
-        let asking = Command::new(&self.program)
-            .args(["detach", "--"])
-            .arg(&self.program)
+        let asking = detached(&self.program, &self.environment)
             .arg("ask-shell")
             .args(again.then_some("--again"))
             .arg(self.home.root())
             .arg(mode.name())
-            .env_clear()
-            .envs(&self.environment)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .status();
         if let Err(error) = asking {
             tracing::debug!(%error, "the shell is not asked for its PATH");
@@ -135,7 +127,7 @@ impl Asker {
         let deadline = Instant::now() + timeout;
         let mut answer = self.known(mode);
         if answer.is_none() && !timeout.is_zero() {
-            self.ask(mode);
+            self.ask(mode, false);
             while answer.is_none() && Instant::now() < deadline {
                 std::thread::sleep(PAUSE);
                 answer = self.known(mode);
@@ -148,7 +140,7 @@ impl Asker {
     pub fn ask_again(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
         let (deadline, files) = (Instant::now() + timeout, self.files(mode));
         let before = Stamp::of(&files.record);
-        self.start(mode, true);
+        self.ask(mode, true);
         while Stamp::of(&files.record) == before {
             if Instant::now() >= deadline {
                 return None;
@@ -159,11 +151,6 @@ impl Asker {
     }
 }
 
-fn known(files: &Files, environment: &Variables) -> Option<Answer> {
-    let record: Record = atomic_file::read_json(&files.record).ok()?;
-    record.answer(start_up_files::fingerprint(environment), UnixSeconds::now())
-}
-
 /// Asks the shell and writes its answer down, as the hidden `ask-shell`; it was started for that alone. Takes as long as the shell.
 pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     // A host that ignores it would have us never know that the shell has ended.
@@ -172,30 +159,29 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
     if !root.is_dir() {
         return Ok(());
     }
-    let home = Home::open(root)?;
-    let environment = environment::inherited(&environment::of_this_process(), &[]);
-    let files = Files::of(&home, mode, &environment);
-    home::make_directory(files.record.parent().unwrap_or(home.root()))?;
+    let asker = Asker::of_this_process(std::env::current_exe()?, Home::open(root)?);
+    let (files, environment) = (asker.files(mode), &asker.environment);
+    home::make_directory(files.record.parent().unwrap_or(asker.home.root()))?;
     let Ok(_lock) = FileLock::acquire_unsigned(&files.lock, Duration::ZERO) else { return Ok(()) };
-    if !again && known(&files, &environment).is_some() {
+    if !again && asker.known(mode).is_some() {
         return Ok(());
     }
     let asked_at = UnixSeconds::now();
     let keep = |answer: Answer| -> Result<(), FileError> {
         // As they are now: some start-up files write others.
-        let start_up_files = start_up_files::fingerprint(&environment);
+        let start_up_files = start_up_files::fingerprint(environment);
         atomic_file::write_json(&files.record, &Record { version: VERSION, start_up_files, asked_at, answer })
     };
     let _ = std::fs::remove_file(&files.answer);
-    let program = std::env::current_exe()?;
     let shell = std::env::var_os("SHELL");
-    let words = through_shell(mode, shell.as_deref(), &program, &["print-path".into(), files.answer.clone().into()]);
+    let words =
+        through_shell(mode, shell.as_deref(), &asker.program, &["print-path".into(), files.answer.clone().into()]);
     let shown = Path::new(&words[0]).display().to_string();
     let directory = std::env::home_dir().filter(|directory| directory.is_dir()).unwrap_or_else(|| "/".into());
     let started = Command::new(&words[0])
         .args(&words[1..])
         .env_clear()
-        .envs(&environment)
+        .envs(environment)
         .current_dir(directory)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -220,27 +206,19 @@ pub fn ask_shell(root: PathBuf, mode: Mode, again: bool) -> anyhow::Result<()> {
 
 /// Waits until the shell has ended; returns whether it did so by itself. What it leaves in the background is none of our business.
 fn wait(shell: &mut Child, answer: &Path) -> std::io::Result<bool> {
-    let began = Instant::now();
     let group = Pid::from_child(shell);
-    let mut asked_to_end: Option<Instant> = None;
-    loop {
-        if shell.try_wait()?.is_some() {
-            return Ok(asked_to_end.is_none());
-        }
-        match asked_to_end {
-            None if began.elapsed() >= SHELL_ANSWER_TIMEOUT && !answer.exists() => {
-                // The whole group: a start-up file that hangs does so in a child of the shell.
-                let _ = kill_process_group(group, Signal::TERM);
-                asked_to_end = Some(Instant::now());
-            }
-            Some(at) if at.elapsed() >= SHELL_END_TIMEOUT => {
-                let _ = kill_process_group(group, Signal::KILL);
-                shell.wait()?;
-                return Ok(false);
-            }
-            _ => std::thread::sleep(PAUSE),
-        }
+    let within = |shell: &mut Child, timeout| wait_until(shell, Instant::now() + timeout, &mut || Ok(()));
+    if within(shell, SHELL_ANSWER_TIMEOUT)?.is_some() || answer.exists() {
+        shell.wait()?;
+        return Ok(true);
     }
+    // The whole group: a start-up file that hangs does so in a child of the shell.
+    let _ = kill_process_group(group, Signal::TERM);
+    if within(shell, SHELL_END_TIMEOUT)?.is_none() {
+        let _ = kill_process_group(group, Signal::KILL);
+        shell.wait()?;
+    }
+    Ok(false)
 }
 
 /// Leaves directories out of a PATH that no text can name.

@@ -142,6 +142,29 @@ pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFi
     Ok(ArchivedFile { path: PathText::from(path), bytes, checksum })
 }
 
+/// Copies everything below a directory: files, symlinks and directories, with their permissions.
+pub(super) fn copy_all(from: &Path, to: &Path) -> Result<(), FileError> {
+    make_directory(to).map_err(|source| FileError::io("make", to, source))?;
+    let fail = |source| FileError::io("list", from, source);
+    for file in std::fs::read_dir(from).map_err(fail)? {
+        let file = file.map_err(fail)?;
+        let (source, target) = (file.path(), to.join(file.file_name()));
+        let metadata = file.metadata().map_err(fail)?;
+        let copied = if metadata.is_dir() {
+            copy_all(&source, &target)?;
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(metadata.mode() & 0o7777 | 0o700))
+        } else if metadata.is_symlink() {
+            std::fs::read_link(&source).and_then(|link| std::os::unix::fs::symlink(link, &target))
+        } else if metadata.is_file() {
+            std::fs::copy(&source, &target).map(drop)
+        } else {
+            Ok(())
+        };
+        copied.map_err(|error| FileError::io("copy", &source, error))?;
+    }
+    Ok(())
+}
+
 /// Makes sure that an archived file is still what was archived.
 pub(super) fn check(directory: &Path, file: &ArchivedFile) -> Result<(), FileError> {
     let path = directory.join(file.path.path());

@@ -219,7 +219,11 @@ fn visit(
                     }
                     seen.work
                 }
-                Err(error) => Work::unreadable(&found.path, error),
+                Err(error) => {
+                    let at = root.join(&found.path);
+                    let _ = write!(print, "{:?}{:?}", git::stamp(&at), git::stamp(&at.join(".git")));
+                    Work::unreadable(&found.path, error)
+                }
             });
             let _ = std::fs::remove_dir_all(&directory);
         }

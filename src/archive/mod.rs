@@ -14,4 +14,4 @@ mod tests;
 pub(crate) use make::{ArchiveError, LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, make, may_hold_work};
 pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::{RecoverError, Recovered, recover};
-pub(crate) use store::{add_clone, bases_bytes, directory, list, read, remove, remove_unused};
+pub(crate) use store::{add_clone, bases_bytes, directory, is_recovered, list, read, remove, remove_unused};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::files;
-use super::make::{ArchiveError, Scratch, Wanted, make, search_path};
+use super::make::{ArchiveError, Scratch, Wanted, examine, make, search_path};
 use super::record::{Archive, ArchivedFile};
 use super::store;
 use crate::git::{self, Git, Source};
@@ -53,8 +53,12 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     if target.symlink_metadata().is_ok() {
         return Err(RecoverError::Exists(target.to_owned()));
     }
-    let archive = if Workbench::of(home, run).exists() {
-        make(home, wanted, u64::MAX)?
+    let workbench = Workbench::of(home, run);
+    let archive = if workbench.exists() {
+        match make(home, wanted, u64::MAX) {
+            Err(error @ ArchiveError::Repository { .. }) => return copy_workbench(home, wanted, target, &error),
+            made => made?,
+        }
     } else {
         store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?
     };
@@ -68,6 +72,21 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
         recovered.files.push(file.path.path().to_owned());
     }
     Ok(recovered)
+}
+
+/// Copies a workbench as it is, because git cannot read a repository in it. From then on it may go.
+fn copy_workbench(
+    home: &Home,
+    wanted: &Wanted<'_>,
+    target: &Path,
+    error: &ArchiveError,
+) -> Result<Recovered, RecoverError> {
+    let workbench = Workbench::of(home, wanted.run);
+    let before = examine(home, wanted)?.fingerprint;
+    files::copy_all(workbench.directory(), target)?;
+    store::set_recovered(home, wanted.run, &before)?;
+    let note = format!("{error}; the whole workbench was copied as it is");
+    Ok(Recovered { files: vec![PathBuf::from("")], notes: vec![note], ..Recovered::default() })
 }
 
 fn restore_repositories(

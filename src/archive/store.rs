@@ -126,12 +126,34 @@ pub(crate) fn remove_unused(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Re
     let files = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
     let bases = files(home.archive_bases()).map(|file| file.path()).filter(|path| !used.contains(path));
     let run_of = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<RunId>().ok());
-    let clones = files(home.archive().join("clones")).map(|file| file.path());
+    let notes = ["clones", "recovered"].into_iter().flat_map(|part| files(home.archive().join(part)));
+    let clones = notes.map(|file| file.path());
     let clones = clones.filter(|path| run_of(path).is_some_and(|run| is_gone(&run)));
     for path in bases.chain(clones) {
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
     }
     Ok(())
+}
+
+fn recovered_file(home: &Home, run: &RunId) -> PathBuf {
+    home.archive().join("recovered").join(run.to_string())
+}
+
+/// Notes that a person has a copy of a workbench that cannot be archived, as it was then.
+///
+/// # Errors
+/// The note cannot be written.
+pub(super) fn set_recovered(home: &Home, run: &RunId, fingerprint: &str) -> Result<(), FileError> {
+    let path = recovered_file(home, run);
+    if let Some(directory) = path.parent() {
+        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
+    }
+    atomic_file::write(&path, fingerprint.as_bytes())
+}
+
+/// Whether a person has a copy of a workbench as it is now.
+pub(crate) fn is_recovered(home: &Home, run: &RunId, fingerprint: &str) -> bool {
+    atomic_file::read_text(&recovered_file(home, run)).is_ok_and(|recovered| recovered == fingerprint)
 }
 
 /// What a run's clones had when they were made.

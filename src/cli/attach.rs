@@ -53,15 +53,13 @@ pub(super) fn attach(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn window_opens(context: &Context, run: &RunView) -> bool {
     let deadline = Instant::now() + WINDOW_TIMEOUT;
-    loop {
-        if context.session_host.has_window(&run.session) {
-            return true;
-        }
+    while !context.session_host.has_window(&run.session) {
         if Instant::now() >= deadline {
             return false;
         }
         std::thread::sleep(PAUSE);
     }
+    true
 }
 
 fn show_here(app: &App, run: RunView) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ use signal_hook::consts::SIGWINCH;
 
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::{Entry, KEYS, Workbench};
 use crate::run::id::RunId;
 use crate::run::log::Log;
 use crate::supervisor::keys;
@@ -101,20 +101,15 @@ impl Shown {
     /// # Errors
     /// The terminal's.
     fn print_more(&mut self) -> io::Result<bool> {
-        let mut stdout = io::stdout().lock();
-        let bytes = match self.read_more() {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                let problem = Some(error.to_string());
-                if self.problem != problem {
-                    write!(stdout, "[moadim] {error}\r\n")?;
-                    stdout.flush()?;
-                    self.problem = problem;
-                }
-                return Ok(false);
-            }
+        let (bytes, problem) = match self.read_more() {
+            Ok(bytes) => (bytes, None),
+            Err(error) => (Vec::new(), Some(error.to_string())),
         };
-        self.problem = None;
+        let mut stdout = io::stdout().lock();
+        if let Some(new) = problem.as_ref().filter(|_| self.problem != problem) {
+            write!(stdout, "[moadim] {new}\r\n")?;
+        }
+        self.problem = problem;
         self.may_have_asked |= bytes.contains(&b'\x1b');
         stdout.write_all(&bytes)?;
         stdout.flush()?;
@@ -157,7 +152,7 @@ impl Keyboard {
         }
         // Without a reader this fails rather than waits.
         let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let keys = OpenOptions::new().write(true).custom_flags(flags).open(entry.keys()).ok()?;
+        let keys = OpenOptions::new().write(true).custom_flags(flags).open(entry.file(KEYS)).ok()?;
         let before = tcgetattr(io::stdin()).ok()?;
         let mut raw = before.clone();
         raw.make_raw();

@@ -73,9 +73,9 @@ impl Unknown {
             bail!("cannot forget the run {run}: it is {status}; only a run that is unknown can be forgotten")
         };
         let entry = Entry::of(&context.home, run);
-        let assessment =
-            if entry.exists() { judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
-        if let Some(assessment) = assessment {
+        if entry.exists()
+            && let Some(assessment) = judge(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop()
+        {
             return match assessment.liveness.clone() {
                 Liveness::Unknown(cause) => Ok(Self { cause, assessment: Some(assessment) }),
                 Liveness::Judging(by) => {

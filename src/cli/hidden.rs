@@ -53,7 +53,7 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         // By the process that recorded a run's end.
         ("hook", [name, home, run, _, command @ ..]) => {
             logging::start();
-            id(run).and_then(|run| Ok(hook::run(&name.to_string_lossy(), home.into(), &run, command)?))
+            id(run).and_then(|run| hook::run(&name.to_string_lossy(), home.into(), &run, command))
         }
         // Where an agent's command is looked for.
         ("ask-shell", [again @ .., home, mode]) => {

@@ -52,10 +52,6 @@ pub(super) fn run(arguments: &[OsString]) -> anyhow::Result<ExitCode> {
 }
 
 fn exit_code(status: WaitStatus) -> ExitCode {
-    let code = match (status.exit_status(), status.terminating_signal()) {
-        (Some(code), _) => code,
-        (None, Some(signal)) => 128 + signal,
-        (None, None) => 1,
-    };
+    let code = status.exit_status().or_else(|| Some(128 + status.terminating_signal()?)).unwrap_or(1);
     u8::try_from(code).map_or(ExitCode::FAILURE, ExitCode::from)
 }

@@ -1,11 +1,10 @@
 //! `janitor`: the background task alone, for times when no host is open.
 
-use std::io::{IsTerminal, Read};
-use std::os::unix::net::UnixStream;
+use std::io::IsTerminal;
 use std::sync::Arc;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::low_level::pipe;
+use signal_hook::iterator::Signals;
 
 use super::app;
 use crate::janitor;
@@ -21,11 +20,9 @@ pub(super) fn janitor() -> anyhow::Result<()> {
         logging::say(&format!("moadim-mcp runs the schedules and cleans up in {root}; Ctrl-C ends it."));
     }
     let _registration = Registration::enter(app.home());
-    let (mut signals, sender) = UnixStream::pair()?;
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
-        pipe::register(signal, sender.try_clone()?)?;
-    }
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     janitor::start(&Arc::new(app));
     // Does not wait for a pass under way: the next process finds what it has begun.
-    Ok(signals.read_exact(&mut [0])?)
+    signals.forever().next();
+    Ok(())
 }

@@ -13,24 +13,33 @@ use crate::archive::{self, Archive, Wanted};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::routine::bounds::Bounds;
+use crate::routine::slug::Slug;
+use crate::routine::store;
 use crate::run::id::RunId;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The run, as in `moadim-mcp recover --list`
-    #[arg(required_unless_present = "list")]
+    #[arg(required_unless_present_any = ["list", "routine"])]
     run: Option<RunId>,
     /// Where to put it; default: a directory named after the run, here
     directory: Option<PathBuf>,
     /// List what is archived
     #[arg(long, conflicts_with_all = ["run", "directory"])]
     list: bool,
+    /// Bring back a deleted routine instead
+    #[arg(long, value_name = "ROUTINE", conflicts_with_all = ["run", "directory", "list"])]
+    routine: Option<Slug>,
     #[command(flatten)]
     format: Format,
 }
 
 pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context()?;
+    if let Some(slug) = &arguments.routine {
+        println!("{}", store::unarchive(&context.home, slug)?.display());
+        return Ok(());
+    }
     let Some(run) = &arguments.run else { return list(&context.home, arguments.format.json) };
     let target = match &arguments.directory {
         Some(directory) => std::path::absolute(directory)?,

@@ -40,7 +40,7 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
         Action::Install { dry_run } => {
             let job = Job::of_this_process(app::program()?.path())?;
             if *dry_run {
-                writeln!(out, "# {}\n{}", service.file.display(), service.text(&job))?;
+                writeln!(out, "# {}\n{}", service.file.display(), (service.text)(&job))?;
                 for command in service.commands() {
                     writeln!(out, "$ {command}")?;
                 }

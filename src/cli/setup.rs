@@ -43,19 +43,15 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
 fn lasting_name(program: &Path) -> PathBuf {
     let path = std::env::var_os("PATH").map(|path| (Source::Own, path));
     let named = find_command(env!("CARGO_PKG_NAME"), path.into_iter().collect()).map(|found| found.program);
-    let is_this = |named: &PathBuf| same_file(named, program);
+    let is_this = |named: &PathBuf| program.canonicalize().is_ok_and(|real| named.canonicalize().ok() == Some(real));
     named.ok().filter(is_this).unwrap_or_else(|| program.to_owned())
-}
-
-fn same_file(one: &Path, other: &Path) -> bool {
-    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
 }
 
 fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {
     let found: Vec<&Host> = HOSTS.iter().filter(|host| host.is_found(here)).collect();
     if found.is_empty() {
-        writeln!(out, "No agent host is found. To create a configuration anyway, name one: moadim-mcp setup cursor")?;
-        return Ok(());
+        let hint = "No agent host is found. To create a configuration anyway, name one: moadim-mcp setup cursor";
+        return Ok(writeln!(out, "{hint}")?);
     }
     for host in found {
         let config = host.config(here);
@@ -67,31 +63,27 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         };
         writeln!(out, "{:<14}  {state}  ({})", host.name, config.display())?;
     }
-    writeln!(out, "\nTo set one up: moadim-mcp setup <host>; add --dry-run to only show what would change.")?;
-    Ok(())
+    Ok(writeln!(out, "\nTo set one up: moadim-mcp setup <host>; add --dry-run to only show what would change.")?)
 }
 
 fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, request: &Request) -> anyhow::Result<()> {
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
     if !plan.changes() {
         let state = if request.remove { "has no entry moadim" } else { "is set up already" };
-        writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?;
-        return Ok(());
+        return Ok(writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?);
     }
     // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.
     let written = if request.dry_run { None } else { Some(plan.apply()?) };
     writeln!(out, "{}", plan.path.display())?;
     show(out, &plan.diff())?;
     let Some(backup) = written else {
-        writeln!(out, "Nothing was written.")?;
-        return Ok(());
+        return Ok(writeln!(out, "Nothing was written.")?);
     };
     match backup {
         Some(backup) => writeln!(out, "Written. The previous file is kept as {}", backup.display())?,
         None => writeln!(out, "Written.")?,
     }
-    writeln!(out, "Restart {} for it to take effect.", host.title)?;
-    Ok(())
+    Ok(writeln!(out, "Restart {} for it to take effect.", host.title)?)
 }
 
 fn show(out: &mut impl Write, diff: &str) -> std::io::Result<()> {

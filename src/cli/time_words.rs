@@ -35,26 +35,8 @@ fn seconds<Z: TimeZone>(time: &DateTime<Z>) -> UnixSeconds {
 
 /// Reads a length of time before now, such as `90min`, `1d12h` or `2 hours ago`.
 fn ago<Z: TimeZone>(words: &str, now: &DateTime<Z>) -> Option<UnixSeconds> {
-    let mut rest = words.strip_suffix("ago").unwrap_or(words).trim_end();
-    let mut secs: u64 = 0;
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit())?;
-        let (number, behind) = rest.split_at(digits);
-        let behind = behind.trim_start();
-        let letters = behind.find(|c: char| !c.is_ascii_alphabetic()).unwrap_or(behind.len());
-        let (unit, behind) = behind.split_at(letters);
-        let unit_secs = match unit {
-            "s" | "sec" | "secs" | "second" | "seconds" => 1,
-            "m" | "min" | "mins" | "minute" | "minutes" => 60,
-            "h" | "hour" | "hours" => 60 * 60,
-            "d" | "day" | "days" => 24 * 60 * 60,
-            "w" | "week" | "weeks" => 7 * 24 * 60 * 60,
-            _ => return None,
-        };
-        secs = secs.checked_add(number.parse::<u64>().ok()?.checked_mul(unit_secs)?)?;
-        rest = behind.trim_start();
-    }
-    (words != "ago" && !words.is_empty()).then(|| UnixSeconds(seconds(now).0.saturating_sub(secs)))
+    let length = humantime::parse_duration(words.strip_suffix("ago").unwrap_or(words)).ok()?;
+    Some(UnixSeconds(seconds(now).0.saturating_sub(length.as_secs())))
 }
 
 /// Reads a date, a date and time, or a time of today, in the zone of `now`.

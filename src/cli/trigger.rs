@@ -1,14 +1,12 @@
 //! `trigger`: starts a run, and waits for its end if asked to.
 
-use std::io::{Read, Write};
-use std::os::unix::net::UnixStream;
+use std::io::Write;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use signal_hook::consts::SIGINT;
+use signal_hook::iterator::Signals;
 
 use super::app::{self, Format, print_json};
 use crate::clock::HumanDuration;
@@ -18,7 +16,6 @@ use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
-use crate::run::context::Context;
 use crate::run::status::WaitExit;
 use crate::run::trigger::{self, IfAlive};
 
@@ -39,6 +36,9 @@ pub(super) struct Arguments {
     format: Format,
 }
 
+/// A century.
+const LONGER_THAN_ANY_RUN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The exit status that shells give a command ended by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
@@ -48,66 +48,55 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let context = app::open()?.context()?;
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
     let run = trigger::trigger(&context, &routine, if_alive, asked)?;
-    if !wait && format.json {
-        context.session_host.finish_opening();
-        print_json(&Awaited { finished: None, run: listing::find(&context, &run)? })?;
-        return Ok(ExitCode::SUCCESS);
-    }
     let bell = Bell::default();
     // Before the id is printed, so that Ctrl-C never comes too early.
-    let interrupted = wait.then(|| call_off_on_interrupt(&bell)).transpose().context("cannot listen for Ctrl-C")?;
+    if wait {
+        call_off_on_interrupt(&bell).context("cannot listen for Ctrl-C")?;
+    }
     if !format.json {
         writeln!(anstream::stdout(), "{run}")?;
     }
     context.session_host.finish_opening();
-    let run = listing::find(&context, &run)?;
-    let Some(interrupted) = interrupted else {
-        let watch = run.attach_command.map_or(String::new(), |_| format!(", or moadim-mcp attach {}", run.id));
-        eprintln!("it is {}; follow it: moadim-mcp logs -f {}{watch}", run.status, run.id);
-        return Ok(ExitCode::SUCCESS);
-    };
-    let run = wait_for(&context, run, &bell, &interrupted)?;
-    let finished = wait::is_over(&run);
-    if format.json {
-        print_json(&Awaited { finished: Some(finished), run: run.clone() })?;
-    }
-    if finished {
-        let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();
-        let why = run.status_reason.as_ref().map(|why| format!(": {}", quote(why, 300))).unwrap_or_default();
-        eprintln!("{}{took}{why}", run.own_status());
+    let run = if wait {
+        wait::wait(&context, &run, LONGER_THAN_ANY_RUN, &bell, &mut |_| {})?
     } else {
-        eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}", id = run.id);
+        listing::find(&context, &run)?
+    };
+    let finished = wait.then(|| wait::is_over(&run));
+    if format.json {
+        print_json(&Awaited { finished, run: run.clone() })?;
     }
-    Ok(ExitCode::from(if finished { exit_code(&run) } else { INTERRUPTED }))
-}
-
-/// The run may take a day; it is waited for in parts.
-const ONE_WAIT: Duration = Duration::from_secs(3600);
-
-/// Waits until the run is over, or somebody presses Ctrl-C.
-fn wait_for(context: &Context, mut run: RunView, bell: &Bell, interrupted: &AtomicBool) -> anyhow::Result<RunView> {
-    loop {
-        let began = Instant::now();
-        run = wait::wait(context, &run.id, ONE_WAIT, bell, &mut |_| {})?;
-        if wait::is_over(&run) || interrupted.load(Ordering::Relaxed) || began.elapsed() < ONE_WAIT {
-            return Ok(run);
+    let id = &run.id;
+    Ok(match finished {
+        None => {
+            if !format.json {
+                let watch = run.attach_command.map_or(String::new(), |_| format!(", or moadim-mcp attach {id}"));
+                eprintln!("it is {}; follow it: moadim-mcp logs -f {id}{watch}", run.status);
+            }
+            ExitCode::SUCCESS
         }
-    }
+        Some(true) => {
+            let took = run.duration_secs.map(|secs| format!(" after {}", HumanDuration(secs))).unwrap_or_default();
+            let why = run.status_reason.as_ref().map(|why| format!(": {}", quote(why, 300))).unwrap_or_default();
+            eprintln!("{}{took}{why}", run.own_status());
+            exit_code(&run).into()
+        }
+        Some(false) => {
+            eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}");
+            INTERRUPTED.into()
+        }
+    })
 }
 
 /// Makes Ctrl-C end the wait, and nothing else.
-fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<Arc<AtomicBool>> {
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let (mut receiver, sender) = UnixStream::pair()?;
-    signal_hook::flag::register(SIGINT, Arc::clone(&interrupted))?;
-    signal_hook::low_level::pipe::register(SIGINT, sender)?;
+fn call_off_on_interrupt(bell: &Bell) -> std::io::Result<()> {
+    let mut signals = Signals::new([SIGINT])?;
     let bell = bell.clone();
     std::thread::spawn(move || {
-        if receiver.read(&mut [0]).is_ok() {
-            bell.call_off();
-        }
+        signals.forever().next();
+        bell.call_off();
     });
-    Ok(interrupted)
+    Ok(())
 }
 
 fn exit_code(run: &RunView) -> u8 {

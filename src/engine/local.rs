@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
@@ -32,19 +32,13 @@ impl Local {
     /// # Errors
     /// It was not started, for certain.
     pub fn submit(&self, home: &Path, run: impl AsRef<OsStr>, cookie: &Cookie) -> anyhow::Result<()> {
-        let mut launcher = Command::new(&self.program)
-            .args(["detach", "--"])
-            .arg(&self.program)
+        let inherited = environment::inherited(&environment::of_this_process(), &[]);
+        let mut launcher = environment::detached(&self.program, &inherited)
             .arg("supervise")
             .arg(home)
             .arg(run)
-            .env_clear()
-            .envs(environment::inherited(&environment::of_this_process(), &[]))
             .env(COOKIE_VARIABLE, cookie.to_string())
             .current_dir(home)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
             .spawn()
             .map_err(|source| anyhow!("its supervisor {} cannot be started: {source}", self.program.display()))?;
         is_possible(launcher.wait())

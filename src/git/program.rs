@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde::{Deserialize, Serialize};
 
+use crate::bounded_command::wait_until;
 use crate::quote::saying;
 
 /// Git was not run, or did not do what it was asked for.
@@ -121,10 +122,6 @@ const MAX_OUTPUT_BYTES: u64 = 512 * 1024 * 1024;
 
 /// How much of what git complained about is shown.
 const MAX_SAID_COLUMNS: usize = 200;
-
-/// The pauses between two looks whether a command has ended.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(200);
-const LONGEST_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long git may take to say its version.
 const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
@@ -261,8 +258,8 @@ impl GitCommand<'_> {
         let errors = scratch.join("stderr");
         self.command.stdin(stdin).stdout(create(output)?).stderr(create(&errors)?);
         let mut child = self.command.spawn().map_err(|source| GitError::io("execute", &self.git.program, source))?;
-        let Some(how) =
-            wait(&mut child, deadline).map_err(|source| GitError::io("wait for", &self.git.program, source))?
+        let Some(how) = wait_until(&mut child, deadline, &mut || Ok(()))
+            .map_err(|source| GitError::io("wait for", &self.git.program, source))?
         else {
             end(&mut child);
             return Err(GitError::TimedOut { command: name });
@@ -275,24 +272,8 @@ impl GitCommand<'_> {
     }
 }
 
-fn wait(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
-    let mut pause = SHORTEST_PAUSE;
-    loop {
-        if let Some(status) = child.try_wait()? {
-            return Ok(Some(status));
-        }
-        if Instant::now() >= deadline {
-            return Ok(None);
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
 fn end(child: &mut Child) {
     // The child is not waited for yet, so the number of its group cannot be anybody else's.
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
+    let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     let _ = child.wait();
 }

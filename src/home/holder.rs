@@ -7,11 +7,11 @@ use std::sync::OnceLock;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus};
 
 use super::atomic_file;
 use crate::clock::Moment;
-use crate::process_tree::ProcessId;
+use crate::process_tree::{self, ProcessId};
 use crate::quote::quote;
 
 /// A lock could not be taken.
@@ -153,13 +153,8 @@ pub fn of(path: &Path) -> Option<Holder> {
 }
 
 fn look_at(pid: i32, since: Option<Moment>) -> Option<Holder> {
-    let mut system = System::new().ok()?;
     let id = Pid::from_u32(pid.try_into().ok()?);
-    system.refresh_processes_specifics(
-        ProcessesToUpdate::Some(&[id]),
-        true,
-        ProcessRefreshKind::nothing().without_tasks(),
-    );
+    let system = process_tree::look_at(Some(&[id]), ProcessRefreshKind::nothing()).ok()?;
     let process = system.process(id)?;
     let condition = match process.status() {
         ProcessStatus::Stop | ProcessStatus::Tracing => Condition::Stopped,

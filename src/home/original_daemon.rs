@@ -3,10 +3,11 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{Pid, Process, ProcessRefreshKind, UpdateKind};
 
 use super::atomic_file;
 use crate::clock::UnixSeconds;
+use crate::process_tree::look_at;
 
 /// Returns the pid of a living daemon that sweeps `root`, if there is one.
 ///
@@ -24,9 +25,7 @@ fn living(pid_file: &Path) -> Option<i32> {
     let pid: i32 = atomic_file::read_text(pid_file).ok()?.trim().parse().ok()?;
     let written: UnixSeconds = pid_file.metadata().ok()?.modified().ok()?.into();
     let id = Pid::from_u32(u32::try_from(pid).ok()?);
-    let mut system = System::new().ok()?;
-    let wanted = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).without_tasks();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&[id]), true, wanted);
+    let system = look_at(Some(&[id]), ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always)).ok()?;
     let process = system.process(id)?;
     (is_daemon(process) && process.start_time() <= written.0 + CLOCK_MARGIN_SECS).then_some(pid)
 }

@@ -8,11 +8,8 @@ use super::random_suffix;
 
 /// Returns those of the folders that nothing can be renamed to from the home's own directory. Writes nothing.
 pub fn folders_apart(root: &Path, folders: &[PathBuf]) -> Vec<PathBuf> {
-    folders.iter().filter(|folder| is_apart(root, folder)).cloned().collect()
-}
-
-fn is_apart(root: &Path, folder: &Path) -> bool {
-    on_another_device(root, folder) || on_another_mount(root, folder)
+    let is_apart = |folder: &&PathBuf| on_another_device(root, folder) || on_another_mount(root, folder);
+    folders.iter().filter(is_apart).cloned().collect()
 }
 
 /// Catches what has no mount of its own, such as a subvolume of btrfs.

@@ -14,6 +14,7 @@ use crate::run::janitor_status::{Duty, Passes};
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Health {
     pub version: String,
@@ -23,7 +24,6 @@ pub struct Health {
     /// Why there.
     pub session_host_reason: String,
     /// The version of the terminal multiplexer, if it is in use.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub tmux_version: Option<String>,
     pub watchdog: Passes,
     pub sweep: Passes,
@@ -43,10 +43,10 @@ pub struct Health {
     pub problems_total: usize,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Problem {
     /// The file or directory, if there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     pub problem: String,
     pub fix: String,

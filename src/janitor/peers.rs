@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::{Access, access};
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
+use sysinfo::{Pid, ProcessRefreshKind, UpdateKind};
 
 use super::registration::{self, Registered};
 use crate::home::Home;
-use crate::process_tree::ProcessId;
+use crate::process_tree::{ProcessId, look_at};
 
 /// Another server or janitor of a home.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,26 +107,22 @@ pub(super) fn of(home: &Home) -> Vec<Peer> {
     found
 }
 
-fn version(pid: u32, age: Duration, registered: &[Registered], can_register: bool) -> Version {
-    match registered.iter().find(|registered| registered.pid == pid) {
-        Some(Registered { version: Some(version), .. }) => Version::Is(version.clone()),
-        Some(Registered { version: None, .. }) => Version::Unknown,
+fn version(pid: u32, age: Duration, registered: &Registered, can_register: bool) -> Version {
+    match registered.get(&pid) {
+        Some(Some(version)) => Version::Is(version.clone()),
+        Some(None) => Version::Unknown,
         None if can_register && age > REGISTRATION_TIMEOUT => Version::Unregistered,
         None => Version::Unknown,
     }
 }
 
 /// Lists the processes of a home by command line and environment, without those that started a registered one and wait for it.
-fn seen(root: &Path, registered: &[Registered], can_register: bool) -> Vec<Peer> {
-    let Ok(mut system) = System::new() else { return Vec::new() };
-    let wanted = ProcessRefreshKind::nothing()
-        .without_tasks()
-        .with_cmd(UpdateKind::OnlyIfNotSet)
-        .with_environ(UpdateKind::OnlyIfNotSet);
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted);
+fn seen(root: &Path, registered: &Registered, can_register: bool) -> Vec<Peer> {
+    let wanted = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always).with_environ(UpdateKind::Always);
+    let Ok(system) = look_at(None, wanted) else { return Vec::new() };
     let own = std::process::id();
-    let starter = |one: &Registered| system.process(Pid::from_u32(one.pid))?.parent();
-    let starters: HashSet<Pid> = registered.iter().filter_map(starter).collect();
+    let starter = |pid: &u32| system.process(Pid::from_u32(*pid))?.parent();
+    let starters: HashSet<Pid> = registered.keys().filter_map(starter).collect();
     let others = system.processes().values().filter(|process| process.pid().as_u32() != own);
     others
         .filter(|process| !starters.contains(&process.pid()))
@@ -206,7 +202,7 @@ mod tests {
 
     #[test]
     fn a_process_that_does_not_register_in_time_is_older_and_a_registered_one_is_what_it_says() {
-        let registered = [Registered { pid: 1, version: Some("0.3.0".into()) }, Registered { pid: 2, version: None }];
+        let registered = Registered::from([(1, Some("0.3.0".into())), (2, None)]);
         let (young, old) = (Duration::from_secs(5), Duration::from_secs(6));
         let version = |pid, age, registering| version(pid, age, &registered, registering);
         assert_eq!(version(1, young, true), Version::Is("0.3.0".into()));

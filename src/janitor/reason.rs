@@ -137,12 +137,12 @@ impl fmt::Display for Reason {
 }
 
 /// A reason as the JSON report shows it.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ReasonInWords {
     why: &'static str,
     reason: String,
     age_secs: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
     retention_secs: Option<u64>,
 }
 

@@ -2,6 +2,7 @@
 //!
 //! 0.1.0 does not register, which is how it is recognised.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,20 +52,16 @@ impl Drop for Registration {
     }
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Registered {
-    pub(super) pid: u32,
-    /// `None` where it could not write its version.
-    pub(super) version: Option<String>,
-}
+/// The version of each that is registered, by its pid; `None` where it could not write it.
+pub(super) type Registered = HashMap<u32, Option<String>>;
 
 /// Lists those that are registered and alive.
-pub(super) fn list(home: &Home) -> Vec<Registered> {
-    let mut registered = Vec::new();
+pub(super) fn list(home: &Home) -> Registered {
+    let mut registered = Registered::new();
     each(home, |pid, path| {
         // Shared: two that look must not take each other for its owner.
         if FileLock::try_existing(&path, Mode::Shared).is_err_and(|error| error.is_held()) {
-            registered.push(Registered { pid, version: holder::read::<Note>(&path).version });
+            registered.insert(pid, holder::read::<Note>(&path).version);
         }
     });
     registered
@@ -99,16 +96,16 @@ mod tests {
     fn a_process_is_registered_while_it_lives() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
-        assert_eq!(list(&home), []);
+        assert_eq!(list(&home), Registered::new());
         remove_stale(&home);
         let registration = Registration::enter(&home).unwrap();
-        let ours = Registered { pid: std::process::id(), version: Some(env!("CARGO_PKG_VERSION").to_owned()) };
+        let ours = Registered::from([(std::process::id(), Some(env!("CARGO_PKG_VERSION").to_owned()))]);
         let stale = home.servers().join("4000000");
         std::fs::write(&stale, r#"{"version":"0.0.1"}"#).unwrap();
-        assert_eq!(list(&home), std::slice::from_ref(&ours));
+        assert_eq!(list(&home), ours);
         remove_stale(&home);
         assert!(!stale.exists());
-        assert_eq!(list(&home), [ours]);
+        assert_eq!(list(&home), ours);
         drop(registration);
         assert_eq!(std::fs::read_dir(home.servers()).unwrap().count(), 0);
     }
@@ -119,6 +116,6 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         std::fs::create_dir(home.servers()).unwrap();
         let _lock = FileLock::acquire_unsigned(&home.servers().join("7"), Duration::ZERO).unwrap();
-        assert_eq!(list(&home), [Registered { pid: 7, version: None }]);
+        assert_eq!(list(&home), Registered::from([(7, None)]));
     }
 }

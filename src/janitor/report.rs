@@ -10,6 +10,7 @@ use crate::run::id::RunId;
 use crate::run::status::Status;
 
 /// What a cleanup did, or would do.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct CleanupReport {
     pub(crate) dry_run: bool,
@@ -26,7 +27,6 @@ pub struct CleanupReport {
     pub failed: Vec<Failed>,
     pub(crate) failed_total: usize,
     /// Bytes that would be removed, in a dry run.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub removable_bytes: Option<u64>,
     /// Bytes given back to the file system.
     pub freed_bytes: u64,
@@ -35,7 +35,6 @@ pub struct CleanupReport {
     /// How many workbenches were looked at.
     pub scanned: usize,
     /// Why nothing was removed, or why the sizes are lower bounds.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
@@ -84,6 +83,7 @@ pub struct Removed {
 }
 
 /// A workbench that stays.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Kept {
     /// The name of its workbench too.
@@ -93,7 +93,6 @@ pub struct Kept {
     #[schemars(with = "ReasonInWords")]
     pub reason: Reason,
     /// Until when, if that is known.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<UnixSeconds>,
 }
 

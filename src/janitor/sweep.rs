@@ -17,7 +17,7 @@ use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
 use super::sweep_lock::{SweepLock, clock_doubt};
 use super::trash::{self, Progress};
-use super::unsaved::{self, Archiving};
+use super::unsaved::{self, Archiving, Candidates};
 use super::watchdog::Forecast;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -51,8 +51,10 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
     let budgets_until = Instant::now() + DRY_RUN_BUDGET_MEASURING_TIMEOUT;
     let Decided { mut verdicts, bounds } = decide(context, only, forecast, now.at, doubt, budgets_until)?;
     let mut candidates = unsaved::take_candidates(&context.home, &bounds, &mut verdicts);
-    unsaved::decide(context, &bounds, &mut candidates, Archiving::Planned, Instant::now() + EXAMINING_TIMEOUT);
-    verdicts.extend(candidates);
+    unsaved::keep_read(&context.home, &mut candidates);
+    let until = Instant::now() + EXAMINING_TIMEOUT;
+    unsaved::decide(context, &bounds, &mut candidates.verdicts, Archiving::Planned, until);
+    verdicts.extend(candidates.verdicts);
     verdicts.sort_by(|one, other| one.run.cmp(&other.run));
     let measure_until = Instant::now() + DRY_RUN_MEASURING_TIMEOUT;
     let mut report = CleanupReport { dry_run: true, scanned: verdicts.len(), ..CleanupReport::default() };
@@ -171,11 +173,13 @@ fn remove_candidates(
     archiving: Archiving,
     context: &Context,
     bounds: &HashMap<Slug, Bounds>,
-    mut candidates: Vec<Verdict>,
+    mut candidates: Candidates,
     deadline: Instant,
     report: &mut CleanupReport,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<(), PassError> {
+    unsaved::keep_read(&context.home, &mut candidates);
+    let mut candidates = candidates.verdicts;
     if candidates.is_empty() {
         return Ok(());
     }

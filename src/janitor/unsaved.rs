@@ -4,7 +4,6 @@
 //! the plan removes. Archiving takes up to minutes: a process of its own does it, one at a time, at low priority.
 
 use std::collections::HashMap;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -19,6 +18,7 @@ use crate::git::Work;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::UnsavedWork;
 use crate::home::{Home, make_directory};
+use crate::process_tree::{Visitor, visitors};
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
@@ -42,17 +42,65 @@ const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a workbench that could not be archived is left alone, unless it changes.
 const RETRY_SECS: u64 = 24 * 60 * 60;
 
-/// Takes from `verdicts` the workbenches that have to be looked at before they go.
-pub(super) fn take_candidates(
-    home: &Home,
-    bounds: &HashMap<Slug, Bounds>,
-    verdicts: &mut Vec<Verdict>,
-) -> Vec<Verdict> {
+/// How long after a file was seen open it has to be so still: an indexer reads each file for a moment only.
+const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(10);
+
+/// The workbenches that have to be looked at before they go.
+pub(super) struct Candidates {
+    pub(super) verdicts: Vec<Verdict>,
+    /// Who has a file open in one of them, and when that was seen.
+    readers: Vec<(RunId, Visitor)>,
+    seen: Instant,
+}
+
+/// Takes from `verdicts` the workbenches that have to be looked at, and keeps those in which somebody is at work. A shortage of disk
+/// counts for more.
+pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdicts: &mut Vec<Verdict>) -> Candidates {
+    let goes = |verdict: &Verdict| verdict.decision == Decision::Remove;
+    let is_courteous = |verdict: &Verdict| goes(verdict) && !matches!(verdict.reason.why, Why::ShortOfDisk(_));
+    let seen = Instant::now();
+    let visits = if verdicts.iter().any(is_courteous) { visits(home) } else { Vec::new() };
+    for verdict in verdicts.iter_mut().filter(|verdict| is_courteous(verdict)) {
+        let mut there = visits.iter().filter(|(run, _)| *run == verdict.run).map(|(_, visitor)| visitor);
+        if let Some(visitor) = there.find(|visitor| visitor.is_working_directory) {
+            verdict.decide(Decision::Keep(None), Why::InUse(named(visitor)));
+        }
+    }
     let is_candidate = |verdict: &mut Verdict| {
-        verdict.decision == Decision::Remove
-            && bounds.get(verdict.run.routine()).is_none_or(|bounds| may_hold_work(home, &verdict.run, bounds))
+        let is_read = is_courteous(verdict) && visits.iter().any(|(run, _)| *run == verdict.run);
+        goes(verdict)
+            && (is_read
+                || bounds.get(verdict.run.routine()).is_some_and(|bounds| may_hold_work(home, &verdict.run, bounds)))
     };
-    verdicts.extract_if(.., is_candidate).collect()
+    let candidates: Vec<Verdict> = verdicts.extract_if(.., is_candidate).collect();
+    let is_one = |run: &RunId| candidates.iter().any(|verdict| verdict.run == *run && is_courteous(verdict));
+    let readers = visits.iter().filter(|(run, _)| is_one(run)).cloned().collect();
+    Candidates { verdicts: candidates, readers, seen }
+}
+
+fn visits(home: &Home) -> Vec<(RunId, Visitor)> {
+    let root = home.workbenches();
+    let run_of = |visitor: &Visitor| visitor.path.strip_prefix(&root).ok()?.iter().next()?.to_str()?.parse().ok();
+    visitors(&root).into_iter().filter_map(|visitor| Some((run_of(&visitor)?, visitor))).collect()
+}
+
+fn named(visitor: &Visitor) -> String {
+    format!("{} ({})", visitor.name, visitor.pid)
+}
+
+/// Keeps the workbenches in which a file is still open after a while.
+pub(super) fn keep_read(home: &Home, candidates: &mut Candidates) {
+    if candidates.readers.is_empty() {
+        return;
+    }
+    std::thread::sleep(SECOND_LOOK_PAUSE.saturating_sub(candidates.seen.elapsed()));
+    let still = visits(home);
+    for (run, reader) in &candidates.readers {
+        let is_there = still.iter().any(|(of, visitor)| of == run && visitor.pid == reader.pid);
+        for verdict in candidates.verdicts.iter_mut().filter(|verdict| is_there && verdict.run == *run) {
+            verdict.decide(Decision::Keep(None), Why::InUse(named(reader)));
+        }
+    }
 }
 
 fn may_hold_work(home: &Home, run: &RunId, bounds: &Bounds) -> bool {
@@ -69,7 +117,7 @@ pub(super) fn decide(
     until: Instant,
 ) -> bool {
     let mut is_needed = false;
-    for verdict in candidates {
+    for verdict in candidates.iter_mut().filter(|verdict| verdict.decision == Decision::Remove) {
         let Some(bounds) = bounds.get(verdict.run.routine()) else { continue };
         if Instant::now() >= until {
             is_needed |= archiving == Archiving::Elsewhere;
@@ -113,6 +161,9 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
         }
         Ok(_) => {}
         Err(error) => return Fate::Stays(Why::NotArchived(error.to_string())),
+    }
+    if archive::is_recovered(home, run, &unsaved.fingerprint) {
+        return Fate::Goes(None);
     }
     if let Some(reason) = unreadable(&unsaved.work).or_else(|| Problem::of(home, run, &unsaved.fingerprint)) {
         remember(home, run, &unsaved.fingerprint, &reason);
@@ -249,19 +300,9 @@ fn remember(home: &Home, run: &RunId, fingerprint: &str, reason: &str) {
 
 /// Starts the process that archives, as nobody's child. One that is at work already does ours too.
 pub(super) fn start_archiving(context: &Context) {
-    let program = context.program.path();
-    let spawned = Command::new(program)
-        .args(["detach", "--"])
-        .arg(program)
-        .arg("archive")
-        .arg(context.home.root())
-        .env_clear()
-        .envs(environment::inherited(&environment::of_this_process(), &[]))
-        .current_dir(context.home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
+    let inherited = environment::inherited(&environment::of_this_process(), &[]);
+    let mut launcher = environment::detached(context.program.path(), &inherited);
+    let spawned = launcher.arg("archive").arg(context.home.root()).current_dir(context.home.root()).status();
     if let Err(error) = spawned {
         tracing::warn!(%error, "cannot start archiving; the next sweep tries again");
     }

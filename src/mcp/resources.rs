@@ -3,7 +3,7 @@
 use rmcp::ErrorData;
 use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::tool::ToolError;
 use super::tools::routines::GetRoutine;
@@ -23,6 +23,7 @@ use crate::run::status::Status;
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain";
 
+const SCHEME: &str = "moadim://";
 const HEALTH: &str = "moadim://health";
 const ROUTINES: &str = "moadim://routines/";
 const RUNS: &str = "moadim://runs/";
@@ -64,28 +65,13 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     let template = |uri: String, name: &str, title: &str, description: &str, kind: &str| {
         ResourceTemplate::new(uri, name).with_title(title).with_description(description).with_mime_type(kind)
     };
+    let routine = "A routine with its prompt, its settings and its newest runs, as get_routine answers.";
+    let run = "Everything about a run, as get_run answers. Updated when the run starts, ends or is reaped.";
+    let log = "The end of what a run's agent printed, as read_log answers. Updated when the agent prints.";
     vec![
-        template(
-            format!("{ROUTINES}{{routine}}"),
-            "routine",
-            "A routine",
-            "A routine with its prompt, its settings and its newest runs, as get_routine answers.",
-            JSON,
-        ),
-        template(
-            format!("{RUNS}{{run}}"),
-            "run",
-            "A run",
-            "Everything about a run, as get_run answers. Updated when the run starts, ends or is reaped.",
-            JSON,
-        ),
-        template(
-            format!("{RUNS}{{run}}{LOG}"),
-            "log",
-            "The log of a run",
-            "The end of what a run's agent printed, as read_log answers. Updated when the agent prints.",
-            TEXT,
-        ),
+        template(format!("{ROUTINES}{{routine}}"), "routine", "A routine", routine, JSON),
+        template(format!("{RUNS}{{run}}"), "run", "A run", run, JSON),
+        template(format!("{RUNS}{{run}}{LOG}"), "log", "The log of a run", log, TEXT),
     ]
 }
 
@@ -103,16 +89,15 @@ pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Op
     let mut resources = Vec::new();
     if after.is_none() {
         let health = "The state of moadim-mcp and everything that is wrong with it, as health answers.";
-        resources.push(resource(HEALTH, "health", "Health", health, JSON));
+        resources.push(resource(SCHEME, "health", "Health", health, JSON));
         let newest = listing::list(&context, &listing::RunFilter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
             // Without its status: the list would change each time that it does.
-            let (uri, title) = (format!("{RUNS}{}", run.id), format!("Run {}", run.id));
-            resources.push(resource(&uri, &run.id.to_string(), &title, "A run.", JSON));
+            let id = run.id.to_string();
+            resources.push(resource(RUNS, &id, &format!("Run {id}"), "A run.", JSON));
             if run.status != Status::Reaped {
-                let (name, title) = (format!("{}{LOG}", run.id), format!("Log of {}", run.id));
-                let log = resource(&format!("{uri}{LOG}"), &name, &title, "What the run's agent printed.", TEXT);
-                resources.push(log);
+                let (name, title) = (format!("{id}{LOG}"), format!("Log of {id}"));
+                resources.push(resource(RUNS, &name, &title, "What the run's agent printed.", TEXT));
             }
         }
     }
@@ -120,14 +105,14 @@ pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Op
         routine_listing::list(&context.home, &routine_listing::Filter::default(), after.as_ref(), LISTED_ROUTINES)
             .map_err(failed)?;
     for routine in routines.routines {
-        let (uri, slug) = (format!("{ROUTINES}{}", routine.slug), routine.slug.to_string());
-        resources.push(resource(&uri, &slug, &routine.definition.title, "A routine.", JSON));
+        resources.push(resource(ROUTINES, routine.slug.as_str(), &routine.definition.title, "A routine.", JSON));
     }
     Ok((resources, routines.next.map(|slug| slug.to_string())))
 }
 
-fn resource(uri: &str, name: &str, title: &str, description: &str, kind: &str) -> Resource {
-    Resource::new(uri, name).with_title(title).with_description(description).with_mime_type(kind)
+/// Describes what is named `name` within the URI `of`.
+fn resource(of: &str, name: &str, title: &str, description: &str, kind: &str) -> Resource {
+    Resource::new(format!("{of}{name}"), name).with_title(title).with_description(description).with_mime_type(kind)
 }
 
 /// Reads a resource.
@@ -176,8 +161,7 @@ fn check_run(app: &App, uri: &str, run: &RunId) -> Result<(), ErrorData> {
 
 /// Returns the error that there is no such resource. rmcp gives it the code of the client's era.
 pub(super) fn not_found(uri: &str, text: String) -> ErrorData {
-    let uri: Value = json!({ "uri": uri });
-    ErrorData::resource_not_found(text, Some(uri))
+    ErrorData::resource_not_found(text, Some(json!({ "uri": uri })))
 }
 
 fn failed(error: impl ToString) -> ErrorData {

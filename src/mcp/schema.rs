@@ -69,27 +69,27 @@ fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> J
     // The Rust type's name and comment are for readers of the code; a tool has a title and a description of its own.
     schema.remove("title");
     schema.remove("description");
-    match schema.to_value() {
-        Value::Object(object) => object,
-        _ => JsonObject::new(),
-    }
+    schema.as_object().cloned().unwrap_or_default()
 }
 
 fn clean(schema: &mut Schema) {
     let Some(object) = schema.as_object_mut() else { return };
-    forgive_absent_nullables(object);
+    // What may be anything may be null, and so absent; schemars requires no other key that may be null.
+    let properties = object.get("properties").cloned().unwrap_or_default();
+    if let Some(required) = object.get_mut("required").and_then(Value::as_array_mut) {
+        required.retain(|name| name.as_str().is_none_or(|name| properties[name] != true));
+    }
     while forbid_null(object) {}
     list_words(object);
-    if object.get("type").is_some_and(|kind| kind == "integer" || kind == "number") {
-        object.remove("format");
-    }
-    // It only says that the Rust type has no sign; the range that holds is in the description.
-    if object.get("minimum") == Some(&json!(0)) {
-        object.remove("minimum");
-    }
-    if object.get("default").is_some_and(Value::is_null) {
-        object.remove("default");
-    }
+    let is_number = object.get("type").is_some_and(|kind| kind == "integer" || kind == "number");
+    object.retain(|key, value| match key.as_str() {
+        "format" => !is_number,
+        // It only says that the Rust type has no sign; the range that holds is in the description.
+        "minimum" => *value != 0,
+        "default" => !value.is_null(),
+        "required" => *value != json!([]),
+        _ => true,
+    });
 }
 
 /// Turns a choice of described words into a list of the words.
@@ -97,70 +97,40 @@ fn list_words(object: &mut JsonObject) {
     let Some(choices) = object.get("oneOf").and_then(Value::as_array) else { return };
     // Words with a description come one by one, the others together.
     let words_of = |choice: &Value| match (choice.get("const"), choice.get("enum")) {
-        (Some(Value::String(word)), _) => Some(vec![word.clone()]),
-        (_, Some(Value::Array(words))) => words.iter().map(|word| word.as_str().map(str::to_owned)).collect(),
+        (Some(word), _) => Some(vec![word.clone()]),
+        (_, Some(Value::Array(words))) => Some(words.clone()),
         _ => None,
     };
     let Some(words) = choices.iter().map(words_of).collect::<Option<Vec<_>>>() else { return };
-    object.remove("oneOf");
-    object.insert("type".into(), json!("string"));
-    object.insert("enum".into(), json!(words.concat()));
-}
-
-/// A key that may be null is never required once null itself is forbidden.
-fn forgive_absent_nullables(object: &mut JsonObject) {
-    let Some(properties) = object.get("properties").and_then(Value::as_object) else { return };
-    let nullable: Vec<_> =
-        properties.iter().filter(|(_, schema)| admits_null(schema)).map(|(name, _)| name.clone()).collect();
-    if let Some(required) = object.get_mut("required").and_then(Value::as_array_mut) {
-        required.retain(|name| !name.as_str().is_some_and(|name| nullable.iter().any(|nullable| nullable == name)));
-        if required.is_empty() {
-            object.remove("required");
-        }
+    let words = words.concat();
+    if words.iter().all(Value::is_string) {
+        object.remove("oneOf");
+        object.insert("type".into(), json!("string"));
+        object.insert("enum".into(), words.into());
     }
-}
-
-fn admits_null(schema: &Value) -> bool {
-    let holds = |key: &str, wanted: &Value| {
-        schema.get(key).is_some_and(|found| match found {
-            Value::Array(items) => items.contains(wanted),
-            single => single == wanted,
-        })
-    };
-    schema == &Value::Bool(true) || holds("type", &json!("null")) || holds("anyOf", &null_schema())
 }
 
 /// Removes "or null" from a schema; returns whether there may be more.
 fn forbid_null(object: &mut JsonObject) -> bool {
-    if let Some(values) = object.get_mut("enum").and_then(Value::as_array_mut) {
-        values.retain(|value| !value.is_null());
-    }
-    if let Some(types) = object.get_mut("type").and_then(Value::as_array_mut) {
-        types.retain(|kind| kind != "null");
-        if types.len() == 1
-            && let Some(only) = types.pop()
-        {
-            object.insert("type".into(), only);
+    let null = json!({ "type": "null" });
+    for key in ["enum", "type", "anyOf"] {
+        if let Some(choices) = object.get_mut(key).and_then(Value::as_array_mut) {
+            choices.retain(|choice| !choice.is_null() && choice != "null" && *choice != null);
         }
     }
-    let Some(choices) = object.get_mut("anyOf").and_then(Value::as_array_mut) else { return false };
-    let before = choices.len();
-    choices.retain(|choice| choice != &null_schema());
-    if choices.len() == before || choices.len() != 1 {
+    if let Some([only]) = object.get("type").and_then(Value::as_array).map(Vec::as_slice) {
+        let only = only.clone();
+        object.insert("type".into(), only);
+    }
+    let Some([Value::Object(only)]) = object.get("anyOf").and_then(Value::as_array).map(Vec::as_slice) else {
         return false;
-    }
-    let only = choices.pop();
+    };
+    let only = only.clone();
     object.remove("anyOf");
-    if let Some(Value::Object(only)) = only {
-        for (key, value) in only {
-            object.entry(key).or_insert(value);
-        }
+    for (key, value) in only {
+        object.entry(key).or_insert(value);
     }
     true
-}
-
-fn null_schema() -> Value {
-    json!({ "type": "null" })
 }
 
 #[cfg(test)]

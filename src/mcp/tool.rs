@@ -7,6 +7,7 @@ use rmcp::model::{CallToolResult, ContentBlock, JsonObject, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::arguments::ArgumentParser;
 use super::call::{Call, Reply};
@@ -175,6 +176,15 @@ impl Tool {
     }
 }
 
+/// Calls a tool by its name from within this program; returns its structured answer.
+pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
+    let tool = super::tools::all().into_iter().find(|tool| tool.name == name);
+    match tool.map(|tool| tool.call(app, arguments, &Call::default())).transpose()? {
+        Some(Reply::Answer(CallToolResult { structured_content: Some(answer), .. })) => Ok(answer),
+        _ => anyhow::bail!("{name} gave no answer"),
+    }
+}
+
 /// Puts an answer into both forms: some hosts give the model only the text, others only the structure.
 pub(super) fn result_of(answer: &impl Serialize) -> Result<CallToolResult, ToolError> {
     let structure = serde_json::to_value(answer)?;
@@ -196,17 +206,17 @@ pub fn schema_files(tools: &[Tool]) -> Vec<(String, String)> {
 mod tests {
     use super::*;
     use serde::Deserialize;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     #[derive(Deserialize, JsonSchema)]
     struct Args {
         text: String,
     }
 
+    #[serde_with::skip_serializing_none]
     #[derive(Serialize, JsonSchema)]
     struct Answer {
         said: String,
-        #[serde(skip_serializing_if = "Option::is_none")]
         none: Option<u8>,
         also: u8,
     }

@@ -1,5 +1,6 @@
 //! The mark by which the processes of a run are recognised.
 
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::ffi::OsStr;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
@@ -10,7 +11,7 @@ use crate::text_type::text_type;
 pub use crate::env_vars::COOKIE as COOKIE_VARIABLE;
 
 /// 128 random bits, written as 32 lower-case hexadecimal digits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Cookie(u128);
 
 #[derive(Debug, thiserror::Error)]

@@ -6,17 +6,17 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, geteuid, kill_process};
 use rustix::time::{ClockId, clock_gettime};
-use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System, ThreadKind, UpdateKind};
+use sysinfo::{ProcessRefreshKind, ProcessStatus, System, ThreadKind, UpdateKind};
 
 use super::listed::{Listed, Mark};
-use super::{Process, ProcessId, Signalled, Whereabouts};
+use super::{Process, ProcessId, Signalled, Whereabouts, look_at};
 
 /// How often a process that may be in the middle of exec(2) is looked at again: it may as well have no environment, or hide it.
 pub(super) const EXEC_LOOKS: usize = 1;
 
 /// Returns the start time of the living process with this pid, in seconds since 1970.
 pub(super) fn start_of(pid: i32) -> io::Result<Option<u64>> {
-    let system = look_at(pid, ProcessRefreshKind::nothing())?;
+    let system = look_at_one(pid, ProcessRefreshKind::nothing())?;
     Ok(system.processes().values().next().and_then(living_start))
 }
 
@@ -30,28 +30,24 @@ pub(super) fn start_at(since_boot_ms: u64) -> u64 {
 
 pub(super) fn list(note: &mut dyn FnMut(Listed)) -> io::Result<()> {
     let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
-    let mut system = System::new().map_err(io::Error::other)?;
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted.without_tasks());
-    system.processes().values().filter_map(listed).for_each(note);
+    look_at(None, wanted)?.processes().values().filter_map(listed).for_each(note);
     Ok(())
 }
 
 /// Lists the whereabouts of all living processes, by their pids.
 pub(super) fn whereabouts() -> io::Result<Vec<(i32, Whereabouts)>> {
     let wanted = ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always).with_environ(UpdateKind::Always);
-    let mut system = System::new().map_err(io::Error::other)?;
-    system.refresh_processes_specifics(ProcessesToUpdate::All, true, wanted.without_tasks());
     let see = |process: &sysinfo::Process| {
         living_start(process)?;
         let run = Whereabouts::run_in(process.environ().iter().map(AsRef::as_ref));
         Some((signed(process.pid())?, Whereabouts { directory: process.cwd().map(Into::into), run }))
     };
-    Ok(system.processes().values().filter_map(see).collect())
+    Ok(look_at(None, wanted)?.processes().values().filter_map(see).collect())
 }
 
 pub(super) fn glimpse(pid: i32) -> io::Result<Option<Listed>> {
     let wanted = ProcessRefreshKind::nothing().with_user(UpdateKind::Always).with_environ(UpdateKind::Always);
-    let system = look_at(pid, wanted)?;
+    let system = look_at_one(pid, wanted)?;
     Ok(system.processes().values().next().and_then(listed))
 }
 
@@ -64,13 +60,9 @@ pub(super) fn look_with_children(pid: i32) -> io::Result<Option<(Listed, Vec<i32
     Ok(glimpse(pid)?.map(|listed| (listed, Vec::new())))
 }
 
-fn look_at(pid: i32, wanted: ProcessRefreshKind) -> io::Result<System> {
-    let mut system = System::new().map_err(io::Error::other)?;
-    if let Ok(pid) = u32::try_from(pid) {
-        let pids = [sysinfo::Pid::from_u32(pid)];
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted.without_tasks());
-    }
-    Ok(system)
+fn look_at_one(pid: i32, wanted: ProcessRefreshKind) -> io::Result<System> {
+    let pid = u32::try_from(pid).ok().map(sysinfo::Pid::from_u32);
+    look_at(Some(pid.as_slice()), wanted)
 }
 
 fn listed(process: &sysinfo::Process) -> Option<Listed> {

@@ -1,6 +1,7 @@
-//! What processes use.
+//! What the process table says about processes, and what these use.
 
 use std::collections::HashMap;
+use std::io;
 
 use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -15,13 +16,19 @@ pub struct Usage {
     pub memory_bytes: u64,
 }
 
+/// Looks at these processes, or at all, but not at their threads.
+pub(crate) fn look_at(pids: Option<&[sysinfo::Pid]>, wanted: ProcessRefreshKind) -> io::Result<System> {
+    let mut system = System::new().map_err(io::Error::other)?;
+    let processes = pids.map_or(ProcessesToUpdate::All, ProcessesToUpdate::Some);
+    system.refresh_processes_specifics(processes, true, wanted.without_tasks());
+    Ok(system)
+}
+
 /// Looks what these processes use; those that have ended are left out.
 pub fn usage(processes: &[ProcessId]) -> Result<HashMap<ProcessId, Usage>, ScanError> {
     let pid_of = |id: &ProcessId| Some(sysinfo::Pid::from_u32(u32::try_from(id.pid).ok()?));
     let pids: Vec<_> = processes.iter().filter_map(pid_of).collect();
-    let mut system = System::new().map_err(std::io::Error::other)?;
-    let wanted = ProcessRefreshKind::nothing().without_tasks().with_cpu().with_memory();
-    system.refresh_processes_specifics(ProcessesToUpdate::Some(&pids), true, wanted);
+    let system = look_at(Some(&pids), ProcessRefreshKind::nothing().with_cpu().with_memory())?;
     let of = |id: &ProcessId| {
         let process = system.process(pid_of(id)?)?;
         let usage = Usage { cpu_ms: process.accumulated_cpu_time(), memory_bytes: process.memory() };

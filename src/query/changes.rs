@@ -90,14 +90,14 @@ impl Observer {
             Topic::Lists => {
                 mark.file(&home.workbenches());
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.definitions(home, self.routines.revision());
+                mark.definitions(home, self.routines.known().revision);
             }
             Topic::Health => {
                 for path in [home.config_file(), home.workbenches(), home.pins()] {
                     mark.file(&path);
                 }
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.definitions(home, self.routines.revision());
+                mark.definitions(home, self.routines.known().revision);
                 mark.files(home.agents());
             }
             Topic::Routine(slug) => {

@@ -26,6 +26,7 @@ use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
 /// All that is known of one run.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Inspection {
     /// As in list_runs.
@@ -38,7 +39,6 @@ pub struct Inspection {
     /// When its workbench goes, and why then.
     pub retention: String,
     /// The agent's name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<String>,
     /// Where the work that nobody else had is, since its workbench went or before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,19 +50,15 @@ pub struct Inspection {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
     /// What started it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
     /// Why it has no window, where it could not be opened; the run is the same without one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub window_problem: Option<String>,
     /// Its processes, those first that used most; 50 at most.
     pub processes: Vec<RunProcess>,
     /// How many there are; absent where that is not known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processes_total: Option<usize>,
     /// When it last printed something.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_output_at: Option<UnixSeconds>,
     /// The last 50 lines that it printed, 8 KiB at most.
     pub log_tail: String,

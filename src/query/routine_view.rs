@@ -23,6 +23,7 @@ use crate::run::on_disk;
 use crate::run::status::Status;
 
 /// What is known of one routine.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RoutineView {
     /// Its permanent name.
@@ -36,17 +37,14 @@ pub struct RoutineView {
     /// Whether it may be triggered.
     pub enabled: bool,
     /// Why the program has disabled it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_because: Option<String>,
     /// When it fires by itself.
     #[serde(flatten)]
     #[schemars(skip)]
     pub firing: Firing,
     /// A fire that waits, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<String>,
     /// The newest occurrence that was not fired; the history has all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_missed: Option<LastMissed>,
     /// The retention in force.
     pub ttl_secs: u64,
@@ -63,30 +61,25 @@ pub struct RoutineView {
     /// Its unfinished runs.
     pub running: Vec<RunId>,
     /// Its newest run.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_run: Option<LastRun>,
 }
 
 /// When a routine fires by itself; empty if it does not.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firing {
     /// Its cron fields, or a name such as @daily.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// The time zone, if it names one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// The schedule in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_description: Option<String>,
     /// The next three times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub next_fires: Vec<UnixSeconds>,
     /// Until when it does not fire, as somebody asked.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snoozed_until: Option<UnixSeconds>,
     /// Why it cannot fire.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule_problem: Option<String>,
 }
 
@@ -137,6 +130,7 @@ fn in_words(waiting: &Waiting) -> String {
 }
 
 /// A routine's newest run.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LastRun {
     /// Its id.
@@ -146,7 +140,6 @@ pub struct LastRun {
     /// When it was triggered.
     pub triggered_at: UnixSeconds,
     /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<UnixSeconds>,
 }
 

@@ -19,6 +19,7 @@ use crate::run::status::Status;
 use crate::session::HostKind;
 
 /// What is known of one run.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RunView {
     /// The run's id.
@@ -28,32 +29,24 @@ pub struct RunView {
     /// How it is, or how it ended.
     pub status: Status,
     /// How it ended, where its workbench is gone: a status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<String>")]
     pub outcome: Option<Status>,
     /// Why, in words.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
     /// The agent's exit status.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     /// What started it, if nobody asked for it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
     /// When it was triggered.
     pub triggered_at: UnixSeconds,
     /// When its agent started.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<UnixSeconds>,
     /// When it ended.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<UnixSeconds>,
     /// Seconds from its start to its end, or to now.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duration_secs: Option<u64>,
     /// The agent's working directory.
     pub workbench: String,
@@ -62,20 +55,16 @@ pub struct RunView {
     /// Where it can be watched.
     pub session_host: HostKind,
     /// The command that shows it while it runs.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attach_command: Option<String>,
     /// The file of everything that the agent printed.
     pub log_path: String,
     /// Its size.
     pub log_bytes: u64,
     /// From when on a sweep removes its workbench, if nothing else keeps it and disk does not get short before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reap_at: Option<UnixSeconds>,
     /// Why no sweep removes it, if none does.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept_because: Option<String>,
     /// The end of its output, where its workbench is gone and it was asked for alone.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_output: Option<String>,
     /// What each repository of its workbench held at its end that no remote had; in a list, the unsaved ones in brief.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -5,6 +5,8 @@ struct Field {
     name: &'static str,
     min: u64,
     max: u64,
+    /// The largest value that is no other one again.
+    last: u64,
     /// The names of its values, the first one of `min`.
     names: &'static [&'static str],
 }
@@ -13,12 +15,12 @@ const MONTHS: [&str; 12] = ["jan", "feb", "mar", "apr", "may", "jun", "jul", "au
 const WEEKDAYS: [&str; 7] = ["sun", "mon", "tue", "wed", "thu", "fri", "sat"];
 
 const FIELDS: [Field; 5] = [
-    Field { name: "minute", min: 0, max: 59, names: &[] },
-    Field { name: "hour", min: 0, max: 23, names: &[] },
-    Field { name: "day", min: 1, max: 31, names: &[] },
-    Field { name: "month", min: 1, max: 12, names: &MONTHS },
+    Field { name: "minute", min: 0, max: 59, last: 59, names: &[] },
+    Field { name: "hour", min: 0, max: 23, last: 23, names: &[] },
+    Field { name: "day", min: 1, max: 31, last: 31, names: &[] },
+    Field { name: "month", min: 1, max: 12, last: 12, names: &MONTHS },
     // 0 and 7 are both Sunday.
-    Field { name: "weekday", min: 0, max: 7, names: &WEEKDAYS },
+    Field { name: "weekday", min: 0, max: 7, last: 6, names: &WEEKDAYS },
 ];
 
 /// A schedule that works whatever was meant.
@@ -59,11 +61,10 @@ fn first_fault(texts: &[String]) -> Option<(usize, Fault)> {
 impl Field {
     fn fault(&self, text: &str) -> Option<Fault> {
         let (sign, items) = text.strip_prefix('+').map_or(("", text), |items| ("+", items));
-        let items: Vec<&str> = items.split(',').collect();
+        let mut items: Vec<&str> = items.split(',').collect();
         let (nth, (problem, instead)) =
             items.iter().enumerate().find_map(|(nth, item)| Some((nth, self.fault_of_item(item)?)))?;
-        let mut items: Vec<String> = items.iter().map(ToString::to_string).collect();
-        items[nth] = instead;
+        items[nth] = &instead;
         items.retain(|item| !item.is_empty());
         let instead = if items.is_empty() { "*".to_owned() } else { format!("{sign}{}", items.join(",")) };
         Some(Fault { problem, instead })
@@ -82,7 +83,7 @@ impl Field {
         let (item, nth) = item.find('#').map_or((item, ""), |at| item.split_at(at));
         let (range, step) = item.split_once('/').map_or((item, None), |(range, step)| (range, Some(step)));
         let (first, last, is_range) = match range.split_once('-') {
-            _ if matches!(range, "*" | "?") => (min, self.last(), true),
+            _ if matches!(range, "*" | "?") => (min, self.last, true),
             Some((first, last)) => (self.value(first)?, self.end(last)?, true),
             None => (self.value(range)?, self.value(range)?, false),
         };
@@ -94,9 +95,9 @@ impl Field {
             None => None,
         };
         if first > last {
-            let around = (first..=self.last()).chain(min..=last);
+            let around = (first..=self.last).chain(min..=last);
             let instead = match step.unwrap_or(1) {
-                1 => format!("{}{nth},{}{nth}", from_to(first, self.last()), from_to(min, last)),
+                1 => format!("{}{nth},{}{nth}", from_to(first, self.last), from_to(min, last)),
                 step => {
                     let step = usize::try_from(step).unwrap_or(usize::MAX);
                     around.step_by(step).map(|value| format!("{value}{nth}")).collect::<Vec<_>>().join(",")
@@ -107,8 +108,8 @@ impl Field {
         let step = step?;
         if !is_range {
             let problem = format!("has a step without a range ({item})");
-            let fits = step <= self.last().saturating_sub(first);
-            let instead = if fits { format!("{first}-{}/{step}{nth}", self.last()) } else { format!("{first}{nth}") };
+            let fits = step <= self.last.saturating_sub(first);
+            let instead = if fits { format!("{first}-{}/{step}{nth}", self.last) } else { format!("{first}{nth}") };
             return Some((problem, instead));
         }
         (first < last && step > last - first).then(|| {
@@ -118,12 +119,7 @@ impl Field {
     }
 
     fn is_weekday(&self) -> bool {
-        self.names.len() == WEEKDAYS.len()
-    }
-
-    /// Returns the largest value that is no other one again.
-    fn last(&self) -> u64 {
-        if self.is_weekday() { 6 } else { self.max }
+        self.last < self.max
     }
 
     fn value(&self, text: &str) -> Option<u64> {

@@ -3,10 +3,8 @@
 //! There may be tens of thousands. So each is kept in brief, only files that changed are read, and the look that is made every
 //! few seconds takes in the next share of the routines: all of them in a home of usual size.
 
-use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::store;
@@ -81,14 +79,6 @@ const LARGE: usize = 2 * SHARE_PER_SEC as usize;
 /// How long one look at a large home reads prompts.
 const PROMPTS_PER_LOOK: Duration = Duration::from_millis(100);
 
-/// Several threads read this many routines, or more, sooner than one.
-const MANY_TO_READ: usize = 100;
-
-const MOST_THREADS: usize = 4;
-
-/// How many routines a thread takes at a time.
-const BATCH: usize = 50;
-
 impl KnownRoutines {
     /// Brings up to date what is known, and returns it. Of two callers at the same time, the second uses what the first has
     /// read.
@@ -114,8 +104,10 @@ impl KnownRoutines {
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
         let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
-        let mut to_see: Vec<&mut Arc<Summary>> = in_turn.map(|(_, summary)| summary).collect();
-        look_at(&mut to_see, &place, &mut revision);
+        for written in in_turn.filter_map(|(_, summary)| Summary::look(summary, &place)) {
+            revision.number += 1;
+            revision.newest = revision.newest.max(Some(written));
+        }
         if summaries.len() == before.summaries.len()
             && summaries.iter().zip(&before.summaries).all(|(one, other)| Arc::ptr_eq(one, other))
         {
@@ -126,21 +118,13 @@ impl KnownRoutines {
         Ok(known)
     }
 
-    /// Shows all that are known, by slug.
-    pub fn each(&self, mut see: impl FnMut(&Summary)) {
-        self.known().summaries.iter().for_each(|summary| see(summary));
-    }
-
-    pub fn revision(&self) -> Revision {
-        self.known().revision
-    }
-
     /// Returns whether there are so many that a look takes in only some, which is then best left to the scheduler.
     pub fn are_many(&self) -> bool {
         self.known().summaries.len() > LARGE
     }
 
-    fn known(&self) -> Arc<Known> {
+    /// Returns what the last look found.
+    pub fn known(&self) -> Arc<Known> {
         Arc::clone(&self.lock())
     }
 
@@ -206,34 +190,6 @@ impl Looks {
     }
 }
 
-/// Looks at these, on several threads if much has to be read, and notes which definitions changed.
-fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mut Revision) {
-    let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
-    let threads = match to_read {
-        ..MANY_TO_READ => 1,
-        _ => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS),
-    };
-    let batches = Mutex::new(summaries.chunks_mut(BATCH));
-    let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
-    let revision = Mutex::new(revision);
-    let work = || {
-        while let Some(batch) = next() {
-            for written in batch.iter_mut().filter_map(|summary| Summary::look(summary, place)) {
-                let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
-                revision.number += 1;
-                revision.newest = revision.newest.max(Some(written));
-            }
-        }
-    };
-    thread::scope(|scope| {
-        for _ in 1..threads {
-            // Where the system has no thread left, fewer do it.
-            let _ = thread::Builder::new().name("routines".into()).spawn_scoped(scope, work);
-        }
-        work();
-    });
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,11 +236,11 @@ mod tests {
         /// Returns the names of all, with `!` if the definition cannot be read and `?` if the prompt cannot.
         fn seen(&self) -> Vec<String> {
             let mut seen = Vec::new();
-            self.routines.each(|routine| {
+            for routine in &self.routines.known().summaries {
                 let damaged = if routine.damage().is_some() { "!" } else { "" };
                 let prompt = if routine.prompt_damage().is_some() { "?" } else { "" };
                 seen.push(format!("{}{damaged}{prompt}", routine.slug()));
-            });
+            }
             seen
         }
     }
@@ -305,12 +261,12 @@ mod tests {
         fixture.good("b");
         fixture.look(Look::Share);
         assert_eq!(fixture.seen(), ["b", "c", "file!"]);
-        let revision = fixture.routines.revision();
+        let revision = fixture.routines.known().revision;
         fixture.look(Look::All);
-        assert_eq!(fixture.routines.revision(), revision);
+        assert_eq!(fixture.routines.known().revision, revision);
         fixture.write("b", "title = 'Another'");
         fixture.look(Look::Share);
-        assert!(fixture.routines.revision().number > revision.number);
+        assert!(fixture.routines.known().revision.number > revision.number);
     }
 
     #[test]
@@ -338,11 +294,7 @@ mod tests {
     #[test]
     fn a_plan_follows_the_schedule_and_the_ledger() {
         let fixture = Fixture::new();
-        let plan = || {
-            let mut plan = None;
-            fixture.routines.each(|routine| plan = routine.plan().ok().cloned());
-            plan
-        };
+        let plan = || fixture.routines.known().summaries.last().and_then(|routine| routine.plan().ok().cloned());
         let text = "title = 'a'\nagent = 'claude'\nschedule = '@hourly'\n";
         fixture.write("a", text);
         fixture.look(Look::Share);
@@ -383,10 +335,10 @@ mod tests {
         let known = fixture.look(Look::All);
         assert!(Arc::ptr_eq(&known, &fixture.look(Look::All)) && Arc::ptr_eq(&known, &fixture.look(Look::Share)));
         let looks = fixture.routines.looks.lock().unwrap();
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             let look = scope.spawn(|| fixture.look(Look::Share));
             assert_eq!(fixture.seen(), ["a", "b"]);
-            assert_eq!(fixture.routines.revision(), known.revision);
+            assert_eq!(fixture.routines.known().revision, known.revision);
             drop(looks);
             look.join().unwrap();
         });
@@ -415,16 +367,16 @@ mod tests {
     }
 
     #[test]
-    fn many_are_read_by_several_threads_and_by_several_callers() {
+    fn many_are_read_by_several_callers() {
         let fixture = Fixture::new();
         (0..1_500).for_each(|n| fixture.good(&format!("r{n}")));
-        thread::scope(|scope| {
+        std::thread::scope(|scope| {
             for look in [Look::Share, Look::All, Look::All] {
                 let fixture = &fixture;
                 scope.spawn(move || {
                     fixture.look(look);
-                    let mut readable = 0;
-                    fixture.routines.each(|routine| readable += usize::from(routine.limits().is_some()));
+                    let known = fixture.routines.known();
+                    let readable = known.summaries.iter().filter(|routine| routine.readable().is_some()).count();
                     assert!(readable == 1_500 || look == Look::Share, "{readable}");
                 });
             }

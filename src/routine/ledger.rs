@@ -19,24 +19,21 @@ const VERSION: u32 = 1;
 pub const FILE_NAME: &str = "ledger.json";
 
 /// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ledger {
     pub version: u32,
     /// The schedule that `fired_until` belongs to; absent while the routine does not fire by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<ScheduleText>,
     /// All occurrences up to here are dealt with: fired, waiting or missed.
     pub fired_until: UnixSeconds,
     /// Occurrences up to here are not fired.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snoozed_until: Option<UnixSeconds>,
     /// The next occurrence is not fired.
     #[serde(default)]
     pub skip_next: bool,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waiting: Option<Waiting>,
     /// The newest occurrence that was missed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_missed: Option<LastMissed>,
     /// How many runs in a row have failed.
     #[serde(default)]
@@ -45,14 +42,13 @@ pub struct Ledger {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<String>,
     /// Why the program, and not a person, has disabled the routine.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disabled_because: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleText {
     pub schedule: String,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
 }
 

@@ -19,6 +19,7 @@ pub struct Routine {
 }
 
 /// What `routine.toml` holds.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Definition {
@@ -29,26 +30,19 @@ pub struct Definition {
     /// Whether it may be triggered.
     pub enabled: bool,
     /// How long a finished run's workbench is kept. If absent, the home's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ttl_secs: Option<u64>,
     /// How long a run may take, from its trigger. If absent, the home's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
     /// How long a run may print nothing before it is ended. If absent, what its agent's file says.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_silence_secs: Option<u64>,
     /// How long the workbench of a run that did not succeed is kept. If absent, the home's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub failed_ttl_secs: Option<u64>,
     /// How many of its newest finished runs are kept whatever their age; succeeded and other runs are counted apart. If
     /// absent, the home's default.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_last: Option<u64>,
     /// When it fires by itself: five cron fields, or a name such as `@daily`. If absent, never.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub schedule: Option<String>,
     /// The schedule's time zone, an IANA name. If absent, the machine's.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timezone: Option<String>,
     /// What a fire of the schedule does while a run of the routine is alive.
     #[serde(skip_serializing_if = "is_default")]
@@ -57,7 +51,6 @@ pub struct Definition {
     #[serde(skip_serializing_if = "is_default")]
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_consecutive_failures: Option<u64>,
     /// What becomes of unsaved work when a workbench is removed. If absent, what the home says.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,7 +69,6 @@ pub struct Definition {
     pub updated_at: UnixSeconds,
     // From here on tables, which TOML wants after values.
     /// Try a run that failed or was interrupted again.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub retry: Option<Retry>,
     /// Variables for its runs, of those that its agent accepts. Tools write these.
     #[serde(skip_serializing_if = "Variables::is_empty")]

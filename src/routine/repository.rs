@@ -7,16 +7,15 @@ use serde::{Deserialize, Serialize};
 use super::invalid_field::InvalidField;
 
 /// A git repository that each run gets a fresh clone of.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
     /// https, ssh, git or a local path.
     pub url: String,
     /// Branch or tag, if not the default branch.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// In the workbench; named after the repository if absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub directory: Option<String>,
 }
 

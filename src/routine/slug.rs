@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 
 use deunicode::deunicode_char;
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::home::Home;
 use crate::quote::quote;
@@ -16,7 +17,7 @@ pub const MAX_SLUG_CHARS: usize = 64;
 
 /// A routine's permanent name: lower-case ASCII letters, digits and single dashes, 1 to 64 characters, no dash at
 /// either end. It is given or comes from the first title, and never changes. Cheap to clone.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct Slug(Arc<str>);
 
 /// Transliterates a character. A sign within a word, such as the soft sign that becomes an apostrophe, does not split the word; a

@@ -1,6 +1,5 @@
 //! A routine in brief: when it has something to do and what is wrong with it, small enough to keep for tens of thousands.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -23,8 +22,8 @@ use crate::home::file_cache::Stamp;
 #[derive(Debug, Clone)]
 pub struct Summary {
     pub(super) slug: Slug,
-    /// The fingerprints of definition and ledger as they were read.
-    files: [u64; 2],
+    /// Definition and ledger as they were read.
+    files: [Option<Stamp>; 2],
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
     /// `None` if it was not read yet, or is gone since the directory was listed.
@@ -34,10 +33,11 @@ pub struct Summary {
 }
 
 #[derive(Debug, Clone)]
-struct DefinitionSummary {
-    limits: Limits,
-    set_by_tools: Option<Box<SetByTools>>,
-    schedule_fault: Option<Box<InvalidField>>,
+pub struct DefinitionSummary {
+    pub limits: Limits,
+    pub set_by_tools: Option<Box<SetByTools>>,
+    /// What its schedule does not mean as it is written.
+    pub schedule_fault: Option<Box<InvalidField>>,
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
@@ -47,11 +47,11 @@ pub struct SetByTools {
     pub names: Vec<EnvName>,
 }
 
-/// A prompt file as it was checked; `Good` holds its fingerprint.
+/// A prompt file as it was checked.
 #[derive(Debug, Clone)]
 enum PromptSummary {
     Unchecked,
-    Good(u64),
+    Good(Stamp),
     Empty,
     Damaged(Arc<FileError>),
 }
@@ -78,15 +78,6 @@ pub(super) struct Place<'a> {
     pub checks_prompts: bool,
     /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
     pub prompts_until: Option<Instant>,
-}
-
-/// Returns what a file is recognised by: a hash, because very many are kept; 0 for none.
-fn fingerprint(stamp: Option<Stamp>) -> u64 {
-    stamp.map_or(0, |stamp| {
-        let mut hasher = DefaultHasher::new();
-        stamp.hash(&mut hasher);
-        hasher.finish() | 1
-    })
 }
 
 impl Plan {
@@ -129,7 +120,7 @@ impl Summary {
     pub(super) fn of(slug: Slug) -> Self {
         Self {
             slug,
-            files: [0; 2],
+            files: [None; 2],
             is_settled: false,
             definition: None,
             plan: Ok(Plan::default()),
@@ -141,23 +132,9 @@ impl Summary {
         &self.slug
     }
 
-    fn readable(&self) -> Option<&DefinitionSummary> {
+    /// Returns what its definition says; `None` if that cannot be read.
+    pub fn readable(&self) -> Option<&DefinitionSummary> {
         self.definition.as_ref()?.as_ref().ok()
-    }
-
-    /// Returns what it sets of its limits; `None` if its file cannot be read.
-    pub fn limits(&self) -> Option<&Limits> {
-        self.readable().map(|definition| &definition.limits)
-    }
-
-    /// Returns the variables that its agent has to accept, if there are any.
-    pub fn set_by_tools(&self) -> Option<&SetByTools> {
-        self.readable()?.set_by_tools.as_deref()
-    }
-
-    /// Returns what its schedule does not mean as it is written, if anything.
-    pub fn schedule_fault(&self) -> Option<&InvalidField> {
-        self.readable()?.schedule_fault.as_deref()
     }
 
     pub fn damage(&self) -> Option<&FileError> {
@@ -167,14 +144,14 @@ impl Summary {
     /// Returns why its prompt cannot be read, as of the last look at that.
     pub fn prompt_damage(&self) -> Option<&FileError> {
         match &self.prompt {
-            PromptSummary::Damaged(error) if self.limits().is_some() => Some(error),
+            PromptSummary::Damaged(error) if self.readable().is_some() => Some(error),
             _ => None,
         }
     }
 
     /// Whether its prompt says nothing, as of the last look at that.
     pub fn has_empty_prompt(&self) -> bool {
-        matches!(self.prompt, PromptSummary::Empty) && self.limits().is_some()
+        matches!(self.prompt, PromptSummary::Empty) && self.readable().is_some()
     }
 
     /// Returns when it has something to do, or why its ledger cannot be read; that of a routine whose definition cannot be read
@@ -188,18 +165,17 @@ impl Summary {
     pub(super) fn look(summary: &mut Arc<Self>, at: &Place<'_>) -> Option<SystemTime> {
         let now = SystemTime::now();
         let mut changed = None;
-        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home).map(fingerprint) != summary.files {
+        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home) != summary.files {
             let new = Arc::make_mut(summary);
-            let stamps = new.read(at);
-            let files = stamps.map(fingerprint);
+            let files = new.read(at);
             if files[0] != new.files[0] {
-                changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
+                changed = Some(files[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
             }
             new.files = files;
-            new.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
+            new.is_settled = files.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
         if at.checks_prompts
-            && summary.limits().is_some()
+            && summary.readable().is_some()
             && let Some(prompt) = summary.changed_prompt(at)
         {
             Arc::make_mut(summary).prompt = prompt;
@@ -246,17 +222,19 @@ impl Summary {
     /// Reads its prompt, unless that is good and has not changed, or there is no time.
     fn changed_prompt(&self, at: &Place<'_>) -> Option<PromptSummary> {
         let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
-        let known = fingerprint(Stamp::of(&file));
+        let known = Stamp::of(&file);
         match self.prompt {
-            PromptSummary::Good(good) if good == known => return None,
-            PromptSummary::Unchecked if known != 0 && at.prompts_until.is_some_and(|end| Instant::now() >= end) => {
+            PromptSummary::Good(good) if Some(good) == known => return None,
+            PromptSummary::Unchecked
+                if known.is_some() && at.prompts_until.is_some_and(|end| Instant::now() >= end) =>
+            {
                 return None;
             }
             _ => {}
         }
         Some(match prompt::read_with_stamp(&file) {
             Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
-            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(fingerprint(Some(stamp))),
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(stamp),
             Ok(_) => PromptSummary::Unchecked,
             Err(error) => PromptSummary::Damaged(Arc::new(error)),
         })

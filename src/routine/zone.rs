@@ -1,15 +1,12 @@
 //! Time zones: the built-in ones by name, and the one the machine is in now.
 
-use std::fs::OpenOptions;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use jiff::Timestamp;
 use jiff::tz::{TimeZone, TimeZoneDatabase};
-use rustix::fs::OFlags;
 
 use crate::home::file_cache::Stamp;
 use crate::quote::quote;
@@ -46,7 +43,7 @@ pub fn of_machine() -> MachineZone {
         return zone.clone();
     }
     let name = iana_time_zone::get_timezone().ok();
-    let zone = decide(name.as_deref(), localtime(), Timestamp::now());
+    let zone = decide(name.as_deref(), std::fs::read(LOCALTIME), Timestamp::now());
     if mark.is_settled(SystemTime::now()) {
         *known() = Some((mark, zone.clone()));
     }
@@ -76,16 +73,6 @@ impl MachineMark {
     }
 }
 
-const MOST_ZONE_BYTES: u64 = 1 << 20;
-
-fn localtime() -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = OpenOptions::new().read(true).custom_flags(flags).open(LOCALTIME)?;
-    file.take(MOST_ZONE_BYTES).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// Chooses between a zone's name and the content of [`LOCALTIME`]. Where they disagree the content counts, as for every other
 /// program: the name may be that of the image a container was made from.
 fn decide(name: Option<&str>, localtime: io::Result<Vec<u8>>, now: Timestamp) -> MachineZone {
@@ -112,11 +99,11 @@ pub fn closest(name: &str) -> Option<String> {
         return None;
     }
     if let Some((sign, digits)) = offset(&wanted) {
-        return of_offset(sign, digits).or_else(|| of_half_hours(sign, digits).map(str::to_owned));
+        return of_offset(sign, digits).or_else(|| of_common_name(&format!("{sign}{}", digits.replace(':', ""))));
     }
     let city = wanted.rsplit('/').next().unwrap_or_default();
     if let Some(zone) = of_common_name(&wanted).or_else(|| of_common_name(city)) {
-        return Some(zone.to_owned());
+        return Some(zone);
     }
     // A typing error or two; more would be another place. A digit that is another one is another offset.
     let most = if wanted.contains(|c: char| c.is_ascii_digit()) { 0 } else { wanted.len() / 4 }.min(2);
@@ -136,8 +123,8 @@ pub fn closest(name: &str) -> Option<String> {
 fn offset(wanted: &str) -> Option<(char, &str)> {
     let offset = wanted.strip_prefix("utc").or_else(|| wanted.strip_prefix("gmt")).unwrap_or(wanted);
     let offset = offset.trim_start_matches('_');
-    let sign = offset.chars().next().filter(|sign| ['+', '-', '−'].contains(sign))?;
-    Some((sign, offset[sign.len_utf8()..].trim_start_matches('_')))
+    let digits = offset.strip_prefix(['+', '-', '−'])?;
+    Some((if offset.starts_with('+') { '+' } else { '-' }, digits.trim_start_matches('_')))
 }
 
 /// Returns the zone of a fixed offset. Their names count the other way round, as POSIX does.
@@ -149,48 +136,37 @@ fn of_offset(sign: char, digits: &str) -> Option<String> {
     built_in(&zone).map(|_| zone)
 }
 
-/// Returns a zone of an offset that is no whole number of hours, for which there are no zones of their own.
-fn of_half_hours(sign: char, digits: &str) -> Option<&'static str> {
-    Some(match (sign, digits.replace(':', "").trim_start_matches('0')) {
-        ('+', "330") => "Asia/Tehran",
-        ('+', "430") => "Asia/Kabul",
-        ('+', "530") => "Asia/Kolkata",
-        ('+', "545") => "Asia/Kathmandu",
-        ('+', "630") => "Asia/Yangon",
-        ('+', "930") => "Australia/Darwin",
-        ('-' | '−', "330") => "America/St_Johns",
-        _ => return None,
-    })
-}
+/// What people call the time of a zone or a city in it, where that means one zone, and the offsets of no whole hours, for
+/// which there are no zones of their own.
+const COMMON_NAMES: [(&str, &str); 23] = [
+    ("pst pdt pt pacific_time pacific_standard_time san_francisco seattle", "America/Los_Angeles"),
+    ("mdt mt mountain_time", "America/Denver"),
+    ("cdt ct central_time", "America/Chicago"),
+    ("edt et eastern_time eastern_standard_time boston washington miami", "America/New_York"),
+    ("-0330 -330", "America/St_Johns"),
+    ("bst england uk", "Europe/London"),
+    ("cest central_european_time germany munich hamburg frankfurt cologne", "Europe/Berlin"),
+    ("france", "Europe/Paris"),
+    ("milan italy", "Europe/Rome"),
+    ("barcelona spain", "Europe/Madrid"),
+    ("geneva basel switzerland", "Europe/Zurich"),
+    ("eest", "Europe/Athens"),
+    ("msk moskau", "Europe/Moscow"),
+    ("+0330 +330", "Asia/Tehran"),
+    ("+0430 +430", "Asia/Kabul"),
+    ("india mumbai delhi new_delhi bangalore bengaluru +0530 +530", "Asia/Kolkata"),
+    ("+0545 +545", "Asia/Kathmandu"),
+    ("+0630 +630", "Asia/Yangon"),
+    ("china beijing peking", "Asia/Shanghai"),
+    ("jst", "Asia/Tokyo"),
+    ("+0930 +930", "Australia/Darwin"),
+    ("aest aedt", "Australia/Sydney"),
+    ("z", "Etc/UTC"),
+];
 
-/// Returns a zone of what people call its time or a city of it; only what means one zone.
-fn of_common_name(wanted: &str) -> Option<&'static str> {
-    Some(match wanted {
-        "pst" | "pdt" | "pt" | "pacific_time" | "pacific_standard_time" | "san_francisco" | "seattle" => {
-            "America/Los_Angeles"
-        }
-        "mdt" | "mt" | "mountain_time" => "America/Denver",
-        "cdt" | "ct" | "central_time" => "America/Chicago",
-        "edt" | "et" | "eastern_time" | "eastern_standard_time" | "boston" | "washington" | "miami" => {
-            "America/New_York"
-        }
-        "bst" | "england" | "uk" => "Europe/London",
-        "cest" | "central_european_time" | "germany" | "munich" | "hamburg" | "frankfurt" | "cologne" => {
-            "Europe/Berlin"
-        }
-        "france" => "Europe/Paris",
-        "milan" | "italy" => "Europe/Rome",
-        "barcelona" | "spain" => "Europe/Madrid",
-        "geneva" | "basel" | "switzerland" => "Europe/Zurich",
-        "eest" => "Europe/Athens",
-        "msk" | "moskau" => "Europe/Moscow",
-        "india" | "mumbai" | "delhi" | "new_delhi" | "bangalore" | "bengaluru" => "Asia/Kolkata",
-        "china" | "beijing" | "peking" => "Asia/Shanghai",
-        "jst" => "Asia/Tokyo",
-        "aest" | "aedt" => "Australia/Sydney",
-        "z" => "Etc/UTC",
-        _ => return None,
-    })
+fn of_common_name(wanted: &str) -> Option<String> {
+    let found = COMMON_NAMES.iter().find(|(names, _)| names.split(' ').any(|name| name == wanted));
+    found.map(|(_, zone)| (*zone).to_owned())
 }
 
 /// How many changes of the clock are compared: those of some years, in most zones.

@@ -135,10 +135,6 @@ impl App {
         Arc::clone(&self.routines)
     }
 
-    pub(crate) fn program(&self) -> &Program {
-        &self.program
-    }
-
     /// Reads the settings as they are now.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use rustix::process::Signal;
 use super::context::Context;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::judge_locks::{Hold, JudgeLocks};
+use super::judge_locks::Hold;
 use super::liveness::{self, JUDGE_LOCK_TIMEOUT, Liveness};
 use super::log;
 use super::own_tree;
@@ -111,23 +111,30 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
     }
     let grace = Duration::from_secs(context.config.kill_grace_secs);
     let asked = Instant::now();
-    match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
-        Waited::Recorded => Ok(Ended::Finished),
-        Waited::Unowned(locks) => {
-            // An owner that gave up has asked all of them, and waited.
-            let from_outside =
-                FromOutside { supervisor, grace: grace.saturating_sub(asked.elapsed()), locks: Some(locks) };
-            end_from_outside(context, &entry, &manifest, from_outside, &request)
-        }
+    let (grace, locks) = match await_supervisor(&entry, grace + SUPERVISOR_MARGIN) {
+        Hold::Gone => return Ok(Ended::Finished),
+        // An owner that gave up has asked all of them, and waited.
+        Hold::Unowned(locks) => (grace.saturating_sub(asked.elapsed()), Some(locks)),
         // It has done its work, and holds the reason until the disk takes it.
-        Waited::Stuck if unwritten.is_some() && is_alone(&manifest, supervisor)? => {
-            Ok(Ended::Unrecorded(unwritten.map_or_else(String::new, |error| error.to_string())))
+        _ if unwritten.is_some() && is_alone(&manifest, supervisor)? => {
+            return Ok(Ended::Unrecorded(unwritten.map_or_else(String::new, |error| error.to_string())));
         }
-        Waited::Stuck => {
-            let from_outside = FromOutside { supervisor, grace: Duration::ZERO, locks: None };
-            end_from_outside(context, &entry, &manifest, from_outside, &request)
-        }
+        Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => (Duration::ZERO, None),
+    };
+    let (mut record, processes) = KnownRecord::open(&context.home, &entry, &manifest);
+    let survivors = context.engine().end(&manifest.cookie, supervisor, processes, grace, &mut |processes| {
+        record.note(processes);
+    })?;
+    // Held until here, where nobody owns the run, so that one process at a time ends it. Of two, one may be a process of the run
+    // itself, a server that its agent started: killed by the other halfway, it would have ended parents whose children nobody
+    // recognises any more. The judgement below takes them again.
+    drop(locks);
+    if !survivors.is_empty() {
+        return Ok(Ended::Survived(survivors));
     }
+    let first = entry.end_request().ok().flatten();
+    log::append_note(&workbench, &first.unwrap_or(request).reason);
+    judge(context, &entry)
 }
 
 /// Whether nothing of a run is left but its supervisor.
@@ -150,66 +157,22 @@ fn manifest_of_ours(context: &Context, entry: &Entry, here: &Here) -> Result<Opt
     }
 }
 
-enum Waited {
-    Recorded,
-    Unowned(JudgeLocks),
-    Stuck,
-}
-
-/// How the processes of a run are ended from outside.
-struct FromOutside {
-    supervisor: Option<ProcessId>,
-    grace: Duration,
-    /// Held while they are ended, where nobody owns the run, so that one process at a time does it. Of two, one may be a
-    /// process of the run itself, a server that its agent started: killed by the other halfway, it would have ended
-    /// parents whose children nobody recognises any more.
-    locks: Option<JudgeLocks>,
-}
-
 /// The pauses between two looks at whether a supervisor has done its work: many may be waited for at the same time.
 const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(80);
 
-fn await_supervisor(entry: &Entry, timeout: Duration) -> Waited {
+/// Waits until the run has no owner any more.
+fn await_supervisor(entry: &Entry, timeout: Duration) -> Hold {
     let deadline = Instant::now() + timeout;
     let mut pause = SHORTEST_PAUSE;
     loop {
-        match Hold::take(entry, deadline) {
-            Hold::Gone => return Waited::Recorded,
-            Hold::Unowned(locks) => return Waited::Unowned(locks),
-            _ if Instant::now() >= deadline => return Waited::Stuck,
-            Hold::Owned | Hold::Judging(_) | Hold::Unreadable(_) => std::thread::sleep(pause),
+        let hold = Hold::take(entry, deadline);
+        if matches!(hold, Hold::Gone | Hold::Unowned(_)) || Instant::now() >= deadline {
+            return hold;
         }
+        std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-}
-
-fn end_from_outside(
-    context: &Context,
-    entry: &Entry,
-    manifest: &Manifest,
-    from_outside: FromOutside,
-    ours: &EndRequest,
-) -> Result<Ended, EndError> {
-    let (mut record, processes) = KnownRecord::open(&context.home, entry, manifest);
-    let survivors = context.engine().end(
-        &manifest.cookie,
-        from_outside.supervisor,
-        processes,
-        from_outside.grace,
-        &mut |processes| {
-            record.note(processes);
-        },
-    )?;
-    // The judgement below takes them again.
-    drop(from_outside.locks);
-    if !survivors.is_empty() {
-        return Ok(Ended::Survived(survivors));
-    }
-    let first = entry.end_request().ok().flatten();
-    let reason = first.as_ref().map_or(&ours.reason, |request| &request.reason);
-    log::append_note(&Workbench::of(&context.home, entry.id()), reason);
-    judge(context, entry)
 }
 
 /// Ends the processes of the run whose supervisor we are, but for ourselves, and returns those that outlived it. `on_pass` is

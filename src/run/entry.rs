@@ -18,6 +18,21 @@ use crate::home::{self, Home};
 use crate::process_tree::ProcessId;
 use crate::routine::slug::Slug;
 
+/// The file whose lock owners share and a judge takes alone.
+pub(crate) const LOCK: &str = "lock";
+/// The file whose lock a judge takes first. Judges queue on it, so that an owners' lock that is held has an owner.
+pub(crate) const JUDGE_LOCK: &str = "judge";
+/// Where the `exec` stub reports how starting the agent went, and its setup.
+pub(crate) const EXEC_REPORT: &str = "exec.report";
+pub(crate) const SETUP_REPORT: &str = "setup.report";
+/// What git prints, and what the login shell's start-up files print.
+pub(crate) const GIT_LOG: &str = "git.log";
+pub(crate) const SHELL_LOG: &str = "shell.log";
+/// What was seen of unsaved work.
+pub(crate) const WORK: &str = "work.json";
+/// The fifo for what is typed for an agent on a terminal.
+pub(crate) const KEYS: &str = "keys";
+
 /// The entry of one unfinished run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
@@ -69,46 +84,6 @@ impl Entry {
             Ok(_) => true,
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         }
-    }
-
-    /// Returns the file whose lock owners share and a judge takes alone.
-    pub(crate) fn lock_file(&self) -> PathBuf {
-        self.file("lock")
-    }
-
-    /// Returns the file whose lock a judge takes first. Judges queue on it, so that an owners' lock that is held has an owner.
-    pub(crate) fn judge_lock_file(&self) -> PathBuf {
-        self.file("judge")
-    }
-
-    /// Returns the file in which the `exec` stub reports how starting the agent went.
-    pub(crate) fn exec_report(&self) -> PathBuf {
-        self.file("exec.report")
-    }
-
-    /// Returns the file in which it reports how starting the agent's setup went.
-    pub(crate) fn setup_report(&self) -> PathBuf {
-        self.file("setup.report")
-    }
-
-    /// Returns the file that takes what git prints.
-    pub(crate) fn git_log(&self) -> PathBuf {
-        self.file("git.log")
-    }
-
-    /// Returns the file that takes what the login shell's start-up files print.
-    pub(crate) fn shell_log(&self) -> PathBuf {
-        self.file("shell.log")
-    }
-
-    /// Returns the file of what was seen of unsaved work.
-    pub(crate) fn work(&self) -> PathBuf {
-        self.file("work.json")
-    }
-
-    /// Returns the fifo for what is typed for an agent on a terminal.
-    pub(crate) fn keys(&self) -> PathBuf {
-        self.file("keys")
     }
 
     /// Reads what was decided at the trigger.
@@ -241,7 +216,8 @@ impl Entry {
         Ok(())
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    /// Returns where a file of the entry is.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.join(name)
     }
 }

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use anyhow::{Context as _, anyhow};
+
 use super::context::Context;
 use super::entry::Workbench;
 use super::id::RunId;
@@ -19,25 +21,14 @@ use super::log;
 use super::own_tree;
 use super::record::Outcome;
 use super::status::Hook;
+use crate::bounded_command::wait_until;
 use crate::env_vars;
 use crate::environment;
-use crate::home::{self, Home, HomeError};
-use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ScanError, become_subreaper};
+use crate::home::{self, Home};
+use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, become_subreaper};
 use crate::quote::quote;
 
 const HOOK_LIMIT: Duration = Duration::from_secs(30);
-
-#[derive(Debug, thiserror::Error)]
-pub enum HookError {
-    #[error(transparent)]
-    Home(#[from] HomeError),
-    /// The command cannot be started, or its runner cannot be set up.
-    #[error("{0}")]
-    Setup(#[from] io::Error),
-    /// Processes cannot be listed, so that those of the hook could not be ended.
-    #[error(transparent)]
-    Scan(#[from] ScanError),
-}
 
 /// Starts the hooks of a run that was just recorded, and returns at once. A failure is noted in the run's log, and harmless.
 pub fn start(context: &Context, outcome: &Outcome) {
@@ -57,22 +48,15 @@ pub fn start(context: &Context, outcome: &Outcome) {
 fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
     let cookie = Cookie::random().map_err(|error| error.to_string())?;
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
-    let mut runner = Command::new(context.program.path())
-        .args(["detach", "--"])
-        .arg(context.program.path())
+    let mut runner = environment::detached(context.program.path(), &inherited)
         .args(["hook", name])
         .arg(context.home.root())
         .arg(outcome.id.to_string())
         .arg("--")
         .args(command)
-        .env_clear()
-        .envs(inherited)
         .envs(variables(&context.home, outcome))
         .env(COOKIE_VARIABLE, cookie.to_string())
         .current_dir(context.home.root())
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
         .spawn()
         .map_err(|error| format!("it cannot be started: {error}"))?;
     // It only detaches the runner, and ends at once.
@@ -108,7 +92,7 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
 }
 
 /// The runner: runs a hook to its end, or ends it and all its processes, and notes a failure in the run's log.
-pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> Result<(), HookError> {
+pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
     let home = Home::open(root)?;
     let result = run_within(&home, command, HOOK_LIMIT);
@@ -130,11 +114,10 @@ fn note(home: &Home, id: &RunId, name: &str, failure: &dyn Display) {
 }
 
 /// Returns what went wrong, if something did.
-fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Option<String>, HookError> {
+fn run_within(home: &Home, command: &[OsString], limit: Duration) -> anyhow::Result<Option<String>> {
     become_subreaper()?;
     let [program, arguments @ ..] = command else { return Ok(Some("no command is given".to_owned())) };
-    let cookie = std::env::var(COOKIE_VARIABLE).ok().and_then(|text| text.parse::<Cookie>().ok());
-    let cookie = cookie.ok_or_else(|| io::Error::other("the cookie is missing"))?;
+    let cookie: Cookie = std::env::var(COOKIE_VARIABLE).context("the cookie is missing")?.parse()?;
     let output = unnamed_file(home)?;
     let mut child = Command::new(program)
         .args(arguments)
@@ -142,15 +125,8 @@ fn run_within(home: &Home, command: &[OsString], limit: Duration) -> Result<Opti
         .stdout(output.try_clone()?)
         .stderr(output.try_clone()?)
         .spawn()
-        .map_err(|error| io::Error::new(error.kind(), format!("cannot start {}: {error}", program.display())))?;
-    let deadline = Instant::now() + limit;
-    let mut ended = None;
-    while ended.is_none() && Instant::now() < deadline {
-        ended = child.try_wait()?;
-        if ended.is_none() {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
+        .map_err(|error| anyhow!("cannot start {}: {error}", program.display()))?;
+    let ended = wait_until(&mut child, Instant::now() + limit, &mut || Ok(()))?;
     let reap = || while rustix::process::wait(rustix::process::WaitOptions::NOHANG).is_ok_and(|one| one.is_some()) {};
     let left = own_tree::end(home, &cookie, KnownProcesses::default(), GRACE, &mut |_| reap())?;
     let output = end_of(&output);

@@ -1,5 +1,6 @@
 //! A run's name: `{slug}-{unix_secs}`, the name of its workbench and of its entry in `running/`.
 
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
@@ -13,7 +14,7 @@ use crate::text_type::text_type;
 const MAX_TIMESTAMP_DIGITS: usize = 20;
 
 /// A run's id. Ordered by its timestamp, then by its slug.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct RunId {
     routine: Slug,
     stamp: UnixSeconds,

@@ -18,13 +18,12 @@ pub enum Duty {
 }
 
 /// The passes of one loop.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Passes {
     /// The end of the last pass of this process.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub last: Option<UnixSeconds>,
     /// The begin of the next one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub next: Option<UnixSeconds>,
     /// What the last pass could not do.
     #[serde(skip)]

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use super::entry::Entry;
+use super::entry::{Entry, JUDGE_LOCK, LOCK};
 use crate::home::lock::{FileLock, LockError, Mode};
 
 /// The locks of a run that nobody owns, held by the one process that judges it.
@@ -39,14 +39,14 @@ impl Hold {
         };
         let rest = deadline.saturating_duration_since(Instant::now());
         // Made here for an entry of release 0.1.0, which has none.
-        let judges = match FileLock::acquire_unsigned(&entry.judge_lock_file(), rest) {
+        let judges = match FileLock::acquire_unsigned(&entry.file(JUDGE_LOCK), rest) {
             Ok(lock) => Some(lock),
             Err(error @ LockError::Held { .. }) if entry.exists() => return Self::Judging(error.to_string()),
             // It cannot be made, as on a full disk. Then a judge may be taken for an owner, as 0.1.0 did.
-            Err(LockError::Io { .. }) if entry.exists() && !entry.judge_lock_file().exists() => None,
+            Err(LockError::Io { .. }) if entry.exists() && !entry.file(JUDGE_LOCK).exists() => None,
             Err(error) => return gone_or(error),
         };
-        let path = entry.lock_file();
+        let path = entry.file(LOCK);
         match FileLock::try_existing(&path, Mode::Exclusive) {
             Ok(owners) => match FileLock::try_existing(&path, Mode::Exclusive) {
                 Err(LockError::Held { .. }) => Self::Unowned(JudgeLocks { _owners: owners, _judges: judges }),

@@ -22,21 +22,6 @@ pub const MAX_TEXT_BYTES: usize = 256 * 1024;
 const READ_PER_BYTE: u64 = 4;
 const LEAST_READ_BYTES: u64 = 64 * 1024;
 
-/// The end of a log, as clean text.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LogTail {
-    /// The text, without control codes.
-    pub text: String,
-    /// Whether the log holds more before it.
-    pub cut: bool,
-    /// How many bytes were dropped from the middle of a log that had grown too large.
-    pub dropped_bytes: u64,
-    /// The size of the whole log.
-    pub log_bytes: u64,
-    /// Where what is printed after this begins: see [`Log::part`].
-    pub next_offset: u64,
-}
-
 /// A part of a log, as clean text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogPart {
@@ -44,7 +29,7 @@ pub struct LogPart {
     pub text: String,
     /// Where the next part begins.
     pub next_offset: u64,
-    /// Whether the log holds more behind it already.
+    /// Whether the log holds more: before its end, behind any other part.
     pub more: bool,
     /// How many bytes before the text were dropped from a log that had grown too large.
     pub dropped_bytes: u64,
@@ -59,7 +44,7 @@ impl Log {
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn tail(&self, lines: usize, max_bytes: usize) -> Result<LogTail, FileError> {
+    pub fn tail(&self, lines: usize, max_bytes: usize) -> Result<LogPart, FileError> {
         let hole = self.first_hole();
         let window = (READ_PER_BYTE * max_bytes as u64).max(LEAST_READ_BYTES);
         let start = self.size.saturating_sub(window).max(hole.end);
@@ -68,9 +53,10 @@ impl Log {
         let picture = screen::shown(&bytes[..whole], start, || screen::read_sizes(self.sizes_file.as_deref()));
         let shown = picture.unwrap_or_else(|| clean(&bytes[..whole]));
         let (text, cut) = last_lines(&shown, lines, max_bytes);
-        Ok(LogTail {
+        Ok(LogPart {
             text,
-            cut: cut || start > 0,
+            more: cut || start > 0,
+            restarted: false,
             dropped_bytes: hole.end - hole.start,
             log_bytes: self.size,
             next_offset: start + whole as u64,
@@ -167,7 +153,7 @@ mod tests {
     fn what_the_history_kept_is_read_like_a_log() {
         let log = Log::kept("één\ntwo\nthree".to_owned(), 0);
         let tail = log.tail(2, MAX_TEXT_BYTES).unwrap();
-        assert_eq!((tail.text.as_str(), tail.cut, tail.next_offset, tail.log_bytes), ("two\nthree", true, 15, 15));
+        assert_eq!((tail.text.as_str(), tail.more, tail.next_offset, tail.log_bytes), ("two\nthree", true, 15, 15));
         assert_eq!(log.tail(9, 6).unwrap().text, "\nthree");
         let part = log.part(6).unwrap();
         assert_eq!((part.text.as_str(), part.next_offset, part.more, part.restarted), ("two\nthree", 15, false, false));
@@ -182,7 +168,7 @@ mod tests {
         let end = Log::kept("two\nthree".to_owned(), 1000);
         let tail = end.tail(9, MAX_TEXT_BYTES).unwrap();
         assert_eq!(
-            (tail.text.as_str(), tail.cut, tail.next_offset, tail.dropped_bytes),
+            (tail.text.as_str(), tail.more, tail.next_offset, tail.dropped_bytes),
             ("two\nthree", true, 1000, 991)
         );
         let part = end.part(10).unwrap();
@@ -192,7 +178,7 @@ mod tests {
         assert_eq!(end.search(&Pattern::new("three").unwrap(), 0).unwrap().lines[0].offset, 995);
         assert!(end.search(&Pattern::new("three").unwrap(), 1001).unwrap().restarted);
         let empty = Log::kept(String::new(), 0);
-        assert_eq!(empty.tail(2, 9).unwrap(), LogTail::default());
+        assert_eq!(empty.tail(2, 9).unwrap(), LogPart::default());
         assert_eq!(empty.part(1).unwrap(), LogPart { restarted: true, ..LogPart::default() });
     }
 
@@ -207,12 +193,12 @@ mod tests {
         std::fs::write(workbench.log(), "first\n".repeat(100_000) + "last\n").unwrap();
         let tail = |lines| Log::open(&workbench).unwrap().tail(lines, MAX_TEXT_BYTES).unwrap();
         let whole = tail(2);
-        assert_eq!((whole.text.as_str(), whole.cut, whole.dropped_bytes), ("first\nlast\n", true, 0));
+        assert_eq!((whole.text.as_str(), whole.more, whole.dropped_bytes), ("first\nlast\n", true, 0));
         let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
         let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         fallocate(&log, hole, 65_536, 8 * 65_536).unwrap();
         let holed = tail(1_000_000);
-        assert_eq!((holed.dropped_bytes, holed.cut), (8 * 65_536, true));
+        assert_eq!((holed.dropped_bytes, holed.more), (8 * 65_536, true));
         assert!(holed.text.ends_with("last\n") && !holed.text.contains('\0'));
         assert!(holed.text.len() < 100_000);
     }

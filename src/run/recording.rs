@@ -7,12 +7,12 @@ use serde::Deserialize;
 
 use super::context::Context;
 use super::entry::{Entry, Workbench};
-use super::history::{self, HistoryError, Known};
+use super::history::{self, Known, UpdateError};
 use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
 use super::record::{self, Ending, Outcome, RecordError};
-use super::retries::{self, RetryError};
+use super::retries;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
@@ -27,12 +27,9 @@ pub enum RecordingError {
     /// There is an outcome that cannot be read.
     #[error(transparent)]
     Outcome(#[from] RecordError),
-    /// The history could not be extended.
+    /// The history could not be extended, or its routine's ledger not be kept.
     #[error(transparent)]
-    History(#[from] HistoryError),
-    /// Its routine's ledger could not be kept.
-    #[error(transparent)]
-    Retries(#[from] RetryError),
+    Update(#[from] UpdateError),
 }
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.

@@ -1,24 +1,16 @@
 //! What the end of a run means for its routine: another attempt, or one more failure in a row.
 
 use super::context::Context;
+use super::history::UpdateError;
 use super::record::{Origin, Outcome};
 use super::status::Streak;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::lock::{FileLock, Mode};
 use crate::routine::edit;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
-
-/// The routine's ledger could not be updated for now.
-#[derive(Debug, thiserror::Error)]
-pub enum RetryError {
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    #[error(transparent)]
-    File(#[from] FileError),
-}
 
 /// Updates the routine's ledger after a run ended, once however often it is called.
 ///
@@ -26,7 +18,7 @@ pub enum RetryError {
 ///
 /// # Errors
 /// The routines are locked, or the disk is full: the recording of the end must be repeated.
-pub fn settle(context: &Context, outcome: &Outcome) -> Result<(), RetryError> {
+pub fn settle(context: &Context, outcome: &Outcome) -> Result<(), UpdateError> {
     let (home, slug) = (&context.home, outcome.id.routine());
     // Most routines ask for neither, and their runs end without the lock.
     if !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition)) {

@@ -15,7 +15,7 @@ pub(super) fn service(home: &Path, user: u32) -> Service {
         file,
         probe: words(&format!("launchctl print gui/{user}")),
         hint: "Try from a terminal of this user's own desktop session",
-        write: property_list,
+        text: property_list,
         prepare: vec![stop.clone()],
         start: vec![bootstrap.to_vec()],
         stop: vec![stop],

@@ -76,7 +76,8 @@ pub struct Service {
     /// Fails where the manager cannot be talked to.
     probe: Words,
     hint: &'static str,
-    write: fn(&Job) -> String,
+    /// What the file says for a job.
+    pub(crate) text: fn(&Job) -> String,
     /// Before a start, and allowed to fail.
     prepare: Vec<Words>,
     start: Vec<Words>,
@@ -90,6 +91,7 @@ fn words(text: &str) -> Words {
     text.split(' ').map(str::to_owned).collect()
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// Whose it is: `systemd` or `launchd`.
@@ -101,7 +103,6 @@ pub struct State {
     #[serde(skip_serializing_if = "String::is_empty")]
     pub detail: String,
     /// Whether it goes on when the user logs out; absent where that is unknown.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lingers: Option<bool>,
 }
 
@@ -113,11 +114,6 @@ impl Service {
         }
         let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
         Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
-    }
-
-    /// Returns what the file says for a job.
-    pub fn text(&self, job: &Job) -> String {
-        (self.write)(job)
     }
 
     /// Returns the commands that an installation executes after the file is written.
@@ -135,7 +131,7 @@ impl Service {
         let file = &self.file;
         let parent = file.parent().unwrap_or(file);
         std::fs::create_dir_all(parent).map_err(|source| FileError::io("create", parent, source))?;
-        atomic_file::write(file, self.text(job).as_bytes())?;
+        atomic_file::write(file, (self.text)(job).as_bytes())?;
         for words in &self.prepare {
             // What must stop before a start may not be there.
             let _ = run(words);

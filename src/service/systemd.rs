@@ -15,7 +15,7 @@ pub(super) fn service(configuration: &Path) -> Service {
         probe: ask("show-environment"),
         hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
                loginctl enable-linger",
-        write: unit,
+        text: unit,
         prepare: Vec::new(),
         start: vec![ask("daemon-reload"), ask(&format!("enable {UNIT}")), ask(&format!("restart {UNIT}"))],
         stop: vec![ask(&format!("disable --now {UNIT}"))],

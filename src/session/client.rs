@@ -1,22 +1,12 @@
-//! One tmux client process: its environment, its time limit, and what its answer means.
+//! One tmux client process: its environment, and what its answer means.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Instant;
 
-use rustix::process::{Pid, Signal, kill_process_group};
-
-/// More output than any honest list of sessions.
-const MAX_OUTPUT_BYTES: usize = 4 * 1024 * 1024;
-
-/// The pauses between two looks at a process: most answer within milliseconds.
-const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
-const LONGEST_PAUSE: Duration = Duration::from_millis(2);
+use crate::bounded_command::{Finished, run};
 
 /// Where programs are that the short PATH of a desktop application leaves out.
 const USUAL_PLACES: [&str; 4] =
@@ -47,97 +37,6 @@ pub(super) fn environment() -> impl Iterator<Item = (OsString, OsString)> {
     std::env::vars_os()
         .filter(move |(name, _)| is_kept(name))
         .chain(std::iter::once(("TERM".into(), "screen-256color".into())))
-}
-
-/// What a process said before it ended.
-#[derive(Debug)]
-pub(super) struct Finished {
-    /// `None` where another part of this process has collected the exit status.
-    succeeded: Option<bool>,
-    stdout: Vec<u8>,
-    stderr: Vec<u8>,
-}
-
-/// Runs a command to its end, or to the deadline: then it is killed, with what it started in its process group.
-///
-/// # Errors
-/// `TimedOut`, and the system's.
-pub(super) fn run(command: &mut Command, deadline: Instant) -> io::Result<Finished> {
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-    let mut child = command.spawn()?;
-    let finished = gather(&mut child, deadline);
-    if finished.is_err() {
-        end(&mut child);
-    }
-    finished
-}
-
-fn end(child: &mut Child) {
-    // The child is not yet waited for, so that the number of its group cannot be anybody else's.
-    if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
-        let _ = kill_process_group(group, Signal::KILL);
-    }
-    let _ = child.kill();
-    let _ = child.wait();
-}
-
-/// Collects the output until the process has ended. A pipe that something else inherited may stay open for longer.
-fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
-    let mut stdout = Stream::of(child.stdout.take())?;
-    let mut stderr = Stream::of(child.stderr.take())?;
-    let mut pause = SHORTEST_PAUSE;
-    loop {
-        let ended = match child.try_wait() {
-            Ok(Some(status)) => Some(Some(status.success())),
-            Ok(None) => None,
-            Err(error) if error.raw_os_error() == Some(rustix::io::Errno::CHILD.raw_os_error()) => Some(None),
-            Err(error) => return Err(error),
-        };
-        stdout.drain()?;
-        stderr.drain()?;
-        if let Some(succeeded) = ended {
-            return Ok(Finished { succeeded, stdout: stdout.bytes, stderr: stderr.bytes });
-        }
-        if Instant::now() >= deadline {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        std::thread::sleep(pause);
-        pause = (pause * 2).min(LONGEST_PAUSE);
-    }
-}
-
-/// One output of a process, read without waiting.
-struct Stream {
-    /// `None` once it has ended.
-    pipe: Option<File>,
-    bytes: Vec<u8>,
-}
-
-impl Stream {
-    fn of(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
-        let pipe = pipe.map(|pipe| File::from(pipe.into()));
-        if let Some(pipe) = &pipe {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        Ok(Self { pipe, bytes: Vec::new() })
-    }
-
-    fn drain(&mut self) -> io::Result<()> {
-        let mut buffer = [0; 16 * 1024];
-        while let Some(pipe) = &mut self.pipe {
-            match pipe.read(&mut buffer) {
-                Ok(0) => self.pipe = None,
-                Ok(length) => self.bytes.extend_from_slice(&buffer[..length]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-            if self.bytes.len() > MAX_OUTPUT_BYTES {
-                return Err(io::Error::other("it never stops printing"));
-            }
-        }
-        Ok(())
-    }
 }
 
 /// Returns what a program prints for `-V`.
@@ -219,10 +118,6 @@ mod tests {
         Finished { succeeded: Some(succeeded), stdout: stdout.into(), stderr: stderr.into() }
     }
 
-    fn shell(script: &str, limit: Duration) -> io::Result<Finished> {
-        run(Command::new("sh").args(["-c", script]), Instant::now() + limit)
-    }
-
     #[test]
     fn only_known_words_mean_gone() {
         let meaning = |stderr| finished(false, "", stderr).meaning();
@@ -260,42 +155,5 @@ mod tests {
         let lost = |stderr: &str| Finished { succeeded: None, ..finished(true, "out", stderr) }.meaning();
         assert_eq!(lost(""), Ok(Reply::Said("out".into())));
         assert!(lost("lost server").is_err());
-    }
-
-    #[test]
-    fn a_process_is_bounded_also_when_its_children_hold_its_streams() {
-        let limit = Duration::from_secs(60);
-        let begun = Instant::now();
-        let left = shell("sleep 20 & echo $!; exit 3", limit).unwrap();
-        assert!(begun.elapsed() < Duration::from_secs(10));
-        assert_eq!(left.succeeded, Some(false));
-        let sleeper: i32 = String::from_utf8(left.stdout).unwrap().trim().parse().unwrap();
-        rustix::process::kill_process(Pid::from_raw(sleeper).unwrap(), Signal::KILL).unwrap();
-        let much = shell("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done", limit).unwrap();
-        assert_eq!(much.stdout.len(), 220_000);
-    }
-
-    #[test]
-    fn a_hanging_process_is_killed_with_its_children() {
-        let dir = tempfile::tempdir().unwrap();
-        let pids = dir.path().join("pids");
-        let script = format!("sleep 60 & echo $$ $! > '{}'; wait", pids.display());
-        // Long enough for a busy machine to get to the hanging.
-        let error = shell(&script, Duration::from_secs(5)).unwrap_err();
-        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        let deadline = Instant::now() + Duration::from_secs(5);
-        for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
-            while is_running(pid) {
-                assert!(Instant::now() < deadline, "{pid} lives");
-                std::thread::sleep(LONGEST_PAUSE);
-            }
-        }
-        let error = shell("exec yes", Duration::from_secs(60)).unwrap_err();
-        assert!(error.to_string().contains("never stops"), "{error}");
-    }
-
-    fn is_running(pid: &str) -> bool {
-        let state = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap().stdout;
-        !state.is_empty() && !state.starts_with(b"Z")
     }
 }

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use super::client::{self, Reply};
 use super::{SessionError, answer_deadline};
+use crate::bounded_command::run;
 
 const ACTION: &str = "list the sessions of your own server";
 const BY_HAND: &str = "tmux list-sessions";
@@ -36,7 +37,7 @@ pub(super) fn sessions_below(
         command.env("TMUX_TMPDIR", directory);
     }
     command.args(["-u", "list-sessions", "-F", "#{session_name}"]).args(client::last_words());
-    let finished = client::run(&mut command, deadline).map_err(|source| match source.kind() {
+    let finished = run(&mut command, deadline).map_err(|source| match source.kind() {
         io::ErrorKind::TimedOut => SessionError::TimedOut { action: ACTION, by_hand: BY_HAND.into() },
         _ => SessionError::Io { action: "run", path: program.to_owned(), source },
     })?;

@@ -9,12 +9,14 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use crate::bounded_command::{Finished, run};
 use crate::home::Home;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
+use crate::quote::shell_word;
 
 use super::SessionError;
-use super::client::{self, Finished, Reply};
+use super::client::{self, Reply};
 use super::place::Place;
 
 /// The server's configuration: all that it ever reads.
@@ -97,9 +99,9 @@ impl Windows {
     }
 
     pub(super) fn attach_command(&self, name: &str) -> Option<String> {
-        let program = quoted(self.program.as_ref()?.to_str()?);
-        let socket = quoted(self.place.socket().to_str()?);
-        Some(format!("{program} -N -S {socket} attach -t {}", quoted(&format!("={name}"))))
+        let program = shell_word(self.program.as_ref()?.to_str()?);
+        let socket = shell_word(self.place.socket().to_str()?);
+        Some(format!("{program} -N -S {socket} attach -t {}", shell_word(&format!("={name}"))))
     }
 
     fn program(&self) -> Result<&Path, SessionError> {
@@ -117,7 +119,7 @@ impl Windows {
     }
 
     fn run(&self, command: &mut Command, action: &'static str, deadline: Instant) -> Result<Finished, SessionError> {
-        client::run(command, deadline).map_err(|source| match source.kind() {
+        run(command, deadline).map_err(|source| match source.kind() {
             io::ErrorKind::TimedOut => SessionError::TimedOut { action, by_hand: self.by_hand() },
             _ => SessionError::Io { action: "run", path: command.get_program().into(), source },
         })
@@ -128,7 +130,7 @@ impl Windows {
     }
 
     fn by_hand(&self) -> String {
-        format!("tmux -N -S {} list-sessions", quoted(&self.place.socket().to_string_lossy()))
+        format!("tmux -N -S {} list-sessions", shell_word(&self.place.socket().to_string_lossy()))
     }
 }
 
@@ -137,38 +139,5 @@ fn literal(word: &OsStr) -> OsString {
     match word.as_bytes().strip_suffix(b";") {
         Some(rest) => OsString::from_vec([rest, b"\\;"].concat()),
         None => word.to_owned(),
-    }
-}
-
-/// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
-fn quoted(word: &str) -> String {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    if !word.is_empty() && word.bytes().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn a_target_is_always_quoted() {
-        assert_eq!(quoted("/usr/bin/tmux"), "/usr/bin/tmux");
-        assert_eq!(quoted("=moadim-a-1"), "'=moadim-a-1'");
-        assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(quoted(""), "''");
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(32))]
-        #[test]
-        fn a_shell_reads_a_quoted_word_as_it_was(word in "[ -~äß\n]{0,40}") {
-            let output = Command::new("sh").arg("-c").arg(format!("printf %s {}", quoted(&word))).output().unwrap();
-            prop_assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
-        }
     }
 }

@@ -52,18 +52,14 @@ pub struct Plan {
 impl Plan {
     /// Plans to add our entry to a host's configuration, or to correct it.
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        Self::make(host, config, |text| host.with_entry(text, entry)).map_err(|error| match error {
-            SetupError::Unreadable { path, language, problem, .. } => {
-                let by_hand = format!(" Or put this into it by hand:\n\n{}", host.block(entry));
-                SetupError::Unreadable { path, language, problem, by_hand }
-            }
-            error => error,
-        })
+        let block = host.with_entry("", entry).unwrap_or_default();
+        let by_hand = format!(" Or put this into it by hand:\n\n{block}");
+        Self::make(host, config, by_hand, |text| host.with_entry(text, entry))
     }
 
     /// Plans to remove our entry. If the file is a backup with our entry added, that backup is restored to the byte.
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        let mut plan = Self::make(host, config, |text| host.without_entry(text))?;
+        let mut plan = Self::make(host, config, String::new(), |text| host.without_entry(text))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
             let was = |text: &String| {
                 host.has_entry(unmarked(text)) == Ok(false)
@@ -76,16 +72,21 @@ impl Plan {
         Ok(plan)
     }
 
-    fn make(host: &Host, config: &Path, edit: impl Fn(&str) -> Result<String, Problem>) -> Result<Self, SetupError> {
+    fn make(
+        host: &Host,
+        config: &Path,
+        by_hand: String,
+        edit: impl Fn(&str) -> Result<String, Problem>,
+    ) -> Result<Self, SetupError> {
         let path = real(config)?;
         let old = read(&path)?;
         let text = old.as_deref().unwrap_or_default();
         let read = host.has_entry(unmarked(text)).and_then(|had| Ok((had, edited(text, edit)?)));
         let (had_entry, new) = read.map_err(|problem| SetupError::Unreadable {
             path: path.clone(),
-            language: host.language(),
+            language: host.language.name,
             problem,
-            by_hand: String::new(),
+            by_hand,
         })?;
         Ok(Self { path, old, new, had_entry })
     }
@@ -111,7 +112,7 @@ impl Plan {
             let directory = self.path.parent().unwrap_or(Path::new("/"));
             std::fs::create_dir_all(directory).map_err(|source| FileError::io("create", directory, source))?;
             let made = atomic_file::write_once(&self.path, self.new.as_bytes())?;
-            return if made { Ok(None) } else { Err(self.changed()) };
+            return if made { Ok(None) } else { Err(SetupError::Changed { path: self.path.clone() }) };
         };
         let metadata = std::fs::metadata(&self.path).map_err(|source| FileError::io("look at", &self.path, source))?;
         let backup = free_backup_name(&self.path);
@@ -127,11 +128,7 @@ impl Plan {
         }
         let _ = std::fs::remove_file(&backup);
         now?;
-        Err(self.changed())
-    }
-
-    fn changed(&self) -> SetupError {
-        SetupError::Changed { path: self.path.clone() }
+        Err(SetupError::Changed { path: self.path.clone() })
     }
 }
 

@@ -12,19 +12,19 @@ pub struct Host {
     pub name: &'static str,
     /// What it calls itself.
     pub title: &'static str,
-    language: &'static Language,
+    pub(super) language: &'static Language,
     servers: &'static str,
     /// The keys besides the common ones that an entry begins with.
     extra: Extras<'static>,
     place: fn(&Surroundings) -> Place,
 }
 
-type Extras<'a> = &'a [(&'a str, Extra)];
+pub(super) type Extras<'a> = &'a [(&'a str, Extra)];
 
 /// How entries are edited in a language: each takes the text, and the key of the servers.
 #[derive(Debug)]
-struct Language {
-    name: &'static str,
+pub(super) struct Language {
+    pub(super) name: &'static str,
     has: fn(&str, &str) -> Result<bool, Problem>,
     add: fn(&str, &str, &Entry, Extras<'_>) -> Result<String, Problem>,
     remove: fn(&str, &str) -> Result<String, Problem>,
@@ -175,11 +175,6 @@ impl Host {
         place.file.exists() || place.sign.is_dir()
     }
 
-    /// Returns what a person without a configuration would put into it.
-    pub fn block(&self, entry: &Entry) -> String {
-        self.with_entry("", entry).unwrap_or_default()
-    }
-
     pub(super) fn has_entry(&self, text: &str) -> Result<bool, Problem> {
         (self.language.has)(text, self.servers)
     }
@@ -190,10 +185,6 @@ impl Host {
 
     pub(super) fn without_entry(&self, text: &str) -> Result<String, Problem> {
         (self.language.remove)(text, self.servers)
-    }
-
-    pub(super) fn language(&self) -> &'static str {
-        self.language.name
     }
 }
 

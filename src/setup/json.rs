@@ -6,6 +6,7 @@ use std::collections::HashSet;
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 
+use super::hosts::Extras;
 use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
 use crate::quote::quote;
 
@@ -53,16 +54,13 @@ pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
 }
 
 /// Returns the text with our entry as it should be. What a person added to it stays.
-pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> Result<String, Problem> {
+pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: Extras<'_>) -> Result<String, Problem> {
     let root = parse(text)?;
     let servers = child_or_new(&root.object_value_or_set(), key)?;
-    match child(&servers, NAME)? {
-        None => {
-            servers.append(NAME, new(entry, extra));
-        }
-        Some(ours) if is_foreign(&ours) => set(&servers, NAME, new(entry, extra)),
-        Some(ours) => update(&ours, entry, extra)?,
+    if child(&servers, NAME)?.is_none_or(|ours| is_foreign(&ours)) {
+        set(&servers, NAME, CstInputValue::Object(Vec::new()));
     }
+    update(&child_or_new(&servers, NAME)?, entry, extra)?;
     Ok(root.to_string())
 }
 
@@ -88,38 +86,27 @@ fn check_unique(value: &CstNode) -> Result<(), Problem> {
     value.as_array().map_or(Ok(()), |array| array.elements().iter().try_for_each(check_unique))
 }
 
-fn new(entry: &Entry, extra: &[(&str, Extra)]) -> CstInputValue {
-    let mut properties: Vec<(String, CstInputValue)> =
-        extra.iter().map(|(name, value)| ((*name).to_owned(), input(*value))).collect();
-    properties.push(("command".to_owned(), entry.command.clone().into()));
-    properties.push(("args".to_owned(), CstInputValue::Array(Vec::new())));
-    if let Some(home) = &entry.home {
-        let variables = vec![(HOME_VARIABLE.to_owned(), home.clone().into())];
-        properties.push(("env".to_owned(), CstInputValue::Object(variables)));
-    }
-    CstInputValue::Object(properties)
-}
-
-fn update(ours: &CstObject, entry: &Entry, extra: &[(&str, Extra)]) -> Result<(), Problem> {
+fn update(ours: &CstObject, entry: &Entry, extra: Extras<'_>) -> Result<(), Problem> {
     for (name, value) in extra {
         if ours.get(name).is_none() {
             ours.append(name, input(*value));
         }
     }
-    let command = text_of(ours, "command");
-    if !entry.keeps_arguments_of(command.as_deref()) {
+    let keeps_arguments = entry.keeps_arguments_of(text_of(ours, "command").as_deref());
+    set_text(ours, "command", &entry.command);
+    if !keeps_arguments {
         set(ours, "args", CstInputValue::Array(Vec::new()));
     }
-    if command.as_ref() != Some(&entry.command) {
-        set(ours, "command", entry.command.clone().into());
-    }
     if let Some(home) = &entry.home {
-        let variables = child_or_new(ours, "env")?;
-        if text_of(&variables, HOME_VARIABLE).as_ref() != Some(home) {
-            set(&variables, HOME_VARIABLE, home.clone().into());
-        }
+        set_text(&child_or_new(ours, "env")?, HOME_VARIABLE, home);
     }
     Ok(())
+}
+
+fn set_text(object: &CstObject, name: &str, text: &str) {
+    if text_of(object, name).as_deref() != Some(text) {
+        set(object, name, text.into());
+    }
 }
 
 fn text_of(object: &CstObject, name: &str) -> Option<String> {

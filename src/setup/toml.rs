@@ -7,6 +7,7 @@ use std::ops::Range;
 
 use toml_edit::{Array, Document, DocumentMut, InlineTable, Item, Table, TableLike, value};
 
+use super::hosts::Extras;
 use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
 
 fn parse(text: &str) -> Result<DocumentMut, Problem> {
@@ -31,11 +32,11 @@ pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
 }
 
 /// Returns the text with our entry as it should be. What a person added to it stays.
-pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> Result<String, Problem> {
+pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: Extras<'_>) -> Result<String, Problem> {
     let mut document = parse(text)?;
-    let Some(servers) = child(document.as_table(), key)? else { return Ok(appended(text, key, entry, extra)) };
+    let Some(servers) = child(document.as_table(), key)? else { return appended(text, key, entry, extra) };
     if !servers.contains_key(NAME) {
-        let longer = appended(text, key, entry, extra);
+        let longer = appended(text, key, entry, extra)?;
         // Servers in one inline table, or in dotted keys, take no table of their own.
         if parse(&longer).is_ok() {
             return Ok(longer);
@@ -44,10 +45,12 @@ pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)])
     if child(servers, NAME)?.is_some_and(is_foreign) {
         return add(&remove(text, key)?, key, entry, extra);
     }
+    let before = document.to_string();
     let servers = document.get_mut(key).and_then(Item::as_table_like_mut).ok_or_else(|| not_a_table(key))?;
     let ours = servers.entry(NAME).or_insert_with(|| value(InlineTable::new()));
-    let changed = update(ours.as_table_like_mut().ok_or_else(|| not_a_table(NAME))?, entry, extra)?;
-    Ok(if changed { with_line_ends_of(text, document.to_string()) } else { text.to_owned() })
+    update(ours.as_table_like_mut().ok_or_else(|| not_a_table(NAME))?, entry, extra)?;
+    let after = document.to_string();
+    Ok(if before == after { text.to_owned() } else { with_line_ends_of(text, after) })
 }
 
 fn is_foreign(ours: &dyn TableLike) -> bool {
@@ -56,57 +59,45 @@ fn is_foreign(ours: &dyn TableLike) -> bool {
     is_of_another_transport(ours.iter().map(|(key, _)| key), KINDS.map(text_of), command_is_text)
 }
 
-fn appended(text: &str, key: &str, entry: &Entry, extra: &[(&str, Extra)]) -> String {
+fn appended(text: &str, key: &str, entry: &Entry, extra: Extras<'_>) -> Result<String, Problem> {
     let mut table = Table::new();
-    table.insert("command", value(&entry.command));
-    table.insert("args", value(Array::new()));
-    for (name, extra) in extra {
-        table.insert(name, input(*extra));
-    }
-    if let Some(home) = &entry.home {
-        table.insert("env", value(InlineTable::from_iter([(HOME_VARIABLE, home.as_str())])));
-    }
+    update(&mut table, entry, extra)?;
     let gap = match text {
         "" => "",
         text if text.ends_with('\n') => "\n",
         _ => "\n\n",
     };
     let ours = format!("{gap}[{key}.{NAME}]\n{table}");
-    format!("{text}{}", with_line_ends_of(text, ours))
+    Ok(format!("{text}{}", with_line_ends_of(text, ours)))
 }
 
 fn with_line_ends_of(text: &str, edited: String) -> String {
     if text.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited }
 }
 
-/// Returns whether something had to be changed.
-fn update(ours: &mut dyn TableLike, entry: &Entry, extra: &[(&str, Extra)]) -> Result<bool, Problem> {
-    let mut changed = false;
-    let command = ours.get("command").and_then(Item::as_str).map(str::to_owned);
-    if command.as_ref() != Some(&entry.command) {
-        put(ours, "command", value(&entry.command));
-        changed = true;
-    }
+fn update(ours: &mut dyn TableLike, entry: &Entry, extra: Extras<'_>) -> Result<(), Problem> {
+    let keeps_arguments = entry.keeps_arguments_of(ours.get("command").and_then(Item::as_str));
+    put_text(ours, "command", &entry.command);
     let has_arguments = ours.get("args").and_then(Item::as_array).is_none_or(|words| !words.is_empty());
-    if !entry.keeps_arguments_of(command.as_deref()) && has_arguments {
+    if !keeps_arguments && has_arguments {
         put(ours, "args", value(Array::new()));
-        changed = true;
     }
     for (name, extra) in extra {
         if !ours.contains_key(name) {
             ours.insert(name, input(*extra));
-            changed = true;
         }
     }
     if let Some(home) = &entry.home {
         let variables = ours.entry("env").or_insert_with(|| value(InlineTable::new()));
-        let variables = variables.as_table_like_mut().ok_or_else(|| not_a_table("env"))?;
-        if variables.get(HOME_VARIABLE).and_then(Item::as_str) != Some(home) {
-            put(variables, HOME_VARIABLE, value(home));
-            changed = true;
-        }
+        put_text(variables.as_table_like_mut().ok_or_else(|| not_a_table("env"))?, HOME_VARIABLE, home);
     }
-    Ok(changed)
+    Ok(())
+}
+
+fn put_text(table: &mut dyn TableLike, name: &str, text: &str) {
+    if table.get(name).and_then(Item::as_str) != Some(text) {
+        put(table, name, value(text));
+    }
 }
 
 /// Sets a value; what stands around the old one, such as a comment behind it, stays.
@@ -114,11 +105,10 @@ fn put(table: &mut dyn TableLike, name: &str, mut item: Item) {
     if let (Some(old), Some(new)) = (table.get(name).and_then(Item::as_value), item.as_value_mut()) {
         *new.decor_mut() = old.decor().clone();
     }
-    match table.get_mut(name) {
-        Some(old) => *old = item,
-        None => {
-            table.insert(name, item);
-        }
+    if let Some(old) = table.get_mut(name) {
+        *old = item;
+    } else {
+        table.insert(name, item);
     }
 }
 
@@ -172,8 +162,6 @@ fn cover(table: &dyn TableLike, whole: &mut Range<usize>) {
 }
 
 fn same_values(one: &str, other: &str) -> bool {
-    match (one.parse::<::toml::Table>(), other.parse::<::toml::Table>()) {
-        (Ok(one), Ok(other)) => one == other,
-        _ => false,
-    }
+    let values = |text: &str| text.parse::<::toml::Table>().ok();
+    values(one).is_some_and(|one| Some(one) == values(other))
 }

@@ -13,6 +13,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use rustix::io::Errno;
 use rustix::process::{getpid, getsid, ioctl_tiocsctty, setpgid, setsid};
+use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU};
 
 use super::command_path::{self, PATH};
@@ -24,7 +25,7 @@ use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::{EXEC_REPORT, Entry, SETUP_REPORT, Workbench};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest};
 
@@ -45,10 +46,7 @@ pub enum Part {
 impl Part {
     /// Returns the file in which the stub reports.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
-        match self {
-            Self::Setup => entry.setup_report(),
-            Self::Agent => entry.exec_report(),
-        }
+        entry.file(if self == Self::Setup { SETUP_REPORT } else { EXEC_REPORT })
     }
 
     /// Returns the program and its arguments.
@@ -60,16 +58,10 @@ impl Part {
     }
 }
 
-/// What the stub reports begins with this. The report stays locked until the program starts (the lock is close-on-exec), so a free
-/// lock on a file that says this means that the agent runs.
-const READY: &str = "ready:";
-const FAILED: &str = "failed: ";
-
-/// What the stub has reported.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum StubState {
-    /// It has not reported yet.
-    Pending,
+/// What the stub reports before it becomes the program, or when it cannot. The report stays locked until the program starts (the
+/// lock is close-on-exec), so a free lock on a file that says `Started` means that the agent runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Report {
     Started {
         /// What start-up files left running: it is ended with the run, and is not the agent's doing.
         of_start_up_files: HashSet<ProcessId>,
@@ -80,46 +72,26 @@ pub(super) enum StubState {
     Failed(String),
 }
 
-/// Reads what the stub reported.
-pub(super) fn read_report(report: &Path) -> StubState {
-    let Ok(_lock) = FileLock::try_existing(report, Mode::Shared) else { return StubState::Pending };
-    match atomic_file::read_text(report) {
-        Ok(text) => match (text.strip_prefix(READY), text.strip_prefix(FAILED)) {
-            (Some(more), _) => {
-                let (processes, names) = more.split_once(';').unwrap_or((more, ""));
-                StubState::Started {
-                    of_start_up_files: processes.split_whitespace().filter_map(parse).collect(),
-                    missing_env: names.split_whitespace().filter_map(|name| name.parse().ok()).collect(),
-                }
-            }
-            (None, Some(reason)) => StubState::Failed(reason.to_owned()),
-            (None, None) => StubState::Pending,
-        },
-        Err(_) => StubState::Pending,
-    }
+/// Reads what the stub reported; `None` if it has not yet.
+pub(super) fn read_report(report: &Path) -> Option<Report> {
+    let _lock = FileLock::try_existing(report, Mode::Shared).ok()?;
+    atomic_file::read_json(report).ok()
 }
 
-fn parse(process: &str) -> Option<ProcessId> {
-    let (pid, start) = process.split_once(':')?;
-    Some(ProcessId { pid: pid.parse().ok()?, start: start.parse().ok()? })
-}
-
-/// Returns the report of a stub that is about to become the program: what the login shell that it was left running, and which
-/// variables it still lacks.
-fn ready(manifest: &Manifest) -> String {
+/// Returns the report of a stub that is about to become the program.
+fn started(manifest: &Manifest) -> Report {
     let command = &manifest.command;
     let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
     let beside = parent.filter(|_| command.login_shell).and_then(|parent| descendants(parent).ok());
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     let left = beside.unwrap_or_default().into_iter().map(|process| process.id).filter(|id| id.pid != own);
     let lacking = manifest.missing_env.iter().filter(|name| std::env::var_os(name).is_none());
-    let left: String = left.map(|id| format!(" {}:{}", id.pid, id.start)).collect();
-    let lacking: String = lacking.map(|name| format!(" {name}")).collect();
-    format!("{READY}{left};{lacking}")
+    Report::Started { of_start_up_files: left.collect(), missing_env: lacking.cloned().collect() }
 }
 
-fn say(report: &mut FileLock, path: &Path, text: &str) -> Result<(), FileError> {
-    report.set_content(text).map_err(|source| FileError::io("write", path, source))
+fn write_report(file: &mut FileLock, path: &Path, report: &Report) -> Result<(), FileError> {
+    let text = serde_json::to_string(report).map_err(io::Error::from);
+    text.and_then(|text| file.set_content(&text)).map_err(|source| FileError::io("write", path, source))
 }
 
 /// Becomes the agent of a run, or its setup; returns only if that fails, after reporting it to the supervisor.
@@ -131,7 +103,7 @@ pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infal
     let mut report = FileLock::acquire_unsigned(&path, Duration::from_secs(2))?;
     let result = become_part(&home, &entry, part, &mut report);
     if let Err(error) = &result {
-        say(&mut report, &path, &format!("{FAILED}{error}"))?;
+        write_report(&mut report, &path, &Report::Failed(error.to_string()))?;
     }
     result
 }
@@ -147,7 +119,7 @@ fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut FileLock) ->
     };
     // The rest is as the login shell left it.
     let prepared = Prepared::new(home, &manifest, &environment, part, terminal)?;
-    say(report, &part.report(entry), &ready(&manifest))?;
+    write_report(report, &part.report(entry), &started(&manifest))?;
     prepared.start(|command| Err(command.exec()))
 }
 

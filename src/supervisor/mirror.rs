@@ -26,6 +26,7 @@ use crate::home::{make_directory, random_suffix, stable_hash};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use crate::routine::repository::Repository;
 use crate::routine::repository::{directory_of, masked, name_of};
+use crate::run::entry::GIT_LOG;
 use crate::run::log;
 
 /// Settings that hold whatever a person's own say: nothing runs but git itself, nothing stays behind in the background.
@@ -275,18 +276,18 @@ impl Supervisor {
     }
 
     fn answer_of_git(&self) -> Result<String, CloneError> {
-        Ok(atomic_file::read_text(&self.entry.git_log()).map_err(NotPrepared::failed)?)
+        Ok(atomic_file::read_text(&self.entry.file(GIT_LOG)).map_err(NotPrepared::failed)?)
     }
 
     /// Returns the last of what git said, ready to be appended to a sentence.
     fn words_of_git(&self) -> String {
-        let said = atomic_file::read(&self.entry.git_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+        let said = atomic_file::read(&self.entry.file(GIT_LOG), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
         quoted(&String::from_utf8_lossy(&said))
     }
 
     /// Runs git; returns how it failed, if it did.
     fn try_git(&mut self, git: &Git, arguments: &[&OsStr]) -> Result<Option<String>, NotPrepared> {
-        let pid = git.spawn(arguments, &self.entry.git_log()).map_err(NotPrepared::failed)?;
+        let pid = git.spawn(arguments, &self.entry.file(GIT_LOG)).map_err(NotPrepared::failed)?;
         self.children.set_agent(pid);
         let exit = self.await_child()?;
         Ok((exit.code != Some(0)).then(|| exit.how()))

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Pid;
 
-use super::exec::{Part, Prepared, StubState, TERMINAL_VARIABLE, read_report};
+use super::exec::{Part, Prepared, Report, TERMINAL_VARIABLE, read_report};
 use super::setup_step::{LONGEST_PAUSE, NotPrepared};
 use super::supervision::Supervisor;
 use super::terminal::Terminal;
@@ -18,6 +18,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::quote::saying;
+use crate::run::entry::SHELL_LOG;
 use crate::run::record::{Environment, Machine, Started};
 
 /// The pause between two looks at the stub's report.
@@ -80,7 +81,7 @@ impl Supervisor {
 
     /// Returns the words that become the command by way of a login shell or of a terminal, ready to be started.
     fn stub(&self, words: &[OsString], environment: &Environment) -> Result<Command, NotPrepared> {
-        let shell_log = self.entry.shell_log();
+        let shell_log = self.entry.file(SHELL_LOG);
         let output = OpenOptions::new()
             .append(true)
             .create(true)
@@ -113,14 +114,14 @@ impl Supervisor {
             // Before its report: what exits may have said why right before that.
             let exited = self.children.agent_exit().is_some();
             match read_report(&part.report(&self.entry)) {
-                StubState::Started { of_start_up_files, missing_env } => {
+                Some(Report::Started { of_start_up_files, missing_env }) => {
                     self.of_start_up_files.extend(of_start_up_files);
                     self.missing_env = Some(missing_env);
                     return Ok(());
                 }
-                StubState::Failed(reason) => return Err(NotPrepared::failed(reason)),
-                StubState::Pending if exited => return Err(self.silent_start(first_word, "ended")),
-                StubState::Pending => {}
+                Some(Report::Failed(reason)) => return Err(NotPrepared::failed(reason)),
+                None if exited => return Err(self.silent_start(first_word, "ended")),
+                None => {}
             }
             // The bound is read from files, which costs more than a look at whether anything was asked.
             let asked =
@@ -143,7 +144,7 @@ impl Supervisor {
             true => ("the login shell", "; look at its start-up files, or set login_shell = false in the agent's file"),
             false => ("the launcher", ""),
         };
-        let said = atomic_file::read(&self.entry.shell_log(), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
+        let said = atomic_file::read(&self.entry.file(SHELL_LOG), atomic_file::MAX_RECORD_BYTES).unwrap_or_default();
         let said = saying(&String::from_utf8_lossy(&said), SHOWN_CHARS);
         NotPrepared::failed(format_args!("{who} {} {how} before the agent started{said}{advice}", first_word.display()))
     }

@@ -20,7 +20,7 @@ use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
 use crate::run::end::end_own_processes;
-use crate::run::entry::Entry;
+use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::own_tree;
@@ -66,7 +66,7 @@ pub fn supervise(root: PathBuf, id: &RunId) -> anyhow::Result<()> {
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
     // Before anything else: from here on the run has an owner that outlives its trigger.
-    let _lock = FileLock::try_existing(&entry.lock_file(), Mode::Shared)?;
+    let _lock = FileLock::try_existing(&entry.file(LOCK), Mode::Shared)?;
     let manifest = entry.manifest()?;
     take(&home, &entry, &manifest)?;
     let config = Config::load(&home.config_file()).unwrap_or_else(|error| {

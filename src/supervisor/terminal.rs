@@ -20,7 +20,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcgetwinsize, tcsetwinsize};
 
 use super::keys::{self, Piece};
-use crate::run::entry::{Entry, Workbench};
+use crate::run::entry::{Entry, KEYS, Workbench};
 use crate::run::log;
 
 /// The size while nobody watches: what full-screen programs draw well on.
@@ -66,7 +66,7 @@ impl Terminal {
         let (stop, over) = io::pipe()?;
         let mut held = Held {
             ours: File::from(ours),
-            keys: open_keys(&entry.keys())?,
+            keys: open_keys(&entry.file(KEYS))?,
             log: workbench.open_log().map_err(io::Error::other)?,
             sizes: log::create_sizes(workbench).ok(),
             read: Vec::new(),
@@ -251,7 +251,7 @@ mod tests {
         std::fs::write(workbench.log(), "").unwrap();
         let terminal = Terminal::open(&entry, &workbench).unwrap();
         // Until nobody reads any more.
-        let mut fifo = OpenOptions::new().write(true).open(entry.keys()).unwrap();
+        let mut fifo = OpenOptions::new().write(true).open(entry.file(KEYS)).unwrap();
         let flood = std::thread::spawn(move || {
             let sizes = [keys::resize(40, 120), keys::resize(50, 200)].concat().repeat(100);
             while fifo.write_all(&sizes).is_ok() {}

@@ -12,6 +12,7 @@ use crate::archive;
 use crate::git::{self, Work};
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::COOKIE_VARIABLE;
+use crate::run::entry::WORK;
 
 /// How long listing the repositories of a workbench may take.
 const FIND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -37,11 +38,11 @@ impl Supervisor {
             Ok(()) => {}
             Err(reason) => return unreadable(&reason),
         }
-        atomic_file::read_json(&self.entry.work()).unwrap_or_else(|error| unreadable(&error))
+        atomic_file::read_json(&self.entry.file(WORK)).unwrap_or_else(|error| unreadable(&error))
     }
 
     fn look_in_a_child(&mut self) -> Result<(), String> {
-        let path = self.entry.work();
+        let path = self.entry.file(WORK);
         let output = File::create(&path).map_err(|source| FileError::io("write", &path, source).to_string())?;
         let child = std::os::unix::process::CommandExt::process_group(
             Command::new(self.context.program.path())

@@ -101,3 +101,81 @@ fn a_workbench_stays_if_its_routine_says_so_or_its_work_cannot_be_archived() {
     assert!(discarded.status.success() && !home.workbench(&run.id).exists());
     wait_for(PATIENCE, "health to be well", || server.problems().is_empty().then_some(()));
 }
+
+/// What an agent leaves in each round of the test below: a commit, staged and unstaged changes, a stash, odd names.
+const MUCH_WORK: &str = "commit b; echo s > a; git stash -q; echo 1 > b; git add b; echo 2 >> b; echo u > ' odd '; mkdir d; echo x > d/x; \
+    chmod 600 d/x; ln -s nowhere link; git checkout -q -b other; commit c";
+
+/// Everything of it that has to come back.
+const EVERYTHING: &str = "git log --all --format=%H | sort; git for-each-ref refs/heads refs/tags --format='%(refname) %(objectname)'; git ls-files -s; \
+    git status --porcelain; git stash list --format=%gs; git symbolic-ref HEAD; find . -path ./.git -prune -o -printf '%p %m %y %l\\n' | sort; \
+    find . -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 sha1sum";
+
+/// 3 rounds, or 100 with `MOADIM_LONG_TESTS=1`: in each, sweeps of several processes and the one that archives are killed at any moment.
+#[test]
+fn killing_whoever_archives_at_any_moment_loses_nothing() {
+    let (home, mut server) = Scene::unwatched().start();
+    let url = remote(&home).to_str().unwrap().to_owned();
+    let prompt = format!("{GIT}; cd remote; {MUCH_WORK}");
+    let settings = json!({ "repositories": [{ "url": url }], "ttl_secs": 1 });
+    server.routine("Work", &prompt).with(settings).create();
+    let rounds = if may_take_long() { 100 } else { 3 };
+    let mut delay_ms = 0;
+    for round in 0..rounds {
+        let run = server.run_to("work", "succeeded");
+        let workbench = home.workbench(&run.id);
+        let before = sh(&workbench.join("remote"), EVERYTHING);
+        let whole = || home.root().join("archive").join(&run.id).join("archive.json").exists();
+        let mut kills = 0;
+        while workbench.exists() && kills < 40 {
+            let start = |word: &str| {
+                let mut command = home.command();
+                command.arg(word).args((word == "archive").then(|| home.root())).stdout(Stdio::null()).stderr(Stdio::null());
+                command.spawn().unwrap()
+            };
+            let mut all: Vec<_> = (0..8).map(|number| start(if number % 2 == 0 { "archive" } else { "cleanup" })).collect();
+            delay_ms = (delay_ms + 37) % 400;
+            std::thread::sleep(Duration::from_millis(delay_ms));
+            // Those that they started go on, or were started too late to be seen: both are part of it.
+            all.iter_mut().for_each(|one| drop((one.kill(), one.wait())));
+            home.processes().iter().filter(|one| one.command.contains(" archive ")).for_each(|one| one.signal(Signal::KILL));
+            kills += 1;
+            assert!(workbench.exists() || whole(), "round {round}: neither is there");
+        }
+        server.ok("cleanup_workbenches", json!({}));
+        wait_until("its workbench to go", || !workbench.exists());
+        let target = home.scratch().join(format!("back-{round}"));
+        let recovered = home.command().args(["recover", &run.id]).arg(&target).output().unwrap();
+        assert!(recovered.status.success(), "round {round}: {}", String::from_utf8_lossy(&recovered.stderr));
+        assert_eq!(sh(&target.join("remote"), EVERYTHING), before, "round {round}");
+        fs::remove_dir_all(&target).unwrap();
+    }
+}
+
+#[test]
+fn whoever_is_at_work_in_a_workbench_keeps_it() {
+    let (home, mut server) = Scene::unwatched().start();
+    let run = server.routine("Plain", "echo > file").with(json!({ "ttl_secs": 1 })).run_to("succeeded");
+    let mut visitor = Command::new("sleep").arg("300").current_dir(home.workbench(&run.id)).spawn().unwrap();
+    wait_until("its retention to pass", || {
+        let kept = server.ok("cleanup_workbenches", json!({ "dry_run": true }))["kept"].clone();
+        kept[0]["why"] == "in_use"
+    });
+    let report = server.ok("cleanup_workbenches", json!({}));
+    assert!(text(&report["kept"][0]["reason"]).contains("sleep ("), "{report}");
+    visitor.kill().unwrap();
+    visitor.wait().unwrap();
+    server.ok("cleanup_workbenches", json!({}));
+    assert!(!home.workbench(&run.id).exists());
+}
+
+#[test]
+fn a_deleted_routine_comes_back() {
+    let (home, mut server) = Scene::unwatched().start();
+    server.routine("Back again", "true").create();
+    server.ok("delete_routine", json!({ "routine": "back-again" }));
+    let recover = || home.command().args(["recover", "--routine", "back-again"]).output().unwrap();
+    assert!(recover().status.success());
+    assert_eq!(server.ok("get_routine", json!({ "routine": "back-again" }))["prompt"], "true");
+    assert!(!recover().status.success(), "it is there already");
+}

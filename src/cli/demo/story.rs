@@ -1,17 +1,16 @@
-//! The story itself. Each step sends a request, shows a few lines of the answer, and checks it.
-
-use std::time::Instant;
+//! The story itself. Each step calls a tool, shows a few lines of its answer, and checks it.
 
 use anyhow::{Context as _, ensure};
 use rustix::process::Signal;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
-use super::client::Client;
 use super::deadline::Deadline;
 use super::screen::{Row, Screen};
-use super::stage::{Stage, ended};
-use crate::process_tree::names;
-use crate::process_tree::{Cookie, Process, Scan};
+use super::stage::ended;
+use crate::janitor::watchdog;
+use crate::mcp::tool::call_by_name;
+use crate::process_tree::{Scan, names};
+use crate::run::context::App;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 
@@ -38,48 +37,33 @@ const SHORT_RUNTIME: u64 = 2;
 /// Elsewhere the system hides the environment of its own programs, so orphans are not always recognised.
 const ORPHANS_ARE_SEEN: bool = cfg!(target_os = "linux");
 
-pub(super) fn tell(stage: &Stage, screen: &mut Screen, deadline: &Deadline) -> anyhow::Result<()> {
+pub(super) fn tell(app: &App, screen: &mut Screen, deadline: &Deadline) -> anyhow::Result<()> {
     screen.heading(&format!("moadim-mcp {}: the life of a routine", env!("CARGO_PKG_VERSION")))?;
-    screen.note(&format!("In a temporary home, {}, which is removed at the end.", stage.home().root().display()))?;
-    screen.note("> is what an agent host asks the server, < is what the server answers.")?;
-    screen.step("An agent host starts the server, and connects over stdio")?;
-    let began = Instant::now();
-    let client = Client::start(stage.program().path(), stage.home().root(), deadline)?;
-    let mut story = Story { stage, screen, deadline, client };
-    story.shake_hands(began)?;
+    screen.note(&format!("In a temporary home, {}, which is removed at the end.", app.home().root().display()))?;
+    screen.note("> is a tool that an agent host calls, < is what it answers.")?;
+    let mut story = Story { app, screen, deadline };
+    story.show_health()?;
     story.show_agents()?;
     let hello = story.run_one_to_its_end()?;
     story.dry_run_keeps(&hello)?;
     let hung = story.end_what_hangs()?;
-    story.remove_what_expired(&hello, &hung)?;
-    story.hang_up()
+    story.remove_what_expired(&hello, &hung)
 }
 
 struct Story<'a> {
-    stage: &'a Stage,
+    app: &'a App,
     screen: &'a mut Screen,
     deadline: &'a Deadline,
-    client: Client<'a>,
 }
 
 type Arguments<'a> = &'a [(&'static str, Value)];
 
 impl Story<'_> {
-    fn shake_hands(&mut self, began: Instant) -> anyhow::Result<()> {
-        self.screen.asked("initialize", &[])?;
-        let answer = self.client.initialize()?;
-        let took = began.elapsed().as_millis();
-        let server = &answer["serverInfo"];
-        let name = format!("{} {}", text(server, "name")?, text(server, "version")?);
-        self.screen.answered(&format!("{name}, {took} ms after its start"), &[])?;
-        self.screen.asked("tools/list", &[])?;
-        let tools = self.client.request("tools/list", json!({}))?;
-        let tools = list(&tools, "tools")?.iter().map(|tool| text(tool, "name")).collect::<Result<Vec<_>, _>>()?;
-        self.screen.answered(&tools.join(", "), &[])?;
+    fn show_health(&mut self) -> anyhow::Result<()> {
+        self.screen.step("The server reports where runs can be watched")?;
         let health = self.ask("health", &[])?;
         let host = format!("{}: {}", text(&health, "session_host")?, text(&health, "session_host_reason")?);
-        self.screen.answered("it is healthy", &[("session_host", host)])?;
-        Ok(())
+        self.screen.answered("it is healthy", &[("session_host", host)])
     }
 
     fn show_agents(&mut self) -> anyhow::Result<()> {
@@ -91,8 +75,7 @@ impl Story<'_> {
             rows.push(("agent", format!("{:7} {}{available}", text(agent, "name")?, text(agent, "defined_in")?)));
             ensure!(agent["name"] != "shell" || agent["available"] == true, "sh is not available: {agent}");
         }
-        self.screen.answered(&format!("{} agents", rows.len()), &rows)?;
-        Ok(())
+        self.screen.answered(&format!("{} agents", rows.len()), &rows)
     }
 
     fn run_one_to_its_end(&mut self) -> anyhow::Result<String> {
@@ -141,9 +124,9 @@ impl Story<'_> {
             runs.iter().map(|run| Ok(self.entry(run)?.manifest()?.cookie)).collect::<anyhow::Result<Vec<_>>>()?;
         for (run, cookie) in runs.iter().zip(&cookies) {
             let alive = self.deadline.poll(&format!("{run} to be alive, with its children"), || {
-                Ok(Some(alive(cookie)?).filter(|alive| alive.len() > 1))
+                Ok(Some(Scan::take_twice()?.carriers(cookie)).filter(|alive| alive.len() > 1))
             })?;
-            self.screen.answered(run, &[("alive", processes(&alive))])?;
+            self.screen.answered(run, &[("alive", format!("{} processes: {}", alive.len(), names(&alive)))])?;
         }
         self.screen
             .step("Past its bound, a hung run is ended with all its processes, by its supervisor or the watchdog")?;
@@ -156,9 +139,11 @@ impl Story<'_> {
         self.screen.note(&format!("... {SHORT_RUNTIME} s allowed, 1 s of grace after that ..."))?;
         for ((run, cookie), by) in runs.iter().zip(&cookies).zip(["by its supervisor", "by the watchdog"]) {
             let over = self.await_end(run)?;
-            let log = text(&self.client.call_tool("read_log", json!({ "run": run }))?, "text")?;
+            let log = text(&self.call("read_log", &[("run", json!(run))])?, "text")?;
             // A supervisor leaves a moment after its run.
-            self.deadline.poll("the last process of a hung run", || Ok(alive(cookie)?.is_empty().then_some(())))?;
+            self.deadline.poll("the last process of a hung run", || {
+                Ok(Scan::take_twice()?.carriers(cookie).is_empty().then_some(()))
+            })?;
             let mut shown = rows(&over, &["status", "status_reason"])?;
             shown.push(("log ends", log.lines().last().unwrap_or_default().to_owned()));
             shown.push(("alive", "nothing".to_owned()));
@@ -171,9 +156,8 @@ impl Story<'_> {
 
     fn remove_what_expired(&mut self, expired: &str, kept: &[String]) -> anyhow::Result<()> {
         self.screen.step(&format!("The first run is kept for {SHORT_TTL} s, and then removed"))?;
-        let client = &mut self.client;
         self.deadline.poll("the end of the first run's retention", || {
-            let report = client.call_tool("cleanup_workbenches", json!({ "dry_run": true }))?;
+            let report = self.call("cleanup_workbenches", &[("dry_run", json!(true))])?;
             Ok((!list(&report, "removed")?.is_empty()).then_some(()))
         })?;
         let report = self.ask("cleanup_workbenches", &[])?;
@@ -184,20 +168,12 @@ impl Story<'_> {
             find(&report, "kept", "run", run)?;
         }
         ensure!(list(&report, "failed")?.is_empty(), "nothing should have failed: {report}");
-        let workbench = self.stage.home().workbenches().join(expired);
+        let workbench = self.app.home().workbenches().join(expired);
         ensure!(!workbench.exists(), "{} should be gone", workbench.display());
-        let history = ended(self.stage.home())?;
+        let history = ended(self.app.home())?;
         ensure!(history.len() == kept.len() + 1, "the history should hold each run once: {history:?}");
         let lines: Vec<String> = history.iter().map(|ended| format!("{}  {}", ended.id, ended.status)).collect();
-        self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])?;
-        Ok(())
-    }
-
-    fn hang_up(self) -> anyhow::Result<()> {
-        self.screen.step("The agent host quits, and so does the server; runs would go on")?;
-        let took = self.client.hang_up()?.as_millis();
-        self.screen.answered(&format!("exited within {took} ms"), &[])?;
-        Ok(())
+        self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])
     }
 
     fn create(&mut self, title: &str, prompt: &str, ttl: u64, max_runtime: u64) -> anyhow::Result<String> {
@@ -226,12 +202,7 @@ impl Story<'_> {
         let started = self.entry(run)?.started()?.with_context(|| format!("{run} is not recorded as started"))?;
         started.supervisor.signal(Signal::KILL)?;
         self.screen.note(&format!("$ kill -9 {}", started.supervisor.pid))?;
-        let client = &mut self.client;
-        let orphan = self.deadline.poll("a run without a supervisor", || {
-            let runs = client.call_tool("list_runs", json!({}))?;
-            let found = find(&runs, "runs", "id", run)?;
-            Ok(found["status_reason"].is_string().then(|| found.clone()))
-        })?;
+        let orphan = self.await_run("a run without a supervisor", run, "status_reason")?;
         let shown = rows(&orphan, &["status", "status_reason"])?;
         self.screen.answered("list_runs still knows it", &shown)?;
         ensure!(orphan["status"] == "running", "{run} should be running: {orphan}");
@@ -239,51 +210,47 @@ impl Story<'_> {
     }
 
     /// Waits until the run's end is recorded; returns how it ended.
-    fn await_end(&mut self, run: &str) -> anyhow::Result<Value> {
-        let client = &mut self.client;
-        self.deadline.poll(&format!("the end of {run}"), || {
-            let runs = client.call_tool("list_runs", json!({}))?;
+    fn await_end(&self, run: &str) -> anyhow::Result<Value> {
+        self.await_run(&format!("the end of {run}"), run, "reap_at")
+    }
+
+    /// Waits until a run is listed with a text of that name; returns the run. Meanwhile the watchdog looks.
+    fn await_run(&self, what: &str, run: &str, key: &str) -> anyhow::Result<Value> {
+        self.deadline.poll(what, || {
+            watchdog::pass(&self.app.context()?, None)?;
+            let runs = self.call("list_runs", &[])?;
             let found = find(&runs, "runs", "id", run)?;
-            Ok(found["reap_at"].is_string().then(|| found.clone()))
+            Ok(found[key].is_string().then(|| found.clone()))
         })
     }
 
     fn show_report(&mut self, report: &Value) -> anyhow::Result<()> {
         let mut shown = Vec::new();
-        for (name, key) in [("killed", "killed"), ("removed", "removed"), ("kept", "kept"), ("failed", "failed")] {
-            for item in list(report, key)? {
+        for what in ["killed", "removed", "kept", "failed"] {
+            for item in list(report, what)? {
                 let why = text(item, "reason").or_else(|_| text(item, "error"))?;
-                shown.push((name, format!("{}: {why}", text(item, "run")?)));
+                shown.push((what, format!("{}: {why}", text(item, "run")?)));
             }
         }
         let (scanned, freed) = (&report["scanned"], &report["freed_bytes"]);
-        self.screen.answered(&format!("workbenches looked at: {scanned}, bytes freed: {freed}"), &shown)?;
-        Ok(())
+        self.screen.answered(&format!("workbenches looked at: {scanned}, bytes freed: {freed}"), &shown)
     }
 
     /// Calls a tool, and shows the call.
     fn ask(&mut self, tool: &str, arguments: Arguments<'_>) -> anyhow::Result<Value> {
         let shown: Vec<Row> = arguments.iter().map(|(name, value)| (*name, plain(value))).collect();
         self.screen.asked(tool, &shown)?;
-        let arguments: Map<String, Value> =
-            arguments.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
-        self.client.call_tool(tool, arguments.into())
+        self.call(tool, arguments)
+    }
+
+    fn call(&self, tool: &str, arguments: Arguments<'_>) -> anyhow::Result<Value> {
+        let arguments = arguments.iter().map(|(name, value)| ((*name).into(), value.clone())).collect();
+        call_by_name(self.app, tool, arguments).with_context(|| format!("{tool} failed"))
     }
 
     fn entry(&self, run: &str) -> anyhow::Result<Entry> {
-        Ok(Entry::of(self.stage.home(), &run.parse::<RunId>()?))
+        Ok(Entry::of(self.app.home(), &run.parse::<RunId>()?))
     }
-}
-
-/// Finds the run's processes without the server.
-fn alive(cookie: &Cookie) -> anyhow::Result<Vec<Process>> {
-    let mut processes = Scan::take_twice()?.carriers(cookie);
-    processes.sort_by_key(|process| process.id.pid);
-    Ok(processes)
-}
-
-fn processes(all: &[Process]) -> String {
-    format!("{} processes: {}", all.len(), names(all))
 }
 
 fn text(of: &Value, key: &str) -> anyhow::Result<String> {

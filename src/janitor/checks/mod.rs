@@ -21,6 +21,7 @@ use crate::routine::known::Look;
 use crate::run::context::{App, Context};
 use crate::run::status::Status as RunStatus;
 
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     /// What was looked at: a word or two, or a path.
@@ -29,7 +30,6 @@ pub struct Finding {
     pub well: bool,
     pub found: String,
     /// The command or the change that fixes it, or that would make it better.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fix: Option<String>,
     /// The file or directory of a problem.
     #[serde(skip)]
@@ -101,9 +101,7 @@ impl<'a> Subject<'a> {
     }
 
     pub(super) fn readable_routines(&self) -> usize {
-        let mut count = 0;
-        self.context.routines.each(|routine| count += usize::from(routine.limits().is_some()));
-        count
+        self.context.routines.known().summaries.iter().filter(|routine| routine.readable().is_some()).count()
     }
 
     pub(super) fn runs_by_status(&self) -> BTreeMap<RunStatus, usize> {

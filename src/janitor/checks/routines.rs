@@ -18,27 +18,28 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
     let found = format!("routines: {}; runs: {}", subject.readable_routines(), runs.join(", "));
     let mut findings = vec![Finding::well("routines and runs", found)];
     let mut by_machine_zone = 0;
-    routines.each(|routine| {
+    for routine in &routines.known().summaries {
         let file = store::definition_file(home, routine.slug());
         by_machine_zone += usize::from(routine.plan().is_ok_and(|plan| plan.follows_machine_zone));
         findings.extend(routine.damage().map(Finding::damaged));
+        let Some(definition) = routine.readable() else { continue };
         findings.extend(routine.prompt_damage().map(Finding::damaged));
         if routine.has_empty_prompt() {
             let prompt = prompt::file(home, routine.slug());
             let fix = "write what the agent should do";
             findings.push(Finding::problem_at(prompt, "it is empty, so the routine cannot run", fix));
         }
-        if let Some(problem) = routine.limits().and_then(|limits| limits.note(config)) {
+        if let Some(problem) = definition.limits.note(config) {
             let fix = "lower the value, or raise the ceiling in config.toml";
             findings.push(Finding::problem_at(&file, problem, fix));
         }
-        if let Some(fault) = routine.schedule_fault() {
+        if let Some(fault) = &definition.schedule_fault {
             let problem = format!("its schedule does not mean what it seems to say: {fault}");
             let fix = "change it as the message says; until then it fires as list_routines says";
             findings.push(Finding::problem_at(&file, problem, fix));
         }
         // `agents::commands` reports an agent that does not exist.
-        if let Some(set) = routine.set_by_tools()
+        if let Some(set) = &definition.set_by_tools
             && let Some(agent) = set.agent.parse().ok().and_then(|name| subject.registry.as_ref()?.get(&name).ok())
             && let Err(not) = check_accepted(home, routine.slug(), &set.names, &agent)
         {
@@ -46,7 +47,7 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
                 format!("it cannot run: the agent '{}' does not accept {} in `env`", not.agent(), not.names());
             findings.push(Finding::problem_at(&file, problem, not.ways_out()));
         }
-    });
+    }
     findings.extend(of_machine_zone(by_machine_zone));
     match store::misnamed(home) {
         Ok(misnamed) => findings.extend(misnamed.iter().map(|path| of_misnamed(path))),

@@ -18,7 +18,7 @@ use crate::run::claim::{Claim, ClaimError};
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
-use crate::run::history::{self, HistoryError, Missed};
+use crate::run::history::{self, Missed, UpdateError};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
@@ -56,7 +56,7 @@ pub(super) enum FireError {
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
-    History(#[from] HistoryError),
+    History(#[from] UpdateError),
     #[error(transparent)]
     Trigger(#[from] TriggerError),
 }

@@ -36,6 +36,7 @@ pub(crate) struct ReadLog {
     pub(crate) grep: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct LogText {
     run: RunId,
@@ -46,7 +47,6 @@ pub(crate) struct LogText {
     /// The `offset` that continues after this text.
     pub(crate) next_offset: u64,
     /// What was cut, and where the whole is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
     /// The size of the whole log.
     log_bytes: u64,
@@ -173,7 +173,7 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
         return Err(InvalidField::new("tail_lines", lines, rule).into());
     }
     let tail = log.log.tail(lines, MAX_TEXT_BYTES)?;
-    let more = tail.cut.then(|| {
+    let more = tail.more.then(|| {
         let shown = tail.text.lines().count();
         let whole = match &log.place {
             Place::File(path) => format!("; the whole log is {path}"),
@@ -183,6 +183,6 @@ fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
         format!("cut: these are the last {shown} lines of {} bytes{whole}{dropped}", tail.log_bytes)
     });
     let note = log.note(more);
-    let cut = tail.cut || matches!(log.place, Place::History { cut: true, .. });
+    let cut = tail.more || matches!(log.place, Place::History { cut: true, .. });
     Ok(LogText { run: log.run, text: tail.text, cut, next_offset: tail.next_offset, note, log_bytes: tail.log_bytes })
 }

@@ -401,13 +401,13 @@ pub(crate) struct ListRoutines {
     pub(crate) cursor: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Routines {
     pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     pub(crate) total: usize,
     /// Gives the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<Slug>,
 }
 

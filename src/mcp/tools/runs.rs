@@ -96,19 +96,19 @@ pub(crate) struct OneRun {
     pub(crate) run: RunView,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Stopped {
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
     pub(crate) run: RunView,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Awaited {
     /// Whether the run is over; if not, call wait_run. Absent without `wait`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) finished: Option<bool>,
     /// As in list_runs.
     #[schemars(with = "Map<String, Value>")]
@@ -146,13 +146,13 @@ pub(crate) struct ListRuns {
     pub(crate) cursor: Option<String>,
 }
 
+#[serde_with::skip_serializing_none]
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Runs {
     pub(crate) runs: Vec<RunView>,
     /// How many there are on all pages.
     pub(crate) total: usize,
     /// Gives the next page; absent on the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) next_cursor: Option<RunId>,
 }
 

@@ -1,35 +1,25 @@
 //! Offering fewer tools than there are.
 
+use anyhow::bail;
+
 use crate::mcp::tool::Tool;
 
-/// The tools that are wanted cannot be offered.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SelectionError {
-    #[error("there is no tool '{name}'; the tools are: {known}")]
-    Unknown { name: String, known: String },
-    #[error("the tool '{name}' changes something; leave it out, or leave out --read-only")]
-    NotReadOnly { name: String },
-    #[error("no tool is named; name at least one, or leave out --tools")]
-    Nothing,
-}
-
 /// Keeps the tools that are wanted: those named, if any are, and only those that change nothing if `read_only`.
-pub(crate) fn select(
-    mut tools: Vec<Tool>,
-    read_only: bool,
-    only: Option<&[String]>,
-) -> Result<Vec<Tool>, SelectionError> {
+///
+/// # Errors
+/// One that is named cannot be offered, or none is named.
+pub(crate) fn select(mut tools: Vec<Tool>, read_only: bool, only: Option<&[String]>) -> anyhow::Result<Vec<Tool>> {
     if let Some(only) = only {
         if only.is_empty() {
-            return Err(SelectionError::Nothing);
+            bail!("no tool is named; name at least one, or leave out --tools");
         }
         for name in only {
             let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
                 let known = tools.iter().map(Tool::name).collect::<Vec<_>>().join(", ");
-                return Err(SelectionError::Unknown { name: name.clone(), known });
+                bail!("there is no tool '{name}'; the tools are: {known}");
             };
             if read_only && !tool.is_read_only() {
-                return Err(SelectionError::NotReadOnly { name: name.clone() });
+                bail!("the tool '{name}' changes something; leave it out, or leave out --read-only");
             }
         }
         tools.retain(|tool| only.iter().any(|name| name == tool.name()));

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::Ordering;
 
 use super::files::{self, HistoryFile};
-use super::{HistoryError, Known, append, search};
+use super::{Known, UpdateError, append, search};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::config::Config;
@@ -23,7 +23,7 @@ use crate::run::recording::read_outcome;
 pub struct Incomplete {
     /// Those that are known to have none: only their workbenches are left of them.
     pub runs: HashSet<RunId>,
-    source: HistoryError,
+    source: UpdateError,
 }
 
 /// Gives every run that ended its line, unless the history dropped it on purpose. No hook runs, and nothing is counted. Once

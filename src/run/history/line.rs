@@ -6,7 +6,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::entry::Workbench;
-use crate::run::log::{Log, LogTail};
+use crate::run::log::{Log, LogPart};
 use crate::run::record::Outcome;
 use crate::run::status::Status;
 
@@ -35,19 +35,16 @@ impl From<PastLine> for Past {
 }
 
 /// A run's line as it is written. Its reader may have nothing else.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize)]
 struct RunLine<'a> {
     kind: &'static str,
     routine: &'a Slug,
     #[serde(flatten)]
     outcome: &'a Outcome,
-    #[serde(skip_serializing_if = "Option::is_none")]
     duration_secs: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tail: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     tail_cut: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
     log_bytes: Option<u64>,
 }
 
@@ -85,7 +82,7 @@ pub(super) fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError
         routine: outcome.id.routine(),
         outcome,
         duration_secs: outcome.duration_secs(),
-        tail_cut: tail.as_ref().map(|tail| tail.cut),
+        tail_cut: tail.as_ref().map(|tail| tail.more),
         log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
         tail: tail.map(|tail| tail.text),
     };
@@ -93,7 +90,7 @@ pub(super) fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError
 }
 
 /// Returns the end of a run's output; `None` where there is none, or it cannot be read: the run is recorded all the same.
-fn tail(workbench: &Workbench) -> Option<LogTail> {
+fn tail(workbench: &Workbench) -> Option<LogPart> {
     let tail = Log::open(workbench).and_then(|log| log.tail(usize::MAX, KEPT_OUTPUT_BYTES)).ok()?;
     (!tail.text.is_empty()).then_some(tail)
 }

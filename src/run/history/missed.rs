@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{HistoryError, files, open_if_there, sync};
+use super::{UpdateError, files, open_if_there, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -26,6 +26,7 @@ pub struct Missed {
 }
 
 /// The line of missed occurrences.
+#[serde_with::skip_serializing_none]
 #[derive(Serialize)]
 struct MissedLine<'a> {
     kind: &'static str,
@@ -34,7 +35,6 @@ struct MissedLine<'a> {
     occurrence: UnixSeconds,
     at: UnixSeconds,
     reason: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
     count: Option<u64>,
 }
 
@@ -49,7 +49,7 @@ const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// The lock was not free in time, or the file cannot be read or written; the caller tries again later.
-pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSeconds) -> Result<(), HistoryError> {
+pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSeconds) -> Result<(), UpdateError> {
     if missed.is_empty() {
         return Ok(());
     }

@@ -34,9 +34,9 @@ pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines};
 pub use missed::{Missed, append_missed};
 
-/// A line could not be added.
+/// A file that is updated under a lock could not be.
 #[derive(Debug, thiserror::Error)]
-pub enum HistoryError {
+pub enum UpdateError {
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
@@ -58,7 +58,7 @@ const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// The lock was not free in time, or the file cannot be written; the caller tries again later.
-pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, HistoryError> {
+pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, UpdateError> {
     let path = home.history_file();
     let line = encode(home, outcome)?;
     let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
@@ -97,7 +97,7 @@ fn sync(file: &File, path: &Path) -> Result<(), FileError> {
 }
 
 /// Closes the history's file if it is old or large enough, and removes what is beyond the limits of the home.
-pub fn tidy(home: &Home, config: &Config) -> Result<(), HistoryError> {
+pub fn tidy(home: &Home, config: &Config) -> Result<(), UpdateError> {
     let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     Ok(files::tidy(home, config, UnixSeconds::now())?)
 }

@@ -5,6 +5,7 @@ use crate::home::atomic_file;
 use crate::home::identity::HomeIdentity;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, ProcessId};
+use crate::run::entry::LOCK;
 use crate::run::id::RunId;
 use crate::run::record::{Machine, Origin, ProcessesRecord, RECORD_VERSION, Started};
 use crate::session::HostKind;
@@ -49,7 +50,7 @@ fn fixture(change: impl FnOnce(&mut Manifest)) -> Fixture {
     let id = RunId::new("a".parse().unwrap(), UnixSeconds::now());
     let entry = Entry::of(&home, &id);
     std::fs::create_dir(entry.directory()).unwrap();
-    std::fs::write(entry.lock_file(), "").unwrap();
+    std::fs::write(entry.file(LOCK), "").unwrap();
     let mut manifest = manifest(&home, &id);
     change(&mut manifest);
     atomic_file::write_json(&entry.directory().join("run.json"), &manifest).unwrap();
@@ -63,7 +64,7 @@ fn liveness(fixture: &Fixture) -> Liveness {
 #[test]
 fn rule_2_a_held_lock_is_life_and_a_free_one_without_processes_is_not() {
     let fixture = fixture(|_| {});
-    let owner = FileLock::try_existing(&fixture.entry.lock_file(), Mode::Shared).unwrap();
+    let owner = FileLock::try_existing(&fixture.entry.file(LOCK), Mode::Shared).unwrap();
     assert_eq!(liveness(&fixture), Liveness::Owned);
     drop(owner);
     assert_eq!(liveness(&fixture), Liveness::Dead);
@@ -126,7 +127,7 @@ fn rule_2_what_cannot_be_judged_is_unknown() {
     let damaged = fixture(|_| {});
     std::fs::write(damaged.entry.directory().join("run.json"), "{").unwrap();
     let unlockable = fixture(|_| {});
-    std::fs::remove_file(unlockable.entry.lock_file()).unwrap();
+    std::fs::remove_file(unlockable.entry.file(LOCK)).unwrap();
     for unknown in [newer, elsewhere, other_namespace, damaged, unlockable] {
         assert!(matches!(liveness(&unknown), Liveness::Unknown(_)));
         assert!(
@@ -206,7 +207,7 @@ fn a_run_of_another_home_is_unknown_even_where_its_processes_are_seen() {
         .env(COOKIE_VARIABLE, of_a_copy.manifest.cookie.to_string())
         .spawn()
         .unwrap();
-    let owner = FileLock::try_existing(&of_another_path.entry.lock_file(), Mode::Shared).unwrap();
+    let owner = FileLock::try_existing(&of_another_path.entry.file(LOCK), Mode::Shared).unwrap();
     let found = [&of_a_copy, &of_another_path].map(liveness);
     drop(owner);
     child.kill().unwrap();

@@ -14,6 +14,7 @@ use crate::run::id::RunId;
 use crate::session::HostKind;
 
 /// `run.json`: what was decided when the run was claimed.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// [`super::RECORD_VERSION`] when it was written.
@@ -23,10 +24,8 @@ pub struct Manifest {
     pub cookie: Cookie,
     pub machine: Machine,
     /// The home that it was started in; absent in records of version 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub home: Option<HomeIdentity>,
     /// The bound that its routine had at the trigger, which holds once the routine is gone; absent in records of version 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_runtime_secs: Option<u64>,
     pub command: AgentCommand,
     /// Where it can be watched.

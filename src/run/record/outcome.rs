@@ -11,21 +11,18 @@ use crate::run::status::Status;
 use crate::session::HostKind;
 
 /// `outcome.json`, and a line of the history: how a run ended, with its evidence.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
     /// The oldest version whose readers know the status.
     pub version: u32,
     pub id: RunId,
     pub status: Status,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// Who ended it by force; `None` if it ended by itself.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended_by: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signal: Option<i32>,
     pub agent: String,
     /// Where it could be watched.
@@ -33,7 +30,6 @@ pub struct Outcome {
     #[serde(default)]
     pub origin: Origin,
     pub triggered_at: UnixSeconds,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_at: Option<UnixSeconds>,
     pub finished_at: UnixSeconds,
     /// From when its retention counts: its last output if it was ended by force, so that our note is no new life.

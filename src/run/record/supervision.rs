@@ -20,13 +20,13 @@ pub struct SupervisorRecord {
 }
 
 /// `started.json`: the agent runs.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Started {
     pub supervisor: ProcessId,
     pub agent: ProcessId,
     pub at: UnixSeconds,
     /// Where both are; absent in records of version 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub machine: Option<Machine>,
 }
 

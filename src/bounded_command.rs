@@ -1,0 +1,144 @@
+//! Programs that may hang, or print without end: each runs until a deadline.
+
+use std::fs::File;
+use std::io::{self, Read, Take};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// More than any program prints whose output is read whole.
+const MAX_OUTPUT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The pauses between two looks at a process: most end within milliseconds.
+const SHORTEST_PAUSE: Duration = Duration::from_micros(50);
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
+/// Waits until a process has ended, and calls `meanwhile` between looks; `None` if it has not at the deadline.
+pub(crate) fn wait_until(
+    child: &mut Child,
+    deadline: Instant,
+    meanwhile: &mut dyn FnMut() -> io::Result<()>,
+) -> io::Result<Option<ExitStatus>> {
+    let mut pause = SHORTEST_PAUSE;
+    loop {
+        let ended = child.try_wait()?;
+        if ended.is_some() || Instant::now() >= deadline {
+            return Ok(ended);
+        }
+        meanwhile()?;
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+}
+
+/// What a process said before it ended.
+#[derive(Debug)]
+pub(crate) struct Finished {
+    /// `None` where another part of this process has collected the exit status.
+    pub(crate) succeeded: Option<bool>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Runs a command to its end, or to the deadline: then it is killed, with what it started in its process group.
+///
+/// # Errors
+/// `TimedOut`, and the system's.
+pub(crate) fn run(command: &mut Command, deadline: Instant) -> io::Result<Finished> {
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn()?;
+    let finished = gather(&mut child, deadline);
+    if finished.is_err() {
+        // It is not yet waited for, so that the number of its group cannot be anybody else's.
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+    }
+    finished
+}
+
+/// Collects the output until the process has ended. A pipe that something else inherited may stay open for longer.
+fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
+    let mut stdout = Stream::of(child.stdout.take())?;
+    let mut stderr = Stream::of(child.stderr.take())?;
+    let mut drain = || stdout.drain().and_then(|()| stderr.drain());
+    let succeeded = match wait_until(child, deadline, &mut drain) {
+        Ok(Some(status)) => Some(status.success()),
+        Ok(None) => return Err(io::ErrorKind::TimedOut.into()),
+        Err(error) if error.raw_os_error() == Some(Errno::CHILD.raw_os_error()) => None,
+        Err(error) => return Err(error),
+    };
+    drain()?;
+    Ok(Finished { succeeded, stdout: stdout.bytes, stderr: stderr.bytes })
+}
+
+/// One output of a process, read without waiting.
+struct Stream {
+    pipe: Take<File>,
+    bytes: Vec<u8>,
+}
+
+impl Stream {
+    fn of(pipe: Option<impl Into<OwnedFd>>) -> io::Result<Self> {
+        let pipe = File::from(pipe.ok_or(io::ErrorKind::BrokenPipe)?.into());
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self { pipe: pipe.take(MAX_OUTPUT_BYTES), bytes: Vec::new() })
+    }
+
+    fn drain(&mut self) -> io::Result<()> {
+        match self.pipe.read_to_end(&mut self.bytes) {
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(error),
+            _ if self.pipe.limit() == 0 => Err(io::Error::other("it never stops printing")),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> io::Result<Finished> {
+        run(Command::new("sh").args(["-c", script]), Instant::now() + limit)
+    }
+
+    #[test]
+    fn a_process_is_bounded_also_when_its_children_hold_its_streams() {
+        let limit = Duration::from_secs(60);
+        let begun = Instant::now();
+        let left = shell("sleep 20 & echo $!; exit 3", limit).unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(10));
+        assert_eq!(left.succeeded, Some(false));
+        let sleeper: i32 = String::from_utf8(left.stdout).unwrap().trim().parse().unwrap();
+        rustix::process::kill_process(Pid::from_raw(sleeper).unwrap(), Signal::KILL).unwrap();
+        let much = shell("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done", limit).unwrap();
+        assert_eq!(much.stdout.len(), 220_000);
+    }
+
+    #[test]
+    fn a_hanging_process_is_killed_with_its_children() {
+        let dir = tempfile::tempdir().unwrap();
+        let pids = dir.path().join("pids");
+        let script = format!("sleep 60 & echo $$ $! > '{}'; wait", pids.display());
+        // Long enough for a busy machine to get to the hanging.
+        let error = shell(&script, Duration::from_secs(5)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        let deadline = Instant::now() + Duration::from_secs(5);
+        for pid in std::fs::read_to_string(&pids).unwrap().split_whitespace() {
+            while is_running(pid) {
+                assert!(Instant::now() < deadline, "{pid} lives");
+                std::thread::sleep(LONGEST_PAUSE);
+            }
+        }
+        let error = shell("exec yes", Duration::from_secs(60)).unwrap_err();
+        assert!(error.to_string().contains("never stops"), "{error}");
+    }
+
+    fn is_running(pid: &str) -> bool {
+        let state = Command::new("ps").args(["-o", "stat=", "-p", pid]).output().unwrap().stdout;
+        !state.is_empty() && !state.starts_with(b"Z")
+    }
+}
