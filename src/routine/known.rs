@@ -3,8 +3,10 @@
 //! There may be tens of thousands. So each is kept in brief, only files that changed are read, and the look that is made every
 //! few seconds takes in the next share of the routines: all of them in a home of usual size.
 
+use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::store;
@@ -79,6 +81,14 @@ const LARGE: usize = 2 * SHARE_PER_SEC as usize;
 /// How long one look at a large home reads prompts.
 const PROMPTS_PER_LOOK: Duration = Duration::from_millis(100);
 
+/// Several threads read this many routines, or more, sooner than one.
+const MANY_TO_READ: usize = 100;
+
+const MOST_THREADS: usize = 4;
+
+/// How many routines a thread takes at a time.
+const BATCH: usize = 50;
+
 impl KnownRoutines {
     /// Brings up to date what is known, and returns it. Of two callers at the same time, the second uses what the first has
     /// read.
@@ -104,10 +114,8 @@ impl KnownRoutines {
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
         let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
-        for written in in_turn.filter_map(|(_, summary)| Summary::look(summary, &place)) {
-            revision.number += 1;
-            revision.newest = revision.newest.max(Some(written));
-        }
+        let mut to_see: Vec<&mut Arc<Summary>> = in_turn.map(|(_, summary)| summary).collect();
+        look_at(&mut to_see, &place, &mut revision);
         if summaries.len() == before.summaries.len()
             && summaries.iter().zip(&before.summaries).all(|(one, other)| Arc::ptr_eq(one, other))
         {
@@ -188,6 +196,34 @@ impl Looks {
         self.cursor = if end < count { end } else { 0 };
         start..end
     }
+}
+
+/// Looks at these, on several threads if much has to be read, and notes which definitions changed.
+fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mut Revision) {
+    let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
+    let threads = match to_read {
+        ..MANY_TO_READ => 1,
+        _ => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS),
+    };
+    let batches = Mutex::new(summaries.chunks_mut(BATCH));
+    let next = || batches.lock().unwrap_or_else(PoisonError::into_inner).next();
+    let revision = Mutex::new(revision);
+    let work = || {
+        while let Some(batch) = next() {
+            for written in batch.iter_mut().filter_map(|summary| Summary::look(summary, place)) {
+                let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
+                revision.number += 1;
+                revision.newest = revision.newest.max(Some(written));
+            }
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 1..threads {
+            // Where the system has no thread left, fewer do it.
+            let _ = thread::Builder::new().name("routines".into()).spawn_scoped(scope, work);
+        }
+        work();
+    });
 }
 
 #[cfg(test)]
