@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::harness::{PATIENCE, Run, Scene, Server, TestHome, assert_has, text, wait_for, wait_until};
+use crate::harness::{PATIENCE, Run, Scene, Server, TestHome, assert_has, may_take_long, text, wait_for, wait_until};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// Runs a script that may use git, in a directory.
@@ -130,15 +132,23 @@ fn killing_whoever_archives_at_any_moment_loses_nothing() {
         while workbench.exists() && kills < 40 {
             let start = |word: &str| {
                 let mut command = home.command();
-                command.arg(word).args((word == "archive").then(|| home.root())).stdout(Stdio::null()).stderr(Stdio::null());
+                command
+                    .arg(word)
+                    .args((word == "archive").then(|| home.root()))
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null());
                 command.spawn().unwrap()
             };
-            let mut all: Vec<_> = (0..8).map(|number| start(if number % 2 == 0 { "archive" } else { "cleanup" })).collect();
+            let mut all: Vec<_> =
+                (0..8).map(|number| start(if number % 2 == 0 { "archive" } else { "cleanup" })).collect();
             delay_ms = (delay_ms + 37) % 400;
             std::thread::sleep(Duration::from_millis(delay_ms));
             // Those that they started go on, or were started too late to be seen: both are part of it.
             all.iter_mut().for_each(|one| drop((one.kill(), one.wait())));
-            home.processes().iter().filter(|one| one.command.contains(" archive ")).for_each(|one| one.signal(Signal::KILL));
+            home.processes()
+                .iter()
+                .filter(|one| one.command.contains(" archive "))
+                .for_each(|one| one.signal(Signal::KILL));
             kills += 1;
             assert!(workbench.exists() || whole(), "round {round}: neither is there");
         }

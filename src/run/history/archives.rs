@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{HistoryError, sync};
+use super::{UpdateError, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -35,7 +35,7 @@ pub(crate) fn append_archive_removed(
     bytes: u64,
     reason: &str,
     at: UnixSeconds,
-) -> Result<(), HistoryError> {
+) -> Result<(), UpdateError> {
     let path = home.history_file();
     let line = ArchiveLine { kind: "archive_removed", version: FIRST_RECORD_VERSION, run, at, bytes, reason };
     let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
