@@ -110,7 +110,7 @@ const MUCH_WORK: &str = "commit b; echo s > a; git stash -q; echo 1 > b; git add
 
 /// Everything of it that has to come back.
 const EVERYTHING: &str = "git log --all --format=%H | sort; git for-each-ref refs/heads refs/tags --format='%(refname) %(objectname)'; git ls-files -s; \
-    git status --porcelain; git stash list --format=%gs; git symbolic-ref HEAD; find . -path ./.git -prune -o -printf '%p %m %y %l\\n' | sort; \
+    git status --porcelain; git stash list --format=%gs; git symbolic-ref HEAD; find . -mindepth 1 -path ./.git -prune -o -printf '%p %m %y %l\\n' | sort; \
     find . -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 sha1sum";
 
 /// 3 rounds, or 100 with `MOADIM_LONG_TESTS=1`: in each, sweeps of several processes and the one that archives are killed at any moment.
