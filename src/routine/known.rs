@@ -371,7 +371,7 @@ mod tests {
         let known = fixture.look(Look::All);
         assert!(Arc::ptr_eq(&known, &fixture.look(Look::All)) && Arc::ptr_eq(&known, &fixture.look(Look::Share)));
         let looks = fixture.routines.looks.lock().unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             let look = scope.spawn(|| fixture.look(Look::Share));
             assert_eq!(fixture.seen(), ["a", "b"]);
             assert_eq!(fixture.routines.known().revision, known.revision);
@@ -403,10 +403,10 @@ mod tests {
     }
 
     #[test]
-    fn many_are_read_by_several_callers() {
+    fn many_are_read_by_several_threads_and_by_several_callers() {
         let fixture = Fixture::new();
         (0..1_500).for_each(|n| fixture.good(&format!("r{n}")));
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for look in [Look::Share, Look::All, Look::All] {
                 let fixture = &fixture;
                 scope.spawn(move || {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::harness::{Era, Server, wait_until};
 use moadim_mcp::agent::{AgentCommand, StdinSource};
 use moadim_mcp::clock::{Moment, UnixSeconds};
 use moadim_mcp::environment::Variables;
@@ -19,14 +20,6 @@ use moadim_mcp::run::status::Status;
 use moadim_mcp::session::HostKind;
 use rustix::process::Signal;
 use serde_json::json;
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within 30 s: {what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
 
 /// A run whose agent works for ever, with its supervisor as our child and no server anywhere.
 struct Scene {
@@ -134,18 +127,18 @@ impl Scene {
     }
 
     /// Starts a server on this home; a file size limit is an error for it, too.
-    fn server(&self) -> crate::harness::Server {
+    fn server(&self) -> Server {
         self.server_ignoring("XFSZ")
     }
 
-    fn server_ignoring(&self, signal: &str) -> crate::harness::Server {
+    fn server_ignoring(&self, signal: &str) -> Server {
         // Not every sh can ignore SIGCHLD.
         let mut command = Command::new("bash");
         command
             .args(["-c", &format!("trap '' {signal}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_moadim-mcp")])
             .env("MOADIM_HOME", self.home.root());
-        let mut server = crate::harness::Server::spawn(command);
-        server.introduce(crate::harness::Era::Legacy("2025-11-25"));
+        let mut server = Server::spawn(command);
+        server.introduce(Era::Legacy("2025-11-25"));
         server
     }
 
