@@ -4,6 +4,7 @@
 //! `run::claim`, because they may be locked.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{registration, remove};
@@ -15,6 +16,11 @@ use crate::home::names::{self, Kind};
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
 
+/// How many directories of routines and runs one pass looks into; the next pass goes on after them.
+const DIRECTORIES_PER_PASS: usize = 1_000;
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// Removes what is stale; returns what could not be removed or read.
 #[must_use]
 pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
@@ -23,10 +29,14 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
         remove_from(&directory, now, &mut errors);
     }
+    let mut directories = Vec::new();
     for parent in [home.routines(), home.running()] {
-        for name in list(&parent, &mut errors, |_, kind| kind == Kind::Directory) {
-            remove_from(&parent.join(name), now, &mut errors);
-        }
+        let names = list(&parent, &mut errors, |_, kind| kind == Kind::Directory);
+        directories.extend(names.into_iter().map(|name| parent.join(name)));
+    }
+    let start = NEXT.fetch_add(DIRECTORIES_PER_PASS, Relaxed) % directories.len().max(1);
+    for directory in directories.iter().cycle().skip(start).take(directories.len().min(DIRECTORIES_PER_PASS)) {
+        remove_from(directory, now, &mut errors);
     }
     errors
 }

@@ -3,6 +3,8 @@
 //! There may be tens of thousands. So each is kept in brief, only files that changed are read, and the look that is made every
 //! few seconds takes in the next share of the routines: all of them in a home of usual size.
 
+use std::borrow::Cow;
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,9 +67,11 @@ pub enum Look {
     All,
 }
 
-/// How many routines are looked at per second: about 0.5 % of a core. A home with 4,000 is looked through every 2 s, one with
-/// 50,000 every 25 s.
-const SHARE_PER_SEC: u32 = 2_000;
+/// How long a round through all routines takes at least, however often they are looked at.
+const ROUND: Duration = Duration::from_millis(1_500);
+
+/// How many routines are looked at per second at most: less than 1 % of a core. A round through 50,000 takes 50 s.
+const MAX_SHARE_PER_SEC: f64 = 1_000.0;
 
 /// How long a directory without a visible change is not listed again: some file systems do not show a change.
 const LISTED_FOR: Duration = Duration::from_secs(30);
@@ -76,7 +80,7 @@ const LISTED_FOR: Duration = Duration::from_secs(30);
 const LEAST_SHARE: usize = 100;
 
 /// A home with more routines is large: a look every 2 s does not take in all of them.
-const LARGE: usize = 2 * SHARE_PER_SEC as usize;
+const LARGE: usize = 2_000;
 
 /// How long one look at a large home reads prompts.
 const PROMPTS_PER_LOOK: Duration = Duration::from_millis(100);
@@ -93,34 +97,40 @@ impl KnownRoutines {
     /// Brings up to date what is known, and returns it. Of two callers at the same time, the second uses what the first has
     /// read.
     pub fn refresh(&self, home: &Home, look: Look) -> Result<Arc<Known>, FileError> {
+        let since = Instant::now();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.known();
-        let mut summaries = before.summaries.clone();
+        let mut summaries = Cow::Borrowed(&before.summaries[..]);
         let mut revision = before.revision;
         revision.number += u64::from(looks.list(home, &mut summaries)?);
         looks.note_zone(&mut summaries);
         let turn = match look {
             Look::All => 0..summaries.len(),
             Look::Share => {
-                let share = looks.share();
+                let share = looks.share(summaries.len());
                 looks.take_turn(share, summaries.len())
             }
         };
         let is_large = summaries.len() > LARGE;
+        let directory = home.routines();
+        let opened = File::open(&directory).map_err(|source| FileError::io("open", &directory, source))?;
         let place = Place {
             home,
+            since,
+            directory: &opened.into(),
             machine: &zone::of_machine().zone,
             checks_prompts: look == Look::All,
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
-        let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
-        let mut to_see: Vec<&mut Arc<Summary>> = in_turn.map(|(_, summary)| summary).collect();
-        look_at(&mut to_see, &place, &mut revision);
-        if summaries.len() == before.summaries.len()
-            && summaries.iter().zip(&before.summaries).all(|(one, other)| Arc::ptr_eq(one, other))
-        {
-            return Ok(before);
+        let in_turn = summaries.iter().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
+        let mut seen: Vec<(usize, Arc<Summary>)> = in_turn.map(|(at, summary)| (at, Arc::clone(summary))).collect();
+        look_at(&mut seen, &place, &mut revision);
+        for (at, summary) in seen {
+            if !Arc::ptr_eq(&summary, &summaries[at]) {
+                summaries.to_mut()[at] = summary;
+            }
         }
+        let Cow::Owned(summaries) = summaries else { return Ok(before) };
         let known = Arc::new(Known::new(summaries, revision));
         *self.lock() = Arc::clone(&known);
         Ok(known)
@@ -153,7 +163,7 @@ impl Known {
 
 impl Looks {
     /// Adds the routines that are new, and drops those that are gone; returns whether there were any.
-    fn list(&mut self, home: &Home, summaries: &mut Vec<Arc<Summary>>) -> Result<bool, FileError> {
+    fn list(&mut self, home: &Home, summaries: &mut Cow<'_, [Arc<Summary>]>) -> Result<bool, FileError> {
         let (now, stamp) = (SystemTime::now(), Stamp::of(&home.routines()));
         if self.directory.is_some_and(|(known, at)| Some(known) == stamp && at.elapsed() < LISTED_FOR) {
             return Ok(false);
@@ -163,7 +173,8 @@ impl Looks {
         if slugs.iter().eq(summaries.iter().map(|summary| &summary.slug)) {
             return Ok(false);
         }
-        let mut before = std::mem::take(summaries).into_iter().peekable();
+        let mut before = std::mem::take(summaries.to_mut()).into_iter().peekable();
+        let summaries = summaries.to_mut();
         for slug in slugs {
             while before.next_if(|summary| summary.slug < slug).is_some() {}
             let kept = before.next_if(|summary| summary.slug == slug);
@@ -173,20 +184,22 @@ impl Looks {
     }
 
     /// Has those read that depend on the machine's time zone, if that changed.
-    fn note_zone(&mut self, summaries: &mut [Arc<Summary>]) {
+    fn note_zone(&mut self, summaries: &mut Cow<'_, [Arc<Summary>]>) {
         let now = Some(MachineMark::now());
         if self.zone != now {
             let follows = |summary: &Summary| summary.plan().is_ok_and(|plan| plan.follows_machine_zone);
-            for summary in summaries.iter_mut().filter(|summary| follows(summary)) {
+            for summary in summaries.to_mut().iter_mut().filter(|summary| follows(summary)) {
                 Arc::make_mut(summary).is_settled = false;
             }
             self.zone = now;
         }
     }
 
-    fn share(&mut self) -> usize {
+    /// Returns how many of `count` routines are looked at now.
+    fn share(&mut self, count: usize) -> usize {
         let since = self.shared_at.replace(Instant::now()).map_or(Duration::MAX, |before| before.elapsed());
-        LEAST_SHARE.max((since.as_secs_f64() * f64::from(SHARE_PER_SEC)) as usize)
+        let per_sec = MAX_SHARE_PER_SEC.min(count as f64 / ROUND.as_secs_f64());
+        LEAST_SHARE.max((since.as_secs_f64() * per_sec).ceil() as usize)
     }
 
     /// Returns whose turn it is among so many, and notes that they had it.
@@ -199,8 +212,8 @@ impl Looks {
 }
 
 /// Looks at these, on several threads if much has to be read, and notes which definitions changed.
-fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mut Revision) {
-    let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
+fn look_at(summaries: &mut [(usize, Arc<Summary>)], place: &Place<'_>, revision: &mut Revision) {
+    let to_read = summaries.iter().filter(|(_, summary)| place.checks_prompts || !summary.is_settled).count();
     let threads = match to_read {
         ..MANY_TO_READ => 1,
         _ => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS),
@@ -210,7 +223,7 @@ fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mu
     let revision = Mutex::new(revision);
     let work = || {
         while let Some(batch) = next() {
-            for written in batch.iter_mut().filter_map(|summary| Summary::look(summary, place)) {
+            for written in batch.iter_mut().filter_map(|(_, summary)| Summary::look(summary, place)) {
                 let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
                 revision.number += 1;
                 revision.newest = revision.newest.max(Some(written));
@@ -229,7 +242,6 @@ fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     use crate::routine::ledger::Ledger;
     use crate::routine::model::Definition;
