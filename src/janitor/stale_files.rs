@@ -29,15 +29,19 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
         remove_from(&directory, now, &mut errors);
     }
-    let mut directories = Vec::new();
+    let first = NEXT.load(Relaxed);
+    let mut directories = 0..;
     for parent in [home.routines(), home.running()] {
-        let names = list(&parent, &mut errors, |_, kind| kind == Kind::Directory);
-        directories.extend(names.into_iter().map(|name| parent.join(name)));
+        let is_in_turn = |_: &str, kind| {
+            kind == Kind::Directory
+                && directories.next().is_some_and(|at| (first..first + DIRECTORIES_PER_PASS).contains(&at))
+        };
+        for name in list(&parent, &mut errors, is_in_turn) {
+            remove_from(&parent.join(name), now, &mut errors);
+        }
     }
-    let start = NEXT.fetch_add(DIRECTORIES_PER_PASS, Relaxed) % directories.len().max(1);
-    for directory in directories.iter().cycle().skip(start).take(directories.len().min(DIRECTORIES_PER_PASS)) {
-        remove_from(directory, now, &mut errors);
-    }
+    let next = first + DIRECTORIES_PER_PASS;
+    NEXT.store(if next < directories.start { next } else { 0 }, Relaxed);
     errors
 }
 
@@ -52,7 +56,7 @@ fn remove_from(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) 
 }
 
 /// Lists the wanted names in a directory, which may be gone by now.
-fn list(directory: &Path, errors: &mut Vec<FileError>, is_wanted: impl Fn(&str, Kind) -> bool) -> Vec<String> {
+fn list(directory: &Path, errors: &mut Vec<FileError>, mut is_wanted: impl FnMut(&str, Kind) -> bool) -> Vec<String> {
     let mut names = Vec::new();
     let listed = names::scan(directory, |name, kind| {
         if is_wanted(name, kind) {

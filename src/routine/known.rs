@@ -3,7 +3,6 @@
 //! There may be tens of thousands. So each is kept in brief, only files that changed are read, and the look that is made every
 //! few seconds takes in the next share of the routines: all of them in a home of usual size.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -100,7 +99,7 @@ impl KnownRoutines {
         let since = Instant::now();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.known();
-        let mut summaries = Cow::Borrowed(&before.summaries[..]);
+        let mut summaries = before.summaries.clone();
         let mut revision = before.revision;
         revision.number += u64::from(looks.list(home, &mut summaries)?);
         looks.note_zone(&mut summaries);
@@ -122,15 +121,14 @@ impl KnownRoutines {
             checks_prompts: look == Look::All,
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
         };
-        let in_turn = summaries.iter().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
-        let mut seen: Vec<(usize, Arc<Summary>)> = in_turn.map(|(at, summary)| (at, Arc::clone(summary))).collect();
-        look_at(&mut seen, &place, &mut revision);
-        for (at, summary) in seen {
-            if !Arc::ptr_eq(&summary, &summaries[at]) {
-                summaries.to_mut()[at] = summary;
-            }
+        let in_turn = summaries.iter_mut().enumerate().filter(|(at, summary)| turn.contains(at) || !summary.is_settled);
+        let mut to_see: Vec<&mut Arc<Summary>> = in_turn.map(|(_, summary)| summary).collect();
+        look_at(&mut to_see, &place, &mut revision);
+        if summaries.len() == before.summaries.len()
+            && summaries.iter().zip(&before.summaries).all(|(one, other)| Arc::ptr_eq(one, other))
+        {
+            return Ok(before);
         }
-        let Cow::Owned(summaries) = summaries else { return Ok(before) };
         let known = Arc::new(Known::new(summaries, revision));
         *self.lock() = Arc::clone(&known);
         Ok(known)
@@ -163,7 +161,7 @@ impl Known {
 
 impl Looks {
     /// Adds the routines that are new, and drops those that are gone; returns whether there were any.
-    fn list(&mut self, home: &Home, summaries: &mut Cow<'_, [Arc<Summary>]>) -> Result<bool, FileError> {
+    fn list(&mut self, home: &Home, summaries: &mut Vec<Arc<Summary>>) -> Result<bool, FileError> {
         let (now, stamp) = (SystemTime::now(), Stamp::of(&home.routines()));
         if self.directory.is_some_and(|(known, at)| Some(known) == stamp && at.elapsed() < LISTED_FOR) {
             return Ok(false);
@@ -173,8 +171,7 @@ impl Looks {
         if slugs.iter().eq(summaries.iter().map(|summary| &summary.slug)) {
             return Ok(false);
         }
-        let mut before = std::mem::take(summaries.to_mut()).into_iter().peekable();
-        let summaries = summaries.to_mut();
+        let mut before = std::mem::take(summaries).into_iter().peekable();
         for slug in slugs {
             while before.next_if(|summary| summary.slug < slug).is_some() {}
             let kept = before.next_if(|summary| summary.slug == slug);
@@ -184,11 +181,11 @@ impl Looks {
     }
 
     /// Has those read that depend on the machine's time zone, if that changed.
-    fn note_zone(&mut self, summaries: &mut Cow<'_, [Arc<Summary>]>) {
+    fn note_zone(&mut self, summaries: &mut [Arc<Summary>]) {
         let now = Some(MachineMark::now());
         if self.zone != now {
             let follows = |summary: &Summary| summary.plan().is_ok_and(|plan| plan.follows_machine_zone);
-            for summary in summaries.to_mut().iter_mut().filter(|summary| follows(summary)) {
+            for summary in summaries.iter_mut().filter(|summary| follows(summary)) {
                 Arc::make_mut(summary).is_settled = false;
             }
             self.zone = now;
@@ -212,8 +209,8 @@ impl Looks {
 }
 
 /// Looks at these, on several threads if much has to be read, and notes which definitions changed.
-fn look_at(summaries: &mut [(usize, Arc<Summary>)], place: &Place<'_>, revision: &mut Revision) {
-    let to_read = summaries.iter().filter(|(_, summary)| place.checks_prompts || !summary.is_settled).count();
+fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mut Revision) {
+    let to_read = summaries.iter().filter(|summary| place.checks_prompts || !summary.is_settled).count();
     let threads = match to_read {
         ..MANY_TO_READ => 1,
         _ => thread::available_parallelism().map_or(1, NonZeroUsize::get).min(MOST_THREADS),
@@ -223,7 +220,7 @@ fn look_at(summaries: &mut [(usize, Arc<Summary>)], place: &Place<'_>, revision:
     let revision = Mutex::new(revision);
     let work = || {
         while let Some(batch) = next() {
-            for written in batch.iter_mut().filter_map(|(_, summary)| Summary::look(summary, place)) {
+            for written in batch.iter_mut().filter_map(|summary| Summary::look(summary, place)) {
                 let mut revision = revision.lock().unwrap_or_else(PoisonError::into_inner);
                 revision.number += 1;
                 revision.newest = revision.newest.max(Some(written));
