@@ -118,10 +118,20 @@ impl SearchPath {
 #[derive(Debug, Default)]
 pub struct ShellPaths {
     asker: Option<Asker>,
-    /// When a call last waited for a shell in vain: none waits again soon.
-    login_in_vain: Mutex<Option<Instant>>,
-    interactive_in_vain: Mutex<Option<Instant>>,
+    login: Mutex<Asked>,
+    interactive: Mutex<Asked>,
 }
+
+/// What came of asking one shell.
+#[derive(Debug, Default)]
+struct Asked {
+    answer: Option<(Answer, Instant)>,
+    /// When a call last waited in vain: none waits again soon.
+    in_vain: Option<Instant>,
+}
+
+/// How long an answer holds before the start-up files are looked at again.
+const ANSWER_HOLDS: Duration = Duration::from_secs(2);
 
 /// How long no call waits again for a shell that has not answered in time.
 const NO_WAIT_AFTER_SILENCE: Duration = Duration::from_secs(60);
@@ -151,16 +161,22 @@ impl ShellPaths {
 
     fn answer(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
         let asker = self.asker.as_ref()?;
-        let in_vain = match mode {
-            Mode::Login => &self.login_in_vain,
-            Mode::Interactive => &self.interactive_in_vain,
+        let asked = match mode {
+            Mode::Login => &self.login,
+            Mode::Interactive => &self.interactive,
         };
-        let in_vain = || in_vain.lock().unwrap_or_else(PoisonError::into_inner);
-        let waits = in_vain().is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
+        let asked = || asked.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((answer, _)) = asked().answer.as_ref().filter(|(_, at)| at.elapsed() < ANSWER_HOLDS) {
+            return Some(answer.clone());
+        }
+        let waits = asked().in_vain.is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
         let timeout = if waits { timeout } else { Duration::ZERO };
         let answer = asker.answer(mode, timeout);
-        if answer.is_none() && !timeout.is_zero() {
-            *in_vain() = Some(Instant::now());
+        let now = Instant::now();
+        match &answer {
+            Some(answer) => asked().answer = Some((answer.clone(), now)),
+            None if !timeout.is_zero() => asked().in_vain = Some(now),
+            None => {}
         }
         answer
     }

@@ -62,9 +62,7 @@ pub fn read(path: &Path, max_bytes: u64) -> Result<Vec<u8>, FileError> {
 
 fn read_with_stamp(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Stamp), FileError> {
     let (file, stamp) = open_with_stamp(path)?;
-    let mut bytes = Vec::with_capacity(usize::try_from(stamp.size().min(max_bytes)).unwrap_or_default() + 1);
-    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
-    read.map_err(|source| FileError::io("read", path, source))?;
+    let bytes = read_to_end(file, stamp.size(), max_bytes).map_err(|source| FileError::io("read", path, source))?;
     if bytes.len() as u64 > max_bytes {
         return Err(FileError::damaged(path, format_args!("it is larger than {max_bytes} bytes")));
     }
@@ -73,6 +71,17 @@ fn read_with_stamp(path: &Path, max_bytes: u64) -> Result<(Vec<u8>, Stamp), File
 
 pub fn read_text(path: &Path) -> Result<String, FileError> {
     read_text_with_stamp(path, MAX_RECORD_BYTES).map(|(text, _)| text)
+}
+
+/// Reads a file to its end, or a byte more than `max_bytes`; with one call if it has its size, since very many are read.
+fn read_to_end(mut file: File, size: u64, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; usize::try_from(size.min(max_bytes)).unwrap_or_default() + 1];
+    let read = file.read(&mut bytes)?;
+    bytes.truncate(read);
+    if read as u64 != size {
+        file.take(max_bytes.saturating_add(1).saturating_sub(read as u64)).read_to_end(&mut bytes)?;
+    }
+    Ok(bytes)
 }
 
 /// Returns a file's text, and the stamp of the file that was read.

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs::Metadata;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::AtFlags;
 
 /// What a file is recognised by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -14,8 +18,9 @@ pub struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
-    modified: SystemTime,
-    /// When the file itself last became another, in seconds and nanoseconds: unlike `modified` it cannot be set back.
+    /// In seconds and nanoseconds.
+    modified: (i64, i64),
+    /// When the file itself last became another, likewise: unlike `modified` it cannot be set back.
     changed: (i64, i64),
 }
 
@@ -25,9 +30,21 @@ impl From<&Metadata> for Stamp {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.len(),
-            modified: metadata.modified().unwrap_or(UNIX_EPOCH),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
+    }
+}
+
+/// One number for a stamp: less to keep where there are tens of thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl From<Stamp> for Fingerprint {
+    fn from(stamp: Stamp) -> Self {
+        let mut hasher = DefaultHasher::new();
+        stamp.hash(&mut hasher);
+        Self(hasher.finish())
     }
 }
 
@@ -35,6 +52,19 @@ impl Stamp {
     /// Looks at a file; a symlink is looked at itself. `None` if there is none.
     pub fn of(path: &Path) -> Option<Self> {
         path.symlink_metadata().ok().as_ref().map(Self::from)
+    }
+
+    /// Looks at a file below an open directory, which is quicker than a walk from the root. `None` if there is none.
+    #[allow(clippy::unnecessary_cast, reason = "the fields' types differ between platforms")]
+    pub fn below(directory: &OwnedFd, path: &str) -> Option<Self> {
+        let stat = rustix::fs::statat(directory, path, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+        Some(Self {
+            device: stat.st_dev as u64,
+            inode: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            modified: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            changed: (stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+        })
     }
 
     /// Looks at a file, through symlinks. `None` if there is none.
@@ -52,13 +82,17 @@ impl Stamp {
     }
 
     pub fn modified(&self) -> SystemTime {
-        self.modified
+        let (secs, nanos) = self.modified;
+        let whole = Duration::from_secs(secs.unsigned_abs());
+        let whole = if secs < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+        let nanos = Duration::from_nanos(nanos.try_into().unwrap_or_default());
+        whole.and_then(|whole| whole.checked_add(nanos)).unwrap_or(UNIX_EPOCH)
     }
 
     /// Returns whether another write would show: one in the same tick of the file system's clock may not. A time far ahead is from
     /// before the clock was set back, so another write would show too.
     pub fn is_settled(&self, now: SystemTime) -> bool {
-        match now.duration_since(self.modified) {
+        match now.duration_since(self.modified()) {
             Ok(age) => age > Duration::from_secs(1),
             Err(ahead) => ahead.duration() > Duration::from_secs(60),
         }

@@ -4,6 +4,7 @@
 //! `run::claim`, because they may be locked.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use super::{registration, remove};
@@ -15,6 +16,11 @@ use crate::home::names::{self, Kind};
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
 
+/// How many directories of routines and runs one pass looks into; the next pass goes on after them.
+const DIRECTORIES_PER_PASS: usize = 1_000;
+
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+
 /// Removes what is stale; returns what could not be removed or read.
 #[must_use]
 pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
@@ -23,11 +29,19 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
         remove_from(&directory, now, &mut errors);
     }
+    let first = NEXT.load(Relaxed);
+    let mut directories = 0..;
     for parent in [home.routines(), home.running()] {
-        for name in list(&parent, &mut errors, |_, kind| kind == Kind::Directory) {
+        let is_in_turn = |_: &str, kind| {
+            kind == Kind::Directory
+                && directories.next().is_some_and(|at| (first..first + DIRECTORIES_PER_PASS).contains(&at))
+        };
+        for name in list(&parent, &mut errors, is_in_turn) {
             remove_from(&parent.join(name), now, &mut errors);
         }
     }
+    let next = first + DIRECTORIES_PER_PASS;
+    NEXT.store(if next < directories.start { next } else { 0 }, Relaxed);
     errors
 }
 
@@ -42,7 +56,7 @@ fn remove_from(directory: &Path, now: UnixSeconds, errors: &mut Vec<FileError>) 
 }
 
 /// Lists the wanted names in a directory, which may be gone by now.
-fn list(directory: &Path, errors: &mut Vec<FileError>, is_wanted: impl Fn(&str, Kind) -> bool) -> Vec<String> {
+fn list(directory: &Path, errors: &mut Vec<FileError>, mut is_wanted: impl FnMut(&str, Kind) -> bool) -> Vec<String> {
     let mut names = Vec::new();
     let listed = names::scan(directory, |name, kind| {
         if is_wanted(name, kind) {

@@ -4,10 +4,13 @@
 //! for one case: when the system has no thread left it panics, or queues the work behind a thread that never becomes free,
 //! and the caller is never answered. Agents that fork without end make that case real, and the call is the one that
 //! stops them. So one thread is kept in reserve; what gets no other waits for that, and must not itself wait there.
+//!
+//! Starting a thread takes longer than a quick call, so one stays for the calls that come while no other is under way.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, TrySendError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::{io, thread};
 
 use tokio::sync::oneshot;
@@ -24,6 +27,8 @@ pub(super) enum CallThread {
 
 pub(super) struct CallThreads {
     start: fn(Job) -> Result<(), Job>,
+    /// To the thread that stays: it takes a job only while it waits for one.
+    idle: mpsc::SyncSender<Job>,
     reserve: mpsc::Sender<Job>,
 }
 
@@ -32,22 +37,22 @@ pub(super) struct CallThreads {
 pub(super) struct Panicked(pub(super) String);
 
 impl CallThreads {
-    /// Starts the reserve.
+    /// Starts the threads that stay.
     ///
     /// # Errors
     /// The system has no threads left.
     pub(super) fn new() -> io::Result<Self> {
         let (reserve, jobs) = mpsc::channel::<Job>();
-        thread::Builder::new()
-            .name("reserve".into())
-            .spawn(move || jobs.into_iter().for_each(|job| job(CallThread::Reserve)))?;
-        Ok(Self { start: start_thread, reserve })
+        start_worker("reserve", CallThread::Reserve, jobs)?;
+        let (idle, jobs) = mpsc::sync_channel::<Job>(0);
+        start_worker("call", CallThread::Own, jobs)?;
+        Ok(Self { start: start_thread, idle, reserve })
     }
 
     /// Starts the reserve of a system that has no other thread.
     #[cfg(test)]
     pub(super) fn only_the_reserve() -> Self {
-        Self { start: Err, ..Self::new().unwrap() }
+        Self { start: Err, idle: mpsc::sync_channel(0).0, ..Self::new().unwrap() }
     }
 
     /// Runs work that may block. It runs to its end even if nobody waits.
@@ -63,7 +68,8 @@ impl CallThreads {
             // What the work shares with others is behind locks, which are poisoned by a panic.
             let _ = sender.send(catch_unwind(AssertUnwindSafe(|| work(thread))));
         });
-        if let Err(job) = (self.start)(job) {
+        let taken = self.idle.try_send(job).map_err(|(TrySendError::Full(job) | TrySendError::Disconnected(job))| job);
+        if let Err(job) = taken.or_else(self.start) {
             tracing::warn!("the system has no threads left; calls now run one after another");
             let _ = self.reserve.send(job);
         }
@@ -73,6 +79,11 @@ impl CallThreads {
             Err(_) => Err(Panicked("its thread is gone".into())),
         }
     }
+}
+
+fn start_worker(name: &str, thread: CallThread, jobs: mpsc::Receiver<Job>) -> io::Result<()> {
+    thread::Builder::new().name(name.into()).spawn(move || jobs.into_iter().for_each(|job| job(thread)))?;
+    Ok(())
 }
 
 fn start_thread(job: Job) -> Result<(), Job> {

@@ -3,6 +3,7 @@
 //! There may be tens of thousands. So each is kept in brief, only files that changed are read, and the look that is made every
 //! few seconds takes in the next share of the routines: all of them in a home of usual size.
 
+use std::fs::File;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -65,9 +66,11 @@ pub enum Look {
     All,
 }
 
-/// How many routines are looked at per second: about 0.5 % of a core. A home with 4,000 is looked through every 2 s, one with
-/// 50,000 every 25 s.
-const SHARE_PER_SEC: u32 = 2_000;
+/// How long a round through all routines takes at least, however often they are looked at.
+const ROUND: Duration = Duration::from_millis(1_500);
+
+/// How many routines are looked at per second at most: less than 1 % of a core. A round through 50,000 takes 50 s.
+const MAX_SHARE_PER_SEC: f64 = 1_000.0;
 
 /// How long a directory without a visible change is not listed again: some file systems do not show a change.
 const LISTED_FOR: Duration = Duration::from_secs(30);
@@ -76,7 +79,7 @@ const LISTED_FOR: Duration = Duration::from_secs(30);
 const LEAST_SHARE: usize = 100;
 
 /// A home with more routines is large: a look every 2 s does not take in all of them.
-const LARGE: usize = 2 * SHARE_PER_SEC as usize;
+const LARGE: usize = 2_000;
 
 /// How long one look at a large home reads prompts.
 const PROMPTS_PER_LOOK: Duration = Duration::from_millis(100);
@@ -93,6 +96,7 @@ impl KnownRoutines {
     /// Brings up to date what is known, and returns it. Of two callers at the same time, the second uses what the first has
     /// read.
     pub fn refresh(&self, home: &Home, look: Look) -> Result<Arc<Known>, FileError> {
+        let since = Instant::now();
         let mut looks = self.looks.lock().unwrap_or_else(PoisonError::into_inner);
         let before = self.known();
         let mut summaries = before.summaries.clone();
@@ -102,13 +106,17 @@ impl KnownRoutines {
         let turn = match look {
             Look::All => 0..summaries.len(),
             Look::Share => {
-                let share = looks.share();
+                let share = looks.share(summaries.len());
                 looks.take_turn(share, summaries.len())
             }
         };
         let is_large = summaries.len() > LARGE;
+        let directory = home.routines();
+        let opened = File::open(&directory).map_err(|source| FileError::io("open", &directory, source))?;
         let place = Place {
             home,
+            since,
+            directory: &opened.into(),
             machine: &zone::of_machine().zone,
             checks_prompts: look == Look::All,
             prompts_until: is_large.then(|| Instant::now() + PROMPTS_PER_LOOK),
@@ -184,9 +192,11 @@ impl Looks {
         }
     }
 
-    fn share(&mut self) -> usize {
+    /// Returns how many of `count` routines are looked at now.
+    fn share(&mut self, count: usize) -> usize {
         let since = self.shared_at.replace(Instant::now()).map_or(Duration::MAX, |before| before.elapsed());
-        LEAST_SHARE.max((since.as_secs_f64() * f64::from(SHARE_PER_SEC)) as usize)
+        let per_sec = MAX_SHARE_PER_SEC.min(count as f64 / ROUND.as_secs_f64());
+        LEAST_SHARE.max((since.as_secs_f64() * per_sec).ceil() as usize)
     }
 
     /// Returns whose turn it is among so many, and notes that they had it.
@@ -229,7 +239,6 @@ fn look_at(summaries: &mut [&mut Arc<Summary>], place: &Place<'_>, revision: &mu
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::File;
 
     use crate::routine::ledger::Ledger;
     use crate::routine::model::Definition;

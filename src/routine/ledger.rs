@@ -16,7 +16,7 @@ use crate::home::file_cache::{FileCache, Stamp};
 
 const VERSION: u32 = 1;
 
-pub const FILE_NAME: &str = "ledger.json";
+pub(super) const LEDGER_FILE: &str = "ledger.json";
 
 /// What is known of a routine's fires. A routine that never had a schedule, a retry or a limit of failures has none.
 #[serde_with::skip_serializing_none]
@@ -113,7 +113,7 @@ const MOST_COUNTED: usize = 16;
 impl Ledger {
     /// Names the file of a routine's ledger; it need not be there.
     pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-        slug.directory(home).join(FILE_NAME)
+        slug.directory(home).join(LEDGER_FILE)
     }
 
     /// Reads a routine's ledger; one that is not there yet is empty.

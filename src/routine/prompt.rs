@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::file_cache::Stamp;
 
-pub(super) const FILE_NAME: &str = "prompt.md";
+pub(super) const PROMPT_FILE: &str = "prompt.md";
 
 const MAX_BYTES: usize = 1024 * 1024;
 
@@ -28,7 +28,7 @@ pub struct EmptyPrompt {
 
 /// Returns the file of a routine's prompt; it need not be there.
 pub fn file(home: &Home, slug: &Slug) -> PathBuf {
-    slug.directory(home).join(FILE_NAME)
+    slug.directory(home).join(PROMPT_FILE)
 }
 
 /// Refuses a prompt that is blank, too large, or holds a NUL.

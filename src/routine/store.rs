@@ -20,7 +20,7 @@ use crate::home::{self, Home, names, toml_text};
 /// How long a call waits for the routines' lock, which guards short work.
 pub const ROUTINES_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 
-const DEFINITION_FILE: &str = "routine.toml";
+pub(super) const DEFINITION_FILE: &str = "routine.toml";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -76,12 +76,12 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
     let file = staged.join(DEFINITION_FILE);
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
-    atomic_file::write(&staged.join(prompt::FILE_NAME), prompt.as_bytes())?;
+    atomic_file::write(&staged.join(prompt::PROMPT_FILE), prompt.as_bytes())?;
     if definition.schedule.is_some() {
         // From now on, and not from when somebody first looks at it.
         let mut ledger = Ledger::default();
         ledger.follow(definition, definition.created_at);
-        atomic_file::write_json(&staged.join(ledger::FILE_NAME), &ledger)?;
+        atomic_file::write_json(&staged.join(ledger::LEDGER_FILE), &ledger)?;
     }
     Ok(atomic_file::write(&file, text.as_bytes())?)
 }

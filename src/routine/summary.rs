@@ -1,5 +1,6 @@
 //! A routine in brief: when it has something to do and what is wrong with it, small enough to keep for tens of thousands.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -7,23 +8,24 @@ use jiff::tz::TimeZone;
 
 use super::bounds::Limits;
 use super::invalid_field::InvalidField;
-use super::ledger::{Ledger, Waiting};
+use super::ledger::{LEDGER_FILE, Ledger, Waiting};
 use super::model::{Definition, Overlap};
-use super::prompt;
+use super::prompt::{self, PROMPT_FILE};
 use super::schedule::{Schedule, check_as_meant};
 use super::slug::Slug;
-use super::store::{self, Read, StoreError};
+use super::store::{self, DEFINITION_FILE, Read, StoreError};
 use crate::clock::UnixSeconds;
 use crate::environment::EnvName;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::file_cache::Stamp;
+use crate::home::file_cache::{Fingerprint, Stamp};
 
 #[derive(Debug, Clone)]
 pub struct Summary {
     pub(super) slug: Slug,
     /// Definition and ledger as they were read.
-    files: [Option<Stamp>; 2],
+    files: [Option<Fingerprint>; 2],
+    read_at: Option<Instant>,
     /// Whether a change of them would show; if not, they are read at each look.
     pub(super) is_settled: bool,
     /// `None` if it was not read yet, or is gone since the directory was listed.
@@ -51,7 +53,7 @@ pub struct SetByTools {
 #[derive(Debug, Clone)]
 enum PromptSummary {
     Unchecked,
-    Good(Stamp),
+    Good(Fingerprint),
     Empty,
     Damaged(Arc<FileError>),
 }
@@ -74,6 +76,10 @@ pub struct Plan {
 #[derive(Debug)]
 pub(super) struct Place<'a> {
     pub home: &'a Home,
+    /// When this look was asked for; what another look has read since is not read again.
+    pub since: Instant,
+    /// The directory of all routines.
+    pub directory: &'a OwnedFd,
     pub machine: &'a TimeZone,
     pub checks_prompts: bool,
     /// Until when prompts are read, if not to the end; one that is not read by then is only checked to be there.
@@ -121,6 +127,7 @@ impl Summary {
         Self {
             slug,
             files: [None; 2],
+            read_at: None,
             is_settled: false,
             definition: None,
             plan: Ok(Plan::default()),
@@ -165,14 +172,19 @@ impl Summary {
     pub(super) fn look(summary: &mut Arc<Self>, at: &Place<'_>) -> Option<SystemTime> {
         let now = SystemTime::now();
         let mut changed = None;
-        if !summary.is_settled || summary.was_refused() || summary.stamps(at.home) != summary.files {
+        let was_read_since = summary.read_at.is_some_and(|read_at| read_at > at.since);
+        if !was_read_since
+            && (!summary.is_settled || summary.was_refused() || summary.files_now(at) != summary.files)
+        {
             let new = Arc::make_mut(summary);
-            let files = new.read(at);
+            new.read_at = Some(Instant::now());
+            let stamps = new.read(at);
+            let files = stamps.map(|stamp| stamp.map(Fingerprint::from));
             if files[0] != new.files[0] {
-                changed = Some(files[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
+                changed = Some(stamps[0].map_or(UNIX_EPOCH, |stamp| stamp.modified()));
             }
             new.files = files;
-            new.is_settled = files.iter().flatten().all(|stamp| stamp.is_settled(now));
+            new.is_settled = stamps.iter().flatten().all(|stamp| stamp.is_settled(now));
         }
         if at.checks_prompts
             && summary.readable().is_some()
@@ -183,8 +195,16 @@ impl Summary {
         changed
     }
 
-    fn stamps(&self, home: &Home) -> [Option<Stamp>; 2] {
-        [Stamp::of(&store::definition_file(home, &self.slug)), Stamp::of(&Ledger::file(home, &self.slug))]
+    fn stamp(&self, file: &str, at: &Place<'_>) -> Option<Stamp> {
+        Stamp::below(at.directory, &format!("{}/{file}", self.slug))
+    }
+
+    fn stamps(&self, at: &Place<'_>) -> [Option<Stamp>; 2] {
+        [DEFINITION_FILE, LEDGER_FILE].map(|file| self.stamp(file, at))
+    }
+
+    fn files_now(&self, at: &Place<'_>) -> [Option<Fingerprint>; 2] {
+        self.stamps(at).map(|stamp| stamp.map(Fingerprint::from))
     }
 
     /// Returns whether the system refused to read it, which it may not do the next time; what is damaged stays so.
@@ -203,7 +223,7 @@ impl Summary {
                     StoreError::File(error) => Some(Err(Arc::new(error))),
                     _ => None,
                 };
-                return self.stamps(at.home);
+                return self.stamps(at);
             }
         };
         self.definition = Some(Ok(DefinitionSummary::of(&definition)));
@@ -214,17 +234,16 @@ impl Summary {
             }
             Err(error) => {
                 self.plan = Err(Arc::new(error));
-                [Some(stamp), self.stamps(at.home)[1]]
+                [Some(stamp), self.stamp(LEDGER_FILE, at)]
             }
         }
     }
 
     /// Reads its prompt, unless that is good and has not changed, or there is no time.
     fn changed_prompt(&self, at: &Place<'_>) -> Option<PromptSummary> {
-        let (file, now) = (prompt::file(at.home, &self.slug), SystemTime::now());
-        let known = Stamp::of(&file);
+        let known = self.stamp(PROMPT_FILE, at);
         match self.prompt {
-            PromptSummary::Good(good) if Some(good) == known => return None,
+            PromptSummary::Good(good) if Some(good) == known.map(Fingerprint::from) => return None,
             PromptSummary::Unchecked
                 if known.is_some() && at.prompts_until.is_some_and(|end| Instant::now() >= end) =>
             {
@@ -232,9 +251,10 @@ impl Summary {
             }
             _ => {}
         }
-        Some(match prompt::read_with_stamp(&file) {
+        let now = SystemTime::now();
+        Some(match prompt::read_with_stamp(&prompt::file(at.home, &self.slug)) {
             Ok((text, _)) if prompt::is_empty(&text) => PromptSummary::Empty,
-            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(stamp),
+            Ok((_, stamp)) if stamp.is_settled(now) => PromptSummary::Good(stamp.into()),
             Ok(_) => PromptSummary::Unchecked,
             Err(error) => PromptSummary::Damaged(Arc::new(error)),
         })

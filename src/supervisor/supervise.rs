@@ -174,7 +174,8 @@ impl Supervisor {
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, known));
         let is_shutdown = self.is_shutdown(ended, Duration::ZERO);
         let others = self.of_start_up_files();
-        let left_behind = left.iter().filter(|process| !others.contains(&process.id)).count();
+        // One that has ended by itself since is not among the others either, and was not ended by us.
+        let left_behind = left.iter().filter(|process| !others.contains(&process.id) && process.id.is_alive()).count();
         if !left.is_empty() && !self.end_processes() {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());

@@ -19,7 +19,7 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
     let mut findings = vec![Finding::well("routines and runs", found)];
     let mut by_machine_zone = 0;
     for routine in &routines.known().summaries {
-        let file = store::definition_file(home, routine.slug());
+        let file = || store::definition_file(home, routine.slug());
         by_machine_zone += usize::from(routine.plan().is_ok_and(|plan| plan.follows_machine_zone));
         findings.extend(routine.damage().map(Finding::damaged));
         let Some(definition) = routine.readable() else { continue };
@@ -31,12 +31,12 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
         }
         if let Some(problem) = definition.limits.note(config) {
             let fix = "lower the value, or raise the ceiling in config.toml";
-            findings.push(Finding::problem_at(&file, problem, fix));
+            findings.push(Finding::problem_at(file(), problem, fix));
         }
         if let Some(fault) = &definition.schedule_fault {
             let problem = format!("its schedule does not mean what it seems to say: {fault}");
             let fix = "change it as the message says; until then it fires as list_routines says";
-            findings.push(Finding::problem_at(&file, problem, fix));
+            findings.push(Finding::problem_at(file(), problem, fix));
         }
         // `agents::commands` reports an agent that does not exist.
         if let Some(set) = &definition.set_by_tools
@@ -45,7 +45,7 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
         {
             let problem =
                 format!("it cannot run: the agent '{}' does not accept {} in `env`", not.agent(), not.names());
-            findings.push(Finding::problem_at(&file, problem, not.ways_out()));
+            findings.push(Finding::problem_at(file(), problem, not.ways_out()));
         }
     }
     findings.extend(of_machine_zone(by_machine_zone));
