@@ -173,9 +173,7 @@ impl Summary {
         let now = SystemTime::now();
         let mut changed = None;
         let was_read_since = summary.read_at.is_some_and(|read_at| read_at > at.since);
-        if !was_read_since
-            && (!summary.is_settled || summary.was_refused() || summary.files_now(at) != summary.files)
-        {
+        if !was_read_since && (!summary.is_settled || summary.was_refused() || summary.files_now(at) != summary.files) {
             let new = Arc::make_mut(summary);
             new.read_at = Some(Instant::now());
             let stamps = new.read(at);
