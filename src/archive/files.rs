@@ -8,6 +8,9 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
+use schemars::JsonSchema;
+use serde::Serialize;
+
 use super::record::{ArchivedFile, PathText};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::make_directory;
@@ -51,8 +54,8 @@ fn is_content(metadata: io::Result<Metadata>) -> bool {
 }
 
 /// Files that are not in a repository, and that nobody asked to archive.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Unarchived {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Unarchived {
     pub(crate) files: u64,
     pub(crate) bytes: u64,
 }

@@ -1,5 +1,6 @@
 //! Looking at a workbench, and archiving what would be lost with it.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
@@ -7,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::statvfs;
 
-use super::files;
+use super::files::{self, Unarchived};
 use super::record::{Archive, ArchivedRepository, PathText, VERSION, recover_command};
 use super::store;
 use crate::clock::UnixSeconds;
@@ -112,12 +113,45 @@ pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant)
     has_repository.unwrap_or(true) || files::find(root, wanted.files, deadline).map_or(true, |files| !files.is_empty())
 }
 
+/// Counts the files of a workbench that nobody asks to archive and that are in no repository; `None` if that takes too long.
+pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> Option<Unarchived> {
+    let workbench = Workbench::of(home, wanted.run);
+    let root = workbench.directory();
+    let repositories = git::find(root, deadline).ok()?.found.into_iter().map(|found| found.path).collect::<Vec<_>>();
+    let archived = files::find(root, wanted.files, deadline).ok()?;
+    files::count_others(root, &repositories, &archived, deadline).ok()
+}
+
 /// Looks at a workbench.
 ///
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
 pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
     visit(home, wanted, Some(Instant::now() + LOOK_ALL_TIMEOUT), &mut |_, _, _, _| Ok(()))
+}
+
+/// Looks at the repositories of a workbench once its run is over, and notes which take more than an archive may.
+///
+/// # Errors
+/// As [`examine`].
+pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result<Vec<Work>, ArchiveError> {
+    let until = Instant::now() + LOOK_ALL_TIMEOUT;
+    let mut too_large = BTreeMap::new();
+    let mut bytes = 0;
+    let unsaved = visit(home, &Wanted { run, files: &[] }, Some(until), &mut |_, _, shadow, seen| {
+        // Nice to know early; whatever fails here fails again when it is archived.
+        let size = git::size(shadow, seen, until.min(Instant::now() + LOOK_TIMEOUT));
+        bytes += size.map_or(0, |size| size.work_bytes);
+        if bytes > max_bytes {
+            too_large.insert(seen.work.path.clone(), ArchiveError::TooLarge { bytes, max: max_bytes });
+        }
+        Ok(())
+    })?;
+    let mut work = unsaved.work;
+    for work in &mut work {
+        work.not_archivable = too_large.get(&work.path).map(ToString::to_string);
+    }
+    Ok(work)
 }
 
 /// Archives what a workbench holds that is nowhere else. When this returns, all of it is on disk and proven complete.

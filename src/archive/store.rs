@@ -151,6 +151,11 @@ pub(super) fn set_recovered(home: &Home, run: &RunId, fingerprint: &str) -> Resu
     atomic_file::write(&path, fingerprint.as_bytes())
 }
 
+/// Whether a person ever copied a workbench that cannot be archived.
+pub(crate) fn has_been_recovered(home: &Home, run: &RunId) -> bool {
+    recovered_file(home, run).exists()
+}
+
 /// Whether a person has a copy of a workbench as it is now.
 pub(crate) fn is_recovered(home: &Home, run: &RunId, fingerprint: &str) -> bool {
     atomic_file::read_text(&recovered_file(home, run)).is_ok_and(|recovered| recovered == fingerprint)

@@ -9,7 +9,7 @@ use clap::ValueEnum as _;
 
 use super::{detach, follow, init, outcome_of};
 use crate::agent::shell_path;
-use crate::archive::{self, Wanted};
+use crate::archive;
 use crate::home::Home;
 use crate::logging;
 use crate::run::hook;
@@ -38,7 +38,7 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
             id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Setup)? {})
         }
         // By a supervisor, once everything of its run has ended.
-        ("examine", [home, run]) => id(run).and_then(|run| examine(home.into(), &run)),
+        ("examine", [home, run, max_bytes]) => id(run).and_then(|run| examine(home.into(), &run, max_bytes)),
         // By a sweep, as nobody's child.
         ("archive", [home]) => {
             logging::start();
@@ -69,10 +69,9 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
 }
 
 /// Prints what the repositories of a run's workbench hold that nobody else has.
-fn examine(home: PathBuf, run: &RunId) -> anyhow::Result<()> {
-    let unsaved = archive::examine(&Home::open(home)?, &Wanted { run, files: &[] })?;
-    serde_json::to_writer(std::io::stdout(), &unsaved.work)?;
-    Ok(())
+fn examine(home: PathBuf, run: &RunId, max_bytes: &OsString) -> anyhow::Result<()> {
+    let work = archive::examine_at_end(&Home::open(home)?, run, max_bytes.to_string_lossy().parse()?)?;
+    Ok(serde_json::to_writer(std::io::stdout(), &work)?)
 }
 
 fn id(run: &OsString) -> anyhow::Result<RunId> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -59,6 +59,9 @@ pub struct Work {
     /// Why it could not be examined; it then counts as unsaved.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
+    /// Why it cannot be archived, as far as that is known at the end of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_archivable: Option<String>,
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
@@ -81,6 +84,29 @@ impl Work {
     pub fn is_unsaved(&self) -> bool {
         let counts = [self.unpushed_commits, self.changed_files, self.untracked_files, self.stashes];
         self.unreadable.is_some() || counts.iter().any(|count| *count > 0)
+    }
+}
+
+impl fmt::Display for Work {
+    /// Says what is unsaved, as in "2 commits that were not pushed, 1 stash in repo"; nothing if nothing is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.unreadable {
+            return write!(f, "{} could not be examined: {reason}", self.path);
+        }
+        let counts = [
+            (self.unpushed_commits, "commit that was not pushed", "commits that were not pushed"),
+            (self.changed_files, "changed file", "changed files"),
+            (self.untracked_files, "untracked file", "untracked files"),
+            (self.stashes, "stash", "stashes"),
+        ];
+        let parts = counts.iter().filter(|(count, ..)| *count > 0);
+        let parts: Vec<String> =
+            parts.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{} in {}", parts.join(", "), self.path)?;
+        self.not_archivable.iter().try_for_each(|reason| write!(f, ", which cannot be archived: {reason}"))
     }
 }
 

@@ -190,6 +190,8 @@ fn remove_candidates(
     while !candidates.is_empty() {
         let mut some: Vec<Verdict> = candidates.drain(..at_once.min(candidates.len())).collect();
         is_needed |= unsaved::decide(context, bounds, &mut some, archiving, until);
+        // Archiving takes long enough for somebody to come.
+        unsaved::keep_in_use(&context.home, &mut some);
         let lock = SweepLock::take(&context.home)?;
         let trashed = trash::move_there(context, some, report)?;
         drop(lock);

@@ -56,19 +56,11 @@ pub(super) struct Candidates {
 /// Takes from `verdicts` the workbenches that have to be looked at, and keeps those in which somebody is at work. A shortage of disk
 /// counts for more.
 pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdicts: &mut Vec<Verdict>) -> Candidates {
-    let goes = |verdict: &Verdict| verdict.decision == Decision::Remove;
-    let is_courteous = |verdict: &Verdict| goes(verdict) && !matches!(verdict.reason.why, Why::ShortOfDisk(_));
     let seen = Instant::now();
-    let visits = if verdicts.iter().any(is_courteous) { visits(home) } else { Vec::new() };
-    for verdict in verdicts.iter_mut().filter(|verdict| is_courteous(verdict)) {
-        let mut there = visits.iter().filter(|(run, _)| *run == verdict.run).map(|(_, visitor)| visitor);
-        if let Some(visitor) = there.find(|visitor| visitor.is_working_directory) {
-            verdict.decide(Decision::Keep(None), Why::InUse(named(visitor)));
-        }
-    }
+    let visits = keep_in_use(home, verdicts);
     let is_candidate = |verdict: &mut Verdict| {
         let is_read = is_courteous(verdict) && visits.iter().any(|(run, _)| *run == verdict.run);
-        goes(verdict)
+        verdict.decision == Decision::Remove
             && (is_read
                 || bounds.get(verdict.run.routine()).is_some_and(|bounds| may_hold_work(home, &verdict.run, bounds)))
     };
@@ -76,6 +68,23 @@ pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdi
     let is_one = |run: &RunId| candidates.iter().any(|verdict| verdict.run == *run && is_courteous(verdict));
     let readers = visits.iter().filter(|(run, _)| is_one(run)).cloned().collect();
     Candidates { verdicts: candidates, readers, seen }
+}
+
+/// Whether it goes, though not for want of disk, which counts for more than a visitor.
+fn is_courteous(verdict: &Verdict) -> bool {
+    verdict.decision == Decision::Remove && !matches!(verdict.reason.why, Why::ShortOfDisk(_))
+}
+
+/// Keeps the workbenches that are somebody's working directory, and returns who uses any.
+pub(super) fn keep_in_use(home: &Home, verdicts: &mut [Verdict]) -> Vec<(RunId, Visitor)> {
+    let visits = if verdicts.iter().any(is_courteous) { visits(home) } else { Vec::new() };
+    for verdict in verdicts.iter_mut().filter(|verdict| is_courteous(verdict)) {
+        let mut there = visits.iter().filter(|(run, _)| *run == verdict.run).map(|(_, visitor)| visitor);
+        if let Some(visitor) = there.find(|visitor| visitor.is_working_directory) {
+            verdict.decide(Decision::Keep(None), Why::InUse(named(visitor)));
+        }
+    }
+    visits
 }
 
 fn visits(home: &Home) -> Vec<(RunId, Visitor)> {
@@ -212,25 +221,15 @@ fn planned(home: &Home, run: &RunId, unsaved: &Unsaved) -> Archived {
     }
 }
 
-/// Says what a workbench holds, as in "2 commits that were not pushed, 1 changed file and 1 stash in repo; report.md".
+/// Says what a workbench holds, as in "2 commits that were not pushed, 1 stash in repo; 1 file to archive".
 fn in_words(unsaved: &Unsaved) -> String {
-    let counted = |count: u64, one: &str, many: &str| match count {
-        0 => None,
-        1 => Some(format!("1 {one}")),
-        count => Some(format!("{count} {many}")),
+    let files = match unsaved.files.len() {
+        0 => String::new(),
+        1 => "1 file to archive".to_owned(),
+        count => format!("{count} files to archive"),
     };
-    let repository = |work: &Work| {
-        let parts = [
-            counted(work.unpushed_commits, "commit that was not pushed", "commits that were not pushed"),
-            counted(work.changed_files, "changed file", "changed files"),
-            counted(work.untracked_files, "untracked file", "untracked files"),
-            counted(work.stashes, "stash", "stashes"),
-        ];
-        let parts: Vec<String> = parts.into_iter().flatten().collect();
-        (!parts.is_empty()).then(|| format!("{} in {}", parts.join(", "), work.path))
-    };
-    let files = counted(unsaved.files.len() as u64, "file to archive", "files to archive");
-    unsaved.work.iter().filter_map(repository).chain(files).collect::<Vec<_>>().join("; ")
+    let parts = unsaved.work.iter().map(Work::to_string).chain([files]);
+    parts.filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
 }
 
 /// Why a workbench could not be archived. It is not tried again at once, and `health` names it.

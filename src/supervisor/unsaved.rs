@@ -49,6 +49,7 @@ impl Supervisor {
                 .arg("examine")
                 .arg(self.context.home.root())
                 .arg(self.entry.id().to_string())
+                .arg(self.context.config.max_run_archive_bytes.to_string())
                 .env(COOKIE_VARIABLE, self.manifest.cookie.to_string())
                 .stdin(Stdio::null())
                 .stdout(output)
