@@ -27,7 +27,7 @@ pub(super) struct Arguments {
 }
 
 /// A person who waits at a terminal can press Ctrl-C; the next sweep deletes the rest from the trash.
-const DELETING: Duration = Duration::from_secs(60 * 60);
+const DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Cleans up; returns whether nothing failed.
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
@@ -37,7 +37,7 @@ pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
         dry_run(&context, only)?
     } else {
         let bar = Bar::new();
-        let report = clean_up(&context, only, DELETING, &mut |progress| bar.show(progress))?;
+        let report = clean_up(&context, only, DELETING_TIMEOUT, &mut |progress| bar.show(progress))?;
         bar.0.finish_and_clear();
         report
     };
