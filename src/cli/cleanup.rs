@@ -11,6 +11,7 @@ use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{clean_up, dry_run};
+use crate::janitor::plan::counted;
 use crate::janitor::report::CleanupReport;
 use crate::janitor::sweep::discard;
 use crate::janitor::trash::Progress;
@@ -33,7 +34,7 @@ pub(super) struct Arguments {
 }
 
 /// A person who waits at a terminal can press Ctrl-C; the next sweep deletes the rest from the trash.
-const DELETING: Duration = Duration::from_secs(60 * 60);
+const DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 /// Cleans up; returns whether nothing failed.
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
@@ -49,7 +50,7 @@ pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
         dry_run(&context, only)?
     } else {
         let bar = Bar::new();
-        let report = clean_up(&context, only, DELETING, &mut |progress| bar.show(progress))?;
+        let report = clean_up(&context, only, DELETING_TIMEOUT, &mut |progress| bar.show(progress))?;
         bar.0.finish_and_clear();
         report
     };
@@ -83,27 +84,36 @@ impl Bar {
 
 fn show(report: &CleanupReport) -> std::io::Result<()> {
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["RUN", "", "SIZE", "UNTIL", "WHY"]);
-    let mut row = |run: &dyn std::fmt::Display, what, size: &str, until: &str, why: &str| {
-        table.row(vec![text(&run.to_string()), what, text(size), text(until), text(why)]);
+    let mut table = Table::new(&["RUN", "", "SIZE", "ARCHIVED", "NOT ARCHIVED", "UNTIL", "WHY"]);
+    let mut row = |run: &dyn std::fmt::Display, what, parts: [&str; 4], why: &str| {
+        let parts = parts.into_iter().map(text);
+        table.row([text(&run.to_string()), what].into_iter().chain(parts).chain([text(why)]).collect());
     };
     let (ended, gone) = if report.dry_run { ("would be ended", "would be removed") } else { ("ended", "removed") };
     for one in &report.killed {
-        row(&one.run, judged(ended, false), "", "", &one.reason);
+        row(&one.run, judged(ended, false), [""; 4], &one.reason);
     }
     for one in &report.removed {
-        row(&one.run, judged(gone, true), &BinaryBytes(one.bytes).to_string(), "", &one.reason.to_string());
+        let size = BinaryBytes(one.bytes).to_string();
+        let archived = one.archived.as_ref().map(ToString::to_string).unwrap_or_default();
+        let others = one.not_archived.filter(|others| others.files > 0);
+        let others = others.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
+        let parts = [&size, &archived, others.as_deref().unwrap_or_default(), ""];
+        row(&one.run, judged(gone, true), parts, &one.reason.to_string());
     }
     for one in &report.kept {
         let until = one.until.map(|until| moment(until, now)).unwrap_or_default();
-        row(&one.run, faint("kept"), "", &until, &one.reason.to_string());
+        row(&one.run, faint("kept"), ["", "", "", &until], &one.reason.to_string());
     }
     for one in &report.failed {
-        row(&one.run, judged("failed", false), "", "", &format!("{}: {}", one.path, one.error));
+        row(&one.run, judged("failed", false), [""; 4], &format!("{}: {}", one.path, one.error));
     }
     table.print("no workbenches")?;
     if let Some(note) = &report.note {
         eprintln!("moadim-mcp: {note}");
+    }
+    for store in &report.stores {
+        eprintln!("{}: {store}", store.name);
     }
     let (removed, scanned) = (report.removed.len(), report.scanned);
     match report.removable_bytes {

@@ -9,6 +9,7 @@
 mod base;
 mod config_text;
 mod find;
+mod lfs;
 mod look;
 mod pack;
 mod program;

@@ -15,6 +15,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::lfs;
 use super::look::{STASH, Seen, range};
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
@@ -36,8 +37,6 @@ pub(super) const INTENDED: &str = "intended";
 pub(super) const MODES: &str = "modes";
 /// A merge or a rebase under way, as git keeps it.
 pub(super) const STATE: &str = "state";
-/// Contents of files that Git LFS keeps outside of git, each named by its id.
-pub(super) const LFS: &str = "lfs";
 
 /// What is under way, in files of the git directory.
 pub(super) const STATE_FILES: [&str; 7] =
@@ -184,7 +183,13 @@ pub(crate) fn pack(
     }
     write_lists(seen, target.directory)?;
     copy_state(shadow, target.directory)?;
-    let missing_lfs = copy_lfs(shadow, &wanted, &packed.base, target.directory, deadline)?;
+    let missing_lfs = match lfs::store(shadow) {
+        Some(store) => {
+            let objects = objects_of(shadow, &wanted, &packed.base, deadline)?;
+            lfs::copy(shadow, &store, &objects, target.directory, deadline)?
+        }
+        None => 0,
+    };
     let packed = Packed { missing_lfs, ..packed };
     verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, deadline)?;
     Ok(packed)
@@ -342,77 +347,6 @@ fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitEr
         make_directory(parent).map_err(|source| GitError::io("make", parent, source))?;
     }
     write_file(to, &bytes)
-}
-
-/// The first line of a file that stands for one that LFS keeps.
-const LFS_POINTER: &[u8] = b"version https://git-lfs.github.com/spec/v1\n";
-const MAX_LFS_POINTER_BYTES: u64 = 1024;
-
-/// Copies the contents that pointers in the work name. Returns how many are not there.
-fn copy_lfs(
-    shadow: &Shadow<'_>,
-    wanted: &[ObjectId],
-    base: &[ObjectId],
-    directory: &Path,
-    deadline: Instant,
-) -> Result<u64, GitError> {
-    let store = shadow.common_dir().join("lfs/objects");
-    if !store.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        return Ok(0);
-    }
-    let objects = objects_of(shadow, wanted, base, deadline)?;
-    let input = |ids: &[&str]| ids.iter().map(|id| format!("{id}\n")).collect::<String>().into_bytes();
-    let ids: Vec<&str> = objects.iter().map(ObjectId::as_str).collect();
-    let check = shadow.git(&["cat-file", "--batch-check=%(objectname) %(objecttype) %(objectsize)"]);
-    let printed = check.run(Input::Bytes(&input(&ids)), deadline)?;
-    let printed = String::from_utf8_lossy(&printed);
-    let small_blob = |line: &'_ str| -> Option<String> {
-        let (id, rest) = line.split_once(' ')?;
-        let size: u64 = rest.strip_prefix("blob ")?.parse().ok()?;
-        (size <= MAX_LFS_POINTER_BYTES).then(|| id.to_owned())
-    };
-    let small: Vec<String> = printed.lines().filter_map(small_blob).collect();
-    let small: Vec<&str> = small.iter().map(String::as_str).collect();
-    let contents = shadow.git(&["cat-file", "--batch"]).run(Input::Bytes(&input(&small)), deadline)?;
-    let mut missing = 0;
-    for oid in lfs_oids(&contents) {
-        let from = store.join(&oid[..2]).join(&oid[2..4]).join(&oid);
-        let to = directory.join(LFS);
-        make_directory(&to).map_err(|source| GitError::io("make", &to, source))?;
-        let to = to.join(&oid);
-        match atomic_file::open_regular(&from) {
-            Ok(mut file) => {
-                let mut copy = File::create(&to).map_err(|source| GitError::io("write", &to, source))?;
-                std::io::copy(&mut file, &mut copy)
-                    .and_then(|_| copy.sync_all())
-                    .map_err(|source| GitError::io("copy", &from, source))?;
-            }
-            Err(_) => missing += 1,
-        }
-    }
-    Ok(missing)
-}
-
-/// Finds the pointers in what `git cat-file --batch` prints: a line `<id> blob <size>`, the content, a line feed.
-fn lfs_oids(mut printed: &[u8]) -> BTreeSet<String> {
-    let mut oids = BTreeSet::new();
-    while let Some(end) = printed.iter().position(|byte| *byte == b'\n') {
-        let size = printed[..end]
-            .rsplit(|byte| *byte == b' ')
-            .next()
-            .and_then(|size| std::str::from_utf8(size).ok()?.parse().ok());
-        let Some(size) = size else { break };
-        let Some((content, rest)) = printed[end + 1..].split_at_checked(size) else { break };
-        oids.extend(lfs_oid(content));
-        printed = rest.get(1..).unwrap_or_default();
-    }
-    oids
-}
-
-fn lfs_oid(pointer: &[u8]) -> Option<String> {
-    let rest = std::str::from_utf8(pointer.strip_prefix(LFS_POINTER)?).ok()?;
-    let oid = rest.lines().find_map(|line| line.strip_prefix("oid sha256:"))?;
-    ObjectId::try_from(oid.to_owned()).ok().map(String::from).filter(|oid| oid.len() == 64)
 }
 
 /// Lists what `rev-list` says belongs to the work.

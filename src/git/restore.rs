@@ -8,8 +8,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use super::base::REMOTE_REFS;
+use super::lfs;
 use super::pack::{
-    DELETED, INDEX, INTENDED, LFS, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
+    DELETED, INDEX, INTENDED, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
     index_info, modes, paths,
 };
 use super::program::{Git, GitError, Input, ObjectId};
@@ -274,7 +275,7 @@ impl Restoring<'_> {
     }
 
     fn copy_lfs(&self, directory: &Path) -> Result<(), GitError> {
-        let lfs = directory.join(LFS);
+        let lfs = directory.join(lfs::LFS);
         if !lfs.exists() {
             return Ok(());
         }

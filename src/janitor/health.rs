@@ -62,7 +62,7 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(problem).collect();
     let context = &subject.context;
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
-    let stores = stores::measure(context, stop_at);
+    let stores = stores::measure(context, subject.next_workbench(), stop_at);
     let workbenches = stores.iter().find(|store| store.name == "workbenches").cloned();
     let [watchdog, sweep, scheduler] =
         [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor().passes(duty));

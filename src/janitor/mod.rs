@@ -9,7 +9,7 @@ mod clock_doubt;
 pub(crate) mod health;
 mod inventory;
 mod peers;
-mod plan;
+pub(crate) mod plan;
 pub mod reason;
 pub(crate) mod registration;
 pub mod remove;
@@ -132,10 +132,10 @@ fn fire(context: &Context, status: &JanitorStatus) -> Duration {
 }
 
 /// How long a sweep in the background deletes; emptying the trash does the rest.
-const BACKGROUND_DELETING: Duration = Duration::from_secs(60 * 60);
+const BACKGROUND_DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
-    match sweep::sweep(context, None, Instant::now() + BACKGROUND_DELETING, &mut |_| {}) {
+    match sweep::sweep(context, None, Instant::now() + BACKGROUND_DELETING_TIMEOUT, &mut |_| {}) {
         Ok(report) => {
             for removed in &report.removed {
                 tracing::info!(run = %removed.run, reason = %removed.reason, bytes = removed.bytes, "removed");

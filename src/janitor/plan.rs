@@ -2,6 +2,7 @@
 //! (rule 9).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -121,6 +122,21 @@ pub struct Archived {
     pub(super) commits: u64,
     /// Files that were changed, not tracked, or asked for.
     pub(super) files: u64,
+}
+
+/// Counts things whose plural ends with an s.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+impl fmt::Display for Archived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [(self.commits, "commit"), (self.files, "file")];
+        let counts: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, one)| counted(*count, one)).collect();
+        // It may be a stash alone.
+        if counts.is_empty() { f.write_str("work") } else { f.write_str(&counts.join(", ")) }
+    }
 }
 
 impl Verdict {

@@ -2,9 +2,13 @@
 //!
 //! Workbenches, history and trash are bounded by the sweep. Archives and mirrors are by [`tidy`], at most once a day.
 
+use std::fmt;
+use std::fs::DirEntry;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use indicatif::BinaryBytes;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -34,6 +38,31 @@ pub struct Store {
     pub(crate) max_age_secs: Option<u64>,
     /// What can get back what is removed.
     pub(crate) if_lost: IfLost,
+    /// What goes next unless a bound of bytes comes first.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) goes_next: Option<GoesNext>,
+}
+
+/// The oldest part of a store.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct GoesNext {
+    pub(crate) name: String,
+    /// When it is too old.
+    pub(crate) at: UnixSeconds,
+}
+
+impl fmt::Display for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let more = if self.bytes_complete { "" } else { "more than " };
+        write!(f, "{more}{}", BinaryBytes(self.bytes))?;
+        if let Some(max) = self.max_bytes {
+            write!(f, " of {}", BinaryBytes(max))?;
+        }
+        match &self.goes_next {
+            Some(GoesNext { name, at }) => write!(f, "; next to go is {name}, at {at}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What the loss of a store costs.
@@ -59,8 +88,8 @@ fn table(config: &Config) -> [(&'static str, Option<u64>, Option<u64>, IfLost); 
     ]
 }
 
-/// Measures every store, until a deadline.
-pub(crate) fn measure(context: &Context, until: Instant) -> Vec<Store> {
+/// Measures every store, until a deadline; the caller knows which workbench goes next.
+pub(crate) fn measure(context: &Context, next_workbench: Option<GoesNext>, until: Instant) -> Vec<Store> {
     let Context { home, config, .. } = context;
     let store = |(name, max_bytes, max_age_secs, if_lost): (&'static str, _, _, _)| {
         let (bytes, bytes_complete) = if name == "history" {
@@ -71,16 +100,56 @@ pub(crate) fn measure(context: &Context, until: Instant) -> Vec<Store> {
         } else {
             (0, true)
         };
-        Store { name, bytes, bytes_complete, max_bytes, max_age_secs, if_lost }
+        let goes_next = match name {
+            "workbenches" => next_workbench.clone(),
+            "archive" => oldest_archive(context),
+            "cache" => oldest_mirror(context),
+            "history" => oldest_of_history(context),
+            _ => None,
+        };
+        Store { name, bytes, bytes_complete, max_bytes, max_age_secs, if_lost, goes_next }
     };
     table(config).into_iter().map(store).collect()
 }
 
-fn history_bytes(home: &Home) -> u64 {
-    let files = std::fs::read_dir(home.root()).into_iter().flatten().filter_map(Result::ok);
+fn history_files(home: &Home) -> impl Iterator<Item = DirEntry> {
     let is_history = |name: &str| name.starts_with("history.") && name.ends_with(".jsonl");
-    let history = files.filter(|file| file.file_name().to_str().is_some_and(is_history));
-    history.filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    files(home.root()).filter(move |file| file.file_name().to_str().is_some_and(is_history))
+}
+
+fn history_bytes(home: &Home) -> u64 {
+    history_files(home).filter_map(|file| Some(file.metadata().ok()?.blocks() * 512)).sum()
+}
+
+fn oldest_of_history(context: &Context) -> Option<GoesNext> {
+    let closed_at = |name: &str| name.strip_prefix("history.")?.strip_suffix(".jsonl")?.parse().ok();
+    let oldest = history_files(&context.home).filter_map(|file| closed_at(file.file_name().to_str()?)).min()?;
+    let at = UnixSeconds(oldest).plus_secs(context.config.history_age_secs);
+    Some(GoesNext { name: format!("history.{oldest}.jsonl"), at })
+}
+
+fn oldest_archive(context: &Context) -> Option<GoesNext> {
+    let archives = archive::list(&context.home).ok()?;
+    let archives = archives.iter().filter_map(|run| archive::read(&context.home, run).ok().flatten());
+    let oldest = archives.min_by_key(|archive| archive.made_at)?;
+    Some(GoesNext { name: oldest.run.to_string(), at: oldest.made_at.plus_secs(context.config.archive_age_secs) })
+}
+
+fn oldest_mirror(context: &Context) -> Option<GoesNext> {
+    let now = UnixSeconds::now();
+    let (unused, oldest) = mirrors(&context.home).map(|path| (unused_secs(&path, now), path)).max()?;
+    let name = oldest.file_name()?.to_string_lossy().into_owned();
+    let at = UnixSeconds(now.0.saturating_sub(unused)).plus_secs(context.config.cache_age_secs);
+    Some(GoesNext { name, at })
+}
+
+fn files(directory: &Path) -> impl Iterator<Item = DirEntry> {
+    std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
+}
+
+fn mirrors(home: &Home) -> impl Iterator<Item = PathBuf> {
+    let paths = files(&home.cache()).map(|file| file.path());
+    paths.filter(|path| path.extension().is_some_and(|extension| extension == "git"))
 }
 
 /// How often archives and mirrors are looked through.
@@ -112,11 +181,7 @@ pub(super) fn tidy(context: &Context) -> Result<(), FileError> {
 /// Removes the archives that are too old, then the oldest beyond the bound.
 fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
     let Context { home, config, .. } = context;
-    let mut archives = Vec::new();
-    for run in archive::list(home)? {
-        archives.extend(archive::read(home, &run)?);
-    }
-    archives.sort_by_key(|archive| archive.made_at);
+    let archives = archives(home)?;
     for (archive, reason) in surplus(&archives, config, archive::bases_bytes(home), now) {
         archive::remove(home, &archive.run)?;
         let removed = history::append_archive_removed(home, &archive.run, archive.bytes, &reason, now);
@@ -126,6 +191,16 @@ fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
         tracing::info!(run = %archive.run, reason, "its archive was removed");
     }
     Ok(())
+}
+
+/// Reads all archives, oldest first.
+fn archives(home: &Home) -> Result<Vec<Archive>, FileError> {
+    let mut archives = Vec::new();
+    for run in archive::list(home)? {
+        archives.extend(archive::read(home, &run)?);
+    }
+    archives.sort_by_key(|archive| archive.made_at);
+    Ok(archives)
 }
 
 /// Decides which archives go, of those sorted from oldest to newest, and why.
@@ -150,27 +225,36 @@ fn surplus<'a>(archives: &'a [Archive], config: &Config, shared: u64, now: UnixS
     going
 }
 
-/// Whether another archive of this size fits: those that are younger than 7 days stay.
-pub(super) fn has_room(home: &Home, config: &Config) -> bool {
-    let archives = archive::list(home).unwrap_or_default();
-    let bytes = |run| archive::read(home, run).ok().flatten().map_or(0, |archive| archive.bytes);
-    archives.iter().map(bytes).sum::<u64>() + archive::bases_bytes(home) <= config.max_archive_bytes
+/// Whether another archive fits, once those that may go have gone: those that are younger than 7 days stay.
+pub(crate) fn has_room(context: &Context) -> bool {
+    let Context { home, config, .. } = context;
+    let Ok(archives) = archives(home) else { return false };
+    let shared = archive::bases_bytes(home);
+    let going: u64 = surplus(&archives, config, shared, UnixSeconds::now()).iter().map(|(one, _)| one.bytes).sum();
+    shared + archives.iter().map(|one| one.bytes).sum::<u64>() - going <= config.max_archive_bytes
+}
+
+/// Removes the archives that may go, so that another fits.
+///
+/// # Errors
+/// Something cannot be read or removed.
+pub(super) fn make_room(context: &Context) -> Result<(), FileError> {
+    tidy_archives(context, UnixSeconds::now())
 }
 
 fn remove_stale_scratch(home: &Home, now: UnixSeconds) {
-    let files = std::fs::read_dir(home.archive()).into_iter().flatten().filter_map(Result::ok);
-    let hidden = files.filter(|file| file.file_name().as_encoded_bytes().starts_with(b"."));
+    let hidden = files(&home.archive()).filter(|file| file.file_name().as_encoded_bytes().starts_with(b"."));
     for file in hidden.filter(|file| age_secs(&file.path(), now).is_some_and(|age| age > STALE_SECS)) {
-        remove::remove(&home.archive(), &file.file_name(), &|| false);
+        for failure in remove::remove(&home.archive(), &file.file_name(), &|| false).failures {
+            tracing::warn!(path = %failure.path.display(), error = %failure.source, "cannot be removed");
+        }
     }
 }
 
 /// Removes the mirrors that were not used for long, then those unused for longest beyond the bound. One that is in use stays.
 fn tidy_cache(context: &Context, now: UnixSeconds) {
     let Context { home, config, .. } = context;
-    let files = std::fs::read_dir(home.cache()).into_iter().flatten().filter_map(Result::ok).map(|file| file.path());
-    let mirrors = files.filter(|path| path.extension().is_some_and(|extension| extension == "git"));
-    let mut mirrors: Vec<(u64, u64, PathBuf)> = mirrors
+    let mut mirrors: Vec<(u64, u64, PathBuf)> = mirrors(home)
         .map(|path| {
             let bytes = remove::measure(&home.cache(), path.file_name().unwrap_or_default(), &|| false).bytes;
             (unused_secs(&path, now), bytes, path)

@@ -15,10 +15,12 @@ use super::plan::{Decision, Rules, Verdict, keep_unrecorded, plan};
 use super::reason::Why;
 use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
+use super::stores::{self, GoesNext};
 use super::sweep_lock::{SweepLock, clock_doubt};
 use super::trash::{self, Progress};
 use super::unsaved::{self, Archiving, Candidates};
 use super::watchdog::Forecast;
+use crate::archive::{self, Wanted};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -39,7 +41,7 @@ const DRY_RUN_MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a sweep looks at workbenches that may hold work; the rest is for the process that archives.
 const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the process that archives is at work at most.
-const ARCHIVER_DELETING: Duration = Duration::from_secs(24 * 60 * 60);
+const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Returns what a sweep would do after the watchdog pass of `forecast`, changing nothing.
 ///
@@ -59,19 +61,29 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
     let measure_until = Instant::now() + DRY_RUN_MEASURING_TIMEOUT;
     let mut report = CleanupReport { dry_run: true, scanned: verdicts.len(), ..CleanupReport::default() };
     let (mut removable_bytes, mut complete) = (0, true);
+    let mut next = None;
     for Verdict { run, decision, reason, archived, .. } in verdicts {
         match decision {
-            Decision::Keep(until) => report.kept.push(Kept { run, reason, until }),
+            Decision::Keep(until) => {
+                next = [next, until.map(|at| (at, run.to_string()))].into_iter().flatten().min();
+                report.kept.push(Kept { run, reason, until });
+            }
             Decision::Remove => {
+                next = Some((now.at, run.to_string()));
+                let files = bounds.get(run.routine()).map(|bounds| bounds.archive_files.as_slice());
+                let wanted = Wanted { run: &run, files: files.unwrap_or_default() };
+                let not_archived = archive::unarchived(&context.home, &wanted, measure_until);
                 let name = OsString::from(run.to_string());
                 let size = remove::measure(&context.home.workbenches(), &name, &|| Instant::now() >= measure_until);
                 removable_bytes += size.bytes;
                 complete &= size.complete;
-                report.removed.push(Removed { run, reason, bytes: size.bytes, archived });
+                report.removed.push(Removed { run, reason, bytes: size.bytes, archived, not_archived });
             }
         }
     }
     report.removable_bytes = Some(removable_bytes);
+    let next = next.map(|(at, name)| GoesNext { name, at });
+    report.stores = stores::measure(context, next, Instant::now() + DRY_RUN_MEASURING_TIMEOUT);
     let clock = doubt.map(|doubt| format!("{doubt}; the next sweep removes nothing, the one after it does"));
     let cut_off = (!complete).then(|| "measuring took too long, so the sizes are lower bounds".to_owned());
     report.note = clock.into_iter().chain(cut_off).reduce(|one, other| format!("{one}; {other}"));
@@ -101,7 +113,10 @@ pub(crate) fn archive_all(root: PathBuf) -> anyhow::Result<()> {
     let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
     let _ = rustix::process::nice(19);
     let context = App::new(home, Program::current()?).context()?;
-    sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING, &mut |_| {})?;
+    if let Err(error) = stores::make_room(&context) {
+        tracing::warn!(%error, "archives that may go could not be removed");
+    }
+    sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut |_| {})?;
     Ok(())
 }
 
@@ -123,7 +138,7 @@ pub(crate) fn discard(context: &Context, run: &RunId) -> Result<CleanupReport, P
         .for_each(|verdict| verdict.decide(Decision::Remove, Why::Discarded));
     let trashed = trash::move_there(context, verdicts, &mut report)?;
     drop(lock);
-    trash::delete(context, trashed, Instant::now() + ARCHIVER_DELETING, &mut report, &mut |_| {});
+    trash::delete(context, trashed, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut report, &mut |_| {});
     Ok(report)
 }
 

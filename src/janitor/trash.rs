@@ -140,7 +140,7 @@ pub(super) fn delete(
         for failure in &removal.failures {
             report.failed.push(failed(run.clone(), &failure.path, failure));
         }
-        report.removed.push(Removed { run, reason, bytes, archived });
+        report.removed.push(Removed { run, reason, bytes, archived, not_archived: None });
     }
     progress(Progress { done: total, total, freed_bytes: report.freed_bytes });
 }

@@ -39,6 +39,9 @@ pub(super) enum Archiving {
 /// How long finding out whether a workbench has anything to look at may take.
 const FIND_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Why nothing is archived just now, whatever it is.
+pub(crate) const NO_ROOM: &str = "all archives together take max_archive_bytes, and none is older than 7 days";
+
 /// How long a workbench that could not be archived is left alone, unless it changes.
 const RETRY_SECS: u64 = 24 * 60 * 60;
 
@@ -178,12 +181,12 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
         remember(home, run, &unsaved.fingerprint, &reason);
         return Fate::Stays(Why::NotArchived(reason));
     }
+    if !stores::has_room(context) {
+        return Fate::Stays(Why::NotArchived(NO_ROOM.to_owned()));
+    }
     match archiving {
         Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved))),
         Archiving::Elsewhere => Fate::Stays(Why::Archiving(in_words(&unsaved))),
-        Archiving::Here if !stores::has_room(home, &context.config) => Fate::Stays(Why::NotArchived(
-            "all archives together take max_archive_bytes, and none is older than 7 days".to_owned(),
-        )),
         Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes) {
             Ok(archive) => {
                 Problem::forget(home, run);

@@ -27,18 +27,14 @@ pub(crate) fn visitors(root: &Path) -> Vec<Visitor> {
     for process in processes.filter(is_ours) {
         let Some(pid) = pid(&process) else { continue };
         let directory = process.path();
-        let visit = |path: PathBuf, is_working_directory| {
+        let files = fs::read_dir(directory.join("fd")).into_iter().flatten().filter_map(Result::ok);
+        let open = files.map(|file| (file.path(), false));
+        let links = [(directory.join("cwd"), true)].into_iter().chain(open);
+        let paths = links.filter_map(|(link, is_cwd)| Some((fs::read_link(link).ok()?, is_cwd)));
+        all.extend(paths.filter(|(path, _)| path.starts_with(root)).map(|(path, is_working_directory)| {
             let name = fs::read_to_string(directory.join("comm")).unwrap_or_default().trim_end().to_owned();
-            path.starts_with(root).then_some(Visitor { pid, name, path, is_working_directory })
-        };
-        let cwd = fs::read_link(directory.join("cwd")).ok().and_then(|path| visit(path, true));
-        let open = || {
-            let files = fs::read_dir(directory.join("fd")).into_iter().flatten().filter_map(Result::ok);
-            let mut paths =
-                files.filter_map(|file| fs::read_link(file.path()).ok()).filter(|path| path.starts_with(root));
-            paths.next().and_then(|path| visit(path, false))
-        };
-        all.extend(cwd.or_else(open));
+            Visitor { pid, name, path, is_working_directory }
+        }));
     }
     all
 }

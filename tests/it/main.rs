@@ -70,5 +70,6 @@ mod time_zone;
 mod tools;
 mod unread_stderr;
 mod unsaved;
+mod unsaved_faults;
 mod wire;
 mod wire_fuzz;

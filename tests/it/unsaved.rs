@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 /// Runs a script that may use git, in a directory.
 #[track_caller]
-fn sh(directory: &Path, script: &str) -> String {
+pub fn sh(directory: &Path, script: &str) -> String {
     let output = Command::new("bash")
         .args(["-c", &format!("set -eu\n{GIT}\n{script}")])
         .current_dir(directory)
@@ -22,7 +22,7 @@ fn sh(directory: &Path, script: &str) -> String {
 }
 
 /// Git as nobody in particular.
-const GIT: &str = "export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a \
+pub const GIT: &str = "export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_SYSTEM=/dev/null GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a \
     GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a; commit() { echo $1 > $1; git add $1; git commit -q -m $1; }";
 
 /// Makes a remote of one commit; returns its path.
@@ -37,7 +37,7 @@ fn remote(home: &TestHome) -> PathBuf {
 
 /// Runs an agent in a clone of a remote, whose work expires at once.
 #[track_caller]
-fn work(home: &TestHome, server: &mut Server, prompt: &str, more: Value) -> Run {
+pub fn work(home: &TestHome, server: &mut Server, prompt: &str, more: Value) -> Run {
     let url = remote(home).to_str().unwrap().to_owned();
     let prompt = format!("{GIT}; cd remote; {prompt}");
     let settings = json!({ "repositories": [{ "url": url }], "ttl_secs": 1 });
@@ -105,11 +105,11 @@ fn a_workbench_stays_if_its_routine_says_so_or_its_work_cannot_be_archived() {
 }
 
 /// What an agent leaves in each round of the test below: a commit, staged and unstaged changes, a stash, odd names.
-const MUCH_WORK: &str = "commit b; echo s > a; git stash -q; echo 1 > b; git add b; echo 2 >> b; echo u > ' odd '; mkdir d; echo x > d/x; \
+pub const MUCH_WORK: &str = "commit b; echo s > a; git stash -q; echo 1 > b; git add b; echo 2 >> b; echo u > ' odd '; mkdir d; echo x > d/x; \
     chmod 600 d/x; ln -s nowhere link; git checkout -q -b other; commit c";
 
 /// Everything of it that has to come back.
-const EVERYTHING: &str = "git log --all --format=%H | sort; git for-each-ref refs/heads refs/tags --format='%(refname) %(objectname)'; git ls-files -s; \
+pub const EVERYTHING: &str = "git log --all --format=%H | sort; git for-each-ref refs/heads refs/tags --format='%(refname) %(objectname)'; git ls-files -s; \
     git status --porcelain; git stash list --format=%gs; git symbolic-ref HEAD; find . -mindepth 1 -path ./.git -prune -o -printf '%p %m %y %l\\n' | sort; \
     find . -path ./.git -prune -o -type f -print0 | sort -z | xargs -0 sha1sum";
 

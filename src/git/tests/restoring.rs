@@ -1,5 +1,7 @@
 use super::*;
 
+use proptest::prelude::*;
+
 /// Everything that has to come back: files with their bytes, modes and links, the index, refs, the stash, what is under way.
 const EVERYTHING: &str = r#"
 git -c core.quotePath=false ls-files -z --cached --others --exclude-standard | sort -zu | while IFS= read -r -d '' path; do
@@ -245,4 +247,40 @@ fn nothing_that_a_repository_names_is_run_or_restored() {
     scene.restore(&packed, true);
     assert!(!exists(&scene.dir.path().join("EVIL")));
     assert_eq!(scene.say("restored", "ls .git/hooks 2>/dev/null | wc -l; grep -c evil .git/config || true"), "0\n0\n");
+}
+
+/// Names that scripts and file formats get wrong.
+const NAMES: [&str; 8] = ["a", "b", "dir/c", " space ", "$'new\\nline'", "$'\\xff'", "-dash", "'git~1/x'"];
+
+/// One thing that an agent may do next, as a line of shell. What fails changes nothing.
+fn step() -> impl Strategy<Value = String> {
+    let name = (0..NAMES.len()).prop_map(|at| NAMES[at].replace(' ', "\\ "));
+    (0..14_u8, name, 0..1000_u32).prop_map(|(action, name, number)| match action {
+        0..4 => format!("mkdir -p -- $(dirname -- {name}) && echo {number} > ./{name}"),
+        4 => format!("printf '{number}\\r\\n\\0' >> ./{name}"),
+        5 => format!("rm -rf -- {name}"),
+        6 => format!("chmod {:o} -- {name}", 0o400 | (number & 0o377)),
+        7 => format!("rm -rf -- {name}; ln -s target{number} ./{name}"),
+        8 | 9 => format!("git add -A -- {name}"),
+        10 => format!("git commit -q -m {number}"),
+        11 => format!("git stash -q -u -m {number}"),
+        12 => format!("git checkout -q -b branch{number}"),
+        _ => format!("git tag tag{number}; git checkout -q --detach"),
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 24, max_shrink_iters: 20, ..ProptestConfig::default() })]
+    #[test]
+    fn whatever_an_agent_did_comes_back(steps in proptest::collection::vec(step(), 1..25)) {
+        let script: String = steps.iter().map(|step| format!("( {step} ) >/dev/null 2>&1 || true\n")).collect();
+        let scene = Scene::of(&script);
+        if scene.work().is_unsaved() {
+            let packed = scene.pack("repo").unwrap();
+            let before = scene.say("w/repo", EVERYTHING);
+            scene.sh("mv w/repo gone; mv r.git gone.git");
+            scene.restore(&packed, true);
+            prop_assert_eq!(scene.say("restored", EVERYTHING), before, "{}", script);
+        }
+    }
 }

@@ -30,7 +30,7 @@ struct Cleanup {
 }
 
 /// Hosts give up on a call after a minute, and measuring what is left takes a few seconds too.
-const DELETING: Duration = Duration::from_secs(30);
+const DELETING_TIMEOUT: Duration = Duration::from_secs(30);
 
 fn cleanup(app: &App, arguments: Cleanup) -> Result<CleanupReport, ToolError> {
     let context = app.context()?;
@@ -38,7 +38,7 @@ fn cleanup(app: &App, arguments: Cleanup) -> Result<CleanupReport, ToolError> {
     let report = if arguments.dry_run.unwrap_or(false) {
         dry_run(&context, only)?
     } else {
-        clean_up(&context, only, DELETING, &mut |_| {})?
+        clean_up(&context, only, DELETING_TIMEOUT, &mut |_| {})?
     };
     Ok(report.shortened())
 }
