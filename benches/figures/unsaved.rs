@@ -40,7 +40,8 @@ fn end_of_a_run() {
     for (title, times) in [("Repository", &mut with), ("Plain", &mut without)] {
         // Moving a tree is quick, and the same in both; a directory without .git is none to look at.
         let git = if title == "Plain" { "rm -rf tree/.git" } else { "true" };
-        let prompt = format!("cp -al '{}' tree; {git}; cd tree; git status >/dev/null 2>&1; exec sleep 100000", made.display());
+        let prompt =
+            format!("cp -al '{}' tree; {git}; cd tree; git status >/dev/null 2>&1; exec sleep 100000", made.display());
         let routine = server.create(title, &prompt, json!({ "ttl_secs": 100_000 }));
         for _ in 0..ROUNDS {
             let run = server.trigger(&routine);
@@ -50,7 +51,12 @@ fn end_of_a_run() {
         }
     }
     for _ in 0..ROUNDS {
-        status.measure(|| run(Command::new("git").args(["status", "--porcelain"]).current_dir(&made).stdout(std::process::Stdio::null())));
+        status.measure(|| {
+            run(Command::new("git")
+                .args(["status", "--porcelain"])
+                .current_dir(&made)
+                .stdout(std::process::Stdio::null()))
+        });
     }
     let added = with.median() - without.median();
     let shown = |millis: f64| format!("{millis:.0} ms");
@@ -70,7 +76,10 @@ fn sweep_of_unsaved() {
         let context = population::context(&home.root());
         population::add_expired(&home.root(), 1_000, 20);
         for workbench in std::fs::read_dir(context.home.workbenches()).unwrap().take(with_work) {
-            sh(&workbench.unwrap().path(), "git init -q repo; cd repo; echo > a; git add a; git commit -qm a; echo > b");
+            sh(
+                &workbench.unwrap().path(),
+                "git init -q repo; cd repo; echo > a; git add a; git commit -qm a; echo > b",
+            );
         }
         times.measure(|| sweep::sweep(&context, None, Instant::now() + HOUR, &mut |_| {}).unwrap());
         let all_gone = || std::fs::read_dir(context.home.workbenches()).unwrap().next().is_none();

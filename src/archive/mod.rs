@@ -12,7 +12,9 @@ mod store;
 mod tests;
 
 pub(crate) use files::Unarchived;
-pub(crate) use make::{ArchiveError, LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, examine_at_end, make, may_hold_work, unarchived};
+pub(crate) use make::{LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, examine_at_end, make, may_hold_work, unarchived};
 pub(crate) use record::{Archive, recover_command};
-pub(crate) use recover::{RecoverError, Recovered, recover};
-pub(crate) use store::{add_clone, bases_bytes, directory, has_been_recovered, is_recovered, list, read, remove, remove_unused};
+pub(crate) use recover::recover;
+pub(crate) use store::{
+    add_clone, bases_bytes, directory, has_been_recovered, is_recovered, list, read, remove, remove_unused,
+};

@@ -387,7 +387,7 @@ fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant
     let head: ObjectId = work.head.clone()?.try_into().ok()?;
     let deadline = deadline.min(Instant::now() + SHORTSTAT_TIMEOUT);
     let walk = shadow.git(&["rev-list", "--boundary", "--stdin"]);
-    let printed = walk.run(Input::Bytes(&range(&[head.clone()], saved)), deadline).ok()?;
+    let printed = walk.run(Input::Bytes(&range(std::slice::from_ref(&head), saved)), deadline).ok()?;
     let printed = String::from_utf8_lossy(&printed);
     let boundary = printed.lines().find_map(|line| line.strip_prefix('-')).unwrap_or(head.as_str());
     let arguments = [

@@ -20,10 +20,10 @@ mod status;
 mod tests;
 
 pub(crate) use base::Cloned;
-pub(crate) use find::{Found, Kind, find};
+pub(crate) use find::{Found, find};
 pub use look::Work;
 pub(crate) use look::{Place, Seen, look, stamp};
 pub(crate) use pack::{Packed, Target, base_pack, pack, size};
 pub(crate) use program::{Git, GitError, ObjectId};
-pub(crate) use restore::{Restored, Source, restore};
+pub(crate) use restore::{Source, restore};
 pub(crate) use shadow::Shadow;

@@ -4,8 +4,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::plan::Archived;
-use super::stores::Store;
 use super::reason::{Reason, ReasonInWords};
+use super::stores::Store;
 use crate::archive::Unarchived;
 use crate::clock::UnixSeconds;
 use crate::run::id::RunId;

@@ -143,11 +143,11 @@ fn oldest_mirror(context: &Context) -> Option<GoesNext> {
     Some(GoesNext { name, at })
 }
 
-fn files(directory: &Path) -> impl Iterator<Item = DirEntry> {
+fn files(directory: &Path) -> impl Iterator<Item = DirEntry> + use<> {
     std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok)
 }
 
-fn mirrors(home: &Home) -> impl Iterator<Item = PathBuf> {
+fn mirrors(home: &Home) -> impl Iterator<Item = PathBuf> + use<> {
     let paths = files(&home.cache()).map(|file| file.path());
     paths.filter(|path| path.extension().is_some_and(|extension| extension == "git"))
 }

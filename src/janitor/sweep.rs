@@ -70,7 +70,7 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
             }
             Decision::Remove => {
                 next = Some((now.at, run.to_string()));
-                let files = bounds.get(run.routine()).map(|bounds| bounds.archive_files.as_slice());
+                let files = bounds.get(run.routine()).map(|bounds| &bounds.archive_files[..]);
                 let wanted = Wanted { run: &run, files: files.unwrap_or_default() };
                 let not_archived = archive::unarchived(&context.home, &wanted, measure_until);
                 let name = OsString::from(run.to_string());

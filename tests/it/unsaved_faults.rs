@@ -99,7 +99,12 @@ fn full() {
     let run = make_repository(&mut server, "head -c 1000000 /dev/urandom > new");
     let before = sh(&home.workbench(&run).join("repo"), EVERYTHING);
     let filler = disk.fill();
-    fs::File::options().write(true).open(&filler).unwrap().set_len(fs::metadata(&filler).unwrap().len() - 2_000_000).unwrap();
+    fs::File::options()
+        .write(true)
+        .open(&filler)
+        .unwrap()
+        .set_len(fs::metadata(&filler).unwrap().len() - 2_000_000)
+        .unwrap();
     wait_until("the try to archive it", || {
         let kept = server.ok("cleanup_workbenches", json!({}))["kept"][0].clone();
         kept["why"] == "not_archived" && text(&kept["reason"]).contains("bytes of disk")
@@ -119,7 +124,12 @@ fn full() {
 #[test]
 fn the_dry_run_says_what_would_be_archived_and_what_would_not() {
     let (home, mut server) = Scene::unwatched().start();
-    let run = work(&home, &mut server, "commit b; echo new > new; echo > ../scratch; echo > ../notes; echo > ../report.md", json!({}));
+    let run = work(
+        &home,
+        &mut server,
+        "commit b; echo new > new; echo > ../scratch; echo > ../notes; echo > ../report.md",
+        json!({}),
+    );
     let dry = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
     assert_has(&dry["removed"][0], json!({ "archived": { "commits": 1, "files": 2 }, "not_archived": { "files": 2 } }));
     let workbenches = dry["stores"].as_array().unwrap().iter().find(|store| store["name"] == "workbenches").unwrap();

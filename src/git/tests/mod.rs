@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use super::restore::Restored;
 use super::*;
 
 /// More than any command here takes, also on a busy machine.

@@ -81,7 +81,13 @@ pub(super) fn unarchived(subject: &Subject<'_>) -> Vec<Finding> {
     let seen = subject.runs.iter().filter_map(|run| Some((run, run.work.iter().find_map(why_not_archivable)?)));
     let seen = seen.filter(|(run, _)| run.finished_at.is_some() && !is_known(&run.id) && is_there(&run.id));
     let seen = seen.map(|(run, reason)| (run.id.clone(), reason));
-    tried.iter().map(|problem| (problem.run.clone(), problem.reason.clone())).chain(seen).map(finding).chain(full).collect()
+    tried
+        .iter()
+        .map(|problem| (problem.run.clone(), problem.reason.clone()))
+        .chain(seen)
+        .map(finding)
+        .chain(full)
+        .collect()
 }
 
 fn why_not_archivable(work: &Work) -> Option<String> {
