@@ -1,7 +1,7 @@
 //! The commands by which this program starts itself. They skip the parser of the others: an agent waits for them.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -10,6 +10,7 @@ use clap::ValueEnum as _;
 use super::{detach, follow, init, outcome_of};
 use crate::agent::shell_path;
 use crate::archive;
+use crate::git::Work;
 use crate::home::Home;
 use crate::logging;
 use crate::run::hook;
@@ -70,7 +71,8 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
 
 /// Prints what the repositories of a run's workbench hold that nobody else has.
 fn examine(home: PathBuf, run: &RunId, max_bytes: &OsString) -> anyhow::Result<()> {
-    let work = archive::examine_at_end(&Home::open(home)?, run, max_bytes.to_string_lossy().parse()?)?;
+    let examined = archive::examine_at_end(&Home::open(home)?, run, max_bytes.to_string_lossy().parse()?);
+    let work = examined.unwrap_or_else(|error| vec![Work::unreadable(Path::new(""), error)]);
     Ok(serde_json::to_writer(std::io::stdout(), &work)?)
 }
 

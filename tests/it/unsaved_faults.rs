@@ -33,7 +33,7 @@ fn recover(home: &TestHome, run: &str, target: &Path) {
 
 #[test]
 fn without_a_git_that_can_be_used_the_workbench_stays() {
-    for (version, then, reason) in [("2.30.0", "", "2.30.0"), ("2.47.0", "exec sleep 300", "too long")] {
+    for (version, then, reason) in [("2.30.0", "", "2.30.0"), ("2.47.0", "exec sleep 300", "longer than it may")] {
         let home = TestHome::detached("");
         home.script("git", &format!("[ \"$1\" = version ] && echo git version {version} && exit\n{then}"));
         let path = home.path_with_scripts();
@@ -131,7 +131,8 @@ fn the_dry_run_says_what_would_be_archived_and_what_would_not() {
         json!({}),
     );
     let dry = server.ok("cleanup_workbenches", json!({ "dry_run": true }));
-    assert_has(&dry["removed"][0], json!({ "archived": { "commits": 1, "files": 2 }, "not_archived": { "files": 2 } }));
+    assert_has(&dry["removed"][0]["archived"], json!({ "commits": 1, "files": 2 }));
+    assert_has(&dry["removed"][0]["not_archived"], json!({ "files": 2 }));
     let workbenches = dry["stores"].as_array().unwrap().iter().find(|store| store["name"] == "workbenches").unwrap();
     assert_eq!(workbenches["goes_next"]["name"], json!(run.id), "{dry}");
     let shown = home.moadim(&["cleanup", "--dry-run"]);
