@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::record::{ArchivedFile, PathText};
 use crate::home::atomic_file::{self, FileError};
-use crate::home::make_directory;
+use crate::home::{make_directory, random_suffix, stable_hash};
 
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
@@ -116,6 +116,19 @@ fn walk(
         }
     }
     Ok(())
+}
+
+/// Names everything below a directory by its times and sizes; never the same twice if that takes too long.
+pub(super) fn print_of(root: &Path, deadline: Instant) -> String {
+    let mut all = Vec::new();
+    let walked = walk(root, &|_| true, deadline, &mut |path, metadata| {
+        all.push((path.to_owned(), metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec()));
+    });
+    all.sort();
+    match walked {
+        Ok(()) => format!("{:016x}", stable_hash(format!("{all:?}").as_bytes())),
+        Err(_) => random_suffix(),
+    }
 }
 
 /// Copies a file or a symlink below `root` to the same place below `target`, and reads it again: what is there is what was read.

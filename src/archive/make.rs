@@ -177,6 +177,10 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         let directory = staging.path().join((repositories.len() + 1).to_string());
         let target = Target { directory: &directory, bases: &bases, scratch };
         let packed = git::pack(shadow, seen, &target, deadline).map_err(fail)?;
+        let packed_bytes = store::allocated(staging.path());
+        if packed_bytes > max_bytes {
+            return Err(ArchiveError::TooLarge { bytes: packed_bytes, max: max_bytes });
+        }
         repositories.push(ArchivedRepository { path: PathText::from(&*found.path), work: seen.work.clone(), packed });
         Ok(())
     })?;
@@ -254,8 +258,7 @@ fn visit(
                     seen.work
                 }
                 Err(error) => {
-                    let at = root.join(&found.path);
-                    let _ = write!(print, "{:?}{:?}", git::stamp(&at), git::stamp(&at.join(".git")));
+                    print.push_str(&files::print_of(&root.join(&found.path), listing_until));
                     Work::unreadable(&found.path, error)
                 }
             });
@@ -266,7 +269,14 @@ fn visit(
     for path in &unsaved.files {
         let _ = write!(print, "{path:?}{:?}", git::stamp(&root.join(path)));
     }
-    let _ = write!(print, "{:?}", unsaved.work);
+    for work in &unsaved.work {
+        // Counts of lines and complaints depend on the moment.
+        let same = Work { insertions: 0, deletions: 0, unreadable: work.unreadable.as_ref().map(|_| String::new()), ..work.clone() };
+        let _ = write!(print, "{same:?}");
+    }
+    for (path, _) in &listing.skipped {
+        print.push_str(&files::print_of(&root.join(path), listing_until));
+    }
     unsaved.fingerprint = format!("{:016x}", stable_hash(print.as_bytes()));
     Ok(unsaved)
 }

@@ -16,5 +16,5 @@ pub(crate) use make::{LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, examine_at_end
 pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::recover;
 pub(crate) use store::{
-    add_clone, bases_bytes, directory, has_been_recovered, is_recovered, list, read, remove, remove_unused,
+    add_clone, bases, directory, has_been_recovered, is_recovered, is_whole, list, read, remove, remove_unused,
 };

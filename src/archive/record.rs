@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::git::{Packed, Work};
+use crate::git::{ObjectId, Packed, Work};
 use crate::run::id::RunId;
 
 /// The newest version of `archive.json`, which this program writes.
@@ -39,6 +39,11 @@ pub(crate) fn recover_command(run: &RunId) -> String {
 }
 
 impl Archive {
+    /// The names of the bases that it stands on.
+    pub(crate) fn bases(&self) -> impl Iterator<Item = &ObjectId> {
+        self.repositories.iter().filter_map(|repository| repository.packed.base_name.as_ref())
+    }
+
     pub(crate) fn unpushed_commits(&self) -> u64 {
         self.repositories.iter().map(|repository| repository.work.unpushed_commits).sum()
     }

@@ -10,12 +10,16 @@ use super::record::{Archive, ArchivedFile};
 use super::store;
 use crate::git::{self, Git, Source};
 use crate::home::atomic_file::FileError;
+use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, make_directory};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
 /// A person waits, and may interrupt.
 const RESTORE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long another process may archive before a person has to try again.
+const ARCHIVE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Nothing was recovered, or not all.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +36,8 @@ pub(crate) enum RecoverError {
     Restore { path: PathBuf, source: git::GitError },
     #[error(transparent)]
     File(#[from] FileError),
+    #[error("something else is archived just now; try again in a few minutes: {0}")]
+    Lock(#[from] LockError),
 }
 
 /// What came back.
@@ -55,6 +61,7 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     }
     let workbench = Workbench::of(home, run);
     let archive = if workbench.exists() {
+        let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
         match make(home, wanted, u64::MAX) {
             Err(error @ ArchiveError::Repository { .. }) => return copy_workbench(home, wanted, target, &error),
             made => made?,
@@ -84,6 +91,8 @@ fn copy_workbench(
     let workbench = Workbench::of(home, wanted.run);
     let before = examine(home, wanted)?.fingerprint;
     files::copy_all(workbench.directory(), target)?;
+    // The note must not outlive the copy.
+    rustix::fs::sync();
     store::set_recovered(home, wanted.run, &before)?;
     let note = format!("{error}; the whole workbench was copied as it is");
     Ok(Recovered { files: vec![PathBuf::from("")], notes: vec![note], ..Recovered::default() })
@@ -105,7 +114,11 @@ fn restore_repositories(
         let directory = store::directory(home, &archive.run).join((number + 1).to_string());
         let base = repository.packed.base_name.as_ref().map(|name| git::base_pack(&home.archive_bases(), name));
         let source = Source { directory: &directory, base };
-        let into = target.join(path);
+        let mut into = target.join(path);
+        if !is_free_of_links(target, &into) {
+            // A repository that came back before has a link there, which may lead anywhere.
+            into = target.join(format!("repository-{}", number + 1));
+        }
         let restored = git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT)
             .map_err(|source| RecoverError::Restore { path: into.clone(), source })?;
         recovered.notes.extend(restored.notes.into_iter().map(|note| format!("{}: {note}", into.display())));
@@ -114,9 +127,17 @@ fn restore_repositories(
     Ok(())
 }
 
+/// Whether nothing on the way from a directory to a path in it is a link. What is not there yet is none.
+fn is_free_of_links(top: &Path, path: &Path) -> bool {
+    path.ancestors().take_while(|part| *part != top).all(|part| !part.is_symlink())
+}
+
 fn copy(from: &Path, file: &ArchivedFile, target: &Path) -> Result<(), FileError> {
     let (from, mut to) = (from.join(file.path.path()), target.join(file.path.path()));
-    if to.symlink_metadata().is_ok() {
+    if to.parent().is_some_and(|parent| !is_free_of_links(target, parent)) {
+        to = target.join("files").join(file.path.path());
+    }
+    while to.symlink_metadata().is_ok() {
         // In a repository that has another version of it.
         let mut name: OsString = to.file_name().unwrap_or_default().to_owned();
         name.push(".archived");

@@ -7,10 +7,11 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::make::Scratch;
-use super::record::{Archive, PathText, VERSION};
+use super::record::{Archive, ArchivedRepository, PathText, VERSION};
 use crate::git::{Cloned, ObjectId, base_pack};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{Home, make_directory, names, random_suffix};
@@ -35,19 +36,47 @@ pub(crate) fn read(home: &Home, run: &RunId) -> Result<Option<Archive>, FileErro
         version: u32,
     }
     let path = directory(home, run).join(RECORD);
-    match atomic_file::read_json_if_present::<Version>(&path)? {
-        None => Ok(None),
-        Some(Version { version }) if version > VERSION => Err(FileError::damaged(
-            &path,
-            format_args!("it is of version {version}, newer than this program knows ({VERSION})"),
-        )),
-        Some(_) => atomic_file::read_json(&path).map(Some),
+    let Some(bytes) = read_if_present(&path)? else { return Ok(None) };
+    let Version { version } = parse(&path, &bytes)?;
+    if version > VERSION {
+        let problem = format!("it is of version {version}, newer than this program knows ({VERSION})");
+        return Err(FileError::damaged(&path, problem));
     }
+    parse(&path, &bytes).map(Some)
+}
+
+/// A record has a line for each file or ref, of which there may be very many.
+const MAX_RECORD_BYTES: u64 = 1024 * 1024 * 1024;
+
+fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
+    match atomic_file::read(path, MAX_RECORD_BYTES) {
+        Err(error) if error.is_not_found() => Ok(None),
+        read => read.map(Some),
+    }
+}
+
+fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, FileError> {
+    serde_json::from_slice(bytes).map_err(|error| FileError::damaged(path, error))
+}
+
+/// Whether the parts that an archive's record names are there.
+pub(crate) fn is_whole(home: &Home, archive: &Archive) -> bool {
+    let directory = directory(home, &archive.run);
+    let is_there = |(number, repository): (usize, &ArchivedRepository)| {
+        let base = repository.packed.base_name.as_ref().map(|name| base_pack(&home.archive_bases(), name));
+        directory.join((number + 1).to_string()).is_dir() && base.is_none_or(|base| base.is_file())
+    };
+    archive.repositories.iter().enumerate().all(is_there)
 }
 
 /// Puts an archive in place, which is whole and synced from then on. One that is there goes.
 pub(super) fn put(home: &Home, staging: Scratch, archive: &Archive) -> Result<(), FileError> {
-    atomic_file::write_json(&staging.path().join(RECORD), archive)?;
+    let record = staging.path().join(RECORD);
+    atomic_file::write_json(&record, archive)?;
+    let written = read_if_present(&record)?.unwrap_or_default();
+    if parse::<Archive>(&record, &written)? != *archive {
+        return Err(FileError::damaged(&record, "it does not say what was written"));
+    }
     sync_all(staging.path()).map_err(|source| FileError::io("sync", staging.path(), source))?;
     let target = directory(home, &archive.run);
     if target.symlink_metadata().is_ok() {
@@ -96,9 +125,14 @@ pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
     Ok(runs)
 }
 
-/// The bytes that the bases take, which archives share.
-pub(crate) fn bases_bytes(home: &Home) -> u64 {
-    allocated(&home.archive_bases())
+/// The size of each base, which archives share.
+pub(crate) fn bases(home: &Home) -> BTreeMap<ObjectId, u64> {
+    let files = std::fs::read_dir(home.archive_bases()).into_iter().flatten().filter_map(Result::ok);
+    let base = |file: std::fs::DirEntry| {
+        let name = file.path().file_stem()?.to_str()?.to_owned().try_into().ok()?;
+        Some((name, file.metadata().ok()?.blocks() * 512))
+    };
+    files.filter_map(base).collect()
 }
 
 /// Moves an archive to the trash.
@@ -183,8 +217,12 @@ fn clones_file(home: &Home, run: &RunId) -> PathBuf {
 /// # Errors
 /// The record cannot be read: without it, everything would seem to be work.
 pub(super) fn clones_of(home: &Home, run: &RunId) -> Result<BTreeMap<PathBuf, Cloned>, FileError> {
-    let clones: Clones = atomic_file::read_json_if_present(&clones_file(home, run))?.unwrap_or_default();
+    let clones = read_clones(&clones_file(home, run))?;
     Ok(clones.clones.into_iter().map(|one| (one.path.path().to_owned(), one.cloned)).collect())
+}
+
+fn read_clones(file: &Path) -> Result<Clones, FileError> {
+    read_if_present(file)?.map_or_else(|| Ok(Clones::default()), |bytes| parse(file, &bytes))
 }
 
 /// Records what a clone of a run has.
@@ -193,7 +231,7 @@ pub(super) fn clones_of(home: &Home, run: &RunId) -> Result<BTreeMap<PathBuf, Cl
 /// The record cannot be written.
 pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -> Result<(), FileError> {
     let file = clones_file(home, run);
-    let mut clones: Clones = atomic_file::read_json_if_present(&file)?.unwrap_or_default();
+    let mut clones = read_clones(&file)?;
     clones.version = VERSION;
     clones.clones.push(CloneRecord { path: PathText::from(path), cloned });
     if let Some(directory) = file.parent() {

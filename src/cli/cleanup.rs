@@ -96,8 +96,7 @@ fn show(report: &CleanupReport) -> std::io::Result<()> {
     for one in &report.removed {
         let size = BinaryBytes(one.bytes).to_string();
         let archived = one.archived.as_ref().map(ToString::to_string).unwrap_or_default();
-        let others = one.not_archived.filter(|others| others.files > 0);
-        let others = others.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
+        let others = one.not_archived.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
         let parts = [&size, &archived, others.as_deref().unwrap_or_default(), ""];
         row(&one.run, judged(gone, true), parts, &one.reason.to_string());
     }

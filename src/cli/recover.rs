@@ -61,7 +61,7 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
         println!("{}", target.join(file).display());
     }
     for note in &recovered.notes {
-        eprintln!("moadim-mcp: {note}; restored from the archive alone, without older history");
+        eprintln!("moadim-mcp: {note}");
     }
     if recovered.repositories.is_empty() && recovered.files.is_empty() {
         bail!("the workbench of {run} holds nothing that its remotes do not have");

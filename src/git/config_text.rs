@@ -11,14 +11,37 @@ const MAX_CONFIG_BYTES: u64 = 4 * 1024 * 1024;
 /// The little of a repository's configuration that changes how its data is read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Settings {
-    /// The name of each remote, with its URLs.
-    pub(super) remotes: Vec<(String, Vec<String>)>,
+    pub(super) remotes: Vec<RemoteSettings>,
+    /// Whether it has rules that turn URLs into others.
+    pub(super) rewrites_urls: bool,
     /// Objects may be missing, because a remote promises them.
     pub(super) is_partial: bool,
     /// `sha1` unless said.
     pub(super) object_format: Option<String>,
     /// `files` unless said.
     pub(super) ref_storage: Option<String>,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct RemoteSettings {
+    pub(super) name: String,
+    pub(super) urls: Vec<String>,
+    /// Where pushes go instead.
+    pub(super) push_urls: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn has_reftable(&self) -> bool {
+        self.ref_storage.as_deref() == Some("reftable")
+    }
+
+    fn remote(&mut self, name: &str) -> &mut RemoteSettings {
+        let at = self.remotes.iter().position(|remote| remote.name == name).unwrap_or_else(|| {
+            self.remotes.push(RemoteSettings { name: name.to_owned(), ..RemoteSettings::default() });
+            self.remotes.len() - 1
+        });
+        &mut self.remotes[at]
+    }
 }
 
 /// Extensions that do not change how refs, index and objects are read.
@@ -57,14 +80,13 @@ fn parse(printed: &[u8]) -> Result<Settings, GitError> {
                 _ => return Err(GitError::Odd(format!("its extension '{extension}' is not known here"))),
             }
         }
+        settings.rewrites_urls |= key.starts_with("url.") && key.ends_with("insteadof");
         let Some((name, variable)) = key.strip_prefix("remote.").and_then(|rest| rest.rsplit_once('.')) else {
             continue;
         };
         match variable {
-            "url" => match settings.remotes.iter_mut().find(|(known, _)| known == name) {
-                Some((_, urls)) => urls.push(value.to_owned()),
-                None => settings.remotes.push((name.to_owned(), vec![value.to_owned()])),
-            },
+            "url" => settings.remote(name).urls.push(value.to_owned()),
+            "pushurl" => settings.remote(name).push_urls.push(value.to_owned()),
             "promisor" | "partialclonefilter" => settings.is_partial = true,
             _ => {}
         }
@@ -81,11 +103,13 @@ mod tests {
         let printed = b"core.fsmonitor\n/tmp/evil\0remote.origin.url\nhttps://one\0remote.origin.url\nhttps://two\0\
             remote.a.b.url\n../x\0extensions.noop\0extensions.objectformat\nSHA256\0remote.p.promisor\ntrue\0";
         let settings = parse(printed).unwrap();
-        let urls = |urls: &[&str]| urls.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(
-            settings.remotes,
-            [("origin".to_owned(), urls(&["https://one", "https://two"])), ("a.b".to_owned(), urls(&["../x"]))]
-        );
+        let urls: Vec<(&str, &[String])> =
+            settings.remotes.iter().map(|remote| (remote.name.as_str(), &remote.urls[..])).collect();
+        let [one, two, x] = ["https://one", "https://two", "../x"].map(str::to_owned);
+        assert_eq!(urls, [("origin", &[one, two][..]), ("a.b", &[x][..])]);
+        assert!(!settings.rewrites_urls);
+        let moved = parse(b"remote.o.pushurl\n../x\0url.../y.pushinsteadof\nhttps://h/\0").unwrap();
+        assert_eq!((moved.rewrites_urls, &moved.remotes[0].push_urls[..]), (true, &["../x".to_owned()][..]));
         assert_eq!((settings.object_format.as_deref(), settings.is_partial), (Some("sha256"), true));
         assert!(parse(b"extensions.future\ntrue\0").unwrap_err().to_string().contains("'future'"));
     }

@@ -48,6 +48,16 @@ pub(crate) enum Kind {
     Odd(String),
 }
 
+impl Found {
+    /// Where git keeps its data, if that is known.
+    pub(super) fn git_dir(&self) -> Option<PathBuf> {
+        match &self.kind {
+            Kind::Ordinary { git_dir } | Kind::Bare { git_dir } | Kind::Pointer { git_dir } => Some(git_dir.clone()),
+            Kind::Odd(_) => None,
+        }
+    }
+}
+
 /// Finds the repositories at most [`MAX_DEPTH`] below a directory. Follows no symlink and enters no other file system.
 ///
 /// # Errors
@@ -61,26 +71,23 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
             return Err(GitError::Odd("looking for repositories took longer than it may".to_owned()));
         }
         let directory = root.join(&path);
+        // An agent may close what it made; nothing is alive there by now. What stays closed shows below.
+        let _ = restore_access(&directory);
         let kind = kind_of(&directory);
         let is_bare = matches!(kind, Some(Kind::Bare { .. }));
         match kind {
+            Some(_) if depth > MAX_DEPTH => {
+                listing.skipped.push((path, format!("it is more than {MAX_DEPTH} directories deep")));
+                continue;
+            }
+            _ if depth > MAX_DEPTH => continue,
             Some(_) if listing.found.len() >= MAX_REPOSITORIES => {
                 listing.skipped.push((path.clone(), format!("there are more than {MAX_REPOSITORIES} repositories")));
             }
             Some(kind) => listing.found.push(Found { path: path.clone(), kind }),
             None => {}
         }
-        if is_bare || depth == MAX_DEPTH {
-            continue;
-        }
-        let names = match directories_in(&directory, &metadata) {
-            // An agent may close what it made; nothing is alive there by now.
-            Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-                restore_access(&directory).and_then(|()| directories_in(&directory, &metadata))
-            }
-            names => names,
-        };
-        match names {
+        match directories_in(&directory, &metadata, is_bare) {
             Ok(names) => waiting.extend(names.into_iter().map(|name| (path.join(name), depth + 1))),
             Err(source) if path.as_os_str().is_empty() => return Err(GitError::io("list", root, source)),
             Err(source) => listing.skipped.push((path, format!("it cannot be listed: {source}"))),
@@ -90,16 +97,24 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
     Ok(listing)
 }
 
-fn directories_in(directory: &Path, root: &Metadata) -> std::io::Result<Vec<std::ffi::OsString>> {
+/// What is git's own in a bare repository; anything else in it may be a working tree.
+const PARTS_OF_A_REPOSITORY: [&str; 9] =
+    ["objects", "refs", "hooks", "logs", "info", "worktrees", "modules", "lfs", "reftable"];
+
+fn directories_in(directory: &Path, root: &Metadata, is_bare: bool) -> std::io::Result<Vec<std::ffi::OsString>> {
     let mut names = Vec::new();
     for file in std::fs::read_dir(directory)? {
         let file = file?;
-        if !file.file_type()?.is_dir() || file.file_name() == ".git" {
+        let is_gits = |name: &str| name == ".git" || (is_bare && PARTS_OF_A_REPOSITORY.contains(&name));
+        if !file.file_type()?.is_dir() || file.file_name().to_str().is_some_and(is_gits) {
             continue;
         }
-        // Gone meanwhile, or a mount.
-        if file.metadata().is_ok_and(|metadata| metadata.dev() == root.dev()) {
-            names.push(file.file_name());
+        match file.metadata() {
+            Ok(metadata) if metadata.dev() == root.dev() => names.push(file.file_name()),
+            // A mount, or gone meanwhile.
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
         }
     }
     Ok(names)
@@ -123,7 +138,10 @@ fn kind_of(directory: &Path) -> Option<Kind> {
             Err(error) => Kind::Odd(format!("its .git is a link that leads nowhere: {error}")),
         }),
         Ok(_) => Some(Kind::Odd("its .git is neither a directory nor a file".to_owned())),
-        Err(_) => is_bare(directory).then(|| Kind::Bare { git_dir: directory.to_owned() }),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            is_bare(directory).then(|| Kind::Bare { git_dir: directory.to_owned() })
+        }
+        Err(error) => Some(Kind::Odd(format!("its .git cannot be looked at: {error}"))),
     }
 }
 

@@ -56,7 +56,8 @@ pub(super) fn copy(
                     .and_then(|_| copy.sync_all())
                     .map_err(|source| GitError::io("copy", &from, source))?;
             }
-            Err(_) => missing += 1,
+            Err(error) if error.is_not_found() => missing += 1,
+            Err(error) => return Err(GitError::Odd(error.to_string())),
         }
     }
     Ok(missing)

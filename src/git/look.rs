@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::base::{self, Cloned, REMOTE_REFS};
+use super::config_text::RemoteSettings;
 use super::find::Found;
 use super::pack::RemoteUrl;
 use super::program::{GitError, Input, ObjectId};
@@ -139,6 +140,8 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Reference {
     pub(super) id: ObjectId,
+    /// What an annotated tag leads to.
+    pub(super) peeled: Option<ObjectId>,
     /// `commit`, or what else it is or leads to.
     pub(super) kind: String,
 }
@@ -175,15 +178,17 @@ pub(crate) fn look(
 
     let is_kept_outside = shadow.is_kept_outside(place.root);
     let outliving = outliving_remotes(shadow, found, place);
+    let all = || shadow.settings.remotes.iter().map(|remote| remote.name.as_str());
     let is_saved = |name: &str| {
-        is_kept_outside || base::remote_of(name, outliving.iter().map(|(remote, _)| remote.as_str())).is_some()
+        is_kept_outside
+            || base::remote_of(name, all()).is_some_and(|of| outliving.iter().any(|(remote, _)| remote == of))
     };
     let mut saved: BTreeSet<ObjectId> = cloned.iter().flat_map(|cloned| cloned.refs.values().cloned()).collect();
     saved.extend(refs.iter().filter(|(name, _)| is_saved(name)).map(|(_, reference)| reference.id.clone()));
     // What the repository lacks cannot be subtracted from what it has.
     let saved = shadow.present(saved, deadline)?;
 
-    let stashes = if is_kept_outside { Vec::new() } else { stashes_of(shadow, &refs)? };
+    let stashes = if is_kept_outside { Vec::new() } else { stashes_of(shadow, &refs, deadline)? };
     let mut roots: BTreeSet<ObjectId> = refs
         .iter()
         .filter(|(name, _)| !is_saved(name) && *name != STASH)
@@ -197,6 +202,12 @@ pub(crate) fn look(
         Some(_) => status_of(shadow, deadline)?,
         None => Default::default(),
     };
+    if shadow.settings.has_reftable() && (shadow.git_dir() != shadow.common_dir() || has_worktrees(shadow)) {
+        return Err(GitError::Odd("it has several working trees and a reftable, which is not supported".to_owned()));
+    }
+    if !is_kept_outside && let Some(hidden) = unlisted_parts(shadow, place)? {
+        return Err(GitError::Odd(format!("what belongs to it in {} was not examined", hidden.display())));
+    }
     if let Some(nested) = unlisted(&status, &index, found, place) {
         return Err(GitError::Odd(format!("the repository {} in it was not examined", nested.display())));
     }
@@ -230,15 +241,15 @@ pub(crate) fn look(
 pub(super) const STASH: &str = "refs/stash";
 
 fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Reference>, GitError> {
-    let format = "--format=%(objectname) %(objecttype) %(*objecttype) %(refname)";
+    let format = "--format=%(objectname) %(objecttype) %(*objecttype) %(*objectname) %(refname)";
     let printed = shadow.git(&["for-each-ref", format]).run(Input::Nothing, deadline)?;
     let unexpected = |line: &str| GitError::Unexpected { command: "for-each-ref".to_owned(), what: line.to_owned() };
     let parse = |line: &str| {
-        let mut words = line.splitn(4, ' ');
+        let mut words = line.splitn(5, ' ');
         let id = ObjectId::try_from(words.next()?.to_owned()).ok()?;
-        let (kind, peeled, name) = (words.next()?, words.next()?, words.next()?);
-        let kind = if peeled.is_empty() { kind } else { peeled }.to_owned();
-        Some((name.to_owned(), Reference { id, kind }))
+        let (kind, peeled_kind, peeled, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let kind = if peeled_kind.is_empty() { kind } else { peeled_kind }.to_owned();
+        Some((name.to_owned(), Reference { id, peeled: peeled.to_owned().try_into().ok(), kind }))
     };
     String::from_utf8_lossy(&printed).lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect()
 }
@@ -246,19 +257,39 @@ fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Re
 /// The remotes that are still there, with their URLs, once everything in the workbenches is gone.
 fn outliving_remotes(shadow: &Shadow<'_>, found: &Found, place: &Place<'_>) -> Vec<(String, String)> {
     let from = shadow.tree().map_or_else(|| place.root.join(&found.path), Path::to_owned);
-    let remotes = shadow.settings.remotes.iter().filter_map(|(name, urls)| Some((name.clone(), urls.first()?.clone())));
-    remotes.filter(|(_, url)| base::outlives(url, &from, place.doomed)).collect()
+    if shadow.settings.rewrites_urls {
+        // Git pushes somewhere else than the URLs say.
+        return Vec::new();
+    }
+    let outlives = |remote: &&RemoteSettings| {
+        remote.urls.iter().chain(&remote.push_urls).all(|url| base::outlives(url, &from, place.doomed))
+    };
+    let remotes = shadow.settings.remotes.iter().filter(outlives);
+    remotes.filter_map(|remote| Some((remote.name.clone(), remote.urls.first()?.clone()))).collect()
 }
 
 fn remote_url(shadow: &Shadow<'_>, cloned: Option<&Cloned>) -> Option<String> {
     let remotes = &shadow.settings.remotes;
-    let configured = remotes.iter().find(|(name, _)| name == "origin").or(remotes.first());
-    let configured = configured.and_then(|(_, urls)| urls.first().cloned());
+    let configured = remotes.iter().find(|remote| remote.name == "origin").or(remotes.first());
+    let configured = configured.and_then(|remote| remote.urls.first().cloned());
     configured.or_else(|| cloned.map(|cloned| cloned.url.clone()))
 }
 
 /// Every entry of the stash is in its reflog alone, but for the newest.
-fn stashes_of(shadow: &Shadow<'_>, refs: &BTreeMap<String, Reference>) -> Result<Vec<ObjectId>, GitError> {
+fn stashes_of(
+    shadow: &Shadow<'_>,
+    refs: &BTreeMap<String, Reference>,
+    deadline: Instant,
+) -> Result<Vec<ObjectId>, GitError> {
+    if shadow.settings.has_reftable() {
+        // Its logs are in its tables.
+        if !refs.contains_key(STASH) {
+            return Ok(Vec::new());
+        }
+        let printed = shadow.git(&["log", "-g", "--format=%H", STASH]).run(Input::Nothing, deadline)?;
+        let ids = String::from_utf8_lossy(&printed).into_owned();
+        return ids.lines().map(|id| id.to_owned().try_into().map_err(GitError::Odd)).collect();
+    }
     let log = shadow.directory().join("logs").join(STASH);
     let text = match std::fs::read(&log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
@@ -325,7 +356,7 @@ fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<Tracked, GitError
     }
     let arguments =
         ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
-    let status = status::parse_status(&shadow.git(&arguments).run(Input::Nothing, deadline)?)?;
+    let status = status::parse_status(&shadow.git(&arguments).run_without_complaint(Input::Nothing, deadline)?)?;
     Ok(Tracked { status, index, index_as_printed })
 }
 
@@ -337,6 +368,47 @@ fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<
     // A submodule that is not checked out is an empty directory.
     let is_one = |path: &PathBuf| place.root.join(path).join(".git").symlink_metadata().is_ok();
     paths.filter(|path| !is_listed(path) && is_one(path)).min()
+}
+
+fn has_worktrees(shadow: &Shadow<'_>) -> bool {
+    std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
+}
+
+/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
+/// not checked out any more.
+fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let listed: BTreeSet<PathBuf> =
+        place.listed.iter().filter_map(|found| found.git_dir()).map(|git_dir| real(&git_dir)).collect();
+    let (common, root) = (shadow.common_dir(), real(place.root));
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    let worktrees = common.join("worktrees");
+    if is_dir(&worktrees) {
+        for name in names_in(&worktrees)? {
+            let git_dir = worktrees.join(name);
+            let pointer = atomic_file::read_text(&git_dir.join("gitdir")).unwrap_or_default();
+            let tree = Path::new(pointer.trim_end()).parent().map(|tree| git_dir.join(tree));
+            let is_there = tree.is_some_and(|tree| real(&tree).starts_with(&root) && tree.join(".git").exists());
+            if is_there && !listed.contains(&real(&git_dir)) {
+                return Ok(Some(git_dir));
+            }
+        }
+    }
+    let mut waiting = vec![common.join("modules")];
+    while let Some(directory) = waiting.pop().filter(|directory| is_dir(directory)) {
+        for name in names_in(&directory)? {
+            let path = directory.join(name);
+            if !is_dir(&path) {
+                continue;
+            }
+            if path.join("HEAD").symlink_metadata().is_err() {
+                waiting.push(path);
+            } else if !listed.contains(&real(&path)) {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
 }
 
 fn count(shadow: &Shadow<'_>, roots: &[ObjectId], saved: &[ObjectId], deadline: Instant) -> Result<u64, GitError> {

@@ -4,10 +4,10 @@
 //! history; runs of one repository share it. Together they are complete: this is what [`verify`] proves, in an empty repository.
 //! Everything else is in plain files beside them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -16,12 +16,12 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use super::lfs;
-use super::look::{STASH, Seen, range};
+use super::look::{Reference, STASH, Seen, range};
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
 use super::status::{self, GITLINK};
 use crate::home::atomic_file;
-use crate::home::make_directory;
+use crate::home::{make_directory, random_suffix};
 
 /// The files of an archived repository, beside its record.
 pub(super) const WORK_PACK: &str = "work.pack";
@@ -134,7 +134,7 @@ pub(crate) fn size(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Resul
         let paths = seen.status.changed.iter().chain(&seen.status.untracked);
         paths.filter_map(|path| Some(tree.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.len()))
     });
-    let base = if shadow.settings.is_partial { Vec::new() } else { base_of(shadow, seen, deadline)? };
+    let base = if shadow.settings.is_partial { Vec::new() } else { grounds_of(shadow, seen, deadline)?.base };
     Ok(Size { work_bytes: objects + files.sum::<u64>(), base_bytes: usage(&base, &[], &["--no-walk"])? })
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn pack(
     make_directory(target.directory).map_err(|source| GitError::io("make", target.directory, source))?;
     let files = pack_files(shadow, seen, target, deadline)?;
     let staged = staged_blobs(shadow, seen, deadline)?;
-    let base = base_of(shadow, seen, deadline)?;
+    let Grounds { base, work } = grounds_of(shadow, seen, deadline)?;
     let packed = Packed {
         is_bare: shadow.tree().is_none(),
         object_format: shadow.settings.object_format.clone().unwrap_or_else(|| "sha1".to_owned()),
@@ -169,7 +169,18 @@ pub(crate) fn pack(
     // From here on the commits of the base have no parents, so that nothing is left out that the base does not have.
     let graft = [&packed.base[..], &packed.shallow[..]].concat();
     shadow.set_shallow(&graft)?;
-    let mut wanted: BTreeSet<ObjectId> = seen.roots.iter().chain(&seen.stashes).cloned().collect();
+    // A root that is no work, such as a tag of a commit that remotes have, would bring all of its history.
+    let leads_to: BTreeMap<&ObjectId, &Reference> =
+        seen.refs.values().map(|reference| (&reference.id, reference)).collect();
+    let is_work = |id: &&ObjectId| match leads_to.get(id) {
+        Some(reference) if matches!(reference.kind.as_str(), "commit" | "tag") => {
+            work.contains(reference.peeled.as_ref().unwrap_or(id))
+        }
+        Some(_) => true,
+        None => work.contains(id),
+    };
+    let roots = seen.roots.iter().filter(is_work);
+    let mut wanted: BTreeSet<ObjectId> = roots.chain(&seen.stashes).cloned().collect();
     wanted.extend(packed.files.clone());
     wanted.extend(staged);
     let base: BTreeSet<&ObjectId> = packed.base.iter().collect();
@@ -206,7 +217,7 @@ fn base_name(shadow: &Shadow<'_>, base: &[ObjectId], deadline: Instant) -> Resul
 }
 
 fn write_base(shadow: &Shadow<'_>, packed: &Packed, path: &Path, deadline: Instant) -> Result<(), GitError> {
-    let new = path.with_extension("new");
+    let new = path.with_extension(format!("{}.new", random_suffix()));
     write_pack(shadow, &range(&packed.base, &[]), &new, deadline)?;
     std::fs::rename(&new, path).map_err(|source| GitError::io("make", path, source))
 }
@@ -225,11 +236,17 @@ fn sync(path: &Path) -> Result<(), GitError> {
     File::open(path).and_then(|file| file.sync_all()).map_err(|source| GitError::io("sync", path, source))
 }
 
-/// The commits that the work stands on: where it begins, and what is checked out or a branch's and not work itself.
-fn base_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
+/// The commits of the work, and those that it stands on: where it begins, and what is checked out or a branch's and not work itself.
+#[derive(Default)]
+struct Grounds {
+    base: Vec<ObjectId>,
+    work: BTreeSet<ObjectId>,
+}
+
+fn grounds_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Grounds, GitError> {
     let roots = [&seen.roots[..], &seen.stashes[..]].concat();
     if roots.is_empty() {
-        return Ok(Vec::new());
+        return Ok(Grounds::default());
     }
     let walk =
         shadow.git(&["rev-list", "--boundary", "--stdin"]).run(Input::Bytes(&range(&roots, &seen.saved)), deadline)?;
@@ -240,9 +257,11 @@ fn base_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<Ob
         list.insert(ObjectId::try_from(id.to_owned()).map_err(GitError::Odd)?);
     }
     let branches = seen.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
-    let tips = branches.map(|(_, reference)| &reference.id).chain(&seen.head);
+    let named: BTreeSet<&ObjectId> = seen.refs.values().map(|reference| &reference.id).collect();
+    let under_way = seen.roots.iter().filter(|id| !named.contains(id));
+    let tips = branches.map(|(_, reference)| &reference.id).chain(&seen.head).chain(under_way);
     base.extend(tips.filter(|tip| !work.contains(*tip)).cloned());
-    Ok(base.into_iter().collect())
+    Ok(Grounds { base: base.into_iter().collect(), work })
 }
 
 /// Makes a tree of the files that are not as the index has them. Their bytes are taken as they are.
@@ -257,6 +276,11 @@ fn pack_files(
     for path in seen.status.changed.iter().chain(&seen.status.untracked) {
         let full = tree.join(OsStr::from_bytes(path));
         match full.symlink_metadata() {
+            // What is behind a link is not the repository's.
+            Ok(_) if !has_real_parents(tree, &full) => {
+                deleted.extend_from_slice(path);
+                deleted.push(0);
+            }
             Ok(metadata) if metadata.is_file() || metadata.is_symlink() => {
                 present.extend_from_slice(path);
                 present.push(0);
@@ -269,6 +293,9 @@ fn pack_files(
             }
             // A submodule is a repository of its own.
             Ok(metadata) if metadata.is_dir() && full.join(".git").symlink_metadata().is_ok() => {}
+            Err(source) if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(GitError::io("look at", &full, source));
+            }
             // A fifo or a directory in its place: neither is kept by git.
             _ => {
                 deleted.extend_from_slice(path);
@@ -289,6 +316,12 @@ fn pack_files(
     update.run(Input::Bytes(&present), deadline)?;
     let tree = shadow.git(&["write-tree"]).env("GIT_INDEX_FILE", &index).run(Input::Nothing, deadline)?;
     String::from_utf8_lossy(&tree).trim().to_owned().try_into().map(Some).map_err(GitError::Odd)
+}
+
+/// Whether each directory between `top` and a path in it is one, and no link.
+pub(super) fn has_real_parents(top: &Path, path: &Path) -> bool {
+    let parents = path.ancestors().skip(1).take_while(|parent| *parent != top);
+    parents.into_iter().all(|parent| parent.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()))
 }
 
 /// The contents that only the index names: what was staged, and the sides of a conflict.

@@ -238,6 +238,20 @@ impl GitCommand<'_> {
         Ok(bytes)
     }
 
+    /// As [`Self::run`]; a warning is an error too, as where git leaves out what it cannot read.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and git complained.
+    pub(crate) fn run_without_complaint(self, input: Input<'_>, deadline: Instant) -> Result<Vec<u8>, GitError> {
+        let errors = self.git.scratch.join("stderr");
+        let printed = self.run(input, deadline)?;
+        let said = std::fs::read(&errors).map_err(|source| GitError::io("read", &errors, source))?;
+        match saying(&String::from_utf8_lossy(&said), MAX_SAID_COLUMNS) {
+            said if said.is_empty() => Ok(printed),
+            said => Err(GitError::Odd(format!("git complains{said}"))),
+        }
+    }
+
     /// As [`Self::run`], with what it prints in a file.
     ///
     /// # Errors

@@ -3,18 +3,19 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::path::{Component, Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use super::base::REMOTE_REFS;
 use super::lfs;
 use super::pack::{
     DELETED, INDEX, INTENDED, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
-    index_info, modes, paths,
+    has_real_parents, index_info, modes, paths,
 };
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{BYTES_AS_THEY_ARE, names_in};
+use crate::bounded_command;
 use crate::home::make_directory;
 
 /// What a restored repository lacks.
@@ -40,6 +41,11 @@ const SETTINGS: [&str; 6] = [
     "gc.auto=0",
     "advice.detachedHead=false",
 ];
+
+const FROM_ARCHIVE: &str = "restored from the archive alone, without older history";
+
+/// How long a remote may take. What does not come from there comes from the archive.
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 struct Restoring<'a> {
     git: &'a Git,
@@ -74,9 +80,15 @@ pub(crate) fn restore(
         restoring.unpack(base)?;
     }
     restoring.graft(packed)?;
-    restoring.set_refs(packed, source.directory)?;
+    restoring.set_refs(packed, source.directory, &mut restored.notes)?;
     for stash in packed.stashes.iter().rev() {
-        restoring.run(&["stash", "store", "--quiet", "-m", &stash.message, stash.id.as_str()], Input::Nothing)?;
+        let store = ["stash", "store", "--quiet", "-m", &stash.message, stash.id.as_str()];
+        if restoring.run(&store, Input::Nothing).is_err() {
+            // An agent may have put anything there.
+            restored.notes.push(format!("the stash entry {} is no stash; it is the tag stash-{}", stash.id, stash.id));
+            let tag = format!("refs/tags/stash-{}", stash.id);
+            restoring.run(&["update-ref", &tag, stash.id.as_str()], Input::Nothing)?;
+        }
     }
     if !packed.is_bare {
         restoring.write_files(packed, source.directory)?;
@@ -116,7 +128,10 @@ impl Restoring<'_> {
         arguments.extend(self.is_bare.then_some("--bare"));
         self.run(&arguments, Input::Nothing)?;
         for RemoteUrl { name, url } in &packed.remotes {
-            self.run(&["remote", "add", "--", name, url], Input::Nothing)?;
+            // Not `remote add`, which refuses names that a repository may have.
+            self.run(&["config", "--add", &format!("remote.{name}.url"), url], Input::Nothing)?;
+            let fetch = format!("+refs/heads/*:{REMOTE_REFS}{name}/*");
+            self.run(&["config", "--add", &format!("remote.{name}.fetch"), &fetch], Input::Nothing)?;
         }
         Ok(())
     }
@@ -124,22 +139,22 @@ impl Restoring<'_> {
     /// Fetches as the person would, with their own settings and keys: the repository's settings are ours. Returns what went
     /// wrong.
     fn fetch(&self, remote: &RemoteUrl) -> Option<String> {
-        let fetched = Command::new("git")
+        let mut command = Command::new("git");
+        command
+            .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
             .args(["fetch", "--quiet", "--no-recurse-submodules", "--"])
             .arg(&remote.name)
             .env("GIT_DIR", &self.git_dir)
             .env("GIT_ALLOW_PROTOCOL", "https:ssh:git:file")
             .env("GIT_TERMINAL_PROMPT", "0")
-            .current_dir(self.target)
-            .stdin(Stdio::null())
-            .output();
-        match fetched {
-            Ok(output) if output.status.success() => None,
-            Ok(output) => {
-                let said = crate::quote::saying(&String::from_utf8_lossy(&output.stderr), 200);
-                Some(format!("{} cannot be reached{said}", remote.name))
+            .current_dir(self.target);
+        match bounded_command::run(&mut command, self.deadline.min(Instant::now() + FETCH_TIMEOUT)) {
+            Ok(finished) if finished.succeeded == Some(true) => None,
+            Ok(finished) => {
+                let said = crate::quote::saying(&String::from_utf8_lossy(&finished.stderr), 200);
+                Some(format!("{} cannot be reached{said}; {FROM_ARCHIVE}", remote.name))
             }
-            Err(error) => Some(format!("{} cannot be reached: git cannot be started: {error}", remote.name)),
+            Err(error) => Some(format!("{} cannot be reached: {error}; {FROM_ARCHIVE}", remote.name)),
         }
     }
 
@@ -151,7 +166,12 @@ impl Restoring<'_> {
     fn graft(&self, packed: &Packed) -> Result<(), GitError> {
         let mut graft = packed.shallow.clone();
         if !packed.base.is_empty() {
-            let ids: String = packed.base.iter().map(|id| format!("{id}\n")).collect();
+            let mut ids = String::new();
+            for id in &packed.base {
+                if self.has_all(std::slice::from_ref(id))? {
+                    ids.push_str(&format!("{id}\n"));
+                }
+            }
             let arguments = ["rev-list", "--no-walk", "--parents", "--stdin"];
             let printed = self.run(&arguments, Input::Bytes(ids.as_bytes()))?;
             for line in String::from_utf8_lossy(&printed).lines() {
@@ -183,7 +203,7 @@ impl Restoring<'_> {
     }
 
     /// Sets every ref whose object is here. Those of remotes come from there.
-    fn set_refs(&self, packed: &Packed, directory: &Path) -> Result<(), GitError> {
+    fn set_refs(&self, packed: &Packed, directory: &Path, notes: &mut Vec<String>) -> Result<(), GitError> {
         let refs = read(&directory.join(REFS))?;
         let refs = String::from_utf8_lossy(&refs).into_owned();
         let mut wanted: BTreeMap<&str, &str> =
@@ -201,7 +221,14 @@ impl Restoring<'_> {
             }
         }
         // A branch that is checked out may be updated: nothing is.
-        self.run(&["update-ref", "--stdin"], Input::Bytes(updates.as_bytes()))?;
+        if self.run(&["update-ref", "--stdin"], Input::Bytes(updates.as_bytes())).is_err() {
+            // One that git refuses must not cost the others.
+            for update in updates.lines() {
+                if let Err(error) = self.run(&["update-ref", "--stdin"], Input::Bytes(update.as_bytes())) {
+                    notes.push(format!("a ref is not restored ({update}): {error}"));
+                }
+            }
+        }
         match (&packed.branch, &packed.head) {
             (Some(branch), _) => self.run(&["symbolic-ref", "HEAD", branch], Input::Nothing).map(drop),
             (None, Some(head)) => {
@@ -219,7 +246,7 @@ impl Restoring<'_> {
         }
         self.run(&["checkout-index", "--all", "--force", "--quiet"], Input::Nothing).or_else(if_unmerged)?;
         let deleted = read(&directory.join(DELETED))?;
-        for path in paths(&deleted).map(|path| self.target.join(path)) {
+        for path in paths(&deleted).filter_map(|path| self.inside(path)) {
             remove(&path)?;
         }
         if let Some(tree) = &packed.files {
@@ -236,7 +263,7 @@ impl Restoring<'_> {
         }
         let list = read(&directory.join(MODES))?;
         for (mode, path) in modes(&list) {
-            let path = self.target.join(path);
+            let Some(path) = self.inside(path).filter(|path| !path.is_symlink()) else { continue };
             std::fs::set_permissions(&path, mode)
                 .map_err(|source| GitError::io("change the mode of", &path, source))?;
         }
@@ -260,6 +287,12 @@ impl Restoring<'_> {
         Ok(())
     }
 
+    /// Returns a path in the repository, unless a link that was restored leads elsewhere on the way.
+    fn inside(&self, path: &OsStr) -> Option<PathBuf> {
+        let is_plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        Some(self.target.join(path)).filter(|path| is_plain && has_real_parents(self.target, path))
+    }
+
     /// A merge goes on where it was. What a rebase has to do is laid beside the repository, because it may be commands.
     fn write_state(&self, directory: &Path) -> Result<(), GitError> {
         let state = directory.join(STATE);
@@ -267,9 +300,7 @@ impl Restoring<'_> {
             copy(name, &self.git_dir.join(name.file_name().unwrap_or_default()))?;
         }
         for name in STATE_DIRECTORIES.iter().filter(|name| state.join(name).exists()) {
-            let mut beside = OsString::from(self.target);
-            beside.push(format!(".{name}"));
-            copy_tree(&state.join(name), Path::new(&beside))?;
+            copy_tree(&state.join(name), &free(self.target, name))?;
         }
         Ok(())
     }
@@ -309,6 +340,16 @@ fn remove(path: &Path) -> Result<(), GitError> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound || path.is_dir() => Ok(()),
         removed => removed.map_err(|source| GitError::io("remove", path, source)),
     }
+}
+
+/// Names what is not there yet, beside a directory.
+fn free(directory: &Path, name: &str) -> PathBuf {
+    let beside = |number: usize| {
+        let mut beside = OsString::from(directory);
+        beside.push(if number == 0 { format!(".{name}") } else { format!(".{name}.{number}") });
+        PathBuf::from(beside)
+    };
+    (0..).map(beside).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| beside(0))
 }
 
 fn copy(from: &Path, to: &Path) -> Result<(), GitError> {

@@ -135,6 +135,7 @@ fn fire(context: &Context, status: &JanitorStatus) -> Duration {
 const BACKGROUND_DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
+    let mut may_tidy = false;
     match sweep::sweep(context, None, Instant::now() + BACKGROUND_DELETING_TIMEOUT, &mut |_| {}) {
         Ok(report) => {
             for removed in &report.removed {
@@ -143,6 +144,8 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);
             }
+            // The note is a clock that may have been set: nothing goes by its age then.
+            may_tidy = report.note.is_none();
             if let Some(note) = report.note {
                 status.trouble(Duty::Sweep, None, &note);
             }
@@ -155,7 +158,7 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
         Ok(()) | Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
     }
-    if let Err(error) = stores::tidy(context) {
+    if may_tidy && let Err(error) = stores::tidy(context) {
         status.trouble(Duty::Sweep, None, &error);
     }
     for error in stale_files::remove(&context.home, UnixSeconds::now()) {

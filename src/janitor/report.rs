@@ -85,7 +85,7 @@ pub struct Removed {
     /// What it held and nobody else had, and where that is now.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) archived: Option<Archived>,
-    /// Files outside repositories that nobody asks to archive, in a dry run.
+    /// Files outside repositories that nobody asks to archive, in a dry run; absent if there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) not_archived: Option<Unarchived>,
 }

@@ -2,6 +2,7 @@
 //!
 //! Workbenches, history and trash are bounded by the sweep. Archives and mirrors are by [`tidy`], at most once a day.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::fs::DirEntry;
 use std::os::unix::fs::MetadataExt;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use super::remove;
 use crate::archive::{self, Archive};
 use crate::clock::UnixSeconds;
+use crate::git::ObjectId;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::{Config, MIN_ARCHIVE_AGE_SECS};
 use crate::home::lock::{FileLock, Mode};
@@ -182,7 +184,7 @@ pub(super) fn tidy(context: &Context) -> Result<(), FileError> {
 fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
     let Context { home, config, .. } = context;
     let archives = archives(home)?;
-    for (archive, reason) in surplus(&archives, config, archive::bases_bytes(home), now) {
+    for (archive, reason) in surplus(&archives, config, &archive::bases(home), now) {
         archive::remove(home, &archive.run)?;
         let removed = history::append_archive_removed(home, &archive.run, archive.bytes, &reason, now);
         if let Err(error) = removed {
@@ -203,15 +205,15 @@ fn archives(home: &Home) -> Result<Vec<Archive>, FileError> {
     Ok(archives)
 }
 
-/// Decides which archives go, of those sorted from oldest to newest, and why.
-fn surplus<'a>(archives: &'a [Archive], config: &Config, shared: u64, now: UnixSeconds) -> Vec<(&'a Archive, String)> {
-    let mut bytes = shared + archives.iter().map(|archive| archive.bytes).sum::<u64>();
+/// Decides which archives go, of those sorted from oldest to newest, and why. A base goes with the last archive on it.
+fn surplus<'a>(archives: &'a [Archive], config: &Config, bases: &Bases, now: UnixSeconds) -> Vec<(&'a Archive, String)> {
+    let mut left = Taken::of(archives, bases);
     let mut going = Vec::new();
     for archive in archives {
         let age = archive.made_at.age_secs_at(now);
         let reason = if age > config.archive_age_secs {
             format!("it is older than archive_age_secs ({})", config.archive_age_secs)
-        } else if bytes > config.max_archive_bytes && age > MIN_ARCHIVE_AGE_SECS {
+        } else if left.bytes > config.max_archive_bytes && age > MIN_ARCHIVE_AGE_SECS {
             format!(
                 "all archives take more than max_archive_bytes ({}), and the oldest go first",
                 config.max_archive_bytes
@@ -219,19 +221,53 @@ fn surplus<'a>(archives: &'a [Archive], config: &Config, shared: u64, now: UnixS
         } else {
             continue;
         };
-        bytes -= archive.bytes;
+        left.remove(archive, bases);
         going.push((archive, reason));
     }
     going
+}
+
+/// The size of each base that archives share.
+type Bases = BTreeMap<ObjectId, u64>;
+
+/// What archives take, with the bases that they stand on.
+struct Taken {
+    bytes: u64,
+    users: BTreeMap<ObjectId, usize>,
+}
+
+impl Taken {
+    fn of(archives: &[Archive], bases: &Bases) -> Self {
+        let mut users = BTreeMap::new();
+        for base in archives.iter().flat_map(Archive::bases) {
+            *users.entry(base.clone()).or_insert(0) += 1;
+        }
+        let shared: u64 = users.keys().filter_map(|base| bases.get(base)).sum();
+        Self { bytes: shared + archives.iter().map(|archive| archive.bytes).sum::<u64>(), users }
+    }
+
+    fn remove(&mut self, archive: &Archive, bases: &Bases) {
+        self.bytes = self.bytes.saturating_sub(archive.bytes);
+        for base in archive.bases() {
+            let Some(users) = self.users.get_mut(base) else { continue };
+            *users -= 1;
+            if *users == 0 {
+                self.bytes = self.bytes.saturating_sub(bases.get(base).copied().unwrap_or_default());
+            }
+        }
+    }
 }
 
 /// Whether another archive fits, once those that may go have gone: those that are younger than 7 days stay.
 pub(crate) fn has_room(context: &Context) -> bool {
     let Context { home, config, .. } = context;
     let Ok(archives) = archives(home) else { return false };
-    let shared = archive::bases_bytes(home);
-    let going: u64 = surplus(&archives, config, shared, UnixSeconds::now()).iter().map(|(one, _)| one.bytes).sum();
-    shared + archives.iter().map(|one| one.bytes).sum::<u64>() - going <= config.max_archive_bytes
+    let bases = archive::bases(home);
+    let mut left = Taken::of(&archives, &bases);
+    for (archive, _) in surplus(&archives, config, &bases, UnixSeconds::now()) {
+        left.remove(archive, &bases);
+    }
+    left.bytes <= config.max_archive_bytes
 }
 
 /// Removes the archives that may go, so that another fits.

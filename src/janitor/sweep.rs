@@ -40,6 +40,8 @@ const DRY_RUN_MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a sweep looks at workbenches that may hold work; the rest is for the process that archives.
 const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many workbenches are looked at before those that may go do: in between, somebody may change one.
+const SEEN_AT_ONCE: usize = 16;
 /// How long the process that archives is at work at most.
 const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -73,6 +75,7 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
                 let files = bounds.get(run.routine()).map(|bounds| &bounds.archive_files[..]);
                 let wanted = Wanted { run: &run, files: files.unwrap_or_default() };
                 let not_archived = archive::unarchived(&context.home, &wanted, measure_until);
+                let not_archived = not_archived.filter(|others| others.files > 0);
                 let name = OsString::from(run.to_string());
                 let size = remove::measure(&context.home.workbenches(), &name, &|| Instant::now() >= measure_until);
                 removable_bytes += size.bytes;
@@ -113,9 +116,6 @@ pub(crate) fn archive_all(root: PathBuf) -> anyhow::Result<()> {
     let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
     let _ = rustix::process::nice(19);
     let context = App::new(home, Program::current()?).context()?;
-    if let Err(error) = stores::make_room(&context) {
-        tracing::warn!(%error, "archives that may go could not be removed");
-    }
     sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut |_| {})?;
     Ok(())
 }
@@ -173,6 +173,12 @@ fn sweep_and(
         tracing::warn!(%run, %error, "cannot remove the pin of a run that is gone");
     }
     trash::delete(context, trashed, deadline, &mut report, progress);
+    if archiving == Archiving::Here
+        && doubt.is_none()
+        && let Err(error) = stores::make_room(context)
+    {
+        tracing::warn!(%error, "archives that may go could not be removed");
+    }
     remove_candidates(archiving, context, &bounds, candidates, deadline, &mut report, progress)?;
     // The history goes by age too.
     if doubt.is_none()
@@ -199,7 +205,7 @@ fn remove_candidates(
         return Ok(());
     }
     // What was archived goes at once, so that the disk has room for the next.
-    let at_once = if archiving == Archiving::Here { 1 } else { candidates.len() };
+    let at_once = if archiving == Archiving::Here { 1 } else { SEEN_AT_ONCE };
     let until = if archiving == Archiving::Here { deadline } else { Instant::now() + EXAMINING_TIMEOUT };
     let mut is_needed = false;
     while !candidates.is_empty() {

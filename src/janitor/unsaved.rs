@@ -168,7 +168,7 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
         UnsavedWork::Archive => {}
     }
     match archive::read(home, run) {
-        Ok(Some(archive)) if archive.fingerprint == unsaved.fingerprint => {
+        Ok(Some(archive)) if archive.fingerprint == unsaved.fingerprint && archive::is_whole(home, &archive) => {
             return Fate::Goes(Some(brief(home, &archive)));
         }
         Ok(_) => {}
@@ -190,7 +190,11 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
         Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes) {
             Ok(archive) => {
                 Problem::forget(home, run);
-                Fate::Goes(Some(brief(home, &archive)))
+                // Somebody may have gone on meanwhile.
+                match archive::examine(home, &wanted) {
+                    Ok(again) if again.fingerprint == archive.fingerprint => Fate::Goes(Some(brief(home, &archive))),
+                    _ => Fate::Stays(Why::Archiving("it changed while it was archived".to_owned())),
+                }
             }
             Err(error) => {
                 remember(home, run, &unsaved.fingerprint, &error.to_string());

@@ -132,14 +132,12 @@ impl Bounds {
                     keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
                     max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
-                    unsaved_work: definition.unsaved_work.unwrap_or(config.unsaved_work),
-                    archive_files: definition
-                        .archive_files
-                        .as_ref()
-                        .map_or_else(default_archive_files, |globs| globs.as_slice().into()),
+                    unsaved_work: config.unsaved_work,
+                    archive_files: default_archive_files(),
                     orphaned: false,
                     note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
+                .with_wishes_of(definition, config)
             }
         }
     }
@@ -151,7 +149,21 @@ impl Bounds {
             Err(store::StoreError::NotFound { .. }) => RoutineState::Gone,
             Err(_) => RoutineState::Unreadable,
         };
-        Self::decide(state, config)
+        let bounds = Self::decide(state, config);
+        // What becomes of work is still for a deleted routine to say.
+        match store::load_archived(home, slug).filter(|_| bounds.orphaned) {
+            Some(definition) => bounds.with_wishes_of(&definition, config),
+            None => bounds,
+        }
+    }
+
+    fn with_wishes_of(self, definition: &Definition, config: &Config) -> Self {
+        let files = definition.archive_files.as_ref();
+        Self {
+            unsaved_work: definition.unsaved_work.unwrap_or(config.unsaved_work),
+            archive_files: files.map_or_else(default_archive_files, |globs| globs.as_slice().into()),
+            ..self
+        }
     }
 
     /// Reads the routine as it is now and decides; `None` while it cannot be read or is gone.

@@ -274,3 +274,35 @@ fn a_command_that_hangs_is_ended_with_its_children() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn what_belongs_to_a_repository_and_is_not_looked_at_makes_it_unreadable() {
+    for (script, hidden) in [
+        (
+            "git submodule add -q $PWD/../../r.git sub 2>/dev/null; git commit -qm sub; cd sub; commit b; cd ..; git submodule deinit -q -f sub",
+            "modules/sub",
+        ),
+        ("mkdir -p 1/2/3/4; git worktree add -q 1/2/3/4/5 -b x; echo 1 > .git/info/exclude; echo > 1/2/3/4/5/new", "worktrees/5"),
+    ] {
+        let scene = Scene::of(script);
+        let work = scene.look().into_iter().find(|work| work.path == "repo").unwrap();
+        assert!(work.unreadable.clone().is_some_and(|why| why.contains(hidden)), "{script}: {work:?}");
+    }
+    let scene = Scene::of("mkdir -p ../1/2/3/4/deep; cd ../1/2/3/4/deep; git init -q; commit x");
+    let skipped = find(&scene.root(), Instant::now() + LIMIT).unwrap().skipped;
+    assert_eq!(skipped.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [Path::new("1/2/3/4/deep")]);
+    let scene = Scene::of("git clone -q --bare ../../r.git ../bare; git -C ../bare worktree add -q tree main; echo > ../bare/tree/new");
+    let paths: Vec<_> = scene.look().into_iter().map(|work| (work.path, work.untracked_files)).collect();
+    assert_eq!(paths, [("bare".to_owned(), 0), ("bare/tree".to_owned(), 1), ("repo".to_owned(), 0)]);
+}
+
+#[test]
+fn what_is_pushed_elsewhere_is_not_saved() {
+    for script in [
+        "git init -q --bare ../inner.git; git remote set-url --push origin ../inner.git; commit b; git push -q origin main; rm -rf ../inner.git",
+        "git clone -q --bare ../../r.git ../inner.git; git config url.$PWD/../inner.git.pushInsteadOf $PWD/../../r.git; commit b; git push -q; rm -rf ../inner.git",
+    ] {
+        let work = Scene::of(script).work();
+        assert!(work.unpushed_commits > 0, "{script}: {work:?}");
+    }
+}

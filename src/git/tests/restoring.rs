@@ -284,3 +284,36 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn tags_of_what_remotes_have_bring_no_history() {
+    let scene = Scene::of(
+        "for i in $(seq 30); do head -c 20000 /dev/urandom > big; git add big; git commit -qm $i; git tag -a -m t t$i; done; git push -q; commit b",
+    );
+    scene.pack("repo").unwrap();
+    let bytes: u64 = scene.say(".", "stat -c %s archive/work.pack").trim().parse().unwrap();
+    assert!(bytes < 20_000, "{bytes}");
+}
+
+#[test]
+fn what_git_would_not_make_comes_back_too() {
+    let scene = Scene::of("git config remote.'foo bar'.url ../x; commit b; git update-ref refs/stash HEAD; echo > new");
+    let packed = scene.pack("repo").unwrap();
+    let restored = scene.restore(&packed, false);
+    assert!(restored.notes.iter().any(|note| note.contains("no stash")), "{restored:?}");
+    assert_eq!(scene.say("restored", "git log --format=%s; ls"), "b\na\na\nb\nnew\n");
+    let scene = Scene::of("mkdir src; commit src/a; mv src src2; ln -s src2 src");
+    let packed = scene.pack("repo").unwrap();
+    let before = scene.say("w/repo", EVERYTHING);
+    scene.restore(&packed, false);
+    assert_eq!(scene.say("restored", EVERYTHING), before);
+}
+
+#[test]
+fn nothing_is_written_through_a_link_that_came_back() {
+    let scene = Scene::of("ln -s ../outside link; git add link; git commit -qm link; echo > new");
+    let packed = scene.pack("repo").unwrap();
+    scene.sh("mkdir outside; echo kept > outside/x; printf 'link/x\\0' >> archive/deleted; printf '777 link/x\\0' >> archive/modes; chmod 600 outside/x");
+    scene.restore(&packed, false);
+    assert_eq!(scene.say("outside", "cat x; stat -c %a x"), "kept\n600\n");
+}
