@@ -271,7 +271,12 @@ fn visit(
     }
     for work in &unsaved.work {
         // Counts of lines and complaints depend on the moment.
-        let same = Work { insertions: 0, deletions: 0, unreadable: work.unreadable.as_ref().map(|_| String::new()), ..work.clone() };
+        let same = Work {
+            insertions: 0,
+            deletions: 0,
+            unreadable: work.unreadable.as_ref().map(|_| String::new()),
+            ..work.clone()
+        };
         let _ = write!(print, "{same:?}");
     }
     for (path, _) in &listing.skipped {

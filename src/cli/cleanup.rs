@@ -96,7 +96,8 @@ fn show(report: &CleanupReport) -> std::io::Result<()> {
     for one in &report.removed {
         let size = BinaryBytes(one.bytes).to_string();
         let archived = one.archived.as_ref().map(ToString::to_string).unwrap_or_default();
-        let others = one.not_archived.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
+        let others =
+            one.not_archived.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
         let parts = [&size, &archived, others.as_deref().unwrap_or_default(), ""];
         row(&one.run, judged(gone, true), parts, &one.reason.to_string());
     }

@@ -72,7 +72,9 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
         }
         let directory = root.join(&path);
         // An agent may close what it made; nothing is alive there by now. What stays closed shows below.
-        let _ = restore_access(&directory);
+        if directory.symlink_metadata().is_ok_and(|metadata| metadata.mode() & 0o500 != 0o500) {
+            let _ = restore_access(&directory);
+        }
         let kind = kind_of(&directory);
         let is_bare = matches!(kind, Some(Kind::Bare { .. }));
         match kind {

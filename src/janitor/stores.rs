@@ -206,7 +206,12 @@ fn archives(home: &Home) -> Result<Vec<Archive>, FileError> {
 }
 
 /// Decides which archives go, of those sorted from oldest to newest, and why. A base goes with the last archive on it.
-fn surplus<'a>(archives: &'a [Archive], config: &Config, bases: &Bases, now: UnixSeconds) -> Vec<(&'a Archive, String)> {
+fn surplus<'a>(
+    archives: &'a [Archive],
+    config: &Config,
+    bases: &Bases,
+    now: UnixSeconds,
+) -> Vec<(&'a Archive, String)> {
     let mut left = Taken::of(archives, bases);
     let mut going = Vec::new();
     for archive in archives {

@@ -282,7 +282,10 @@ fn what_belongs_to_a_repository_and_is_not_looked_at_makes_it_unreadable() {
             "git submodule add -q $PWD/../../r.git sub 2>/dev/null; git commit -qm sub; cd sub; commit b; cd ..; git submodule deinit -q -f sub",
             "modules/sub",
         ),
-        ("mkdir -p 1/2/3/4; git worktree add -q 1/2/3/4/5 -b x; echo 1 > .git/info/exclude; echo > 1/2/3/4/5/new", "worktrees/5"),
+        (
+            "mkdir -p 1/2/3/4; git worktree add -q 1/2/3/4/5 -b x; echo 1 > .git/info/exclude; echo > 1/2/3/4/5/new",
+            "worktrees/5",
+        ),
     ] {
         let scene = Scene::of(script);
         let work = scene.look().into_iter().find(|work| work.path == "repo").unwrap();
@@ -291,7 +294,9 @@ fn what_belongs_to_a_repository_and_is_not_looked_at_makes_it_unreadable() {
     let scene = Scene::of("mkdir -p ../1/2/3/4/deep; cd ../1/2/3/4/deep; git init -q; commit x");
     let skipped = find(&scene.root(), Instant::now() + LIMIT).unwrap().skipped;
     assert_eq!(skipped.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [Path::new("1/2/3/4/deep")]);
-    let scene = Scene::of("git clone -q --bare ../../r.git ../bare; git -C ../bare worktree add -q tree main; echo > ../bare/tree/new");
+    let scene = Scene::of(
+        "git clone -q --bare ../../r.git ../bare; git -C ../bare worktree add -q tree main; echo > ../bare/tree/new",
+    );
     let paths: Vec<_> = scene.look().into_iter().map(|work| (work.path, work.untracked_files)).collect();
     assert_eq!(paths, [("bare".to_owned(), 0), ("bare/tree".to_owned(), 1), ("repo".to_owned(), 0)]);
 }
