@@ -34,6 +34,8 @@ pub const TRIGGERED_AT: &str = "MOADIM_TRIGGERED_AT";
 pub const FINISHED_AT: &str = "MOADIM_FINISHED_AT";
 /// Whole seconds from the agent's start to its end.
 pub const DURATION_SECS: &str = "MOADIM_DURATION_SECS";
+/// What its repositories hold that no remote has, and why it cannot be archived if it cannot.
+pub const UNSAVED_WORK: &str = "MOADIM_UNSAVED_WORK";
 /// The run's workbench.
 pub const WORKBENCH: &str = "MOADIM_WORKBENCH";
 /// The run's log.

@@ -57,12 +57,14 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+mod archive;
 mod bounded_command;
 pub mod cli;
 pub mod clock;
 mod engine;
 pub mod env_vars;
 pub mod environment;
+mod git;
 pub mod home;
 pub mod janitor;
 mod logging;

@@ -14,11 +14,12 @@ mod routines;
 mod server;
 mod timing;
 mod triggers;
+mod unsaved;
 
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 12] = [
+const ROWS: [Row; 13] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -31,6 +32,7 @@ const ROWS: [Row; 12] = [
     ("peer", peer::peer),
     ("trigger", triggers::triggers),
     ("end", ends::ends),
+    ("unsaved", unsaved::unsaved),
 ];
 
 fn main() {

@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use anyhow::bail;
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
 use super::app::{self, Format, print_json};
@@ -10,9 +11,12 @@ use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::janitor::cleanup::{clean_up, dry_run};
+use crate::janitor::plan::counted;
 use crate::janitor::report::CleanupReport;
+use crate::janitor::sweep::discard;
 use crate::janitor::trash::Progress;
 use crate::routine::slug::Slug;
+use crate::run::id::RunId;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,6 +26,9 @@ pub(super) struct Arguments {
     /// Only runs of this routine, which need not exist any more
     #[arg(long)]
     routine: Option<Slug>,
+    /// Remove the workbench of this run with everything in it, unsaved work included
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["dry_run", "routine"])]
+    discard: Option<RunId>,
     #[command(flatten)]
     format: Format,
 }
@@ -33,7 +40,13 @@ const DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
     let context = app::open()?.context()?;
     let only = arguments.routine.as_ref();
-    let report = if arguments.dry_run {
+    let report = if let Some(run) = &arguments.discard {
+        let report = discard(&context, run)?;
+        if report.scanned == 0 {
+            bail!("the run {run} has no workbench");
+        }
+        report
+    } else if arguments.dry_run {
         dry_run(&context, only)?
     } else {
         let bar = Bar::new();
@@ -71,27 +84,36 @@ impl Bar {
 
 fn show(report: &CleanupReport) -> std::io::Result<()> {
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["RUN", "", "SIZE", "UNTIL", "WHY"]);
-    let mut row = |run: &dyn std::fmt::Display, what, size: &str, until: &str, why: &str| {
-        table.row(vec![text(&run.to_string()), what, text(size), text(until), text(why)]);
+    let mut table = Table::new(&["RUN", "", "SIZE", "ARCHIVED", "NOT ARCHIVED", "UNTIL", "WHY"]);
+    let mut row = |run: &dyn std::fmt::Display, what, parts: [&str; 4], why: &str| {
+        let parts = parts.into_iter().map(text);
+        table.row([text(&run.to_string()), what].into_iter().chain(parts).chain([text(why)]).collect());
     };
     let (ended, gone) = if report.dry_run { ("would be ended", "would be removed") } else { ("ended", "removed") };
     for one in &report.killed {
-        row(&one.run, judged(ended, false), "", "", &one.reason);
+        row(&one.run, judged(ended, false), [""; 4], &one.reason);
     }
     for one in &report.removed {
-        row(&one.run, judged(gone, true), &BinaryBytes(one.bytes).to_string(), "", &one.reason.to_string());
+        let size = BinaryBytes(one.bytes).to_string();
+        let archived = one.archived.as_ref().map(ToString::to_string).unwrap_or_default();
+        let others =
+            one.not_archived.map(|others| format!("{}, {}", counted(others.files, "file"), BinaryBytes(others.bytes)));
+        let parts = [&size, &archived, others.as_deref().unwrap_or_default(), ""];
+        row(&one.run, judged(gone, true), parts, &one.reason.to_string());
     }
     for one in &report.kept {
         let until = one.until.map(|until| moment(until, now)).unwrap_or_default();
-        row(&one.run, faint("kept"), "", &until, &one.reason.to_string());
+        row(&one.run, faint("kept"), ["", "", "", &until], &one.reason.to_string());
     }
     for one in &report.failed {
-        row(&one.run, judged("failed", false), "", "", &format!("{}: {}", one.path, one.error));
+        row(&one.run, judged("failed", false), [""; 4], &format!("{}: {}", one.path, one.error));
     }
     table.print("no workbenches")?;
     if let Some(note) = &report.note {
         eprintln!("moadim-mcp: {note}");
+    }
+    for store in &report.stores {
+        eprintln!("{}: {store}", store.name);
     }
     let (removed, scanned) = (report.removed.len(), report.scanned);
     match report.removable_bytes {

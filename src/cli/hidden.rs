@@ -1,6 +1,7 @@
 //! The commands by which this program starts itself. They skip the parser of the others: an agent waits for them.
 
 use std::ffi::OsString;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -8,6 +9,9 @@ use clap::ValueEnum as _;
 
 use super::{detach, follow, init, outcome_of};
 use crate::agent::shell_path;
+use crate::archive;
+use crate::git::Work;
+use crate::home::Home;
 use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
@@ -34,6 +38,13 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         ("exec", [home, run, part]) if part == "--setup" => {
             id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Setup)? {})
         }
+        // By a supervisor, once everything of its run has ended.
+        ("examine", [home, run, max_bytes]) => id(run).and_then(|run| examine(home.into(), &run, max_bytes)),
+        // By a sweep, as nobody's child.
+        ("archive", [home]) => {
+            logging::start();
+            crate::janitor::archive_all(home.into())
+        }
         // By tmux, in a run's window.
         ("follow", [home, run]) => id(run).and_then(|run| follow::follow(home.into(), &run, None)),
         // By itself, as the first process of a container.
@@ -56,6 +67,13 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
         _ => return None,
     };
     Some(done.map(|()| ExitCode::SUCCESS))
+}
+
+/// Prints what the repositories of a run's workbench hold that nobody else has.
+fn examine(home: PathBuf, run: &RunId, max_bytes: &OsString) -> anyhow::Result<()> {
+    let examined = archive::examine_at_end(&Home::open(home)?, run, max_bytes.to_string_lossy().parse()?);
+    let work = examined.unwrap_or_else(|error| vec![Work::unreadable(Path::new(""), error)]);
+    Ok(serde_json::to_writer(std::io::stdout(), &work)?)
 }
 
 fn id(run: &OsString) -> anyhow::Result<RunId> {

@@ -15,6 +15,7 @@ mod init;
 mod janitor;
 mod logs;
 mod pin;
+mod recover;
 mod routines;
 mod runs;
 mod serve;
@@ -66,6 +67,10 @@ enum Command {
     Stop(stop::Arguments),
     /// End hung runs and remove expired workbenches
     Cleanup(cleanup::Arguments),
+    /// Bring back work that was archived from a run
+    ///
+    /// Repositories come back with their commits, branches, stashes and changed files. It also works while the workbench is there.
+    Recover(recover::Arguments),
     /// Record a run as lost whose state is unknown
     ///
     /// For runs that you know to be over, such as those of a machine that is gone.
@@ -143,6 +148,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trigger(arguments) => return trigger::trigger(arguments),
         Command::Stop(arguments) => stop::stop(arguments),
         Command::Cleanup(arguments) => return cleanup::cleanup(&arguments).map(verdict),
+        Command::Recover(arguments) => recover::recover(&arguments),
         Command::Forget(arguments) => forget::forget(&arguments),
         Command::Pin(arguments) => pin::pin(&arguments),
         Command::Doctor(format) => return doctor::doctor(format).map(verdict),

@@ -22,6 +22,19 @@ pub enum SessionHostSetting {
     Detached,
 }
 
+/// What becomes of work that exists only in a workbench whose retention has passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum UnsavedWork {
+    /// It is archived, then the workbench goes.
+    #[default]
+    Archive,
+    /// The workbench stays.
+    Keep,
+    /// It goes with the workbench.
+    Discard,
+}
+
 /// The settings of a home. Every key is optional in the file, and an unknown one is an error that names it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -53,6 +66,18 @@ pub struct Config {
     pub max_history_bytes: u64,
     /// How old a line of the history may get before it goes.
     pub history_age_secs: u64,
+    /// What becomes of unsaved work (unpushed commits, changes, files to archive) when a workbench is removed.
+    pub unsaved_work: UnsavedWork,
+    /// The largest archive of one run. If its work takes more, the workbench stays.
+    pub max_run_archive_bytes: u64,
+    /// Disk that all archives may take. Beyond it the oldest go, but none younger than 7 days.
+    pub max_archive_bytes: u64,
+    /// How old an archive may get before it goes, at least 7 days.
+    pub archive_age_secs: u64,
+    /// Disk that mirrors of repositories may take. Beyond it those go that were unused for longest.
+    pub max_cache_bytes: u64,
+    /// How long a mirror of a repository may be unused before it goes.
+    pub cache_age_secs: u64,
     /// A command and its arguments, run once for each run that ended.
     pub on_finish: Vec<String>,
     /// A command and its arguments, run once for each run that failed, was ended at a bound, never started, was interrupted
@@ -88,6 +113,12 @@ impl Default for Config {
             min_free_bytes: None,
             max_history_bytes: 256 * 1024 * 1024,
             history_age_secs: 365 * 24 * 60 * 60,
+            unsaved_work: UnsavedWork::default(),
+            max_run_archive_bytes: 1 << 30,
+            max_archive_bytes: 10 << 30,
+            archive_age_secs: 90 * 24 * 60 * 60,
+            max_cache_bytes: 10 << 30,
+            cache_age_secs: 30 * 24 * 60 * 60,
             on_finish: Vec::new(),
             on_failure: Vec::new(),
             max_concurrent_runs: 4,
@@ -151,6 +182,8 @@ impl Config {
             ("max_concurrent_runs", self.max_concurrent_runs),
             ("watchdog_interval_secs", self.watchdog_interval_secs),
             ("cleanup_interval_secs", self.cleanup_interval_secs),
+            ("max_run_archive_bytes", self.max_run_archive_bytes),
+            ("max_archive_bytes", self.max_archive_bytes),
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} is 0; it must be at least 1"));
@@ -166,6 +199,12 @@ impl Config {
             let bytes = self.max_history_bytes;
             return Err(format!("max_history_bytes is {bytes}; it must be at least {MIN_HISTORY_BYTES}"));
         }
+        if self.archive_age_secs < MIN_ARCHIVE_AGE_SECS {
+            let secs = self.archive_age_secs;
+            return Err(format!(
+                "archive_age_secs is {secs}; it must be at least {MIN_ARCHIVE_AGE_SECS}, which is 7 days"
+            ));
+        }
         for (key, command) in [("on_finish", &self.on_finish), ("on_failure", &self.on_failure)] {
             if command.first().is_some_and(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
                 return Err(format!(
@@ -176,6 +215,9 @@ impl Config {
         Ok(())
     }
 }
+
+/// How long an archive is kept at least, whatever it takes.
+pub const MIN_ARCHIVE_AGE_SECS: u64 = 7 * 24 * 60 * 60;
 
 /// The smallest bound of the history: a smaller one would hold the last few runs only.
 const MIN_HISTORY_BYTES: u64 = 1024 * 1024;
@@ -224,6 +266,8 @@ mod tests {
         assert!(Config::parse("default_ttl_secs = -1").is_err());
         assert!(Config::parse("default_failed_ttl_secs = 0").unwrap_err().contains("default_failed_ttl_secs"));
         assert!(Config::parse("max_history_bytes = 5").unwrap_err().contains("max_history_bytes"));
+        assert!(Config::parse("archive_age_secs = 604799").unwrap_err().contains("7 days"));
+        assert!(Config::parse("unsaved_work = 'forget'").is_err());
         assert!(Config::parse("on_finish = ['']").unwrap_err().contains("on_finish"));
         assert!(Config::parse("on_finish = 'a shell line'").is_err());
         assert!(Config::parse("session_host = 'screen'").is_err());

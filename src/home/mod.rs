@@ -121,9 +121,19 @@ impl Home {
         self.root.join("trash")
     }
 
+    /// Returns the directory of what was archived. It may be missing.
+    pub(crate) fn archive(&self) -> PathBuf {
+        self.root.join("archive")
+    }
+
+    /// Returns the directory of the commits that archived work stands on. It may be missing.
+    pub(crate) fn archive_bases(&self) -> PathBuf {
+        self.archive().join("bases")
+    }
+
     /// Returns the directory of routines that were deleted. It may be missing.
     pub(crate) fn archived_routines(&self) -> PathBuf {
-        self.root.join("archive").join("routines")
+        self.archive().join("routines")
     }
 
     /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.
@@ -148,6 +158,11 @@ impl Home {
 
     pub(crate) fn janitor_lock(&self) -> PathBuf {
         self.locks().join("janitor")
+    }
+
+    /// Returns the lock of the process that archives.
+    pub(crate) fn archive_lock(&self) -> PathBuf {
+        self.locks().join("archive")
     }
 
     /// It guards the history's files.

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::checks::{self, Finding, Subject};
-use super::remove;
+use super::stores::{self, Store};
 use crate::agent::SearchPath;
 use crate::run::context::App;
 use crate::run::janitor_status::{Duty, Passes};
@@ -36,6 +36,8 @@ pub struct Health {
     pub workbench_bytes: u64,
     /// Whether that is all: false if measuring took too long.
     pub workbench_bytes_complete: bool,
+    /// What the home stores, and how much of each there may be.
+    pub stores: Vec<Store>,
     /// What is wrong; empty when all is well. A tool shows the first 100.
     pub problems: Vec<Problem>,
     pub problems_total: usize,
@@ -60,7 +62,8 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(problem).collect();
     let context = &subject.context;
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
-    let disk = remove::measure(context.home.root(), "workbenches".as_ref(), &|| Instant::now() >= stop_at);
+    let stores = stores::measure(context, subject.next_workbench(), stop_at);
+    let workbenches = stores.iter().find(|store| store.name == "workbenches").cloned();
     let [watchdog, sweep, scheduler] =
         [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor().passes(duty));
     Health {
@@ -74,8 +77,9 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         scheduler,
         routines: subject.readable_routines(),
         runs: subject.runs_by_status(),
-        workbench_bytes: disk.bytes,
-        workbench_bytes_complete: disk.complete,
+        workbench_bytes: workbenches.as_ref().map_or(0, |store| store.bytes),
+        workbench_bytes_complete: workbenches.is_some_and(|store| store.bytes_complete),
+        stores,
         problems_total: problems.len(),
         problems,
     }

@@ -9,16 +9,18 @@ mod clock_doubt;
 pub(crate) mod health;
 mod inventory;
 mod peers;
-mod plan;
+pub(crate) mod plan;
 pub mod reason;
 pub(crate) mod registration;
 pub mod remove;
 pub mod report;
 mod scheduler;
 mod stale_files;
+pub(crate) mod stores;
 pub mod sweep;
 mod sweep_lock;
 pub mod trash;
+pub(crate) mod unsaved;
 pub mod watchdog;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -32,6 +34,8 @@ use crate::process_tree::ScanError;
 use crate::run::context::{App, Context};
 use crate::run::janitor_status::{Duty, JanitorStatus};
 use sweep_lock::SweepLockError;
+
+pub(crate) use sweep::archive_all;
 
 /// A pass did not take place.
 #[derive(Debug, thiserror::Error)]
@@ -131,6 +135,7 @@ fn fire(context: &Context, status: &JanitorStatus) -> Duration {
 const BACKGROUND_DELETING_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
 fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
+    let mut may_tidy = false;
     match sweep::sweep(context, None, Instant::now() + BACKGROUND_DELETING_TIMEOUT, &mut |_| {}) {
         Ok(report) => {
             for removed in &report.removed {
@@ -139,6 +144,8 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Sweep, Some(failed.path), &failed.error);
             }
+            // The note is a clock that may have been set: nothing goes by its age then.
+            may_tidy = report.note.is_none();
             if let Some(note) = report.note {
                 status.trouble(Duty::Sweep, None, &note);
             }
@@ -150,6 +157,9 @@ fn sweep(context: &Context, status: &JanitorStatus) -> Duration {
     match trash::empty(&context.home) {
         Ok(()) | Err(PassError::SweepLock(SweepLockError::Held(_))) => {}
         Err(error) => status.trouble(Duty::Sweep, Some(context.home.trash().display().to_string()), &error),
+    }
+    if may_tidy && let Err(error) = stores::tidy(context) {
+        status.trouble(Duty::Sweep, None, &error);
     }
     for error in stale_files::remove(&context.home, UnixSeconds::now()) {
         status.trouble(Duty::Sweep, None, &error);

@@ -2,6 +2,10 @@
 //! (rule 9).
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use super::clock_doubt::ClockDoubt;
 use super::reason::{Reason, Why};
@@ -103,10 +107,48 @@ pub struct Verdict {
     measured: bool,
     /// The end, where we recorded one; the later passes look only at those.
     ended: Option<(UnixSeconds, KeepGroup)>,
+    /// Where what was in it is, if there was something.
+    pub(super) archived: Option<Archived>,
+}
+
+/// An archive of what only a workbench had.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Archived {
+    pub(super) path: String,
+    /// Its size on disk; absent in a dry run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bytes: Option<u64>,
+    /// Commits that were not pushed.
+    pub(super) commits: u64,
+    /// Files that were changed, not tracked, or asked for.
+    pub(super) files: u64,
+}
+
+/// Counts things whose plural ends with an s.
+pub(crate) fn counted(count: u64, one: &str) -> String {
+    format!("{count} {one}{}", if count == 1 { "" } else { "s" })
+}
+
+impl fmt::Display for Archived {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = [(self.commits, "commit"), (self.files, "file")];
+        let counts: Vec<String> =
+            counts.iter().filter(|(count, _)| *count > 0).map(|(count, one)| counted(*count, one)).collect();
+        // It may be a stash alone.
+        if counts.is_empty() { f.write_str("work") } else { f.write_str(&counts.join(", ")) }
+    }
 }
 
 impl Verdict {
-    fn decide(&mut self, decision: Decision, why: Why) {
+    /// Whether the run is over for certain, and nobody pinned it.
+    pub(super) fn is_over(&self) -> bool {
+        !matches!(
+            self.reason.why,
+            Why::Alive | Why::Unsupervised(_) | Why::AliveAfterAll | Why::Unknown(_) | Why::NoBounds | Why::Pinned
+        )
+    }
+
+    pub(super) fn decide(&mut self, decision: Decision, why: Why) {
         (self.decision, self.reason.why) = (decision, why);
     }
 }
@@ -170,7 +212,7 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
         (decision, why) = (Decision::Keep(None), Why::Pinned);
     }
     let reason = Reason { why, age_secs, retention_secs: retention, note };
-    Verdict { run, decision, reason, cookie, bytes, measured, ended }
+    Verdict { run, decision, reason, cookie, bytes, measured, ended, archived: None }
 }
 
 /// Returns whether a run without an entry is too young by its name alone: it cannot have finished before its trigger. Such

@@ -55,6 +55,16 @@ pub enum Why {
     ClockInDoubt(Box<Self>, ClockDoubt),
     /// It is expired, but the history has no line of it and cannot be written now.
     NotInHistory,
+    /// A process of this name is at work in it.
+    InUse(String),
+    /// It holds this, and its routine says that such a workbench stays.
+    UnsavedWork(String),
+    /// It holds this, which is being archived.
+    Archiving(String),
+    /// What it holds cannot be archived, for this reason.
+    NotArchived(String),
+    /// A person said that it may go with everything in it.
+    Discarded,
 }
 
 impl Why {
@@ -71,6 +81,11 @@ impl Why {
             Self::ShortOfDisk(_) => "short_of_disk",
             Self::ClockInDoubt(..) => "clock_in_doubt",
             Self::NotInHistory => "not_in_history",
+            Self::InUse(_) => "in_use",
+            Self::UnsavedWork(_) => "unsaved_work",
+            Self::Archiving(_) => "archiving",
+            Self::NotArchived(_) => "not_archived",
+            Self::Discarded => "discarded",
         }
     }
 }
@@ -99,6 +114,14 @@ impl Reason {
                 write!(f, "; but {doubt}, so the next sweep decides")
             }
             Why::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
+            Why::InUse(process) => write!(f, "{process} is at work in it"),
+            Why::UnsavedWork(what) => write!(f, "it has unsaved work: {what}"),
+            Why::Discarded => f.write_str("a person discarded it"),
+            Why::Archiving(what) => write!(f, "it is archived in the background, then removed: {what}"),
+            Why::NotArchived(reason) => write!(
+                f,
+                "it may hold work and cannot be archived: {reason}; see that it can, or discard it by `moadim-mcp cleanup --discard`"
+            ),
         }?;
         match &self.note {
             Some(note) if matches!(why, Why::Young | Why::YoungByName | Why::Expired) => write!(f, " ({note})"),

@@ -3,7 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use super::plan::Archived;
 use super::reason::{Reason, ReasonInWords};
+use super::stores::Store;
+use crate::archive::Unarchived;
 use crate::clock::UnixSeconds;
 use crate::run::id::RunId;
 use crate::run::status::Status;
@@ -33,6 +36,9 @@ pub struct CleanupReport {
     pub pending_bytes: u64,
     /// How many workbenches were looked at.
     pub scanned: usize,
+    /// What the home stores, in a dry run.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stores: Vec<Store>,
     /// Why nothing was removed, or why the sizes are lower bounds.
     pub note: Option<String>,
 }
@@ -76,6 +82,12 @@ pub struct Removed {
     #[schemars(with = "ReasonInWords")]
     pub reason: Reason,
     pub(crate) bytes: u64,
+    /// What it held and nobody else had, and where that is now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) archived: Option<Archived>,
+    /// Files outside repositories that nobody asks to archive, in a dry run; absent if there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) not_archived: Option<Unarchived>,
 }
 
 /// A workbench that stays.

@@ -3,24 +3,31 @@
 //! The inventory, the plan and the renames into the trash happen under the sweep lock; deleting comes after it, and may take
 //! as long as it likes.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::PassError;
 use super::clock_doubt::ClockDoubt;
 use super::inventory::Inventory;
 use super::plan::{Decision, Rules, Verdict, keep_unrecorded, plan};
+use super::reason::Why;
 use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
+use super::stores::{self, GoesNext};
 use super::sweep_lock::{SweepLock, clock_doubt};
 use super::trash::{self, Progress};
+use super::unsaved::{self, Archiving, Candidates};
 use super::watchdog::Forecast;
+use crate::archive::{self, Wanted};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::routine::bounds::BoundsTable;
+use crate::home::lock::{FileLock, Mode};
+use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
-use crate::run::context::Context;
+use crate::run::context::{App, Context, Program};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, Incomplete};
 use crate::run::id::RunId;
@@ -31,6 +38,13 @@ const DRY_RUN_BUDGET_MEASURING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a dry run measures what it would remove.
 const DRY_RUN_MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a sweep looks at workbenches that may hold work; the rest is for the process that archives.
+const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
+/// How many workbenches are looked at before those that may go do: in between, somebody may change one.
+const SEEN_AT_ONCE: usize = 16;
+/// How long the process that archives is at work at most.
+const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Returns what a sweep would do after the watchdog pass of `forecast`, changing nothing.
 ///
 /// # Errors
@@ -39,23 +53,40 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
     let now = Moment::now();
     let doubt = clock_doubt(&context.home, &now);
     let budgets_until = Instant::now() + DRY_RUN_BUDGET_MEASURING_TIMEOUT;
-    let verdicts = decide(context, only, forecast, now.at, doubt, budgets_until)?;
+    let Decided { mut verdicts, bounds } = decide(context, only, forecast, now.at, doubt, budgets_until)?;
+    let mut candidates = unsaved::take_candidates(&context.home, &bounds, &mut verdicts);
+    unsaved::keep_read(&context.home, &mut candidates);
+    let until = Instant::now() + EXAMINING_TIMEOUT;
+    unsaved::decide(context, &bounds, &mut candidates.verdicts, Archiving::Planned, until);
+    verdicts.extend(candidates.verdicts);
+    verdicts.sort_by(|one, other| one.run.cmp(&other.run));
     let measure_until = Instant::now() + DRY_RUN_MEASURING_TIMEOUT;
     let mut report = CleanupReport { dry_run: true, scanned: verdicts.len(), ..CleanupReport::default() };
     let (mut removable_bytes, mut complete) = (0, true);
-    for Verdict { run, decision, reason, .. } in verdicts {
+    let mut next = None;
+    for Verdict { run, decision, reason, archived, .. } in verdicts {
         match decision {
-            Decision::Keep(until) => report.kept.push(Kept { run, reason, until }),
+            Decision::Keep(until) => {
+                next = [next, until.map(|at| (at, run.to_string()))].into_iter().flatten().min();
+                report.kept.push(Kept { run, reason, until });
+            }
             Decision::Remove => {
+                next = Some((now.at, run.to_string()));
+                let files = bounds.get(run.routine()).map(|bounds| &bounds.archive_files[..]);
+                let wanted = Wanted { run: &run, files: files.unwrap_or_default() };
+                let not_archived = archive::unarchived(&context.home, &wanted, measure_until);
+                let not_archived = not_archived.filter(|others| others.files > 0);
                 let name = OsString::from(run.to_string());
                 let size = remove::measure(&context.home.workbenches(), &name, &|| Instant::now() >= measure_until);
                 removable_bytes += size.bytes;
                 complete &= size.complete;
-                report.removed.push(Removed { run, reason, bytes: size.bytes });
+                report.removed.push(Removed { run, reason, bytes: size.bytes, archived, not_archived });
             }
         }
     }
     report.removable_bytes = Some(removable_bytes);
+    let next = next.map(|(at, name)| GoesNext { name, at });
+    report.stores = stores::measure(context, next, Instant::now() + DRY_RUN_MEASURING_TIMEOUT);
     let clock = doubt.map(|doubt| format!("{doubt}; the next sweep removes nothing, the one after it does"));
     let cut_off = (!complete).then(|| "measuring took too long, so the sizes are lower bounds".to_owned());
     report.note = clock.into_iter().chain(cut_off).reduce(|one, other| format!("{one}; {other}"));
@@ -73,6 +104,51 @@ pub fn sweep(
     deadline: Instant,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
+    sweep_and(Archiving::Elsewhere, context, only, deadline, progress)
+}
+
+/// Archives what has to be, one workbench after the other, and removes each then. Another process that does so is left alone.
+///
+/// # Errors
+/// The home cannot be opened, or a sweep fails.
+pub(crate) fn archive_all(root: PathBuf) -> anyhow::Result<()> {
+    let home = Home::open(root)?;
+    let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
+    let _ = rustix::process::nice(19);
+    let context = App::new(home, Program::current()?).context()?;
+    sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut |_| {})?;
+    Ok(())
+}
+
+/// Removes the workbench of a finished run with everything in it, because a person said so.
+///
+/// # Errors
+/// Nothing was removed.
+pub(crate) fn discard(context: &Context, run: &RunId) -> Result<CleanupReport, PassError> {
+    context.home.check_sole_and_lockable()?;
+    let lock = SweepLock::take(&context.home)?;
+    let now = UnixSeconds::now();
+    let decided = decide(context, Some(run.routine()), &Forecast::default(), now, None, Instant::now())?;
+    let mut verdicts = decided.verdicts;
+    verdicts.retain(|verdict| verdict.run == *run);
+    let mut report = CleanupReport { scanned: verdicts.len(), ..CleanupReport::default() };
+    verdicts
+        .iter_mut()
+        .filter(|verdict| verdict.is_over())
+        .for_each(|verdict| verdict.decide(Decision::Remove, Why::Discarded));
+    let trashed = trash::move_there(context, verdicts, &mut report)?;
+    drop(lock);
+    trash::delete(context, trashed, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut report, &mut |_| {});
+    Ok(report)
+}
+
+fn sweep_and(
+    archiving: Archiving,
+    context: &Context,
+    only: Option<&Slug>,
+    deadline: Instant,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<CleanupReport, PassError> {
     context.home.check_sole_and_lockable()?;
     let mut lock = SweepLock::take(&context.home)?;
     let now = Moment::now();
@@ -80,12 +156,13 @@ pub fn sweep(
     // Before anything goes.
     let history = history::complete(context);
     let measure_until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 3;
-    let mut verdicts = decide(context, only, &Forecast::default(), now.at, doubt, measure_until)?;
+    let Decided { mut verdicts, bounds } = decide(context, only, &Forecast::default(), now.at, doubt, measure_until)?;
     if let Err(Incomplete { runs, .. }) = &history {
         keep_unrecorded(&mut verdicts, runs);
     }
     let note = doubt.map(|doubt| format!("{doubt}; nothing was removed this time"));
     let mut report = CleanupReport { scanned: verdicts.len(), note, ..CleanupReport::default() };
+    let candidates = unsaved::take_candidates(&context.home, &bounds, &mut verdicts);
     let trashed = trash::move_there(context, verdicts, &mut report)?;
     let stuck_pins = remove_pins_of_gone_runs(&context.home);
     drop(lock);
@@ -96,6 +173,13 @@ pub fn sweep(
         tracing::warn!(%run, %error, "cannot remove the pin of a run that is gone");
     }
     trash::delete(context, trashed, deadline, &mut report, progress);
+    if archiving == Archiving::Here
+        && doubt.is_none()
+        && let Err(error) = stores::make_room(context)
+    {
+        tracing::warn!(%error, "archives that may go could not be removed");
+    }
+    remove_candidates(archiving, context, &bounds, candidates, deadline, &mut report, progress)?;
     // The history goes by age too.
     if doubt.is_none()
         && let Err(error) = history::tidy(&context.home, &context.config)
@@ -105,6 +189,47 @@ pub fn sweep(
     Ok(report)
 }
 
+/// Looks at the workbenches that may hold work, and removes those whose work is saved, or archived by now.
+fn remove_candidates(
+    archiving: Archiving,
+    context: &Context,
+    bounds: &HashMap<Slug, Bounds>,
+    mut candidates: Candidates,
+    deadline: Instant,
+    report: &mut CleanupReport,
+    progress: &mut dyn FnMut(Progress),
+) -> Result<(), PassError> {
+    unsaved::keep_read(&context.home, &mut candidates);
+    let mut candidates = candidates.verdicts;
+    if candidates.is_empty() {
+        return Ok(());
+    }
+    // What was archived goes at once, so that the disk has room for the next.
+    let at_once = if archiving == Archiving::Here { 1 } else { SEEN_AT_ONCE };
+    let until = if archiving == Archiving::Here { deadline } else { Instant::now() + EXAMINING_TIMEOUT };
+    let mut is_needed = false;
+    while !candidates.is_empty() {
+        let mut some: Vec<Verdict> = candidates.drain(..at_once.min(candidates.len())).collect();
+        is_needed |= unsaved::decide(context, bounds, &mut some, archiving, until);
+        // Archiving takes long enough for somebody to come.
+        unsaved::keep_in_use(&context.home, &mut some);
+        let lock = SweepLock::take(&context.home)?;
+        let trashed = trash::move_there(context, some, report)?;
+        drop(lock);
+        trash::delete(context, trashed, deadline, report, progress);
+    }
+    if is_needed && archiving == Archiving::Elsewhere {
+        unsaved::start_archiving(context);
+    }
+    Ok(())
+}
+
+/// The plan, and the bounds that it was made by.
+struct Decided {
+    verdicts: Vec<Verdict>,
+    bounds: HashMap<Slug, Bounds>,
+}
+
 fn decide(
     context: &Context,
     only: Option<&Slug>,
@@ -112,10 +237,11 @@ fn decide(
     now: UnixSeconds,
     clock_doubt: Option<ClockDoubt>,
     measure_until: Instant,
-) -> Result<Vec<Verdict>, FileError> {
+) -> Result<Decided, FileError> {
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let Inventory { items, pins, disk } = Inventory::take(context, only, &mut bounds, forecast, now, measure_until)?;
-    Ok(plan(items, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt }))
+    let verdicts = plan(items, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt });
+    Ok(Decided { verdicts, bounds: bounds.into_known() })
 }
 
 /// Removes the pins of runs that have neither workbench nor entry, as when an agent removed its own directory; returns those
@@ -129,7 +255,6 @@ fn remove_pins_of_gone_runs(home: &Home) -> Vec<(RunId, FileError)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reason::Why;
     use super::*;
     use crate::home::atomic_file;
     use crate::home::config::Config;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::PassError;
-use super::plan::{Decision, Verdict};
+use super::plan::{Archived, Decision, Verdict};
 use super::reason::{Reason, Why};
 use super::remove;
 use super::report::{CleanupReport, Failed, Kept, Removed};
@@ -34,6 +34,7 @@ pub(super) struct Trashed {
     reason: Reason,
     cookie: Option<Cookie>,
     name: OsString,
+    archived: Option<Archived>,
 }
 
 /// Renames what the plan removes into the trash. Before and after the rename it looks again whether the run is alive or
@@ -45,10 +46,10 @@ pub(super) fn move_there(
 ) -> Result<Vec<Trashed>, PassError> {
     let home = &context.home;
     let mut removable = Vec::new();
-    for Verdict { run, decision, reason, cookie, .. } in verdicts {
+    for Verdict { run, decision, reason, cookie, archived, .. } in verdicts {
         match decision {
             Decision::Keep(until) => report.kept.push(Kept { run, reason, until }),
-            Decision::Remove => removable.push((run, reason, cookie)),
+            Decision::Remove => removable.push((run, reason, cookie, archived)),
         }
     }
     if removable.is_empty() {
@@ -56,7 +57,7 @@ pub(super) fn move_there(
     }
     let alive = Scan::take()?.cookies();
     let mut trashed = Vec::new();
-    for (run, reason, cookie) in removable {
+    for (run, reason, cookie, archived) in removable {
         if let Some(why) = reason_to_keep(home, &alive, &run, cookie.as_ref()) {
             report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None });
             continue;
@@ -64,7 +65,7 @@ pub(super) fn move_there(
         let name = OsString::from(format!("{run}.{}", home::random_suffix()));
         let workbench = Workbench::of(home, &run);
         match rename(workbench.directory(), &home.trash().join(&name)) {
-            Ok(()) => trashed.push(Trashed { run, reason, cookie, name }),
+            Ok(()) => trashed.push(Trashed { run, reason, cookie, name, archived }),
             // Another process removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => report.failed.push(failed(run, workbench.directory(), &error)),
@@ -72,13 +73,13 @@ pub(super) fn move_there(
     }
     let alive = Scan::take().map(|scan| scan.cookies());
     let mut over = Vec::new();
-    for Trashed { run, reason, cookie, name } in trashed {
+    for Trashed { run, reason, cookie, name, archived } in trashed {
         let why = match &alive {
             Ok(alive) => reason_to_keep(home, alive, &run, cookie.as_ref()),
             Err(error) => Some(Why::Unknown(error.to_string())),
         };
         let Some(why) = why else {
-            over.push(Trashed { run, reason, cookie, name });
+            over.push(Trashed { run, reason, cookie, name, archived });
             continue;
         };
         let there = home.trash().join(&name);
@@ -126,7 +127,7 @@ pub(super) fn delete(
 ) {
     let trash = context.home.trash();
     let total = trashed.len();
-    for (done, Trashed { run, reason, name, .. }) in trashed.into_iter().enumerate() {
+    for (done, Trashed { run, reason, name, archived, .. }) in trashed.into_iter().enumerate() {
         progress(Progress { done, total, freed_bytes: report.freed_bytes });
         let removal = remove::remove(&trash, &name, &|| Instant::now() >= deadline);
         report.freed_bytes += removal.freed_bytes;
@@ -139,7 +140,7 @@ pub(super) fn delete(
         for failure in &removal.failures {
             report.failed.push(failed(run.clone(), &failure.path, failure));
         }
-        report.removed.push(Removed { run, reason, bytes });
+        report.removed.push(Removed { run, reason, bytes, archived, not_archived: None });
     }
     progress(Progress { done: total, total, freed_bytes: report.freed_bytes });
 }

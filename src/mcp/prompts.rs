@@ -140,11 +140,12 @@ fn new_routine(app: &App, goal: Option<&str>) -> Result<Vec<ContentBlock>, Error
 const HOW_TO_REPORT: &str = "\
 Write me a short report, the most important first:
 
-1. What needs me: failed, hung, silent, interrupted, lost and unknown runs, missed schedules, routines that were disabled, problems of \
+1. Work that was not pushed: which run, which repository, how much, and how to get it (`moadim-mcp recover RUN`).
+2. What needs me: failed, hung, silent, interrupted, lost and unknown runs, missed schedules, routines that were disabled, problems of \
 health. For each: what happened, the likely cause, and what you suggest to do. Look at get_run and read_log before you name a \
 cause, and say when you are not sure.
-2. What ran well, in one line for each routine.
-3. What runs now, and what runs next.
+3. What ran well, in one line for each routine.
+4. What runs now, and what runs next.
 
 Change nothing: suggest, and let me decide.";
 

@@ -30,6 +30,7 @@ mod membership;
 mod process;
 mod scan;
 mod usage;
+mod visitors;
 mod whereabouts;
 
 #[cfg(test)]
@@ -60,6 +61,7 @@ pub(crate) use process::{Process, SignalError, Signalled, names};
 pub use scan::Scan;
 pub(crate) use scan::ScanError;
 pub(crate) use usage::{Usage, look_at, usage};
+pub(crate) use visitors::{Visitor, visitors};
 pub(crate) use whereabouts::{RUN_VARIABLE, Whereabouts, whereabouts};
 
 /// How much earlier than it was noted a process may have started: the two clocks are read at different moments, and rounded.

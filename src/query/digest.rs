@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::listing;
 use super::view::RunView;
 use crate::clock::UnixSeconds;
+use crate::git::Work;
 use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
@@ -24,6 +25,8 @@ pub struct Digest {
     pub runs: BTreeMap<Status, usize>,
     /// The same by routine, those with the most bad runs first.
     pub routines: Vec<RoutineRuns>,
+    /// Runs that left work which no remote has and that need no other look, newest first.
+    pub unsaved: Vec<RunView>,
     /// Runs that need a look, newest first.
     pub bad: Vec<RunView>,
     /// Runs that are not over, newest first.
@@ -47,12 +50,13 @@ pub struct RoutineRuns {
 const MAX_ROUTINES: usize = 100;
 const MAX_BAD_BYTES: usize = 32 * 1024;
 const MAX_LIVE_BYTES: usize = 16 * 1024;
+const MAX_EXAMINED: usize = 500;
 
 /// Makes a digest of the runs that were triggered or ended at `since` or later, and of those that are not over.
 pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError> {
     let mut runs: BTreeMap<Status, usize> = BTreeMap::new();
     let mut by_routine: BTreeMap<Slug, RoutineRuns> = BTreeMap::new();
-    let (mut bad, mut live) = (Vec::new(), Vec::new());
+    let (mut bad, mut live, mut others) = (Vec::new(), Vec::new(), Vec::new());
     for (run, status) in listing::since(context, since)?.into_iter().rev() {
         *runs.entry(status).or_default() += 1;
         let routine = by_routine.entry(run.routine().clone()).or_insert_with(|| RoutineRuns {
@@ -64,7 +68,7 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
         match status.tone() {
             Tone::Bad => bad.push(run),
             Tone::Active => live.push(run),
-            Tone::Good | Tone::Neutral | Tone::Faded => {}
+            Tone::Good | Tone::Neutral | Tone::Faded => others.push(run),
         }
     }
     let mut routines: Vec<RoutineRuns> = by_routine.into_values().collect();
@@ -74,13 +78,26 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
     let (bad_total, live_total) = (bad.len(), live.len());
     let bad = within(context, &bad, MAX_BAD_BYTES);
     let live = within(context, &live, MAX_LIVE_BYTES);
+    let unsaved = unsaved(context, &others);
     let left_out = [
         left_out(routines_total - routines.len(), "routines", "list_routines"),
         left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
+        left_out(
+            others.len().saturating_sub(MAX_EXAMINED),
+            "runs that were not searched for unsaved work",
+            "list_runs",
+        ),
         left_out(live_total - live.len(), "runs that are not over", "list_runs with `status`"),
     ];
     let left_out = left_out.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
-    Ok(Digest { since, runs, routines, bad, live, left_out })
+    Ok(Digest { since, runs, routines, unsaved, bad, live, left_out })
+}
+
+/// Finds those of the newest runs that left unsaved work.
+fn unsaved(context: &Context, runs: &[RunId]) -> Vec<RunView> {
+    let is_unsaved = |run: &&RunId| listing::find(context, run).is_ok_and(|run| run.work.iter().any(Work::is_unsaved));
+    let found: Vec<RunId> = runs.iter().take(MAX_EXAMINED).filter(is_unsaved).cloned().collect();
+    within(context, &found, MAX_LIVE_BYTES)
 }
 
 impl RoutineRuns {

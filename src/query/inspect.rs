@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of};
 use super::{listing, wait};
+use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::git::Work;
 use crate::home::Home;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 use crate::quote::quote;
@@ -38,6 +40,12 @@ pub struct Inspection {
     pub retention: String,
     /// The agent's name.
     pub agent: Option<String>,
+    /// Where the work that nobody else had is, since its workbench went or before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveView>,
+    /// The command that brings it back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recover_command: Option<String>,
     /// What is executed, while the run is unfinished; long words are cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -54,6 +62,19 @@ pub struct Inspection {
     pub last_output_at: Option<UnixSeconds>,
     /// The last 50 lines that it printed, 8 KiB at most.
     pub log_tail: String,
+}
+
+/// An archive of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ArchiveView {
+    /// Its directory.
+    pub path: String,
+    /// Its size on disk, without the commits that it shares with other archives.
+    pub bytes: u64,
+    /// The repositories in it, relative to the workbench.
+    pub repositories: Vec<String>,
+    /// How many files are in it, changed ones in repositories included.
+    pub files: u64,
 }
 
 /// Whether a run is alive (rule 2).
@@ -105,7 +126,17 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
     let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
+    let archive = archive::read(&context.home, id).ok().flatten();
+    let can_recover =
+        archive.is_some() || (wait::is_over(&run) && run.work.iter().any(Work::is_unsaved) && workbench.exists());
     Ok(Inspection {
+        archive: archive.as_ref().map(|archive| ArchiveView {
+            path: archive::directory(&context.home, id).display().to_string(),
+            bytes: archive.bytes,
+            repositories: archive.repositories.iter().map(|repository| repository.work.path.clone()).collect(),
+            files: archive.file_count(),
+        }),
+        recover_command: can_recover.then(|| archive::recover_command(id)),
         liveness,
         liveness_reason,
         retention: retention(&run, outcome.as_ref(), workbench.exists()),

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::view::RunView;
 use crate::clock::UnixSeconds;
+use crate::git::Work;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::BoundsTable;
@@ -93,6 +94,10 @@ pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit:
             // It was reaped since it was listed.
             (None, None) => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(context, past.outcome))),
         }
+    }
+    for run in &mut runs {
+        let work = std::mem::take(&mut run.work).into_iter();
+        run.work = work.filter(Work::is_unsaved).map(Work::in_brief).collect();
     }
     Ok(RunPage { runs, total, next })
 }

@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
+use crate::git::Work;
 use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
@@ -65,6 +66,10 @@ pub struct RunView {
     pub kept_because: Option<String>,
     /// The end of its output, where its workbench is gone and it was asked for alone.
     pub last_output: Option<String>,
+    /// What each repository of its workbench held at its end that no remote had; in a list, the unsaved ones in brief.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub work: Vec<Work>,
     /// Whether it is kept until it is unpinned.
     #[serde(default, skip_serializing_if = "is_false")]
     pub pinned: bool,
@@ -193,6 +198,7 @@ impl RunView {
             reap_at: None,
             kept_because: None,
             last_output: None,
+            work: Vec::new(),
             pinned: is_pinned(&context.home, id),
         }
     }
@@ -213,6 +219,7 @@ impl RunView {
         self.started_at = outcome.started_at;
         self.finished_at = Some(outcome.finished_at);
         self.session_host = outcome.session_host;
+        self.work = outcome.work;
     }
 }
 

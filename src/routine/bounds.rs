@@ -1,14 +1,14 @@
 //! How long a routine's runs may take, and how long what they leave is kept.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::model::Definition;
 use super::slug::Slug;
 use super::store;
 use crate::clock::HumanDuration;
 use crate::home::Home;
-use crate::home::config::Config;
+use crate::home::config::{Config, UnsavedWork};
 
 /// What is in force for a routine's runs right now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +23,10 @@ pub struct Bounds {
     pub max_runtime_secs: u64,
     /// Time a run may print nothing; without a bound of the routine's own if absent.
     pub max_silence_secs: Option<u64>,
+    /// What becomes of unsaved work.
+    pub unsaved_work: UnsavedWork,
+    /// Globs of files to archive.
+    pub archive_files: Arc<[String]>,
     /// Whether its routine is gone, so that all of these are the ceilings.
     pub orphaned: bool,
     /// What differs from the routine as written, and why.
@@ -61,6 +65,12 @@ impl Limits {
     }
 }
 
+/// What a routine archives that does not say.
+fn default_archive_files() -> Arc<[String]> {
+    static FILES: LazyLock<Arc<[String]>> = LazyLock::new(|| Arc::from(["report.md".to_owned()]));
+    Arc::clone(&FILES)
+}
+
 /// What is known of the routine that a run names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RoutineState<'a> {
@@ -83,6 +93,12 @@ impl Bounds {
             max_runtime_secs: runtime_ceiling,
             // The agent's own bound might be shorter than what is written there, or was until a moment ago.
             max_silence_secs: Some(runtime_ceiling),
+            unsaved_work: match config.unsaved_work {
+                // It may say otherwise.
+                UnsavedWork::Discard if state == RoutineState::Unreadable => UnsavedWork::Archive,
+                unsaved_work => unsaved_work,
+            },
+            archive_files: default_archive_files(),
             orphaned: state == RoutineState::Gone,
             note: Some(note.into()),
         };
@@ -116,9 +132,12 @@ impl Bounds {
                     keep_last: definition.keep_last.unwrap_or(config.default_keep_last),
                     max_runtime_secs: runtime.min(runtime_ceiling),
                     max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
+                    unsaved_work: config.unsaved_work,
+                    archive_files: default_archive_files(),
                     orphaned: false,
                     note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
+                .with_wishes_of(definition, config)
             }
         }
     }
@@ -130,7 +149,21 @@ impl Bounds {
             Err(store::StoreError::NotFound { .. }) => RoutineState::Gone,
             Err(_) => RoutineState::Unreadable,
         };
-        Self::decide(state, config)
+        let bounds = Self::decide(state, config);
+        // What becomes of work is still for a deleted routine to say.
+        match store::load_archived(home, slug).filter(|_| bounds.orphaned) {
+            Some(definition) => bounds.with_wishes_of(&definition, config),
+            None => bounds,
+        }
+    }
+
+    fn with_wishes_of(self, definition: &Definition, config: &Config) -> Self {
+        let files = definition.archive_files.as_ref();
+        Self {
+            unsaved_work: definition.unsaved_work.unwrap_or(config.unsaved_work),
+            archive_files: files.map_or_else(default_archive_files, |globs| globs.as_slice().into()),
+            ..self
+        }
     }
 
     /// Reads the routine as it is now and decides; `None` while it cannot be read or is gone.
@@ -174,6 +207,10 @@ impl<'a> BoundsTable<'a> {
 
     pub fn known(&self) -> &HashMap<Slug, Bounds> {
         &self.known
+    }
+
+    pub fn into_known(self) -> HashMap<Slug, Bounds> {
+        self.known
     }
 
     pub fn get(&mut self, slug: &Slug) -> &Bounds {

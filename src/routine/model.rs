@@ -9,7 +9,7 @@ use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
-use crate::home::config::Config;
+use crate::home::config::{Config, UnsavedWork};
 
 /// A saved definition of work. Its prompt is a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +52,12 @@ pub struct Definition {
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
     pub max_consecutive_failures: Option<u64>,
+    /// What becomes of unsaved work when a workbench is removed. If absent, what the home says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unsaved_work: Option<UnsavedWork>,
+    /// Globs of files in the workbench to archive before it is removed, at most 20. If absent, `report.md`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub archive_files: Option<Vec<String>>,
     /// Words to find it by, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -141,6 +147,8 @@ impl Default for Definition {
             overlap: Overlap::default(),
             catch_up: CatchUp::default(),
             max_consecutive_failures: None,
+            unsaved_work: None,
+            archive_files: None,
             tags: Vec::new(),
             created_at: UnixSeconds::default(),
             updated_at: UnixSeconds::default(),
@@ -206,6 +214,7 @@ impl Definition {
             return Err(InvalidField::new("agent", "missing", "each routine names one; list_agents shows them"));
         }
         check_tags(&self.tags)?;
+        check_archive_files(self.archive_files.as_deref().unwrap_or_default())?;
         let schedule = check_schedule(self)?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
@@ -213,6 +222,26 @@ impl Definition {
         check_env("trusted.env", &self.trusted.env)?;
         Ok(schedule)
     }
+}
+
+const MAX_GLOBS: usize = 20;
+const MAX_GLOB_BYTES: usize = 200;
+
+fn check_archive_files(globs: &[String]) -> Result<(), InvalidField> {
+    let invalid = |glob: &str, rule: &str| Err(InvalidField::new("archive_files", glob, rule));
+    if globs.len() > MAX_GLOBS {
+        let rule = format!("there may be at most {MAX_GLOBS}; use patterns such as \"out/**\"");
+        return Err(InvalidField::new("archive_files", format!("{} globs", globs.len()), rule));
+    }
+    for glob in globs {
+        if glob.is_empty() || glob.len() > MAX_GLOB_BYTES || glob.chars().any(char::is_control) {
+            return invalid(glob, "each is a path or a pattern of at most 200 bytes on one line");
+        }
+        if glob.starts_with('/') || glob.split('/').any(|part| part == "..") {
+            return invalid(glob, "each must be relative to the workbench, as in \"report.md\" or \"out/**/*.csv\"");
+        }
+    }
+    Ok(())
 }
 
 const MAX_ATTEMPTS: u32 = 10;

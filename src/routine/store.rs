@@ -184,6 +184,40 @@ pub fn archive(home: &Home, slug: &Slug, now: UnixSeconds) -> Result<PathBuf, St
     Ok(archived)
 }
 
+/// Brings the newest routine of this name back from the archive.
+///
+/// # Errors
+/// There is a routine of this name, or none in the archive.
+pub fn unarchive(home: &Home, slug: &Slug) -> Result<PathBuf, StoreError> {
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
+    let directory = slug.directory(home);
+    if directory.symlink_metadata().is_ok() {
+        let title = load(home, slug).map_or_else(|_| "unreadable".to_owned(), |taken| taken.definition.title);
+        return Err(StoreError::Taken { slug: slug.clone(), title });
+    }
+    let archived = newest_archived(home, slug).ok_or_else(|| not_found(home, slug))?;
+    std::fs::rename(&archived, &directory).map_err(|source| FileError::io("move", &archived, source))?;
+    atomic_file::sync_directory(&home.routines())?;
+    Ok(directory)
+}
+
+/// Reads what a routine said when it was deleted last.
+pub(super) fn load_archived(home: &Home, slug: &Slug) -> Option<Definition> {
+    let archived = newest_archived(home, slug)?;
+    read_definition(&archived.join(DEFINITION_FILE)).ok().map(|read| read.definition)
+}
+
+fn newest_archived(home: &Home, slug: &Slug) -> Option<PathBuf> {
+    let at = |file: &std::fs::DirEntry| {
+        let name = file.file_name();
+        let (name, digits) = name.to_str()?.rsplit_once('-')?;
+        if name == slug.to_string() { digits.parse::<u64>().ok() } else { None }
+    };
+    let archives = [home.archived_routines(), home.routines().join(".archive")];
+    let files = archives.iter().filter_map(|archive| std::fs::read_dir(archive).ok()).flatten().filter_map(Result::ok);
+    files.filter_map(|file| Some((at(&file)?, file.path()))).max().map(|(_, archived)| archived)
+}
+
 /// Moves a directory to `<slug>-<unix time>`, of the first second from `now` on that is free.
 fn rename_to_free(directory: &Path, archive: &Path, slug: &Slug, now: UnixSeconds) -> std::io::Result<PathBuf> {
     let mut at = now;

@@ -28,6 +28,8 @@ pub(crate) const SETUP_REPORT: &str = "setup.report";
 /// What git prints, and what the login shell's start-up files print.
 pub(crate) const GIT_LOG: &str = "git.log";
 pub(crate) const SHELL_LOG: &str = "shell.log";
+/// What was seen of unsaved work.
+pub(crate) const WORK: &str = "work.json";
 /// The fifo for what is typed for an agent on a terminal.
 pub(crate) const KEYS: &str = "keys";
 

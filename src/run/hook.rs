@@ -24,6 +24,7 @@ use super::status::Hook;
 use crate::bounded_command::wait_until;
 use crate::env_vars;
 use crate::environment;
+use crate::git::Work;
 use crate::home::{self, Home};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, become_subreaper};
 use crate::quote::quote;
@@ -80,6 +81,7 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
         (env_vars::TRIGGERED_AT, Some(outcome.triggered_at.to_string())),
         (env_vars::FINISHED_AT, Some(outcome.finished_at.to_string())),
         (env_vars::DURATION_SECS, duration.map(|secs| secs.to_string())),
+        (env_vars::UNSAVED_WORK, unsaved_work(&outcome.work)),
     ];
     // A NUL cannot be passed on.
     let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?.replace('\0', " ").into())));
@@ -89,6 +91,11 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
         (env_vars::LOG, workbench.log().into_os_string()),
     ];
     texts.chain(paths).collect()
+}
+
+fn unsaved_work(work: &[Work]) -> Option<String> {
+    let unsaved: Vec<String> = work.iter().filter(|work| work.is_unsaved()).map(Work::to_string).collect();
+    (!unsaved.is_empty()).then(|| unsaved.join("; "))
 }
 
 /// The runner: runs a hook to its end, or ends it and all its processes, and notes a failure in the run's log.

@@ -17,7 +17,9 @@ use rustix::process::Pid;
 use super::setup_step::{NotPrepared, quoted};
 use super::supervision::Supervisor;
 use crate::agent::{Found, Source, find_command};
+use crate::archive;
 use crate::environment::Variables;
+use crate::git::{Cloned, ObjectId};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::{make_directory, random_suffix, stable_hash};
@@ -211,15 +213,26 @@ impl Supervisor {
         let mut origin = within(&["config", "remote.origin.url"]);
         origin.push(url.as_ref());
         self.git(git, &origin, url)?;
+        self.git(git, &within(&["for-each-ref", "--format=%(objectname) %(refname)"]), url)?;
+        let refs = self.answer_of_git()?;
+        self.record_clone(repository, &refs).map_err(NotPrepared::failed)?;
         if self.try_git(git, &within(&["rev-parse", "--verify", "--quiet", "HEAD"]))?.is_none() {
             return self.git(git, &within(&["reset", "--quiet", "--hard"]), url);
         }
-        self.git(git, &within(&["for-each-ref", "--count=1"]), url)?;
-        if self.answer_of_git()?.is_empty() {
+        if refs.is_empty() {
             return Ok(());
         }
         let problem = format!("cannot clone {}: its default branch does not exist; give a `branch`", masked(url));
         Err(NotPrepared::failed(problem).into())
+    }
+
+    /// Records what a clone has, before its agent starts: whatever it has then is no work of the run.
+    fn record_clone(&self, repository: &Repository, refs: &str) -> Result<(), FileError> {
+        let refs = refs.lines().filter_map(|line| line.split_once(' '));
+        let refs = refs.filter_map(|(id, name)| Some((name.to_owned(), ObjectId::try_from(id.to_owned()).ok()?)));
+        let cloned = Cloned { url: masked(repository.url.as_str()), refs: refs.collect() };
+        let path = directory_of(repository).unwrap_or_default();
+        archive::add_clone(&self.context.home, self.entry.id(), path.as_ref(), cloned)
     }
 
     /// Makes sure that a mirror that is up to date has the branch that is asked for.

@@ -17,6 +17,7 @@ mod supervise;
 mod supervision;
 mod terminal;
 mod unmarked;
+mod unsaved;
 mod wake;
 mod watch;
 

@@ -243,7 +243,7 @@ impl Supervisor {
 
     /// Ends every process of the run except us; returns whether none is left. Survivors keep the run alive: the watchdog reports
     /// them and tries again.
-    fn end_processes(&mut self) -> bool {
+    pub(super) fn end_processes(&mut self) -> bool {
         self.read_settings();
         let grace = Duration::from_secs(self.context.config.kill_grace_secs);
         let (home, entry, manifest) = (&self.context.home, &self.entry, &self.manifest);
@@ -269,6 +269,7 @@ impl Supervisor {
             ending.reason = ending.reason.map(|reason| format!("{reason}{missing}"));
         }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
+        outcome.set_work(self.look_for_work());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         loop {

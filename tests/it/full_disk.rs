@@ -10,13 +10,13 @@ use crate::harness::{PATIENCE, Scene, Server, TestHome, is_body, text, wait_for,
 use serde_json::{Value, json};
 
 /// A home on a file system of its own, which is gone with it.
-struct SmallDisk {
+pub struct SmallDisk {
     // Dropped after the disk is unmounted by hand.
-    home: TestHome,
+    pub home: TestHome,
 }
 
 impl SmallDisk {
-    fn new(options: &str) -> Self {
+    pub fn new(options: &str) -> Self {
         let home = TestHome::new();
         fs::create_dir(home.root()).unwrap();
         let mounted = Command::new("mount")
@@ -31,7 +31,7 @@ impl SmallDisk {
     }
 
     /// Uses up all bytes, to the last.
-    fn fill(&self) -> PathBuf {
+    pub fn fill(&self) -> PathBuf {
         let path = self.home.root().join("filler");
         let mut file = File::create(&path).unwrap();
         for block in [vec![0; 64 * 1024], vec![0; 1]] {

@@ -155,7 +155,7 @@ fn with_text(schema: &Value, bad: &str) -> Vec<Value> {
 }
 
 /// Free text, which may be anything within bounds: these may be taken as they are.
-const FREE: [&str; 8] = ["title", "tags", "prompt", "env", "query", "tag", "reason", "grep"];
+const FREE: [&str; 9] = ["title", "tags", "prompt", "env", "query", "tag", "reason", "grep", "archive_files"];
 
 fn senseless_arguments_get_clear_and_short_errors(home: TestHome, host: Host) {
     let mut server = Server::start(&home);

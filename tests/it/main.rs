@@ -69,5 +69,7 @@ mod terminal;
 mod time_zone;
 mod tools;
 mod unread_stderr;
+mod unsaved;
+mod unsaved_faults;
 mod wire;
 mod wire_fuzz;

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
-                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories?";
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories? unsaved_work? archive_files?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run? disabled_because? waiting? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? last_output? pinned?";
+                   kept_because? last_output? work? pinned?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -59,7 +59,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "get_run",
             "run",
             "run liveness liveness_reason retention agent? command? origin? window_problem? processes processes_total? last_output_at? \
-             log_tail",
+             log_tail archive? recover_command?",
         ),
         ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
         ("stop_run", "run reason?", "note? run"),
@@ -68,7 +68,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "cleanup_workbenches",
             "routine? dry_run? confirm?",
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
-             pending_bytes removable_bytes? scanned note?",
+             pending_bytes removable_bytes? scanned stores? note?",
         ),
         ("snooze_routine", "routine until? skip_next?", "routine"),
         ("list_agents", "", "agents"),
@@ -76,7 +76,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "health",
             "",
             "version home session_host session_host_reason tmux_version? watchdog sweep scheduler routines runs \
-             workbench_bytes workbench_bytes_complete problems problems_total",
+             workbench_bytes workbench_bytes_complete problems problems_total stores",
         ),
     ];
     assert_eq!(tools.as_array().unwrap().len(), contract.len());
@@ -98,7 +98,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let report = &tool("cleanup_workbenches")["outputSchema"]["properties"];
     for (list, shape) in [
         ("killed", "run why reason"),
-        ("removed", "run why reason age_secs retention_secs? bytes"),
+        ("removed", "run why reason age_secs retention_secs? bytes archived? not_archived?"),
         ("kept", "run why reason age_secs retention_secs? until?"),
         ("failed", "run path error"),
     ] {

@@ -1,7 +1,13 @@
 //! Checks of what works in the background: the other servers and janitors, the service, this process's passes and log.
 
 use super::{Finding, Subject};
+use crate::archive;
+use crate::git::Work;
+use crate::janitor::stores;
+use crate::janitor::unsaved::{NO_ROOM, Problem};
 use crate::logging;
+use crate::run::entry::Workbench;
+use crate::run::id::RunId;
 use crate::run::janitor_status::Duty;
 use crate::service::{Service, State};
 
@@ -51,6 +57,41 @@ pub(super) fn passes(subject: &Subject<'_>) -> Vec<Finding> {
         None => Finding::problem("background", problem, fix),
     };
     troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect()
+}
+
+/// Reports workbenches that stay because what they hold cannot be archived: known from the end of the run, or tried.
+pub(super) fn unarchived(subject: &Subject<'_>) -> Vec<Finding> {
+    let home = &subject.context.home;
+    let finding = |(run, reason): (RunId, String)| {
+        let fix = format!("moadim-mcp recover {run}, or, if nothing in it matters: moadim-mcp cleanup --discard {run}");
+        let workbench = Workbench::of(home, &run);
+        Finding::problem_at(
+            workbench.directory(),
+            format!("it stays, because what it holds cannot be archived: {reason}"),
+            fix,
+        )
+    };
+    let full = (!stores::has_room(&subject.context)).then(|| {
+        let fix = "raise max_archive_bytes in config.toml, or wait until some are older than 7 days";
+        Finding::problem_at(home.archive(), format!("new work stays in its workbench: {NO_ROOM}"), fix)
+    });
+    let tried = Problem::all(home);
+    let is_known = |run: &RunId| tried.iter().any(|problem| problem.run == *run);
+    let is_there = |run: &RunId| Workbench::of(home, run).exists() && !archive::has_been_recovered(home, run);
+    let seen = subject.runs.iter().filter_map(|run| Some((run, run.work.iter().find_map(why_not_archivable)?)));
+    let seen = seen.filter(|(run, _)| run.finished_at.is_some() && !is_known(&run.id) && is_there(&run.id));
+    let seen = seen.map(|(run, reason)| (run.id.clone(), reason));
+    tried
+        .iter()
+        .map(|problem| (problem.run.clone(), problem.reason.clone()))
+        .chain(seen)
+        .map(finding)
+        .chain(full)
+        .collect()
+}
+
+fn why_not_archivable(work: &Work) -> Option<String> {
+    work.unreadable.clone().or_else(|| work.not_archivable.clone()).map(|reason| format!("{}: {reason}", work.path))
 }
 
 pub(super) fn log(_: &Subject<'_>) -> Vec<Finding> {

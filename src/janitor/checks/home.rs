@@ -1,6 +1,7 @@
 //! Checks of the home itself: its place, settings and program, its windows, clock, disk and history.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfs, statvfs};
 
@@ -8,6 +9,7 @@ use super::{Finding, Subject};
 use crate::clock::Moment;
 use crate::home::HomeError;
 use crate::janitor::clock_doubt::ClockDoubt;
+use crate::janitor::stores::measure;
 use crate::janitor::sweep_lock::clock_doubt;
 use crate::run::history as run_history;
 use crate::session::HostKind;
@@ -118,6 +120,15 @@ fn of_disk(root: &Path, disk: &StatVfs) -> Finding {
     let fix =
         format!("moadim-mcp cleanup; then see what takes it: du -xhd1 '{shown}'; df -h '{shown}'; df -i '{shown}'");
     Finding::problem("disk", found, fix)
+}
+
+/// How long measuring what the home stores may take.
+const MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Shows what the home stores, how much of each there may be, and what goes next.
+pub(super) fn stores(subject: &Subject<'_>) -> Vec<Finding> {
+    let stores = measure(&subject.context, subject.next_workbench(), Instant::now() + MEASURING_TIMEOUT);
+    stores.iter().map(|store| Finding::well(store.name, store.to_string())).collect()
 }
 
 pub(super) fn history(subject: &Subject<'_>) -> Vec<Finding> {

@@ -12,6 +12,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::peers::{self, Peer};
+use super::stores::GoesNext;
 use crate::agent::{Registry, SearchPath};
 use crate::home::HomeError;
 use crate::home::atomic_file::FileError;
@@ -104,6 +105,12 @@ impl<'a> Subject<'a> {
         self.context.routines.known().summaries.iter().filter(|routine| routine.readable().is_some()).count()
     }
 
+    /// Returns which workbench goes next.
+    pub(super) fn next_workbench(&self) -> Option<GoesNext> {
+        let going = self.runs.iter().filter_map(|run| Some((run.reap_at?, &run.id)));
+        going.min().map(|(at, run)| GoesNext { name: run.to_string(), at })
+    }
+
     pub(super) fn runs_by_status(&self) -> BTreeMap<RunStatus, usize> {
         let mut counts = BTreeMap::new();
         for run in &self.runs {
@@ -123,7 +130,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 19] = [
+const CHECKS: [(By, Check); 21] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -136,10 +143,12 @@ const CHECKS: [(By, Check); 19] = [
     (By::Health, background::peers),
     (By::Doctor, background::service),
     (By::Health, background::passes),
+    (By::Health, background::unarchived),
     (By::Health, background::log),
     (By::Health, locks::locks),
     (By::Doctor, home::clock),
     (By::Doctor, home::disk),
+    (By::Doctor, home::stores),
     (By::Health, home::history),
     (By::Health, routines::routines),
     (By::Health, routines::runs),

@@ -1,4 +1,5 @@
 use super::*;
+use crate::home::config::UnsavedWork;
 use proptest::prelude::*;
 
 fn item(state: RunState, triggered: u64, retain_from: Option<u64>, log_written: Option<u64>) -> Item {
@@ -26,6 +27,8 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
         keep_last,
         max_runtime_secs: 1,
         max_silence_secs: None,
+        unsaved_work: UnsavedWork::default(),
+        archive_files: [].into(),
         orphaned: false,
         note: None,
     };

@@ -11,6 +11,7 @@ use super::page;
 use crate::agent::{Agent, AgentName, Registry};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
+use crate::home::config::UnsavedWork;
 use crate::mcp::call::{Call, Question, Reply};
 use crate::mcp::tool::{Hints, Tool, ToolError};
 use crate::query::listing as runs;
@@ -169,10 +170,31 @@ settings! {
     retry: Retry,
     /// Variables for its runs, of those that its agent accepts.
     env: BTreeMap<String, String> => parse_env,
+    /// What becomes of commits not pushed, changes and archive_files when a workbench goes; default archive.
+    unsaved_work: ArchiveOrKeep => |choice| Ok::<_, InvalidField>(Some(UnsavedWork::from(choice))),
+    /// Globs of files to archive from the workbench; default report.md.
+    archive_files: Vec<String>,
     /// Words to find it by.
     tags: Vec<String>,
     /// What each run gets a fresh clone of.
     repositories: Vec<Repository>,
+}
+
+/// What tools may choose; only a person has work discarded.
+#[derive(Clone, Copy, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum ArchiveOrKeep {
+    Archive,
+    Keep,
+}
+
+impl From<ArchiveOrKeep> for UnsavedWork {
+    fn from(choice: ArchiveOrKeep) -> Self {
+        match choice {
+            ArchiveOrKeep::Archive => Self::Archive,
+            ArchiveOrKeep::Keep => Self::Keep,
+        }
+    }
 }
 
 #[derive(Serialize, JsonSchema)]

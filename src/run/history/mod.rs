@@ -3,6 +3,7 @@
 //! When the file has grown large or old it is closed under another name. Lines are added to the new one only, and read from
 //! all.
 
+mod archives;
 mod files;
 mod holes;
 mod index;
@@ -27,6 +28,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use files::HistoryFile;
 use line::encode;
 
+pub(crate) use archives::append_archive_removed;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines};

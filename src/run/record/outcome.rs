@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgentExit, EndRequest, Manifest, Origin, Started};
+use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, Started};
 use crate::clock::UnixSeconds;
+use crate::git::Work;
 use crate::process_tree::Cookie;
 use crate::run::id::RunId;
 use crate::run::status::Status;
@@ -35,6 +36,9 @@ pub struct Outcome {
     pub retain_from: UnixSeconds,
     /// How its processes were recognised: none may be alive when its workbench goes.
     pub cookie: Cookie,
+    /// What each repository of its workbench held that nobody else had. Empty also where nobody looked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub work: Vec<Work>,
 }
 
 /// How a run ended, as its owner or its judge found it.
@@ -82,7 +86,17 @@ impl Outcome {
             finished_at: ending.finished_at,
             retain_from: ending.retain_from,
             cookie,
+            work: Vec::new(),
         }
+    }
+
+    /// Adds what its repositories held. Release 0.1.0 leaves a run alone whose outcome is newer than it, and so does not remove
+    /// its work.
+    pub(crate) fn set_work(&mut self, work: Vec<Work>) {
+        if !work.is_empty() {
+            self.version = self.version.max(RECORD_VERSION);
+        }
+        self.work = work;
     }
 
     /// Returns the time from the agent's start to the run's end, if it started.
@@ -167,6 +181,7 @@ impl Outcome {
             finished_at: ended,
             retain_from: ended,
             cookie: Cookie::random().unwrap(),
+            work: Vec::new(),
         }
     }
 }

@@ -22,7 +22,7 @@ pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
 pub use processes::Seen;
-pub use scene::{Scene, assert_has, assert_says};
+pub use scene::{Run, Scene, assert_has, assert_says};
 pub use server::{Era, Server, ToolAnswer};
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};

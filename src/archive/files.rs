@@ -1,0 +1,247 @@
+//! The files that a routine asks to archive, and the count of those that nobody does.
+
+use std::ffi::OsString;
+use std::fs::{File, Metadata};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::record::{ArchivedFile, PathText};
+use crate::home::atomic_file::{self, FileError};
+use crate::home::{make_directory, random_suffix, stable_hash};
+
+/// Characters that make a pattern of a path.
+const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
+
+/// Finds the files and symlinks below a directory that one of the patterns matches, sorted. A pattern without `*` and the like
+/// is looked up; any other costs a walk through all of the directory. Follows no link and enters no mount.
+///
+/// # Errors
+/// A directory cannot be listed, or it takes too long.
+pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Result<Vec<PathBuf>, FileError> {
+    let (wild, plain): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.contains(PATTERN));
+    let mut found: Vec<PathBuf> = plain.into_iter().map(PathBuf::from).filter(|path| is_beneath(root, path)).collect();
+    if !wild.is_empty() {
+        walk(root, &|_| true, deadline, &mut |path, _| {
+            let bytes = path.as_os_str().as_bytes();
+            if wild.iter().any(|pattern| fast_glob::glob_match(pattern.as_bytes(), bytes)) {
+                found.push(path.to_owned());
+            }
+        })?;
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+/// Whether a path leads to a file below a directory, by way of directories only.
+fn is_beneath(root: &Path, path: &Path) -> bool {
+    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
+        return false;
+    }
+    let metadata = |path: &Path| root.join(path).symlink_metadata();
+    let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+    is_content(metadata(path)) && parents.map(metadata).all(|parent| parent.is_ok_and(|parent| parent.is_dir()))
+}
+
+fn is_content(metadata: io::Result<Metadata>) -> bool {
+    metadata.is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
+}
+
+/// Files that are not in a repository, and that nobody asked to archive.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Unarchived {
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Counts the files below a directory that are in none of the repositories and not among `archived`, nor ours.
+///
+/// # Errors
+/// A directory cannot be listed, or it takes too long.
+pub(super) fn count_others(
+    root: &Path,
+    repositories: &[PathBuf],
+    archived: &[PathBuf],
+    deadline: Instant,
+) -> Result<Unarchived, FileError> {
+    let mut others = Unarchived::default();
+    let enters = |path: &Path| !repositories.iter().any(|repository| repository == path);
+    if !enters(Path::new("")) {
+        return Ok(others);
+    }
+    walk(root, &enters, deadline, &mut |path, metadata| {
+        let is_ours = path.parent() == Some(Path::new("")) && OURS.iter().any(|name| path == Path::new(name));
+        if !is_ours && archived.binary_search_by(|one| one.as_path().cmp(path)).is_err() {
+            others.files += 1;
+            others.bytes += metadata.blocks() * 512;
+        }
+    })?;
+    Ok(others)
+}
+
+/// What this program puts into a workbench.
+const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
+
+fn walk(
+    root: &Path,
+    enters: &dyn Fn(&Path) -> bool,
+    deadline: Instant,
+    each: &mut dyn FnMut(&Path, &Metadata),
+) -> Result<(), FileError> {
+    let device = root.symlink_metadata().map_err(|source| FileError::io("look at", root, source))?.dev();
+    let mut waiting = vec![PathBuf::new()];
+    while let Some(directory) = waiting.pop() {
+        if Instant::now() >= deadline {
+            return Err(FileError::io("list", root, io::ErrorKind::TimedOut.into()));
+        }
+        let path = root.join(&directory);
+        let fail = |source| FileError::io("list", &path, source);
+        for file in std::fs::read_dir(&path).map_err(fail)? {
+            let file = file.map_err(fail)?;
+            let name = directory.join(file.file_name());
+            let Ok(metadata) = file.metadata() else { continue };
+            if metadata.is_dir() {
+                if metadata.dev() == device && enters(&name) {
+                    waiting.push(name);
+                }
+            } else if metadata.is_file() || metadata.is_symlink() {
+                each(&name, &metadata);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Names everything below a directory by its times and sizes; never the same twice if that takes too long.
+pub(super) fn print_of(root: &Path, deadline: Instant) -> String {
+    let mut all = Vec::new();
+    let walked = walk(root, &|_| true, deadline, &mut |path, metadata| {
+        all.push((path.to_owned(), metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec()));
+    });
+    all.sort();
+    match walked {
+        Ok(()) => format!("{:016x}", stable_hash(format!("{all:?}").as_bytes())),
+        Err(_) => random_suffix(),
+    }
+}
+
+/// Copies a file or a symlink below `root` to the same place below `target`, and reads it again: what is there is what was read.
+pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFile, FileError> {
+    let (from, to) = (root.join(path), target.join(path));
+    if let Some(parent) = to.parent() {
+        make_directory(parent).map_err(|source| FileError::io("make", parent, source))?;
+    }
+    let metadata = from.symlink_metadata().map_err(|source| FileError::io("look at", &from, source))?;
+    if metadata.is_symlink() {
+        let link = std::fs::read_link(&from).map_err(|source| FileError::io("read", &from, source))?;
+        std::os::unix::fs::symlink(&link, &to).map_err(|source| FileError::io("make", &to, source))?;
+        let checksum = Checksum::of(link.as_os_str().as_bytes());
+        return Ok(ArchivedFile { path: path.into(), bytes: 0, checksum });
+    }
+    let mut source = atomic_file::open_regular(&from)?;
+    let mut write = || -> io::Result<(u64, String)> {
+        let mut file = File::create(&to)?;
+        file.set_permissions(PermissionsExt::from_mode(metadata.mode() & 0o777 | 0o600))?;
+        let mut checksum = Checksum::default();
+        let bytes = io::copy(&mut source, &mut Both(&mut file, &mut checksum))?;
+        file.sync_all()?;
+        Ok((bytes, checksum.finish()))
+    };
+    let (bytes, checksum) = write().map_err(|source| FileError::io("copy", &from, source))?;
+    check(target, &ArchivedFile { path: path.into(), bytes, checksum: checksum.clone() })?;
+    Ok(ArchivedFile { path: PathText::from(path), bytes, checksum })
+}
+
+/// Copies everything below a directory: files, symlinks and directories, with their permissions.
+pub(super) fn copy_all(from: &Path, to: &Path) -> Result<(), FileError> {
+    make_directory(to).map_err(|source| FileError::io("make", to, source))?;
+    let fail = |source| FileError::io("list", from, source);
+    for file in std::fs::read_dir(from).map_err(fail)? {
+        let file = file.map_err(fail)?;
+        let (source, target) = (file.path(), to.join(file.file_name()));
+        let metadata = file.metadata().map_err(fail)?;
+        let copied = if metadata.is_dir() {
+            copy_all(&source, &target)?;
+            std::fs::set_permissions(&target, PermissionsExt::from_mode(metadata.mode() & 0o7777 | 0o700))
+        } else if metadata.is_symlink() {
+            std::fs::read_link(&source).and_then(|link| std::os::unix::fs::symlink(link, &target))
+        } else if metadata.is_file() {
+            std::fs::copy(&source, &target).map(drop)
+        } else {
+            Ok(())
+        };
+        copied.map_err(|error| FileError::io("copy", &source, error))?;
+    }
+    Ok(())
+}
+
+/// Makes sure that an archived file is still what was archived.
+pub(super) fn check(directory: &Path, file: &ArchivedFile) -> Result<(), FileError> {
+    let path = directory.join(file.path.path());
+    let fail = |source| FileError::io("read", &path, source);
+    let mut checksum = Checksum::default();
+    if path.symlink_metadata().map_err(fail)?.is_symlink() {
+        let link: OsString = std::fs::read_link(&path).map_err(fail)?.into();
+        checksum.add(link.as_bytes());
+    } else {
+        io::copy(&mut atomic_file::open_regular(&path)?, &mut checksum).map_err(fail)?;
+    }
+    if checksum.finish() == file.checksum { Ok(()) } else { Err(FileError::damaged(&path, "its checksum is another")) }
+}
+
+/// FNV-1a of 64 bits: against a disk's mistakes, not against an attacker, who could write the sum too.
+#[derive(Debug)]
+struct Checksum(u64);
+
+impl Default for Checksum {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Checksum {
+    fn of(bytes: &[u8]) -> String {
+        let mut checksum = Self::default();
+        checksum.add(bytes);
+        checksum.finish()
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    }
+
+    fn finish(self) -> String {
+        format!("{:016x}", self.0)
+    }
+}
+
+impl Write for Checksum {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.add(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Both<'a>(&'a mut File, &'a mut Checksum);
+
+impl Write for Both<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.0.write(bytes)?;
+        self.1.add(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}

@@ -1,0 +1,20 @@
+//! Work that exists only in a workbench: it is archived, and the archive proven complete, before the workbench goes.
+//!
+//! [`examine`] looks, [`make`] archives, [`recover`] brings back. What git must never be asked about a repository of a run is
+//! the business of [`crate::git`]; here are runs, files, and where archives lie.
+
+mod files;
+mod make;
+mod record;
+mod recover;
+mod store;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use files::Unarchived;
+pub(crate) use make::{LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, examine_at_end, make, may_hold_work, unarchived};
+pub(crate) use record::{Archive, recover_command};
+pub(crate) use recover::recover;
+pub(crate) use store::{
+    add_clone, bases, directory, has_been_recovered, is_recovered, is_whole, list, read, remove, remove_unused,
+};

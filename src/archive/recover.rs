@@ -1,0 +1,156 @@
+//! Getting back what was archived, or what a workbench still holds.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::files;
+use super::make::{ArchiveError, Scratch, Wanted, examine, make, search_path};
+use super::record::{Archive, ArchivedFile};
+use super::store;
+use crate::git::{self, Git, Source};
+use crate::home::atomic_file::FileError;
+use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{Home, make_directory};
+use crate::run::entry::Workbench;
+use crate::run::id::RunId;
+
+/// A person waits, and may interrupt.
+const RESTORE_TIMEOUT: Duration = Duration::from_secs(60 * 60);
+
+/// How long another process may archive before a person has to try again.
+const ARCHIVE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Nothing was recovered, or not all.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RecoverError {
+    #[error(
+        "there is neither an archive nor a workbench of the run {0}; `moadim-mcp recover --list` shows what there is"
+    )]
+    Nothing(RunId),
+    #[error("{} is there already; give another directory", .0.display())]
+    Exists(PathBuf),
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
+    #[error("cannot restore {}: {source}", path.display())]
+    Restore { path: PathBuf, source: git::GitError },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("something else is archived just now; try again in a few minutes: {0}")]
+    Lock(#[from] LockError),
+}
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) repositories: Vec<PathBuf>,
+    pub(crate) files: Vec<PathBuf>,
+    /// What a person should know, in sentences.
+    pub(crate) notes: Vec<String>,
+}
+
+/// Brings everything of a run back into a directory that is not there yet. From a workbench that still stands, by way of an
+/// archive that is made now.
+///
+/// # Errors
+/// There is nothing, or it cannot be read or written; what was written stays.
+pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result<Recovered, RecoverError> {
+    let run = wanted.run;
+    if target.symlink_metadata().is_ok() {
+        return Err(RecoverError::Exists(target.to_owned()));
+    }
+    let workbench = Workbench::of(home, run);
+    let archive = if workbench.exists() {
+        let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
+        match make(home, wanted, u64::MAX) {
+            Err(error @ ArchiveError::Repository { .. }) => return copy_workbench(home, wanted, target, &error),
+            made => made?,
+        }
+    } else {
+        store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?
+    };
+    make_directory(target).map_err(|source| FileError::io("make", target, source))?;
+    let mut recovered = Recovered::default();
+    restore_repositories(home, &archive, target, &mut recovered)?;
+    let from = store::directory(home, run).join(store::FILES);
+    for file in &archive.files {
+        files::check(&from, file)?;
+        copy(&from, file, target)?;
+        recovered.files.push(file.path.path().to_owned());
+    }
+    Ok(recovered)
+}
+
+/// Copies a workbench as it is, because git cannot read a repository in it. From then on it may go.
+fn copy_workbench(
+    home: &Home,
+    wanted: &Wanted<'_>,
+    target: &Path,
+    error: &ArchiveError,
+) -> Result<Recovered, RecoverError> {
+    let workbench = Workbench::of(home, wanted.run);
+    let before = examine(home, wanted)?.fingerprint;
+    files::copy_all(workbench.directory(), target)?;
+    // The note must not outlive the copy.
+    rustix::fs::sync();
+    store::set_recovered(home, wanted.run, &before)?;
+    let note = format!("{error}; the whole workbench was copied as it is");
+    Ok(Recovered { files: vec![PathBuf::from("")], notes: vec![note], ..Recovered::default() })
+}
+
+fn restore_repositories(
+    home: &Home,
+    archive: &Archive,
+    target: &Path,
+    recovered: &mut Recovered,
+) -> Result<(), RecoverError> {
+    if archive.repositories.is_empty() {
+        return Ok(());
+    }
+    let scratch = Scratch::make(home)?;
+    let git = Git::find(search_path(), Vec::new(), scratch.path()).map_err(ArchiveError::from)?;
+    for (number, repository) in archive.repositories.iter().enumerate() {
+        let path = repository.path.path();
+        let directory = store::directory(home, &archive.run).join((number + 1).to_string());
+        let base = repository.packed.base_name.as_ref().map(|name| git::base_pack(&home.archive_bases(), name));
+        let source = Source { directory: &directory, base };
+        let mut into = target.join(path);
+        if !is_free_of_links(target, &into) {
+            // A repository that came back before has a link there, which may lead anywhere.
+            into = target.join(format!("repository-{}", number + 1));
+        }
+        let restored = git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT)
+            .map_err(|source| RecoverError::Restore { path: into.clone(), source })?;
+        recovered.notes.extend(restored.notes.into_iter().map(|note| format!("{}: {note}", into.display())));
+        recovered.repositories.push(into);
+    }
+    Ok(())
+}
+
+/// Whether nothing on the way from a directory to a path in it is a link. What is not there yet is none.
+fn is_free_of_links(top: &Path, path: &Path) -> bool {
+    path.ancestors().take_while(|part| *part != top).all(|part| !part.is_symlink())
+}
+
+fn copy(from: &Path, file: &ArchivedFile, target: &Path) -> Result<(), FileError> {
+    let (from, mut to) = (from.join(file.path.path()), target.join(file.path.path()));
+    if to.parent().is_some_and(|parent| !is_free_of_links(target, parent)) {
+        to = target.join("files").join(file.path.path());
+    }
+    while to.symlink_metadata().is_ok() {
+        // In a repository that has another version of it.
+        let mut name: OsString = to.file_name().unwrap_or_default().to_owned();
+        name.push(".archived");
+        to.set_file_name(name);
+    }
+    if let Some(parent) = to.parent() {
+        make_directory(parent).map_err(|source| FileError::io("make", parent, source))?;
+    }
+    let metadata = from.symlink_metadata().map_err(|source| FileError::io("look at", &from, source))?;
+    let copied = if metadata.is_symlink() {
+        std::fs::read_link(&from).and_then(|link| std::os::unix::fs::symlink(link, &to))
+    } else {
+        std::fs::copy(&from, &to).map(drop)
+    };
+    copied.map_err(|source| FileError::io("copy", &from, source))
+}

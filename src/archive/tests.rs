@@ -1,0 +1,134 @@
+//! Archives of whole workbenches, made and brought back.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::make::ArchiveError;
+use super::recover::{RecoverError, Recovered};
+use super::*;
+use crate::home::Home;
+use crate::run::entry::Workbench;
+use crate::run::id::RunId;
+
+struct Scene {
+    dir: tempfile::TempDir,
+    home: Home,
+    run: RunId,
+}
+
+impl Scene {
+    fn of(script: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let scene = Self { home, run: "a-1".parse().unwrap(), dir };
+        Workbench::of(&scene.home, &scene.run).make().unwrap();
+        scene.sh(script);
+        scene
+    }
+
+    fn sh(&self, script: &str) -> String {
+        let prelude = "set -eu; export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a \
+            GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a; commit() { echo $1 > $1; git add $1; git commit -q -m $1; }; ";
+        let output = Command::new("bash")
+            .args(["-c", &format!("{prelude}{script}")])
+            .current_dir(Workbench::of(&self.home, &self.run).directory())
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    fn with<T>(&self, files: &[&str], act: impl FnOnce(&Wanted<'_>) -> T) -> T {
+        let files: Vec<String> = files.iter().map(ToString::to_string).collect();
+        act(&Wanted { run: &self.run, files: &files })
+    }
+
+    fn examine(&self, files: &[&str]) -> Unsaved {
+        self.with(files, |wanted| examine(&self.home, wanted).unwrap())
+    }
+
+    fn make(&self, files: &[&str], max: u64) -> Result<Archive, ArchiveError> {
+        self.with(files, |wanted| make(&self.home, wanted, max))
+    }
+
+    fn recover(&self) -> Result<Recovered, RecoverError> {
+        self.with(&[], |wanted| recover(&self.home, wanted, &self.target()))
+    }
+
+    fn target(&self) -> PathBuf {
+        self.dir.path().join("recovered")
+    }
+
+    fn names(&self, path: &Path) -> Vec<String> {
+        let mut names: Vec<String> =
+            std::fs::read_dir(path).unwrap().map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+#[test]
+fn an_empty_workbench_has_nothing_to_archive() {
+    let scene = Scene::of("echo > prompt.md");
+    let unsaved = scene.examine(&["report.md"]);
+    assert!(!unsaved.is_something() && unsaved.work.is_empty());
+}
+
+#[test]
+fn everything_comes_back_where_it_was() {
+    let scene = Scene::of(
+        "git init -q one; cd one; commit a; echo > new; cd ..; git init -q deep/two; cd deep/two; commit b; cd ../..;
+         mkdir out; echo 1 > out/x.txt; echo 2 > out/y.log; ln -s nowhere out/z.txt; echo hello > report.md",
+    );
+    let files = ["report.md", "out/*.txt", "nothing", "../../secret", "/etc/passwd"];
+    let unsaved = scene.examine(&files);
+    assert_eq!(unsaved.files, ["out/x.txt", "out/z.txt", "report.md"].map(PathBuf::from));
+    let archive = scene.make(&files, u64::MAX).unwrap();
+    assert_eq!(archive.fingerprint, unsaved.fingerprint, "nothing happened between");
+    assert_eq!((archive.unpushed_commits(), archive.file_count()), (2, 4));
+    assert_eq!(read(&scene.home, &scene.run).unwrap().as_ref(), Some(&archive));
+    assert_eq!(list(&scene.home).unwrap(), std::slice::from_ref(&scene.run));
+    scene.sh("rm -rf ../a-1/* ; cd ..; rmdir a-1");
+    let recovered = scene.recover().unwrap();
+    assert_eq!(recovered.repositories, ["deep/two", "one"].map(|path| scene.target().join(path)));
+    assert_eq!(scene.names(&scene.target()), ["deep", "one", "out", "report.md"]);
+    assert_eq!(std::fs::read_link(scene.target().join("out/z.txt")).unwrap(), Path::new("nowhere"));
+    assert!(scene.target().join("one/new").exists());
+    assert!(matches!(scene.recover(), Err(RecoverError::Exists(_))));
+}
+
+#[test]
+fn what_still_stands_can_be_recovered_too() {
+    let scene = Scene::of("git init -q one; cd one; commit a");
+    scene.recover().unwrap();
+    assert!(scene.target().join("one/a").exists());
+    let scene = Scene::of("cd ..; rmdir a-1; mkdir a-2");
+    assert!(matches!(Scene { run: "b-1".parse().unwrap(), ..scene }.recover(), Err(RecoverError::Nothing(_))));
+}
+
+#[test]
+fn a_change_after_the_archive_shows() {
+    let scene = Scene::of("git init -q one; cd one; commit a; echo 1 > new");
+    let archive = scene.make(&[], u64::MAX).unwrap();
+    for change in
+        ["echo 2 > one/new", "cd one; git add new", "cd one; git commit -qm new", "cd one; git tag t", "touch one/b"]
+    {
+        let before = scene.examine(&[]).fingerprint;
+        scene.sh(change);
+        assert_ne!(scene.examine(&[]).fingerprint, before, "{change}");
+    }
+    let again = scene.make(&[], u64::MAX).unwrap();
+    assert_ne!(again.fingerprint, archive.fingerprint);
+    assert_eq!(read(&scene.home, &scene.run).unwrap(), Some(again), "it takes the place of the first");
+}
+
+#[test]
+fn what_cannot_be_archived_leaves_no_archive() {
+    let scene = Scene::of("git init -q one; cd one; commit a; mkfifo ../.fifo; rm .git/HEAD; mkfifo .git/HEAD");
+    let error = scene.make(&[], u64::MAX).unwrap_err().to_string();
+    assert!(error.contains("its repository one cannot be archived") && error.contains("HEAD"), "{error}");
+    let scene = Scene::of("git init -q one; cd one; head -c 100000 /dev/urandom > big");
+    let error = scene.make(&[], 50_000).unwrap_err();
+    assert!(matches!(error, ArchiveError::TooLarge { bytes: 100_000.., .. }), "{error}");
+    assert_eq!(scene.names(&scene.home.archive()), ["bases", "routines"], "nothing is left of it");
+}

@@ -1,0 +1,494 @@
+//! What a repository holds that nobody else has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fmt::{self, Write as _};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::base::{self, Cloned, REMOTE_REFS};
+use super::config_text::RemoteSettings;
+use super::find::Found;
+use super::pack::RemoteUrl;
+use super::program::{GitError, Input, ObjectId};
+use super::shadow::{Shadow, names_in};
+use super::status::{self, GITLINK, IndexEntry, Status};
+use crate::home::{atomic_file, stable_hash};
+use crate::routine::repository::masked;
+
+/// What a repository of a workbench holds that its remotes do not have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct Work {
+    /// The repository, relative to the workbench; "." is the workbench itself.
+    pub path: String,
+    /// The branch that is checked out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// The commit that is checked out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub head: Option<String>,
+    /// The URL of its remote, without a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub remote: Option<String>,
+    /// Commits that no remote has.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub unpushed_commits: u64,
+    /// Tracked files with changes that are not committed.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub changed_files: u64,
+    /// Files that are neither tracked nor ignored.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub untracked_files: u64,
+    /// Entries of the stash.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub stashes: u64,
+    /// Lines added since the newest commit that a remote has; untracked files not counted.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub insertions: u64,
+    /// Lines removed since then.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub deletions: u64,
+    /// Branches that were pushed since the repository was cloned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pushed_branches: Vec<String>,
+    /// Why it could not be examined; it then counts as unsaved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
+    /// Why it cannot be archived, as far as that is known at the end of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_archivable: Option<String>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+impl Work {
+    pub(crate) fn unreadable(path: &Path, reason: impl std::fmt::Display) -> Self {
+        Self { path: shown(path), unreadable: Some(reason.to_string()), ..Self::default() }
+    }
+
+    /// Returns what is unsaved, without what does not matter in a list.
+    pub(crate) fn in_brief(self) -> Self {
+        Self { head: None, remote: None, insertions: 0, deletions: 0, ..self }
+    }
+
+    /// Whether something would be lost with the repository.
+    #[must_use]
+    pub fn is_unsaved(&self) -> bool {
+        let counts = [self.unpushed_commits, self.changed_files, self.untracked_files, self.stashes];
+        self.unreadable.is_some() || counts.iter().any(|count| *count > 0)
+    }
+}
+
+impl fmt::Display for Work {
+    /// Says what is unsaved, as in "2 commits that were not pushed, 1 stash in repo"; nothing if nothing is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = &self.unreadable {
+            return write!(f, "{} could not be examined: {reason}", self.path);
+        }
+        let counts = [
+            (self.unpushed_commits, "commit that was not pushed", "commits that were not pushed"),
+            (self.changed_files, "changed file", "changed files"),
+            (self.untracked_files, "untracked file", "untracked files"),
+            (self.stashes, "stash", "stashes"),
+        ];
+        let parts = counts.iter().filter(|(count, ..)| *count > 0);
+        let parts: Vec<String> =
+            parts.map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many })).collect();
+        if parts.is_empty() {
+            return Ok(());
+        }
+        write!(f, "{} in {}", parts.join(", "), self.path)?;
+        self.not_archivable.iter().try_for_each(|reason| write!(f, ", which cannot be archived: {reason}"))
+    }
+}
+
+fn shown(path: &Path) -> String {
+    if path.as_os_str().is_empty() { ".".to_owned() } else { path.to_string_lossy().into_owned() }
+}
+
+/// A repository that was looked at, with what an archive of it needs.
+pub(crate) struct Seen {
+    pub(crate) work: Work,
+    /// Names everything that was seen.
+    pub(crate) fingerprint: String,
+    /// What must be kept, except for the stash.
+    pub(super) roots: Vec<ObjectId>,
+    /// From the newest to the oldest.
+    pub(super) stashes: Vec<ObjectId>,
+    /// What remotes have.
+    pub(super) saved: Vec<ObjectId>,
+    pub(super) refs: BTreeMap<String, Reference>,
+    pub(super) head: Option<ObjectId>,
+    /// Those that outlive the repository.
+    pub(super) remotes: Vec<RemoteUrl>,
+    pub(super) status: Status,
+    pub(super) index: Vec<IndexEntry>,
+    /// The same as git printed it.
+    pub(super) index_as_printed: Vec<u8>,
+}
+
+/// What a ref names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Reference {
+    pub(super) id: ObjectId,
+    /// What an annotated tag leads to.
+    pub(super) peeled: Option<ObjectId>,
+    /// `commit`, or what else it is or leads to.
+    pub(super) kind: String,
+}
+
+/// What a look needs to know about the place it looks at.
+pub(crate) struct Place<'a> {
+    /// The directory that the repositories were found in.
+    pub(crate) root: &'a Path,
+    /// Everything below it may go at any time: a remote there keeps nothing.
+    pub(crate) doomed: &'a Path,
+    /// All repositories that are looked at.
+    pub(crate) listed: &'a [Found],
+}
+
+/// How long counting lines may take.
+const SHORTSTAT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Looks at a repository through its shadow. `cloned` says what it had when it was cloned, if it is a clone of ours.
+///
+/// # Errors
+/// Git cannot read it, or takes longer than it may.
+pub(crate) fn look(
+    shadow: &Shadow<'_>,
+    found: &Found,
+    place: &Place<'_>,
+    cloned: Option<&Cloned>,
+    deadline: Instant,
+) -> Result<Seen, GitError> {
+    let refs = refs_of(shadow, deadline)?;
+    let head = shadow.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], deadline)?;
+    let head = head.map(ObjectId::try_from).transpose().map_err(GitError::Odd)?;
+    let branch = shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?;
+    let branch = branch.map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
+
+    let is_kept_outside = shadow.is_kept_outside(place.root);
+    let outliving = outliving_remotes(shadow, found, place);
+    let all = || shadow.settings.remotes.iter().map(|remote| remote.name.as_str());
+    let is_saved = |name: &str| {
+        is_kept_outside
+            || base::remote_of(name, all()).is_some_and(|of| outliving.iter().any(|(remote, _)| remote == of))
+    };
+    let mut saved: BTreeSet<ObjectId> = cloned.iter().flat_map(|cloned| cloned.refs.values().cloned()).collect();
+    saved.extend(refs.iter().filter(|(name, _)| is_saved(name)).map(|(_, reference)| reference.id.clone()));
+    // What the repository lacks cannot be subtracted from what it has.
+    let saved = shadow.present(saved, deadline)?;
+
+    let stashes = if is_kept_outside { Vec::new() } else { stashes_of(shadow, &refs, deadline)? };
+    let mut roots: BTreeSet<ObjectId> = refs
+        .iter()
+        .filter(|(name, _)| !is_saved(name) && *name != STASH)
+        .map(|(_, reference)| reference.id.clone())
+        .collect();
+    roots.extend(head.clone());
+    roots.extend(heads_elsewhere(shadow, is_kept_outside)?);
+    let roots: Vec<ObjectId> = roots.into_iter().collect();
+
+    let Tracked { status, index, index_as_printed } = match shadow.tree() {
+        Some(_) => status_of(shadow, deadline)?,
+        None => Default::default(),
+    };
+    if shadow.settings.has_reftable() && (shadow.git_dir() != shadow.common_dir() || has_worktrees(shadow)) {
+        return Err(GitError::Odd("it has several working trees and a reftable, which is not supported".to_owned()));
+    }
+    if !is_kept_outside && let Some(hidden) = unlisted_parts(shadow, place)? {
+        return Err(GitError::Odd(format!("what belongs to it in {} was not examined", hidden.display())));
+    }
+    if let Some(nested) = unlisted(&status, &index, found, place) {
+        return Err(GitError::Odd(format!("the repository {} in it was not examined", nested.display())));
+    }
+
+    let unpushed_commits = count(shadow, &roots, &saved, deadline)? + odd_refs(&refs, cloned, is_saved);
+    let mut work = Work {
+        path: shown(&found.path),
+        branch,
+        head: head.clone().map(Into::into),
+        remote: remote_url(shadow, cloned).map(|url| masked(&url)),
+        unpushed_commits,
+        changed_files: status.changed.len() as u64,
+        untracked_files: status.untracked.len() as u64,
+        stashes: stashes.len() as u64,
+        pushed_branches: cloned.map(|cloned| pushed(&refs, cloned)).unwrap_or_default(),
+        ..Work::default()
+    };
+    if work.is_unsaved() {
+        // Nice to know: no reason to call the repository unreadable.
+        (work.insertions, work.deletions) = lines(shadow, &work, &saved, deadline).unwrap_or_default();
+    }
+    let remotes = outliving.into_iter().map(|(name, url)| RemoteUrl { name, url }).collect();
+    let fingerprint = String::new();
+    let mut seen =
+        Seen { work, fingerprint, roots, stashes, saved, refs, head, remotes, status, index, index_as_printed };
+    seen.fingerprint = fingerprint_of(shadow, &seen);
+    Ok(seen)
+}
+
+/// The newest entry of the stash.
+pub(super) const STASH: &str = "refs/stash";
+
+fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Reference>, GitError> {
+    let format = "--format=%(objectname) %(objecttype) %(*objecttype) %(*objectname) %(refname)";
+    let printed = shadow.git(&["for-each-ref", format]).run(Input::Nothing, deadline)?;
+    let unexpected = |line: &str| GitError::Unexpected { command: "for-each-ref".to_owned(), what: line.to_owned() };
+    let parse = |line: &str| {
+        let mut words = line.splitn(5, ' ');
+        let id = ObjectId::try_from(words.next()?.to_owned()).ok()?;
+        let (kind, peeled_kind, peeled, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let kind = if peeled_kind.is_empty() { kind } else { peeled_kind }.to_owned();
+        Some((name.to_owned(), Reference { id, peeled: peeled.to_owned().try_into().ok(), kind }))
+    };
+    String::from_utf8_lossy(&printed).lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect()
+}
+
+/// The remotes that are still there, with their URLs, once everything in the workbenches is gone.
+fn outliving_remotes(shadow: &Shadow<'_>, found: &Found, place: &Place<'_>) -> Vec<(String, String)> {
+    let from = shadow.tree().map_or_else(|| place.root.join(&found.path), Path::to_owned);
+    if shadow.settings.rewrites_urls {
+        // Git pushes somewhere else than the URLs say.
+        return Vec::new();
+    }
+    let outlives = |remote: &&RemoteSettings| {
+        remote.urls.iter().chain(&remote.push_urls).all(|url| base::outlives(url, &from, place.doomed))
+    };
+    let remotes = shadow.settings.remotes.iter().filter(outlives);
+    remotes.filter_map(|remote| Some((remote.name.clone(), remote.urls.first()?.clone()))).collect()
+}
+
+fn remote_url(shadow: &Shadow<'_>, cloned: Option<&Cloned>) -> Option<String> {
+    let remotes = &shadow.settings.remotes;
+    let configured = remotes.iter().find(|remote| remote.name == "origin").or(remotes.first());
+    let configured = configured.and_then(|remote| remote.urls.first().cloned());
+    configured.or_else(|| cloned.map(|cloned| cloned.url.clone()))
+}
+
+/// Every entry of the stash is in its reflog alone, but for the newest.
+fn stashes_of(
+    shadow: &Shadow<'_>,
+    refs: &BTreeMap<String, Reference>,
+    deadline: Instant,
+) -> Result<Vec<ObjectId>, GitError> {
+    if shadow.settings.has_reftable() {
+        // Its logs are in its tables.
+        if !refs.contains_key(STASH) {
+            return Ok(Vec::new());
+        }
+        let printed = shadow.git(&["log", "-g", "--format=%H", STASH]).run(Input::Nothing, deadline)?;
+        let ids = String::from_utf8_lossy(&printed).into_owned();
+        return ids.lines().map(|id| id.to_owned().try_into().map_err(GitError::Odd)).collect();
+    }
+    let log = shadow.directory().join("logs").join(STASH);
+    let text = match std::fs::read(&log) {
+        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(GitError::io("read", &log, source)),
+    };
+    let second = |line: &str| line.split(' ').nth(1).and_then(|word| ObjectId::try_from(word.to_owned()).ok());
+    let mut ids: Vec<ObjectId> = text.lines().rev().filter_map(second).filter(|id| !id.is_null()).collect();
+    if let Some(newest) = refs.get(STASH).filter(|newest| !ids.contains(&newest.id)) {
+        ids.insert(0, newest.id.clone());
+    }
+    Ok(ids)
+}
+
+/// Commits that something under way needs, or that another working tree has checked out.
+fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<ObjectId>, GitError> {
+    let mut ids: Vec<ObjectId> = ["CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"]
+        .iter()
+        .filter_map(|name| shadow.id_in(name))
+        .collect();
+    // A merge of several has a line for each.
+    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir().join("MERGE_HEAD")) {
+        ids.extend(merged.lines().filter_map(|line| ObjectId::try_from(line.trim().to_owned()).ok()));
+    }
+    for directory in ["rebase-merge", "rebase-apply"] {
+        if let Ok(names) = names_in(&shadow.git_dir().join(directory)) {
+            ids.extend(names.iter().filter_map(|name| shadow.id_in(Path::new(directory).join(name))));
+        }
+    }
+    let worktrees = shadow.common_dir().join("worktrees");
+    if !is_kept_outside && worktrees.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
+        for name in names_in(&worktrees)? {
+            let head = atomic_file::read_text(&worktrees.join(name).join("HEAD")).unwrap_or_default();
+            ids.extend(ObjectId::try_from(head.trim().to_owned()));
+        }
+    }
+    Ok(ids)
+}
+
+/// What a working tree and its index say.
+#[derive(Default)]
+struct Tracked {
+    status: Status,
+    index: Vec<IndexEntry>,
+    index_as_printed: Vec<u8>,
+}
+
+fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<Tracked, GitError> {
+    let index_as_printed = shadow.git(&["ls-files", "-z", "-s", "-v"]).run(Input::Nothing, deadline)?;
+    let index = status::parse_index(&index_as_printed)?;
+    let is_there = |entry: &&IndexEntry| {
+        let path = shadow.tree().map(|tree| tree.join(OsStr::from_bytes(&entry.path)));
+        path.is_some_and(|path| path.symlink_metadata().is_ok())
+    };
+    // Either flag hides a change, and an agent may have set it.
+    let flags = [
+        ("--no-assume-unchanged", index.iter().filter(|entry| entry.is_assumed_unchanged).collect::<Vec<_>>()),
+        ("--no-skip-worktree", index.iter().filter(|entry| entry.is_skipped).filter(is_there).collect()),
+    ];
+    for (flag, entries) in flags.into_iter().filter(|(_, entries)| !entries.is_empty()) {
+        let paths: Vec<u8> = entries.iter().flat_map(|entry| [&entry.path[..], b"\0"].concat()).collect();
+        let update = ["update-index", "--no-split-index", "--force-write-index", flag, "-z", "--stdin"];
+        shadow.git(&update).run(Input::Bytes(&paths), deadline)?;
+    }
+    let arguments =
+        ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
+    let status = status::parse_status(&shadow.git(&arguments).run_without_complaint(Input::Nothing, deadline)?)?;
+    Ok(Tracked { status, index, index_as_printed })
+}
+
+/// Returns a repository in this one that is not looked at on its own: its content is in no tree.
+fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<'_>) -> Option<PathBuf> {
+    let submodules = index.iter().filter(|entry| entry.mode == GITLINK).map(|entry| &entry.path);
+    let paths = submodules.chain(&status.nested).map(|path| found.path.join(OsStr::from_bytes(path)));
+    let is_listed = |path: &PathBuf| place.listed.iter().any(|found| found.path == *path);
+    // A submodule that is not checked out is an empty directory.
+    let is_one = |path: &PathBuf| place.root.join(path).join(".git").symlink_metadata().is_ok();
+    paths.filter(|path| !is_listed(path) && is_one(path)).min()
+}
+
+fn has_worktrees(shadow: &Shadow<'_>) -> bool {
+    std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
+}
+
+/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
+/// not checked out any more.
+fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let listed: BTreeSet<PathBuf> =
+        place.listed.iter().filter_map(|found| found.git_dir()).map(|git_dir| real(&git_dir)).collect();
+    let (common, root) = (shadow.common_dir(), real(place.root));
+    let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+    let worktrees = common.join("worktrees");
+    if is_dir(&worktrees) {
+        for name in names_in(&worktrees)? {
+            let git_dir = worktrees.join(name);
+            let pointer = atomic_file::read_text(&git_dir.join("gitdir")).unwrap_or_default();
+            let tree = Path::new(pointer.trim_end()).parent().map(|tree| git_dir.join(tree));
+            let is_there = tree.is_some_and(|tree| real(&tree).starts_with(&root) && tree.join(".git").exists());
+            if is_there && !listed.contains(&real(&git_dir)) {
+                return Ok(Some(git_dir));
+            }
+        }
+    }
+    let mut waiting = vec![common.join("modules")];
+    while let Some(directory) = waiting.pop().filter(|directory| is_dir(directory)) {
+        for name in names_in(&directory)? {
+            let path = directory.join(name);
+            if !is_dir(&path) {
+                continue;
+            }
+            if path.join("HEAD").symlink_metadata().is_err() {
+                waiting.push(path);
+            } else if !listed.contains(&real(&path)) {
+                return Ok(Some(path));
+            }
+        }
+    }
+    Ok(None)
+}
+
+fn count(shadow: &Shadow<'_>, roots: &[ObjectId], saved: &[ObjectId], deadline: Instant) -> Result<u64, GitError> {
+    if roots.is_empty() {
+        return Ok(0);
+    }
+    let printed = shadow.git(&["rev-list", "--count", "--stdin"]).run(Input::Bytes(&range(roots, saved)), deadline)?;
+    let printed = String::from_utf8_lossy(&printed);
+    printed
+        .trim()
+        .parse()
+        .map_err(|_| GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() })
+}
+
+/// What `rev-list --stdin` reads: everything of `roots` without what is in `saved`.
+pub(super) fn range(roots: &[ObjectId], saved: &[ObjectId]) -> Vec<u8> {
+    let wanted = roots.iter().map(|id| format!("{id}\n"));
+    wanted.chain(saved.iter().map(|id| format!("^{id}\n"))).collect::<String>().into_bytes()
+}
+
+/// Counts the refs to trees and blobs, which no walk over commits meets.
+fn odd_refs(refs: &BTreeMap<String, Reference>, cloned: Option<&Cloned>, is_saved: impl Fn(&str) -> bool) -> u64 {
+    let was_cloned = |name: &str, id: &ObjectId| cloned.is_some_and(|cloned| cloned.refs.get(name) == Some(id));
+    refs.iter()
+        .filter(|(name, reference)| {
+            !matches!(reference.kind.as_str(), "commit" | "tag") && !is_saved(name) && !was_cloned(name, &reference.id)
+        })
+        .count() as u64
+}
+
+/// The branches whose remote-tracking ref has moved to where they are since they were cloned.
+fn pushed(refs: &BTreeMap<String, Reference>, cloned: &Cloned) -> Vec<String> {
+    let tracking = |branch: &str| format!("{REMOTE_REFS}origin/{branch}");
+    refs.iter()
+        .filter_map(|(name, reference)| Some((name.strip_prefix("refs/heads/")?, reference)))
+        .filter(|(branch, reference)| {
+            let tracking = tracking(branch);
+            refs.get(&tracking).is_some_and(|there| there.id == reference.id)
+                && cloned.refs.get(&tracking) != Some(&reference.id)
+        })
+        .map(|(branch, _)| branch.to_owned())
+        .collect()
+}
+
+/// Counts the lines of everything since the newest commit that a remote has.
+fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant) -> Option<(u64, u64)> {
+    shadow.tree()?;
+    let head: ObjectId = work.head.clone()?.try_into().ok()?;
+    let deadline = deadline.min(Instant::now() + SHORTSTAT_TIMEOUT);
+    let walk = shadow.git(&["rev-list", "--boundary", "--stdin"]);
+    let printed = walk.run(Input::Bytes(&range(std::slice::from_ref(&head), saved)), deadline).ok()?;
+    let printed = String::from_utf8_lossy(&printed);
+    let boundary = printed.lines().find_map(|line| line.strip_prefix('-')).unwrap_or(head.as_str());
+    let arguments = [
+        "diff",
+        "--shortstat",
+        "--no-ext-diff",
+        "--no-textconv",
+        "--no-renames",
+        "--ignore-submodules=all",
+        boundary,
+        "--",
+    ];
+    let printed = shadow.git(&arguments).run(Input::Nothing, deadline).ok()?;
+    Some(status::parse_shortstat(&String::from_utf8_lossy(&printed)))
+}
+
+/// Names everything that was seen: another look with the same saw the same.
+fn fingerprint_of(shadow: &Shadow<'_>, seen: &Seen) -> String {
+    let mut print = format!("{:?}{:?}{:?}{:?}{:?}", seen.work, seen.roots, seen.stashes, seen.refs, seen.head);
+    let Some(tree) = shadow.tree() else { return print };
+    for path in seen.status.changed.iter().chain(&seen.status.untracked) {
+        let _ = write!(print, "{path:?}{:?}", stamp(&tree.join(OsStr::from_bytes(path))));
+    }
+    print.push_str(&stable_hash(&seen.index_as_printed).to_string());
+    print
+}
+
+/// What changes with a file's content: its inode, mode, size and times.
+pub(crate) fn stamp(path: &Path) -> Option<(u64, u32, u64, i64, i64, i64)> {
+    let metadata = path.symlink_metadata().ok()?;
+    Some((metadata.ino(), metadata.mode(), metadata.size(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime()))
+}

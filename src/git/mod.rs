@@ -1,0 +1,29 @@
+//! What git knows of a repository that nobody vouches for, without running anything that the repository names.
+//!
+//! An agent worked in it, so its configuration, hooks, filters and attributes are anybody's. Git therefore never gets the
+//! repository as its own: a [`Shadow`] is a bare repository of ours with the run's refs and index copied as data, our own
+//! configuration, and the run's objects as an alternate to read from. Every command has a fixed environment and a deadline.
+//!
+//! [`find`] lists the repositories below a directory, and [`look`] says what each of them holds that nobody else has.
+
+mod base;
+mod config_text;
+mod find;
+mod lfs;
+mod look;
+mod pack;
+mod program;
+mod restore;
+mod shadow;
+mod status;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use base::Cloned;
+pub(crate) use find::{Found, find};
+pub use look::Work;
+pub(crate) use look::{Place, Seen, look, stamp};
+pub(crate) use pack::{Packed, Target, base_pack, pack, size};
+pub(crate) use program::{Git, GitError, ObjectId};
+pub(crate) use restore::{Source, restore};
+pub(crate) use shadow::Shadow;

@@ -1,0 +1,473 @@
+//! Writing down everything of a repository that nobody else has, so that it can be restored even without its remotes.
+//!
+//! `work.pack` has the objects that no remote has. The *base* has the commits that these stand on, with their files and without
+//! history; runs of one repository share it. Together they are complete: this is what [`verify`] proves, in an empty repository.
+//! Everything else is in plain files beside them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use super::lfs;
+use super::look::{Reference, STASH, Seen, range};
+use super::program::{Git, GitError, Input, ObjectId};
+use super::shadow::{Shadow, names_in};
+use super::status::{self, GITLINK};
+use crate::home::atomic_file;
+use crate::home::{make_directory, random_suffix};
+
+/// The files of an archived repository, beside its record.
+pub(super) const WORK_PACK: &str = "work.pack";
+/// `git ls-files -z -s -v`.
+pub(super) const INDEX: &str = "index";
+/// A line for each ref: its object and its name.
+pub(super) const REFS: &str = "refs";
+/// Tracked paths that are not there, each ended by NUL.
+pub(super) const DELETED: &str = "deleted";
+/// Paths that were added without their content, each ended by NUL.
+pub(super) const INTENDED: &str = "intended";
+/// Permissions that git does not keep: octal digits, a space, the path, NUL.
+pub(super) const MODES: &str = "modes";
+/// A merge or a rebase under way, as git keeps it.
+pub(super) const STATE: &str = "state";
+
+/// What is under way, in files of the git directory.
+pub(super) const STATE_FILES: [&str; 7] =
+    ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "SQUASH_MSG", "AUTO_MERGE"];
+/// The same in directories. What they say may be commands.
+pub(super) const STATE_DIRECTORIES: [&str; 3] = ["rebase-merge", "rebase-apply", "sequencer"];
+
+const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024;
+const MAX_STATE_FILES: usize = 10_000;
+
+/// What is known of an archived repository beside its files.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Packed {
+    pub(crate) is_bare: bool,
+    /// `sha1` or `sha256`.
+    pub(crate) object_format: String,
+    /// Name and URL of each remote that git reaches by itself.
+    pub(crate) remotes: Vec<RemoteUrl>,
+    /// The full name of the branch that is checked out; `None` where a commit is.
+    pub(crate) branch: Option<String>,
+    /// The commit that is checked out; `None` before the first one.
+    pub(crate) head: Option<ObjectId>,
+    /// From the newest to the oldest.
+    pub(crate) stashes: Vec<Stash>,
+    /// The commits that are in the base.
+    pub(crate) base: Vec<ObjectId>,
+    /// What its pack is called, which follows from these commits.
+    pub(crate) base_name: Option<ObjectId>,
+    /// Commits whose parents the repository did not have.
+    pub(crate) shallow: Vec<ObjectId>,
+    /// The tree of all files that differ from the index, or are not in it.
+    pub(crate) files: Option<ObjectId>,
+    /// Objects of the base are missing, so that nothing can be restored without the remote: a partial clone.
+    pub(crate) needs_remote: bool,
+    /// How many files of LFS could not be found.
+    pub(crate) missing_lfs: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct RemoteUrl {
+    pub(crate) name: String,
+    pub(crate) url: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Stash {
+    pub(crate) id: ObjectId,
+    pub(crate) message: String,
+}
+
+/// Where an archive of a repository goes.
+pub(crate) struct Target<'a> {
+    /// An empty directory.
+    pub(crate) directory: &'a Path,
+    /// The directory of all bases.
+    pub(crate) bases: &'a Path,
+    /// For what is not kept.
+    pub(crate) scratch: &'a Path,
+}
+
+/// The pack of a base, by the commits in it.
+pub(crate) fn base_pack(bases: &Path, name: &ObjectId) -> PathBuf {
+    bases.join(format!("{name}.pack"))
+}
+
+/// About how much disk an archive takes.
+pub(crate) struct Size {
+    pub(crate) work_bytes: u64,
+    pub(crate) base_bytes: u64,
+}
+
+/// Estimates an archive's size: objects as they are packed now, files as they are.
+///
+/// # Errors
+/// Git cannot read the repository.
+pub(crate) fn size(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Size, GitError> {
+    let usage = |ids: &[ObjectId], saved: &[ObjectId], option: &[&str]| -> Result<u64, GitError> {
+        if ids.is_empty() {
+            return Ok(0);
+        }
+        let mut arguments = vec!["rev-list", "--objects", "--disk-usage"];
+        arguments.extend(option);
+        if shadow.settings.is_partial {
+            arguments.push("--missing=allow-any");
+        }
+        arguments.push("--stdin");
+        let printed = shadow.git(&arguments).run(Input::Bytes(&range(ids, saved)), deadline)?;
+        let printed = String::from_utf8_lossy(&printed);
+        let unexpected = || GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() };
+        printed.trim().parse().map_err(|_| unexpected())
+    };
+    let roots = [&seen.roots[..], &seen.stashes[..]].concat();
+    let objects = usage(&roots, &seen.saved, &[])?;
+    let files = shadow.tree().into_iter().flat_map(|tree| {
+        let paths = seen.status.changed.iter().chain(&seen.status.untracked);
+        paths.filter_map(|path| Some(tree.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.len()))
+    });
+    let base = if shadow.settings.is_partial { Vec::new() } else { grounds_of(shadow, seen, deadline)?.base };
+    Ok(Size { work_bytes: objects + files.sum::<u64>(), base_bytes: usage(&base, &[], &["--no-walk"])? })
+}
+
+/// Writes down a repository that was looked at, and proves that it can be restored.
+///
+/// # Errors
+/// Something cannot be read or written, or is not complete; nothing in `target` counts then.
+pub(crate) fn pack(
+    shadow: &Shadow<'_>,
+    seen: &Seen,
+    target: &Target<'_>,
+    deadline: Instant,
+) -> Result<Packed, GitError> {
+    make_directory(target.directory).map_err(|source| GitError::io("make", target.directory, source))?;
+    let files = pack_files(shadow, seen, target, deadline)?;
+    let staged = staged_blobs(shadow, seen, deadline)?;
+    let Grounds { base, work } = grounds_of(shadow, seen, deadline)?;
+    let packed = Packed {
+        is_bare: shadow.tree().is_none(),
+        object_format: shadow.settings.object_format.clone().unwrap_or_else(|| "sha1".to_owned()),
+        remotes: seen.remotes.clone(),
+        branch: shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?,
+        head: seen.head.clone(),
+        stashes: stashes(shadow, seen, deadline)?,
+        shallow: shadow.shallow()?,
+        base_name: base_name(shadow, &base, deadline)?,
+        base,
+        files,
+        needs_remote: shadow.settings.is_partial,
+        missing_lfs: 0,
+    };
+    // From here on the commits of the base have no parents, so that nothing is left out that the base does not have.
+    let graft = [&packed.base[..], &packed.shallow[..]].concat();
+    shadow.set_shallow(&graft)?;
+    // A root that is no work, such as a tag of a commit that remotes have, would bring all of its history.
+    let leads_to: BTreeMap<&ObjectId, &Reference> =
+        seen.refs.values().map(|reference| (&reference.id, reference)).collect();
+    let is_work = |id: &&ObjectId| match leads_to.get(id) {
+        Some(reference) if matches!(reference.kind.as_str(), "commit" | "tag") => {
+            work.contains(reference.peeled.as_ref().unwrap_or(id))
+        }
+        Some(_) => true,
+        None => work.contains(id),
+    };
+    let roots = seen.roots.iter().filter(is_work);
+    let mut wanted: BTreeSet<ObjectId> = roots.chain(&seen.stashes).cloned().collect();
+    wanted.extend(packed.files.clone());
+    wanted.extend(staged);
+    let base: BTreeSet<&ObjectId> = packed.base.iter().collect();
+    let saved: BTreeSet<&ObjectId> = seen.saved.iter().collect();
+    let wanted: Vec<ObjectId> = wanted.into_iter().filter(|id| !base.contains(id) && !saved.contains(id)).collect();
+    let work = target.directory.join(WORK_PACK);
+    write_pack(shadow, &range(&wanted, &packed.base), &work, deadline)?;
+    let base_file = packed.base_name.as_ref().map(|name| base_pack(target.bases, name));
+    if let Some(path) = base_file.as_ref().filter(|path| !path.exists()) {
+        write_base(shadow, &packed, path, deadline)?;
+    }
+    write_lists(seen, target.directory)?;
+    copy_state(shadow, target.directory)?;
+    let missing_lfs = match lfs::store(shadow) {
+        Some(store) => {
+            let objects = objects_of(shadow, &wanted, &packed.base, deadline)?;
+            lfs::copy(shadow, &store, &objects, target.directory, deadline)?
+        }
+        None => 0,
+    };
+    let packed = Packed { missing_lfs, ..packed };
+    verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, deadline)?;
+    Ok(packed)
+}
+
+/// Returns what the base is called: everything in it follows from the commits in it.
+fn base_name(shadow: &Shadow<'_>, base: &[ObjectId], deadline: Instant) -> Result<Option<ObjectId>, GitError> {
+    if base.is_empty() || shadow.settings.is_partial {
+        return Ok(None);
+    }
+    let list: String = base.iter().map(|id| format!("{id}\n")).collect();
+    let name = shadow.git(&["hash-object", "--stdin"]).run(Input::Bytes(list.as_bytes()), deadline)?;
+    String::from_utf8_lossy(&name).trim().to_owned().try_into().map(Some).map_err(GitError::Odd)
+}
+
+fn write_base(shadow: &Shadow<'_>, packed: &Packed, path: &Path, deadline: Instant) -> Result<(), GitError> {
+    let new = path.with_extension(format!("{}.new", random_suffix()));
+    write_pack(shadow, &range(&packed.base, &[]), &new, deadline)?;
+    std::fs::rename(&new, path).map_err(|source| GitError::io("make", path, source))
+}
+
+/// Writes a pack that needs no other to be read, and syncs it.
+fn write_pack(shadow: &Shadow<'_>, range: &[u8], path: &Path, deadline: Instant) -> Result<(), GitError> {
+    let mut arguments = vec!["pack-objects", "--revs", "--stdout", "--quiet", "--no-use-bitmap-index"];
+    if shadow.settings.is_partial {
+        arguments.push("--missing=allow-any");
+    }
+    shadow.git(&arguments).run_into(path, Input::Bytes(range), deadline)?;
+    sync(path)
+}
+
+fn sync(path: &Path) -> Result<(), GitError> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(|source| GitError::io("sync", path, source))
+}
+
+/// The commits of the work, and those that it stands on: where it begins, and what is checked out or a branch's and not work itself.
+#[derive(Default)]
+struct Grounds {
+    base: Vec<ObjectId>,
+    work: BTreeSet<ObjectId>,
+}
+
+fn grounds_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Grounds, GitError> {
+    let roots = [&seen.roots[..], &seen.stashes[..]].concat();
+    if roots.is_empty() {
+        return Ok(Grounds::default());
+    }
+    let walk =
+        shadow.git(&["rev-list", "--boundary", "--stdin"]).run(Input::Bytes(&range(&roots, &seen.saved)), deadline)?;
+    let printed = String::from_utf8_lossy(&walk);
+    let (mut base, mut work) = (BTreeSet::new(), BTreeSet::new());
+    for line in printed.lines() {
+        let (list, id) = line.strip_prefix('-').map_or((&mut work, line), |id| (&mut base, id));
+        list.insert(ObjectId::try_from(id.to_owned()).map_err(GitError::Odd)?);
+    }
+    let branches = seen.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
+    let named: BTreeSet<&ObjectId> = seen.refs.values().map(|reference| &reference.id).collect();
+    let under_way = seen.roots.iter().filter(|id| !named.contains(id));
+    let tips = branches.map(|(_, reference)| &reference.id).chain(&seen.head).chain(under_way);
+    base.extend(tips.filter(|tip| !work.contains(*tip)).cloned());
+    Ok(Grounds { base: base.into_iter().collect(), work })
+}
+
+/// Makes a tree of the files that are not as the index has them. Their bytes are taken as they are.
+fn pack_files(
+    shadow: &Shadow<'_>,
+    seen: &Seen,
+    target: &Target<'_>,
+    deadline: Instant,
+) -> Result<Option<ObjectId>, GitError> {
+    let Some(tree) = shadow.tree() else { return Ok(None) };
+    let (mut present, mut deleted, mut modes) = (Vec::new(), Vec::new(), Vec::new());
+    for path in seen.status.changed.iter().chain(&seen.status.untracked) {
+        let full = tree.join(OsStr::from_bytes(path));
+        match full.symlink_metadata() {
+            // What is behind a link is not the repository's.
+            Ok(_) if !has_real_parents(tree, &full) => {
+                deleted.extend_from_slice(path);
+                deleted.push(0);
+            }
+            Ok(metadata) if metadata.is_file() || metadata.is_symlink() => {
+                present.extend_from_slice(path);
+                present.push(0);
+                let mode = metadata.mode() & 0o7777;
+                if metadata.is_file() && !matches!(mode, 0o644 | 0o755) {
+                    modes.extend_from_slice(format!("{mode:o} ").as_bytes());
+                    modes.extend_from_slice(path);
+                    modes.push(0);
+                }
+            }
+            // A submodule is a repository of its own.
+            Ok(metadata) if metadata.is_dir() && full.join(".git").symlink_metadata().is_ok() => {}
+            Err(source) if !matches!(source.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(GitError::io("look at", &full, source));
+            }
+            // A fifo or a directory in its place: neither is kept by git.
+            _ => {
+                deleted.extend_from_slice(path);
+                deleted.push(0);
+            }
+        }
+    }
+    let intended: Vec<u8> = seen.status.intended.iter().flat_map(|path| [&path[..], b"\0"].concat()).collect();
+    for (name, list) in [(DELETED, &deleted), (MODES, &modes), (INTENDED, &intended)] {
+        write_file(&target.directory.join(name), list)?;
+    }
+    if present.is_empty() {
+        return Ok(None);
+    }
+    shadow.take_bytes_as_they_are()?;
+    let index = target.scratch.join("files.index");
+    let update = shadow.git(&["update-index", "-z", "--add", "--stdin"]).env("GIT_INDEX_FILE", &index);
+    update.run(Input::Bytes(&present), deadline)?;
+    let tree = shadow.git(&["write-tree"]).env("GIT_INDEX_FILE", &index).run(Input::Nothing, deadline)?;
+    String::from_utf8_lossy(&tree).trim().to_owned().try_into().map(Some).map_err(GitError::Odd)
+}
+
+/// Whether each directory between `top` and a path in it is one, and no link.
+pub(super) fn has_real_parents(top: &Path, path: &Path) -> bool {
+    let parents = path.ancestors().skip(1).take_while(|parent| *parent != top);
+    parents.into_iter().all(|parent| parent.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()))
+}
+
+/// The contents that only the index names: what was staged, and the sides of a conflict.
+fn staged_blobs(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
+    let changed: BTreeSet<&Vec<u8>> = seen.status.changed.iter().collect();
+    let blobs = seen.index.iter().filter(|entry| entry.mode != GITLINK && changed.contains(&entry.path));
+    // What was added without its content has none.
+    shadow.present(blobs.map(|entry| entry.id.clone()).collect(), deadline)
+}
+
+fn stashes(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<Stash>, GitError> {
+    let message = |id: &ObjectId| -> Result<Stash, GitError> {
+        let printed = shadow.ask(&["log", "-1", "--format=%s", id.as_str()], deadline)?;
+        Ok(Stash { id: id.clone(), message: printed.unwrap_or_default() })
+    };
+    seen.stashes.iter().map(message).collect()
+}
+
+fn write_lists(seen: &Seen, directory: &Path) -> Result<(), GitError> {
+    write_file(&directory.join(INDEX), &seen.index_as_printed)?;
+    let refs = seen.refs.iter().filter(|(name, _)| *name != STASH);
+    let refs: String = refs.map(|(name, reference)| format!("{} {name}\n", reference.id)).collect();
+    write_file(&directory.join(REFS), refs.as_bytes())
+}
+
+fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
+    let write = || {
+        let mut file = File::create(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(|source| GitError::io("write", path, source))
+}
+
+fn copy_state(shadow: &Shadow<'_>, directory: &Path) -> Result<(), GitError> {
+    let (from, to) = (shadow.git_dir(), directory.join(STATE));
+    let mut left = MAX_STATE_FILES;
+    for name in STATE_FILES.iter().chain(&STATE_DIRECTORIES) {
+        copy_tree(&from.join(name), &to.join(name), &mut left)?;
+    }
+    Ok(())
+}
+
+/// Copies a regular file, or a directory of them, if it is there.
+fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitError> {
+    let Ok(metadata) = from.symlink_metadata() else { return Ok(()) };
+    *files_left = files_left.checked_sub(1).ok_or_else(|| GitError::odd(from, "has too many files"))?;
+    if metadata.is_dir() {
+        for name in names_in(from)? {
+            copy_tree(&from.join(&name), &to.join(&name), files_left)?;
+        }
+        return Ok(());
+    }
+    let bytes = atomic_file::read(from, MAX_STATE_BYTES).map_err(|error| GitError::Odd(error.to_string()))?;
+    if let Some(parent) = to.parent() {
+        make_directory(parent).map_err(|source| GitError::io("make", parent, source))?;
+    }
+    write_file(to, &bytes)
+}
+
+/// Lists what `rev-list` says belongs to the work.
+fn objects_of(
+    shadow: &Shadow<'_>,
+    wanted: &[ObjectId],
+    base: &[ObjectId],
+    deadline: Instant,
+) -> Result<Vec<ObjectId>, GitError> {
+    let mut arguments = vec!["rev-list", "--objects", "--no-object-names", "--stdin"];
+    if shadow.settings.is_partial {
+        arguments.push("--missing=allow-any");
+    }
+    let printed = shadow.git(&arguments).run(Input::Bytes(&range(wanted, base)), deadline)?;
+    String::from_utf8_lossy(&printed).lines().map(|line| line.to_owned().try_into().map_err(GitError::Odd)).collect()
+}
+
+/// Restores the packs into an empty repository, and walks from everything that is wanted to everything that it consists of.
+fn verify(
+    git: &Git,
+    packed: &Packed,
+    target: &Target<'_>,
+    base: Option<&Path>,
+    wanted: &[ObjectId],
+    deadline: Instant,
+) -> Result<(), GitError> {
+    let directory = target.scratch.join("verify.git");
+    let run =
+        |arguments: &[&OsStr], input: Input<'_>| git.command(arguments).env("GIT_DIR", &directory).run(input, deadline);
+    let format = format!("--object-format={}", packed.object_format);
+    run(
+        &["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), "--template=".as_ref(), format.as_ref()],
+        Input::Nothing,
+    )?;
+    let packs = directory.join("objects/pack");
+    for (name, pack) in [("work", Some(target.directory.join(WORK_PACK))), ("base", base.map(Path::to_owned))] {
+        let Some(pack) = pack else { continue };
+        // A link and not a copy: what is verified is the file itself, and the disk may be short.
+        let link = packs.join(format!("pack-{name}.pack"));
+        std::fs::hard_link(&pack, &link).map_err(|source| GitError::io("link", &pack, source))?;
+        run(&["index-pack".as_ref(), link.as_os_str()], Input::Nothing)?;
+    }
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let graft: String = packed.base.iter().chain(&packed.shallow).map(|id| format!("{id}\n")).collect();
+    let shallow = directory.join("shallow");
+    if !graft.is_empty() {
+        std::fs::write(&shallow, graft).map_err(|source| GitError::io("write", &shallow, source))?;
+    }
+    let mut roots = wanted.to_vec();
+    let mut walk: Vec<&OsStr> = ["rev-list", "--objects", "--quiet", "--stdin"].map(OsStr::new).to_vec();
+    if packed.needs_remote {
+        // What the remote has was left out on purpose.
+        walk.push("--missing=allow-any".as_ref());
+    } else {
+        roots.extend(packed.base.iter().cloned());
+    }
+    run(&walk, Input::Bytes(&range(&roots, &[])))?;
+    let _ = std::fs::remove_dir_all(&directory);
+    Ok(())
+}
+
+/// Takes apart what a list of NUL-terminated paths holds.
+pub(super) fn paths(list: &[u8]) -> impl Iterator<Item = &OsStr> {
+    list.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(OsStr::from_bytes)
+}
+
+/// Takes apart the list of permissions.
+pub(super) fn modes(list: &[u8]) -> impl Iterator<Item = (std::fs::Permissions, &OsStr)> {
+    list.split(|byte| *byte == 0).filter_map(|line| {
+        let space = line.iter().position(|byte| *byte == b' ')?;
+        let mode = u32::from_str_radix(std::str::from_utf8(&line[..space]).ok()?, 8).ok()?;
+        Some((std::fs::Permissions::from_mode(mode & 0o7777), OsStr::from_bytes(&line[space + 1..])))
+    })
+}
+
+/// Returns the entries of an index as `update-index --index-info` reads them, and the paths that were left out on purpose.
+pub(super) fn index_info(printed: &[u8]) -> Result<(Vec<u8>, Vec<u8>), GitError> {
+    let (mut info, mut skipped) = (Vec::new(), Vec::new());
+    for entry in status::parse_index(printed)? {
+        info.extend_from_slice(format!("{:o} {} {}\t", entry.mode, entry.id, entry.stage).as_bytes());
+        info.extend_from_slice(&entry.path);
+        info.push(0);
+        if entry.is_skipped {
+            skipped.extend_from_slice(&entry.path);
+            skipped.push(0);
+        }
+    }
+    Ok((info, skipped))
+}
