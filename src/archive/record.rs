@@ -44,6 +44,20 @@ impl Archive {
         self.repositories.iter().filter_map(|repository| repository.packed.base_name.as_ref())
     }
 
+    #[cfg(test)]
+    pub(crate) fn example(made_at: UnixSeconds, bytes: u64) -> Self {
+        Self {
+            version: VERSION,
+            run: "a-1".parse().unwrap(),
+            made_at,
+            fingerprint: String::new(),
+            bytes,
+            repositories: Vec::new(),
+            files: Vec::new(),
+            recover_command: String::new(),
+        }
+    }
+
     pub(crate) fn unpushed_commits(&self) -> u64 {
         self.repositories.iter().map(|repository| repository.work.unpushed_commits).sum()
     }

@@ -329,3 +329,24 @@ fn age_secs(path: &Path, now: UnixSeconds) -> Option<u64> {
     let written = path.symlink_metadata().and_then(|metadata| metadata.modified()).ok()?;
     Some(UnixSeconds::from(written).age_secs_at(now))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_archives_go_first_and_none_that_is_younger_than_a_week() {
+        let day = 24 * 60 * 60;
+        let now = UnixSeconds(1_000 * day);
+        let archives: Vec<Archive> =
+            [95, 50, 8, 3].iter().map(|days| Archive::example(UnixSeconds(now.0 - days * day), 4)).collect();
+        let gone = |max_archive_bytes| {
+            let config = Config { max_archive_bytes, ..Config::default() };
+            let going = surplus(&archives, &config, &Bases::new(), now);
+            going.iter().map(|(archive, _)| archive.made_at.age_secs_at(now) / day).collect::<Vec<_>>()
+        };
+        assert_eq!(gone(100), [95], "of age alone");
+        assert_eq!(gone(9), [95, 50]);
+        assert_eq!(gone(1), [95, 50, 8]);
+    }
+}

@@ -2,9 +2,12 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use crate::full_disk::SmallDisk;
-use crate::harness::{Scene, Server, TestHome, assert_has, is_body, may_take_long, text, wait_until, with_mounts};
+use crate::harness::{
+    Scene, Server, TestHome, assert_has, is_body, may_take_long, text, wait_for, wait_until, with_mounts,
+};
 use crate::unsaved::{EVERYTHING, GIT, sh, work};
 use serde_json::{Value, json};
 
@@ -168,10 +171,15 @@ fn very_many_files_and_a_very_large_one_are_archived() {
     }
     let (home, mut server) = Scene::unwatched().config(&format!("max_run_archive_bytes = {}\n", 4_u64 << 30)).start();
     let more = "mkdir many; cd many; seq 100000 | split -l 1 -a 5; cd ..; truncate -s 2G large; echo end >> large";
-    let run = make_repository(&mut server, more);
-    wait_until("its workbench to go", || {
+    let prompt = format!("{GIT}; git init -q repo; cd repo; commit a; {more}");
+    let routine = server.routine("Work", &prompt).with(json!({ "ttl_secs": 1 })).create();
+    let run = server.trigger(&routine);
+    // Other tests want the disk too.
+    let patience = Duration::from_secs(20 * 60);
+    wait_for(patience, "its end", || home.outcome(&run));
+    wait_for(patience, "its workbench to go", || {
         server.ok("cleanup_workbenches", json!({}));
-        !home.workbench(&run).exists()
+        (!home.workbench(&run).exists()).then_some(())
     });
     let target = home.scratch().join("back");
     recover(&home, &run, &target);
