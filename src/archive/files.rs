@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::record::{ArchivedFile, PathText};
+use crate::git::has_real_parents;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{make_directory, random_suffix, stable_hash};
 
@@ -44,13 +45,9 @@ fn is_beneath(root: &Path, path: &Path) -> bool {
     if !path.components().all(|part| matches!(part, Component::Normal(_))) {
         return false;
     }
-    let metadata = |path: &Path| root.join(path).symlink_metadata();
-    let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
-    is_content(metadata(path)) && parents.map(metadata).all(|parent| parent.is_ok_and(|parent| parent.is_dir()))
-}
-
-fn is_content(metadata: io::Result<Metadata>) -> bool {
-    metadata.is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
+    let path = root.join(path);
+    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
+        && has_real_parents(root, &path)
 }
 
 /// Files that are not in a repository, and that nobody asked to archive.

@@ -33,7 +33,7 @@ const SPACE_FACTOR: u64 = 3;
 pub(crate) enum ArchiveError {
     #[error("{0}")]
     Git(#[from] GitError),
-    #[error("its repository {} cannot be archived: {source}", shown(path))]
+    #[error("its repository {} cannot be archived: {source}", git::shown(path))]
     Repository { path: PathBuf, source: GitError },
     #[error("its work takes {bytes} bytes, more than max_run_archive_bytes ({max})")]
     TooLarge { bytes: u64, max: u64 },
@@ -41,10 +41,6 @@ pub(crate) enum ArchiveError {
     NoSpace { needed: u64, free: u64 },
     #[error(transparent)]
     File(#[from] FileError),
-}
-
-fn shown(path: &Path) -> String {
-    if path.as_os_str().is_empty() { ".".to_owned() } else { path.display().to_string() }
 }
 
 /// A directory of ours that goes with this value.

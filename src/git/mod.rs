@@ -12,18 +12,22 @@ mod find;
 mod lfs;
 mod look;
 mod pack;
+mod packed;
 mod program;
 mod restore;
 mod shadow;
 mod status;
 #[cfg(test)]
 mod tests;
+mod work;
 
 pub(crate) use base::Cloned;
 pub(crate) use find::{Found, find};
-pub use look::Work;
 pub(crate) use look::{Place, Seen, look, stamp};
-pub(crate) use pack::{Packed, Target, base_pack, pack, size};
+pub(crate) use pack::{Target, has_real_parents, pack, size};
+pub(crate) use packed::{Packed, base_pack};
 pub(crate) use program::{Git, GitError, ObjectId};
 pub(crate) use restore::{Source, restore};
 pub(crate) use shadow::Shadow;
+pub use work::Work;
+pub(crate) use work::shown;

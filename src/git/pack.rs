@@ -9,83 +9,23 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Instant;
-
-use serde::{Deserialize, Serialize};
 
 use super::lfs;
 use super::look::{Reference, STASH, Seen, range};
+use super::packed::{
+    DELETED, INDEX, INTENDED, MODES, Packed, REFS, STATE, STATE_DIRECTORIES, STATE_FILES, Stash, WORK_PACK, base_pack,
+};
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
-use super::status::{self, GITLINK};
+use super::status::GITLINK;
 use crate::home::atomic_file;
 use crate::home::{make_directory, random_suffix};
 
-/// The files of an archived repository, beside its record.
-pub(super) const WORK_PACK: &str = "work.pack";
-/// `git ls-files -z -s -v`.
-pub(super) const INDEX: &str = "index";
-/// A line for each ref: its object and its name.
-pub(super) const REFS: &str = "refs";
-/// Tracked paths that are not there, each ended by NUL.
-pub(super) const DELETED: &str = "deleted";
-/// Paths that were added without their content, each ended by NUL.
-pub(super) const INTENDED: &str = "intended";
-/// Permissions that git does not keep: octal digits, a space, the path, NUL.
-pub(super) const MODES: &str = "modes";
-/// A merge or a rebase under way, as git keeps it.
-pub(super) const STATE: &str = "state";
-
-/// What is under way, in files of the git directory.
-pub(super) const STATE_FILES: [&str; 7] =
-    ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "SQUASH_MSG", "AUTO_MERGE"];
-/// The same in directories. What they say may be commands.
-pub(super) const STATE_DIRECTORIES: [&str; 3] = ["rebase-merge", "rebase-apply", "sequencer"];
-
 const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_STATE_FILES: usize = 10_000;
-
-/// What is known of an archived repository beside its files.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Packed {
-    pub(crate) is_bare: bool,
-    /// `sha1` or `sha256`.
-    pub(crate) object_format: String,
-    /// Name and URL of each remote that git reaches by itself.
-    pub(crate) remotes: Vec<RemoteUrl>,
-    /// The full name of the branch that is checked out; `None` where a commit is.
-    pub(crate) branch: Option<String>,
-    /// The commit that is checked out; `None` before the first one.
-    pub(crate) head: Option<ObjectId>,
-    /// From the newest to the oldest.
-    pub(crate) stashes: Vec<Stash>,
-    /// The commits that are in the base.
-    pub(crate) base: Vec<ObjectId>,
-    /// What its pack is called, which follows from these commits.
-    pub(crate) base_name: Option<ObjectId>,
-    /// Commits whose parents the repository did not have.
-    pub(crate) shallow: Vec<ObjectId>,
-    /// The tree of all files that differ from the index, or are not in it.
-    pub(crate) files: Option<ObjectId>,
-    /// Objects of the base are missing, so that nothing can be restored without the remote: a partial clone.
-    pub(crate) needs_remote: bool,
-    /// How many files of LFS could not be found.
-    pub(crate) missing_lfs: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct RemoteUrl {
-    pub(crate) name: String,
-    pub(crate) url: String,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stash {
-    pub(crate) id: ObjectId,
-    pub(crate) message: String,
-}
 
 /// Where an archive of a repository goes.
 pub(crate) struct Target<'a> {
@@ -95,11 +35,6 @@ pub(crate) struct Target<'a> {
     pub(crate) bases: &'a Path,
     /// For what is not kept.
     pub(crate) scratch: &'a Path,
-}
-
-/// The pack of a base, by the commits in it.
-pub(crate) fn base_pack(bases: &Path, name: &ObjectId) -> PathBuf {
-    bases.join(format!("{name}.pack"))
 }
 
 /// About how much disk an archive takes.
@@ -319,7 +254,7 @@ fn pack_files(
 }
 
 /// Whether each directory between `top` and a path in it is one, and no link.
-pub(super) fn has_real_parents(top: &Path, path: &Path) -> bool {
+pub(crate) fn has_real_parents(top: &Path, path: &Path) -> bool {
     let parents = path.ancestors().skip(1).take_while(|parent| *parent != top);
     parents.into_iter().all(|parent| parent.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()))
 }
@@ -441,33 +376,4 @@ fn verify(
     run(&walk, Input::Bytes(&range(&roots, &[])))?;
     let _ = std::fs::remove_dir_all(&directory);
     Ok(())
-}
-
-/// Takes apart what a list of NUL-terminated paths holds.
-pub(super) fn paths(list: &[u8]) -> impl Iterator<Item = &OsStr> {
-    list.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(OsStr::from_bytes)
-}
-
-/// Takes apart the list of permissions.
-pub(super) fn modes(list: &[u8]) -> impl Iterator<Item = (std::fs::Permissions, &OsStr)> {
-    list.split(|byte| *byte == 0).filter_map(|line| {
-        let space = line.iter().position(|byte| *byte == b' ')?;
-        let mode = u32::from_str_radix(std::str::from_utf8(&line[..space]).ok()?, 8).ok()?;
-        Some((std::fs::Permissions::from_mode(mode & 0o7777), OsStr::from_bytes(&line[space + 1..])))
-    })
-}
-
-/// Returns the entries of an index as `update-index --index-info` reads them, and the paths that were left out on purpose.
-pub(super) fn index_info(printed: &[u8]) -> Result<(Vec<u8>, Vec<u8>), GitError> {
-    let (mut info, mut skipped) = (Vec::new(), Vec::new());
-    for entry in status::parse_index(printed)? {
-        info.extend_from_slice(format!("{:o} {} {}\t", entry.mode, entry.id, entry.stage).as_bytes());
-        info.extend_from_slice(&entry.path);
-        info.push(0);
-        if entry.is_skipped {
-            skipped.extend_from_slice(&entry.path);
-            skipped.push(0);
-        }
-    }
-    Ok((info, skipped))
 }

@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::base::REMOTE_REFS;
 use super::lfs;
-use super::pack::{
+use super::pack::has_real_parents;
+use super::packed::{
     DELETED, INDEX, INTENDED, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
-    has_real_parents, index_info, modes, paths,
+    index_info, modes, paths,
 };
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{BYTES_AS_THEY_ARE, names_in};

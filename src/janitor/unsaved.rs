@@ -3,6 +3,7 @@
 //! Looking at repositories takes from milliseconds to seconds, so it happens without the sweep lock, and only for workbenches that
 //! the plan removes. Archiving takes up to minutes: a process of its own does it, one at a time, at low priority.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,7 @@ pub(super) fn decide(
     until: Instant,
 ) -> bool {
     let mut is_needed = false;
+    let has_room = LazyCell::new(|| stores::has_room(context));
     for verdict in candidates.iter_mut().filter(|verdict| verdict.decision == Decision::Remove) {
         let Some(bounds) = bounds.get(verdict.run.routine()) else { continue };
         if Instant::now() >= until {
@@ -136,7 +138,7 @@ pub(super) fn decide(
             verdict.decide(Decision::Keep(None), Why::Archiving("it was not looked at yet".to_owned()));
             continue;
         }
-        match judge(context, &verdict.run, bounds, archiving) {
+        match judge(context, &verdict.run, bounds, archiving, &|| *has_room) {
             Fate::Goes(archived) => verdict.archived = archived,
             Fate::Stays(why) => {
                 is_needed |= matches!(why, Why::Archiving(_));
@@ -152,7 +154,7 @@ enum Fate {
     Stays(Why),
 }
 
-fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) -> Fate {
+fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, has_room: &dyn Fn() -> bool) -> Fate {
     let home = &context.home;
     let wanted = Wanted { run, files: &bounds.archive_files };
     let unsaved = match archive::examine(home, &wanted) {
@@ -181,7 +183,7 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving) 
         remember(home, run, &unsaved.fingerprint, &reason);
         return Fate::Stays(Why::NotArchived(reason));
     }
-    if !stores::has_room(context) {
+    if !has_room() {
         return Fate::Stays(Why::NotArchived(NO_ROOM.to_owned()));
     }
     match archiving {
