@@ -23,7 +23,9 @@ pub struct AgentName(String);
 pub enum AgentError {
     #[error("'{0}' is not an agent's name: lower-case letters, digits, dashes and underscores, 64 characters at most")]
     NotAName(String),
-    #[error("there is no agent '{name}'; known: {known}. A person adds one as {file}; list_agents shows them")]
+    #[error(
+        "there is no agent '{name}'; known: {known}; to add it, a person writes {file}; see list_agents (moadim-mcp agents)"
+    )]
     Unknown { name: AgentName, known: String, file: PathBuf },
     #[error(transparent)]
     File(Arc<FileError>),

@@ -43,6 +43,17 @@ pub(crate) enum ArchiveError {
     File(#[from] FileError),
 }
 
+impl ArchiveError {
+    /// Whether it may succeed soon although the workbench stays as it is.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::NoSpace { .. } | Self::File(_) => true,
+            Self::Git(error) | Self::Repository { source: error, .. } => error.may_pass(),
+            Self::TooLarge { .. } => false,
+        }
+    }
+}
+
 /// A directory of ours that goes with this value.
 pub(crate) struct Scratch(PathBuf);
 
@@ -169,9 +180,11 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         if spent > max_bytes {
             return Err(ArchiveError::TooLarge { bytes: spent, max: max_bytes });
         }
-        check_space(home, SPACE_FACTOR * size.work_bytes + size.base_bytes)?;
+        let needed = SPACE_FACTOR * size.work_bytes + size.base_bytes;
+        let spare = check_space(home, needed)?;
         let directory = staging.path().join((repositories.len() + 1).to_string());
-        let target = Target { directory: &directory, bases: &bases, scratch };
+        let max_lfs_bytes = spare.min(max_bytes - spent);
+        let target = Target { directory: &directory, bases: &bases, scratch, max_lfs_bytes };
         let packed = git::pack(shadow, seen, &target, deadline).map_err(fail)?;
         let packed_bytes = store::allocated(staging.path());
         if packed_bytes > max_bytes {
@@ -208,11 +221,12 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
     Ok(archive)
 }
 
-fn check_space(home: &Home, needed: u64) -> Result<(), ArchiveError> {
+/// Makes sure that the disk has as much, and returns what it has beyond.
+fn check_space(home: &Home, needed: u64) -> Result<u64, ArchiveError> {
     let archive = home.archive();
     let disk = statvfs(&archive).map_err(|errno| FileError::io("look at", &archive, errno.into()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if needed > free { Err(ArchiveError::NoSpace { needed, free }) } else { Ok(()) }
+    free.checked_sub(needed).ok_or(ArchiveError::NoSpace { needed, free })
 }
 
 /// What is done with each repository that has work.

@@ -24,11 +24,9 @@ const ARCHIVE_LOCK_TIMEOUT: Duration = Duration::from_secs(60);
 /// Nothing was recovered, or not all.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RecoverError {
-    #[error(
-        "there is neither an archive nor a workbench of the run {0}; `moadim-mcp recover --list` shows what there is"
-    )]
+    #[error("the run {0} has neither an archive nor a workbench; see what is archived: moadim-mcp recover --list")]
     Nothing(RunId),
-    #[error("{} is there already; give another directory", .0.display())]
+    #[error("{} already exists; give another directory", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Archive(#[from] ArchiveError),
@@ -36,7 +34,7 @@ pub(crate) enum RecoverError {
     Restore { path: PathBuf, source: git::GitError },
     #[error(transparent)]
     File(#[from] FileError),
-    #[error("something else is archived just now; try again in a few minutes: {0}")]
+    #[error("another process is archiving; try again in a few minutes: {0}")]
     Lock(#[from] LockError),
 }
 

@@ -69,7 +69,7 @@ pub(crate) fn is_whole(home: &Home, archive: &Archive) -> bool {
     archive.repositories.iter().enumerate().all(is_there)
 }
 
-/// Puts an archive in place, which is whole and synced from then on. One that is there goes.
+/// Moves an archive into place, complete and synced, and replaces an older one.
 pub(super) fn put(home: &Home, staging: Scratch, archive: &Archive) -> Result<(), FileError> {
     let record = staging.path().join(RECORD);
     atomic_file::write_json(&record, archive)?;

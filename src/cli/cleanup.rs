@@ -20,10 +20,10 @@ use crate::run::id::RunId;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// Only say what would be done, and why each other workbench is kept
+    /// Only show what would be done, and why every other workbench is kept
     #[arg(long)]
     dry_run: bool,
-    /// Only runs of this routine, which need not exist any more
+    /// Only runs of this routine, even a deleted one
     #[arg(long)]
     routine: Option<Slug>,
     /// Remove the workbench of this run with everything in it, unsaved work included
@@ -43,7 +43,7 @@ pub(super) fn cleanup(arguments: &Arguments) -> anyhow::Result<bool> {
     let report = if let Some(run) = &arguments.discard {
         let report = discard(&context, run)?;
         if report.scanned == 0 {
-            bail!("the run {run} has no workbench");
+            bail!("the run {run} has no workbench to discard; see: moadim-mcp runs");
         }
         report
     } else if arguments.dry_run {

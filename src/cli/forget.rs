@@ -21,7 +21,7 @@ use crate::run::status::Status;
 pub(super) struct Arguments {
     /// A run's id
     run: String,
-    /// Do not ask
+    /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
 }
@@ -35,7 +35,7 @@ pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
     let cause = quote(&Unknown::find(&context, &run)?.cause, MAX_CAUSE_CHARS);
     if !arguments.yes {
         let question = format!(
-            "The run {run} is unknown: {cause}\nAny process of it that is still alive goes on unwatched. \
+            "The run {run} is unknown: {cause}\nProcesses of it that are still alive keep running, unsupervised. \
              Record the run as lost? [y/N] "
         );
         if !confirmed(&question)? {

@@ -16,10 +16,10 @@ use crate::run::log::Log;
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
     run: String,
-    /// Print what is added too, until the run is over
+    /// Follow the log until the run is over
     #[arg(short, long, conflicts_with_all = ["json", "grep"])]
     follow: bool,
-    /// How many lines from the end, 1 to 10000
+    /// Print this many lines from the end, 1 to 10000
     #[arg(short = 'n', long, default_value_t = 200, conflicts_with = "grep")]
     lines: usize,
     /// Only lines that match this regular expression; case does not matter

@@ -57,9 +57,9 @@ enum Command {
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
-    /// Print what a run's agent printed
+    /// Print a run's log
     Logs(logs::Arguments),
-    /// Show a run's terminal window in this terminal
+    /// Show a live run in this terminal: its tmux window, or the run itself without one
     Attach(attach::Arguments),
     /// Start a run of a routine
     Trigger(trigger::Arguments),
@@ -67,13 +67,13 @@ enum Command {
     Stop(stop::Arguments),
     /// End hung runs and remove expired workbenches
     Cleanup(cleanup::Arguments),
-    /// Bring back work that was archived from a run
+    /// Bring back the unsaved work of a run
     ///
-    /// Repositories come back with their commits, branches, stashes and changed files. It also works while the workbench is there.
+    /// Repositories come back with their commits, branches, stashes and changed files. This also works while the workbench still exists.
     Recover(recover::Arguments),
-    /// Record a run as lost whose state is unknown
+    /// Record an unknown run as lost
     ///
-    /// For runs that you know to be over, such as those of a machine that is gone.
+    /// Use it when you know that the run is over, for example because its machine is gone.
     Forget(forget::Arguments),
     /// Keep a run's workbench until it is unpinned
     Pin(pin::Arguments),
@@ -81,15 +81,15 @@ enum Command {
     Agents(app::Format),
     /// Check for known problems and show how to fix each
     ///
-    /// Exits with 1 if there are any.
+    /// Exits with 1 if it finds a problem.
     Doctor(app::Format),
-    /// Fire schedules and clean up, as a server does, without an agent host
+    /// Fire schedules, end hung runs and clean up without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
     Service(service::Arguments),
     /// Add this program to an agent host's configuration
     ///
-    /// The file that it changes is kept as a backup. Without a host, the hosts found are listed.
+    /// Keeps the old file as a backup. Without a host, lists the hosts found.
     Setup(setup::Request),
     /// Print completions for a shell, or the man page
     Generate(generate::Arguments),

@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// The run, as in `moadim-mcp recover --list`
     #[arg(required_unless_present_any = ["list", "routine"])]
     run: Option<RunId>,
-    /// Where to put it; default: a directory named after the run, here
+    /// Where to put it; default: ./RUN
     directory: Option<PathBuf>,
     /// List what is archived
     #[arg(long, conflicts_with_all = ["run", "directory"])]
@@ -64,7 +64,7 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
         eprintln!("moadim-mcp: {note}");
     }
     if recovered.repositories.is_empty() && recovered.files.is_empty() {
-        bail!("the workbench of {run} holds nothing that its remotes do not have");
+        bail!("nothing to recover: the workbench of {run} holds no unsaved work");
     }
     Ok(())
 }

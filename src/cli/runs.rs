@@ -17,7 +17,7 @@ pub(super) struct Arguments {
     /// Only runs of this routine
     #[arg(long)]
     routine: Option<Slug>,
-    /// Only runs in this state, such as running or failed
+    /// Only runs with this status, such as running or failed
     #[arg(long, value_parser = a_status)]
     status: Option<Status>,
     /// Only runs triggered at this time or later: 2h, yesterday, 2026-01-31, 2026-01-31T08:00:00Z

@@ -59,7 +59,7 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
                 return Ok(state.active);
             }
             let installed = if state.installed { "installed" } else { "not installed" };
-            let active = if state.active { "alive" } else { "not alive" };
+            let active = if state.active { "running" } else { "not running" };
             let detail = Some(&state.detail).filter(|detail| !detail.is_empty() && !state.active);
             let detail = detail.map(|detail| format!(" ({detail})")).unwrap_or_default();
             writeln!(out, "{installed}, {active}{detail}\n{}: {}", state.manager, state.file)?;

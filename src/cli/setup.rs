@@ -50,14 +50,15 @@ fn lasting_name(program: &Path) -> PathBuf {
 fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {
     let found: Vec<&Host> = HOSTS.iter().filter(|host| host.is_found(here)).collect();
     if found.is_empty() {
-        let hint = "No agent host is found. To create a configuration anyway, name one: moadim-mcp setup cursor";
+        let hint =
+            "No agent host found. To write a configuration anyway, name a host, for example: moadim-mcp setup cursor";
         return Ok(writeln!(out, "{hint}")?);
     }
     for host in found {
         let config = host.config(here);
         let state = match Plan::adding(host, &config, entry) {
             Ok(plan) if !plan.changes() => "set up",
-            Ok(plan) if plan.had_entry => "set up, but not as it would be now",
+            Ok(plan) if plan.had_entry => "set up with other settings; run setup again to update it",
             Ok(_) => "not set up",
             Err(_) => "its configuration cannot be read",
         };
@@ -69,7 +70,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
 fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, request: &Request) -> anyhow::Result<()> {
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
     if !plan.changes() {
-        let state = if request.remove { "has no entry moadim" } else { "is set up already" };
+        let state = if request.remove { "has no moadim entry" } else { "is set up already" };
         return Ok(writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?);
     }
     // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.

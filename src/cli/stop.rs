@@ -29,7 +29,7 @@ pub(super) fn stop(arguments: Arguments) -> anyhow::Result<()> {
     let mut answer = stop()?;
     // This process alone may know why, so it stays until that is on disk.
     while let Some(note) = &answer.note {
-        writeln!(anstream::stderr(), "{}; trying again, Ctrl-C to leave it", quote(note, 500))?;
+        writeln!(anstream::stderr(), "{}; retrying (Ctrl-C gives up)", quote(note, 500))?;
         std::thread::sleep(RETRY_PAUSE);
         answer = stop()?;
     }

@@ -23,10 +23,10 @@ use crate::run::trigger::{self, IfAlive};
 pub(super) struct Arguments {
     /// The routine's slug
     routine: Slug,
-    /// Wait for the end of the run, and exit as the agent did; Ctrl-C ends only the waiting
+    /// Wait until the run is over and exit as its agent did; Ctrl-C stops the wait, not the run
     ///
     /// The exit status is the agent's own, 128 + N if signal N ended it, 124 if it took too long or was silent for too long,
-    /// 125 if the run was stopped, lost, or its agent never started, and 130 after Ctrl-C.
+    /// 125 if it was stopped, interrupted or lost or never started, and 130 after Ctrl-C.
     #[arg(long)]
     wait: bool,
     /// If a run of the routine is alive: skip refuses, allow starts another
@@ -82,7 +82,9 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
             exit_code(&run).into()
         }
         Some(false) => {
-            eprintln!("no longer waiting; the run goes on: moadim-mcp logs -f {id}, moadim-mcp stop {id}");
+            eprintln!(
+                "stopped waiting; the run goes on; to follow it: moadim-mcp logs -f {id}; to stop it: moadim-mcp stop {id}"
+            );
             INTERRUPTED.into()
         }
     })

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use super::pack::Target;
 use super::program::{GitError, Input, ObjectId};
 use super::shadow::Shadow;
 use crate::home::{atomic_file, make_directory};
@@ -27,7 +28,7 @@ pub(super) fn copy(
     shadow: &Shadow<'_>,
     store: &Path,
     objects: &[ObjectId],
-    directory: &Path,
+    target: &Target<'_>,
     deadline: Instant,
 ) -> Result<u64, GitError> {
     let input = |ids: &[&str]| ids.iter().map(|id| format!("{id}\n")).collect::<String>().into_bytes();
@@ -43,10 +44,15 @@ pub(super) fn copy(
     let small: Vec<String> = printed.lines().filter_map(small_blob).collect();
     let small: Vec<&str> = small.iter().map(String::as_str).collect();
     let contents = shadow.git(&["cat-file", "--batch"]).run(Input::Bytes(&input(&small)), deadline)?;
-    let mut missing = 0;
+    let to = target.directory.join(LFS);
+    let (mut missing, mut bytes) = (0, 0);
     for oid in oids(&contents) {
         let from = store.join(&oid[..2]).join(&oid[2..4]).join(&oid);
-        let to = directory.join(LFS);
+        bytes += from.symlink_metadata().map_or(0, |metadata| metadata.len());
+        if bytes > target.max_lfs_bytes {
+            let what = format!("has {bytes} bytes or more to archive, and there is room for {}", target.max_lfs_bytes);
+            return Err(GitError::odd(store, what));
+        }
         make_directory(&to).map_err(|source| GitError::io("make", &to, source))?;
         let to = to.join(&oid);
         match atomic_file::open_regular(&from) {

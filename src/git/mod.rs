@@ -1,4 +1,4 @@
-//! What git knows of a repository that nobody vouches for, without running anything that the repository names.
+//! Reads untrusted repositories with git, without running anything that they configure.
 //!
 //! An agent worked in it, so its configuration, hooks, filters and attributes are anybody's. Git therefore never gets the
 //! repository as its own: a [`Shadow`] is a bare repository of ours with the run's refs and index copied as data, our own

@@ -1,4 +1,4 @@
-//! Writing down everything of a repository that nobody else has, so that it can be restored even without its remotes.
+//! Archives everything that only this repository has, so that it can be restored even without its remotes.
 //!
 //! `work.pack` has the objects that no remote has. The *base* has the commits that these stand on, with their files and without
 //! history; runs of one repository share it. Together they are complete: this is what [`verify`] proves, in an empty repository.
@@ -35,6 +35,8 @@ pub(crate) struct Target<'a> {
     pub(crate) bases: &'a Path,
     /// For what is not kept.
     pub(crate) scratch: &'a Path,
+    /// How much the contents that Git LFS keeps may take: their size is known late.
+    pub(crate) max_lfs_bytes: u64,
 }
 
 /// About how much disk an archive takes.
@@ -132,7 +134,7 @@ pub(crate) fn pack(
     let missing_lfs = match lfs::store(shadow) {
         Some(store) => {
             let objects = objects_of(shadow, &wanted, &packed.base, deadline)?;
-            lfs::copy(shadow, &store, &objects, target.directory, deadline)?
+            lfs::copy(shadow, &store, &objects, target, deadline)?
         }
         None => 0,
     };

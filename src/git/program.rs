@@ -29,7 +29,7 @@ pub enum GitError {
         version: String,
     },
     /// It took longer than it may.
-    #[error("git {command} took longer than it may")]
+    #[error("git {command} timed out")]
     TimedOut {
         /// The subcommand.
         command: String,
@@ -70,6 +70,15 @@ pub enum GitError {
 impl GitError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::Io { action, path: path.to_owned(), source }
+    }
+
+    /// Whether it may succeed soon although the repository stays as it is, as once a full disk has room.
+    pub(crate) fn may_pass(&self) -> bool {
+        match self {
+            Self::Missing | Self::TooOld { .. } | Self::Io { .. } => true,
+            Self::Failed { said, .. } => said.contains("No space left on device"),
+            Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Odd(_) => false,
+        }
     }
 
     pub(super) fn odd(path: &Path, what: impl std::fmt::Display) -> Self {

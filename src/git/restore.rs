@@ -1,4 +1,4 @@
-//! Making a repository from what was written down of it.
+//! Restores a repository from its archive.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};

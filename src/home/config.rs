@@ -91,9 +91,9 @@ pub struct Config {
     pub watchdog_interval_secs: u64,
     /// Pause between two sweeps.
     pub cleanup_interval_secs: u64,
-    /// No effect; accepted in 0.3 because 0.1 and 0.2 knew it.
+    /// No effect; accepted because 0.1.0 had it.
     pub confirm_over_workbenches: Option<u64>,
-    /// The same.
+    /// No effect; accepted because 0.1.0 had it.
     pub confirm_over_bytes: Option<u64>,
 }
 
@@ -150,7 +150,7 @@ impl Config {
         // Editors write in place, and a full disk leaves it so: no default may stand in for what was there.
         if text.is_empty() {
             let problem =
-                "it is empty, as one that is just being saved; write the settings, or a comment for the defaults";
+                "it is empty, as while an editor saves it; write your settings, or a comment to use the defaults";
             return Err(FileError::io("use", path, io::Error::other(problem)));
         }
         Self::parse(&text).map(Some).map_err(|problem| FileError::damaged(path, problem))

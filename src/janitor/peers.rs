@@ -67,7 +67,7 @@ impl Peer {
         let (kind, pid) = (self.kind, self.pid);
         let problem = match &self.version {
             Version::Unregistered => format!(
-                "a {kind} (pid {pid}) works on this home and has not registered, as moadim-mcp 0.1.0 does not: it shows newer \
+                "a {kind} (pid {pid}) on this home has not registered, so it is probably moadim-mcp 0.1.0, which shows newer \
                  records as unknown"
             ),
             Version::Is(version) if version != OURS => {

@@ -97,15 +97,15 @@ impl Reason {
         match why {
             Why::Alive => f.write_str("it is alive"),
             Why::Unsupervised(left) => write!(f, "it is alive, but its supervisor is gone: {left}"),
-            Why::AliveAfterAll => f.write_str("a process of it is alive after all"),
-            Why::Unknown(cause) => write!(f, "nothing certain is known of it: {cause}"),
+            Why::AliveAfterAll => f.write_str("one of its processes is still alive"),
+            Why::Unknown(cause) => write!(f, "its state is unknown: {cause}"),
             Why::NoBounds => f.write_str("the bounds of its routine are not known"),
             Why::Pinned => f.write_str("it is pinned"),
             Why::Young => write!(f, "it finished {age} ago, and is kept for {retention}"),
             Why::YoungByName => {
                 write!(f, "it was triggered {age} ago, and is kept for at least {retention} after its finish")
             }
-            Why::JustOfAge => f.write_str("it has only just come of age; the next sweep reads it"),
+            Why::JustOfAge => f.write_str("its retention has only just passed; the next sweep decides"),
             Why::Expired => write!(f, "it finished {age} ago, past its retention of {retention}"),
             Why::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
             Why::ShortOfDisk(shortage) => write!(f, "{shortage}: the oldest finished runs go first"),
@@ -113,14 +113,14 @@ impl Reason {
                 self.explain(why, f)?;
                 write!(f, "; but {doubt}, so the next sweep decides")
             }
-            Why::NotInHistory => f.write_str("it is not in the history yet, which cannot be written"),
+            Why::NotInHistory => f.write_str("its line cannot be written to the history yet"),
             Why::InUse(process) => write!(f, "{process} is at work in it"),
             Why::UnsavedWork(what) => write!(f, "it has unsaved work: {what}"),
             Why::Discarded => f.write_str("a person discarded it"),
-            Why::Archiving(what) => write!(f, "it is archived in the background, then removed: {what}"),
+            Why::Archiving(what) => write!(f, "it is removed once it is archived, in the background: {what}"),
             Why::NotArchived(reason) => write!(
                 f,
-                "it may hold work and cannot be archived: {reason}; see that it can, or discard it by `moadim-mcp cleanup --discard`"
+                "it may hold unsaved work that cannot be archived: {reason}; fix that, or discard it with `moadim-mcp cleanup --discard RUN`"
             ),
         }?;
         match &self.note {

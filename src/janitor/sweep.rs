@@ -16,7 +16,7 @@ use super::reason::Why;
 use super::remove;
 use super::report::{CleanupReport, Kept, Removed};
 use super::stores::{self, GoesNext};
-use super::sweep_lock::{SweepLock, clock_doubt};
+use super::sweep_lock::{SweepLock, SweepLockError, clock_doubt};
 use super::trash::{self, Progress};
 use super::unsaved::{self, Archiving, Candidates};
 use super::watchdog::Forecast;
@@ -44,6 +44,8 @@ const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
 const SEEN_AT_ONCE: usize = 16;
 /// How long the process that archives is at work at most.
 const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the process that archives waits for another sweep: nobody waits for it, and an archive that is made may be used.
+const ARCHIVER_LOCK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// Returns what a sweep would do after the watchdog pass of `forecast`, changing nothing.
 ///
@@ -150,7 +152,7 @@ fn sweep_and(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
     context.home.check_sole_and_lockable()?;
-    let mut lock = SweepLock::take(&context.home)?;
+    let mut lock = take_lock(archiving, &context.home)?;
     let now = Moment::now();
     let doubt = lock.begin_sweep(&now);
     // Before anything goes.
@@ -213,7 +215,7 @@ fn remove_candidates(
         is_needed |= unsaved::decide(context, bounds, &mut some, archiving, until);
         // Archiving takes long enough for somebody to come.
         unsaved::keep_in_use(&context.home, &mut some);
-        let lock = SweepLock::take(&context.home)?;
+        let lock = take_lock(archiving, &context.home)?;
         let trashed = trash::move_there(context, some, report)?;
         drop(lock);
         trash::delete(context, trashed, deadline, report, progress);
@@ -222,6 +224,13 @@ fn remove_candidates(
         unsaved::start_archiving(context);
     }
     Ok(())
+}
+
+fn take_lock(archiving: Archiving, home: &Home) -> Result<SweepLock, SweepLockError> {
+    match archiving {
+        Archiving::Here => SweepLock::take_within(home, ARCHIVER_LOCK_TIMEOUT),
+        _ => SweepLock::take(home),
+    }
 }
 
 /// The plan, and the bounds that it was made by.

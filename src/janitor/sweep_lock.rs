@@ -57,8 +57,12 @@ const SWEEP_LOCK_TIMEOUT: Duration = Duration::from_secs(1);
 
 impl SweepLock {
     pub(super) fn take(home: &Home) -> Result<Self, SweepLockError> {
+        Self::take_within(home, SWEEP_LOCK_TIMEOUT)
+    }
+
+    pub(super) fn take_within(home: &Home, timeout: Duration) -> Result<Self, SweepLockError> {
         let path = home.janitor_lock();
-        match FileLock::acquire_unsigned(&path, SWEEP_LOCK_TIMEOUT) {
+        match FileLock::acquire_unsigned(&path, timeout) {
             Ok(lock) => {
                 let note = Note { signature: Signature::of_this_process(), ..holder::read(&path) };
                 let mut taken = Self { lock, home: home.clone(), note };

@@ -45,6 +45,8 @@ pub(crate) const NO_ROOM: &str = "all archives together take max_archive_bytes, 
 
 /// How long a workbench that could not be archived is left alone, unless it changes.
 const RETRY_SECS: u64 = 24 * 60 * 60;
+/// The same where what was in the way may be gone soon, as with a full disk.
+const RETRY_SOON_SECS: u64 = 10 * 60;
 
 /// How long after a file was seen open it has to be so still: an indexer reads each file for a moment only.
 const SECOND_LOOK_PAUSE: Duration = Duration::from_secs(10);
@@ -74,7 +76,7 @@ pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdi
     Candidates { verdicts: candidates, readers, seen }
 }
 
-/// Whether it goes, though not for want of disk, which counts for more than a visitor.
+/// Whether it is removed for its age; a shortage of disk outweighs a visitor.
 fn is_courteous(verdict: &Verdict) -> bool {
     verdict.decision == Decision::Remove && !matches!(verdict.reason.why, Why::ShortOfDisk(_))
 }
@@ -135,7 +137,7 @@ pub(super) fn decide(
         let Some(bounds) = bounds.get(verdict.run.routine()) else { continue };
         if Instant::now() >= until {
             is_needed |= archiving == Archiving::Elsewhere;
-            verdict.decide(Decision::Keep(None), Why::Archiving("it was not looked at yet".to_owned()));
+            verdict.decide(Decision::Keep(None), Why::Archiving("it is not examined yet".to_owned()));
             continue;
         }
         match judge(context, &verdict.run, bounds, archiving, &|| *has_room) {
@@ -180,7 +182,7 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
         return Fate::Goes(None);
     }
     if let Some(reason) = unreadable(&unsaved.work).or_else(|| Problem::of(home, run, &unsaved.fingerprint)) {
-        remember(home, run, &unsaved.fingerprint, &reason);
+        remember(home, run, &unsaved.fingerprint, &reason, RETRY_SECS);
         return Fate::Stays(Why::NotArchived(reason));
     }
     if !has_room() {
@@ -199,7 +201,8 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
                 }
             }
             Err(error) => {
-                remember(home, run, &unsaved.fingerprint, &error.to_string());
+                let retry_secs = if error.may_pass() { RETRY_SOON_SECS } else { RETRY_SECS };
+                remember(home, run, &unsaved.fingerprint, &error.to_string(), retry_secs);
                 Fate::Stays(Why::NotArchived(error.to_string()))
             }
         },
@@ -248,7 +251,8 @@ pub(crate) struct Problem {
     pub(crate) reason: String,
     /// Of what was tried.
     fingerprint: String,
-    at: UnixSeconds,
+    /// When the same is tried again.
+    retry_at: UnixSeconds,
 }
 
 impl Problem {
@@ -263,8 +267,9 @@ impl Problem {
     /// Returns why the same could not be archived a while ago.
     fn of(home: &Home, run: &RunId, fingerprint: &str) -> Option<String> {
         let problem: Self = atomic_file::read_json(&Self::file(home, run)).ok()?;
-        let holds = problem.fingerprint == fingerprint && problem.at.age_secs_at(UnixSeconds::now()) < RETRY_SECS;
-        holds.then_some(problem.reason)
+        // A clock that was set back must not put it off for ever.
+        let wait_secs = problem.retry_at.0.saturating_sub(UnixSeconds::now().0);
+        (problem.fingerprint == fingerprint && (1..=RETRY_SECS).contains(&wait_secs)).then_some(problem.reason)
     }
 
     fn forget(home: &Home, run: &RunId) {
@@ -287,7 +292,7 @@ impl Problem {
     }
 }
 
-fn remember(home: &Home, run: &RunId, fingerprint: &str, reason: &str) {
+fn remember(home: &Home, run: &RunId, fingerprint: &str, reason: &str, retry_secs: u64) {
     let path = Problem::file(home, run);
     if Problem::of(home, run, fingerprint).is_some() {
         return;
@@ -296,7 +301,7 @@ fn remember(home: &Home, run: &RunId, fingerprint: &str, reason: &str) {
         run: run.clone(),
         reason: reason.to_owned(),
         fingerprint: fingerprint.to_owned(),
-        at: UnixSeconds::now(),
+        retry_at: UnixSeconds(UnixSeconds::now().0 + retry_secs),
     };
     let written = make_directory(&Problem::directory(home))
         .map_err(|source| FileError::io("make", &path, source))

@@ -68,7 +68,7 @@ enum Action {
 fn decide(watched: &Watched<'_>) -> Action {
     let Watched { age_secs, max_runtime_secs, grace_secs, .. } = *watched;
     let exceeded = || Action::End(EndCause::TimedOut, exceeded_max_runtime(age_secs, max_runtime_secs));
-    let undone = |cause, how: &str| Action::End(cause, format!("its end was requested, and {how}"));
+    let undone = |cause, how: &str| Action::End(cause, format!("its end was requested, but {how}"));
     match (watched.liveness, watched.ending) {
         (Liveness::Unknown(_) | Liveness::Judging(_), _) => Action::Leave,
         (Liveness::Dead, _) => Action::Record,
@@ -81,7 +81,7 @@ fn decide(watched: &Watched<'_>) -> Action {
             _ => Action::Leave,
         },
         (Liveness::Owned, Some((cause, since))) if since > grace_secs + SUPERVISOR_MARGIN.as_secs() => {
-            undone(cause, "its supervisor does not obey")
+            undone(cause, "its supervisor did not end it")
         }
         // Also if its end was requested: the time of the request is on the wall clock, which can be set.
         (Liveness::Owned, _) if age_secs > max_runtime_secs.saturating_add(grace_secs + SUPERVISOR_ALLOWANCE_SECS) => {

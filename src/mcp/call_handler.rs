@@ -83,7 +83,7 @@ impl CallHandler {
                 Decision::NotAsked => return Ok(failed(otherwise)),
             }
         }
-        Ok(failed("it was not done: each time the person agreed, there was more to agree to; try again"))
+        Ok(failed("it was not done: more runs started each time the person agreed; disable the routine, and try again"))
     }
 
     /// Runs a tool on a thread of its own, so that it holds up no other request. When the client cancels the call, nobody waits

@@ -120,7 +120,7 @@ impl RunView {
                 view.attach_command = context.session_host.attach_command(&view.session);
             }
             view.kept_because = Some(match view.status {
-                Status::Unknown => "nothing certain is known of it".to_owned(),
+                Status::Unknown => "its state is unknown".to_owned(),
                 _ => "it is alive".to_owned(),
             });
         }
@@ -256,7 +256,7 @@ fn status_of(
         }
         (Liveness::Unsupervised(left), None) => Some(format!("its supervisor is gone; alive: {}", names(left))),
         (Liveness::Unsupervised(left), Some(request)) => {
-            Some(format!("it was ended ({}), and survived: {}", request.reason, names(left)))
+            Some(format!("it was ended ({}), but these processes survived: {}", request.reason, names(left)))
         }
         (Liveness::Unknown(cause) | Liveness::Judging(cause), _) => {
             return (Status::Unknown, Some(cause.clone()), None);

@@ -158,7 +158,7 @@ fn fields(text: &str) -> Result<&str, String> {
     }
     if text.split_whitespace().count() != 5 {
         return Err(format!(
-            "it has five fields, minute, hour, day, month and weekday, such as 0 9 * * 1-5, or is one of {}",
+            "write five fields (minute, hour, day, month, weekday), such as 0 9 * * 1-5, or one of {}",
             names()
         ));
     }

@@ -33,7 +33,7 @@ fn to_ascii(c: char) -> impl Iterator<Item = char> {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "'{text}' is not a routine's name: lower-case letters, digits and single dashes, {MAX_SLUG_CHARS} characters at most"
+    "'{text}' is not a routine's slug; use lower-case letters, digits and single dashes, at most {MAX_SLUG_CHARS} characters"
 )]
 pub struct NotASlug {
     text: String,

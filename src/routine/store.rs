@@ -24,7 +24,7 @@ pub(super) const DEFINITION_FILE: &str = "routine.toml";
 
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    #[error("there is no routine '{slug}'{closest}; list_routines shows them all")]
+    #[error("there is no routine '{slug}'{closest}; see them all with list_routines (moadim-mcp routines)")]
     NotFound {
         slug: Slug,
         /// Names that are close to it, in words.

@@ -38,7 +38,9 @@ pub enum ClaimError {
     #[error(transparent)]
     Lock(#[from] LockError),
     /// No second was free.
-    #[error("every second from {from} on for {SECONDS_TRIED} s has a run of '{routine}' already; wait, and try again")]
+    #[error(
+        "cannot name a run of '{routine}': each of the {SECONDS_TRIED} s from {from} on has one already; wait, and try again"
+    )]
     NoFreeSecond { routine: Slug, from: UnixSeconds },
 }
 

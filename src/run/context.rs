@@ -148,8 +148,7 @@ impl App {
                 config
             }
             None if self.had_settings.load(Ordering::Relaxed) => {
-                let problem =
-                    "it was there and is gone; put it back, or restart what runs here for the defaults to hold";
+                let problem = "it has disappeared; put it back, or restart the servers and janitors of this home to use the defaults";
                 return Err(FileError::io("read", &file, io::Error::other(problem)));
             }
             None => Config::default(),

@@ -48,10 +48,12 @@ pub enum Ended {
 #[derive(Debug, thiserror::Error)]
 pub enum EndError {
     /// There is no such run.
-    #[error("there is no run '{0}'; list_runs shows them all")]
+    #[error("there is no run '{0}'; see them all with list_runs (moadim-mcp runs)")]
     NotFound(RunId),
     /// Nothing certain can be said about it, so it is not touched.
-    #[error("cannot end the run {run}: nothing certain is known of it: {cause}")]
+    #[error(
+        "cannot end the run {run}: its state is unknown: {cause}; once you know that it is over: moadim-mcp forget {run}"
+    )]
     Unknown { run: RunId, cause: String },
     /// A file of the run could not be read or written.
     #[error(transparent)]

@@ -32,7 +32,7 @@ impl NotAccepted {
     pub fn ways_out(&self) -> String {
         let Self { accepting, routine_file, .. } = self;
         format!(
-            "a person either lists it in accept_env of {accepting}, or moves it to [trusted.env] in {}",
+            "only a person can allow it: list it in accept_env of {accepting}, or move it to [trusted.env] in {}",
             routine_file.display()
         )
     }

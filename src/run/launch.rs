@@ -170,7 +170,7 @@ fn call_off(context: &Context, claim: &Claim) -> String {
     let now = UnixSeconds::now();
     let request = EndRequest {
         cause: EndCause::LaunchFailed,
-        reason: "nothing was heard of its supervisor in time".to_owned(),
+        reason: "its supervisor did not report in time".to_owned(),
         by: "trigger".to_owned(),
         at: now,
         last_output: Workbench::of(&context.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),

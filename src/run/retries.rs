@@ -91,7 +91,7 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> bo
     let failures = ledger.consecutive_failures;
     let limit = definition.max_consecutive_failures.filter(|limit| failures >= *limit && definition.enabled);
     if let Some(limit) = limit {
-        let reason = format!("{failures} runs in a row did not succeed, the last of them {}", outcome.id);
+        let reason = format!("its failures in a row reached {failures} with {}", outcome.id);
         ledger.disabled_because = Some(format!("{reason} (max_consecutive_failures = {limit})"));
         ledger.waiting = None;
         return true;

@@ -43,10 +43,8 @@ impl Here {
     }
 
     pub(super) fn another_machine(&self, manifest: &Manifest) -> Option<String> {
-        (manifest.machine != self.machine).then(|| {
-            "it was started on another machine or in another process namespace, and its processes can be seen only there"
-                .to_owned()
-        })
+        (manifest.machine != self.machine)
+            .then(|| "another machine or container started it, and only there can its processes be seen".to_owned())
     }
 
     pub fn processes_record(&self, processes: KnownProcesses) -> ProcessesRecord {

@@ -53,7 +53,7 @@ pub enum TriggerError {
     #[error(transparent)]
     Routine(#[from] StoreError),
     /// The routine is switched off.
-    #[error("the routine '{slug}' is disabled{because}; update_routine with enabled = true, or {file}, switches it on")]
+    #[error("the routine '{slug}' is disabled{because}; enable it with update_routine (enabled = true), or in {file}")]
     Disabled {
         slug: Slug,
         /// Why, as the end of the sentence.
@@ -96,7 +96,7 @@ pub enum TriggerError {
         is_certain: bool,
     },
     /// So much of the trigger's time is over that a launch would not fit into the rest.
-    #[error("nothing was started: this was held up for {secs} s before it could start a run; try again")]
+    #[error("nothing was started: preparing the run took {secs} s, which is too long; try again")]
     HeldUp { secs: u64 },
     /// A file could not be read or written.
     #[error(transparent)]

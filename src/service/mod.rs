@@ -20,9 +20,7 @@ pub enum ServiceError {
     #[error("no home directory is known; set HOME")]
     Nowhere,
     /// A path that a service manager does not take.
-    #[error(
-        "a service's file cannot hold the path {path}, which has a quote, a backslash or a control character; move it"
-    )]
+    #[error("cannot install the service: the path {path} has a quote, a backslash or a control character; move it")]
     Unspeakable { path: String },
     #[error("moadim-mcp did not write {path}; look at it, and move it away")]
     NotOurs { path: PathBuf },

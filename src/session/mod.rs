@@ -76,7 +76,9 @@ pub(crate) enum SessionError {
     #[error("tmux did not {action} in time; try it by hand: {by_hand}")]
     TimedOut { action: &'static str, by_hand: String },
     /// A server lives, but does not answer on its socket.
-    #[error("the tmux server of {socket} lives, but cannot be reached there; end it, or send it USR1")]
+    #[error(
+        "the tmux server of {socket} runs, but does not answer there; send it USR1 to make its socket again, or end it"
+    )]
     Unreachable { socket: PathBuf },
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]

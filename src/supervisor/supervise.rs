@@ -37,7 +37,7 @@ fn in_words(missing: &[EnvName], agent: &str) -> String {
     let names: Vec<String> = missing.iter().map(ToString::to_string).collect();
     let names = names.join(", ");
     format!(
-        "; {names}, which inherit_env of its agent names, was not set where it was started: set it there, or in agents/{agent}.env"
+        "; {names} is in inherit_env of its agent, but was not set in the process that started the run: set it there, or in agents/{agent}.env"
     )
 }
 
@@ -182,7 +182,7 @@ impl Supervisor {
         }
         let reason = match (exit.code, left_behind) {
             (Some(0), 0) => None,
-            (Some(0), left) => Some(format!("{left} processes that its agent left behind were ended")),
+            (Some(0), left) => Some(format!("its agent left processes behind, which were ended ({left})")),
             _ => Some(format!("its agent {}", exit.how())),
         };
         let status = exit.status();

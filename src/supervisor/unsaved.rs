@@ -69,7 +69,7 @@ impl Supervisor {
                 Some(exit) if exit.code == Some(0) => break Ok(()),
                 Some(exit) => break Err(format!("it was not examined: looking at it {}", exit.how())),
                 None if began.elapsed() >= LOOK_TIMEOUT => {
-                    break Err("looking at it took longer than it may".to_owned());
+                    break Err("examining it timed out".to_owned());
                 }
                 // The end has to be recorded while there is time.
                 None if self.wake.termination_signal() => break Err("it was not examined: a shutdown began".to_owned()),

@@ -95,7 +95,12 @@ impl Scene {
         let seen = look(&shadow, found, &place, None, deadline)?;
         let bases = self.dir.path().join("bases");
         std::fs::create_dir_all(&bases).unwrap();
-        let target = Target { directory: &self.dir.path().join("archive"), bases: &bases, scratch: &self.scratch() };
+        let target = Target {
+            directory: &self.dir.path().join("archive"),
+            bases: &bases,
+            scratch: &self.scratch(),
+            max_lfs_bytes: u64::MAX,
+        };
         pack(&shadow, &seen, &target, deadline)
     }
 

@@ -6,7 +6,16 @@ use proptest::prelude::*;
 const EVERYTHING: &str = r#"
 git -c core.quotePath=false ls-files -z --cached --others --exclude-standard | sort -zu | while IFS= read -r -d '' path; do
     if [ -L "$path" ]; then printf 'link %q %q\n' "$path" "$(readlink -- "$path")"
-    elif [ -f "$path" ]; then printf 'file %q %s %s\n' "$path" "$(stat -c %a -- "$path")" "$(sha1sum <"$path")"
+    elif [ -f "$path" ]; then
+        mode=$(stat -c %a -- "$path")
+        case $mode in
+        644 | 755) ;;
+        *)  # Of a file that is as it was committed git knows one bit.
+            if git ls-files --error-unmatch -- ":(literal)$path" >/dev/null 2>&1 && git diff --quiet HEAD -- ":(literal)$path"; then
+                mode=$((${mode: -3:1} & 1 ? 755 : 644))
+            fi 2>/dev/null ;;
+        esac
+        printf 'file %q %s %s\n' "$path" "$mode" "$(sha1sum <"$path")"
     elif [ -d "$path" ]; then printf 'directory %q\n' "$path"
     elif [ -e "$path" ]; then printf 'other %q\n' "$path"
     else printf 'gone %q\n' "$path"; fi

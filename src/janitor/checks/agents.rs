@@ -49,7 +49,7 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
                 let file = home.agents().join(format!("{}.toml", agent.name));
                 Finding::problem(
                     &what,
-                    format!("{error}; it is named by {}", listed(&routines)),
+                    format!("{error}; these routines need it: {}", listed(&routines)),
                     format!("install it, or set `command` in {}", file.display()),
                 )
             }
@@ -59,7 +59,7 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
         let file = home.agents().join(format!("{agent}.toml"));
         Finding::problem(
             &format!("agent {agent}"),
-            format!("there is no such agent, or its file is damaged; it is named by {}", listed(&routines)),
+            format!("there is no such agent, or its file is damaged; these routines need it: {}", listed(&routines)),
             format!("write {} (see `moadim-mcp agents`), or change the routine", file.display()),
         )
     }));
@@ -86,7 +86,7 @@ fn of_environment(subject: &Subject<'_>, agent: &Agent) -> Vec<Finding> {
     let lacking = |process: String, has: &dyn Fn(&EnvName) -> bool| -> Option<Finding> {
         let names: Vec<String> = missing(agent, |name| given(name) || has(name)).map(ToString::to_string).collect();
         let problem = format!(
-            "{} of inherit_env of the agent '{}' is not set in {process}: runs that it starts lack it{}",
+            "{} is in inherit_env of the agent '{}', but not set in {process}: runs started there lack it{}",
             names.join(", "),
             agent.name,
             if agent.definition.login_shell { ", unless a start-up file sets it" } else { "" }

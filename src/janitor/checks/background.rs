@@ -42,7 +42,7 @@ fn of_service(state: &State) -> Finding {
             .hint(format!("to have it run always: {install}")),
         (true, false) => Finding::problem("service", format!("installed, not alive: {}", state.detail), install),
         (true, true) if state.lingers == Some(false) => {
-            Finding::problem("service", "alive, and ends when you log out", "loginctl enable-linger")
+            Finding::problem("service", "running, but stops when you log out", "loginctl enable-linger")
         }
         (true, true) => Finding::well("service", "alive"),
     }

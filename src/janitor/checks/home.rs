@@ -41,7 +41,7 @@ pub(super) fn settings(subject: &Subject<'_>) -> Vec<Finding> {
     let file = subject.app.home().config_file();
     if let Err(error) = subject.app.context() {
         // Moving the file away is no fix: a person may have written there what keeps a run or a workbench.
-        let fix = "correct the file; without it the defaults hold, which may end runs and remove workbenches sooner";
+        let fix = "correct the file; until then no server starts, ends or removes anything. Do not move it away: the defaults may end runs and remove workbenches sooner";
         return vec![Finding::problem_at(file, error.to_string(), fix)];
     }
     let ignored = subject.context.config.ignored_keys();

@@ -88,10 +88,12 @@ pub(super) fn runs(subject: &Subject<'_>) -> Vec<Finding> {
         let id = &run.id;
         let fix = match (run.status, run.reap_at) {
             (Status::Unknown, Some(at)) => {
-                format!("nothing need be done: a sweep from {at} on removes it if nothing in it is alive")
+                format!("nothing to do: a sweep after {at} removes it unless a process in it is alive")
             }
             (Status::Unknown, None) => {
-                format!("it is neither ended nor removed; once you know that it is over: moadim-mcp forget {id}")
+                format!(
+                    "once you know that it is over: moadim-mcp forget {id}; until then it is neither ended nor removed"
+                )
             }
             _ => format!("the watchdog ends it at its bound; stop_run (moadim-mcp stop {id}) ends it now"),
         };

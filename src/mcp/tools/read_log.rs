@@ -53,7 +53,7 @@ pub(crate) struct LogText {
 }
 
 const MAX_TAIL_LINES: usize = 10_000;
-const RESTARTED: &str = "the log is shorter than `offset`: this is from its beginning on";
+const RESTARTED: &str = "the log is shorter than `offset`, so this text starts at its beginning";
 
 /// Returns the end of what a run printed, with a line before it that says so where it is not all.
 pub(in crate::mcp) fn end_of_log(app: &App, run: RunId) -> Result<String, ToolError> {

@@ -148,7 +148,7 @@ settings! {
     enabled: bool,
     /// How long a finished run's workbench is kept; default 1 day.
     ttl_secs: u64,
-    /// The same for a run that did not succeed; default 3 x ttl_secs.
+    /// How long the workbench of a run that did not succeed is kept; default 3 x ttl_secs.
     failed_ttl_secs: u64,
     /// How many of the newest finished runs are kept whatever their age; default 0.
     keep_last: u64,
@@ -180,7 +180,7 @@ settings! {
     repositories: Vec<Repository>,
 }
 
-/// What tools may choose; only a person has work discarded.
+/// What to do with unsaved work when a workbench is removed; only a person can choose `discard`.
 #[derive(Clone, Copy, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum ArchiveOrKeep {

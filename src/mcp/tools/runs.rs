@@ -247,7 +247,7 @@ pub(crate) fn stop_run(app: &App, arguments: StopRun) -> Result<Stopped, ToolErr
     let note = match end_run(&context, &arguments.run, &order)? {
         Ended::Finished | Ended::Already => None,
         Ended::Unrecorded(cause) => Some(format!(
-            "everything that the run started has ended; its end cannot be recorded yet and will be as soon as possible: {cause}"
+            "the run and all its processes have ended, but the end cannot be recorded yet ({cause}); moadim-mcp keeps trying"
         )),
         Ended::Survived(left) => {
             return Err(ToolError::new(format!(

@@ -28,7 +28,9 @@ pub struct Pattern(Regex);
 
 /// A text that is no pattern.
 #[derive(Debug, thiserror::Error)]
-#[error("it is no regular expression ({why}); put a backslash before each of .+*?()[]{{}}|^$\\ that is meant as it is")]
+#[error(
+    "it is not a valid regular expression ({why}); to match one of .+*?()[]{{}}|^$\\ literally, put a backslash before it"
+)]
 pub struct BadPattern {
     why: String,
 }

@@ -119,7 +119,7 @@ impl Ending {
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
-                let reason = format!("its supervisor was gone when its agent {}", exit.how());
+                let reason = format!("its agent {} after its supervisor had died", exit.how());
                 let ending = unforced(exit.status(), &reason, last_output);
                 Self { exit_code: exit.code, signal: exit.signal, ..ending }
             }
