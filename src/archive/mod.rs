@@ -1,7 +1,6 @@
 //! Work that exists only in a workbench: it is archived, and the archive proven complete, before the workbench goes.
 //!
-//! [`examine`] looks, [`make`] archives, [`recover`] brings back. What git must never be asked about a repository of a run is
-//! the business of [`crate::git`]; here are runs, files, and where archives lie.
+//! [`examine`] looks, [`make`] archives, [`recover`] brings back. [`crate::git`] knows what git may be asked about a run's repository; this module knows runs, files, and where archives are.
 
 mod files;
 mod make;

@@ -68,7 +68,7 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
     let mut waiting = vec![(PathBuf::new(), 0)];
     while let Some((path, depth)) = waiting.pop() {
         if Instant::now() >= deadline {
-            return Err(GitError::Odd("looking for repositories took longer than it may".to_owned()));
+            return Err(GitError::Odd("looking for repositories timed out".to_owned()));
         }
         let directory = root.join(&path);
         // An agent may close what it made; nothing is alive there by now. What stays closed shows below.

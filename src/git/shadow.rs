@@ -1,4 +1,4 @@
-//! A bare repository of ours in the place of one that nobody vouches for.
+//! A bare repository of ours in the place of one that is untrusted.
 
 use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
