@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{File, Metadata};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
@@ -19,18 +19,34 @@ use crate::home::{make_directory, random_suffix, stable_hash};
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
 
-/// Finds the files and symlinks below a directory that one of the patterns matches, sorted. A pattern without `*` and the like
-/// is looked up; any other costs a walk through all of the directory. Follows no link and enters no mount.
+/// Finds the files and symlinks below a directory that one of the patterns matches, sorted; all below a directory that one names.
+/// A pattern without `*` and the like is looked up; any other costs a walk through all of the directory. Follows no link, enters
+/// no mount, and takes nothing of what git keeps: a hook that came back would run.
 ///
 /// # Errors
 /// A directory cannot be listed, or it takes too long.
 pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Result<Vec<PathBuf>, FileError> {
-    let (wild, plain): (Vec<&String>, Vec<&String>) = patterns.iter().partition(|one| one.contains(PATTERN));
-    let mut found: Vec<PathBuf> = plain.into_iter().map(PathBuf::from).filter(|path| is_beneath(root, path)).collect();
+    let patterns = patterns.iter().map(|one| one.strip_prefix("./").unwrap_or(one).trim_end_matches('/'));
+    let (wild, plain): (Vec<&str>, Vec<&str>) = patterns.partition(|one| one.contains(PATTERN));
+    let mut found = Vec::new();
+    for path in plain.into_iter().map(Path::new).filter(|path| is_ordinary(path)) {
+        let full = root.join(path);
+        match full.symlink_metadata() {
+            Ok(_) if !has_real_parents(root, &full) => {}
+            Ok(metadata) if metadata.is_dir() => {
+                walk(&full, &is_ordinary, deadline, &mut |below, _| found.push(path.join(below)))?;
+            }
+            Ok(metadata) if metadata.is_file() || metadata.is_symlink() => found.push(path.to_owned()),
+            Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+                return Err(FileError::io("look at", &full, error));
+            }
+            _ => {}
+        }
+    }
     if !wild.is_empty() {
-        walk(root, &|_| true, deadline, &mut |path, _| {
+        walk(root, &is_ordinary, deadline, &mut |path, _| {
             let bytes = path.as_os_str().as_bytes();
-            if wild.iter().any(|pattern| fast_glob::glob_match(pattern.as_bytes(), bytes)) {
+            if wild.iter().any(|pattern| fast_glob::glob_match(pattern.as_bytes(), bytes)) && is_ordinary(path) {
                 found.push(path.to_owned());
             }
         })?;
@@ -40,14 +56,9 @@ pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Resul
     Ok(found)
 }
 
-/// Whether a path leads to a file below a directory, by way of directories only.
-fn is_beneath(root: &Path, path: &Path) -> bool {
-    if !path.components().all(|part| matches!(part, Component::Normal(_))) {
-        return false;
-    }
-    let path = root.join(path);
-    path.symlink_metadata().is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink())
-        && has_real_parents(root, &path)
+/// Whether a path stays below where it begins, and out of what git keeps.
+fn is_ordinary(path: &Path) -> bool {
+    path.components().all(|part| matches!(part, Component::Normal(name) if name != ".git"))
 }
 
 /// Files that are not in a repository, and that nobody asked to archive.

@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::statvfs;
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+use rustix::io::Errno;
 
 use super::files::{self, Unarchived};
 use super::record::{Archive, ArchivedRepository, PathText, VERSION, recover_command};
@@ -75,6 +76,22 @@ impl Scratch {
         self.0 = PathBuf::new();
         Ok(())
     }
+
+    /// Swaps it with a directory that is there, which goes then. In one step where the file system can.
+    pub(super) fn exchange_with(self, path: &Path) -> std::io::Result<()> {
+        match renameat_with(CWD, &self.0, CWD, path, RenameFlags::EXCHANGE) {
+            Ok(()) => Ok(()),
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                let aside = self.0.with_extension("earlier");
+                std::fs::rename(path, &aside)?;
+                match self.keep_as(path) {
+                    Ok(()) => std::fs::remove_dir_all(aside),
+                    Err(error) => std::fs::rename(aside, path).and(Err(error)),
+                }
+            }
+            Err(errno) => Err(errno.into()),
+        }
+    }
 }
 
 impl Drop for Scratch {
@@ -102,6 +119,8 @@ pub(crate) struct Unsaved {
     pub(crate) files: Vec<PathBuf>,
     /// Names everything that was seen.
     pub(crate) fingerprint: String,
+    /// Whether a repository is unreadable only because there was no time for it.
+    pub(crate) was_cut_short: bool,
 }
 
 impl Unsaved {
@@ -134,7 +153,30 @@ pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) ->
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
 pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, Some(Instant::now() + LOOK_ALL_TIMEOUT), &mut |_, _, _, _| Ok(()))
+    visit(home, wanted, &Haste::look(), &mut |_, _, _, _| Ok(()))
+}
+
+/// Looks at a workbench as long as archiving it takes.
+///
+/// # Errors
+/// As [`examine`].
+pub(crate) fn examine_patiently(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
+    visit(home, wanted, &Haste::none(), &mut |_, _, _, _| Ok(()))
+}
+
+/// Looks at a workbench, and tells about how many bytes an archive of it takes.
+///
+/// # Errors
+/// As [`examine`].
+pub(crate) fn estimate(home: &Home, wanted: &Wanted<'_>) -> Result<(Unsaved, u64), ArchiveError> {
+    let mut bytes = 0;
+    let haste = Haste::look();
+    let unsaved = visit(home, wanted, &haste, &mut |_, _, shadow, seen| {
+        bytes += git::size(shadow, seen, haste.deadline())?.work_bytes;
+        Ok(())
+    })?;
+    bytes += file_bytes(Workbench::of(home, wanted.run).directory(), &unsaved.files);
+    Ok((unsaved, bytes))
 }
 
 /// Looks at the repositories of a workbench once its run is over, and notes which take more than an archive may.
@@ -142,12 +184,12 @@ pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, Archi
 /// # Errors
 /// As [`examine`].
 pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result<Vec<Work>, ArchiveError> {
-    let until = Instant::now() + LOOK_ALL_TIMEOUT;
+    let haste = Haste::look();
     let mut too_large = BTreeMap::new();
     let mut bytes = 0;
-    let unsaved = visit(home, &Wanted { run, files: &[] }, Some(until), &mut |_, _, shadow, seen| {
+    let unsaved = visit(home, &Wanted { run, files: &[] }, &haste, &mut |_, _, shadow, seen| {
         // Nice to know early; whatever fails here fails again when it is archived.
-        let size = git::size(shadow, seen, until.min(Instant::now() + LOOK_TIMEOUT));
+        let size = git::size(shadow, seen, haste.deadline());
         bytes += size.map_or(0, |size| size.work_bytes);
         if bytes > max_bytes {
             too_large.insert(seen.work.path.clone(), ArchiveError::TooLarge { bytes, max: max_bytes });
@@ -161,18 +203,41 @@ pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result
     Ok(work)
 }
 
-/// Archives what a workbench holds that is nowhere else. When this returns, all of it is on disk and proven complete.
+/// An archive that is on disk and proven complete, but not in its place.
+pub(crate) struct Staged {
+    pub(crate) archive: Archive,
+    staging: Scratch,
+}
+
+impl Staged {
+    /// Where its parts are.
+    pub(super) fn directory(&self) -> &Path {
+        self.staging.path()
+    }
+
+    /// Puts it in its place.
+    ///
+    /// # Errors
+    /// It is not there; an earlier one of the run is.
+    pub(crate) fn put(self, home: &Home) -> Result<Archive, FileError> {
+        store::put(home, self.staging, &self.archive)?;
+        Ok(self.archive)
+    }
+}
+
+/// Archives what a workbench holds that is nowhere else. An earlier archive of the run may hold what the workbench no longer
+/// has: that is taken over.
 ///
 /// # Errors
 /// There is no archive; a workbench that cannot be archived has to stay.
-pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<Archive, ArchiveError> {
+pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<Staged, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let staging = Scratch::make(home)?;
     let bases = home.archive_bases();
     make_directory(&bases).map_err(|source| FileError::io("make", &bases, source))?;
     let mut repositories = Vec::new();
     let mut spent = 0;
-    let unsaved = visit(home, wanted, None, &mut |scratch, found, shadow, seen| {
+    let unsaved = visit(home, wanted, &Haste::none(), &mut |scratch, found, shadow, seen| {
         let fail = |source| ArchiveError::Repository { path: found.path.clone(), source };
         let deadline = Instant::now() + PACK_TIMEOUT;
         let size = git::size(shadow, seen, deadline).map_err(fail)?;
@@ -197,9 +262,7 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         let reason = work.unreadable.clone().unwrap_or_default();
         return Err(ArchiveError::Repository { path: work.path.clone().into(), source: GitError::Odd(reason) });
     }
-    let sizes =
-        unsaved.files.iter().filter_map(|path| Some(workbench.directory().join(path).symlink_metadata().ok()?.len()));
-    let file_bytes: u64 = sizes.sum();
+    let file_bytes = file_bytes(workbench.directory(), &unsaved.files);
     if spent + file_bytes > max_bytes {
         return Err(ArchiveError::TooLarge { bytes: spent + file_bytes, max: max_bytes });
     }
@@ -216,9 +279,15 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<A
         files: copied.collect::<Result<_, _>>()?,
         recover_command: recover_command(wanted.run),
     };
+    if let Some(earlier) = store::read(home, wanted.run)? {
+        store::take_over(home, &earlier, &unsaved.work, staging.path(), &mut archive)?;
+    }
     archive.bytes = store::allocated(staging.path());
-    store::put(home, staging, &archive)?;
-    Ok(archive)
+    Ok(Staged { archive, staging })
+}
+
+fn file_bytes(root: &Path, files: &[PathBuf]) -> u64 {
+    files.iter().filter_map(|path| Some(root.join(path).symlink_metadata().ok()?.len())).sum()
 }
 
 /// Makes sure that the disk has as much, and returns what it has beyond.
@@ -232,12 +301,29 @@ fn check_space(home: &Home, needed: u64) -> Result<u64, ArchiveError> {
 /// What is done with each repository that has work.
 type Each<'a> = dyn FnMut(&Path, &Found, &Shadow<'_>, &Seen) -> Result<(), ArchiveError> + 'a;
 
-fn visit(
-    home: &Home,
-    wanted: &Wanted<'_>,
+/// How long looking may take: somebody waits for a look, nobody for an archive.
+struct Haste {
+    each: Duration,
     until: Option<Instant>,
-    each: &mut Each<'_>,
-) -> Result<Unsaved, ArchiveError> {
+}
+
+impl Haste {
+    fn look() -> Self {
+        Self { each: LOOK_TIMEOUT, until: Some(Instant::now() + LOOK_ALL_TIMEOUT) }
+    }
+
+    fn none() -> Self {
+        Self { each: PACK_TIMEOUT, until: None }
+    }
+
+    /// Until when the next repository may take.
+    fn deadline(&self) -> Instant {
+        let soon = Instant::now() + self.each;
+        self.until.map_or(soon, |until| until.min(soon))
+    }
+}
+
+fn visit(home: &Home, wanted: &Wanted<'_>, haste: &Haste, each: &mut Each<'_>) -> Result<Unsaved, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
     let listing_until = Instant::now() + LOOK_ALL_TIMEOUT;
@@ -249,12 +335,12 @@ fn visit(
         let scratch = Scratch::make(home)?;
         let git = Git::find(search_path(), own_cookie(), scratch.path())?;
         let cloned = store::clones_of(home, wanted.run)?;
-        let place = Place { root, doomed: &home.workbenches(), listed: &listing.found };
+        // Mirrors and the trash go, too.
+        let place = Place { root, doomed: home.root(), listed: &listing.found };
         for (number, found) in listing.found.iter().enumerate() {
             let directory = scratch.path().join(number.to_string());
             make_directory(&directory).map_err(|source| FileError::io("make", &directory, source))?;
-            let soon = Instant::now() + LOOK_TIMEOUT;
-            let deadline = until.map_or(soon, |until| until.min(soon));
+            let deadline = haste.deadline();
             let looked = Shadow::of(&git, root, found, &directory, deadline).and_then(|shadow| {
                 let seen = git::look(&shadow, found, &place, cloned.get(&found.path), deadline)?;
                 Ok((shadow, seen))
@@ -268,6 +354,7 @@ fn visit(
                     seen.work
                 }
                 Err(error) => {
+                    unsaved.was_cut_short |= matches!(error, GitError::TimedOut { .. });
                     print.push_str(&files::print_of(&root.join(&found.path), listing_until));
                     Work::unreadable(&found.path, error)
                 }

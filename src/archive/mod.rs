@@ -1,6 +1,7 @@
 //! Work that exists only in a workbench: it is archived, and the archive proven complete, before the workbench goes.
 //!
-//! [`examine`] looks, [`make`] archives, [`recover`] brings back. [`crate::git`] knows what git may be asked about a run's repository; this module knows runs, files, and where archives are.
+//! [`examine`] looks, [`make`] archives, [`recover`] brings back. [`crate::git`] knows what git may be asked about a run's
+//! repository; this module knows runs, files, and where archives are.
 
 mod files;
 mod make;
@@ -11,9 +12,12 @@ mod store;
 mod tests;
 
 pub(crate) use files::Unarchived;
-pub(crate) use make::{LOOK_ALL_TIMEOUT, Unsaved, Wanted, examine, examine_at_end, make, may_hold_work, unarchived};
+pub(crate) use make::{
+    LOOK_ALL_TIMEOUT, Unsaved, Wanted, estimate, examine, examine_at_end, examine_patiently, make, may_hold_work,
+    unarchived,
+};
 pub(crate) use record::{Archive, recover_command};
-pub(crate) use recover::recover;
+pub(crate) use recover::{Recovered, recover};
 pub(crate) use store::{
-    add_clone, bases, directory, has_been_recovered, is_recovered, is_whole, list, read, remove, remove_unused,
+    add_clone, all, bases, directory, has_been_recovered, is_recovered, is_whole, read, remove, remove_unused,
 };

@@ -29,10 +29,6 @@ pub(crate) enum RecoverError {
     #[error("{} already exists; give another directory", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
-    Archive(#[from] ArchiveError),
-    #[error("cannot restore {}: {source}", path.display())]
-    Restore { path: PathBuf, source: git::GitError },
-    #[error(transparent)]
     File(#[from] FileError),
     #[error("another process is archiving; try again in a few minutes: {0}")]
     Lock(#[from] LockError),
@@ -45,41 +41,57 @@ pub(crate) struct Recovered {
     pub(crate) files: Vec<PathBuf>,
     /// What a person should know, in sentences.
     pub(crate) notes: Vec<String>,
+    /// What did not come back, and why.
+    pub(crate) failures: Vec<String>,
 }
 
 /// Brings everything of a run back into a directory that is not there yet. From a workbench that still stands, by way of an
-/// archive that is made now.
+/// archive that is made for this alone, unless there is one of it as it is.
 ///
 /// # Errors
-/// There is nothing, or it cannot be read or written; what was written stays.
+/// There is nothing, or it cannot be read at all. A part that cannot be restored does not stop the others.
 pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result<Recovered, RecoverError> {
     let run = wanted.run;
     if target.symlink_metadata().is_ok() {
         return Err(RecoverError::Exists(target.to_owned()));
     }
     let workbench = Workbench::of(home, run);
-    let archive = if workbench.exists() {
-        let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
-        match make(home, wanted, u64::MAX) {
-            Err(error @ ArchiveError::Repository { .. }) => return copy_workbench(home, wanted, target, &error),
-            made => made?,
-        }
-    } else {
-        store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?
-    };
+    if !workbench.exists() {
+        let archive = store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?;
+        return restore(home, &archive, &store::directory(home, run), target);
+    }
+    // The bases that it is about to use must not go.
+    let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
+    if let Ok(Some(archive)) = store::read(home, run)
+        && examine(home, wanted).is_ok_and(|unsaved| unsaved.fingerprint == archive.fingerprint)
+        && store::is_whole(home, &archive)
+    {
+        return restore(home, &archive, &store::directory(home, run), target);
+    }
+    match make(home, wanted, u64::MAX) {
+        Ok(staged) => restore(home, &staged.archive, staged.directory(), target),
+        Err(error) => copy_workbench(home, wanted, target, &error),
+    }
+}
+
+/// Restores an archive whose parts are in a directory.
+fn restore(home: &Home, archive: &Archive, parts: &Path, target: &Path) -> Result<Recovered, RecoverError> {
     make_directory(target).map_err(|source| FileError::io("make", target, source))?;
     let mut recovered = Recovered::default();
-    restore_repositories(home, &archive, target, &mut recovered)?;
-    let from = store::directory(home, run).join(store::FILES);
+    if let Err(error) = restore_repositories(home, archive, parts, target, &mut recovered) {
+        recovered.failures.push(error.to_string());
+    }
+    let from = parts.join(store::FILES);
     for file in &archive.files {
-        files::check(&from, file)?;
-        copy(&from, file, target)?;
-        recovered.files.push(file.path.path().to_owned());
+        match files::check(&from, file).and_then(|()| copy(&from, file, target)) {
+            Ok(()) => recovered.files.push(file.path.path().to_owned()),
+            Err(error) => recovered.failures.push(error.to_string()),
+        }
     }
     Ok(recovered)
 }
 
-/// Copies a workbench as it is, because git cannot read a repository in it. From then on it may go.
+/// Copies a workbench as it is, because no archive of it can be made. From then on it may go as far as it could be looked at.
 fn copy_workbench(
     home: &Home,
     wanted: &Wanted<'_>,
@@ -87,29 +99,33 @@ fn copy_workbench(
     error: &ArchiveError,
 ) -> Result<Recovered, RecoverError> {
     let workbench = Workbench::of(home, wanted.run);
-    let before = examine(home, wanted)?.fingerprint;
+    let before = examine(home, wanted);
     files::copy_all(workbench.directory(), target)?;
-    // The note must not outlive the copy.
-    rustix::fs::sync();
-    store::set_recovered(home, wanted.run, &before)?;
-    let note = format!("{error}; the whole workbench was copied as it is");
-    Ok(Recovered { files: vec![PathBuf::from("")], notes: vec![note], ..Recovered::default() })
+    let mut notes = vec![format!("{error}; the whole workbench was copied as it is")];
+    if let Ok(before) = before {
+        // The note must not outlive the copy.
+        rustix::fs::sync();
+        store::set_recovered(home, wanted.run, &before.fingerprint)?;
+        notes.push("a sweep may remove the workbench now, unless it changes".to_owned());
+    }
+    Ok(Recovered { files: vec![PathBuf::from("")], notes, ..Recovered::default() })
 }
 
 fn restore_repositories(
     home: &Home,
     archive: &Archive,
+    parts: &Path,
     target: &Path,
     recovered: &mut Recovered,
-) -> Result<(), RecoverError> {
+) -> Result<(), ArchiveError> {
     if archive.repositories.is_empty() {
         return Ok(());
     }
     let scratch = Scratch::make(home)?;
-    let git = Git::find(search_path(), Vec::new(), scratch.path()).map_err(ArchiveError::from)?;
+    let git = Git::find(search_path(), Vec::new(), scratch.path())?;
     for (number, repository) in archive.repositories.iter().enumerate() {
         let path = repository.path.path();
-        let directory = store::directory(home, &archive.run).join((number + 1).to_string());
+        let directory = parts.join((number + 1).to_string());
         let base = repository.packed.base_name.as_ref().map(|name| git::base_pack(&home.archive_bases(), name));
         let source = Source { directory: &directory, base };
         let mut into = target.join(path);
@@ -117,10 +133,14 @@ fn restore_repositories(
             // A repository that came back before has a link there, which may lead anywhere.
             into = target.join(format!("repository-{}", number + 1));
         }
-        let restored = git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT)
-            .map_err(|source| RecoverError::Restore { path: into.clone(), source })?;
-        recovered.notes.extend(restored.notes.into_iter().map(|note| format!("{}: {note}", into.display())));
-        recovered.repositories.push(into);
+        match git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT) {
+            Ok(restored) => {
+                let notes = restored.notes.into_iter().chain(repository.packed.caveats());
+                recovered.notes.extend(notes.map(|note| format!("{}: {note}", into.display())));
+                recovered.repositories.push(into);
+            }
+            Err(error) => recovered.failures.push(format!("cannot restore all of {}: {error}", into.display())),
+        }
     }
     Ok(())
 }

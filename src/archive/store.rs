@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::make::Scratch;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
-use crate::git::{Cloned, ObjectId, base_pack};
+use crate::git::{self, Cloned, ObjectId, Work, base_pack};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{Home, make_directory, names, random_suffix};
+use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
 /// Where the files that a routine asks for are, below an archive.
@@ -80,12 +81,59 @@ pub(super) fn put(home: &Home, staging: Scratch, archive: &Archive) -> Result<()
     sync_all(staging.path()).map_err(|source| FileError::io("sync", staging.path(), source))?;
     let target = directory(home, &archive.run);
     if target.symlink_metadata().is_ok() {
-        let aside = home.trash().join(format!("{}.{}", archive.run, random_suffix()));
-        std::fs::rename(&target, &aside).map_err(|source| FileError::io("replace", &target, source))?;
+        // At no moment is there none: a sweep may rely on it. The earlier one goes with the staging.
+        staging.exchange_with(&target).map_err(|source| FileError::io("replace", &target, source))?;
+    } else {
+        staging.keep_as(&target).map_err(|source| FileError::io("make", &target, source))?;
     }
-    staging.keep_as(&target).map_err(|source| FileError::io("make", &target, source))?;
     atomic_file::sync_directory(&home.archive_bases())?;
     atomic_file::sync_directory(&home.archive())
+}
+
+/// Adds to an archive that is made in `staging` what only an earlier one has: repositories and files that somebody removed from
+/// the workbench, perhaps because they were archived.
+pub(super) fn take_over(
+    home: &Home,
+    earlier: &Archive,
+    work: &[Work],
+    staging: &Path,
+    archive: &mut Archive,
+) -> Result<(), FileError> {
+    let from = directory(home, &earlier.run);
+    for (number, repository) in earlier.repositories.iter().enumerate() {
+        let path = git::shown(repository.path.path());
+        if !work.iter().any(|work| work.path == path) {
+            let to = staging.join((archive.repositories.len() + 1).to_string());
+            link_tree(&from.join((number + 1).to_string()), &to)?;
+            archive.repositories.push(repository.clone());
+        }
+    }
+    let workbench = Workbench::of(home, &earlier.run);
+    for file in &earlier.files {
+        let path = file.path.path();
+        if workbench.directory().join(path).symlink_metadata().is_err() {
+            link_tree(&from.join(FILES).join(path), &staging.join(FILES).join(path))?;
+            archive.files.push(file.clone());
+        }
+    }
+    Ok(())
+}
+
+/// Links a file, or all files below a directory, to another place. Nothing writes to a file of an archive.
+fn link_tree(from: &Path, to: &Path) -> Result<(), FileError> {
+    let fail = |source| FileError::io("link", from, source);
+    if !from.symlink_metadata().map_err(fail)?.is_dir() {
+        if let Some(parent) = to.parent() {
+            make_directory(parent).map_err(fail)?;
+        }
+        return std::fs::hard_link(from, to).map_err(fail);
+    }
+    make_directory(to).map_err(fail)?;
+    for file in std::fs::read_dir(from).map_err(fail)? {
+        let file = file.map_err(fail)?;
+        link_tree(&file.path(), &to.join(file.file_name()))?;
+    }
+    Ok(())
 }
 
 /// Syncs every directory below one; files were synced when they were written.
@@ -110,8 +158,24 @@ pub(crate) fn allocated(directory: &Path) -> u64 {
     files.map(bytes).sum()
 }
 
+/// Returns all archives, oldest first, and those that cannot be read.
+///
+/// # Errors
+/// They cannot be listed.
+pub(crate) fn all(home: &Home) -> Result<(Vec<Archive>, Vec<FileError>), FileError> {
+    let (mut archives, mut damaged) = (Vec::new(), Vec::new());
+    for run in list(home)? {
+        match read(home, &run) {
+            Ok(archive) => archives.extend(archive),
+            Err(error) => damaged.push(error),
+        }
+    }
+    archives.sort_by_key(|archive| archive.made_at);
+    Ok((archives, damaged))
+}
+
 /// The runs of which there is an archive.
-pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
+fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut runs: Vec<RunId> = Vec::new();
     match names::scan(&home.archive(), |name, kind| {
         if kind == names::Kind::Directory {
@@ -149,16 +213,15 @@ pub(crate) fn remove(home: &Home, run: &RunId) -> Result<(), FileError> {
 /// may be archived meanwhile.
 ///
 /// # Errors
-/// An archive cannot be read, so that nobody knows what it stands on; or the system's.
+/// The system's.
 pub(crate) fn remove_unused(home: &Home, is_gone: impl Fn(&RunId) -> bool) -> Result<(), FileError> {
-    let mut used: BTreeSet<ObjectId> = BTreeSet::new();
-    for run in list(home)? {
-        let archive = read(home, &run)?;
-        used.extend(archive.into_iter().flat_map(|one| one.repositories).filter_map(|one| one.packed.base_name));
-    }
-    let used: BTreeSet<PathBuf> = used.iter().map(|name| base_pack(&home.archive_bases(), name)).collect();
+    let (archives, damaged) = all(home)?;
+    let used: BTreeSet<PathBuf> =
+        archives.iter().flat_map(Archive::bases).map(|name| base_pack(&home.archive_bases(), name)).collect();
     let files = |directory: PathBuf| std::fs::read_dir(directory).into_iter().flatten().filter_map(Result::ok);
-    let bases = files(home.archive_bases()).map(|file| file.path()).filter(|path| !used.contains(path));
+    // Nobody knows what a damaged one stands on.
+    let bases = files(home.archive_bases()).map(|file| file.path());
+    let bases = bases.filter(|path| damaged.is_empty() && !used.contains(path));
     let run_of = |path: &PathBuf| path.file_stem().and_then(|stem| stem.to_str()?.parse::<RunId>().ok());
     let notes = ["clones", "recovered"].into_iter().flat_map(|part| files(home.archive().join(part)));
     let clones = notes.map(|file| file.path());

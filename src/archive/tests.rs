@@ -48,7 +48,7 @@ impl Scene {
     }
 
     fn make(&self, files: &[&str], max: u64) -> Result<Archive, ArchiveError> {
-        self.with(files, |wanted| make(&self.home, wanted, max))
+        self.with(files, |wanted| Ok(make(&self.home, wanted, max)?.put(&self.home)?))
     }
 
     fn recover(&self) -> Result<Recovered, RecoverError> {
@@ -87,7 +87,7 @@ fn everything_comes_back_where_it_was() {
     assert_eq!(archive.fingerprint, unsaved.fingerprint, "nothing happened between");
     assert_eq!((archive.unpushed_commits(), archive.file_count()), (2, 4));
     assert_eq!(read(&scene.home, &scene.run).unwrap().as_ref(), Some(&archive));
-    assert_eq!(list(&scene.home).unwrap(), std::slice::from_ref(&scene.run));
+    assert_eq!(all(&scene.home).unwrap().0, std::slice::from_ref(&archive));
     scene.sh("rm -rf ../a-1/* ; cd ..; rmdir a-1");
     let recovered = scene.recover().unwrap();
     assert_eq!(recovered.repositories, ["deep/two", "one"].map(|path| scene.target().join(path)));
@@ -104,6 +104,70 @@ fn what_still_stands_can_be_recovered_too() {
     assert!(scene.target().join("one/a").exists());
     let scene = Scene::of("cd ..; rmdir a-1; mkdir a-2");
     assert!(matches!(Scene { run: "b-1".parse().unwrap(), ..scene }.recover(), Err(RecoverError::Nothing(_))));
+}
+
+#[test]
+fn recovering_what_stands_neither_makes_nor_replaces_an_archive() {
+    let scene = Scene::of("git init -q one; cd one; commit a; cd ..; echo 1 > report.md");
+    let archive = scene.make(&["report.md"], u64::MAX).unwrap();
+    scene.sh("rm -r one report.md");
+    let recovered = scene.recover().unwrap();
+    assert_eq!(recovered.failures, [""; 0]);
+    assert!(scene.target().join("one/a").exists() && scene.target().join("report.md").exists(), "{recovered:?}");
+    assert_eq!(read(&scene.home, &scene.run).unwrap(), Some(archive));
+    let scene = Scene::of("git init -q one; cd one; commit a");
+    scene.recover().unwrap();
+    assert_eq!(read(&scene.home, &scene.run).unwrap(), None);
+}
+
+#[test]
+fn what_an_earlier_archive_alone_has_is_taken_over() {
+    let scene =
+        Scene::of("git init -q one; cd one; commit a; cd ..; git init -q two; cd two; commit b; cd ..; echo 1 > x");
+    scene.make(&["x"], u64::MAX).unwrap();
+    scene.sh("rm -r one x; cd two; commit c");
+    let archive = scene.make(&["x"], u64::MAX).unwrap();
+    assert_eq!((archive.unpushed_commits(), archive.files.len()), (3, 1));
+    scene.sh("rm -rf ../a-1/*; cd ..; rmdir a-1");
+    assert_eq!(scene.recover().unwrap().failures, [""; 0]);
+    for file in ["one/a", "two/b", "two/c", "x"] {
+        assert!(scene.target().join(file).exists(), "{file}");
+    }
+    assert_eq!(scene.names(&scene.home.archive()), ["a-1", "bases", "routines"], "nothing else is left");
+}
+
+#[test]
+fn one_damaged_part_does_not_stop_the_others() {
+    let scene =
+        Scene::of("git init -q one; cd one; commit a; cd ..; git init -q two; cd two; commit b; cd ..; echo 1 > x");
+    scene.make(&["x"], u64::MAX).unwrap();
+    scene.sh("rm -rf ../a-1/*; cd ..; rmdir a-1; echo > ../archive/a-1/1/work.pack");
+    let recovered = scene.recover().unwrap();
+    assert!(matches!(&recovered.failures[..], [one] if one.contains("/one")), "{recovered:?}");
+    assert!(scene.target().join("two/b").exists() && scene.target().join("x").exists());
+}
+
+#[test]
+fn a_damaged_archive_hides_no_other() {
+    let scene = Scene::of("git init -q one; cd one; commit a");
+    let archive = scene.make(&[], u64::MAX).unwrap();
+    scene.sh("mkdir ../../archive/b-2; echo x > ../../archive/b-2/archive.json; echo > ../../archive/bases/x.pack");
+    let (archives, damaged) = all(&scene.home).unwrap();
+    assert_eq!((archives, damaged.len()), (vec![archive], 1));
+    remove_unused(&scene.home, |_| true).unwrap();
+    assert!(scene.home.archive_bases().join("x.pack").exists(), "nobody knows what the damaged one stands on");
+}
+
+#[test]
+fn directories_are_archived_whole_and_nothing_of_what_git_keeps() {
+    let scene = Scene::of("git init -q one; mkdir -p out/deep; echo > out/a; echo > out/deep/b; echo > one/c");
+    let files = |patterns: &[&str]| {
+        let found = scene.examine(patterns).files;
+        found.iter().map(|path| path.to_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(files(&["./out/"]), ["out/a", "out/deep/b"]);
+    assert_eq!(files(&["./out/a", "out/*"]), ["out/a"]);
+    assert_eq!(files(&["**", "one/.git/config"]), ["one/c", "out/a", "out/deep/b"]);
 }
 
 #[test]

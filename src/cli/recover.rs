@@ -9,7 +9,7 @@ use serde_json::json;
 use super::app::{self, Format, print_json};
 use super::table::{Table, text};
 use super::time::moment;
-use crate::archive::{self, Archive, Wanted};
+use crate::archive::{self, Recovered, Wanted};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::routine::bounds::Bounds;
@@ -51,8 +51,9 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
     if arguments.format.json {
         return print_json(&json!({
             "run": run, "directory": target, "repositories": recovered.repositories,
-            "files": recovered.files, "notes": recovered.notes,
-        }));
+            "files": recovered.files, "notes": recovered.notes, "failures": recovered.failures,
+        }))
+        .and_then(|()| complete(&recovered));
     }
     for repository in &recovered.repositories {
         println!("{}", repository.display());
@@ -63,18 +64,24 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
     for note in &recovered.notes {
         eprintln!("moadim-mcp: {note}");
     }
+    complete(&recovered)?;
     if recovered.repositories.is_empty() && recovered.files.is_empty() {
         bail!("nothing to recover: the workbench of {run} holds no unsaved work");
     }
     Ok(())
 }
 
+/// Fails if something did not come back.
+fn complete(recovered: &Recovered) -> anyhow::Result<()> {
+    if recovered.failures.is_empty() { Ok(()) } else { bail!("{}", recovered.failures.join("\n")) }
+}
+
 fn list(home: &Home, as_json: bool) -> anyhow::Result<()> {
-    let archives: Vec<Archive> = archive::list(home)?
-        .iter()
-        .rev()
-        .filter_map(|run| archive::read(home, run).transpose())
-        .collect::<Result<_, _>>()?;
+    let (mut archives, damaged) = archive::all(home)?;
+    for error in damaged {
+        eprintln!("moadim-mcp: {error}");
+    }
+    archives.sort_by(|one, other| other.run.cmp(&one.run));
     if as_json {
         return print_json(&archives);
     }

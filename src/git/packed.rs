@@ -71,6 +71,17 @@ pub(crate) struct Stash {
     pub(crate) message: String,
 }
 
+impl Packed {
+    /// What a person who restores it should know.
+    pub(crate) fn caveats(&self) -> impl Iterator<Item = String> {
+        let remote = self.needs_remote.then(|| "it was a partial clone, and needs its remote".to_owned());
+        let lfs = self.missing_lfs;
+        let lfs =
+            (lfs > 0).then(|| format!("{lfs} files that Git LFS keeps were not in it, and are not in the archive"));
+        remote.into_iter().chain(lfs)
+    }
+}
+
 /// The pack of a base, by the commits in it.
 pub(crate) fn base_pack(bases: &Path, name: &ObjectId) -> PathBuf {
     bases.join(format!("{name}.pack"))

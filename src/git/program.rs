@@ -28,7 +28,7 @@ pub enum GitError {
         /// What it says of itself.
         version: String,
     },
-    /// It took longer than it may.
+    /// It timed out.
     #[error("git {command} timed out")]
     TimedOut {
         /// The subcommand.

@@ -70,6 +70,8 @@ pub enum RunState {
 pub struct Rules<'a> {
     pub(super) bounds: &'a HashMap<Slug, Bounds>,
     pub(super) pins: &'a BTreeSet<RunId>,
+    /// Runs whose workbench cannot be archived just now: to remove them would free nothing.
+    pub(super) not_archivable: &'a BTreeSet<RunId>,
     pub(super) disk: Disk,
     pub(super) now: UnixSeconds,
     /// Why the wall clock is in doubt, if it is: then nothing is removed.
@@ -167,7 +169,7 @@ pub enum Decision {
 pub fn plan(items: Vec<Item>, rules: &Rules<'_>) -> Vec<Verdict> {
     let mut verdicts: Vec<Verdict> = items.into_iter().map(|item| judge(item, rules)).collect();
     keep_newest(&mut verdicts, rules.bounds);
-    relieve_disk(&mut verdicts, &rules.disk);
+    relieve_disk(&mut verdicts, rules);
     if let Some(doubt) = rules.clock_doubt {
         defer(&mut verdicts, doubt);
     }
@@ -236,8 +238,9 @@ fn keep_newest(verdicts: &mut [Verdict], bounds: &HashMap<Slug, Bounds>) {
 }
 
 /// Removes the oldest finished runs, newest of their routine or not, until the budgets hold.
-fn relieve_disk(verdicts: &mut [Verdict], disk: &Disk) {
-    let removed = || verdicts.iter().filter(|verdict| verdict.decision == Decision::Remove);
+fn relieve_disk(verdicts: &mut [Verdict], Rules { disk, not_archivable, .. }: &Rules<'_>) {
+    let goes = |verdict: &Verdict| verdict.decision == Decision::Remove && !not_archivable.contains(&verdict.run);
+    let removed = || verdicts.iter().filter(|verdict| goes(verdict));
     let mut freed = removed().map(|verdict| verdict.bytes).sum();
     let mut all_measured = removed().all(|verdict| verdict.measured);
     if disk.shortage(freed).is_none() {
@@ -246,13 +249,13 @@ fn relieve_disk(verdicts: &mut [Verdict], disk: &Disk) {
     let mut rest: Vec<&mut Verdict> = verdicts
         .iter_mut()
         .filter(|verdict| verdict.ended.is_some() && verdict.reason.why != Why::Pinned)
-        .filter(|verdict| verdict.decision != Decision::Remove)
+        .filter(|verdict| verdict.decision != Decision::Remove && !not_archivable.contains(&verdict.run))
         .collect();
     rest.sort_by_key(|verdict| verdict.ended.map(|(at, _)| at));
     for verdict in rest {
         // A removal may free more than was measured: whether more has to go, the next sweep decides.
         let Some(shortage) = disk.shortage(freed).filter(|_| all_measured) else { break };
-        verdict.decide(Decision::Remove, Why::ShortOfDisk(shortage));
+        verdict.decide(Decision::Remove, Why::ShortOfDisk(shortage, None));
         freed += verdict.bytes;
         all_measured = verdict.measured;
     }

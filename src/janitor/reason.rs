@@ -50,7 +50,7 @@ pub enum Why {
     /// Its retention has passed, but it is one of this many newest runs of its routine.
     Newest(u64),
     /// This budget is exceeded, and it is among the oldest.
-    ShortOfDisk(String),
+    ShortOfDisk(String, Option<String>),
     /// It would be removed for that reason, but the wall clock is in doubt.
     ClockInDoubt(Box<Self>, ClockDoubt),
     /// It is expired, but the history has no line of it and cannot be written now.
@@ -78,7 +78,7 @@ impl Why {
             Self::Young | Self::YoungByName | Self::JustOfAge => "young",
             Self::Expired => "expired",
             Self::Newest(_) => "newest",
-            Self::ShortOfDisk(_) => "short_of_disk",
+            Self::ShortOfDisk(..) => "short_of_disk",
             Self::ClockInDoubt(..) => "clock_in_doubt",
             Self::NotInHistory => "not_in_history",
             Self::InUse(_) => "in_use",
@@ -108,7 +108,10 @@ impl Reason {
             Why::JustOfAge => f.write_str("its retention has only just passed; the next sweep decides"),
             Why::Expired => write!(f, "it finished {age} ago, past its retention of {retention}"),
             Why::Newest(keep_last) => write!(f, "it is among the newest {keep_last} of its routine"),
-            Why::ShortOfDisk(shortage) => write!(f, "{shortage}: the oldest finished runs go first"),
+            Why::ShortOfDisk(shortage, visitor) => {
+                write!(f, "{shortage}: the oldest finished runs go first")?;
+                visitor.as_ref().map_or(Ok(()), |process| write!(f, ", although {process} is at work in it"))
+            }
             Why::ClockInDoubt(why, doubt) => {
                 self.explain(why, f)?;
                 write!(f, "; but {doubt}, so the next sweep decides")

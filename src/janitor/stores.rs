@@ -131,9 +131,8 @@ fn oldest_of_history(context: &Context) -> Option<GoesNext> {
 }
 
 fn oldest_archive(context: &Context) -> Option<GoesNext> {
-    let archives = archive::list(&context.home).ok()?;
-    let archives = archives.iter().filter_map(|run| archive::read(&context.home, run).ok().flatten());
-    let oldest = archives.min_by_key(|archive| archive.made_at)?;
+    let (archives, _) = archive::all(&context.home).ok()?;
+    let oldest = archives.first()?;
     Some(GoesNext { name: oldest.run.to_string(), at: oldest.made_at.plus_secs(context.config.archive_age_secs) })
 }
 
@@ -183,7 +182,10 @@ pub(super) fn tidy(context: &Context) -> Result<(), FileError> {
 /// Removes the archives that are too old, then the oldest beyond the bound.
 fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
     let Context { home, config, .. } = context;
-    let archives = archives(home)?;
+    let (archives, damaged) = archive::all(home)?;
+    for error in damaged {
+        tracing::warn!(%error, "the archive stays until a person looks at it");
+    }
     for (archive, reason) in surplus(&archives, config, &archive::bases(home), now) {
         archive::remove(home, &archive.run)?;
         let removed = history::append_archive_removed(home, &archive.run, archive.bytes, &reason, now);
@@ -193,16 +195,6 @@ fn tidy_archives(context: &Context, now: UnixSeconds) -> Result<(), FileError> {
         tracing::info!(run = %archive.run, reason, "its archive was removed");
     }
     Ok(())
-}
-
-/// Reads all archives, oldest first.
-fn archives(home: &Home) -> Result<Vec<Archive>, FileError> {
-    let mut archives = Vec::new();
-    for run in archive::list(home)? {
-        archives.extend(archive::read(home, &run)?);
-    }
-    archives.sort_by_key(|archive| archive.made_at);
-    Ok(archives)
 }
 
 /// Decides which archives go, of those sorted from oldest to newest, and why. A base goes with the last archive on it.
@@ -266,7 +258,7 @@ impl Taken {
 /// Whether another archive fits, once those that may go have gone: those that are younger than 7 days stay.
 pub(crate) fn has_room(context: &Context) -> bool {
     let Context { home, config, .. } = context;
-    let Ok(archives) = archives(home) else { return false };
+    let Ok((archives, _)) = archive::all(home) else { return false };
     let bases = archive::bases(home);
     let mut left = Taken::of(&archives, &bases);
     for (archive, _) in surplus(&archives, config, &bases, UnixSeconds::now()) {

@@ -3,6 +3,7 @@
 //! The inventory, the plan and the renames into the trash happen under the sweep lock; deleting comes after it, and may take
 //! as long as it likes.
 
+use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -18,7 +19,7 @@ use super::report::{CleanupReport, Kept, Removed};
 use super::stores::{self, GoesNext};
 use super::sweep_lock::{SweepLock, SweepLockError, clock_doubt};
 use super::trash::{self, Progress};
-use super::unsaved::{self, Archiving, Candidates};
+use super::unsaved::{self, Archiving, Candidates, Problem};
 use super::watchdog::Forecast;
 use crate::archive::{self, Wanted};
 use crate::clock::{Moment, UnixSeconds};
@@ -40,8 +41,8 @@ const DRY_RUN_MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long a sweep looks at workbenches that may hold work; the rest is for the process that archives.
 const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How many workbenches are looked at before those that may go do: in between, somebody may change one.
-const SEEN_AT_ONCE: usize = 16;
+/// How long workbenches are looked at before those that may go do: in between, somebody may change one.
+const LOOKING_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long the process that archives is at work at most.
 const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the process that archives waits for another sweep: nobody waits for it, and an archive that is made may be used.
@@ -59,7 +60,10 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
     let mut candidates = unsaved::take_candidates(&context.home, &bounds, &mut verdicts);
     unsaved::keep_read(&context.home, &mut candidates);
     let until = Instant::now() + EXAMINING_TIMEOUT;
-    unsaved::decide(context, &bounds, &mut candidates.verdicts, Archiving::Planned, until);
+    let room = LazyCell::new(|| stores::has_room(context));
+    for verdict in &mut candidates.verdicts {
+        unsaved::decide(context, &bounds, verdict, Archiving::Planned, until, &|| *room);
+    }
     verdicts.extend(candidates.verdicts);
     verdicts.sort_by(|one, other| one.run.cmp(&other.run));
     let measure_until = Instant::now() + DRY_RUN_MEASURING_TIMEOUT;
@@ -206,16 +210,30 @@ fn remove_candidates(
     if candidates.is_empty() {
         return Ok(());
     }
-    // What was archived goes at once, so that the disk has room for the next.
-    let at_once = if archiving == Archiving::Here { 1 } else { SEEN_AT_ONCE };
     let until = if archiving == Archiving::Here { deadline } else { Instant::now() + EXAMINING_TIMEOUT };
     let mut is_needed = false;
+    let room = LazyCell::new(|| stores::has_room(context));
+    let has_room = || if archiving == Archiving::Here { stores::has_room(context) } else { *room };
+    candidates.reverse();
     while !candidates.is_empty() {
-        let mut some: Vec<Verdict> = candidates.drain(..at_once.min(candidates.len())).collect();
-        is_needed |= unsaved::decide(context, bounds, &mut some, archiving, until);
+        let mut some = Vec::new();
+        let looking_until = Instant::now() + LOOKING_TIMEOUT;
+        while Instant::now() < looking_until
+            && let Some(mut next) = candidates.pop()
+        {
+            is_needed |= unsaved::decide(context, bounds, &mut next, archiving, until, &has_room);
+            some.push(next);
+        }
         // Archiving takes long enough for somebody to come.
         unsaved::keep_in_use(&context.home, &mut some);
-        let lock = take_lock(archiving, &context.home)?;
+        let lock = match take_lock(archiving, &context.home) {
+            Ok(lock) => lock,
+            Err(error @ SweepLockError::Held(_)) => {
+                report.note = Some(format!("{error}; the next sweep goes on with the rest"));
+                break;
+            }
+            Err(error) => return Err(error.into()),
+        };
         let trashed = trash::move_there(context, some, report)?;
         drop(lock);
         trash::delete(context, trashed, deadline, report, progress);
@@ -249,7 +267,10 @@ fn decide(
 ) -> Result<Decided, FileError> {
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let Inventory { items, pins, disk } = Inventory::take(context, only, &mut bounds, forecast, now, measure_until)?;
-    let verdicts = plan(items, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt });
+    let problems = Problem::all(&context.home).into_iter().filter(|problem| problem.holds(now));
+    let not_archivable = problems.map(|problem| problem.run).collect();
+    let rules = Rules { bounds: bounds.known(), pins: &pins, not_archivable: &not_archivable, disk, now, clock_doubt };
+    let verdicts = plan(items, &rules);
     Ok(Decided { verdicts, bounds: bounds.into_known() })
 }
 

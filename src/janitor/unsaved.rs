@@ -3,7 +3,6 @@
 //! Looking at repositories takes from milliseconds to seconds, so it happens without the sweep lock, and only for workbenches that
 //! the plan removes. Archiving takes up to minutes: a process of its own does it, one at a time, at low priority.
 
-use std::cell::LazyCell;
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use super::plan::{Archived, Decision, Verdict};
 use super::reason::Why;
-use super::stores;
 use crate::archive::{self, Archive, Unsaved, Wanted};
 use crate::clock::UnixSeconds;
 use crate::environment;
@@ -37,8 +35,11 @@ pub(super) enum Archiving {
     Planned,
 }
 
-/// How long finding out whether a workbench has anything to look at may take.
-const FIND_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long finding out which workbenches have anything to look at may take, under the sweep lock. The rest is looked at later.
+const FIND_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How old an archive may be by which a workbench goes: it is the only copy from then on, and archives go by their age.
+const FRESH_SECS: u64 = 24 * 60 * 60;
 
 /// Why nothing is archived just now, whatever it is.
 pub(crate) const NO_ROOM: &str = "all archives together take max_archive_bytes, and none is older than 7 days";
@@ -63,12 +64,15 @@ pub(super) struct Candidates {
 /// counts for more.
 pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdicts: &mut Vec<Verdict>) -> Candidates {
     let seen = Instant::now();
+    let find_until = seen + FIND_TIMEOUT;
     let visits = keep_in_use(home, verdicts);
     let is_candidate = |verdict: &mut Verdict| {
         let is_read = is_courteous(verdict) && visits.iter().any(|(run, _)| *run == verdict.run);
         verdict.decision == Decision::Remove
             && (is_read
-                || bounds.get(verdict.run.routine()).is_some_and(|bounds| may_hold_work(home, &verdict.run, bounds)))
+                || bounds
+                    .get(verdict.run.routine())
+                    .is_some_and(|bounds| may_hold_work(home, &verdict.run, bounds, find_until)))
     };
     let candidates: Vec<Verdict> = verdicts.extract_if(.., is_candidate).collect();
     let is_one = |run: &RunId| candidates.iter().any(|verdict| verdict.run == *run && is_courteous(verdict));
@@ -78,15 +82,19 @@ pub(super) fn take_candidates(home: &Home, bounds: &HashMap<Slug, Bounds>, verdi
 
 /// Whether it is removed for its age; a shortage of disk outweighs a visitor.
 fn is_courteous(verdict: &Verdict) -> bool {
-    verdict.decision == Decision::Remove && !matches!(verdict.reason.why, Why::ShortOfDisk(_))
+    verdict.decision == Decision::Remove && !matches!(verdict.reason.why, Why::ShortOfDisk(..))
 }
 
-/// Keeps the workbenches that are somebody's working directory, and returns who uses any.
+/// Keeps the workbenches that are somebody's working directory, unless the disk is short, and returns who uses any.
 pub(super) fn keep_in_use(home: &Home, verdicts: &mut [Verdict]) -> Vec<(RunId, Visitor)> {
-    let visits = if verdicts.iter().any(is_courteous) { visits(home) } else { Vec::new() };
-    for verdict in verdicts.iter_mut().filter(|verdict| is_courteous(verdict)) {
+    let any = verdicts.iter().any(|verdict| verdict.decision == Decision::Remove);
+    let visits = if any { visits(home) } else { Vec::new() };
+    for verdict in verdicts.iter_mut().filter(|verdict| verdict.decision == Decision::Remove) {
         let mut there = visits.iter().filter(|(run, _)| *run == verdict.run).map(|(_, visitor)| visitor);
-        if let Some(visitor) = there.find(|visitor| visitor.is_working_directory) {
+        let Some(visitor) = there.find(|visitor| visitor.is_working_directory) else { continue };
+        if let Why::ShortOfDisk(_, visited_by) = &mut verdict.reason.why {
+            *visited_by = Some(named(visitor));
+        } else {
             verdict.decide(Decision::Keep(None), Why::InUse(named(visitor)));
         }
     }
@@ -118,37 +126,39 @@ pub(super) fn keep_read(home: &Home, candidates: &mut Candidates) {
     }
 }
 
-fn may_hold_work(home: &Home, run: &RunId, bounds: &Bounds) -> bool {
+fn may_hold_work(home: &Home, run: &RunId, bounds: &Bounds, until: Instant) -> bool {
     bounds.unsaved_work != UnsavedWork::Discard
-        && archive::may_hold_work(home, &Wanted { run, files: &bounds.archive_files }, Instant::now() + FIND_TIMEOUT)
+        && archive::may_hold_work(home, &Wanted { run, files: &bounds.archive_files }, until)
 }
 
-/// Decides about workbenches that had to be looked at. Returns whether a process has to archive.
+/// Decides about a workbench that has to be looked at. Returns whether a process has to archive.
 pub(super) fn decide(
     context: &Context,
     bounds: &HashMap<Slug, Bounds>,
-    candidates: &mut [Verdict],
+    verdict: &mut Verdict,
     archiving: Archiving,
     until: Instant,
+    has_room: &dyn Fn() -> bool,
 ) -> bool {
-    let mut is_needed = false;
-    let has_room = LazyCell::new(|| stores::has_room(context));
-    for verdict in candidates.iter_mut().filter(|verdict| verdict.decision == Decision::Remove) {
-        let Some(bounds) = bounds.get(verdict.run.routine()) else { continue };
-        if Instant::now() >= until {
-            is_needed |= archiving == Archiving::Elsewhere;
-            verdict.decide(Decision::Keep(None), Why::Archiving("it is not examined yet".to_owned()));
-            continue;
+    let Some(bounds) = bounds.get(verdict.run.routine()).filter(|_| verdict.decision == Decision::Remove) else {
+        return false;
+    };
+    let fate = if Instant::now() >= until {
+        Fate::Stays(Why::Archiving("it is not examined yet".to_owned()))
+    } else {
+        judge(context, &verdict.run, bounds, archiving, has_room)
+    };
+    match fate {
+        Fate::Goes(archived) => {
+            verdict.archived = archived;
+            false
         }
-        match judge(context, &verdict.run, bounds, archiving, &|| *has_room) {
-            Fate::Goes(archived) => verdict.archived = archived,
-            Fate::Stays(why) => {
-                is_needed |= matches!(why, Why::Archiving(_));
-                verdict.decide(Decision::Keep(None), why);
-            }
+        Fate::Stays(why) => {
+            let is_needed = matches!(why, Why::Archiving(_));
+            verdict.decide(Decision::Keep(None), why);
+            is_needed
         }
     }
-    is_needed
 }
 
 enum Fate {
@@ -159,8 +169,13 @@ enum Fate {
 fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, has_room: &dyn Fn() -> bool) -> Fate {
     let home = &context.home;
     let wanted = Wanted { run, files: &bounds.archive_files };
-    let unsaved = match archive::examine(home, &wanted) {
-        Ok(unsaved) => unsaved,
+    let examined = match archiving {
+        Archiving::Planned => archive::estimate(home, &wanted).map(|(unsaved, bytes)| (unsaved, Some(bytes))),
+        Archiving::Elsewhere => archive::examine(home, &wanted).map(|unsaved| (unsaved, None)),
+        Archiving::Here => archive::examine_patiently(home, &wanted).map(|unsaved| (unsaved, None)),
+    };
+    let (unsaved, bytes) = match examined {
+        Ok(examined) => examined,
         Err(error) => return Fate::Stays(Why::NotArchived(error.to_string())),
     };
     if !unsaved.is_something() {
@@ -172,7 +187,11 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
         UnsavedWork::Archive => {}
     }
     match archive::read(home, run) {
-        Ok(Some(archive)) if archive.fingerprint == unsaved.fingerprint && archive::is_whole(home, &archive) => {
+        Ok(Some(archive))
+            if archive.fingerprint == unsaved.fingerprint
+                && archive.made_at.age_secs_at(UnixSeconds::now()) < FRESH_SECS
+                && archive::is_whole(home, &archive) =>
+        {
             return Fate::Goes(Some(brief(home, &archive)));
         }
         Ok(_) => {}
@@ -181,21 +200,28 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
     if archive::is_recovered(home, run, &unsaved.fingerprint) {
         return Fate::Goes(None);
     }
-    if let Some(reason) = unreadable(&unsaved.work).or_else(|| Problem::of(home, run, &unsaved.fingerprint)) {
-        remember(home, run, &unsaved.fingerprint, &reason, RETRY_SECS);
+    let known = Problem::of(home, run, &unsaved.fingerprint);
+    // Who archives takes more time to look.
+    let unreadable = if unsaved.was_cut_short { None } else { unreadable(&unsaved.work) };
+    if let Some(reason) = unreadable.or(known) {
+        if archiving != Archiving::Planned {
+            remember(home, run, &unsaved.fingerprint, &reason, RETRY_SECS);
+        }
         return Fate::Stays(Why::NotArchived(reason));
     }
     if !has_room() {
         return Fate::Stays(Why::NotArchived(NO_ROOM.to_owned()));
     }
     match archiving {
-        Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved))),
+        Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved, bytes))),
         Archiving::Elsewhere => Fate::Stays(Why::Archiving(in_words(&unsaved))),
-        Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes) {
+        Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes)
+            .and_then(|staged| Ok(staged.put(home)?))
+        {
             Ok(archive) => {
                 Problem::forget(home, run);
                 // Somebody may have gone on meanwhile.
-                match archive::examine(home, &wanted) {
+                match archive::examine_patiently(home, &wanted) {
                     Ok(again) if again.fingerprint == archive.fingerprint => Fate::Goes(Some(brief(home, &archive))),
                     _ => Fate::Stays(Why::Archiving("it changed while it was archived".to_owned())),
                 }
@@ -223,11 +249,11 @@ fn brief(home: &Home, archive: &Archive) -> Archived {
     }
 }
 
-fn planned(home: &Home, run: &RunId, unsaved: &Unsaved) -> Archived {
+fn planned(home: &Home, run: &RunId, unsaved: &Unsaved, bytes: Option<u64>) -> Archived {
     let files = unsaved.work.iter().map(|work| work.changed_files + work.untracked_files).sum::<u64>();
     Archived {
         path: archive::directory(home, run).display().to_string(),
-        bytes: None,
+        bytes,
         commits: unsaved.work.iter().map(|work| work.unpushed_commits).sum(),
         files: files + unsaved.files.len() as u64,
     }
@@ -267,9 +293,12 @@ impl Problem {
     /// Returns why the same could not be archived a while ago.
     fn of(home: &Home, run: &RunId, fingerprint: &str) -> Option<String> {
         let problem: Self = atomic_file::read_json(&Self::file(home, run)).ok()?;
-        // A clock that was set back must not put it off for ever.
-        let wait_secs = problem.retry_at.0.saturating_sub(UnixSeconds::now().0);
-        (problem.fingerprint == fingerprint && (1..=RETRY_SECS).contains(&wait_secs)).then_some(problem.reason)
+        (problem.fingerprint == fingerprint && problem.holds(UnixSeconds::now())).then_some(problem.reason)
+    }
+
+    /// Whether it is too early to try again. A clock that was set back must not put it off for ever.
+    pub(super) fn holds(&self, now: UnixSeconds) -> bool {
+        (1..=RETRY_SECS).contains(&self.retry_at.0.saturating_sub(now.0))
     }
 
     fn forget(home: &Home, run: &RunId) {

@@ -25,7 +25,7 @@ pub struct Digest {
     pub runs: BTreeMap<Status, usize>,
     /// The same by routine, those with the most bad runs first.
     pub routines: Vec<RoutineRuns>,
-    /// Runs that left work which no remote has and that need no other look, newest first.
+    /// Runs that left work which no remote has, newest first. They may need another look, too.
     pub unsaved: Vec<RunView>,
     /// Runs that need a look, newest first.
     pub bad: Vec<RunView>,
@@ -56,7 +56,7 @@ const MAX_EXAMINED: usize = 500;
 pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, FileError> {
     let mut runs: BTreeMap<Status, usize> = BTreeMap::new();
     let mut by_routine: BTreeMap<Slug, RoutineRuns> = BTreeMap::new();
-    let (mut bad, mut live, mut others) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut bad, mut live, mut over) = (Vec::new(), Vec::new(), Vec::new());
     for (run, status) in listing::since(context, since)?.into_iter().rev() {
         *runs.entry(status).or_default() += 1;
         let routine = by_routine.entry(run.routine().clone()).or_insert_with(|| RoutineRuns {
@@ -66,9 +66,13 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
         });
         *routine.runs.entry(status).or_insert(0) += 1;
         match status.tone() {
-            Tone::Bad => bad.push(run),
             Tone::Active => live.push(run),
-            Tone::Good | Tone::Neutral | Tone::Faded => others.push(run),
+            tone => {
+                if tone == Tone::Bad {
+                    bad.push(run.clone());
+                }
+                over.push(run);
+            }
         }
     }
     let mut routines: Vec<RoutineRuns> = by_routine.into_values().collect();
@@ -78,15 +82,11 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
     let (bad_total, live_total) = (bad.len(), live.len());
     let bad = within(context, &bad, MAX_BAD_BYTES);
     let live = within(context, &live, MAX_LIVE_BYTES);
-    let unsaved = unsaved(context, &others);
+    let unsaved = unsaved(context, &over);
     let left_out = [
         left_out(routines_total - routines.len(), "routines", "list_routines"),
         left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
-        left_out(
-            others.len().saturating_sub(MAX_EXAMINED),
-            "runs that were not searched for unsaved work",
-            "list_runs",
-        ),
+        left_out(over.len().saturating_sub(MAX_EXAMINED), "runs that were not searched for unsaved work", "list_runs"),
         left_out(live_total - live.len(), "runs that are not over", "list_runs with `status`"),
     ];
     let left_out = left_out.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));

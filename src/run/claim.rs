@@ -88,10 +88,12 @@ fn stage_and_claim(
     for later in 0..SECONDS_TRIED {
         let id = RunId::new(routine.clone(), from.plus_secs(later));
         let entry = Entry::of(home, &id);
-        // A finished run of the same second has no entry any more, but its workbench is its own; a reaped one is in the history.
+        // A finished run of the same second has no entry any more, but its workbench is its own, and so is its archive; a reaped
+        // one is in the history.
         // An id names one run forever, also if the clock is set back, or this process was stopped for hours.
         if entry.exists()
             || Workbench::of(home, &id).directory().symlink_metadata().is_ok()
+            || home.archive().join(id.to_string()).symlink_metadata().is_ok()
             || context.history.find(home, &id)?.is_some()
         {
             continue;

@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(after(Status::Stopped), (false, 1));
         assert_eq!(after(Status::Failed), (true, 2));
         assert!(ledger.waiting.is_none(), "no attempt of a disabled routine");
-        assert!(ledger.disabled_because.clone().unwrap().contains("2 runs in a row"));
+        assert!(ledger.disabled_because.clone().unwrap().contains("in a row reached 2"));
         assert!(!update(&definition, &mut ledger, &outcome(Status::Failed, Origin::Call)), "enabled again");
         assert_eq!((ledger.consecutive_failures, ledger.disabled_because), (1, None));
     }

@@ -227,7 +227,7 @@ fn rule_2_a_workbench_of_another_program_stays_while_its_session_does() {
     assert!(seen["status"] == "unknown" && text(&seen["status_reason"]).contains("another program"), "{seen}");
     assert!(seen["reap_at"].is_string() && seen["kept_because"].is_null(), "its age decides when it goes: {seen}");
     let problem = server.problems().into_iter().find(|one| text(&one["path"]).ends_with(&run)).expect("a problem");
-    assert!(text(&problem["fix"]).contains("nothing need be done"), "{problem}");
+    assert!(text(&problem["fix"]).contains("nothing to do"), "{problem}");
     tmux(&["kill-session", "-t", &format!("=moadim-{run}")]);
     let young = foreign(&home, "young", 60);
     let report = server.clean_up();
@@ -250,7 +250,7 @@ fn rule_2_without_tmux_nothing_certain_is_known_of_another_programs_workbench() 
     let mut server = Server::start_with(command);
     let report = server.clean_up();
     let reason = reason(&report, "kept", &run);
-    assert!(reason.contains("nothing certain") && reason.contains("tmux was not found"), "{reason}");
+    assert!(reason.contains("its state is unknown") && reason.contains("tmux was not found"), "{reason}");
     assert!(home.workbench(&run).exists());
 }
 
@@ -270,7 +270,7 @@ fn rule_2_what_carries_the_cookie_of_a_finished_run_keeps_its_workbench() {
     let report = server.clean_up();
     ghost.kill().unwrap();
     ghost.wait().unwrap();
-    assert!(reason(&report, "kept", &run).contains("alive after all"), "{report}");
+    assert!(reason(&report, "kept", &run).contains("still alive"), "{report}");
     assert_verdict(verdict(&report, "kept", &run), "alive", DECADE, Some(DAY));
     assert_eq!(runs(&server.clean_up()["removed"]), set([&run]));
 }

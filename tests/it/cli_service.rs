@@ -81,7 +81,7 @@ fn it_is_installed_looked_at_and_removed_without_a_trace() {
 
     ok(service(&home, ours(), &["install"]));
     assert_eq!(std::fs::read_to_string(unit_file(&home)).unwrap(), text, "once more changes nothing");
-    assert!(ok(service(&home, ours(), &["status"])).starts_with("installed, alive"));
+    assert!(ok(service(&home, ours(), &["status"])).starts_with("installed, running"));
     let state: Value = serde_json::from_str(&ok(service(&home, ours(), &["status", "--json"]))).unwrap();
     assert_eq!((&state["installed"], &state["active"], &state["lingers"]), (&true.into(), &true.into(), &false.into()));
 

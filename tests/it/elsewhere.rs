@@ -42,5 +42,5 @@ fn what_runs_elsewhere_is_left_behind_by_an_agent_that_exits() {
     wait_until("the record", || !home.entry(&run).exists());
     let ended = server.run(&run);
     assert_eq!(ended["status"], "succeeded", "{ended}");
-    assert_eq!(ended["status_reason"], "1 processes that its agent left behind were ended");
+    assert_eq!(ended["status_reason"], "its agent left processes behind, which were ended (1)");
 }

@@ -204,7 +204,7 @@ fn end(home: &TestHome, way: Way, server: &mut Server, outer: &str) {
         Way::Request => "stopped on request",
         Way::Supervisor | Way::Watchdog => "exceeded max runtime",
         Way::Delete => "was deleted",
-        Way::Exit => "processes that its agent left behind were ended",
+        Way::Exit => "its agent left processes behind, which were ended",
     };
     assert!(reason.contains(wanted), "{ended}");
 }

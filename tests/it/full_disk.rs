@@ -217,7 +217,7 @@ fn stopped() {
         let filler = disk.fill();
         let answer = server.ok("stop_run", json!({ "run": run, "reason": "enough" }));
         let note = text(&answer["note"]);
-        assert!(note.starts_with("everything that the run started has ended"), "{answer}");
+        assert!(note.starts_with("the run and all its processes have ended"), "{answer}");
         assert!(note.contains("No space left"), "{answer}");
         assert!(home.processes_named("sleep").is_empty());
         assert_eq!((home.outcome(&run), home.history(&run).len()), (None, 0));

@@ -83,8 +83,10 @@ fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
     let mut server = Server::start(&home);
     server.routine("Kept", "true").run_to("succeeded");
     let config = home.root().join("config.toml");
-    let damages: [(&str, &dyn Fn()); 2] =
-        [("gone", &|| std::fs::remove_file(&config).unwrap()), ("empty", &|| std::fs::write(&config, "").unwrap())];
+    let damages: [(&str, &dyn Fn()); 2] = [
+        ("disappeared", &|| std::fs::remove_file(&config).unwrap()),
+        ("empty", &|| std::fs::write(&config, "").unwrap()),
+    ];
     for (word, damage) in damages {
         damage();
         let error = server.error("cleanup_workbenches", json!({}));

@@ -68,7 +68,9 @@ fn an_entry_from_elsewhere_or_from_a_newer_version_is_not_judged() {
     let (home, mut server) = Scene::unwatched().start();
     let changes: [(&str, &str, &str, Change); 5] = [
         ("Machine", "unknown", "another machine", |record| record["machine"]["machine_id"] = json!("another")),
-        ("Namespace", "unknown", "process namespace", |record| record["machine"]["pid_namespace"] = json!("pid:[1]")),
+        ("Namespace", "unknown", "another machine or container", |record| {
+            record["machine"]["pid_namespace"] = json!("pid:[1]")
+        }),
         ("Newer", "unknown", "update moadim-mcp", |record| record["version"] = json!(3)),
         ("Damaged", "unknown", "run.json", |record| *record = json!("?")),
         ("Boot", "running", "its supervisor is gone", |record| record["triggered"]["boot_id"] = json!("another")),

@@ -128,7 +128,7 @@ fn a_tmux_that_is_gone_strange_forbidden_or_hung_is_no_evidence() {
         let report = live.assert_spared(home, server, "running", None);
         assert!(began.elapsed() < BOUND, "{words}: {:?}", began.elapsed());
         let kept = kept_because(&report, &theirs);
-        assert!(kept.contains("nothing certain") && kept.contains(words), "{kept}");
+        assert!(kept.contains("its state is unknown") && kept.contains(words), "{kept}");
         let began = Instant::now();
         let problem = windowed.windowless();
         assert!(began.elapsed() < BOUND && problem.contains(of_the_window), "{:?}: {problem}", began.elapsed());
@@ -204,7 +204,7 @@ fn a_socket_that_forbids_us_is_no_evidence() {
     allow(&users, 0o700);
     let report = live.assert_spared(&home, &mut server, "running", None);
     let kept = kept_because(&report, &theirs);
-    assert!(kept.contains("nothing certain") && kept.contains("Permission denied"), "{kept}");
+    assert!(kept.contains("its state is unknown") && kept.contains("Permission denied"), "{kept}");
     let next = server.trigger("next");
     let problem = window_problem(&mut server, &next);
     assert!(problem.contains("Permission denied"), "{problem}");

@@ -244,7 +244,7 @@ fn what_start_up_files_leave_running_is_not_the_agents_doing() {
     let mut server = Server::start(&home);
     for (title, prompt, reason) in [
         ("Good", "true", Value::Null),
-        ("Careless", "sleep 302 &", json!("1 processes that its agent left behind were ended")),
+        ("Careless", "sleep 302 &", json!("its agent left processes behind, which were ended (1)")),
         // By now what the start-up files left has children.
         ("Slow", "sleep 0.7", Value::Null),
     ] {

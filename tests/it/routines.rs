@@ -114,7 +114,7 @@ fn what_a_person_edits_is_seen_at_once_and_their_comments_stay() {
     let added: Vec<&str> = after.lines().filter(|line| !edited.lines().any(|old| old == *line)).filter(kept).collect();
     assert_eq!(added, ["keep_last = 1"]);
     assert!(edited.lines().filter(kept).all(|line| after.contains(line)), "{after}");
-    assert!(server.error("trigger_routine", json!({ "routine": routine })).contains("update_routine with enabled"));
+    assert!(server.error("trigger_routine", json!({ "routine": routine })).contains("enable it with update_routine"));
     home.write("routines/mine/routine.toml", &after.replace("enabled = false", "enabled = true"));
     server.run_to(&routine, "succeeded");
 }
@@ -223,7 +223,7 @@ fn a_routine_whose_run_is_unknown_is_not_deleted() {
     });
     assert!(refused.contains(&run) && refused.contains("another machine"), "{refused}");
     let forced = server.error("delete_routine", json!({ "routine": routine, "confirm": true }));
-    assert!(forced.contains(&run) && forced.contains("nothing certain is known"), "{forced}");
+    assert!(forced.contains(&run) && forced.contains("its state is unknown"), "{forced}");
     assert!(home.root().join("routines/odd").exists());
     home.noted(&run, "agent").kill();
 }

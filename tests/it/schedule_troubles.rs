@@ -102,12 +102,12 @@ fn failures_in_a_row_disable_a_routine_and_enabling_it_begins_anew() {
         let shown = routine_view(&mut server, "job");
         (shown["enabled"] == false && shown["disabled_because"].is_string()).then_some(shown)
     });
-    assert!(text(&shown["disabled_because"]).contains("2 runs in a row"), "{shown}");
+    assert!(text(&shown["disabled_because"]).contains("in a row reached 2"), "{shown}");
     assert!(shown["next_fires"].is_null() && shown["schedule"] == "@hourly", "{shown}");
     let disabled = std::fs::read_to_string(&file).unwrap();
     assert!(disabled.contains("max_consecutive_failures = 2 # enough"), "{disabled}");
     let refused = server.error("trigger_routine", json!({ "routine": "job" }));
-    assert!(refused.contains("disabled") && refused.contains("2 runs in a row"), "{refused}");
+    assert!(refused.contains("disabled") && refused.contains("in a row reached 2"), "{refused}");
     wait_until("its schedule to rest", || stage.ledger("job")["schedule"].is_null());
     stage.set_clock(5 * HOUR);
     std::fs::write(&file, disabled.replace("enabled = false", "enabled = true")).unwrap();

@@ -399,7 +399,7 @@ fn a_symlink_stays_one_and_modes_are_kept() {
 #[test]
 fn without_a_name_the_hosts_found_are_listed() {
     let person = Person::new();
-    assert!(person.succeeds(&[]).contains("No agent host is found"));
+    assert!(person.succeeds(&[]).contains("No agent host found"));
     person.succeeds(&["codex"]);
     person.has("zed", "{ nonsense");
     person.has("windsurf", r#"{ "mcpServers": { "moadim": { "command": "/old/moadim-mcp" } } }"#);

@@ -28,7 +28,7 @@ fn assert_golden_redacted(home: &TestHome, name: &str, text: &str) {
         (r"\d{4}-\d\d-\d\d \d\d:\d\d", "[TIME]"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
         (r"\((in )?\d+ (s|min|h|days)( \d+ \w+)?( ago)?\)", "([AGE])"),
-        // A run of which nothing certain is known still goes on.
+        // A run whose state is unknown still goes on.
         (r"(unknown .*\(\[AGE\]\) +)\d+ (s|min|h|days)( \d+ \w+)?", "$1[AGE]"),
         (r" {2,}", "  "),
         (r" +\n", "\n"),

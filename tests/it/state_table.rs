@@ -235,11 +235,11 @@ fn unknown_runs_are_reported_and_never_touched() {
     assert_has(&report, json!({ "killed": [], "removed": [] }));
     for ((run, seen), error) in runs.iter().zip(&listed).zip(&errors) {
         assert_eq!(seen["status"], "unknown", "{seen}");
-        assert!(text(&seen["kept_because"]).contains("nothing certain"), "{seen}");
+        assert!(text(&seen["kept_because"]).contains("its state is unknown"), "{seen}");
         let kept = report["kept"].as_array().unwrap().iter().find(|kept| kept["run"] == *run).expect("it is kept");
-        assert!(text(&kept["reason"]).contains("nothing certain"), "{kept}");
+        assert!(text(&kept["reason"]).contains("its state is unknown"), "{kept}");
         assert!(problems.iter().any(|one| text(&one["problem"]).contains(run)), "{run}: {problems:?}");
-        assert!(error.contains("nothing certain is known") && error.contains(run), "{error}");
+        assert!(error.contains("its state is unknown") && error.contains(run), "{error}");
         assert!(home.entry(run).exists() && home.workbench(run).exists());
     }
     assert!(text(&listed[2]["status_reason"]).contains("update moadim-mcp"), "{}", listed[2]);

@@ -128,7 +128,7 @@ fn what_an_agent_leaves_behind_on_its_terminal_is_ended() {
     let prompt = "(setsid env -i sleep 600 >/dev/null 2>&1 </dev/null &); sleep 0.3; echo done";
     let run = start(&mut server, "Leave", prompt, json!({}));
     let ended = server.wait_for_run(&run, "succeeded");
-    assert!(text(&ended["status_reason"]).starts_with("1 processes"), "{ended}");
+    assert!(text(&ended["status_reason"]).starts_with("its agent left processes behind"), "{ended}");
     assert!(home.processes_named("sleep").is_empty());
 }
 

@@ -36,7 +36,7 @@ fn recover(home: &TestHome, run: &str, target: &Path) {
 
 #[test]
 fn without_a_git_that_can_be_used_the_workbench_stays() {
-    for (version, then, reason) in [("2.30.0", "", "2.30.0"), ("2.47.0", "exec sleep 300", "longer than it may")] {
+    for (version, then, reason) in [("2.30.0", "", "2.30.0"), ("2.47.0", "exec sleep 300", "timed out")] {
         let home = TestHome::detached("");
         home.script("git", &format!("[ \"$1\" = version ] && echo git version {version} && exit\n{then}"));
         let path = home.path_with_scripts();

@@ -37,7 +37,8 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
 
 fn verdicts(items: Vec<Item>, bounds: &HashMap<Slug, Bounds>, pins: &[u64], disk: Disk, now: u64) -> Vec<Verdict> {
     let pins = pins.iter().map(|at| RunId::new("a".parse().unwrap(), UnixSeconds(*at))).collect();
-    plan(items, &Rules { bounds, pins: &pins, disk, now: UnixSeconds(now), clock_doubt: None })
+    let not_archivable = &BTreeSet::new();
+    plan(items, &Rules { bounds, pins: &pins, not_archivable, disk, now: UnixSeconds(now), clock_doubt: None })
 }
 
 fn decision(item: Item, ttl_secs: u64, now: u64) -> Decision {
@@ -88,7 +89,9 @@ fn a_clock_in_doubt_removes_nothing_and_says_so() {
     let set = ClockDoubt::Set { by_secs: 999_000 };
     let ahead = ClockDoubt::AheadAtBoot { last_seen: UnixSeconds(1), by_secs: 999_998 };
     for (doubt, said) in [(set, "11 days 13 h"), (ahead, "11 days ahead")] {
-        let rules = Rules { bounds: &bounds, pins: &pins, disk: Disk::default(), now, clock_doubt: Some(doubt) };
+        let not_archivable = &BTreeSet::new();
+        let disk = Disk::default();
+        let rules = Rules { bounds: &bounds, pins: &pins, not_archivable, disk, now, clock_doubt: Some(doubt) };
         let verdict = plan(vec![item(RunState::Finished, 1, Some(1), None)], &rules).remove(0);
         assert_eq!(verdict.decision, Decision::Keep(None));
         let reason = verdict.reason.to_string();

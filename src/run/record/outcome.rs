@@ -223,7 +223,7 @@ mod tests {
             let bad = ending(true, exit);
             assert_eq!((bad.status, bad.exit_code, bad.signal), (Status::Failed, exit.code, exit.signal));
             let reason = bad.reason.unwrap();
-            assert!(reason.contains("supervisor was gone") && reason.contains(how), "{reason}");
+            assert!(reason.contains("after its supervisor had died") && reason.contains(how), "{reason}");
         }
         let stub = ending(false, exit(Some(1), None));
         assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
