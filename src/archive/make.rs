@@ -21,8 +21,10 @@ use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
 /// How long looking at one repository may take, and at all of a workbench.
-pub(crate) const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-pub(crate) const LOOK_ALL_TIMEOUT: Duration = Duration::from_secs(30);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
+const LOOK_ALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long looking at one repository may take where nobody waits for it.
+const PATIENT_LOOK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
 /// How long archiving one repository may take, and files.
 const PACK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
@@ -119,7 +121,7 @@ pub(crate) struct Unsaved {
     pub(crate) files: Vec<PathBuf>,
     /// Names everything that was seen.
     pub(crate) fingerprint: String,
-    /// Whether a repository is unreadable only because there was no time for it.
+    /// Whether there was only too little time for a repository's files: for so many, or on so slow a disk.
     pub(crate) was_cut_short: bool,
 }
 
@@ -313,7 +315,7 @@ impl Haste {
     }
 
     fn none() -> Self {
-        Self { each: PACK_TIMEOUT, until: None }
+        Self { each: PATIENT_LOOK_TIMEOUT, until: None }
     }
 
     /// Until when the next repository may take.
@@ -354,7 +356,7 @@ fn visit(home: &Home, wanted: &Wanted<'_>, haste: &Haste, each: &mut Each<'_>) -
                     seen.work
                 }
                 Err(error) => {
-                    unsaved.was_cut_short |= matches!(error, GitError::TimedOut { .. });
+                    unsaved.was_cut_short |= matches!(&error, GitError::TimedOut { command } if command == "status");
                     print.push_str(&files::print_of(&root.join(&found.path), listing_until));
                     Work::unreadable(&found.path, error)
                 }

@@ -13,8 +13,7 @@ mod tests;
 
 pub(crate) use files::Unarchived;
 pub(crate) use make::{
-    LOOK_ALL_TIMEOUT, Unsaved, Wanted, estimate, examine, examine_at_end, examine_patiently, make, may_hold_work,
-    unarchived,
+    Unsaved, Wanted, estimate, examine, examine_at_end, examine_patiently, make, may_hold_work, unarchived,
 };
 pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::{Recovered, recover};

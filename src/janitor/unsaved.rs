@@ -349,3 +349,58 @@ pub(super) fn start_archiving(context: &Context) {
         tracing::warn!(%error, "cannot start archiving; the next sweep tries again");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::config::Config;
+    use crate::run::context::Program;
+
+    fn fate(context: &Context, run: &RunId, archiving: Archiving) -> Result<Option<Archived>, Why> {
+        let bounds = Bounds::of(&context.home, &context.config, run.routine());
+        match judge(context, run, &bounds, archiving, &|| true) {
+            Fate::Goes(archived) => Ok(archived),
+            Fate::Stays(why) => Err(why),
+        }
+    }
+
+    #[test]
+    fn a_workbench_goes_only_by_an_archive_that_is_as_it_is_and_of_today() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let run: RunId = "a-1".parse().unwrap();
+        let workbench = Workbench::of(&home, &run);
+        workbench.make().unwrap();
+        std::fs::write(workbench.directory().join("report.md"), "done").unwrap();
+        let is_archiving = |fate| matches!(fate, Err(Why::Archiving(_)));
+        assert!(is_archiving(fate(&context, &run, Archiving::Elsewhere)));
+        let planned = fate(&context, &run, Archiving::Planned).unwrap().unwrap();
+        assert_eq!((planned.files, planned.bytes), (1, Some(4)));
+        fate(&context, &run, Archiving::Here).unwrap();
+        assert!(fate(&context, &run, Archiving::Elsewhere).unwrap().is_some());
+        let record = archive::directory(&home, &run).join("archive.json");
+        let mut archive = atomic_file::read_json::<serde_json::Value>(&record).unwrap();
+        archive["made_at"] = serde_json::json!("2020-01-01T00:00:00Z");
+        atomic_file::write_json(&record, &archive).unwrap();
+        assert!(is_archiving(fate(&context, &run, Archiving::Elsewhere)), "a tidy-up may remove it in a moment");
+        fate(&context, &run, Archiving::Here).unwrap();
+        assert!(fate(&context, &run, Archiving::Elsewhere).is_ok());
+        std::fs::write(workbench.directory().join("report.md"), "more").unwrap();
+        assert!(is_archiving(fate(&context, &run, Archiving::Elsewhere)));
+    }
+
+    #[test]
+    fn what_could_not_be_archived_is_tried_again_in_time_whatever_the_clock_does() {
+        let problem = |retry_at| Problem {
+            run: "a-1".parse().unwrap(),
+            reason: String::new(),
+            fingerprint: String::new(),
+            retry_at: UnixSeconds(retry_at),
+        };
+        let now = UnixSeconds(1_000_000);
+        let holds = |retry_at| problem(retry_at).holds(now);
+        assert!(holds(now.0 + 1) && holds(now.0 + RETRY_SECS));
+        assert!(!holds(now.0) && !holds(now.0 + RETRY_SECS + 1));
+    }
+}

@@ -14,6 +14,7 @@ pub(crate) mod delete;
 pub(crate) mod end;
 pub mod entry;
 pub(crate) mod environment;
+pub(crate) mod examine;
 pub(crate) mod history;
 pub(crate) mod hook;
 pub mod id;

@@ -7,6 +7,7 @@ use serde::Deserialize;
 
 use super::context::Context;
 use super::entry::{Entry, Workbench};
+use super::examine::examine;
 use super::history::{self, Known, UpdateError};
 use super::hook;
 use super::id::RunId;
@@ -140,7 +141,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> Result<Outc
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
     let ending =
         Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
-    let outcome = Outcome::new(manifest, started.as_ref(), ending);
+    let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
+    outcome.set_work(examine(context, entry.id(), &manifest.cookie));
     record(context, entry, &outcome)?;
     Ok(outcome)
 }

@@ -70,6 +70,7 @@ mod time_zone;
 mod tools;
 mod unread_stderr;
 mod unsaved;
+mod unsaved_bounds;
 mod unsaved_faults;
 mod wire;
 mod wire_fuzz;
