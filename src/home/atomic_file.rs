@@ -105,10 +105,14 @@ pub fn read_json_with_stamp<T: DeserializeOwned>(path: &Path) -> Result<(T, Stam
 
 /// Reads a JSON record that need not be there.
 pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
-    match read_json(path) {
-        Ok(value) => Ok(Some(value)),
+    if_present(read_json(path))
+}
+
+/// Takes a file that is not there for none.
+pub fn if_present<T>(read: Result<T, FileError>) -> Result<Option<T>, FileError> {
+    match read {
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+        read => read.map(Some),
     }
 }
 

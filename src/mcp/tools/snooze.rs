@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::query::routine_view::Firing;
 use crate::routine::slug::Slug;
 use crate::routine::snooze;
@@ -34,7 +34,7 @@ struct Snoozed {
     firing: Firing,
 }
 
-fn snooze_routine(app: &App, arguments: Snooze) -> Result<Snoozed, ToolError> {
+fn snooze_routine(app: &App, arguments: Snooze) -> anyhow::Result<Snoozed> {
     let home = app.home();
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;

@@ -1,10 +1,8 @@
 //! The lines of removed archives.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::{UpdateError, sync};
+use super::{HISTORY_LOCK_TIMEOUT, UpdateError, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -22,8 +20,6 @@ struct ArchiveLine<'a> {
     bytes: u64,
     reason: &'a str,
 }
-
-const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Adds a line for an archive that was removed.
 ///

@@ -42,11 +42,8 @@ impl Log {
     /// It is unreadable, or something else than a regular file has taken its place.
     pub fn open(workbench: &Workbench) -> Result<Self, FileError> {
         let path = workbench.log();
-        let file = match atomic_file::open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(Self::kept(String::new(), 0)),
-            Err(error) => return Err(error),
-        };
+        let opened = atomic_file::if_present(atomic_file::open_regular(&path))?;
+        let Some(file) = opened else { return Ok(Self::kept(String::new(), 0)) };
         match file.metadata() {
             Ok(metadata) => {
                 let sizes_file = Some(workbench.sizes_file());
