@@ -7,8 +7,8 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::make::Scratch;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
@@ -49,10 +49,7 @@ pub(crate) fn read(home: &Home, run: &RunId) -> Result<Option<Archive>, FileErro
 const MAX_RECORD_BYTES: u64 = 1024 * 1024 * 1024;
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match atomic_file::read(path, MAX_RECORD_BYTES) {
-        Err(error) if error.is_not_found() => Ok(None),
-        read => read.map(Some),
-    }
+    atomic_file::if_present(atomic_file::read(path, MAX_RECORD_BYTES))
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, FileError> {
@@ -113,14 +110,11 @@ pub(crate) fn allocated(directory: &Path) -> u64 {
 /// The runs of which there is an archive.
 pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut runs: Vec<RunId> = Vec::new();
-    match names::scan(&home.archive(), |name, kind| {
+    atomic_file::if_present(names::scan(&home.archive(), |name, kind| {
         if kind == names::Kind::Directory {
             runs.extend(name.parse::<RunId>());
         }
-    }) {
-        Err(error) if error.is_not_found() => {}
-        scanned => scanned?,
-    }
+    }))?;
     runs.sort_unstable();
     Ok(runs)
 }
@@ -129,7 +123,7 @@ pub(crate) fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
 pub(crate) fn bases(home: &Home) -> BTreeMap<ObjectId, u64> {
     let files = std::fs::read_dir(home.archive_bases()).into_iter().flatten().filter_map(Result::ok);
     let base = |file: std::fs::DirEntry| {
-        let name = file.path().file_stem()?.to_str()?.to_owned().try_into().ok()?;
+        let name = file.path().file_stem()?.to_str()?.parse().ok()?;
         Some((name, file.metadata().ok()?.blocks() * 512))
     };
     files.filter_map(base).collect()
@@ -196,17 +190,7 @@ pub(crate) fn is_recovered(home: &Home, run: &RunId, fingerprint: &str) -> bool 
 }
 
 /// What a run's clones had when they were made.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Clones {
-    version: u32,
-    clones: Vec<CloneRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct CloneRecord {
-    path: PathText,
-    cloned: Cloned,
-}
+type Clones = BTreeMap<PathText, Cloned>;
 
 fn clones_file(home: &Home, run: &RunId) -> PathBuf {
     home.archive().join("clones").join(format!("{run}.json"))
@@ -218,7 +202,7 @@ fn clones_file(home: &Home, run: &RunId) -> PathBuf {
 /// The record cannot be read: without it, everything would seem to be work.
 pub(super) fn clones_of(home: &Home, run: &RunId) -> Result<BTreeMap<PathBuf, Cloned>, FileError> {
     let clones = read_clones(&clones_file(home, run))?;
-    Ok(clones.clones.into_iter().map(|one| (one.path.path().to_owned(), one.cloned)).collect())
+    Ok(clones.into_iter().map(|(path, cloned)| (path.path().to_owned(), cloned)).collect())
 }
 
 fn read_clones(file: &Path) -> Result<Clones, FileError> {
@@ -232,8 +216,7 @@ fn read_clones(file: &Path) -> Result<Clones, FileError> {
 pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -> Result<(), FileError> {
     let file = clones_file(home, run);
     let mut clones = read_clones(&file)?;
-    clones.version = VERSION;
-    clones.clones.push(CloneRecord { path: PathText::from(path), cloned });
+    clones.insert(PathText::from(path), cloned);
     if let Some(directory) = file.parent() {
         make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
     }

@@ -88,5 +88,5 @@ fn oids(mut printed: &[u8]) -> BTreeSet<String> {
 fn oid(pointer: &[u8]) -> Option<String> {
     let rest = std::str::from_utf8(pointer.strip_prefix(LFS_POINTER)?).ok()?;
     let oid = rest.lines().find_map(|line| line.strip_prefix("oid sha256:"))?;
-    ObjectId::try_from(oid.to_owned()).ok().map(String::from).filter(|oid| oid.len() == 64)
+    oid.parse::<ObjectId>().ok().map(|id| id.to_string()).filter(|oid| oid.len() == 64)
 }

@@ -76,7 +76,7 @@ pub(crate) fn look(
 ) -> Result<Seen, GitError> {
     let refs = refs_of(shadow, deadline)?;
     let head = shadow.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], deadline)?;
-    let head = head.map(ObjectId::try_from).transpose().map_err(GitError::Odd)?;
+    let head = head.map(|head| head.parse()).transpose().map_err(GitError::Odd)?;
     let branch = shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?;
     let branch = branch.map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
 
@@ -120,7 +120,7 @@ pub(crate) fn look(
     let mut work = Work {
         path: shown(&found.path),
         branch,
-        head: head.clone().map(Into::into),
+        head: head.as_ref().map(ToString::to_string),
         remote: remote_url(shadow, cloned).map(|url| masked(&url)),
         unpushed_commits,
         changed_files: status.changed.len() as u64,
@@ -150,10 +150,10 @@ fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Re
     let unexpected = |line: &str| GitError::Unexpected { command: "for-each-ref".to_owned(), what: line.to_owned() };
     let parse = |line: &str| {
         let mut words = line.splitn(5, ' ');
-        let id = ObjectId::try_from(words.next()?.to_owned()).ok()?;
+        let id = words.next()?.parse::<ObjectId>().ok()?;
         let (kind, peeled_kind, peeled, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let kind = if peeled_kind.is_empty() { kind } else { peeled_kind }.to_owned();
-        Some((name.to_owned(), Reference { id, peeled: peeled.to_owned().try_into().ok(), kind }))
+        Some((name.to_owned(), Reference { id, peeled: peeled.parse().ok(), kind }))
     };
     String::from_utf8_lossy(&printed).lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect()
 }
@@ -192,7 +192,7 @@ fn stashes_of(
         }
         let printed = shadow.git(&["log", "-g", "--format=%H", STASH]).run(Input::Nothing, deadline)?;
         let ids = String::from_utf8_lossy(&printed).into_owned();
-        return ids.lines().map(|id| id.to_owned().try_into().map_err(GitError::Odd)).collect();
+        return ids.lines().map(|id| id.parse().map_err(GitError::Odd)).collect();
     }
     let log = shadow.directory().join("logs").join(STASH);
     let text = match std::fs::read(&log) {
@@ -200,7 +200,7 @@ fn stashes_of(
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(GitError::io("read", &log, source)),
     };
-    let second = |line: &str| line.split(' ').nth(1).and_then(|word| ObjectId::try_from(word.to_owned()).ok());
+    let second = |line: &str| line.split(' ').nth(1).and_then(|word| word.parse::<ObjectId>().ok());
     let mut ids: Vec<ObjectId> = text.lines().rev().filter_map(second).filter(|id| !id.is_null()).collect();
     if let Some(newest) = refs.get(STASH).filter(|newest| !ids.contains(&newest.id)) {
         ids.insert(0, newest.id.clone());
@@ -216,7 +216,7 @@ fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<Obj
         .collect();
     // A merge of several has a line for each.
     if let Ok(merged) = atomic_file::read_text(&shadow.git_dir().join("MERGE_HEAD")) {
-        ids.extend(merged.lines().filter_map(|line| ObjectId::try_from(line.trim().to_owned()).ok()));
+        ids.extend(merged.lines().filter_map(|line| line.trim().parse::<ObjectId>().ok()));
     }
     for directory in ["rebase-merge", "rebase-apply"] {
         if let Ok(names) = names_in(&shadow.git_dir().join(directory)) {
@@ -227,7 +227,7 @@ fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<Obj
     if !is_kept_outside && worktrees.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         for name in names_in(&worktrees)? {
             let head = atomic_file::read_text(&worktrees.join(name).join("HEAD")).unwrap_or_default();
-            ids.extend(ObjectId::try_from(head.trim().to_owned()));
+            ids.extend(head.trim().parse::<ObjectId>());
         }
     }
     Ok(ids)
@@ -360,7 +360,7 @@ fn pushed(refs: &BTreeMap<String, Reference>, cloned: &Cloned) -> Vec<String> {
 /// Counts the lines of everything since the newest commit that a remote has.
 fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant) -> Option<(u64, u64)> {
     shadow.tree()?;
-    let head: ObjectId = work.head.clone()?.try_into().ok()?;
+    let head: ObjectId = work.head.as_ref()?.parse().ok()?;
     let deadline = deadline.min(Instant::now() + SHORTSTAT_TIMEOUT);
     let walk = shadow.git(&["rev-list", "--boundary", "--stdin"]);
     let printed = walk.run(Input::Bytes(&range(std::slice::from_ref(&head), saved)), deadline).ok()?;

@@ -262,14 +262,14 @@ impl<'a> Shadow<'a> {
         let check = self.git(&["cat-file", "--batch-check=%(objectname)"]);
         let printed = check.run(Input::Bytes(input.as_bytes()), deadline)?;
         let printed = String::from_utf8_lossy(&printed);
-        Ok(printed.lines().filter_map(|line| ObjectId::try_from(line.to_owned()).ok()).collect())
+        Ok(printed.lines().filter_map(|line| line.parse::<ObjectId>().ok()).collect())
     }
 
     /// The commits that have no parents here.
     pub(super) fn shallow(&self) -> Result<Vec<ObjectId>, GitError> {
         let path = self.directory.join("shallow");
         match std::fs::read_to_string(&path) {
-            Ok(text) => text.lines().map(|line| line.to_owned().try_into().map_err(GitError::Odd)).collect(),
+            Ok(text) => text.lines().map(|line| line.parse().map_err(GitError::Odd)).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(GitError::io("read", &path, source)),
         }
@@ -291,7 +291,7 @@ impl<'a> Shadow<'a> {
     /// Reads a file of this working tree's git directory that is an object's name and nothing else; `None` for any other.
     pub(super) fn id_in(&self, name: impl AsRef<Path>) -> Option<ObjectId> {
         let bytes = atomic_file::read(&self.git_dir.join(name), MAX_REF_BYTES).ok()?;
-        String::from_utf8(bytes).ok()?.trim().to_owned().try_into().ok()
+        String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 }
 

@@ -11,7 +11,6 @@ mod window;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -83,8 +82,6 @@ pub(crate) enum SessionError {
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
     InTheWay { path: PathBuf, problem: String },
-    #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]

@@ -19,7 +19,7 @@ use super::supervision::Supervisor;
 use crate::agent::{Found, Source, find_command};
 use crate::archive;
 use crate::environment::Variables;
-use crate::git::{Cloned, ObjectId};
+use crate::git::Cloned;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
 use crate::home::{make_directory, random_suffix, stable_hash};
@@ -229,7 +229,7 @@ impl Supervisor {
     /// Records what a clone has, before its agent starts: whatever it has then is no work of the run.
     fn record_clone(&self, repository: &Repository, refs: &str) -> Result<(), FileError> {
         let refs = refs.lines().filter_map(|line| line.split_once(' '));
-        let refs = refs.filter_map(|(id, name)| Some((name.to_owned(), ObjectId::try_from(id.to_owned()).ok()?)));
+        let refs = refs.filter_map(|(id, name)| Some((name.to_owned(), id.parse().ok()?)));
         let cloned = Cloned { url: masked(repository.url.as_str()), refs: refs.collect() };
         let path = directory_of(repository).unwrap_or_default();
         archive::add_clone(&self.context.home, self.entry.id(), path.as_ref(), cloned)
