@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::record::{ArchivedFile, PathText};
 use crate::git::has_real_parents;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::{make_directory, random_suffix, stable_hash, stable_hash_on};
+use crate::home::{make_directory, make_parent, random_suffix, stable_hash, stable_hash_on};
 
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
@@ -130,9 +130,7 @@ pub(super) fn print_of(root: &Path, deadline: Instant) -> String {
 /// Copies a file or a symlink below `root` to the same place below `target`, and reads it again: what is there is what was read.
 pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFile, FileError> {
     let (from, to) = (root.join(path), target.join(path));
-    if let Some(parent) = to.parent() {
-        make_directory(parent).map_err(|source| FileError::io("make", parent, source))?;
-    }
+    make_parent(&to)?;
     let metadata = from.symlink_metadata().map_err(|source| FileError::io("look at", &from, source))?;
     if metadata.is_symlink() {
         let link = std::fs::read_link(&from).map_err(|source| FileError::io("read", &from, source))?;

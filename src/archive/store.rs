@@ -14,7 +14,7 @@ use super::make::Scratch;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
 use crate::git::{Cloned, ObjectId, base_pack};
 use crate::home::atomic_file::{self, FileError};
-use crate::home::{Home, make_directory, names, random_suffix};
+use crate::home::{Home, make_parent, names, random_suffix};
 use crate::run::id::RunId;
 
 /// Where the files that a routine asks for are, below an archive.
@@ -173,9 +173,7 @@ fn recovered_file(home: &Home, run: &RunId) -> PathBuf {
 /// The note cannot be written.
 pub(super) fn set_recovered(home: &Home, run: &RunId, fingerprint: &str) -> Result<(), FileError> {
     let path = recovered_file(home, run);
-    if let Some(directory) = path.parent() {
-        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
-    }
+    make_parent(&path)?;
     atomic_file::write(&path, fingerprint.as_bytes())
 }
 
@@ -217,8 +215,6 @@ pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -
     let file = clones_file(home, run);
     let mut clones = read_clones(&file)?;
     clones.insert(PathText::from(path), cloned);
-    if let Some(directory) = file.parent() {
-        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
-    }
+    make_parent(&file)?;
     atomic_file::write_json(&file, &clones)
 }

@@ -19,7 +19,7 @@ pub(super) const LFS: &str = "lfs";
 
 /// Returns where a repository keeps its contents, if it does.
 pub(super) fn store(shadow: &Shadow<'_>) -> Option<PathBuf> {
-    let store = shadow.common_dir().join("lfs/objects");
+    let store = shadow.common_dir.join("lfs/objects");
     store.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()).then_some(store)
 }
 

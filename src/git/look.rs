@@ -106,7 +106,7 @@ pub(crate) fn look(
         Some(_) => status_of(shadow, deadline)?,
         None => Default::default(),
     };
-    if shadow.settings.has_reftable() && (shadow.git_dir() != shadow.common_dir() || has_worktrees(shadow)) {
+    if shadow.settings.has_reftable() && (shadow.git_dir != shadow.common_dir || has_worktrees(shadow)) {
         return Err(GitError::Odd("it has several working trees and a reftable, which is not supported".to_owned()));
     }
     if !is_kept_outside && let Some(hidden) = unlisted_parts(shadow, place)? {
@@ -194,7 +194,7 @@ fn stashes_of(
         let ids = String::from_utf8_lossy(&printed).into_owned();
         return ids.lines().map(|id| id.parse().map_err(GitError::Odd)).collect();
     }
-    let log = shadow.directory().join("logs").join(STASH);
+    let log = shadow.directory.join("logs").join(STASH);
     let text = match std::fs::read(&log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
@@ -215,15 +215,15 @@ fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<Obj
         .filter_map(|name| shadow.id_in(name))
         .collect();
     // A merge of several has a line for each.
-    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir().join("MERGE_HEAD")) {
+    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir.join("MERGE_HEAD")) {
         ids.extend(merged.lines().filter_map(|line| line.trim().parse::<ObjectId>().ok()));
     }
     for directory in ["rebase-merge", "rebase-apply"] {
-        if let Ok(names) = names_in(&shadow.git_dir().join(directory)) {
+        if let Ok(names) = names_in(&shadow.git_dir.join(directory)) {
             ids.extend(names.iter().filter_map(|name| shadow.id_in(Path::new(directory).join(name))));
         }
     }
-    let worktrees = shadow.common_dir().join("worktrees");
+    let worktrees = shadow.common_dir.join("worktrees");
     if !is_kept_outside && worktrees.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         for name in names_in(&worktrees)? {
             let head = atomic_file::read_text(&worktrees.join(name).join("HEAD")).unwrap_or_default();
@@ -275,7 +275,7 @@ fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<
 }
 
 fn has_worktrees(shadow: &Shadow<'_>) -> bool {
-    std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
+    std::fs::read_dir(shadow.common_dir.join("worktrees")).is_ok_and(|mut names| names.next().is_some())
 }
 
 /// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
@@ -283,8 +283,8 @@ fn has_worktrees(shadow: &Shadow<'_>) -> bool {
 fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let listed: BTreeSet<PathBuf> =
-        place.listed.iter().filter_map(|found| found.git_dir()).map(|git_dir| real(&git_dir)).collect();
-    let (common, root) = (shadow.common_dir(), real(place.root));
+        place.listed.iter().filter_map(|found| found.git_dir.as_ref().ok()).map(|git_dir| real(git_dir)).collect();
+    let (common, root) = (&shadow.common_dir, real(place.root));
     let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     let worktrees = common.join("worktrees");
     if is_dir(&worktrees) {

@@ -22,7 +22,7 @@ use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
 use super::status::GITLINK;
 use crate::home::atomic_file;
-use crate::home::{make_directory, random_suffix};
+use crate::home::{make_directory, make_parent, random_suffix};
 
 const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_STATE_FILES: usize = 10_000;
@@ -139,7 +139,7 @@ pub(crate) fn pack(
         None => 0,
     };
     let packed = Packed { missing_lfs, ..packed };
-    verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, deadline)?;
+    verify(shadow.git, &packed, target, base_file.as_deref(), &wanted, deadline)?;
     Ok(packed)
 }
 
@@ -294,7 +294,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
 }
 
 fn copy_state(shadow: &Shadow<'_>, directory: &Path) -> Result<(), GitError> {
-    let (from, to) = (shadow.git_dir(), directory.join(STATE));
+    let (from, to) = (&shadow.git_dir, directory.join(STATE));
     let mut left = MAX_STATE_FILES;
     for name in STATE_FILES.iter().chain(&STATE_DIRECTORIES) {
         copy_tree(&from.join(name), &to.join(name), &mut left)?;
@@ -313,9 +313,7 @@ fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitEr
         return Ok(());
     }
     let bytes = atomic_file::read(from, MAX_STATE_BYTES).map_err(|error| GitError::Odd(error.to_string()))?;
-    if let Some(parent) = to.parent() {
-        make_directory(parent).map_err(|source| GitError::io("make", parent, source))?;
-    }
+    make_parent(to).map_err(GitError::File)?;
     write_file(to, &bytes)
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::config_text::{self, Settings};
-use super::find::{Found, Kind, pointed_to};
+use super::find::{Found, pointed_to};
 use super::program::{Git, GitCommand, GitError, Input, ObjectId};
 use crate::home::{atomic_file, make_directory};
 
@@ -39,15 +39,15 @@ pub(super) const BYTES_AS_THEY_ARE: &str = "* -text -crlf !eol -ident -filter !w
 
 /// A shadow of a repository.
 pub(crate) struct Shadow<'a> {
-    git: &'a Git,
+    pub(super) git: &'a Git,
     /// The shadow itself.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Its files, unless it is bare.
     tree: Option<PathBuf>,
     /// What belongs to this working tree: `HEAD`, the index, a merge under way.
-    git_dir: PathBuf,
+    pub(super) git_dir: PathBuf,
     /// What linked working trees share: refs and objects.
-    common_dir: PathBuf,
+    pub(super) common_dir: PathBuf,
     pub(super) settings: Settings,
 }
 
@@ -63,11 +63,8 @@ impl<'a> Shadow<'a> {
         scratch: &Path,
         deadline: Instant,
     ) -> Result<Self, GitError> {
-        let (git_dir, tree) = match &found.kind {
-            Kind::Ordinary { git_dir } | Kind::Pointer { git_dir } => (git_dir.clone(), Some(root.join(&found.path))),
-            Kind::Bare { git_dir } => (git_dir.clone(), None),
-            Kind::Odd(problem) => return Err(GitError::Odd(problem.clone())),
-        };
+        let git_dir = found.git_dir.clone().map_err(GitError::Odd)?;
+        let tree = (!found.is_bare).then(|| root.join(&found.path));
         let pointer = git_dir.join("commondir");
         let common_dir = match pointer.symlink_metadata() {
             Ok(_) => pointed_to(&git_dir, &pointer, "").map_err(GitError::Odd)?,
@@ -92,22 +89,9 @@ impl<'a> Shadow<'a> {
         self.tree.as_deref()
     }
 
-    pub(super) fn git_dir(&self) -> &Path {
-        &self.git_dir
-    }
-
-    pub(super) fn common_dir(&self) -> &Path {
-        &self.common_dir
-    }
-
     /// The copy of the index. It need not be there.
     pub(super) fn index(&self) -> PathBuf {
         self.directory.join("index")
-    }
-
-    /// Where the shadow is.
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     fn fill(&self) -> Result<(), GitError> {
@@ -247,10 +231,6 @@ impl<'a> Shadow<'a> {
             Err(GitError::Failed { how, .. }) if how.code() == Some(1) => Ok(None),
             Err(error) => Err(error),
         }
-    }
-
-    pub(super) fn program(&self) -> &'a Git {
-        self.git
     }
 
     /// Returns those of the objects that the repository has.

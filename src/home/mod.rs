@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use atomic_file::FileError;
 pub(crate) use checks::{HomeError, UnsafeHome};
 use checks::{check_private, close_to_others};
 
@@ -164,6 +165,12 @@ fn fallback_random() -> u64 {
 /// Makes a directory (0700), and those above it; one that is there already is fine.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes the directory that a file is to lie in.
+pub(crate) fn make_parent(path: &Path) -> Result<(), FileError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    make_directory(parent).map_err(|source| FileError::io("make", parent, source))
 }
 
 /// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be

@@ -249,8 +249,8 @@ fn decide(
 ) -> Result<Decided, FileError> {
     let mut bounds = BoundsTable::new(&context.home, &context.config);
     let Inventory { items, pins, disk } = Inventory::take(context, only, &mut bounds, forecast, now, measure_until)?;
-    let verdicts = plan(items, &Rules { bounds: bounds.known(), pins: &pins, disk, now, clock_doubt });
-    Ok(Decided { verdicts, bounds: bounds.into_known() })
+    let verdicts = plan(items, &Rules { bounds: &bounds.known, pins: &pins, disk, now, clock_doubt });
+    Ok(Decided { verdicts, bounds: bounds.known })
 }
 
 /// Removes the pins of runs that have neither workbench nor entry, as when an agent removed its own directory; returns those

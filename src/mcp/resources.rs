@@ -126,7 +126,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     };
     let contents = match topic {
         Topic::Routine(slug) => {
-            store::check_exists(app.home(), &slug).map_err(|error| match error {
+            store::check_exists(&app.home, &slug).map_err(|error| match error {
                 StoreError::NotFound { .. } => not_found(uri, error.to_string()),
                 other => failed(other),
             })?;

@@ -50,5 +50,5 @@ pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
         }
     };
-    Ok(Agents { agents: Registry::load(app.home())?.agents().map(view).collect() })
+    Ok(Agents { agents: Registry::load(&app.home)?.agents().map(view).collect() })
 }

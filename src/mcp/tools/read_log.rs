@@ -125,7 +125,7 @@ impl RunLog {
     /// Returns where an offset is that was counted in the whole log.
     fn offset(&self, counted: u64) -> u64 {
         match self.place {
-            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size(),
+            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size,
             _ => counted,
         }
     }

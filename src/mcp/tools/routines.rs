@@ -211,7 +211,7 @@ fn refuse_trusted(app: &App, arguments: &JsonObject) -> anyhow::Result<()> {
     if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
         return Ok(());
     }
-    let home = app.home();
+    let home = &app.home;
     let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
     let file = match slug {
         Some(slug) => store::definition_file(home, &slug).display().to_string(),
@@ -226,8 +226,8 @@ fn refuse_trusted(app: &App, arguments: &JsonObject) -> anyhow::Result<()> {
 fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
     let checked = check_accepted(home, slug, definition.env.keys(), agent);
     checked.map_err(|not| {
-        let rule = format!("the agent '{}' does not accept that; {}", not.agent(), not.ways_out());
-        InvalidField::new("env", not.names(), rule)
+        let rule = format!("the agent '{}' does not accept that; {}", not.agent, not.ways_out());
+        InvalidField::new("env", &not.names, rule)
     })
 }
 
@@ -274,8 +274,8 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
         let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
-        check_routine(&context, &slug, definition, &prompt, &agent)
-            .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
+        let checked = check_routine(&context, &slug, definition, &prompt, &agent).map(drop);
+        checked.map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
     show(app, &context, &routine)

@@ -35,7 +35,7 @@ struct Snoozed {
 }
 
 fn snooze_routine(app: &App, arguments: Snooze) -> anyhow::Result<Snoozed> {
-    let home = app.home();
+    let home = &app.home;
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
     Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })

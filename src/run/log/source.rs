@@ -17,7 +17,8 @@ use crate::run::entry::Workbench;
 #[derive(Debug)]
 pub struct Log {
     bytes: Bytes,
-    pub(super) size: u64,
+    /// In bytes.
+    pub(crate) size: u64,
     /// Where the sizes of the agent's terminal are, if it has one.
     pub(super) sizes_file: Option<PathBuf>,
 }
@@ -58,12 +59,6 @@ impl Log {
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
         Self { size, sizes_file: None, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
-    }
-
-    /// Returns its size, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
     }
 
     /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.
