@@ -34,8 +34,8 @@ pub(crate) struct Found {
     pub(crate) path: PathBuf,
     /// Where git keeps its data, or why it cannot be examined.
     pub(crate) git_dir: Result<PathBuf, String>,
-    /// Whether the directory is the repository; else its files are beside `.git`, which may be a file or a link: a linked worktree,
-    /// a submodule, a separate git directory.
+    /// Whether the directory is the repository; else its files are beside `.git`, which may be a file or a link: a linked
+    /// worktree, a submodule, a separate git directory.
     pub(crate) is_bare: bool,
 }
 

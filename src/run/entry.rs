@@ -162,8 +162,8 @@ impl Entry {
         atomic_file::write_json_once(&self.file("end.json"), request)
     }
 
-    /// Asks for the run's end, and returns the request that counts: the first one. The run ends even if nothing can be written, as
-    /// on a full disk.
+    /// Asks for the run's end, and returns the request that counts: the first one. The run ends even if nothing can be
+    /// written, as on a full disk.
     pub(crate) fn first_end_request(&self, request: EndRequest) -> EndRequest {
         match self.request_end(&request) {
             Ok(true) => request,

@@ -79,7 +79,8 @@ impl<'a> Case<'a> {
         waiting.filter(|waiting| waiting.not_before <= now).map(|waiting| &waiting.fire)
     }
 
-    /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins again.
+    /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins
+    /// again.
     pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> anyhow::Result<Dealt> {
         let (home, slug) = (&context.home, self.slug);
         let due = self.due(now).cloned();

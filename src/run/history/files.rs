@@ -46,8 +46,8 @@ pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
     Ok(files)
 }
 
-/// Closes the current file if it is large or old enough, and removes closed files beyond the limit of the home in size, or older
-/// than `max_age_secs`. The caller holds the history's lock.
+/// Closes the current file if it is large or old enough, and removes closed files beyond the limit of the home in size, or
+/// older than `max_age_secs`. The caller holds the history's lock.
 pub(super) fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds) -> Result<(), FileError> {
     let path = home.history_file();
     let bytes = match path.symlink_metadata() {

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
-use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::entry::Workbench;
 use crate::run::log::{Log, LogPart};
@@ -16,7 +15,7 @@ pub(super) const KEPT_OUTPUT_BYTES: usize = 2 * 1024;
 /// A run's line as it is written. Its reader may have nothing else.
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
-struct RunLine<'a> {
+pub(super) struct RunLine<'a> {
     kind: &'static str,
     routine: &'a Slug,
     #[serde(flatten)]
@@ -40,8 +39,8 @@ pub struct Past {
 }
 
 impl Past {
-    /// Whether it printed more before its tail. Older versions did not say: a text that was cut is as long as it may be, but for a
-    /// character.
+    /// Whether it printed more before its tail. Older versions did not say: a text that was cut is as long as it may be, but
+    /// for a character.
     pub fn tail_cut(&self) -> bool {
         let is_long = || self.tail.as_ref().is_some_and(|tail| tail.len() + 4 > KEPT_OUTPUT_BYTES);
         self.tail_cut.unwrap_or_else(is_long)
@@ -59,19 +58,20 @@ impl Past {
     }
 }
 
-/// Writes the line of a run that ended, with the end of its output.
-pub(super) fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
-    let tail = tail(&Workbench::of(home, &outcome.id));
-    let line = RunLine {
-        kind: "run",
-        routine: outcome.id.routine(),
-        outcome,
-        duration_secs: outcome.duration_secs(),
-        tail_cut: tail.as_ref().map(|tail| tail.more),
-        log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
-        tail: tail.map(|tail| tail.text),
-    };
-    serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))
+impl<'a> RunLine<'a> {
+    /// Makes the line of a run that ended, with the end of its output.
+    pub(super) fn of(home: &Home, outcome: &'a Outcome) -> Self {
+        let tail = tail(&Workbench::of(home, &outcome.id));
+        Self {
+            kind: "run",
+            routine: outcome.id.routine(),
+            outcome,
+            duration_secs: outcome.duration_secs(),
+            tail_cut: tail.as_ref().map(|tail| tail.more),
+            log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
+            tail: tail.map(|tail| tail.text),
+        }
+    }
 }
 
 /// Returns the end of a run's output; `None` where there is none, or it cannot be read: the run is recorded all the same.

@@ -26,7 +26,7 @@ use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use files::HistoryFile;
-use line::encode;
+use line::RunLine;
 
 pub(crate) use archives::append_archive_removed;
 pub use holes::{Incomplete, complete};
@@ -60,7 +60,7 @@ const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lock was not free in time, or the file cannot be written; the caller tries again later.
 pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, UpdateError> {
     let path = home.history_file();
-    let line = encode(home, outcome)?;
+    let line = RunLine::of(home, outcome);
     let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     let there = match known {
         Known::New => None,
