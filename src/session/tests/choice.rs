@@ -24,7 +24,7 @@ fn without_tmux_auto_is_detached_and_tmux_refuses() {
 
     let broken = host(SessionHostSetting::Auto, Some("/bin/false".into()));
     assert_eq!(broken.kind, HostKind::Detached);
-    assert!(broken.why.as_str().contains("/bin/false"), "{}", broken.why.as_str());
+    assert!(broken.why.contains("/bin/false"), "{}", broken.why);
 }
 
 #[test]
