@@ -14,7 +14,8 @@ test *filter:
 
 # Rewrite the golden files: tools' schemas, docs/configuration.md and the texts in tests/it/snapshots
 bless:
-    MOADIM_BLESS=1 INSTA_UPDATE=always cargo test --test it -- schemas:: reference_docs:: shown::
+    MOADIM_BLESS=1 cargo test --lib -- schemas:: reference_docs::
+    INSTA_UPDATE=always cargo test --test it -- shown::
 
 # Show the whole life of a routine in a throw-away home
 demo:

@@ -7,6 +7,7 @@ use std::str::FromStr;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use chrono::{DateTime, SecondsFormat, Utc};
+use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
@@ -90,7 +91,7 @@ pub struct Moment {
 impl Moment {
     /// Reads both clocks.
     pub fn now() -> Self {
-        Self { at: UnixSeconds::now(), boot_id: boot::id(), since_boot_ms: boot::elapsed_ms() }
+        Self { at: UnixSeconds::now(), boot_id: boot_id(), since_boot_ms: since_boot_ms() }
     }
 
     /// Returns the seconds from `self` to `now`, by the boot clock where both moments share a boot, else by the wall;
@@ -120,34 +121,20 @@ impl Moment {
     }
 }
 
+/// Counts from boot through sleep.
 #[cfg(target_os = "linux")]
-mod boot {
-    use rustix::time::{ClockId, clock_gettime};
-
-    pub(super) fn id() -> String {
-        std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
-    }
-
-    pub(super) fn elapsed_ms() -> u64 {
-        super::milliseconds(clock_gettime(ClockId::Boottime))
-    }
-}
-
-/// Elsewhere the boot has no id that can be read without unsafe code, so the wall clock decides.
+const BOOT_CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
-mod boot {
-    use rustix::time::{ClockId, clock_gettime};
+const BOOT_CLOCK: ClockId = ClockId::Monotonic;
 
-    pub(super) fn id() -> String {
-        String::new()
-    }
-
-    pub(super) fn elapsed_ms() -> u64 {
-        super::milliseconds(clock_gettime(ClockId::Monotonic))
-    }
+/// Other systems than Linux have no id of the boot that can be read without unsafe code, so that the wall clock decides.
+fn boot_id() -> String {
+    let id = cfg!(target_os = "linux").then(|| std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok());
+    id.flatten().map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
-fn milliseconds(time: rustix::time::Timespec) -> u64 {
+fn since_boot_ms() -> u64 {
+    let time = clock_gettime(BOOT_CLOCK);
     let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
     let nanoseconds = u64::try_from(time.tv_nsec).unwrap_or(0);
     seconds.saturating_mul(1000).saturating_add(nanoseconds / 1_000_000)

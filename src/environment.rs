@@ -3,7 +3,6 @@
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::str::FromStr;
@@ -38,13 +37,7 @@ impl FromStr for EnvName {
     }
 }
 
-text_type!(EnvName);
-
-impl fmt::Display for EnvName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(EnvName(text));
 
 /// So that a variable can be looked up by its name as text; the order is that of the text.
 impl Borrow<str> for EnvName {

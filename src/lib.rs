@@ -72,7 +72,8 @@ pub mod mcp;
 pub mod process_tree;
 pub mod query;
 mod quote;
-pub mod reference;
+#[cfg(test)]
+mod reference_docs;
 pub mod routine;
 pub mod run;
 mod service;

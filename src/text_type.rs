@@ -17,6 +17,16 @@ macro_rules! text_type {
             }
         }
     };
+    // A type that holds its text is shown as that.
+    ($type:ident(text)) => {
+        $crate::text_type::text_type!($type);
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
 }
 
 pub(crate) use text_type;

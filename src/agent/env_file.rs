@@ -23,10 +23,7 @@ pub fn path(home: &Home, agent: &AgentName) -> PathBuf {
 /// It is open to other users, is no list of `NAME=value`, or cannot be read. No value is repeated.
 pub fn read(home: &Home, agent: &AgentName) -> Result<Variables, FileError> {
     let path = path(home, agent);
-    let file = match atomic_file::open_regular(&path) {
-        Err(error) if error.is_not_found() => return Ok(Variables::new()),
-        file => file?,
-    };
+    let Some(file) = atomic_file::if_present(atomic_file::open_regular(&path))? else { return Ok(Variables::new()) };
     let fail = |source| FileError::io("read", &path, source);
     let metadata = file.metadata().map_err(fail)?;
     if metadata.mode() & 0o077 != 0 || metadata.uid() != geteuid().as_raw() {

@@ -2,7 +2,7 @@
 
 mod built_in;
 mod command;
-mod definition;
+pub(crate) mod definition;
 pub(crate) mod env_file;
 mod login_shell;
 mod path;
@@ -12,7 +12,6 @@ mod start_up_files;
 
 pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
-pub(crate) use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 pub(crate) use path::{Found, SearchPath, ShellPaths, Source, find_command};

@@ -44,13 +44,7 @@ impl FromStr for AgentName {
     }
 }
 
-text_type!(AgentName);
-
-impl fmt::Display for AgentName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
+text_type!(AgentName(text));
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum AgentSource {

@@ -1,6 +1,5 @@
 //! The files that a routine asks to archive, and the count of those that nobody does.
 
-use std::ffi::OsString;
 use std::fs::{File, Metadata};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -14,7 +13,7 @@ use serde::Serialize;
 use super::record::{ArchivedFile, PathText};
 use crate::git::has_real_parents;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::{make_directory, random_suffix, stable_hash};
+use crate::home::{make_directory, make_parent, random_suffix, stable_hash, stable_hash_on};
 
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
@@ -142,24 +141,22 @@ pub(super) fn print_of(root: &Path, deadline: Instant) -> String {
 /// Copies a file or a symlink below `root` to the same place below `target`, and reads it again: what is there is what was read.
 pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFile, FileError> {
     let (from, to) = (root.join(path), target.join(path));
-    if let Some(parent) = to.parent() {
-        make_directory(parent).map_err(|source| FileError::io("make", parent, source))?;
-    }
+    make_parent(&to)?;
     let metadata = from.symlink_metadata().map_err(|source| FileError::io("look at", &from, source))?;
     if metadata.is_symlink() {
         let link = std::fs::read_link(&from).map_err(|source| FileError::io("read", &from, source))?;
         std::os::unix::fs::symlink(&link, &to).map_err(|source| FileError::io("make", &to, source))?;
-        let checksum = Checksum::of(link.as_os_str().as_bytes());
+        let checksum = in_words(stable_hash(link.as_os_str().as_bytes()));
         return Ok(ArchivedFile { path: path.into(), bytes: 0, checksum });
     }
     let mut source = atomic_file::open_regular(&from)?;
     let mut write = || -> io::Result<(u64, String)> {
-        let mut file = File::create(&to)?;
+        let file = File::create(&to)?;
         file.set_permissions(PermissionsExt::from_mode(metadata.mode() & 0o777 | 0o600))?;
-        let mut checksum = Checksum::default();
-        let bytes = io::copy(&mut source, &mut Both(&mut file, &mut checksum))?;
-        file.sync_all()?;
-        Ok((bytes, checksum.finish()))
+        let mut target = Summing::new(file);
+        let bytes = io::copy(&mut source, &mut target)?;
+        target.0.sync_all()?;
+        Ok((bytes, in_words(target.1)))
     };
     let (bytes, checksum) = write().map_err(|source| FileError::io("copy", &from, source))?;
     check(target, &ArchivedFile { path: path.into(), bytes, checksum: checksum.clone() })?;
@@ -193,59 +190,34 @@ pub(super) fn copy_all(from: &Path, to: &Path) -> Result<(), FileError> {
 pub(super) fn check(directory: &Path, file: &ArchivedFile) -> Result<(), FileError> {
     let path = directory.join(file.path.path());
     let fail = |source| FileError::io("read", &path, source);
-    let mut checksum = Checksum::default();
-    if path.symlink_metadata().map_err(fail)?.is_symlink() {
-        let link: OsString = std::fs::read_link(&path).map_err(fail)?.into();
-        checksum.add(link.as_bytes());
+    let sum = if path.symlink_metadata().map_err(fail)?.is_symlink() {
+        stable_hash(std::fs::read_link(&path).map_err(fail)?.as_os_str().as_bytes())
     } else {
-        io::copy(&mut atomic_file::open_regular(&path)?, &mut checksum).map_err(fail)?;
-    }
-    if checksum.finish() == file.checksum { Ok(()) } else { Err(FileError::damaged(&path, "its checksum is another")) }
+        let mut read = Summing::new(io::sink());
+        io::copy(&mut atomic_file::open_regular(&path)?, &mut read).map_err(fail)?;
+        read.1
+    };
+    if in_words(sum) == file.checksum { Ok(()) } else { Err(FileError::damaged(&path, "its checksum is another")) }
 }
 
-/// FNV-1a of 64 bits: against a disk's mistakes, not against an attacker, who could write the sum too.
-#[derive(Debug)]
-struct Checksum(u64);
-
-impl Default for Checksum {
-    fn default() -> Self {
-        Self(0xcbf2_9ce4_8422_2325)
-    }
+/// The sum of what was archived: against a disk's mistakes, not against an attacker, who could write it too.
+fn in_words(sum: u64) -> String {
+    format!("{sum:016x}")
 }
 
-impl Checksum {
-    fn of(bytes: &[u8]) -> String {
-        let mut checksum = Self::default();
-        checksum.add(bytes);
-        checksum.finish()
-    }
+/// A writer with the sum of what was written.
+struct Summing<W>(W, u64);
 
-    fn add(&mut self, bytes: &[u8]) {
-        self.0 = bytes.iter().fold(self.0, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    }
-
-    fn finish(self) -> String {
-        format!("{:016x}", self.0)
+impl<W: Write> Summing<W> {
+    fn new(writer: W) -> Self {
+        Self(writer, stable_hash(b""))
     }
 }
 
-impl Write for Checksum {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.add(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Both<'a>(&'a mut File, &'a mut Checksum);
-
-impl Write for Both<'_> {
+impl<W: Write> Write for Summing<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.0.write(bytes)?;
-        self.1.add(&bytes[..written]);
+        self.1 = stable_hash_on(self.1, &bytes[..written]);
         Ok(written)
     }
 

@@ -11,7 +11,7 @@ use super::store;
 use crate::git::{self, Git, Source};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
-use crate::home::{Home, make_directory};
+use crate::home::{Home, make_directory, make_parent};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
@@ -161,9 +161,7 @@ fn copy(from: &Path, file: &ArchivedFile, target: &Path) -> Result<(), FileError
         name.push(".archived");
         to.set_file_name(name);
     }
-    if let Some(parent) = to.parent() {
-        make_directory(parent).map_err(|source| FileError::io("make", parent, source))?;
-    }
+    make_parent(&to)?;
     let metadata = from.symlink_metadata().map_err(|source| FileError::io("look at", &from, source))?;
     let copied = if metadata.is_symlink() {
         std::fs::read_link(&from).and_then(|link| std::os::unix::fs::symlink(link, &to))

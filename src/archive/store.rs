@@ -7,14 +7,14 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
 
 use super::make::Scratch;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
 use crate::git::{self, Cloned, ObjectId, Work, base_pack};
 use crate::home::atomic_file::{self, FileError};
-use crate::home::{Home, make_directory, names, random_suffix};
+use crate::home::{Home, make_directory, make_parent, names, random_suffix};
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
@@ -50,10 +50,7 @@ pub(crate) fn read(home: &Home, run: &RunId) -> Result<Option<Archive>, FileErro
 const MAX_RECORD_BYTES: u64 = 1024 * 1024 * 1024;
 
 fn read_if_present(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
-    match atomic_file::read(path, MAX_RECORD_BYTES) {
-        Err(error) if error.is_not_found() => Ok(None),
-        read => read.map(Some),
-    }
+    atomic_file::if_present(atomic_file::read(path, MAX_RECORD_BYTES))
 }
 
 fn parse<T: DeserializeOwned>(path: &Path, bytes: &[u8]) -> Result<T, FileError> {
@@ -123,9 +120,7 @@ pub(super) fn take_over(
 fn link_tree(from: &Path, to: &Path) -> Result<(), FileError> {
     let fail = |source| FileError::io("link", from, source);
     if !from.symlink_metadata().map_err(fail)?.is_dir() {
-        if let Some(parent) = to.parent() {
-            make_directory(parent).map_err(fail)?;
-        }
+        make_parent(to)?;
         return std::fs::hard_link(from, to).map_err(fail);
     }
     make_directory(to).map_err(fail)?;
@@ -177,14 +172,11 @@ pub(crate) fn all(home: &Home) -> Result<(Vec<Archive>, Vec<FileError>), FileErr
 /// The runs of which there is an archive.
 fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut runs: Vec<RunId> = Vec::new();
-    match names::scan(&home.archive(), |name, kind| {
+    atomic_file::if_present(names::scan(&home.archive(), |name, kind| {
         if kind == names::Kind::Directory {
             runs.extend(name.parse::<RunId>());
         }
-    }) {
-        Err(error) if error.is_not_found() => {}
-        scanned => scanned?,
-    }
+    }))?;
     runs.sort_unstable();
     Ok(runs)
 }
@@ -193,7 +185,7 @@ fn list(home: &Home) -> Result<Vec<RunId>, FileError> {
 pub(crate) fn bases(home: &Home) -> BTreeMap<ObjectId, u64> {
     let files = std::fs::read_dir(home.archive_bases()).into_iter().flatten().filter_map(Result::ok);
     let base = |file: std::fs::DirEntry| {
-        let name = file.path().file_stem()?.to_str()?.to_owned().try_into().ok()?;
+        let name = file.path().file_stem()?.to_str()?.parse().ok()?;
         Some((name, file.metadata().ok()?.blocks() * 512))
     };
     files.filter_map(base).collect()
@@ -242,9 +234,7 @@ fn recovered_file(home: &Home, run: &RunId) -> PathBuf {
 /// The note cannot be written.
 pub(super) fn set_recovered(home: &Home, run: &RunId, fingerprint: &str) -> Result<(), FileError> {
     let path = recovered_file(home, run);
-    if let Some(directory) = path.parent() {
-        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
-    }
+    make_parent(&path)?;
     atomic_file::write(&path, fingerprint.as_bytes())
 }
 
@@ -259,17 +249,7 @@ pub(crate) fn is_recovered(home: &Home, run: &RunId, fingerprint: &str) -> bool 
 }
 
 /// What a run's clones had when they were made.
-#[derive(Debug, Default, Serialize, Deserialize)]
-struct Clones {
-    version: u32,
-    clones: Vec<CloneRecord>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct CloneRecord {
-    path: PathText,
-    cloned: Cloned,
-}
+type Clones = BTreeMap<PathText, Cloned>;
 
 fn clones_file(home: &Home, run: &RunId) -> PathBuf {
     home.archive().join("clones").join(format!("{run}.json"))
@@ -281,7 +261,7 @@ fn clones_file(home: &Home, run: &RunId) -> PathBuf {
 /// The record cannot be read: without it, everything would seem to be work.
 pub(super) fn clones_of(home: &Home, run: &RunId) -> Result<BTreeMap<PathBuf, Cloned>, FileError> {
     let clones = read_clones(&clones_file(home, run))?;
-    Ok(clones.clones.into_iter().map(|one| (one.path.path().to_owned(), one.cloned)).collect())
+    Ok(clones.into_iter().map(|(path, cloned)| (path.path().to_owned(), cloned)).collect())
 }
 
 fn read_clones(file: &Path) -> Result<Clones, FileError> {
@@ -295,10 +275,7 @@ fn read_clones(file: &Path) -> Result<Clones, FileError> {
 pub(crate) fn add_clone(home: &Home, run: &RunId, path: &Path, cloned: Cloned) -> Result<(), FileError> {
     let file = clones_file(home, run);
     let mut clones = read_clones(&file)?;
-    clones.version = VERSION;
-    clones.clones.push(CloneRecord { path: PathText::from(path), cloned });
-    if let Some(directory) = file.parent() {
-        make_directory(directory).map_err(|source| FileError::io("make", directory, source))?;
-    }
+    clones.insert(PathText::from(path), cloned);
+    make_parent(&file)?;
     atomic_file::write_json(&file, &clones)
 }

@@ -35,7 +35,7 @@ const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Opens the home, and asks the login shell where commands are found. That takes as long as its start-up files do.
 pub(super) fn open_with_login_shell() -> anyhow::Result<App> {
     let app = open()?.with_login_shell();
-    let _ = app.shell_paths().get(LOGIN_SHELL_TIMEOUT);
+    let _ = app.shell_paths.get(LOGIN_SHELL_TIMEOUT);
     Ok(app)
 }
 

@@ -63,7 +63,7 @@ fn window_opens(context: &Context, run: &RunView) -> bool {
 }
 
 fn show_here(app: &App, run: RunView) -> anyhow::Result<()> {
-    let home = app.home();
+    let home = &app.home;
     if Entry::of(home, &run.id).manifest().is_ok_and(|manifest| manifest.command.terminal) {
         eprintln!("the run {} has no window; this is its terminal; leave with Ctrl-]\r", run.id);
         return follow::follow(home.root().to_owned(), &run.id, Some(LEAVE));

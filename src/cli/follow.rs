@@ -118,8 +118,8 @@ impl Shown {
 
     fn read_more(&mut self) -> Result<Vec<u8>, FileError> {
         let log = Log::open(&self.workbench)?;
-        if log.size().saturating_sub(self.offset) > MAX_SHOWN_BYTES {
-            self.offset = log.size() - SHOWN_END_BYTES;
+        if log.size.saturating_sub(self.offset) > MAX_SHOWN_BYTES {
+            self.offset = log.size - SHOWN_END_BYTES;
         }
         let (bytes, next) = log.raw(self.offset)?;
         self.offset = next;

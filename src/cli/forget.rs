@@ -121,7 +121,7 @@ impl Unknown {
             Some(manifest) => Outcome::new(manifest, entry.started().ok().flatten().as_ref(), ending),
             None => Outcome::without_manifest(run, Cookie::random()?, ending),
         };
-        Ok(record_forgotten(context, &entry, &outcome)?)
+        record_forgotten(context, &entry, &outcome)
     }
 }
 

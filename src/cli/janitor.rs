@@ -16,10 +16,10 @@ pub(super) fn janitor() -> anyhow::Result<()> {
     logging::start_writing();
     let app = app::open()?;
     if std::io::stderr().is_terminal() {
-        let root = app.home().root().display();
+        let root = app.home.root().display();
         logging::say(&format!("moadim-mcp runs the schedules and cleans up in {root}; Ctrl-C ends it."));
     }
-    let _registration = Registration::enter(app.home());
+    let _registration = Registration::enter(&app.home);
     let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
     janitor::start(&Arc::new(app));
     // Does not wait for a pass under way: the next process finds what it has begun.

@@ -30,10 +30,10 @@ pub(super) fn serve(offer: &Offer) -> anyhow::Result<()> {
     let instructions = instructions(&offered, count);
     logging::start_writing();
     let app = Arc::new(app::open()?.with_login_shell());
-    let _registration = Registration::enter(app.home());
+    let _registration = Registration::enter(&app.home);
     let server = Server::new(Arc::clone(&app), offered, instructions)?;
     let background = move || {
-        let shell_paths = Arc::clone(app.shell_paths());
+        let shell_paths = Arc::clone(&app.shell_paths);
         // If the system has no thread left, the first call that needs the answer asks.
         let _ = std::thread::Builder::new().name("shell paths".into()).spawn(move || shell_paths.ask());
         janitor::start(&app);

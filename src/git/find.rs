@@ -32,30 +32,11 @@ pub(crate) struct Listing {
 pub(crate) struct Found {
     /// Where it is, below the directory that was searched; empty for that directory itself.
     pub(crate) path: PathBuf,
-    /// Where git keeps its data.
-    pub(crate) kind: Kind,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// With its files beside `.git`.
-    Ordinary { git_dir: PathBuf },
-    /// The directory is the repository.
-    Bare { git_dir: PathBuf },
-    /// `.git` is a file, or a link, that names this directory: a linked worktree, a submodule, a separate git directory.
-    Pointer { git_dir: PathBuf },
-    /// It cannot be examined, for this reason.
-    Odd(String),
-}
-
-impl Found {
-    /// Where git keeps its data, if that is known.
-    pub(super) fn git_dir(&self) -> Option<PathBuf> {
-        match &self.kind {
-            Kind::Ordinary { git_dir } | Kind::Bare { git_dir } | Kind::Pointer { git_dir } => Some(git_dir.clone()),
-            Kind::Odd(_) => None,
-        }
-    }
+    /// Where git keeps its data, or why it cannot be examined.
+    pub(crate) git_dir: Result<PathBuf, String>,
+    /// Whether the directory is the repository; else its files are beside `.git`, which may be a file or a link: a linked
+    /// worktree, a submodule, a separate git directory.
+    pub(crate) is_bare: bool,
 }
 
 /// Finds the repositories at most [`MAX_DEPTH`] below a directory. Follows no symlink and enters no other file system.
@@ -75,9 +56,9 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
         if directory.symlink_metadata().is_ok_and(|metadata| metadata.mode() & 0o500 != 0o500) {
             let _ = restore_access(&directory);
         }
-        let kind = kind_of(&directory);
-        let is_bare = matches!(kind, Some(Kind::Bare { .. }));
-        match kind {
+        let found = look_at(&path, &directory);
+        let is_bare = found.as_ref().is_some_and(|found| found.is_bare);
+        match found {
             Some(_) if depth > MAX_DEPTH => {
                 listing.skipped.push((path, format!("it is more than {MAX_DEPTH} directories deep")));
                 continue;
@@ -86,7 +67,7 @@ pub(crate) fn find(root: &Path, deadline: Instant) -> Result<Listing, GitError> 
             Some(_) if listing.found.len() >= MAX_REPOSITORIES => {
                 listing.skipped.push((path.clone(), format!("there are more than {MAX_REPOSITORIES} repositories")));
             }
-            Some(kind) => listing.found.push(Found { path: path.clone(), kind }),
+            Some(found) => listing.found.push(found),
             None => {}
         }
         match directories_in(&directory, &metadata, is_bare) {
@@ -123,28 +104,25 @@ fn directories_in(directory: &Path, root: &Metadata, is_bare: bool) -> std::io::
 }
 
 /// Returns what a directory is to git, `None` if nothing.
-fn kind_of(directory: &Path) -> Option<Kind> {
-    let dot_git = directory.join(".git");
-    match dot_git.symlink_metadata() {
+fn look_at(path: &Path, directory: &Path) -> Option<Found> {
+    let (dot_git, path) = (directory.join(".git"), path.to_owned());
+    let git_dir = match dot_git.symlink_metadata() {
+        // Sandboxes leave an empty one, so that nothing can be put there.
         Ok(metadata) if metadata.is_dir() => {
-            // Sandboxes leave an empty one, so that nothing can be put there.
             let is_empty = std::fs::read_dir(&dot_git).is_ok_and(|mut files| files.next().is_none());
-            (!is_empty).then_some(Kind::Ordinary { git_dir: dot_git })
+            (!is_empty).then_some(Ok(dot_git))?
         }
-        Ok(metadata) if metadata.is_file() => Some(match pointed_to(directory, &dot_git, "gitdir: ") {
-            Ok(git_dir) => Kind::Pointer { git_dir },
-            Err(problem) => Kind::Odd(problem),
-        }),
-        Ok(metadata) if metadata.is_symlink() => Some(match dot_git.canonicalize() {
-            Ok(git_dir) => Kind::Pointer { git_dir },
-            Err(error) => Kind::Odd(format!("its .git is a link that leads nowhere: {error}")),
-        }),
-        Ok(_) => Some(Kind::Odd("its .git is neither a directory nor a file".to_owned())),
+        Ok(metadata) if metadata.is_file() => pointed_to(directory, &dot_git, "gitdir: "),
+        Ok(metadata) if metadata.is_symlink() => {
+            dot_git.canonicalize().map_err(|error| format!("its .git is a link that leads nowhere: {error}"))
+        }
+        Ok(_) => Err("its .git is neither a directory nor a file".to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            is_bare(directory).then(|| Kind::Bare { git_dir: directory.to_owned() })
+            return is_bare(directory).then(|| Found { path, git_dir: Ok(directory.to_owned()), is_bare: true });
         }
-        Err(error) => Some(Kind::Odd(format!("its .git cannot be looked at: {error}"))),
-    }
+        Err(error) => Err(format!("its .git cannot be looked at: {error}")),
+    };
+    Some(Found { path, git_dir, is_bare: false })
 }
 
 /// As git itself tells a bare repository from any other directory.

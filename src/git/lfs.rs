@@ -19,7 +19,7 @@ pub(super) const LFS: &str = "lfs";
 
 /// Returns where a repository keeps its contents, if it does.
 pub(super) fn store(shadow: &Shadow<'_>) -> Option<PathBuf> {
-    let store = shadow.common_dir().join("lfs/objects");
+    let store = shadow.common_dir.join("lfs/objects");
     store.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()).then_some(store)
 }
 
@@ -88,5 +88,5 @@ fn oids(mut printed: &[u8]) -> BTreeSet<String> {
 fn oid(pointer: &[u8]) -> Option<String> {
     let rest = std::str::from_utf8(pointer.strip_prefix(LFS_POINTER)?).ok()?;
     let oid = rest.lines().find_map(|line| line.strip_prefix("oid sha256:"))?;
-    ObjectId::try_from(oid.to_owned()).ok().map(String::from).filter(|oid| oid.len() == 64)
+    oid.parse::<ObjectId>().ok().map(|id| id.to_string()).filter(|oid| oid.len() == 64)
 }

@@ -76,7 +76,7 @@ pub(crate) fn look(
 ) -> Result<Seen, GitError> {
     let refs = refs_of(shadow, deadline)?;
     let head = shadow.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], deadline)?;
-    let head = head.map(ObjectId::try_from).transpose().map_err(GitError::Odd)?;
+    let head = head.map(|head| head.parse()).transpose().map_err(GitError::Odd)?;
     let branch = shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?;
     let branch = branch.map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
 
@@ -106,7 +106,7 @@ pub(crate) fn look(
         Some(_) => status_of(shadow, deadline)?,
         None => Default::default(),
     };
-    if shadow.settings.has_reftable() && (shadow.git_dir() != shadow.common_dir() || has_worktrees(shadow)) {
+    if shadow.settings.has_reftable() && (shadow.git_dir != shadow.common_dir || has_worktrees(shadow)) {
         return Err(GitError::Odd("it has several working trees and a reftable, which is not supported".to_owned()));
     }
     if !is_kept_outside && let Some(hidden) = unlisted_parts(shadow, place)? {
@@ -120,7 +120,7 @@ pub(crate) fn look(
     let mut work = Work {
         path: shown(&found.path),
         branch,
-        head: head.clone().map(Into::into),
+        head: head.as_ref().map(ToString::to_string),
         remote: remote_url(shadow, cloned).map(|url| masked(&url)),
         unpushed_commits,
         changed_files: status.changed.len() as u64,
@@ -150,10 +150,10 @@ fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Re
     let unexpected = |line: &str| GitError::Unexpected { command: "for-each-ref".to_owned(), what: line.to_owned() };
     let parse = |line: &str| {
         let mut words = line.splitn(5, ' ');
-        let id = ObjectId::try_from(words.next()?.to_owned()).ok()?;
+        let id = words.next()?.parse::<ObjectId>().ok()?;
         let (kind, peeled_kind, peeled, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
         let kind = if peeled_kind.is_empty() { kind } else { peeled_kind }.to_owned();
-        Some((name.to_owned(), Reference { id, peeled: peeled.to_owned().try_into().ok(), kind }))
+        Some((name.to_owned(), Reference { id, peeled: peeled.parse().ok(), kind }))
     };
     String::from_utf8_lossy(&printed).lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect()
 }
@@ -192,15 +192,15 @@ fn stashes_of(
         }
         let printed = shadow.git(&["log", "-g", "--format=%H", STASH]).run(Input::Nothing, deadline)?;
         let ids = String::from_utf8_lossy(&printed).into_owned();
-        return ids.lines().map(|id| id.to_owned().try_into().map_err(GitError::Odd)).collect();
+        return ids.lines().map(|id| id.parse().map_err(GitError::Odd)).collect();
     }
-    let log = shadow.directory().join("logs").join(STASH);
+    let log = shadow.directory.join("logs").join(STASH);
     let text = match std::fs::read(&log) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(source) => return Err(GitError::io("read", &log, source)),
     };
-    let second = |line: &str| line.split(' ').nth(1).and_then(|word| ObjectId::try_from(word.to_owned()).ok());
+    let second = |line: &str| line.split(' ').nth(1).and_then(|word| word.parse::<ObjectId>().ok());
     let mut ids: Vec<ObjectId> = text.lines().rev().filter_map(second).filter(|id| !id.is_null()).collect();
     if let Some(newest) = refs.get(STASH).filter(|newest| !ids.contains(&newest.id)) {
         ids.insert(0, newest.id.clone());
@@ -215,19 +215,19 @@ fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<Obj
         .filter_map(|name| shadow.id_in(name))
         .collect();
     // A merge of several has a line for each.
-    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir().join("MERGE_HEAD")) {
-        ids.extend(merged.lines().filter_map(|line| ObjectId::try_from(line.trim().to_owned()).ok()));
+    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir.join("MERGE_HEAD")) {
+        ids.extend(merged.lines().filter_map(|line| line.trim().parse::<ObjectId>().ok()));
     }
     for directory in ["rebase-merge", "rebase-apply"] {
-        if let Ok(names) = names_in(&shadow.git_dir().join(directory)) {
+        if let Ok(names) = names_in(&shadow.git_dir.join(directory)) {
             ids.extend(names.iter().filter_map(|name| shadow.id_in(Path::new(directory).join(name))));
         }
     }
-    let worktrees = shadow.common_dir().join("worktrees");
+    let worktrees = shadow.common_dir.join("worktrees");
     if !is_kept_outside && worktrees.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
         for name in names_in(&worktrees)? {
             let head = atomic_file::read_text(&worktrees.join(name).join("HEAD")).unwrap_or_default();
-            ids.extend(ObjectId::try_from(head.trim().to_owned()));
+            ids.extend(head.trim().parse::<ObjectId>());
         }
     }
     Ok(ids)
@@ -275,7 +275,7 @@ fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<
 }
 
 fn has_worktrees(shadow: &Shadow<'_>) -> bool {
-    std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
+    std::fs::read_dir(shadow.common_dir.join("worktrees")).is_ok_and(|mut names| names.next().is_some())
 }
 
 /// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
@@ -283,8 +283,8 @@ fn has_worktrees(shadow: &Shadow<'_>) -> bool {
 fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let listed: BTreeSet<PathBuf> =
-        place.listed.iter().filter_map(|found| found.git_dir()).map(|git_dir| real(&git_dir)).collect();
-    let (common, root) = (shadow.common_dir(), real(place.root));
+        place.listed.iter().filter_map(|found| found.git_dir.as_ref().ok()).map(|git_dir| real(git_dir)).collect();
+    let (common, root) = (&shadow.common_dir, real(place.root));
     let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     let worktrees = common.join("worktrees");
     if is_dir(&worktrees) {
@@ -360,7 +360,7 @@ fn pushed(refs: &BTreeMap<String, Reference>, cloned: &Cloned) -> Vec<String> {
 /// Counts the lines of everything since the newest commit that a remote has.
 fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant) -> Option<(u64, u64)> {
     shadow.tree()?;
-    let head: ObjectId = work.head.clone()?.try_into().ok()?;
+    let head: ObjectId = work.head.as_ref()?.parse().ok()?;
     let deadline = deadline.min(Instant::now() + SHORTSTAT_TIMEOUT);
     let walk = shadow.git(&["rev-list", "--boundary", "--stdin"]);
     let printed = walk.run(Input::Bytes(&range(std::slice::from_ref(&head), saved)), deadline).ok()?;

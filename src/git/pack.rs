@@ -22,7 +22,7 @@ use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{Shadow, names_in};
 use super::status::GITLINK;
 use crate::home::atomic_file;
-use crate::home::{make_directory, random_suffix};
+use crate::home::{make_directory, make_parent, random_suffix};
 
 const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_STATE_FILES: usize = 10_000;
@@ -139,7 +139,7 @@ pub(crate) fn pack(
         None => 0,
     };
     let packed = Packed { missing_lfs, ..packed };
-    verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, deadline)?;
+    verify(shadow.git, &packed, target, base_file.as_deref(), &wanted, deadline)?;
     Ok(packed)
 }
 
@@ -150,7 +150,7 @@ fn base_name(shadow: &Shadow<'_>, base: &[ObjectId], deadline: Instant) -> Resul
     }
     let list: String = base.iter().map(|id| format!("{id}\n")).collect();
     let name = shadow.git(&["hash-object", "--stdin"]).run(Input::Bytes(list.as_bytes()), deadline)?;
-    String::from_utf8_lossy(&name).trim().to_owned().try_into().map(Some).map_err(GitError::Odd)
+    String::from_utf8_lossy(&name).trim().parse().map(Some).map_err(GitError::Odd)
 }
 
 fn write_base(shadow: &Shadow<'_>, packed: &Packed, path: &Path, deadline: Instant) -> Result<(), GitError> {
@@ -191,7 +191,7 @@ fn grounds_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Gro
     let (mut base, mut work) = (BTreeSet::new(), BTreeSet::new());
     for line in printed.lines() {
         let (list, id) = line.strip_prefix('-').map_or((&mut work, line), |id| (&mut base, id));
-        list.insert(ObjectId::try_from(id.to_owned()).map_err(GitError::Odd)?);
+        list.insert(id.parse::<ObjectId>().map_err(GitError::Odd)?);
     }
     let branches = seen.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
     let named: BTreeSet<&ObjectId> = seen.refs.values().map(|reference| &reference.id).collect();
@@ -252,7 +252,7 @@ fn pack_files(
     let update = shadow.git(&["update-index", "-z", "--add", "--stdin"]).env("GIT_INDEX_FILE", &index);
     update.run(Input::Bytes(&present), deadline)?;
     let tree = shadow.git(&["write-tree"]).env("GIT_INDEX_FILE", &index).run(Input::Nothing, deadline)?;
-    String::from_utf8_lossy(&tree).trim().to_owned().try_into().map(Some).map_err(GitError::Odd)
+    String::from_utf8_lossy(&tree).trim().parse().map(Some).map_err(GitError::Odd)
 }
 
 /// Whether each directory between `top` and a path in it is one, and no link.
@@ -294,7 +294,7 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
 }
 
 fn copy_state(shadow: &Shadow<'_>, directory: &Path) -> Result<(), GitError> {
-    let (from, to) = (shadow.git_dir(), directory.join(STATE));
+    let (from, to) = (&shadow.git_dir, directory.join(STATE));
     let mut left = MAX_STATE_FILES;
     for name in STATE_FILES.iter().chain(&STATE_DIRECTORIES) {
         copy_tree(&from.join(name), &to.join(name), &mut left)?;
@@ -313,9 +313,7 @@ fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitEr
         return Ok(());
     }
     let bytes = atomic_file::read(from, MAX_STATE_BYTES).map_err(|error| GitError::Odd(error.to_string()))?;
-    if let Some(parent) = to.parent() {
-        make_directory(parent).map_err(|source| GitError::io("make", parent, source))?;
-    }
+    make_parent(to).map_err(GitError::File)?;
     write_file(to, &bytes)
 }
 
@@ -331,7 +329,7 @@ fn objects_of(
         arguments.push("--missing=allow-any");
     }
     let printed = shadow.git(&arguments).run(Input::Bytes(&range(wanted, base)), deadline)?;
-    String::from_utf8_lossy(&printed).lines().map(|line| line.to_owned().try_into().map_err(GitError::Odd)).collect()
+    String::from_utf8_lossy(&printed).lines().map(|line| line.parse().map_err(GitError::Odd)).collect()
 }
 
 /// Restores the packs into an empty repository, and walks from everything that is wanted to everything that it consists of.

@@ -6,12 +6,14 @@ use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::str::FromStr;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use serde::{Deserialize, Serialize};
+use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::bounded_command::wait_until;
+use crate::home::atomic_file::FileError;
 use crate::quote::saying;
 
 /// Git was not run, or did not do what it was asked for.
@@ -53,15 +55,8 @@ pub enum GitError {
         what: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {action} {path}: {source}", path = path.display())]
-    Io {
-        /// What was done.
-        action: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    File(FileError),
     /// The repository has something that no repository has, or that this program does not know.
     #[error("{0}")]
     Odd(String),
@@ -69,13 +64,13 @@ pub enum GitError {
 
 impl GitError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::Io { action, path: path.to_owned(), source }
+        Self::File(FileError::io(action, path, source))
     }
 
     /// Whether it may succeed soon although the repository stays as it is, as once a full disk has room.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Missing | Self::TooOld { .. } | Self::Io { .. } => true,
+            Self::Missing | Self::TooOld { .. } | Self::File(_) => true,
             Self::Failed { said, .. } => said.contains("No space left on device"),
             Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Odd(_) => false,
         }
@@ -87,8 +82,7 @@ impl GitError {
 }
 
 /// The name of an object, in lowercase hexadecimal: 40 digits of SHA-1, or 64 of SHA-256.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, SerializeDisplay, DeserializeFromStr)]
 pub struct ObjectId(String);
 
 impl ObjectId {
@@ -102,18 +96,16 @@ impl ObjectId {
     }
 }
 
-impl TryFrom<String> for ObjectId {
-    type Error = String;
+impl FromStr for ObjectId {
+    type Err = String;
 
-    fn try_from(text: String) -> Result<Self, String> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let is_hex = text.bytes().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit));
-        if is_hex && matches!(text.len(), 40 | 64) { Ok(Self(text)) } else { Err(format!("{text:?} names no object")) }
-    }
-}
-
-impl From<ObjectId> for String {
-    fn from(id: ObjectId) -> Self {
-        id.0
+        if is_hex && matches!(text.len(), 40 | 64) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(format!("{text:?} names no object"))
+        }
     }
 }
 

@@ -176,7 +176,7 @@ impl Restoring<'_> {
             let arguments = ["rev-list", "--no-walk", "--parents", "--stdin"];
             let printed = self.run(&arguments, Input::Bytes(ids.as_bytes()))?;
             for line in String::from_utf8_lossy(&printed).lines() {
-                let mut commits = line.split(' ').map(|id| ObjectId::try_from(id.to_owned()));
+                let mut commits = line.split(' ').map(|id| id.parse::<ObjectId>());
                 let Some(Ok(commit)) = commits.next() else { continue };
                 let parents: Vec<ObjectId> = commits.filter_map(Result::ok).collect();
                 if !self.has_all(&parents)? {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::config_text::{self, Settings};
-use super::find::{Found, Kind, pointed_to};
+use super::find::{Found, pointed_to};
 use super::program::{Git, GitCommand, GitError, Input, ObjectId};
 use crate::home::{atomic_file, make_directory};
 
@@ -39,15 +39,15 @@ pub(super) const BYTES_AS_THEY_ARE: &str = "* -text -crlf !eol -ident -filter !w
 
 /// A shadow of a repository.
 pub(crate) struct Shadow<'a> {
-    git: &'a Git,
+    pub(super) git: &'a Git,
     /// The shadow itself.
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Its files, unless it is bare.
     tree: Option<PathBuf>,
     /// What belongs to this working tree: `HEAD`, the index, a merge under way.
-    git_dir: PathBuf,
+    pub(super) git_dir: PathBuf,
     /// What linked working trees share: refs and objects.
-    common_dir: PathBuf,
+    pub(super) common_dir: PathBuf,
     pub(super) settings: Settings,
 }
 
@@ -63,11 +63,8 @@ impl<'a> Shadow<'a> {
         scratch: &Path,
         deadline: Instant,
     ) -> Result<Self, GitError> {
-        let (git_dir, tree) = match &found.kind {
-            Kind::Ordinary { git_dir } | Kind::Pointer { git_dir } => (git_dir.clone(), Some(root.join(&found.path))),
-            Kind::Bare { git_dir } => (git_dir.clone(), None),
-            Kind::Odd(problem) => return Err(GitError::Odd(problem.clone())),
-        };
+        let git_dir = found.git_dir.clone().map_err(GitError::Odd)?;
+        let tree = (!found.is_bare).then(|| root.join(&found.path));
         let pointer = git_dir.join("commondir");
         let common_dir = match pointer.symlink_metadata() {
             Ok(_) => pointed_to(&git_dir, &pointer, "").map_err(GitError::Odd)?,
@@ -92,22 +89,9 @@ impl<'a> Shadow<'a> {
         self.tree.as_deref()
     }
 
-    pub(super) fn git_dir(&self) -> &Path {
-        &self.git_dir
-    }
-
-    pub(super) fn common_dir(&self) -> &Path {
-        &self.common_dir
-    }
-
     /// The copy of the index. It need not be there.
     pub(super) fn index(&self) -> PathBuf {
         self.directory.join("index")
-    }
-
-    /// Where the shadow is.
-    pub(super) fn directory(&self) -> &Path {
-        &self.directory
     }
 
     fn fill(&self) -> Result<(), GitError> {
@@ -249,10 +233,6 @@ impl<'a> Shadow<'a> {
         }
     }
 
-    pub(super) fn program(&self) -> &'a Git {
-        self.git
-    }
-
     /// Returns those of the objects that the repository has.
     pub(super) fn present(&self, ids: BTreeSet<ObjectId>, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
         if ids.is_empty() {
@@ -262,14 +242,14 @@ impl<'a> Shadow<'a> {
         let check = self.git(&["cat-file", "--batch-check=%(objectname)"]);
         let printed = check.run(Input::Bytes(input.as_bytes()), deadline)?;
         let printed = String::from_utf8_lossy(&printed);
-        Ok(printed.lines().filter_map(|line| ObjectId::try_from(line.to_owned()).ok()).collect())
+        Ok(printed.lines().filter_map(|line| line.parse::<ObjectId>().ok()).collect())
     }
 
     /// The commits that have no parents here.
     pub(super) fn shallow(&self) -> Result<Vec<ObjectId>, GitError> {
         let path = self.directory.join("shallow");
         match std::fs::read_to_string(&path) {
-            Ok(text) => text.lines().map(|line| line.to_owned().try_into().map_err(GitError::Odd)).collect(),
+            Ok(text) => text.lines().map(|line| line.parse().map_err(GitError::Odd)).collect(),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(source) => Err(GitError::io("read", &path, source)),
         }
@@ -291,7 +271,7 @@ impl<'a> Shadow<'a> {
     /// Reads a file of this working tree's git directory that is an object's name and nothing else; `None` for any other.
     pub(super) fn id_in(&self, name: impl AsRef<Path>) -> Option<ObjectId> {
         let bytes = atomic_file::read(&self.git_dir.join(name), MAX_REF_BYTES).ok()?;
-        String::from_utf8(bytes).ok()?.trim().to_owned().try_into().ok()
+        String::from_utf8(bytes).ok()?.trim().parse().ok()
     }
 }
 

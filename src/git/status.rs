@@ -63,7 +63,7 @@ pub(super) fn parse_index(printed: &[u8]) -> Result<Vec<IndexEntry>, GitError> {
         let mut words = std::str::from_utf8(&rest[..tab]).ok()?.split_whitespace();
         Some(IndexEntry {
             mode: u32::from_str_radix(words.next()?, 8).ok()?,
-            id: words.next()?.to_owned().try_into().ok()?,
+            id: words.next()?.parse().ok()?,
             stage: words.next()?.parse().ok()?,
             path: rest[tab + 1..].to_vec(),
             is_assumed_unchanged: tag.is_ascii_lowercase(),

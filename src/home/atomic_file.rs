@@ -105,10 +105,14 @@ pub fn read_json_with_stamp<T: DeserializeOwned>(path: &Path) -> Result<(T, Stam
 
 /// Reads a JSON record that need not be there.
 pub fn read_json_if_present<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, FileError> {
-    match read_json(path) {
-        Ok(value) => Ok(Some(value)),
+    if_present(read_json(path))
+}
+
+/// Takes a file that is not there for none.
+pub fn if_present<T>(read: Result<T, FileError>) -> Result<Option<T>, FileError> {
+    match read {
         Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
+        read => read.map(Some),
     }
 }
 
@@ -212,14 +216,15 @@ pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError
     write_line(path, &file, metadata.len(), line)
 }
 
-/// Appends a record as one line with one write; a part of one at the end stays on a line of its own. The file's name is on disk
-/// before its first line is written; the line is once the returned file is synced.
-pub fn append_record(path: &Path, record: &str) -> Result<File, FileError> {
+/// Appends a JSON record as one line with one write; a part of one at the end stays on a line of its own. The file's name is
+/// on disk before its first line is written; the line is once the returned file is synced.
+pub fn append_record<T: Serialize>(path: &Path, record: &T) -> Result<File, FileError> {
+    let record = serde_json::to_string(record).map_err(|error| FileError::io("write", path, error.into()))?;
     let (file, metadata) = open_to_append(path)?;
     if metadata.len() == 0 {
         sync_directory(directory_of(path))?;
     }
-    write_line(path, &file, metadata.len(), record)?;
+    write_line(path, &file, metadata.len(), &record)?;
     Ok(file)
 }
 
@@ -379,7 +384,7 @@ mod tests {
         let path = dir.path().join("log");
         std::fs::write(&path, "whole\ntor").unwrap();
         append_line(&path, "next").unwrap();
-        append_record(&path, "[1]").unwrap();
+        append_record(&path, &[1]).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "whole\ntor\nnext\n[1]\n");
     }
 

@@ -142,11 +142,7 @@ impl Config {
 
     /// Reads `config.toml`; `None` if it is not there.
     pub fn load_if_present(path: &Path) -> Result<Option<Self>, FileError> {
-        let text = match atomic_file::read_text(path) {
-            Ok(text) => text,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error),
-        };
+        let Some(text) = atomic_file::if_present(atomic_file::read_text(path))? else { return Ok(None) };
         // Editors write in place, and a full disk leaves it so: no default may stand in for what was there.
         if text.is_empty() {
             let problem =

@@ -51,14 +51,12 @@ fn described(holder: Option<&Holder>) -> String {
 
 /// What the holder of a lock writes into the lock's file. It only helps people: the lock itself is not in the content.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Signature {
     /// The holder's pid; 0 once it has let go.
-    #[serde(default)]
     pub pid: i32,
     /// The holder's start time: a pid alone may have been reused since. 0.1.0 wrote none.
-    #[serde(default)]
     pub start: u64,
-    #[serde(default)]
     pub since: Option<Moment>,
 }
 

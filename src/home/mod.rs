@@ -17,6 +17,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use atomic_file::FileError;
 pub(crate) use checks::{HomeError, UnsafeHome};
 use checks::{check_private, close_to_others};
 
@@ -86,104 +87,56 @@ impl Home {
     pub fn root(&self) -> &Path {
         &self.root
     }
+}
 
+/// Gives a home a function for each of its files and directories.
+macro_rules! places {
+    ($($(#[$doc:meta])* $visibility:vis $name:ident = $path:literal;)*) => {
+        impl Home {
+            $($(#[$doc])* $visibility fn $name(&self) -> PathBuf { self.root.join($path) })*
+        }
+    };
+}
+
+places! {
     /// It need not be there.
-    pub fn config_file(&self) -> PathBuf {
-        self.root.join("config.toml")
-    }
-
+    pub config_file = "config.toml";
     /// Each agent's file is named after it.
-    pub fn agents(&self) -> PathBuf {
-        self.root.join("agents")
-    }
-
+    pub agents = "agents";
     /// Each routine has a directory named after its slug.
-    pub fn routines(&self) -> PathBuf {
-        self.root.join("routines")
-    }
-
-    /// Returns the directory of the entries of unfinished runs.
-    pub fn running(&self) -> PathBuf {
-        self.root.join("running")
-    }
-
+    pub routines = "routines";
+    /// The entries of unfinished runs.
+    pub running = "running";
     /// Each is named after its run.
-    pub fn workbenches(&self) -> PathBuf {
-        self.root.join("workbenches")
-    }
-
-    /// Returns the directory of pins, each named after the run that it keeps.
-    pub(crate) fn pins(&self) -> PathBuf {
-        self.root.join("pins")
-    }
-
-    pub(crate) fn trash(&self) -> PathBuf {
-        self.root.join("trash")
-    }
-
-    /// Returns the directory of what was archived. It may be missing.
-    pub(crate) fn archive(&self) -> PathBuf {
-        self.root.join("archive")
-    }
-
-    /// Returns the directory of the commits that archived work stands on. It may be missing.
-    pub(crate) fn archive_bases(&self) -> PathBuf {
-        self.archive().join("bases")
-    }
-
-    /// Returns the directory of routines that were deleted. It may be missing.
-    pub(crate) fn archived_routines(&self) -> PathBuf {
-        self.archive().join("routines")
-    }
-
-    /// Returns the directory of the mirrors that runs are given clones of. It may be missing, and removed at any time.
-    pub(crate) fn cache(&self) -> PathBuf {
-        self.root.join("cache")
-    }
-
-    /// Returns the file of ended runs.
-    pub fn history_file(&self) -> PathBuf {
-        self.root.join("history.jsonl")
-    }
-
-    /// Returns the directory of the locks that all processes share.
-    pub(crate) fn locks(&self) -> PathBuf {
-        self.root.join("locks")
-    }
-
-    /// Returns the lock that guards routines and the claim of a trigger.
-    pub(crate) fn routines_lock(&self) -> PathBuf {
-        self.locks().join("routines")
-    }
-
-    pub(crate) fn janitor_lock(&self) -> PathBuf {
-        self.locks().join("janitor")
-    }
-
-    /// Returns the lock of the process that archives.
-    pub(crate) fn archive_lock(&self) -> PathBuf {
-        self.locks().join("archive")
-    }
-
+    pub workbenches = "workbenches";
+    /// Each pin is named after the run that it keeps.
+    pub(crate) pins = "pins";
+    pub(crate) trash = "trash";
+    /// What was archived. It may be missing.
+    pub(crate) archive = "archive";
+    /// The commits that archived work stands on. It may be missing.
+    pub(crate) archive_bases = "archive/bases";
+    /// Routines that were deleted. It may be missing.
+    pub(crate) archived_routines = "archive/routines";
+    /// The mirrors that runs are given clones of. It may be missing, and removed at any time.
+    pub(crate) cache = "cache";
+    /// The file of ended runs.
+    pub history_file = "history.jsonl";
+    /// The locks that all processes share.
+    pub(crate) locks = "locks";
+    /// It guards routines and the claim of a trigger.
+    pub(crate) routines_lock = "locks/routines";
+    pub(crate) janitor_lock = "locks/janitor";
+    /// It belongs to the process that archives.
+    pub(crate) archive_lock = "locks/archive";
     /// It guards the history's files.
-    pub fn history_lock(&self) -> PathBuf {
-        self.locks().join("history")
-    }
-
-    /// Returns the file by which it is found out whether locks work.
-    pub(crate) fn lock_probe(&self) -> PathBuf {
-        self.locks().join("probe")
-    }
-
-    /// Returns the directory in which servers and janitors register. It may be missing.
-    pub(crate) fn servers(&self) -> PathBuf {
-        self.locks().join("servers")
-    }
-
-    /// Returns the lock of a listing of processes, which stands in it for those that wait for one.
-    pub(crate) fn listing_lock(&self) -> PathBuf {
-        self.locks().join("listing")
-    }
+    pub history_lock = "locks/history";
+    /// The file by which it is found out whether locks work.
+    pub(crate) lock_probe = "locks/probe";
+    /// The directory in which servers and janitors register. It may be missing.
+    pub(crate) servers = "locks/servers";
+    /// The lock of a listing of processes, which stands in it for those that wait for one.
+    pub(crate) listing_lock = "locks/listing";
 }
 
 /// Returns a name part that no other process will think of.
@@ -193,7 +146,12 @@ pub(crate) fn random_suffix() -> String {
 
 /// Returns the 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
 pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    stable_hash_on(0xcbf2_9ce4_8422_2325, bytes)
+}
+
+/// Returns the hash of what has the hash `before`, followed by `bytes`.
+pub(crate) fn stable_hash_on(before: u64, bytes: &[u8]) -> u64 {
+    bytes.iter().fold(before, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 /// Where the system's randomness fails, processes still differ in time and pid.
@@ -207,6 +165,12 @@ fn fallback_random() -> u64 {
 /// Makes a directory (0700), and those above it; one that is there already is fine.
 pub(crate) fn make_directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes the directory that a file is to lie in.
+pub(crate) fn make_parent(path: &Path) -> Result<(), FileError> {
+    let Some(parent) = path.parent() else { return Ok(()) };
+    make_directory(parent).map_err(|source| FileError::io("make", parent, source))
 }
 
 /// Gives the owner of a directory back all rights to it: without them neither can a file be put into it, nor can it be

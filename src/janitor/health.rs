@@ -65,12 +65,12 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let stores = stores::measure(context, subject.next_workbench(), stop_at);
     let workbenches = stores.iter().find(|store| store.name == "workbenches").cloned();
     let [watchdog, sweep, scheduler] =
-        [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor().passes(duty));
+        [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor.passes(duty));
     Health {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         home: context.home.root().display().to_string(),
-        session_host: context.session_host.kind(),
-        session_host_reason: context.session_host.why().to_owned(),
+        session_host: context.session_host.kind,
+        session_host_reason: context.session_host.why.clone(),
         tmux_version: context.session_host.version(),
         watchdog,
         sweep,

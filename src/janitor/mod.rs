@@ -65,7 +65,7 @@ pub fn start(app: &Arc<App>) {
         let for_thread = Arc::clone(app);
         let thread = std::thread::Builder::new().name("janitor".into());
         if let Err(error) = thread.spawn(move || repeat(&for_thread, duty, pass)) {
-            app.janitor().trouble(duty, None, &error);
+            app.janitor.trouble(duty, None, &error);
         }
     }
 }
@@ -77,7 +77,7 @@ fn repeat(app: &App, duty: Duty, pass: Pass) {
     loop {
         // Passes share only what is behind locks, and a bug in one must not stop the janitor.
         let pause = catch_unwind(AssertUnwindSafe(|| one_pass(app, duty, pass))).unwrap_or(PAUSE_AFTER_PANIC);
-        app.janitor().passed(duty, pause);
+        app.janitor.passed(duty, pause);
         std::thread::sleep(pause);
     }
 }
@@ -86,13 +86,13 @@ fn repeat(app: &App, duty: Duty, pass: Pass) {
 const PAUSE_WITHOUT_SETTINGS: Duration = Duration::from_secs(30);
 
 fn one_pass(app: &App, duty: Duty, pass: Pass) -> Duration {
-    let status = app.janitor();
+    let status = &app.janitor;
     status.begin(duty);
     match app.context() {
         Ok(context) => pass(&context, status),
         // The defaults may be shorter than what a person wrote, so nothing is ended, removed or started.
         Err(error) => {
-            status.trouble(duty, Some(app.home().config_file().display().to_string()), &error);
+            status.trouble(duty, Some(app.home.config_file().display().to_string()), &error);
             PAUSE_WITHOUT_SETTINGS
         }
     }

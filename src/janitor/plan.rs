@@ -11,11 +11,11 @@ use super::clock_doubt::ClockDoubt;
 use super::reason::{Reason, Why};
 use crate::clock::UnixSeconds;
 use crate::process_tree::Cookie;
-use crate::routine::bounds::Bounds;
+use crate::routine::bounds::{Bounds, Retention};
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
 use crate::run::retention::{Newest, finish, reap_at};
-use crate::run::status::{KeepGroup, Status};
+use crate::run::status::Status;
 
 /// A workbench as the inventory shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -108,7 +108,7 @@ pub struct Verdict {
     bytes: u64,
     measured: bool,
     /// The end, where we recorded one; the later passes look only at those.
-    ended: Option<(UnixSeconds, KeepGroup)>,
+    ended: Option<(UnixSeconds, Retention)>,
     /// Where what was in it is, if there was something.
     pub(super) archived: Option<Archived>,
 }
@@ -200,7 +200,7 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
         (RunState::Finished, Some(bounds)) => {
             let finished = finish(run.stamp(), retain_from, log_written, now);
             // Another program's workbench has no outcome: nobody knows when its run ended.
-            ended = retain_from.map(|_| (finished, status.keep_group()));
+            ended = retain_from.map(|_| (finished, status.retention()));
             let retention_secs = bounds.retention_secs(status.retention());
             (age_secs, retention, note) = (finished.age_secs_at(now), Some(retention_secs), bounds.note.clone());
             if age_secs <= retention_secs {

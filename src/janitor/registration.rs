@@ -17,7 +17,6 @@ use crate::home::{self, Home};
 struct Note {
     #[serde(flatten)]
     signature: Signature,
-    #[serde(default)]
     version: Option<String>,
 }
 

@@ -73,6 +73,7 @@ pub struct Killed {
 }
 
 /// A workbench that was removed.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Removed {
     /// The name of its workbench too.
@@ -83,10 +84,8 @@ pub struct Removed {
     pub reason: Reason,
     pub(crate) bytes: u64,
     /// What it held and nobody else had, and where that is now.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) archived: Option<Archived>,
     /// Files outside repositories that nobody asks to archive, in a dry run; absent if there are none.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) not_archived: Option<Unarchived>,
 }
 

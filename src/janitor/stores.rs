@@ -26,6 +26,7 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::history;
 
 /// What a home stores of one kind.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Store {
     pub(crate) name: &'static str,
@@ -33,15 +34,12 @@ pub struct Store {
     pub(crate) bytes: u64,
     /// False if measuring took too long: then there is more.
     pub(crate) bytes_complete: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_bytes: Option<u64>,
     /// How old its parts may get.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) max_age_secs: Option<u64>,
     /// What can get back what is removed.
     pub(crate) if_lost: IfLost,
     /// What goes next unless a bound of bytes comes first.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) goes_next: Option<GoesNext>,
 }
 

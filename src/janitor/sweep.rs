@@ -269,9 +269,9 @@ fn decide(
     let Inventory { items, pins, disk } = Inventory::take(context, only, &mut bounds, forecast, now, measure_until)?;
     let problems = Problem::all(&context.home).into_iter().filter(|problem| problem.holds(now));
     let not_archivable = problems.map(|problem| problem.run).collect();
-    let rules = Rules { bounds: bounds.known(), pins: &pins, not_archivable: &not_archivable, disk, now, clock_doubt };
+    let rules = Rules { bounds: &bounds.known, pins: &pins, not_archivable: &not_archivable, disk, now, clock_doubt };
     let verdicts = plan(items, &rules);
-    Ok(Decided { verdicts, bounds: bounds.into_known() })
+    Ok(Decided { verdicts, bounds: bounds.known })
 }
 
 /// Removes the pins of runs that have neither workbench nor entry, as when an agent removed its own directory; returns those

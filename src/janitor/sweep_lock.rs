@@ -26,7 +26,6 @@ pub enum SweepLockError {
 struct Note {
     #[serde(flatten)]
     signature: Signature,
-    #[serde(default)]
     last_sweep: Option<Moment>,
     /// Whether the last sweep doubted the clock that the machine was started with.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::PassError;
-use super::plan::{Archived, Decision, Verdict};
+use super::plan::{Decision, Verdict};
 use super::reason::{Reason, Why};
 use super::remove;
 use super::report::{CleanupReport, Failed, Kept, Removed};
@@ -28,14 +28,8 @@ pub struct Progress {
     pub(crate) freed_bytes: u64,
 }
 
-/// A workbench in the trash.
-pub(super) struct Trashed {
-    run: RunId,
-    reason: Reason,
-    cookie: Option<Cookie>,
-    name: OsString,
-    archived: Option<Archived>,
-}
+/// A workbench in the trash, and its name there.
+pub(super) type Trashed = (Verdict, OsString);
 
 /// Renames what the plan removes into the trash. Before and after the rename it looks again whether the run is alive or
 /// pinned, and puts back what is.
@@ -46,10 +40,10 @@ pub(super) fn move_there(
 ) -> Result<Vec<Trashed>, PassError> {
     let home = &context.home;
     let mut removable = Vec::new();
-    for Verdict { run, decision, reason, cookie, archived, .. } in verdicts {
-        match decision {
-            Decision::Keep(until) => report.kept.push(Kept { run, reason, until }),
-            Decision::Remove => removable.push((run, reason, cookie, archived)),
+    for verdict in verdicts {
+        match verdict.decision {
+            Decision::Keep(until) => report.kept.push(Kept { run: verdict.run, reason: verdict.reason, until }),
+            Decision::Remove => removable.push(verdict),
         }
     }
     if removable.is_empty() {
@@ -57,46 +51,50 @@ pub(super) fn move_there(
     }
     let alive = Scan::take()?.cookies();
     let mut trashed = Vec::new();
-    for (run, reason, cookie, archived) in removable {
-        if let Some(why) = reason_to_keep(home, &alive, &run, cookie.as_ref()) {
-            report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None });
+    for verdict in removable {
+        if let Some(why) = reason_to_keep(home, &alive, &verdict) {
+            report.kept.push(kept(verdict, why));
             continue;
         }
-        let name = OsString::from(format!("{run}.{}", home::random_suffix()));
-        let workbench = Workbench::of(home, &run);
+        let name = OsString::from(format!("{}.{}", verdict.run, home::random_suffix()));
+        let workbench = Workbench::of(home, &verdict.run);
         match rename(workbench.directory(), &home.trash().join(&name)) {
-            Ok(()) => trashed.push(Trashed { run, reason, cookie, name, archived }),
+            Ok(()) => trashed.push((verdict, name)),
             // Another process removed it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => report.failed.push(failed(run, workbench.directory(), &error)),
+            Err(error) => report.failed.push(failed(verdict.run, workbench.directory(), &error)),
         }
     }
     let alive = Scan::take().map(|scan| scan.cookies());
     let mut over = Vec::new();
-    for Trashed { run, reason, cookie, name, archived } in trashed {
+    for (verdict, name) in trashed {
         let why = match &alive {
-            Ok(alive) => reason_to_keep(home, alive, &run, cookie.as_ref()),
+            Ok(alive) => reason_to_keep(home, alive, &verdict),
             Err(error) => Some(Why::Unknown(error.to_string())),
         };
         let Some(why) = why else {
-            over.push(Trashed { run, reason, cookie, name, archived });
+            over.push((verdict, name));
             continue;
         };
         let there = home.trash().join(&name);
-        match std::fs::rename(&there, Workbench::of(home, &run).directory()) {
-            Ok(()) => report.kept.push(Kept { run, reason: Reason { why, ..reason }, until: None }),
-            Err(error) => report.failed.push(failed(run, &there, &error)),
+        match std::fs::rename(&there, Workbench::of(home, &verdict.run).directory()) {
+            Ok(()) => report.kept.push(kept(verdict, why)),
+            Err(error) => report.failed.push(failed(verdict.run, &there, &error)),
         }
     }
     Ok(over)
 }
 
 /// Returns what keeps a run that the plan did not know of.
-fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, run: &RunId, cookie: Option<&Cookie>) -> Option<Why> {
-    if cookie.is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
+fn reason_to_keep(home: &Home, alive: &HashSet<Cookie>, Verdict { run, cookie, .. }: &Verdict) -> Option<Why> {
+    if cookie.as_ref().is_some_and(|cookie| alive.contains(cookie)) || Entry::of(home, run).exists() {
         return Some(Why::AliveAfterAll);
     }
     pin::is_pinned(home, run).then_some(Why::Pinned)
+}
+
+fn kept(verdict: Verdict, why: Why) -> Kept {
+    Kept { run: verdict.run, reason: Reason { why, ..verdict.reason }, until: None }
 }
 
 /// Renames a workbench, also one that its agent made read-only.
@@ -127,7 +125,7 @@ pub(super) fn delete(
 ) {
     let trash = context.home.trash();
     let total = trashed.len();
-    for (done, Trashed { run, reason, name, archived, .. }) in trashed.into_iter().enumerate() {
+    for (done, (Verdict { run, reason, archived, .. }, name)) in trashed.into_iter().enumerate() {
         progress(Progress { done, total, freed_bytes: report.freed_bytes });
         let removal = remove::remove(&trash, &name, &|| Instant::now() >= deadline);
         report.freed_bytes += removal.freed_bytes;

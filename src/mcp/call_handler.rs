@@ -19,7 +19,7 @@ use super::connection::Connection;
 use super::elicitation::{self, Decision, OpenQuestions};
 use super::lifecycle::is_modern;
 use super::tasks;
-use super::tool::{Tool, ToolError};
+use super::tool::Tool;
 use crate::quote::shortened;
 use crate::run::context::App;
 
@@ -156,7 +156,7 @@ impl CallHandler {
     }
 }
 
-fn step(app: &App, reply: Reply<CallToolResult>) -> Result<Step, ToolError> {
+fn step(app: &App, reply: Reply<CallToolResult>) -> anyhow::Result<Step> {
     Ok(match reply {
         Reply::Answer(result) => Step::Respond(result.into()),
         Reply::Ask(question) => Step::Ask(question),

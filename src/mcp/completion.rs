@@ -15,7 +15,7 @@ use crate::run::on_disk;
 /// There is no such prompt or template, or a folder of the home cannot be listed.
 pub(super) fn complete(app: &App, asked: &CompleteRequestParams) -> Result<CompletionInfo, ErrorData> {
     check(&asked.r#ref)?;
-    let home = app.home();
+    let home = &app.home;
     let names: Vec<String> = match asked.argument.name.as_str() {
         "routine" => store::slugs(home).map(|slugs| slugs.iter().map(ToString::to_string).collect()),
         "run" => on_disk::ids(home).map(|ids| ids.iter().map(ToString::to_string).collect()),
@@ -72,7 +72,7 @@ mod tests {
     fn long_lists_are_cut_and_counted() {
         let (_dir, app) = App::example();
         for n in 0..150 {
-            std::fs::create_dir(app.home().workbenches().join(format!("a-{n}"))).unwrap();
+            std::fs::create_dir(app.home.workbenches().join(format!("a-{n}"))).unwrap();
         }
         let ask = |reference, name: &str| {
             complete(&app, &CompleteRequestParams::new(reference, ArgumentInfo::new(name, "a-")))

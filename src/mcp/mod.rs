@@ -20,13 +20,15 @@ mod message;
 mod prompts;
 mod resources;
 mod schema;
+#[cfg(test)]
+mod schemas;
 pub(crate) mod serve;
 pub(crate) mod server;
 mod stdio;
 mod subscriptions;
 mod tasks;
-pub mod tool;
-pub mod tools;
+pub(crate) mod tool;
+pub(crate) mod tools;
 
 /// How the tools go together, for the model that gets them.
 pub(crate) const INSTRUCTIONS: &str = "\

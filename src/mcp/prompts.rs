@@ -5,7 +5,7 @@ use rmcp::model::{ContentBlock, ErrorCode, GetPromptResult, JsonObject, Prompt, 
 use serde_json::Value;
 
 use super::resources;
-use super::tool::{NoArguments, ToolError};
+use super::tool::NoArguments;
 use super::tools::agents;
 use crate::clock::UnixSeconds;
 use crate::query::digest::digest;
@@ -160,7 +160,7 @@ fn morning_report(app: &App, hours: Option<&str>) -> Result<Vec<ContentBlock>, E
     };
     let since = UnixSeconds(UnixSeconds::now().0.saturating_sub(hours * 60 * 60));
     let happened = digest(&app.context_for_looking(), since);
-    let happened = to_text(happened.map_err(ToolError::from))?;
+    let happened = to_text(happened.map_err(anyhow::Error::from))?;
     let intro = format!("What did my moadim routines do in the last {hours} hours?\n\n{HOW_TO_REPORT}");
     let runs = format!(
         "All runs since {since}: how many ended how, by routine too, and those that need a look. What was left out is named; \
@@ -199,7 +199,7 @@ fn embedded(app: &App, uri: &str) -> Result<ContentBlock, ErrorData> {
     resources::read(app, uri).map(ContentBlock::resource)
 }
 
-fn to_text(answer: Result<impl serde::Serialize, ToolError>) -> Result<String, ErrorData> {
+fn to_text(answer: anyhow::Result<impl serde::Serialize>) -> Result<String, ErrorData> {
     let text = answer.and_then(|answer| Ok(serde_json::to_string(&answer)?));
     text.map_err(|error| ErrorData::internal_error(error.to_string(), None))
 }

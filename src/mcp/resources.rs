@@ -5,7 +5,6 @@ use rmcp::model::{Resource, ResourceContents, ResourceTemplate};
 use serde::Serialize;
 use serde_json::json;
 
-use super::tool::ToolError;
 use super::tools::routines::GetRoutine;
 use super::tools::runs::GetRun;
 use super::tools::{health, read_log, routines, runs};
@@ -127,7 +126,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     };
     let contents = match topic {
         Topic::Routine(slug) => {
-            store::check_exists(app.home(), &slug).map_err(|error| match error {
+            store::check_exists(&app.home, &slug).map_err(|error| match error {
                 StoreError::NotFound { .. } => not_found(uri, error.to_string()),
                 other => failed(other),
             })?;
@@ -147,7 +146,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))
 }
 
-fn json(answer: Result<impl Serialize, ToolError>) -> Result<(String, &'static str), ToolError> {
+fn json(answer: anyhow::Result<impl Serialize>) -> anyhow::Result<(String, &'static str)> {
     Ok((serde_json::to_string(&answer?)?, JSON))
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn run(server: Server, background: impl FnOnce() + Send + 'static) ->
     }
     // Handlers only pass work on to other threads, so that this one is enough, and no message is handed around between workers.
     let runtime = Builder::new_current_thread().enable_all().build()?;
-    let closing = server.connection().closing.clone();
+    let closing = server.connection.closing.clone();
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;
         serve_connection(server, io::stdin(), io::stdout(), background).await
@@ -59,7 +59,7 @@ async fn serve_connection(
     output: impl Write + Send + 'static,
     background: impl FnOnce() + Send + 'static,
 ) -> io::Result<()> {
-    let connection = server.connection().clone();
+    let connection = server.connection.clone();
     let transport = LineTransport::start(input, output, connection.clone())?;
     // "Directly": the lifecycle is ours, see `lifecycle`.
     let service = serve_directly(server, transport, None);

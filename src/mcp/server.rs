@@ -40,7 +40,7 @@ pub(crate) struct Server {
     tools: Arc<[Tool]>,
     threads: Arc<CallThreads>,
     config: ServerConfig,
-    connection: Connection,
+    pub(super) connection: Connection,
     calls: CallHandler,
     subscriptions: Arc<Subscriptions>,
 }
@@ -79,10 +79,6 @@ impl Server {
         let calls = CallHandler::new(app.clone(), tools.clone(), threads.clone(), connection.clone());
         let subscriptions = Arc::new(Subscriptions::new(app.clone(), threads.clone(), connection.clone())?);
         Ok(Self { app, tools, threads, config, connection, calls, subscriptions })
-    }
-
-    pub(super) fn connection(&self) -> &Connection {
-        &self.connection
     }
 
     fn has_tool(&self, name: &str) -> bool {

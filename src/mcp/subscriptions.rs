@@ -61,7 +61,7 @@ struct Noted {
 
 impl Watch {
     fn new(app: &App, topics: BTreeSet<Topic>) -> Arc<Self> {
-        let observer = Mutex::new(Observer::new(app.home().clone(), app.routines()));
+        let observer = Mutex::new(Observer::new(app.home.clone(), Arc::clone(&app.routines)));
         let noted = Mutex::new(Noted { topics, changed: BTreeSet::new() });
         Arc::new(Self { observer, noted, has_looked: Notify::new() })
     }
@@ -254,7 +254,7 @@ mod tests {
         let watch = Watch::new(&app, runs.iter().cloned().map(Topic::Run).collect());
         watch.look();
         for run in &runs {
-            std::fs::create_dir(Workbench::of(app.home(), run).directory()).unwrap();
+            std::fs::create_dir(Workbench::of(&app.home, run).directory()).unwrap();
             watch.look();
         }
         assert_eq!(watch.take_changes().into_iter().collect::<Vec<_>>(), runs.map(Topic::Run));
@@ -268,7 +268,7 @@ mod tests {
         for topic in [Topic::Health, Topic::Lists] {
             watch.add(topic).unwrap();
         }
-        std::fs::create_dir(app.home().routines().join("a")).unwrap();
+        std::fs::create_dir(app.home.routines().join("a")).unwrap();
         watch.look();
         watch.noted().topics.remove(&Topic::Health);
         assert_eq!(watch.take_changes(), BTreeSet::from([Topic::Lists]));

@@ -1,6 +1,5 @@
 //! A tool: its definition as clients see it, and the synchronous function behind it.
 
-use std::fmt;
 use std::sync::LazyLock;
 
 use rmcp::model::{CallToolResult, ContentBlock, JsonObject, ToolAnnotations};
@@ -13,37 +12,6 @@ use super::arguments::ArgumentParser;
 use super::call::{Call, Reply};
 use super::schema;
 use crate::run::context::App;
-
-/// Why a call failed, in words for the model that made it: what was wrong, and what to do next.
-///
-/// Like `anyhow::Error` it is made from every error, and is none itself.
-#[derive(Debug)]
-pub(crate) struct ToolError(String);
-
-impl ToolError {
-    /// Makes an error from a text that is complete by itself.
-    pub(super) fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-}
-
-impl<E: std::error::Error> From<E> for ToolError {
-    fn from(error: E) -> Self {
-        Self(error.to_string())
-    }
-}
-
-impl From<ToolError> for anyhow::Error {
-    fn from(error: ToolError) -> Self {
-        Self::msg(error.0)
-    }
-}
-
-impl fmt::Display for ToolError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
 
 /// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
 #[derive(Debug, Clone, Copy)]
@@ -75,11 +43,10 @@ pub struct Tool {
     check: Check,
 }
 
-type Function =
-    dyn Fn(&App, &ArgumentParser, JsonObject, &Call) -> Result<Reply<CallToolResult>, ToolError> + Send + Sync;
+type Function = dyn Fn(&App, &ArgumentParser, JsonObject, &Call) -> anyhow::Result<Reply<CallToolResult>> + Send + Sync;
 
 /// Looks at the arguments before they are parsed.
-type Check = fn(&App, &JsonObject) -> Result<(), ToolError>;
+type Check = fn(&App, &JsonObject) -> anyhow::Result<()>;
 
 /// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
 struct Contract {
@@ -97,7 +64,7 @@ impl Tool {
         title: &'static str,
         description: &'static str,
         hints: Hints,
-        function: impl Fn(&App, Args) -> Result<Answer, ToolError> + Send + Sync + 'static,
+        function: impl Fn(&App, Args) -> anyhow::Result<Answer> + Send + Sync + 'static,
     ) -> Self
     where
         Args: DeserializeOwned + JsonSchema + 'static,
@@ -114,7 +81,7 @@ impl Tool {
         title: &'static str,
         description: &'static str,
         hints: Hints,
-        function: impl Fn(&App, Args, &Call) -> Result<Reply<Answer>, ToolError> + Send + Sync + 'static,
+        function: impl Fn(&App, Args, &Call) -> anyhow::Result<Reply<Answer>> + Send + Sync + 'static,
     ) -> Self
     where
         Args: DeserializeOwned + JsonSchema + 'static,
@@ -135,7 +102,7 @@ impl Tool {
             Contract { definition, parser }
         };
         let function = move |app: &App, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
-            let arguments = parser.parse(arguments).map_err(ToolError::new)?;
+            let arguments = parser.parse(arguments).map_err(anyhow::Error::msg)?;
             Ok(match function(app, arguments, call)? {
                 Reply::Answer(answer) => Reply::Answer(result_of(&answer)?),
                 Reply::Ask(question) => Reply::Ask(question),
@@ -165,12 +132,7 @@ impl Tool {
     }
 
     /// Calls the tool; it may block for as long as its function does.
-    pub(super) fn call(
-        &self,
-        app: &App,
-        arguments: JsonObject,
-        call: &Call,
-    ) -> Result<Reply<CallToolResult>, ToolError> {
+    pub(super) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
         (self.check)(app, &arguments)?;
         (self.function)(app, &self.contract.parser, arguments, call)
     }
@@ -179,27 +141,22 @@ impl Tool {
 /// Calls a tool by its name from within this program; returns its structured answer.
 pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
     let tool = super::tools::all().into_iter().find(|tool| tool.name == name);
-    match tool.map(|tool| tool.call(app, arguments, &Call::default())).transpose()? {
+    let reply = tool.map(|tool| tool.call(app, arguments, &Call::default())).transpose();
+    // In the words of the answer alone, as a model gets it.
+    match reply.map_err(|error| anyhow::Error::msg(error.to_string()))? {
         Some(Reply::Answer(CallToolResult { structured_content: Some(answer), .. })) => Ok(answer),
         _ => anyhow::bail!("{name} gave no answer"),
     }
 }
 
 /// Puts an answer into both forms: some hosts give the model only the text, others only the structure.
-pub(super) fn result_of(answer: &impl Serialize) -> Result<CallToolResult, ToolError> {
+pub(super) fn result_of(answer: &impl Serialize) -> anyhow::Result<CallToolResult> {
     let structure = serde_json::to_value(answer)?;
     debug_assert!(!schema::holds_null(&structure), "an `Option` that is `None` must be absent: {structure}");
     // Made from the answer and not from the structure, so that its keys keep their order.
     let mut result = CallToolResult::success(vec![ContentBlock::text(serde_json::to_string(answer)?)]);
     result.structured_content = Some(structure);
     Ok(result)
-}
-
-/// Returns one file for each tool, as (file name, text), to compare with the golden files in `schemas/`.
-#[must_use]
-pub fn schema_files(tools: &[Tool]) -> Vec<(String, String)> {
-    let text = |tool: &Tool| serde_json::to_string_pretty(tool.definition()).unwrap_or_default() + "\n";
-    tools.iter().map(|tool| (format!("{}.json", tool.name()), text(tool))).collect()
 }
 
 #[cfg(test)]
@@ -238,9 +195,7 @@ mod tests {
 
     #[test]
     fn every_definition_is_complete() {
-        let files = schema_files(&[tool()]);
-        assert_eq!(files[0].0, "echo.json");
-        let file: Value = serde_json::from_str(&files[0].1).unwrap();
+        let file = serde_json::to_value(tool().definition()).unwrap();
         for key in ["name", "title", "description", "annotations", "inputSchema", "outputSchema"] {
             assert!(file.get(key).is_some(), "{key}");
         }

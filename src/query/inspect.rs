@@ -41,10 +41,8 @@ pub struct Inspection {
     /// The agent's name.
     pub agent: Option<String>,
     /// Where the work that nobody else had is, since its workbench went or before.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveView>,
     /// The command that brings it back.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recover_command: Option<String>,
     /// What is executed, while the run is unfinished; long words are cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

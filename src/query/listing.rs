@@ -299,7 +299,7 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     ids.retain(|id| {
         !newest.is_full()
             && !Entry::of(home, id).exists()
-            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.keep_group()))
+            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.retention()))
     });
     ids.into_iter().collect()
 }

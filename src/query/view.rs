@@ -71,13 +71,8 @@ pub struct RunView {
     #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub work: Vec<Work>,
     /// Whether it is kept until it is unpinned.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
-}
-
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
-fn is_false(value: &bool) -> bool {
-    !*value
 }
 
 impl RunView {

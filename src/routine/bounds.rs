@@ -197,20 +197,12 @@ impl Bounds {
 pub struct BoundsTable<'a> {
     home: &'a Home,
     config: &'a Config,
-    known: HashMap<Slug, Bounds>,
+    pub(crate) known: HashMap<Slug, Bounds>,
 }
 
 impl<'a> BoundsTable<'a> {
     pub fn new(home: &'a Home, config: &'a Config) -> Self {
         Self { home, config, known: HashMap::new() }
-    }
-
-    pub fn known(&self) -> &HashMap<Slug, Bounds> {
-        &self.known
-    }
-
-    pub fn into_known(self) -> HashMap<Slug, Bounds> {
-        self.known
     }
 
     pub fn get(&mut self, slug: &Slug) -> &Bounds {

@@ -126,10 +126,8 @@ impl Ledger {
 
     pub(super) fn read_with_stamp(home: &Home, slug: &Slug) -> Result<(Self, Option<Stamp>), FileError> {
         let file = Self::file(home, slug);
-        let (ledger, stamp): (Self, _) = match atomic_file::read_json_with_stamp(&file) {
-            Err(error) if error.is_not_found() => return Ok((Self::default(), None)),
-            read => read?,
-        };
+        let read = atomic_file::if_present(atomic_file::read_json_with_stamp::<Self>(&file))?;
+        let Some((ledger, stamp)) = read else { return Ok((Self::default(), None)) };
         if ledger.version > VERSION {
             let problem = format!("it is of version {}, newer than this program knows ({VERSION})", ledger.version);
             return Err(FileError::damaged(&file, problem));

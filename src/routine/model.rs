@@ -53,10 +53,8 @@ pub struct Definition {
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
     pub max_consecutive_failures: Option<u64>,
     /// What becomes of unsaved work when a workbench is removed. If absent, what the home says.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub unsaved_work: Option<UnsavedWork>,
     /// Globs of files in the workbench to archive before it is removed, at most 20. If absent, `report.md`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub archive_files: Option<Vec<String>>,
     /// Words to find it by, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]

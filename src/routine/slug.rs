@@ -1,7 +1,6 @@
 //! A routine's name on disk and in every call.
 
 use std::borrow::Borrow;
-use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -82,17 +81,11 @@ impl FromStr for Slug {
     }
 }
 
-text_type!(Slug);
+text_type!(Slug(text));
 
 impl Borrow<str> for Slug {
     fn borrow(&self) -> &str {
         &self.0
-    }
-}
-
-impl fmt::Display for Slug {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
     }
 }
 

@@ -55,13 +55,16 @@ impl Context {
 /// What lives as long as the process, while settings are edited under it.
 #[derive(Debug)]
 pub struct App {
-    home: Home,
+    pub(crate) home: Home,
     program: Program,
-    shell_paths: Arc<ShellPaths>,
-    janitor: Arc<JanitorStatus>,
+    /// The PATHs of the user's shells.
+    pub(crate) shell_paths: Arc<ShellPaths>,
+    /// What the janitor of this process last did.
+    pub(crate) janitor: Arc<JanitorStatus>,
     history: Arc<HistoryIndex>,
     unwritten_ends: Arc<UnwrittenEnds>,
-    routines: Arc<KnownRoutines>,
+    /// What is known of all routines.
+    pub(crate) routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
     settings: FileCache<Config>,
     had_settings: AtomicBool,
@@ -81,7 +84,7 @@ const UNTIL_ASKED_AGAIN: Duration = Duration::from_secs(60);
 
 impl Chosen {
     fn holds(&self, setting: SessionHostSetting) -> bool {
-        self.setting == setting && (self.host.is_certain() || self.at.elapsed() < UNTIL_ASKED_AGAIN)
+        self.setting == setting && (self.host.is_certain || self.at.elapsed() < UNTIL_ASKED_AGAIN)
     }
 }
 
@@ -114,25 +117,6 @@ impl App {
     /// Returns where agents' commands are found. Waits half a second at most for the login shell to answer.
     pub(crate) fn search_path(&self) -> SearchPath {
         self.shell_paths.get(LOGIN_SHELL_TIMEOUT)
-    }
-
-    /// Returns the PATHs of the user's shells.
-    pub(crate) fn shell_paths(&self) -> &Arc<ShellPaths> {
-        &self.shell_paths
-    }
-
-    /// Returns what the janitor of this process last did.
-    pub(crate) fn janitor(&self) -> &Arc<JanitorStatus> {
-        &self.janitor
-    }
-
-    pub(crate) fn home(&self) -> &Home {
-        &self.home
-    }
-
-    /// Returns what is known of all routines.
-    pub(crate) fn routines(&self) -> Arc<KnownRoutines> {
-        Arc::clone(&self.routines)
     }
 
     /// Reads the settings as they are now.

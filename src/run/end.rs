@@ -31,6 +31,19 @@ pub struct Order {
     pub by: String,
 }
 
+impl Order {
+    /// Returns what is to be written down of an order that is given now.
+    pub(crate) fn request(&self, workbench: &Workbench, manifest: &Manifest) -> EndRequest {
+        EndRequest {
+            cause: self.cause,
+            reason: self.reason.clone(),
+            by: self.by.clone(),
+            at: UnixSeconds::now(),
+            last_output: workbench.last_output_or(manifest.triggered.at),
+        }
+    }
+}
+
 /// What became of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
@@ -84,13 +97,7 @@ pub fn end_run(context: &Context, id: &RunId, order: &Order) -> Result<Ended, En
     let here = Here::of(&context.home);
     let Some(manifest) = manifest_of_ours(context, &entry, &here)? else { return Ok(Ended::Already) };
     let workbench = Workbench::of(&context.home, id);
-    let request = EndRequest {
-        cause: order.cause,
-        reason: order.reason.clone(),
-        by: order.by.clone(),
-        at: UnixSeconds::now(),
-        last_output: workbench.last_output_or(manifest.triggered.at),
-    };
+    let request = order.request(&workbench, &manifest);
     let unwritten = match entry.request_end(&request) {
         Err(_) if !entry.exists() => return Ok(Ended::Already),
         // A full disk may be this very run's doing: it is ended all the same, and the reason is kept in memory until then.

@@ -162,6 +162,19 @@ impl Entry {
         atomic_file::write_json_once(&self.file("end.json"), request)
     }
 
+    /// Asks for the run's end, and returns the request that counts: the first one. The run ends even if nothing can be
+    /// written, as on a full disk.
+    pub(crate) fn first_end_request(&self, request: EndRequest) -> EndRequest {
+        match self.request_end(&request) {
+            Ok(true) => request,
+            Ok(false) => self.end_request().ok().flatten().unwrap_or(request),
+            Err(error) => {
+                tracing::warn!(%error, "the request for the end is not on disk");
+                request
+            }
+        }
+    }
+
     /// Reads which processes were written down; `None` if none were.
     ///
     /// # Errors

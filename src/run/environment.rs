@@ -17,9 +17,9 @@ use crate::routine::store;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the agent '{agent}' does not accept {names} in `env`; {}", self.ways_out())]
 pub struct NotAccepted {
-    agent: AgentName,
+    pub(crate) agent: AgentName,
     /// The variables as a list in words.
-    names: String,
+    pub(crate) names: String,
     accepting: String,
     routine_file: PathBuf,
 }
@@ -35,15 +35,6 @@ impl NotAccepted {
             "only a person can allow it: list it in accept_env of {accepting}, or move it to [trusted.env] in {}",
             routine_file.display()
         )
-    }
-
-    /// Returns the variables as a list in words.
-    pub fn names(&self) -> &str {
-        &self.names
-    }
-
-    pub fn agent(&self) -> &AgentName {
-        &self.agent
     }
 }
 
@@ -107,7 +98,7 @@ pub fn missing<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::AgentDefinition;
+    use crate::agent::definition::AgentDefinition;
 
     fn variables(pairs: &[(&str, &str)]) -> Variables {
         pairs.iter().map(|(name, value)| (name.parse().unwrap(), (*value).to_owned())).collect()
@@ -132,14 +123,14 @@ mod tests {
         assert_eq!(check(&[], &agent(&[], Variables::new())), Ok(()));
         assert_eq!(check(&["A", "B"], &open), Ok(()));
         let error = check(&["A", "a", "C"], &open).unwrap_err();
-        assert_eq!(error.names(), "C, a");
+        assert_eq!(error.names, "C, a");
         let text = error.to_string();
         for part in
             ["'a'", "accept_env", "agents/a.toml", "command = \"x\"", "[trusted.env]", "routines/r/routine.toml"]
         {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
-        assert_eq!(check(&["C", "D", "E", "F", "G", "H", "I"], &open).unwrap_err().names(), "C, D, E, F, G and 2 more");
+        assert_eq!(check(&["C", "D", "E", "F", "G", "H", "I"], &open).unwrap_err().names, "C, D, E, F, G and 2 more");
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! A run's name: `{slug}-{unix_secs}`, the name of its workbench and of its entry in `running/`.
 
 use serde_with::{DeserializeFromStr, SerializeDisplay};
-use std::cmp::Ordering;
 use std::fmt;
 use std::str::FromStr;
 
@@ -14,10 +13,10 @@ use crate::text_type::text_type;
 const MAX_TIMESTAMP_DIGITS: usize = 20;
 
 /// A run's id. Ordered by its timestamp, then by its slug.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, SerializeDisplay, DeserializeFromStr)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, SerializeDisplay, DeserializeFromStr)]
 pub struct RunId {
-    routine: Slug,
     stamp: UnixSeconds,
+    routine: Slug,
 }
 
 /// A text that is not a run's id.
@@ -80,18 +79,6 @@ pub(super) fn parts(text: &str) -> Option<(&str, UnixSeconds)> {
 }
 
 text_type!(RunId);
-
-impl Ord for RunId {
-    fn cmp(&self, other: &Self) -> Ordering {
-        self.stamp.cmp(&other.stamp).then_with(|| self.routine.cmp(&other.routine))
-    }
-}
-
-impl PartialOrd for RunId {
-    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
-        Some(self.cmp(other))
-    }
-}
 
 #[cfg(test)]
 mod tests {

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use super::claim::Claim;
 use super::context::Context;
+use super::end::Order;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::record::{EndCause, EndRequest, Ending, Outcome, SupervisorRecord};
+use super::record::{EndCause, Ending, Outcome, SupervisorRecord};
 use super::recording;
 use super::status::Status;
 use crate::clock::UnixSeconds;
@@ -167,20 +168,8 @@ fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
 /// Asks for the run's end, in case a supervisor still comes up, and returns why it ends: a supervisor may have asked first. That
 /// supervisor, or the next watchdog pass, records it.
 fn call_off(context: &Context, claim: &Claim) -> String {
-    let now = UnixSeconds::now();
-    let request = EndRequest {
-        cause: EndCause::LaunchFailed,
-        reason: "its supervisor did not report in time".to_owned(),
-        by: "trigger".to_owned(),
-        at: now,
-        last_output: Workbench::of(&context.home, claim.entry.id()).last_output_or(claim.manifest.triggered.at),
-    };
-    match claim.entry.request_end(&request) {
-        Ok(true) => request.reason,
-        Ok(false) => claim.entry.end_request().ok().flatten().unwrap_or(request).reason,
-        Err(error) => {
-            tracing::warn!(%error, "a launch that took too long could not be called off");
-            request.reason
-        }
-    }
+    let workbench = Workbench::of(&context.home, claim.entry.id());
+    let reason = "its supervisor did not report in time".to_owned();
+    let order = Order { cause: EndCause::LaunchFailed, reason, by: "trigger".to_owned() };
+    claim.entry.first_end_request(order.request(&workbench, &claim.manifest)).reason
 }

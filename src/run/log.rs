@@ -10,7 +10,7 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
 pub use screen::create_sizes;
-pub use search::{BadPattern, Found, FoundLine, Pattern};
+pub use search::{BadPattern, Pattern};
 pub use source::Log;
 use text::{clean, whole_characters};
 
@@ -162,9 +162,8 @@ mod tests {
         let beyond = log.part(u64::MAX).unwrap();
         assert_eq!((beyond.text.as_str(), beyond.restarted), ("één\ntwo\nthree", true));
         let found = log.search(&Pattern::new("T").unwrap(), 0).unwrap();
-        let lines: Vec<_> = found.lines.iter().map(|line| (line.offset, line.text.as_str())).collect();
-        assert_eq!((lines, found.next_offset, found.more), (vec![(6, "two"), (10, "three")], 15, false));
-        assert_eq!(log.search(&Pattern::new("T").unwrap(), 10).unwrap().lines.len(), 1);
+        assert_eq!((found.text.as_str(), found.next_offset, found.more), ("6:two\n10:three\n", 15, false));
+        assert_eq!(log.search(&Pattern::new("T").unwrap(), 10).unwrap().text, "10:three\n");
         let end = Log::kept("two\nthree".to_owned(), 1000);
         let tail = end.tail(9, MAX_TEXT_BYTES).unwrap();
         assert_eq!(
@@ -175,7 +174,7 @@ mod tests {
         assert_eq!((part.text.as_str(), part.next_offset, part.dropped_bytes), ("two\nthree", 1000, 981));
         assert_eq!(end.part(995).unwrap().text, "three");
         assert_eq!(end.part(1000).unwrap().text, "");
-        assert_eq!(end.search(&Pattern::new("three").unwrap(), 0).unwrap().lines[0].offset, 995);
+        assert_eq!(end.search(&Pattern::new("three").unwrap(), 0).unwrap().text, "995:three\n");
         assert!(end.search(&Pattern::new("three").unwrap(), 1001).unwrap().restarted);
         let empty = Log::kept(String::new(), 0);
         assert_eq!(empty.tail(2, 9).unwrap(), LogPart::default());

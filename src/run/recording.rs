@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::context::Context;
 use super::entry::{Entry, Workbench};
 use super::examine::examine;
-use super::history::{self, Known, UpdateError};
+use super::history::{self, Known};
 use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
@@ -18,20 +18,6 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
 use crate::process_tree::Cookie;
-
-/// An end could not be written down; the entry is still there, and the next judge tries again.
-#[derive(Debug, thiserror::Error)]
-pub enum RecordingError {
-    /// A file could not be written or moved.
-    #[error(transparent)]
-    File(#[from] FileError),
-    /// There is an outcome that cannot be read.
-    #[error(transparent)]
-    Outcome(#[from] RecordError),
-    /// The history could not be extended, or its routine's ledger not be kept.
-    #[error(transparent)]
-    Update(#[from] UpdateError),
-}
 
 /// The end of a run, once its processes are gone: what its supervisor does, and a judge as far as that is left to do.
 struct End<'a> {
@@ -44,13 +30,13 @@ struct End<'a> {
     has_new_line: bool,
 }
 
-type Step<T> = fn(&mut T) -> Result<(), RecordingError>;
+type Step<T> = fn(&mut T) -> anyhow::Result<()>;
 
 impl End<'_> {
     /// The steps, in order. After a failure, or where we die in between, all of them can be done again.
     const STEPS: [Step<Self>; 4] = [Self::write_outcome, Self::add_line, Self::settle_retries, Self::remove_entry];
 
-    fn finish(mut self) -> Result<(), RecordingError> {
+    fn finish(mut self) -> anyhow::Result<()> {
         let done = Self::STEPS.iter().try_for_each(|step| step(&mut self));
         // Last, and also where the entry stays: only the process that has just added the line starts them, so each hook runs once
         // at most. It is a process of its own, so that nothing waits for it.
@@ -60,24 +46,24 @@ impl End<'_> {
         done
     }
 
-    fn write_outcome(&mut self) -> Result<(), RecordingError> {
+    fn write_outcome(&mut self) -> anyhow::Result<()> {
         if !self.is_written {
             write_outcome(&self.context.home, &self.outcome)?;
         }
         Ok(())
     }
 
-    fn add_line(&mut self) -> Result<(), RecordingError> {
+    fn add_line(&mut self) -> anyhow::Result<()> {
         let Context { home, config, .. } = self.context;
         self.has_new_line = history::append(home, config, &self.outcome, self.known)?;
         Ok(())
     }
 
-    fn settle_retries(&mut self) -> Result<(), RecordingError> {
+    fn settle_retries(&mut self) -> anyhow::Result<()> {
         Ok(retries::settle(self.context, &self.outcome)?)
     }
 
-    fn remove_entry(&mut self) -> Result<(), RecordingError> {
+    fn remove_entry(&mut self) -> anyhow::Result<()> {
         match self.entry.dispose(&self.context.home) {
             Err(_) if !self.entry.exists() => Ok(()),
             disposed => Ok(disposed?),
@@ -89,7 +75,7 @@ impl End<'_> {
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
-pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
     match written_outcome(&context.home, &outcome.id, &outcome.cookie) {
         // Written by us before something failed, or by a person who gave the run up.
         Ok(Some(written)) => finish(context, entry, &written, true, Known::Perhaps),
@@ -103,17 +89,11 @@ pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(),
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
-pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> Result<(), RecordingError> {
+pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
     finish(context, entry, outcome, false, Known::Perhaps)
 }
 
-fn finish(
-    context: &Context,
-    entry: &Entry,
-    outcome: &Outcome,
-    is_written: bool,
-    known: Known,
-) -> Result<(), RecordingError> {
+fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool, known: Known) -> anyhow::Result<()> {
     End { context, entry, outcome: outcome.clone(), is_written, known, has_new_line: false }.finish()
 }
 
@@ -122,7 +102,7 @@ fn finish(
 ///
 /// # Errors
 /// Some file could not be read or written; what was written stays true.
-pub fn record_abandoned(context: &Context, judgement: &Judgement) -> Result<Outcome, RecordingError> {
+pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, .. } = judgement;
     if let Some(outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         finish(context, entry, &outcome, true, Known::Perhaps)?;

@@ -1,7 +1,7 @@
 //! When a finished run's workbench may go.
 
-use super::status::KeepGroup;
 use crate::clock::UnixSeconds;
+use crate::routine::bounds::Retention;
 
 /// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
 /// trigger; never before the trigger, never in the future.
@@ -33,10 +33,10 @@ impl Newest {
     }
 
     /// Counts the next run, from the newest to the oldest, and returns whether it stays.
-    pub fn takes(&mut self, group: KeepGroup) -> bool {
+    pub fn takes(&mut self, group: Retention) -> bool {
         let left = match group {
-            KeepGroup::Succeeded => &mut self.succeeded_left,
-            KeepGroup::Other => &mut self.other_left,
+            Retention::Ttl => &mut self.succeeded_left,
+            Retention::FailedTtl => &mut self.other_left,
         };
         let takes = *left > 0;
         *left = left.saturating_sub(1);
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn succeeded_and_other_runs_are_counted_apart() {
         let mut newest = Newest::of(2);
-        let [good, bad] = [KeepGroup::Succeeded, KeepGroup::Other];
+        let [good, bad] = [Retention::Ttl, Retention::FailedTtl];
         let given = [good, bad, good, good, bad];
         assert_eq!(given.map(|group| newest.takes(group)), [true, true, true, false, true]);
         assert!(newest.is_full() && !newest.takes(bad) && Newest::of(0).is_full());

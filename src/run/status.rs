@@ -51,15 +51,6 @@ pub enum Streak {
     Keep,
 }
 
-/// The group in which `keep_last` counts a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeepGroup {
-    /// Runs that succeeded.
-    Succeeded,
-    /// Runs that ended in any other way.
-    Other,
-}
-
 /// A command of `config.toml` that the end of a run starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
@@ -115,22 +106,6 @@ struct Row {
 }
 
 impl Status {
-    /// Every status, in the order of the table.
-    pub const ALL: [Self; 12] = [
-        Self::Preparing,
-        Self::Running,
-        Self::Succeeded,
-        Self::Failed,
-        Self::TimedOut,
-        Self::Silent,
-        Self::LaunchFailed,
-        Self::Lost,
-        Self::Interrupted,
-        Self::Stopped,
-        Self::Reaped,
-        Self::Unknown,
-    ];
-
     /// Whether an outcome can have it: the others are views of what is on disk.
     pub fn is_final(self) -> bool {
         self.task() != TaskState::Working && self != Self::Reaped
@@ -176,14 +151,10 @@ impl Status {
         self.row().is_retried
     }
 
-    /// Which retention the workbench has: `failed_ttl` unless it is known to have succeeded.
+    /// Which retention the workbench has, and the group in which `keep_last` counts it: `failed_ttl` unless it is known to have
+    /// succeeded.
     pub fn retention(self) -> Retention {
         if self == Self::Succeeded { Retention::Ttl } else { Retention::FailedTtl }
-    }
-
-    /// The group in which `keep_last` counts it.
-    pub fn keep_group(self) -> KeepGroup {
-        if self == Self::Succeeded { KeepGroup::Succeeded } else { KeepGroup::Other }
     }
 
     /// Which hooks run when it is recorded.
@@ -226,6 +197,22 @@ impl fmt::Display for Status {
 mod tests {
     use super::*;
 
+    /// Every status, in the order of the table.
+    const ALL: [Status; 12] = [
+        Status::Preparing,
+        Status::Running,
+        Status::Succeeded,
+        Status::Failed,
+        Status::TimedOut,
+        Status::Silent,
+        Status::LaunchFailed,
+        Status::Lost,
+        Status::Interrupted,
+        Status::Stopped,
+        Status::Reaped,
+        Status::Unknown,
+    ];
+
     /// The table of ARCHITECTURE.md, cell by cell.
     #[test]
     fn every_column_is_as_documented() {
@@ -238,8 +225,8 @@ mod tests {
             .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
             .collect();
         let documented: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
-        assert_eq!(documented, Status::ALL.map(|status| status.to_string()));
-        for (row, status) in rows.iter().zip(Status::ALL) {
+        assert_eq!(documented, ALL.map(|status| status.to_string()));
+        for (row, status) in rows.iter().zip(ALL) {
             assert_eq!(row[1..], cells(status), "{status}");
         }
     }
@@ -265,9 +252,9 @@ mod tests {
                 Retention::Ttl => "`ttl_secs`",
                 Retention::FailedTtl => "`failed_ttl_secs`",
             },
-            match status.keep_group() {
-                KeepGroup::Succeeded => "succeeded",
-                KeepGroup::Other => "other",
+            match status.retention() {
+                Retention::Ttl => "succeeded",
+                Retention::FailedTtl => "other",
             },
             match status.hooks() {
                 [Hook::Finish] => "finish",
@@ -290,7 +277,7 @@ mod tests {
 
     #[test]
     fn only_what_the_first_release_does_not_know_needs_a_newer_reader() {
-        for status in Status::ALL.into_iter().filter(|status| status.is_final()) {
+        for status in ALL.into_iter().filter(|status| status.is_final()) {
             assert_eq!(status.record_version() > FIRST_RECORD_VERSION, status == Status::Interrupted, "{status}");
         }
     }

@@ -177,8 +177,7 @@ impl Plan {
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
-        let environment = compose(home, &agent, &routine.definition)?;
-        check_length(context, slug, &prompt, &agent, &environment)?;
+        let environment = check_routine(context, slug, &routine.definition, &prompt, &agent)?;
         Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
     }
 
@@ -234,7 +233,7 @@ impl Plan {
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
                 command: command(context, id, &self.prompt, &self.agent)?,
-                session_host: context.session_host.kind(),
+                session_host: context.session_host.kind,
                 origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
                 missing_env: missing_env.clone(),
@@ -259,7 +258,7 @@ impl Plan {
     }
 }
 
-/// Checks that the system would take what a routine's runs are started with.
+/// Checks that the system would take what a routine's runs are started with, and returns their environment.
 ///
 /// # Errors
 /// An argument, a variable, or all together are too long, or a file of the agent cannot be read.
@@ -269,21 +268,13 @@ pub fn check_routine(
     definition: &Definition,
     prompt: &str,
     agent: &Agent,
-) -> Result<(), TriggerError> {
-    check_length(context, slug, prompt, agent, &compose(&context.home, agent, definition)?)
-}
-
-fn check_length(
-    context: &Context,
-    slug: &Slug,
-    prompt: &str,
-    agent: &Agent,
-    environment: &Environment,
-) -> Result<(), TriggerError> {
+) -> Result<Environment, TriggerError> {
+    let environment = compose(&context.home, agent, definition)?;
     let id = RunId::new(slug.clone(), UnixSeconds::now());
     let command = command(context, &id, prompt, agent).map_err(ClaimError::from)?;
-    let checked = argument_space::check(environment, &command);
-    checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })
+    let checked = argument_space::check(&environment, &command);
+    checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })?;
+    Ok(environment)
 }
 
 fn command(context: &Context, id: &RunId, prompt: &str, agent: &Agent) -> Result<AgentCommand, CommandError> {
@@ -319,15 +310,7 @@ fn doubt_of(liveness: &Liveness) -> String {
 }
 
 fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
-    use std::os::unix::fs::OpenOptionsExt;
     // A copy for an agent that does not outlive a power cut; the routine has the original.
     atomic_file::write_in_place(&workbench.prompt_file(), prompt.as_bytes())?;
-    let log = workbench.log();
-    std::fs::OpenOptions::new()
-        .append(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&log)
-        .map_err(|source| FileError::io("make", &log, source))?;
-    Ok(())
+    atomic_file::write_in_place(&workbench.log(), b"").map(drop)
 }

@@ -169,11 +169,10 @@ impl Service {
     /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
         let path = &self.file;
-        match atomic_file::read_text(path) {
-            Ok(text) if text.contains(MARK) => Ok(true),
-            Ok(_) => Err(ServiceError::NotOurs { path: path.clone() }),
-            Err(error) if error.is_not_found() => Ok(false),
-            Err(error) => Err(error.into()),
+        match atomic_file::if_present(atomic_file::read_text(path))? {
+            Some(text) if text.contains(MARK) => Ok(true),
+            Some(_) => Err(ServiceError::NotOurs { path: path.clone() }),
+            None => Ok(false),
         }
     }
 

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
+use super::SessionError;
 use crate::bounded_command::{Finished, run};
+use crate::home::atomic_file::FileError;
 
 /// Where programs are that the short PATH of a desktop application leaves out.
 const USUAL_PLACES: [&str; 4] =
@@ -15,6 +17,19 @@ const USUAL_PLACES: [&str; 4] =
 /// What a server prints last. A client ended by TERM or HUP exits with 0 after part of its output (seen on tmux 3.3a), so nothing
 /// else distinguishes "no sessions" from no answer. No session's name has a colon.
 const LAST_WORDS: &str = "moadim: that is all\n";
+
+/// Runs a client until a deadline.
+pub(super) fn run_within(
+    command: &mut Command,
+    action: &'static str,
+    by_hand: impl FnOnce() -> String,
+    deadline: Instant,
+) -> Result<Finished, SessionError> {
+    run(command, deadline).map_err(|source| match source.kind() {
+        io::ErrorKind::TimedOut => SessionError::TimedOut { action, by_hand: by_hand() },
+        _ => FileError::io("run", command.get_program().as_ref(), source).into(),
+    })
+}
 
 /// Returns the words to append to a command so that [`Finished::whole_answer`] can see whether its answer is whole.
 pub(super) fn last_words() -> [OsString; 4] {

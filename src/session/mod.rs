@@ -11,7 +11,6 @@ mod window;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -83,8 +82,6 @@ pub(crate) enum SessionError {
     /// What lies at the socket's place is not ours to use.
     #[error("{path} {problem}; move it away")]
     InTheWay { path: PathBuf, problem: String },
-    #[error("cannot {action} {path}: {source}")]
-    Io { action: &'static str, path: PathBuf, source: io::Error },
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -94,11 +91,14 @@ pub(crate) enum SessionError {
 /// The host of a home's sessions, chosen once at start. Cheap to clone; it holds nothing open.
 #[derive(Debug, Clone)]
 pub struct SessionHost {
-    kind: HostKind,
-    why: String,
+    /// What shows the runs.
+    pub(crate) kind: HostKind,
+    /// Why it is this one, as a sentence for people.
+    pub(crate) why: String,
     /// The version in use, or why there is none.
     version: Result<String, String>,
-    is_certain: bool,
+    /// Whether asking again would give the same answer: not if the program did not answer this time.
+    pub(crate) is_certain: bool,
     windows: Windows,
     opening: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
@@ -121,24 +121,6 @@ impl SessionHost {
         };
         let (kind, why) = decide(setting, &version);
         Self { kind, why, version, is_certain, windows: Windows::new(home, program), opening: Arc::default() }
-    }
-
-    /// Returns whether asking again would give the same answer: not if the program did not answer this time.
-    #[must_use]
-    pub fn is_certain(&self) -> bool {
-        self.is_certain
-    }
-
-    /// Returns what shows the runs.
-    #[must_use]
-    pub fn kind(&self) -> HostKind {
-        self.kind
-    }
-
-    /// Returns why it is this one, as a sentence for people.
-    #[must_use]
-    pub fn why(&self) -> &str {
-        &self.why
     }
 
     /// Returns the version of the tmux in use.

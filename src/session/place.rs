@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::process::geteuid;
 
 use super::SessionError;
+use crate::home::atomic_file::FileError;
 use crate::home::stable_hash;
 
 /// The longest path that is used: `sun_path` holds 107 bytes on Linux and 103 on macOS.
@@ -45,7 +46,7 @@ impl Place {
         if let Some(refuge) = &self.refuge {
             match DirBuilder::new().mode(0o700).create(refuge) {
                 Err(source) if source.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(SessionError::Io { action: "make", path: refuge.clone(), source });
+                    return Err(FileError::io("make", refuge, source).into());
                 }
                 _ => check_private_directory(refuge)?,
             }
@@ -68,11 +69,7 @@ fn is_usable(socket: &Path) -> bool {
 
 /// Checks a directory below `/tmp`, where anybody may have made it first.
 fn check_private_directory(path: &Path) -> Result<(), SessionError> {
-    let found = std::fs::symlink_metadata(path).map_err(|source| SessionError::Io {
-        action: "look at",
-        path: path.to_owned(),
-        source,
-    })?;
+    let found = path.symlink_metadata().map_err(|source| FileError::io("look at", path, source))?;
     let refuse = |problem: String| Err(SessionError::InTheWay { path: path.to_owned(), problem });
     if !found.is_dir() {
         refuse("is not a directory".into())

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use super::client::{self, Reply};
 use super::{SessionError, answer_deadline};
-use crate::bounded_command::run;
+use crate::home::atomic_file::FileError;
 
 const ACTION: &str = "list the sessions of your own server";
 const BY_HAND: &str = "tmux list-sessions";
@@ -37,10 +37,7 @@ pub(super) fn sessions_below(
         command.env("TMUX_TMPDIR", directory);
     }
     command.args(["-u", "list-sessions", "-F", "#{session_name}"]).args(client::last_words());
-    let finished = run(&mut command, deadline).map_err(|source| match source.kind() {
-        io::ErrorKind::TimedOut => SessionError::TimedOut { action: ACTION, by_hand: BY_HAND.into() },
-        _ => SessionError::Io { action: "run", path: program.to_owned(), source },
-    })?;
+    let finished = client::run_within(&mut command, ACTION, || BY_HAND.into(), deadline)?;
     let refused = |said| SessionError::Refused { action: ACTION, said, by_hand: BY_HAND.into() };
     match finished.whole_answer().map_err(refused)? {
         Reply::Said(list) => Ok(list.lines().map(str::to_owned).collect()),
@@ -53,7 +50,7 @@ pub(super) fn sessions_below(
 fn certainly_none(socket: PathBuf) -> Result<(), SessionError> {
     match std::fs::symlink_metadata(&socket) {
         Err(source) if source.kind() != io::ErrorKind::NotFound => {
-            Err(SessionError::Io { action: "look at", path: socket, source })
+            Err(FileError::io("look at", &socket, source).into())
         }
         Ok(found) if !found.file_type().is_socket() => {
             Err(SessionError::InTheWay { path: socket, problem: "is not the socket it should be".into() })
@@ -127,6 +124,6 @@ mod tests {
         let error = sessions_below(Path::new("/bin/false"), None, answer_deadline()).unwrap_err();
         assert!(matches!(error, SessionError::Refused { .. }), "{error}");
         let error = sessions_below(Path::new("/nowhere/tmux"), None, answer_deadline()).unwrap_err();
-        assert!(matches!(error, SessionError::Io { .. }), "{error}");
+        assert!(matches!(error, SessionError::File(_)), "{error}");
     }
 }

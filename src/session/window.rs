@@ -3,13 +3,12 @@
 //! The process in a window leaves with its run, and the server with its last window: nobody closes or ends either.
 
 use std::ffi::{OsStr, OsString};
-use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::bounded_command::{Finished, run};
+use crate::bounded_command::Finished;
 use crate::home::Home;
 use crate::home::atomic_file;
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
@@ -119,10 +118,7 @@ impl Windows {
     }
 
     fn run(&self, command: &mut Command, action: &'static str, deadline: Instant) -> Result<Finished, SessionError> {
-        run(command, deadline).map_err(|source| match source.kind() {
-            io::ErrorKind::TimedOut => SessionError::TimedOut { action, by_hand: self.by_hand() },
-            _ => SessionError::Io { action: "run", path: command.get_program().into(), source },
-        })
+        client::run_within(command, action, || self.by_hand(), deadline)
     }
 
     fn refused(&self, action: &'static str, said: String) -> SessionError {

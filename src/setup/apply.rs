@@ -152,11 +152,8 @@ fn real(path: &Path) -> Result<PathBuf, FileError> {
 }
 
 fn read(path: &Path) -> Result<Option<String>, FileError> {
-    match atomic_file::read_text_with_stamp(path, MAX_CONFIG_BYTES) {
-        Ok((text, _)) => Ok(Some(text)),
-        Err(error) if error.is_not_found() => Ok(None),
-        Err(error) => Err(error),
-    }
+    let read = atomic_file::read_text_with_stamp(path, MAX_CONFIG_BYTES);
+    atomic_file::if_present(read.map(|(text, _)| text))
 }
 
 fn file_name(path: &Path) -> String {

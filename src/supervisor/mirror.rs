@@ -19,10 +19,10 @@ use super::supervision::Supervisor;
 use crate::agent::{Found, Source, find_command};
 use crate::archive;
 use crate::environment::Variables;
-use crate::git::{Cloned, ObjectId};
+use crate::git::Cloned;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, Mode};
-use crate::home::{make_directory, random_suffix, stable_hash};
+use crate::home::{make_directory, make_parent, random_suffix, stable_hash};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 use crate::routine::repository::Repository;
 use crate::routine::repository::{directory_of, masked, name_of};
@@ -195,9 +195,7 @@ impl Supervisor {
         let target = self.workbench().directory().join(directory_of(repository).unwrap_or_default());
         // What a first attempt left.
         remove_whatever(&target).map_err(|source| NotPrepared::failed(FileError::io("remove", &target, source)))?;
-        if let Some(parent) = target.parent() {
-            make_directory(parent).map_err(|source| NotPrepared::failed(FileError::io("make", parent, source)))?;
-        }
+        make_parent(&target).map_err(NotPrepared::failed)?;
         // Not local: no hard links, no borrowed objects. Files come last, when filters can already ask the real origin.
         let options = ["clone", "--quiet", "--no-local", "--no-checkout", "--no-recurse-submodules", "--template="];
         let branch = repository.branch.as_ref().map(|branch| OsString::from(format!("--branch={branch}")));
@@ -229,7 +227,7 @@ impl Supervisor {
     /// Records what a clone has, before its agent starts: whatever it has then is no work of the run.
     fn record_clone(&self, repository: &Repository, refs: &str) -> Result<(), FileError> {
         let refs = refs.lines().filter_map(|line| line.split_once(' '));
-        let refs = refs.filter_map(|(id, name)| Some((name.to_owned(), ObjectId::try_from(id.to_owned()).ok()?)));
+        let refs = refs.filter_map(|(id, name)| Some((name.to_owned(), id.parse().ok()?)));
         let cloned = Cloned { url: masked(repository.url.as_str()), refs: refs.collect() };
         let path = directory_of(repository).unwrap_or_default();
         archive::add_clone(&self.context.home, self.entry.id(), path.as_ref(), cloned)

@@ -19,7 +19,7 @@ use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
-use crate::run::end::end_own_processes;
+use crate::run::end::{Order, end_own_processes};
 use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
 use crate::run::log;
@@ -131,24 +131,10 @@ impl Supervisor {
         }
     }
 
-    /// Writes down why we end the run; the first reason written counts. The run ends even if nothing can be written, as on a full
-    /// disk.
+    /// Writes down why we end the run; the first reason written counts.
     fn request(&self, cause: EndCause, reason: String) -> EndRequest {
-        let request = EndRequest {
-            cause,
-            reason,
-            by: "supervisor".to_owned(),
-            at: UnixSeconds::now(),
-            last_output: self.workbench().last_output_or(self.manifest.triggered.at),
-        };
-        match self.entry.request_end(&request) {
-            Ok(true) => request,
-            Ok(false) => self.entry.end_request().ok().flatten().unwrap_or(request),
-            Err(error) => {
-                tracing::warn!(%error, "the request for the end is not on disk");
-                request
-            }
-        }
+        let order = Order { cause, reason, by: "supervisor".to_owned() };
+        self.entry.first_end_request(order.request(&self.workbench(), &self.manifest))
     }
 
     /// Ends the run by force.
@@ -291,7 +277,7 @@ impl Supervisor {
                     self.wake.wait(pause);
                     pause = if termination_signal.is_some() { TICK } else { (pause * 2).min(LONGEST_RECORDING_PAUSE) };
                 }
-                result => return Ok(result?),
+                result => return result,
             }
         }
     }

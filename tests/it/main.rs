@@ -46,7 +46,6 @@ mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;
 mod readme;
-mod reference_docs;
 mod repositories;
 mod resources;
 mod retention;
@@ -54,7 +53,6 @@ mod routines;
 mod runs;
 mod schedule;
 mod schedule_troubles;
-mod schemas;
 mod setup;
 mod shown;
 mod slow_triggers;

@@ -29,7 +29,7 @@ fn what_is_archived_is_shown_everywhere() {
     }
     clean_away(&home, &mut server, &run.id);
     let shown = server.ok("get_run", json!({ "run": run.id }));
-    assert_has(&shown["archive"], json!({ "repositories": 1 }));
+    assert_has(&shown["archive"], json!({ "repositories": ["remote"] }));
     assert_eq!(text(&shown["recover_command"]), format!("moadim-mcp recover {}", run.id));
     let listed = home.moadim(&["recover", "--list"]).ok();
     assert!(listed.contains(&run.id) && listed.contains("remote"), "{listed}");

@@ -25,7 +25,7 @@ pub(super) fn demo() -> anyhow::Result<()> {
     let app = stage::set(program.clone())?;
     let mut screen = Screen { out: anstream::stdout(), steps: 0 };
     let shown = story::tell(&app, &mut screen, &deadline);
-    let root = app.home().root().display();
+    let root = app.home.root().display();
     let cleared = stage::clear(&app).with_context(|| format!("the demo's home {root} could not be cleared"));
     match (shown, cleared) {
         (Ok(()), Ok(())) => {}

@@ -57,11 +57,8 @@ pub(super) fn clear(app: &App) -> anyhow::Result<()> {
 
 /// Returns how each run in the history ended.
 pub(super) fn ended(home: &Home) -> anyhow::Result<Vec<Outcome>> {
-    match atomic_file::read_text(&home.history_file()) {
-        Ok(text) => Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?),
-        Err(error) if error.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error.into()),
-    }
+    let text = atomic_file::if_present(atomic_file::read_text(&home.history_file()))?.unwrap_or_default();
+    Ok(text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?)
 }
 
 /// Waits until no process carries the cookie of an ended run, and no window is left. Supervisors carry cookies too, and exit a

@@ -39,7 +39,7 @@ const ORPHANS_ARE_SEEN: bool = cfg!(target_os = "linux");
 
 pub(super) fn tell(app: &App, screen: &mut Screen, deadline: &Deadline) -> anyhow::Result<()> {
     screen.heading(&format!("moadim-mcp {}: the life of a routine", env!("CARGO_PKG_VERSION")))?;
-    screen.note(&format!("In a temporary home, {}, which is removed at the end.", app.home().root().display()))?;
+    screen.note(&format!("In a temporary home, {}, which is removed at the end.", app.home.root().display()))?;
     screen.note("> is a tool that an agent host calls, < is what it answers.")?;
     let mut story = Story { app, screen, deadline };
     story.show_health()?;
@@ -168,9 +168,9 @@ impl Story<'_> {
             find(&report, "kept", "run", run)?;
         }
         ensure!(list(&report, "failed")?.is_empty(), "nothing should have failed: {report}");
-        let workbench = self.app.home().workbenches().join(expired);
+        let workbench = self.app.home.workbenches().join(expired);
         ensure!(!workbench.exists(), "{} should be gone", workbench.display());
-        let history = ended(self.app.home())?;
+        let history = ended(&self.app.home)?;
         ensure!(history.len() == kept.len() + 1, "the history should hold each run once: {history:?}");
         let lines: Vec<String> = history.iter().map(|ended| format!("{}  {}", ended.id, ended.status)).collect();
         self.screen.answered("what outlives the workbench", &[("history.jsonl", lines.join("\n"))])
@@ -249,7 +249,7 @@ impl Story<'_> {
     }
 
     fn entry(&self, run: &str) -> anyhow::Result<Entry> {
-        Ok(Entry::of(self.app.home(), &run.parse::<RunId>()?))
+        Ok(Entry::of(&self.app.home, &run.parse::<RunId>()?))
     }
 }
 

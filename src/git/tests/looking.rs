@@ -124,7 +124,7 @@ fn what_was_cloned_is_saved_whatever_became_of_the_remote() {
     let of = |cloned: Cloned| scene.look_with(&BTreeMap::from([("repo".into(), cloned)])).remove(0);
     assert_eq!(counts(&of(cloned.clone())), (3, 0, 0, 0));
     let head = scene.look().remove(0).head.unwrap();
-    let refs = BTreeMap::from([("refs/heads/main".to_owned(), head.try_into().unwrap())]);
+    let refs = BTreeMap::from([("refs/heads/main".to_owned(), head.parse().unwrap())]);
     let work = of(Cloned { refs, ..cloned });
     assert_eq!((counts(&work), work.remote.as_deref()), ((0, 0, 0, 0), Some("https://h/r")));
 }
@@ -132,7 +132,7 @@ fn what_was_cloned_is_saved_whatever_became_of_the_remote() {
 #[test]
 fn a_base_that_is_missing_hides_nothing() {
     let scene = Scene::of("commit b");
-    let refs = BTreeMap::from([("refs/heads/x".to_owned(), "1".repeat(40).try_into().unwrap())]);
+    let refs = BTreeMap::from([("refs/heads/x".to_owned(), "1".repeat(40).parse().unwrap())]);
     let cloned = BTreeMap::from([("repo".into(), Cloned { url: "u".into(), refs })]);
     assert_eq!(counts(&scene.look_with(&cloned)[0]), (1, 0, 0, 0));
 }

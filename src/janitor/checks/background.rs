@@ -49,7 +49,7 @@ fn of_service(state: &State) -> Finding {
 }
 
 pub(super) fn passes(subject: &Subject<'_>) -> Vec<Finding> {
-    let passes = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| subject.app.janitor().passes(duty));
+    let passes = [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| subject.app.janitor.passes(duty));
     let troubles = passes.into_iter().flat_map(|passes| passes.troubles);
     let fix = "fix what it names; the next pass tries again";
     let finding = |path: Option<String>, problem: String| match path {

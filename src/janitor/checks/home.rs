@@ -38,7 +38,7 @@ pub(super) fn place(subject: &Subject<'_>) -> Vec<Finding> {
 }
 
 pub(super) fn settings(subject: &Subject<'_>) -> Vec<Finding> {
-    let file = subject.app.home().config_file();
+    let file = subject.app.home.config_file();
     if let Err(error) = subject.app.context() {
         // Moving the file away is no fix: a person may have written there what keeps a run or a workbench.
         let fix = "correct the file; until then no server starts, ends or removes anything. Do not move it away: the defaults may end runs and remove workbenches sooner";
@@ -59,8 +59,8 @@ pub(super) fn program(subject: &Subject<'_>) -> Vec<Finding> {
 
 pub(super) fn windows(subject: &Subject<'_>) -> Vec<Finding> {
     let host = &subject.context.session_host;
-    if host.kind() == HostKind::Detached {
-        let found = format!("{}: runs have no windows, and work without", host.why());
+    if host.kind == HostKind::Detached {
+        let found = format!("{}: runs have no windows, and work without", host.why);
         return vec![
             Finding::well("tmux", found).hint("to watch runs, install tmux 3.2 or newer and restart the hosts"),
         ];
@@ -69,17 +69,17 @@ pub(super) fn windows(subject: &Subject<'_>) -> Vec<Finding> {
         return Vec::new();
     }
     let fix = "install tmux 3.2 or newer and restart the server, or set session_host = \"auto\"";
-    vec![Finding::problem_at(subject.context.home.config_file(), host.why(), fix)]
+    vec![Finding::problem_at(subject.context.home.config_file(), host.why.clone(), fix)]
 }
 
 /// Asks the tmux server of the windows, which takes 4 s where it hangs.
 pub(super) fn tmux(subject: &Subject<'_>) -> Vec<Finding> {
     let host = &subject.context.session_host;
-    if host.kind() == HostKind::Detached || host.version().is_none() {
+    if host.kind == HostKind::Detached || host.version().is_none() {
         return Vec::new();
     }
     vec![match host.check() {
-        Ok(()) => Finding::well("tmux", host.why()),
+        Ok(()) => Finding::well("tmux", host.why.clone()),
         Err(error) => Finding::problem("tmux", error.to_string(), "end the tmux server if it hangs; its runs go on"),
     }]
 }

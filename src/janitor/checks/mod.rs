@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn what_cannot_be_listed_hides_nothing_else() {
         let (_dir, app) = App::example();
-        let home = app.home();
+        let home = &app.home;
         let search_path = app.search_path();
         let sound = all(&app, &search_path);
         for folder in [home.routines(), home.agents(), home.running()] {

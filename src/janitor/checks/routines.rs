@@ -43,8 +43,7 @@ pub(super) fn routines(subject: &Subject<'_>) -> Vec<Finding> {
             && let Some(agent) = set.agent.parse().ok().and_then(|name| subject.registry.as_ref()?.get(&name).ok())
             && let Err(not) = check_accepted(home, routine.slug(), &set.names, &agent)
         {
-            let problem =
-                format!("it cannot run: the agent '{}' does not accept {} in `env`", not.agent(), not.names());
+            let problem = format!("it cannot run: the agent '{}' does not accept {} in `env`", not.agent, not.names);
             findings.push(Finding::problem_at(file(), problem, not.ways_out()));
         }
     }

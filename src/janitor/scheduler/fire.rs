@@ -7,7 +7,7 @@ use crate::agent::LOGIN_SHELL_TIMEOUT;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::names;
 use crate::routine::ledger::{Fire, Ledger};
 use crate::routine::model::Definition;
@@ -18,7 +18,7 @@ use crate::run::claim::{Claim, ClaimError};
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
-use crate::run::history::{self, Missed, UpdateError};
+use crate::run::history::{self, Missed};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
@@ -46,19 +46,6 @@ pub(super) enum Dealt {
     },
     /// Another process was faster; look again.
     Outdated,
-}
-
-/// A case could not be dealt with; the next tick finds what was begun, or begins again.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum FireError {
-    #[error(transparent)]
-    Locked(#[from] LockError),
-    #[error(transparent)]
-    File(#[from] FileError),
-    #[error(transparent)]
-    History(#[from] UpdateError),
-    #[error(transparent)]
-    Trigger(#[from] TriggerError),
 }
 
 /// How long a tick waits for the routines' lock: other routines are due too.
@@ -92,8 +79,9 @@ impl<'a> Case<'a> {
         waiting.filter(|waiting| waiting.not_before <= now).map(|waiting| &waiting.fire)
     }
 
-    /// Deals with it, if nothing has changed since it was read.
-    pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> Result<Dealt, FireError> {
+    /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins
+    /// again.
+    pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> anyhow::Result<Dealt> {
         let (home, slug) = (&context.home, self.slug);
         let due = self.due(now).cloned();
         let mut plan = due.as_ref().map(|_| Plan::read(context, slug, Instant::now()));
@@ -154,7 +142,7 @@ impl<'a> Case<'a> {
     }
 
     /// Records what was missed, then writes the ledger. In this order: see [`history::append_missed`].
-    fn write(&self, home: &Home, advance: &Advance, now: UnixSeconds) -> Result<(), FireError> {
+    fn write(&self, home: &Home, advance: &Advance, now: UnixSeconds) -> anyhow::Result<()> {
         history::append_missed(home, self.slug, &advance.missed, now)?;
         if advance.ledger != self.ledger {
             advance.ledger.write(home, self.slug)?;

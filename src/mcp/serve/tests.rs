@@ -92,9 +92,9 @@ impl Connection {
         let gate = Arc::new(Gate::default());
         let background = Arc::new(AtomicBool::new(false));
         let (dir, app) = App::example();
-        let home = app.home().clone();
+        let home = app.home.clone();
         let server = Server::on_threads(Arc::new(app), tools(&gate), "Test.", threads).unwrap();
-        let state = server.connection().clone();
+        let state = server.connection.clone();
         let (their_input, input) = io::pipe().unwrap();
         let (output, their_output) = io::pipe().unwrap();
         let started = Arc::clone(&background);

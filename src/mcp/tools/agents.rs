@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::agent::Registry;
-use crate::mcp::tool::{Hints, NoArguments, Tool, ToolError};
+use crate::mcp::tool::{Hints, NoArguments, Tool};
 use crate::run::context::App;
 
 #[derive(Serialize, JsonSchema)]
@@ -36,7 +36,7 @@ pub(super) fn tool() -> Tool {
     Tool::new("list_agents", "List agents", description, Hints::READS, list_agents)
 }
 
-pub(crate) fn list_agents(app: &App, _: NoArguments) -> Result<Agents, ToolError> {
+pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
     let search_path = app.search_path();
     let view = |agent: &crate::agent::Agent| {
         let found = search_path.find(&agent.definition);
@@ -50,5 +50,5 @@ pub(crate) fn list_agents(app: &App, _: NoArguments) -> Result<Agents, ToolError
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
         }
     };
-    Ok(Agents { agents: Registry::load(app.home())?.agents().map(view).collect() })
+    Ok(Agents { agents: Registry::load(&app.home)?.agents().map(view).collect() })
 }

@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use crate::janitor::cleanup::{clean_up, dry_run};
 use crate::janitor::report::CleanupReport;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::routine::slug::Slug;
 use crate::run::context::App;
 
@@ -32,7 +32,7 @@ struct Cleanup {
 /// Hosts give up on a call after a minute, and measuring what is left takes a few seconds too.
 const DELETING_TIMEOUT: Duration = Duration::from_secs(30);
 
-fn cleanup(app: &App, arguments: Cleanup) -> Result<CleanupReport, ToolError> {
+fn cleanup(app: &App, arguments: Cleanup) -> anyhow::Result<CleanupReport> {
     let context = app.context()?;
     let only = arguments.routine.as_ref();
     let report = if arguments.dry_run.unwrap_or(false) {

@@ -3,14 +3,14 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::query::listing;
 use crate::routine::invalid_field::InvalidField;
 use crate::run::context::{App, Context};
 use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
-use crate::run::log::{BadPattern, Log, MAX_TEXT_BYTES, Pattern};
+use crate::run::log::{BadPattern, Log, LogPart, MAX_TEXT_BYTES, Pattern};
 use crate::run::status::Status;
 
 pub(super) fn tool() -> Tool {
@@ -56,12 +56,12 @@ const MAX_TAIL_LINES: usize = 10_000;
 const RESTARTED: &str = "the log is shorter than `offset`, so this text starts at its beginning";
 
 /// Returns the end of what a run printed, with a line before it that says so where it is not all.
-pub(in crate::mcp) fn end_of_log(app: &App, run: RunId) -> Result<String, ToolError> {
+pub(in crate::mcp) fn end_of_log(app: &App, run: RunId) -> anyhow::Result<String> {
     let LogText { text, note, .. } = read_log(app, ReadLog { run, tail_lines: None, offset: None, grep: None })?;
     Ok(note.map_or_else(String::new, |note| format!("[{note}]\n")) + &text)
 }
 
-pub(crate) fn read_log(app: &App, arguments: ReadLog) -> Result<LogText, ToolError> {
+pub(crate) fn read_log(app: &App, arguments: ReadLog) -> anyhow::Result<LogText> {
     let ReadLog { run, tail_lines, offset, grep } = arguments;
     if tail_lines.is_some() && (offset.is_some() || grep.is_some()) {
         let rule = "it goes with neither `offset` nor `grep`; leave it out";
@@ -76,12 +76,11 @@ pub(crate) fn read_log(app: &App, arguments: ReadLog) -> Result<LogText, ToolErr
         (None, None) => log_tail(log, tail_lines.unwrap_or(200)),
         (Some(offset), None) => {
             let part = log.log.part(offset)?;
-            Ok(log.answer_from_offset(part.text, part.next_offset, part.more, part.restarted, part.dropped_bytes))
+            Ok(log.answer_from_offset(part))
         }
         (offset, Some(pattern)) => {
-            let found = log.log.search(&pattern, offset.unwrap_or(0))?;
-            let text = found.lines.iter().map(|line| format!("{}:{}\n", line.offset, line.text)).collect();
-            Ok(log.answer_from_offset(text, found.next_offset, found.more, found.restarted, found.dropped_bytes))
+            let part = log.log.search(&pattern, offset.unwrap_or(0))?;
+            Ok(log.answer_from_offset(part))
         }
     }
 }
@@ -103,7 +102,7 @@ enum Place {
 }
 
 impl RunLog {
-    fn find(context: &Context, id: RunId) -> Result<Self, ToolError> {
+    fn find(context: &Context, id: RunId) -> anyhow::Result<Self> {
         let run = listing::find(context, &id)?;
         if run.status != Status::Reaped {
             let workbench = Workbench::of(&context.home, &id);
@@ -117,15 +116,16 @@ impl RunLog {
             return Err(EndError::NotFound(id).into());
         };
         // A text that is whole has its own offsets: control codes are gone from it.
-        let size = past.log_bytes.filter(|_| past.tail_cut).unwrap_or(0);
+        let cut = past.tail_cut();
+        let size = past.log_bytes.filter(|_| cut).unwrap_or(0);
         let log = Log::kept(past.tail.unwrap_or_default(), size);
-        Ok(Self { run: id, log, place: Place::History { cut: past.tail_cut, log_bytes: past.log_bytes } })
+        Ok(Self { run: id, log, place: Place::History { cut, log_bytes: past.log_bytes } })
     }
 
     /// Returns where an offset is that was counted in the whole log.
     fn offset(&self, counted: u64) -> u64 {
         match self.place {
-            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size(),
+            Place::History { log_bytes: Some(bytes), .. } if counted >= bytes => self.log.size,
             _ => counted,
         }
     }
@@ -141,17 +141,11 @@ impl RunLog {
     }
 
     /// Answers with what follows an offset.
-    fn answer_from_offset(
-        self,
-        text: String,
-        next_offset: u64,
-        cut: bool,
-        restarted: bool,
-        dropped_bytes: u64,
-    ) -> LogText {
+    fn answer_from_offset(self, part: LogPart) -> LogText {
+        let LogPart { text, next_offset, more: cut, restarted, dropped_bytes, log_bytes } = part;
         let restarted = restarted.then(|| RESTARTED.to_owned());
         let more = restarted.into_iter().chain(self.dropped(dropped_bytes)).reduce(|a, b| format!("{a}; {b}"));
-        LogText { note: self.note(more), log_bytes: self.log.size(), run: self.run, text, cut, next_offset }
+        LogText { note: self.note(more), log_bytes, run: self.run, text, cut, next_offset }
     }
 
     /// Says what is special about it, before `more`.
@@ -167,7 +161,7 @@ impl RunLog {
     }
 }
 
-fn log_tail(log: RunLog, lines: usize) -> Result<LogText, ToolError> {
+fn log_tail(log: RunLog, lines: usize) -> anyhow::Result<LogText> {
     if !(1..=MAX_TAIL_LINES).contains(&lines) {
         let rule = format!("it must be between 1 and {MAX_TAIL_LINES}; the whole log is the file `log_path`");
         return Err(InvalidField::new("tail_lines", lines, rule).into());

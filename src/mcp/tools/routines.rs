@@ -13,7 +13,7 @@ use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::config::UnsavedWork;
 use crate::mcp::call::{Call, Question, Reply};
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::query::listing as runs;
 use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
@@ -205,19 +205,19 @@ struct OneRoutine {
 }
 
 /// Refuses to set or clear what only a person writes.
-fn refuse_trusted(app: &App, arguments: &JsonObject) -> Result<(), ToolError> {
+fn refuse_trusted(app: &App, arguments: &JsonObject) -> anyhow::Result<()> {
     let is_trusted = |name: &str| name == "trusted" || name.starts_with("trusted.") || name.starts_with("trusted_");
     let cleared = arguments.get("clear").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
     if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
         return Ok(());
     }
-    let home = app.home();
+    let home = &app.home;
     let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
     let file = match slug {
         Some(slug) => store::definition_file(home, &slug).display().to_string(),
         None => format!("{}/<slug>/routine.toml", home.routines().display()),
     };
-    Err(ToolError::new(format!(
+    Err(anyhow::Error::msg(format!(
         "cannot set or clear [trusted]: only a person writes it, by hand, in {file}. Ask them to edit that file"
     )))
 }
@@ -226,12 +226,12 @@ fn refuse_trusted(app: &App, arguments: &JsonObject) -> Result<(), ToolError> {
 fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
     let checked = check_accepted(home, slug, definition.env.keys(), agent);
     checked.map_err(|not| {
-        let rule = format!("the agent '{}' does not accept that; {}", not.agent(), not.ways_out());
-        InvalidField::new("env", not.names(), rule)
+        let rule = format!("the agent '{}' does not accept that; {}", not.agent, not.ways_out());
+        InvalidField::new("env", &not.names, rule)
     })
 }
 
-fn create_routine(app: &App, mut arguments: CreateRoutine) -> Result<OneRoutine, ToolError> {
+fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
     let context = app.context()?;
     let agent = Registry::load(&context.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
@@ -251,12 +251,12 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> Result<OneRoutine,
     show(app, &context, &routine)
 }
 
-fn show(app: &App, context: &Context, routine: &Routine) -> Result<OneRoutine, ToolError> {
+fn show(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<OneRoutine> {
     let search_path = app.search_path();
     Ok(OneRoutine { routine: Overview::read(context, &search_path)?.view(routine) })
 }
 
-fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, ToolError> {
+fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRoutine> {
     let context = app.context()?;
     let registry = Registry::load(&context.home)?;
     if let Some(agent) = &arguments.agent {
@@ -274,8 +274,8 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> Result<OneRoutine, Too
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
         let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
-        check_routine(&context, &slug, definition, &prompt, &agent)
-            .map_err(|error| InvalidField::new("env", "too long", error.to_string()))
+        let checked = check_routine(&context, &slug, definition, &prompt, &agent).map(drop);
+        checked.map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
     show(app, &context, &routine)
@@ -325,7 +325,7 @@ pub(in crate::mcp) struct WholeRoutine {
 
 const RECENT_RUNS: usize = 5;
 
-pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> Result<WholeRoutine, ToolError> {
+pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<WholeRoutine> {
     let context = app.context_for_looking();
     let routine = store::load(&context.home, &arguments.routine)?;
     let prompt = prompt::read(&context.home, &routine.slug)?;
@@ -338,7 +338,7 @@ pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> Result<Wh
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
-fn settings(definition: &Definition) -> Result<Map<String, Value>, ToolError> {
+fn settings(definition: &Definition) -> anyhow::Result<Map<String, Value>> {
     let mut definition = definition.clone();
     definition.repositories.iter_mut().for_each(|repository| repository.url = masked(&repository.url));
     let Value::Object(mut settings) = serde_json::to_value(definition)? else { return Ok(Map::new()) };
@@ -364,7 +364,7 @@ struct DeletedRoutine {
     stopped: Vec<RunId>,
 }
 
-fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> Result<Reply<DeletedRoutine>, ToolError> {
+fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> anyhow::Result<Reply<DeletedRoutine>> {
     let context = app.context_for_looking();
     let agreed = (!arguments.confirm.unwrap_or(false)).then(|| call.agreed_to().unwrap_or_default());
     match delete::delete(&context, &arguments.routine, agreed.as_ref(), "delete_routine") {
@@ -411,7 +411,7 @@ pub(crate) struct Routines {
     pub(crate) next_cursor: Option<Slug>,
 }
 
-pub(crate) fn list_routines(app: &App, arguments: ListRoutines) -> Result<Routines, ToolError> {
+pub(crate) fn list_routines(app: &App, arguments: ListRoutines) -> anyhow::Result<Routines> {
     let limit = page::limit(arguments.limit, 50)?;
     let after: Option<Slug> = page::cursor(arguments.cursor.as_deref())?;
     let context = app.context_for_looking();

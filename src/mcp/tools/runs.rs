@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use super::page;
 use crate::clock::UnixSeconds;
 use crate::mcp::call::{Call, Reply};
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::process_tree::names;
 use crate::query::inspect::{Inspection, inspect};
 use crate::query::listing::{self, RunFilter};
@@ -118,7 +118,7 @@ pub(crate) struct Awaited {
 /// With the time that a trigger may take, this stays within what hosts give a call.
 const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
-fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> Result<Reply<Awaited>, ToolError> {
+fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow::Result<Reply<Awaited>> {
     let context = app.context()?;
     let run = trigger(&context, &arguments.routine, arguments.overlap.unwrap_or_default(), call.received)?;
     if !arguments.wait.unwrap_or(false) {
@@ -156,7 +156,7 @@ pub(crate) struct Runs {
     pub(crate) next_cursor: Option<RunId>,
 }
 
-pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> Result<Runs, ToolError> {
+pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> anyhow::Result<Runs> {
     let limit = page::limit(arguments.limit, 20)?;
     let after: Option<RunId> = page::cursor(arguments.cursor.as_deref())?;
     let context = app.context_for_looking();
@@ -174,7 +174,7 @@ pub(crate) fn list_runs(app: &App, arguments: ListRuns) -> Result<Runs, ToolErro
 }
 
 /// Checks that there is such a routine, or was one that ran: otherwise its name is mistyped.
-fn check_is_known(context: &Context, routine: Slug) -> Result<(), ToolError> {
+fn check_is_known(context: &Context, routine: Slug) -> anyhow::Result<()> {
     let of_routine = RunFilter { routine: Some(routine.clone()), ..RunFilter::default() };
     match store::check_exists(&context.home, &routine) {
         Err(error) if listing::list(context, &of_routine, None, 1)?.total == 0 => Err(error.into()),
@@ -188,7 +188,7 @@ pub(in crate::mcp) struct GetRun {
     pub(in crate::mcp) run: RunId,
 }
 
-pub(in crate::mcp) fn get_run(app: &App, GetRun { run }: GetRun) -> Result<Inspection, ToolError> {
+pub(in crate::mcp) fn get_run(app: &App, GetRun { run }: GetRun) -> anyhow::Result<Inspection> {
     Ok(inspect(&app.context_for_looking(), &run)?)
 }
 
@@ -203,7 +203,7 @@ struct WaitRun {
 /// Hosts give a call 60 s.
 const MAX_WAIT_SECS: u64 = 50;
 
-fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Awaited>, ToolError> {
+fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> anyhow::Result<Reply<Awaited>> {
     let secs = arguments.timeout_secs.unwrap_or(30);
     if secs > MAX_WAIT_SECS {
         let rule = format!("it must be at most {MAX_WAIT_SECS}; call again for more");
@@ -216,7 +216,7 @@ fn wait_run(app: &App, arguments: WaitRun, call: &Call) -> Result<Reply<Awaited>
     wait_for(&context, &arguments.run, Duration::from_secs(secs), call).map(Reply::Answer)
 }
 
-fn wait_for(context: &Context, run: &RunId, at_most: Duration, call: &Call) -> Result<Awaited, ToolError> {
+fn wait_for(context: &Context, run: &RunId, at_most: Duration, call: &Call) -> anyhow::Result<Awaited> {
     let began = Instant::now();
     let report = &mut |run: &RunView| {
         let message = || format!("{} is {}; its log has {} bytes", run.id, run.status, run.log_bytes);
@@ -236,7 +236,7 @@ pub(crate) struct StopRun {
 
 const MAX_REASON_CHARS: usize = 500;
 
-pub(crate) fn stop_run(app: &App, arguments: StopRun) -> Result<Stopped, ToolError> {
+pub(crate) fn stop_run(app: &App, arguments: StopRun) -> anyhow::Result<Stopped> {
     let reason = arguments.reason.unwrap_or_else(|| "stopped on request".to_owned());
     if reason.chars().count() > MAX_REASON_CHARS || reason.chars().any(char::is_control) {
         let rule = format!("it must be one line of at most {MAX_REASON_CHARS} characters; shorten it");
@@ -250,7 +250,7 @@ pub(crate) fn stop_run(app: &App, arguments: StopRun) -> Result<Stopped, ToolErr
             "the run and all its processes have ended, but the end cannot be recorded yet ({cause}); moadim-mcp keeps trying"
         )),
         Ended::Survived(left) => {
-            return Err(ToolError::new(format!(
+            return Err(anyhow::Error::msg(format!(
                 "cannot end the run {}: these processes survived SIGKILL: {}. The watchdog keeps trying; look at them with ps, \
                  and end them by hand",
                 arguments.run,
@@ -269,7 +269,7 @@ pub(crate) struct PinRun {
     pub(crate) pinned: bool,
 }
 
-pub(crate) fn pin_run(app: &App, arguments: PinRun) -> Result<OneRun, ToolError> {
+pub(crate) fn pin_run(app: &App, arguments: PinRun) -> anyhow::Result<OneRun> {
     let context = app.context_for_looking();
     if arguments.pinned {
         pin::pin(&context.home, &arguments.run)?;

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::mcp::tool::{Hints, Tool, ToolError};
+use crate::mcp::tool::{Hints, Tool};
 use crate::query::routine_view::Firing;
 use crate::routine::slug::Slug;
 use crate::routine::snooze;
@@ -34,8 +34,8 @@ struct Snoozed {
     firing: Firing,
 }
 
-fn snooze_routine(app: &App, arguments: Snooze) -> Result<Snoozed, ToolError> {
-    let home = app.home();
+fn snooze_routine(app: &App, arguments: Snooze) -> anyhow::Result<Snoozed> {
+    let home = &app.home;
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;
     Ok(Snoozed { routine: arguments.routine, firing: Firing::of(&definition, Ok(&ledger), now) })

@@ -1,13 +1,11 @@
 //! The lines of removed archives.
 
-use std::time::Duration;
-
 use serde::Serialize;
 
-use super::{UpdateError, sync};
+use super::{HISTORY_LOCK_TIMEOUT, UpdateError, sync};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file;
 use crate::home::lock::{FileLock, Mode};
 use crate::run::id::RunId;
 use crate::run::record::FIRST_RECORD_VERSION;
@@ -23,8 +21,6 @@ struct ArchiveLine<'a> {
     reason: &'a str,
 }
 
-const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// Adds a line for an archive that was removed.
 ///
 /// # Errors
@@ -38,7 +34,6 @@ pub(crate) fn append_archive_removed(
 ) -> Result<(), UpdateError> {
     let path = home.history_file();
     let line = ArchiveLine { kind: "archive_removed", version: FIRST_RECORD_VERSION, run, at, bytes, reason };
-    let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
     let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     let file = atomic_file::append_record(&path, &line)?;
     Ok(sync(&file, &path)?)

@@ -46,18 +46,9 @@ pub(super) fn list(home: &Home) -> Result<Vec<HistoryFile>, FileError> {
     Ok(files)
 }
 
-/// Closes the current file if it is large or old enough, and removes closed files beyond the limits of the home, in size or in
-/// age. The caller holds the history's lock.
-pub(super) fn tidy(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
-    keep_within(home, config, config.history_age_secs, now)
-}
-
-/// Does the same by size alone: a process that adds a line does not know whether the wall clock was just set.
-pub(super) fn make_room(home: &Home, config: &Config, now: UnixSeconds) -> Result<(), FileError> {
-    keep_within(home, config, u64::MAX, now)
-}
-
-fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds) -> Result<(), FileError> {
+/// Closes the current file if it is large or old enough, and removes closed files beyond the limit of the home in size, or
+/// older than `max_age_secs`. The caller holds the history's lock.
+pub(super) fn keep_within(home: &Home, config: &Config, max_age_secs: u64, now: UnixSeconds) -> Result<(), FileError> {
     let path = home.history_file();
     let bytes = match path.symlink_metadata() {
         Ok(metadata) if metadata.is_file() => metadata.len(),
@@ -124,12 +115,12 @@ mod tests {
         let config = Config { max_history_bytes: 16 * 100, ..Config::default() };
         for at in 0..20 {
             std::fs::write(home.history_file(), "x".repeat(120)).unwrap();
-            tidy(&home, &config, UnixSeconds(1000 + at)).unwrap();
+            keep_within(&home, &config, config.history_age_secs, UnixSeconds(1000 + at)).unwrap();
         }
         let names = names(&home);
         assert_eq!((names.len(), names[0].as_str()), (13, "history.1019.jsonl"), "{names:?}");
         std::fs::write(home.history_file(), "x").unwrap();
-        tidy(&home, &config, UnixSeconds(1019)).unwrap();
+        keep_within(&home, &config, config.history_age_secs, UnixSeconds(1019)).unwrap();
         assert!(home.history_file().exists(), "far from full");
     }
 
@@ -139,14 +130,14 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let config = Config { history_age_secs: 1600, ..Config::default() };
         std::fs::write(home.history_file(), "{broken\n{\"finished_at\":\"1970-01-01T00:16:40Z\"}\n").unwrap();
-        tidy(&home, &config, UnixSeconds(1100)).unwrap();
+        keep_within(&home, &config, config.history_age_secs, UnixSeconds(1100)).unwrap();
         assert_eq!(names(&home), ["history.jsonl"]);
-        tidy(&home, &config, UnixSeconds(1101)).unwrap();
+        keep_within(&home, &config, config.history_age_secs, UnixSeconds(1101)).unwrap();
         assert_eq!(names(&home), ["history.1101.jsonl"]);
         std::fs::write(home.history_file(), "").unwrap();
-        tidy(&home, &config, UnixSeconds(2701)).unwrap();
+        keep_within(&home, &config, config.history_age_secs, UnixSeconds(2701)).unwrap();
         assert_eq!(names(&home), ["history.jsonl", "history.1101.jsonl"]);
-        tidy(&home, &config, UnixSeconds(2702)).unwrap();
+        keep_within(&home, &config, config.history_age_secs, UnixSeconds(2702)).unwrap();
         assert_eq!(names(&home), ["history.jsonl"]);
     }
 
@@ -159,10 +150,10 @@ mod tests {
             std::fs::write(home.root().join(name), "x".repeat(800)).unwrap();
         }
         let far = 1_000_000_000;
-        make_room(&home, &config, UnixSeconds(far)).unwrap();
+        keep_within(&home, &config, u64::MAX, UnixSeconds(far)).unwrap();
         assert_eq!(names(&home), ["history.1000000000.jsonl", "history.1000.jsonl"]);
         std::fs::write(home.history_file(), "x").unwrap();
-        make_room(&home, &config, UnixSeconds(far)).unwrap();
+        keep_within(&home, &config, u64::MAX, UnixSeconds(far)).unwrap();
         assert_eq!(names(&home), ["history.jsonl", "history.1000000000.jsonl"], "one byte too many");
     }
 }

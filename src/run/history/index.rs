@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::files::{self, HistoryFile};
-use super::line::{Past, PastLine};
+use super::line::Past;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::file_cache::Stamp;
@@ -186,7 +186,7 @@ impl Lines {
     /// Reads a line; `None` if that is not possible, and then [`Self::drop_unreadable`] deals with it.
     pub(crate) fn past(&self, line: &Line) -> Option<Past> {
         let text = line_at(&self.files.get(&line.file)?.file, line.offset).ok()?;
-        let past = Past::from(PastLine::parse(&text)?);
+        let past = Past::parse(&text)?;
         let id = RunId::new(self.routine(line).clone(), line.stamp);
         (past.outcome.id == id && past.outcome.status == line.status).then_some(past)
     }

@@ -3,7 +3,6 @@
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
-use crate::home::atomic_file::FileError;
 use crate::routine::slug::Slug;
 use crate::run::entry::Workbench;
 use crate::run::log::{Log, LogPart};
@@ -13,31 +12,10 @@ use crate::run::status::Status;
 /// How much of a run's output its line keeps.
 pub(super) const KEPT_OUTPUT_BYTES: usize = 2 * 1024;
 
-/// What the history says about a run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Past {
-    pub outcome: Outcome,
-    /// The end of its output as clean text, at most 2 KiB.
-    pub tail: Option<String>,
-    /// Whether it printed more before that.
-    pub tail_cut: bool,
-    /// How many bytes its log had; `None` in lines of version 0.1.
-    pub log_bytes: Option<u64>,
-}
-
-impl From<PastLine> for Past {
-    fn from(line: PastLine) -> Self {
-        let PastLine { outcome, tail, tail_cut, log_bytes } = line;
-        // Older versions did not say. A text that was cut is as long as it may be, but for a character.
-        let is_long = || tail.as_ref().is_some_and(|tail| tail.len() + 4 > KEPT_OUTPUT_BYTES);
-        Self { tail_cut: tail_cut.unwrap_or_else(is_long), outcome, tail, log_bytes }
-    }
-}
-
 /// A run's line as it is written. Its reader may have nothing else.
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
-struct RunLine<'a> {
+pub(super) struct RunLine<'a> {
     kind: &'static str,
     routine: &'a Slug,
     #[serde(flatten)]
@@ -48,20 +26,26 @@ struct RunLine<'a> {
     log_bytes: Option<u64>,
 }
 
-/// A run's line as it is read: those of older versions say less.
-#[derive(Deserialize)]
-pub(super) struct PastLine {
+/// What the history says about a run; lines of older versions say less.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Past {
     #[serde(flatten)]
-    pub(super) outcome: Outcome,
-    #[serde(default)]
-    tail: Option<String>,
-    #[serde(default)]
+    pub outcome: Outcome,
+    /// The end of its output as clean text, at most 2 KiB.
+    pub tail: Option<String>,
     tail_cut: Option<bool>,
-    #[serde(default)]
-    log_bytes: Option<u64>,
+    /// How many bytes its log had; `None` in lines of version 0.1.
+    pub log_bytes: Option<u64>,
 }
 
-impl PastLine {
+impl Past {
+    /// Whether it printed more before its tail. Older versions did not say: a text that was cut is as long as it may be, but
+    /// for a character.
+    pub fn tail_cut(&self) -> bool {
+        let is_long = || self.tail.as_ref().is_some_and(|tail| tail.len() + 4 > KEPT_OUTPUT_BYTES);
+        self.tail_cut.unwrap_or_else(is_long)
+    }
+
     /// Reads a line. A status that a newer version wrote is shown as it is written, in the reason.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         serde_json::from_slice(text).ok().or_else(|| {
@@ -74,19 +58,20 @@ impl PastLine {
     }
 }
 
-/// Writes the line of a run that ended, with the end of its output.
-pub(super) fn encode(home: &Home, outcome: &Outcome) -> Result<String, FileError> {
-    let tail = tail(&Workbench::of(home, &outcome.id));
-    let line = RunLine {
-        kind: "run",
-        routine: outcome.id.routine(),
-        outcome,
-        duration_secs: outcome.duration_secs(),
-        tail_cut: tail.as_ref().map(|tail| tail.more),
-        log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
-        tail: tail.map(|tail| tail.text),
-    };
-    serde_json::to_string(&line).map_err(|error| FileError::io("write", &home.history_file(), error.into()))
+impl<'a> RunLine<'a> {
+    /// Makes the line of a run that ended, with the end of its output.
+    pub(super) fn of(home: &Home, outcome: &'a Outcome) -> Self {
+        let tail = tail(&Workbench::of(home, &outcome.id));
+        Self {
+            kind: "run",
+            routine: outcome.id.routine(),
+            outcome,
+            duration_secs: outcome.duration_secs(),
+            tail_cut: tail.as_ref().map(|tail| tail.more),
+            log_bytes: tail.as_ref().map(|tail| tail.log_bytes),
+            tail: tail.map(|tail| tail.text),
+        }
+    }
 }
 
 /// Returns the end of a run's output; `None` where there is none, or it cannot be read: the run is recorded all the same.

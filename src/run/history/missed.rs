@@ -63,7 +63,6 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
         let count = (*count > 1).then_some(*count);
         let occurrence = *occurrence;
         let line = MissedLine { kind: "missed", version: FIRST_RECORD_VERSION, routine, occurrence, at, reason, count };
-        let line = serde_json::to_string(&line).map_err(|error| FileError::io("write", &path, error.into()))?;
         written = Some(atomic_file::append_record(&path, &line)?);
     }
     drop(lock);

@@ -26,7 +26,7 @@ use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, LockError, Mode};
 use files::HistoryFile;
-use line::encode;
+use line::RunLine;
 
 pub(crate) use archives::append_archive_removed;
 pub use holes::{Incomplete, complete};
@@ -60,7 +60,7 @@ const HISTORY_LOCK_TIMEOUT: Duration = Duration::from_secs(10);
 /// The lock was not free in time, or the file cannot be written; the caller tries again later.
 pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> Result<bool, UpdateError> {
     let path = home.history_file();
-    let line = encode(home, outcome)?;
+    let line = RunLine::of(home, outcome);
     let lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
     let there = match known {
         Known::New => None,
@@ -75,7 +75,8 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
         Some(file) => file,
         None => {
             if files::is_full(home, config) {
-                no_room = files::make_room(home, config, UnixSeconds::now()).err();
+                // By size alone: whoever adds a line does not know whether the wall clock was just set.
+                no_room = files::keep_within(home, config, u64::MAX, UnixSeconds::now()).err();
             }
             atomic_file::append_record(&path, &line)?
         }
@@ -99,7 +100,7 @@ fn sync(file: &File, path: &Path) -> Result<(), FileError> {
 /// Closes the history's file if it is old or large enough, and removes what is beyond the limits of the home.
 pub fn tidy(home: &Home, config: &Config) -> Result<(), UpdateError> {
     let _lock = FileLock::acquire(&home.history_lock(), Mode::Exclusive, HISTORY_LOCK_TIMEOUT)?;
-    Ok(files::tidy(home, config, UnixSeconds::now())?)
+    Ok(files::keep_within(home, config, config.history_age_secs, UnixSeconds::now())?)
 }
 
 /// Makes sure that lines can be added and read: there is no history yet, or each of its files is a regular one.
@@ -111,10 +112,7 @@ pub fn check(home: &Home) -> Result<(), FileError> {
 }
 
 fn open_if_there(file: &HistoryFile) -> Result<Option<File>, FileError> {
-    match atomic_file::open_regular(&file.path) {
-        Err(error) if error.is_not_found() => Ok(None),
-        opened => opened.map(Some),
-    }
+    atomic_file::if_present(atomic_file::open_regular(&file.path))
 }
 
 /// A file that was closed so long before a run's second holds no line of it, however the clock was set meanwhile.

@@ -1,4 +1,4 @@
-use super::line::{KEPT_OUTPUT_BYTES, PastLine};
+use super::line::{KEPT_OUTPUT_BYTES, Past};
 use super::*;
 use crate::run::context::{Context, Program};
 use crate::run::entry::{Entry, Workbench};
@@ -8,11 +8,11 @@ use crate::run::status::Status;
 fn a_status_of_a_newer_version_is_shown_as_it_is_written() {
     let line = serde_json::to_value(Outcome::example("a-1", Status::Failed)).unwrap();
     let text = line.to_string().replace("\"failed\"", "\"pondering\"");
-    let past = PastLine::parse(text.as_bytes()).unwrap();
+    let past = Past::parse(text.as_bytes()).unwrap();
     assert_eq!(past.outcome.status, Status::Unknown);
     assert!(past.outcome.reason.unwrap().contains("'pondering'"));
-    assert_eq!(PastLine::parse(line.to_string().as_bytes()).unwrap().outcome.status, Status::Failed);
-    assert!(PastLine::parse(b"{\"status\":\"failed\"}").is_none());
+    assert_eq!(Past::parse(line.to_string().as_bytes()).unwrap().outcome.status, Status::Failed);
+    assert!(Past::parse(b"{\"status\":\"failed\"}").is_none());
 }
 
 struct Fixture {
@@ -251,7 +251,7 @@ fn a_run_that_ended_without_a_line_gets_one_and_only_one() {
     let ids = || {
         it.text()
             .lines()
-            .map(|line| serde_json::from_str::<PastLine>(line).unwrap().outcome.id.to_string())
+            .map(|line| serde_json::from_str::<Past>(line).unwrap().outcome.id.to_string())
             .collect::<Vec<_>>()
     };
     assert_eq!(ids(), [recorded.clone(), older.clone(), lost.clone()], "in the order of their ends");

@@ -2,6 +2,7 @@
 
 use regex::{Regex, RegexBuilder};
 
+use super::LogPart;
 use super::source::Log;
 use super::text::clean;
 use crate::home::atomic_file::FileError;
@@ -51,47 +52,22 @@ impl Pattern {
     }
 }
 
-/// What a search found.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Found {
-    /// The lines, the first ones after the offset.
-    pub lines: Vec<FoundLine>,
-    /// Where the search would go on.
-    pub next_offset: u64,
-    /// Whether there is more of the log to search already.
-    pub more: bool,
-    /// Whether the log was shorter than the offset, so that it was searched from its beginning.
-    pub restarted: bool,
-    /// How many bytes could not be searched because they were dropped from a log that had grown too large.
-    pub dropped_bytes: u64,
-    /// The size of the whole log.
-    pub log_bytes: u64,
-}
-
-/// A line that was found.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundLine {
-    /// Where in the log it begins, in bytes.
-    pub offset: u64,
-    /// Its clean text, 1000 characters of it.
-    pub text: String,
-}
-
 impl Log {
-    /// Searches from a byte on for the first 200 lines that match.
+    /// Searches from a byte on for the first 200 lines that match. Each is a line of the text, after its place in the log, in
+    /// bytes, and a colon.
     ///
     /// # Errors
     /// The file cannot be read.
-    pub fn search(&self, pattern: &Pattern, offset: u64) -> Result<Found, FileError> {
+    pub fn search(&self, pattern: &Pattern, offset: u64) -> Result<LogPart, FileError> {
         let restarted = offset > self.size;
-        let mut found = Found { log_bytes: self.size, restarted, ..Found::default() };
+        let mut found = LogPart { log_bytes: self.size, restarted, ..LogPart::default() };
         let mut at = if restarted { 0 } else { offset };
         let mut line = Line { offset: at, bytes: Vec::new() };
-        let mut searched = 0;
+        let (mut searched, mut lines) = (0, 0);
         while searched < MAX_SEARCHED_BYTES {
             let data = self.data_from(at);
             if data.start > at {
-                found.take(pattern, &mut line);
+                lines += line.search(pattern, &mut found.text);
                 found.dropped_bytes += data.start - at;
                 line.offset = data.start;
             }
@@ -104,16 +80,16 @@ impl Log {
             for piece in block.split_inclusive(|byte| *byte == b'\n') {
                 line.bytes.extend_from_slice(piece);
                 if piece.ends_with(b"\n") || line.bytes.len() >= MIN_PIECE_BYTES {
-                    found.take(pattern, &mut line);
+                    lines += line.search(pattern, &mut found.text);
                 }
-                if found.lines.len() >= MAX_LINES {
+                if lines >= MAX_LINES {
                     found.next_offset = line.offset;
                     found.more = line.offset < self.size;
                     return Ok(found);
                 }
             }
         }
-        found.take(pattern, &mut line);
+        line.search(pattern, &mut found.text);
         found.next_offset = at;
         found.more = at < self.size;
         Ok(found)
@@ -126,19 +102,20 @@ struct Line {
     bytes: Vec<u8>,
 }
 
-impl Found {
-    /// Looks at a line, and makes room for the next.
-    fn take(&mut self, pattern: &Pattern, line: &mut Line) {
-        let bytes = line.bytes.strip_suffix(b"\n").unwrap_or(&line.bytes);
+impl Line {
+    /// Adds the line to what was `found` if it matches, and makes room for the next; returns how many lines were added.
+    fn search(&mut self, pattern: &Pattern, found: &mut String) -> usize {
+        let bytes = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
         let plain = bytes.iter().all(|byte| (0x20..0x7F).contains(byte) || *byte == b'\t');
         let text = if plain { String::from_utf8_lossy(bytes).into_owned() } else { clean(bytes) };
-        if !line.bytes.is_empty()
-            && let Some(matching) = pattern.0.find(&text)
-        {
-            self.lines.push(FoundLine { offset: line.offset, text: shown(&text, matching.start()) });
+        let matching = pattern.0.find(&text).filter(|_| !self.bytes.is_empty());
+        if let Some(matching) = matching {
+            *found += &format!("{}:{}\n", self.offset, shown(&text, matching.start()));
         }
-        line.offset += line.bytes.len() as u64;
-        line.bytes.clear();
+        let added = usize::from(matching.is_some());
+        self.offset += self.bytes.len() as u64;
+        self.bytes.clear();
+        added
     }
 }
 
@@ -166,8 +143,13 @@ mod tests {
         (dir, workbench)
     }
 
-    fn lines(found: &Found) -> Vec<(u64, &str)> {
-        found.lines.iter().map(|line| (line.offset, line.text.as_str())).collect()
+    fn lines(found: &LogPart) -> Vec<(u64, &str)> {
+        found
+            .text
+            .lines()
+            .map(|line| line.split_once(':').unwrap())
+            .map(|(at, line)| (at.parse().unwrap(), line))
+            .collect()
     }
 
     #[test]
@@ -177,7 +159,7 @@ mod tests {
         assert_eq!(lines(&found), [(0, "one Error"), (10, "error two"), (37, "last ERROR")]);
         assert_eq!((found.next_offset, found.more), (47, false));
         let found = Log::open(&workbench).unwrap().search(&Pattern::new("error").unwrap(), 10).unwrap();
-        assert_eq!(found.lines.len(), 2);
+        assert_eq!(lines(&found).len(), 2);
     }
 
     #[test]
@@ -186,8 +168,8 @@ mod tests {
         let (_dir, workbench) = workbench("é".repeat(block) + "needle" + &"y".repeat(9999) + "\nneedle\n");
         let found = Log::open(&workbench).unwrap().search(&Pattern::new("needle").unwrap(), 0).unwrap();
         let at = BLOCK_BYTES * 2;
-        assert_eq!(found.lines.iter().map(|line| line.offset).collect::<Vec<_>>(), [at, at + 6 + 9999 + 1]);
-        assert!(found.lines[0].text.starts_with("needley") && found.lines[0].text.ends_with("y…"));
+        assert_eq!(lines(&found).iter().map(|line| line.0).collect::<Vec<_>>(), [at, at + 6 + 9999 + 1]);
+        assert!(lines(&found)[0].1.starts_with("needley") && lines(&found)[0].1.ends_with("y…"));
         assert_eq!(shown(&("x".repeat(5000) + "needle"), 5000), format!("…{}needle", "x".repeat(CHARS_BEFORE)));
         assert_eq!(shown(&("é".repeat(300) + "needle"), 600).chars().count(), 306);
         let long = shown(&("é".repeat(300) + "needle" + &"é".repeat(3000)), 600);
@@ -199,9 +181,9 @@ mod tests {
         let (_dir, workbench) = workbench("hit\n".repeat(MAX_LINES + 5));
         let pattern = Pattern::new("hit").unwrap();
         let first = Log::open(&workbench).unwrap().search(&pattern, 0).unwrap();
-        assert_eq!((first.lines.len(), first.more), (MAX_LINES, true));
+        assert_eq!((lines(&first).len(), first.more), (MAX_LINES, true));
         let rest = Log::open(&workbench).unwrap().search(&pattern, first.next_offset).unwrap();
-        assert_eq!((rest.lines.len(), rest.more), (5, false));
+        assert_eq!((lines(&rest).len(), rest.more), (5, false));
     }
 
     #[test]
@@ -211,8 +193,8 @@ mod tests {
         let log = std::fs::OpenOptions::new().write(true).open(workbench.log()).unwrap();
         std::os::unix::fs::FileExt::write_all_at(&log, b"last\n", 1 << 40).unwrap();
         let found = Log::open(&workbench).unwrap().search(&Pattern::new("last|first").unwrap(), 0).unwrap();
-        assert_eq!(found.lines.first().unwrap().offset, 0);
-        assert!(found.lines.last().unwrap().text.ends_with("last"));
+        assert_eq!(lines(&found).first().unwrap().0, 0);
+        assert!(lines(&found).last().unwrap().1.ends_with("last"));
         assert!(found.dropped_bytes > 1 << 39 && !found.more);
     }
 

@@ -17,7 +17,8 @@ use crate::run::entry::Workbench;
 #[derive(Debug)]
 pub struct Log {
     bytes: Bytes,
-    pub(super) size: u64,
+    /// In bytes.
+    pub(crate) size: u64,
     /// Where the sizes of the agent's terminal are, if it has one.
     pub(super) sizes_file: Option<PathBuf>,
 }
@@ -42,11 +43,8 @@ impl Log {
     /// It is unreadable, or something else than a regular file has taken its place.
     pub fn open(workbench: &Workbench) -> Result<Self, FileError> {
         let path = workbench.log();
-        let file = match atomic_file::open_regular(&path) {
-            Ok(file) => file,
-            Err(error) if error.is_not_found() => return Ok(Self::kept(String::new(), 0)),
-            Err(error) => return Err(error),
-        };
+        let opened = atomic_file::if_present(atomic_file::open_regular(&path))?;
+        let Some(file) = opened else { return Ok(Self::kept(String::new(), 0)) };
         match file.metadata() {
             Ok(metadata) => {
                 let sizes_file = Some(workbench.sizes_file());
@@ -61,12 +59,6 @@ impl Log {
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
         Self { size, sizes_file: None, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
-    }
-
-    /// Returns its size, in bytes.
-    #[must_use]
-    pub fn size(&self) -> u64 {
-        self.size
     }
 
     /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.

@@ -10,18 +10,21 @@ fn without_tmux_auto_is_detached_and_tmux_refuses() {
     let host = |setting, program| SessionHost::with_program(&home, setting, program);
 
     let auto = host(SessionHostSetting::Auto, None);
-    assert_eq!((auto.kind(), auto.why(), auto.version()), (HostKind::Detached, "tmux was not found on PATH", None));
+    assert_eq!(
+        (auto.kind, auto.why.as_str(), auto.version()),
+        (HostKind::Detached, "tmux was not found on PATH", None)
+    );
     auto.open("job-1", &words).unwrap();
     assert_eq!((auto.has_window("job-1"), auto.attach_command("job-1")), (false, None));
 
     let forced = host(SessionHostSetting::Tmux, None);
-    assert_eq!((forced.kind(), forced.attach_command("job-1")), (HostKind::Tmux, None));
+    assert_eq!((forced.kind, forced.attach_command("job-1")), (HostKind::Tmux, None));
     let error = forced.open("job-1", &words).unwrap_err().to_string();
     assert!(error.contains("was not found") && error.contains("config.toml"), "{error}");
 
     let broken = host(SessionHostSetting::Auto, Some("/bin/false".into()));
-    assert_eq!(broken.kind(), HostKind::Detached);
-    assert!(broken.why().contains("/bin/false"), "{}", broken.why());
+    assert_eq!(broken.kind, HostKind::Detached);
+    assert!(broken.why.contains("/bin/false"), "{}", broken.why);
 }
 
 #[test]

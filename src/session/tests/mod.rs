@@ -83,7 +83,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join(name)).unwrap();
         let host = SessionHost::with_program(&home, SessionHostSetting::Auto, Some(tmux.clone()));
-        assert_eq!(host.kind(), HostKind::Tmux, "{}", host.why());
+        assert_eq!(host.kind, HostKind::Tmux, "{}", host.why);
         Some(Self { _dir: dir, home, tmux, host })
     }
 

@@ -2,11 +2,15 @@
 
 use std::path::Path;
 
-use moadim_mcp::reference::file_schemas;
+use schemars::{Schema, schema_for};
 use serde_json::Value;
 
-const BLESS: &str = "MOADIM_BLESS=1 cargo test --test it reference_docs";
-const ENV_VARS: &str = include_str!("../../src/env_vars.rs");
+use crate::agent::definition::AgentDefinition;
+use crate::home::config::Config;
+use crate::routine::model::{CatchUp, Definition, Overlap};
+
+const BLESS: &str = "MOADIM_BLESS=1 cargo test --lib reference_docs";
+const ENV_VARS: &str = include_str!("env_vars.rs");
 
 #[test]
 fn the_configuration_page_is_what_the_code_reads() {
@@ -35,7 +39,7 @@ fn every_variable_of_ours_is_described_and_used() {
             let (word, _) = rest.split_once('"').unwrap();
             let name = format!("MOADIM_{word}");
             let is_name = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'_');
-            let of_tests = ["TEST_", "REQUIRE_", "COOKIES"].iter().any(|prefix| word.starts_with(prefix));
+            let of_tests = ["TEST_", "REQUIRE_", "COOKIES", "BLESS"].iter().any(|prefix| word.starts_with(prefix));
             let is_known = described.iter().any(|(_, value)| *value == name);
             assert!(!is_name || of_tests || is_known, "{name} is not in src/env_vars.rs");
         }
@@ -46,6 +50,39 @@ fn every_variable_of_ours_is_described_and_used() {
         };
         assert!(sources.iter().any(is_used), "nothing reads or sets {name}: remove it from src/env_vars.rs");
     }
+}
+
+/// Returns the schema of each file that a person writes, by the section that describes it.
+fn file_schemas() -> [(&'static str, Schema); 3] {
+    [("config.toml", schema_for!(Config)), ("routine.toml", of_routines()), ("agents", of_agents())]
+}
+
+/// Without these keys a file is damaged, which a check says better than serde.
+fn require(schema: &mut Schema, keys: &[&str]) {
+    schema.insert("required".to_owned(), keys.into());
+}
+
+fn of_agents() -> Schema {
+    let mut schema = schema_for!(AgentDefinition);
+    require(&mut schema, &["command"]);
+    schema
+}
+
+/// A schema leaves out defaults that are not written to the file.
+fn of_routines() -> Schema {
+    let mut schema = schema_for!(Definition);
+    require(&mut schema, &["title", "agent"]);
+    if let Some(properties) = schema.get_mut("properties") {
+        properties["overlap"]["default"] = value_of::<Overlap>();
+        properties["catch_up"]["default"] = value_of::<CatchUp>();
+        properties["created_at"]["default"].take();
+        properties["updated_at"]["default"].take();
+    }
+    schema
+}
+
+fn value_of<T: Default + serde::Serialize>() -> Value {
+    serde_json::to_value(T::default()).unwrap()
 }
 
 /// Replaces what stands between the marks of a section.

@@ -3,10 +3,16 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use moadim_mcp::mcp::tool::schema_files;
-use moadim_mcp::mcp::tools;
+use super::tool::Tool;
+use super::tools;
 
-const BLESS: &str = "MOADIM_BLESS=1 cargo test --test it schemas";
+const BLESS: &str = "MOADIM_BLESS=1 cargo test --lib schemas";
+
+/// Returns one file for each tool, as (file name, text).
+fn schema_files() -> Vec<(String, String)> {
+    let text = |tool: &Tool| serde_json::to_string_pretty(tool.definition()).unwrap() + "\n";
+    tools::all().iter().map(|tool| (format!("{}.json", tool.name()), text(tool))).collect()
+}
 
 fn golden(directory: &Path) -> BTreeMap<String, String> {
     let Ok(files) = std::fs::read_dir(directory) else { return BTreeMap::new() };
@@ -20,7 +26,7 @@ fn golden(directory: &Path) -> BTreeMap<String, String> {
 #[test]
 fn the_definitions_are_those_in_the_folder_schemas() {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
-    let actual: BTreeMap<String, String> = schema_files(&tools::all()).into_iter().collect();
+    let actual: BTreeMap<String, String> = schema_files().into_iter().collect();
     if std::env::var_os("MOADIM_BLESS").is_some_and(|value| value == "1") {
         std::fs::create_dir_all(&directory).unwrap();
         for stale in golden(&directory).keys().filter(|name| !actual.contains_key(*name)) {
@@ -49,7 +55,7 @@ fn the_list_of_tools_is_short() {
     const MAX_BYTES_FOR_MODELS: usize = 14 * 1024;
     const MAX_BYTES: usize = 24 * 1024;
     let (mut for_models, mut all, mut sizes) = (0, 0, Vec::new());
-    for (name, text) in schema_files(&tools::all()) {
+    for (name, text) in schema_files() {
         let definition: serde_json::Value = serde_json::from_str(&text).unwrap();
         let seen = ["name", "description", "inputSchema"].map(|key| (key, &definition[key]));
         let seen = serde_json::to_string(&BTreeMap::from(seen)).unwrap().len();
