@@ -93,7 +93,7 @@ fn settings_that_go_away_or_are_empty_are_not_taken_for_the_defaults() {
         assert!(error.contains("config.toml") && error.contains(word), "{error}");
         let problems = server.problems();
         let reported = problems.iter().find(|one| one["path"] == config.to_str().unwrap()).expect("a problem");
-        assert!(text(&reported["fix"]).contains("the defaults hold"), "{reported}");
+        assert!(text(&reported["fix"]).contains("until then no server"), "{reported}");
         home.configure(settings);
         assert_eq!(server.clean_up()["kept_total"], 1);
     }

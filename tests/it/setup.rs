@@ -409,7 +409,7 @@ fn without_a_name_the_hosts_found_are_listed() {
     assert!(line("codex").contains("  set up  "), "{listed}");
     assert!(line("zed").contains("cannot be read"), "{listed}");
     assert!(line("claude-code").contains("  not set up  "), "{listed}");
-    assert!(line("windsurf").contains("not as it would be now"), "{listed}");
+    assert!(line("windsurf").contains("with other settings"), "{listed}");
     assert_eq!(line("cursor"), "", "{listed}");
     assert!(!person.home.user().join(".claude.json").exists(), "listing makes nothing");
 }
