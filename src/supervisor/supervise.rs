@@ -206,10 +206,13 @@ impl Supervisor {
     }
 
     /// Returns what start-up files left running, with what that has started since.
-    fn of_start_up_files(&self) -> HashSet<ProcessId> {
-        let roots = self.of_start_up_files.iter().copied();
-        let below = roots.clone().filter(|root| root.is_alive()).filter_map(|root| descendants(root).ok());
-        roots.chain(below.flatten().map(|process| process.id)).collect()
+    fn of_start_up_files(&mut self) -> HashSet<ProcessId> {
+        let mut all = self.of_start_up_files.clone();
+        for root in &self.of_start_up_files {
+            let below = insist(&mut self.wake, || if root.is_alive() { descendants(*root) } else { Ok(Vec::new()) });
+            all.extend(below.into_iter().map(|process| process.id));
+        }
+        all
     }
 
     /// Returns whether a termination signal arrived, waiting for it until `window` after something `ended`: a shutdown reaches the
