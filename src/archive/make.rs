@@ -12,7 +12,7 @@ use super::files::{self, Unarchived};
 use super::record::{Archive, ArchivedRepository, PathText, VERSION, recover_command};
 use super::store;
 use crate::clock::UnixSeconds;
-use crate::git::{self, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
+use crate::git::{self, Closed, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, random_suffix, stable_hash};
 use crate::process_tree::COOKIE_VARIABLE;
@@ -115,8 +115,8 @@ impl Unsaved {
 pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> bool {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let has_repository =
-        git::find(root, deadline).map(|listing| !listing.found.is_empty() || !listing.skipped.is_empty());
+    let has_repository = git::find(root, Closed::Report, deadline)
+        .map(|listing| !listing.found.is_empty() || !listing.skipped.is_empty());
     has_repository.unwrap_or(true) || files::find(root, wanted.files, deadline).map_or(true, |files| !files.is_empty())
 }
 
@@ -124,7 +124,8 @@ pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant)
 pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> Option<Unarchived> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let repositories = git::find(root, deadline).ok()?.found.into_iter().map(|found| found.path).collect::<Vec<_>>();
+    let listing = git::find(root, Closed::Report, deadline).ok()?;
+    let repositories = listing.found.into_iter().map(|found| found.path).collect::<Vec<_>>();
     let archived = files::find(root, wanted.files, deadline).ok()?;
     files::count_others(root, &repositories, &archived, deadline).ok()
 }
@@ -133,8 +134,8 @@ pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) ->
 ///
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
-pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, Some(Instant::now() + LOOK_ALL_TIMEOUT), &mut |_, _, _, _| Ok(()))
+pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>, closed: Closed) -> Result<Unsaved, ArchiveError> {
+    visit(home, wanted, closed, Some(Instant::now() + LOOK_ALL_TIMEOUT), &mut |_, _, _, _| Ok(()))
 }
 
 /// Looks at the repositories of a workbench once its run is over, and notes which take more than an archive may.
@@ -145,7 +146,7 @@ pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result
     let until = Instant::now() + LOOK_ALL_TIMEOUT;
     let mut too_large = BTreeMap::new();
     let mut bytes = 0;
-    let unsaved = visit(home, &Wanted { run, files: &[] }, Some(until), &mut |_, _, shadow, seen| {
+    let unsaved = visit(home, &Wanted { run, files: &[] }, Closed::Open, Some(until), &mut |_, _, shadow, seen| {
         // Nice to know early; whatever fails here fails again when it is archived.
         let size = git::size(shadow, seen, until.min(Instant::now() + LOOK_TIMEOUT));
         bytes += size.map_or(0, |size| size.work_bytes);
@@ -165,14 +166,14 @@ pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result
 ///
 /// # Errors
 /// There is no archive; a workbench that cannot be archived has to stay.
-pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<Archive, ArchiveError> {
+pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, closed: Closed, max_bytes: u64) -> Result<Archive, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let staging = Scratch::make(home)?;
     let bases = home.archive_bases();
     make_directory(&bases).map_err(|source| FileError::io("make", &bases, source))?;
     let mut repositories = Vec::new();
     let mut spent = 0;
-    let unsaved = visit(home, wanted, None, &mut |scratch, found, shadow, seen| {
+    let unsaved = visit(home, wanted, closed, None, &mut |scratch, found, shadow, seen| {
         let fail = |source| ArchiveError::Repository { path: found.path.clone(), source };
         let deadline = Instant::now() + PACK_TIMEOUT;
         let size = git::size(shadow, seen, deadline).map_err(fail)?;
@@ -235,13 +236,14 @@ type Each<'a> = dyn FnMut(&Path, &Found, &Shadow<'_>, &Seen) -> Result<(), Archi
 fn visit(
     home: &Home,
     wanted: &Wanted<'_>,
+    closed: Closed,
     until: Option<Instant>,
     each: &mut Each<'_>,
 ) -> Result<Unsaved, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
     let listing_until = Instant::now() + LOOK_ALL_TIMEOUT;
-    let listing = git::find(root, listing_until)?;
+    let listing = git::find(root, closed, listing_until)?;
     let files = files::find(root, wanted.files, listing_until)?;
     let mut unsaved = Unsaved { files, ..Unsaved::default() };
     let mut print = String::new();

@@ -8,11 +8,11 @@ use super::files;
 use super::make::{ArchiveError, Scratch, Wanted, examine, make, search_path};
 use super::record::{Archive, ArchivedFile};
 use super::store;
-use crate::git::{self, Git, Source};
+use crate::git::{self, Closed, Git, Source};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, make_directory};
-use crate::run::entry::Workbench;
+use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 
 /// A person waits, and may interrupt.
@@ -60,7 +60,7 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     let workbench = Workbench::of(home, run);
     let archive = if workbench.exists() {
         let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
-        match make(home, wanted, u64::MAX) {
+        match make(home, wanted, closed(home, run), u64::MAX) {
             Err(error @ ArchiveError::Repository { .. }) => return copy_workbench(home, wanted, target, &error),
             made => made?,
         }
@@ -79,6 +79,11 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     Ok(recovered)
 }
 
+/// While a run is under way, what it closed is left closed.
+fn closed(home: &Home, run: &RunId) -> Closed {
+    if Entry::of(home, run).exists() { Closed::Report } else { Closed::Open }
+}
+
 /// Copies a workbench as it is, because git cannot read a repository in it. From then on it may go.
 fn copy_workbench(
     home: &Home,
@@ -87,7 +92,7 @@ fn copy_workbench(
     error: &ArchiveError,
 ) -> Result<Recovered, RecoverError> {
     let workbench = Workbench::of(home, wanted.run);
-    let before = examine(home, wanted)?.fingerprint;
+    let before = examine(home, wanted, closed(home, wanted.run))?.fingerprint;
     files::copy_all(workbench.directory(), target)?;
     // The note must not outlive the copy.
     rustix::fs::sync();

@@ -278,8 +278,8 @@ fn has_worktrees(shadow: &Shadow<'_>) -> bool {
     std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
 }
 
-/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
-/// not checked out any more.
+/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one too many, or one that is not
+/// checked out any more.
 fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let listed: BTreeSet<PathBuf> =

@@ -22,7 +22,7 @@ mod tests;
 mod work;
 
 pub(crate) use base::Cloned;
-pub(crate) use find::{Found, find};
+pub(crate) use find::{Closed, Found, find};
 pub(crate) use look::{Place, Seen, look, stamp};
 pub(crate) use pack::{Target, has_real_parents, pack, size};
 pub(crate) use packed::{Packed, base_pack};

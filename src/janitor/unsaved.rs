@@ -15,7 +15,7 @@ use super::stores;
 use crate::archive::{self, Archive, Unsaved, Wanted};
 use crate::clock::UnixSeconds;
 use crate::environment;
-use crate::git::Work;
+use crate::git::{Closed, Work};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::UnsavedWork;
 use crate::home::{Home, make_directory};
@@ -159,7 +159,9 @@ enum Fate {
 fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, has_room: &dyn Fn() -> bool) -> Fate {
     let home = &context.home;
     let wanted = Wanted { run, files: &bounds.archive_files };
-    let unsaved = match archive::examine(home, &wanted) {
+    // A dry run changes nothing.
+    let closed = if archiving == Archiving::Planned { Closed::Report } else { Closed::Open };
+    let unsaved = match archive::examine(home, &wanted, closed) {
         Ok(unsaved) => unsaved,
         Err(error) => return Fate::Stays(Why::NotArchived(error.to_string())),
     };
@@ -191,11 +193,11 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
     match archiving {
         Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved))),
         Archiving::Elsewhere => Fate::Stays(Why::Archiving(in_words(&unsaved))),
-        Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes) {
+        Archiving::Here => match archive::make(home, &wanted, closed, context.config.max_run_archive_bytes) {
             Ok(archive) => {
                 Problem::forget(home, run);
                 // Somebody may have gone on meanwhile.
-                match archive::examine(home, &wanted) {
+                match archive::examine(home, &wanted, closed) {
                     Ok(again) if again.fingerprint == archive.fingerprint => Fate::Goes(Some(brief(home, &archive))),
                     _ => Fate::Stays(Why::Archiving("it changed while it was archived".to_owned())),
                 }

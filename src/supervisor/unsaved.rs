@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::supervision::Supervisor;
 use crate::archive;
-use crate::git::{self, Work};
+use crate::git::{self, Closed, Work};
 use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::COOKIE_VARIABLE;
 use crate::run::entry::WORK;
@@ -29,7 +29,7 @@ impl Supervisor {
             return Vec::new();
         }
         let unreadable = |reason: &dyn std::fmt::Display| vec![Work::unreadable(Path::new(""), reason)];
-        match git::find(&root, Instant::now() + FIND_TIMEOUT) {
+        match git::find(&root, Closed::Open, Instant::now() + FIND_TIMEOUT) {
             Ok(listing) if listing.found.is_empty() && listing.skipped.is_empty() => return Vec::new(),
             Ok(_) => {}
             Err(error) => return unreadable(&error),
