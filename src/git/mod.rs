@@ -15,6 +15,7 @@ mod pack;
 mod packed;
 mod program;
 mod restore;
+mod roots;
 mod shadow;
 mod status;
 #[cfg(test)]

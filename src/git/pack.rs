@@ -14,11 +14,12 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::lfs;
-use super::look::{Reference, STASH, Seen, range};
+use super::look::Seen;
 use super::packed::{
     DELETED, INDEX, INTENDED, MODES, Packed, REFS, STATE, STATE_DIRECTORIES, STATE_FILES, Stash, WORK_PACK, base_pack,
 };
 use super::program::{Git, GitError, Input, ObjectId};
+use super::roots::{Reference, STASH, range};
 use super::shadow::{Shadow, names_in};
 use super::status::GITLINK;
 use crate::home::atomic_file;
@@ -131,7 +132,7 @@ pub(crate) fn pack(
     }
     write_lists(seen, target.directory)?;
     copy_state(shadow, target.directory)?;
-    let missing_lfs = match lfs::store(shadow) {
+    let missing_lfs = match lfs::store(shadow)? {
         Some(store) => {
             let objects = objects_of(shadow, &wanted, &packed.base, deadline)?;
             lfs::copy(shadow, &store, &objects, target, deadline)?

@@ -62,6 +62,14 @@ pub enum GitError {
         /// Why.
         source: io::Error,
     },
+    /// What Git LFS keeps for the work is more than there is room for: the disk may have more soon.
+    #[error("its contents in Git LFS take {bytes} bytes or more, and there is room for {max}")]
+    TooMuchLfs {
+        /// As far as it was counted.
+        bytes: u64,
+        /// What there is room for.
+        max: u64,
+    },
     /// The repository has something that no repository has, or that this program does not know.
     #[error("{0}")]
     Odd(String),
@@ -75,10 +83,15 @@ impl GitError {
     /// Whether it may succeed soon although the repository stays as it is, as once a full disk has room.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Missing | Self::TooOld { .. } | Self::Io { .. } => true,
+            Self::Missing | Self::TooOld { .. } | Self::Io { .. } | Self::TooMuchLfs { .. } => true,
             Self::Failed { said, .. } => said.contains("No space left on device"),
             Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Odd(_) => false,
         }
+    }
+
+    /// What git says although it succeeds may mean that it left something out.
+    pub(super) fn complaint(said: &str) -> Self {
+        Self::Odd(format!("git complains{}", saying(said, MAX_SAID_COLUMNS)))
     }
 
     pub(super) fn odd(path: &Path, what: impl std::fmt::Display) -> Self {
@@ -247,18 +260,20 @@ impl GitCommand<'_> {
         Ok(bytes)
     }
 
-    /// As [`Self::run`]; a warning is an error too, as where git leaves out what it cannot read.
+    /// As [`Self::run`], with what git complained about although it succeeded, as where it leaves out what it cannot
+    /// read.
     ///
     /// # Errors
-    /// As [`Self::run`], and git complained.
-    pub(crate) fn run_without_complaint(self, input: Input<'_>, deadline: Instant) -> Result<Vec<u8>, GitError> {
+    /// As [`Self::run`].
+    pub(crate) fn run_with_complaints(
+        self,
+        input: Input<'_>,
+        deadline: Instant,
+    ) -> Result<(Vec<u8>, String), GitError> {
         let errors = self.git.scratch.join("stderr");
         let printed = self.run(input, deadline)?;
         let said = std::fs::read(&errors).map_err(|source| GitError::io("read", &errors, source))?;
-        match saying(&String::from_utf8_lossy(&said), MAX_SAID_COLUMNS) {
-            said if said.is_empty() => Ok(printed),
-            said => Err(GitError::Odd(format!("git complains{said}"))),
-        }
+        Ok((printed, String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// As [`Self::run`], with what it prints in a file.

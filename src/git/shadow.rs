@@ -73,7 +73,7 @@ impl<'a> Shadow<'a> {
             Ok(_) => pointed_to(&git_dir, &pointer, "").map_err(GitError::Odd)?,
             Err(_) => git_dir.clone(),
         };
-        let settings = config_text::read(git, &common_dir.join("config"), scratch, deadline)?;
+        let settings = config_text::read(git, &git_dir, &common_dir, scratch, deadline)?;
         let directory = scratch.join("shadow.git");
         let shadow = Self { git, directory, tree, git_dir, common_dir, settings };
         shadow.fill()?;
@@ -120,6 +120,11 @@ impl<'a> Shadow<'a> {
         self.copy(&self.git_dir, "index", u64::MAX, &mut budget)?;
         for name in ["packed-refs", "shallow", "logs/refs/stash", "info/exclude"] {
             self.copy(&self.common_dir, name, u64::MAX, &mut budget)?;
+        }
+        let packed_refs = self.directory.join("packed-refs");
+        if packed_refs.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            // Git writes a header there at least: this is what a power cut leaves, and git takes it for no refs at all.
+            return Err(GitError::odd(&self.common_dir.join("packed-refs"), "is damaged: it is empty"));
         }
         self.copy_directory(&self.common_dir, Path::new("refs"), &mut budget)?;
         self.copy_directory(&self.common_dir, Path::new("reftable"), &mut budget)?;
@@ -292,6 +297,20 @@ impl<'a> Shadow<'a> {
     pub(super) fn id_in(&self, name: impl AsRef<Path>) -> Option<ObjectId> {
         let bytes = atomic_file::read(&self.git_dir.join(name), MAX_REF_BYTES).ok()?;
         String::from_utf8(bytes).ok()?.trim().to_owned().try_into().ok()
+    }
+
+    /// Reads a file of this working tree's git directory that has an object's name on each line, if it is there. One
+    /// that has anything else, or nothing as after a power cut, is damaged.
+    pub(super) fn ids_in(&self, name: impl AsRef<Path>) -> Result<Vec<ObjectId>, GitError> {
+        let path = self.git_dir.join(name);
+        let bytes = match atomic_file::read(&path, MAX_REF_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(GitError::Odd(error.to_string())),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let ids: Result<Vec<_>, _> = text.lines().map(|line| ObjectId::try_from(line.trim().to_owned())).collect();
+        ids.ok().filter(|ids| !ids.is_empty()).ok_or_else(|| GitError::odd(&path, "is damaged: it names no commit"))
     }
 }
 

@@ -237,7 +237,7 @@ fn nothing_that_a_repository_names_is_run() {
         git config core.askPass "$evil"; git config credential.helper "$evil"; git config alias.status "!$evil"
         git config remote.x.promisor true; git config remote.x.url "ext::$evil"; git config core.gitProxy "$evil"
         mkfifo ../fifo
-        printf '[core]\n\tworktree = ../elsewhere\n\tbare = true\n[include]\n\tpath = ../../fifo\n' >> .git/config
+        printf '[core]\n\tbare = true\n[include]\n\tpath = ../../fifo\n' >> .git/config
         rm -f ../../EVIL
         "#,
     );
