@@ -20,6 +20,7 @@ mod shadow;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod work;
 
 pub(crate) use base::Cloned;
