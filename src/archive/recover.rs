@@ -125,7 +125,7 @@ fn restore_repositories(
         let restored = git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT)
             .map_err(|source| RecoverError::Restore { path: into.clone(), source })?;
         recovered.notes.extend(restored.notes.into_iter().map(|note| format!("{}: {note}", into.display())));
-        recovered.repositories.push(into);
+        recovered.repositories.push(restored.directory);
     }
     Ok(())
 }

@@ -8,6 +8,7 @@
 
 mod base;
 mod config_text;
+mod disk;
 mod find;
 mod lfs;
 mod look;

@@ -1,6 +1,7 @@
 //! Real repositories in every state that an agent may leave them in, made by shell scripts.
 
 mod looking;
+mod lost;
 mod restoring;
 mod unreadable;
 
