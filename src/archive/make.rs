@@ -13,7 +13,7 @@ use super::files::{self, Unarchived};
 use super::record::{Archive, ArchivedRepository, PathText, VERSION, recover_command};
 use super::store;
 use crate::clock::UnixSeconds;
-use crate::git::{self, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
+use crate::git::{self, Closed, Found, Git, GitError, Place, Seen, Shadow, Target, Work};
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, random_suffix, stable_hash};
 use crate::process_tree::COOKIE_VARIABLE;
@@ -136,8 +136,8 @@ impl Unsaved {
 pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> bool {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let has_repository =
-        git::find(root, deadline).map(|listing| !listing.found.is_empty() || !listing.skipped.is_empty());
+    let has_repository = git::find(root, Closed::Report, deadline)
+        .map(|listing| !listing.found.is_empty() || !listing.skipped.is_empty());
     has_repository.unwrap_or(true) || files::find(root, wanted.files, deadline).map_or(true, |files| !files.is_empty())
 }
 
@@ -145,7 +145,8 @@ pub(crate) fn may_hold_work(home: &Home, wanted: &Wanted<'_>, deadline: Instant)
 pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) -> Option<Unarchived> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let repositories = git::find(root, deadline).ok()?.found.into_iter().map(|found| found.path).collect::<Vec<_>>();
+    let listing = git::find(root, Closed::Report, deadline).ok()?;
+    let repositories = listing.found.into_iter().map(|found| found.path).collect::<Vec<_>>();
     let archived = files::find(root, wanted.files, deadline).ok()?;
     files::count_others(root, &repositories, &archived, deadline).ok()
 }
@@ -154,8 +155,8 @@ pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) ->
 ///
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
-pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, &Haste::look(), &mut |_, _, _, _| Ok(()))
+pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>, closed: Closed) -> Result<Unsaved, ArchiveError> {
+    visit(home, wanted, closed, &Haste::look(), &mut |_, _, _, _| Ok(()))
 }
 
 /// Looks at a workbench as long as archiving it takes.
@@ -163,17 +164,17 @@ pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, Archi
 /// # Errors
 /// As [`examine`].
 pub(crate) fn examine_patiently(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, &Haste::none(), &mut |_, _, _, _| Ok(()))
+    visit(home, wanted, Closed::Open, &Haste::none(), &mut |_, _, _, _| Ok(()))
 }
 
-/// Looks at a workbench, and tells about how many bytes an archive of it takes.
+/// Looks at a workbench without changing anything, and tells about how many bytes an archive of it takes.
 ///
 /// # Errors
 /// As [`examine`].
 pub(crate) fn estimate(home: &Home, wanted: &Wanted<'_>) -> Result<(Unsaved, u64), ArchiveError> {
     let mut bytes = 0;
     let haste = Haste::look();
-    let unsaved = visit(home, wanted, &haste, &mut |_, _, shadow, seen| {
+    let unsaved = visit(home, wanted, Closed::Report, &haste, &mut |_, _, shadow, seen| {
         bytes += git::size(shadow, seen, haste.deadline())?.work_bytes;
         Ok(())
     })?;
@@ -189,7 +190,7 @@ pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result
     let haste = Haste::look();
     let mut too_large = BTreeMap::new();
     let mut bytes = 0;
-    let unsaved = visit(home, &Wanted { run, files: &[] }, &haste, &mut |_, _, shadow, seen| {
+    let unsaved = visit(home, &Wanted { run, files: &[] }, Closed::Open, &haste, &mut |_, _, shadow, seen| {
         // Nice to know early; whatever fails here fails again when it is archived.
         let size = git::size(shadow, seen, haste.deadline());
         bytes += size.map_or(0, |size| size.work_bytes);
@@ -232,14 +233,14 @@ impl Staged {
 ///
 /// # Errors
 /// There is no archive; a workbench that cannot be archived has to stay.
-pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, max_bytes: u64) -> Result<Staged, ArchiveError> {
+pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, closed: Closed, max_bytes: u64) -> Result<Staged, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let staging = Scratch::make(home)?;
     let bases = home.archive_bases();
     make_directory(&bases).map_err(|source| FileError::io("make", &bases, source))?;
     let mut repositories = Vec::new();
     let mut spent = 0;
-    let unsaved = visit(home, wanted, &Haste::none(), &mut |scratch, found, shadow, seen| {
+    let unsaved = visit(home, wanted, closed, &Haste::none(), &mut |scratch, found, shadow, seen| {
         let fail = |source| ArchiveError::Repository { path: found.path.clone(), source };
         let deadline = Instant::now() + PACK_TIMEOUT;
         let size = git::size(shadow, seen, deadline).map_err(fail)?;
@@ -325,11 +326,17 @@ impl Haste {
     }
 }
 
-fn visit(home: &Home, wanted: &Wanted<'_>, haste: &Haste, each: &mut Each<'_>) -> Result<Unsaved, ArchiveError> {
+fn visit(
+    home: &Home,
+    wanted: &Wanted<'_>,
+    closed: Closed,
+    haste: &Haste,
+    each: &mut Each<'_>,
+) -> Result<Unsaved, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
     let listing_until = Instant::now() + LOOK_ALL_TIMEOUT;
-    let listing = git::find(root, listing_until)?;
+    let listing = git::find(root, closed, listing_until)?;
     let files = files::find(root, wanted.files, listing_until)?;
     let mut unsaved = Unsaved { files, ..Unsaved::default() };
     let mut print = String::new();

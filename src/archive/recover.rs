@@ -8,11 +8,11 @@ use super::files;
 use super::make::{ArchiveError, Scratch, Wanted, examine, make, search_path};
 use super::record::{Archive, ArchivedFile};
 use super::store;
-use crate::git::{self, Git, Source};
+use crate::git::{self, Closed, Git, Source};
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, make_directory, make_parent};
-use crate::run::entry::Workbench;
+use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 
 /// A person waits, and may interrupt.
@@ -60,17 +60,19 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
         let archive = store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?;
         return restore(home, &archive, &store::directory(home, run), target);
     }
+    // While a run is under way, what it closed is left closed.
+    let closed = if Entry::of(home, run).exists() { Closed::Report } else { Closed::Open };
     // The bases that it is about to use must not go.
     let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
     if let Ok(Some(archive)) = store::read(home, run)
-        && examine(home, wanted).is_ok_and(|unsaved| unsaved.fingerprint == archive.fingerprint)
+        && examine(home, wanted, closed).is_ok_and(|unsaved| unsaved.fingerprint == archive.fingerprint)
         && store::is_whole(home, &archive)
     {
         return restore(home, &archive, &store::directory(home, run), target);
     }
-    match make(home, wanted, u64::MAX) {
+    match make(home, wanted, closed, u64::MAX) {
         Ok(staged) => restore(home, &staged.archive, staged.directory(), target),
-        Err(error) => copy_workbench(home, wanted, target, &error),
+        Err(error) => copy_workbench(home, wanted, closed, target, &error),
     }
 }
 
@@ -95,11 +97,12 @@ fn restore(home: &Home, archive: &Archive, parts: &Path, target: &Path) -> Resul
 fn copy_workbench(
     home: &Home,
     wanted: &Wanted<'_>,
+    closed: Closed,
     target: &Path,
     error: &ArchiveError,
 ) -> Result<Recovered, RecoverError> {
     let workbench = Workbench::of(home, wanted.run);
-    let before = examine(home, wanted);
+    let before = examine(home, wanted, closed);
     files::copy_all(workbench.directory(), target)?;
     let mut notes = vec![format!("{error}; the whole workbench was copied as it is")];
     if let Ok(before) = before {
@@ -137,7 +140,7 @@ fn restore_repositories(
             Ok(restored) => {
                 let notes = restored.notes.into_iter().chain(repository.packed.caveats());
                 recovered.notes.extend(notes.map(|note| format!("{}: {note}", into.display())));
-                recovered.repositories.push(into);
+                recovered.repositories.push(restored.directory);
             }
             Err(error) => recovered.failures.push(format!("cannot restore all of {}: {error}", into.display())),
         }

@@ -6,6 +6,7 @@ use std::process::Command;
 use super::make::ArchiveError;
 use super::recover::{RecoverError, Recovered};
 use super::*;
+use crate::git::Closed;
 use crate::home::Home;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
@@ -44,11 +45,11 @@ impl Scene {
     }
 
     fn examine(&self, files: &[&str]) -> Unsaved {
-        self.with(files, |wanted| examine(&self.home, wanted).unwrap())
+        self.with(files, |wanted| examine(&self.home, wanted, Closed::Open).unwrap())
     }
 
     fn make(&self, files: &[&str], max: u64) -> Result<Archive, ArchiveError> {
-        self.with(files, |wanted| Ok(make(&self.home, wanted, max)?.put(&self.home)?))
+        self.with(files, |wanted| Ok(make(&self.home, wanted, Closed::Open, max)?.put(&self.home)?))
     }
 
     fn recover(&self) -> Result<Recovered, RecoverError> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -18,9 +19,22 @@ const MAX_LFS_POINTER_BYTES: u64 = 1024;
 pub(super) const LFS: &str = "lfs";
 
 /// Returns where a repository keeps its contents, if it does.
-pub(super) fn store(shadow: &Shadow<'_>) -> Option<PathBuf> {
-    let store = shadow.common_dir.join("lfs/objects");
-    store.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()).then_some(store)
+///
+/// # Errors
+/// They are not in its git directory: what is elsewhere may be anybody's, and is not only this run's.
+pub(super) fn store(shadow: &Shadow<'_>) -> Result<Option<PathBuf>, GitError> {
+    let common_dir = shadow.common_dir();
+    let storage = common_dir.join(shadow.settings.lfs_storage.as_deref().unwrap_or(Path::new("lfs")));
+    let store = storage.join("objects");
+    let is_inside = |path: &Path| {
+        let common_dir = common_dir.canonicalize();
+        path.canonicalize().is_ok_and(|path| common_dir.is_ok_and(|common_dir| path.starts_with(common_dir)))
+    };
+    match store.symlink_metadata() {
+        Ok(_) if is_inside(&store) => Ok(Some(store).filter(|store| store.is_dir())),
+        Err(error) if error.kind() == ErrorKind::NotFound && storage.starts_with(common_dir) => Ok(None),
+        _ => Err(GitError::odd(&storage, "is where Git LFS keeps contents, and is not in the git directory")),
+    }
 }
 
 /// Copies the contents that pointers among these objects name. Returns how many are not there.
@@ -50,8 +64,7 @@ pub(super) fn copy(
         let from = store.join(&oid[..2]).join(&oid[2..4]).join(&oid);
         bytes += from.symlink_metadata().map_or(0, |metadata| metadata.len());
         if bytes > target.max_lfs_bytes {
-            let what = format!("has {bytes} bytes or more to archive, and there is room for {}", target.max_lfs_bytes);
-            return Err(GitError::odd(store, what));
+            return Err(GitError::TooMuchLfs { bytes, max: target.max_lfs_bytes });
         }
         make_directory(&to).map_err(|source| GitError::io("make", &to, source))?;
         let to = to.join(&oid);
@@ -88,5 +101,5 @@ fn oids(mut printed: &[u8]) -> BTreeSet<String> {
 fn oid(pointer: &[u8]) -> Option<String> {
     let rest = std::str::from_utf8(pointer.strip_prefix(LFS_POINTER)?).ok()?;
     let oid = rest.lines().find_map(|line| line.strip_prefix("oid sha256:"))?;
-    oid.parse::<ObjectId>().ok().map(|id| id.to_string()).filter(|oid| oid.len() == 64)
+    oid.parse::<ObjectId>().ok().map(|oid| oid.to_string()).filter(|oid| oid.len() == 64)
 }

@@ -13,6 +13,7 @@ use super::config_text::RemoteSettings;
 use super::find::Found;
 use super::packed::RemoteUrl;
 use super::program::{GitError, Input, ObjectId};
+use super::roots::{Reference, STASH, heads_elsewhere, range, refs_of, stashes_of};
 use super::shadow::{Shadow, names_in};
 use super::status::{self, GITLINK, IndexEntry, Status};
 use super::work::{Work, shown};
@@ -26,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) fingerprint: String,
     /// What must be kept, except for the stash.
     pub(super) roots: Vec<ObjectId>,
+    /// Those of them that something under way needs, or that another working tree has checked out.
+    pub(super) elsewhere: BTreeSet<ObjectId>,
     /// From the newest to the oldest.
     pub(super) stashes: Vec<ObjectId>,
     /// What remotes have.
@@ -38,16 +41,6 @@ pub(crate) struct Seen {
     pub(super) index: Vec<IndexEntry>,
     /// The same as git printed it.
     pub(super) index_as_printed: Vec<u8>,
-}
-
-/// What a ref names.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reference {
-    pub(super) id: ObjectId,
-    /// What an annotated tag leads to.
-    pub(super) peeled: Option<ObjectId>,
-    /// `commit`, or what else it is or leads to.
-    pub(super) kind: String,
 }
 
 /// What a look needs to know about the place it looks at.
@@ -74,9 +67,11 @@ pub(crate) fn look(
     cloned: Option<&Cloned>,
     deadline: Instant,
 ) -> Result<Seen, GitError> {
-    let refs = refs_of(shadow, deadline)?;
+    if let Some(problem) = files_elsewhere(shadow, found, place, deadline)? {
+        return Err(GitError::Odd(problem));
+    }
     let head = shadow.ask(&["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], deadline)?;
-    let head = head.map(|head| head.parse()).transpose().map_err(GitError::Odd)?;
+    let head = head.map(|id| id.parse::<ObjectId>()).transpose().map_err(GitError::Odd)?;
     let branch = shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?;
     let branch = branch.map(|name| name.strip_prefix("refs/heads/").map_or(name.clone(), str::to_owned));
 
@@ -87,6 +82,7 @@ pub(crate) fn look(
         is_kept_outside
             || base::remote_of(name, all()).is_some_and(|of| outliving.iter().any(|(remote, _)| remote == of))
     };
+    let refs = refs_of(shadow, &is_saved, deadline)?;
     let mut saved: BTreeSet<ObjectId> = cloned.iter().flat_map(|cloned| cloned.refs.values().cloned()).collect();
     saved.extend(refs.iter().filter(|(name, _)| is_saved(name)).map(|(_, reference)| reference.id.clone()));
     // What the repository lacks cannot be subtracted from what it has.
@@ -99,14 +95,15 @@ pub(crate) fn look(
         .map(|(_, reference)| reference.id.clone())
         .collect();
     roots.extend(head.clone());
-    roots.extend(heads_elsewhere(shadow, is_kept_outside)?);
+    let elsewhere: BTreeSet<ObjectId> = heads_elsewhere(shadow, is_kept_outside, deadline)?.into_iter().collect();
+    roots.extend(elsewhere.iter().cloned());
     let roots: Vec<ObjectId> = roots.into_iter().collect();
 
     let Tracked { status, index, index_as_printed } = match shadow.tree() {
         Some(_) => status_of(shadow, deadline)?,
         None => Default::default(),
     };
-    if shadow.settings.has_reftable() && (shadow.git_dir != shadow.common_dir || has_worktrees(shadow)) {
+    if shadow.settings.has_reftable() && (shadow.git_dir() != shadow.common_dir() || has_worktrees(shadow)) {
         return Err(GitError::Odd("it has several working trees and a reftable, which is not supported".to_owned()));
     }
     if !is_kept_outside && let Some(hidden) = unlisted_parts(shadow, place)? {
@@ -120,7 +117,7 @@ pub(crate) fn look(
     let mut work = Work {
         path: shown(&found.path),
         branch,
-        head: head.as_ref().map(ToString::to_string),
+        head: head.clone().map(|id| id.to_string()),
         remote: remote_url(shadow, cloned).map(|url| masked(&url)),
         unpushed_commits,
         changed_files: status.changed.len() as u64,
@@ -135,27 +132,49 @@ pub(crate) fn look(
     }
     let remotes = outliving.into_iter().map(|(name, url)| RemoteUrl { name, url }).collect();
     let fingerprint = String::new();
-    let mut seen =
-        Seen { work, fingerprint, roots, stashes, saved, refs, head, remotes, status, index, index_as_printed };
+    let mut seen = Seen {
+        work,
+        fingerprint,
+        roots,
+        elsewhere,
+        stashes,
+        saved,
+        refs,
+        head,
+        remotes,
+        status,
+        index,
+        index_as_printed,
+    };
     seen.fingerprint = fingerprint_of(shadow, &seen);
     Ok(seen)
 }
 
-/// The newest entry of the stash.
-pub(super) const STASH: &str = "refs/stash";
-
-fn refs_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<BTreeMap<String, Reference>, GitError> {
-    let format = "--format=%(objectname) %(objecttype) %(*objecttype) %(*objectname) %(refname)";
-    let printed = shadow.git(&["for-each-ref", format]).run(Input::Nothing, deadline)?;
-    let unexpected = |line: &str| GitError::Unexpected { command: "for-each-ref".to_owned(), what: line.to_owned() };
-    let parse = |line: &str| {
-        let mut words = line.splitn(5, ' ');
-        let id = words.next()?.parse::<ObjectId>().ok()?;
-        let (kind, peeled_kind, peeled, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
-        let kind = if peeled_kind.is_empty() { kind } else { peeled_kind }.to_owned();
-        Some((name.to_owned(), Reference { id, peeled: peeled.parse().ok(), kind }))
-    };
-    String::from_utf8_lossy(&printed).lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect()
+/// Says where the files of a repository are, if they are not where they were looked for.
+fn files_elsewhere(
+    shadow: &Shadow<'_>,
+    found: &Found,
+    place: &Place<'_>,
+    deadline: Instant,
+) -> Result<Option<String>, GitError> {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let named = shadow.settings.worktree.as_ref().map(|worktree| shadow.git_dir().join(worktree));
+    if let Some(tree) = shadow.tree() {
+        let named = named.filter(|named| real(named) != real(tree));
+        return Ok(named.map(|named| format!("core.worktree says that its files are in {}", named.display())));
+    }
+    // What a `.git` file leads to is looked at from there.
+    let git_dir = real(shadow.git_dir());
+    let is_it =
+        |other: &&Found| other.path != found.path && other.git_dir().is_some_and(|other| real(&other) == git_dir);
+    if place.listed.iter().any(|other| is_it(&other)) {
+        return Ok(None);
+    }
+    if let Some(named) = named {
+        return Ok(Some(format!("it is bare, and core.worktree says that its files are in {}", named.display())));
+    }
+    let entries = shadow.git(&["ls-files", "-z", "-s"]).run(Input::Nothing, deadline)?;
+    Ok((!entries.is_empty()).then(|| "it is bare and has an index, so its files are anywhere else".to_owned()))
 }
 
 /// The remotes that are still there, with their URLs, once everything in the workbenches is gone.
@@ -177,60 +196,6 @@ fn remote_url(shadow: &Shadow<'_>, cloned: Option<&Cloned>) -> Option<String> {
     let configured = remotes.iter().find(|remote| remote.name == "origin").or(remotes.first());
     let configured = configured.and_then(|remote| remote.urls.first().cloned());
     configured.or_else(|| cloned.map(|cloned| cloned.url.clone()))
-}
-
-/// Every entry of the stash is in its reflog alone, but for the newest.
-fn stashes_of(
-    shadow: &Shadow<'_>,
-    refs: &BTreeMap<String, Reference>,
-    deadline: Instant,
-) -> Result<Vec<ObjectId>, GitError> {
-    if shadow.settings.has_reftable() {
-        // Its logs are in its tables.
-        if !refs.contains_key(STASH) {
-            return Ok(Vec::new());
-        }
-        let printed = shadow.git(&["log", "-g", "--format=%H", STASH]).run(Input::Nothing, deadline)?;
-        let ids = String::from_utf8_lossy(&printed).into_owned();
-        return ids.lines().map(|id| id.parse().map_err(GitError::Odd)).collect();
-    }
-    let log = shadow.directory.join("logs").join(STASH);
-    let text = match std::fs::read(&log) {
-        Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-        Err(source) => return Err(GitError::io("read", &log, source)),
-    };
-    let second = |line: &str| line.split(' ').nth(1).and_then(|word| word.parse::<ObjectId>().ok());
-    let mut ids: Vec<ObjectId> = text.lines().rev().filter_map(second).filter(|id| !id.is_null()).collect();
-    if let Some(newest) = refs.get(STASH).filter(|newest| !ids.contains(&newest.id)) {
-        ids.insert(0, newest.id.clone());
-    }
-    Ok(ids)
-}
-
-/// Commits that something under way needs, or that another working tree has checked out.
-fn heads_elsewhere(shadow: &Shadow<'_>, is_kept_outside: bool) -> Result<Vec<ObjectId>, GitError> {
-    let mut ids: Vec<ObjectId> = ["CHERRY_PICK_HEAD", "REVERT_HEAD", "REBASE_HEAD", "MERGE_AUTOSTASH"]
-        .iter()
-        .filter_map(|name| shadow.id_in(name))
-        .collect();
-    // A merge of several has a line for each.
-    if let Ok(merged) = atomic_file::read_text(&shadow.git_dir.join("MERGE_HEAD")) {
-        ids.extend(merged.lines().filter_map(|line| line.trim().parse::<ObjectId>().ok()));
-    }
-    for directory in ["rebase-merge", "rebase-apply"] {
-        if let Ok(names) = names_in(&shadow.git_dir.join(directory)) {
-            ids.extend(names.iter().filter_map(|name| shadow.id_in(Path::new(directory).join(name))));
-        }
-    }
-    let worktrees = shadow.common_dir.join("worktrees");
-    if !is_kept_outside && worktrees.symlink_metadata().is_ok_and(|metadata| metadata.is_dir()) {
-        for name in names_in(&worktrees)? {
-            let head = atomic_file::read_text(&worktrees.join(name).join("HEAD")).unwrap_or_default();
-            ids.extend(head.trim().parse::<ObjectId>());
-        }
-    }
-    Ok(ids)
 }
 
 /// What a working tree and its index say.
@@ -260,7 +225,11 @@ fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<Tracked, GitError
     }
     let arguments =
         ["status", "--porcelain=v2", "-z", "--untracked-files=all", "--ignore-submodules=dirty", "--no-renames"];
-    let status = status::parse_status(&shadow.git(&arguments).run_without_complaint(Input::Nothing, deadline)?)?;
+    let (printed, complaints) = shadow.git(&arguments).run_with_complaints(Input::Nothing, deadline)?;
+    if complaints.lines().any(|line| !status::is_harmless(line)) {
+        return Err(GitError::complaint(&complaints));
+    }
+    let status = status::parse_status(&printed)?;
     Ok(Tracked { status, index, index_as_printed })
 }
 
@@ -275,16 +244,16 @@ fn unlisted(status: &Status, index: &[IndexEntry], found: &Found, place: &Place<
 }
 
 fn has_worktrees(shadow: &Shadow<'_>) -> bool {
-    std::fs::read_dir(shadow.common_dir.join("worktrees")).is_ok_and(|mut names| names.next().is_some())
+    std::fs::read_dir(shadow.common_dir().join("worktrees")).is_ok_and(|mut names| names.next().is_some())
 }
 
-/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one that is too deep, or that is
-/// not checked out any more.
+/// Returns a working tree or a submodule whose data is in this repository, and that is not looked at: one too many, or
+/// one that is not checked out any more.
 fn unlisted_parts(shadow: &Shadow<'_>, place: &Place<'_>) -> Result<Option<PathBuf>, GitError> {
     let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let listed: BTreeSet<PathBuf> =
-        place.listed.iter().filter_map(|found| found.git_dir.as_ref().ok()).map(|git_dir| real(git_dir)).collect();
-    let (common, root) = (&shadow.common_dir, real(place.root));
+        place.listed.iter().filter_map(|found| found.git_dir()).map(|git_dir| real(&git_dir)).collect();
+    let (common, root) = (shadow.common_dir(), real(place.root));
     let is_dir = |path: &Path| path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
     let worktrees = common.join("worktrees");
     if is_dir(&worktrees) {
@@ -327,19 +296,11 @@ fn count(shadow: &Shadow<'_>, roots: &[ObjectId], saved: &[ObjectId], deadline: 
         .map_err(|_| GitError::Unexpected { command: "rev-list".to_owned(), what: printed.to_string() })
 }
 
-/// What `rev-list --stdin` reads: everything of `roots` without what is in `saved`.
-pub(super) fn range(roots: &[ObjectId], saved: &[ObjectId]) -> Vec<u8> {
-    let wanted = roots.iter().map(|id| format!("{id}\n"));
-    wanted.chain(saved.iter().map(|id| format!("^{id}\n"))).collect::<String>().into_bytes()
-}
-
 /// Counts the refs to trees and blobs, which no walk over commits meets.
 fn odd_refs(refs: &BTreeMap<String, Reference>, cloned: Option<&Cloned>, is_saved: impl Fn(&str) -> bool) -> u64 {
     let was_cloned = |name: &str, id: &ObjectId| cloned.is_some_and(|cloned| cloned.refs.get(name) == Some(id));
     refs.iter()
-        .filter(|(name, reference)| {
-            !matches!(reference.kind.as_str(), "commit" | "tag") && !is_saved(name) && !was_cloned(name, &reference.id)
-        })
+        .filter(|(name, reference)| reference.kind != "commit" && !is_saved(name) && !was_cloned(name, &reference.id))
         .count() as u64
 }
 
@@ -381,8 +342,10 @@ fn lines(shadow: &Shadow<'_>, work: &Work, saved: &[ObjectId], deadline: Instant
 }
 
 /// Names everything that was seen: another look with the same saw the same.
-fn fingerprint_of(shadow: &Shadow<'_>, seen: &Seen) -> String {
-    let mut print = format!("{:?}{:?}{:?}{:?}{:?}", seen.work, seen.roots, seen.stashes, seen.refs, seen.head);
+pub(super) fn fingerprint_of(shadow: &Shadow<'_>, seen: &Seen) -> String {
+    // Lines are counted only as long as there is time.
+    let work = Work { insertions: 0, deletions: 0, ..seen.work.clone() };
+    let mut print = format!("{work:?}{:?}{:?}{:?}{:?}", seen.roots, seen.stashes, seen.refs, seen.head);
     let Some(tree) = shadow.tree() else { return print };
     for path in seen.status.changed.iter().chain(&seen.status.untracked) {
         let _ = write!(print, "{path:?}{:?}", stamp(&tree.join(OsStr::from_bytes(path))));

@@ -8,6 +8,7 @@
 
 mod base;
 mod config_text;
+mod disk;
 mod find;
 mod lfs;
 mod look;
@@ -15,14 +16,16 @@ mod pack;
 mod packed;
 mod program;
 mod restore;
+mod roots;
 mod shadow;
 mod status;
 #[cfg(test)]
 mod tests;
+mod verify;
 mod work;
 
 pub(crate) use base::Cloned;
-pub(crate) use find::{Found, find};
+pub(crate) use find::{Closed, Found, find};
 pub(crate) use look::{Place, Seen, look, stamp};
 pub(crate) use pack::{Target, has_real_parents, pack, size};
 pub(crate) use packed::{Packed, base_pack};

@@ -14,15 +14,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::lfs;
-use super::look::{Reference, STASH, Seen, range};
+use super::look::Seen;
 use super::packed::{
-    DELETED, INDEX, INTENDED, MODES, Packed, REFS, STATE, STATE_DIRECTORIES, STATE_FILES, Stash, WORK_PACK, base_pack,
+    DELETED, INDEX, INTENDED, MODES, Packed, RECOVERED, REFS, STATE, STATE_DIRECTORIES, STATE_FILES, Stash, WORK_PACK,
+    base_pack,
 };
-use super::program::{Git, GitError, Input, ObjectId};
+use super::program::{GitError, Input, ObjectId};
+use super::roots::{Reference, STASH, UNDER_WAY, range};
 use super::shadow::{Shadow, names_in};
 use super::status::GITLINK;
+use super::verify::verify;
 use crate::home::atomic_file;
-use crate::home::{make_directory, make_parent, random_suffix};
+use crate::home::{make_directory, random_suffix};
 
 const MAX_STATE_BYTES: u64 = 4 * 1024 * 1024;
 const MAX_STATE_FILES: usize = 10_000;
@@ -71,7 +74,7 @@ pub(crate) fn size(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Resul
         let paths = seen.status.changed.iter().chain(&seen.status.untracked);
         paths.filter_map(|path| Some(tree.join(OsStr::from_bytes(path)).symlink_metadata().ok()?.len()))
     });
-    let base = if shadow.settings.is_partial { Vec::new() } else { grounds_of(shadow, seen, deadline)?.base };
+    let base = grounds_of(shadow, seen, deadline)?.base;
     Ok(Size { work_bytes: objects + files.sum::<u64>(), base_bytes: usage(&base, &[], &["--no-walk"])? })
 }
 
@@ -89,63 +92,67 @@ pub(crate) fn pack(
     let files = pack_files(shadow, seen, target, deadline)?;
     let staged = staged_blobs(shadow, seen, deadline)?;
     let Grounds { base, work } = grounds_of(shadow, seen, deadline)?;
+    let stashes = stashes(shadow, seen, deadline)?;
+    let unnamed = unnamed(shadow, seen, deadline)?;
+    let shallow = shadow.shallow()?;
+    // From here on the commits of the base have no parents, so that nothing is left out that the base does not have.
+    shadow.set_shallow(&[&base[..], &shallow[..]].concat())?;
+    let wanted = {
+        // A root that is no work, such as a tag of a commit that remotes have, would bring all of its history.
+        let leads_to: BTreeMap<&ObjectId, &Reference> =
+            seen.refs.values().map(|reference| (&reference.id, reference)).collect();
+        let is_work = |id: &&ObjectId| match leads_to.get(id) {
+            Some(reference) if reference.kind == "commit" => work.contains(reference.peeled.as_ref().unwrap_or(id)),
+            Some(_) => true,
+            None => work.contains(id),
+        };
+        let mut wanted: BTreeSet<ObjectId> =
+            seen.roots.iter().filter(is_work).chain(&seen.stashes).chain(&files).cloned().collect();
+        wanted.extend(staged);
+        let (base, saved): (BTreeSet<_>, BTreeSet<_>) = (base.iter().collect(), seen.saved.iter().collect());
+        let is_elsewhere = |id: &ObjectId| base.contains(id) || saved.contains(id);
+        wanted.into_iter().filter(|id| !is_elsewhere(id)).collect::<Vec<_>>()
+    };
+    // A partial clone need not lack anything here.
+    let needs_remote =
+        shadow.settings.is_partial && is_something_missing(shadow, &[&wanted[..], &base[..]].concat(), deadline)?;
     let packed = Packed {
         is_bare: shadow.tree().is_none(),
         object_format: shadow.settings.object_format.clone().unwrap_or_else(|| "sha1".to_owned()),
         remotes: seen.remotes.clone(),
         branch: shadow.ask(&["symbolic-ref", "--quiet", "HEAD"], deadline)?,
         head: seen.head.clone(),
-        stashes: stashes(shadow, seen, deadline)?,
-        shallow: shadow.shallow()?,
-        base_name: base_name(shadow, &base, deadline)?,
+        stashes,
+        shallow,
+        base_name: if needs_remote { None } else { base_name(shadow, &base, deadline)? },
         base,
         files,
-        needs_remote: shadow.settings.is_partial,
+        needs_remote,
         missing_lfs: 0,
     };
-    // From here on the commits of the base have no parents, so that nothing is left out that the base does not have.
-    let graft = [&packed.base[..], &packed.shallow[..]].concat();
-    shadow.set_shallow(&graft)?;
-    // A root that is no work, such as a tag of a commit that remotes have, would bring all of its history.
-    let leads_to: BTreeMap<&ObjectId, &Reference> =
-        seen.refs.values().map(|reference| (&reference.id, reference)).collect();
-    let is_work = |id: &&ObjectId| match leads_to.get(id) {
-        Some(reference) if matches!(reference.kind.as_str(), "commit" | "tag") => {
-            work.contains(reference.peeled.as_ref().unwrap_or(id))
-        }
-        Some(_) => true,
-        None => work.contains(id),
-    };
-    let roots = seen.roots.iter().filter(is_work);
-    let mut wanted: BTreeSet<ObjectId> = roots.chain(&seen.stashes).cloned().collect();
-    wanted.extend(packed.files.clone());
-    wanted.extend(staged);
-    let base: BTreeSet<&ObjectId> = packed.base.iter().collect();
-    let saved: BTreeSet<&ObjectId> = seen.saved.iter().collect();
-    let wanted: Vec<ObjectId> = wanted.into_iter().filter(|id| !base.contains(id) && !saved.contains(id)).collect();
-    let work = target.directory.join(WORK_PACK);
-    write_pack(shadow, &range(&wanted, &packed.base), &work, deadline)?;
+    let pack = target.directory.join(WORK_PACK);
+    write_pack(shadow, &range(&wanted, &packed.base), needs_remote, &pack, deadline)?;
     let base_file = packed.base_name.as_ref().map(|name| base_pack(target.bases, name));
     if let Some(path) = base_file.as_ref().filter(|path| !path.exists()) {
         write_base(shadow, &packed, path, deadline)?;
     }
-    write_lists(seen, target.directory)?;
-    copy_state(shadow, target.directory)?;
-    let missing_lfs = match lfs::store(shadow) {
+    write_lists(seen, &unnamed, target.directory)?;
+    copy_state(shadow, target.directory, deadline)?;
+    let missing_lfs = match lfs::store(shadow)? {
         Some(store) => {
-            let objects = objects_of(shadow, &wanted, &packed.base, deadline)?;
+            let objects = objects_of(shadow, &wanted, &packed, deadline)?;
             lfs::copy(shadow, &store, &objects, target, deadline)?
         }
         None => 0,
     };
     let packed = Packed { missing_lfs, ..packed };
-    verify(shadow.git, &packed, target, base_file.as_deref(), &wanted, deadline)?;
+    verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, &work, deadline)?;
     Ok(packed)
 }
 
 /// Returns what the base is called: everything in it follows from the commits in it.
 fn base_name(shadow: &Shadow<'_>, base: &[ObjectId], deadline: Instant) -> Result<Option<ObjectId>, GitError> {
-    if base.is_empty() || shadow.settings.is_partial {
+    if base.is_empty() {
         return Ok(None);
     }
     let list: String = base.iter().map(|id| format!("{id}\n")).collect();
@@ -155,14 +162,20 @@ fn base_name(shadow: &Shadow<'_>, base: &[ObjectId], deadline: Instant) -> Resul
 
 fn write_base(shadow: &Shadow<'_>, packed: &Packed, path: &Path, deadline: Instant) -> Result<(), GitError> {
     let new = path.with_extension(format!("{}.new", random_suffix()));
-    write_pack(shadow, &range(&packed.base, &[]), &new, deadline)?;
+    write_pack(shadow, &range(&packed.base, &[]), false, &new, deadline)?;
     std::fs::rename(&new, path).map_err(|source| GitError::io("make", path, source))
 }
 
 /// Writes a pack that needs no other to be read, and syncs it.
-fn write_pack(shadow: &Shadow<'_>, range: &[u8], path: &Path, deadline: Instant) -> Result<(), GitError> {
+fn write_pack(
+    shadow: &Shadow<'_>,
+    range: &[u8],
+    may_lack: bool,
+    path: &Path,
+    deadline: Instant,
+) -> Result<(), GitError> {
     let mut arguments = vec!["pack-objects", "--revs", "--stdout", "--quiet", "--no-use-bitmap-index"];
-    if shadow.settings.is_partial {
+    if may_lack {
         arguments.push("--missing=allow-any");
     }
     shadow.git(&arguments).run_into(path, Input::Bytes(range), deadline)?;
@@ -194,11 +207,34 @@ fn grounds_of(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Gro
         list.insert(id.parse::<ObjectId>().map_err(GitError::Odd)?);
     }
     let branches = seen.refs.iter().filter(|(name, _)| name.starts_with("refs/heads/"));
-    let named: BTreeSet<&ObjectId> = seen.refs.values().map(|reference| &reference.id).collect();
-    let under_way = seen.roots.iter().filter(|id| !named.contains(id));
-    let tips = branches.map(|(_, reference)| &reference.id).chain(&seen.head).chain(under_way);
+    let tips = branches.map(|(_, reference)| &reference.id).chain(&seen.head);
+    // A merge of what a remote has cannot go on without it.
+    let tips = tips.chain(&seen.elsewhere);
     base.extend(tips.filter(|tip| !work.contains(*tip)).cloned());
     Ok(Grounds { base: base.into_iter().collect(), work })
+}
+
+/// Returns the commits under way that nothing leads to which has a name: restored without one, they would be lost with
+/// the next `git gc`.
+fn unnamed(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
+    if seen.elsewhere.is_empty() {
+        return Ok(Vec::new());
+    }
+    let elsewhere: Vec<ObjectId> = seen.elsewhere.iter().cloned().collect();
+    let of_commits = seen.refs.values().filter(|reference| reference.kind == "commit");
+    let named = of_commits.map(|reference| &reference.id).chain(&seen.head).chain(&seen.stashes);
+    let walk = range(&elsewhere, &named.cloned().collect::<Vec<_>>());
+    let printed = shadow.git(&["rev-list", "--stdin"]).run(Input::Bytes(&walk), deadline)?;
+    let printed = String::from_utf8_lossy(&printed);
+    let unreached: BTreeSet<&str> = printed.lines().collect();
+    Ok(elsewhere.into_iter().filter(|id| unreached.contains(id.as_str())).collect())
+}
+
+/// Whether a partial clone lacks some of what these consist of.
+fn is_something_missing(shadow: &Shadow<'_>, ids: &[ObjectId], deadline: Instant) -> Result<bool, GitError> {
+    let walk = shadow.git(&["rev-list", "--objects", "--missing=print", "--no-object-names", "--stdin"]);
+    let printed = walk.run(Input::Bytes(&range(ids, &[])), deadline)?;
+    Ok(printed.split(|byte| *byte == b'\n').any(|line| line.starts_with(b"?")))
 }
 
 /// Makes a tree of the files that are not as the index has them. Their bytes are taken as they are.
@@ -277,10 +313,12 @@ fn stashes(shadow: &Shadow<'_>, seen: &Seen, deadline: Instant) -> Result<Vec<St
     seen.stashes.iter().map(message).collect()
 }
 
-fn write_lists(seen: &Seen, directory: &Path) -> Result<(), GitError> {
+fn write_lists(seen: &Seen, unnamed: &[ObjectId], directory: &Path) -> Result<(), GitError> {
     write_file(&directory.join(INDEX), &seen.index_as_printed)?;
     let refs = seen.refs.iter().filter(|(name, _)| *name != STASH);
-    let refs: String = refs.map(|(name, reference)| format!("{} {name}\n", reference.id)).collect();
+    let refs = refs.map(|(name, reference)| format!("{} {name}\n", reference.id));
+    let recovered = unnamed.iter().map(|id| format!("{id} {RECOVERED}{id}\n"));
+    let refs: String = refs.chain(recovered).collect();
     write_file(&directory.join(REFS), refs.as_bytes())
 }
 
@@ -293,11 +331,18 @@ fn write_file(path: &Path, bytes: &[u8]) -> Result<(), GitError> {
     write().map_err(|source| GitError::io("write", path, source))
 }
 
-fn copy_state(shadow: &Shadow<'_>, directory: &Path) -> Result<(), GitError> {
-    let (from, to) = (&shadow.git_dir, directory.join(STATE));
+fn copy_state(shadow: &Shadow<'_>, directory: &Path, deadline: Instant) -> Result<(), GitError> {
+    let (from, to) = (shadow.git_dir(), directory.join(STATE));
     let mut left = MAX_STATE_FILES;
     for name in STATE_FILES.iter().chain(&STATE_DIRECTORIES) {
         copy_tree(&from.join(name), &to.join(name), &mut left)?;
+    }
+    for name in UNDER_WAY.iter().filter(|name| shadow.settings.has_reftable() && STATE_FILES.contains(name)) {
+        // It is in the tables, and comes back as a file.
+        if let Some(id) = shadow.ask(&["rev-parse", "--verify", "--quiet", name], deadline)? {
+            make_directory(&to).map_err(|source| GitError::io("make", &to, source))?;
+            write_file(&to.join(name), format!("{id}\n").as_bytes())?;
+        }
     }
     Ok(())
 }
@@ -313,7 +358,9 @@ fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitEr
         return Ok(());
     }
     let bytes = atomic_file::read(from, MAX_STATE_BYTES).map_err(|error| GitError::Odd(error.to_string()))?;
-    make_parent(to).map_err(GitError::File)?;
+    if let Some(parent) = to.parent() {
+        make_directory(parent).map_err(|source| GitError::io("make", parent, source))?;
+    }
     write_file(to, &bytes)
 }
 
@@ -321,59 +368,13 @@ fn copy_tree(from: &Path, to: &Path, files_left: &mut usize) -> Result<(), GitEr
 fn objects_of(
     shadow: &Shadow<'_>,
     wanted: &[ObjectId],
-    base: &[ObjectId],
+    packed: &Packed,
     deadline: Instant,
 ) -> Result<Vec<ObjectId>, GitError> {
     let mut arguments = vec!["rev-list", "--objects", "--no-object-names", "--stdin"];
-    if shadow.settings.is_partial {
+    if packed.needs_remote {
         arguments.push("--missing=allow-any");
     }
-    let printed = shadow.git(&arguments).run(Input::Bytes(&range(wanted, base)), deadline)?;
+    let printed = shadow.git(&arguments).run(Input::Bytes(&range(wanted, &packed.base)), deadline)?;
     String::from_utf8_lossy(&printed).lines().map(|line| line.parse().map_err(GitError::Odd)).collect()
-}
-
-/// Restores the packs into an empty repository, and walks from everything that is wanted to everything that it consists of.
-fn verify(
-    git: &Git,
-    packed: &Packed,
-    target: &Target<'_>,
-    base: Option<&Path>,
-    wanted: &[ObjectId],
-    deadline: Instant,
-) -> Result<(), GitError> {
-    let directory = target.scratch.join("verify.git");
-    let run =
-        |arguments: &[&OsStr], input: Input<'_>| git.command(arguments).env("GIT_DIR", &directory).run(input, deadline);
-    let format = format!("--object-format={}", packed.object_format);
-    run(
-        &["init".as_ref(), "--quiet".as_ref(), "--bare".as_ref(), "--template=".as_ref(), format.as_ref()],
-        Input::Nothing,
-    )?;
-    let packs = directory.join("objects/pack");
-    for (name, pack) in [("work", Some(target.directory.join(WORK_PACK))), ("base", base.map(Path::to_owned))] {
-        let Some(pack) = pack else { continue };
-        // A link and not a copy: what is verified is the file itself, and the disk may be short.
-        let link = packs.join(format!("pack-{name}.pack"));
-        std::fs::hard_link(&pack, &link).map_err(|source| GitError::io("link", &pack, source))?;
-        run(&["index-pack".as_ref(), link.as_os_str()], Input::Nothing)?;
-    }
-    if wanted.is_empty() {
-        return Ok(());
-    }
-    let graft: String = packed.base.iter().chain(&packed.shallow).map(|id| format!("{id}\n")).collect();
-    let shallow = directory.join("shallow");
-    if !graft.is_empty() {
-        std::fs::write(&shallow, graft).map_err(|source| GitError::io("write", &shallow, source))?;
-    }
-    let mut roots = wanted.to_vec();
-    let mut walk: Vec<&OsStr> = ["rev-list", "--objects", "--quiet", "--stdin"].map(OsStr::new).to_vec();
-    if packed.needs_remote {
-        // What the remote has was left out on purpose.
-        walk.push("--missing=allow-any".as_ref());
-    } else {
-        roots.extend(packed.base.iter().cloned());
-    }
-    run(&walk, Input::Bytes(&range(&roots, &[])))?;
-    let _ = std::fs::remove_dir_all(&directory);
-    Ok(())
 }

@@ -16,6 +16,8 @@ pub(super) const WORK_PACK: &str = "work.pack";
 pub(super) const INDEX: &str = "index";
 /// A line for each ref: its object and its name.
 pub(super) const REFS: &str = "refs";
+/// Commits that had no name come back under this prefix and their id.
+pub(super) const RECOVERED: &str = "refs/recovered/";
 /// Tracked paths that are not there, each ended by NUL.
 pub(super) const DELETED: &str = "deleted";
 /// Paths that were added without their content, each ended by NUL.
@@ -26,8 +28,16 @@ pub(super) const MODES: &str = "modes";
 pub(super) const STATE: &str = "state";
 
 /// What is under way, in files of the git directory.
-pub(super) const STATE_FILES: [&str; 7] =
-    ["MERGE_HEAD", "MERGE_MSG", "MERGE_MODE", "CHERRY_PICK_HEAD", "REVERT_HEAD", "SQUASH_MSG", "AUTO_MERGE"];
+pub(super) const STATE_FILES: [&str; 8] = [
+    "MERGE_HEAD",
+    "MERGE_MSG",
+    "MERGE_MODE",
+    "MERGE_AUTOSTASH",
+    "CHERRY_PICK_HEAD",
+    "REVERT_HEAD",
+    "SQUASH_MSG",
+    "AUTO_MERGE",
+];
 /// The same in directories. What they say may be commands.
 pub(super) const STATE_DIRECTORIES: [&str; 3] = ["rebase-merge", "rebase-apply", "sequencer"];
 
@@ -74,11 +84,10 @@ pub(crate) struct Stash {
 impl Packed {
     /// What a person who restores it should know.
     pub(crate) fn caveats(&self) -> impl Iterator<Item = String> {
-        let remote = self.needs_remote.then(|| "it was a partial clone, and needs its remote".to_owned());
         let lfs = self.missing_lfs;
-        let lfs =
-            (lfs > 0).then(|| format!("{lfs} files that Git LFS keeps were not in it, and are not in the archive"));
-        remote.into_iter().chain(lfs)
+        (lfs > 0)
+            .then(|| format!("{lfs} files that Git LFS keeps were not in it, and are not in the archive"))
+            .into_iter()
     }
 }
 

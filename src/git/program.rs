@@ -13,7 +13,6 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 
 use crate::bounded_command::wait_until;
-use crate::home::atomic_file::FileError;
 use crate::quote::saying;
 
 /// Git was not run, or did not do what it was asked for.
@@ -30,7 +29,7 @@ pub enum GitError {
         /// What it says of itself.
         version: String,
     },
-    /// It timed out.
+    /// It took longer than it may.
     #[error("git {command} timed out")]
     TimedOut {
         /// The subcommand.
@@ -55,8 +54,23 @@ pub enum GitError {
         what: String,
     },
     /// A file could not be read or written.
-    #[error(transparent)]
-    File(FileError),
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    Io {
+        /// What was done.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// What Git LFS keeps for the work is more than there is room for: the disk may have more soon.
+    #[error("its contents in Git LFS take {bytes} bytes or more, and there is room for {max}")]
+    TooMuchLfs {
+        /// As far as it was counted.
+        bytes: u64,
+        /// What there is room for.
+        max: u64,
+    },
     /// The repository has something that no repository has, or that this program does not know.
     #[error("{0}")]
     Odd(String),
@@ -64,16 +78,21 @@ pub enum GitError {
 
 impl GitError {
     pub(super) fn io(action: &'static str, path: &Path, source: io::Error) -> Self {
-        Self::File(FileError::io(action, path, source))
+        Self::Io { action, path: path.to_owned(), source }
     }
 
     /// Whether it may succeed soon although the repository stays as it is, as once a full disk has room.
     pub(crate) fn may_pass(&self) -> bool {
         match self {
-            Self::Missing | Self::TooOld { .. } | Self::File(_) => true,
+            Self::Missing | Self::TooOld { .. } | Self::Io { .. } | Self::TooMuchLfs { .. } => true,
             Self::Failed { said, .. } => said.contains("No space left on device"),
             Self::TimedOut { .. } | Self::Unexpected { .. } | Self::Odd(_) => false,
         }
+    }
+
+    /// What git says although it succeeds may mean that it left something out.
+    pub(super) fn complaint(said: &str) -> Self {
+        Self::Odd(format!("git complains{}", saying(said, MAX_SAID_COLUMNS)))
     }
 
     pub(super) fn odd(path: &Path, what: impl std::fmt::Display) -> Self {
@@ -239,18 +258,20 @@ impl GitCommand<'_> {
         Ok(bytes)
     }
 
-    /// As [`Self::run`]; a warning is an error too, as where git leaves out what it cannot read.
+    /// As [`Self::run`], with what git complained about although it succeeded, as where it leaves out what it cannot
+    /// read.
     ///
     /// # Errors
-    /// As [`Self::run`], and git complained.
-    pub(crate) fn run_without_complaint(self, input: Input<'_>, deadline: Instant) -> Result<Vec<u8>, GitError> {
+    /// As [`Self::run`].
+    pub(crate) fn run_with_complaints(
+        self,
+        input: Input<'_>,
+        deadline: Instant,
+    ) -> Result<(Vec<u8>, String), GitError> {
         let errors = self.git.scratch.join("stderr");
         let printed = self.run(input, deadline)?;
         let said = std::fs::read(&errors).map_err(|source| GitError::io("read", &errors, source))?;
-        match saying(&String::from_utf8_lossy(&said), MAX_SAID_COLUMNS) {
-            said if said.is_empty() => Ok(printed),
-            said => Err(GitError::Odd(format!("git complains{said}"))),
-        }
+        Ok((printed, String::from_utf8_lossy(&said).into_owned()))
     }
 
     /// As [`Self::run`], with what it prints in a file.

@@ -1,6 +1,6 @@
 //! Restores a repository from its archive.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -8,21 +8,25 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::base::REMOTE_REFS;
+use super::disk::{copy, copy_tree, free, read, remove, vacant};
 use super::lfs;
 use super::pack::has_real_parents;
 use super::packed::{
-    DELETED, INDEX, INTENDED, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, WORK_PACK,
+    DELETED, INDEX, INTENDED, MODES, Packed, REFS, RemoteUrl, STATE, STATE_DIRECTORIES, STATE_FILES, Stash, WORK_PACK,
     index_info, modes, paths,
 };
 use super::program::{Git, GitError, Input, ObjectId};
 use super::shadow::{BYTES_AS_THEY_ARE, names_in};
+use super::status::{self, GITLINK};
 use crate::bounded_command;
 use crate::home::make_directory;
 
-/// What a restored repository lacks.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// A restored repository, and what it lacks.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Restored {
-    /// In words, one for each remote that could not be reached.
+    /// Where it is.
+    pub(crate) directory: PathBuf,
+    /// In words, such as one for each remote that could not be reached.
     pub(crate) notes: Vec<String>,
 }
 
@@ -56,7 +60,11 @@ struct Restoring<'a> {
     deadline: Instant,
 }
 
-/// Makes the repository in a directory that does not exist yet. With `fetch`, what its remotes have comes from there.
+/// How many names a note has.
+const NAMES_IN_NOTE: usize = 5;
+
+/// Makes the repository in a directory, or beside it if there is a repository already. With `fetch`, what its remotes
+/// have comes from there.
 ///
 /// # Errors
 /// Git or the disk refuses; what is there of the repository then is not whole.
@@ -64,39 +72,36 @@ pub(crate) fn restore(
     git: &Git,
     packed: &Packed,
     source: &Source<'_>,
-    target: &Path,
+    wanted: &Path,
     fetch: bool,
     deadline: Instant,
 ) -> Result<Restored, GitError> {
+    let target = &vacant(wanted, packed.is_bare)?;
     make_directory(target).map_err(|source| GitError::io("make", target, source))?;
-    let git_dir = if packed.is_bare { target.to_owned() } else { target.join(".git") };
+    let git_dir = if packed.is_bare { target.clone() } else { target.join(".git") };
     let restoring = Restoring { git, target, git_dir, is_bare: packed.is_bare, deadline };
-    let mut restored = Restored::default();
+    let mut notes = Vec::new();
+    if target != wanted {
+        notes.push(format!("something is in its place, so it is in {}", target.display()));
+    }
     restoring.init(packed)?;
     if fetch {
-        restored.notes = packed.remotes.iter().filter_map(|remote| restoring.fetch(remote)).collect();
+        notes.extend(packed.remotes.iter().filter_map(|remote| restoring.fetch(remote)));
     }
     restoring.unpack(&source.directory.join(WORK_PACK))?;
     if let Some(base) = &source.base {
         restoring.unpack(base)?;
     }
     restoring.graft(packed)?;
-    restoring.set_refs(packed, source.directory, &mut restored.notes)?;
-    for stash in packed.stashes.iter().rev() {
-        let store = ["stash", "store", "--quiet", "-m", &stash.message, stash.id.as_str()];
-        if restoring.run(&store, Input::Nothing).is_err() {
-            // An agent may have put anything there.
-            restored.notes.push(format!("the stash entry {} is no stash; it is the tag stash-{}", stash.id, stash.id));
-            let tag = format!("refs/tags/stash-{}", stash.id);
-            restoring.run(&["update-ref", &tag, stash.id.as_str()], Input::Nothing)?;
-        }
-    }
+    restoring.set_refs(packed, source.directory, &mut notes)?;
+    restoring.set_head(packed, &mut notes)?;
+    restoring.store_stashes(packed, &mut notes)?;
     if !packed.is_bare {
-        restoring.write_files(packed, source.directory)?;
+        restoring.write_files(packed, source.directory, &mut notes)?;
         restoring.write_state(source.directory)?;
     }
     restoring.copy_lfs(source.directory)?;
-    Ok(restored)
+    Ok(Restored { directory: target.clone(), notes })
 }
 
 impl Restoring<'_> {
@@ -137,12 +142,13 @@ impl Restoring<'_> {
         Ok(())
     }
 
-    /// Fetches as the person would, with their own settings and keys: the repository's settings are ours. Returns what went
-    /// wrong.
+    /// Fetches as the person would, with their own settings and keys: the repository's settings are ours, and no hook
+    /// runs. Returns what went wrong.
     fn fetch(&self, remote: &RemoteUrl) -> Option<String> {
         let mut command = Command::new("git");
         command
-            .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
+            .args(SETTINGS.iter().flat_map(|setting| ["-c", setting]))
+            .args(["-c", "maintenance.auto=false"])
             .args(["fetch", "--quiet", "--no-recurse-submodules", "--"])
             .arg(&remote.name)
             .env("GIT_DIR", &self.git_dir)
@@ -166,41 +172,40 @@ impl Restoring<'_> {
     /// Commits whose parents are not here have none.
     fn graft(&self, packed: &Packed) -> Result<(), GitError> {
         let mut graft = packed.shallow.clone();
-        if !packed.base.is_empty() {
-            let mut ids = String::new();
-            for id in &packed.base {
-                if self.has_all(std::slice::from_ref(id))? {
-                    ids.push_str(&format!("{id}\n"));
-                }
-            }
-            let arguments = ["rev-list", "--no-walk", "--parents", "--stdin"];
-            let printed = self.run(&arguments, Input::Bytes(ids.as_bytes()))?;
-            for line in String::from_utf8_lossy(&printed).lines() {
-                let mut commits = line.split(' ').map(|id| id.parse::<ObjectId>());
-                let Some(Ok(commit)) = commits.next() else { continue };
-                let parents: Vec<ObjectId> = commits.filter_map(Result::ok).collect();
-                if !self.has_all(&parents)? {
-                    graft.push(commit);
-                }
-            }
-        }
-        let mut known = Vec::new();
-        for commit in graft {
-            if self.has_all(std::slice::from_ref(&commit))? {
-                known.push(format!("{commit}\n"));
-            }
-        }
+        let missing = self.missing(&packed.base)?;
+        // Where the base did not come, the work itself begins with such commits.
+        let edge = if missing.is_empty() { packed.base.clone() } else { self.commits()? };
+        let ids: String = edge.iter().map(|id| format!("{id}\n")).collect();
+        let arguments = ["cat-file", "--batch"];
+        let parents = parents(&self.run(&arguments, Input::Bytes(ids.as_bytes()))?);
+        let all: Vec<ObjectId> = parents.values().flatten().cloned().collect();
+        let missing = self.missing(&all)?;
+        let is_edge = |(_, parents): &(&ObjectId, &Vec<ObjectId>)| parents.iter().any(|id| missing.contains(id));
+        graft.extend(parents.iter().filter(is_edge).map(|(id, _)| id.clone()));
+        let missing = self.missing(&graft)?;
+        let known: String = graft.iter().filter(|id| !missing.contains(id)).map(|id| format!("{id}\n")).collect();
         if known.is_empty() {
             return Ok(());
         }
         let path = self.git_dir.join("shallow");
-        std::fs::write(&path, known.concat()).map_err(|source| GitError::io("write", &path, source))
+        std::fs::write(&path, known).map_err(|source| GitError::io("write", &path, source))
     }
 
-    fn has_all(&self, ids: &[ObjectId]) -> Result<bool, GitError> {
+    /// Lists every commit that is here.
+    fn commits(&self) -> Result<Vec<ObjectId>, GitError> {
+        let arguments = ["cat-file", "--batch-all-objects", "--batch-check=%(objecttype) %(objectname)"];
+        let printed = self.run(&arguments, Input::Nothing)?;
+        let printed = String::from_utf8_lossy(&printed);
+        let ids = printed.lines().filter_map(|line| line.strip_prefix("commit "));
+        ids.map(|id| id.parse().map_err(GitError::Odd)).collect()
+    }
+
+    /// Returns those that are not here.
+    fn missing(&self, ids: &[ObjectId]) -> Result<BTreeSet<ObjectId>, GitError> {
         let input: String = ids.iter().map(|id| format!("{id}\n")).collect();
         let printed = self.run(&["cat-file", "--batch-check=."], Input::Bytes(input.as_bytes()))?;
-        Ok(String::from_utf8_lossy(&printed).lines().all(|line| line == "."))
+        let printed = String::from_utf8_lossy(&printed);
+        Ok(ids.iter().zip(printed.lines()).filter(|(_, line)| *line != ".").map(|(id, _)| id.clone()).collect())
     }
 
     /// Sets every ref whose object is here. Those of remotes come from there.
@@ -212,15 +217,16 @@ impl Restoring<'_> {
         let remotes: Vec<String> =
             packed.remotes.iter().map(|remote| format!("{REMOTE_REFS}{}/", remote.name)).collect();
         wanted.retain(|name, _| !remotes.iter().any(|prefix| name.starts_with(prefix)));
-        let ids: String = wanted.values().map(|id| format!("{id}\n")).collect();
-        let printed = self.run(&["cat-file", "--batch-check=%(objectname)"], Input::Bytes(ids.as_bytes()))?;
-        let printed = String::from_utf8_lossy(&printed).into_owned();
-        let mut updates = String::new();
-        for ((name, id), line) in wanted.iter().zip(printed.lines()) {
-            if line == *id {
-                updates.push_str(&format!("update {name} {id}\n"));
-            }
+        let ids: Result<Vec<ObjectId>, String> = wanted.values().map(|id| id.parse()).collect();
+        let missing = self.missing(&ids.map_err(GitError::Odd)?)?;
+        let is_missing = |id: &str| missing.iter().any(|missing| missing.as_str() == id);
+        let (lost, here): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|(_, id)| is_missing(id));
+        if !lost.is_empty() {
+            let names = named(lost.iter().map(|(name, _)| *name));
+            notes
+                .push(format!("refs not restored, because only a remote has what they name ({}): {names}", lost.len()));
         }
+        let updates: String = here.iter().map(|(name, id)| format!("update {name} {id}\n")).collect();
         // A branch that is checked out may be updated: nothing is.
         if self.run(&["update-ref", "--stdin"], Input::Bytes(updates.as_bytes())).is_err() {
             // One that git refuses must not cost the others.
@@ -230,22 +236,51 @@ impl Restoring<'_> {
                 }
             }
         }
-        match (&packed.branch, &packed.head) {
-            (Some(branch), _) => self.run(&["symbolic-ref", "HEAD", branch], Input::Nothing).map(drop),
-            (None, Some(head)) => {
-                self.run(&["update-ref", "--no-deref", "HEAD", head.as_str()], Input::Nothing).map(drop)
-            }
-            (None, None) => Ok(()),
+        Ok(())
+    }
+
+    fn set_head(&self, packed: &Packed, notes: &mut Vec<String>) -> Result<(), GitError> {
+        if let Some(head) = &packed.head
+            && !self.missing(std::slice::from_ref(head))?.is_empty()
+        {
+            notes.push(format!("HEAD has no commit, because only a remote has {head}"));
+        } else if let (None, Some(head)) = (&packed.branch, &packed.head) {
+            return self.run(&["update-ref", "--no-deref", "HEAD", head.as_str()], Input::Nothing).map(drop);
+        }
+        match &packed.branch {
+            Some(branch) => self.run(&["symbolic-ref", "HEAD", branch], Input::Nothing).map(drop),
+            None => Ok(()),
         }
     }
 
-    fn write_files(&self, packed: &Packed, directory: &Path) -> Result<(), GitError> {
-        let (info, skipped) = index_info(&read(&directory.join(INDEX))?)?;
+    fn store_stashes(&self, packed: &Packed, notes: &mut Vec<String>) -> Result<(), GitError> {
+        for Stash { id, message } in packed.stashes.iter().rev() {
+            if self.run(&["stash", "store", "--quiet", "-m", message, id.as_str()], Input::Nothing).is_ok() {
+                continue;
+            }
+            if !self.missing(std::slice::from_ref(id))?.is_empty() {
+                notes.push(format!("the stash entry {id} is not restored, because only a remote has it"));
+                continue;
+            }
+            // An agent may have put anything there.
+            notes.push(format!("the stash entry {id} is no stash; it is the tag stash-{id}"));
+            self.run(&["update-ref", &format!("refs/tags/stash-{id}"), id.as_str()], Input::Nothing)?;
+        }
+        Ok(())
+    }
+
+    fn write_files(&self, packed: &Packed, directory: &Path, notes: &mut Vec<String>) -> Result<(), GitError> {
+        let index = read(&directory.join(INDEX))?;
+        let (info, skipped) = index_info(&index)?;
         self.run(&["update-index", "-z", "--index-info"], Input::Bytes(&info))?;
         if !skipped.is_empty() {
             self.run(&["update-index", "--skip-worktree", "-z", "--stdin"], Input::Bytes(&skipped))?;
         }
-        self.run(&["checkout-index", "--all", "--force", "--quiet"], Input::Nothing).or_else(if_unmerged)?;
+        let missing = self.missing_files(&index)?;
+        let checked_out = self.run(&["checkout-index", "--all", "--force", "--quiet"], Input::Nothing);
+        if missing.is_empty() {
+            checked_out.or_else(if_unmerged)?;
+        }
         let deleted = read(&directory.join(DELETED))?;
         for path in paths(&deleted).filter_map(|path| self.inside(path)) {
             remove(&path)?;
@@ -261,6 +296,14 @@ impl Restoring<'_> {
             for path in [&attributes, &index] {
                 std::fs::remove_file(path).map_err(|source| GitError::io("remove", path, source))?;
             }
+        }
+        let deleted: BTreeSet<&OsStr> = paths(&deleted).collect();
+        let is_lost = |path: &&OsStr| !deleted.contains(path) && self.target.join(path).symlink_metadata().is_err();
+        let lost: Vec<&OsStr> = missing.iter().map(OsString::as_os_str).filter(is_lost).collect();
+        if !lost.is_empty() {
+            let names = named(lost.iter().map(|path| path.to_string_lossy()));
+            notes
+                .push(format!("files not restored, because only a remote has their content ({}): {names}", lost.len()));
         }
         let list = read(&directory.join(MODES))?;
         for (mode, path) in modes(&list) {
@@ -286,6 +329,15 @@ impl Restoring<'_> {
         // So that the first `git status` is quick; it fails where files differ, as they should.
         let _ = self.run(&["update-index", "-q", "--refresh"], Input::Nothing);
         Ok(())
+    }
+
+    /// Returns the paths of the index that should be checked out and have no content here.
+    fn missing_files(&self, index: &[u8]) -> Result<Vec<OsString>, GitError> {
+        let entries = status::parse_index(index)?;
+        let files = || entries.iter().filter(|entry| entry.mode != GITLINK && entry.stage == 0 && !entry.is_skipped);
+        let missing = self.missing(&files().map(|entry| entry.id.clone()).collect::<Vec<_>>())?;
+        let paths = files().filter(|entry| missing.contains(&entry.id));
+        Ok(paths.map(|entry| OsStr::from_bytes(&entry.path).to_owned()).collect())
     }
 
     /// Returns a path in the repository, unless a link that was restored leads elsewhere on the way.
@@ -329,39 +381,28 @@ fn if_unmerged(error: GitError) -> Result<Vec<u8>, GitError> {
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, GitError> {
-    match std::fs::read(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
-        read => read.map_err(|source| GitError::io("read", path, source)),
+/// Lists the first of some names.
+fn named<T: AsRef<str>>(names: impl ExactSizeIterator<Item = T>) -> String {
+    let more = names.len().saturating_sub(NAMES_IN_NOTE);
+    let names: Vec<T> = names.take(NAMES_IN_NOTE).collect();
+    let names: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    if more == 0 { names.join(", ") } else { format!("{} and {more} more", names.join(", ")) }
+}
+
+/// Finds the parents of commits in what `git cat-file --batch` prints: `rev-list` stops at a parent that is not there.
+fn parents(mut printed: &[u8]) -> BTreeMap<ObjectId, Vec<ObjectId>> {
+    let mut found = BTreeMap::new();
+    while let Some(end) = printed.iter().position(|byte| *byte == b'\n') {
+        let header = String::from_utf8_lossy(&printed[..end]).into_owned();
+        printed = &printed[end + 1..];
+        let [id, kind, size] = header.split(' ').collect::<Vec<_>>()[..] else { continue };
+        let Some((content, rest)) = size.parse().ok().and_then(|size| printed.split_at_checked(size)) else { break };
+        printed = rest.get(1..).unwrap_or_default();
+        let Ok(id) = id.parse::<ObjectId>() else { continue };
+        let headers = String::from_utf8_lossy(content);
+        let headers = headers.lines().take_while(|line| kind == "commit" && !line.is_empty());
+        let parents = headers.filter_map(|line| line.strip_prefix("parent ")?.parse::<ObjectId>().ok());
+        found.insert(id, parents.collect());
     }
-}
-
-fn remove(path: &Path) -> Result<(), GitError> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound || path.is_dir() => Ok(()),
-        removed => removed.map_err(|source| GitError::io("remove", path, source)),
-    }
-}
-
-/// Names what is not there yet, beside a directory.
-fn free(directory: &Path, name: &str) -> PathBuf {
-    let beside = |number: usize| {
-        let mut beside = OsString::from(directory);
-        beside.push(if number == 0 { format!(".{name}") } else { format!(".{name}.{number}") });
-        PathBuf::from(beside)
-    };
-    (0..).map(beside).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| beside(0))
-}
-
-fn copy(from: &Path, to: &Path) -> Result<(), GitError> {
-    std::fs::copy(from, to).map(drop).map_err(|source| GitError::io("copy", from, source))
-}
-
-fn copy_tree(from: &Path, to: &Path) -> Result<(), GitError> {
-    make_directory(to).map_err(|source| GitError::io("make", to, source))?;
-    for name in names_in(from)? {
-        let (from, to) = (from.join(&name), to.join(&name));
-        if from.is_dir() { copy_tree(&from, &to)? } else { copy(&from, &to)? }
-    }
-    Ok(())
+    found
 }

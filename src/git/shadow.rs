@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use super::config_text::{self, Settings};
-use super::find::{Found, pointed_to};
+use super::find::{Found, Kind, pointed_to};
 use super::program::{Git, GitCommand, GitError, Input, ObjectId};
 use crate::home::{atomic_file, make_directory};
 
@@ -39,15 +39,15 @@ pub(super) const BYTES_AS_THEY_ARE: &str = "* -text -crlf !eol -ident -filter !w
 
 /// A shadow of a repository.
 pub(crate) struct Shadow<'a> {
-    pub(super) git: &'a Git,
+    git: &'a Git,
     /// The shadow itself.
-    pub(super) directory: PathBuf,
+    directory: PathBuf,
     /// Its files, unless it is bare.
     tree: Option<PathBuf>,
     /// What belongs to this working tree: `HEAD`, the index, a merge under way.
-    pub(super) git_dir: PathBuf,
+    git_dir: PathBuf,
     /// What linked working trees share: refs and objects.
-    pub(super) common_dir: PathBuf,
+    common_dir: PathBuf,
     pub(super) settings: Settings,
 }
 
@@ -63,14 +63,17 @@ impl<'a> Shadow<'a> {
         scratch: &Path,
         deadline: Instant,
     ) -> Result<Self, GitError> {
-        let git_dir = found.git_dir.clone().map_err(GitError::Odd)?;
-        let tree = (!found.is_bare).then(|| root.join(&found.path));
+        let (git_dir, tree) = match &found.kind {
+            Kind::Ordinary { git_dir } | Kind::Pointer { git_dir } => (git_dir.clone(), Some(root.join(&found.path))),
+            Kind::Bare { git_dir } => (git_dir.clone(), None),
+            Kind::Odd(problem) => return Err(GitError::Odd(problem.clone())),
+        };
         let pointer = git_dir.join("commondir");
         let common_dir = match pointer.symlink_metadata() {
             Ok(_) => pointed_to(&git_dir, &pointer, "").map_err(GitError::Odd)?,
             Err(_) => git_dir.clone(),
         };
-        let settings = config_text::read(git, &common_dir.join("config"), scratch, deadline)?;
+        let settings = config_text::read(git, &git_dir, &common_dir, scratch, deadline)?;
         let directory = scratch.join("shadow.git");
         let shadow = Self { git, directory, tree, git_dir, common_dir, settings };
         shadow.fill()?;
@@ -89,9 +92,22 @@ impl<'a> Shadow<'a> {
         self.tree.as_deref()
     }
 
+    pub(super) fn git_dir(&self) -> &Path {
+        &self.git_dir
+    }
+
+    pub(super) fn common_dir(&self) -> &Path {
+        &self.common_dir
+    }
+
     /// The copy of the index. It need not be there.
     pub(super) fn index(&self) -> PathBuf {
         self.directory.join("index")
+    }
+
+    /// Where the shadow is.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
     }
 
     fn fill(&self) -> Result<(), GitError> {
@@ -104,6 +120,11 @@ impl<'a> Shadow<'a> {
         self.copy(&self.git_dir, "index", u64::MAX, &mut budget)?;
         for name in ["packed-refs", "shallow", "logs/refs/stash", "info/exclude"] {
             self.copy(&self.common_dir, name, u64::MAX, &mut budget)?;
+        }
+        let packed_refs = self.directory.join("packed-refs");
+        if packed_refs.metadata().is_ok_and(|metadata| metadata.len() == 0) {
+            // Git writes a header there at least: this is what a power cut leaves, and git takes it for no refs at all.
+            return Err(GitError::odd(&self.common_dir.join("packed-refs"), "is damaged: it is empty"));
         }
         self.copy_directory(&self.common_dir, Path::new("refs"), &mut budget)?;
         self.copy_directory(&self.common_dir, Path::new("reftable"), &mut budget)?;
@@ -233,6 +254,10 @@ impl<'a> Shadow<'a> {
         }
     }
 
+    pub(super) fn program(&self) -> &'a Git {
+        self.git
+    }
+
     /// Returns those of the objects that the repository has.
     pub(super) fn present(&self, ids: BTreeSet<ObjectId>, deadline: Instant) -> Result<Vec<ObjectId>, GitError> {
         if ids.is_empty() {
@@ -272,6 +297,20 @@ impl<'a> Shadow<'a> {
     pub(super) fn id_in(&self, name: impl AsRef<Path>) -> Option<ObjectId> {
         let bytes = atomic_file::read(&self.git_dir.join(name), MAX_REF_BYTES).ok()?;
         String::from_utf8(bytes).ok()?.trim().parse().ok()
+    }
+
+    /// Reads a file of this working tree's git directory that has an object's name on each line, if it is there. One
+    /// that has anything else, or nothing as after a power cut, is damaged.
+    pub(super) fn ids_in(&self, name: impl AsRef<Path>) -> Result<Vec<ObjectId>, GitError> {
+        let path = self.git_dir.join(name);
+        let bytes = match atomic_file::read(&path, MAX_REF_BYTES) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Vec::new()),
+            Err(error) => return Err(GitError::Odd(error.to_string())),
+        };
+        let text = String::from_utf8_lossy(&bytes);
+        let ids: Result<Vec<_>, _> = text.lines().map(|line| line.trim().parse::<ObjectId>()).collect();
+        ids.ok().filter(|ids| !ids.is_empty()).ok_or_else(|| GitError::odd(&path, "is damaged: it names no commit"))
     }
 }
 

@@ -40,6 +40,40 @@ pub(super) fn parse_status(printed: &[u8]) -> Result<Status, GitError> {
     Ok(status)
 }
 
+/// Whether a line of what `git status` complains about hides nothing: it names an attribute, a pattern or an encoding
+/// that git does not heed, so that at most a file too many shows as changed or untracked. Whatever is not known here
+/// may hide something.
+pub(super) fn is_harmless(complaint: &str) -> bool {
+    const ABOUT_ATTRIBUTES: [&str; 8] = [
+        "warning: Negative patterns are ignored in git attributes",
+        "Use '\\!' for literal leading exclamation.",
+        "warning: ignoring overly long attributes line ",
+        "warning: ignoring overly large gitattributes ",
+        "error: BOM is required in '",
+        "error: BOM is prohibited in '",
+        "error: failed to encode '",
+        "hint: The file '",
+    ];
+    // As in "x+ is not a valid attribute name: d/.gitattributes:1".
+    let is_refused = || {
+        let (what, number) = complaint.rsplit_once(':')?;
+        let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+        let says = |words: &str| what.contains(words);
+        let is_attribute = says(" is not a valid attribute name: ") || says(" not allowed: ");
+        let is_more = ["warning: ", "error: ", "fatal: "].iter().any(|kind| what.starts_with(kind));
+        Some(is_number && is_attribute && !is_more && what.ends_with(".gitattributes"))
+    };
+    // Git does not follow a link there, nor did it for the agent.
+    let is_link = || {
+        let file = complaint.strip_prefix("warning: unable to access '")?;
+        let file = file.strip_suffix("': Too many levels of symbolic links")?;
+        Some(file.ends_with(".gitattributes") || file.ends_with(".gitignore"))
+    };
+    ABOUT_ATTRIBUTES.iter().any(|begin| complaint.starts_with(begin))
+        || is_refused().unwrap_or(false)
+        || is_link().unwrap_or(false)
+}
+
 /// An entry of an index.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct IndexEntry {
@@ -110,6 +144,26 @@ mod tests {
         assert_eq!((status.changed, status.intended), (paths(&["n", "a b", "c\nd"]), paths(&["n"])));
         assert_eq!((status.untracked, status.nested), (paths(&["new file"]), paths(&["inner"])));
         assert!(parse_status(b"X what\0").is_err());
+    }
+
+    #[test]
+    fn a_complaint_is_harmless_only_if_it_is_about_attributes() {
+        for harmless in [
+            "foo+ is not a valid attribute name: d/.gitattributes:12",
+            "[attr]bin text not allowed: d/.gitattributes:1",
+            "warning: unable to access 'd/.gitattributes': Too many levels of symbolic links",
+        ] {
+            assert!(is_harmless(harmless), "{harmless}");
+        }
+        for other in [
+            "warning: could not open directory 'd/': Permission denied",
+            "warning: unable to access '.gitattributes': Permission denied",
+            "error: x is not a valid attribute name: .gitattributes:1",
+            "warning: could not open directory 'x is not a valid attribute name: .gitattributes:1/': Permission denied",
+            "",
+        ] {
+            assert!(!is_harmless(other), "{other}");
+        }
     }
 
     #[test]

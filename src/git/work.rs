@@ -7,17 +7,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// What a repository of a workbench holds that its remotes do not have.
-#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Work {
     /// The repository, relative to the workbench; "." is the workbench itself.
     pub path: String,
     /// The branch that is checked out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The commit that is checked out.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub head: Option<String>,
     /// The URL of its remote, without a password.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub remote: Option<String>,
     /// Commits that no remote has.
     #[serde(skip_serializing_if = "is_zero")]
@@ -41,8 +43,10 @@ pub struct Work {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub pushed_branches: Vec<String>,
     /// Why it could not be examined; it then counts as unsaved.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
     /// Why it cannot be archived, as far as that is known at the end of the run.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub not_archivable: Option<String>,
 }
 

@@ -13,7 +13,7 @@ use super::reason::Why;
 use crate::archive::{self, Archive, Unsaved, Wanted};
 use crate::clock::UnixSeconds;
 use crate::environment;
-use crate::git::Work;
+use crate::git::{Closed, Work};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::UnsavedWork;
 use crate::home::{Home, make_directory};
@@ -171,7 +171,7 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
     let wanted = Wanted { run, files: &bounds.archive_files };
     let examined = match archiving {
         Archiving::Planned => archive::estimate(home, &wanted).map(|(unsaved, bytes)| (unsaved, Some(bytes))),
-        Archiving::Elsewhere => archive::examine(home, &wanted).map(|unsaved| (unsaved, None)),
+        Archiving::Elsewhere => archive::examine(home, &wanted, Closed::Open).map(|unsaved| (unsaved, None)),
         Archiving::Here => archive::examine_patiently(home, &wanted).map(|unsaved| (unsaved, None)),
     };
     let (unsaved, bytes) = match examined {
@@ -215,7 +215,7 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
     match archiving {
         Archiving::Planned => Fate::Goes(Some(planned(home, run, &unsaved, bytes))),
         Archiving::Elsewhere => Fate::Stays(Why::Archiving(in_words(&unsaved))),
-        Archiving::Here => match archive::make(home, &wanted, context.config.max_run_archive_bytes)
+        Archiving::Here => match archive::make(home, &wanted, Closed::Open, context.config.max_run_archive_bytes)
             .and_then(|staged| Ok(staged.put(home)?))
         {
             Ok(archive) => {

@@ -8,7 +8,7 @@ use super::context::Context;
 use super::entry::Workbench;
 use super::id::RunId;
 use crate::bounded_command;
-use crate::git::{self, Work};
+use crate::git::{self, Closed, Work};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie};
 
 /// How long listing the repositories of a workbench may take.
@@ -29,7 +29,7 @@ pub(crate) fn examine_by(
         return Vec::new();
     }
     let unreadable = |reason: &dyn std::fmt::Display| vec![Work::unreadable(Path::new(""), reason)];
-    match git::find(workbench.directory(), Instant::now() + FIND_TIMEOUT) {
+    match git::find(workbench.directory(), Closed::Open, Instant::now() + FIND_TIMEOUT) {
         Ok(listing) if listing.found.is_empty() && listing.skipped.is_empty() => return Vec::new(),
         Ok(_) => {}
         Err(error) => return unreadable(&error),

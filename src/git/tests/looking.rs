@@ -210,7 +210,6 @@ fn what_cannot_be_examined_says_why_and_hides_nothing_else() {
         ("echo x > b; git add b; rm .git/objects/*/*; commit c || true", "git"),
         ("git config extensions.future true; git config core.repositoryformatversion 1", "'future'"),
         ("rm -rf .git; echo 'gitdir: /nonexistent' > .git", "/nonexistent"),
-        ("mkdir -p 1/2/3/4; cd 1/2/3/4; git init -q; commit x", "1/2/3/4 in it was not examined"),
     ] {
         let scene = Scene::of(&format!("git clone -q ../../r.git ../zz; {script}"));
         let [repo, other] = &scene.look()[..] else { panic!("{script}") };
@@ -238,7 +237,7 @@ fn nothing_that_a_repository_names_is_run() {
         git config core.askPass "$evil"; git config credential.helper "$evil"; git config alias.status "!$evil"
         git config remote.x.promisor true; git config remote.x.url "ext::$evil"; git config core.gitProxy "$evil"
         mkfifo ../fifo
-        printf '[core]\n\tworktree = ../elsewhere\n\tbare = true\n[include]\n\tpath = ../../fifo\n' >> .git/config
+        printf '[core]\n\tbare = true\n[include]\n\tpath = ../../fifo\n' >> .git/config
         rm -f ../../EVIL
         "#,
     );
@@ -283,17 +282,14 @@ fn what_belongs_to_a_repository_and_is_not_looked_at_makes_it_unreadable() {
             "modules/sub",
         ),
         (
-            "mkdir -p 1/2/3/4; git worktree add -q 1/2/3/4/5 -b x; echo 1 > .git/info/exclude; echo > 1/2/3/4/5/new",
-            "worktrees/5",
+            "for i in $(seq 63); do mkdir -p ../many-$i/.git; echo x > ../many-$i/.git/HEAD; done; git worktree add -q 1/2/3 -b x; echo 1 > .git/info/exclude; echo > 1/2/3/new",
+            "worktrees/3",
         ),
     ] {
         let scene = Scene::of(script);
         let work = scene.look().into_iter().find(|work| work.path == "repo").unwrap();
         assert!(work.unreadable.clone().is_some_and(|why| why.contains(hidden)), "{script}: {work:?}");
     }
-    let scene = Scene::of("mkdir -p ../1/2/3/4/deep; cd ../1/2/3/4/deep; git init -q; commit x");
-    let skipped = find(&scene.root(), Instant::now() + LIMIT).unwrap().skipped;
-    assert_eq!(skipped.iter().map(|(path, _)| path.as_path()).collect::<Vec<_>>(), [Path::new("1/2/3/4/deep")]);
     let scene = Scene::of(
         "git clone -q --bare ../../r.git ../bare; git -C ../bare worktree add -q tree main; echo > ../bare/tree/new",
     );

@@ -1,7 +1,9 @@
 //! Real repositories in every state that an agent may leave them in, made by shell scripts.
 
 mod looking;
+mod lost;
 mod restoring;
+mod unreadable;
 
 use std::collections::BTreeMap;
 use std::os::unix::process::CommandExt;
@@ -69,9 +71,12 @@ impl Scene {
     }
 
     fn look_with(&self, cloned: &BTreeMap<PathBuf, Cloned>) -> Vec<Work> {
+        self.look_until(cloned, Instant::now() + LIMIT)
+    }
+
+    fn look_until(&self, cloned: &BTreeMap<PathBuf, Cloned>, deadline: Instant) -> Vec<Work> {
         let root = self.root();
-        let deadline = Instant::now() + LIMIT;
-        let listed = find(&root, deadline).unwrap().found;
+        let listed = find(&root, Closed::Report, deadline).unwrap().found;
         let place = Place { root: &root, doomed: &root, listed: &listed };
         let git = self.git();
         let look_at = |found: &Found| -> Result<Work, GitError> {
@@ -85,9 +90,13 @@ impl Scene {
 
     /// Archives the repository at a path, as if it were a clone of ours if `cloned` says so, and returns its record.
     fn pack(&self, path: &str) -> Result<Packed, GitError> {
+        self.pack_within(path, u64::MAX)
+    }
+
+    fn pack_within(&self, path: &str, max_lfs_bytes: u64) -> Result<Packed, GitError> {
         let root = self.root();
         let deadline = Instant::now() + LIMIT;
-        let listed = find(&root, deadline).unwrap().found;
+        let listed = find(&root, Closed::Report, deadline).unwrap().found;
         let place = Place { root: &root, doomed: &root, listed: &listed };
         let found = listed.iter().find(|found| found.path == Path::new(path)).unwrap();
         let git = self.git();
@@ -99,17 +108,21 @@ impl Scene {
             directory: &self.dir.path().join("archive"),
             bases: &bases,
             scratch: &self.scratch(),
-            max_lfs_bytes: u64::MAX,
+            max_lfs_bytes,
         };
         pack(&shadow, &seen, &target, deadline)
     }
 
     /// Restores what was archived to `restored`.
     fn restore(&self, packed: &Packed, fetch: bool) -> Restored {
+        self.restore_to("restored", packed, fetch)
+    }
+
+    fn restore_to(&self, target: &str, packed: &Packed, fetch: bool) -> Restored {
         let bases = self.dir.path().join("bases");
         let base = packed.base_name.as_ref().map(|name| base_pack(&bases, name));
         let source = Source { directory: &self.dir.path().join("archive"), base };
-        let target = self.dir.path().join("restored");
+        let target = self.dir.path().join(target);
         restore(&self.git(), packed, &source, &target, fetch, Instant::now() + LIMIT).unwrap()
     }
 

@@ -31,7 +31,7 @@ git fsck --no-dangling --no-progress
 "#;
 
 /// Scripts run in a clone of one commit of the file `a`.
-const CASES: [(&str, &str); 33] = [
+const CASES: [(&str, &str); 35] = [
     ("a commit", "commit b"),
     ("an untracked file", "echo x > new"),
     ("a changed file", "echo x >> a"),
@@ -74,6 +74,11 @@ const CASES: [(&str, &str); 33] = [
         "a conflict",
         "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git merge -q o; echo > new",
     ),
+    (
+        "a cherry-pick",
+        "git checkout -q -b o; echo 1 > a; git commit -qam 1; git checkout -q main; echo 2 > a; git commit -qam 2; ! git cherry-pick o 2>/dev/null",
+    ),
+    ("a commit that only a tag names", "git checkout -q --detach; commit b; git tag t; git checkout -q main"),
     ("a binary file and an empty one", "head -c 100000 /dev/urandom > binary; : > empty; git add empty"),
     ("many files", "for i in $(seq 300); do mkdir -p d$((i % 7)); echo $i > d$((i % 7))/$i; done"),
     ("nothing but the index", "echo x > b; git add b; git update-index --force-remove a"),
@@ -109,7 +114,7 @@ fn with_its_remote_the_history_comes_back_too() {
     let packed = scene.pack("repo").unwrap();
     let before = scene.say("w/repo", EVERYTHING);
     scene.sh("mv w/repo gone");
-    assert_eq!(scene.restore(&packed, true), Restored::default());
+    assert_eq!(scene.restore(&packed, true).notes, [""; 0]);
     assert_eq!(scene.say("restored", "git log --format=%s main"), "c\nb\na\n");
     assert_eq!(scene.say("restored", "git log --format=%s origin/main"), "later\nb\na\n");
     assert_eq!(scene.say("restored", "git tag; git rev-parse --is-shallow-repository"), "mine\ntheirs\nfalse\n");
