@@ -4,17 +4,20 @@
 //! repository; this module knows runs, files, and where archives are.
 
 mod files;
+mod look;
 mod make;
 mod record;
 mod recover;
+mod scratch;
 mod store;
 #[cfg(test)]
 mod tests;
 
 pub(crate) use files::Unarchived;
-pub(crate) use make::{
-    Unsaved, Wanted, estimate, examine, examine_at_end, examine_patiently, make, may_hold_work, unarchived,
+pub(crate) use look::{
+    Unsaved, Wanted, estimate, examine, examine_at_end, examine_patiently, may_hold_work, unarchived,
 };
+pub(crate) use make::make;
 pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use store::{

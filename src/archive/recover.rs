@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::files;
-use super::make::{ArchiveError, Scratch, Wanted, examine, make, search_path};
+use super::look::{ArchiveError, Wanted, examine, search_path};
+use super::make::make;
 use super::record::{Archive, ArchivedFile};
+use super::scratch::Scratch;
 use super::store;
 use crate::git::{self, Closed, Git, Source};
 use crate::home::atomic_file::FileError;

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::make::Scratch;
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
+use super::scratch::Scratch;
 use crate::git::{self, Cloned, ObjectId, Work, base_pack};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{Home, make_directory, make_parent, names, random_suffix};

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::make::ArchiveError;
+use super::look::ArchiveError;
 use super::recover::{RecoverError, Recovered};
 use super::*;
 use crate::git::Closed;
