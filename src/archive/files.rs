@@ -163,27 +163,35 @@ pub(super) fn copy(root: &Path, path: &Path, target: &Path) -> Result<ArchivedFi
     Ok(ArchivedFile { path: PathText::from(path), bytes, checksum })
 }
 
-/// Copies everything below a directory: files, symlinks and directories, with their permissions.
-pub(super) fn copy_all(from: &Path, to: &Path) -> Result<(), FileError> {
+/// Copies everything below a directory: files, symlinks and directories, with their permissions. Returns what could not be copied.
+///
+/// # Errors
+/// The directory itself cannot be listed, or the copy cannot be made.
+pub(super) fn copy_all(from: &Path, to: &Path) -> Result<Vec<String>, FileError> {
     make_directory(to).map_err(|source| FileError::io("make", to, source))?;
-    let fail = |source| FileError::io("list", from, source);
-    for file in std::fs::read_dir(from).map_err(fail)? {
-        let file = file.map_err(fail)?;
-        let (source, target) = (file.path(), to.join(file.file_name()));
-        let metadata = file.metadata().map_err(fail)?;
-        let copied = if metadata.is_dir() {
-            copy_all(&source, &target)?;
-            std::fs::set_permissions(&target, PermissionsExt::from_mode(metadata.mode() & 0o7777 | 0o700))
-        } else if metadata.is_symlink() {
-            std::fs::read_link(&source).and_then(|link| std::os::unix::fs::symlink(link, &target))
-        } else if metadata.is_file() {
-            std::fs::copy(&source, &target).map(drop)
-        } else {
-            Ok(())
-        };
-        copied.map_err(|error| FileError::io("copy", &source, error))?;
+    let mut failures = Vec::new();
+    for file in std::fs::read_dir(from).map_err(|source| FileError::io("list", from, source))? {
+        let copied = file.map_err(|source| FileError::io("list", from, source)).and_then(|file| {
+            let (source, target) = (file.path(), to.join(file.file_name()));
+            copy_one(&source, &target, &mut failures)
+        });
+        failures.extend(copied.err().map(|error| error.to_string()));
     }
-    Ok(())
+    Ok(failures)
+}
+
+fn copy_one(source: &Path, target: &Path, failures: &mut Vec<String>) -> Result<(), FileError> {
+    let fail = |error| FileError::io("copy", source, error);
+    let metadata = source.symlink_metadata().map_err(fail)?;
+    if metadata.is_dir() {
+        failures.extend(copy_all(source, target)?);
+        let mode = PermissionsExt::from_mode(metadata.mode() & 0o7777 | 0o700);
+        return std::fs::set_permissions(target, mode).map_err(fail);
+    }
+    if metadata.is_symlink() {
+        return std::fs::read_link(source).and_then(|link| std::os::unix::fs::symlink(link, target)).map_err(fail);
+    }
+    if metadata.is_file() { std::fs::copy(source, target).map(drop).map_err(fail) } else { Ok(()) }
 }
 
 /// Makes sure that an archived file is still what was archived.

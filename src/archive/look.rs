@@ -21,6 +21,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
 const LOOK_ALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long looking at one repository may take where nobody waits for it.
 const PATIENT_LOOK_TIMEOUT: Duration = Duration::from_secs(2 * 60);
+/// The same for listing a workbench.
+const PATIENT_LISTING_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 
 /// What would be lost could not be archived, so the workbench stays.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +102,7 @@ pub(crate) fn unarchived(home: &Home, wanted: &Wanted<'_>, deadline: Instant) ->
 /// # Errors
 /// There is no git although there is a repository, or the workbench cannot be read.
 pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>, closed: Closed) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, closed, &Haste::look(), &mut |_, _, _, _| Ok(()))
+    visit(home, wanted, closed, &Haste::look(), Scratch::anywhere, &mut |_, _, _, _| Ok(()))
 }
 
 /// Looks at a workbench as long as archiving it takes.
@@ -108,7 +110,7 @@ pub(crate) fn examine(home: &Home, wanted: &Wanted<'_>, closed: Closed) -> Resul
 /// # Errors
 /// As [`examine`].
 pub(crate) fn examine_patiently(home: &Home, wanted: &Wanted<'_>) -> Result<Unsaved, ArchiveError> {
-    visit(home, wanted, Closed::Open, &Haste::none(), &mut |_, _, _, _| Ok(()))
+    visit(home, wanted, Closed::Open, &Haste::none(), Scratch::anywhere, &mut |_, _, _, _| Ok(()))
 }
 
 /// Looks at a workbench without changing anything, and tells about how many bytes an archive of it takes.
@@ -118,7 +120,7 @@ pub(crate) fn examine_patiently(home: &Home, wanted: &Wanted<'_>) -> Result<Unsa
 pub(crate) fn estimate(home: &Home, wanted: &Wanted<'_>) -> Result<(Unsaved, u64), ArchiveError> {
     let mut bytes = 0;
     let haste = Haste::look();
-    let unsaved = visit(home, wanted, Closed::Report, &haste, &mut |_, _, shadow, seen| {
+    let unsaved = visit(home, wanted, Closed::Report, &haste, Scratch::anywhere, &mut |_, _, shadow, seen| {
         bytes += git::size(shadow, seen, haste.deadline())?.work_bytes;
         Ok(())
     })?;
@@ -134,15 +136,22 @@ pub(crate) fn examine_at_end(home: &Home, run: &RunId, max_bytes: u64) -> Result
     let haste = Haste::look();
     let mut too_large = BTreeMap::new();
     let mut bytes = 0;
-    let unsaved = visit(home, &Wanted { run, files: &[] }, Closed::Open, &haste, &mut |_, _, shadow, seen| {
-        // Nice to know early; whatever fails here fails again when it is archived.
-        let size = git::size(shadow, seen, haste.deadline());
-        bytes += size.map_or(0, |size| size.work_bytes);
-        if bytes > max_bytes {
-            too_large.insert(seen.work.path.clone(), ArchiveError::TooLarge { bytes, max: max_bytes });
-        }
-        Ok(())
-    })?;
+    let unsaved = visit(
+        home,
+        &Wanted { run, files: &[] },
+        Closed::Open,
+        &haste,
+        Scratch::anywhere,
+        &mut |_, _, shadow, seen| {
+            // Nice to know early; whatever fails here fails again when it is archived.
+            let size = git::size(shadow, seen, haste.deadline());
+            bytes += size.map_or(0, |size| size.work_bytes);
+            if bytes > max_bytes {
+                too_large.insert(seen.work.path.clone(), ArchiveError::TooLarge { bytes, max: max_bytes });
+            }
+            Ok(())
+        },
+    )?;
     let mut work = unsaved.work;
     for work in &mut work {
         work.not_archivable = too_large.get(&work.path).map(ToString::to_string);
@@ -184,17 +193,18 @@ pub(super) fn visit(
     wanted: &Wanted<'_>,
     closed: Closed,
     haste: &Haste,
+    make_scratch: fn(&Home) -> Result<Scratch, FileError>,
     each: &mut Each<'_>,
 ) -> Result<Unsaved, ArchiveError> {
     let workbench = Workbench::of(home, wanted.run);
     let root = workbench.directory();
-    let listing_until = Instant::now() + LOOK_ALL_TIMEOUT;
+    let listing_until = haste.until.unwrap_or_else(|| Instant::now() + PATIENT_LISTING_TIMEOUT);
     let listing = git::find(root, closed, listing_until)?;
     let files = files::find(root, wanted.files, listing_until)?;
     let mut unsaved = Unsaved { files, ..Unsaved::default() };
     let mut print = String::new();
     if !listing.found.is_empty() {
-        let scratch = Scratch::make(home)?;
+        let scratch = make_scratch(home)?;
         let git = Git::find(search_path(), own_cookie(), scratch.path())?;
         let cloned = store::clones_of(home, wanted.run)?;
         // Mirrors and the trash go, too.
@@ -216,7 +226,8 @@ pub(super) fn visit(
                     seen.work
                 }
                 Err(error) => {
-                    unsaved.was_cut_short |= matches!(&error, GitError::TimedOut { command } if command == "status");
+                    unsaved.was_cut_short |= matches!(&error, GitError::TimedOut { command }
+                        if command == "status" || haste.until.is_some_and(|until| Instant::now() >= until));
                     print.push_str(&files::print_of(&root.join(&found.path), listing_until));
                     Work::unreadable(&found.path, error)
                 }

@@ -56,7 +56,7 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, closed: Closed, max_bytes: 
     make_directory(&bases).map_err(|source| FileError::io("make", &bases, source))?;
     let mut repositories = Vec::new();
     let mut spent = 0;
-    let unsaved = visit(home, wanted, closed, &Haste::none(), &mut |scratch, found, shadow, seen| {
+    let unsaved = visit(home, wanted, closed, &Haste::none(), Scratch::make, &mut |scratch, found, shadow, seen| {
         let fail = |source| ArchiveError::Repository { path: found.path.clone(), source };
         let deadline = Instant::now() + PACK_TIMEOUT;
         let size = git::size(shadow, seen, deadline).map_err(fail)?;
@@ -99,7 +99,7 @@ pub(crate) fn make(home: &Home, wanted: &Wanted<'_>, closed: Closed, max_bytes: 
         recover_command: recover_command(wanted.run),
     };
     if let Some(earlier) = store::read(home, wanted.run)? {
-        store::take_over(home, &earlier, &unsaved.work, staging.path(), &mut archive)?;
+        store::take_over(home, &earlier, staging.path(), &mut archive)?;
     }
     archive.bytes = store::allocated(staging.path());
     Ok(Staged { archive, staging })

@@ -30,6 +30,8 @@ pub(crate) enum RecoverError {
     Nothing(RunId),
     #[error("{} already exists; give another directory", .0.display())]
     Exists(PathBuf),
+    #[error("{} is in the home of moadim-mcp, where it would not stay; give another directory", .0.display())]
+    InHome(PathBuf),
     #[error(transparent)]
     File(#[from] FileError),
     #[error("another process is archiving; try again in a few minutes: {0}")]
@@ -57,6 +59,9 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     if target.symlink_metadata().is_ok() {
         return Err(RecoverError::Exists(target.to_owned()));
     }
+    if target.starts_with(home.root()) {
+        return Err(RecoverError::InHome(target.to_owned()));
+    }
     let workbench = Workbench::of(home, run);
     if !workbench.exists() {
         let archive = store::read(home, run)?.ok_or_else(|| RecoverError::Nothing(run.clone()))?;
@@ -66,6 +71,10 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     let closed = if Entry::of(home, run).exists() { Closed::Report } else { Closed::Open };
     // The bases that it is about to use must not go.
     let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
+    if !workbench.exists() {
+        // Whoever had the lock has archived and removed it.
+        return recover(home, wanted, target);
+    }
     if let Ok(Some(archive)) = store::read(home, run)
         && examine(home, wanted, closed).is_ok_and(|unsaved| unsaved.fingerprint == archive.fingerprint)
         && store::is_whole(home, &archive)
@@ -105,15 +114,15 @@ fn copy_workbench(
 ) -> Result<Recovered, RecoverError> {
     let workbench = Workbench::of(home, wanted.run);
     let before = examine(home, wanted, closed);
-    files::copy_all(workbench.directory(), target)?;
+    let failures = files::copy_all(workbench.directory(), target)?;
     let mut notes = vec![format!("{error}; the whole workbench was copied as it is")];
-    if let Ok(before) = before {
+    if let Some(before) = before.ok().filter(|_| failures.is_empty()) {
         // The note must not outlive the copy.
         rustix::fs::sync();
         store::set_recovered(home, wanted.run, &before.fingerprint)?;
         notes.push("a sweep may remove the workbench now, unless it changes".to_owned());
     }
-    Ok(Recovered { files: vec![PathBuf::from("")], notes, ..Recovered::default() })
+    Ok(Recovered { files: vec![PathBuf::from("")], notes, failures, ..Recovered::default() })
 }
 
 fn restore_repositories(
@@ -126,7 +135,7 @@ fn restore_repositories(
     if archive.repositories.is_empty() {
         return Ok(());
     }
-    let scratch = Scratch::make(home)?;
+    let scratch = Scratch::anywhere(home)?;
     let git = Git::find(search_path(), Vec::new(), scratch.path())?;
     for (number, repository) in archive.repositories.iter().enumerate() {
         let path = repository.path.path();

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
 use rustix::io::Errno;
 
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, make_directory, random_suffix};
+
+/// What looking at a repository takes, but for a huge one: copies of its index and refs.
+const ENOUGH_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A directory of ours that goes with this value.
 pub(crate) struct Scratch(PathBuf);
@@ -17,6 +20,19 @@ impl Scratch {
         let path = home.archive().join(format!(".{}", random_suffix()));
         make_directory(&path).map_err(|source| FileError::io("make", &path, source))?;
         Ok(Self(path))
+    }
+
+    /// Makes one for what is not kept: elsewhere if the home's disk is full, because looking is what makes room there.
+    pub(crate) fn anywhere(home: &Home) -> Result<Self, FileError> {
+        let archive = home.archive();
+        let has_room = statvfs(&archive).is_ok_and(|disk| disk.f_bavail.saturating_mul(disk.f_frsize) >= ENOUGH_BYTES);
+        let memory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        let others = memory.into_iter().chain([PathBuf::from("/dev/shm"), std::env::temp_dir()]);
+        let elsewhere = others.filter(|_| !has_room).find_map(|place| {
+            let path = place.join(format!("moadim-mcp.{}", random_suffix()));
+            make_directory(&path).ok().map(|()| Self(path))
+        });
+        elsewhere.map_or_else(|| Self::make(home), Ok)
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -12,10 +12,9 @@ use serde::de::DeserializeOwned;
 
 use super::record::{Archive, ArchivedRepository, PathText, VERSION};
 use super::scratch::Scratch;
-use crate::git::{self, Cloned, ObjectId, Work, base_pack};
+use crate::git::{Cloned, ObjectId, base_pack};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{Home, make_directory, make_parent, names, random_suffix};
-use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 
 /// Where the files that a routine asks for are, below an archive.
@@ -87,28 +86,25 @@ pub(super) fn put(home: &Home, staging: Scratch, archive: &Archive) -> Result<()
     atomic_file::sync_directory(&home.archive())
 }
 
-/// Adds to an archive that is made in `staging` what only an earlier one has: repositories and files that somebody removed from
-/// the workbench, perhaps because they were archived.
+/// Adds to an archive that is made in `staging` what only an earlier one has: repositories and files that somebody removed or
+/// undid in the workbench since, perhaps because they were archived.
 pub(super) fn take_over(
     home: &Home,
     earlier: &Archive,
-    work: &[Work],
     staging: &Path,
     archive: &mut Archive,
 ) -> Result<(), FileError> {
     let from = directory(home, &earlier.run);
     for (number, repository) in earlier.repositories.iter().enumerate() {
-        let path = git::shown(repository.path.path());
-        if !work.iter().any(|work| work.path == path) {
+        if !archive.repositories.iter().any(|one| one.path == repository.path) {
             let to = staging.join((archive.repositories.len() + 1).to_string());
             link_tree(&from.join((number + 1).to_string()), &to)?;
             archive.repositories.push(repository.clone());
         }
     }
-    let workbench = Workbench::of(home, &earlier.run);
     for file in &earlier.files {
         let path = file.path.path();
-        if workbench.directory().join(path).symlink_metadata().is_err() {
+        if !archive.files.iter().any(|one| one.path == file.path) {
             link_tree(&from.join(FILES).join(path), &staging.join(FILES).join(path))?;
             archive.files.push(file.clone());
         }

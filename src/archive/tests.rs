@@ -138,6 +138,28 @@ fn what_an_earlier_archive_alone_has_is_taken_over() {
 }
 
 #[test]
+fn what_was_undone_after_it_was_archived_stays_archived() {
+    let scene =
+        Scene::of("git init -q one; cd one; commit a; commit b; cd ..; git init -q two; echo 1 > two/x; echo 1 > y");
+    scene.make(&["y"], u64::MAX).unwrap();
+    scene.sh("rm -rf one; git init -q one; echo 2 >> two/x");
+    let archive = scene.make(&[], u64::MAX).unwrap();
+    assert_eq!((archive.repositories.len(), archive.unpushed_commits(), archive.files.len()), (2, 2, 1));
+    scene.recover().unwrap();
+    for file in ["one/b", "two/x", "y"] {
+        assert!(scene.target().join(file).exists(), "{file}");
+    }
+}
+
+#[test]
+fn nothing_is_recovered_into_the_home() {
+    let scene = Scene::of("git init -q one; cd one; commit a");
+    let target = Workbench::of(&scene.home, &scene.run).directory().join("back");
+    let recovered = scene.with(&[], |wanted| recover(&scene.home, wanted, &target));
+    assert!(matches!(recovered, Err(RecoverError::InHome(_))));
+}
+
+#[test]
 fn one_damaged_part_does_not_stop_the_others() {
     let scene =
         Scene::of("git init -q one; cd one; commit a; cd ..; git init -q two; cd two; commit b; cd ..; echo 1 > x");

@@ -229,8 +229,32 @@ fn status_of(shadow: &Shadow<'_>, deadline: Instant) -> Result<Tracked, GitError
     if complaints.lines().any(|line| !status::is_harmless(line)) {
         return Err(GitError::complaint(&complaints));
     }
-    let status = status::parse_status(&printed)?;
+    let mut status = status::parse_status(&printed)?;
+    let submodules = index.iter().filter(|entry| entry.mode == GITLINK).map(|entry| &entry.path);
+    for submodule in submodules {
+        add_files_of(shadow, submodule, &mut status.untracked)?;
+    }
     Ok(Tracked { status, index, index_as_printed })
+}
+
+/// Adds the files below a submodule's directory that is no repository: git itself looks at nothing there.
+fn add_files_of(shadow: &Shadow<'_>, submodule: &[u8], untracked: &mut Vec<Vec<u8>>) -> Result<(), GitError> {
+    let Some(tree) = shadow.tree() else { return Ok(()) };
+    let mut waiting = vec![submodule.to_owned()];
+    while let Some(path) = waiting.pop() {
+        let directory = tree.join(OsStr::from_bytes(&path));
+        let is_directory = directory.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+        if !is_directory || directory.join(".git").symlink_metadata().is_ok() {
+            continue;
+        }
+        let fail = |source| GitError::io("list", &directory, source);
+        for file in std::fs::read_dir(&directory).map_err(fail)? {
+            let file = file.map_err(fail)?;
+            let path = [&path[..], b"/", file.file_name().as_bytes()].concat();
+            if file.file_type().map_err(fail)?.is_dir() { waiting.push(path) } else { untracked.push(path) }
+        }
+    }
+    Ok(())
 }
 
 /// Returns a repository in this one that is not looked at on its own: its content is in no tree.

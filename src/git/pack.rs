@@ -133,7 +133,8 @@ pub(crate) fn pack(
     let pack = target.directory.join(WORK_PACK);
     write_pack(shadow, &range(&wanted, &packed.base), needs_remote, &pack, deadline)?;
     let base_file = packed.base_name.as_ref().map(|name| base_pack(target.bases, name));
-    if let Some(path) = base_file.as_ref().filter(|path| !path.exists()) {
+    let is_new = base_file.as_ref().is_some_and(|path| !path.exists());
+    if let Some(path) = base_file.as_ref().filter(|_| is_new) {
         write_base(shadow, &packed, path, deadline)?;
     }
     write_lists(seen, &unnamed, target.directory)?;
@@ -146,7 +147,15 @@ pub(crate) fn pack(
         None => 0,
     };
     let packed = Packed { missing_lfs, ..packed };
-    verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, &work, deadline)?;
+    let proven = verify(shadow.program(), &packed, target, base_file.as_deref(), &wanted, &work, deadline);
+    match (proven, base_file.as_ref().filter(|_| !is_new)) {
+        (Err(GitError::Failed { .. }), Some(path)) => {
+            // The base that others stand on may be damaged: this repository has all of it.
+            write_base(shadow, &packed, path, deadline)?;
+            verify(shadow.program(), &packed, target, Some(path), &wanted, &work, deadline)?;
+        }
+        (proven, _) => proven?,
+    }
     Ok(packed)
 }
 
@@ -286,7 +295,11 @@ fn pack_files(
     shadow.take_bytes_as_they_are()?;
     let index = target.scratch.join("files.index");
     let update = shadow.git(&["update-index", "-z", "--add", "--stdin"]).env("GIT_INDEX_FILE", &index);
-    update.run(Input::Bytes(&present), deadline)?;
+    // It leaves out what it will not have, such as `.GIT/x`, and succeeds.
+    let (_, complaints) = update.run_with_complaints(Input::Bytes(&present), deadline)?;
+    if !complaints.is_empty() {
+        return Err(GitError::complaint(&complaints));
+    }
     let tree = shadow.git(&["write-tree"]).env("GIT_INDEX_FILE", &index).run(Input::Nothing, deadline)?;
     String::from_utf8_lossy(&tree).trim().parse().map(Some).map_err(GitError::Odd)
 }

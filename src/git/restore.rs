@@ -137,7 +137,10 @@ impl Restoring<'_> {
             // Not `remote add`, which refuses names that a repository may have.
             self.run(&["config", "--add", &format!("remote.{name}.url"), url], Input::Nothing)?;
             let fetch = format!("+refs/heads/*:{REMOTE_REFS}{name}/*");
-            self.run(&["config", "--add", &format!("remote.{name}.fetch"), &fetch], Input::Nothing)?;
+            // One refspec that git does not take keeps it from every remote.
+            if self.run(&["check-ref-format", &format!("{REMOTE_REFS}{name}/x")], Input::Nothing).is_ok() {
+                self.run(&["config", "--add", &format!("remote.{name}.fetch"), &fetch], Input::Nothing)?;
+            }
         }
         Ok(())
     }
@@ -154,6 +157,8 @@ impl Restoring<'_> {
             .env("GIT_DIR", &self.git_dir)
             .env("GIT_ALLOW_PROTOCOL", "https:ssh:git:file")
             .env("GIT_TERMINAL_PROMPT", "0")
+            // A process of a group of its own cannot read an answer from the terminal.
+            .envs([("SSH_ASKPASS", "false"), ("SSH_ASKPASS_REQUIRE", "force")])
             .current_dir(self.target);
         match bounded_command::run(&mut command, self.deadline.min(Instant::now() + FETCH_TIMEOUT)) {
             Ok(finished) if finished.succeeded == Some(true) => None,
@@ -279,7 +284,7 @@ impl Restoring<'_> {
         let missing = self.missing_files(&index)?;
         let checked_out = self.run(&["checkout-index", "--all", "--force", "--quiet"], Input::Nothing);
         if missing.is_empty() {
-            checked_out.or_else(if_unmerged)?;
+            checked_out?;
         }
         let deleted = read(&directory.join(DELETED))?;
         for path in paths(&deleted).filter_map(|path| self.inside(path)) {
@@ -370,14 +375,6 @@ impl Restoring<'_> {
             copy(&lfs.join(&oid), &to.join(&oid))?;
         }
         Ok(())
-    }
-}
-
-/// Paths that are unmerged cannot be checked out, and come with the files instead.
-fn if_unmerged(error: GitError) -> Result<Vec<u8>, GitError> {
-    match error {
-        GitError::Failed { how, .. } if how.code() == Some(1) => Ok(Vec::new()),
-        error => Err(error),
     }
 }
 

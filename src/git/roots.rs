@@ -41,7 +41,8 @@ pub(super) fn refs_of(
         let (kind, name) = (words.next()?.to_owned(), words.next()?.to_owned());
         Some((name, Reference { id, peeled: None, kind }))
     };
-    let printed = String::from_utf8_lossy(&printed);
+    // Two names must not become one.
+    let printed = String::from_utf8(printed).map_err(|_| GitError::Odd("a ref's name is not UTF-8".to_owned()))?;
     let refs: Result<BTreeMap<_, _>, _> =
         printed.lines().map(|line| parse(line).ok_or_else(|| unexpected(line))).collect();
     let mut refs = refs?;

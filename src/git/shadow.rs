@@ -32,6 +32,8 @@ const CONFIG: &str = "\
 \tuntrackedCache = false
 [gc]
 \tauto = 0
+[advice]
+\tsparseIndexExpanded = false
 ";
 
 /// Attributes that undo every conversion, whatever a repository's own say.
@@ -118,6 +120,12 @@ impl<'a> Shadow<'a> {
         let mut budget = Budget { bytes: MAX_COPIED_BYTES, files: MAX_REF_FILES };
         self.copy(&self.git_dir, "HEAD", MAX_REF_BYTES, &mut budget)?;
         self.copy(&self.git_dir, "index", u64::MAX, &mut budget)?;
+        // Before the packed ones, as git reads them: somebody may be packing refs now, and one must not be in neither.
+        self.copy_directory(&self.common_dir, Path::new("refs"), &mut budget)?;
+        self.copy_directory(&self.common_dir, Path::new("reftable"), &mut budget)?;
+        if self.git_dir != self.common_dir {
+            self.copy_directory(&self.git_dir, Path::new("refs"), &mut budget)?;
+        }
         for name in ["packed-refs", "shallow", "logs/refs/stash", "info/exclude"] {
             self.copy(&self.common_dir, name, u64::MAX, &mut budget)?;
         }
@@ -125,11 +133,6 @@ impl<'a> Shadow<'a> {
         if packed_refs.metadata().is_ok_and(|metadata| metadata.len() == 0) {
             // Git writes a header there at least: this is what a power cut leaves, and git takes it for no refs at all.
             return Err(GitError::odd(&self.common_dir.join("packed-refs"), "is damaged: it is empty"));
-        }
-        self.copy_directory(&self.common_dir, Path::new("refs"), &mut budget)?;
-        self.copy_directory(&self.common_dir, Path::new("reftable"), &mut budget)?;
-        if self.git_dir != self.common_dir {
-            self.copy_directory(&self.git_dir, Path::new("refs"), &mut budget)?;
         }
         for name in names_in(&self.git_dir)?.iter().filter(|name| name.as_bytes().starts_with(b"sharedindex.")) {
             self.copy(&self.git_dir, name, u64::MAX, &mut budget)?;

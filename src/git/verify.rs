@@ -22,6 +22,8 @@ pub(super) fn verify(
     deadline: Instant,
 ) -> Result<(), GitError> {
     let directory = target.scratch.join("verify.git");
+    // Of an attempt that failed.
+    let _ = std::fs::remove_dir_all(&directory);
     let run =
         |arguments: &[&OsStr], input: Input<'_>| git.command(arguments).env("GIT_DIR", &directory).run(input, deadline);
     let format = format!("--object-format={}", packed.object_format);

@@ -162,13 +162,34 @@ const STALE_SECS: u64 = 24 * 60 * 60;
 /// # Errors
 /// Something cannot be read or removed; the rest is left for the next time.
 pub(super) fn tidy(context: &Context) -> Result<(), FileError> {
-    let home = &context.home;
-    let now = UnixSeconds::now();
-    let stamp = home.locks().join("tidied");
-    if age_secs(&stamp, now).is_some_and(|age| age < TIDY_INTERVAL_SECS) {
+    if !is_due(&context.home) {
         return Ok(());
     }
-    let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
+    let lock = FileLock::acquire(&context.home.archive_lock(), Mode::Exclusive, Duration::ZERO);
+    lock.map_or(Ok(()), |_lock| tidy_under_lock(context))
+}
+
+fn stamp(home: &Home) -> PathBuf {
+    home.locks().join("tidied")
+}
+
+/// Whether the last time is a day ago. One that a clock ahead of its time wrote counts for nothing.
+fn is_due(home: &Home) -> bool {
+    let written = stamp(home).symlink_metadata().and_then(|metadata| metadata.modified()).map(UnixSeconds::from);
+    let now = UnixSeconds::now();
+    written.map_or(true, |at| at > now.plus_secs(60) || at.age_secs_at(now) >= TIDY_INTERVAL_SECS)
+}
+
+/// The same for the caller who has the lock of archives.
+///
+/// # Errors
+/// As [`tidy`].
+pub(super) fn tidy_under_lock(context: &Context) -> Result<(), FileError> {
+    let (home, now) = (&context.home, UnixSeconds::now());
+    if !is_due(home) {
+        return Ok(());
+    }
+    let stamp = stamp(home);
     atomic_file::write(&stamp, b"")?;
     tidy_archives(context, now)?;
     archive::remove_unused(home, |run| !Workbench::of(home, run).exists() && !Entry::of(home, run).exists())?;

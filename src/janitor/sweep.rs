@@ -43,6 +43,10 @@ const DRY_RUN_MEASURING_TIMEOUT: Duration = Duration::from_secs(5);
 const EXAMINING_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long workbenches are looked at before those that may go do: in between, somebody may change one.
 const LOOKING_TIMEOUT: Duration = Duration::from_millis(200);
+/// How old a look may be by which a workbench goes.
+const STALE_LOOK: Duration = Duration::from_secs(2);
+/// How long a sweep measures for the home's budgets, under its lock.
+const BUDGET_MEASURING_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the process that archives is at work at most.
 const ARCHIVER_DELETING_TIMEOUT: Duration = Duration::from_secs(24 * 60 * 60);
 /// How long the process that archives waits for another sweep: nobody waits for it, and an archive that is made may be used.
@@ -122,7 +126,11 @@ pub(crate) fn archive_all(root: PathBuf) -> anyhow::Result<()> {
     let Ok(_lock) = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, Duration::ZERO) else { return Ok(()) };
     let _ = rustix::process::nice(19);
     let context = App::new(home, Program::current()?).context()?;
-    sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut |_| {})?;
+    let report = sweep_and(Archiving::Here, &context, None, Instant::now() + ARCHIVER_DELETING_TIMEOUT, &mut |_| {})?;
+    // Sweeps find the lock held that this takes, and leave it.
+    if report.note.is_none() {
+        stores::tidy_under_lock(&context)?;
+    }
     Ok(())
 }
 
@@ -161,7 +169,8 @@ fn sweep_and(
     let doubt = lock.begin_sweep(&now);
     // Before anything goes.
     let history = history::complete(context);
-    let measure_until = Instant::now() + deadline.saturating_duration_since(Instant::now()) / 3;
+    let measuring = deadline.saturating_duration_since(Instant::now()) / 3;
+    let measure_until = Instant::now() + measuring.min(BUDGET_MEASURING_TIMEOUT);
     let Decided { mut verdicts, bounds } = decide(context, only, &Forecast::default(), now.at, doubt, measure_until)?;
     if let Err(Incomplete { runs, .. }) = &history {
         keep_unrecorded(&mut verdicts, runs);
@@ -217,8 +226,9 @@ fn remove_candidates(
     candidates.reverse();
     while !candidates.is_empty() {
         let mut some = Vec::new();
-        let looking_until = Instant::now() + LOOKING_TIMEOUT;
-        while Instant::now() < looking_until
+        let looked = Instant::now();
+        while looked.elapsed() < LOOKING_TIMEOUT
+            && (some.is_empty() || archiving != Archiving::Here)
             && let Some(mut next) = candidates.pop()
         {
             is_needed |= unsaved::decide(context, bounds, &mut next, archiving, until, &has_room);
@@ -226,7 +236,14 @@ fn remove_candidates(
         }
         // Archiving takes long enough for somebody to come.
         unsaved::keep_in_use(&context.home, &mut some);
+        let decided = Instant::now();
         let lock = match take_lock(archiving, &context.home) {
+            Ok(lock) if archiving == Archiving::Here && decided.elapsed() > STALE_LOOK => {
+                // Somebody may have gone on while another swept.
+                drop(lock);
+                candidates.append(&mut some);
+                continue;
+            }
             Ok(lock) => lock,
             Err(error @ SweepLockError::Held(_)) => {
                 report.note = Some(format!("{error}; the next sweep goes on with the rest"));

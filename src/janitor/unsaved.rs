@@ -176,7 +176,12 @@ fn judge(context: &Context, run: &RunId, bounds: &Bounds, archiving: Archiving, 
     };
     let (unsaved, bytes) = match examined {
         Ok(examined) => examined,
-        Err(error) => return Fate::Stays(Why::NotArchived(error.to_string())),
+        Err(error) => {
+            if archiving != Archiving::Planned {
+                remember(home, run, "", &error.to_string(), RETRY_SOON_SECS);
+            }
+            return Fate::Stays(Why::NotArchived(error.to_string()));
+        }
     };
     if !unsaved.is_something() {
         return Fate::Goes(None);

@@ -171,7 +171,9 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
         // A few at a time: runs that are held look to others as if they were being judged all that time.
         for some in dead.chunks(RECORDED_AT_ONCE).take_while(|_| Instant::now() < stop_at) {
             let judged = liveness::judge(&context.home, some.to_vec(), JUDGE_LOCK_TIMEOUT);
-            judged.into_iter().for_each(|assessment| record(context, assessment, &mut report));
+            // What is not recorded now is by the next pass.
+            let judged = judged.into_iter().take_while(|_| Instant::now() < stop_at);
+            judged.for_each(|assessment| record(context, assessment, &mut report));
         }
         let unexpected = |_| Err("ending it failed unexpectedly; see the log on stderr".to_owned());
         let wait = |thread: Result<ScopedJoinHandle<'_, _>, _>| match thread {

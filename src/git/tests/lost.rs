@@ -245,3 +245,46 @@ fn what_git_keeps_elsewhere_comes_back() {
     scene.restore(&packed, false);
     assert_eq!(scene.say("restored", "git log --format=%s; git status --porcelain"), "b\na\n M a\n?? new\n");
 }
+
+#[test]
+fn files_where_a_submodule_would_be_come_back() {
+    let link = "git update-index --add --cacheinfo 160000,1111111111111111111111111111111111111111,sub; git commit -qm link; git push -q;";
+    let scene = Scene::of(&format!("{link} mkdir sub"));
+    assert!(!scene.work().is_unsaved(), "as a clone leaves it");
+    let scene = Scene::of(&format!("{link} mkdir -p sub/deep; echo 1 > sub/notes; echo 2 > sub/deep/more"));
+    assert_eq!(scene.work().untracked_files, 2);
+    let packed = scene.pack("repo").unwrap();
+    scene.restore(&packed, true);
+    assert_eq!(scene.say("restored", "cat sub/notes sub/deep/more"), "1\n2\n");
+}
+
+#[test]
+fn what_git_would_leave_out_of_a_tree_is_refused() {
+    let scene = Scene::of("mkdir -p .GIT; echo > .GIT/x; echo > new");
+    let error = scene.pack("repo").map(drop).unwrap_err().to_string();
+    assert!(error.contains(".GIT/x"), "{error}");
+}
+
+#[test]
+fn a_base_that_is_damaged_is_made_again() {
+    let scene = Scene::of("echo > new");
+    let packed = scene.pack("repo").unwrap();
+    scene.sh("for base in bases/*.pack; do chmod +w $base; echo x > $base; done; rm -rf archive");
+    assert_eq!(scene.pack("repo").unwrap(), packed);
+    scene.sh("mv w/repo gone; mv r.git gone.git");
+    scene.restore(&packed, false);
+    assert_eq!(scene.say("restored", "ls"), "a\nnew\n");
+}
+
+#[test]
+fn a_remote_that_git_takes_no_name_of_keeps_from_no_other() {
+    let scene = Scene::of("git config remote.'a b'.url ../../r.git; git config remote.a..b.url ../../r.git; commit b");
+    let packed = scene.pack("repo").unwrap();
+    let restored = scene.restore(&packed, true);
+    assert!(
+        restored.notes.is_empty() || restored.notes.iter().all(|note| note.contains("a b") || note.contains("a..b")),
+        "{:?}",
+        restored.notes
+    );
+    assert!(!scene.say("restored", "git rev-parse origin/main").is_empty());
+}

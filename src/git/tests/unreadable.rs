@@ -154,3 +154,20 @@ fn a_fifo_as_an_object_holds_nothing_up_for_ever() {
     let work = scene.look_until(&BTreeMap::new(), Instant::now() + Duration::from_secs(3)).remove(0);
     assert!(reason(&work).contains("timed out"), "{work:?}");
 }
+
+#[test]
+fn two_names_never_become_one() {
+    let work = Scene::of(
+        "head=$(git rev-parse HEAD); for name in $'x\\xe4' $'x\\xf6'; do echo $head > .git/refs/heads/$name; done",
+    )
+    .work();
+    assert!(reason(&work).contains("not UTF-8"), "{work:?}");
+}
+
+#[test]
+fn a_sparse_index_is_read() {
+    let script =
+        "mkdir d e; commit d/x; commit e/x; git push -q; git sparse-checkout set --cone --sparse-index d; echo > new";
+    let work = Scene::of(script).work();
+    assert_eq!((work.unreadable.clone(), work.untracked_files), (None, 1), "{work:?}");
+}
