@@ -72,7 +72,7 @@ pub(crate) fn recover(home: &Home, wanted: &Wanted<'_>, target: &Path) -> Result
     // The bases that it is about to use must not go.
     let _lock = FileLock::acquire(&home.archive_lock(), Mode::Exclusive, ARCHIVE_LOCK_TIMEOUT)?;
     if !workbench.exists() {
-        // Whoever had the lock has archived and removed it.
+        // The process that held the lock has archived and removed it.
         return recover(home, wanted, target);
     }
     if let Ok(Some(archive)) = store::read(home, run)
@@ -149,7 +149,7 @@ fn restore_repositories(
         }
         match git::restore(&git, &repository.packed, &source, &into, true, Instant::now() + RESTORE_TIMEOUT) {
             Ok(restored) => {
-                let notes = restored.notes.into_iter().chain(repository.packed.caveats());
+                let notes = restored.notes.into_iter().chain(repository.packed.caveat());
                 recovered.notes.extend(notes.map(|note| format!("{}: {note}", into.display())));
                 recovered.repositories.push(restored.directory);
             }

@@ -23,7 +23,7 @@ const MAX_POINTER_BYTES: u64 = 64 * 1024;
 pub(crate) enum Closed {
     /// It is opened: the run is over, and its workbench is examined before it goes.
     Open,
-    /// It stays as it is, and is reported: somebody may be at work there, or nothing is to be changed.
+    /// It stays as it is, and is reported: somebody may be at work there, or a dry run may change nothing.
     Report,
 }
 

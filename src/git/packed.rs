@@ -83,11 +83,9 @@ pub(crate) struct Stash {
 
 impl Packed {
     /// What a person who restores it should know.
-    pub(crate) fn caveats(&self) -> impl Iterator<Item = String> {
+    pub(crate) fn caveat(&self) -> Option<String> {
         let lfs = self.missing_lfs;
-        (lfs > 0)
-            .then(|| format!("{lfs} files that Git LFS keeps were not in it, and are not in the archive"))
-            .into_iter()
+        (lfs > 0).then(|| format!("{lfs} files that Git LFS keeps were not in it, and are not in the archive"))
     }
 }
 

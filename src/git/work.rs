@@ -1,4 +1,4 @@
-//! What a repository holds that its remotes do not have, as people and other programs are told.
+//! What a repository holds that its remotes do not have, as people and other programs see it.
 
 use std::fmt;
 use std::path::Path;

@@ -32,7 +32,7 @@ pub struct Order {
 }
 
 impl Order {
-    /// Returns what is to be written down of an order that is given now.
+    /// Returns the request that records an order given now.
     pub(crate) fn request(&self, workbench: &Workbench, manifest: &Manifest) -> EndRequest {
         EndRequest {
             cause: self.cause,

@@ -1,4 +1,4 @@
-//! The look for unsaved work in a workbench, in a process that can be ended: a repository of an agent may hang whoever reads it.
+//! The look for unsaved work in a workbench, in a process that can be ended: a repository of an agent may hang its reader.
 
 use std::path::Path;
 use std::process::Command;

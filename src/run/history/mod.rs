@@ -75,7 +75,7 @@ pub fn append(home: &Home, config: &Config, outcome: &Outcome, known: Known) -> 
         Some(file) => file,
         None => {
             if files::is_full(home, config) {
-                // By size alone: whoever adds a line does not know whether the wall clock was just set.
+                // By size alone: the process that adds a line cannot know whether the wall clock was just set.
                 no_room = files::keep_within(home, config, u64::MAX, UnixSeconds::now()).err();
             }
             atomic_file::append_record(&path, &line)?
