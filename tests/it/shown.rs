@@ -27,9 +27,9 @@ fn assert_golden_redacted(home: &TestHome, name: &str, text: &str) {
         (root.to_str().unwrap(), "[HOME]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d", "[TIME]"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
-        (r"\((in )?\d+ (s|min|h|days)( \d+ \w+)?( ago)?\)", "([AGE])"),
+        (r"\((in )?\d+ (s|min|h|days?)( \d+ \w+)?( ago)?\)", "([AGE])"),
         // A run whose state is unknown still goes on.
-        (r"(unknown .*\(\[AGE\]\) +)\d+ (s|min|h|days)( \d+ \w+)?", "$1[AGE]"),
+        (r"(unknown .*\(\[AGE\]\) +)\d+ (s|min|h|days?)( \d+ \w+)?", "$1[AGE]"),
         (r" {2,}", "  "),
         (r" +\n", "\n"),
     ];
