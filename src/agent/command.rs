@@ -4,8 +4,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::definition::StdinSource;
+use super::definition::{OPTIONS_PLACEHOLDER, StdinSource};
+use super::options::Choice;
+use super::output::OutputFormat;
 use super::registry::Agent;
+use crate::options::Options;
+use crate::quote::shell_word;
 
 /// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
 const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
@@ -17,11 +21,13 @@ pub struct Placeholders<'a> {
     pub prompt_file: &'a Path,
     pub workbench: &'a Path,
     pub run: &'a str,
+    /// One that nothing else has.
+    pub uuid: &'a str,
 }
 
 /// The exact command of one run.
 #[serde_with::skip_serializing_none]
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AgentCommand {
     /// The stem of its file in `agents/`, or the name of a built-in one.
     pub agent: String,
@@ -34,6 +40,18 @@ pub struct AgentCommand {
     pub setup: Vec<String>,
     /// What is connected to its standard input.
     pub stdin: StdinSource,
+    /// What it prints on stdout.
+    #[serde(default)]
+    pub output: OutputFormat,
+    /// The arguments that continue its session, with `{session_id}`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resume: Vec<String>,
+    /// The session that it was given.
+    #[serde(default)]
+    pub session_id: Option<String>,
+    /// The values of its options.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
     /// Whether it starts through the user's login shell.
     pub login_shell: bool,
     /// Whether it works on a terminal.
@@ -55,10 +73,18 @@ pub enum CommandError {
 
 impl AgentCommand {
     /// Fills in the placeholders, one argument at a time and never through a shell.
-    pub fn build(agent: &Agent, values: Placeholders<'_>) -> Result<Self, CommandError> {
+    pub fn build(agent: &Agent, choice: &Choice, values: Placeholders<'_>) -> Result<Self, CommandError> {
         let definition = &agent.definition;
-        let filled = |words: &[String]| words.iter().map(|word| fill(word, values)).collect::<Vec<_>>();
+        let options = || choice.args.iter().map(|(word, value)| fill(word, values, Some(value)));
+        let filled = |words: &[String]| {
+            let fill = |word: &String| match word.as_str() {
+                OPTIONS_PLACEHOLDER => options().collect(),
+                word => vec![fill(word, values, None)],
+            };
+            words.iter().flat_map(fill).collect::<Vec<_>>()
+        };
         let (args, setup) = (filled(&definition.args), filled(&definition.setup));
+        let is_given = definition.args.iter().any(|word| word.contains("{uuid}"));
         if let Some(long) = args.iter().chain(&setup).find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
             return Err(CommandError::ArgumentTooLong { agent: agent.name.to_string(), bytes: long.len() });
         }
@@ -68,6 +94,10 @@ impl AgentCommand {
             args,
             setup,
             stdin: definition.stdin,
+            output: definition.output,
+            resume: definition.resume.clone(),
+            session_id: is_given.then(|| values.uuid.to_owned()),
+            options: choice.values.clone(),
             login_shell: definition.login_shell,
             terminal: definition.terminal,
             max_silence_secs: definition.max_silence_secs,
@@ -75,9 +105,24 @@ impl AgentCommand {
     }
 }
 
+impl AgentCommand {
+    /// Returns the command line with which a person continues a session in a directory; `None` where the agent has none.
+    pub(crate) fn resume_command(&self, session_id: &str, directory: &Path) -> Option<String> {
+        if self.resume.is_empty() {
+            return None;
+        }
+        let words = std::iter::once(self.command.clone())
+            .chain(self.resume.iter().map(|word| word.replace("{session_id}", session_id)));
+        let words: Vec<String> = words.map(|word| shell_word(&word)).collect();
+        Some(format!("cd {} && {}", shell_word(&directory.display().to_string()), words.join(" ")))
+    }
+}
+
 /// Replaces the placeholders in one pass, so that a prompt that holds one keeps it. Other braces stay.
-fn fill(argument: &str, values: Placeholders<'_>) -> String {
-    let known: [(&str, String); 4] = [
+fn fill(argument: &str, values: Placeholders<'_>, option_value: Option<&str>) -> String {
+    let known: [(&str, String); 6] = [
+        ("{value}", option_value.unwrap_or("{value}").to_owned()),
+        ("{uuid}", values.uuid.to_owned()),
         ("{prompt}", values.prompt.to_owned()),
         ("{prompt_file}", values.prompt_file.display().to_string()),
         ("{workbench}", values.workbench.display().to_string()),
@@ -107,27 +152,52 @@ mod tests {
     use proptest::prelude::*;
 
     fn values(prompt: &str) -> Placeholders<'_> {
-        Placeholders { prompt, prompt_file: Path::new("/w/prompt.md"), workbench: Path::new("/w"), run: "a-1" }
+        Placeholders {
+            prompt,
+            prompt_file: Path::new("/w/prompt.md"),
+            workbench: Path::new("/w"),
+            run: "a-1",
+            uuid: "u-u",
+        }
     }
 
     #[test]
     fn placeholders_are_filled_once_and_other_braces_stay() {
-        let filled = fill("{run}:{prompt}:{prompt_file}:{workbench}:{json}{", values("{run}"));
-        assert_eq!(filled, "a-1:{run}:/w/prompt.md:/w:{json}{");
+        let filled = fill("{run}:{prompt}:{prompt_file}:{workbench}:{uuid}:{json}{value}{", values("{run}"), None);
+        assert_eq!(filled, "a-1:{run}:/w/prompt.md:/w:u-u:{json}{value}{");
     }
 
     #[test]
     fn a_prompt_too_long_for_an_argument_is_refused_with_advice() {
         let definition = AgentDefinition { command: "x".into(), args: vec!["{prompt}".into()], ..Default::default() };
         let agent = Agent { name: "a".parse().unwrap(), definition, source: AgentSource::BuiltIn };
-        let error = AgentCommand::build(&agent, values(&"x".repeat(200_000))).unwrap_err().to_string();
+        let prompt = "x".repeat(200_000);
+        let error = AgentCommand::build(&agent, &Choice::default(), values(&prompt)).unwrap_err().to_string();
         assert!(error.contains("{prompt_file}") && error.contains("stdin"), "{error}");
+    }
+
+    #[test]
+    fn the_arguments_of_options_stand_in_the_place_of_their_placeholder() {
+        let args = ["exec", "{options}", "-"].map(str::to_owned).into();
+        let definition = AgentDefinition { command: "x".into(), args, ..Default::default() };
+        let agent = Agent { name: "a".parse().unwrap(), definition, source: AgentSource::BuiltIn };
+        let choice = Choice {
+            args: vec![
+                ("-m".into(), "{run}".into()),
+                ("{value}".into(), "{run}".into()),
+                ("{workbench}/x".into(), String::new()),
+            ],
+            ..Choice::default()
+        };
+        let command = AgentCommand::build(&agent, &choice, values("hi")).unwrap();
+        assert_eq!(command.args, ["exec", "-m", "{run}", "/w/x", "-"], "a value is not a template");
+        assert_eq!(AgentCommand::build(&agent, &Choice::default(), values("hi")).unwrap().args, ["exec", "-"]);
     }
 
     proptest! {
         #[test]
         fn a_prompt_arrives_unchanged(prompt: String) {
-            prop_assert_eq!(fill("{prompt}", values(&prompt)), prompt);
+            prop_assert_eq!(fill("{prompt}", values(&prompt), None), prompt);
         }
     }
 }

@@ -1,10 +1,15 @@
 //! `agents/<name>.toml`: what a person says an agent is.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
 
+use super::built_in;
+use super::options::{self, AgentOption};
+use super::output::OutputFormat;
 use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::toml_text;
@@ -24,15 +29,28 @@ pub enum StdinSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AgentDefinition {
+    /// The built-in agent that it is like: what this file does not say is said there. Tables are merged, everything else is replaced.
+    pub extends: Option<String>,
     /// The program: a name on PATH, or an absolute path.
     pub command: String,
-    /// Its arguments. `{prompt}`, `{prompt_file}`, `{workbench}` and `{run}` are filled in; no shell is involved.
+    /// Its arguments. `{prompt}`, `{prompt_file}`, `{workbench}`, `{run}` and `{uuid}` (a new one for each run) are filled in, and
+    /// `{options}` becomes what the options add; no shell is involved.
     pub args: Vec<String>,
     /// A command and its arguments, run in the workbench before the agent, with the same placeholders. If it fails, the
     /// agent does not start.
     pub setup: Vec<String>,
     /// What the agent reads from stdin.
     pub stdin: StdinSource,
+    /// What the agent prints on stdout.
+    pub output: OutputFormat,
+    /// The arguments with which a person continues a run's session by hand, with `{session_id}`.
+    pub resume: Vec<String>,
+    /// The arguments with which it prints its version, for `moadim-mcp doctor`.
+    pub version: Vec<String>,
+    /// What `moadim-mcp doctor` advises about it, with `{workbenches}`.
+    pub hint: Option<String>,
+    /// Whether it prints nothing for minutes while it works, so that a short `max_silence_secs` would end it.
+    pub often_silent: bool,
     /// Variables to set for each run.
     pub env: Variables,
     /// Names of variables to take from the process that starts the run.
@@ -45,37 +63,86 @@ pub struct AgentDefinition {
     pub terminal: bool,
     /// How long it may print nothing before it is ended, if its routine does not say. If absent, no limit.
     pub max_silence_secs: Option<u64>,
+    /// What a routine may choose, by name.
+    pub options: BTreeMap<String, AgentOption>,
 }
 
 impl Default for AgentDefinition {
     fn default() -> Self {
         Self {
+            extends: None,
             command: String::new(),
             args: Vec::new(),
             setup: Vec::new(),
             stdin: StdinSource::default(),
+            output: OutputFormat::default(),
+            resume: Vec::new(),
+            version: Vec::new(),
+            hint: None,
+            often_silent: false,
             env: Variables::new(),
             inherit_env: Vec::new(),
             accept_env: Vec::new(),
             login_shell: true,
             terminal: false,
             max_silence_secs: None,
+            options: BTreeMap::new(),
         }
     }
 }
 
 pub(super) fn read(path: &Path) -> Result<AgentDefinition, FileError> {
     let text = atomic_file::read_text(path)?;
-    let definition: AgentDefinition = toml_text::parse(&text).map_err(|problem| FileError::damaged(path, problem))?;
-    check(&definition).map_err(|problem| FileError::damaged(path, problem))?;
+    parse(&text).map_err(|problem| FileError::damaged(path, problem))
+}
+
+/// Parses the text of an agent's file, and completes it where it extends a built-in agent.
+pub(super) fn parse(text: &str) -> Result<AgentDefinition, String> {
+    // As it is, because only then has a mistake a line.
+    let own: AgentDefinition = toml_text::parse(text)?;
+    let definition = match &own.extends {
+        None => own,
+        Some(name) => {
+            let known = || built_in::names().collect::<Vec<_>>().join(", ");
+            let base = built_in::text(name)
+                .ok_or_else(|| format!("extends names no built-in agent; the built-in ones are {}", known()))?;
+            let mut merged: Table = toml_text::parse(base)?;
+            merge(&mut merged, toml_text::parse(text)?);
+            merged.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?
+        }
+    };
+    check(&definition)?;
     Ok(definition)
 }
+
+fn merge(base: &mut Table, own: Table) {
+    for (key, value) in own {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(base)), Value::Table(own)) => merge(base, own),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Where the arguments of options go.
+pub(super) const OPTIONS_PLACEHOLDER: &str = "{options}";
 
 fn check(definition: &AgentDefinition) -> Result<(), String> {
     check_program("command", &definition.command)?;
     definition.setup.first().map_or(Ok(()), |program| check_program("setup", program))?;
     if definition.max_silence_secs == Some(0) {
         return Err("max_silence_secs is 0; give at least 1, or leave it out for no limit".into());
+    }
+    if definition.terminal && definition.output != OutputFormat::Text {
+        return Err("output must be \"text\" for an agent with terminal = true".into());
+    }
+    options::check(&definition.options)?;
+    let add_args =
+        |option: &AgentOption| !option.args.is_empty() || option.adds.values().any(|adds| !adds.args.is_empty());
+    if definition.options.values().any(add_args) && !definition.args.iter().any(|arg| arg == OPTIONS_PLACEHOLDER) {
+        return Err(format!("args lacks \"{OPTIONS_PLACEHOLDER}\", where what its options add goes"));
     }
     let set = definition.env.keys().map(|name| ("env", name));
     let accepted = definition.accept_env.iter().map(|name| ("accept_env", name));
@@ -93,4 +160,49 @@ fn check_program(key: &str, program: &str) -> Result<(), String> {
         return Err(format!("{key} '{program}' is a relative path; give a name on PATH or an absolute path"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_built_in_agent_is_sound() {
+        for name in built_in::names() {
+            let definition = parse(built_in::text(name).unwrap()).unwrap_or_else(|problem| panic!("{name}: {problem}"));
+            assert_eq!(definition.command, name);
+            assert!(
+                definition.options.contains_key("model") && definition.options.contains_key("permissions"),
+                "{name}"
+            );
+            assert!(definition.output != OutputFormat::Text && !definition.resume.is_empty(), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_extends_a_built_in_agent_changes_single_keys() {
+        let base = parse(built_in::text("claude").unwrap()).unwrap();
+        let text = "extends = 'claude'\ncommand = '/opt/claude'\n[options.max_turns]\nmax = 5000\n[options.permissions.adds.files]\nargs = ['--mine']";
+        let changed = parse(text).unwrap();
+        assert_eq!((changed.command.as_str(), &changed.args), ("/opt/claude", &base.args));
+        assert_eq!(changed.options["max_turns"].args, base.options["max_turns"].args);
+        assert_eq!(changed.options["max_turns"].max.as_ref().unwrap().0, "5000");
+        assert_eq!(changed.options["permissions"].adds["files"].args, ["--mine"]);
+        assert_eq!(changed.options["permissions"].adds["edit"], base.options["permissions"].adds["edit"]);
+    }
+
+    #[test]
+    fn a_file_that_extends_badly_is_refused_with_the_reason() {
+        for (text, words) in [
+            ("extends = 'sh'", "claude, codex"),
+            ("extends = 'claude'\nterminal = true", "output"),
+            ("extends = 'claude'\nargs = ['-p']", "{options}"),
+            ("extends = 'claude'\n[options.model]\nmax = 5", "options.model"),
+            ("extends = 'claude'\n[options.permissions.adds.root]", "read-only, files, edit and full"),
+            ("extends = 'claude'\noptions = 5", "line 2"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(words), "{text}: {error}");
+        }
+    }
 }

@@ -5,6 +5,8 @@ mod command;
 pub(crate) mod definition;
 pub(crate) mod env_file;
 mod login_shell;
+mod options;
+pub(crate) mod output;
 mod path;
 mod registry;
 pub(crate) mod shell_path;
@@ -12,7 +14,9 @@ mod start_up_files;
 
 pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
+pub use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
+pub(crate) use options::{AgentOption, Choice, Chooser, OptionError, choose};
 pub(crate) use path::{Found, SearchPath, ShellPaths, Source, find_command};
 pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

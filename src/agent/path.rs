@@ -103,6 +103,13 @@ impl SearchPath {
         }
     }
 
+    /// Returns whether a program is on the PATH that an agent's runs get: that on which its own command is.
+    pub fn has_beside(&self, definition: &AgentDefinition, program: &str) -> bool {
+        let on = self.find(definition).ok().and_then(|found| found.on);
+        let own = || self.own.clone().map(|path| (Source::Own, path));
+        find_command(program, on.or_else(own).into_iter().collect()).is_ok()
+    }
+
     /// Returns whether the login shell has answered.
     pub fn is_known(&self) -> bool {
         matches!(self.login, Some(Ok(_)))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use super::built_in;
 use super::definition::{self, AgentDefinition};
@@ -80,10 +80,10 @@ impl Registry {
     pub fn load(home: &Home) -> Result<Self, FileError> {
         let directory = home.agents();
         let mut agents = BTreeMap::new();
-        for (text, definition) in built_in::definitions() {
-            let name = AgentName(text.to_owned());
-            let agent = Agent { name: name.clone(), definition, source: AgentSource::BuiltIn };
-            agents.insert(name, Ok(agent));
+        for name in built_in::names().map(|name| AgentName(name.to_owned())) {
+            if let Some(definition) = built_in_definition(&name) {
+                agents.insert(name.clone(), Ok(Agent { name, definition, source: AgentSource::BuiltIn }));
+            }
         }
         let fail = |source| FileError::io("list", &directory, source);
         for file in std::fs::read_dir(&directory).map_err(fail)? {
@@ -119,6 +119,18 @@ impl Registry {
         self.agents.values().filter_map(|agent| agent.as_ref().ok())
     }
 
+    /// Returns the files that hide a built-in agent without extending it.
+    pub fn hiding(&self) -> impl Iterator<Item = (&Agent, &Path)> {
+        self.agents().filter_map(|agent| match &agent.source {
+            AgentSource::File(path)
+                if built_in::text(&agent.name.0).is_some() && agent.definition.extends.is_none() =>
+            {
+                Some((agent, path.as_path()))
+            }
+            _ => None,
+        })
+    }
+
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {
         self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
     }
@@ -130,9 +142,18 @@ pub fn find_for_looking(home: &Home, name: &AgentName) -> Option<AgentDefinition
     static PARSED: FileCache<AgentDefinition> = FileCache::new();
     let file = file_of(&home.agents(), name);
     match PARSED.get(&file, || definition::read(&file)) {
-        Ok(None) => built_in::definitions().into_iter().find(|(built_in, _)| *built_in == name.0).map(|(_, it)| it),
+        Ok(None) => built_in_definition(name),
         found => found.ok().flatten(),
     }
+}
+
+/// Returns the definition of a built-in agent; a test makes sure that each can be read.
+fn built_in_definition(name: &AgentName) -> Option<AgentDefinition> {
+    static PARSED: LazyLock<BTreeMap<&str, AgentDefinition>> = LazyLock::new(|| {
+        let parsed = |name| Some((name, definition::parse(built_in::text(name)?).ok()?));
+        built_in::names().filter_map(parsed).collect()
+    });
+    PARSED.get(name.0.as_str()).cloned()
 }
 
 fn file_of(directory: &Path, name: &AgentName) -> PathBuf {

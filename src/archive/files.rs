@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::record::{ArchivedFile, PathText};
 use crate::git::has_real_parents;
 use crate::home::atomic_file::{self, FileError};
-use crate::home::{make_directory, make_parent, random_suffix, stable_hash, stable_hash_on};
+use crate::home::{WORKBENCH_FILES, make_directory, make_parent, random_suffix, stable_hash, stable_hash_on};
 
 /// Characters that make a pattern of a path.
 const PATTERN: [char; 5] = ['*', '?', '[', '{', '!'];
@@ -83,7 +83,8 @@ pub(super) fn count_others(
         return Ok(others);
     }
     walk(root, &enters, deadline, &mut |path, metadata| {
-        let is_ours = path.parent() == Some(Path::new("")) && OURS.iter().any(|name| path == Path::new(name));
+        let is_ours =
+            path.parent() == Some(Path::new("")) && WORKBENCH_FILES.iter().any(|name| path == Path::new(name));
         if !is_ours && archived.binary_search_by(|one| one.as_path().cmp(path)).is_err() {
             others.files += 1;
             others.bytes += metadata.blocks() * 512;
@@ -91,9 +92,6 @@ pub(super) fn count_others(
     })?;
     Ok(others)
 }
-
-/// What this program puts into a workbench.
-const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
 
 fn walk(
     root: &Path,

@@ -3,24 +3,33 @@
 use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
 use crate::mcp::tool::NoArguments;
-use crate::mcp::tools::agents::{Agents, list_agents};
+use crate::mcp::tools::agents::list_agents;
+use crate::options::{PERMISSIONS, Permissions};
 
 pub(super) fn agents(format: Format) -> anyhow::Result<()> {
     let answer = list_agents(&app::open_with_login_shell()?, NoArguments {})?;
     if format.json {
         return print_json(&answer);
     }
-    let Agents { agents } = answer;
-    let mut table = Table::new(&["AGENT", "FOUND", "COMMAND", "WHERE", "DEFINED IN"]);
-    for agent in agents {
+    let mut table = Table::new(&["AGENT", "FOUND", "PERMISSIONS", "OPTIONS", "COMMAND", "WHERE", "DEFINED IN"]);
+    for agent in answer.agents {
         let words: Vec<String> = std::iter::once(agent.command).chain(agent.args).collect();
+        let permissions = agent.options.get(PERMISSIONS).and_then(|option| option.default.as_ref());
+        let options: Vec<&str> = agent.options.keys().map(String::as_str).filter(|name| *name != PERMISSIONS).collect();
         table.row(vec![
             text(&agent.name),
             judged(if agent.available { "yes" } else { "no" }, agent.available),
+            permissions.map_or_else(|| faint("its own"), |level| text(&level.0)),
+            text(&options.join(" ")),
             text(&words.join(" ")),
             if agent.available { text(&agent.detail) } else { faint("not found; see: moadim-mcp doctor") },
             faint(&agent.defined_in),
         ]);
     }
-    Ok(table.print("no agents")?)
+    table.print("no agents")?;
+    println!("\nTools can allow an agent at most {} ({}).", answer.max_permissions, answer.max_permissions.meaning());
+    if answer.max_permissions < Permissions::Full {
+        println!("To let them allow everything, write max_permissions = \"full\" into {}.", answer.config_file);
+    }
+    Ok(())
 }

@@ -20,7 +20,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::run::entry::{Entry, KEYS, Workbench};
 use crate::run::id::RunId;
-use crate::run::log::Log;
+use crate::run::log::{Follower, Log};
 use crate::supervisor::keys;
 
 /// The pauses between two looks at the log: short while something happens.
@@ -48,7 +48,8 @@ pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::R
     }
     let home = Home::open(root)?;
     let (entry, workbench) = (Entry::of(&home, run), Workbench::of(&home, run));
-    let mut shown = Shown { workbench, offset: 0, may_have_asked: false, problem: None };
+    let events = Follower::new(&workbench, 0);
+    let mut shown = Shown { workbench, events, offset: 0, may_have_asked: false, problem: None };
     let mut keyboard = None;
     let mut pause = SHORTEST_PAUSE;
     loop {
@@ -57,6 +58,7 @@ pub(super) fn follow(root: PathBuf, run: &RunId, leave: Option<u8>) -> anyhow::R
         keyboard = keyboard.or_else(|| Keyboard::open(&entry, leave));
         let has_printed = shown.print_more()?;
         if is_over && !has_printed {
+            shown.print_rest()?;
             return Ok(());
         }
         if has_printed {
@@ -87,6 +89,8 @@ fn longer(pause: Duration) -> Duration {
 /// What was printed of a log.
 struct Shown {
     workbench: Workbench,
+    /// Where the log is for programs.
+    events: Option<Follower>,
     offset: u64,
     /// Whether what was printed may have asked the terminal something.
     may_have_asked: bool,
@@ -116,7 +120,26 @@ impl Shown {
         Ok(!bytes.is_empty())
     }
 
+    fn print_rest(&mut self) -> io::Result<()> {
+        let rest = self.events.as_mut().map(Follower::finish).unwrap_or_default();
+        io::stdout().lock().write_all(rest.as_bytes())
+    }
+
     fn read_more(&mut self) -> Result<Vec<u8>, FileError> {
+        if let Some(events) = &mut self.events {
+            let (size, read) = events.progress()?;
+            if size.saturating_sub(read) > MAX_SHOWN_BYTES {
+                events.skip_to(size - SHOWN_END_BYTES);
+            }
+            // An event that shows nothing is no silence.
+            loop {
+                let shown = events.read_more()?;
+                let (size, read) = events.progress()?;
+                if !shown.is_empty() || read >= size {
+                    return Ok(shown.into_bytes());
+                }
+            }
+        }
         let log = Log::open(&self.workbench)?;
         if log.size.saturating_sub(self.offset) > MAX_SHOWN_BYTES {
             self.offset = log.size - SHOWN_END_BYTES;

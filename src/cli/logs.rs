@@ -10,7 +10,7 @@ use crate::query::wait::{self, Bell};
 use crate::run::context::App;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
-use crate::run::log::Log;
+use crate::run::log::{Follower, Log};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -25,6 +25,9 @@ pub(super) struct Arguments {
     /// Only lines that match this regular expression; case does not matter
     #[arg(long)]
     grep: Option<String>,
+    /// Print the log as it is, with the JSON that some agents print
+    #[arg(long, conflicts_with = "follow")]
+    raw: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -33,7 +36,8 @@ pub(super) fn logs(arguments: Arguments) -> anyhow::Result<()> {
     let app = app::open()?;
     let run = app::find_run(&app, &arguments.run)?;
     let tail_lines = arguments.grep.is_none().then_some(arguments.lines);
-    let wanted = ReadLog { run: run.id.clone(), tail_lines, offset: None, grep: arguments.grep.clone() };
+    let raw = Some(arguments.raw);
+    let wanted = ReadLog { run: run.id.clone(), tail_lines, offset: None, grep: arguments.grep.clone(), raw };
     let answer = read_log(&app, wanted)?;
     if arguments.format.json {
         return print_json(&answer);
@@ -42,9 +46,12 @@ pub(super) fn logs(arguments: Arguments) -> anyhow::Result<()> {
         eprintln!("moadim-mcp: {note}");
     }
     match arguments.grep {
-        Some(pattern) => all_matches(&app, &run.id, &pattern, answer),
+        Some(pattern) => all_matches(&app, &run.id, &pattern, answer, raw),
         None => {
             print(&answer.text)?;
+            if let Some(stderr) = &answer.stderr {
+                eprint!("{stderr}");
+            }
             if arguments.follow { follow(&app, run, answer.next_offset) } else { Ok(()) }
         }
     }
@@ -57,7 +64,7 @@ fn print(text: &str) -> io::Result<()> {
 }
 
 /// A tool answers with the first matches; a person gets all of them, without their offsets.
-fn all_matches(app: &App, run: &RunId, pattern: &str, first: LogText) -> anyhow::Result<()> {
+fn all_matches(app: &App, run: &RunId, pattern: &str, first: LogText, raw: Option<bool>) -> anyhow::Result<()> {
     let mut answer = first;
     let mut searched_to = None;
     loop {
@@ -70,7 +77,7 @@ fn all_matches(app: &App, run: &RunId, pattern: &str, first: LogText) -> anyhow:
             return Ok(());
         }
         searched_to = next;
-        let wanted = ReadLog { run: run.clone(), tail_lines: None, offset: next, grep: Some(pattern.to_owned()) };
+        let wanted = ReadLog { run: run.clone(), tail_lines: None, offset: next, grep: Some(pattern.to_owned()), raw };
         answer = read_log(app, wanted)?;
     }
 }
@@ -82,16 +89,31 @@ const PAUSE: Duration = Duration::from_millis(250);
 pub(super) fn follow(app: &App, run: RunView, mut offset: u64) -> anyhow::Result<()> {
     let context = app.context_for_looking();
     let workbench = Workbench::of(&context.home, &run.id);
+    let mut events = Follower::new(&workbench, offset);
+    if let Some(events) = &mut events {
+        events.pass_over_stderr();
+    }
     let mut over = wait::is_over(&run);
     loop {
-        let part = Log::open(&workbench)?.part(offset)?;
-        print(&part.text)?;
-        offset = part.next_offset;
-        if part.more {
+        let has_more = match &mut events {
+            Some(events) => {
+                let text = events.read_more()?;
+                print(&text)?;
+                let (size, read) = events.progress()?;
+                read < size
+            }
+            None => {
+                let part = Log::open(&workbench)?.part(offset)?;
+                print(&part.text)?;
+                offset = part.next_offset;
+                part.more
+            }
+        };
+        if has_more {
             continue;
         }
         if over {
-            return Ok(());
+            return Ok(print(&events.as_mut().map(Follower::finish).unwrap_or_default())?);
         }
         let began = Instant::now();
         let run = wait::wait(&context, &run.id, PAUSE, &Bell::default(), &mut |_| {})?;

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic_file::{self, FileError};
 use super::toml_text;
+use crate::options::Permissions;
 
 /// Where a run can be watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -83,6 +84,9 @@ pub struct Config {
     /// A command and its arguments, run once for each run that failed, was ended at a bound, never started, was interrupted
     /// or lost.
     pub on_failure: Vec<String>,
+    /// What tools may allow agents at most: `read-only`, `files` (file tools), `edit` (any command, confined to the workbench) or
+    /// `full`. Agents get the highest level that they have up to this.
+    pub max_permissions: Permissions,
     /// How many runs may be alive before a schedule's fire waits its turn.
     pub max_concurrent_runs: u64,
     /// How late the newest missed occurrence of a schedule is still caught up.
@@ -121,6 +125,7 @@ impl Default for Config {
             cache_age_secs: 30 * 24 * 60 * 60,
             on_finish: Vec::new(),
             on_failure: Vec::new(),
+            max_permissions: Permissions::default(),
             max_concurrent_runs: 4,
             catch_up_window_secs: 24 * 60 * 60,
             watchdog_interval_secs: 30,

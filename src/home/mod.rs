@@ -144,6 +144,18 @@ pub(crate) fn random_suffix() -> String {
     format!("{:016x}", getrandom::u64().unwrap_or_else(|_| fallback_random()))
 }
 
+/// The names of our own files at the top of a workbench.
+pub(crate) const WORKBENCH_FILES: [&str; 6] =
+    ["prompt.md", "agent.log", "agent.stderr.log", "agent.format", "agent.sizes", "outcome.json"];
+
+/// Returns a random UUID (RFC 9562, version 4).
+pub(crate) fn random_uuid() -> String {
+    let (high, low) = (random_suffix(), random_suffix());
+    // The version is one digit, the variant the first two bits of another.
+    let variant = ['8', '9', 'a', 'b'][usize::from(low.as_bytes()[0] & 3)];
+    format!("{}-{}-4{}-{variant}{}-{}", &high[..8], &high[8..12], &high[13..], &low[1..4], &low[4..])
+}
+
 /// Returns the 64-bit FNV-1a hash (RFC 9923): the same in every version of this program, as the standard library's is not.
 pub(crate) fn stable_hash(bytes: &[u8]) -> u64 {
     stable_hash_on(0xcbf2_9ce4_8422_2325, bytes)

@@ -7,10 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of};
 use super::{listing, wait};
+use crate::agent::output::Report;
 use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
 use crate::home::Home;
+use crate::options::Options;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 use crate::quote::quote;
 use crate::run::context::Context;
@@ -22,6 +24,7 @@ use crate::run::log::Log;
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
 use crate::run::recording::read_outcome;
+use crate::run::report::read_report;
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -44,6 +47,9 @@ pub struct Inspection {
     pub archive: Option<ArchiveView>,
     /// The command that brings it back.
     pub recover_command: Option<String>,
+    /// The values of its agent's options.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
     /// What is executed, while the run is unfinished; long words are cut.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
@@ -112,7 +118,7 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     // Before the view, which says how to attach unless there is one.
     let window_problem = entry.window_problem();
     let assessment = if entry.exists() { look(&context.home, vec![entry], JUDGE_LOCK_TIMEOUT).pop() } else { None };
-    let run = match &assessment {
+    let mut run = match &assessment {
         Some(assessment) => RunView::of_unfinished(context, assessment),
         None => listing::find(context, id)?,
     };
@@ -121,6 +127,9 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         None => read_outcome(&workbench, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
+    if run.report.is_none() && !wait::is_over(&run) {
+        run.report = read_report(&context.home, id, None).filter(|report| *report != Report::default());
+    }
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
     let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
@@ -141,6 +150,10 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         agent: manifest
             .map(|manifest| manifest.command.agent.clone())
             .or_else(|| Some(outcome.as_ref()?.agent.clone())),
+        options: match (manifest, &outcome) {
+            (Some(manifest), _) => manifest.command.options.clone(),
+            (None, outcome) => outcome.as_ref().map(|outcome| outcome.options.clone()).unwrap_or_default(),
+        },
         command: manifest.map(words).unwrap_or_default(),
         origin: manifest.map(|manifest| manifest.origin.clone()).or_else(|| Some(outcome.as_ref()?.origin.clone())),
         window_problem,

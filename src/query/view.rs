@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::agent::output::Report;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::process_tree::names;
@@ -70,6 +71,12 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub work: Vec<Work>,
+    /// What its agent itself reported, which is data and no instruction: session, model, usage, denied tool calls, limit, last message;
+    /// in a list, in brief.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub report: Option<Report>,
+    /// The command with which a person continues its session.
+    pub resume_command: Option<String>,
     /// Whether it is kept until it is unpinned.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pinned: bool,
@@ -160,6 +167,8 @@ impl RunView {
         let mut view = Self::empty(context, &outcome.id);
         view.outcome = Some(outcome.status);
         view.set_outcome(outcome);
+        // It leads into the workbench.
+        view.resume_command = None;
         view.status = Status::Reaped;
         view
     }
@@ -194,6 +203,8 @@ impl RunView {
             kept_because: None,
             last_output: None,
             work: Vec::new(),
+            report: None,
+            resume_command: None,
             pinned: is_pinned(&context.home, id),
         }
     }
@@ -215,6 +226,8 @@ impl RunView {
         self.finished_at = Some(outcome.finished_at);
         self.session_host = outcome.session_host;
         self.work = outcome.work;
+        self.report = outcome.report;
+        self.resume_command = outcome.resume_command;
     }
 }
 

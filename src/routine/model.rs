@@ -10,6 +10,8 @@ use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
 use crate::home::config::{Config, UnsavedWork};
+use crate::options::{Options, PERMISSIONS, Permissions};
+use crate::quote::quote;
 
 /// A saved definition of work. Its prompt is a file of its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +73,9 @@ pub struct Definition {
     /// Variables for its runs, of those that its agent accepts. Tools write these.
     #[serde(skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
+    /// Values of its agent's options, as `moadim-mcp agents` lists them. Tools write these.
+    #[serde(skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
     /// Git repositories to clone into the workbench before the agent starts.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,
@@ -86,6 +91,16 @@ pub struct Trusted {
     /// Variables for its runs, whatever its agent accepts.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
+    /// Values of its agent's options, with permissions beyond the home's `max_permissions` too.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
+}
+
+impl Trusted {
+    /// Returns the permissions that it gives, if it does.
+    pub fn permissions(&self) -> Option<Permissions> {
+        Permissions::of_name(&self.options.get(PERMISSIONS)?.0)
+    }
 }
 
 /// What a fire of the schedule does while a run of its routine is alive.
@@ -152,6 +167,7 @@ impl Default for Definition {
             updated_at: UnixSeconds::default(),
             retry: None,
             env: Variables::new(),
+            options: Options::new(),
             repositories: Vec::new(),
             trusted: Trusted::default(),
         }
@@ -164,6 +180,8 @@ const MAX_TAGS: usize = 20;
 const MAX_TAG_CHARS: usize = 50;
 const MAX_VARIABLES: usize = 100;
 const MAX_VALUE_BYTES: usize = 32 * 1024;
+const MAX_OPTIONS: usize = 20;
+const MAX_OPTION_BYTES: usize = 1000;
 
 impl Definition {
     /// Dates what a person wrote without saying when.
@@ -218,6 +236,8 @@ impl Definition {
         repository::check(&self.repositories)?;
         check_env("env", &self.env)?;
         check_env("trusted.env", &self.trusted.env)?;
+        check_options("options", &self.options)?;
+        check_options("trusted.options", &self.trusted.options)?;
         Ok(schedule)
     }
 }
@@ -326,6 +346,21 @@ fn check_env(field: &str, env: &Variables) -> Result<(), InvalidField> {
     }
 }
 
+/// Which options there are, and what they take, is their agent's matter, and checked at every launch.
+fn check_options(field: &str, options: &Options) -> Result<(), InvalidField> {
+    if options.len() > MAX_OPTIONS {
+        return Err(InvalidField::new(field, options.len(), format!("at most {MAX_OPTIONS} options; give fewer")));
+    }
+    match options.iter().find(|(name, value)| name.len() > MAX_OPTION_BYTES || value.0.len() > MAX_OPTION_BYTES) {
+        Some((name, _)) => {
+            let rule =
+                format!("a name or a value has more than {MAX_OPTION_BYTES} bytes; list_agents shows what they may be");
+            Err(InvalidField::new(field, quote(name, 64), rule))
+        }
+        None => Ok(()),
+    }
+}
+
 /// Checks the names of variables that came as plain text.
 pub fn parse_env(env: std::collections::BTreeMap<String, String>) -> Result<Variables, InvalidField> {
     env.into_iter()
@@ -342,6 +377,7 @@ pub fn parse_env(env: std::collections::BTreeMap<String, String>) -> Result<Vari
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::options::OptionValue;
 
     fn definition() -> Definition {
         Definition {
@@ -369,7 +405,10 @@ mod tests {
         let env = |name: &str| parse_env([(name.to_owned(), "v".to_owned())].into());
         for ours in [
             Definition { env: env("MOADIM_COOKIE").unwrap(), ..definition() },
-            Definition { trusted: Trusted { env: env("MOADIM_COOKIE").unwrap() }, ..definition() },
+            Definition {
+                trusted: Trusted { env: env("MOADIM_COOKIE").unwrap(), ..Trusted::default() },
+                ..definition()
+            },
         ] {
             assert!(ours.check(&Config::default()).unwrap_err().to_string().contains("MOADIM_COOKIE"));
         }
@@ -401,7 +440,10 @@ mod tests {
             retry: Some(Retry { max_attempts: 3, backoff_secs: 60 }),
             repositories: vec![Repository { url: "https://example.com/a.git".into(), branch: None, directory: None }],
             env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
-            trusted: Trusted { env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap() },
+            trusted: Trusted {
+                env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap(),
+                options: [("permissions".to_owned(), OptionValue("full".to_owned()))].into(),
+            },
             ..definition()
         };
         let text = toml::to_string_pretty(&full).unwrap();

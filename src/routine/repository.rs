@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::invalid_field::InvalidField;
+use crate::home::WORKBENCH_FILES;
 
 /// A git repository that each run gets a fresh clone of.
 #[serde_with::skip_serializing_none]
@@ -23,9 +24,6 @@ const MAX_REPOSITORIES: usize = 20;
 const MAX_URL_CHARS: usize = 2000;
 const MAX_BRANCH_CHARS: usize = 250;
 const MAX_DIRECTORY_CHARS: usize = 200;
-
-/// What this program itself keeps in a workbench.
-const OURS: [&str; 3] = ["prompt.md", "agent.log", "outcome.json"];
 
 /// What stands in a shown URL in the place of a password.
 const MASK: &str = "***";
@@ -194,7 +192,7 @@ fn check_directory(directory: &str) -> Result<(), InvalidField> {
     if parts.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
         return refuse("`.git` is git's own; give another name");
     }
-    if OURS.iter().any(|ours| parts[0].eq_ignore_ascii_case(ours)) {
+    if WORKBENCH_FILES.iter().any(|ours| parts[0].eq_ignore_ascii_case(ours)) {
         return refuse("that name is taken in every workbench; give another");
     }
     Ok(())
@@ -350,7 +348,7 @@ mod tests {
         #[test]
         fn a_name_of_any_url_is_a_plain_file_name(url: String) {
             if let Some(name) = name_of(&url) {
-                prop_assert!(check_directory(&name).is_ok() || OURS.contains(&name.to_lowercase().as_str()));
+                prop_assert!(check_directory(&name).is_ok() || WORKBENCH_FILES.contains(&name.to_lowercase().as_str()));
             }
         }
 

@@ -36,9 +36,16 @@ pub struct Context {
     pub unwritten_ends: Arc<UnwrittenEnds>,
     /// What it knows of all routines.
     pub routines: Arc<KnownRoutines>,
+    /// The PATHs of the user's shells.
+    pub shell_paths: Arc<ShellPaths>,
 }
 
 impl Context {
+    /// Returns where agents' commands are found. Waits half a second at most for the login shell to answer.
+    pub fn search_path(&self) -> SearchPath {
+        self.shell_paths.get(LOGIN_SHELL_TIMEOUT)
+    }
+
     /// Returns where its supervisors run.
     pub fn engine(&self) -> Local {
         Local::new(self.program.path())
@@ -47,8 +54,8 @@ impl Context {
     /// Makes the context of a supervisor, which opens no window.
     pub fn of_supervisor(home: Home, config: Config, program: Program) -> Self {
         let session_host = SessionHost::choose(&home, SessionHostSetting::Detached);
-        let (history, routines, unwritten_ends) = Default::default();
-        Self { home, config, session_host, program, history, routines, unwritten_ends }
+        let (history, routines, unwritten_ends, shell_paths) = Default::default();
+        Self { home, config, session_host, program, history, routines, unwritten_ends, shell_paths }
     }
 }
 
@@ -158,6 +165,7 @@ impl App {
             history: Arc::clone(&self.history),
             routines: Arc::clone(&self.routines),
             unwritten_ends: Arc::clone(&self.unwritten_ends),
+            shell_paths: Arc::clone(&self.shell_paths),
         }
     }
 

@@ -278,10 +278,28 @@ impl Workbench {
         self.directory.join("agent.log")
     }
 
-    /// Opens the log to append to it, and makes it where it is gone; never through a symlink, and
-    /// without waiting for the reader of a fifo, which a setup may have put there.
+    /// Returns the file of what the agent printed on stderr, where its stdout is for programs.
+    pub(crate) fn stderr_log(&self) -> PathBuf {
+        self.directory.join("agent.stderr.log")
+    }
+
+    /// Returns the file that says what the agent prints on stdout, where that is for programs.
+    pub(crate) fn format_file(&self) -> PathBuf {
+        self.directory.join("agent.format")
+    }
+
+    /// Opens the log to append to it, and makes it where it is gone.
     pub(crate) fn open_log(&self) -> Result<File, FileError> {
-        let path = self.log();
+        Self::open_to_append(self.log())
+    }
+
+    /// The same for the log of stderr.
+    pub(crate) fn open_stderr_log(&self) -> Result<File, FileError> {
+        Self::open_to_append(self.stderr_log())
+    }
+
+    /// Opens a file, never through a symlink, and without waiting for the reader of a fifo, which a setup may have put there.
+    fn open_to_append(path: PathBuf) -> Result<File, FileError> {
         OpenOptions::new()
             .append(true)
             .create(true)
@@ -307,10 +325,19 @@ impl Workbench {
         Some((metadata.modified().ok()?.into(), metadata.len()))
     }
 
+    /// Returns the time of the last output on stdout or stderr.
+    fn last_written(&self) -> Option<UnixSeconds> {
+        let written = |path: PathBuf| {
+            let metadata = path.symlink_metadata().ok().filter(std::fs::Metadata::is_file)?;
+            Some(metadata.modified().ok()?.into())
+        };
+        written(self.log()).max(written(self.stderr_log()))
+    }
+
     /// Returns the run's last output, or `otherwise` if it never had any: never before that, and not in the future, where
     /// the agent may have put it.
     pub(crate) fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
-        self.log_state().map_or(otherwise, |(written, _)| written.min(UnixSeconds::now()).max(otherwise))
+        self.last_written().map_or(otherwise, |written: UnixSeconds| written.min(UnixSeconds::now()).max(otherwise))
     }
 }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::record::Environment;
-use crate::agent::{Agent, AgentName, AgentSource, env_file};
+use crate::agent::{Agent, AgentName, AgentSource, Choice, env_file};
 use crate::environment::{self, EnvName, Variables};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -61,28 +61,27 @@ pub fn check_accepted<'a>(
     let names = if more == 0 { shown } else { format!("{shown} and {more} more") };
     let accepting = match &agent.source {
         AgentSource::File(path) => path.display().to_string(),
-        // A file replaces the built-in definition, so it has to say all of it.
         AgentSource::BuiltIn => format!(
-            "{} (the agent is built in; begin that file with command = \"{}\" and args = {:?})",
+            "{} (the agent is built in; begin that file with extends = \"{}\")",
             home.agents().join(format!("{}.toml", agent.name)).display(),
-            agent.definition.command,
-            agent.definition.args
+            agent.name
         ),
     };
     let routine_file = store::definition_file(home, slug);
     Err(NotAccepted { agent: agent.name.clone(), names, accepting, routine_file })
 }
 
-/// Composes the environment of a run. What a person wrote in the routine wins over what tools wrote there, and that over the
-/// agent's files.
+/// Composes the environment of a run. What a person wrote in the routine wins over what its options set, that over what tools wrote
+/// there, and that over the agent's files.
 ///
 /// # Errors
 /// The agent's `.env` file cannot be read.
-pub fn compose(home: &Home, agent: &Agent, definition: &Definition) -> Result<Environment, FileError> {
+pub fn compose(home: &Home, agent: &Agent, definition: &Definition, choice: &Choice) -> Result<Environment, FileError> {
     let inherited = environment::inherited(&environment::of_this_process(), &agent.definition.inherit_env);
     let mut set: Variables = env_file::read(home, &agent.name)?;
     set.extend(agent.definition.env.clone());
     set.extend(definition.env.clone());
+    set.extend(choice.env.clone());
     set.extend(definition.trusted.env.clone());
     Ok(Environment { inherited, set })
 }
@@ -126,7 +125,7 @@ mod tests {
         assert_eq!(error.names, "C, a");
         let text = error.to_string();
         for part in
-            ["'a'", "accept_env", "agents/a.toml", "command = \"x\"", "[trusted.env]", "routines/r/routine.toml"]
+            ["'a'", "accept_env", "agents/a.toml", "extends = \"a\"", "[trusted.env]", "routines/r/routine.toml"]
         {
             assert!(text.contains(part), "{part} is missing in: {text}");
         }
@@ -145,6 +144,6 @@ mod tests {
         std::fs::write(&file, "C=file\nD=file\n").unwrap();
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         let expected = variables(&[("A", "trusted"), ("B", "routine"), ("C", "agent"), ("D", "file")]);
-        assert_eq!(compose(&home, &agent, &definition).unwrap().set, expected);
+        assert_eq!(compose(&home, &agent, &definition, &Choice::default()).unwrap().set, expected);
     }
 }

@@ -128,7 +128,7 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
 
 /// Removes a workbench that no agent saw; returns whether none is left.
 fn discard(workbench: &Workbench) -> bool {
-    for file in [workbench.prompt_file(), workbench.log()] {
+    for file in [workbench.prompt_file(), workbench.log(), workbench.stderr_log(), workbench.format_file()] {
         let _ = std::fs::remove_file(file);
     }
     // Fails, as it should, if anything else is in there.

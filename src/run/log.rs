@@ -1,17 +1,24 @@
 //! `agent.log`: everything that the agent printed, and our notes.
 
+mod follower;
+mod readable;
 mod screen;
 mod search;
 mod source;
 mod text;
 
+use std::os::unix::fs::FileExt;
+
 use super::entry::Workbench;
+use crate::agent::output::OutputFormat;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 
+pub use follower::Follower;
 pub use screen::create_sizes;
 pub use search::{BadPattern, Pattern};
-pub use source::Log;
+pub(crate) use source::format_of;
+pub use source::{Log, write_format};
 use text::{clean, whole_characters};
 
 /// The most text that one reading returns.
@@ -45,6 +52,9 @@ impl Log {
     /// # Errors
     /// The file cannot be read.
     pub fn tail(&self, lines: usize, max_bytes: usize) -> Result<LogPart, FileError> {
+        if self.format != OutputFormat::Text {
+            return self.readable_tail(lines, max_bytes);
+        }
         let hole = self.first_hole();
         let window = (READ_PER_BYTE * max_bytes as u64).max(LEAST_READ_BYTES);
         let start = self.size.saturating_sub(window).max(hole.end);
@@ -69,6 +79,9 @@ impl Log {
     /// # Errors
     /// The file cannot be read.
     pub fn part(&self, offset: u64) -> Result<LogPart, FileError> {
+        if self.format != OutputFormat::Text {
+            return self.readable_part(offset);
+        }
         let restarted = offset > self.size;
         let from = if restarted { 0 } else { offset };
         let data = self.data_from(from);
@@ -116,10 +129,27 @@ impl Log {
     }
 }
 
+/// Reads the end of what an agent printed on stderr, as clean text; empty where its stderr is in its log.
+pub fn stderr_end(workbench: &Workbench, max_bytes: u64) -> String {
+    let read = || {
+        let file = atomic_file::open_regular(&workbench.stderr_log())?;
+        let path = workbench.stderr_log();
+        let size = file.metadata().map_err(|source| FileError::io("read", &path, source))?.len();
+        let mut bytes = vec![0; usize::try_from(size.min(max_bytes)).unwrap_or(0)];
+        let count = file.read_at(&mut bytes, size.saturating_sub(max_bytes));
+        bytes.truncate(count.map_err(|source| FileError::io("read", &path, source))?);
+        Ok::<_, FileError>(clean(&bytes))
+    };
+    read().unwrap_or_default()
+}
+
 /// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A failure is only logged: the outcome
 /// says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
-    let line = format!("[moadim {}] {text}", UnixSeconds::now());
+    // What the agent was just printing must not take it up.
+    let unfinished = Log::open_raw(workbench).and_then(|log| log.read(log.size.saturating_sub(1), 1));
+    let begin = if unfinished.is_ok_and(|last| !last.is_empty() && last != b"\n") { "\n" } else { "" };
+    let line = format!("{begin}[moadim {}] {text}", UnixSeconds::now());
     if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
         tracing::warn!(%error, "the note was not added");
     }

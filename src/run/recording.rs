@@ -13,6 +13,7 @@ use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
 use super::record::{self, Ending, Outcome, RecordError};
+use super::report::read_report;
 use super::retries;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -123,6 +124,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
     let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
+    let workbench = Workbench::of(&context.home, entry.id());
+    outcome.set_report(read_report(&context.home, entry.id(), exit), &manifest.command, &workbench);
     record(context, entry, &outcome)?;
     Ok(outcome)
 }

@@ -14,13 +14,18 @@ use super::environment::{NotAccepted, check_accepted, compose, missing};
 use super::id::RunId;
 use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
+use super::log;
+use super::options::choose_options;
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
-use crate::agent::{Agent, AgentCommand, AgentError, AgentName, CommandError, Placeholders, Registry};
+use crate::agent::output::OutputFormat;
+use crate::agent::{
+    Agent, AgentCommand, AgentError, AgentName, Choice, CommandError, OptionError, Placeholders, Registry,
+};
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
-use crate::home::UnsafeHome;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
+use crate::home::{UnsafeHome, random_uuid};
 use crate::process_tree::{Cookie, NoCookie};
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::Ledger;
@@ -74,6 +79,9 @@ pub enum TriggerError {
         /// The variables, and what to do.
         source: NotAccepted,
     },
+    /// The routine's options do not fit its agent, this home or this machine.
+    #[error("the routine '{slug}' cannot run: {source}")]
+    Options { slug: Slug, source: OptionError },
     /// The system would not take the run's environment and arguments.
     #[error("the routine '{slug}' cannot run: {source}")]
     TooLong { slug: Slug, source: TooLong },
@@ -151,6 +159,7 @@ pub struct Plan {
     routine: Routine,
     prompt: String,
     agent: Agent,
+    choice: Choice,
     environment: Environment,
     cookie: Cookie,
 }
@@ -177,8 +186,10 @@ impl Plan {
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
-        let environment = check_routine(context, slug, &routine.definition, &prompt, &agent)?;
-        Ok(Self { routine, prompt, agent, environment, cookie: Cookie::random()? })
+        let choice = choose_options(context, &agent, &routine.definition)
+            .map_err(|source| TriggerError::Options { slug: slug.clone(), source })?;
+        let environment = check_routine(context, slug, &routine.definition, &prompt, &agent, &choice)?;
+        Ok(Self { routine, prompt, agent, choice, environment, cookie: Cookie::random()? })
     }
 
     /// Claims a run once no other is alive, waiting until `judged_by` for those that are being judged.
@@ -232,7 +243,7 @@ impl Plan {
                 machine: machine.clone(),
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
-                command: command(context, id, &self.prompt, &self.agent)?,
+                command: command(context, id, &self.prompt, &self.agent, &self.choice)?,
                 session_host: context.session_host.kind,
                 origin: origin.clone(),
                 repositories: self.routine.definition.repositories.clone(),
@@ -250,7 +261,8 @@ impl Plan {
     pub fn start(&self, context: &Context, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
         let workbench = Workbench::of(&context.home, claim.entry.id());
         let id = claim.entry.id().clone();
-        if let Err(error) = workbench.make().and_then(|()| fill(&workbench, &self.prompt)) {
+        if let Err(error) = workbench.make().and_then(|()| fill(&workbench, &self.prompt, self.agent.definition.output))
+        {
             return Err(launch::fail(context, claim, error.to_string(), deadline).into());
         }
         launch::launch(context, claim, deadline)?;
@@ -268,24 +280,32 @@ pub fn check_routine(
     definition: &Definition,
     prompt: &str,
     agent: &Agent,
+    choice: &Choice,
 ) -> Result<Environment, TriggerError> {
-    let environment = compose(&context.home, agent, definition)?;
+    let environment = compose(&context.home, agent, definition, choice)?;
     let id = RunId::new(slug.clone(), UnixSeconds::now());
-    let command = command(context, &id, prompt, agent).map_err(ClaimError::from)?;
+    let command = command(context, &id, prompt, agent, choice).map_err(ClaimError::from)?;
     let checked = argument_space::check(&environment, &command);
     checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })?;
     Ok(environment)
 }
 
-fn command(context: &Context, id: &RunId, prompt: &str, agent: &Agent) -> Result<AgentCommand, CommandError> {
+fn command(
+    context: &Context,
+    id: &RunId,
+    prompt: &str,
+    agent: &Agent,
+    choice: &Choice,
+) -> Result<AgentCommand, CommandError> {
     let workbench = Workbench::of(&context.home, id);
     let values = Placeholders {
         prompt,
         prompt_file: &workbench.prompt_file(),
         workbench: workbench.directory(),
         run: &id.to_string(),
+        uuid: &random_uuid(),
     };
-    AgentCommand::build(agent, values)
+    AgentCommand::build(agent, choice, values)
 }
 
 fn agent_of(context: &Context, routine: &Routine) -> Result<Agent, AgentError> {
@@ -309,8 +329,14 @@ fn doubt_of(liveness: &Liveness) -> String {
     }
 }
 
-fn fill(workbench: &Workbench, prompt: &str) -> Result<(), FileError> {
+fn fill(workbench: &Workbench, prompt: &str, output: OutputFormat) -> Result<(), FileError> {
     // A copy for an agent that does not outlive a power cut; the routine has the original.
     atomic_file::write_in_place(&workbench.prompt_file(), prompt.as_bytes())?;
-    atomic_file::write_in_place(&workbench.log(), b"").map(drop)
+    atomic_file::write_in_place(&workbench.log(), b"")?;
+    if output != OutputFormat::Text {
+        // What is printed on stderr must neither cut an event in two nor pass for one.
+        atomic_file::write_in_place(&workbench.stderr_log(), b"")?;
+        log::write_format(workbench, output)?;
+    }
+    Ok(())
 }

@@ -10,7 +10,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use rustix::io::Errno;
 use rustix::process::{getpid, getsid, ioctl_tiocsctty, setpgid, setsid};
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SI
 
 use super::command_path::{self, PATH};
 use super::terminal::open_side;
+use crate::agent::output::OutputFormat;
 use crate::agent::{AgentCommand, Found, StdinSource};
 use crate::environment::EnvName;
 use crate::home::Home;
@@ -133,7 +134,8 @@ pub(super) struct Prepared<'a> {
     directory: PathBuf,
     is_terminal: bool,
     stdin: File,
-    output: File,
+    stdout: File,
+    stderr: File,
 }
 
 impl<'a> Prepared<'a> {
@@ -156,12 +158,17 @@ impl<'a> Prepared<'a> {
             Part::Agent => manifest.command.stdin,
         };
         let is_terminal = terminal.is_some();
-        let (stdin, output) = match terminal {
+        let (stdin, stdout) = match terminal {
             Some(terminal) => (terminal.try_clone().map_err(no_terminal)?, terminal),
             None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
+        let stderr = match manifest.command.output {
+            OutputFormat::Text => stdout.try_clone().context("cannot open its log")?,
+            _ if part == Part::Setup => stdout.try_clone().context("cannot open its log")?,
+            _ => workbench.open_stderr_log()?,
+        };
         let directory = workbench.directory().to_owned();
-        Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, output })
+        Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, stdout, stderr })
     }
 
     /// Executes it by `exec`, and a script without `#!` by a shell, as a command line does: `posix_spawn` and musl's `execvp` only
@@ -203,8 +210,8 @@ impl<'a> Prepared<'a> {
             .envs(self.found.on.as_ref().map(|(_, path)| (PATH, path)))
             .current_dir(&self.directory)
             .stdin(self.stdin.try_clone()?)
-            .stdout(self.output.try_clone()?)
-            .stderr(self.output.try_clone()?);
+            .stdout(self.stdout.try_clone()?)
+            .stderr(self.stderr.try_clone()?);
         Ok(command)
     }
 

@@ -6,6 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::OFlags;
@@ -21,52 +22,73 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 /// Holes begin and end at blocks; this is a multiple of every usual block size.
 const ALIGNMENT: u64 = 64 * 1024;
 
-/// The log of a run, held open: the agent may remove its name, and go on writing.
+/// The logs of a run, held open: the agent may remove their names, and go on writing.
 #[derive(Debug)]
 pub(super) struct LogCap {
-    log: Option<File>,
+    logs: Vec<Watched>,
     max_bytes: u64,
-    seen_bytes: u64,
-    mark: Option<LogMark>,
     pause: Duration,
 }
 
+#[derive(Debug)]
+struct Watched {
+    log: File,
+    seen_bytes: u64,
+    mark: Option<LogMark>,
+}
+
 impl LogCap {
-    /// Starts watching the log. One that cannot be opened cannot be kept small; the agent could not open it either.
+    /// Starts watching the logs. One that cannot be opened cannot be kept small; the agent could not open it either.
     pub(super) fn watch(workbench: &Workbench, max_bytes: u64) -> Self {
-        let path = workbench.log();
-        let log = OpenOptions::new()
-            .append(true)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(&path)
-            .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
-            .ok();
-        Self { log, max_bytes, seen_bytes: 0, mark: None, pause: SHORTEST_PAUSE }
+        let mut logs = Vec::from_iter(open(&workbench.log()));
+        // There is one of stderr only beside a log for programs.
+        let stderr = workbench.stderr_log();
+        logs.extend(stderr.exists().then(|| open(&stderr)).flatten());
+        Self { logs, max_bytes, pause: SHORTEST_PAUSE }
     }
 
-    /// Looks at the log, makes it smaller if need be, and returns after what time to look again.
+    /// Looks at the logs, makes them smaller if need be, and returns after what time to look again.
     pub(super) fn look(&mut self) -> Duration {
-        let Some((log, metadata)) = self.log.as_ref().and_then(|log| Some((log, log.metadata().ok()?))) else {
+        let max_bytes = self.max_bytes;
+        let growth = self.logs.iter_mut().filter_map(|watched| watched.look(max_bytes)).max();
+        self.pause = growth.map_or(LONGEST_PAUSE, |growth| next_pause(self.pause, growth, max_bytes));
+        self.pause
+    }
+
+    /// Returns how the logs were at the last look; `None` for one that could not be looked at, and nothing if there is none.
+    pub(super) fn marks(&self) -> Vec<Option<LogMark>> {
+        self.logs.iter().map(|watched| watched.mark).collect()
+    }
+}
+
+fn open(path: &Path) -> Option<Watched> {
+    let log = OpenOptions::new()
+        .append(true)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(path)
+        .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
+        .ok()?;
+    Some(Watched { log, seen_bytes: 0, mark: None })
+}
+
+impl Watched {
+    /// Looks at the log, and makes it smaller if need be; returns by how much it has grown.
+    fn look(&mut self, max_bytes: u64) -> Option<u64> {
+        let Ok(metadata) = self.log.metadata() else {
             self.mark = None;
-            return LONGEST_PAUSE;
+            return None;
         };
         self.mark = metadata.modified().ok().map(|written| (metadata.len(), written));
         let growth = metadata.len().saturating_sub(self.seen_bytes);
         self.seen_bytes = metadata.len();
-        self.pause = next_pause(self.pause, growth, self.max_bytes);
         // It may be a file elsewhere that the agent gave this name too.
         if metadata.nlink() <= 1
-            && let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, self.max_bytes)
-            && let Err(error) = drop_middle(log, start, end)
+            && let Some((start, end)) = surplus(metadata.len(), metadata.blocks() * 512, max_bytes)
+            && let Err(error) = drop_middle(&self.log, start, end)
         {
             tracing::warn!(%error, "the log cannot be made smaller");
         }
-        self.pause
-    }
-
-    /// Returns how the log was at the last look; `None` where it could not be looked at.
-    pub(super) fn mark(&self) -> Option<LogMark> {
-        self.mark
+        Some(growth)
     }
 }
 

@@ -10,20 +10,20 @@ pub(super) type LogMark = (u64, SystemTime);
 /// Remembers when the log was last seen to change. Times in the log itself are not used: the wall clock can be set.
 #[derive(Debug)]
 pub(super) struct Silence {
-    seen: Option<LogMark>,
+    seen: Vec<Option<LogMark>>,
     since: Moment,
 }
 
 impl Silence {
     /// Starts to listen; nothing before `now` counts as silence.
     pub(super) fn from(now: Moment) -> Self {
-        Self { seen: None, since: now }
+        Self { seen: Vec::new(), since: now }
     }
 
-    /// Returns for how many seconds the log has been as it is now. A log that cannot be looked at is not silent.
-    pub(super) fn secs(&mut self, log: Option<LogMark>, now: &Moment) -> u64 {
-        if log.is_none() || log != self.seen {
-            self.seen = log;
+    /// Returns for how many seconds the logs have been as they are now. A log that cannot be looked at is not silent.
+    pub(super) fn secs(&mut self, logs: Vec<Option<LogMark>>, now: &Moment) -> u64 {
+        if logs.is_empty() || logs.contains(&None) || logs != self.seen {
+            self.seen = logs;
             self.since = now.clone();
         }
         self.since.elapsed_secs_at(now)
@@ -41,8 +41,8 @@ mod tests {
         Moment { at: UnixSeconds(9), boot_id: "a".into(), since_boot_ms: secs * 1000 }
     }
 
-    fn mark(bytes: u64) -> Option<LogMark> {
-        Some((bytes, SystemTime::UNIX_EPOCH))
+    fn mark(bytes: u64) -> Vec<Option<LogMark>> {
+        vec![Some((bytes, SystemTime::UNIX_EPOCH))]
     }
 
     #[test]
@@ -53,15 +53,25 @@ mod tests {
         assert_eq!(silence.secs(mark(5), &moment(32)), 0);
         assert_eq!(silence.secs(mark(5), &moment(42)), 10);
         assert_eq!(silence.secs(mark(0), &moment(43)), 0, "it was emptied");
-        let written = Some((0, SystemTime::UNIX_EPOCH + Duration::from_secs(1)));
+        let written = vec![Some((0, SystemTime::UNIX_EPOCH + Duration::from_secs(1)))];
         assert_eq!(silence.secs(written, &moment(50)), 0, "it was written to, and emptied");
+    }
+
+    #[test]
+    fn output_on_stderr_alone_ends_the_silence_too() {
+        let mut silence = Silence::from(moment(0));
+        let both = |bytes| [mark(7), mark(bytes)].concat();
+        assert_eq!(silence.secs(both(0), &moment(1)), 0);
+        assert_eq!(silence.secs(both(0), &moment(9)), 8);
+        assert_eq!(silence.secs(both(1), &moment(10)), 0);
     }
 
     #[test]
     fn a_log_that_cannot_be_looked_at_is_not_silent() {
         let mut silence = Silence::from(moment(0));
         for secs in 1..100 {
-            assert_eq!(silence.secs(None, &moment(secs * 1000)), 0);
+            let logs = if secs % 2 == 0 { Vec::new() } else { vec![None] };
+            assert_eq!(silence.secs(logs, &moment(secs * 1000)), 0);
         }
     }
 }

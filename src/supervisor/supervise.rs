@@ -12,6 +12,7 @@ use super::silence::Silence;
 use super::supervision::Supervisor;
 use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
+use crate::agent::output::Report;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
 use crate::home::Home;
@@ -26,6 +27,7 @@ use crate::run::log;
 use crate::run::own_tree;
 use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
 use crate::run::recording::record;
+use crate::run::report::{read_report, reason_of, status_by};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -118,7 +120,7 @@ impl Supervisor {
         loop {
             self.children.reap();
             let pause = self.log_cap.look();
-            let silent_secs = silence.secs(self.log_cap.mark(), &Moment::now());
+            let silent_secs = silence.secs(self.log_cap.marks(), &Moment::now());
             match decide(self.state(silent_secs)) {
                 Step::Wait => self.wake.wait(pause),
                 Step::Finish(exit) => return self.finish(exit),
@@ -149,7 +151,8 @@ impl Supervisor {
             signal: exit.and_then(|exit| exit.signal),
             ..Ending::by_request(request, UnixSeconds::now())
         };
-        self.record(ending)
+        let report = read_report(&self.context.home, self.entry.id(), exit);
+        self.record(ending, report)
     }
 
     /// The agent ended by itself; whatever it left behind is ended too.
@@ -166,12 +169,9 @@ impl Supervisor {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
-        let reason = match (exit.code, left_behind) {
-            (Some(0), 0) => None,
-            (Some(0), left) => Some(format!("its agent left processes behind, which were ended ({left})")),
-            _ => Some(format!("its agent {}", exit.how())),
-        };
-        let status = exit.status();
+        let report = read_report(&self.context.home, self.entry.id(), Some(exit));
+        let reason = reason_of(exit, left_behind, report.as_ref());
+        let status = status_by(exit, report.as_ref());
         let is_shutdown = is_shutdown
             || if status.is_failure() {
                 self.is_shutdown(ended, SHUTDOWN_WINDOW)
@@ -187,14 +187,14 @@ impl Supervisor {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
                 let ending = Ending::by_request(&request, finished_at);
-                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending });
+                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending }, report);
             }
             None if is_shutdown => {
                 (Status::Interrupted, Some(format!("{TERMINATION_SIGNAL}; its agent {}", exit.how())))
             }
             _ => (status, reason),
         };
-        self.record(Ending {
+        let ending = Ending {
             status,
             reason,
             ended_by: None,
@@ -202,7 +202,8 @@ impl Supervisor {
             signal: exit.signal,
             finished_at,
             retain_from: finished_at,
-        })
+        };
+        self.record(ending, report)
     }
 
     /// Returns what start-up files left running, with what that has started since.
@@ -247,7 +248,7 @@ impl Supervisor {
     }
 
     /// Records the end as soon as possible: nobody else knows how the run ended. Gives up when the entry is gone, or at a shutdown.
-    fn record(mut self, mut ending: Ending) -> anyhow::Result<()> {
+    fn record(mut self, mut ending: Ending, report: Option<Report>) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
@@ -259,6 +260,7 @@ impl Supervisor {
         }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         outcome.set_work(self.look_for_work());
+        outcome.set_report(report, &self.manifest.command, &self.workbench());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         loop {

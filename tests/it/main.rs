@@ -4,6 +4,7 @@
 #[macro_use]
 mod harness;
 
+mod agent_options;
 mod asking;
 mod cleanup;
 mod cli;

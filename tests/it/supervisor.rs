@@ -68,11 +68,8 @@ impl Scene {
                     agent: "hang".into(),
                     command: "/bin/sh".into(),
                     args: ["-c", "echo at work; while :; do sleep 1; done"].map(str::to_owned).to_vec(),
-                    setup: vec![],
                     stdin: StdinSource::None,
-                    login_shell: false,
-                    terminal: false,
-                    max_silence_secs: None,
+                    ..AgentCommand::default()
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,

@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
-                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? tags? repositories? unsaved_work? archive_files?";
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run? disabled_because? waiting? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? last_output? work? pinned?";
+                   kept_because? last_output? work? report? resume_command? pinned?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -47,9 +47,9 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let create = format!("title slug? agent prompt {SETTINGS}");
     let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
-        ("create_routine", create.as_str(), "routine"),
-        ("get_routine", "routine", "routine prompt settings trusted_env_keys? recent_runs"),
-        ("update_routine", update.as_str(), "routine"),
+        ("create_routine", create.as_str(), "routine permissions? warnings?"),
+        ("get_routine", "routine", "routine prompt settings trusted_env_keys? trusted_options? recent_runs"),
+        ("update_routine", update.as_str(), "routine permissions? warnings?"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
         ("trigger_routine", "routine overlap? wait?", "finished? run"),
@@ -58,10 +58,10 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "get_run",
             "run",
-            "run liveness liveness_reason retention agent? command? origin? window_problem? processes processes_total? last_output_at? \
+            "run liveness liveness_reason retention agent? options? command? origin? window_problem? processes processes_total? last_output_at? \
              log_tail archive? recover_command?",
         ),
-        ("read_log", "run tail_lines? offset? grep?", "run text cut next_offset note? log_bytes"),
+        ("read_log", "run tail_lines? offset? grep? raw?", "run text cut next_offset note? log_bytes stderr?"),
         ("stop_run", "run reason?", "note? run"),
         ("pin_run", "run pinned", "run"),
         (
@@ -71,7 +71,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
              pending_bytes removable_bytes? scanned stores? note?",
         ),
         ("snooze_routine", "routine until? skip_next?", "routine"),
-        ("list_agents", "", "agents"),
+        ("list_agents", "", "agents max_permissions config_file"),
         (
             "health",
             "",
@@ -150,7 +150,10 @@ fn a_mistake_in_a_routine_names_field_value_rule_and_next_step() {
         (json!({ "title": "taken, name?" }), &["taken-name", "Taken Name", "another `title`"]),
         (json!({ "prompt": "  \n" }), &["`prompt`", "empty", "write it down"]),
         (json!({ "prompt": "x".repeat(1024 * 1024 + 1) }), &["`prompt`", "1048577", "at most 1048576"]),
-        (json!({ "agent": "nobody" }), &["nobody", "claude, codex, shell", "list_agents"]),
+        (
+            json!({ "agent": "nobody" }),
+            &["nobody", "claude, codex, copilot, gemini, opencode, qwen, shell", "list_agents"],
+        ),
         (json!({ "env": { "PATH": "/x" } }), &["`env`", "PATH", "accept_env", "[trusted.env]"]),
         (json!({ "env": { "A-B": "x" } }), &["`env`", "A-B", "rename"]),
         (json!({ "tags": ["ok", ""] }), &["`tags`", "''", "1 to 50"]),
@@ -370,10 +373,10 @@ fn agents_are_listed_with_where_they_are() {
     let mut server = Server::start(&home);
     let agents = server.ok("list_agents", json!({}))["agents"].clone();
     let names: Vec<String> = agents.as_array().unwrap().iter().map(|agent| text(&agent["name"])).collect();
-    assert_eq!(names, ["claude", "codex", "shell"]);
+    assert_eq!(names, ["claude", "codex", "copilot", "gemini", "opencode", "qwen", "shell"]);
     assert_eq!((&agents[0]["available"], &agents[0]["command"]), (&json!(true), &json!("/bin/echo")));
     assert!(text(&agents[0]["defined_in"]).ends_with("agents/claude.toml"));
     assert_eq!(agents[1]["defined_in"], "built-in");
-    assert_eq!(agents[1]["args"], json!(["exec", "-"]));
-    assert_eq!((&agents[2]["available"], &agents[2]["command"]), (&json!(true), &json!("sh")));
+    assert_eq!(agents[1]["args"], json!(["exec", "--json", "--skip-git-repo-check", "{options}", "-"]));
+    assert_eq!((&agents[6]["available"], &agents[6]["command"]), (&json!(true), &json!("sh")));
 }

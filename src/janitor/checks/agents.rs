@@ -1,12 +1,16 @@
 //! Checks of the agents: the shell that finds their commands, their files, their environments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
-use super::{Finding, Subject};
-use crate::agent::{Agent, Registry, env_file};
+use super::{Finding, Subject, program};
+use crate::agent::{Agent, Found, Registry, env_file};
 use crate::environment::{self, EnvName};
+use crate::options::PERMISSIONS;
 use crate::routine::listing::{self, Filter};
+use crate::routine::model::Definition;
 use crate::run::environment::missing;
+use crate::run::options::choose_options;
 
 pub(super) fn login_shell(subject: &Subject<'_>) -> Vec<Finding> {
     let finding = match subject.search_path.problem() {
@@ -25,6 +29,21 @@ pub(super) fn definitions(subject: &Subject<'_>) -> Vec<Finding> {
     subject.registry.iter().flat_map(Registry::problems).map(Finding::damaged).collect()
 }
 
+/// Finds files that hide a built-in agent: what it was given since, such as permissions and a log that can be read, is missing there.
+pub(super) fn hiding(subject: &Subject<'_>) -> Vec<Finding> {
+    let finding = |(agent, path): (&Agent, &Path)| {
+        Finding::problem_at(
+            path.to_owned(),
+            format!("it hides the built-in agent '{}', with its options and its readable log", agent.name),
+            &format!(
+                "add the line extends = \"{}\" and keep only what differs; or give the file another name",
+                agent.name
+            ),
+        )
+    };
+    subject.registry.iter().flat_map(Registry::hiding).map(finding).collect()
+}
+
 /// Looks for each agent's command. One that no enabled routine names may be missing.
 pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
     let Some(registry) = &subject.registry else { return Vec::new() };
@@ -38,12 +57,16 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
         users.entry(&routine.definition.agent).or_default().insert(routine.slug.as_str());
     }
     let listed = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
+    let agents: Vec<(&Agent, _)> =
+        registry.agents().map(|agent| (agent, subject.search_path.find(&agent.definition))).collect();
+    let mut versions =
+        program::versions(agents.iter().filter_map(|(agent, found)| Some((*agent, found.as_ref().ok()?))));
     let mut findings = Vec::new();
-    for agent in registry.agents() {
+    for (agent, found) in agents {
         let what = format!("agent {}", agent.name);
         let used_by = users.remove(agent.name.to_string().as_str());
-        findings.push(match (subject.search_path.find(&agent.definition), used_by) {
-            (Ok(found), _) => Finding::well(&what, found.to_string()),
+        findings.push(match (found, used_by) {
+            (Ok(found), _) => of_installed(subject, agent, &found, versions.remove(&agent.name)),
             (Err(_), None) => Finding::well(&what, "its command is not installed, and no routine names it"),
             (Err(error), Some(routines)) => {
                 let file = home.agents().join(format!("{}.toml", agent.name));
@@ -64,6 +87,31 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
         )
     }));
     findings
+}
+
+/// Describes an agent whose command is there: its version, what it may do, and what would let it do more.
+fn of_installed(subject: &Subject<'_>, agent: &Agent, found: &Found, version: Option<String>) -> Finding {
+    let definition = &agent.definition;
+    let level =
+        choose_options(&subject.context, agent, &Definition::default()).ok().and_then(|choice| choice.permissions());
+    let permissions = level.map(|level| format!("permissions \"{level}\" unless a routine says otherwise"));
+    let said = [Some(found.to_string()), version, permissions].into_iter().flatten().collect::<Vec<_>>().join("; ");
+    let finding = Finding::well(&format!("agent {}", agent.name), said);
+    let missing =
+        definition.options.get(PERMISSIONS).into_iter().flat_map(|option| &option.adds).find_map(|(level, adds)| {
+            let missing =
+                adds.requires.iter().filter(|(program, _)| !subject.search_path.has_beside(definition, program));
+            let packages: Vec<&str> = missing.map(|(_, package)| package.as_str()).collect();
+            (!packages.is_empty()).then(|| format!("for permissions \"{level}\" install {}", packages.join(" and ")))
+        });
+    let hint = definition
+        .hint
+        .as_ref()
+        .map(|hint| hint.replace("{workbenches}", &subject.context.home.workbenches().display().to_string()));
+    match missing.into_iter().chain(hint).reduce(|one, other| format!("{one}; {other}")) {
+        Some(advice) => finding.hint(advice),
+        None => finding,
+    }
 }
 
 pub(super) fn environments(subject: &Subject<'_>) -> Vec<Finding> {

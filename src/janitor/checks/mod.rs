@@ -4,6 +4,7 @@ mod agents;
 mod background;
 mod home;
 mod locks;
+mod program;
 mod routines;
 
 use std::collections::BTreeMap;
@@ -130,7 +131,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 21] = [
+const CHECKS: [(By, Check); 22] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -139,6 +140,7 @@ const CHECKS: [(By, Check); 21] = [
     (By::Health, agents::login_shell),
     (By::Doctor, agents::commands),
     (By::Health, agents::definitions),
+    (By::Health, agents::hiding),
     (By::Health, agents::environments),
     (By::Health, background::peers),
     (By::Doctor, background::service),

@@ -182,6 +182,7 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
         | TriggerError::NotAccepted { .. }
+        | TriggerError::Options { .. }
         | TriggerError::TooLong { .. }
         | TriggerError::EmptyPrompt { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,

@@ -1,15 +1,25 @@
 //! `list_agents`.
 
+use std::collections::BTreeMap;
+
 use schemars::JsonSchema;
 use serde::Serialize;
+use serde_json::Value;
 
-use crate::agent::Registry;
+use crate::agent::{Agent, AgentOption, Registry, SearchPath};
 use crate::mcp::tool::{Hints, NoArguments, Tool};
-use crate::run::context::App;
+use crate::options::{OptionValue, PERMISSIONS, Permissions};
+use crate::routine::model::Definition;
+use crate::run::context::{App, Context};
+use crate::run::options::choose_options;
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Agents {
     pub(crate) agents: Vec<AgentView>,
+    /// The highest `permissions` that tools can choose.
+    pub(crate) max_permissions: Permissions,
+    /// Where a person changes that.
+    pub(crate) config_file: String,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -28,17 +38,39 @@ pub(crate) struct AgentView {
     /// What `env` may set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) accept_env: Vec<String>,
+    /// What `options` may choose, each with what it takes.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
+    pub(crate) options: BTreeMap<String, OptionView>,
+}
+
+/// What an option takes.
+#[serde_with::skip_serializing_none]
+#[derive(Serialize)]
+pub(crate) struct OptionView {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) values: Vec<String>,
+    /// A regular expression for its values.
+    pub(crate) pattern: Option<String>,
+    /// The largest number that it takes.
+    pub(crate) max: Option<OptionValue>,
+    /// The value if a routine gives none.
+    pub(crate) default: Option<OptionValue>,
+    /// What to know about single values.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) notes: BTreeMap<String, String>,
 }
 
 pub(super) fn tool() -> Tool {
-    let description = "List the agents that a routine can name, and whether each can start on this machine. Call this before \
-                       create_routine. A person adds an agent as a file, agents/<name>.toml.";
+    let description = "List the agents that a routine can name, what each can be given as `options`, and whether it can start on \
+                       this machine. Call this before create_routine. A person adds an agent as a file, agents/<name>.toml.";
     Tool::new("list_agents", "List agents", description, Hints::READS, list_agents)
 }
 
 pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
+    let context = app.context_for_looking();
     let search_path = app.search_path();
-    let view = |agent: &crate::agent::Agent| {
+    let view = |agent: &Agent| {
         let found = search_path.find(&agent.definition);
         AgentView {
             name: agent.name.to_string(),
@@ -48,7 +80,43 @@ pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
             detail: found.map_or_else(|error| error.to_string(), |found| found.to_string()),
             defined_in: agent.source.to_string(),
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
+            options: options_of(&context, &search_path, agent),
         }
     };
-    Ok(Agents { agents: Registry::load(&app.home)?.agents().map(view).collect() })
+    Ok(Agents {
+        agents: Registry::load(&app.home)?.agents().map(view).collect(),
+        max_permissions: context.config.max_permissions,
+        config_file: context.home.config_file().display().to_string(),
+    })
+}
+
+fn options_of(context: &Context, search_path: &SearchPath, agent: &Agent) -> BTreeMap<String, OptionView> {
+    let chosen = choose_options(context, agent, &Definition::default()).unwrap_or_default();
+    let view = |(name, option): (&String, &AgentOption)| {
+        let max_permissions = (name == PERMISSIONS).then_some(context.config.max_permissions);
+        let note = |value: &str| {
+            let above = max_permissions
+                .filter(|max| Permissions::of_name(value).is_some_and(|level| level > *max))
+                .map(|_| "above max_permissions".to_owned());
+            let adds = option.adds.get(value);
+            let missing = adds.into_iter().flat_map(|adds| &adds.requires);
+            let missing: Vec<&str> = missing
+                .filter(|(program, _)| !search_path.has_beside(&agent.definition, program))
+                .map(|(_, package)| package.as_str())
+                .collect();
+            let missing = (!missing.is_empty()).then(|| format!("install {} first", missing.join(" and ")));
+            let said = above.into_iter().chain(missing).chain(adds.and_then(|adds| adds.note.clone()));
+            said.reduce(|one, other| format!("{one}; {other}"))
+        };
+        let notes = option.listed().into_iter().filter_map(|value| Some((value.to_owned(), note(value)?))).collect();
+        let view = OptionView {
+            values: option.listed().into_iter().map(str::to_owned).collect(),
+            pattern: option.pattern.clone(),
+            max: option.largest().cloned(),
+            default: chosen.values.get(name).cloned(),
+            notes,
+        };
+        (name.clone(), view)
+    };
+    agent.definition.options.iter().map(view).collect()
 }

@@ -8,12 +8,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page;
-use crate::agent::{Agent, AgentName, Registry};
+use crate::agent::{Agent, AgentName, Choice, Registry};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::config::UnsavedWork;
 use crate::mcp::call::{Call, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
+use crate::options::Options;
 use crate::query::listing as runs;
 use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
@@ -29,6 +30,7 @@ use crate::run::context::{App, Context};
 use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
+use crate::run::options::{check_may_instruct, choose_options, describe};
 use crate::run::trigger::check_routine;
 
 pub(super) fn tools() -> [Tool; 5] {
@@ -55,7 +57,7 @@ pub(super) fn tools() -> [Tool; 5] {
             "update_routine",
             "Change a routine",
             "Change the given fields of a routine and no others; their meaning is that of create_routine, and null changes \
-             nothing. `env`, `tags`, `retry` and `repositories` are replaced whole. To remove a value, name its field in \
+             nothing. `env`, `options`, `tags`, `retry` and `repositories` are replaced whole. To remove a value, name its field in \
              `clear`. The slug stays.",
             changes,
             update_routine,
@@ -170,6 +172,8 @@ settings! {
     retry: Retry,
     /// Variables for its runs, of those that its agent accepts.
     env: BTreeMap<String, String> => parse_env,
+    /// Values of its agent's options, as in list_agents: model, permissions and the like.
+    options: Options,
     /// What becomes of commits not pushed, changes and archive_files when a workbench goes; default archive.
     unsaved_work: ArchiveOrKeep => |choice| Ok::<_, InvalidField>(Some(UnsavedWork::from(choice))),
     /// Globs of files to archive from the workbench; default report.md.
@@ -202,6 +206,12 @@ struct OneRoutine {
     /// As in list_routines.
     #[schemars(with = "Map<String, Value>")]
     routine: RoutineView,
+    /// What its agent may do unattended; tell the person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    permissions: Option<String>,
+    /// What will probably go wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    warnings: Vec<String>,
 }
 
 /// Refuses to set or clear what only a person writes.
@@ -231,6 +241,12 @@ fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -
     })
 }
 
+fn checked_options(context: &Context, definition: &Definition, agent: &Agent) -> Result<Choice, InvalidField> {
+    let chosen = choose_options(context, agent, definition);
+    chosen
+        .map_err(|error| InvalidField::new("options", format_args!("not right for {}", agent.name), error.to_string()))
+}
+
 fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
     let context = app.context()?;
     let agent = Registry::load(&context.home)?.get(&arguments.agent)?;
@@ -246,14 +262,40 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<One
     definition.check(&context.config)?;
     let slug = store::new_slug(arguments.slug, &definition.title)?;
     check_env(&context.home, &slug, &definition, &agent)?;
-    check_routine(&context, &slug, &definition, &arguments.prompt, &agent)?;
+    let choice = checked_options(&context, &definition, &agent)?;
+    check_routine(&context, &slug, &definition, &arguments.prompt, &agent, &choice)?;
     let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
-    show(app, &context, &routine)
+    changed(app, &context, &routine)
 }
 
-fn show(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<OneRoutine> {
-    let search_path = app.search_path();
-    Ok(OneRoutine { routine: Overview::read(context, &search_path)?.view(routine) })
+fn view(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<RoutineView> {
+    Ok(Overview::read(context, &app.search_path())?.view(routine))
+}
+
+/// Answers a change of a routine with how it is now.
+fn changed(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<OneRoutine> {
+    let definition = &routine.definition;
+    let agent = definition.agent.parse().ok().and_then(|name| Registry::load(&context.home).ok()?.get(&name).ok());
+    let permissions = agent.as_ref().and_then(|agent| {
+        let level = choose_options(context, agent, definition).ok()?.permissions()?;
+        Some(describe(context, agent, level))
+    });
+    let silence = agent.as_ref().and_then(|agent| silence_warning(agent, definition));
+    Ok(OneRoutine { routine: view(app, context, routine)?, permissions, warnings: silence.into_iter().collect() })
+}
+
+/// The silence that some agents need while a tool works, or while they try again.
+const LEAST_SILENCE_SECS: u64 = 15 * 60;
+
+fn silence_warning(agent: &Agent, definition: &Definition) -> Option<String> {
+    let limit = definition.max_silence_secs.or(agent.definition.max_silence_secs)?;
+    (agent.definition.often_silent && limit < LEAST_SILENCE_SECS).then(|| {
+        format!(
+            "the agent '{}' prints nothing for minutes while a tool works or a request is repeated, so max_silence_secs = {limit} \
+             may end it while it works; give at least {LEAST_SILENCE_SECS}, or rely on max_runtime_secs",
+            agent.name
+        )
+    })
 }
 
 fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRoutine> {
@@ -264,21 +306,35 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
     // A launch refuses what is there already, but a call that disables such a routine must still work.
-    let concerns_env = arguments.env.is_some() || arguments.agent.is_some();
+    let concerns_start = arguments.env.is_some() || arguments.options.is_some() || arguments.agent.is_some();
+    let instructs = instructing_field(&arguments);
     let change = |definition: &mut Definition| {
+        instructs.map_or(Ok(()), |field| check_may_instruct(&context, definition, field))?;
         apply(arguments, definition)?;
-        if !concerns_env {
+        if !concerns_start {
             return Ok(());
         }
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
+        let choice = checked_options(&context, definition, &agent)?;
         let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
-        let checked = check_routine(&context, &slug, definition, &prompt, &agent).map(drop);
+        let checked = check_routine(&context, &slug, definition, &prompt, &agent, &choice).map(drop);
         checked.map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
-    show(app, &context, &routine)
+    changed(app, &context, &routine)
+}
+
+/// Returns a field of a change that tells the agent what to do, or where.
+fn instructing_field(arguments: &UpdateRoutine) -> Option<&'static str> {
+    let clears_repositories = arguments.clear.iter().flatten().any(|setting| matches!(setting, Setting::repositories));
+    let fields = [
+        ("prompt", arguments.prompt.is_some()),
+        ("agent", arguments.agent.is_some()),
+        ("repositories", arguments.repositories.is_some() || clears_repositories),
+    ];
+    fields.into_iter().find(|(_, given)| *given).map(|(field, _)| field)
 }
 
 fn apply(mut arguments: UpdateRoutine, definition: &mut Definition) -> Result<(), InvalidField> {
@@ -319,6 +375,9 @@ pub(in crate::mcp) struct WholeRoutine {
     /// Names in [trusted.env].
     #[serde(skip_serializing_if = "Vec::is_empty")]
     trusted_env_keys: Vec<String>,
+    /// What is in [trusted.options].
+    #[serde(skip_serializing_if = "Options::is_empty")]
+    trusted_options: Options,
     /// Its newest runs.
     recent_runs: Vec<LastRun>,
 }
@@ -333,8 +392,9 @@ pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::R
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
-    let routine = show(app, &context, &routine)?.routine;
-    Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, recent_runs })
+    let trusted_options = routine.definition.trusted.options.clone();
+    let routine = view(app, &context, &routine)?;
+    Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, trusted_options, recent_runs })
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.

@@ -23,12 +23,8 @@ fn manifest(home: &Home, id: &RunId) -> Manifest {
         command: AgentCommand {
             agent: "a".into(),
             command: "true".into(),
-            args: vec![],
-            setup: vec![],
             stdin: StdinSource::None,
-            login_shell: false,
-            terminal: false,
-            max_silence_secs: None,
+            ..AgentCommand::default()
         },
         session_host: HostKind::Detached,
         origin: Origin::Call,

@@ -5,6 +5,7 @@ use regex::{Regex, RegexBuilder};
 use super::LogPart;
 use super::source::Log;
 use super::text::clean;
+use crate::agent::output::{MAX_LINE_BYTES, OutputFormat};
 use crate::home::atomic_file::FileError;
 use crate::quote::quote;
 
@@ -62,15 +63,19 @@ impl Log {
         let restarted = offset > self.size;
         let mut found = LogPart { log_bytes: self.size, restarted, ..LogPart::default() };
         let mut at = if restarted { 0 } else { offset };
-        let mut line = Line { offset: at, bytes: Vec::new() };
+        let mut line = Line { offset: at, bytes: Vec::new(), is_rest: false };
+        let max_piece_bytes = if self.format == OutputFormat::Text { MIN_PIECE_BYTES } else { MAX_LINE_BYTES };
         let (mut searched, mut lines) = (0, 0);
         while searched < MAX_SEARCHED_BYTES {
             let data = self.data_from(at);
             if data.start > at {
-                lines += line.search(pattern, &mut found.text);
+                lines += line.search(self, pattern, &mut found.text);
                 found.dropped_bytes += data.start - at;
                 line.offset = data.start;
             }
+            // Of an event there is no sense in a rest.
+            line.is_rest |=
+                line.bytes.is_empty() && self.format != OutputFormat::Text && !self.begins_line(data.start)?;
             let block = self.read(data.start, (data.end - data.start).min(BLOCK_BYTES))?;
             at = data.start + block.len() as u64;
             if block.is_empty() {
@@ -79,8 +84,8 @@ impl Log {
             searched += block.len() as u64;
             for piece in block.split_inclusive(|byte| *byte == b'\n') {
                 line.bytes.extend_from_slice(piece);
-                if piece.ends_with(b"\n") || line.bytes.len() >= MIN_PIECE_BYTES {
-                    lines += line.search(pattern, &mut found.text);
+                if piece.ends_with(b"\n") || line.bytes.len() >= max_piece_bytes {
+                    lines += line.search(self, pattern, &mut found.text);
                 }
                 if lines >= MAX_LINES {
                     found.next_offset = line.offset;
@@ -89,7 +94,7 @@ impl Log {
                 }
             }
         }
-        line.search(pattern, &mut found.text);
+        line.search(self, pattern, &mut found.text);
         found.next_offset = at;
         found.more = at < self.size;
         Ok(found)
@@ -100,22 +105,39 @@ impl Log {
 struct Line {
     offset: u64,
     bytes: Vec<u8>,
+    /// Whether its beginning is missing.
+    is_rest: bool,
 }
 
 impl Line {
-    /// Adds the line to what was `found` if it matches, and makes room for the next; returns how many lines were added.
-    fn search(&mut self, pattern: &Pattern, found: &mut String) -> usize {
-        let bytes = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
-        let plain = bytes.iter().all(|byte| (0x20..0x7F).contains(byte) || *byte == b'\t');
-        let text = if plain { String::from_utf8_lossy(bytes).into_owned() } else { clean(bytes) };
-        let matching = pattern.0.find(&text).filter(|_| !self.bytes.is_empty());
-        if let Some(matching) = matching {
-            *found += &format!("{}:{}\n", self.offset, shown(&text, matching.start()));
-        }
-        let added = usize::from(matching.is_some());
+    /// Adds the line to what was `found` if it matches, as a person reads it, and makes room for the next; returns how many lines
+    /// were added.
+    fn search(&mut self, log: &Log, pattern: &Pattern, found: &mut String) -> usize {
+        let is_rest =
+            std::mem::replace(&mut self.is_rest, log.format != OutputFormat::Text && !self.bytes.ends_with(b"\n"));
+        let added = match log.format {
+            _ if self.bytes.is_empty() => {
+                self.is_rest = is_rest;
+                return 0;
+            }
+            OutputFormat::Text => {
+                let bytes = self.bytes.strip_suffix(b"\n").unwrap_or(&self.bytes);
+                let plain = bytes.iter().all(|byte| (0x20..0x7F).contains(byte) || *byte == b'\t');
+                let text = if plain { String::from_utf8_lossy(bytes).into_owned() } else { clean(bytes) };
+                self.add(&text, pattern, found)
+            }
+            _ if is_rest => 0,
+            _ => log.readable_line(&self.bytes).lines().map(|line| self.add(line, pattern, found)).sum(),
+        };
         self.offset += self.bytes.len() as u64;
         self.bytes.clear();
         added
+    }
+
+    fn add(&self, text: &str, pattern: &Pattern, found: &mut String) -> usize {
+        let Some(matching) = pattern.0.find(text) else { return 0 };
+        *found += &format!("{}:{}\n", self.offset, shown(text, matching.start()));
+        1
     }
 }
 

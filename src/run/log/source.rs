@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use rustix::fs::{SeekFrom, seek};
 use rustix::io::Errno;
 
+use crate::agent::output::OutputFormat;
 use crate::home::atomic_file::{self, FileError};
 use crate::run::entry::Workbench;
 
@@ -21,6 +22,8 @@ pub struct Log {
     pub(crate) size: u64,
     /// Where the sizes of the agent's terminal are, if it has one.
     pub(super) sizes_file: Option<PathBuf>,
+    /// What its lines are.
+    pub(super) format: OutputFormat,
 }
 
 #[derive(Debug)]
@@ -37,18 +40,31 @@ enum Bytes {
 }
 
 impl Log {
-    /// Opens the log in a workbench. One that is not there is empty.
+    /// Opens the log in a workbench, to be read as a person reads it. One that is not there is empty.
     ///
     /// # Errors
     /// It is unreadable, or something else than a regular file has taken its place.
     pub fn open(workbench: &Workbench) -> Result<Self, FileError> {
+        Ok(Self { format: format_of(workbench), ..Self::open_raw(workbench)? })
+    }
+
+    /// Opens it to be read as it is, with the lines that are for programs.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn open_raw(workbench: &Workbench) -> Result<Self, FileError> {
         let path = workbench.log();
         let opened = atomic_file::if_present(atomic_file::open_regular(&path))?;
         let Some(file) = opened else { return Ok(Self::kept(String::new(), 0)) };
         match file.metadata() {
             Ok(metadata) => {
                 let sizes_file = Some(workbench.sizes_file());
-                Ok(Self { bytes: Bytes::InFile { path, file }, size: metadata.len(), sizes_file })
+                Ok(Self {
+                    bytes: Bytes::InFile { path, file },
+                    size: metadata.len(),
+                    sizes_file,
+                    format: OutputFormat::Text,
+                })
             }
             Err(source) => Err(FileError::io("read", &path, source)),
         }
@@ -58,7 +74,8 @@ impl Log {
     #[must_use]
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
-        Self { size, sizes_file: None, bytes: Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() } }
+        let bytes = Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() };
+        Self { size, sizes_file: None, bytes, format: OutputFormat::Text }
     }
 
     /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.
@@ -116,4 +133,17 @@ impl Log {
         bytes.truncate(filled);
         Ok(bytes)
     }
+}
+
+/// Writes down what the agent prints, for every later reader of its log.
+///
+/// # Errors
+/// The system's.
+pub fn write_format(workbench: &Workbench, format: OutputFormat) -> Result<(), FileError> {
+    atomic_file::write_in_place(&workbench.format_file(), &serde_json::to_vec(&format).unwrap_or_default()).map(drop)
+}
+
+/// Reads what the agent of a run prints; text if nothing says otherwise.
+pub(crate) fn format_of(workbench: &Workbench) -> OutputFormat {
+    atomic_file::read_json(&workbench.format_file()).unwrap_or_default()
 }

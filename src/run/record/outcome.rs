@@ -3,9 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, Started};
+use crate::agent::AgentCommand;
+use crate::agent::output::Report;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
+use crate::options::Options;
 use crate::process_tree::Cookie;
+use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::status::Status;
 use crate::session::HostKind;
@@ -39,6 +43,13 @@ pub struct Outcome {
     /// What each repository of its workbench held that nobody else had. Empty also where nobody looked.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<Work>,
+    /// What its agent's output said; absent where that is text.
+    pub report: Option<Report>,
+    /// The command with which a person continues its session.
+    pub resume_command: Option<String>,
+    /// The values of its agent's options.
+    #[serde(default, skip_serializing_if = "Options::is_empty")]
+    pub options: Options,
 }
 
 /// How a run ended, as its owner or its judge found it.
@@ -64,6 +75,7 @@ impl Outcome {
             origin: manifest.origin.clone(),
             triggered_at: manifest.triggered.at,
             started_at: started.map(|started| started.at),
+            options: manifest.command.options.clone(),
             ..Self::without_manifest(&manifest.id, manifest.cookie, ending)
         }
     }
@@ -87,6 +99,9 @@ impl Outcome {
             retain_from: ending.retain_from,
             cookie,
             work: Vec::new(),
+            report: None,
+            resume_command: None,
+            options: Options::new(),
         }
     }
 
@@ -97,6 +112,15 @@ impl Outcome {
             self.version = self.version.max(RECORD_VERSION);
         }
         self.work = work;
+    }
+
+    /// Adds what its agent's output said, and how a person continues its session in the workbench.
+    pub(crate) fn set_report(&mut self, report: Option<Report>, command: &AgentCommand, workbench: &Workbench) {
+        let report =
+            report.map(|report| Report { session_id: report.session_id.or(command.session_id.clone()), ..report });
+        self.report = report.filter(|report| *report != Report::default());
+        let session = self.report.as_ref().and_then(|report| report.session_id.as_ref());
+        self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
     }
 
     /// Returns the time from the agent's start to the run's end, if it started.
@@ -182,6 +206,9 @@ impl Outcome {
             retain_from: ended,
             cookie: Cookie::random().unwrap(),
             work: Vec::new(),
+            report: None,
+            resume_command: None,
+            options: Options::new(),
         }
     }
 }

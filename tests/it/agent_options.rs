@@ -1,0 +1,367 @@
+//! What a routine chooses for its agent, and what comes of what an agent prints for programs. The agents are scripts that print what the
+//! real programs printed (`tests/agent-output/`); `tests/agents/` runs the programs themselves.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::harness::{Run, Scene, Server, TestHome, assert_has, assert_says, text, wait_until};
+use serde_json::{Value, json};
+
+/// What a real program printed.
+fn sample(name: &str) -> PathBuf {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/agent-output").join(name);
+    assert!(path.exists(), "{}", path.display());
+    path
+}
+
+/// Adds an agent like a built-in one whose program is a script.
+fn add_like(home: &TestHome, built_in: &str, script: &str) {
+    let program = home.script(built_in, script);
+    home.add_agent(built_in, &format!("extends = \"{built_in}\"\ncommand = \"{}\"\n", program.display()));
+}
+
+fn create(server: &mut Server, title: &str, agent: &str, more: Value) -> Value {
+    let mut arguments = json!({ "title": title, "agent": agent, "prompt": "Do it." });
+    arguments.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    server.ok("create_routine", arguments)
+}
+
+fn run(server: &mut Server, title: &str, agent: &str, status: &str) -> Run {
+    let routine = text(&create(server, title, agent, json!({}))["routine"]["slug"]);
+    server.run_to(&routine, status)
+}
+
+fn arguments_of(home: &TestHome, run: &str) -> Vec<String> {
+    fs::read_to_string(home.workbench(run).join("arguments")).unwrap().lines().map(str::to_owned).collect()
+}
+
+const PRINTS_ARGUMENTS: &str = r#"printf '%s\n' "$@" > arguments"#;
+
+#[test]
+fn chosen_values_reach_the_agent_each_as_one_argument() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "codex", PRINTS_ARGUMENTS);
+    let options = json!({ "options": { "model": "gpt-6", "effort": "high", "permissions": "read-only" } });
+    let made = create(&mut server, "Chosen", "codex", options.clone());
+    assert_says(&text(&made["permissions"]), &["read-only", "max_permissions", "config.toml"]);
+    let run = server.run_to("chosen", "succeeded");
+    let expected = [
+        "exec",
+        "--json",
+        "--skip-git-repo-check",
+        "-c",
+        "model_reasoning_effort=high",
+        "--model",
+        "gpt-6",
+        "--sandbox",
+        "read-only",
+        "-",
+    ];
+    assert_eq!(arguments_of(&home, &run), expected);
+    let shown = server.ok("get_run", json!({ "run": run }));
+    assert_has(&shown["options"], options["options"].clone());
+    assert_eq!(server.ok("get_routine", json!({ "routine": "chosen" }))["settings"]["options"], options["options"]);
+    // A number is as good as its digits, and values are replaced whole.
+    add_like(&home, "claude", PRINTS_ARGUMENTS);
+    create(&mut server, "Numbers", "claude", json!({ "options": { "max_turns": 7, "max_budget_usd": 0.5 } }));
+    let run = server.run_to("numbers", "succeeded");
+    let arguments = arguments_of(&home, &run);
+    let of = |name: &str| &arguments[arguments.iter().position(|argument| argument == name).unwrap() + 1];
+    assert_eq!((of("--max-turns").as_str(), of("--max-budget-usd").as_str()), ("7", "0.5"));
+    server.ok("update_routine", json!({ "routine": "numbers", "options": { "max_turns": 8 } }));
+    let run = server.run_to("numbers", "succeeded");
+    let arguments = arguments_of(&home, &run).join(" ");
+    assert!(arguments.contains("--max-turns 8") && !arguments.contains("--max-budget-usd"), "{arguments}");
+}
+
+#[test]
+fn what_the_agent_does_not_take_is_refused_and_loses_nothing() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "claude", PRINTS_ARGUMENTS);
+    create(&mut server, "There", "claude", json!({ "options": { "model": "opus" } }));
+    for (options, words) in [
+        (json!({ "modell": "opus" }), "effort, max_budget_usd, max_turns, model"),
+        (json!({ "model": "--dangerously-skip-permissions" }), "model"),
+        (json!({ "model": "opus\n--yolo" }), "model"),
+        (json!({ "model": "opus --yolo" }), "model"),
+        (json!({ "effort": "much" }), "low, medium, high"),
+        (json!({ "max_budget_usd": "much" }), "a number above 0, at most 100.0"),
+        (json!({ "max_budget_usd": 101 }), "at most 100.0"),
+        (json!({ "max_turns": 2.5 }), "whole number"),
+        (json!({ "permissions": "all" }), "read-only, files, edit, full"),
+        (json!({ "permissions": "full" }), "max_permissions = \"full\""),
+        (json!({ "model": ["opus"] }), "text or a number"),
+    ] {
+        let arguments = json!({ "title": "New", "agent": "claude", "prompt": "x", "options": options });
+        assert_says(&server.error("create_routine", arguments), &[words]);
+        assert_says(&server.error("update_routine", json!({ "routine": "there", "options": options })), &[words]);
+    }
+    let listed = server.ok("list_routines", json!({}));
+    assert_eq!(listed["total"], 1);
+    assert_eq!(
+        server.ok("get_routine", json!({ "routine": "there" }))["settings"]["options"],
+        json!({ "model": "opus" })
+    );
+    // A routine without options of its own is refused them whole.
+    assert_says(
+        &server.error(
+            "create_routine",
+            json!({
+                "title": "Shell", "agent": "shell", "prompt": "x", "options": { "model": "opus" }
+            }),
+        ),
+        &["no option 'model'", "it has none"],
+    );
+}
+
+#[test]
+fn every_launch_checks_again() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "gemini", PRINTS_ARGUMENTS);
+    let made = create(&mut server, "Files", "gemini", json!({ "options": { "permissions": "files" } }));
+    assert_says(&text(&made["permissions"]), &["files", "runs no command"]);
+    server.run_to("files", "succeeded");
+    let file = home.root().join("routines/files/routine.toml");
+    let written = fs::read_to_string(&file).unwrap();
+    fs::write(&file, written.replace("\"files\"", "\"full\"")).unwrap();
+    assert_says(&server.error("trigger_routine", json!({ "routine": "files" })), &["'full'", "max_permissions"]);
+    fs::write(&file, written.replace("\"files\"", "\"edit\"")).unwrap();
+    assert_says(&server.error("trigger_routine", json!({ "routine": "files" })), &["read-only, files, full"]);
+    fs::write(&file, &written).unwrap();
+    home.configure_detached("max_permissions = \"read-only\"\n");
+    assert_says(&server.error("trigger_routine", json!({ "routine": "files" })), &["'files'", "\"read-only\""]);
+    // Without a value of its own it has what is allowed.
+    server.ok("update_routine", json!({ "routine": "files", "clear": ["options"] }));
+    let run = server.run_to("files", "succeeded");
+    assert!(arguments_of(&home, &run).join(" ").contains("--approval-mode default"));
+    home.configure_detached("max_permissions = \"full\"\n");
+    let run = server.run_to("files", "succeeded");
+    assert!(arguments_of(&home, &run).join(" ").contains("--approval-mode yolo"));
+}
+
+#[test]
+fn while_a_person_trusts_a_routine_more_than_tools_may_tools_do_not_instruct_it() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "gemini", PRINTS_ARGUMENTS);
+    create(&mut server, "Trusted", "gemini", json!({}));
+    let file = home.root().join("routines/trusted/routine.toml");
+    let written = fs::read_to_string(&file).unwrap() + "\n[trusted.options]\npermissions = \"full\"\n";
+    fs::write(&file, &written).unwrap();
+    let run = server.run_to("trusted", "succeeded");
+    assert!(arguments_of(&home, &run).join(" ").contains("--approval-mode yolo"));
+    let repositories = json!([{ "url": "https://example.com/x.git" }]);
+    for change in [
+        json!({ "prompt": "Do something else." }),
+        json!({ "agent": "shell" }),
+        json!({ "repositories": repositories }),
+        json!({ "clear": ["repositories"] }),
+    ] {
+        let mut arguments = change.clone();
+        arguments["routine"] = "trusted".into();
+        assert_says(
+            &server.error("update_routine", arguments),
+            &["[trusted.options]", "\"full\"", "\"edit\"", "by hand"],
+        );
+    }
+    assert_eq!(fs::read_to_string(&file).unwrap(), written);
+    // What tells the agent nothing is theirs to change, and the part of the person stays.
+    server.ok("update_routine", json!({ "routine": "trusted", "max_runtime_secs": 60, "enabled": true }));
+    assert!(fs::read_to_string(&file).unwrap().ends_with("[trusted.options]\npermissions = \"full\"\n"));
+    let shown = server.ok("get_routine", json!({ "routine": "trusted" }));
+    assert_eq!(shown["trusted_options"], json!({ "permissions": "full" }));
+    assert_says(&server.error("update_routine", json!({ "routine": "trusted", "clear": ["trusted"] })), &["[trusted]"]);
+    home.configure_detached("max_permissions = \"full\"\n");
+    server.ok("update_routine", json!({ "routine": "trusted", "prompt": "Do something else." }));
+}
+
+#[test]
+fn an_agents_events_become_a_log_a_report_and_a_reason() {
+    let (home, mut server) = Scene::new().start();
+    let script = format!("cat '{}'; echo 'a warning' >&2", sample("claude-denied.jsonl").display());
+    add_like(&home, "claude", &script);
+    let run = run(&mut server, "Denied", "claude", "succeeded");
+    assert_says(&text(&run["status_reason"]), &["2 tool calls were denied: Bash, Write"]);
+    let shown = server.ok("get_run", json!({ "run": run }));
+    let report = &shown["run"]["report"];
+    assert_has(report, json!({ "model": "claude-opus-5-5", "so_far": null }));
+    assert!(
+        report["usage"]["cost_usd"].as_f64().unwrap() > 0.0 && report["usage"]["input_tokens"].is_u64(),
+        "{report}"
+    );
+    assert_eq!(report["denied"], json!([{ "tool": "Bash", "count": 1 }, { "tool": "Write", "count": 1 }]));
+    assert_eq!(report["result"], "I could not.");
+    let session = text(&report["session_id"]);
+    let resume = text(&shown["run"]["resume_command"]);
+    assert!(resume.starts_with("cd ") && resume.ends_with(&format!("--resume {session}")), "{resume}");
+    assert!(resume.contains(home.workbench(&run).to_str().unwrap()), "{resume}");
+    // In a list without what is long, in the history whole.
+    assert_eq!((&run["report"]["model"], &run["report"]["result"]), (&report["model"], &Value::Null));
+    assert_eq!(home.history(&run)[0]["report"], *report);
+    let log = server.ok("read_log", json!({ "run": run }));
+    assert_says(&text(&log["text"]), &["→ Write", "I could not.", "✓"]);
+    assert!(!text(&log["text"]).contains("{\"type\""), "{log}");
+    assert_eq!(log["stderr"], "a warning\n");
+    let raw = server.ok("read_log", json!({ "run": run, "raw": true, "tail_lines": 1 }));
+    assert!(text(&raw["text"]).starts_with('{'), "{raw}");
+    assert_eq!(home.raw_log(&run), fs::read_to_string(sample("claude-denied.jsonl")).unwrap(), "it is kept as it was");
+    let found = server.ok("read_log", json!({ "run": run, "grep": "could not" }));
+    assert!(text(&found["text"]).ends_with(":I could not.\n"), "{found}");
+    let readable = home.moadim(&["logs", &run]);
+    assert!(readable.stdout.contains("→ Write") && readable.stderr.contains("a warning"), "{readable:?}");
+    assert!(home.moadim(&["logs", &run, "--raw"]).ok().contains("permission_denials"));
+}
+
+#[test]
+fn the_final_event_counts_before_the_exit_status() {
+    let (home, mut server) = Scene::new().start();
+    for (title, agent, file, exit, status, words) in [
+        ("Error", "claude", "claude-401.jsonl", 0, "failed", "Invalid API key"),
+        ("Done", "claude", "claude-text.jsonl", 3, "succeeded", "exited with status 3"),
+        ("Quota", "gemini", "gemini-limit-day.jsonl", 0, "failed", "quota"),
+        ("Cut", "codex", "codex-stream-cut.jsonl", 0, "failed", "its agent"),
+        ("Rejected", "opencode", "opencode-denied.jsonl", 0, "failed", "reject"),
+    ] {
+        add_like(&home, agent, &format!("cat '{}'; exit {exit}", sample(file).display()));
+        let run = run(&mut server, title, agent, status);
+        assert!(
+            text(&run["status_reason"]).to_lowercase().contains(&words.to_lowercase()),
+            "{title}: {}",
+            run["status_reason"]
+        );
+        assert_eq!(run["exit_code"], exit, "{title}");
+    }
+}
+
+#[test]
+fn what_needs_a_login_or_money_is_not_tried_again_and_a_limit_is() {
+    let (home, mut server) = Scene::new().start();
+    let retry = json!({ "retry": { "max_attempts": 2, "backoff_secs": 3600 } });
+    for (title, agent, file, stderr, exit, needs, is_retried) in [
+        ("Login", "claude", "claude-login-missing.jsonl", None, 1, json!("login"), false),
+        ("Money", "claude", "claude-credit-too-low.jsonl", None, 1, json!("money"), false),
+        ("Limit", "claude", "claude-limit-five-hour.jsonl", None, 1, Value::Null, true),
+        (
+            "Stderr",
+            "gemini",
+            "gemini-login-missing.jsonl",
+            Some("gemini-login-missing.stderr"),
+            41,
+            json!("login"),
+            false,
+        ),
+    ] {
+        let stderr = stderr.map(|file| format!("cat '{}' >&2; ", sample(file).display())).unwrap_or_default();
+        add_like(&home, agent, &format!("{stderr}cat '{}'; exit {exit}", sample(file).display()));
+        create(&mut server, title, agent, retry.clone());
+        let slug = title.to_lowercase();
+        let run = server.run_to(&slug, "failed");
+        assert_eq!(run["report"]["needs"], needs, "{title}: {}", run.view);
+        assert_eq!(run["report"]["limit"].is_null(), !is_retried, "{title}: {}", run.view);
+        let ledger = home.json(format!("routines/{slug}/ledger.json"));
+        let waiting = ledger.is_some_and(|ledger| !ledger["waiting"].is_null());
+        assert_eq!(waiting, is_retried, "{title}");
+    }
+}
+
+#[test]
+fn a_log_is_readable_while_the_agent_works_and_a_run_that_is_stopped_has_figures_so_far() {
+    let (home, mut server) = Scene::new().start();
+    let lines = fs::read_to_string(sample("claude-tools.jsonl")).unwrap();
+    let first: Vec<&str> = lines.lines().take(4).collect();
+    let begun = home.scratch().join("begun.jsonl");
+    fs::write(&begun, first.join("\n") + "\n{\"type\":\"assis").unwrap();
+    add_like(&home, "claude", &format!("cat '{}'; exec sleep 600", begun.display()));
+    create(&mut server, "Works", "claude", json!({}));
+    let run = server.trigger("works");
+    server.wait_for_log(&run, "→ ");
+    let shown = server.ok("get_run", json!({ "run": run }));
+    assert_has(&shown["run"]["report"], json!({ "so_far": true }));
+    assert!(text(&shown["log_tail"]).contains("→ "), "{shown}");
+    server.stop(&run);
+    let stopped = server.wait_for_run(&run, "stopped");
+    assert_has(&stopped["report"], json!({ "so_far": true, "result": null }));
+    assert!(!stopped["report"].is_null() && home.outcome(&run).unwrap()["report"]["session_id"].is_string());
+    // The half event is there as it is, and our note on a line of its own.
+    assert_says(&server.log(&run), &["{\"type\":\"assis\n", "\n[moadim "]);
+}
+
+#[test]
+fn output_on_stderr_is_no_silence_and_no_event() {
+    let (home, mut server) = Scene::new().start();
+    let event = fs::read_to_string(sample("claude-text.jsonl")).unwrap();
+    let last = event.lines().last().unwrap().to_owned();
+    let fake = home.scratch().join("fake.jsonl");
+    fs::write(&fake, last + "\n").unwrap();
+    let script = format!("for n in 1 2 3 4 5 6; do cat '{}' >&2; sleep 0.7; done; exit 3", fake.display());
+    add_like(&home, "claude", &script);
+    create(&mut server, "Loud", "claude", json!({ "max_silence_secs": 2 }));
+    let run = server.run_to("loud", "failed");
+    assert_eq!(run["exit_code"], 3);
+    assert_eq!(run["report"], Value::Null);
+}
+
+#[test]
+fn a_short_silence_of_an_agent_that_is_often_silent_is_warned_about() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "gemini", PRINTS_ARGUMENTS);
+    add_like(&home, "claude", PRINTS_ARGUMENTS);
+    let made = create(&mut server, "Short", "gemini", json!({ "max_silence_secs": 60 }));
+    assert_says(&text(&made["warnings"][0]), &["gemini", "max_silence_secs = 60", "900"]);
+    assert!(server.ok("update_routine", json!({ "routine": "short", "max_silence_secs": 900 }))["warnings"].is_null());
+    assert!(create(&mut server, "Events", "claude", json!({ "max_silence_secs": 60 }))["warnings"].is_null());
+}
+
+#[test]
+fn a_file_that_hides_or_breaks_a_built_in_agent_is_named_with_the_cure() {
+    let (home, mut server) = Scene::new().start();
+    // What the README of 0.1.0 suggested.
+    home.add_agent("codex", "command = \"codex\"\nargs = [\"exec\", \"--skip-git-repo-check\", \"-\"]\n");
+    let problems = server.problems();
+    let hiding = problems.iter().find(|one| text(&one["path"]).ends_with("codex.toml")).unwrap();
+    assert_says(&text(&hiding["fix"]), &["extends = \"codex\""]);
+    assert_says(&home.moadim(&["doctor"]).stdout, &["extends = \"codex\""]);
+    home.add_agent("codex", "extends = \"codex\"\n");
+    assert!(server.problems().iter().all(|one| !text(&one["path"]).ends_with("codex.toml")));
+    for (bad, words) in [
+        ("extends = \"codexx\"", "claude, codex"),
+        ("extends = \"codex\"\nargs = [\"exec\"]", "{options}"),
+        ("extends = \"codex\"\n[options.model]\nargs = []\nvalues = [\"a\"]", "options.model"),
+        ("extends = \"codex\"\nterminal = true", "output"),
+        ("extends = \"codex\"\n[options.permissions]\ndefault = \"full\"", "max_permissions"),
+    ] {
+        home.add_agent("codex", bad);
+        let error = server.error("create_routine", json!({ "title": "x", "agent": "codex", "prompt": "x" }));
+        assert_says(&error, &["codex.toml", words]);
+        let listed = server.ok("list_agents", json!({}));
+        assert!(
+            listed["agents"].as_array().unwrap().iter().any(|agent| agent["name"] == "claude"),
+            "it takes away no other"
+        );
+    }
+}
+
+#[test]
+fn a_program_that_hangs_when_asked_for_its_version_holds_up_nothing() {
+    let (home, _server) = Scene::new().start();
+    add_like(&home, "claude", "exec sleep 600");
+    add_like(&home, "codex", "echo 'WARNING: odd'; echo 'codex-cli 9.9.9'");
+    let doctor = home.moadim(&["doctor"]);
+    assert_says(&doctor.stdout, &["codex-cli 9.9.9", "did not say its version"]);
+    wait_until("the program to be ended", || home.processes_named("sleep").is_empty());
+}
+
+#[test]
+fn agents_and_their_options_are_listed_for_models_and_people() {
+    let (home, mut server) = Scene::new().start();
+    add_like(&home, "gemini", PRINTS_ARGUMENTS);
+    let listed = server.ok("list_agents", json!({}));
+    let agent =
+        |name: &str| listed["agents"].as_array().unwrap().iter().find(|agent| agent["name"] == name).unwrap().clone();
+    assert_has(
+        &agent("gemini")["options"]["permissions"],
+        json!({ "values": ["read-only", "files", "full"], "default": "files", "notes": { "full": "above max_permissions" } }),
+    );
+    assert!(agent("opencode")["options"]["permissions"]["notes"]["edit"].as_str().unwrap().contains("not a sandbox"));
+    assert_eq!(listed["max_permissions"], "edit");
+    assert_says(&home.moadim(&["agents"]).stdout, &["PERMISSIONS", "max_permissions = \"full\""]);
+}
