@@ -98,9 +98,8 @@ pub(crate) enum NoServer {
     )]
     NotConnected { host: String, said: String },
     #[error(
-        "{host} does not find {program}{said}\nInstall it there. If it is, its directory is not on the PATH of commands over ssh, \
-         which is often shorter than a terminal's: name its path, also from the home directory there, such as \
-         --remote-program .cargo/bin/{NAME}"
+        "{host} does not find {program}{said}\nInstall {NAME} there. If it is installed, give its path, such as \
+         --remote-program '~/.cargo/bin/{NAME}': commands over ssh often have a shorter PATH than a terminal"
     )]
     NotFound { host: String, program: String, said: String },
     #[error(
@@ -208,7 +207,7 @@ mod tests {
                 "Permission denied (publickey).",
             ),
             (Some(255), "", "ssh: connect: refused", "ssh -o BatchMode=yes me@box true"),
-            (Some(127), "", "sh: 1: bin/moadim-mcp: not found", "--remote-program .cargo/bin/moadim-mcp"),
+            (Some(127), "", "sh: 1: bin/moadim-mcp: not found", "--remote-program '~/.cargo/bin/moadim-mcp'"),
             (
                 Some(1),
                 "",
