@@ -115,7 +115,7 @@ fn change(
 /// Shows what lets the host use our tools while nobody is there, where that is known.
 fn show_unattended(out: &mut impl Write, host: &Host, entry: &Entry) -> anyhow::Result<()> {
     match host.unattended(entry.name()) {
-        Some(line) => Ok(writeln!(out, "For {} to use its tools without asking you: {line}.", host.title)?),
+        Some(line) => Ok(writeln!(out, "To let {} use the tools without asking you: {line}.", host.title)?),
         None => Ok(()),
     }
 }

@@ -1,10 +1,12 @@
 //! `setup --ssh`: the server of another machine becomes an entry once it has answered. ssh and sshd are real.
 
-use std::os::unix::fs::symlink;
+use std::fs::DirBuilder;
+use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::harness::{Answer, Era, Sshd, TestHome};
 use moadim_mcp::setup::{Host, Surroundings};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 /// A person with a machine that ssh calls `box`.
@@ -73,6 +75,36 @@ fn the_server_of_another_machine_stands_next_to_this_ones() {
 
     scene.setup(&["claude-code", "--ssh", "box", "--remove"]).ok();
     assert_eq!(std::fs::read_to_string(&file).unwrap(), alone);
+}
+
+#[test]
+fn a_run_goes_on_when_the_connection_ends() {
+    let Some(scene) = Scene::new("a_run_goes_on_when_the_connection_ends") else { return };
+    symlink(env!("CARGO_BIN_EXE_moadim-mcp"), scene.sshd.bin().join("moadim-mcp")).unwrap();
+    let there = scene.sshd.home().join(".moadim");
+    DirBuilder::new().recursive(true).mode(0o700).create(there.join("agents")).unwrap();
+    std::fs::write(there.join("config.toml"), "session_host = \"detached\"\n").unwrap();
+    std::fs::write(there.join("agents/shell.toml"), "command = \"sh\"\n").unwrap();
+    let connect = || {
+        let words = ["-T", "-o", "BatchMode=yes", "box", "moadim-mcp"].map(str::to_owned);
+        let mut server = scene.sshd.start_server(&scene.home, &words);
+        server.introduce(Era::Legacy("2025-11-25"));
+        server
+    };
+    let prompt = "while [ ! -e ../../../go ]; do sleep 0.05; done; echo went on";
+    let mut server = connect();
+    let run = server.start_run("over ssh", prompt, json!({}));
+    // As when the laptop is closed, and the machine notices.
+    server.signal(Signal::KILL);
+    server.wait();
+
+    let mut server = connect();
+    server.wait_for_run(&run, "running");
+    std::fs::write(scene.sshd.home().join("go"), "").unwrap();
+    server.wait_for_run(&run, "succeeded");
+    let log = server.ok("read_log", json!({ "run": run }));
+    assert!(log["text"] == "went on\n", "{log}");
+    server.close_stdin_and_wait();
 }
 
 #[test]
