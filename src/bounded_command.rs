@@ -1,7 +1,7 @@
 //! Programs that may hang, or print without end: each runs until a deadline.
 
 use std::fs::File;
-use std::io::{self, Read, Take};
+use std::io::{self, Read, Take, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -60,6 +60,47 @@ pub(crate) fn run(command: &mut Command, deadline: Instant) -> io::Result<Finish
     finished
 }
 
+/// What a process said to a line of input.
+#[derive(Debug)]
+pub(crate) struct Reply {
+    /// `None` where it had not ended at the deadline, and was killed.
+    pub(crate) status: Option<ExitStatus>,
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: Vec<u8>,
+}
+
+/// Gives a command a line, and waits for a line. Then its input ends, and it has until the deadline to end, too: then it is
+/// killed, with what it started in its process group.
+pub(crate) fn ask(command: &mut Command, line: &[u8], deadline: Instant) -> io::Result<Reply> {
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut child = command.spawn()?;
+    let reply = hear(&mut child, line, deadline);
+    if !reply.as_ref().is_ok_and(|reply| reply.status.is_some()) {
+        let _ = kill_process_group(Pid::from_child(&child), Signal::KILL);
+        let _ = child.wait();
+    }
+    reply
+}
+
+fn hear(child: &mut Child, line: &[u8], deadline: Instant) -> io::Result<Reply> {
+    let mut stdout = Stream::of(child.stdout.take())?;
+    let mut stderr = Stream::of(child.stderr.take())?;
+    let mut stdin = child.stdin.take();
+    // One that does not read it has a reason, and ends.
+    let _ = stdin.as_mut().map(|stdin| stdin.write_all(line));
+    let mut listen = || {
+        stdout.drain()?;
+        stderr.drain()?;
+        if stdout.bytes.contains(&b'\n') {
+            stdin = None;
+        }
+        Ok(())
+    };
+    let status = wait_until(child, deadline, &mut listen)?;
+    listen()?;
+    Ok(Reply { status, stdout: stdout.bytes, stderr: stderr.bytes })
+}
+
 /// Collects the output until the process has ended. A pipe that something else inherited may stay open for longer.
 fn gather(child: &mut Child, deadline: Instant) -> io::Result<Finished> {
     let mut stdout = Stream::of(child.stdout.take())?;
@@ -116,6 +157,24 @@ mod tests {
         rustix::process::kill_process(Pid::from_raw(sleeper).unwrap(), Signal::KILL).unwrap();
         let much = shell("i=0; while [ $i -lt 20000 ]; do echo 0123456789; i=$((i+1)); done", limit).unwrap();
         assert_eq!(much.stdout.len(), 220_000);
+    }
+
+    fn asked(script: &str, limit: Duration) -> Reply {
+        ask(Command::new("sh").args(["-c", script]), b"question\n", Instant::now() + limit).unwrap()
+    }
+
+    #[test]
+    fn a_process_that_is_asked_hears_the_end_of_its_input_after_its_answer() {
+        let limit = Duration::from_secs(60);
+        let reply = asked("read -r line; echo \"$line?\"; cat; echo end; echo well >&2; exit 3", limit);
+        assert_eq!(reply.status.and_then(|status| status.code()), Some(3));
+        assert_eq!((reply.stdout, reply.stderr), (b"question?\nend\n".to_vec(), b"well\n".to_vec()));
+        let reply = asked("exec <&-; exit 4", limit);
+        assert_eq!(reply.status.and_then(|status| status.code()), Some(4), "it reads nothing");
+        let begun = Instant::now();
+        let reply = asked("echo answer; sleep 60", Duration::from_secs(2));
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        assert_eq!((reply.status, reply.stdout), (None, b"answer\n".to_vec()));
     }
 
     #[test]

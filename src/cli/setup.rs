@@ -8,7 +8,7 @@ use anyhow::Context as _;
 
 use super::app;
 use crate::agent::{Source, find_command};
-use crate::setup::{Entry, HOSTS, Host, Plan, Surroundings};
+use crate::setup::{Entry, HOSTS, Host, Plan, RemoteProgram, SshHost, Surroundings, check_over_ssh, config_to_edit};
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
@@ -25,18 +25,30 @@ pub(super) struct Request {
     /// Remove the entry, and leave everything else
     #[arg(long, requires = "host")]
     remove: bool,
+    /// Set up the server of another machine, as ssh knows it, next to this one
+    #[arg(long, value_name = "NAME", requires = "host")]
+    ssh: Option<SshHost>,
+    /// How the shell of the other machine finds moadim-mcp: a name on its PATH, or a path
+    #[arg(long, value_name = "PROGRAM", requires = "ssh", default_value = env!("CARGO_PKG_NAME"))]
+    remote_program: RemoteProgram,
 }
 
 pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let here = Surroundings::current().context("the home directory is not known; set HOME")?;
     let home =
         std::env::var_os(crate::env_vars::HOME).filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
-    let entry = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
+    let local = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
     let mut out = anstream::stdout();
-    match request.host.as_deref().and_then(Host::by_name) {
-        None => list(&mut out, &here, &entry),
-        Some(host) => change(&mut out, host, &host.config(&here), &entry, request),
+    let Some(host) = request.host.as_deref().and_then(Host::by_name) else { return list(&mut out, &here, &local) };
+    let Some(machine) = &request.ssh else { return change(&mut out, host, &here, &local, request) };
+    let entry = Entry::over_ssh(machine, &request.remote_program);
+    if request.remove || request.dry_run {
+        return change(&mut out, host, &here, &entry, request);
     }
+    // What does not work is not written.
+    let version = check_over_ssh(machine, &request.remote_program)?;
+    change(&mut out, host, &here, &entry, request)?;
+    Ok(writeln!(out, "moadim-mcp {version} answered on {machine}.")?)
 }
 
 /// Returns this program's path on PATH, if it is there: package managers keep that name, but not the file it links to.
@@ -55,7 +67,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
         return Ok(writeln!(out, "{hint}")?);
     }
     for host in found {
-        let config = host.config(here);
+        let config = config_to_edit(host, here, entry.name());
         let state = match Plan::adding(host, &config, entry) {
             Ok(plan) if !plan.changes() => "set up",
             Ok(plan) if plan.had_entry => "set up with other settings; run setup again to update it",
@@ -67,11 +79,23 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
     Ok(writeln!(out, "\nTo set one up: moadim-mcp setup <host>; add --dry-run to only show what would change.")?)
 }
 
-fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, request: &Request) -> anyhow::Result<()> {
+fn change(
+    out: &mut impl Write,
+    host: &Host,
+    here: &Surroundings,
+    entry: &Entry,
+    request: &Request,
+) -> anyhow::Result<()> {
+    let config = &config_to_edit(host, here, entry.name());
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
     if !plan.changes() {
-        let state = if request.remove { "has no moadim entry" } else { "is set up already" };
-        return Ok(writeln!(out, "{} {state}; nothing changes in {}.", host.title, plan.path.display())?);
+        let (title, path) = (host.title, plan.path.display());
+        return if request.remove {
+            Ok(writeln!(out, "{title} has no {} entry; nothing changes in {path}.", entry.name())?)
+        } else {
+            writeln!(out, "{title} is set up already; nothing changes in {path}.")?;
+            show_unattended(out, host, entry)
+        };
     }
     // Written before anything is shown: a reader that goes away, as in `| head`, ends the command.
     let written = if request.dry_run { None } else { Some(plan.apply()?) };
@@ -84,7 +108,16 @@ fn change(out: &mut impl Write, host: &Host, config: &Path, entry: &Entry, reque
         Some(backup) => writeln!(out, "Written. The previous file is kept as {}", backup.display())?,
         None => writeln!(out, "Written.")?,
     }
-    Ok(writeln!(out, "Restart {} for it to take effect.", host.title)?)
+    writeln!(out, "Restart {} for it to take effect.", host.title)?;
+    if request.remove { Ok(()) } else { show_unattended(out, host, entry) }
+}
+
+/// Shows what lets the host use our tools while nobody is there, where that is known.
+fn show_unattended(out: &mut impl Write, host: &Host, entry: &Entry) -> anyhow::Result<()> {
+    match host.unattended(entry.name()) {
+        Some(line) => Ok(writeln!(out, "To let {} use the tools without asking you: {line}.", host.title)?),
+        None => Ok(()),
+    }
 }
 
 fn show(out: &mut impl Write, diff: &str) -> std::io::Result<()> {

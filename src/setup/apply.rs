@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
-use super::hosts::Host;
+use super::hosts::{Host, Surroundings};
 use super::{Entry, Problem};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -38,6 +38,19 @@ pub enum SetupError {
     File(#[from] FileError),
 }
 
+/// Of the files that a host's configuration may be in, returns the one to edit: the one that has an entry of this name, else
+/// the one that the host prefers, else the one to make.
+pub(crate) fn config_to_edit(host: &Host, here: &Surroundings, name: &str) -> PathBuf {
+    let configs = host.configs(here);
+    let has_entry = |path: &&PathBuf| {
+        let text = read(path).ok().flatten();
+        text.is_some_and(|text| host.has_entry(unmarked(&text), name) == Ok(true))
+    };
+    let is_there = |path: &&PathBuf| path.exists() || path.is_symlink();
+    let chosen = configs.iter().find(has_entry).or_else(|| configs.iter().find(is_there)).or(configs.last());
+    chosen.cloned().unwrap_or_default()
+}
+
 /// The change of a configuration.
 #[derive(Debug)]
 pub struct Plan {
@@ -54,15 +67,16 @@ impl Plan {
     pub fn adding(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
         let block = host.with_entry("", entry).unwrap_or_default();
         let by_hand = format!(" Or put this into it by hand:\n\n{block}");
-        Self::make(host, config, by_hand, |text| host.with_entry(text, entry))
+        Self::make(host, config, &entry.name, by_hand, |text| host.with_entry(text, entry))
     }
 
     /// Plans to remove our entry. If the file is a backup with our entry added, that backup is restored to the byte.
     pub fn removing(host: &Host, config: &Path, entry: &Entry) -> Result<Self, SetupError> {
-        let mut plan = Self::make(host, config, String::new(), |text| host.without_entry(text))?;
+        let name = &entry.name;
+        let mut plan = Self::make(host, config, name, String::new(), |text| host.without_entry(text, name))?;
         if let (true, Some(now)) = (plan.changes(), &plan.old) {
             let was = |text: &String| {
-                host.has_entry(unmarked(text)) == Ok(false)
+                host.has_entry(unmarked(text), name) == Ok(false)
                     && edited(text, |text| host.with_entry(text, entry)).as_ref() == Ok(now)
             };
             if let Some(before) = backups(&plan.path).filter_map(|path| read(&path).ok().flatten()).find(was) {
@@ -75,16 +89,17 @@ impl Plan {
     fn make(
         host: &Host,
         config: &Path,
+        name: &str,
         by_hand: String,
         edit: impl Fn(&str) -> Result<String, Problem>,
     ) -> Result<Self, SetupError> {
         let path = real(config)?;
         let old = read(&path)?;
         let text = old.as_deref().unwrap_or_default();
-        let read = host.has_entry(unmarked(text)).and_then(|had| Ok((had, edited(text, edit)?)));
+        let read = host.has_entry(unmarked(text), name).and_then(|had| Ok((had, edited(text, edit)?)));
         let (had_entry, new) = read.map_err(|problem| SetupError::Unreadable {
             path: path.clone(),
-            language: host.language.name,
+            language: host.language(),
             problem,
             by_hand,
         })?;

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::{Entry, Extra, Problem, json, toml};
+use super::{Entry, Problem, json, toml};
 
 /// An agent host: an application that can start this server.
 #[derive(Debug)]
@@ -12,30 +12,55 @@ pub struct Host {
     pub name: &'static str,
     /// What it calls itself.
     pub title: &'static str,
-    pub(super) language: &'static Language,
-    servers: &'static str,
-    /// The keys besides the common ones that an entry begins with.
-    extra: Extras<'static>,
+    language: Language,
+    form: Form,
+    /// What lets it use our tools while nobody is there to allow each call, where that is known; `{server}` stands for the
+    /// entry's name.
+    unattended: Option<&'static str>,
     place: fn(&Surroundings) -> Place,
 }
 
-pub(super) type Extras<'a> = &'a [(&'a str, Extra)];
-
-/// How entries are edited in a language: each takes the text, and the key of the servers.
+/// What a configuration is written in.
 #[derive(Debug)]
-pub(super) struct Language {
-    pub(super) name: &'static str,
-    has: fn(&str, &str) -> Result<bool, Problem>,
-    add: fn(&str, &str, &Entry, Extras<'_>) -> Result<String, Problem>,
-    remove: fn(&str, &str) -> Result<String, Problem>,
+enum Language {
+    /// With comments.
+    Json(json::CommandForm),
+    Toml,
 }
 
-const JSON: &Language = &Language { name: "JSON", has: json::has, add: json::add, remove: json::remove };
-const TOML: &Language = &Language { name: "TOML", has: toml::has, add: toml::add, remove: toml::remove };
+/// What an entry looks like, in any language.
+#[derive(Debug)]
+pub(super) struct Form {
+    /// The key of the servers.
+    pub(super) servers: &'static str,
+    /// The keys besides the common ones that an entry begins with.
+    pub(super) extra: &'static [(&'static str, Extra)],
+    /// What the host calls a server that it starts as a program. The first of them is what `extra` says, if it says so.
+    pub(super) program_kinds: &'static [&'static str],
+    /// The key of the variables.
+    pub(super) variables: &'static str,
+}
+
+/// A value that a new entry gets, and that an older one keeps as it is.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Extra {
+    Text(&'static str),
+    Texts(&'static [&'static str]),
+    Number(i64),
+}
+
+const JSON: Language = Language::Json(json::CommandForm::WithArguments);
+
+/// What most hosts took over from the first.
+const COMMON: Form = Form { servers: "mcpServers", extra: &[], program_kinds: &["stdio"], variables: "env" };
+
+const WITH_TYPE: Form = Form { extra: &[("type", Extra::Text("stdio"))], ..COMMON };
 
 /// Where a host keeps its configuration, and the directory that shows that the host is there.
 struct Place {
-    file: PathBuf,
+    /// The files that it reads, as many as there are. Of an entry that stands in several, it takes the first. The last is the
+    /// one to make.
+    files: Vec<PathBuf>,
     sign: PathBuf,
 }
 
@@ -74,13 +99,13 @@ impl Surroundings {
 }
 
 fn in_directory(directory: PathBuf, file: &str) -> Place {
-    Place { file: directory.join(file), sign: directory }
+    Place { files: vec![directory.join(file)], sign: directory }
 }
 
 fn claude_code(here: &Surroundings) -> Place {
     match here.named("CLAUDE_CONFIG_DIR") {
         Some(directory) => in_directory(directory, ".claude.json"),
-        None => Place { file: here.home.join(".claude.json"), sign: here.home.join(".claude") },
+        None => Place { files: vec![here.home.join(".claude.json")], sign: here.home.join(".claude") },
     }
 }
 
@@ -98,64 +123,124 @@ fn zed(here: &Surroundings) -> Place {
     in_directory(config.join("zed"), "settings.json")
 }
 
-const STDIO: Extras<'static> = &[("type", Extra::Text("stdio"))];
+fn opencode(here: &Surroundings) -> Place {
+    let directory = here.xdg_config().join("opencode");
+    Place { files: ["opencode.jsonc", "opencode.json"].map(|file| directory.join(file)).into(), sign: directory }
+}
 
 /// Every host that can be set up, in the order of the command's help. The places and keys are those of the hosts' own
-/// documentation, as of November 2026.
-pub const HOSTS: [Host; 8] = [
+/// documentation, as of November 2026; those of opencode, Qwen Code and Copilot CLI, and what works unattended, were tried.
+pub const HOSTS: [Host; 11] = [
     Host {
         name: "claude-desktop",
         title: "Claude Desktop",
         language: JSON,
-        servers: "mcpServers",
-        extra: &[],
+        form: COMMON,
+        unattended: None,
         place: |here| in_directory(here.applications().join("Claude"), "claude_desktop_config.json"),
     },
     Host {
         name: "claude-code",
         title: "Claude Code",
         language: JSON,
-        servers: "mcpServers",
-        extra: STDIO,
+        form: WITH_TYPE,
+        unattended: Some("start it with --allowedTools 'mcp__{server}__*'"),
         place: claude_code,
     },
     Host {
         name: "cursor",
         title: "Cursor",
         language: JSON,
-        servers: "mcpServers",
-        extra: &[],
+        form: COMMON,
+        unattended: None,
         place: |here| in_directory(here.home.join(".cursor"), "mcp.json"),
     },
     Host {
         name: "vscode",
         title: "VS Code",
         language: JSON,
-        servers: "servers",
-        extra: STDIO,
+        form: Form { servers: "servers", ..WITH_TYPE },
+        unattended: None,
         place: |here| in_directory(here.applications().join("Code/User"), "mcp.json"),
     },
     Host {
         name: "codex",
         title: "Codex",
-        language: TOML,
-        servers: "mcp_servers",
-        extra: &[("startup_timeout_sec", Extra::Number(10)), ("tool_timeout_sec", Extra::Number(60))],
+        language: Language::Toml,
+        form: Form {
+            servers: "mcp_servers",
+            extra: &[("startup_timeout_sec", Extra::Number(10)), ("tool_timeout_sec", Extra::Number(60))],
+            ..COMMON
+        },
+        unattended: Some("add default_tools_approval_mode = \"approve\" to its [mcp_servers.{server}]"),
         place: |here| {
             let directory = here.named("CODEX_HOME").unwrap_or_else(|| here.home.join(".codex"));
             in_directory(directory, "config.toml")
         },
     },
-    Host { name: "gemini", title: "Gemini CLI", language: JSON, servers: "mcpServers", extra: &[], place: gemini },
+    Host {
+        name: "gemini",
+        title: "Gemini CLI",
+        language: JSON,
+        form: COMMON,
+        unattended: Some("start it with --skip-trust --allowed-mcp-server-names {server}"),
+        place: gemini,
+    },
+    Host {
+        name: "opencode",
+        title: "opencode",
+        language: Language::Json(json::CommandForm::List),
+        form: Form {
+            servers: "mcp",
+            extra: &[("type", Extra::Text("local"))],
+            program_kinds: &["local"],
+            variables: "environment",
+        },
+        unattended: Some("nothing more is needed"),
+        place: opencode,
+    },
+    Host {
+        name: "qwen",
+        title: "Qwen Code",
+        language: JSON,
+        form: COMMON,
+        unattended: Some("start it with --allowed-tools mcp__{server}"),
+        place: |here| {
+            let directory = here.named("QWEN_HOME").unwrap_or_else(|| here.home.join(".qwen"));
+            in_directory(directory, "settings.json")
+        },
+    },
+    Host {
+        name: "copilot",
+        title: "Copilot CLI",
+        language: JSON,
+        form: Form {
+            extra: &[("type", Extra::Text("local")), ("tools", Extra::Texts(&["*"]))],
+            program_kinds: &["local", "stdio"],
+            ..COMMON
+        },
+        unattended: Some("start it with --allow-tool {server}"),
+        place: |here| {
+            let directory = here.named("COPILOT_HOME").unwrap_or_else(|| here.home.join(".copilot"));
+            in_directory(directory, "mcp-config.json")
+        },
+    },
     Host {
         name: "windsurf",
         title: "Windsurf",
         language: JSON,
-        servers: "mcpServers",
-        extra: &[],
+        form: COMMON,
+        unattended: None,
         place: |here| in_directory(here.home.join(".codeium/windsurf"), "mcp_config.json"),
     },
-    Host { name: "zed", title: "Zed", language: JSON, servers: "context_servers", extra: &[], place: zed },
+    Host {
+        name: "zed",
+        title: "Zed",
+        language: JSON,
+        form: Form { servers: "context_servers", ..COMMON },
+        unattended: None,
+        place: zed,
+    },
 ];
 
 impl Host {
@@ -164,27 +249,49 @@ impl Host {
         HOSTS.iter().find(|host| host.name == name)
     }
 
-    /// Returns the file of its user's configuration, which need not be there.
-    pub fn config(&self, here: &Surroundings) -> PathBuf {
-        (self.place)(here).file
+    /// Returns the files that its user's configuration may be in, as the host prefers them; the last is the one to make.
+    pub fn configs(&self, here: &Surroundings) -> Vec<PathBuf> {
+        (self.place)(here).files
     }
 
     /// Returns whether the host seems to be in use.
     pub fn is_found(&self, here: &Surroundings) -> bool {
         let place = (self.place)(here);
-        place.file.exists() || place.sign.is_dir()
+        place.files.iter().any(|file| file.exists()) || place.sign.is_dir()
     }
 
-    pub(super) fn has_entry(&self, text: &str) -> Result<bool, Problem> {
-        (self.language.has)(text, self.servers)
+    /// Returns what a person does so that the host may use the tools of the server `name` while nobody is there to allow each
+    /// call; `None` where that is not known.
+    pub fn unattended(&self, name: &str) -> Option<String> {
+        self.unattended.map(|line| line.replace("{server}", name))
+    }
+
+    pub(super) fn language(&self) -> &'static str {
+        match self.language {
+            Language::Json(_) => "JSON",
+            Language::Toml => "TOML",
+        }
+    }
+
+    pub(super) fn has_entry(&self, text: &str, name: &str) -> Result<bool, Problem> {
+        match self.language {
+            Language::Json(_) => json::has(text, self.form.servers, name),
+            Language::Toml => toml::has(text, self.form.servers, name),
+        }
     }
 
     pub(super) fn with_entry(&self, text: &str, entry: &Entry) -> Result<String, Problem> {
-        (self.language.add)(text, self.servers, entry, self.extra)
+        match self.language {
+            Language::Json(command) => json::add(text, &self.form, command, entry),
+            Language::Toml => toml::add(text, &self.form, entry),
+        }
     }
 
-    pub(super) fn without_entry(&self, text: &str) -> Result<String, Problem> {
-        (self.language.remove)(text, self.servers)
+    pub(super) fn without_entry(&self, text: &str, name: &str) -> Result<String, Problem> {
+        match self.language {
+            Language::Json(_) => json::remove(text, self.form.servers, name),
+            Language::Toml => toml::remove(text, self.form.servers, name),
+        }
     }
 }
 
@@ -194,7 +301,8 @@ mod tests {
 
     fn config(name: &str, macos: bool, variable: fn(&str) -> Option<OsString>) -> String {
         let here = Surroundings { home: "/home/me".into(), macos, variable };
-        Host::by_name(name).unwrap().config(&here).to_str().unwrap().to_owned()
+        let configs = Host::by_name(name).unwrap().configs(&here);
+        configs.last().unwrap().to_str().unwrap().to_owned()
     }
 
     #[test]
@@ -206,6 +314,9 @@ mod tests {
             ("vscode", ".config/Code/User/mcp.json", "Library/Application Support/Code/User/mcp.json"),
             ("codex", ".codex/config.toml", ".codex/config.toml"),
             ("gemini", ".gemini/settings.json", ".gemini/settings.json"),
+            ("opencode", ".config/opencode/opencode.json", ".config/opencode/opencode.json"),
+            ("qwen", ".qwen/settings.json", ".qwen/settings.json"),
+            ("copilot", ".copilot/mcp-config.json", ".copilot/mcp-config.json"),
             ("windsurf", ".codeium/windsurf/mcp_config.json", ".codeium/windsurf/mcp_config.json"),
             ("zed", ".config/zed/settings.json", ".config/zed/settings.json"),
         ] {
@@ -220,9 +331,31 @@ mod tests {
         assert_eq!(moved("claude-code"), "/CLAUDE_CONFIG_DIR/.claude.json");
         assert_eq!(moved("codex"), "/CODEX_HOME/config.toml");
         assert_eq!(moved("gemini"), "/GEMINI_CLI_HOME/.gemini/settings.json");
+        assert_eq!(moved("opencode"), "/XDG_CONFIG_HOME/opencode/opencode.json");
+        assert_eq!(moved("qwen"), "/QWEN_HOME/settings.json");
+        assert_eq!(moved("copilot"), "/COPILOT_HOME/mcp-config.json");
         assert_eq!(moved("vscode"), "/XDG_CONFIG_HOME/Code/User/mcp.json");
         assert_eq!(moved("zed"), "/FLATPAK_XDG_CONFIG_HOME/zed/settings.json");
         assert_eq!(config("codex", false, |_| Some("relative".into())), "/home/me/.codex/config.toml");
         assert_eq!(config("zed", true, |_| Some("/elsewhere".into())), "/home/me/.config/zed/settings.json");
+    }
+
+    #[test]
+    fn what_an_entry_begins_with_is_no_entry_of_another_transport() {
+        for Host { name, form, .. } in &HOSTS {
+            let kind = form.extra.iter().find(|(key, _)| *key == "type");
+            let is_first = |extra| matches!(extra, Extra::Text(kind) if form.program_kinds.first() == Some(&kind));
+            assert!(kind.is_none_or(|(_, extra)| is_first(*extra)), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_lets_a_host_work_unattended_names_its_entry() {
+        let of = |host, server| Host::by_name(host).unwrap().unattended(server);
+        let claude = of("claude-code", "moadim-box");
+        assert_eq!(claude.as_deref(), Some("start it with --allowedTools 'mcp__moadim-box__*'"));
+        let codex = of("codex", "moadim");
+        assert_eq!(codex.as_deref(), Some("add default_tools_approval_mode = \"approve\" to its [mcp_servers.moadim]"));
+        assert_eq!(of("cursor", "moadim"), None);
     }
 }

@@ -6,9 +6,18 @@ use std::collections::HashSet;
 use jsonc_parser::ParseOptions;
 use jsonc_parser::cst::{CstInputValue, CstNode, CstObject, CstObjectProp, CstRootNode};
 
-use super::hosts::Extras;
-use super::{Entry, Extra, HOME_VARIABLE, KINDS, NAME, Problem, is_of_another_transport};
+use super::hosts::{Extra, Form};
+use super::{Entry, HOME_VARIABLE, KINDS, Problem, Seen};
 use crate::quote::quote;
+
+/// How an entry holds the program and its arguments.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum CommandForm {
+    /// `command` is the program, `args` its arguments.
+    WithArguments,
+    /// `command` is a list of both.
+    List,
+}
 
 /// Comments and trailing commas, which most hosts take, and nothing else that a strict reader refuses.
 const OPTIONS: ParseOptions = ParseOptions {
@@ -49,25 +58,40 @@ fn servers(root: &CstRootNode, key: &str) -> Result<Option<CstObject>, Problem> 
     root.object_value().map_or(Ok(None), |object| child(&object, key))
 }
 
-pub(super) fn has(text: &str, key: &str) -> Result<bool, Problem> {
-    Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(NAME).is_some()))
+pub(super) fn has(text: &str, key: &str, name: &str) -> Result<bool, Problem> {
+    Ok(servers(&parse(text)?, key)?.is_some_and(|servers| servers.get(name).is_some()))
 }
 
 /// Returns the text with our entry as it should be. What a person added to it stays.
-pub(super) fn add(text: &str, key: &str, entry: &Entry, extra: Extras<'_>) -> Result<String, Problem> {
+pub(super) fn add(text: &str, form: &Form, command: CommandForm, entry: &Entry) -> Result<String, Problem> {
     let root = parse(text)?;
-    let servers = child_or_new(&root.object_value_or_set(), key)?;
-    if child(&servers, NAME)?.is_none_or(|ours| is_foreign(&ours)) {
-        set(&servers, NAME, CstInputValue::Object(Vec::new()));
+    let servers = child_or_new(&root.object_value_or_set(), form.servers)?;
+    if child(&servers, &entry.name)?.is_none_or(|ours| !is_started_as_a_program(&ours, form, command)) {
+        set(&servers, &entry.name, CstInputValue::Object(Vec::new()));
     }
-    update(&child_or_new(&servers, NAME)?, entry, extra)?;
+    update(&child_or_new(&servers, &entry.name)?, form, command, entry)?;
     Ok(root.to_string())
 }
 
-fn is_foreign(ours: &CstObject) -> bool {
+fn is_started_as_a_program(ours: &CstObject, form: &Form, command: CommandForm) -> bool {
     let names: Vec<String> = names(ours).collect();
-    let command_is_text = ours.get("command").map(|_| text_of(ours, "command").is_some());
-    is_of_another_transport(names.iter().map(String::as_str), KINDS.map(|kind| text_of(ours, kind)), command_is_text)
+    Seen {
+        keys: names.iter().map(String::as_str).collect(),
+        kinds: KINDS.map(|kind| text_of(ours, kind)),
+        names_a_program: started(ours, command).is_some(),
+    }
+    .is_started_as_a_program(form)
+}
+
+/// Returns what an entry starts: a program and its arguments.
+fn started(ours: &CstObject, command: CommandForm) -> Option<(String, Vec<String>)> {
+    match command {
+        CommandForm::WithArguments => Some((text_of(ours, "command")?, texts_of(ours, "args").unwrap_or_default())),
+        CommandForm::List => {
+            let mut words = texts_of(ours, "command")?.into_iter();
+            Some((words.next()?, words.collect()))
+        }
+    }
 }
 
 fn names(object: &CstObject) -> impl Iterator<Item = String> {
@@ -86,19 +110,32 @@ fn check_unique(value: &CstNode) -> Result<(), Problem> {
     value.as_array().map_or(Ok(()), |array| array.elements().iter().try_for_each(check_unique))
 }
 
-fn update(ours: &CstObject, entry: &Entry, extra: Extras<'_>) -> Result<(), Problem> {
-    for (name, value) in extra {
+fn update(ours: &CstObject, form: &Form, command: CommandForm, entry: &Entry) -> Result<(), Problem> {
+    for (name, value) in form.extra {
         if ours.get(name).is_none() {
             ours.append(name, input(*value));
         }
     }
-    let keeps_arguments = entry.keeps_arguments_of(text_of(ours, "command").as_deref());
-    set_text(ours, "command", &entry.command);
-    if !keeps_arguments {
-        set(ours, "args", CstInputValue::Array(Vec::new()));
+    let before = started(ours, command);
+    let keeps_arguments = before.as_ref().is_some_and(|(program, arguments)| entry.keeps(program, arguments));
+    match command {
+        CommandForm::WithArguments => {
+            set_text(ours, "command", &entry.command);
+            if !keeps_arguments {
+                set(ours, "args", array(&entry.arguments));
+            }
+        }
+        CommandForm::List => {
+            let kept = before.filter(|_| keeps_arguments).map(|(_, arguments)| arguments);
+            let mut words = kept.unwrap_or_else(|| entry.arguments.clone());
+            words.insert(0, entry.command.clone());
+            if texts_of(ours, "command").as_ref() != Some(&words) {
+                set(ours, "command", array(&words));
+            }
+        }
     }
     if let Some(home) = &entry.home {
-        set_text(&child_or_new(ours, "env")?, HOME_VARIABLE, home);
+        set_text(&child_or_new(ours, form.variables)?, HOME_VARIABLE, home);
     }
     Ok(())
 }
@@ -113,6 +150,16 @@ fn text_of(object: &CstObject, name: &str) -> Option<String> {
     object.get(name)?.value()?.as_string_lit()?.decoded_value().ok()
 }
 
+/// Returns the texts of a list; `None` if it is no list, or not of texts alone.
+fn texts_of(object: &CstObject, name: &str) -> Option<Vec<String>> {
+    let elements = object.get(name)?.value()?.as_array()?.elements();
+    elements.iter().map(|element| element.as_string_lit()?.decoded_value().ok()).collect()
+}
+
+fn array<T: AsRef<str>>(texts: &[T]) -> CstInputValue {
+    CstInputValue::Array(texts.iter().map(|text| text.as_ref().into()).collect())
+}
+
 fn set(object: &CstObject, name: &str, value: CstInputValue) {
     match object.get(name) {
         Some(property) => property.set_value(value),
@@ -125,14 +172,15 @@ fn set(object: &CstObject, name: &str, value: CstInputValue) {
 fn input(value: Extra) -> CstInputValue {
     match value {
         Extra::Text(text) => text.into(),
+        Extra::Texts(texts) => array(texts),
         Extra::Number(number) => CstInputValue::Number(number.to_string()),
     }
 }
 
 /// Returns the text without our entry; the object that it was in stays, even if nothing else is in it.
-pub(super) fn remove(text: &str, key: &str) -> Result<String, Problem> {
+pub(super) fn remove(text: &str, key: &str, name: &str) -> Result<String, Problem> {
     let root = parse(text)?;
-    if let Some(ours) = servers(&root, key)?.and_then(|servers| servers.get(NAME)) {
+    if let Some(ours) = servers(&root, key)?.and_then(|servers| servers.get(name)) {
         ours.remove();
     }
     Ok(root.to_string())

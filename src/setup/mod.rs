@@ -4,54 +4,37 @@
 //! written only over what it was planned for, with the former text kept beside it. What cannot be read is left alone.
 
 mod apply;
+mod entry;
 mod hosts;
 mod json;
+mod ssh;
 mod toml;
 
-use std::path::{Path, PathBuf};
-
-pub(crate) use apply::Plan;
+pub(crate) use apply::{Plan, config_to_edit};
+pub use entry::Entry;
 pub use hosts::{HOSTS, Host, Surroundings};
-
-const NAME: &str = "moadim";
+pub(crate) use ssh::{RemoteProgram, SshHost, check as check_over_ssh};
 
 use crate::env_vars::HOME as HOME_VARIABLE;
+use hosts::Form;
 
-/// What a host starts.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    command: String,
-    home: Option<String>,
+/// What matters of an entry of our name that is there already.
+struct Seen<'a> {
+    keys: Vec<&'a str>,
+    /// What [`KINDS`] say.
+    kinds: [Option<String>; KINDS.len()],
+    names_a_program: bool,
 }
 
-/// No configuration file can hold such a path.
-#[derive(Debug, thiserror::Error)]
-#[error("{} is not UTF-8, so no configuration can name it; rename it", .0.display())]
-pub struct NotText(PathBuf);
-
-impl Entry {
-    /// Makes the entry of this program, an absolute path, with the moadim home that a person set, if they did.
-    pub fn new(program: &Path, home: Option<&Path>) -> Result<Self, NotText> {
-        let text = |path: &Path| path.to_str().map(str::to_owned).ok_or_else(|| NotText(path.to_owned()));
-        Ok(Self { command: text(program)?, home: home.map(text).transpose()? })
+impl Seen<'_> {
+    /// Returns whether it describes a server that is started as a program. Of any other, nothing is kept: hosts refuse a
+    /// `command` beside a `url`, some with their whole configuration.
+    fn is_started_as_a_program(&self, form: &Form) -> bool {
+        let is_program = |kind: &String| form.program_kinds.iter().any(|known| kind.eq_ignore_ascii_case(known));
+        self.names_a_program
+            && self.kinds.iter().flatten().all(is_program)
+            && !self.keys.iter().any(|key| ADDRESS_KEYS.contains(key))
     }
-
-    /// Returns whether the arguments beside `command` are for us, not for another program through which we were started.
-    fn keeps_arguments_of(&self, command: Option<&str>) -> bool {
-        command.is_some_and(|command| Path::new(command).file_name() == Path::new(&self.command).file_name())
-    }
-}
-
-/// Returns whether an entry of our name describes a server that is not started as a program. Nothing of it is kept: hosts refuse
-/// a `command` beside a `url`, some with their whole configuration.
-fn is_of_another_transport<'a>(
-    mut keys: impl Iterator<Item = &'a str>,
-    kinds: [Option<String>; 2],
-    command_is_text: Option<bool>,
-) -> bool {
-    kinds.into_iter().flatten().any(|kind| !kind.eq_ignore_ascii_case("stdio"))
-        || command_is_text != Some(true)
-        || keys.any(|key| ADDRESS_KEYS.contains(&key))
 }
 
 /// The keys under which hosts name the address of a server that is reached over a network (their documentation, as of
@@ -60,12 +43,5 @@ const ADDRESS_KEYS: [&str; 5] = ["httpUrl", "serverUrl", "tcp", "uri", "url"];
 
 /// The keys that tell the kind of a server.
 const KINDS: [&str; 2] = ["type", "transport"];
-
-/// A value that a new entry gets, and that an older one keeps as it is.
-#[derive(Debug, Clone, Copy)]
-enum Extra {
-    Text(&'static str),
-    Number(i64),
-}
 
 type Problem = String;

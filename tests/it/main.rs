@@ -55,6 +55,7 @@ mod runs;
 mod schedule;
 mod schedule_troubles;
 mod setup;
+mod setup_over_ssh;
 mod shown;
 mod slow_triggers;
 mod state_table;

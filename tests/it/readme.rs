@@ -74,6 +74,16 @@ fn every_host_that_can_be_set_up_is_named() {
 }
 
 #[test]
+fn what_lets_a_host_work_unattended_stands_on_its_page() {
+    for host in &HOSTS {
+        if let Some(line) = host.unattended("moadim") {
+            let row = HOSTS_PAGE.lines().find(|row| row.starts_with(&format!("| {} |", host.title)));
+            assert_eq!(row.map(|row| row.replace('`', "")), Some(format!("| {} | {line} |", host.title)));
+        }
+    }
+}
+
+#[test]
 fn every_block_can_be_read() {
     let json = blocks("json");
     let servers = |key: &str| json.iter().any(|block| serde_json::from_str::<Value>(block).unwrap()[key].is_object());

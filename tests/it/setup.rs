@@ -40,7 +40,7 @@ impl Person {
     fn config(&self, host: &str) -> PathBuf {
         let macos = cfg!(target_os = "macos");
         let here = Surroundings { home: self.home.user(), macos, variable: |_| None };
-        Host::by_name(host).unwrap().config(&here)
+        Host::by_name(host).unwrap().configs(&here).pop().unwrap()
     }
 
     /// Writes a host's configuration.
@@ -77,6 +77,7 @@ fn key(host: &str) -> &'static str {
         "vscode" => "servers",
         "zed" => "context_servers",
         "codex" => "mcp_servers",
+        "opencode" => "mcp",
         _ => "mcpServers",
     }
 }
@@ -90,6 +91,12 @@ fn entry(host: &str, text: &str) -> Value {
         serde_json::from_str(&without_comments(text)).unwrap()
     };
     whole[key(host)]["moadim"].clone()
+}
+
+/// Returns the program and the arguments of an entry.
+fn started(host: &str, entry: &Value) -> Value {
+    let arguments = entry["args"].as_array().map(Vec::as_slice).unwrap_or_default();
+    if host == "opencode" { entry["command"].clone() } else { [&[entry["command"].clone()], arguments].concat().into() }
 }
 
 /// Enough for the fixtures here: comments of whole lines or behind a space, and trailing commas.
@@ -143,8 +150,8 @@ fn an_entry_comes_and_goes_and_the_file_is_as_it_was() {
             let file = person.has(host.name, &before);
             person.succeeds(&[host.name]);
             let with = read(&file);
-            assert_eq!(entry(host.name, &with)["command"], env!("CARGO_BIN_EXE_moadim-mcp"), "{with}");
-            assert_eq!(entry(host.name, &with)["args"], json!([]), "{with}");
+            let ours = started(host.name, &entry(host.name, &with));
+            assert_eq!(ours, json!([env!("CARGO_BIN_EXE_moadim-mcp")]), "{with}");
             let lines = |text: &str| text.matches('\n').count();
             assert!(!before.contains("\r\n") || lines(&with) == with.matches("\r\n").count(), "{with:?}");
             assert!(person.succeeds(&[host.name]).contains("nothing changes"));
@@ -282,6 +289,12 @@ fn an_entry_of_another_transport_is_replaced_whole() {
                 json!({ "command": "moadim-mcp", "httpUrl": "https://example.com/mcp" }),
                 json!({ "tcp": "http.example.com:1234" }),
             ],
+            "opencode" => vec![
+                json!({ "type": "remote", "url": "https://example.com/mcp", "enabled": true }),
+                json!({ "type": "local", "command": "http" }),
+                json!({ "type": "local", "command": [], "url": "https://example.com/mcp" }),
+                json!({ "type": "http", "command": ["/old/moadim-mcp"] }),
+            ],
             "windsurf" => vec![json!({ "serverUrl": "https://example.com/mcp", "disabled": false })],
             "zed" => vec![
                 json!({ "url": "https://example.com/mcp", "headers": { "A": "b" } }),
@@ -326,6 +339,79 @@ fn an_entry_of_another_transport_is_replaced_whole() {
             backups(&file).iter().for_each(|backup| std::fs::remove_file(backup).unwrap());
         }
     }
+}
+
+#[test]
+fn a_host_that_takes_a_list_keeps_what_a_person_added_to_it() {
+    let person = Person::new();
+    let file = person.has(
+        "opencode",
+        r#"{
+  // mine
+  "mcp": {
+    "other": { "type": "local", "command": ["npx", "other"] },
+    "moadim": { "type": "local", "command": ["/old/moadim-mcp", "--read-only"], "enabled": false } // off
+  }
+}
+"#,
+    );
+    person.succeeds(&["opencode"]);
+    let expected = json!({
+        "type": "local", "command": [env!("CARGO_BIN_EXE_moadim-mcp"), "--read-only"], "enabled": false
+    });
+    assert_eq!(entry("opencode", &read(&file)), expected);
+    assert!(read(&file).contains("// mine\n") && read(&file).contains("} // off\n"), "{}", read(&file));
+    let mut command = person.home.command();
+    assert!(command.env("MOADIM_HOME", "/one").args(["setup", "opencode"]).output().unwrap().status.success());
+    assert_eq!(entry("opencode", &read(&file))["environment"], json!({ "MOADIM_HOME": "/one" }));
+    person.succeeds(&["opencode", "--remove"]);
+    assert!(read(&file).contains("\"other\"") && entry("opencode", &read(&file)).is_null());
+}
+
+#[test]
+fn of_two_files_the_one_with_the_entry_is_edited_else_the_one_that_counts() {
+    let person = Person::new();
+    let plain = person.has("opencode", "{}");
+    let with_comments = plain.with_extension("jsonc");
+    person.succeeds(&["opencode"]);
+    std::fs::write(&with_comments, "{} // mine\n").unwrap();
+    assert!(person.succeeds(&["opencode"]).contains("nothing changes"));
+    person.succeeds(&["opencode", "--remove"]);
+    assert_eq!((read(&plain).as_str(), read(&with_comments).as_str()), ("{}", "{} // mine\n"));
+    person.succeeds(&["opencode"]);
+    assert_eq!(read(&plain), "{}");
+    assert_eq!(
+        started("opencode", &entry("opencode", &read(&with_comments))),
+        json!([env!("CARGO_BIN_EXE_moadim-mcp")])
+    );
+}
+
+#[test]
+fn copilot_may_use_every_tool_of_the_entry() {
+    let person = Person::new();
+    let file = person.has("copilot", "");
+    person.succeeds(&["copilot"]);
+    let expected = json!({ "type": "local", "tools": ["*"], "command": env!("CARGO_BIN_EXE_moadim-mcp"), "args": [] });
+    assert_eq!(entry("copilot", &read(&file)), expected);
+    let own = json!({ "mcpServers": { "moadim": {
+        "type": "stdio", "command": "/old/moadim-mcp", "args": [], "tools": ["health"]
+    } } });
+    std::fs::write(&file, own.to_string()).unwrap();
+    person.succeeds(&["copilot"]);
+    let ours = entry("copilot", &read(&file));
+    assert_eq!((&ours["type"], &ours["tools"]), (&json!("stdio"), &json!(["health"])), "a person's choice");
+}
+
+#[test]
+fn what_lets_a_host_work_unattended_is_shown_with_its_entry() {
+    for_each_host(|person, host| {
+        let line = host.unattended("moadim").unwrap_or_else(|| "without asking".to_owned());
+        let is_known = host.unattended("moadim").is_some();
+        assert!(!person.succeeds(&[host.name, "--dry-run"]).contains(&line), "nothing was written");
+        assert_eq!(person.succeeds(&[host.name]).contains(&line), is_known, "{}", host.name);
+        assert_eq!(person.succeeds(&[host.name]).contains(&line), is_known, "{} again", host.name);
+        assert!(!person.succeeds(&[host.name, "--remove"]).contains(&line));
+    });
 }
 
 #[test]

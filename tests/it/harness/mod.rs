@@ -9,6 +9,7 @@ mod mounts;
 mod processes;
 mod scene;
 mod server;
+mod sshd;
 mod stage;
 mod tmux;
 
@@ -24,6 +25,7 @@ pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};
 pub use processes::Seen;
 pub use scene::{Run, Scene, assert_has, assert_says};
 pub use server::{Era, Server, ToolAnswer};
+pub use sshd::Sshd;
 pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
 
