@@ -5,6 +5,8 @@ mod command;
 pub(crate) mod definition;
 pub(crate) mod env_file;
 mod login_shell;
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "nothing reads it yet"))]
+pub(crate) mod output;
 mod path;
 mod registry;
 pub(crate) mod shell_path;

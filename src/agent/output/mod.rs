@@ -1,0 +1,26 @@
+//! What agents print in their machine-readable modes: made readable for a person, and summed up in a [`Report`].
+//!
+//! Only events at the top level of stdout count. What a tool printed is inside an event, as text, and stays text.
+
+mod calls;
+mod claude;
+mod codex;
+mod copilot;
+mod event;
+mod exit;
+mod format;
+mod gemini;
+mod lines;
+mod opencode;
+mod plain;
+mod reader;
+mod report;
+mod reset_time;
+mod screen;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use exit::needs_of_exit;
+pub(crate) use format::{OutputFormat, is_usage_of_whole_session};
+pub(crate) use reader::Reader;
+pub(crate) use report::{Denied, FinalEvent, Limit, MicroDollars, Needs, Report, Usage};

@@ -1,0 +1,319 @@
+//! What a run's output said, as data. Its texts are an agent's: bounded, and free of control characters.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::plain::{one_line, plain, push_bounded};
+use crate::clock::UnixSeconds;
+
+const MAX_RESULT_BYTES: usize = 16 * 1024;
+const MAX_SESSION_ID_CHARS: usize = 64;
+const MAX_MODEL_CHARS: usize = 100;
+const MAX_LAST_WORDS_CHARS: usize = 300;
+const MAX_TOOL_CHARS: usize = 64;
+const MAX_LIMIT_KIND_CHARS: usize = 40;
+/// A billion dollars: all amounts up to it are exact as numbers of dollars, too.
+const MAX_MICRO_DOLLARS: u64 = 1_000_000_000_000_000;
+/// The last of them sums up those that found no place of their own.
+const MAX_DENIED_TOOLS: usize = 50;
+/// No plan has a limit that lasts longer.
+const MAX_RESET_DISTANCE_SECS: u64 = 366 * 24 * 60 * 60;
+
+/// What a run's output said. What it did not say is absent.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub(crate) struct Report {
+    /// The agent's own id of the session, by which it can be continued.
+    pub session_id: Option<String>,
+    /// The model that answered.
+    pub model: Option<String>,
+    /// What the run used.
+    pub usage: Option<Usage>,
+    /// How many times the model answered, as the agent counts.
+    pub turns: Option<u64>,
+    /// Tool calls that were denied. Empty, too, if the agent does not report denials: only claude, qwen, copilot and opencode do.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub denied: Vec<Denied>,
+    /// The agent's last message; its beginning, if it is longer than 16 KiB.
+    pub result: Option<String>,
+    /// The limit that stopped the run.
+    pub limit: Option<Limit>,
+    /// What a person must do before the agent can work.
+    pub needs: Option<Needs>,
+    /// Whether the figures are those up to an interruption: no final event came.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub so_far: bool,
+    /// How the agent said that it ended.
+    pub ended: Option<FinalEvent>,
+    /// The agent's own words for what went wrong, in one line.
+    pub last_words: Option<String>,
+}
+
+/// What a run used.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Usage {
+    /// All tokens that were sent to the model, those from its cache included, whatever the agent itself calls its input.
+    pub input_tokens: u64,
+    /// All tokens that the model wrote, its thinking included.
+    pub output_tokens: u64,
+    /// Those of `input_tokens` that came from the model's cache.
+    pub cached_tokens: Option<u64>,
+    /// What the agent says it cost; for a subscription not money spent.
+    pub cost_usd: Option<MicroDollars>,
+}
+
+/// Millionths of a US dollar, written as a number of dollars.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(from = "f64", into = "f64")]
+pub(crate) struct MicroDollars(pub u64);
+
+/// How often calls of a tool were denied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Denied {
+    /// The tool, as the agent calls it; `other` for all beyond the first 49.
+    pub tool: String,
+    pub count: u64,
+}
+
+/// A limit of the model's provider that was hit.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Limit {
+    /// The agent's own word, such as `five_hour`; else `usage` or `daily` for a plan's limit, `rate_limit` for too many requests.
+    pub kind: String,
+    /// When it no longer holds.
+    pub resets_at: Option<UnixSeconds>,
+}
+
+/// What only a person can give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Needs {
+    /// A login, or a valid key.
+    Login,
+    /// Credit or a plan.
+    Money,
+}
+
+/// How an agent said that it ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum FinalEvent {
+    Succeeded,
+    Failed,
+}
+
+impl From<f64> for MicroDollars {
+    /// Numbers that are no amount count as nothing, or as the largest one.
+    fn from(dollars: f64) -> Self {
+        Self(((dollars * 1e6).round() as u64).min(MAX_MICRO_DOLLARS))
+    }
+}
+
+impl From<MicroDollars> for f64 {
+    fn from(amount: MicroDollars) -> Self {
+        amount.0 as Self / 1e6
+    }
+}
+
+impl Usage {
+    /// Returns what was used since `earlier`, the figures of the same session's earlier run.
+    pub(crate) fn since(&self, earlier: &Self) -> Self {
+        let difference = |now: Option<u64>, before: Option<u64>| now.map(|now| now.saturating_sub(before.unwrap_or(0)));
+        let micros = |cost: Option<MicroDollars>| cost.map(|cost| cost.0);
+        Self {
+            input_tokens: self.input_tokens.saturating_sub(earlier.input_tokens),
+            output_tokens: self.output_tokens.saturating_sub(earlier.output_tokens),
+            cached_tokens: difference(self.cached_tokens, earlier.cached_tokens),
+            cost_usd: difference(micros(self.cost_usd), micros(earlier.cost_usd)).map(MicroDollars),
+        }
+    }
+
+    /// Adds what another request used.
+    pub(super) fn add(&mut self, other: &Self) {
+        let sum = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.saturating_add(other)),
+            (one, other) => one.or(other),
+        };
+        let micros = |cost: Option<MicroDollars>| cost.map(|cost| cost.0);
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.cached_tokens = sum(self.cached_tokens, other.cached_tokens);
+        self.cost_usd = sum(micros(self.cost_usd), micros(other.cost_usd)).map(MicroDollars);
+    }
+}
+
+impl Report {
+    /// Takes a session's id, if a person may be shown a command line with it.
+    pub(super) fn set_session(&mut self, id: &str) {
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+        // A leading dash would make it an option.
+        if is_plain && !id.is_empty() && !id.starts_with('-') && id.len() <= MAX_SESSION_ID_CHARS {
+            self.session_id = Some(id.to_owned());
+        }
+    }
+
+    pub(super) fn set_model(&mut self, model: &str) {
+        self.model = said(one_line(model, MAX_MODEL_CHARS)).or(self.model.take());
+    }
+
+    pub(super) fn set_result(&mut self, message: &str) {
+        let mut result = String::new();
+        push_bounded(&mut result, plain(message).trim_end(), MAX_RESULT_BYTES);
+        self.result = said(result).or(self.result.take());
+    }
+
+    /// Adds a piece to the last message.
+    pub(super) fn continue_result(&mut self, piece: &str) {
+        push_bounded(self.result.get_or_insert_default(), &plain(piece), MAX_RESULT_BYTES);
+    }
+
+    /// Takes an error that need not be the end.
+    pub(super) fn set_last_words(&mut self, words: &str) {
+        self.last_words = said(one_line(words, MAX_LAST_WORDS_CHARS)).or(self.last_words.take());
+    }
+
+    pub(super) fn fail(&mut self, words: &str) {
+        self.ended = Some(FinalEvent::Failed);
+        self.set_last_words(words);
+    }
+
+    /// What stood in the way before did not stop the run.
+    pub(super) fn succeed(&mut self) {
+        self.ended = Some(FinalEvent::Succeeded);
+        (self.last_words, self.limit, self.needs) = (None, None, None);
+    }
+
+    /// Takes a limit that was hit; a reset that is more than a year off is no time.
+    pub(super) fn set_limit(&mut self, kind: &str, resets_at: Option<UnixSeconds>, now: UnixSeconds) {
+        let kind = said(one_line(kind, MAX_LIMIT_KIND_CHARS)).unwrap_or_else(|| "usage".to_owned());
+        let resets_at = resets_at.filter(|at| at.0.abs_diff(now.0) <= MAX_RESET_DISTANCE_SECS);
+        self.limit = Some(Limit { kind, resets_at });
+    }
+
+    pub(super) fn count_denial(&mut self, tool: &str) {
+        let tool = said(one_line(tool, MAX_TOOL_CHARS)).unwrap_or_else(|| "unknown".to_owned());
+        let known = self.denied.iter().position(|denied| denied.tool == tool);
+        let at = known.unwrap_or_else(|| {
+            if self.denied.len() < MAX_DENIED_TOOLS {
+                let is_last = self.denied.len() == MAX_DENIED_TOOLS - 1;
+                self.denied.push(Denied { tool: if is_last { "other".to_owned() } else { tool }, count: 0 });
+            }
+            self.denied.len() - 1
+        });
+        self.denied[at].count = self.denied[at].count.saturating_add(1);
+    }
+
+    /// Returns the report as it is now.
+    pub(super) fn as_of_now(&self) -> Self {
+        let has_figures = self.usage.is_some() || self.turns.is_some() || !self.denied.is_empty();
+        Self { so_far: self.ended.is_none() && has_figures, ..self.clone() }
+    }
+}
+
+fn said(text: String) -> Option<String> {
+    (!text.trim().is_empty()).then_some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
+
+    #[test]
+    fn an_id_that_a_shell_would_not_take_as_a_word_is_dropped() {
+        let mut report = Report::default();
+        for id in ["", "a b", "$(x)", "--help", "é", &"x".repeat(65)] {
+            report.set_session(id);
+            assert_eq!(report.session_id, None, "{id}");
+        }
+        report.set_session(&"x".repeat(64));
+        assert_eq!(report.session_id.map(|id| id.len()), Some(64));
+    }
+
+    #[test]
+    fn a_reset_far_off_is_dropped_and_the_limit_stays() {
+        let day = 24 * 60 * 60;
+        for (at, kept) in [
+            (NOW.0 + 366 * day, true),
+            (NOW.0 + 366 * day + 1, false),
+            (NOW.0 - 366 * day, true),
+            (0, false),
+            (NOW.0 * 1000, false),
+            (u64::MAX, false),
+        ] {
+            let mut report = Report::default();
+            report.set_limit("five_hour", Some(UnixSeconds(at)), NOW);
+            let limit = report.limit.unwrap();
+            assert_eq!((limit.kind.as_str(), limit.resets_at.is_some()), ("five_hour", kept), "{at}");
+        }
+    }
+
+    #[test]
+    fn denials_of_many_tools_are_summed_up_in_the_last() {
+        let mut report = Report::default();
+        for tool in 0..60 {
+            report.count_denial(&format!("tool{tool}"));
+        }
+        report.count_denial("tool3");
+        report.count_denial(&"x".repeat(1000));
+        assert_eq!(report.denied.len(), 50);
+        assert_eq!(report.denied[3].count, 2);
+        assert_eq!(report.denied[49], Denied { tool: "other".into(), count: 12 });
+    }
+
+    #[test]
+    fn texts_are_bounded_and_free_of_control_characters() {
+        let mut report = Report::default();
+        let hostile = format!("\u{1b}[31m\u{202e}{}\0", "é".repeat(1 << 16));
+        report.set_model(&hostile);
+        report.set_result(&hostile);
+        report.fail(&hostile);
+        report.count_denial(&hostile);
+        report.set_limit(&hostile, None, NOW);
+        assert_eq!(report.model.unwrap().chars().count(), MAX_MODEL_CHARS);
+        assert_eq!(report.result.unwrap().len(), MAX_RESULT_BYTES);
+        assert_eq!(report.last_words.unwrap().chars().count(), MAX_LAST_WORDS_CHARS);
+        assert_eq!(report.denied[0].tool.chars().count(), MAX_TOOL_CHARS);
+        assert_eq!(report.limit.unwrap().kind.chars().count(), MAX_LIMIT_KIND_CHARS);
+    }
+
+    #[test]
+    fn what_is_unknown_is_not_written_and_money_is_a_number_of_dollars() {
+        assert_eq!(serde_json::to_value(Report::default()).unwrap(), json!({}));
+        let usage = Usage { input_tokens: 3, cost_usd: Some(MicroDollars(15_000)), ..Usage::default() };
+        let report = Report { usage: Some(usage), ended: Some(FinalEvent::Failed), ..Report::default() };
+        let written = serde_json::to_value(&report).unwrap();
+        let expected = json!({"input_tokens": 3, "output_tokens": 0, "cost_usd": 0.015});
+        assert_eq!(written, json!({"usage": expected, "ended": "failed"}));
+        assert_eq!(serde_json::from_value::<Report>(written).unwrap(), report);
+        assert_eq!([f64::NAN, -1.0, 1e300].map(MicroDollars::from), [0, 0, MAX_MICRO_DOLLARS].map(MicroDollars));
+    }
+
+    #[test]
+    fn only_what_a_resumed_run_added_counts() {
+        let usage = |input_tokens, cached_tokens, cost: Option<u64>| Usage {
+            input_tokens,
+            output_tokens: 5,
+            cached_tokens,
+            cost_usd: cost.map(MicroDollars),
+        };
+        let since = usage(30, Some(9), Some(100)).since(&usage(10, None, Some(30)));
+        assert_eq!(since, Usage { output_tokens: 0, ..usage(20, Some(9), Some(70)) });
+        assert_eq!(usage(1, None, None).since(&usage(2, Some(1), Some(1))).input_tokens, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn money_is_written_and_read_back(micros in 0..=MAX_MICRO_DOLLARS) {
+            let amount = MicroDollars(micros);
+            let text = serde_json::to_string(&amount).unwrap();
+            prop_assert_eq!(serde_json::from_str::<MicroDollars>(&text).unwrap(), amount);
+        }
+    }
+}
