@@ -34,7 +34,9 @@ pub(crate) fn read_report(home: &Home, run: &RunId, exit: Option<AgentExit>) -> 
         report.needs = report.needs.or(Some(needs));
         report.last_words = report.last_words.or(Some(words));
     }
+    // Before the final event it is that of this process alone.
     if is_usage_of_whole_session(format)
+        && report.ended.is_some()
         && let (Some(session), Some(usage)) = (&report.session_id, &report.usage)
     {
         report.usage = Some(usage.since(&used_before(home, run, session)));

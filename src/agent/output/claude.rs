@@ -168,7 +168,6 @@ impl Claude {
 
     fn result(&mut self, event: &Value, to: &mut Sink<'_>) {
         let report = &mut *to.report;
-        report.set_session(text(event, "/session_id"));
         report.turns = number(event, "/num_turns");
         report.denied.clear();
         for denial in list(event, "/permission_denials") {
@@ -183,6 +182,8 @@ impl Claude {
             to.report.fail(&words);
             to.screen.failed(&words);
         } else {
+            // A failed one may name a session that does not exist.
+            report.set_session(text(event, "/session_id"));
             report.set_result(text(event, "/result"));
             report.succeed();
             to.screen.done(report.turns, report.usage.as_ref(), &report.denied);

@@ -31,7 +31,9 @@ impl Dialect for Copilot {
         match text(event, "/type") {
             "assistant.message_delta" => self.piece(event, to),
             "assistant.message" => self.message(event, to),
-            "assistant.reasoning" => to.screen.thinking(),
+            "assistant.reasoning_delta" => to.screen.thinking(),
+            // The whole thought, after the message.
+            "assistant.reasoning" => {}
             "assistant.turn_end" => to.report.turns = Some(to.report.turns.unwrap_or(0).saturating_add(1)),
             "assistant.turn_retry" => to.screen.retrying(None, text(event, "/data/reason")),
             "tool.execution_start" => {

@@ -25,4 +25,4 @@ pub use format::OutputFormat;
 pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
 pub(crate) use reader::Reader;
-pub use report::{Denied, FinalEvent, Limit, MicroDollars, Needs, Report, Usage};
+pub use report::{FinalEvent, Report, Usage};

@@ -52,11 +52,6 @@ impl Reader {
         Self { source, report: Report::default(), screen: Screen::default(), now, zone: zone.clone() }
     }
 
-    /// Sets the time at which the next bytes were printed, for a run that takes hours.
-    pub(crate) fn set_now(&mut self, now: UnixSeconds) {
-        self.now = now;
-    }
-
     /// Takes the next bytes and appends what a person reads of the lines that they end.
     pub(crate) fn read(&mut self, bytes: &[u8], shown: &mut String) {
         let Self { source, report, screen, now, zone } = self;

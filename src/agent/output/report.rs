@@ -297,6 +297,7 @@ mod tests {
         let expected = json!({"input_tokens": 3, "output_tokens": 0, "cost_usd": 0.015});
         assert_eq!(written, json!({"usage": expected, "ended": "failed"}));
         assert_eq!(serde_json::from_value::<Report>(written).unwrap(), report);
+        assert_eq!(schemars::schema_for!(MicroDollars).get("type"), Some(&json!("number")));
         assert_eq!([f64::NAN, -1.0, 1e300].map(MicroDollars::from), [0, 0, MAX_MICRO_DOLLARS].map(MicroDollars));
     }
 

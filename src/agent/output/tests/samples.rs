@@ -1,0 +1,204 @@
+//! What each sample says.
+
+use serde_json::{Value, json};
+
+use super::*;
+
+#[test]
+fn every_sample_reads_as_expected() {
+    for name in names() {
+        let (shown, report) = read_sample(&name);
+        assert!(shown.chars().all(is_shown), "{name}: {shown:?}");
+        let report = serde_json::to_string_pretty(&report).unwrap();
+        let mut settings = insta::Settings::clone_current();
+        settings.set_snapshot_path(directory().join("expected"));
+        settings.set_prepend_module_to_snapshot(false);
+        settings.set_omit_expression(true);
+        settings.bind(|| insta::assert_snapshot!(name.as_str(), format!("{shown}----\n{report}")));
+    }
+}
+
+#[test]
+fn the_final_event_decides_and_an_interrupted_run_has_none() {
+    use FinalEvent::{Failed, Succeeded};
+    let cases = [
+        ("claude-text", Some(Succeeded)),
+        ("claude-denied", Some(Succeeded)),
+        // `subtype` is "success".
+        ("claude-401", Some(Failed)),
+        ("claude-int", Some(Failed)),
+        ("claude-term", None),
+        ("claude-500-unfinished", None),
+        ("codex-text", Some(Succeeded)),
+        ("codex-401", Some(Failed)),
+        ("codex-term", None),
+        ("gemini-text", Some(Succeeded)),
+        // It exits 0.
+        ("gemini-stream-cut-always", Some(Failed)),
+        ("gemini-term", None),
+        ("opencode-text", Some(Succeeded)),
+        ("opencode-429", Some(Failed)),
+        // It exits 0.
+        ("opencode-denied", Some(Failed)),
+        ("opencode-term", None),
+        ("qwen-text", Some(Succeeded)),
+        ("qwen-401", Some(Failed)),
+        ("qwen-max-turns", None),
+        ("copilot-text", Some(Succeeded)),
+        ("copilot-500", Some(Failed)),
+        ("copilot-term", None),
+    ];
+    for (name, ended) in cases {
+        let (_, report) = read_sample(name);
+        assert_eq!(report.ended, ended, "{name}");
+        assert_eq!(report.last_words.is_some(), ended == Some(Failed), "{name}: {report:?}");
+    }
+    assert!(read_sample("claude-term").1.so_far);
+    assert!(read_sample("opencode-term").1.so_far);
+    assert!(!read_sample("claude-text").1.so_far);
+    assert!(!read_sample("claude-500-unfinished").1.so_far, "there are no figures");
+}
+
+#[test]
+fn a_login_and_money_are_told_apart_from_a_limit() {
+    let (login, money) = (Some(Needs::Login), Some(Needs::Money));
+    let cases = [
+        ("claude-401", login, None),
+        ("claude-login-missing", login, None),
+        ("claude-login-expired", login, None),
+        ("claude-login-org-forbids", login, None),
+        ("claude-credit-too-low", money, None),
+        ("claude-limit-five-hour", None, Some(("five_hour", Some("2026-11-26T16:23:26Z")))),
+        ("claude-limit-weekly", None, Some(("seven_day", Some("2026-11-26T16:23:26Z")))),
+        ("claude-limit-warning", None, None),
+        ("claude-429-api-key-long-retry-after", None, Some(("rate_limit", None))),
+        ("claude-529-recovers", None, None),
+        ("codex-401", login, None),
+        ("codex-login-missing", login, None),
+        ("codex-login-missing-env", login, None),
+        ("codex-quota", money, None),
+        ("codex-limit", None, Some(("usage", Some("2026-11-26T14:54:00Z")))),
+        ("codex-limit-days", None, Some(("usage", Some("2026-12-01T04:31:00Z")))),
+        ("codex-limit-without-time", None, Some(("usage", None))),
+        ("codex-429", None, Some(("rate_limit", None))),
+        ("codex-500", None, None),
+        ("gemini-401", login, None),
+        ("gemini-login-bad-key", login, None),
+        ("gemini-limit-day", None, Some(("daily", None))),
+        ("opencode-401", login, None),
+        ("opencode-429", None, Some(("rate_limit", Some("2026-11-26T14:30:25Z")))),
+        ("qwen-401", login, None),
+        ("qwen-login-missing", login, None),
+        ("copilot-401", login, None),
+        ("copilot-429", None, Some(("rate_limit", None))),
+        ("copilot-limit", None, Some(("usage", None))),
+        ("copilot-500", None, None),
+    ];
+    for (name, needs, limit) in cases {
+        let (_, report) = read_sample(name);
+        assert_eq!(report.needs, needs, "{name}");
+        let found = report.limit.map(|limit| (limit.kind, limit.resets_at.map(|at| at.to_string())));
+        let limit = limit.map(|(kind, at)| (kind.to_owned(), at.map(str::to_owned)));
+        assert_eq!(found, limit, "{name}");
+    }
+}
+
+#[test]
+fn programs_that_say_it_on_stderr_only_are_understood_too() {
+    for (name, code, words) in [
+        ("gemini-login-missing", 41, "Please set an Auth method in your"),
+        ("gemini-login-oauth-missing", 41, "Manual authorization is required"),
+        ("copilot-login-missing", 1, "Error: No authentication information found."),
+    ] {
+        let stderr = std::fs::read_to_string(directory().join(format!("{name}.stderr"))).unwrap();
+        let (needs, said) = needs_of_exit(format_of(name), Some(code), &stderr).unwrap();
+        assert_eq!(needs, Needs::Login);
+        assert!(said.starts_with(words), "{said}");
+        assert_eq!(read_sample(name), (String::new(), Report::default()));
+    }
+    let stderr = std::fs::read_to_string(directory().join("gemini-untrusted.stderr")).unwrap();
+    assert_eq!(needs_of_exit(OutputFormat::GeminiStreamJson, Some(55), &stderr), None);
+}
+
+#[test]
+fn figures_mean_the_same_for_every_agent() {
+    let usage = |input_tokens, output_tokens, cost: Option<u64>| Usage {
+        input_tokens,
+        output_tokens,
+        cached_tokens: Some(0),
+        cost_usd: cost.map(MicroDollars),
+    };
+    let cases = [
+        ("claude-tools", Some(usage(3000, 150, Some(15_000))), Some(3)),
+        ("claude-resume", Some(usage(3000, 150, Some(15_000))), Some(1)),
+        ("codex-tools", Some(usage(3000, 150, None)), None),
+        ("gemini-tools", Some(usage(3000, 150, None)), None),
+        ("opencode-tools", Some(usage(3150 - 150, 150, None)), Some(3)),
+        ("qwen-tools", Some(usage(3000, 150, None)), Some(3)),
+        ("copilot-tools", None, Some(3)),
+        ("claude-term", Some(usage(1000, 50, None)), None),
+    ];
+    for (name, usage, turns) in cases {
+        let (_, report) = read_sample(name);
+        assert_eq!((report.usage, report.turns), (usage, turns), "{name}");
+    }
+    let cached = |format, event: Value| read(format, event.to_string()).1.usage.unwrap();
+    let claude = json!({"type": "result", "usage": {"input_tokens": 1, "output_tokens": 9, "cache_read_input_tokens": 20,
+        "cache_creation_input_tokens": 300}});
+    let opencode = json!({"type": "step_finish", "part": {"tokens": {"input": 301, "output": 4, "reasoning": 5,
+        "cache": {"read": 20, "write": 0}}}});
+    let codex = json!({"type": "turn.completed", "usage": {"input_tokens": 321, "cached_input_tokens": 20,
+        "output_tokens": 9, "reasoning_output_tokens": 5}});
+    let expected = Usage { input_tokens: 321, output_tokens: 9, cached_tokens: Some(20), cost_usd: None };
+    assert_eq!(cached(OutputFormat::ClaudeStreamJson, claude), expected);
+    assert_eq!(cached(OutputFormat::OpencodeJson, opencode), expected);
+    assert_eq!(cached(OutputFormat::CodexJson, codex), expected);
+}
+
+#[test]
+fn a_broken_stream_that_is_repeated_is_one_message() {
+    let (shown, report) = read_sample("gemini-stream-cut-always");
+    assert_eq!(shown.matches("\nHalf a sentence is all that\n").count(), 2, "each in a line of its own: {shown}");
+    assert_eq!(report.result.as_deref(), Some("Half a sentence is all that"));
+}
+
+#[test]
+fn text_in_pieces_is_shown_once() {
+    let piece = |text: &str| {
+        let data = json!({"messageId": "m", "deltaContent": text});
+        json!({"type": "assistant.message_delta", "data": data, "ephemeral": true}).to_string()
+    };
+    let whole =
+        json!({"type": "assistant.message", "data": {"messageId": "m", "content": "Grüße an\nalle"}}).to_string();
+    let (one, two) = (piece("Grüße a"), piece("n\nalle"));
+    for (lines, expected) in [
+        (vec![&one, &two, &whole], "Grüße an\nalle\n"),
+        // Begun late.
+        (vec![&two, &whole], "n\nalle\nGrüße an\nalle\n"),
+        (vec![&whole], "Grüße an\nalle\n"),
+        (vec![&one, &two], "Grüße an\nalle\n"),
+    ] {
+        let output: String = lines.iter().map(|line| format!("{line}\n")).collect();
+        let (shown, report) = read(OutputFormat::CopilotJson, output);
+        assert_eq!(shown, expected);
+        assert!(report.result.is_some_and(|result| result.ends_with("n\nalle")));
+    }
+    let pieces = ["Hel", "lo", " there", " and", " everywhere"]
+        .map(|text| json!({"type": "message", "role": "assistant", "content": text, "delta": true}).to_string() + "\n");
+    let (shown, report) = read(OutputFormat::GeminiStreamJson, pieces.concat());
+    assert_eq!(shown, "Hello there and everywhere\n");
+    assert_eq!(report.result.as_deref(), Some("Hello there and everywhere"));
+}
+
+#[test]
+fn lines_of_one_message_repeat_its_usage() {
+    let line = |id: &str, output: u64| {
+        let usage = json!({"input_tokens": 10, "output_tokens": output, "cache_read_input_tokens": 5});
+        json!({"type": "assistant", "message": {"id": id, "content": [], "usage": usage}}).to_string() + "\n"
+    };
+    let mut output = [line("a", 1), line("sub-agent", 3), line("a", 2)].concat();
+    output.extend((0..100).map(|id| line(&id.to_string(), 1)));
+    let (_, report) = read(OutputFormat::ClaudeStreamJson, output);
+    let expected = Usage { input_tokens: 102 * 15, output_tokens: 105, cached_tokens: Some(102 * 5), cost_usd: None };
+    assert_eq!((report.usage, report.so_far), (Some(expected), true));
+}
