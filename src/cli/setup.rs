@@ -8,6 +8,8 @@ use anyhow::Context as _;
 
 use super::app;
 use crate::agent::{Source, find_command};
+use crate::home::config::Config;
+use crate::options::Permissions;
 use crate::setup::{Entry, HOSTS, Host, Plan, RemoteProgram, SshHost, Surroundings, check_over_ssh, config_to_edit};
 
 const ADDED: Style = AnsiColor::Green.on_default();
@@ -40,14 +42,14 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     let local = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
     let mut out = anstream::stdout();
     let Some(host) = request.host.as_deref().and_then(Host::by_name) else { return list(&mut out, &here, &local) };
-    let Some(machine) = &request.ssh else { return change(&mut out, host, &here, &local, request) };
+    let Some(machine) = &request.ssh else { return change(&mut out, host, &here, &local, request, home.as_deref()) };
     let entry = Entry::over_ssh(machine, &request.remote_program);
     if request.remove || request.dry_run {
-        return change(&mut out, host, &here, &entry, request);
+        return change(&mut out, host, &here, &entry, request, None);
     }
     // What does not work is not written.
     let version = check_over_ssh(machine, &request.remote_program)?;
-    change(&mut out, host, &here, &entry, request)?;
+    change(&mut out, host, &here, &entry, request, None)?;
     Ok(writeln!(out, "moadim-mcp {version} answered on {machine}.")?)
 }
 
@@ -85,6 +87,7 @@ fn change(
     here: &Surroundings,
     entry: &Entry,
     request: &Request,
+    home: Option<&Path>,
 ) -> anyhow::Result<()> {
     let config = &config_to_edit(host, here, entry.name());
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
@@ -109,7 +112,24 @@ fn change(
         None => writeln!(out, "Written.")?,
     }
     writeln!(out, "Restart {} for it to take effect.", host.title)?;
-    if request.remove { Ok(()) } else { show_unattended(out, host, entry) }
+    if request.remove {
+        return Ok(());
+    }
+    show_unattended(out, host, entry)?;
+    if request.ssh.is_none() { show_permissions(out, home) } else { Ok(()) }
+}
+
+/// Shows what agents may do, and what lets them do more.
+fn show_permissions(out: &mut impl Write, home: Option<&Path>) -> anyhow::Result<()> {
+    let file = home.map_or_else(|| PathBuf::from("~/.moadim"), Path::to_owned).join("config.toml");
+    // One that cannot be read is named by the tools.
+    let max = Config::load(&file).unwrap_or_default().max_permissions;
+    let meaning = max.meaning();
+    writeln!(out, "Agents get permissions up to \"{max}\": {meaning}. See: moadim-mcp agents")?;
+    if max < Permissions::Full {
+        writeln!(out, "To allow everything: max_permissions = \"full\" in {}.", file.display())?;
+    }
+    Ok(())
 }
 
 /// Shows what lets the host use our tools while nobody is there, where that is known.

@@ -146,10 +146,7 @@ pub fn stderr_end(workbench: &Workbench, max_bytes: u64) -> String {
 /// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A failure is only logged: the outcome
 /// says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
-    // What the agent was just printing must not take it up.
-    let unfinished = Log::open_raw(workbench).and_then(|log| log.read(log.size.saturating_sub(1), 1));
-    let begin = if unfinished.is_ok_and(|last| !last.is_empty() && last != b"\n") { "\n" } else { "" };
-    let line = format!("{begin}[moadim {}] {text}", UnixSeconds::now());
+    let line = format!("[moadim {}] {text}", UnixSeconds::now());
     if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
         tracing::warn!(%error, "the note was not added");
     }

@@ -57,7 +57,7 @@ fn lists_are_tables_for_people_and_documents_for_programs() {
 
     let table = home.moadim(&["agents"]).ok();
     assert!(table.contains("shell") && table.contains("yes"), "{table}");
-    assert_eq!(home.moadim(&["agents", "--json"]).json()["agents"][2]["name"], "shell");
+    assert_eq!(home.moadim(&["agents", "--json"]).json()["agents"][6]["name"], "shell");
 }
 
 #[test]
