@@ -1,0 +1,56 @@
+"""What a program sends to its model, in the same words for every API."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Turn:
+    """One entry of a conversation: what a person, the model or a tool said."""
+
+    role: str
+    text: str
+
+
+@dataclass
+class Call:
+    """A tool call that the model asks for."""
+
+    id: str
+    tool: "Tool"
+    arguments: dict
+
+
+@dataclass
+class Tool:
+    """A tool that the program offers. Codex groups those of MCP servers, and has some that take a plain text."""
+
+    name: str
+    group: str = ""
+    takes_text: bool = False
+
+
+@dataclass
+class Request:
+    """A request for the next turn of a conversation."""
+
+    model: str
+    turns: list[Turn]
+    tools: list[Tool] = field(default_factory=list)
+    effort: str | None = None
+    stream: bool = True
+    #: The JSON schema that the answer has to follow, if any.
+    schema: dict | None = None
+
+
+@dataclass
+class Reply:
+    """A turn of the model: text, tool calls or both."""
+
+    text: str = ""
+    calls: list[Call] = field(default_factory=list)
+
+
+#: What each turn is said to have used.
+INPUT_TOKENS = 1000
+CACHED_TOKENS = 200
+OUTPUT_TOKENS = 50
