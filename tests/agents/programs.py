@@ -10,8 +10,10 @@ from typing import Callable
 
 from model.server import key_of
 
-#: What a program would otherwise do beside its work: look for updates, send statistics, fetch lists of models.
+#: Keeps programs from what they do beside their work (look for updates, send statistics, fetch lists of models), and from
+#: retrying for minutes what the server refuses.
 QUIET = {
+    "CLAUDE_CODE_MAX_RETRIES": "2",
     "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
     "DISABLE_AUTOUPDATER": "1",
     "OPENCODE_DISABLE_AUTOUPDATE": "1",
@@ -34,6 +36,8 @@ class Agent:
     #: A model to ask for that is not its default, as its model server then sees it.
     model: str
     model_seen: str
+    #: Arguments after all others with which the prompt is taken from stdin.
+    prompt_from_stdin: list[str] = field(default_factory=list)
     #: Whether it is installed with --long alone.
     long: bool = False
     #: Its session id in what it prints.
@@ -133,6 +137,7 @@ AGENTS = {
             _codex,
             model="gpt-5.5-mini",
             model_seen="gpt-5.5-mini",
+            prompt_from_stdin=["-"],
             session="thread_id",
         ),
         Agent(

@@ -35,7 +35,7 @@ class ModelServer(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_port}"
         self.scripts = script.Scripts()
         self.ending = threading.Event()
-        self._log = open(log, "a", encoding="utf-8")
+        self._log = open(log, "a+", encoding="utf-8")
         self._lock = threading.Lock()
         self._number = 0
 
@@ -55,8 +55,15 @@ class ModelServer(ThreadingHTTPServer):
 
     def write_down(self, seen):
         with self._lock:
+            self._log.seek(0, os.SEEK_END)
             self._log.write(json.dumps(seen) + "\n")
             self._log.flush()
+
+    def seen(self):
+        """All that was written down, the oldest first."""
+        with self._lock:
+            self._log.seek(0)
+            return [json.loads(line) for line in self._log]
 
     def handle_error(self, request, client_address):
         """A program that hangs up is nothing to report: most do when they end."""

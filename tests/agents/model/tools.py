@@ -1,6 +1,8 @@
 """What the tools of each agent are called, and what they take."""
 
 import json
+import os
+import re
 
 from .conversation import Call, Request, Tool
 
@@ -69,11 +71,20 @@ def call(agent: str, step: dict, request: Request, number: int) -> Call:
     named = step["tool"]
     if named in OWN[agent]:
         tool, take = _own(OWN[agent][named], request)
-        arguments = take(step)
+        arguments = take(_with_absolute_path(step, request))
     else:
         tool = _by_end(named, request)
         arguments = step.get("arguments", {})
     return Call(id=f"call_{number}", tool=tool, arguments=arguments)
+
+
+def _with_absolute_path(step, request):
+    """Qwen Code takes no other. It says where it works, and models go by that."""
+    for turn in request.turns:
+        directory = re.search(r"working in the directory: (\S+)", turn.text)
+        if directory and "path" in step:
+            return step | {"path": os.path.join(directory[1], step["path"])}
+    return step
 
 
 def _own(choices, request):
