@@ -6,7 +6,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from stage import Failed, PATIENCE_SECS, Stage, check, kill_group, prompt, until
+from stage import PATIENCE_SECS, Failed, Stage, check, kill_group, processes_of, prompt, until
 
 LIVE = ("preparing", "running")
 
@@ -132,6 +132,17 @@ class Product:
     def log(self, run, **arguments) -> str:
         return self.call("read_log", run=run, **arguments)["text"]
 
+    def workbench(self, run: dict) -> Path:
+        return Path(run["workbench"])
+
+    def processes(self) -> dict[int, str]:
+        """What has been started here, by pid."""
+        return processes_of(self.stage.folder)
+
+    def workers(self, run) -> dict[int, str]:
+        """The processes that work in a run's workbench."""
+        return {pid: command for pid, command in self.processes().items() if works_in(pid, self.home, run)}
+
     def until_it_works(self, run, words) -> str:
         """Waits until the log of a running run has these words. Gives the log."""
 
@@ -141,6 +152,13 @@ class Product:
             return text if words in text else None
 
         return until(f"{words!r} in the log", look)
+
+
+def works_in(pid, home, run):
+    try:
+        return Path(f"/proc/{pid}/cwd").resolve().is_relative_to(home / "workbenches" / run)
+    except OSError:
+        return False
 
 
 def set_up_host(stage: Stage, host: str, home: Path):

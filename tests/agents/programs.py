@@ -24,6 +24,20 @@ QUIET = {
 
 
 @dataclass
+class Host:
+    """An agent program as an MCP client."""
+
+    #: What `moadim-mcp setup` calls it.
+    setup: str
+    #: Its command line that may use our tools without a person. The prompt is on stdin.
+    command: list[str]
+    #: Whether it offers our tools only after a search.
+    searches: bool = False
+    #: What else a person changes after `setup`: text in a file below the home, and what replaces it.
+    changes: tuple[str, str, str] | None = None
+
+
+@dataclass
 class Agent:
     """One program."""
 
@@ -33,17 +47,28 @@ class Agent:
     resume: list[str]
     #: Makes its files below a home, for a server's URL and a key, and gives its environment.
     configure: Callable[[Path, str, str], dict[str, str]]
-    #: A model to ask for that is not its default, as its model server then sees it.
+    #: A model to ask for that is not its default, as its model server then sees it, and whether it prints its model.
     model: str
     model_seen: str
+    prints_model: bool
+    #: The permissions of a routine that says none, where `max_permissions` is "edit".
+    default_permissions: str
+    host: Host
+    #: What its interactive command takes a first prompt by; None if it has to be typed.
+    first_prompt: list[str] | None
+    #: An effort that it can be asked for.
+    effort: str | None = None
+    #: Whether it prints tokens, and its last text. Whether it prints how many calls were denied.
+    prints_usage: bool = True
+    counts_denied: bool = False
     #: Arguments after all others with which the prompt is taken from stdin.
     prompt_from_stdin: list[str] = field(default_factory=list)
     #: Whether it is installed with --long alone.
     long: bool = False
     #: Its session id in what it prints.
     session: str = "session_id"
-    #: Environment of a login of the kind that has a usage limit, in place of a key.
-    subscription: dict[str, str] = field(default_factory=dict)
+    #: Variables of a login that has a usage limit, in place of those of a key.
+    subscription: dict[str, str | None] = field(default_factory=dict)
 
 
 def _write(path, text):
@@ -52,7 +77,13 @@ def _write(path, text):
 
 
 def _claude(home, url, key):
-    _write(home / ".claude.json", json.dumps({"hasCompletedOnboarding": True}))
+    state = {
+        "hasCompletedOnboarding": True,
+        # What a person has answered: this key may be used, and all below may be trusted.
+        "customApiKeyResponses": {"approved": [key[-20:]], "rejected": []},
+        "projects": {str(home.parent): {"hasTrustDialogAccepted": True}},
+    }
+    _write(home / ".claude.json", json.dumps(state))
     return {"ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key}
 
 
@@ -62,6 +93,12 @@ model = "gpt-5.5"
 model_provider = "loopback"
 check_for_update_on_startup = false
 analytics.enabled = false
+
+[notice.model_migrations]
+"gpt-5.5" = "gpt-6-sol"
+
+[projects."{home.parent}"]
+trust_level = "trusted"
 
 [model_providers.loopback]
 name = "loopback"
@@ -110,6 +147,7 @@ def _qwen(home, url, key):
 
 
 def _copilot(home, url, key):
+    _write(home / ".copilot" / "config.json", json.dumps({"trusted_folders": [str(home.parent)]}))
     return {
         "COPILOT_PROVIDER_BASE_URL": f"{url}/v1",
         "COPILOT_PROVIDER_API_KEY": key,
@@ -129,6 +167,17 @@ AGENTS = {
             _claude,
             model="claude-haiku-4-5",
             model_seen="claude-haiku-4-5",
+            prints_model=True,
+            effort="high",
+            counts_denied=True,
+            default_permissions="edit",
+            host=Host(
+                "claude-code",
+                ["claude", "-p", "--output-format", "stream-json", "--verbose", "--allowedTools", "mcp__moadim__*"],
+                searches=True,
+            ),
+            first_prompt=["{prompt}"],
+            subscription={"ANTHROPIC_API_KEY": None, "CLAUDE_CODE_OAUTH_TOKEN": "{key}"},
         ),
         Agent(
             "codex",
@@ -137,6 +186,20 @@ AGENTS = {
             _codex,
             model="gpt-5.5-mini",
             model_seen="gpt-5.5-mini",
+            prints_model=False,
+            effort="high",
+            default_permissions="edit",
+            host=Host(
+                "codex",
+                ["codex", "exec", "--json", "--skip-git-repo-check", "-"],
+                searches=True,
+                changes=(
+                    ".codex/config.toml",
+                    "[mcp_servers.moadim]",
+                    '[mcp_servers.moadim]\ndefault_tools_approval_mode = "approve"',
+                ),
+            ),
+            first_prompt=["{prompt}"],
             prompt_from_stdin=["-"],
             session="thread_id",
         ),
@@ -147,6 +210,13 @@ AGENTS = {
             _gemini,
             model="gemini-2.5-flash",
             model_seen="gemini-2.5-flash",
+            prints_model=True,
+            default_permissions="files",
+            host=Host(
+                "gemini",
+                ["gemini", "--skip-trust", "--allowed-mcp-server-names", "moadim", "--output-format", "stream-json"],
+            ),
+            first_prompt=["-i", "{prompt}"],
         ),
         Agent(
             "opencode",
@@ -155,6 +225,12 @@ AGENTS = {
             _opencode,
             model="loopback/second",
             model_seen="second",
+            prints_model=False,
+            effort="high",
+            counts_denied=True,
+            default_permissions="edit",
+            host=Host("opencode", ["opencode", "run", "--format", "json"]),
+            first_prompt=None,
             session="sessionID",
         ),
         Agent(
@@ -164,6 +240,15 @@ AGENTS = {
             _qwen,
             model="second",
             model_seen="second",
+            prints_model=True,
+            counts_denied=True,
+            default_permissions="files",
+            host=Host(
+                "qwen",
+                ["qwen", "--allowed-tools", "mcp__moadim", "--output-format", "stream-json"],
+                searches=True,
+            ),
+            first_prompt=["-i", "{prompt}"],
             long=True,
         ),
         Agent(
@@ -173,6 +258,12 @@ AGENTS = {
             _copilot,
             model="second",
             model_seen="second",
+            prints_model=True,
+            prints_usage=False,
+            counts_denied=True,
+            default_permissions="edit",
+            host=Host("copilot", ["copilot", "--allow-tool", "moadim", "--no-ask-user", "--output-format", "json"]),
+            first_prompt=["-i", "{prompt}"],
             long=True,
             session="sessionId",
         ),
@@ -183,3 +274,9 @@ AGENTS = {
 def environment(agent: Agent, home: Path, url: str, case: str) -> dict[str, str]:
     """What `agent` needs in its environment to work in `home` against the server. Makes its files there."""
     return QUIET | agent.configure(home, url, key_of(agent.name, case))
+
+
+def subscription(agent: Agent, case: str) -> dict[str, str | None]:
+    """The variables that a login with a usage limit changes."""
+    key = key_of(agent.name, case)
+    return {name: value and value.replace("{key}", key) for name, value in agent.subscription.items()}

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import programs
 from model.server import ModelServer
 from programs import Agent
+from terminal import Terminal
 
 #: The longest that a program may take by itself. Idle machines need a tenth of it.
 PATIENCE_SECS = 60
@@ -137,6 +139,28 @@ class Stage:
             command += [word.replace("{session}", session) for word in self.agent.resume]
         command += self.agent.prompt_from_stdin
         return self.execute(command, prompt(*steps), **variables)
+
+    def in_terminal(self, command, directory, words, steps, look):
+        """Types a shell command in a terminal, and gives the program that it starts a prompt with these steps. Gives what
+        `look` gives in the end. Programs that take no first prompt show `words` when they are ready."""
+        text = "Go on. " + prompt(*steps).splitlines()[-1]
+        first = self.agent.first_prompt
+        if first is not None:
+            command += " " + shlex.join(word.replace("{prompt}", text) for word in first)
+        environment = self.environment() | {"PWD": str(directory)} | self.agent_environment()
+        with Terminal(["/bin/sh", "-c", command], directory, environment) as terminal:
+            if first is None:
+                terminal.until_it_shows(words)
+                terminal.type(text)
+            deadline = time.monotonic() + PATIENCE_SECS
+            while time.monotonic() < deadline:
+                found = look()
+                if found is not None:
+                    return found
+                if first is None:
+                    terminal.type("\r")
+                terminal.read(1)
+            raise Failed(f"{command} sent nothing in {PATIENCE_SECS} s. The terminal shows:\n{terminal.shown()[-2000:]}")
 
     def requests(self, steps_only=True):
         """What the server saw of this case."""

@@ -22,11 +22,13 @@ class Call:
 
 @dataclass
 class Tool:
-    """A tool that the program offers. Codex groups those of MCP servers, and has some that take a plain text."""
+    """A tool that the program offers."""
 
     name: str
+    #: Codex groups the tools of an MCP server.
     group: str = ""
-    takes_text: bool = False
+    #: What a call of it is in OpenAI's responses API, where there are several kinds.
+    kind: str = "function"
 
 
 @dataclass

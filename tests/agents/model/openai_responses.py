@@ -17,10 +17,15 @@ def read(path, body):
     return Request(
         model=body["model"],
         turns=[turn for turn in map(_turn, entries) if turn],
-        tools=[tool for offered in body.get("tools", []) for tool in _tools(offered)],
+        tools=[tool for offered in body.get("tools", []) + _found(entries) for tool in _tools(offered)],
         effort=(body.get("reasoning") or {}).get("effort"),
         stream=body.get("stream", False),
     )
+
+
+def _found(entries):
+    """The tools that searches have found. They are offered from then on."""
+    return [tool for entry in entries if entry.get("type") == "tool_search_output" for tool in entry["tools"]]
 
 
 def _turn(entry):
@@ -31,6 +36,10 @@ def _turn(entry):
             return Turn("assistant", f"{entry['name']} {entry['arguments']}")
         case "custom_tool_call":
             return Turn("assistant", f"{entry['name']} {entry['input']}")
+        case "tool_search_call":
+            return Turn("assistant", f"tool_search {json.dumps(entry['arguments'])}")
+        case "tool_search_output":
+            return Turn("tool", json.dumps(entry["tools"]))
         case "function_call_output" | "custom_tool_call_output":
             return Turn("tool", _text(entry["output"]))
         case _:
@@ -48,11 +57,11 @@ def _tools(offered):
         case "function":
             return [Tool(offered["name"])]
         case "custom":
-            return [Tool(offered["name"], takes_text=True)]
+            return [Tool(offered["name"], kind="custom")]
         case "namespace":
             return [Tool(tool["name"], group=offered["name"]) for tool in offered["tools"]]
         case kind:
-            return [Tool(kind)]
+            return [Tool(kind, kind=kind)]
 
 
 def _items(reply, number):
@@ -61,12 +70,16 @@ def _items(reply, number):
         content = [{"type": "output_text", "text": reply.text, "annotations": []}]
         items.append({"type": "message", "id": f"msg_{number}", "role": "assistant", "content": content})
     for call in reply.calls:
-        item = {"id": f"item_{call.id}", "call_id": call.id, "name": call.tool.name}
-        if call.tool.takes_text:
-            items.append(item | {"type": "custom_tool_call", "input": text_of(call.arguments)})
-        else:
-            group = {"namespace": call.tool.group} if call.tool.group else {}
-            items.append(item | group | {"type": "function_call", "arguments": text_of(call.arguments)})
+        item = {"id": f"item_{call.id}", "call_id": call.id}
+        match call.tool.kind:
+            case "custom":
+                item |= {"type": "custom_tool_call", "name": call.tool.name, "input": text_of(call.arguments)}
+            case "tool_search":
+                item |= {"type": "tool_search_call", "execution": "client", "arguments": call.arguments}
+            case _:
+                item |= {"type": "function_call", "name": call.tool.name, "arguments": text_of(call.arguments)}
+                item |= {"namespace": call.tool.group} if call.tool.group else {}
+        items.append(item)
     return [item | {"status": "completed"} for item in items]
 
 

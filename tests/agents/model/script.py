@@ -1,10 +1,11 @@
 """The script in a prompt, and which of its steps comes next.
 
-A script is a line of the prompt: `SCRIPT: [STEP, ...]`. A step is a JSON object:
+A script is a line of the prompt, or its end: `SCRIPT: [STEP, ...]`. A step is a JSON object:
 
     {"text": "Done."}                                  the model says this; without a tool, its turn is over
     {"tool": "bash", "command": "echo one"}            a tool call; "text" may stand beside it
     {"tool": "write", "path": "a.txt", "content": "a"}
+    {"tool": "search", "query": "create routine"}      a search for tools, in agents that do not offer all at once
     {"tool": "create_routine", "arguments": {...}}     any other tool, by the end of its name
     {"error": 529, "times": 2}                         this HTTP status, as often as said, then the next step
     {"limit": 1800000000}                              a usage limit that is over at this time (epoch seconds)
@@ -20,7 +21,7 @@ import threading
 
 from .conversation import Request
 
-LINE = re.compile(r"^\s*SCRIPT: (\[.*\])\s*$", re.MULTILINE)
+LINE = re.compile(r"SCRIPT: (\[.*\])\s*$", re.MULTILINE)
 
 
 class BadScript(Exception):

@@ -20,16 +20,22 @@ def _codex_patch_by_shell(step):
     return {"cmd": f"apply_patch <<'PATCH'\n{_codex_patch(step)}PATCH"}
 
 
+def _search(count):
+    return lambda step: {"query": step["query"], count: 10}
+
+
 def _file(path, content):
     return lambda step: {path: step["path"], content: step["content"]}
 
 
-#: For each agent and each of the two tools that scripts name alike: the agent's own names, the first that it offers is
-#: taken, and what they take. If it offers none, the first is called nevertheless, as a model may do.
+#: For each agent and each tool that scripts name alike: the agent's own names, of which the first that it offers is taken,
+#: and what they take. If it offers none, the first is called nevertheless, as a model may do. `search` finds tools that an
+#: agent does not offer from the start.
 OWN = {
     "claude": {
         "bash": [("Bash", _claude_bash)],
         "write": [("Write", _file("file_path", "content"))],
+        "search": [("ToolSearch", _search("max_results"))],
     },
     "codex": {
         "bash": [
@@ -41,6 +47,7 @@ OWN = {
             ("apply_patch", _codex_patch),
             ("exec_command", _codex_patch_by_shell),
         ],
+        "search": [("tool_search", _search("limit"))],
     },
     "gemini": {
         "bash": [("run_shell_command", lambda step: {"command": step["command"], "description": "as scripted"})],
@@ -58,6 +65,7 @@ OWN = {
             )
         ],
         "write": [("write_file", _file("file_path", "content"))],
+        "search": [("tool_search", _search("max_results"))],
     },
     "copilot": {
         "bash": [("bash", lambda step: {"command": step["command"], "description": "as scripted"})],
@@ -73,8 +81,7 @@ def call(agent: str, step: dict, request: Request, number: int) -> Call:
         tool, take = _own(OWN[agent][named], request)
         arguments = take(_with_absolute_path(step, request))
     else:
-        tool = _by_end(named, request)
-        arguments = step.get("arguments", {})
+        tool, arguments = _by_end(named, step.get("arguments", {}), request)
     return Call(id=f"call_{number}", tool=tool, arguments=arguments)
 
 
@@ -96,12 +103,19 @@ def _own(choices, request):
     return Tool(name), take
 
 
-def _by_end(named, request):
+def _by_end(named, arguments, request):
     """MCP tools carry the name of their server before their own, in a way of each program."""
+    is_it = re.compile(rf"(?:[\w-]+[_.-])?{re.escape(named)}")
     for tool in request.tools:
-        if tool.name == named or (tool.name.endswith(named) and tool.name[-len(named) - 1] in "_-."):
-            return tool
-    return Tool(named)
+        if is_it.fullmatch(tool.name):
+            return tool, arguments
+    # Qwen Code never offers what a search has found: it is called through a tool that is there for it.
+    through = [tool for tool in request.tools if tool.name == "tool_call"]
+    known = re.compile(rf"mcp__\w+?__{re.escape(named)}\b")
+    found = [known.search(turn.text) for turn in request.turns if turn.role == "tool"]
+    if through and any(found):
+        return through[0], {"name": next(match[0] for match in found if match), "arguments": arguments}
+    return Tool(named), arguments
 
 
 def text_of(arguments) -> str:
