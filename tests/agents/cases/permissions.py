@@ -25,8 +25,11 @@ LEVELS = {
     "qwen": ["read-only", "files", "full"],
     "copilot": ["read-only", "files", "edit", "full"],
 }
-#: Gemini CLI's file tool stays in its workspace, whatever it may do.
-DIFFERENT = {("gemini", "full"): {"tool outside": False}}
+#: Gemini CLI's file tool stays in its workspace whatever it may do; Qwen Code's goes anywhere as soon as it may write.
+DIFFERENT = {
+    ("gemini", "full"): {"tool outside": False},
+    ("qwen", "files"): {"tool outside": True},
+}
 
 
 def as_promised(level, stage: Stage):

@@ -51,7 +51,11 @@ def whole(request: Request, reply: Reply, number):
 
 
 def stream(request: Request, reply: Reply, number):
-    yield f"data: {json.dumps(whole(request, reply, number))}\r\n\r\n"
+    said = whole(request, reply, number)
+    end = whole(request, Reply(), number)
+    del said["candidates"][0]["finishReason"], said["usageMetadata"]
+    for chunk in (said, end):
+        yield f"data: {json.dumps(chunk)}\r\n\r\n"
 
 
 def error(status, message):

@@ -178,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         events = list(api.stream(request, reply, number))
-        # Whatever is missing from a stream that is cut: its end, and the last chunk that says so.
-        for event in events[:-2] or events[:1] if cut else events:
+        # A stream that is cut has no end, and not the last chunk that HTTP demands.
+        for event in events[: max(1, (len(events) - 1) // 2)] if cut else events:
             data = event.encode()
             self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
             self.wfile.flush()
