@@ -1,0 +1,187 @@
+"""The built-in agents in runs: what they write, what is known of them, and how they end."""
+
+import time
+from datetime import datetime
+
+import programs
+from product import LIVE, Product
+from programs import AGENTS
+from stage import Stage, check, until
+
+from . import Case, each
+
+
+def report_of(run):
+    check(isinstance(run.get("report"), dict), f"no report in {run}")
+    return run["report"]
+
+
+def works(stage: Stage):
+    """A run as it is without any option: it writes a file, and says who it was, what it used and what it said last."""
+    agent = stage.agent
+    with Product(stage) as product:
+        run = product.succeed({"tool": "write", "path": "made.txt", "content": "made"}, {"text": "All done."})
+        check((product.workbench(run) / "made.txt").read_text().strip() == "made", "made.txt holds something else")
+        report = report_of(run)
+        check(report.get("session_id"), f"no session_id in {report}")
+        check(report.get("result") == "All done.", f"the result is {report.get('result')!r}")
+        check(not report.get("denied") and not report.get("limit") and not report.get("needs"), f"too much in {report}")
+        check(("model" in report) == agent.prints_model, f"model: {report.get('model')!r}")
+        if agent.prints_usage:
+            check(report["usage"]["output_tokens"] >= 100, f"usage: {report['usage']}")
+            check(report["usage"]["input_tokens"] >= 1600, f"usage: {report['usage']}")
+        else:
+            check("usage" not in report, f"usage that nobody reported: {report}")
+        if agent.name == "claude":
+            check(report["usage"]["cost_usd"] > 0, f"usage: {report['usage']}")
+            check(report["turns"] == 2, f"{report['turns']} turns instead of 2")
+        log = product.log(run["id"])
+        check("made.txt" in log and "All done." in log, f"the log is:\n{log}")
+        check_readable(log)
+
+
+def check_readable(log):
+    check('"type":' not in log, f"the log shows the agent's own events:\n{log}")
+
+
+#: One of the two leaves the session. Claude Code lets neither `setsid` nor a command that begins with `sleep` pass.
+SLEEPERS = 'import subprocess as s; s.Popen(["sleep", "4711"], start_new_session=True); s.run(["sleep", "4711"])'
+
+
+def is_read_and_stopped(stage: Stage):
+    """Its log can be read while it runs, and raw. Stopping it ends all that it started."""
+    agent = stage.agent
+    # No agent may run commands with less.
+    full = {"files": {"max_permissions": "full"}}.get(agent.default_permissions, {})
+    options = {"options": {"permissions": "full"}} if full else {}
+    with Product(stage, **full) as product:
+        run = product.start(
+            {"tool": "write", "path": "early.txt", "content": "early"},
+            {"tool": "bash", "command": f"python3 -c '{SLEEPERS}'"},
+            {"text": "The sleep is over."},
+            **options,
+        )
+        log = product.until_it_works(run, "early.txt")
+        check_readable(log)
+        raw = product.log(run, raw=True)
+        check("early.txt" in raw and '"type":' in raw, f"the raw log is:\n{raw}")
+        until("its commands", lambda: len(commands(product)) == 2, secs=30)
+        product.call("stop_run", run=run)
+        ended = product.wait(run)
+        check(ended["status"] == "stopped", f"{ended['status']}: {ended.get('status_reason')}")
+        until("the end of its commands", lambda: not commands(product), secs=15)
+        until("the end of all that works there", lambda: not product.workers(run), secs=15)
+
+
+def commands(product):
+    return [command for command in product.processes().values() if command == "sleep 4711"]
+
+
+def is_silent(stage: Stage):
+    """It is ended when it prints nothing for too long."""
+    with Product(stage) as product:
+        began = time.monotonic()
+        run = product.run({"hang": 60}, max_silence_secs=5)
+        check(run["status"] == "silent", f"{run['status']}: {run.get('status_reason')}")
+        check(time.monotonic() - began < 50, "it was ended much too late")
+        until("the end of all that works there", lambda: not product.workers(run["id"]), secs=15)
+
+
+def is_refused(stage: Stage):
+    """A key that is refused is said to need a login, and is not tried again."""
+    with Product(stage) as product:
+        run = product.run({"error": 401}, retry={"max_attempts": 3, "backoff_secs": 1})
+        check(run["status"] == "failed", f"{run['status']}: {run.get('status_reason')}")
+        report = report_of(run)
+        check(report.get("needs") == "login", f"needs: {report.get('needs')!r}; {run.get('status_reason')}")
+        check(run.get("status_reason"), "no reason")
+        deadline = time.monotonic() + 3
+        while time.monotonic() < deadline:
+            total = product.call("list_runs", routine="work")["total"]
+            check(total == 1, f"there are {total} runs: it was tried again")
+            time.sleep(0.2)
+
+
+def is_limited(stage: Stage):
+    """A usage limit is told apart from other errors, with its end where the agent says when."""
+    resets_at = int(time.time()) // 60 * 60 + 3 * 3600
+    stage.changed = programs.subscription(stage.agent, stage.case)
+    with Product(stage) as product:
+        run = product.run({"limit": resets_at}, max_runtime_secs=200)
+        check(run["status"] == "failed", f"{run['status']}: {run.get('status_reason')}")
+        report = report_of(run)
+        limit = report.get("limit")
+        check(isinstance(limit, dict) and limit.get("kind"), f"no limit in {report}; {run.get('status_reason')}")
+        check(not report.get("needs"), f"needs: {report.get('needs')!r}")
+        if stage.agent.name in ("claude", "codex"):
+            said = datetime.fromisoformat(limit["resets_at"].replace("Z", "+00:00")).timestamp()
+            check(abs(said - resets_at) <= 60, f"it resets at {limit['resets_at']} instead of {resets_at}")
+        else:
+            check("resets_at" not in limit, f"a time that nobody said: {limit}")
+
+
+def has_options(stage: Stage):
+    """The server sees the model and the effort that the routine asks for."""
+    agent = stage.agent
+    options = {"model": agent.model} | ({"effort": agent.effort} if agent.effort else {})
+    with Product(stage) as product:
+        run = product.succeed({"text": "All done."}, options=options)
+        seen = stage.requests()[-1]
+        check(seen["model"] == agent.model_seen, f"the server saw the model {seen['model']!r}")
+        if agent.effort:
+            check(seen["effort"] == agent.effort, f"the server saw the effort {seen['effort']!r}")
+        if agent.prints_model:
+            model = report_of(run).get("model")
+            check(model == agent.model_seen, f"the report has the model {model!r}")
+
+
+def counts_denied(stage: Stage):
+    """What was denied is counted, also in a run that succeeded."""
+    steps = [{"tool": "write", "path": str(stage.outside / "denied.txt"), "content": "x"}, {"text": "I could not."}]
+    with Product(stage) as product:
+        run = product.succeed(*steps)
+        check(not (stage.outside / "denied.txt").exists(), "it was written nevertheless")
+        denied = report_of(run).get("denied")
+        check(denied and sum(entry["count"] for entry in denied) == 1, f"denied: {denied!r}")
+        check("denied" in (run.get("status_reason") or ""), f"status_reason: {run.get('status_reason')!r}")
+
+
+def recovers(stage: Stage):
+    """An overloaded server and a broken stream are the agent's own affair, and can be read in the log."""
+    with Product(stage) as product:
+        run = product.succeed({"error": 529, "times": 1}, {"cut": True, "text": "Half a", "times": 1}, {"text": "Done."})
+        result = report_of(run).get("result")
+        check(result == "Done.", f"the result is {result!r}")
+        check_readable(product.log(run["id"]))
+
+
+def continues_by_hand(stage: Stage):
+    """The run's own command continues its conversation in a terminal."""
+    with Product(stage) as product:
+        run = product.succeed({"text": "The first answer."})
+        command = run.get("resume_command")
+        check(command, f"no resume_command in {run}")
+        check(report_of(run)["session_id"] in command, f"no session id in {command}")
+
+        def continued():
+            turns = [seen["turns"] for seen in stage.requests() if seen["step"] == {"text": "The second answer."}]
+            return any("The first answer." == turn["text"].strip() for turn in turns[0]) if turns else None
+
+        steps = [{"text": "The second answer."}]
+        sent = stage.in_terminal(command, product.workbench(run), "The first answer.", steps, continued)
+        check(sent, "the earlier conversation was not sent")
+
+
+CASES: list[Case] = [
+    *each(AGENTS, "run: works", works),
+    *each(AGENTS, "run: is read and stopped", is_read_and_stopped),
+    *each(AGENTS, "run: is silent", is_silent),
+    *each(AGENTS, "run: is refused", is_refused),
+    *each(["claude", "codex", "gemini"], "run: is limited", is_limited),
+    # They try again for more than a minute first.
+    *each(["opencode", "copilot"], "run: is limited", is_limited, long=True),
+    *each(AGENTS, "run: has options", has_options),
+    *each([name for name, agent in AGENTS.items() if agent.counts_denied], "run: counts denied", counts_denied),
+    *each(["claude", "codex"], "run: recovers", recovers),
+    *each(AGENTS, "run: continues by hand", continues_by_hand),
+]
