@@ -33,9 +33,9 @@ pub(super) fn definitions(subject: &Subject<'_>) -> Vec<Finding> {
 pub(super) fn hiding(subject: &Subject<'_>) -> Vec<Finding> {
     let finding = |(agent, path): (&Agent, &Path)| {
         Finding::problem_at(
-            path.to_owned(),
+            path,
             format!("it hides the built-in agent '{}', with its options and its readable log", agent.name),
-            &format!(
+            format!(
                 "add the line extends = \"{}\" and keep only what differs; or give the file another name",
                 agent.name
             ),
