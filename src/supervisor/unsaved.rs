@@ -11,6 +11,7 @@ use super::supervision::Supervisor;
 use crate::git::Work;
 use crate::run::entry::WORK;
 use crate::run::examine::{EXAMINE_TIMEOUT, examine_by};
+use crate::run::record::EndCause;
 
 /// The pause between two looks whether it has ended.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -20,11 +21,14 @@ impl Supervisor {
     pub(super) fn look_for_work(&mut self) -> Vec<Work> {
         let (context, id) = (self.context.clone(), self.entry.id().clone());
         let cookie = self.manifest.cookie;
-        examine_by(&context, &id, &cookie, |command| self.look_in_a_child(command))
+        // Whoever asks for the end says so by the same signal.
+        let is_asked =
+            self.entry.end_request().ok().flatten().is_some_and(|request| request.cause != EndCause::Interrupted);
+        examine_by(&context, &id, &cookie, |command| self.look_in_a_child(command, is_asked))
     }
 
     /// What a child prints goes to a file: nothing of it keeps us from noticing its end, or a shutdown.
-    fn look_in_a_child(&mut self, command: &mut Command) -> Result<Vec<u8>, String> {
+    fn look_in_a_child(&mut self, command: &mut Command, is_asked_to_end: bool) -> Result<Vec<u8>, String> {
         let path = self.entry.file(WORK);
         let output = File::create(&path).map_err(|error| error.to_string())?;
         command.stdin(Stdio::null()).stdout(output).stderr(Stdio::null()).process_group(0);
@@ -40,7 +44,7 @@ impl Supervisor {
                 Some(exit) => break Err(format!("looking at it {}", exit.how())),
                 None if began.elapsed() >= EXAMINE_TIMEOUT => break Err("it timed out".to_owned()),
                 // The end has to be recorded while there is time.
-                None if self.wake.termination_signal() => break Err("a shutdown began".to_owned()),
+                None if self.wake.termination_signal() && !is_asked_to_end => break Err("a shutdown began".to_owned()),
                 None => self.wake.wait(PAUSE),
             }
         };

@@ -48,6 +48,24 @@ fn a_person_may_have_work_discarded() {
 }
 
 #[test]
+fn a_run_that_is_stopped_or_ended_at_its_bound_is_examined() {
+    let (_home, mut server) = Scene::unwatched().start();
+    let prompt = format!("{GIT}; git init -q repo; cd repo; commit a; echo ready; exec sleep 300");
+    for (title, more, status) in
+        [("Stop", json!({}), "stopped"), ("Bound", json!({ "max_runtime_secs": 5 }), "timed_out")]
+    {
+        let run = server.start_run(title, &prompt, more);
+        server.wait_for_log(&run, "ready");
+        if status == "stopped" {
+            server.stop(&run);
+        }
+        server.wait_for_run(&run, status);
+        let shown = server.ok("get_run", json!({ "run": run }))["run"].clone();
+        assert_has(&shown["work"][0], json!({ "path": "repo", "unpushed_commits": 1, "unreadable": null }));
+    }
+}
+
+#[test]
 fn a_run_whose_supervisor_died_is_examined_before_its_end_is_recorded() {
     let (home, mut server) = Scene::unwatched().start();
     let prompt = format!("{GIT}; git init -q repo; cd repo; commit a; echo ready; exec sleep 300");
