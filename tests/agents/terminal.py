@@ -17,24 +17,24 @@ PATIENCE_SECS = 60
 
 
 class Terminal:
-    """A command in a terminal of its own. Ends with its `with` block."""
+    """A shell command in a terminal of its own. Ends with its `with` block."""
 
-    def __init__(self, command, directory, environment):
-        self._command, self._directory, self._environment = command, directory, environment
+    def __init__(self, start, command, directory, environment):
+        self._start, self._command = start, command
+        self._directory, self._environment = directory, environment
         self._output = b""
 
     def __enter__(self):
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
-        self._process = subprocess.Popen(
-            # It is the terminal's own session, as in a window.
-            ["setsid", "--ctty", "--wait", *self._command],
+        self._process = self._start(
+            # It leads the terminal's session, as in a window.
+            ["setsid", "--ctty", "--wait", "/bin/sh", "-c", self._command],
             cwd=self._directory,
             env=self._environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            start_new_session=True,
         )
         os.close(theirs)
         return self
