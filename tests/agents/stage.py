@@ -171,14 +171,14 @@ class Stage:
         with Terminal(PROCESSES.start, command, directory, environment) as terminal:
             if first is None:
                 terminal.until_it_shows(words)
-                terminal.type(text)
+                terminal.paste(text)
             deadline = time.monotonic() + PATIENCE_SECS
             while time.monotonic() < deadline:
                 found = look()
                 if found is not None:
                     return found
                 if first is None:
-                    terminal.type("\r")
+                    terminal.enter()
                 terminal.read(1)
             raise Failed(f"{command} sent nothing in {PATIENCE_SECS} s. The terminal shows:\n{terminal.shown()[-2000:]}")
 
