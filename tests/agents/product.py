@@ -6,7 +6,7 @@ import subprocess
 import threading
 from pathlib import Path
 
-from stage import PATIENCE_SECS, Failed, Stage, check, kill_group, processes_of, prompt, until
+from stage import PATIENCE_SECS, PROCESSES, Failed, Stage, check, kill_group, processes_of, prompt, until
 
 LIVE = ("preparing", "running")
 
@@ -45,14 +45,13 @@ class Product:
 
     def __enter__(self):
         environment = self.stage.environment() | {"MOADIM_HOME": str(self.home)}
-        self._process = subprocess.Popen(
+        self._process = PROCESSES.start(
             [self.stage.product],
             cwd=self.stage.folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            start_new_session=True,
         )
         threading.Thread(target=self._listen, daemon=True).start()
         me = {"name": "tests-agents", "version": "1"}
@@ -110,18 +109,18 @@ class Product:
     def trigger(self) -> str:
         return self.call("trigger_routine", routine="work")["run"]["id"]
 
-    def wait(self, run) -> dict:
+    def wait(self, run, secs=PATIENCE_SECS) -> dict:
         """Waits until a run is over. Gives what get_run says, the run's own fields and the others in one."""
-        until(f"the end of {run}", lambda: self.call("wait_run", run=run, timeout_secs=20)["finished"])
+        until(f"the end of {run}", lambda: self.call("wait_run", run=run, timeout_secs=20)["finished"], secs)
         return self.get(run)
 
     def get(self, run) -> dict:
         answer = self.call("get_run", run=run)
         return answer | answer["run"]
 
-    def run(self, *steps, **fields) -> dict:
+    def run(self, *steps, secs=PATIENCE_SECS, **fields) -> dict:
         """Creates the routine, and waits for its run."""
-        return self.wait(self.start(*steps, **fields))
+        return self.wait(self.start(*steps, **fields), secs)
 
     def succeed(self, *steps, **fields) -> dict:
         run = self.run(*steps, **fields)

@@ -132,6 +132,8 @@ def _opencode(home, url, key):
         "models": {"first": model, "second": model},
     }
     config = {"model": "loopback/first", "provider": {"loopback": provider}, "autoupdate": False, "share": "disabled"}
+    # It would install a package for plugins that are not there.
+    _write(home / ".npmrc", "offline=true\n")
     _write(home / ".config" / "opencode" / "opencode.json", json.dumps(config))
     return {}
 

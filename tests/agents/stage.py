@@ -7,6 +7,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +40,26 @@ def until(what, look, secs=PATIENCE_SECS):
             return seen
         time.sleep(0.1)
     raise Failed(f"waited {secs} s in vain for {what}")
+
+
+class Processes:
+    """All that is started here, in sessions of their own. Once it is closed nothing is started any more."""
+
+    def __init__(self):
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    def start(self, command, **how) -> subprocess.Popen:
+        with self._lock:
+            check(not self._is_closed, "it is over")
+            return subprocess.Popen(command, start_new_session=True, **how)
+
+    def close(self):
+        with self._lock:
+            self._is_closed = True
+
+
+PROCESSES = Processes()
 
 
 @dataclass
@@ -112,7 +133,7 @@ class Stage:
     def execute(self, command, text="", secs=PATIENCE_SECS, directory=None, **variables) -> Ended:
         """Runs a command to its end, with the agent's variables."""
         directory = directory or self.workbench
-        process = subprocess.Popen(
+        process = PROCESSES.start(
             command,
             cwd=directory,
             env=self.environment() | {"PWD": str(directory)} | self.agent_environment() | variables,
@@ -122,7 +143,6 @@ class Stage:
             text=True,
             encoding="utf-8",
             errors="replace",
-            start_new_session=True,
         )
         try:
             out, err = process.communicate(text, timeout=secs)
@@ -148,17 +168,17 @@ class Stage:
         if first is not None:
             command += " " + shlex.join(word.replace("{prompt}", text) for word in first)
         environment = self.environment() | {"PWD": str(directory)} | self.agent_environment()
-        with Terminal(["/bin/sh", "-c", command], directory, environment) as terminal:
+        with Terminal(PROCESSES.start, command, directory, environment) as terminal:
             if first is None:
                 terminal.until_it_shows(words)
-                terminal.type(text)
+                terminal.paste(text)
             deadline = time.monotonic() + PATIENCE_SECS
             while time.monotonic() < deadline:
                 found = look()
                 if found is not None:
                     return found
                 if first is None:
-                    terminal.type("\r")
+                    terminal.enter()
                 terminal.read(1)
             raise Failed(f"{command} sent nothing in {PATIENCE_SECS} s. The terminal shows:\n{terminal.shown()[-2000:]}")
 
@@ -171,10 +191,12 @@ class Stage:
             and (seen.get("step") is not None or not steps_only)
         ]
 
-    def end(self):
-        """Ends whatever is left of the case, and removes its files."""
-        end_processes(self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def left(self):
+        """What is still there after the moment in which supervisors go."""
+        deadline = time.monotonic() + 5
+        while (left := processes_of(self.folder)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return left
 
 
 def kill_group(process):

@@ -17,24 +17,24 @@ PATIENCE_SECS = 60
 
 
 class Terminal:
-    """A command in a terminal of its own. Ends with its `with` block."""
+    """A shell command in a terminal of its own. Ends with its `with` block."""
 
-    def __init__(self, command, directory, environment):
-        self._command, self._directory, self._environment = command, directory, environment
+    def __init__(self, start, command, directory, environment):
+        self._start, self._command = start, command
+        self._directory, self._environment = directory, environment
         self._output = b""
 
     def __enter__(self):
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 150, 0, 0))
-        self._process = subprocess.Popen(
-            # It is the terminal's own session, as in a window.
-            ["setsid", "--ctty", "--wait", *self._command],
+        self._process = self._start(
+            # It leads the terminal's session, as in a window.
+            ["setsid", "--ctty", "--wait", "/bin/sh", "-c", self._command],
             cwd=self._directory,
             env=self._environment,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            start_new_session=True,
         )
         os.close(theirs)
         return self
@@ -63,16 +63,22 @@ class Terminal:
     def shown(self):
         return CONTROL.sub("", self._output.decode(errors="replace"))
 
-    def until_it_shows(self, words):
-        deadline = time.monotonic() + PATIENCE_SECS
-        while words not in self.shown() and time.monotonic() < deadline:
+    def until_it_shows(self, words, secs=PATIENCE_SECS, since=0):
+        """Says whether it shows these words in this time, of what it prints from `since` on."""
+        deadline = time.monotonic() + secs
+        while words not in self.shown()[since:]:
+            if time.monotonic() > deadline:
+                return False
             self.read(0.2)
-        # It shows them a little before it takes keys.
-        self.read(2)
+        return True
 
-    def type(self, text):
-        """Types as a person does: programs take what comes at once for pasted."""
-        for key in text:
-            os.write(self._ours, key.encode())
-            self.read(0.01)
-        self.read(0.5)
+    def paste(self, text):
+        """Pastes a text until the program shows it. It may show its prompt before it takes keys."""
+        for _ in range(PATIENCE_SECS // 8):
+            since = len(self.shown())
+            os.write(self._ours, b"\x1b[200~" + text.encode() + b"\x1b[201~")
+            if self.until_it_shows(text[-20:], 8, since):
+                return
+
+    def enter(self):
+        os.write(self._ours, b"\r")

@@ -2,11 +2,12 @@
 
 import time
 from datetime import datetime
+from functools import partial
 
 import programs
-from product import LIVE, Product
+from product import Product
 from programs import AGENTS
-from stage import Stage, check, until
+from stage import Stage, check, end_processes, until
 
 from . import Case, each
 
@@ -107,7 +108,7 @@ def is_limited(stage: Stage):
     resets_at = int(time.time()) // 60 * 60 + 3 * 3600
     stage.changed = programs.subscription(stage.agent, stage.case)
     with Product(stage) as product:
-        run = product.run({"limit": resets_at}, max_runtime_secs=200)
+        run = product.run({"limit": resets_at}, secs=180, max_runtime_secs=200)
         check(run["status"] == "failed", f"{run['status']}: {run.get('status_reason')}")
         report = report_of(run)
         limit = report.get("limit")
@@ -137,13 +138,26 @@ def has_options(stage: Stage):
 
 def counts_denied(stage: Stage):
     """What was denied is counted, also in a run that succeeded."""
-    steps = [{"tool": "write", "path": str(stage.outside / "denied.txt"), "content": "x"}, {"text": "I could not."}]
+    write = {"tool": "write", "path": str(stage.outside / "denied.txt"), "content": "x"}
+    command = {"tool": "bash", "command": f"touch {stage.outside}/denied.txt"}
+    # The file tool of an agent that may not run commands is perhaps not denied anything.
+    denied_step = command if stage.agent.default_permissions == "files" else write
     with Product(stage) as product:
-        run = product.succeed(*steps)
+        run = product.succeed(denied_step, {"text": "I could not."})
         check(not (stage.outside / "denied.txt").exists(), "it was written nevertheless")
         denied = report_of(run).get("denied")
         check(denied and sum(entry["count"] for entry in denied) == 1, f"denied: {denied!r}")
         check("denied" in (run.get("status_reason") or ""), f"status_reason: {run.get('status_reason')!r}")
+
+
+def is_bounded(option, value, stage: Stage):
+    """It is ended by its own bound on turns or money, and says so."""
+    with Product(stage) as product:
+        run = product.run(*[{"tool": "write", "path": f"{n}.txt", "content": "x"} for n in range(9)], options={option: value})
+        check(run["status"] == "failed", f"{run['status']}: {run.get('status_reason')}")
+        check(len(stage.requests()) < 9, "it was not ended")
+        reason = run.get("status_reason") or ""
+        check(("turns" if option == "max_turns" else "budget") in reason.lower(), f"status_reason: {reason!r}")
 
 
 def recovers(stage: Stage):
@@ -170,6 +184,8 @@ def continues_by_hand(stage: Stage):
         steps = [{"text": "The second answer."}]
         sent = stage.in_terminal(command, product.workbench(run), "The first answer.", steps, continued)
         check(sent, "the earlier conversation was not sent")
+    # Codex leaves a process of its own behind when it is used by hand.
+    end_processes(stage.folder)
 
 
 CASES: list[Case] = [
@@ -182,6 +198,8 @@ CASES: list[Case] = [
     *each(["opencode", "copilot"], "run: is limited", is_limited, long=True),
     *each(AGENTS, "run: has options", has_options),
     *each([name for name, agent in AGENTS.items() if agent.counts_denied], "run: counts denied", counts_denied),
+    *each(["claude", "qwen"], "run: is bounded by turns", partial(is_bounded, "max_turns", 2)),
+    *each(["claude"], "run: is bounded by money", partial(is_bounded, "max_budget_usd", 0.006)),
     *each(["claude", "codex"], "run: recovers", recovers),
     *each(AGENTS, "run: continues by hand", continues_by_hand),
 ]
