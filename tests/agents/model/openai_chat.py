@@ -87,6 +87,5 @@ def stream(request: Request, reply: Reply, number):
 
 
 def limit(resets_at):
-    """A limit that no retry gets around."""
-    said = {"type": "insufficient_quota", "code": "insufficient_quota", "message": "You exceeded your current quota."}
-    return {}, {"error": said}
+    """A limit that has no time in it. Programs take it for one of a minute, and try again."""
+    return error(429, "Rate limit reached for requests per day.")
