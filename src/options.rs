@@ -18,6 +18,13 @@ pub const PERMISSIONS: &str = "permissions";
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct OptionValue(pub String);
 
+impl OptionValue {
+    /// Whether it is written as a number.
+    pub fn is_number(&self) -> bool {
+        self.0.parse::<f64>().is_ok()
+    }
+}
+
 impl fmt::Display for OptionValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -77,6 +77,11 @@ pub fn saying(text: &str, max_columns: usize) -> String {
     if last.is_empty() { String::new() } else { format!(", saying: {}", quote(last, max_columns)) }
 }
 
+/// Whether a character turns the direction of what follows, so that a text shows as something else than it is.
+pub fn turns_direction(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Quotes a word for sh, bash, zsh and fish. An unquoted `=name` would be a path to zsh.
 pub fn shell_word(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);

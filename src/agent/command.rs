@@ -84,7 +84,8 @@ impl AgentCommand {
             words.iter().flat_map(fill).collect::<Vec<_>>()
         };
         let (args, setup) = (filled(&definition.args), filled(&definition.setup));
-        let is_given = definition.args.iter().any(|word| word.contains("{uuid}"));
+        let mut templates = definition.args.iter().chain(choice.args.iter().map(|(template, _)| template));
+        let is_given = templates.any(|word| word.contains("{uuid}"));
         if let Some(long) = args.iter().chain(&setup).find(|arg| arg.len() > MAX_ARGUMENT_BYTES) {
             return Err(CommandError::ArgumentTooLong { agent: agent.name.to_string(), bytes: long.len() });
         }

@@ -13,6 +13,7 @@ use super::output::OutputFormat;
 use crate::environment::{EnvName, Variables};
 use crate::home::atomic_file::{self, FileError};
 use crate::home::toml_text;
+use crate::options::OptionValue;
 
 /// What the agent reads from stdin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -104,9 +105,18 @@ pub(super) fn parse(text: &str) -> Result<AgentDefinition, String> {
         None => own,
         Some(name) => {
             let known = || built_in::names().collect::<Vec<_>>().join(", ");
-            let base = built_in::text(name)
-                .ok_or_else(|| format!("extends names no built-in agent; the built-in ones are {}", known()))?;
+            let base =
+                built_in::text(name).ok_or_else(|| format!("extends must name a built-in agent: {}", known()))?;
             let mut merged: Table = toml_text::parse(base)?;
+            for (name, option) in &own.options {
+                // The largest number is the default's again, not that of the built-in agent.
+                if option.max.is_none()
+                    && option.default.as_ref().is_some_and(OptionValue::is_number)
+                    && let Some(inherited) = merged.get_mut("options").and_then(|all| all.get_mut(name)?.as_table_mut())
+                {
+                    inherited.remove("max");
+                }
+            }
             merge(&mut merged, toml_text::parse(text)?);
             merged.try_into().map_err(|error: toml::de::Error| error.message().to_owned())?
         }
@@ -137,6 +147,10 @@ fn check(definition: &AgentDefinition) -> Result<(), String> {
     }
     if definition.terminal && definition.output != OutputFormat::Text {
         return Err("output must be \"text\" for an agent with terminal = true".into());
+    }
+    let lists = [("args", &definition.args), ("setup", &definition.setup), ("resume", &definition.resume)];
+    if let Some((key, _)) = lists.iter().find(|(_, words)| words.iter().any(|word| word.contains('\0'))) {
+        return Err(format!("{key} holds a NUL character"));
     }
     options::check(&definition.options)?;
     let add_args =
@@ -187,6 +201,8 @@ mod tests {
         assert_eq!((changed.command.as_str(), &changed.args), ("/opt/claude", &base.args));
         assert_eq!(changed.options["max_turns"].args, base.options["max_turns"].args);
         assert_eq!(changed.options["max_turns"].max.as_ref().unwrap().0, "5000");
+        let own = parse("extends = 'claude'\n[options.max_budget_usd]\ndefault = 2.0").unwrap();
+        assert_eq!(own.options["max_budget_usd"].largest().unwrap().0, "2.0", "that of the built-in agent is gone");
         assert_eq!(changed.options["permissions"].adds["files"].args, ["--mine"]);
         assert_eq!(changed.options["permissions"].adds["edit"], base.options["permissions"].adds["edit"]);
     }
@@ -195,6 +211,7 @@ mod tests {
     fn a_file_that_extends_badly_is_refused_with_the_reason() {
         for (text, words) in [
             ("extends = 'sh'", "claude, codex"),
+            ("extends = 'codex'\nresume = [\"a\\u0000\"]", "NUL"),
             ("extends = 'claude'\nterminal = true", "output"),
             ("extends = 'claude'\nargs = ['-p']", "{options}"),
             ("extends = 'claude'\n[options.model]\nmax = 5", "options.model"),

@@ -18,5 +18,5 @@ pub use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 pub(crate) use options::{AgentOption, Choice, Chooser, OptionError, choose};
-pub(crate) use path::{Found, SearchPath, ShellPaths, Source, find_command};
+pub(crate) use path::{Found, Installed, SearchPath, ShellPaths, Source, find_command};
 pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

@@ -8,6 +8,7 @@ use regex::{Regex, RegexBuilder};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::path::Installed;
 use crate::environment::Variables;
 use crate::options::{OptionValue, Options, PERMISSIONS, Permissions};
 use crate::quote::quote;
@@ -83,10 +84,10 @@ impl AgentOption {
             (None, true, None) => Ok(Takes::Listed),
             (Some(pattern), false, None) => {
                 let whole = RegexBuilder::new(&format!("^(?:{pattern})$")).size_limit(MAX_PATTERN_MEMORY).build();
-                whole.map(Takes::Pattern).map_err(|_| "pattern is no regular expression".to_owned())
+                whole.map(Takes::Pattern).map_err(|_| "pattern is not a valid regular expression".to_owned())
             }
             (None, false, _) => {
-                let largest = self.largest().ok_or("it takes nothing; give it values, adds, a pattern or max")?;
+                let largest = self.largest().ok_or("it accepts no value; add values, adds, a pattern or max")?;
                 let max = number(&largest.0).ok_or("its max, or its default without one, is not a number above 0")?;
                 Ok(Takes::Number { max, is_whole: !largest.0.contains('.') })
             }
@@ -104,7 +105,11 @@ impl AgentOption {
 
     fn accepts(&self, value: &OptionValue) -> bool {
         let text = value.0.as_str();
-        if text.starts_with('-') || text.chars().count() > MAX_VALUE_CHARS || text.chars().any(char::is_control) {
+        if text.is_empty()
+            || text.starts_with('-')
+            || text.chars().count() > MAX_VALUE_CHARS
+            || text.chars().any(char::is_control)
+        {
             return false;
         }
         match self.takes() {
@@ -121,7 +126,10 @@ impl AgentOption {
     fn in_words(&self) -> String {
         match self.takes() {
             Ok(Takes::Listed) => format!("one of {}", self.listed().join(", ")),
-            Ok(Takes::Pattern(_)) => format!("a text that matches {}", self.pattern.as_deref().unwrap_or_default()),
+            Ok(Takes::Pattern(_)) => format!(
+                "one line of at most {MAX_VALUE_CHARS} characters that matches {} and does not begin with a dash",
+                self.pattern.as_deref().unwrap_or_default()
+            ),
             Ok(Takes::Number { is_whole, .. }) => {
                 let largest = self.largest().map_or("", |largest| &largest.0);
                 format!("a {}number above 0, at most {largest}", if is_whole { "whole " } else { "" })
@@ -150,6 +158,16 @@ pub(super) fn check(options: &BTreeMap<String, AgentOption>) -> Result<(), Strin
         }
         if let Err(problem) = option.takes() {
             return wrong(&problem);
+        }
+        if let Some(value) = option.listed().iter().find(|value| !option.accepts(&OptionValue((**value).to_owned()))) {
+            return wrong(&format!(
+                "'{}' can be no value: it is empty, too long, or begins with a dash",
+                quote(value, 64)
+            ));
+        }
+        let mut words = option.args.iter().chain(option.adds.values().flat_map(|adds| &adds.args));
+        if words.any(|word| word.contains('\0')) {
+            return wrong("its args hold a NUL character");
         }
         if let Some(name) =
             option.env.keys().chain(option.adds.values().flat_map(|adds| adds.env.keys())).find(|name| name.is_ours())
@@ -201,7 +219,7 @@ pub struct Chooser<'a> {
     /// Where a person changes that.
     pub config_file: &'a std::path::Path,
     /// Whether a program is on PATH.
-    pub is_installed: &'a dyn Fn(&str) -> bool,
+    pub is_installed: &'a dyn Fn(&str) -> Installed,
 }
 
 impl fmt::Debug for Chooser<'_> {
@@ -215,6 +233,10 @@ impl fmt::Debug for Chooser<'_> {
 pub enum OptionError {
     #[error("the agent has no option '{option}'; {known}")]
     Unknown { option: String, known: String },
+    #[error(
+        "the agent has no option '{option}', which [trusted.options] of the routine sets; {known}; correct that by hand"
+    )]
+    UnknownTrusted { option: String, known: String },
     #[error("{option} = '{value}' is not a value of the agent's option; give {takes}")]
     NotAValue { option: String, value: String, takes: String },
     #[error(
@@ -231,6 +253,10 @@ pub enum OptionError {
     NoneAllowed { lowest: Permissions, max: Permissions, config_file: PathBuf },
     #[error("{option} = '{value}' needs {missing} on PATH; install the packages {packages}, or choose another value")]
     NotInstalled { option: String, value: String, missing: String, packages: String },
+    #[error(
+        "{option} = '{value}' needs {missing} on PATH, and the login shell has not said its PATH yet; try again in a moment"
+    )]
+    NotKnown { option: String, value: String, missing: String },
 }
 
 /// Chooses a value for each option that has one, and returns what they add to the command.
@@ -245,7 +271,11 @@ pub fn choose(options: &BTreeMap<String, AgentOption>, chooser: Chooser<'_>) -> 
             true => "it has none".to_owned(),
             false => format!("it has {}", known.join(", ")),
         };
-        return Err(OptionError::Unknown { option: quote(unknown, 64), known });
+        let option = quote(unknown, 64);
+        return Err(match chooser.asked.contains_key(unknown) {
+            true => OptionError::Unknown { option, known },
+            false => OptionError::UnknownTrusted { option, known },
+        });
     }
     let mut choice = Choice::default();
     for (name, option) in options {
@@ -279,7 +309,7 @@ fn value_of(name: &str, option: &AgentOption, chooser: Chooser<'_>) -> Result<Op
         Some(_) => Ok(value),
         None => {
             let levels: Vec<Permissions> = option.listed().into_iter().filter_map(Permissions::of_name).collect();
-            let can = |level: &Permissions| missing(option, level.name(), chooser).is_empty();
+            let can = |level: &Permissions| missing(option, level.name(), chooser, Installed::No).is_empty();
             let highest = levels.iter().rev().find(|level| **level <= max && can(level));
             // One that lacks a program is better named than silently left out, if nothing else is allowed.
             let highest = highest.or_else(|| levels.iter().rev().find(|level| **level <= max));
@@ -291,10 +321,15 @@ fn value_of(name: &str, option: &AgentOption, chooser: Chooser<'_>) -> Result<Op
     }
 }
 
-/// Returns the programs that a value needs and that are not on PATH, with their packages.
-fn missing<'a>(option: &'a AgentOption, value: &str, chooser: Chooser<'_>) -> Vec<(&'a String, &'a String)> {
+/// Returns the programs that a value needs and that are missing in one way, with their packages.
+fn missing<'a>(
+    option: &'a AgentOption,
+    value: &str,
+    chooser: Chooser<'_>,
+    how: Installed,
+) -> Vec<(&'a String, &'a String)> {
     let required = option.adds.get(value).into_iter().flat_map(|adds| &adds.requires);
-    required.filter(|(program, _)| !(chooser.is_installed)(program)).collect()
+    required.filter(|(program, _)| (chooser.is_installed)(program) == how).collect()
 }
 
 fn add(
@@ -304,9 +339,17 @@ fn add(
     value: &OptionValue,
     chooser: Chooser<'_>,
 ) -> Result<(), OptionError> {
-    let missing = missing(option, &value.0, chooser);
+    let listed = |words: Vec<&String>| words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ");
+    let not_known = missing(option, &value.0, chooser, Installed::NotKnown);
+    let missing = missing(option, &value.0, chooser, Installed::No);
+    if !not_known.is_empty() && missing.is_empty() {
+        return Err(OptionError::NotKnown {
+            option: name.to_owned(),
+            value: value.0.clone(),
+            missing: listed(not_known.into_iter().map(|(program, _)| program).collect()),
+        });
+    }
     if !missing.is_empty() {
-        let listed = |words: Vec<&String>| words.iter().map(|word| word.as_str()).collect::<Vec<_>>().join(", ");
         return Err(OptionError::NotInstalled {
             option: name.to_owned(),
             value: value.0.clone(),
@@ -360,7 +403,11 @@ env = { ALL = "yes" }
 
     fn chosen(asked: &str, trusted: &str, max: Permissions, installed: &[&str]) -> Result<Choice, OptionError> {
         let (asked, trusted) = (given(asked), given(trusted));
-        let is_installed = |program: &str| installed.contains(&program);
+        let is_installed = |program: &str| match installed.contains(&program) {
+            true => Installed::Yes,
+            false if installed.contains(&"?") => Installed::NotKnown,
+            false => Installed::No,
+        };
         let config_file = Path::new("/home/config.toml");
         choose(
             &options(),
@@ -404,6 +451,10 @@ env = { ALL = "yes" }
     fn what_is_not_installed_is_named_with_its_package() {
         let error = chosen("permissions = 'edit'", "", Permissions::Edit, &[]).unwrap_err().to_string();
         assert!(error.contains("bwrap") && error.contains("bubblewrap"), "{error}");
+        for asked in ["permissions = 'edit'", ""] {
+            let error = chosen(asked, "", Permissions::Edit, &["?"]).unwrap_err();
+            assert!(matches!(error, OptionError::NotKnown { .. }), "no lower level is chosen by mistake: {error}");
+        }
     }
 
     #[test]
@@ -428,8 +479,8 @@ env = { ALL = "yes" }
         ] {
             let error = chosen(bad, "", Permissions::Full, &["bwrap"]).unwrap_err().to_string();
             assert!(error.contains(words), "{bad}: {error}");
-            let trusted = chosen("", bad, Permissions::Full, &["bwrap"]);
-            assert_eq!(trusted.unwrap_err().to_string(), error, "a person is no exception");
+            let trusted = chosen("", bad, Permissions::Full, &["bwrap"]).unwrap_err().to_string();
+            assert!(trusted.contains(words), "a person is no exception: {trusted}");
         }
     }
 
@@ -442,7 +493,7 @@ env = { ALL = "yes" }
             trusted: &none,
             max_permissions: Permissions::Edit,
             config_file: Path::new("c"),
-            is_installed: &|_| true,
+            is_installed: &|_| Installed::Yes,
         };
         let error = choose(&options, chooser).unwrap_err();
         assert!(matches!(error, OptionError::NoneAllowed { lowest: Permissions::Full, .. }), "{error}");
@@ -459,6 +510,9 @@ env = { ALL = "yes" }
             "[a]\nmax = -1",
             "[a]\nvalues = ['x']\ndefault = 'y'",
             "[a]\nmax = 5\ndefault = 6",
+            "[a]\nvalues = ['-x']",
+            "[a]\nvalues = ['']",
+            "[a]\nvalues = ['x']\nargs = [\"a\\u0000\"]",
             "[A]\nmax = 5",
             "[a]\nmax = 5\nenv = { MOADIM_RUN = 'x' }",
             "[permissions]\nvalues = ['all']",
@@ -480,7 +534,7 @@ env = { ALL = "yes" }
                 trusted: &none,
                 max_permissions: Permissions::Edit,
                 config_file: Path::new("c"),
-                is_installed: &|_| true,
+                is_installed: &|_| Installed::Yes,
             };
             if let Ok(choice) = choose(&options(), chooser) {
                 let model: Vec<_> = choice.args.iter().skip_while(|(arg, _)| arg != "--model").take(2).collect();

@@ -69,6 +69,15 @@ pub fn find_command(command: &str, paths: Vec<(Source, OsString)>) -> Result<Fou
     Err(not_found(if searched.is_empty() { "PATH is not set".to_owned() } else { searched.join("; ") }))
 }
 
+/// Whether a program is on PATH.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Installed {
+    Yes,
+    No,
+    /// The login shell has not said its PATH yet.
+    NotKnown,
+}
+
 /// The PATHs that agents' commands are looked for on.
 #[derive(Debug, Clone)]
 pub struct SearchPath {
@@ -104,10 +113,16 @@ impl SearchPath {
     }
 
     /// Returns whether a program is on the PATH that an agent's runs get: that on which its own command is.
-    pub fn has_beside(&self, definition: &AgentDefinition, program: &str) -> bool {
+    pub fn has_beside(&self, definition: &AgentDefinition, program: &str) -> Installed {
         let on = self.find(definition).ok().and_then(|found| found.on);
         let own = || self.own.clone().map(|path| (Source::Own, path));
-        find_command(program, on.or_else(own).into_iter().collect()).is_ok()
+        let is_there = find_command(program, on.or_else(own).into_iter().collect()).is_ok();
+        let may_come = self.shells.is_some() && self.login.is_none() && definition.login_shell;
+        match is_there {
+            true => Installed::Yes,
+            false if may_come => Installed::NotKnown,
+            false => Installed::No,
+        }
     }
 
     /// Returns whether the login shell has answered.

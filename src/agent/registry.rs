@@ -73,13 +73,14 @@ pub struct Agent {
 pub struct Registry {
     agents: BTreeMap<AgentName, Result<Agent, Arc<FileError>>>,
     directory: PathBuf,
+    misnamed: Vec<PathBuf>,
 }
 
 impl Registry {
     /// Reads the agents; a broken file takes away the agent it names, and no other.
     pub fn load(home: &Home) -> Result<Self, FileError> {
         let directory = home.agents();
-        let mut agents = BTreeMap::new();
+        let (mut agents, mut misnamed) = (BTreeMap::new(), Vec::new());
         for name in built_in::names().map(|name| AgentName(name.to_owned())) {
             if let Some(definition) = built_in_definition(&name) {
                 agents.insert(name.clone(), Ok(Agent { name, definition, source: AgentSource::BuiltIn }));
@@ -88,18 +89,21 @@ impl Registry {
         let fail = |source| FileError::io("list", &directory, source);
         for file in std::fs::read_dir(&directory).map_err(fail)? {
             let path = file.map_err(fail)?.path();
-            if path.extension().is_some_and(|extension| extension == "toml")
-                && let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok())
-            {
-                let agent = definition::read(&path).map(|definition| Agent {
-                    name: name.clone(),
-                    definition,
-                    source: AgentSource::File(path),
-                });
-                agents.insert(name, agent.map_err(Arc::new));
+            if path.extension().is_none_or(|extension| extension != "toml") {
+                continue;
             }
+            let Some(name) = path.file_stem().and_then(|stem| stem.to_str()?.parse::<AgentName>().ok()) else {
+                misnamed.push(path);
+                continue;
+            };
+            let agent = definition::read(&path).map(|definition| Agent {
+                name: name.clone(),
+                definition,
+                source: AgentSource::File(path),
+            });
+            agents.insert(name, agent.map_err(Arc::new));
         }
-        Ok(Self { agents, directory })
+        Ok(Self { agents, directory, misnamed })
     }
 
     pub fn get(&self, name: &AgentName) -> Result<Agent, AgentError> {
@@ -119,16 +123,22 @@ impl Registry {
         self.agents.values().filter_map(|agent| agent.as_ref().ok())
     }
 
-    /// Returns the files that hide a built-in agent without extending it.
+    /// Returns the files that hide a built-in agent without extending that one.
     pub fn hiding(&self) -> impl Iterator<Item = (&Agent, &Path)> {
         self.agents().filter_map(|agent| match &agent.source {
             AgentSource::File(path)
-                if built_in::text(&agent.name.0).is_some() && agent.definition.extends.is_none() =>
+                if built_in::text(&agent.name.0).is_some()
+                    && agent.definition.extends.as_deref() != Some(&agent.name.0) =>
             {
                 Some((agent, path.as_path()))
             }
             _ => None,
         })
+    }
+
+    /// Returns the files that look like an agent's and have no agent's name.
+    pub fn misnamed(&self) -> &[PathBuf] {
+        &self.misnamed
     }
 
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {

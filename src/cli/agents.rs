@@ -27,8 +27,11 @@ pub(super) fn agents(format: Format) -> anyhow::Result<()> {
         ]);
     }
     table.print("no agents")?;
-    println!("\nTools can allow an agent at most {} ({}).", answer.max_permissions, answer.max_permissions.meaning());
-    if answer.max_permissions < Permissions::Full {
+    match answer.max_permissions {
+        None => println!("\nWhat tools can allow an agent is not known: {} cannot be read.", answer.config_file),
+        Some(max) => println!("\nTools can allow an agent at most {max} ({}).", max.meaning()),
+    }
+    if answer.max_permissions.is_some_and(|max| max < Permissions::Full) {
         println!("To let them allow everything, write max_permissions = \"full\" into {}.", answer.config_file);
     }
     Ok(())

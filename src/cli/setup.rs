@@ -123,7 +123,7 @@ fn change(
 fn show_permissions(out: &mut impl Write, home: Option<&Path>) -> anyhow::Result<()> {
     let file = home.map_or_else(|| PathBuf::from("~/.moadim"), Path::to_owned).join("config.toml");
     // One that cannot be read is named by the tools.
-    let max = Config::load(&file).unwrap_or_default().max_permissions;
+    let Ok(Config { max_permissions: max, .. }) = Config::load(&file) else { return Ok(()) };
     let meaning = max.meaning();
     writeln!(out, "Agents get permissions up to \"{max}\": {meaning}. See: moadim-mcp agents")?;
     if max < Permissions::Full {

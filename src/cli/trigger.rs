@@ -45,7 +45,7 @@ const INTERRUPTED: u8 = 130;
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { routine, wait, overlap, format } = arguments;
     let asked = Instant::now();
-    let context = app::open()?.context()?;
+    let context = app::open()?.with_login_shell().context()?;
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
     let run = trigger::trigger(&context, &routine, if_alive, asked)?;
     let bell = Bell::default();

@@ -74,6 +74,11 @@ impl Scan {
         (processes(ours), processes(beyond))
     }
 
+    /// Returns whether we ourselves belong to the run with this cookie.
+    pub fn includes_us(&self, cookie: &Cookie) -> bool {
+        self.family(cookie, &HashSet::new()).iter().any(|listed| listed.process.id.pid == self.us)
+    }
+
     /// Returns those members that do not carry the cookie, and are recognised by their parents alone.
     pub(super) fn unmarked_members(&self, cookie: &Cookie, known: &HashSet<ProcessId>) -> HashSet<ProcessId> {
         let family = self.family(cookie, known).into_iter();

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of};
 use super::{listing, wait};
-use crate::agent::output::Report;
+use crate::agent::output::{OutputFormat, Report};
 use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
@@ -24,7 +24,7 @@ use crate::run::log::Log;
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
 use crate::run::recording::read_outcome;
-use crate::run::report::read_report;
+use crate::run::report::{Source, read_report};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -128,7 +128,9 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
     if run.report.is_none() && !wait::is_over(&run) {
-        run.report = read_report(&context.home, id, None).filter(|report| *report != Report::default());
+        let output = manifest.map_or(OutputFormat::Text, |manifest| manifest.command.output);
+        let report = read_report(&context.home, id, output, Source::Live);
+        run.report = report.filter(|report| *report != Report::default());
     }
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));

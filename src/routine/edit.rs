@@ -65,13 +65,24 @@ fn edit(
     let text = rewritten(&read, &before, &after).map_err(|problem| FileError::damaged(&file, problem))?;
     // Two files are two writes. Each is whole at any time and valid beside either version of the other; the time of the
     // change goes last, so what a crash has cut in two does not look done, and the same call again completes it.
-    if let Some(prompt) = prompt {
-        atomic_file::write(&prompt::file(home, slug), prompt.as_bytes())?;
-    }
     // A person's editor knows nothing of the lock.
     let still = || atomic_file::read_text(&file).is_ok_and(|now| now == read);
+    let changed = || FileError::io("write", &file, io::Error::other("it was changed meanwhile; try again"));
+    let prompt_file = prompt::file(home, slug);
+    let old_prompt = prompt.and_then(|_| atomic_file::read_text(&prompt_file).ok());
+    if let Some(prompt) = prompt {
+        if !still() {
+            return Err(changed().into());
+        }
+        atomic_file::write(&prompt_file, prompt.as_bytes())?;
+    }
     if !atomic_file::write_if(&file, text.as_bytes(), 0o600, still)? {
-        return Err(FileError::io("write", &file, io::Error::other("it was changed meanwhile; try again")).into());
+        // What the person changed may have been whom they trust with what is asked.
+        if let (Some(old), Some(prompt)) = (old_prompt, prompt) {
+            let is_ours = || atomic_file::read_text(&prompt_file).is_ok_and(|now| now == prompt);
+            atomic_file::write_if(&prompt_file, old.as_bytes(), 0o600, is_ours)?;
+        }
+        return Err(changed().into());
     }
     Ok(Routine { slug: slug.clone(), definition: after })
 }

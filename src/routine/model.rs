@@ -238,6 +238,11 @@ impl Definition {
         check_env("trusted.env", &self.trusted.env)?;
         check_options("options", &self.options)?;
         check_options("trusted.options", &self.trusted.options)?;
+        // One that is misspelt would pass for none, and tools could instruct the routine until it is corrected.
+        if let Some(level) = self.trusted.options.get(PERMISSIONS).filter(|_| self.trusted.permissions().is_none()) {
+            let rule = "it must be read-only, files, edit or full; correct it by hand";
+            return Err(InvalidField::new("trusted.options.permissions", format_args!("'{level}'"), rule));
+        }
         Ok(schedule)
     }
 }

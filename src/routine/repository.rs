@@ -189,8 +189,11 @@ fn check_directory(directory: &str) -> Result<(), InvalidField> {
     if parts.iter().any(|part| part.is_empty() || matches!(*part, "." | "..") || part.starts_with('-')) {
         return refuse("it must be a path within the workbench, such as \"src\" or \"libs/a\", without `..`");
     }
-    if parts.iter().any(|part| part.eq_ignore_ascii_case(".git")) {
-        return refuse("`.git` is git's own; give another name");
+    // `.claude`, `.opencode`, `.qwen` and others: what is there decides what an agent runs.
+    if parts.iter().any(|part| part.starts_with('.')) {
+        return refuse(
+            "agents take settings and hooks from such directories, and git `.git`; give a name without a dot first",
+        );
     }
     if WORKBENCH_FILES.iter().any(|ours| parts[0].eq_ignore_ascii_case(ours)) {
         return refuse("that name is taken in every workbench; give another");

@@ -41,11 +41,6 @@ pub struct Context {
 }
 
 impl Context {
-    /// Returns where agents' commands are found. Waits half a second at most for the login shell to answer.
-    pub fn search_path(&self) -> SearchPath {
-        self.shell_paths.get(LOGIN_SHELL_TIMEOUT)
-    }
-
     /// Returns where its supervisors run.
     pub fn engine(&self) -> Local {
         Local::new(self.program.path())
@@ -96,7 +91,7 @@ impl Chosen {
 }
 
 /// How long a call waits for the PATH of the login shell, which is asked once, when the server starts.
-const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_millis(500);
+pub(crate) const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_millis(500);
 
 impl App {
     /// Reads nothing yet. Agents' commands are looked for on this process's own PATH.

@@ -10,7 +10,7 @@ use super::end::Order;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::record::{EndCause, Ending, Outcome, SupervisorRecord};
-use super::recording;
+use super::recording::{self, Attempt};
 use super::status::Status;
 use crate::clock::UnixSeconds;
 use crate::session::SessionError;
@@ -108,7 +108,7 @@ fn record_unstarted(context: &Context, claim: &Claim, reason: String) -> bool {
         .as_ref()
         .map_or_else(|| Ending::of(Status::LaunchFailed, reason, now), |request| Ending::by_request(request, now));
     let outcome = Outcome::new(&claim.manifest, None, ending);
-    let Err(error) = recording::record(context, &claim.entry, &outcome) else { return false };
+    let Err(error) = recording::record(context, &claim.entry, &outcome, Attempt::First) else { return false };
     tracing::warn!(run = %claim.entry.id(), %error, "a failed launch could not be recorded");
     let workbench = Workbench::of(&context.home, claim.entry.id());
     let unwritten = workbench.outcome_file().symlink_metadata().is_err_and(|error| error.kind() == ErrorKind::NotFound);

@@ -17,7 +17,6 @@ use crate::home::atomic_file::{self, FileError};
 pub use follower::Follower;
 pub use screen::create_sizes;
 pub use search::{BadPattern, Pattern};
-pub(crate) use source::format_of;
 pub use source::{Log, write_format};
 use text::{clean, whole_characters};
 

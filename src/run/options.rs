@@ -1,55 +1,151 @@
-//! What the options of a routine come to, in this home and on this machine.
+//! What the options of a routine come to, in this home and on this machine, and who may ask for it.
 
-use super::context::Context;
-use crate::agent::{Agent, Choice, Chooser, OptionError, choose};
-use crate::options::Permissions;
+use std::fmt;
+use std::time::Duration;
+
+use super::context::{Context, LOGIN_SHELL_TIMEOUT};
+use super::entry::Entry;
+use super::id::RunId;
+use crate::agent::{Agent, Choice, Chooser, Installed, OptionError, choose};
+use crate::home::atomic_file::FileError;
+use crate::options::{PERMISSIONS, Permissions};
+use crate::process_tree::Scan;
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::model::Definition;
 
-/// Chooses the options of a routine's runs.
+/// How long a launch waits for the login shell where only its PATH says whether a program is there: a trigger answers within 5 s.
+const PATH_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Chooses the options of a run that is about to be launched.
 ///
 /// # Errors
-/// The agent does not take a value, the home does not allow it, or a program that it needs is not on PATH.
+/// The agent does not take a value, the home does not allow it, or a program that it needs is not on PATH, or not known to be.
 pub fn choose_options(context: &Context, agent: &Agent, definition: &Definition) -> Result<Choice, OptionError> {
-    let is_installed = |program: &str| context.search_path().has_beside(&agent.definition, program);
+    choose_with(context, agent, definition, context.config.max_permissions, PATH_TIMEOUT, false)
+}
+
+/// Chooses them for showing and checking, where what is not known yet counts as there: each launch looks again.
+///
+/// # Errors
+/// As for [`choose_options`].
+pub fn foresee_options(context: &Context, agent: &Agent, definition: &Definition) -> Result<Choice, OptionError> {
+    choose_with(context, agent, definition, context.config.max_permissions, LOGIN_SHELL_TIMEOUT, true)
+}
+
+/// The same for what tools create or change, by the permissions of the run that asks for it.
+///
+/// # Errors
+/// As for [`choose_options`].
+pub fn choose_for_tools(
+    context: &Context,
+    agent: &Agent,
+    definition: &Definition,
+    caller: Option<&CallingRun>,
+) -> Result<Choice, OptionError> {
+    let max = context.config.max_permissions;
+    let max = caller.map_or(max, |caller| max.min(caller.level));
+    choose_with(context, agent, definition, max, LOGIN_SHELL_TIMEOUT, true)
+}
+
+fn choose_with(
+    context: &Context,
+    agent: &Agent,
+    definition: &Definition,
+    max_permissions: Permissions,
+    path_timeout: Duration,
+    assume_installed: bool,
+) -> Result<Choice, OptionError> {
+    let is_installed = |program: &str| {
+        let installed = context.shell_paths.get(path_timeout).has_beside(&agent.definition, program);
+        if assume_installed && installed == Installed::NotKnown { Installed::Yes } else { installed }
+    };
     let chooser = Chooser {
         asked: &definition.options,
         trusted: &definition.trusted.options,
-        max_permissions: context.config.max_permissions,
+        max_permissions,
         config_file: &context.home.config_file(),
         is_installed: &is_installed,
     };
     choose(&agent.definition.options, chooser)
 }
 
-/// Checks that tools may change what a routine's agent is asked to do: not while a person has allowed it more than tools may.
-///
-/// # Errors
-/// They may not; only the person who allowed it can.
-pub fn check_may_instruct(context: &Context, definition: &Definition, field: &str) -> Result<(), InvalidField> {
-    let max = context.config.max_permissions;
-    match definition.trusted.permissions().filter(|level| *level > max) {
-        Some(level) => Err(InvalidField::new(
-            field,
-            "not for tools to change",
-            format!(
-                "a person gave this routine permissions = \"{level}\" in [trusted.options], above max_permissions = \"{max}\"; ask \
-                 them to change its files by hand, or create another routine"
-            ),
-        )),
-        None => Ok(()),
+/// A run whose agent, or something that it started, calls us.
+#[derive(Debug, Clone)]
+pub struct CallingRun {
+    run: RunId,
+    level: Permissions,
+}
+
+impl fmt::Display for CallingRun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "this call comes from the run {}, which has permissions = \"{}\"", self.run, self.level)
     }
 }
 
-/// Says what an agent may do, and what would let it do more.
-pub fn describe(context: &Context, agent: &Agent, level: Permissions) -> String {
-    let option = agent.definition.options.get(crate::options::PERMISSIONS);
-    let note = option.and_then(|option| option.adds.get(level.name())?.note.as_deref());
+/// Finds the run that this process belongs to, if its permissions are limited: an agent may be given our tools by its user's settings,
+/// and must not give itself more through another.
+///
+/// # Errors
+/// The runs or the processes cannot be listed.
+pub fn calling_run(context: &Context) -> anyhow::Result<Option<CallingRun>> {
+    let entries = Entry::list(&context.home).map_err(|error: FileError| anyhow::Error::new(error))?;
+    if entries.is_empty() {
+        return Ok(None);
+    }
+    let scan = Scan::take()?;
+    for entry in entries {
+        let Ok(manifest) = entry.manifest() else { continue };
+        let level = manifest.command.options.get(PERMISSIONS).and_then(|level| Permissions::of_name(&level.0));
+        let Some(level) = level.filter(|level| *level < Permissions::Full) else { continue };
+        if scan.includes_us(&manifest.cookie) {
+            return Ok(Some(CallingRun { run: entry.id().clone(), level }));
+        }
+    }
+    Ok(None)
+}
+
+/// Checks that tools may change what a routine's agent is asked to do: not while a person has allowed it more than tools may, and not
+/// from a run that may do less.
+///
+/// # Errors
+/// They may not; only a person can.
+pub fn check_may_instruct(
+    context: &Context,
+    agent: Option<&Agent>,
+    definition: &Definition,
+    field: &str,
+    caller: Option<&CallingRun>,
+) -> Result<(), InvalidField> {
+    let refuse = |why: String| Err(InvalidField::new(field, "not changed", why));
+    let max = context.config.max_permissions;
+    if let Some(level) = definition.trusted.permissions().filter(|level| *level > max) {
+        return refuse(format!(
+            "tools cannot change what this routine does: a person gave it permissions = \"{level}\" in [trusted.options], above \
+             max_permissions = \"{max}\"; ask them to change its files by hand, or create another routine"
+        ));
+    }
+    let Some(caller) = caller else { return Ok(()) };
+    let level = agent.and_then(|agent| foresee_options(context, agent, definition).ok()?.permissions());
+    match level.filter(|level| *level <= caller.level) {
+        Some(_) => Ok(()),
+        None => refuse(format!("the routine's runs may do more than its caller: {caller}; ask a person to do it")),
+    }
+}
+
+/// Says what an agent may do, and what would let it do more; `None` if it has no permissions to choose.
+pub fn describe(context: &Context, agent: &Agent, definition: &Definition) -> Option<String> {
+    let level = foresee_options(context, agent, definition).ok()?.permissions()?;
+    let option = agent.definition.options.get(PERMISSIONS)?;
+    let note = option.adds.get(level.name()).and_then(|adds| adds.note.as_deref());
     let note = note.map(|note| format!(" ({note})")).unwrap_or_default();
     let said = format!("{level}: {}{note}", level.meaning());
-    if level == Permissions::Full {
-        return said;
+    let max = context.config.max_permissions;
+    let is_chosen =
+        definition.options.contains_key(PERMISSIONS) || definition.trusted.options.contains_key(PERMISSIONS);
+    let offers_more = option.listed().into_iter().filter_map(Permissions::of_name).any(|other| other > level.max(max));
+    if is_chosen || !offers_more {
+        return Some(said);
     }
     let config = context.home.config_file();
-    format!("{said}; to allow everything, a person writes max_permissions = \"full\" into {}", config.display())
+    Some(format!("{said}; to allow everything, a person writes max_permissions = \"full\" into {}", config.display()))
 }

@@ -13,8 +13,10 @@ use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
 use super::record::{self, Ending, Outcome, RecordError};
-use super::report::read_report;
+use super::report::{Source, read_report};
 use super::retries;
+use super::status::Status;
+use crate::agent::output::FinalEvent;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::{self, Home};
@@ -72,12 +74,25 @@ impl End<'_> {
     }
 }
 
+/// Whether we may have written the outcome already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attempt {
+    /// Nothing of it can be ours.
+    First,
+    /// An attempt before failed at some step.
+    Again,
+}
+
 /// Records the end of a run that we own. After an error it can be tried again: nothing is written twice.
 ///
 /// # Errors
 /// Some file could not be written; what was written stays true.
-pub fn record(context: &Context, entry: &Entry, outcome: &Outcome) -> anyhow::Result<()> {
+pub fn record(context: &Context, entry: &Entry, outcome: &Outcome, attempt: Attempt) -> anyhow::Result<()> {
     match written_outcome(&context.home, &outcome.id, &outcome.cookie) {
+        // Nobody else writes it while we own the run: this is the agent's own.
+        Ok(Some(_)) if attempt == Attempt::First && entry.exists() => {
+            finish(context, entry, outcome, false, Known::Perhaps)
+        }
         // Written by us before something failed, or by a person who gave the run up.
         Ok(Some(written)) => finish(context, entry, &written, true, Known::Perhaps),
         Ok(None) => finish(context, entry, outcome, false, Known::New),
@@ -105,7 +120,10 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, .. } = judgement;
-    if let Some(outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
+    if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
+        // It may be the agent's own, and this is a command that a person types.
+        let report = outcome.report.take();
+        outcome.set_report(report, &manifest.command, &Workbench::of(&context.home, entry.id()));
         finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
     }
@@ -120,13 +138,23 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
+    let report = read_report(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
+    let ended = report.as_ref().and_then(|report| report.ended);
     let ending =
         Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
+    let ending = match ended {
+        // Its own word, which it gave before or after its supervisor died.
+        Some(ended) if ending.status == Status::Lost => Ending {
+            status: if ended == FinalEvent::Succeeded { Status::Succeeded } else { Status::Failed },
+            reason: Some("its agent reported its end, and its supervisor died before that was recorded".to_owned()),
+            ..ending
+        },
+        _ => ending,
+    };
     let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
-    let workbench = Workbench::of(&context.home, entry.id());
-    outcome.set_report(read_report(&context.home, entry.id(), exit), &manifest.command, &workbench);
-    record(context, entry, &outcome)?;
+    outcome.set_report(report, &manifest.command, &Workbench::of(&context.home, entry.id()));
+    record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
 }
 
@@ -138,7 +166,7 @@ pub fn read_outcome(workbench: &Workbench, id: &RunId) -> Result<Outcome, Record
     let path = workbench.outcome_file();
     let outcome: Outcome = record::read(&path)?;
     if outcome.id == *id {
-        Ok(outcome)
+        Ok(outcome.in_plain_words())
     } else {
         Err(FileError::damaged(&path, format_args!("it is about the run {}", outcome.id)).into())
     }

@@ -2,7 +2,7 @@
 
 use super::entry::Workbench;
 use super::id::RunId;
-use super::log::{Log, format_of, stderr_end};
+use super::log::{Log, stderr_end};
 use super::on_disk::workbench_ids;
 use super::record::AgentExit;
 use super::recording::read_outcome;
@@ -17,13 +17,18 @@ use crate::routine::zone;
 const STDERR_BYTES: u64 = 4 * 1024;
 
 /// Reads what the output of a run says, in a time that grows with its log; `None` where its agent prints text.
-pub(crate) fn read_report(home: &Home, run: &RunId, exit: Option<AgentExit>) -> Option<Report> {
-    let workbench = &Workbench::of(home, run);
-    let format = format_of(workbench);
+pub(crate) fn read_report(home: &Home, run: &RunId, format: OutputFormat, source: Source) -> Option<Report> {
     if format == OutputFormat::Text {
         return None;
     }
-    let mut report = read_stdout(workbench, format)
+    let workbench = &Workbench::of(home, run);
+    let (log, exit, most_bytes) = match source {
+        Source::Ended(log, exit) => (Ok(log), exit, u64::MAX),
+        Source::Abandoned => (Log::open_raw(workbench), None, u64::MAX),
+        Source::Live => (Log::open_raw(workbench), None, MAX_LIVE_BYTES),
+    };
+    let mut report = log
+        .and_then(|log| read_stdout(&log, format, most_bytes))
         .inspect_err(|error| tracing::warn!(%error, "what the agent reported is not known"))
         .unwrap_or_default();
     // Stderr says nothing but why an agent could not begin.
@@ -62,10 +67,23 @@ fn used_before(home: &Home, run: &RunId, session: &str) -> Usage {
     used
 }
 
-fn read_stdout(workbench: &Workbench, format: OutputFormat) -> Result<Report, FileError> {
-    let log = Log::open_raw(workbench)?;
+/// Where what an agent printed is read from.
+pub(crate) enum Source {
+    /// What its supervisor kept open, whatever became of its name; how its agent ended, if it did by itself.
+    Ended(Log, Option<AgentExit>),
+    /// The log of a run without a supervisor.
+    Abandoned,
+    /// That of a run that goes on; of a large one only the end.
+    Live,
+}
+
+/// How much of a live run's log is read each time somebody looks.
+const MAX_LIVE_BYTES: u64 = 8 * 1024 * 1024;
+
+fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Report, FileError> {
     let mut reader = Reader::new(format, UnixSeconds::now(), &zone::of_machine().zone);
-    let (mut offset, mut shown) = (0, String::new());
+    let (mut offset, mut shown) = (log.size.saturating_sub(most_bytes), String::new());
+    let mut within_line = offset > 0;
     loop {
         let (bytes, next) = log.raw(offset)?;
         if bytes.is_empty() {
@@ -74,8 +92,15 @@ fn read_stdout(workbench: &Workbench, format: OutputFormat) -> Result<Report, Fi
         if next - bytes.len() as u64 > offset {
             // What comes after a hole is not the rest of what came before it.
             reader.read(b"\n", &mut shown);
+            within_line = true;
         }
-        reader.read(&bytes, &mut shown);
+        let mut bytes = bytes.as_slice();
+        if within_line {
+            let newline = bytes.iter().position(|byte| *byte == b'\n');
+            within_line = newline.is_none();
+            bytes = newline.map_or(&[], |newline| &bytes[newline + 1..]);
+        }
+        reader.read(bytes, &mut shown);
         shown.clear();
         offset = next;
     }
@@ -84,11 +109,11 @@ fn read_stdout(workbench: &Workbench, format: OutputFormat) -> Result<Report, Fi
 }
 
 /// Decides how a run ended whose agent ended by itself: its final event counts before its exit status, because several agents exit
-/// with 0 after an error.
+/// with 0 after an error, and one when it is told to end. An agent that prints events and did not say how it ended did not succeed.
 pub(crate) fn status_by(exit: AgentExit, report: Option<&Report>) -> Status {
-    match report.and_then(|report| report.ended) {
-        Some(FinalEvent::Succeeded) => Status::Succeeded,
-        Some(FinalEvent::Failed) => Status::Failed,
+    match report.map(|report| report.ended) {
+        Some(Some(FinalEvent::Succeeded)) => Status::Succeeded,
+        Some(_) => Status::Failed,
         None => exit.status(),
     }
 }
@@ -101,6 +126,9 @@ pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, report: Option<&Rep
     let first = match (status, exit.code, words) {
         (Status::Succeeded, Some(0), _) => None,
         (Status::Succeeded, ..) => Some(format!("its agent finished its turn, then {}", exit.how())),
+        (_, Some(0), None) if report.is_some_and(|report| report.ended.is_none()) => {
+            Some("its agent exited with status 0 before it said how it ended".to_owned())
+        }
         (_, Some(0), None) => Some("its agent reported an error".to_owned()),
         (_, Some(0), Some(words)) => Some(format!("its agent reported: {words}")),
         (_, _, None) => Some(format!("its agent {}", exit.how())),

@@ -103,6 +103,9 @@ pub enum TriggerError {
         /// Whether it is so for longer than an editor needs to save it.
         is_certain: bool,
     },
+    /// The routine was edited since it was read.
+    #[error("nothing was started: the routine '{slug}' was changed at the same time; try again")]
+    Changed { slug: Slug },
     /// So much of the trigger's time is over that a launch would not fit into the rest.
     #[error("nothing was started: preparing the run took {secs} s, which is too long; try again")]
     HeldUp { secs: u64 },
@@ -205,8 +208,8 @@ impl Plan {
             let rest = judged_by.saturating_duration_since(Instant::now());
             let timeout = rest.clamp(LEAST_LOCK_TIMEOUT, ROUTINES_LOCK_TIMEOUT);
             let lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, timeout)?;
-            // Since it was read it may have been deleted, by a process that saw no run of it.
-            store::check_exists(&context.home, slug)?;
+            // Since it was read it may have been deleted, by a process that saw no run of it, or given another task or more trust.
+            self.check_unchanged(context)?;
             match blocking_run(context, slug)? {
                 Some((run, liveness)) if if_alive == IfAlive::Skip => {
                     if !matches!(liveness, Liveness::Judging(_)) || Instant::now() >= judged_by {
@@ -219,6 +222,17 @@ impl Plan {
             drop(lock);
             std::thread::sleep(JUDGING_PAUSE);
         }
+    }
+
+    /// Makes sure that the routine is as it was read. The caller holds the routines' lock.
+    ///
+    /// # Errors
+    /// It is not, or is gone.
+    pub fn check_unchanged(&self, context: &Context) -> Result<(), TriggerError> {
+        let Routine { slug, definition } = &self.routine;
+        let is_as_read = store::load(&context.home, slug)?.definition == *definition
+            && prompt::read(&context.home, slug).is_ok_and(|prompt| prompt == self.prompt);
+        if is_as_read { Ok(()) } else { Err(TriggerError::Changed { slug: slug.clone() }) }
     }
 
     /// Claims a run whatever else is alive. The caller holds the routines' lock.

@@ -158,14 +158,16 @@ impl<'a> Prepared<'a> {
             Part::Agent => manifest.command.stdin,
         };
         let is_terminal = terminal.is_some();
+        let is_text = manifest.command.output == OutputFormat::Text;
         let (stdin, stdout) = match terminal {
             Some(terminal) => (terminal.try_clone().map_err(no_terminal)?, terminal),
+            // What a setup prints is no event of the agent.
+            None if part == Part::Setup && !is_text => (open_stdin(&workbench, stdin)?, workbench.open_stderr_log()?),
             None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
         };
-        let stderr = match manifest.command.output {
-            OutputFormat::Text => stdout.try_clone().context("cannot open its log")?,
-            _ if part == Part::Setup => stdout.try_clone().context("cannot open its log")?,
-            _ => workbench.open_stderr_log()?,
+        let stderr = match is_text {
+            true => stdout.try_clone().context("cannot open its log")?,
+            false => workbench.open_stderr_log()?,
         };
         let directory = workbench.directory().to_owned();
         Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, stdout, stderr })

@@ -5,14 +5,17 @@
 //! else appends to.
 
 use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::silence::LogMark;
+use crate::home::atomic_file::FileError;
 use crate::run::entry::Workbench;
+use crate::run::log::Log;
 
 /// The pauses between two looks: short while the log grows fast, else long enough to cost nothing. The longest is also how
 /// often the supervisor looks at the bound.
@@ -55,6 +58,13 @@ impl LogCap {
         self.pause
     }
 
+    /// Returns the log of stdout as it is now, whatever has its name.
+    pub(super) fn stdout(&self, path: PathBuf) -> Result<Log, FileError> {
+        let log = self.logs.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let log = log.and_then(|watched| watched.log.try_clone());
+        Log::of_file(log.map_err(|source| FileError::io("read", &path, source))?, path)
+    }
+
     /// Returns how the logs were at the last look; `None` for one that could not be looked at, and nothing if there is none.
     pub(super) fn marks(&self) -> Vec<Option<LogMark>> {
         self.logs.iter().map(|watched| watched.mark).collect()
@@ -63,6 +73,7 @@ impl LogCap {
 
 fn open(path: &Path) -> Option<Watched> {
     let log = OpenOptions::new()
+        .read(true)
         .append(true)
         .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
         .open(path)

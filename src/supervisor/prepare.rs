@@ -7,7 +7,8 @@ use super::exec::Part;
 use super::mirror::Git;
 use super::setup_step::{NotPrepared, quoted};
 use super::supervision::Supervisor;
-use crate::run::log::{Log, MAX_TEXT_BYTES};
+use crate::agent::output::OutputFormat;
+use crate::run::log::{Log, MAX_TEXT_BYTES, stderr_end};
 use crate::run::record::EndCause;
 
 impl Supervisor {
@@ -42,10 +43,14 @@ impl Supervisor {
             return Ok(());
         }
         const SHOWN_LINES: usize = 5;
-        let said = Log::open(&self.workbench())
-            .and_then(|log| log.tail(SHOWN_LINES, MAX_TEXT_BYTES))
-            .map(|tail| tail.text)
-            .unwrap_or_default();
+        const SHOWN_BYTES: u64 = 2 * 1024;
+        let said = match self.manifest.command.output {
+            OutputFormat::Text => Log::open(&self.workbench())
+                .and_then(|log| log.tail(SHOWN_LINES, MAX_TEXT_BYTES))
+                .map(|tail| tail.text)
+                .unwrap_or_default(),
+            _ => stderr_end(&self.workbench(), SHOWN_BYTES),
+        };
         let program = self.manifest.command.setup.first().map_or("", String::as_str);
         Err(NotPrepared::failed(format_args!("its setup command {program} {}{}", exit.how(), quoted(&said))))
     }

@@ -26,8 +26,8 @@ use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::own_tree;
 use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
-use crate::run::recording::record;
-use crate::run::report::{read_report, reason_of, status_by};
+use crate::run::recording::{Attempt, record};
+use crate::run::report::{Source, read_report, reason_of, status_by};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -151,7 +151,7 @@ impl Supervisor {
             signal: exit.and_then(|exit| exit.signal),
             ..Ending::by_request(request, UnixSeconds::now())
         };
-        let report = read_report(&self.context.home, self.entry.id(), exit);
+        let report = self.read_report(exit);
         self.record(ending, report)
     }
 
@@ -169,7 +169,7 @@ impl Supervisor {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
-        let report = read_report(&self.context.home, self.entry.id(), Some(exit));
+        let report = self.read_report(Some(exit));
         let reason = reason_of(exit, left_behind, report.as_ref());
         let status = status_by(exit, report.as_ref());
         let is_shutdown = is_shutdown
@@ -204,6 +204,13 @@ impl Supervisor {
             retain_from: finished_at,
         };
         self.record(ending, report)
+    }
+
+    fn read_report(&self, exit: Option<AgentExit>) -> Option<Report> {
+        let log = self.log_cap.stdout(self.workbench().log());
+        let log = log.inspect_err(|error| tracing::warn!(%error, "what the agent printed cannot be read"));
+        let source = log.map_or(Source::Abandoned, |log| Source::Ended(log, exit));
+        read_report(&self.context.home, self.entry.id(), self.manifest.command.output, source)
     }
 
     /// Returns what start-up files left running, with what that has started since.
@@ -263,6 +270,7 @@ impl Supervisor {
         outcome.set_report(report, &self.manifest.command, &self.workbench());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
+        let mut attempt = Attempt::First;
         loop {
             if self.wake.termination_signal() {
                 termination_signal.get_or_insert_with(Instant::now);
@@ -273,7 +281,7 @@ impl Supervisor {
             {
                 (outcome.reason, outcome.ended_by) = (Some(request.reason), Some(request.by));
             }
-            match record(&self.context, &self.entry, &outcome) {
+            match record(&self.context, &self.entry, &outcome, std::mem::replace(&mut attempt, Attempt::Again)) {
                 Err(error)
                     if self.entry.exists()
                         && termination_signal.is_none_or(|since| since.elapsed() < LAST_ATTEMPTS) =>

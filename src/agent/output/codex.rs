@@ -115,7 +115,6 @@ fn command(command: &str) -> &str {
 
 /// An error is not the end: most announce that the request is made again.
 fn take_error(message: &str, to: &mut Sink<'_>) {
-    to.report.set_last_words(message);
     let retry = message.strip_prefix("Reconnecting... ").and_then(|rest| rest.split_once(' '));
     let attempt = |(counts, why): (&str, &str)| {
         let (attempt, of) = counts.split_once('/')?;
@@ -124,7 +123,10 @@ fn take_error(message: &str, to: &mut Sink<'_>) {
     };
     match retry.and_then(attempt) {
         Some((attempt, of, why)) => to.screen.retrying(Some((attempt, of)), &why),
-        None => to.screen.error(message),
+        None => {
+            to.report.set_last_words(message);
+            to.screen.error(message);
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Splitting a stream of bytes into lines, in bounded memory.
 
 /// A longer line is not understood, and only its beginning is shown.
-pub(crate) const MAX_LINE_BYTES: usize = 4 * 1024 * 1024;
+///
+/// Parsed, the worst of its length takes ninety times the memory.
+pub(crate) const MAX_LINE_BYTES: usize = 1024 * 1024;
 /// How much of a longer line is kept: 200 characters of any length.
 const HEAD_BYTES: usize = 200 * 4;
 /// Memory beyond this is given back after a line.

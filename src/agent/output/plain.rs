@@ -3,6 +3,8 @@
 use std::iter::Peekable;
 use std::str::Chars;
 
+use crate::quote::turns_direction;
+
 /// Drops terminal sequences, control characters and those that turn the direction of text; `\n` and `\t` stay. A line separator
 /// becomes a space, and of what a carriage return wrote over, the last stays.
 pub(super) fn plain(text: &str) -> String {
@@ -36,10 +38,6 @@ pub(super) fn plain(text: &str) -> String {
     shown
 }
 
-fn turns_direction(c: char) -> bool {
-    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// Skips what belongs to an escape character (ECMA-48). A line's end ends a sequence that lacks its own.
 fn skip_sequence(chars: &mut Peekable<Chars<'_>>) {
     match chars.peek() {
@@ -64,7 +62,7 @@ fn skip_sequence(chars: &mut Peekable<Chars<'_>>) {
 }
 
 /// Returns a text in one line, with a mark if it had more than `max_chars`.
-pub(super) fn one_line(text: &str, max_chars: usize) -> String {
+pub(crate) fn one_line(text: &str, max_chars: usize) -> String {
     let mut line = String::new();
     for word in plain(text).split_whitespace() {
         if !line.is_empty() {

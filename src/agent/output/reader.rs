@@ -108,8 +108,12 @@ fn take_line(line: Line<'_>, dialect: &mut dyn Dialect, sink: &mut Sink<'_>) {
             }
             match serde_json::from_slice::<Value>(line) {
                 Ok(event) => {
+                    let calls = sink.screen.calls;
                     if dialect.event(&event, sink) == Known::No {
                         sink.screen.raw(&text());
+                    }
+                    if sink.screen.calls > calls {
+                        sink.report.go_on();
                     }
                 }
                 // Half an event, or text that begins like one.

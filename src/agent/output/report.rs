@@ -41,7 +41,7 @@ pub struct Report {
     pub limit: Option<Limit>,
     /// What a person must do before the agent can work.
     pub needs: Option<Needs>,
-    /// Whether the figures are those up to an interruption: no final event came.
+    /// Whether no final event came, so that the figures are those up to an interruption.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub so_far: bool,
     /// How the agent said that it ended.
@@ -146,6 +146,21 @@ impl Usage {
 }
 
 impl Report {
+    /// Bounds its texts as if they had just been read, for a report from a file that others may have written.
+    pub fn in_plain_words(self) -> Self {
+        let mut plain = Self { denied: Vec::new(), ..self.clone() };
+        (plain.session_id, plain.model, plain.result, plain.last_words) = (None, None, None, None);
+        self.session_id.iter().for_each(|id| plain.set_session(id));
+        self.model.iter().for_each(|model| plain.set_model(model));
+        self.result.iter().for_each(|result| plain.set_result(result));
+        self.last_words.iter().for_each(|words| plain.set_last_words(words));
+        plain.denied = self.denied;
+        plain.denied.truncate(MAX_DENIED_TOOLS);
+        plain.denied.iter_mut().for_each(|denied| denied.tool = one_line(&denied.tool, MAX_TOOL_CHARS));
+        plain.limit = self.limit.map(|limit| Limit { kind: one_line(&limit.kind, MAX_LIMIT_KIND_CHARS), ..limit });
+        plain
+    }
+
     /// Leaves out what is long.
     pub fn in_brief(self) -> Self {
         Self { session_id: None, result: None, last_words: None, ..self }
@@ -191,6 +206,13 @@ impl Report {
         (self.last_words, self.limit, self.needs) = (None, None, None);
     }
 
+    /// The agent works on: what stood in its way before did not stop it.
+    pub(super) fn go_on(&mut self) {
+        if self.ended.is_none() {
+            (self.last_words, self.limit, self.needs) = (None, None, None);
+        }
+    }
+
     /// Takes a limit that was hit; a reset that is more than a year off is no time.
     pub(super) fn set_limit(&mut self, kind: &str, resets_at: Option<UnixSeconds>, now: UnixSeconds) {
         let kind = said(one_line(kind, MAX_LIMIT_KIND_CHARS)).unwrap_or_else(|| "usage".to_owned());
@@ -213,8 +235,8 @@ impl Report {
 
     /// Returns the report as it is now.
     pub(super) fn as_of_now(&self) -> Self {
-        let has_figures = self.usage.is_some() || self.turns.is_some() || !self.denied.is_empty();
-        Self { so_far: self.ended.is_none() && has_figures, ..self.clone() }
+        let has_begun = *self != Self::default();
+        Self { so_far: self.ended.is_none() && has_begun, ..self.clone() }
     }
 }
 

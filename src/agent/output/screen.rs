@@ -25,6 +25,8 @@ pub(super) struct Screen {
     is_open: bool,
     /// Whether the last line says that the model thinks.
     says_thinking: bool,
+    /// How many tool calls were shown.
+    pub calls: u64,
     /// The last error, not to be repeated by the end.
     last_error: String,
 }
@@ -96,6 +98,7 @@ impl Screen {
     }
 
     pub(super) fn call_with(&mut self, tool: &str, detail: &str) {
+        self.calls += 1;
         let tool = one_line(tool, MAX_DETAIL_CHARS);
         match one_line(detail, MAX_DETAIL_CHARS).as_str() {
             "" => self.line(&format!("→ {tool}")),

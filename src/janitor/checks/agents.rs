@@ -1,16 +1,16 @@
 //! Checks of the agents: the shell that finds their commands, their files, their environments.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{Finding, Subject, program};
-use crate::agent::{Agent, Found, Registry, env_file};
+use crate::agent::{Agent, Found, Installed, Registry, env_file};
 use crate::environment::{self, EnvName};
 use crate::options::PERMISSIONS;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::Definition;
 use crate::run::environment::missing;
-use crate::run::options::choose_options;
+use crate::run::options::foresee_options;
 
 pub(super) fn login_shell(subject: &Subject<'_>) -> Vec<Finding> {
     let finding = match subject.search_path.problem() {
@@ -41,7 +41,13 @@ pub(super) fn hiding(subject: &Subject<'_>) -> Vec<Finding> {
             ),
         )
     };
-    subject.registry.iter().flat_map(Registry::hiding).map(finding).collect()
+    let misnamed = |path: &PathBuf| {
+        let found = "it is no agent's file: a name has lower-case letters, digits, dashes and underscores";
+        Finding::problem_at(path, found, "rename it, or give it another extension than .toml")
+    };
+    let registry = || subject.registry.iter();
+    let misnamed = registry().flat_map(|registry| registry.misnamed().iter().map(misnamed));
+    registry().flat_map(Registry::hiding).map(finding).chain(misnamed).collect()
 }
 
 /// Looks for each agent's command. One that no enabled routine names may be missing.
@@ -56,12 +62,23 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
     for routine in routines.iter().filter(|routine| routine.definition.enabled) {
         users.entry(&routine.definition.agent).or_default().insert(routine.slug.as_str());
     }
+    let refused = routines.iter().filter(|routine| routine.definition.enabled).filter_map(|routine| {
+        let agent = registry.get(&routine.definition.agent.parse().ok()?).ok()?;
+        let error = foresee_options(&subject.context, &agent, &routine.definition).err()?;
+        let found = format!("it cannot run: {error}");
+        Some(Finding::problem(
+            &format!("routine {}", routine.slug),
+            found,
+            "change its options, or do what the message says",
+        ))
+    });
+    let refused: Vec<Finding> = refused.collect();
     let listed = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
     let agents: Vec<(&Agent, _)> =
         registry.agents().map(|agent| (agent, subject.search_path.find(&agent.definition))).collect();
     let mut versions =
         program::versions(agents.iter().filter_map(|(agent, found)| Some((*agent, found.as_ref().ok()?))));
-    let mut findings = Vec::new();
+    let mut findings = refused;
     for (agent, found) in agents {
         let what = format!("agent {}", agent.name);
         let used_by = users.remove(agent.name.to_string().as_str());
@@ -92,15 +109,22 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
 /// Describes an agent whose command is there: its version, what it may do, and what would let it do more.
 fn of_installed(subject: &Subject<'_>, agent: &Agent, found: &Found, version: Option<String>) -> Finding {
     let definition = &agent.definition;
-    let level =
-        choose_options(&subject.context, agent, &Definition::default()).ok().and_then(|choice| choice.permissions());
-    let permissions = level.map(|level| format!("permissions \"{level}\" unless a routine says otherwise"));
+    let permissions = match foresee_options(&subject.context, agent, &Definition::default()) {
+        Ok(choice) => {
+            choice.permissions().map(|level| format!("permissions \"{level}\" unless a routine says otherwise"))
+        }
+        Err(error) => {
+            return Finding::problem(&format!("agent {}", agent.name), error.to_string(), "do what the message says");
+        }
+    };
     let said = [Some(found.to_string()), version, permissions].into_iter().flatten().collect::<Vec<_>>().join("; ");
     let finding = Finding::well(&format!("agent {}", agent.name), said);
     let missing =
         definition.options.get(PERMISSIONS).into_iter().flat_map(|option| &option.adds).find_map(|(level, adds)| {
-            let missing =
-                adds.requires.iter().filter(|(program, _)| !subject.search_path.has_beside(definition, program));
+            let missing = adds
+                .requires
+                .iter()
+                .filter(|(program, _)| subject.search_path.has_beside(definition, program) == Installed::No);
             let packages: Vec<&str> = missing.map(|(_, package)| package.as_str()).collect();
             (!packages.is_empty()).then(|| format!("for permissions \"{level}\" install {}", packages.join(" and ")))
         });

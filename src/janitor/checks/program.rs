@@ -24,7 +24,8 @@ pub(super) fn versions<'a>(agents: impl Iterator<Item = (&'a Agent, &'a Found)>)
 
 fn version(agent: &Agent, found: &Found) -> String {
     let mut command = Command::new(&found.program);
-    command.args(&agent.definition.version).envs(&agent.definition.env);
+    // Some look around where they are started.
+    command.current_dir("/").args(&agent.definition.version).envs(&agent.definition.env);
     command.envs(found.on.as_ref().map(|(_, path)| ("PATH", path)));
     match bounded_command::run(&mut command, Instant::now() + VERSION_TIMEOUT) {
         Ok(finished) if finished.succeeded != Some(false) => {

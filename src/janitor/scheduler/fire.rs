@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::decide::{Advance, AliveRun, Certainty, FireDecision, advance, decide_fire};
-use crate::agent::LOGIN_SHELL_TIMEOUT;
+use crate::agent::{LOGIN_SHELL_TIMEOUT, OptionError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -174,6 +174,7 @@ fn origin(home: &Home, slug: &Slug, fire: &Fire) -> Result<Origin, FileError> {
 /// Returns whether an error is about the routine, so that trying again changes nothing.
 fn is_permanent(error: &TriggerError) -> bool {
     match error {
+        TriggerError::Options { source, .. } => !matches!(source, OptionError::NotKnown { .. }),
         // What the system refuses now it may allow later.
         TriggerError::Routine(StoreError::File(error)) | TriggerError::File(error) => {
             error.is_not_found() || matches!(error, FileError::Damaged { .. })
@@ -182,7 +183,6 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
         | TriggerError::NotAccepted { .. }
-        | TriggerError::Options { .. }
         | TriggerError::TooLong { .. }
         | TriggerError::EmptyPrompt { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
@@ -190,6 +190,7 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::ProgramGone(_)
         | TriggerError::EmptyPrompt { is_certain: false, .. }
         | TriggerError::HeldUp { .. }
+        | TriggerError::Changed { .. }
         | TriggerError::Overlapping { .. }
         | TriggerError::Locked(_)
         | TriggerError::Claim(_)

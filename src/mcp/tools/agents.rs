@@ -6,18 +6,19 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::agent::{Agent, AgentOption, Registry, SearchPath};
+use crate::agent::{Agent, AgentDefinition, AgentOption, Installed, Registry, SearchPath};
 use crate::mcp::tool::{Hints, NoArguments, Tool};
 use crate::options::{OptionValue, PERMISSIONS, Permissions};
 use crate::routine::model::Definition;
 use crate::run::context::{App, Context};
-use crate::run::options::choose_options;
+use crate::run::options::foresee_options;
 
 #[derive(Serialize, JsonSchema)]
 pub(crate) struct Agents {
     pub(crate) agents: Vec<AgentView>,
-    /// The highest `permissions` that tools can choose.
-    pub(crate) max_permissions: Permissions,
+    /// The highest `permissions` that tools can choose; absent if the file cannot be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) max_permissions: Option<Permissions>,
     /// Where a person changes that.
     pub(crate) config_file: String,
 }
@@ -85,13 +86,19 @@ pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
     };
     Ok(Agents {
         agents: Registry::load(&app.home)?.agents().map(view).collect(),
-        max_permissions: context.config.max_permissions,
+        max_permissions: app.context().ok().map(|context| context.config.max_permissions),
         config_file: context.home.config_file().display().to_string(),
     })
 }
 
 fn options_of(context: &Context, search_path: &SearchPath, agent: &Agent) -> BTreeMap<String, OptionView> {
-    let chosen = choose_options(context, agent, &Definition::default()).unwrap_or_default();
+    // Each by itself: one that cannot be chosen hides no other.
+    let default = |name: &String, option: &AgentOption| {
+        let alone = BTreeMap::from([(name.clone(), option.clone())]);
+        let definition = AgentDefinition { options: alone, ..agent.definition.clone() };
+        let agent = Agent { definition, ..agent.clone() };
+        foresee_options(context, &agent, &Definition::default()).ok()?.values.remove(name)
+    };
     let view = |(name, option): (&String, &AgentOption)| {
         let max_permissions = (name == PERMISSIONS).then_some(context.config.max_permissions);
         let note = |value: &str| {
@@ -101,7 +108,7 @@ fn options_of(context: &Context, search_path: &SearchPath, agent: &Agent) -> BTr
             let adds = option.adds.get(value);
             let missing = adds.into_iter().flat_map(|adds| &adds.requires);
             let missing: Vec<&str> = missing
-                .filter(|(program, _)| !search_path.has_beside(&agent.definition, program))
+                .filter(|(program, _)| search_path.has_beside(&agent.definition, program) == Installed::No)
                 .map(|(_, package)| package.as_str())
                 .collect();
             let missing = (!missing.is_empty()).then(|| format!("install {} first", missing.join(" and ")));
@@ -113,7 +120,7 @@ fn options_of(context: &Context, search_path: &SearchPath, agent: &Agent) -> BTr
             values: option.listed().into_iter().map(str::to_owned).collect(),
             pattern: option.pattern.clone(),
             max: option.largest().cloned(),
-            default: chosen.values.get(name).cloned(),
+            default: default(name, option),
             notes,
         };
         (name.clone(), view)

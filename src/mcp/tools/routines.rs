@@ -14,7 +14,7 @@ use crate::home::Home;
 use crate::home::config::UnsavedWork;
 use crate::mcp::call::{Call, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
-use crate::options::Options;
+use crate::options::{OptionValue, Options, PERMISSIONS};
 use crate::query::listing as runs;
 use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::invalid_field::InvalidField;
@@ -30,7 +30,7 @@ use crate::run::context::{App, Context};
 use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
-use crate::run::options::{check_may_instruct, choose_options, describe};
+use crate::run::options::{CallingRun, calling_run, check_may_instruct, choose_for_tools, describe};
 use crate::run::trigger::check_routine;
 
 pub(super) fn tools() -> [Tool; 5] {
@@ -57,7 +57,7 @@ pub(super) fn tools() -> [Tool; 5] {
             "update_routine",
             "Change a routine",
             "Change the given fields of a routine and no others; their meaning is that of create_routine, and null changes \
-             nothing. `env`, `options`, `tags`, `retry` and `repositories` are replaced whole. To remove a value, name its field in \
+             nothing. `env`, `tags`, `retry` and `repositories` are replaced whole, `options` one by one. To remove a value, name its field in \
              `clear`. The slug stays.",
             changes,
             update_routine,
@@ -85,7 +85,7 @@ pub(super) fn tools() -> [Tool; 5] {
 /// Declares the settings that create_routine and update_routine share, each once: an argument of both, a name that `clear`
 /// takes, and a field of the definition that is set from it.
 macro_rules! settings {
-    ($($(#[$doc:meta])+ $field:ident: $type:ty $(=> $convert:expr)?,)+) => {
+    ($($(#[$doc:meta])+ $field:ident: $type:ty $(as $merged:ident)? $(=> $convert:expr)?,)+) => {
         #[derive(Deserialize, JsonSchema)]
         struct CreateRoutine {
             /// A short name for people.
@@ -127,22 +127,23 @@ macro_rules! settings {
             }
         }
 
-        settings!(@set CreateRoutine: $($field $(=> $convert)?,)+);
-        settings!(@set UpdateRoutine: $($field $(=> $convert)?,)+);
+        settings!(@set CreateRoutine: $($field $(as $merged)? $(=> $convert)?,)+);
+        settings!(@set UpdateRoutine: $($field $(as $merged)? $(=> $convert)?,)+);
     };
-    (@set $arguments:ident: $($field:ident $(=> $convert:expr)?,)+) => {
+    (@set $arguments:ident: $($field:ident $(as $merged:ident)? $(=> $convert:expr)?,)+) => {
         impl $arguments {
             /// Sets in a definition what was given; the rest stays.
             fn set(&mut self, definition: &mut Definition) -> Result<(), InvalidField> {
                 $(if let Some(value) = self.$field.take() {
-                    definition.$field = settings!(@value value $(, $convert)?);
+                    settings!(@assign definition.$field, value $(as $merged)? $(, $convert)?);
                 })+
                 Ok(())
             }
         }
     };
-    (@value $value:ident) => { $value.into() };
-    (@value $value:ident, $convert:expr) => { $convert($value)? };
+    (@assign $place:expr, $value:ident) => { $place = $value.into() };
+    (@assign $place:expr, $value:ident, $convert:expr) => { $place = $convert($value)? };
+    (@assign $place:expr, $value:ident as merged) => { merge(&mut $place, $value) };
 }
 
 settings! {
@@ -172,8 +173,8 @@ settings! {
     retry: Retry,
     /// Variables for its runs, of those that its agent accepts.
     env: BTreeMap<String, String> => parse_env,
-    /// Values of its agent's options, as in list_agents: model, permissions and the like.
-    options: Options,
+    /// Values of its agent's options, as in list_agents: model, permissions and the like; null removes one.
+    options: BTreeMap<String, Option<OptionValue>> as merged,
     /// What becomes of commits not pushed, changes and archive_files when a workbench goes; default archive.
     unsaved_work: ArchiveOrKeep => |choice| Ok::<_, InvalidField>(Some(UnsavedWork::from(choice))),
     /// Globs of files to archive from the workbench; default report.md.
@@ -182,6 +183,16 @@ settings! {
     tags: Vec<String>,
     /// What each run gets a fresh clone of.
     repositories: Vec<Repository>,
+}
+
+/// Sets and removes single options: one that a person chose, such as their permissions, should not go with another's change.
+fn merge(options: &mut Options, changes: BTreeMap<String, Option<OptionValue>>) {
+    for (name, value) in changes {
+        match value {
+            Some(value) => options.insert(name, value),
+            None => options.remove(&name),
+        };
+    }
 }
 
 /// What to do with unsaved work when a workbench is removed; only a person can choose `discard`.
@@ -241,10 +252,27 @@ fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -
     })
 }
 
-fn checked_options(context: &Context, definition: &Definition, agent: &Agent) -> Result<Choice, InvalidField> {
-    let chosen = choose_options(context, agent, definition);
-    chosen
-        .map_err(|error| InvalidField::new("options", format_args!("not right for {}", agent.name), error.to_string()))
+/// Chooses the options of a routine that is created or changed. What a run asks for gets no more permissions than that run has, now and
+/// at each launch.
+fn checked_options(
+    context: &Context,
+    definition: &mut Definition,
+    agent: &Agent,
+    caller: Option<&CallingRun>,
+) -> Result<Choice, InvalidField> {
+    let invalid =
+        |why: String| InvalidField::new("options", format_args!("not valid for the agent '{}'", agent.name), why);
+    let choice = choose_for_tools(context, agent, definition, caller).map_err(|error| invalid(error.to_string()))?;
+    let Some(caller) = caller else { return Ok(choice) };
+    match choice.permissions() {
+        Some(level) => definition.options.insert(PERMISSIONS.to_owned(), OptionValue(level.name().to_owned())),
+        None => {
+            return Err(invalid(format!(
+                "the agent has no permissions to choose, and {caller}; ask a person to do it"
+            )));
+        }
+    };
+    Ok(choice)
 }
 
 fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
@@ -262,7 +290,8 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<One
     definition.check(&context.config)?;
     let slug = store::new_slug(arguments.slug, &definition.title)?;
     check_env(&context.home, &slug, &definition, &agent)?;
-    let choice = checked_options(&context, &definition, &agent)?;
+    let caller = calling_run(&context)?;
+    let choice = checked_options(&context, &mut definition, &agent, caller.as_ref())?;
     check_routine(&context, &slug, &definition, &arguments.prompt, &agent, &choice)?;
     let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
     changed(app, &context, &routine)
@@ -276,10 +305,7 @@ fn view(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<Routi
 fn changed(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<OneRoutine> {
     let definition = &routine.definition;
     let agent = definition.agent.parse().ok().and_then(|name| Registry::load(&context.home).ok()?.get(&name).ok());
-    let permissions = agent.as_ref().and_then(|agent| {
-        let level = choose_options(context, agent, definition).ok()?.permissions()?;
-        Some(describe(context, agent, level))
-    });
+    let permissions = agent.as_ref().and_then(|agent| describe(context, agent, definition));
     let silence = agent.as_ref().and_then(|agent| silence_warning(agent, definition));
     Ok(OneRoutine { routine: view(app, context, routine)?, permissions, warnings: silence.into_iter().collect() })
 }
@@ -308,8 +334,12 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
     // A launch refuses what is there already, but a call that disables such a routine must still work.
     let concerns_start = arguments.env.is_some() || arguments.options.is_some() || arguments.agent.is_some();
     let instructs = instructing_field(&arguments);
+    let caller = calling_run(&context)?;
     let change = |definition: &mut Definition| {
-        instructs.map_or(Ok(()), |field| check_may_instruct(&context, definition, field))?;
+        if let Some(field) = instructs {
+            let agent = definition.agent.parse().and_then(|name| registry.get(&name)).ok();
+            check_may_instruct(&context, agent.as_ref(), definition, field, caller.as_ref())?;
+        }
         apply(arguments, definition)?;
         if !concerns_start {
             return Ok(());
@@ -317,7 +347,7 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
-        let choice = checked_options(&context, definition, &agent)?;
+        let choice = checked_options(&context, definition, &agent, caller.as_ref())?;
         let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
         let checked = check_routine(&context, &slug, definition, &prompt, &agent, &choice).map(drop);
         checked.map_err(|error| InvalidField::new("env", "too long", error.to_string()))
@@ -326,13 +356,18 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
     changed(app, &context, &routine)
 }
 
-/// Returns a field of a change that tells the agent what to do, or where.
+/// Returns a field of a change that tells the agent what to do, where, or how.
 fn instructing_field(arguments: &UpdateRoutine) -> Option<&'static str> {
-    let clears_repositories = arguments.clear.iter().flatten().any(|setting| matches!(setting, Setting::repositories));
+    let clears = |name: &str| {
+        let mut cleared = arguments.clear.iter().flatten().map(|setting| serde_json::json!(setting));
+        cleared.any(|setting| setting == name)
+    };
     let fields = [
         ("prompt", arguments.prompt.is_some()),
         ("agent", arguments.agent.is_some()),
-        ("repositories", arguments.repositories.is_some() || clears_repositories),
+        ("repositories", arguments.repositories.is_some() || clears("repositories")),
+        ("options", arguments.options.is_some() || clears("options")),
+        ("env", arguments.env.is_some() || clears("env")),
     ];
     fields.into_iter().find(|(_, given)| *given).map(|(field, _)| field)
 }

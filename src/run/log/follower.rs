@@ -18,6 +18,8 @@ pub struct Follower {
     workbench: Workbench,
     reader: Reader,
     offset: u64,
+    /// What was shown of a line that lost its end.
+    cut_off: String,
     /// Whether `offset` may be within a line, the rest of which is not shown.
     within_line: bool,
     stderr_offset: u64,
@@ -31,6 +33,7 @@ impl Follower {
             workbench: workbench.clone(),
             reader: reader_of(format),
             offset,
+            cut_off: String::new(),
             within_line: false,
             stderr_offset: 0,
         })
@@ -39,7 +42,13 @@ impl Follower {
     /// Goes on from a byte that may be within a line.
     pub fn skip_to(&mut self, offset: u64) {
         self.offset = offset;
+        self.cut();
+    }
+
+    /// What comes next is not the rest of what came before.
+    fn cut(&mut self) {
         self.within_line = true;
+        self.reader.read(b"\n", &mut self.cut_off);
     }
 
     /// Leaves out what is on stderr already.
@@ -64,9 +73,13 @@ impl Follower {
         let mut shown = self.read_stderr();
         let (bytes, next) = Log::open_raw(&self.workbench)?.raw(self.offset)?;
         // What comes after a hole is not the rest of what came before it.
-        let is_hole = next.saturating_sub(bytes.len() as u64) > self.offset;
-        self.within_line |= is_hole;
+        if next.saturating_sub(bytes.len() as u64) != self.offset {
+            // A hole, or another file.
+            self.cut();
+            self.within_line &= next > bytes.len() as u64;
+        }
         self.offset = next;
+        shown += &std::mem::take(&mut self.cut_off);
         let mut bytes = bytes.as_slice();
         if self.within_line && !bytes.is_empty() {
             let newline = bytes.iter().position(|byte| *byte == b'\n');
@@ -89,11 +102,8 @@ impl Follower {
         let read = || -> io::Result<(Vec<u8>, u64)> {
             let file = atomic_file::open_regular(&self.workbench.stderr_log()).map_err(io::Error::other)?;
             let size = file.metadata()?.len();
-            let from = if self.stderr_offset > size {
-                0
-            } else {
-                self.stderr_offset.max(size.saturating_sub(MAX_STDERR_BYTES))
-            };
+            let known = if self.stderr_offset > size { 0 } else { self.stderr_offset };
+            let from = known.max(size.saturating_sub(MAX_STDERR_BYTES));
             let mut bytes = vec![0; usize::try_from(size - from).unwrap_or(0)];
             let count = file.read_at(&mut bytes, from)?;
             bytes.truncate(count);

@@ -10,7 +10,10 @@ use crate::home::atomic_file::FileError;
 
 /// How much of the file is read first to return its end, and how much at most: most of it is what nobody wants to read.
 const FIRST_WINDOW_BYTES: u64 = 256 * 1024;
-const MAX_WINDOW_BYTES: u64 = 2 * MAX_LINE_BYTES as u64;
+const MAX_WINDOW_BYTES: u64 = 4 * MAX_LINE_BYTES as u64;
+
+/// How much of a line is read at once that is not shown.
+const SKIPPED_AT_ONCE_BYTES: u64 = 64 * 1024;
 
 impl Log {
     /// Reads the last `lines` lines of what a person reads.
@@ -22,7 +25,7 @@ impl Log {
             let bytes = self.read(from, window)?;
             let begins = self.begins_line(from)?;
             let start = if begins { 0 } else { after_newline(&bytes).unwrap_or(bytes.len()) };
-            let end = end_of_lines(&bytes, self.format).max(start);
+            let end = if self.is_over { bytes.len() } else { end_of_lines(&bytes).max(start) };
             let mut shown = String::new();
             let mut reader = reader_of(self.format);
             reader.read(&bytes[start..], &mut shown);
@@ -44,47 +47,79 @@ impl Log {
         }
     }
 
-    /// Reads events from a byte on: whole lines.
+    /// Reads events from a byte on: whole lines, and the rest of a last line without an end once the run is over.
     pub(super) fn readable_part(&self, offset: u64) -> Result<LogPart, FileError> {
         let restarted = offset > self.size;
         let from = if restarted { 0 } else { offset };
-        let data = self.data_from(from);
-        let mut window = FIRST_WINDOW_BYTES;
-        loop {
-            let bytes = self.read(data.start, (data.end - data.start).min(window))?;
-            let behind = data.start + bytes.len() as u64;
-            let start = if self.begins_line(data.start)? { 0 } else { after_newline(&bytes).unwrap_or(bytes.len()) };
-            let is_last = behind == self.size;
-            let end = match is_last {
-                true => end_of_lines(&bytes, self.format),
-                // What comes after a hole is not the rest of what came before it.
-                false if behind == data.end => bytes.len(),
-                false => bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1),
-            };
-            let is_stuck = end <= start && start < bytes.len() && !is_last;
-            if is_stuck && window < MAX_WINDOW_BYTES {
-                window *= 4;
-                continue;
-            }
-            // A line longer than any that is understood is passed over in pieces.
-            let end = if is_stuck { bytes.len() } else { end.max(start) };
-            let mut text = String::new();
-            let mut reader = reader_of(self.format);
-            reader.read(&bytes[start..end], &mut text);
-            reader.finish(&mut text);
-            if text.len() > MAX_TEXT_BYTES && window > 1024 {
-                window /= 2;
-                continue;
-            }
-            return Ok(LogPart {
-                text,
-                next_offset: data.start + end as u64,
-                more: data.start + (end as u64) < self.size && !(is_last && end == end_of_lines(&bytes, self.format)),
-                dropped_bytes: data.start - from,
-                restarted,
-                log_bytes: self.size,
-            });
+        let mut at = self.data_from(from).start;
+        let dropped_bytes = at - from;
+        if !self.begins_line(at)? {
+            at = self.after_line(at)?;
         }
+        let mut text = String::new();
+        let mut reader = reader_of(self.format);
+        while at < self.size && text.is_empty() {
+            let data = self.data_from(at);
+            if data.start > at {
+                // What comes after a hole is not the rest of what came before it.
+                at = self.after_line(data.start)?;
+                continue;
+            }
+            let bytes = self.read(at, (data.end - at).min(2 * MAX_LINE_BYTES as u64))?;
+            let mut read = 0;
+            for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+                let is_whole = line.ends_with(b"\n") || (self.is_over && at + (read + line.len()) as u64 == self.size);
+                if !is_whole {
+                    break;
+                }
+                let before = text.len();
+                reader.read(line, &mut text);
+                if before > 0 && text.len() > MAX_TEXT_BYTES {
+                    text.truncate(before);
+                    return Ok(self.part_to(text, at + read as u64, dropped_bytes, restarted));
+                }
+                read += line.len();
+            }
+            at += read as u64;
+            if read == 0 {
+                if bytes.len() <= MAX_LINE_BYTES && data.end == self.size {
+                    // An event of which only a part is written.
+                    break;
+                }
+                // A line that is longer than any that is understood: its beginning says what it was.
+                reader.read(&bytes, &mut text);
+                at = self.after_line(at)?;
+            }
+        }
+        reader.finish(&mut text);
+        if text.len() > MAX_TEXT_BYTES {
+            text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+            text.push_str("…\n");
+        }
+        Ok(self.part_to(text, at, dropped_bytes, restarted))
+    }
+
+    fn part_to(&self, text: String, next_offset: u64, dropped_bytes: u64, restarted: bool) -> LogPart {
+        // What is left of an event that is being written is not more yet.
+        let more = next_offset < self.size && !text.is_empty();
+        LogPart { text, next_offset, more, dropped_bytes, restarted, log_bytes: self.size }
+    }
+
+    /// Returns where the line that goes on at a byte ends; the end of the log if it does not.
+    fn after_line(&self, offset: u64) -> Result<u64, FileError> {
+        let mut at = offset;
+        while at < self.size {
+            let data = self.data_from(at);
+            let bytes = self.read(data.start, (data.end - data.start).min(SKIPPED_AT_ONCE_BYTES))?;
+            if bytes.is_empty() {
+                break;
+            }
+            if let Some(newline) = after_newline(&bytes) {
+                return Ok(data.start + newline as u64);
+            }
+            at = data.start + bytes.len() as u64;
+        }
+        Ok(self.size)
     }
 
     /// Returns a line as a person reads it.
@@ -111,13 +146,9 @@ fn after_newline(bytes: &[u8]) -> Option<usize> {
     bytes.iter().position(|byte| *byte == b'\n').map(|newline| newline + 1)
 }
 
-/// Returns where the whole lines end: what follows is an event of which only a part is written, unless it is plain text, which
-/// may wait for its end for ever.
-fn end_of_lines(bytes: &[u8], format: OutputFormat) -> usize {
-    let end = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    let rest = &bytes[end..];
-    let is_half_event = rest.starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(rest).is_err();
-    if format == OutputFormat::Text || !is_half_event { bytes.len() } else { end }
+/// Returns where the whole lines end.
+fn end_of_lines(bytes: &[u8]) -> usize {
+    bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1)
 }
 
 #[cfg(test)]
@@ -126,6 +157,7 @@ mod tests {
     use crate::home::Home;
     use crate::run::entry::Workbench;
     use crate::run::log::{Pattern, write_format};
+    use proptest::prelude::*;
     use std::io::Write;
 
     const START: &str = r#"{"type":"system","subtype":"init","session_id":"s-1","model":"opus"}"#;
@@ -170,24 +202,66 @@ mod tests {
         assert_eq!(log.search(&Pattern::new("tool_use").unwrap(), 0).unwrap().text, "", "it is not what is shown");
     }
 
-    #[test]
-    fn a_line_longer_than_any_is_passed_over() {
-        let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(3 * MAX_LINE_BYTES));
-        let (_dir, workbench) = workbench(&[CALL, "\n", &long, TEXT, "\n"]);
-        let log = Log::open(&workbench).unwrap();
+    /// Reads the log part by part, as a caller does, and checks that each leads on.
+    fn read_all(log: &Log) -> String {
         let (mut offset, mut text) = (0, String::new());
         loop {
             let part = log.part(offset).unwrap();
+            assert!(part.text.len() <= MAX_TEXT_BYTES + 8);
             text += &part.text;
-            assert!(part.next_offset > offset || !part.more);
-            offset = part.next_offset;
             if !part.more {
-                break;
+                return text;
             }
+            assert!(part.next_offset > offset, "it stays at {offset}");
+            offset = part.next_offset;
         }
+    }
+
+    #[test]
+    fn a_line_longer_than_any_is_passed_over() {
+        let long = format!("{{\"type\":\"{}\"}}\n", "x".repeat(9 * MAX_LINE_BYTES));
+        let (_dir, workbench) = workbench(&[CALL, "\n", &long, TEXT, "\n"]);
+        let log = Log::open(&workbench).unwrap();
+        let text = read_all(&log);
         assert!(text.starts_with("→ Bash: cargo test\n") && text.ends_with("All is well.\n"), "{}", &text[..200]);
-        assert!(text.len() < 2000, "{}", text.len());
+        assert!(text.len() < 2000 && text.contains("a line of"), "{}", text.len());
         let tail = log.tail(1, MAX_TEXT_BYTES).unwrap();
         assert_eq!(tail.text, "All is well.\n");
+    }
+
+    #[test]
+    fn a_text_longer_than_a_part_is_cut_and_the_next_part_goes_on_behind_it() {
+        let long = TEXT.replace("All is well.", &"é".repeat(300_000));
+        let noise = "\u{fffd}".repeat(100_000);
+        let (_dir, workbench) = workbench(&[CALL, "\n", &long, "\n", &noise, "\n", TEXT, "\n"]);
+        let text = read_all(&Log::open(&workbench).unwrap());
+        assert!(text.starts_with("→ Bash: cargo test\né") && text.ends_with("All is well.\n"));
+        assert!(text.contains("é…\n"));
+    }
+
+    #[test]
+    fn a_half_line_of_plain_text_is_read_whole_once_it_has_an_end_or_the_run_is_over() {
+        let (_dir, workbench) = workbench(&[CALL, "\nplain half"]);
+        let log = Log::open(&workbench).unwrap();
+        assert!(log.tail(9, MAX_TEXT_BYTES).unwrap().text.ends_with("plain half\n"), "a tail shows it");
+        let part = log.part(0).unwrap();
+        assert_eq!((part.text.as_str(), part.more), ("→ Bash: cargo test\n", true));
+        let rest = log.part(part.next_offset).unwrap();
+        assert_eq!((rest.text.as_str(), rest.more, rest.next_offset), ("", false, part.next_offset));
+        std::fs::write(workbench.outcome_file(), "{}").unwrap();
+        let rest = Log::open(&workbench).unwrap().part(part.next_offset).unwrap();
+        assert_eq!((rest.text.as_str(), rest.more), ("plain half\n", false));
+    }
+
+    proptest! {
+        #[test]
+        fn every_log_is_read_to_its_end(lines in prop::collection::vec("\\PC{0,40}|\\{.{0,30}|[a-z\n]{0,9}", 0..20), is_over: bool) {
+            let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let (_dir, workbench) = workbench(&lines);
+            if is_over {
+                std::fs::write(workbench.outcome_file(), "{}").unwrap();
+            }
+            read_all(&Log::open(&workbench).unwrap());
+        }
     }
 }

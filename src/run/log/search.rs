@@ -3,6 +3,7 @@
 use regex::{Regex, RegexBuilder};
 
 use super::LogPart;
+use super::MAX_TEXT_BYTES;
 use super::source::Log;
 use super::text::clean;
 use crate::agent::output::{MAX_LINE_BYTES, OutputFormat};
@@ -87,16 +88,22 @@ impl Log {
                 if piece.ends_with(b"\n") || line.bytes.len() >= max_piece_bytes {
                     lines += line.search(self, pattern, &mut found.text);
                 }
-                if lines >= MAX_LINES {
+                if lines >= MAX_LINES || found.text.len() > MAX_TEXT_BYTES {
                     found.next_offset = line.offset;
                     found.more = line.offset < self.size;
                     return Ok(found);
                 }
             }
         }
-        line.search(self, pattern, &mut found.text);
+        let is_event = self.format != OutputFormat::Text;
+        // The rest of an event is still to come, or to be read.
+        if is_event && !line.bytes.is_empty() && line.offset > offset && !(self.is_over && at == self.size) {
+            at = line.offset;
+        } else {
+            line.search(self, pattern, &mut found.text);
+        }
         found.next_offset = at;
-        found.more = at < self.size;
+        found.more = at < self.size && (searched >= MAX_SEARCHED_BYTES || !is_event);
         Ok(found)
     }
 }
@@ -127,7 +134,16 @@ impl Line {
                 self.add(&text, pattern, found)
             }
             _ if is_rest => 0,
-            _ => log.readable_line(&self.bytes).lines().map(|line| self.add(line, pattern, found)).sum(),
+            _ => {
+                let text = log.readable_line(&self.bytes);
+                let mut lines = text.lines().map(|line| self.add(line, pattern, found)).filter(|added| *added > 0);
+                let added = lines.by_ref().take(MAX_LINES).count();
+                if lines.next().is_some() {
+                    found.truncate(found.trim_end_matches('\n').rfind('\n').map_or(0, |end| end + 1));
+                    *found += &format!("{}:… (more lines of this event match)\n", self.offset);
+                }
+                added
+            }
         };
         self.offset += self.bytes.len() as u64;
         self.bytes.clear();

@@ -24,6 +24,8 @@ pub struct Log {
     pub(super) sizes_file: Option<PathBuf>,
     /// What its lines are.
     pub(super) format: OutputFormat,
+    /// Whether nothing will be added.
+    pub(super) is_over: bool,
 }
 
 #[derive(Debug)]
@@ -64,10 +66,21 @@ impl Log {
                     size: metadata.len(),
                     sizes_file,
                     format: OutputFormat::Text,
+                    is_over: workbench.outcome_file().exists(),
                 })
             }
             Err(source) => Err(FileError::io("read", &path, source)),
         }
+    }
+
+    /// Takes what was written to an open file.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn of_file(file: File, path: PathBuf) -> Result<Self, FileError> {
+        let size = file.metadata().map_err(|source| FileError::io("read", &path, source))?.len();
+        let bytes = Bytes::InFile { path, file };
+        Ok(Self { bytes, size, sizes_file: None, format: OutputFormat::Text, is_over: true })
     }
 
     /// Takes the end that the history kept of a log which had so many bytes, or at least as many as that.
@@ -75,7 +88,7 @@ impl Log {
     pub fn kept(end: String, size: u64) -> Self {
         let size = size.max(end.len() as u64);
         let bytes = Bytes::Kept { from: size - end.len() as u64, bytes: end.into_bytes() };
-        Self { size, sizes_file: None, bytes, format: OutputFormat::Text }
+        Self { size, sizes_file: None, bytes, format: OutputFormat::Text, is_over: true }
     }
 
     /// Returns the part that was dropped; empty if nothing was, or if the file system cannot say.

@@ -3,6 +3,8 @@
 use unicode_width::UnicodeWidthChar;
 use vte::{Parser, Perform};
 
+use crate::quote::turns_direction;
+
 /// Returns what a terminal would show of each line at the end: control sequences dropped, what a backspace took back gone, and of
 /// what a carriage return wrote over, the last.
 pub(super) fn clean(bytes: &[u8]) -> String {
@@ -36,7 +38,7 @@ impl Screen {
 impl Perform for Screen {
     fn print(&mut self, c: char) {
         // DEL and the C1 codes arrive here too.
-        if !c.is_control() {
+        if !c.is_control() && !turns_direction(c) {
             self.put(c);
         }
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
-use crate::agent::output::Report;
+use crate::agent::output::{Report, one_line};
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::options::Options;
@@ -114,11 +114,22 @@ impl Outcome {
         self.work = work;
     }
 
+    /// Bounds its texts, and takes out what controls a terminal: the file lies where the agent can write.
+    pub(crate) fn in_plain_words(mut self) -> Self {
+        const MAX_CHARS: usize = 2000;
+        for text in [&mut self.reason, &mut self.ended_by, &mut self.resume_command].into_iter().flatten() {
+            *text = one_line(text, MAX_CHARS);
+        }
+        self.report = self.report.map(Report::in_plain_words);
+        self
+    }
+
     /// Adds what its agent's output said, and how a person continues its session in the workbench.
     pub(crate) fn set_report(&mut self, report: Option<Report>, command: &AgentCommand, workbench: &Workbench) {
-        let report =
+        // What never began has no session either.
+        let report = report.filter(|report| *report != Report::default());
+        self.report =
             report.map(|report| Report { session_id: report.session_id.or(command.session_id.clone()), ..report });
-        self.report = report.filter(|report| *report != Report::default());
         let session = self.report.as_ref().and_then(|report| report.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
     }
