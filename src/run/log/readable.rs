@@ -79,6 +79,9 @@ impl Log {
                     return Ok(self.part_to(text, at + read as u64, dropped_bytes, restarted));
                 }
                 read += line.len();
+                if text.len() > MAX_TEXT_BYTES {
+                    break;
+                }
             }
             at += read as u64;
             if read == 0 {
@@ -86,9 +89,8 @@ impl Log {
                     // An event of which only a part is written.
                     break;
                 }
-                // A line that is longer than any that is understood: its beginning says what it was.
-                reader.read(&bytes, &mut text);
-                at = self.after_line(at)?;
+                // Longer than any that is understood: its beginning is shown, and its length.
+                at = self.pass_line(at, |piece| reader.read(piece, &mut text))?;
             }
         }
         reader.finish(&mut text);
@@ -107,6 +109,11 @@ impl Log {
 
     /// Returns where the line that goes on at a byte ends; the end of the log if it does not.
     fn after_line(&self, offset: u64) -> Result<u64, FileError> {
+        self.pass_line(offset, |_| ())
+    }
+
+    /// The same, and shows the line piece by piece.
+    fn pass_line(&self, offset: u64, mut see: impl FnMut(&[u8])) -> Result<u64, FileError> {
         let mut at = offset;
         while at < self.size {
             let data = self.data_from(at);
@@ -114,8 +121,10 @@ impl Log {
             if bytes.is_empty() {
                 break;
             }
-            if let Some(newline) = after_newline(&bytes) {
-                return Ok(data.start + newline as u64);
+            let end = after_newline(&bytes);
+            see(&bytes[..end.unwrap_or(bytes.len())]);
+            if let Some(end) = end {
+                return Ok(data.start + end as u64);
             }
             at = data.start + bytes.len() as u64;
         }
@@ -224,7 +233,7 @@ mod tests {
         let log = Log::open(&workbench).unwrap();
         let text = read_all(&log);
         assert!(text.starts_with("→ Bash: cargo test\n") && text.ends_with("All is well.\n"), "{}", &text[..200]);
-        assert!(text.len() < 2000 && text.contains("a line of"), "{}", text.len());
+        assert!(text.len() < 2000 && text.contains("a line of 9 MB"), "{}", text.len());
         let tail = log.tail(1, MAX_TEXT_BYTES).unwrap();
         assert_eq!(tail.text, "All is well.\n");
     }
