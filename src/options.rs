@@ -72,7 +72,7 @@ impl JsonSchema for OptionValue {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": ["string", "number"] })
+        json_schema!({ "anyOf": [{ "type": "string" }, { "type": "number" }] })
     }
 }
 

@@ -4,9 +4,14 @@ mod agents;
 mod app;
 mod attach;
 mod cleanup;
+mod create;
+mod delete;
 mod demo;
 mod detach;
 mod doctor;
+mod edit;
+mod editor;
+mod enable;
 mod follow;
 mod forget;
 mod generate;
@@ -21,6 +26,8 @@ mod runs;
 mod serve;
 mod service;
 mod setup;
+mod show;
+mod snooze;
 mod stop;
 mod table;
 mod time;
@@ -61,6 +68,20 @@ enum Command {
     Logs(logs::Arguments),
     /// Show a live run in this terminal: its tmux window, or the run itself without one
     Attach(attach::Arguments),
+    /// Show all about a routine or a run
+    Show(show::Arguments),
+    /// Save a routine
+    Create(create::Arguments),
+    /// Open a routine's two files in $EDITOR, and check them before they are saved
+    Edit(edit::Arguments),
+    /// Let routines be triggered
+    Enable(enable::Arguments),
+    /// Keep routines from being triggered
+    Disable(enable::Arguments),
+    /// Keep a routine's schedule from firing for a while
+    Snooze(snooze::Arguments),
+    /// Move a routine to the archive
+    Delete(delete::Arguments),
     /// Start a run of a routine
     Trigger(trigger::Arguments),
     /// End a run and every process that it started
@@ -144,6 +165,13 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Routines(arguments) => routines::routines(arguments),
         Command::Runs(arguments) => runs::runs(arguments),
         Command::Logs(arguments) => logs::logs(arguments),
+        Command::Show(arguments) => show::show(&arguments),
+        Command::Create(arguments) => create::create(arguments),
+        Command::Edit(arguments) => edit::edit(&arguments),
+        Command::Enable(arguments) => enable::set_enabled(&arguments, true),
+        Command::Disable(arguments) => enable::set_enabled(&arguments, false),
+        Command::Snooze(arguments) => snooze::snooze(&arguments),
+        Command::Delete(arguments) => delete::delete(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Trigger(arguments) => return trigger::trigger(arguments),
         Command::Stop(arguments) => stop::stop(arguments),

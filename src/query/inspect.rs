@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::view::{RunView, outcome_of};
 use super::{listing, wait};
-use crate::agent::output::{OutputFormat, Report};
+use crate::agent::output::{OutputFormat, Summary};
 use crate::archive;
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
@@ -21,10 +21,10 @@ use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, JUDGE_LOCK_TIMEOUT, Liveness, look};
 use crate::run::log::Log;
+use crate::run::output::{Source, read_summary};
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
 use crate::run::recording::read_outcome;
-use crate::run::report::{Source, read_report};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -127,10 +127,10 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
         None => read_outcome(&workbench, id).ok(),
     };
     let manifest = assessment.as_ref().and_then(|assessment| assessment.manifest.as_ref().ok());
-    if run.report.is_none() && !wait::is_over(&run) {
+    if run.output.is_none() && !wait::is_over(&run) {
         let output = manifest.map_or(OutputFormat::Text, |manifest| manifest.command.output);
-        let report = read_report(&context.home, id, output, Source::Live);
-        run.report = report.filter(|report| *report != Report::default());
+        let summary = read_summary(&context.home, id, output, Source::Live);
+        run.output = summary.filter(|summary| *summary != Summary::default());
     }
     let (liveness, liveness_reason) = liveness(&run, assessment.as_ref(), outcome.is_some());
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::view::RunView;
-use crate::agent::output::Report;
+use crate::agent::output::Summary;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::home::Home;
@@ -99,7 +99,7 @@ pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit:
     for run in &mut runs {
         let work = std::mem::take(&mut run.work).into_iter();
         run.work = work.filter(Work::is_unsaved).map(Work::in_brief).collect();
-        run.report = run.report.take().map(Report::in_brief);
+        run.output = run.output.take().map(Summary::in_brief);
         run.resume_command = None;
     }
     Ok(RunPage { runs, total, next })

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::agent::output::Report;
+use crate::agent::output::Summary;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::process_tree::names;
@@ -74,7 +74,7 @@ pub struct RunView {
     /// What its agent itself reported, which is data and no instruction: session, model, usage, denied tool calls, limit, last message;
     /// in a list, in brief.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
-    pub report: Option<Report>,
+    pub output: Option<Summary>,
     /// The command with which a person continues its session.
     pub resume_command: Option<String>,
     /// Whether it is kept until it is unpinned.
@@ -203,7 +203,7 @@ impl RunView {
             kept_because: None,
             last_output: None,
             work: Vec::new(),
-            report: None,
+            output: None,
             resume_command: None,
             pinned: is_pinned(&context.home, id),
         }
@@ -226,7 +226,7 @@ impl RunView {
         self.finished_at = Some(outcome.finished_at);
         self.session_host = outcome.session_host;
         self.work = outcome.work;
-        self.report = outcome.report;
+        self.output = outcome.output;
         self.resume_command = outcome.resume_command;
     }
 }

@@ -17,6 +17,7 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
+use crate::home::toml_text;
 
 /// Changes a routine's definition, and its prompt if one is given. Writes nothing if nothing differs.
 pub fn update(
@@ -36,6 +37,71 @@ pub fn update(
         }
         definition.check(config)
     })
+}
+
+/// Switches a routine on or off for a person, whatever ceilings its other values break by now.
+pub fn switch(home: &Home, slug: &Slug, enabled: bool) -> Result<(), StoreError> {
+    let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
+    set_enabled(home, slug, enabled).map(drop)
+}
+
+/// Both files of a routine, as texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Texts {
+    pub definition: String,
+    pub prompt: String,
+}
+
+/// Texts that a person wrote were not saved.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSaved {
+    /// They say nothing that a routine could be.
+    #[error("{0}")]
+    Wrong(String),
+    #[error("the routine '{0}' was changed meanwhile")]
+    Changed(Slug),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl NotSaved {
+    /// Whether another look at the texts helps.
+    pub fn is_in_the_text(&self) -> bool {
+        matches!(self, Self::Wrong(_))
+    }
+}
+
+/// Reads both files of a routine, whatever they say.
+///
+/// # Errors
+/// There is no such routine, or a file cannot be read.
+pub fn read_texts(home: &Home, slug: &Slug) -> Result<Texts, StoreError> {
+    store::check_exists(home, slug)?;
+    let definition = atomic_file::read_text(&store::definition_file(home, slug))?;
+    let prompt = atomic_file::if_present(prompt::read(home, slug))?.unwrap_or_default();
+    Ok(Texts { definition, prompt })
+}
+
+/// Saves both files of a routine as a person wrote them, if they are still as they were `read`.
+///
+/// # Errors
+/// They say nothing that a routine could be, or the files were changed meanwhile, or cannot be written.
+pub fn save_texts(home: &Home, config: &Config, slug: &Slug, read: &Texts, written: &Texts) -> Result<(), NotSaved> {
+    let definition: Definition =
+        toml_text::parse(&written.definition).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
+    definition.check(config).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
+    prompt::check(&written.prompt).map_err(|error| NotSaved::Wrong(format!("prompt.md: {error}")))?;
+    let _lock =
+        FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT).map_err(StoreError::from)?;
+    if read_texts(home, slug)? != *read {
+        return Err(NotSaved::Changed(slug.clone()));
+    }
+    let files =
+        [(prompt::file(home, slug), &written.prompt), (store::definition_file(home, slug), &written.definition)];
+    for (file, text) in files {
+        atomic_file::write(&file, text.as_bytes()).map_err(StoreError::from)?;
+    }
+    Ok(())
 }
 
 /// Switches a routine on or off, whatever ceilings its other values break by now. The caller holds the routines' lock.

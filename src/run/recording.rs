@@ -12,8 +12,8 @@ use super::history::{self, Known};
 use super::hook;
 use super::id::RunId;
 use super::liveness::Judgement;
+use super::output::{Source, read_summary};
 use super::record::{self, Ending, Outcome, RecordError};
-use super::report::{Source, read_report};
 use super::retries;
 use super::status::Status;
 use crate::agent::output::FinalEvent;
@@ -122,8 +122,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let Judgement { entry, manifest, .. } = judgement;
     if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         // It may be the agent's own, and this is a command that a person types.
-        let report = outcome.report.take();
-        outcome.set_report(report, &manifest.command, &Workbench::of(&context.home, entry.id()));
+        let summary = outcome.output.take();
+        outcome.set_output(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
         finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
     }
@@ -138,8 +138,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
-    let report = read_report(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
-    let ended = report.as_ref().and_then(|report| report.ended);
+    let summary = read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
+    let ended = summary.as_ref().and_then(|summary| summary.ended);
     let ending =
         Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
     let ending = match ended {
@@ -153,7 +153,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     };
     let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
-    outcome.set_report(report, &manifest.command, &Workbench::of(&context.home, entry.id()));
+    outcome.set_output(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
 }

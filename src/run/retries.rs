@@ -106,7 +106,7 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> bo
 /// Returns the attempt that follows a run, if one does.
 fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
     // Without a login or money the next attempt would end in the same way.
-    let needs = outcome.report.as_ref().and_then(|report| report.needs);
+    let needs = outcome.output.as_ref().and_then(|summary| summary.needs);
     let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried() && needs.is_none())?;
     let (of, attempt) = match &outcome.origin {
         Origin::Retry { of, attempt } => (of, *attempt),

@@ -12,7 +12,7 @@ use super::silence::Silence;
 use super::supervision::Supervisor;
 use super::wake::Wake;
 use super::watch::{STOPPED_UNWRITTEN, Step, TERMINATION_SIGNAL, decide};
-use crate::agent::output::Report;
+use crate::agent::output::Summary;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::EnvName;
 use crate::home::Home;
@@ -24,10 +24,10 @@ use crate::run::end::{Order, end_own_processes};
 use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
 use crate::run::log;
+use crate::run::output::{Source, read_summary, reason_of, status_by};
 use crate::run::own_tree;
 use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
 use crate::run::recording::{Attempt, record};
-use crate::run::report::{Source, read_report, reason_of, status_by};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -151,8 +151,8 @@ impl Supervisor {
             signal: exit.and_then(|exit| exit.signal),
             ..Ending::by_request(request, UnixSeconds::now())
         };
-        let report = self.read_report(exit);
-        self.record(ending, report)
+        let summary = self.read_summary(exit);
+        self.record(ending, summary)
     }
 
     /// The agent ended by itself; whatever it left behind is ended too.
@@ -169,9 +169,9 @@ impl Supervisor {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
-        let report = self.read_report(Some(exit));
-        let reason = reason_of(exit, left_behind, report.as_ref());
-        let status = status_by(exit, report.as_ref());
+        let summary = self.read_summary(Some(exit));
+        let reason = reason_of(exit, left_behind, summary.as_ref());
+        let status = status_by(exit, summary.as_ref());
         let is_shutdown = is_shutdown
             || if status.is_failure() {
                 self.is_shutdown(ended, SHUTDOWN_WINDOW)
@@ -187,7 +187,7 @@ impl Supervisor {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
                 let ending = Ending::by_request(&request, finished_at);
-                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending }, report);
+                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending }, summary);
             }
             None if is_shutdown => {
                 (Status::Interrupted, Some(format!("{TERMINATION_SIGNAL}; its agent {}", exit.how())))
@@ -203,14 +203,14 @@ impl Supervisor {
             finished_at,
             retain_from: finished_at,
         };
-        self.record(ending, report)
+        self.record(ending, summary)
     }
 
-    fn read_report(&self, exit: Option<AgentExit>) -> Option<Report> {
+    fn read_summary(&self, exit: Option<AgentExit>) -> Option<Summary> {
         let log = self.log_cap.stdout(self.workbench().log());
         let log = log.inspect_err(|error| tracing::warn!(%error, "what the agent printed cannot be read"));
         let source = log.map_or(Source::Abandoned, |log| Source::Ended(log, exit));
-        read_report(&self.context.home, self.entry.id(), self.manifest.command.output, source)
+        read_summary(&self.context.home, self.entry.id(), self.manifest.command.output, source)
     }
 
     /// Returns what start-up files left running, with what that has started since.
@@ -255,7 +255,7 @@ impl Supervisor {
     }
 
     /// Records the end as soon as possible: nobody else knows how the run ended. Gives up when the entry is gone, or at a shutdown.
-    fn record(mut self, mut ending: Ending, report: Option<Report>) -> anyhow::Result<()> {
+    fn record(mut self, mut ending: Ending, summary: Option<Summary>) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
@@ -267,7 +267,7 @@ impl Supervisor {
         }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         outcome.set_work(self.look_for_work());
-        outcome.set_report(report, &self.manifest.command, &self.workbench());
+        outcome.set_output(summary, &self.manifest.command, &self.workbench());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         let mut attempt = Attempt::First;

@@ -201,21 +201,21 @@ fn an_agents_events_become_a_log_a_report_and_a_reason() {
     let run = run(&mut server, "Denied", "claude", "succeeded");
     assert_says(&text(&run["status_reason"]), &["2 tool calls were denied: Bash, Write"]);
     let shown = server.ok("get_run", json!({ "run": run }));
-    let report = &shown["run"]["report"];
-    assert_has(report, json!({ "model": "claude-opus-5-5", "so_far": null }));
+    let output = &shown["run"]["output"];
+    assert_has(output, json!({ "model": "claude-opus-5-5", "so_far": null }));
     assert!(
-        report["usage"]["cost_usd"].as_f64().unwrap() > 0.0 && report["usage"]["input_tokens"].is_u64(),
-        "{report}"
+        output["usage"]["cost_usd"].as_f64().unwrap() > 0.0 && output["usage"]["input_tokens"].is_u64(),
+        "{output}"
     );
-    assert_eq!(report["denied"], json!([{ "tool": "Bash", "count": 1 }, { "tool": "Write", "count": 1 }]));
-    assert_eq!(report["result"], "I could not.");
-    let session = text(&report["session_id"]);
+    assert_eq!(output["denied"], json!([{ "tool": "Bash", "count": 1 }, { "tool": "Write", "count": 1 }]));
+    assert_eq!(output["result"], "I could not.");
+    let session = text(&output["session_id"]);
     let resume = text(&shown["run"]["resume_command"]);
     assert!(resume.starts_with("cd ") && resume.ends_with(&format!("--resume {session}")), "{resume}");
     assert!(resume.contains(home.workbench(&run).to_str().unwrap()), "{resume}");
     // In a list without what is long, in the history whole.
-    assert_eq!((&run["report"]["model"], &run["report"]["result"]), (&report["model"], &Value::Null));
-    assert_eq!(home.history(&run)[0]["report"], *report);
+    assert_eq!((&run["output"]["model"], &run["output"]["result"]), (&output["model"], &Value::Null));
+    assert_eq!(home.history(&run)[0]["output"], *output);
     let log = server.ok("read_log", json!({ "run": run }));
     assert_says(&text(&log["text"]), &["→ Write", "I could not.", "✓"]);
     assert!(!text(&log["text"]).contains("{\"type\""), "{log}");
@@ -275,8 +275,8 @@ fn what_needs_a_login_or_money_is_not_tried_again_and_a_limit_is() {
         create(&mut server, title, agent, retry.clone());
         let slug = title.to_lowercase();
         let run = server.run_to(&slug, "failed");
-        assert_eq!(run["report"]["needs"], needs, "{title}: {}", run.view);
-        assert_eq!(run["report"]["limit"].is_null(), !is_retried, "{title}: {}", run.view);
+        assert_eq!(run["output"]["needs"], needs, "{title}: {}", run.view);
+        assert_eq!(run["output"]["limit"].is_null(), !is_retried, "{title}: {}", run.view);
         let ledger = home.json(format!("routines/{slug}/ledger.json"));
         let waiting = ledger.is_some_and(|ledger| !ledger["waiting"].is_null());
         assert_eq!(waiting, is_retried, "{title}");
@@ -295,12 +295,12 @@ fn a_log_is_readable_while_the_agent_works_and_a_run_that_is_stopped_has_figures
     let run = server.trigger("works");
     server.wait_for_log(&run, "→ ");
     let shown = server.ok("get_run", json!({ "run": run }));
-    assert_has(&shown["run"]["report"], json!({ "so_far": true }));
+    assert_has(&shown["run"]["output"], json!({ "so_far": true }));
     assert!(text(&shown["log_tail"]).contains("→ "), "{shown}");
     server.stop(&run);
     let stopped = server.wait_for_run(&run, "stopped");
-    assert_has(&stopped["report"], json!({ "so_far": true, "result": null }));
-    assert!(!stopped["report"].is_null() && home.outcome(&run).unwrap()["report"]["session_id"].is_string());
+    assert_has(&stopped["output"], json!({ "so_far": true, "result": null }));
+    assert!(!stopped["output"].is_null() && home.outcome(&run).unwrap()["output"]["session_id"].is_string());
     // The half event is there as it is, and our note on a line of its own.
     assert_says(&server.log(&run), &["{\"type\":\"assis\n", "\n[moadim "]);
 }
@@ -317,7 +317,7 @@ fn output_on_stderr_is_no_silence_and_no_event() {
     create(&mut server, "Loud", "claude", json!({ "max_silence_secs": 2 }));
     let run = server.run_to("loud", "failed");
     assert_eq!(run["exit_code"], 3);
-    assert_eq!(run["report"], Value::Null);
+    assert_eq!(run["output"], Value::Null);
 }
 
 #[test]
@@ -448,7 +448,7 @@ fn neither_a_clean_workbench_nor_a_setup_decides_how_a_run_ended() {
     // An agent that clears its directory, logs included, before it fails with status 0.
     add_like(&home, "codex", &format!("rm -rf ./* ; cat '{}'; exit 0", sample("codex-401.jsonl").display()));
     let cleared = run(&mut server, "Cleared", "codex", "failed");
-    assert_eq!(cleared["report"]["needs"], "login", "{}", cleared.view);
+    assert_eq!(cleared["output"]["needs"], "login", "{}", cleared.view);
     let program = home.script("claude", "exit 1");
     let setup = format!("cat '{}'", sample("claude-text.jsonl").display());
     home.add_agent(
@@ -456,7 +456,7 @@ fn neither_a_clean_workbench_nor_a_setup_decides_how_a_run_ended() {
         &format!("extends = \"claude\"\ncommand = \"{}\"\nsetup = [\"sh\", \"-c\", \"{setup}\"]\n", program.display()),
     );
     let run = run(&mut server, "Setup", "claude", "failed");
-    assert_eq!(run["report"], Value::Null);
+    assert_eq!(run["output"], Value::Null);
 }
 
 #[test]

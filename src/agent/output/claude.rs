@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
-use super::report::{MicroDollars, Needs, Usage};
+use super::summary::{MicroDollars, Needs, Usage};
 use crate::clock::UnixSeconds;
 
 /// Events that tell a person nothing.
@@ -82,14 +82,14 @@ impl Claude {
     fn system(&mut self, event: &Value, to: &mut Sink<'_>) -> Known {
         match text(event, "/subtype") {
             "init" => {
-                to.report.set_session(text(event, "/session_id"));
-                to.report.set_model(text(event, "/model"));
+                to.summary.set_session(text(event, "/session_id"));
+                to.summary.set_model(text(event, "/model"));
                 to.screen.started(text(event, "/model"), text(event, "/session_id"));
             }
             "permission_denied" => {
                 let tool = text(event, "/tool_name");
                 self.denied.announce(text(event, "/tool_use_id"), tool);
-                to.report.count_denial(tool);
+                to.summary.count_denial(tool);
                 to.screen.denied(tool, text(event, "/message"));
             }
             "api_retry" => {
@@ -111,14 +111,14 @@ impl Claude {
     fn assistant(&mut self, event: &Value, to: &mut Sink<'_>) {
         let is_sub_agent = !text(event, "/parent_tool_use_id").is_empty();
         let model = text(event, "/message/model");
-        if to.report.model.is_none() && !is_sub_agent && model != SYNTHETIC {
-            to.report.set_model(model);
+        if to.summary.model.is_none() && !is_sub_agent && model != SYNTHETIC {
+            to.summary.set_model(model);
         }
-        if to.report.ended.is_none()
+        if to.summary.ended.is_none()
             && let Some(usage) = event.pointer("/message/usage").and_then(|usage| self.usage(usage))
         {
             self.counted.count(text(event, "/message/id"), usage);
-            to.report.usage = Some(self.counted.sum());
+            to.summary.usage = Some(self.counted.sum());
         }
         let error = text(event, "/error");
         if !error.is_empty() {
@@ -127,12 +127,12 @@ impl Claude {
         for block in list(event, "/message/content") {
             match text(block, "/type") {
                 "text" if !error.is_empty() => {
-                    to.report.set_last_words(text(block, "/text"));
+                    to.summary.set_last_words(text(block, "/text"));
                     to.screen.error(text(block, "/text"));
                 }
                 "text" => {
                     if !is_sub_agent {
-                        to.report.set_result(text(block, "/text"));
+                        to.summary.set_result(text(block, "/text"));
                     }
                     to.screen.text(text(block, "/text"));
                 }
@@ -167,26 +167,26 @@ impl Claude {
     }
 
     fn result(&mut self, event: &Value, to: &mut Sink<'_>) {
-        let report = &mut *to.report;
-        report.turns = number(event, "/num_turns");
-        report.denied.clear();
+        let summary = &mut *to.summary;
+        summary.turns = number(event, "/num_turns");
+        summary.denied.clear();
         for denial in list(event, "/permission_denials") {
-            report.count_denial(text(denial, "/tool_name"));
+            summary.count_denial(text(denial, "/tool_name"));
         }
-        report.usage = self.final_usage(event);
+        summary.usage = self.final_usage(event);
         if is_true(event, "/is_error") {
             let words = words_for_failure(event);
             if self.is_qwen {
                 take_qwen_error(&words, to);
             }
-            to.report.fail(&words);
+            to.summary.fail(&words);
             to.screen.failed(&words);
         } else {
             // A failed one may name a session that does not exist.
-            report.set_session(text(event, "/session_id"));
-            report.set_result(text(event, "/result"));
-            report.succeed();
-            to.screen.done(report.turns, report.usage.as_ref(), &report.denied);
+            summary.set_session(text(event, "/session_id"));
+            summary.set_result(text(event, "/result"));
+            summary.succeed();
+            to.screen.done(summary.turns, summary.usage.as_ref(), &summary.denied);
         }
     }
 
@@ -234,7 +234,7 @@ fn take_rate_limit(event: &Value, to: &mut Sink<'_>) {
     match text(event, "/rate_limit_info/status") {
         "rejected" if !is_true(event, "/rate_limit_info/isUsingOverage") => {
             let resets_at = number(event, "/rate_limit_info/resetsAt").map(UnixSeconds);
-            to.report.set_limit(kind, resets_at, to.now);
+            to.summary.set_limit(kind, resets_at, to.now);
             to.screen.error(&format!("limit reached: {kind}"));
         }
         "allowed_warning" => to.screen.note(&format!("near the limit: {kind}")),
@@ -245,16 +245,16 @@ fn take_rate_limit(event: &Value, to: &mut Sink<'_>) {
 /// Takes the name of an error that the program, not the model, wrote as a message.
 fn take_error(event: &Value, error: &str, to: &mut Sink<'_>) {
     match error {
-        "authentication_failed" | "oauth_org_not_allowed" => to.report.needs = Some(Needs::Login),
-        "billing_error" => to.report.needs = Some(Needs::Money),
+        "authentication_failed" | "oauth_org_not_allowed" => to.summary.needs = Some(Needs::Login),
+        "billing_error" => to.summary.needs = Some(Needs::Money),
         "rate_limit" if text(event, "/api_error") == "usage_limit_reached" => {
             let info = event.pointer("/api_error_params/rate_limit_info").unwrap_or(&Value::Null);
             let resets_at = number(info, "/resetsAt").map(UnixSeconds);
-            if to.report.limit.is_none() {
-                to.report.set_limit(text(info, "/rateLimitType"), resets_at, to.now);
+            if to.summary.limit.is_none() {
+                to.summary.set_limit(text(info, "/rateLimitType"), resets_at, to.now);
             }
         }
-        "rate_limit" if to.report.limit.is_none() => to.report.set_limit("rate_limit", None, to.now),
+        "rate_limit" if to.summary.limit.is_none() => to.summary.set_limit("rate_limit", None, to.now),
         _ => {}
     }
 }
@@ -263,14 +263,14 @@ fn take_error(event: &Value, error: &str, to: &mut Sink<'_>) {
 fn take_qwen_error(words: &str, to: &mut Sink<'_>) {
     let lower = words.to_lowercase();
     if lower.contains("no auth type is selected") || lower.contains("[api error: 401") {
-        to.report.needs = Some(Needs::Login);
+        to.summary.needs = Some(Needs::Login);
     } else if lower.contains("billing") {
-        to.report.needs = Some(Needs::Money);
+        to.summary.needs = Some(Needs::Money);
     } else if lower.contains("[api error: 429") {
-        to.report.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit("rate_limit", None, to.now);
     }
-    if to.report.result.as_deref() == Some(words.trim()) {
-        to.report.result = None;
+    if to.summary.result.as_deref() == Some(words.trim()) {
+        to.summary.result = None;
     }
 }
 

@@ -4,8 +4,8 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, list, number, text};
-use super::report::{Needs, Usage};
 use super::reset_time::reset_time;
+use super::summary::{Needs, Usage};
 
 #[derive(Default)]
 pub(super) struct Codex {
@@ -17,30 +17,30 @@ impl Dialect for Codex {
     fn event(&mut self, event: &Value, to: &mut Sink<'_>) -> Known {
         match text(event, "/type") {
             "thread.started" => {
-                to.report.set_session(text(event, "/thread_id"));
+                to.summary.set_session(text(event, "/thread_id"));
                 to.screen.started("", text(event, "/thread_id"));
             }
-            "turn.started" => to.report.ended = None,
+            "turn.started" => to.summary.ended = None,
             "item.started" => return self.started(event, to),
             "item.completed" => return self.completed(event, to),
             "error" => take_error(text(event, "/message"), to),
             "turn.failed" => {
                 let words = text(event, "/error/message");
                 take_reason(words, to);
-                to.report.fail(words);
+                to.summary.fail(words);
                 to.screen.failed(words);
             }
             "turn.completed" => {
                 // What came from the cache is counted as input, too, and thinking as output.
                 let usage = number(event, "/usage/input_tokens").zip(number(event, "/usage/output_tokens"));
-                to.report.usage = usage.map(|(input_tokens, output_tokens)| Usage {
+                to.summary.usage = usage.map(|(input_tokens, output_tokens)| Usage {
                     input_tokens,
                     output_tokens,
                     cached_tokens: number(event, "/usage/cached_input_tokens"),
                     cost_usd: None,
                 });
-                to.report.succeed();
-                to.screen.done(None, to.report.usage.as_ref(), &[]);
+                to.summary.succeed();
+                to.screen.done(None, to.summary.usage.as_ref(), &[]);
             }
             _ => return Known::No,
         }
@@ -65,7 +65,7 @@ impl Codex {
         let failed = text(event, "/item/status") == "failed";
         match text(event, "/item/type") {
             "agent_message" => {
-                to.report.set_result(text(event, "/item/text"));
+                to.summary.set_result(text(event, "/item/text"));
                 to.screen.text(text(event, "/item/text"));
             }
             "reasoning" => to.screen.thinking(),
@@ -124,7 +124,7 @@ fn take_error(message: &str, to: &mut Sink<'_>) {
     match retry.and_then(attempt) {
         Some((attempt, of, why)) => to.screen.retrying(Some((attempt, of)), &why),
         None => {
-            to.report.set_last_words(message);
+            to.summary.set_last_words(message);
             to.screen.error(message);
         }
     }
@@ -134,13 +134,13 @@ fn take_error(message: &str, to: &mut Sink<'_>) {
 fn take_reason(message: &str, to: &mut Sink<'_>) {
     let lower = message.to_lowercase();
     if lower.contains("hit your usage limit") {
-        to.report.set_limit("usage", reset_time(message, to.now, to.zone), to.now);
+        to.summary.set_limit("usage", reset_time(message, to.now, to.zone), to.now);
     } else if lower.contains("status 401 unauthorized") || lower.contains("missing environment variable") {
-        to.report.needs = Some(Needs::Login);
+        to.summary.needs = Some(Needs::Login);
     } else if lower.contains("billing") {
-        to.report.needs = Some(Needs::Money);
+        to.summary.needs = Some(Needs::Money);
     } else if lower.contains("429 too many requests") {
-        to.report.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit("rate_limit", None, to.now);
     }
 }
 

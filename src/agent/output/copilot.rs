@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, text};
-use super::report::Needs;
+use super::summary::Needs;
 
 /// Events that tell a person nothing; of others, too, those marked as ephemeral.
 const NOISE: [&str; 5] = [
@@ -26,7 +26,7 @@ impl Dialect for Copilot {
     fn event(&mut self, event: &Value, to: &mut Sink<'_>) -> Known {
         let model = text(event, "/data/model");
         if !model.is_empty() {
-            to.report.set_model(model);
+            to.summary.set_model(model);
         }
         match text(event, "/type") {
             "assistant.message_delta" => self.piece(event, to),
@@ -34,7 +34,7 @@ impl Dialect for Copilot {
             "assistant.reasoning_delta" => to.screen.thinking(),
             // The whole thought, after the message.
             "assistant.reasoning" => {}
-            "assistant.turn_end" => to.report.turns = Some(to.report.turns.unwrap_or(0).saturating_add(1)),
+            "assistant.turn_end" => to.summary.turns = Some(to.summary.turns.unwrap_or(0).saturating_add(1)),
             "assistant.turn_retry" => to.screen.retrying(None, text(event, "/data/reason")),
             "tool.execution_start" => {
                 let tool = text(event, "/data/toolName");
@@ -58,17 +58,17 @@ impl Copilot {
             Some((known, bytes)) if known == id => *bytes += piece.len(),
             other => {
                 to.screen.close();
-                to.report.result = None;
+                to.summary.result = None;
                 *other = Some((id.chars().take(128).collect(), piece.len()));
             }
         }
-        to.report.continue_result(piece);
+        to.summary.continue_result(piece);
         to.screen.piece(piece);
     }
 
     fn message(&mut self, event: &Value, to: &mut Sink<'_>) {
         let (id, content) = (text(event, "/data/messageId"), text(event, "/data/content"));
-        to.report.set_result(content);
+        to.summary.set_result(content);
         // One whose beginning came before this reader began is not there as a whole.
         if self.in_pieces.take() != Some((id.to_owned(), content.len())) {
             to.screen.text(content);
@@ -83,7 +83,7 @@ impl Copilot {
         let code = event.pointer("/data/shellExecution/exitCode").and_then(Value::as_i64).filter(|&code| code != 0);
         if text(event, "/data/error/code") == "denied" {
             let tool = tool.as_deref().unwrap_or("unknown");
-            to.report.count_denial(tool);
+            to.summary.count_denial(tool);
             to.screen.denied(tool, problem);
         } else if event.pointer("/data/success") == Some(&Value::Bool(false)) {
             to.screen.failed_result(if problem.is_empty() { output } else { problem });
@@ -108,26 +108,26 @@ fn without_shell_note(output: &str) -> &str {
 fn error(event: &Value, to: &mut Sink<'_>) {
     let message = text(event, "/data/message");
     match text(event, "/data/errorType") {
-        "authentication" => to.report.needs = Some(Needs::Login),
-        _ if message.to_lowercase().contains("billing") => to.report.needs = Some(Needs::Money),
+        "authentication" => to.summary.needs = Some(Needs::Login),
+        _ if message.to_lowercase().contains("billing") => to.summary.needs = Some(Needs::Money),
         "rate_limit" => {
             let kind = if message.contains("premium request allowance") { "usage" } else { "rate_limit" };
-            to.report.set_limit(kind, None, to.now);
+            to.summary.set_limit(kind, None, to.now);
         }
         _ => {}
     }
-    to.report.fail(message);
+    to.summary.fail(message);
     to.screen.error(message);
 }
 
 fn result(event: &Value, to: &mut Sink<'_>) {
-    to.report.set_session(text(event, "/sessionId"));
+    to.summary.set_session(text(event, "/sessionId"));
     if event.get("exitCode").and_then(Value::as_i64) == Some(0) {
-        to.report.succeed();
+        to.summary.succeed();
         // How many turns and denials there were, a reader that began late does not know.
         to.screen.done(None, None, &[]);
     } else {
-        to.report.fail("");
-        to.screen.failed(&to.report.last_words.clone().unwrap_or_default());
+        to.summary.fail("");
+        to.screen.failed(&to.summary.last_words.clone().unwrap_or_default());
     }
 }

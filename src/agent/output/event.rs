@@ -5,13 +5,13 @@ use std::borrow::Cow;
 use jiff::tz::TimeZone;
 use serde_json::Value;
 
-use super::report::Report;
 use super::screen::Screen;
+use super::summary::Summary;
 use crate::clock::UnixSeconds;
 
 /// How the events of one agent are understood.
 pub(super) trait Dialect: Send {
-    /// Shows an event, and takes what it says into the report.
+    /// Shows an event, and takes what it says into the summary.
     fn event(&mut self, event: &Value, to: &mut Sink<'_>) -> Known;
 }
 
@@ -24,7 +24,7 @@ pub(super) enum Known {
 
 /// Where what an event says goes.
 pub(super) struct Sink<'a> {
-    pub report: &'a mut Report,
+    pub summary: &'a mut Summary,
     pub screen: &'a mut Screen,
     pub now: UnixSeconds,
     pub zone: &'a TimeZone,

@@ -2,7 +2,7 @@
 
 use super::format::OutputFormat;
 use super::plain::one_line;
-use super::report::Needs;
+use super::summary::Needs;
 
 const MAX_WORDS_CHARS: usize = 300;
 /// Gemini CLI's exit status for "not logged in".

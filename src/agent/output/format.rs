@@ -25,7 +25,7 @@ pub enum OutputFormat {
 }
 
 /// Returns whether the figures of a final event count the whole session, so that those of a resumed run include its predecessor's.
-/// Figures that are "so far" ([`Report::so_far`](super::Report::so_far)) count their own process alone in every format.
+/// Figures that are "so far" ([`Summary::so_far`](super::Summary::so_far)) count their own process alone in every format.
 pub(crate) fn is_usage_of_whole_session(format: OutputFormat) -> bool {
     matches!(format, OutputFormat::ClaudeStreamJson | OutputFormat::CodexJson | OutputFormat::QwenStreamJson)
 }

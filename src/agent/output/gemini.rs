@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::event::{Dialect, Known, Sink, is_true, number, text};
-use super::report::{Needs, Usage};
+use super::summary::{Needs, Usage};
 
 /// A first piece shorter than this may come twice in one message.
 const MIN_REPEATED_CHARS: usize = 16;
@@ -25,8 +25,8 @@ impl Dialect for Gemini {
         self.first_piece = None;
         match kind {
             "init" => {
-                to.report.set_session(text(event, "/session_id"));
-                to.report.set_model(text(event, "/model"));
+                to.summary.set_session(text(event, "/session_id"));
+                to.summary.set_model(text(event, "/model"));
                 to.screen.started(text(event, "/model"), text(event, "/session_id"));
             }
             // The prompt.
@@ -40,7 +40,7 @@ impl Dialect for Gemini {
             }
             "tool_result" => to.screen.result(text(event, "/output")),
             "error" => {
-                to.report.set_last_words(text(event, "/message"));
+                to.summary.set_last_words(text(event, "/message"));
                 to.screen.error(text(event, "/message"));
             }
             "result" => result(event, to),
@@ -55,7 +55,7 @@ impl Gemini {
         let content = text(event, "/content");
         if !is_true(event, "/delta") {
             self.first_piece = None;
-            to.report.set_result(content);
+            to.summary.set_result(content);
             to.screen.text(content);
             return;
         }
@@ -66,10 +66,10 @@ impl Gemini {
                 .is_some_and(|first| content.chars().take(MAX_FIRST_PIECE_CHARS).eq(first.chars()));
         if is_repeated || self.first_piece.is_none() {
             to.screen.close();
-            to.report.result = None;
+            to.summary.result = None;
             self.first_piece = Some(content.chars().take(MAX_FIRST_PIECE_CHARS).collect());
         }
-        to.report.continue_result(content);
+        to.summary.continue_result(content);
         to.screen.piece(content);
     }
 }
@@ -77,7 +77,7 @@ impl Gemini {
 fn result(event: &Value, to: &mut Sink<'_>) {
     let usage = number(event, "/stats/input_tokens").zip(number(event, "/stats/output_tokens"));
     // What came from the cache is counted as input, too.
-    to.report.usage = usage.map(|(input_tokens, output_tokens)| Usage {
+    to.summary.usage = usage.map(|(input_tokens, output_tokens)| Usage {
         input_tokens,
         output_tokens,
         cached_tokens: number(event, "/stats/cached"),
@@ -88,17 +88,17 @@ fn result(event: &Value, to: &mut Sink<'_>) {
     let total = |usage: &Value| number(usage, "/total_tokens").unwrap_or(0);
     let answered = models.into_iter().flatten().filter(|(_, usage)| total(usage) > 0);
     if let Some((model, _)) = answered.max_by_key(|(_, usage)| total(usage)) {
-        to.report.set_model(model);
+        to.summary.set_model(model);
     }
     if text(event, "/status") == "success" {
-        to.report.succeed();
-        to.screen.done(None, to.report.usage.as_ref(), &[]);
+        to.summary.succeed();
+        to.screen.done(None, to.summary.usage.as_ref(), &[]);
         return;
     }
     let message = text(event, "/error/message");
     let words = inner_message(message).unwrap_or_else(|| message.to_owned());
     take_reason(message, to);
-    to.report.fail(&words);
+    to.summary.fail(&words);
     to.screen.failed(&words);
 }
 
@@ -114,12 +114,12 @@ fn inner_message(message: &str) -> Option<String> {
 fn take_reason(message: &str, to: &mut Sink<'_>) {
     let compact: String = message.chars().filter(|c| !c.is_whitespace()).collect();
     if compact.contains("API_KEY_INVALID") || compact.contains("\"code\":401") {
-        to.report.needs = Some(Needs::Login);
+        to.summary.needs = Some(Needs::Login);
     } else if message.contains("exhausted your daily quota") {
-        to.report.set_limit("daily", None, to.now);
+        to.summary.set_limit("daily", None, to.now);
     } else if compact.contains("RESOURCE_EXHAUSTED") || compact.contains("\"code\":429") {
-        to.report.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit("rate_limit", None, to.now);
     } else if message.to_lowercase().contains("billing") {
-        to.report.needs = Some(Needs::Money);
+        to.summary.needs = Some(Needs::Money);
     }
 }

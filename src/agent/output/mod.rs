@@ -1,4 +1,4 @@
-//! What agents print in their machine-readable modes: made readable for a person, and summed up in a [`Report`].
+//! What agents print in their machine-readable modes: made readable for a person, and summed up in a [`Summary`].
 //!
 //! Only events at the top level of stdout count. What a tool printed is inside an event, as text, and stays text.
 
@@ -14,9 +14,9 @@ mod lines;
 mod opencode;
 mod plain;
 mod reader;
-mod report;
 mod reset_time;
 mod screen;
+mod summary;
 #[cfg(test)]
 mod tests;
 
@@ -26,4 +26,4 @@ pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
 pub(crate) use plain::one_line;
 pub(crate) use reader::Reader;
-pub use report::{FinalEvent, Report, Usage};
+pub use summary::{FinalEvent, Needs, Summary, Usage};

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::event::{Dialect, Known, Sink, number, text};
-use super::report::{MicroDollars, Needs, Usage};
+use super::summary::{MicroDollars, Needs, Usage};
 use crate::clock::UnixSeconds;
 
 /// What a denied call's error begins with; after the first the run ends, without a word.
@@ -18,17 +18,17 @@ pub(super) struct Opencode {
 
 impl Dialect for Opencode {
     fn event(&mut self, event: &Value, to: &mut Sink<'_>) -> Known {
-        if to.report.session_id.is_none() {
-            to.report.set_session(text(event, "/sessionID"));
+        if to.summary.session_id.is_none() {
+            to.summary.set_session(text(event, "/sessionID"));
         }
         match text(event, "/type") {
             // Neither a step that stopped nor an error was the end then.
             "step_start" => {
                 self.rejected = None;
-                (to.report.ended, to.report.last_words) = (None, None);
+                (to.summary.ended, to.summary.last_words) = (None, None);
             }
             "text" => {
-                to.report.set_result(text(event, "/part/text"));
+                to.summary.set_result(text(event, "/part/text"));
                 to.screen.text(text(event, "/part/text"));
             }
             "reasoning" => to.screen.thinking(),
@@ -50,7 +50,7 @@ impl Opencode {
         let code = event.pointer("/part/state/metadata/exit").and_then(Value::as_i64).filter(|&code| code != 0);
         let output = text(event, "/part/state/output");
         if is_rejected || problem.starts_with(DENIED_BY_RULE) {
-            to.report.count_denial(tool);
+            to.summary.count_denial(tool);
             to.screen.denied(tool, problem);
             if is_rejected {
                 self.rejected = Some(format!("{tool}: {problem}"));
@@ -66,15 +66,15 @@ impl Opencode {
 
     fn step_finish(&mut self, event: &Value, to: &mut Sink<'_>) {
         if let Some(usage) = usage(event) {
-            to.report.usage.get_or_insert_default().add(&usage);
+            to.summary.usage.get_or_insert_default().add(&usage);
         }
-        to.report.turns = Some(to.report.turns.unwrap_or(0).saturating_add(1));
+        to.summary.turns = Some(to.summary.turns.unwrap_or(0).saturating_add(1));
         if text(event, "/part/reason") == "stop" {
-            to.report.succeed();
+            to.summary.succeed();
             // The figures here are those of one step.
             to.screen.done(None, None, &[]);
         } else if let Some(words) = self.rejected.take() {
-            to.report.fail(&words);
+            to.summary.fail(&words);
         }
     }
 }
@@ -101,17 +101,17 @@ fn error(event: &Value, to: &mut Sink<'_>) {
     let words = if message.is_empty() { text(event, "/error/name") } else { message };
     let answer = text(event, "/error/data/responseBody").to_lowercase();
     match number(event, "/error/data/statusCode") {
-        Some(401) => to.report.needs = Some(Needs::Login),
+        Some(401) => to.summary.needs = Some(Needs::Login),
         _ if message.to_lowercase().contains("billing") || answer.contains("insufficient_quota") => {
-            to.report.needs = Some(Needs::Money);
+            to.summary.needs = Some(Needs::Money);
         }
         Some(429) => {
             let wait = text(event, "/error/data/responseHeaders/retry-after").parse::<u64>().ok();
             let printed_at = number(event, "/timestamp").map_or(to.now, |ms| UnixSeconds(ms / 1000));
-            to.report.set_limit("rate_limit", wait.map(|wait| printed_at.plus_secs(wait)), to.now);
+            to.summary.set_limit("rate_limit", wait.map(|wait| printed_at.plus_secs(wait)), to.now);
         }
         _ => {}
     }
-    to.report.fail(words);
+    to.summary.fail(words);
     to.screen.error(words);
 }

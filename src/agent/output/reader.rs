@@ -12,8 +12,8 @@ use super::gemini::Gemini;
 use super::lines::{Line, Lines};
 use super::opencode::Opencode;
 use super::plain::{cut, plain};
-use super::report::Report;
 use super::screen::Screen;
+use super::summary::Summary;
 use crate::clock::UnixSeconds;
 
 /// How much of a line is shown that is too long to be understood.
@@ -22,7 +22,7 @@ const SHOWN_OF_LONG_LINE_CHARS: usize = 200;
 /// Reads stdout in pieces of any size. It may begin at any line: what came before it adds convenience only.
 pub(crate) struct Reader {
     source: Source,
-    report: Report,
+    summary: Summary,
     screen: Screen,
     now: UnixSeconds,
     zone: TimeZone,
@@ -49,16 +49,16 @@ impl Reader {
             Some(dialect) => Source::Events { lines: Lines::default(), dialect },
             None => Source::Text(IncompleteText::default()),
         };
-        Self { source, report: Report::default(), screen: Screen::default(), now, zone: zone.clone() }
+        Self { source, summary: Summary::default(), screen: Screen::default(), now, zone: zone.clone() }
     }
 
     /// Takes the next bytes and appends what a person reads of the lines that they end.
     pub(crate) fn read(&mut self, bytes: &[u8], shown: &mut String) {
-        let Self { source, report, screen, now, zone } = self;
+        let Self { source, summary, screen, now, zone } = self;
         match source {
             Source::Text(incomplete) => incomplete.pass_on(bytes, shown),
             Source::Events { lines, dialect } => {
-                let mut sink = Sink { report, screen, now: *now, zone };
+                let mut sink = Sink { summary, screen, now: *now, zone };
                 lines.feed(bytes, |line| take_line(line, dialect.as_mut(), &mut sink));
                 screen.move_to(shown);
             }
@@ -67,11 +67,11 @@ impl Reader {
 
     /// Takes a last line that has no end.
     pub(crate) fn finish(&mut self, shown: &mut String) {
-        let Self { source, report, screen, now, zone } = self;
+        let Self { source, summary, screen, now, zone } = self;
         match source {
             Source::Text(incomplete) => incomplete.finish(shown),
             Source::Events { lines, dialect } => {
-                let mut sink = Sink { report, screen, now: *now, zone };
+                let mut sink = Sink { summary, screen, now: *now, zone };
                 lines.finish(|line| take_line(line, dialect.as_mut(), &mut sink));
                 screen.close();
                 screen.move_to(shown);
@@ -80,8 +80,8 @@ impl Reader {
     }
 
     /// Returns what the lines that were read say; nothing for [`OutputFormat::Text`].
-    pub(crate) fn report(&self) -> Report {
-        self.report.as_of_now()
+    pub(crate) fn summary(&self) -> Summary {
+        self.summary.as_of_now()
     }
 
     #[cfg(test)]
@@ -113,7 +113,7 @@ fn take_line(line: Line<'_>, dialect: &mut dyn Dialect, sink: &mut Sink<'_>) {
                         sink.screen.raw(&text());
                     }
                     if sink.screen.calls > calls {
-                        sink.report.go_on();
+                        sink.summary.go_on();
                     }
                 }
                 // Half an event, or text that begins like one.

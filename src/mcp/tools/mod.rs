@@ -8,7 +8,7 @@ pub(crate) mod read_log;
 pub(crate) mod routines;
 pub(crate) mod runs;
 pub(crate) mod selection;
-mod snooze;
+pub(crate) mod snooze;
 
 use super::tool::Tool;
 

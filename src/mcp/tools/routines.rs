@@ -213,16 +213,16 @@ impl From<ArchiveOrKeep> for UnsavedWork {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct OneRoutine {
+pub(crate) struct OneRoutine {
     /// As in list_routines.
     #[schemars(with = "Map<String, Value>")]
-    routine: RoutineView,
+    pub(crate) routine: RoutineView,
     /// What its agent may do unattended; tell the person.
     #[serde(skip_serializing_if = "Option::is_none")]
-    permissions: Option<String>,
+    pub(crate) permissions: Option<String>,
     /// What will probably go wrong.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 /// Refuses to set or clear what only a person writes.
@@ -273,6 +273,11 @@ fn checked_options(
         }
     };
     Ok(choice)
+}
+
+/// Creates a routine from the tool's arguments, for a person at a terminal.
+pub(crate) fn create_from(app: &App, arguments: JsonObject) -> anyhow::Result<OneRoutine> {
+    create_routine(app, serde_json::from_value(Value::Object(arguments))?)
 }
 
 fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
@@ -394,32 +399,32 @@ fn apply(mut arguments: UpdateRoutine, definition: &mut Definition) -> Result<()
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub(in crate::mcp) struct GetRoutine {
+pub(crate) struct GetRoutine {
     /// The routine's slug.
-    pub(in crate::mcp) routine: Slug,
+    pub(crate) routine: Slug,
 }
 
 #[derive(Serialize, JsonSchema)]
-pub(in crate::mcp) struct WholeRoutine {
+pub(crate) struct WholeRoutine {
     /// As in list_routines.
     #[schemars(with = "Map<String, Value>")]
-    routine: RoutineView,
-    prompt: String,
+    pub(crate) routine: RoutineView,
+    pub(crate) prompt: String,
     /// Its other settings as they are written; what is absent has its default.
-    settings: Map<String, Value>,
+    pub(crate) settings: Map<String, Value>,
     /// Names in [trusted.env].
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    trusted_env_keys: Vec<String>,
+    pub(crate) trusted_env_keys: Vec<String>,
     /// What is in [trusted.options].
     #[serde(skip_serializing_if = "Options::is_empty")]
-    trusted_options: Options,
+    pub(crate) trusted_options: Options,
     /// Its newest runs.
-    recent_runs: Vec<LastRun>,
+    pub(crate) recent_runs: Vec<LastRun>,
 }
 
 const RECENT_RUNS: usize = 5;
 
-pub(in crate::mcp) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<WholeRoutine> {
+pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<WholeRoutine> {
     let context = app.context_for_looking();
     let routine = store::load(&context.home, &arguments.routine)?;
     let prompt = prompt::read(&context.home, &routine.slug)?;

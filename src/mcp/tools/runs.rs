@@ -183,12 +183,12 @@ fn check_is_known(context: &Context, routine: Slug) -> anyhow::Result<()> {
 }
 
 #[derive(Deserialize, JsonSchema)]
-pub(in crate::mcp) struct GetRun {
+pub(crate) struct GetRun {
     /// The run's id.
-    pub(in crate::mcp) run: RunId,
+    pub(crate) run: RunId,
 }
 
-pub(in crate::mcp) fn get_run(app: &App, GetRun { run }: GetRun) -> anyhow::Result<Inspection> {
+pub(crate) fn get_run(app: &App, GetRun { run }: GetRun) -> anyhow::Result<Inspection> {
     Ok(inspect(&app.context_for_looking(), &run)?)
 }
 

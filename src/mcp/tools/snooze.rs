@@ -17,24 +17,24 @@ pub(super) fn tool() -> Tool {
 }
 
 #[derive(Deserialize, JsonSchema)]
-struct Snooze {
+pub(crate) struct Snooze {
     /// The routine's slug.
-    routine: Slug,
+    pub(crate) routine: Slug,
     /// Do not fire before this time.
-    until: Option<UnixSeconds>,
+    pub(crate) until: Option<UnixSeconds>,
     /// Skip the next fire only.
-    skip_next: Option<bool>,
+    pub(crate) skip_next: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
-struct Snoozed {
-    routine: Slug,
+pub(crate) struct Snoozed {
+    pub(crate) routine: Slug,
     #[serde(flatten)]
     #[schemars(skip)]
-    firing: Firing,
+    pub(crate) firing: Firing,
 }
 
-fn snooze_routine(app: &App, arguments: Snooze) -> anyhow::Result<Snoozed> {
+pub(crate) fn snooze_routine(app: &App, arguments: Snooze) -> anyhow::Result<Snoozed> {
     let home = &app.home;
     let (now, skip_next) = (UnixSeconds::now(), arguments.skip_next.unwrap_or(false));
     let (definition, ledger) = snooze::snooze(home, &arguments.routine, arguments.until, skip_next, now)?;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{AgentExit, EndRequest, Manifest, Origin, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
-use crate::agent::output::{Report, one_line};
+use crate::agent::output::{Summary, one_line};
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::options::Options;
@@ -44,7 +44,7 @@ pub struct Outcome {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub work: Vec<Work>,
     /// What its agent's output said; absent where that is text.
-    pub report: Option<Report>,
+    pub output: Option<Summary>,
     /// The command with which a person continues its session.
     pub resume_command: Option<String>,
     /// The values of its agent's options.
@@ -99,7 +99,7 @@ impl Outcome {
             retain_from: ending.retain_from,
             cookie,
             work: Vec::new(),
-            report: None,
+            output: None,
             resume_command: None,
             options: Options::new(),
         }
@@ -120,17 +120,17 @@ impl Outcome {
         for text in [&mut self.reason, &mut self.ended_by, &mut self.resume_command].into_iter().flatten() {
             *text = one_line(text, MAX_CHARS);
         }
-        self.report = self.report.map(Report::in_plain_words);
+        self.output = self.output.map(Summary::in_plain_words);
         self
     }
 
     /// Adds what its agent's output said, and how a person continues its session in the workbench.
-    pub(crate) fn set_report(&mut self, report: Option<Report>, command: &AgentCommand, workbench: &Workbench) {
+    pub(crate) fn set_output(&mut self, summary: Option<Summary>, command: &AgentCommand, workbench: &Workbench) {
         // What never began has no session either.
-        let report = report.filter(|report| *report != Report::default());
-        self.report =
-            report.map(|report| Report { session_id: report.session_id.or(command.session_id.clone()), ..report });
-        let session = self.report.as_ref().and_then(|report| report.session_id.as_ref());
+        let summary = summary.filter(|summary| *summary != Summary::default());
+        self.output =
+            summary.map(|summary| Summary { session_id: summary.session_id.or(command.session_id.clone()), ..summary });
+        let session = self.output.as_ref().and_then(|summary| summary.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
     }
 
@@ -217,7 +217,7 @@ impl Outcome {
             retain_from: ended,
             cookie: Cookie::random().unwrap(),
             work: Vec::new(),
-            report: None,
+            output: None,
             resume_command: None,
             options: Options::new(),
         }

@@ -13,8 +13,8 @@ from . import Case, each
 
 
 def report_of(run):
-    check(isinstance(run.get("report"), dict), f"no report in {run}")
-    return run["report"]
+    check(isinstance(run.get("output"), dict), f"no output in {run}")
+    return run["output"]
 
 
 def works(stage: Stage):
@@ -133,7 +133,7 @@ def has_options(stage: Stage):
             check(seen["effort"] == agent.effort, f"the server saw the effort {seen['effort']!r}")
         if agent.prints_model:
             model = report_of(run).get("model")
-            check(model == agent.model_seen, f"the report has the model {model!r}")
+            check(model == agent.model_seen, f"the output has the model {model!r}")
 
 
 def counts_denied(stage: Stage):

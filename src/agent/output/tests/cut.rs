@@ -12,11 +12,11 @@ fn a_sample_read_byte_by_byte_is_the_same_and_half_a_line_claims_no_end() {
         let (mut reader, mut shown) = (Reader::new(format, NOW, &zone()), String::new());
         for at in 0..output.len() {
             let before = final_lines.iter().rev().find(|(end, _)| *end < at).and_then(|(_, ended)| *ended);
-            assert_eq!(reader.report().ended, before, "{name} up to {at}");
+            assert_eq!(reader.summary().ended, before, "{name} up to {at}");
             reader.read(&output[at..=at], &mut shown);
         }
         reader.finish(&mut shown);
-        assert_eq!((shown, reader.report()), whole, "{name}");
+        assert_eq!((shown, reader.summary()), whole, "{name}");
     }
 }
 
@@ -30,7 +30,7 @@ fn ends_that_complete_a_claim(
     let claim = |&end: &usize| {
         reader.read(&output[begin..=end], &mut ignored);
         begin = end + 1;
-        (end, reader.report().ended)
+        (end, reader.summary().ended)
     };
     line_ends.iter().map(claim).collect()
 }
@@ -57,12 +57,12 @@ fn a_sample_that_breaks_off_at_any_byte_is_read_up_to_there() {
         let (format, output) = sample(&format!("{agent}-tools"));
         let ends = |at: usize| output[..at].iter().filter(|&&byte| byte == b'\n').count();
         for at in (0..output.len() - 1).step_by(output.len() / 1000 + 1) {
-            let (_, report) = read(format, &output[..at]);
-            assert_eq!(report.ended, None, "{agent} up to {at}, after {} lines", ends(at));
+            let (_, summary) = read(format, &output[..at]);
+            assert_eq!(summary.ended, None, "{agent} up to {at}, after {} lines", ends(at));
         }
         // The end of the last line may be missing.
-        let (_, report) = read(format, output.trim_ascii_end());
-        assert_eq!(report.ended, Some(FinalEvent::Succeeded), "{agent}");
+        let (_, summary) = read(format, output.trim_ascii_end());
+        assert_eq!(summary.ended, Some(FinalEvent::Succeeded), "{agent}");
     }
 }
 

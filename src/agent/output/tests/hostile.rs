@@ -13,13 +13,13 @@ fn unknown_events_are_shown_and_text_between_events_too() {
         let unknown = json!({"type": "brand_new", "text": "x".repeat(1000)}).to_string();
         let output =
             [b"npm warn \x1b[1mold\x1b[0m\r\n".as_slice(), &known, b"{ not json\n\n[1]\n", unknown.as_bytes()].concat();
-        let (shown, report) = read(format, output);
+        let (shown, summary) = read(format, output);
         let plain = read(format, &known);
         let (before, after) = shown.split_once(&plain.0).unwrap_or_else(|| panic!("{agent}: {shown}"));
         assert_eq!(before, "npm warn old\n", "{agent}");
         let raw: String = unknown.chars().take(299).collect();
         assert_eq!(after, format!("{{ not json\n\n[1]\n{raw}…\n"), "{agent}");
-        assert_eq!(report, plain.1, "{agent}");
+        assert_eq!(summary, plain.1, "{agent}");
     }
 }
 
@@ -48,8 +48,8 @@ fn events_inside_a_tool_s_result_do_not_count() {
         ),
     ];
     for (format, event) in events {
-        let (shown, report) = read(format, event.to_string());
-        assert_eq!(report, Report::default(), "{format:?}");
+        let (shown, summary) = read(format, event.to_string());
+        assert_eq!(summary, Summary::default(), "{format:?}");
         assert!(shown.contains("  {"), "{shown}");
     }
 }
@@ -66,10 +66,10 @@ fn of_two_result_events_the_last_counts() {
         (format!("{one}\n{other}\n"), FinalEvent::Succeeded, None, 2, "good"),
         (format!("{other}\n{one}\n"), FinalEvent::Failed, Some("bad"), 1, "bad"),
     ] {
-        let (_, report) = read(OutputFormat::ClaudeStreamJson, output);
-        assert_eq!((report.ended, report.last_words.as_deref()), (Some(ended), last_words));
-        assert_eq!((report.turns, report.result.as_deref()), (Some(turns), Some("good")));
-        assert_eq!(report.denied, [Denied { tool: denied.into(), count: 1 }]);
+        let (_, summary) = read(OutputFormat::ClaudeStreamJson, output);
+        assert_eq!((summary.ended, summary.last_words.as_deref()), (Some(ended), last_words));
+        assert_eq!((summary.turns, summary.result.as_deref()), (Some(turns), Some("good")));
+        assert_eq!(summary.denied, [Denied { tool: denied.into(), count: 1 }]);
     }
 }
 
@@ -80,11 +80,11 @@ fn a_reset_far_off_or_of_another_type_is_absent() {
         json!({"type": "rate_limit_event", "rate_limit_info": info}).to_string()
     };
     for far in [json!(u64::MAX), json!(0), json!(-1), json!(1e300), json!("soon"), json!(NOW.0 * 1000)] {
-        let (_, report) = read(OutputFormat::ClaudeStreamJson, event(far));
-        assert_eq!(report.limit, Some(Limit { kind: "five_hour".into(), resets_at: None }));
+        let (_, summary) = read(OutputFormat::ClaudeStreamJson, event(far));
+        assert_eq!(summary.limit, Some(Limit { kind: "five_hour".into(), resets_at: None }));
     }
-    let (_, report) = read(OutputFormat::ClaudeStreamJson, event(json!(NOW.0 + 60)));
-    assert_eq!(report.limit.unwrap().resets_at, Some(NOW.plus_secs(60)));
+    let (_, summary) = read(OutputFormat::ClaudeStreamJson, event(json!(NOW.0 + 60)));
+    assert_eq!(summary.limit.unwrap().resets_at, Some(NOW.plus_secs(60)));
 }
 
 #[test]
@@ -92,7 +92,7 @@ fn a_time_of_day_is_taken_as_the_next_after_it_was_printed() {
     let (format, output) = sample("codex-limit");
     let mut reader = Reader::new(format, "2026-11-27T09:00:00Z".parse().unwrap(), &zone());
     reader.read(&output, &mut String::new());
-    let limit = reader.report().limit.unwrap();
+    let limit = reader.summary().limit.unwrap();
     assert_eq!(limit.resets_at.unwrap().to_string(), "2026-11-27T14:54:00Z");
 }
 
@@ -109,7 +109,7 @@ fn a_line_of_64_mb_shows_its_beginning_in_bounded_memory() {
         reader.read(b"\"}\nafter\n", &mut shown);
         assert!(shown.ends_with("é… (a line of 64 MB)\nafter\n"), "{agent}: {shown}");
         assert_eq!(shown.lines().next().unwrap().chars().count(), 199 + "… (a line of 64 MB)".chars().count());
-        assert_eq!(reader.report(), Report::default());
+        assert_eq!(reader.summary(), Summary::default());
     }
 }
 
@@ -118,7 +118,7 @@ fn text_passes_unchanged_and_says_nothing() {
     let text = "{\"type\":\"result\"}\n\u{1b}[1mü🦀\u{2028}\r\0";
     for at in 0..=text.len() {
         let (first, second) = text.as_bytes().split_at(at);
-        assert_eq!(read_in(OutputFormat::Text, &[first, second]), (text.to_owned(), Report::default()));
+        assert_eq!(read_in(OutputFormat::Text, &[first, second]), (text.to_owned(), Summary::default()));
     }
     assert_eq!(read(OutputFormat::Text, b"a\xffb\xf0\x9f").0, "a\u{fffd}b\u{fffd}");
 }
@@ -212,9 +212,9 @@ proptest! {
     #[test]
     fn no_bytes_are_too_much(bytes: Vec<u8>) {
         for (_, format) in FORMATS {
-            let (shown, report) = read(format, &bytes);
+            let (shown, summary) = read(format, &bytes);
             prop_assert!(shown.chars().all(is_shown), "{:?}", shown);
-            prop_assert_eq!(report, Report::default());
+            prop_assert_eq!(summary, Summary::default());
         }
     }
 
@@ -222,10 +222,10 @@ proptest! {
     fn no_event_is_too_much(events in prop::collection::vec(any_event(), 1..6)) {
         let output: String = events.iter().map(|event| format!("{event}\n")).collect();
         for (_, format) in FORMATS {
-            let (shown, report) = read(format, &output);
+            let (shown, summary) = read(format, &output);
             prop_assert!(shown.chars().all(is_shown), "{:?}", shown);
-            let text = serde_json::to_string(&report).unwrap();
-            prop_assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
+            let text = serde_json::to_string(&summary).unwrap();
+            prop_assert_eq!(serde_json::from_str::<Summary>(&text).unwrap(), summary);
         }
     }
 }

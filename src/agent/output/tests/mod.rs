@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde_json::json;
 
-use super::report::{Denied, Limit, MicroDollars, Needs};
+use super::summary::{Denied, Limit, MicroDollars};
 use super::*;
 use crate::clock::UnixSeconds;
 
@@ -51,20 +51,20 @@ fn names() -> Vec<String> {
     names
 }
 
-fn read_in(format: OutputFormat, pieces: &[&[u8]]) -> (String, Report) {
+fn read_in(format: OutputFormat, pieces: &[&[u8]]) -> (String, Summary) {
     let (mut reader, mut shown) = (Reader::new(format, NOW, &zone()), String::new());
     for piece in pieces {
         reader.read(piece, &mut shown);
     }
     reader.finish(&mut shown);
-    (shown, reader.report())
+    (shown, reader.summary())
 }
 
-fn read(format: OutputFormat, output: impl AsRef<[u8]>) -> (String, Report) {
+fn read(format: OutputFormat, output: impl AsRef<[u8]>) -> (String, Summary) {
     read_in(format, &[output.as_ref()])
 }
 
-fn read_sample(name: &str) -> (String, Report) {
+fn read_sample(name: &str) -> (String, Summary) {
     let (format, output) = sample(name);
     read(format, output)
 }

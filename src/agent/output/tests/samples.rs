@@ -7,14 +7,14 @@ use super::*;
 #[test]
 fn every_sample_reads_as_expected() {
     for name in names() {
-        let (shown, report) = read_sample(&name);
+        let (shown, summary) = read_sample(&name);
         assert!(shown.chars().all(is_shown), "{name}: {shown:?}");
-        let report = serde_json::to_string_pretty(&report).unwrap();
+        let summary = serde_json::to_string_pretty(&summary).unwrap();
         let mut settings = insta::Settings::clone_current();
         settings.set_snapshot_path(directory().join("expected"));
         settings.set_prepend_module_to_snapshot(false);
         settings.set_omit_expression(true);
-        settings.bind(|| insta::assert_snapshot!(name.as_str(), format!("{shown}----\n{report}")));
+        settings.bind(|| insta::assert_snapshot!(name.as_str(), format!("{shown}----\n{summary}")));
     }
 }
 
@@ -49,9 +49,9 @@ fn the_final_event_decides_and_an_interrupted_run_has_none() {
         ("copilot-term", None),
     ];
     for (name, ended) in cases {
-        let (_, report) = read_sample(name);
-        assert_eq!(report.ended, ended, "{name}");
-        assert_eq!(report.last_words.is_some(), ended == Some(Failed), "{name}: {report:?}");
+        let (_, summary) = read_sample(name);
+        assert_eq!(summary.ended, ended, "{name}");
+        assert_eq!(summary.last_words.is_some(), ended == Some(Failed), "{name}: {summary:?}");
     }
     assert!(read_sample("claude-term").1.so_far);
     assert!(read_sample("opencode-term").1.so_far);
@@ -95,9 +95,9 @@ fn a_login_and_money_are_told_apart_from_a_limit() {
         ("copilot-500", None, None),
     ];
     for (name, needs, limit) in cases {
-        let (_, report) = read_sample(name);
-        assert_eq!(report.needs, needs, "{name}");
-        let found = report.limit.map(|limit| (limit.kind, limit.resets_at.map(|at| at.to_string())));
+        let (_, summary) = read_sample(name);
+        assert_eq!(summary.needs, needs, "{name}");
+        let found = summary.limit.map(|limit| (limit.kind, limit.resets_at.map(|at| at.to_string())));
         let limit = limit.map(|(kind, at)| (kind.to_owned(), at.map(str::to_owned)));
         assert_eq!(found, limit, "{name}");
     }
@@ -114,7 +114,7 @@ fn programs_that_say_it_on_stderr_only_are_understood_too() {
         let (needs, said) = needs_of_exit(format_of(name), Some(code), &stderr).unwrap();
         assert_eq!(needs, Needs::Login);
         assert!(said.starts_with(words), "{said}");
-        assert_eq!(read_sample(name), (String::new(), Report::default()));
+        assert_eq!(read_sample(name), (String::new(), Summary::default()));
     }
     let stderr = std::fs::read_to_string(directory().join("gemini-untrusted.stderr")).unwrap();
     assert_eq!(needs_of_exit(OutputFormat::GeminiStreamJson, Some(55), &stderr), None);
@@ -139,8 +139,8 @@ fn figures_mean_the_same_for_every_agent() {
         ("claude-term", Some(usage(1000, 50, None)), None),
     ];
     for (name, usage, turns) in cases {
-        let (_, report) = read_sample(name);
-        assert_eq!((report.usage, report.turns), (usage, turns), "{name}");
+        let (_, summary) = read_sample(name);
+        assert_eq!((summary.usage, summary.turns), (usage, turns), "{name}");
     }
     let cached = |format, event: Value| read(format, event.to_string()).1.usage.unwrap();
     let claude = json!({"type": "result", "usage": {"input_tokens": 1, "output_tokens": 9, "cache_read_input_tokens": 20,
@@ -157,9 +157,9 @@ fn figures_mean_the_same_for_every_agent() {
 
 #[test]
 fn a_broken_stream_that_is_repeated_is_one_message() {
-    let (shown, report) = read_sample("gemini-stream-cut-always");
+    let (shown, summary) = read_sample("gemini-stream-cut-always");
     assert_eq!(shown.matches("\nHalf a sentence is all that\n").count(), 2, "each in a line of its own: {shown}");
-    assert_eq!(report.result.as_deref(), Some("Half a sentence is all that"));
+    assert_eq!(summary.result.as_deref(), Some("Half a sentence is all that"));
 }
 
 #[test]
@@ -179,15 +179,15 @@ fn text_in_pieces_is_shown_once() {
         (vec![&one, &two], "Grüße an\nalle\n"),
     ] {
         let output: String = lines.iter().map(|line| format!("{line}\n")).collect();
-        let (shown, report) = read(OutputFormat::CopilotJson, output);
+        let (shown, summary) = read(OutputFormat::CopilotJson, output);
         assert_eq!(shown, expected);
-        assert!(report.result.is_some_and(|result| result.ends_with("n\nalle")));
+        assert!(summary.result.is_some_and(|result| result.ends_with("n\nalle")));
     }
     let pieces = ["Hel", "lo", " there", " and", " everywhere"]
         .map(|text| json!({"type": "message", "role": "assistant", "content": text, "delta": true}).to_string() + "\n");
-    let (shown, report) = read(OutputFormat::GeminiStreamJson, pieces.concat());
+    let (shown, summary) = read(OutputFormat::GeminiStreamJson, pieces.concat());
     assert_eq!(shown, "Hello there and everywhere\n");
-    assert_eq!(report.result.as_deref(), Some("Hello there and everywhere"));
+    assert_eq!(summary.result.as_deref(), Some("Hello there and everywhere"));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn lines_of_one_message_repeat_its_usage() {
     };
     let mut output = [line("a", 1), line("sub-agent", 3), line("a", 2)].concat();
     output.extend((0..100).map(|id| line(&id.to_string(), 1)));
-    let (_, report) = read(OutputFormat::ClaudeStreamJson, output);
+    let (_, summary) = read(OutputFormat::ClaudeStreamJson, output);
     let expected = Usage { input_tokens: 102 * 15, output_tokens: 105, cached_tokens: Some(102 * 5), cost_usd: None };
-    assert_eq!((report.usage, report.so_far), (Some(expected), true));
+    assert_eq!((summary.usage, summary.so_far), (Some(expected), true));
 }

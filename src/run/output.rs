@@ -7,7 +7,9 @@ use super::on_disk::workbench_ids;
 use super::record::AgentExit;
 use super::recording::read_outcome;
 use super::status::Status;
-use crate::agent::output::{FinalEvent, OutputFormat, Reader, Report, Usage, is_usage_of_whole_session, needs_of_exit};
+use crate::agent::output::{
+    FinalEvent, OutputFormat, Reader, Summary, Usage, is_usage_of_whole_session, needs_of_exit,
+};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
@@ -17,7 +19,7 @@ use crate::routine::zone;
 const STDERR_BYTES: u64 = 4 * 1024;
 
 /// Reads what the output of a run says, in a time that grows with its log; `None` where its agent prints text.
-pub(crate) fn read_report(home: &Home, run: &RunId, format: OutputFormat, source: Source) -> Option<Report> {
+pub(crate) fn read_summary(home: &Home, run: &RunId, format: OutputFormat, source: Source) -> Option<Summary> {
     if format == OutputFormat::Text {
         return None;
     }
@@ -27,26 +29,26 @@ pub(crate) fn read_report(home: &Home, run: &RunId, format: OutputFormat, source
         Source::Abandoned => (Log::open_raw(workbench), None, u64::MAX),
         Source::Live => (Log::open_raw(workbench), None, MAX_LIVE_BYTES),
     };
-    let mut report = log
+    let mut summary = log
         .and_then(|log| read_stdout(&log, format, most_bytes))
         .inspect_err(|error| tracing::warn!(%error, "what the agent reported is not known"))
         .unwrap_or_default();
     // Stderr says nothing but why an agent could not begin.
-    if report.ended.is_none()
+    if summary.ended.is_none()
         && let Some(exit) = exit
         && let Some((needs, words)) = needs_of_exit(format, exit.code, &stderr_end(workbench, STDERR_BYTES))
     {
-        report.needs = report.needs.or(Some(needs));
-        report.last_words = report.last_words.or(Some(words));
+        summary.needs = summary.needs.or(Some(needs));
+        summary.last_words = summary.last_words.or(Some(words));
     }
     // Before the final event it is that of this process alone.
     if is_usage_of_whole_session(format)
-        && report.ended.is_some()
-        && let (Some(session), Some(usage)) = (&report.session_id, &report.usage)
+        && summary.ended.is_some()
+        && let (Some(session), Some(usage)) = (&summary.session_id, &summary.usage)
     {
-        report.usage = Some(usage.since(&used_before(home, run, session)));
+        summary.usage = Some(usage.since(&used_before(home, run, session)));
     }
-    Some(report)
+    Some(summary)
 }
 
 /// How many earlier runs may have begun the session that a run continued.
@@ -57,12 +59,12 @@ fn used_before(home: &Home, run: &RunId, session: &str) -> Usage {
     let mut earlier = workbench_ids(home).unwrap_or_default();
     earlier.retain(|id| id.routine() == run.routine() && id.stamp() < run.stamp());
     earlier.sort_by_key(|id| std::cmp::Reverse(id.stamp()));
-    let reports = earlier.iter().take(MAX_EARLIER_RUNS);
-    let reports = reports.filter_map(|id| read_outcome(&Workbench::of(home, id), id).ok()?.report);
+    let summaries = earlier.iter().take(MAX_EARLIER_RUNS);
+    let summaries = summaries.filter_map(|id| read_outcome(&Workbench::of(home, id), id).ok()?.output);
     let mut used = Usage::default();
-    reports
-        .filter(|report| report.session_id.as_deref() == Some(session))
-        .filter_map(|report| report.usage)
+    summaries
+        .filter(|summary| summary.session_id.as_deref() == Some(session))
+        .filter_map(|summary| summary.usage)
         .for_each(|usage| used.add(&usage));
     used
 }
@@ -80,7 +82,7 @@ pub(crate) enum Source {
 /// How much of a live run's log is read each time somebody looks.
 const MAX_LIVE_BYTES: u64 = 8 * 1024 * 1024;
 
-fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Report, FileError> {
+fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Summary, FileError> {
     let mut reader = Reader::new(format, UnixSeconds::now(), &zone::of_machine().zone);
     let (mut offset, mut shown) = (log.size.saturating_sub(most_bytes), String::new());
     let mut within_line = offset > 0;
@@ -105,13 +107,13 @@ fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Repor
         offset = next;
     }
     reader.finish(&mut shown);
-    Ok(reader.report())
+    Ok(reader.summary())
 }
 
 /// Decides how a run ended whose agent ended by itself: its final event counts before its exit status, because several agents exit
 /// with 0 after an error, and one when it is told to end. An agent that prints events and did not say how it ended did not succeed.
-pub(crate) fn status_by(exit: AgentExit, report: Option<&Report>) -> Status {
-    match report.map(|report| report.ended) {
+pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
+    match summary.map(|summary| summary.ended) {
         Some(Some(FinalEvent::Succeeded)) => Status::Succeeded,
         Some(_) => Status::Failed,
         None => exit.status(),
@@ -119,14 +121,14 @@ pub(crate) fn status_by(exit: AgentExit, report: Option<&Report>) -> Status {
 }
 
 /// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well.
-pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, report: Option<&Report>) -> Option<String> {
-    let status = status_by(exit, report);
-    let words = report.and_then(|report| report.last_words.as_deref());
-    let denied = report.and_then(denied_in_words);
+pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Summary>) -> Option<String> {
+    let status = status_by(exit, summary);
+    let words = summary.and_then(|summary| summary.last_words.as_deref());
+    let denied = summary.and_then(denied_in_words);
     let first = match (status, exit.code, words) {
         (Status::Succeeded, Some(0), _) => None,
         (Status::Succeeded, ..) => Some(format!("its agent finished its turn, then {}", exit.how())),
-        (_, Some(0), None) if report.is_some_and(|report| report.ended.is_none()) => {
+        (_, Some(0), None) if summary.is_some_and(|summary| summary.ended.is_none()) => {
             Some("its agent exited with status 0 before it said how it ended".to_owned())
         }
         (_, Some(0), None) => Some("its agent reported an error".to_owned()),
@@ -141,9 +143,9 @@ pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, report: Option<&Rep
     all.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
 }
 
-fn denied_in_words(report: &Report) -> Option<String> {
-    let total: u64 = report.denied.iter().map(|denied| denied.count).sum();
-    let tools: Vec<&str> = report.denied.iter().map(|denied| denied.tool.as_str()).collect();
+fn denied_in_words(summary: &Summary) -> Option<String> {
+    let total: u64 = summary.denied.iter().map(|denied| denied.count).sum();
+    let tools: Vec<&str> = summary.denied.iter().map(|denied| denied.tool.as_str()).collect();
     let (calls, were) = if total == 1 { ("call", "was") } else { ("calls", "were") };
     (total > 0).then(|| format!("{total} tool {calls} {were} denied: {}", tools.join(", ")))
 }

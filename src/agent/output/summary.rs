@@ -23,7 +23,7 @@ const MAX_RESET_DISTANCE_SECS: u64 = 366 * 24 * 60 * 60;
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Report {
+pub struct Summary {
     /// The agent's own id of the session, by which it can be continued.
     pub session_id: Option<String>,
     /// The model that answered.
@@ -32,7 +32,7 @@ pub struct Report {
     pub usage: Option<Usage>,
     /// How many times the model answered, as the agent counts.
     pub turns: Option<u64>,
-    /// Tool calls that were denied. Empty, too, if the agent does not report denials: only claude, qwen, copilot and opencode do.
+    /// Tool calls that were denied. Empty, too, if the agent does not summary denials: only claude, qwen, copilot and opencode do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
     /// The agent's last message; its beginning, if it is longer than 16 KiB.
@@ -145,8 +145,8 @@ impl Usage {
     }
 }
 
-impl Report {
-    /// Bounds its texts as if they had just been read, for a report from a file that others may have written.
+impl Summary {
+    /// Bounds its texts as if they had just been read, for a summary from a file that others may have written.
     pub fn in_plain_words(self) -> Self {
         let mut plain = Self { denied: Vec::new(), ..self.clone() };
         (plain.session_id, plain.model, plain.result, plain.last_words) = (None, None, None, None);
@@ -233,7 +233,7 @@ impl Report {
         self.denied[at].count = self.denied[at].count.saturating_add(1);
     }
 
-    /// Returns the report as it is now.
+    /// Returns the summary as it is now.
     pub(super) fn as_of_now(&self) -> Self {
         let has_begun = *self != Self::default();
         Self { so_far: self.ended.is_none() && has_begun, ..self.clone() }
@@ -254,13 +254,13 @@ mod tests {
 
     #[test]
     fn an_id_that_a_shell_would_not_take_as_a_word_is_dropped() {
-        let mut report = Report::default();
+        let mut summary = Summary::default();
         for id in ["", "a b", "$(x)", "--help", "é", &"x".repeat(65)] {
-            report.set_session(id);
-            assert_eq!(report.session_id, None, "{id}");
+            summary.set_session(id);
+            assert_eq!(summary.session_id, None, "{id}");
         }
-        report.set_session(&"x".repeat(64));
-        assert_eq!(report.session_id.map(|id| id.len()), Some(64));
+        summary.set_session(&"x".repeat(64));
+        assert_eq!(summary.session_id.map(|id| id.len()), Some(64));
     }
 
     #[test]
@@ -274,51 +274,51 @@ mod tests {
             (NOW.0 * 1000, false),
             (u64::MAX, false),
         ] {
-            let mut report = Report::default();
-            report.set_limit("five_hour", Some(UnixSeconds(at)), NOW);
-            let limit = report.limit.unwrap();
+            let mut summary = Summary::default();
+            summary.set_limit("five_hour", Some(UnixSeconds(at)), NOW);
+            let limit = summary.limit.unwrap();
             assert_eq!((limit.kind.as_str(), limit.resets_at.is_some()), ("five_hour", kept), "{at}");
         }
     }
 
     #[test]
     fn denials_of_many_tools_are_summed_up_in_the_last() {
-        let mut report = Report::default();
+        let mut summary = Summary::default();
         for tool in 0..60 {
-            report.count_denial(&format!("tool{tool}"));
+            summary.count_denial(&format!("tool{tool}"));
         }
-        report.count_denial("tool3");
-        report.count_denial(&"x".repeat(1000));
-        assert_eq!(report.denied.len(), 50);
-        assert_eq!(report.denied[3].count, 2);
-        assert_eq!(report.denied[49], Denied { tool: "other".into(), count: 12 });
+        summary.count_denial("tool3");
+        summary.count_denial(&"x".repeat(1000));
+        assert_eq!(summary.denied.len(), 50);
+        assert_eq!(summary.denied[3].count, 2);
+        assert_eq!(summary.denied[49], Denied { tool: "other".into(), count: 12 });
     }
 
     #[test]
     fn texts_are_bounded_and_free_of_control_characters() {
-        let mut report = Report::default();
+        let mut summary = Summary::default();
         let hostile = format!("\u{1b}[31m\u{202e}{}\0", "é".repeat(1 << 16));
-        report.set_model(&hostile);
-        report.set_result(&hostile);
-        report.fail(&hostile);
-        report.count_denial(&hostile);
-        report.set_limit(&hostile, None, NOW);
-        assert_eq!(report.model.unwrap().chars().count(), MAX_MODEL_CHARS);
-        assert_eq!(report.result.unwrap().len(), MAX_RESULT_BYTES);
-        assert_eq!(report.last_words.unwrap().chars().count(), MAX_LAST_WORDS_CHARS);
-        assert_eq!(report.denied[0].tool.chars().count(), MAX_TOOL_CHARS);
-        assert_eq!(report.limit.unwrap().kind.chars().count(), MAX_LIMIT_KIND_CHARS);
+        summary.set_model(&hostile);
+        summary.set_result(&hostile);
+        summary.fail(&hostile);
+        summary.count_denial(&hostile);
+        summary.set_limit(&hostile, None, NOW);
+        assert_eq!(summary.model.unwrap().chars().count(), MAX_MODEL_CHARS);
+        assert_eq!(summary.result.unwrap().len(), MAX_RESULT_BYTES);
+        assert_eq!(summary.last_words.unwrap().chars().count(), MAX_LAST_WORDS_CHARS);
+        assert_eq!(summary.denied[0].tool.chars().count(), MAX_TOOL_CHARS);
+        assert_eq!(summary.limit.unwrap().kind.chars().count(), MAX_LIMIT_KIND_CHARS);
     }
 
     #[test]
     fn what_is_unknown_is_not_written_and_money_is_a_number_of_dollars() {
-        assert_eq!(serde_json::to_value(Report::default()).unwrap(), json!({}));
+        assert_eq!(serde_json::to_value(Summary::default()).unwrap(), json!({}));
         let usage = Usage { input_tokens: 3, cost_usd: Some(MicroDollars(15_000)), ..Usage::default() };
-        let report = Report { usage: Some(usage), ended: Some(FinalEvent::Failed), ..Report::default() };
-        let written = serde_json::to_value(&report).unwrap();
+        let summary = Summary { usage: Some(usage), ended: Some(FinalEvent::Failed), ..Summary::default() };
+        let written = serde_json::to_value(&summary).unwrap();
         let expected = json!({"input_tokens": 3, "output_tokens": 0, "cost_usd": 0.015});
         assert_eq!(written, json!({"usage": expected, "ended": "failed"}));
-        assert_eq!(serde_json::from_value::<Report>(written).unwrap(), report);
+        assert_eq!(serde_json::from_value::<Summary>(written).unwrap(), summary);
         assert_eq!(schemars::schema_for!(MicroDollars).get("type"), Some(&json!("number")));
         assert_eq!([f64::NAN, -1.0, 1e300].map(MicroDollars::from), [0, 0, MAX_MICRO_DOLLARS].map(MicroDollars));
     }

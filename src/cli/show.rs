@@ -1,0 +1,156 @@
+//! `show`: all about a routine, or about a run.
+
+use std::io::Write;
+
+use super::app::{self, Format, print_json};
+use super::time::moment;
+use crate::agent::output::{Needs, Summary};
+use crate::clock::{HumanDuration, UnixSeconds};
+use crate::git::Work;
+use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
+use crate::mcp::tools::runs::{GetRun, get_run};
+use crate::query::inspect::Inspection;
+use crate::quote::quote;
+use crate::routine::slug::Slug;
+use crate::routine::store;
+use crate::run::context::App;
+
+#[derive(clap::Args)]
+pub(super) struct Arguments {
+    /// A routine's slug, or a run's id
+    what: String,
+    /// Show the routine's newest run
+    #[arg(long)]
+    run: bool,
+    #[command(flatten)]
+    format: Format,
+}
+
+pub(super) fn show(arguments: &Arguments) -> anyhow::Result<()> {
+    let app = app::open_with_login_shell()?;
+    let routine = arguments.what.parse::<Slug>().ok().filter(|slug| store::check_exists(&app.home, slug).is_ok());
+    match routine.filter(|_| !arguments.run) {
+        Some(routine) => show_routine(&app, routine, arguments.format),
+        None => show_run(&app, &arguments.what, arguments.format),
+    }
+}
+
+/// The longest text on one line, in columns: others chose it.
+const MAX_COLUMNS: usize = 500;
+
+/// Prints facts as a column of names and one of values, and leaves out those without a value.
+fn print(facts: Vec<(&str, Option<String>)>) -> anyhow::Result<()> {
+    let width = facts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+    let mut out = anstream::stdout();
+    for (name, value) in facts {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            writeln!(out, "{name:<width$}  {}", quote(&value, MAX_COLUMNS))?;
+        }
+    }
+    Ok(())
+}
+
+/// Prints a text that has lines, under a heading.
+fn print_text(heading: &str, text: &str) -> anyhow::Result<()> {
+    if text.trim().is_empty() {
+        return Ok(());
+    }
+    Ok(writeln!(anstream::stdout(), "\n{heading}\n{}", text.trim_end())?)
+}
+
+fn show_routine(app: &App, routine: Slug, format: Format) -> anyhow::Result<()> {
+    let answer = get_routine(app, GetRoutine { routine })?;
+    if format.json {
+        return print_json(&answer);
+    }
+    let now = UnixSeconds::now();
+    let WholeRoutine { routine, prompt, settings, trusted_env_keys, trusted_options, recent_runs } = answer;
+    let secs = |secs: u64| Some(HumanDuration(secs).to_string());
+    let found = if routine.agent_available { "" } else { " (not found)" };
+    let state = match (&routine.disabled_because, routine.enabled) {
+        (_, true) => "enabled".to_owned(),
+        (Some(because), false) => format!("disabled because {because}"),
+        (None, false) => "disabled".to_owned(),
+    };
+    let list = |words: Vec<String>| Some(words.join(", "));
+    let mut facts = vec![
+        ("routine", Some(routine.slug.to_string())),
+        ("title", Some(routine.title)),
+        ("agent", Some(routine.agent + found)),
+        ("state", Some(state)),
+        ("running", list(routine.running.iter().map(ToString::to_string).collect())),
+        ("fires next", routine.firing.next_fires.first().map(|at| moment(*at, now))),
+        ("waiting", routine.waiting),
+        ("a run may take", secs(routine.max_runtime_secs)),
+        ("workbench stays", secs(routine.ttl_secs)),
+        ("tags", list(routine.tags)),
+        ("variables", list(routine.env_keys)),
+        ("trusted variables", list(trusted_env_keys)),
+        ("trusted options", list(trusted_options.iter().map(|(name, value)| format!("{name} = {value}")).collect())),
+        ("changed", Some(moment(routine.updated_at, now))),
+    ];
+    let shown = ["ttl_secs", "max_runtime_secs"];
+    let others = settings.iter().filter(|(name, _)| !shown.contains(&name.as_str()));
+    facts.extend(others.map(|(name, value)| (name.as_str(), Some(value.to_string()))));
+    print(facts)?;
+    print_text("PROMPT", &prompt)?;
+    let runs = recent_runs.iter().map(|run| format!("{}  {}  {}", run.run, run.status, moment(run.triggered_at, now)));
+    print_text("NEWEST RUNS", &runs.collect::<Vec<_>>().join("\n"))
+}
+
+fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
+    let run = app::find_run(app, name)?.id;
+    let answer = get_run(app, GetRun { run })?;
+    if format.json {
+        return print_json(&answer);
+    }
+    let now = UnixSeconds::now();
+    let Inspection { run, agent, options, retention, archive, recover_command, window_problem, log_tail, .. } = answer;
+    let summary = run.output.unwrap_or_default();
+    let options = options.iter().map(|(name, value)| format!("{name} = {value}")).collect::<Vec<_>>().join(", ");
+    let work: Vec<String> = run.work.iter().filter(|work| Work::is_unsaved(work)).map(ToString::to_string).collect();
+    print(vec![
+        ("run", Some(run.id.to_string())),
+        ("routine", Some(run.routine)),
+        ("status", Some(run.outcome.unwrap_or(run.status).to_string())),
+        ("why", run.status_reason),
+        ("agent", agent),
+        ("options", Some(options)),
+        ("triggered", Some(moment(run.triggered_at, now))),
+        ("took", run.duration_secs.map(|secs| HumanDuration(secs).to_string())),
+        ("exit status", run.exit_code.map(|code| code.to_string())),
+        ("model", summary.model.clone()),
+        ("turns", summary.turns.map(|turns| turns.to_string())),
+        ("used", used(&summary)),
+        ("denied", Some(denied(&summary))),
+        ("needs", summary.needs.map(|needs| if needs == Needs::Login { "a login" } else { "money" }.to_owned())),
+        (
+            "limit",
+            summary.limit.as_ref().map(|limit| match limit.resets_at {
+                Some(at) => format!("{}, until {}", limit.kind, moment(at, now)),
+                None => limit.kind.clone(),
+            }),
+        ),
+        ("unsaved work", Some(work.join("; "))),
+        ("archive", archive.map(|archive| archive.path)),
+        ("to bring it back", recover_command),
+        ("workbench", Some(run.workbench)),
+        ("it stays", Some(retention)),
+        ("to watch it", run.attach_command),
+        ("window", window_problem),
+        ("to continue it", run.resume_command),
+    ])?;
+    print_text("THE AGENT'S LAST MESSAGE", summary.result.as_deref().unwrap_or_default())?;
+    print_text("END OF THE LOG", &log_tail)
+}
+
+fn used(summary: &Summary) -> Option<String> {
+    let usage = summary.usage.as_ref()?;
+    let cost = usage.cost_usd.map(|cost| format!(", ${:.2} by list prices", f64::from(cost))).unwrap_or_default();
+    let so_far = if summary.so_far { " so far" } else { "" };
+    Some(format!("{} tokens in, {} out{cost}{so_far}", usage.input_tokens, usage.output_tokens))
+}
+
+fn denied(summary: &Summary) -> String {
+    summary.denied.iter().map(|denied| format!("{} ({})", denied.tool, denied.count)).collect::<Vec<_>>().join(", ")
+}

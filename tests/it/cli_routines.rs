@@ -1,0 +1,151 @@
+//! What a person does with routines in a shell, as tools do it for a model.
+
+use std::fs;
+
+use crate::harness::{Scene, TestHome, assert_has, assert_says, text};
+use serde_json::json;
+
+fn moadim_with(home: &TestHome, words: &[&str], variables: &[(&str, &str)], input: &str) -> (bool, String, String) {
+    use std::io::Write;
+    use std::process::Stdio;
+    let mut command = home.command();
+    command.args(words).envs(variables.iter().copied());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.success(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
+    let (home, mut server) = Scene::new().start();
+    let created = home.moadim(&[
+        "create",
+        "Morning news",
+        "--agent",
+        "shell",
+        "--prompt",
+        "echo the news",
+        "--schedule",
+        "0 9 * * *",
+        "--timezone",
+        "UTC",
+        "--max-runtime",
+        "30m",
+        "--ttl",
+        "2d",
+        "--tag",
+        "daily",
+        "--keep-last",
+        "3",
+    ]);
+    assert_says(&created.ok(), &["Created the routine morning-news.", "moadim-mcp trigger morning-news"]);
+    let seen = server.ok("get_routine", json!({ "routine": "morning-news" }));
+    assert_has(
+        &seen["routine"],
+        json!({ "max_runtime_secs": 1800, "ttl_secs": 172_800, "tags": ["daily"], "enabled": true }),
+    );
+    assert_eq!(seen["prompt"], "echo the news");
+    let shown = home.moadim(&["show", "morning-news"]).ok();
+    assert_says(&shown, &["Morning news", "30 min", "2 days", "PROMPT", "echo the news", "fires next"]);
+    assert_eq!(home.moadim(&["show", "morning-news", "--json"]).json()["prompt"], "echo the news");
+    let run = server.run_to("morning-news", "succeeded");
+    assert_says(&home.moadim(&["show", &run]).ok(), &["succeeded", "the news", "it stays"]);
+    assert_eq!(home.moadim(&["show", "--run", "morning-news", "--json"]).json()["run"]["id"], run.id.as_str());
+
+    assert_says(&home.moadim(&["disable", "morning-news"]).ok(), &["morning-news is disabled"]);
+    assert_says(&server.error("trigger_routine", json!({ "routine": "morning-news" })), &["disabled"]);
+    assert_says(&home.moadim(&["enable", "morning-news"]).ok(), &["morning-news is enabled"]);
+    let before = text(&server.ok("get_routine", json!({ "routine": "morning-news" }))["routine"]["next_fires"][0]);
+    assert_says(&home.moadim(&["snooze", "morning-news", "3d"]).ok(), &["morning-news fires next: ", "days"]);
+    let after = text(&server.ok("get_routine", json!({ "routine": "morning-news" }))["routine"]["next_fires"][0]);
+    assert!(after > before, "{before} {after}");
+    assert_says(&home.moadim(&["snooze", "morning-news", "--off"]).ok(), &["fires next"]);
+    assert_says(&home.moadim(&["snooze", "morning-news"]).failed(2), &["required"]);
+
+    let deleted = home.moadim(&["delete", "morning-news"]).ok();
+    assert_says(&deleted, &["Deleted morning-news", "recover --routine morning-news"]);
+    assert_says(&home.moadim(&["show", "morning-news", "--json"]).ok(), &["the news"]);
+    assert_says(&home.moadim(&["disable", "morning-news"]).failed(1), &["morning-news"]);
+}
+
+#[test]
+fn a_routine_with_live_runs_is_deleted_only_if_they_may_end() {
+    let (home, mut server) = Scene::new().start();
+    let run = server.start_run("Busy", "exec sleep 300", json!({}));
+    assert_says(&home.moadim(&["delete", "busy"]).failed(1), &[&run, "--end-runs"]);
+    assert_eq!(server.run(&run)["status"], "running");
+    assert_says(&home.moadim(&["delete", "busy", "--end-runs"]).ok(), &["Ended", &run, "Deleted busy"]);
+}
+
+#[test]
+fn a_prompt_comes_from_a_file_the_standard_input_or_nowhere() {
+    let (home, mut server) = Scene::new().start();
+    let file = home.scratch().join("prompt.md");
+    fs::write(&file, "echo from a file\n").unwrap();
+    let words = ["create", "From a file", "--agent", "shell", "--prompt-file", file.to_str().unwrap()];
+    home.moadim(&words).ok();
+    let (well, _, errors) =
+        moadim_with(&home, &["create", "Typed", "--agent", "shell", "--prompt-file", "-"], &[], "echo typed\n");
+    assert!(well, "{errors}");
+    for (slug, prompt) in [("from-a-file", "echo from a file\n"), ("typed", "echo typed\n")] {
+        assert_eq!(server.ok("get_routine", json!({ "routine": slug }))["prompt"], prompt);
+    }
+    let (well, _, errors) = moadim_with(&home, &["create", "None", "--agent", "shell"], &[], "");
+    assert!(!well && errors.contains("--prompt-file"), "{errors}");
+    let wrong = ["create", "Wrong", "--agent", "shell", "--prompt", "x", "--option", "model=opus"];
+    assert_says(&home.moadim(&wrong).failed(1), &["no option 'model'"]);
+    for (flag, value, example) in [("--max-runtime", "soon", "2h"), ("--option", "model", "NAME=VALUE")] {
+        assert_says(
+            &home.moadim(&["create", "Wrong", "--agent", "shell", "--prompt", "x", flag, value]).failed(2),
+            &[example],
+        );
+    }
+    assert_eq!(server.ok("list_routines", json!({}))["total"], 2);
+}
+
+/// Edits a routine with an editor that runs this script on the two files.
+fn edit(home: &TestHome, script: &str) -> (bool, String, String) {
+    let editor = home.script("editor", script);
+    moadim_with(home, &["edit", "job"], &[("VISUAL", editor.to_str().unwrap())], "")
+}
+
+#[test]
+fn both_files_are_edited_and_saved_only_if_they_make_sense() {
+    let (home, mut server) = Scene::new().start();
+    server.create("Job", "echo one", json!({ "max_runtime_secs": 60 }));
+    let (well, said, errors) =
+        edit(&home, "sed -i 's/60/90/' \"$1\"; echo '# mine' >> \"$1\"; echo 'echo two' > \"$2\"");
+    assert!(well && said.contains("Saved job."), "{said}{errors}");
+    let seen = server.ok("get_routine", json!({ "routine": "job" }));
+    assert_eq!((&seen["routine"]["max_runtime_secs"], &seen["prompt"]), (&json!(90), &json!("echo two\n")));
+    let file = home.root().join("routines/job/routine.toml");
+    let saved = fs::read_to_string(&file).unwrap();
+    assert!(saved.ends_with("# mine\n"));
+    assert!(edit(&home, "true").1.contains("Nothing changed."));
+    for (script, words) in [
+        ("sed -i 's/90/ninety/' \"$1\"", "line"),
+        ("sed -i 's/90/0/' \"$1\"", "max_runtime_secs"),
+        ("printf '[trusted.options]\\npermissions = \"all\"\\n' >> \"$1\"", "trusted.options.permissions"),
+        ("printf '' > \"$2\"", "prompt.md"),
+        ("exit 3", "VISUAL"),
+    ] {
+        let (well, _, errors) = edit(&home, script);
+        assert!(!well && errors.contains(words), "{script}: {errors}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), saved, "{script}");
+        if let Some((_, kept)) = errors.trim().split_once("what you wrote is in ") {
+            assert!(fs::read_dir(kept).unwrap().count() == 2, "{errors}");
+            fs::remove_dir_all(kept).unwrap();
+        }
+    }
+    // What was changed meanwhile is not written over.
+    let script = format!("sed -i 's/90/91/' \"$1\"; echo '# theirs' >> '{}'", file.display());
+    let (well, _, errors) = edit(&home, &script);
+    assert!(!well && errors.contains("changed meanwhile"), "{errors}");
+    assert!(fs::read_to_string(&file).unwrap().contains("max_runtime_secs = 90"));
+    let kept = errors.trim().split_once("what you wrote is in ").unwrap().1;
+    fs::remove_dir_all(kept).unwrap();
+    assert_says(&home.moadim(&["edit", "nobody"]).failed(1), &["nobody"]);
+}
