@@ -77,10 +77,10 @@ const TEMPLATE: &str = "\n\
     # Write above what the agent should do. Lines that begin with # are left out.\n\
     # Nobody is there to answer questions: say where to look, what to write, and what to leave alone.\n";
 
-pub(super) fn create(arguments: Arguments) -> anyhow::Result<()> {
+pub(super) fn create(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open_with_login_shell()?;
-    let prompt = prompt(&arguments)?;
-    let answer = create_from(&app, wanted(&arguments, prompt))?;
+    let prompt = prompt(arguments)?;
+    let answer = create_from(&app, wanted(arguments, prompt))?;
     if arguments.format.json {
         return print_json(&answer);
     }
@@ -116,7 +116,7 @@ fn wanted(arguments: &Arguments, prompt: String) -> Map<String, Value> {
         ("keep_last", arguments.keep_last.map(|count| json!(count))),
         ("repositories", (!repositories.is_empty()).then(|| repositories.into())),
         ("tags", list(&arguments.tags)),
-        ("enabled", arguments.disabled.then(|| json!(false))),
+        ("enabled", arguments.disabled.then_some(json!(false))),
     ];
     all.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()
 }

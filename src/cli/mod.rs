@@ -71,7 +71,7 @@ enum Command {
     /// Show all about a routine or a run
     Show(show::Arguments),
     /// Save a routine
-    Create(create::Arguments),
+    Create(Box<create::Arguments>),
     /// Open a routine's two files in $EDITOR, and check them before they are saved
     Edit(edit::Arguments),
     /// Let routines be triggered
@@ -166,7 +166,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Runs(arguments) => runs::runs(arguments),
         Command::Logs(arguments) => logs::logs(arguments),
         Command::Show(arguments) => show::show(&arguments),
-        Command::Create(arguments) => create::create(arguments),
+        Command::Create(arguments) => create::create(&arguments),
         Command::Edit(arguments) => edit::edit(&arguments),
         Command::Enable(arguments) => enable::set_enabled(&arguments, true),
         Command::Disable(arguments) => enable::set_enabled(&arguments, false),

@@ -135,7 +135,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("archive", archive.map(|archive| archive.path)),
         ("to bring it back", recover_command),
         ("workbench", Some(run.workbench)),
-        ("it stays", Some(retention)),
+        ("retention", Some(retention)),
         ("to watch it", run.attach_command),
         ("window", window_problem),
         ("to continue it", run.resume_command),
@@ -146,7 +146,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
 
 fn used(summary: &Summary) -> Option<String> {
     let usage = summary.usage.as_ref()?;
-    let cost = usage.cost_usd.map(|cost| format!(", ${:.2} by list prices", f64::from(cost))).unwrap_or_default();
+    let cost = usage.cost_usd.map(|cost| format!(", ${} by list prices", f64::from(cost))).unwrap_or_default();
     let so_far = if summary.so_far { " so far" } else { "" };
     Some(format!("{} tokens in, {} out{cost}{so_far}", usage.input_tokens, usage.output_tokens))
 }

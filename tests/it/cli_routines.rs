@@ -52,7 +52,7 @@ fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
     assert_says(&shown, &["Morning news", "30 min", "2 days", "PROMPT", "echo the news", "fires next"]);
     assert_eq!(home.moadim(&["show", "morning-news", "--json"]).json()["prompt"], "echo the news");
     let run = server.run_to("morning-news", "succeeded");
-    assert_says(&home.moadim(&["show", &run]).ok(), &["succeeded", "the news", "it stays"]);
+    assert_says(&home.moadim(&["show", &run]).ok(), &["succeeded", "the news", "retention"]);
     assert_eq!(home.moadim(&["show", "--run", "morning-news", "--json"]).json()["run"]["id"], run.id.as_str());
 
     assert_says(&home.moadim(&["disable", "morning-news"]).ok(), &["morning-news is disabled"]);
