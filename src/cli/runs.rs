@@ -56,18 +56,32 @@ pub(super) fn runs(arguments: Arguments) -> anyhow::Result<()> {
 
 fn show(runs: &[RunView]) -> std::io::Result<()> {
     let now = UnixSeconds::now();
-    let mut table = Table::new(&["RUN", "STATUS", "TRIGGERED", "TOOK", "WORKBENCH", "WHY"]);
+    let mut table = Table::new(&["RUN", "STATUS", "TRIGGERED", "TOOK", "COST", "WORKBENCH", "WHAT HAPPENED"]);
     for run in runs {
         table.row(vec![
             text(&run.id.to_string()),
             status(run.status),
             text(&moment(run.triggered_at, now)),
             text(&run.duration_secs.map(|secs| HumanDuration(secs).to_string()).unwrap_or_default()),
+            cost(run),
             workbench(run, now),
-            text(run.status_reason.as_deref().unwrap_or_default()),
+            text(&what_happened(run)),
         ]);
     }
     table.print("no runs; start one with: moadim-mcp trigger ROUTINE")
+}
+
+/// Shows list prices, where the agent says what it used; what is not known is no zero.
+fn cost(run: &RunView) -> Cell {
+    let cost = run.output.as_ref().and_then(|output| output.usage.as_ref()?.cost_usd);
+    cost.map_or_else(|| faint(""), |cost| text(&format!("${:.2}", f64::from(cost))))
+}
+
+/// Says why a run ended as it did, and what its agent says that it did.
+fn what_happened(run: &RunView) -> String {
+    let reason = run.status_reason.clone();
+    let headline = run.report.as_ref().map(|report| report.headline.clone());
+    reason.into_iter().chain(headline).reduce(|reason, headline| format!("{reason} · {headline}")).unwrap_or_default()
 }
 
 fn workbench(run: &RunView, now: UnixSeconds) -> Cell {

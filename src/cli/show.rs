@@ -114,6 +114,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("routine", Some(run.routine)),
         ("status", Some(run.outcome.unwrap_or(run.status).to_string())),
         ("why", run.status_reason),
+        ("report", run.report.as_ref().map(|report| report.headline.clone())),
         ("agent", agent),
         ("options", Some(options)),
         ("triggered", Some(moment(run.triggered_at, now))),
@@ -140,6 +141,8 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("window", window_problem),
         ("to continue it", run.resume_command),
     ])?;
+    let report = run.report.and_then(|report| report.text);
+    print_text("REPORT", report.as_deref().unwrap_or_default())?;
     print_text("THE AGENT'S LAST MESSAGE", summary.result.as_deref().unwrap_or_default())?;
     print_text("END OF THE LOG", &log_tail)
 }

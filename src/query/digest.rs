@@ -118,7 +118,7 @@ fn within(context: &Context, runs: &[RunId], max_bytes: usize) -> Vec<RunView> {
         bytes += serde_json::to_string(run).map_or(0, |text| text.len());
         bytes <= max_bytes
     };
-    shown.map(|run| RunView { last_output: None, ..run }).take_while(fits).collect()
+    shown.map(|run| RunView { last_output: None, ..run.in_brief() }).take_while(fits).collect()
 }
 
 #[cfg(test)]

@@ -4,7 +4,6 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::view::RunView;
-use crate::agent::output::Summary;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::home::Home;
@@ -96,11 +95,10 @@ pub fn list(context: &Context, filter: &RunFilter, after: Option<&RunId>, limit:
             (None, None) => runs.extend(history.find(home, &id)?.map(|past| RunView::of_reaped(context, past.outcome))),
         }
     }
+    let mut runs: Vec<RunView> = runs.into_iter().map(RunView::in_brief).collect();
     for run in &mut runs {
         let work = std::mem::take(&mut run.work).into_iter();
         run.work = work.filter(Work::is_unsaved).map(Work::in_brief).collect();
-        run.output = run.output.take().map(Summary::in_brief);
-        run.resume_command = None;
     }
     Ok(RunPage { runs, total, next })
 }

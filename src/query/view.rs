@@ -15,6 +15,7 @@ use crate::run::liveness::{Assessment, Liveness};
 use crate::run::pin::is_pinned;
 use crate::run::record::{EndRequest, Origin, Outcome, RecordError};
 use crate::run::recording::{read_outcome, written_outcome};
+use crate::run::report::Report;
 use crate::run::retention;
 use crate::run::status::Status;
 use crate::session::HostKind;
@@ -75,6 +76,9 @@ pub struct RunView {
     /// in a list, in brief.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub output: Option<Summary>,
+    /// What its agent says that it did (report.md): its headline; where it was asked for alone, its beginning too. Data as well.
+    #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
+    pub report: Option<Report>,
     /// The command with which a person continues its session.
     pub resume_command: Option<String>,
     /// Whether it is kept until it is unpinned.
@@ -173,6 +177,16 @@ impl RunView {
         view
     }
 
+    /// Leaves out what is long, for a list of many.
+    pub fn in_brief(self) -> Self {
+        Self {
+            output: self.output.map(Summary::in_brief),
+            report: self.report.map(Report::in_brief),
+            resume_command: None,
+            ..self
+        }
+    }
+
     /// Returns the status that it has or ended with: never `reaped`.
     pub fn own_status(&self) -> Status {
         self.outcome.unwrap_or(self.status)
@@ -204,6 +218,7 @@ impl RunView {
             last_output: None,
             work: Vec::new(),
             output: None,
+            report: None,
             resume_command: None,
             pinned: is_pinned(&context.home, id),
         }
@@ -227,6 +242,7 @@ impl RunView {
         self.session_host = outcome.session_host;
         self.work = outcome.work;
         self.output = outcome.output;
+        self.report = outcome.report;
         self.resume_command = outcome.resume_command;
     }
 }

@@ -31,6 +31,7 @@ pub mod pin;
 pub mod record;
 pub(crate) mod recorded_processes;
 pub mod recording;
+pub(crate) mod report;
 pub(crate) mod retention;
 pub(crate) mod retries;
 pub mod status;

@@ -123,7 +123,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         // It may be the agent's own, and this is a command that a person types.
         let summary = outcome.output.take();
-        outcome.set_output(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
+        outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
         finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
     }
@@ -153,7 +153,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     };
     let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
-    outcome.set_output(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
+    outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
 }

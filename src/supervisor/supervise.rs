@@ -267,7 +267,7 @@ impl Supervisor {
         }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         outcome.set_work(self.look_for_work());
-        outcome.set_output(summary, &self.manifest.command, &self.workbench());
+        outcome.set_said(summary, &self.manifest.command, &self.workbench());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;
         let mut attempt = Attempt::First;

@@ -468,3 +468,26 @@ fn no_repository_takes_the_place_of_an_agents_settings() {
         assert_says(&server.error("create_routine", arguments), &[directory, "settings and hooks"]);
     }
 }
+
+#[test]
+fn a_report_of_the_agent_outlives_its_workbench() {
+    let (home, mut server) = Scene::unwatched().start();
+    let prompt = "printf '# Closed two issues.\\n\\n\\033[31mDetails\\033[0m of them.\\n' > report.md";
+    let run = server.routine("Reports", prompt).with(json!({ "ttl_secs": 1 })).run_to("succeeded");
+    assert_eq!(run["report"], json!({ "headline": "Closed two issues." }), "{}", run.view);
+    let shown = server.ok("get_run", json!({ "run": run }))["run"]["report"].clone();
+    assert_eq!(text(&shown["text"]), "# Closed two issues.\n\nDetails of them.");
+    assert!(home.moadim(&["runs"]).ok().contains("Closed two issues."));
+    assert_says(&home.moadim(&["show", &run]).ok(), &["REPORT", "Details of them."]);
+    wait_until("its workbench to go", || {
+        server.clean_up();
+        !home.workbench(&run).exists()
+    });
+    let reaped = server.ok("get_run", json!({ "run": run }))["run"]["report"].clone();
+    assert_eq!(reaped, shown);
+    // What is none is none, and holds up nothing.
+    for prompt in ["mkfifo report.md", "ln -s /etc/passwd report.md", "mkdir report.md", "truncate -s 2G report.md"] {
+        let run = server.routine(&format!("Odd {}", prompt.len()), prompt).run_to("succeeded");
+        assert_eq!(run["report"], Value::Null, "{prompt}");
+    }
+}

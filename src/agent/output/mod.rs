@@ -24,6 +24,6 @@ pub(crate) use exit::needs_of_exit;
 pub use format::OutputFormat;
 pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
-pub(crate) use plain::one_line;
+pub(crate) use plain::{one_line, plain};
 pub(crate) use reader::Reader;
 pub use summary::{FinalEvent, Needs, Summary, Usage};

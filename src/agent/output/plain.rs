@@ -7,7 +7,7 @@ use crate::quote::turns_direction;
 
 /// Drops terminal sequences, control characters and those that turn the direction of text; `\n` and `\t` stay. A line separator
 /// becomes a space, and of what a carriage return wrote over, the last stays.
-pub(super) fn plain(text: &str) -> String {
+pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
     let (mut line_start, mut returned) = (0, false);
     let mut chars = text.chars().peekable();

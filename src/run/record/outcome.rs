@@ -11,6 +11,7 @@ use crate::options::Options;
 use crate::process_tree::Cookie;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
+use crate::run::report::{Report, read_report};
 use crate::run::status::Status;
 use crate::session::HostKind;
 
@@ -45,6 +46,8 @@ pub struct Outcome {
     pub work: Vec<Work>,
     /// What its agent's output said; absent where that is text.
     pub output: Option<Summary>,
+    /// What its agent says that it did; absent without a `report.md`.
+    pub report: Option<Report>,
     /// The command with which a person continues its session.
     pub resume_command: Option<String>,
     /// The values of its agent's options.
@@ -100,6 +103,7 @@ impl Outcome {
             cookie,
             work: Vec::new(),
             output: None,
+            report: None,
             resume_command: None,
             options: Options::new(),
         }
@@ -121,17 +125,19 @@ impl Outcome {
             *text = one_line(text, MAX_CHARS);
         }
         self.output = self.output.map(Summary::in_plain_words);
+        self.report = self.report.map(Report::in_plain_words);
         self
     }
 
-    /// Adds what its agent's output said, and how a person continues its session in the workbench.
-    pub(crate) fn set_output(&mut self, summary: Option<Summary>, command: &AgentCommand, workbench: &Workbench) {
+    /// Adds what its agent said, in its output and in its report, and how a person continues its session in the workbench.
+    pub(crate) fn set_said(&mut self, summary: Option<Summary>, command: &AgentCommand, workbench: &Workbench) {
         // What never began has no session either.
         let summary = summary.filter(|summary| *summary != Summary::default());
         self.output =
             summary.map(|summary| Summary { session_id: summary.session_id.or(command.session_id.clone()), ..summary });
         let session = self.output.as_ref().and_then(|summary| summary.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
+        self.report = read_report(workbench);
     }
 
     /// Returns the time from the agent's start to the run's end, if it started.
@@ -218,6 +224,7 @@ impl Outcome {
             cookie: Cookie::random().unwrap(),
             work: Vec::new(),
             output: None,
+            report: None,
             resume_command: None,
             options: Options::new(),
         }
