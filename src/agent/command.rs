@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::choose::Choice;
 use super::definition::{OPTIONS_PLACEHOLDER, StdinSource};
-use super::options::Choice;
 use super::output::OutputFormat;
 use super::registry::Agent;
 use crate::options::Options;

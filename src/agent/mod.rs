@@ -1,6 +1,7 @@
 //! Agents: the commands that a person registered. Tools name them and never pass a command line.
 
 mod built_in;
+mod choose;
 mod command;
 pub(crate) mod definition;
 pub(crate) mod env_file;
@@ -12,11 +13,12 @@ mod registry;
 pub(crate) mod shell_path;
 mod start_up_files;
 
+pub(crate) use choose::{Choice, Chooser, OptionError, choose};
 pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
 pub use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
-pub(crate) use options::{AgentOption, Choice, Chooser, OptionError, choose};
+pub(crate) use options::AgentOption;
 pub(crate) use path::{Found, Installed, SearchPath, ShellPaths, Source, find_command};
 pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};

@@ -36,7 +36,7 @@ impl Report {
         Self { text: None, ..self }
     }
 
-    /// Bounds its texts as if they had just been read, for one from a file that others may have written.
+    /// Bounds its texts as if they had just been read: others may have written the file that it comes from.
     pub fn in_plain_words(self) -> Self {
         let Self { headline, text, is_cut } = self;
         let (text, is_longer) = text.map_or((None, false), |text| {

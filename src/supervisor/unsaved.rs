@@ -21,7 +21,7 @@ impl Supervisor {
     pub(super) fn look_for_work(&mut self) -> Vec<Work> {
         let (context, id) = (self.context.clone(), self.entry.id().clone());
         let cookie = self.manifest.cookie;
-        // Whoever asks for the end says so by the same signal.
+        // A request for the end is announced by the same signal.
         let is_asked =
             self.entry.end_request().ok().flatten().is_some_and(|request| request.cause != EndCause::Interrupted);
         examine_by(&context, &id, &cookie, |command| self.look_in_a_child(command, is_asked))

@@ -276,7 +276,7 @@ fn assert_the_rest_is_recorded(stage: &Stage, round: usize) {
         );
     }
     assert_eq!(server.ok("list_routines", json!({}))["total"], CLIENTS + 1, "cut {round}");
-    // A line of which only a part reached the disk was never told; it stays, on a line of its own, for a person to see.
+    // A line of which only a part reached the disk was never reported; it stays, on a line of its own.
     let mut problems = server.problems();
     problems.retain(|problem| !text(&problem["problem"]).contains("lines of the history cannot be read"));
     assert_eq!(problems, Vec::<Value>::new(), "cut {round}");

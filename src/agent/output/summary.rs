@@ -146,7 +146,7 @@ impl Usage {
 }
 
 impl Summary {
-    /// Bounds its texts as if they had just been read, for a summary from a file that others may have written.
+    /// Bounds its texts as if they had just been read, in a summary that comes from a file others may have written.
     pub fn in_plain_words(self) -> Self {
         let mut plain = Self { denied: Vec::new(), ..self.clone() };
         (plain.session_id, plain.model, plain.result, plain.last_words) = (None, None, None, None);
