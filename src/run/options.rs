@@ -7,7 +7,6 @@ use super::context::{Context, LOGIN_SHELL_TIMEOUT};
 use super::entry::Entry;
 use super::id::RunId;
 use crate::agent::{Agent, Choice, Chooser, Installed, OptionError, choose};
-use crate::home::atomic_file::FileError;
 use crate::options::{PERMISSIONS, Permissions};
 use crate::process_tree::Scan;
 use crate::routine::invalid_field::InvalidField;
@@ -88,7 +87,7 @@ impl fmt::Display for CallingRun {
 /// # Errors
 /// The runs or the processes cannot be listed.
 pub fn calling_run(context: &Context) -> anyhow::Result<Option<CallingRun>> {
-    let entries = Entry::list(&context.home).map_err(|error: FileError| anyhow::Error::new(error))?;
+    let entries = Entry::list(&context.home)?;
     if entries.is_empty() {
         return Ok(None);
     }
