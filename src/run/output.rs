@@ -111,7 +111,7 @@ fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Summa
 }
 
 /// Decides how a run ended whose agent ended by itself: its final event counts before its exit status, because several agents exit
-/// with 0 after an error, and one when it is told to end. An agent that prints events and did not say how it ended did not succeed.
+/// with 0 after an error, and some after TERM. An agent that prints events and did not say how it ended did not succeed.
 pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
     match summary.map(|summary| summary.ended) {
         Some(Some(FinalEvent::Succeeded)) => Status::Succeeded,
