@@ -11,10 +11,10 @@ use super::clock_doubt::ClockDoubt;
 use super::reason::{Reason, Why};
 use crate::clock::UnixSeconds;
 use crate::process_tree::Cookie;
-use crate::routine::bounds::{Bounds, Retention};
+use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
-use crate::run::retention::{Newest, finish, reap_at};
+use crate::run::retention::{Group, Newest, finish, reap_at};
 use crate::run::status::Status;
 
 /// A workbench as the inventory shows it.
@@ -108,7 +108,7 @@ pub struct Verdict {
     bytes: u64,
     measured: bool,
     /// The end, where we recorded one; the later passes look only at those.
-    ended: Option<(UnixSeconds, Retention)>,
+    ended: Option<(UnixSeconds, Option<Group>)>,
     /// Where what was in it is, if there was something.
     pub(super) archived: Option<Archived>,
 }
@@ -200,7 +200,7 @@ fn judge(item: Item, rules: &Rules<'_>) -> Verdict {
         (RunState::Finished, Some(bounds)) => {
             let finished = finish(run.stamp(), retain_from, log_written, now);
             // Another program's workbench has no outcome: nobody knows when its run ended.
-            ended = retain_from.map(|_| (finished, status.retention()));
+            ended = retain_from.map(|_| (finished, status.keep_last_group()));
             let retention_secs = bounds.retention_secs(status.retention());
             (age_secs, retention, note) = (finished.age_secs_at(now), Some(retention_secs), bounds.note.clone());
             if age_secs <= retention_secs {
@@ -229,7 +229,7 @@ fn keep_newest(verdicts: &mut [Verdict], bounds: &HashMap<Slug, Bounds>) {
     for verdict in verdicts.iter_mut().rev() {
         let slug = verdict.run.routine();
         let keep_last = bounds.get(slug).map_or(0, |bounds| bounds.keep_last);
-        let Some((_, group)) = verdict.ended.filter(|_| keep_last > 0) else { continue };
+        let Some((_, Some(group))) = verdict.ended.filter(|_| keep_last > 0) else { continue };
         let newest = newest.entry(slug.clone()).or_insert_with(|| Newest::of(keep_last));
         if newest.takes(group) && verdict.decision == Decision::Remove {
             verdict.decide(Decision::Keep(None), Why::Newest(keep_last));

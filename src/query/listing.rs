@@ -300,7 +300,8 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     ids.retain(|id| {
         !newest.is_full()
             && !Entry::of(home, id).exists()
-            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes(outcome.status.retention()))
+            && read_outcome(&Workbench::of(home, id), id)
+                .is_ok_and(|outcome| outcome.status.keep_last_group().is_some_and(|group| newest.takes(group)))
     });
     ids.into_iter().collect()
 }

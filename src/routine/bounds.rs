@@ -37,6 +37,8 @@ pub struct Bounds {
 pub enum Retention {
     Ttl,
     FailedTtl,
+    /// None: it goes with the next sweep.
+    NextSweep,
 }
 
 /// What a routine sets of the limits that have a ceiling.
@@ -183,6 +185,7 @@ impl Bounds {
         match retention {
             Retention::Ttl => self.ttl_secs,
             Retention::FailedTtl => self.failed_ttl_secs,
+            Retention::NextSweep => 0,
         }
     }
 

@@ -1,7 +1,6 @@
 //! When a finished run's workbench may go.
 
 use crate::clock::UnixSeconds;
-use crate::routine::bounds::Retention;
 
 /// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
 /// trigger; never before the trigger, never in the future.
@@ -19,6 +18,15 @@ pub fn reap_at(finish: UnixSeconds, ttl_secs: u64) -> UnixSeconds {
     finish.plus_secs(ttl_secs).plus_secs(1)
 }
 
+/// Among which of a routine's runs `keep_last` counts one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// Those that succeeded.
+    Succeeded,
+    /// Those that did not.
+    Other,
+}
+
 /// Counts the newest finished runs of a routine, which stay whatever their age: `keep_last` that succeeded, and as many that did
 /// not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +41,10 @@ impl Newest {
     }
 
     /// Counts the next run, from the newest to the oldest, and returns whether it stays.
-    pub fn takes(&mut self, group: Retention) -> bool {
+    pub fn takes(&mut self, group: Group) -> bool {
         let left = match group {
-            Retention::Ttl => &mut self.succeeded_left,
-            Retention::FailedTtl => &mut self.other_left,
+            Group::Succeeded => &mut self.succeeded_left,
+            Group::Other => &mut self.other_left,
         };
         let takes = *left > 0;
         *left = left.saturating_sub(1);
@@ -68,7 +76,7 @@ mod tests {
     #[test]
     fn succeeded_and_other_runs_are_counted_apart() {
         let mut newest = Newest::of(2);
-        let [good, bad] = [Retention::Ttl, Retention::FailedTtl];
+        let [good, bad] = [Group::Succeeded, Group::Other];
         let given = [good, bad, good, good, bad];
         assert_eq!(given.map(|group| newest.takes(group)), [true, true, true, false, true]);
         assert!(newest.is_full() && !newest.takes(bad) && Newest::of(0).is_full());

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::record::{FIRST_RECORD_VERSION, RECORD_VERSION};
+use super::retention::Group;
 use crate::routine::bounds::Retention;
 
 /// How a run is, or how it ended. It is written once, with the outcome, and never changes.
@@ -34,6 +35,10 @@ pub enum Status {
     Lost,
     /// Something outside ended it: a shutdown, a logout, a service manager.
     Interrupted,
+    /// Its account's usage window was used up.
+    Limited,
+    /// Its `precheck` said that there is nothing to do; no agent started.
+    Skipped,
     /// It ended, and its workbench is gone: only the history still has it. A view, never written.
     Reaped,
     /// Nothing certain can be said. A view, never written.
@@ -87,7 +92,7 @@ pub enum Tone {
     Active,
     /// It ended well.
     Good,
-    /// It was stopped on purpose.
+    /// It did nothing, on purpose or for now.
     Neutral,
     /// It needs a look.
     Bad,
@@ -129,6 +134,9 @@ impl Status {
             Self::Lost         => (true,  Extend, false, Code(125),  Completed, Bad),
             Self::Interrupted  => (true,  Keep,   true,  Code(125),  Completed, Bad),
             Self::Stopped      => (false, Keep,   false, Code(125),  Cancelled, Neutral),
+            // Tried again once the limit is reset, with or without `[retry]`.
+            Self::Limited      => (false, Keep,   false, Code(125),  Completed, Neutral),
+            Self::Skipped      => (false, Keep,   false, Code(0),    Completed, Faded),
             // As a task, a reaped run is what its outcome says.
             Self::Reaped       => (false, Keep,   false, Code(125),  Completed, Faded),
             Self::Unknown      => (false, Keep,   false, Code(125),  Working,   Bad),
@@ -151,15 +159,29 @@ impl Status {
         self.row().is_retried
     }
 
-    /// Which retention the workbench has, and the group in which `keep_last` counts it: `failed_ttl` unless it is known to have
-    /// succeeded.
+    /// Which retention the workbench has: `failed_ttl` unless it is known to have succeeded, or to be empty.
     pub fn retention(self) -> Retention {
-        if self == Self::Succeeded { Retention::Ttl } else { Retention::FailedTtl }
+        match self {
+            Self::Succeeded => Retention::Ttl,
+            Self::Skipped => Retention::NextSweep,
+            _ => Retention::FailedTtl,
+        }
+    }
+
+    /// Among which runs `keep_last` counts it; `None` if it would only take the place of another.
+    pub fn keep_last_group(self) -> Option<Group> {
+        match self {
+            Self::Succeeded => Some(Group::Succeeded),
+            Self::Limited | Self::Skipped => None,
+            _ => Some(Group::Other),
+        }
     }
 
     /// Which hooks run when it is recorded.
     pub fn hooks(self) -> &'static [Hook] {
         match (self.is_final(), self.is_failure()) {
+            // A check that runs every minute and mostly says no is no news.
+            _ if self == Self::Skipped => &[],
             (true, true) => &[Hook::Finish, Hook::Failure],
             (true, false) => &[Hook::Finish],
             (false, _) => &[],
@@ -183,7 +205,10 @@ impl Status {
 
     /// The oldest version of records whose readers know it.
     pub fn record_version(self) -> u32 {
-        if self == Self::Interrupted { RECORD_VERSION } else { FIRST_RECORD_VERSION }
+        match self {
+            Self::Interrupted | Self::Limited | Self::Skipped => RECORD_VERSION,
+            _ => FIRST_RECORD_VERSION,
+        }
     }
 }
 
@@ -198,7 +223,7 @@ mod tests {
     use super::*;
 
     /// Every status, in the order of the table.
-    const ALL: [Status; 12] = [
+    const ALL: [Status; 14] = [
         Status::Preparing,
         Status::Running,
         Status::Succeeded,
@@ -209,6 +234,8 @@ mod tests {
         Status::Lost,
         Status::Interrupted,
         Status::Stopped,
+        Status::Limited,
+        Status::Skipped,
         Status::Reaped,
         Status::Unknown,
     ];
@@ -251,10 +278,12 @@ mod tests {
             match status.retention() {
                 Retention::Ttl => "`ttl_secs`",
                 Retention::FailedTtl => "`failed_ttl_secs`",
+                Retention::NextSweep => "next sweep",
             },
-            match status.retention() {
-                Retention::Ttl => "succeeded",
-                Retention::FailedTtl => "other",
+            match status.keep_last_group() {
+                Some(Group::Succeeded) => "succeeded",
+                Some(Group::Other) => "other",
+                None => "none",
             },
             match status.hooks() {
                 [Hook::Finish] => "finish",
@@ -278,7 +307,8 @@ mod tests {
     #[test]
     fn only_what_the_first_release_does_not_know_needs_a_newer_reader() {
         for status in ALL.into_iter().filter(|status| status.is_final()) {
-            assert_eq!(status.record_version() > FIRST_RECORD_VERSION, status == Status::Interrupted, "{status}");
+            let is_known = !matches!(status, Status::Interrupted | Status::Limited | Status::Skipped);
+            assert_eq!(status.record_version() == FIRST_RECORD_VERSION, is_known, "{status}");
         }
     }
 }

@@ -9,7 +9,7 @@ use crate::routine::model::{CatchUp, Definition, Overlap};
 use crate::routine::schedule::{Passed, Schedule};
 use crate::routine::slug::Slug;
 use crate::routine::summary::Plan;
-use crate::run::history::Missed;
+use crate::run::history::{Missed, WhyMissed};
 use crate::run::id::RunId;
 
 /// What becomes of a routine's ledger, and the occurrences missed on the way.
@@ -20,9 +20,9 @@ pub(super) struct Advance {
 }
 
 impl Advance {
-    pub(super) fn miss(&mut self, occurrence: UnixSeconds, count: u64, reason: String) {
+    pub(super) fn miss(&mut self, occurrence: UnixSeconds, count: u64, why: WhyMissed, reason: String) {
         self.ledger.last_missed = Some(LastMissed { occurrence, reason: reason.clone() });
-        self.missed.push(Missed { occurrence, reason, count });
+        self.missed.push(Missed { occurrence, why, reason, count });
     }
 }
 
@@ -83,7 +83,8 @@ pub(super) fn advance(
         && let Some(waiting) = advance.ledger.waiting.take()
         && let Fire::Occurrence(occurrence) = waiting.fire
     {
-        advance.miss(occurrence, 1, "the routine was disabled before it could start".to_owned());
+        let reason = "the routine was disabled before it could start".to_owned();
+        advance.miss(occurrence, 1, WhyMissed::Disabled, reason);
     }
     if advance.ledger.follow(definition, now) {
         return advance;
@@ -98,19 +99,22 @@ pub(super) fn advance(
     advance.ledger.fired_until = *last;
     let unattended = older.into_iter().chain(before.iter().map(|one| (1, *one)));
     for (count, occurrence) in unattended {
-        let reason = unwanted(&mut advance.ledger, occurrence).unwrap_or_else(|| UNATTENDED.to_owned());
-        advance.miss(occurrence, count, reason);
+        let (why, reason) =
+            unwanted(&mut advance.ledger, occurrence).unwrap_or_else(|| (WhyMissed::Late, UNATTENDED.to_owned()));
+        advance.miss(occurrence, count, why, reason);
     }
     let age_secs = last.age_secs_at(now);
     let refused = unwanted(&mut advance.ledger, *last)
         .or_else(|| too_late(definition.catch_up, age_secs, catch_up_window_secs))
         .or_else(|| match &advance.ledger.waiting {
-            Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => Some(format!("the fire of {earlier} still waits")),
+            Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => {
+                Some((WhyMissed::Overlap, format!("the fire of {earlier} still waits")))
+            }
             // The new fire replaces the retry.
             Some(Waiting { fire: Fire::Retry { .. }, .. }) | None => None,
         });
     match refused {
-        Some(reason) => advance.miss(*last, 1, reason),
+        Some((why, reason)) => advance.miss(*last, 1, why, reason),
         None => {
             let fire = Fire::Occurrence(*last);
             advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last });
@@ -123,22 +127,23 @@ pub(super) fn advance(
 }
 
 /// Returns why somebody asked to leave out an occurrence, if so.
-fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<String> {
+fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
-        return Some(format!("snoozed until {until}"));
+        return Some((WhyMissed::Snoozed, format!("snoozed until {until}")));
     }
-    std::mem::take(&mut ledger.skip_next).then(|| "skipped once, as asked".to_owned())
+    std::mem::take(&mut ledger.skip_next).then(|| (WhyMissed::Snoozed, "skipped once, as asked".to_owned()))
 }
 
-fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<String> {
-    match catch_up {
+fn too_late(catch_up: CatchUp, age_secs: u64, window_secs: u64) -> Option<(WhyMissed, String)> {
+    let reason = match catch_up {
         _ if age_secs <= ON_TIME_SECS => None,
         CatchUp::None => Some(format!("{UNATTENDED} (catch_up = \"none\")")),
         CatchUp::Latest if age_secs > window_secs => {
             Some(format!("{UNATTENDED}; {} late (catch_up_window_secs = {window_secs})", HumanDuration(age_secs)))
         }
         CatchUp::Latest => None,
-    }
+    };
+    reason.map(|reason| (WhyMissed::Late, reason))
 }
 
 /// An unfinished run that may be alive.
@@ -167,7 +172,7 @@ pub(super) enum FireDecision {
     AfterOwn(Vec<RunId>),
     /// It waits for any run to end.
     InLine,
-    Miss(String),
+    Miss(WhyMissed, String),
 }
 
 /// Decides about a fire, given the runs that are alive in the home. A retry waits for the routine's own runs where an
@@ -189,7 +194,8 @@ pub(super) fn decide_fire(
             }
             (Overlap::Skip, Fire::Occurrence(_)) => {
                 let doubt = if first.certainty == Certainty::Alive { "" } else { ", or may have been" };
-                return FireDecision::Miss(format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id));
+                let reason = format!("the run {} was alive{doubt} (overlap = \"skip\")", first.id);
+                return FireDecision::Miss(WhyMissed::Overlap, reason);
             }
             (Overlap::Replace, Fire::Occurrence(_)) => {
                 let to_end = own.iter().filter(|run| run.certainty == Certainty::Alive && !run.ending);
@@ -396,7 +402,9 @@ mod tests {
             [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
         let judging = [run("a-1", Certainty::BeingJudged, false)];
         let of = |overlap, fire: &Fire| decide_fire(&slug, overlap, fire, &alive, 5);
-        assert!(matches!(of(Overlap::Skip, &occurrence), FireDecision::Miss(reason) if reason.contains("a-1")));
+        assert!(
+            matches!(of(Overlap::Skip, &occurrence), FireDecision::Miss(WhyMissed::Overlap, reason) if reason.contains("a-1"))
+        );
         assert_eq!(of(Overlap::Queue, &occurrence), FireDecision::AfterOwn(vec![]));
         assert_eq!(of(Overlap::Replace, &occurrence), FireDecision::AfterOwn(vec!["a-1".parse().unwrap()]));
         assert_eq!(of(Overlap::Allow, &occurrence), FireDecision::Start);

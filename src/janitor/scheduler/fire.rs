@@ -18,7 +18,7 @@ use crate::run::claim::{Claim, ClaimError};
 use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
-use crate::run::history::{self, Missed};
+use crate::run::history::{self, Missed, WhyMissed};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
@@ -127,7 +127,7 @@ impl<'a> Case<'a> {
                     Err(error) => give_up(&mut advance, slug, fire, error)?,
                 },
                 Some(FireDecision::Start | FireDecision::InLine) => dealt = Dealt::Waits { in_line: true },
-                Some(FireDecision::Miss(reason)) => miss(&mut advance, slug, fire, reason),
+                Some(FireDecision::Miss(why, reason)) => miss(&mut advance, slug, fire, why, reason),
                 None => {}
             }
         }
@@ -204,14 +204,14 @@ fn give_up(advance: &mut Advance, slug: &Slug, fire: &Fire, error: TriggerError)
     if !is_permanent(&error) {
         return Err(error);
     }
-    miss(advance, slug, fire, error.to_string());
+    miss(advance, slug, fire, WhyMissed::Refused, error.to_string());
     Ok(())
 }
 
-fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, reason: String) {
+fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, why: WhyMissed, reason: String) {
     advance.ledger.waiting = None;
     match fire {
-        Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, reason),
+        Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, why, reason),
         Fire::Retry { of, attempt } => tracing::warn!(routine = %slug, of, attempt, reason, "the retry is given up"),
     }
 }
@@ -270,7 +270,8 @@ fn launch(context: &Context, plan: Plan, claim: Claim, fire: Option<Fire>) {
         Err(error) => {
             tracing::warn!(%routine, %error, "a scheduled run did not start");
             if let Some(Fire::Occurrence(occurrence)) = fire {
-                let missed = Missed { occurrence, reason: error.to_string(), count: 1 };
+                let (why, reason) = (WhyMissed::Refused, error.to_string());
+                let missed = Missed { occurrence, why, reason, count: 1 };
                 if let Err(error) = history::append_missed(&context.home, &routine, &[missed], UnixSeconds::now()) {
                     tracing::warn!(%routine, %error, "cannot record a missed occurrence");
                 }

@@ -131,7 +131,7 @@ fn only_waits(decision: &FireDecision, line_stands: &mut bool) -> bool {
             true
         }
         FireDecision::Start => *line_stands,
-        FireDecision::Miss(_) => false,
+        FireDecision::Miss(..) => false,
     }
 }
 

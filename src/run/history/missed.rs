@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{UpdateError, files, open_if_there, sync};
@@ -15,12 +16,34 @@ use crate::home::lock::{FileLock, Mode};
 use crate::routine::slug::Slug;
 use crate::run::record::FIRST_RECORD_VERSION;
 
+/// Why an occurrence was not fired, in one word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WhyMissed {
+    /// Nothing fired it in time.
+    Late,
+    /// A run of the routine was alive, or an earlier fire still waited.
+    Overlap,
+    /// The routine was disabled.
+    Disabled,
+    /// Somebody asked to leave it out.
+    Snoozed,
+    /// The runs of the day, or their cost, are used up.
+    Budget,
+    /// The agent's account waits for its usage limit to be reset.
+    Held,
+    /// The routine could not run, as for an agent that is gone.
+    Refused,
+}
+
 /// An occurrence of a schedule that was not fired, or several of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missed {
     /// The time in the schedule; the newest of several.
     pub occurrence: UnixSeconds,
     /// Why none of them was fired.
+    pub why: WhyMissed,
+    /// The same in words.
     pub reason: String,
     pub count: u64,
 }
@@ -34,6 +57,7 @@ struct MissedLine<'a> {
     routine: &'a Slug,
     occurrence: UnixSeconds,
     at: UnixSeconds,
+    why: WhyMissed,
     reason: &'a str,
     count: Option<u64>,
 }
@@ -59,10 +83,10 @@ pub fn append_missed(home: &Home, routine: &Slug, missed: &[Missed], at: UnixSec
     let (recorded, new): (Vec<&Missed>, Vec<&Missed>) =
         missed.iter().partition(|one| recorded.contains(&one.occurrence));
     let mut written = None;
-    for Missed { occurrence, reason, count } in new {
+    for Missed { occurrence, why, reason, count } in new {
         let count = (*count > 1).then_some(*count);
-        let occurrence = *occurrence;
-        let line = MissedLine { kind: "missed", version: FIRST_RECORD_VERSION, routine, occurrence, at, reason, count };
+        let (version, occurrence, why) = (FIRST_RECORD_VERSION, *occurrence, *why);
+        let line = MissedLine { kind: "missed", version, routine, occurrence, at, why, reason, count };
         written = Some(atomic_file::append_record(&path, &line)?);
     }
     drop(lock);
@@ -113,7 +137,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let (a, b): (Slug, Slug) = ("a".parse().unwrap(), "b".parse().unwrap());
-        let missed = |secs, count| Missed { occurrence: UnixSeconds(secs), reason: "x".into(), count };
+        let missed =
+            |secs, count| Missed { occurrence: UnixSeconds(secs), why: WhyMissed::Late, reason: "x".into(), count };
         let now = UnixSeconds(100);
         append_missed(&home, &a, &[missed(10, 7), missed(20, 1)], now).unwrap();
         let text = std::fs::read_to_string(home.history_file()).unwrap();
@@ -127,7 +152,7 @@ mod tests {
         assert_eq!(
             text.lines().next().unwrap(),
             "{\"kind\":\"missed\",\"version\":1,\"routine\":\"a\",\"occurrence\":\"1970-01-01T00:00:10Z\",\
-             \"at\":\"1970-01-01T00:01:40Z\",\"reason\":\"x\",\"count\":7}"
+             \"at\":\"1970-01-01T00:01:40Z\",\"why\":\"late\",\"reason\":\"x\",\"count\":7}"
         );
     }
 }
