@@ -52,6 +52,8 @@ pub struct AgentDefinition {
     pub hint: Option<String>,
     /// Whether it prints nothing for minutes while it works, so that a short `max_silence_secs` would end it.
     pub often_silent: bool,
+    /// Whether its prompt is prose, so that text of ours may stand before it and after it. It must not be where prompts are scripts.
+    pub preamble: bool,
     /// Variables to set for each run.
     pub env: Variables,
     /// Names of variables to take from the process that starts the run.
@@ -81,6 +83,7 @@ impl Default for AgentDefinition {
             version: Vec::new(),
             hint: None,
             often_silent: false,
+            preamble: false,
             env: Variables::new(),
             inherit_env: Vec::new(),
             accept_env: Vec::new(),
@@ -189,7 +192,10 @@ mod tests {
                 definition.options.contains_key("model") && definition.options.contains_key("permissions"),
                 "{name}"
             );
-            assert!(definition.output != OutputFormat::Text && !definition.resume.is_empty(), "{name}");
+            assert!(
+                definition.preamble && definition.output != OutputFormat::Text && !definition.resume.is_empty(),
+                "{name}"
+            );
         }
     }
 

@@ -22,6 +22,9 @@ pub(super) struct Arguments {
     /// Show the routine's newest run
     #[arg(long)]
     run: bool,
+    /// Show a routine's prompt as a run started now would get it
+    #[arg(long, conflicts_with = "run")]
+    preview: bool,
     #[command(flatten)]
     format: Format,
 }
@@ -30,7 +33,7 @@ pub(super) fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open_with_login_shell()?;
     let routine = arguments.what.parse::<Slug>().ok().filter(|slug| store::check_exists(&app.home, slug).is_ok());
     match routine.filter(|_| !arguments.run) {
-        Some(routine) => show_routine(&app, routine, arguments.format),
+        Some(routine) => show_routine(&app, routine, arguments.preview, arguments.format),
         None => show_run(&app, &arguments.what, arguments.format),
     }
 }
@@ -58,13 +61,13 @@ fn print_text(heading: &str, text: &str) -> anyhow::Result<()> {
     Ok(writeln!(anstream::stdout(), "\n{heading}\n{}", text.trim_end())?)
 }
 
-fn show_routine(app: &App, routine: Slug, format: Format) -> anyhow::Result<()> {
-    let answer = get_routine(app, GetRoutine { routine })?;
+fn show_routine(app: &App, routine: Slug, preview: bool, format: Format) -> anyhow::Result<()> {
+    let answer = get_routine(app, GetRoutine { routine, preview: Some(preview) })?;
     if format.json {
         return print_json(&answer);
     }
     let now = UnixSeconds::now();
-    let WholeRoutine { routine, prompt, settings, trusted_env_keys, trusted_options, recent_runs } = answer;
+    let WholeRoutine { routine, prompt, preview, settings, trusted_env_keys, trusted_options, recent_runs } = answer;
     let secs = |secs: u64| Some(HumanDuration(secs).to_string());
     let found = if routine.agent_available { "" } else { " (not found)" };
     let state = match (&routine.disabled_because, routine.enabled) {
@@ -93,7 +96,10 @@ fn show_routine(app: &App, routine: Slug, format: Format) -> anyhow::Result<()> 
     let others = settings.iter().filter(|(name, _)| !shown.contains(&name.as_str()));
     facts.extend(others.map(|(name, value)| (name.as_str(), Some(value.to_string()))));
     print(facts)?;
-    print_text("PROMPT", &prompt)?;
+    match preview {
+        Some(preview) => print_text("PROMPT OF A RUN STARTED NOW", &preview)?,
+        None => print_text("PROMPT", &prompt)?,
+    }
     let runs = recent_runs.iter().map(|run| format!("{}  {}  {}", run.run, run.status, moment(run.triggered_at, now)));
     print_text("NEWEST RUNS", &runs.collect::<Vec<_>>().join("\n"))
 }

@@ -1,6 +1,8 @@
 //! `trigger`: starts a run, and waits for its end if asked to.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -16,8 +18,9 @@ use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
+use crate::run::prompt::MAX_TEXT_BYTES;
 use crate::run::status::WaitExit;
-use crate::run::trigger::{self, IfAlive};
+use crate::run::trigger::{self, IfAlive, Request};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -32,6 +35,12 @@ pub(super) struct Arguments {
     /// If a run of the routine is alive: skip refuses, allow starts another
     #[arg(long, value_parser = ["skip", "allow"], default_value = "skip")]
     overlap: String,
+    /// What this one run is about; its agent takes it as data
+    #[arg(long)]
+    text: Option<String>,
+    /// A file that says so; - is standard input
+    #[arg(long, value_name = "FILE", conflicts_with = "text")]
+    text_file: Option<PathBuf>,
     #[command(flatten)]
     format: Format,
 }
@@ -43,11 +52,12 @@ const LONGER_THAN_ANY_RUN: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 
 const INTERRUPTED: u8 = 130;
 
 pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { routine, wait, overlap, format } = arguments;
+    let Arguments { routine, wait, overlap, text, text_file, format } = arguments;
+    let text = text_file.map(|file| read_text(&file)).transpose()?.or(text);
     let asked = Instant::now();
     let context = app::open()?.with_login_shell().context()?;
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
-    let run = trigger::trigger(&context, &routine, if_alive, asked)?;
+    let run = trigger::trigger(&context, Request { routine, if_alive, text, asked })?;
     let bell = Bell::default();
     // Before the id is printed, so that Ctrl-C never comes too early.
     if wait {
@@ -88,6 +98,18 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
             INTERRUPTED.into()
         }
     })
+}
+
+/// Reads what is said about a run, or a byte more than that may be.
+fn read_text(file: &Path) -> anyhow::Result<String> {
+    let mut text = String::new();
+    let source: Box<dyn Read> = match file.to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(File::open(file).with_context(|| format!("cannot read {}", file.display()))?),
+    };
+    let read = source.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text);
+    read.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text)
 }
 
 /// Makes Ctrl-C end the wait, and nothing else.

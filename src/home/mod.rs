@@ -101,6 +101,8 @@ macro_rules! places {
 places! {
     /// It need not be there.
     pub config_file = "config.toml";
+    /// What agents read before their prompts. It need not be there.
+    pub(crate) preamble_file = "preamble.md";
     /// Each agent's file is named after it.
     pub agents = "agents";
     /// Each routine has a directory named after its slug.

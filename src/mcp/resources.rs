@@ -130,7 +130,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
                 StoreError::NotFound { .. } => not_found(uri, error.to_string()),
                 other => failed(other),
             })?;
-            json(routines::get_routine(app, GetRoutine { routine: slug }))
+            json(routines::get_routine(app, GetRoutine { routine: slug, preview: None }))
         }
         Topic::Run(run) => {
             check_run(app, uri, &run)?;

@@ -58,6 +58,9 @@ pub struct Definition {
     pub unsaved_work: Option<UnsavedWork>,
     /// Globs of files in the workbench to archive before it is removed, at most 20. If absent, `report.md`.
     pub archive_files: Option<Vec<String>>,
+    /// Whether each run gets the beginning of the last successful run's report.
+    #[serde(skip_serializing_if = "is_default")]
+    pub continuity: bool,
     /// Words to find it by, at most 20.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<String>,
@@ -162,6 +165,7 @@ impl Default for Definition {
             max_consecutive_failures: None,
             unsaved_work: None,
             archive_files: None,
+            continuity: false,
             tags: Vec::new(),
             created_at: UnixSeconds::default(),
             updated_at: UnixSeconds::default(),

@@ -28,6 +28,7 @@ pub(crate) mod options;
 pub(crate) mod output;
 pub(crate) mod own_tree;
 pub mod pin;
+pub(crate) mod prompt;
 pub mod record;
 pub(crate) mod recorded_processes;
 pub mod recording;

@@ -16,6 +16,7 @@ use super::launch::{self, LaunchError};
 use super::liveness::{Liveness, look};
 use super::log;
 use super::options::choose_options;
+use super::prompt::{Composed, Occasion, check_text, compose as compose_prompt};
 use super::record::{Environment, Machine, Manifest, Origin, RECORD_VERSION};
 use crate::agent::output::OutputFormat;
 use crate::agent::{
@@ -28,8 +29,9 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{UnsafeHome, random_uuid};
 use crate::process_tree::{Cookie, NoCookie};
 use crate::routine::bounds::{Bounds, RoutineState};
+use crate::routine::invalid_field::InvalidField;
 use crate::routine::ledger::Ledger;
-use crate::routine::model::{Definition, Routine};
+use crate::routine::model::Routine;
 use crate::routine::prompt::{self, EmptyPrompt};
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
@@ -82,6 +84,9 @@ pub enum TriggerError {
     /// The routine's options do not fit its agent, this home or this machine.
     #[error("the routine '{slug}' cannot run: {source}")]
     Options { slug: Slug, source: OptionError },
+    /// What was said about the run is refused.
+    #[error(transparent)]
+    Text(#[from] InvalidField),
     /// The system would not take the run's environment and arguments.
     #[error("the routine '{slug}' cannot run: {source}")]
     TooLong { slug: Slug, source: TooLong },
@@ -142,13 +147,26 @@ const PROMPT_SAVED_TIMEOUT: Duration = Duration::from_millis(300);
 const OTHER_JUDGE_TIMEOUT: Duration = Duration::from_secs(3);
 const JUDGING_PAUSE: Duration = Duration::from_millis(20);
 
-/// Starts a run of a routine, and returns when its agent has really been started, within 5 s of when it was `asked`.
+/// A run that is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub routine: Slug,
+    pub if_alive: IfAlive,
+    /// What this one run is about.
+    pub text: Option<String>,
+    /// When it was asked for.
+    pub asked: Instant,
+}
+
+/// Starts a run of a routine, and returns when its agent has really been started, within 5 s of when it was asked for.
 ///
 /// # Errors
 /// Why it was not started. A launch that failed leaves a run that says so; anything before it leaves nothing.
-pub fn trigger(context: &Context, slug: &Slug, if_alive: IfAlive, asked: Instant) -> Result<RunId, TriggerError> {
+pub fn trigger(context: &Context, request: Request) -> Result<RunId, TriggerError> {
+    let Request { routine, if_alive, text, asked } = request;
     let (triggered, deadline) = (Moment::now(), asked + TRIGGER_TIMEOUT);
-    let plan = Plan::read(context, slug, Instant::now() + PROMPT_SAVED_TIMEOUT)?;
+    let occasion = Occasion { origin: Origin::Call, text };
+    let plan = Plan::read(context, &routine, occasion, Instant::now() + PROMPT_SAVED_TIMEOUT)?;
     if Instant::now() + LEAST_LAUNCH > deadline {
         return Err(TriggerError::HeldUp { secs: asked.elapsed().as_secs() });
     }
@@ -160,7 +178,10 @@ pub fn trigger(context: &Context, slug: &Slug, if_alive: IfAlive, asked: Instant
 #[derive(Debug)]
 pub struct Plan {
     routine: Routine,
+    /// As it is written.
     prompt: String,
+    occasion: Occasion,
+    composed: Composed,
     agent: Agent,
     choice: Choice,
     environment: Environment,
@@ -172,7 +193,7 @@ impl Plan {
     ///
     /// # Errors
     /// No run may be started in this home, or the routine is disabled, gone or unreadable, or its agent is.
-    pub fn read(context: &Context, slug: &Slug, saved_by: Instant) -> Result<Self, TriggerError> {
+    pub fn read(context: &Context, slug: &Slug, occasion: Occasion, saved_by: Instant) -> Result<Self, TriggerError> {
         let home = &context.home;
         home.check_sole_and_lockable()?;
         context.program.check()?;
@@ -187,12 +208,16 @@ impl Plan {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;
         let agent = agent_of(context, &routine).map_err(|source| TriggerError::Agent { slug: slug.clone(), source })?;
+        if let Some(text) = &occasion.text {
+            check_text(text, &agent)?;
+        }
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let choice = choose_options(context, &agent, &routine.definition)
             .map_err(|source| TriggerError::Options { slug: slug.clone(), source })?;
-        let environment = check_routine(context, slug, &routine.definition, &prompt, &agent, &choice)?;
-        Ok(Self { routine, prompt, agent, choice, environment, cookie: Cookie::random()? })
+        let composed = compose_prompt(context, &routine, &prompt, &agent, &occasion)?;
+        let environment = check_composed(context, &routine, &composed, &agent, &choice)?;
+        Ok(Self { routine, prompt, occasion, composed, agent, choice, environment, cookie: Cookie::random()? })
     }
 
     /// Claims a run once no other is alive, waiting until `judged_by` for those that are being judged.
@@ -216,7 +241,7 @@ impl Plan {
                         return Err(TriggerError::Overlapping { run, doubt: doubt_of(&liveness) });
                     }
                 }
-                _ => return self.claim_locked(context, triggered, &Origin::Call),
+                _ => return self.claim_locked(context, triggered),
             }
             // A judge may need the lock to finish.
             drop(lock);
@@ -239,7 +264,7 @@ impl Plan {
     ///
     /// # Errors
     /// The system refuses, or no second is free.
-    pub fn claim_locked(&self, context: &Context, triggered: &Moment, origin: &Origin) -> Result<Claim, TriggerError> {
+    pub fn claim_locked(&self, context: &Context, triggered: &Moment) -> Result<Claim, TriggerError> {
         let machine = Machine::this();
         let root = context.home.root();
         let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;
@@ -257,9 +282,10 @@ impl Plan {
                 machine: machine.clone(),
                 home: Some(home.clone()),
                 max_runtime_secs: Some(max_runtime_secs),
-                command: command(context, id, &self.prompt, &self.agent, &self.choice)?,
+                command: command(context, id, &self.composed.text, &self.agent, &self.choice)?,
                 session_host: context.session_host.kind,
-                origin: origin.clone(),
+                origin: self.occasion.origin.clone(),
+                asks_for_report: self.composed.asks_for_report,
                 repositories: self.routine.definition.repositories.clone(),
                 missing_env: missing_env.clone(),
             })
@@ -275,7 +301,8 @@ impl Plan {
     pub fn start(&self, context: &Context, claim: Claim, deadline: Instant) -> Result<RunId, TriggerError> {
         let workbench = Workbench::of(&context.home, claim.entry.id());
         let id = claim.entry.id().clone();
-        if let Err(error) = workbench.make().and_then(|()| fill(&workbench, &self.prompt, self.agent.definition.output))
+        if let Err(error) =
+            workbench.make().and_then(|()| fill(&workbench, &self.composed.text, self.agent.definition.output))
         {
             return Err(launch::fail(context, claim, error.to_string(), deadline).into());
         }
@@ -284,21 +311,32 @@ impl Plan {
     }
 }
 
-/// Checks that the system would take what a routine's runs are started with, and returns their environment.
+/// Checks that the system would take what a routine's runs are started with.
 ///
 /// # Errors
 /// An argument, a variable, or all together are too long, or a file of the agent cannot be read.
 pub fn check_routine(
     context: &Context,
-    slug: &Slug,
-    definition: &Definition,
+    routine: &Routine,
     prompt: &str,
+    agent: &Agent,
+    choice: &Choice,
+) -> Result<(), TriggerError> {
+    let composed = compose_prompt(context, routine, prompt, agent, &Occasion::default())?;
+    check_composed(context, routine, &composed, agent, choice).map(drop)
+}
+
+/// Does the same for a run, and returns its environment.
+fn check_composed(
+    context: &Context,
+    Routine { slug, definition }: &Routine,
+    composed: &Composed,
     agent: &Agent,
     choice: &Choice,
 ) -> Result<Environment, TriggerError> {
     let environment = compose(&context.home, agent, definition, choice)?;
     let id = RunId::new(slug.clone(), UnixSeconds::now());
-    let command = command(context, &id, prompt, agent, choice).map_err(ClaimError::from)?;
+    let command = command(context, &id, &composed.text, agent, choice).map_err(ClaimError::from)?;
     let checked = argument_space::check(&environment, &command);
     checked.map_err(|source| TriggerError::TooLong { slug: slug.clone(), source })?;
     Ok(environment)

@@ -47,6 +47,7 @@ mod mounts;
 mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod prompts;
 mod readme;
 mod repositories;
 mod resources;

@@ -73,6 +73,7 @@ impl Scene {
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
+                asks_for_report: false,
                 repositories: vec![],
                 missing_env: vec![],
             })

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
-                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files?";
+                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
                        updated_at running last_run? disabled_because? waiting? last_missed?";
@@ -48,11 +48,15 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     let update = format!("routine title? agent? prompt? clear? {SETTINGS}");
     let contract = [
         ("create_routine", create.as_str(), "routine permissions? warnings?"),
-        ("get_routine", "routine", "routine prompt settings trusted_env_keys? trusted_options? recent_runs"),
+        (
+            "get_routine",
+            "routine preview?",
+            "routine prompt preview? settings trusted_env_keys? trusted_options? recent_runs",
+        ),
         ("update_routine", update.as_str(), "routine permissions? warnings?"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
         ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
-        ("trigger_routine", "routine overlap? wait?", "finished? run"),
+        ("trigger_routine", "routine overlap? wait? text?", "finished? run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("wait_run", "run timeout_secs?", "finished run"),
         (

@@ -11,6 +11,7 @@ use crate::routine::listing::{self, Filter};
 use crate::routine::model::Definition;
 use crate::run::environment::missing;
 use crate::run::options::foresee_options;
+use crate::run::prompt::check_preamble;
 
 pub(super) fn login_shell(subject: &Subject<'_>) -> Vec<Finding> {
     let finding = match subject.search_path.problem() {
@@ -48,6 +49,11 @@ pub(super) fn hiding(subject: &Subject<'_>) -> Vec<Finding> {
     let registry = || subject.registry.iter();
     let misnamed = registry().flat_map(|registry| registry.misnamed().iter().map(misnamed));
     registry().flat_map(Registry::hiding).map(finding).chain(misnamed).collect()
+}
+
+/// Reads what stands before each prompt; without it nothing is started.
+pub(super) fn preamble(subject: &Subject<'_>) -> Vec<Finding> {
+    check_preamble(&subject.context.home).err().iter().map(Finding::damaged).collect()
 }
 
 /// Looks for each agent's command. One that no enabled routine names may be missing.

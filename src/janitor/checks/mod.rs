@@ -131,7 +131,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 22] = [
+const CHECKS: [(By, Check); 23] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -141,6 +141,7 @@ const CHECKS: [(By, Check); 22] = [
     (By::Doctor, agents::commands),
     (By::Health, agents::definitions),
     (By::Health, agents::hiding),
+    (By::Health, agents::preamble),
     (By::Health, agents::environments),
     (By::Health, background::peers),
     (By::Doctor, background::service),

@@ -22,6 +22,7 @@ use crate::run::history::{self, Missed, WhyMissed};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
+use crate::run::prompt::Occasion;
 use crate::run::record::{EndCause, Origin};
 use crate::run::recording::read_outcome;
 use crate::run::trigger::{Plan, TriggerError};
@@ -84,7 +85,9 @@ impl<'a> Case<'a> {
     pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> anyhow::Result<Dealt> {
         let (home, slug) = (&context.home, self.slug);
         let due = self.due(now).cloned();
-        let mut plan = due.as_ref().map(|_| Plan::read(context, slug, Instant::now()));
+        let origin = due.as_ref().map(|fire| origin(home, slug, fire)).transpose()?;
+        let occasion = origin.clone().map(|origin| Occasion { origin, text: None });
+        let mut plan = occasion.map(|occasion| Plan::read(context, slug, occasion, Instant::now()));
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
             // Most likely another process that deals with the same.
             Err(error) if error.is_held() => return Ok(Dealt::Outdated),
@@ -101,10 +104,9 @@ impl<'a> Case<'a> {
         }
         let mut advance = self.advance.clone();
         let (mut started, mut to_end, mut dealt) = (None, Vec::new(), Dealt::Done);
-        if let Some(fire) = &due {
-            let origin = origin(home, slug, fire)?;
+        if let Some((fire, origin)) = due.as_ref().zip(origin.as_ref()) {
             // A process died between a claim and the ledger entry about it. Checked first: that run is this fire's own.
-            let decision = if was_started(home, slug, &origin)? {
+            let decision = if was_started(home, slug, origin)? {
                 advance.ledger.waiting = None;
                 None
             } else {
@@ -119,7 +121,7 @@ impl<'a> Case<'a> {
                         dealt = Dealt::Waits { in_line: false };
                     }
                 },
-                Some(FireDecision::Start) if !line_stands => match claim(context, plan.take(), &origin) {
+                Some(FireDecision::Start) if !line_stands => match claim(context, plan.take()) {
                     Ok(claimed) => {
                         advance.ledger.waiting = None;
                         started = claimed;
@@ -151,13 +153,9 @@ impl<'a> Case<'a> {
     }
 }
 
-fn claim(
-    context: &Context,
-    plan: Option<Result<Plan, TriggerError>>,
-    origin: &Origin,
-) -> Result<Option<(Plan, Claim)>, TriggerError> {
+fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<Option<(Plan, Claim)>, TriggerError> {
     let Some(plan) = plan.transpose()? else { return Ok(None) };
-    let claim = plan.claim_locked(context, &Moment::now(), origin)?;
+    let claim = plan.claim_locked(context, &Moment::now())?;
     Ok(Some((plan, claim)))
 }
 
@@ -183,6 +181,7 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::Disabled { .. }
         | TriggerError::Agent { .. }
         | TriggerError::NotAccepted { .. }
+        | TriggerError::Text(_)
         | TriggerError::TooLong { .. }
         | TriggerError::EmptyPrompt { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,

@@ -31,6 +31,7 @@ use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::environment::check_accepted;
 use crate::run::id::RunId;
 use crate::run::options::{CallingRun, calling_run, check_may_instruct, choose_for_tools, describe};
+use crate::run::prompt::{Occasion, compose};
 use crate::run::trigger::check_routine;
 
 pub(super) fn tools() -> [Tool; 5] {
@@ -179,6 +180,8 @@ settings! {
     unsaved_work: ArchiveOrKeep => |choice| Ok::<_, InvalidField>(Some(UnsavedWork::from(choice))),
     /// Globs of files to archive from the workbench; default report.md.
     archive_files: Vec<String>,
+    /// Whether each run gets the last successful run's report.
+    continuity: bool,
     /// Words to find it by.
     tags: Vec<String>,
     /// What each run gets a fresh clone of.
@@ -252,6 +255,18 @@ fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -
     })
 }
 
+/// Checks that a routine's agent reads what `continuity` would add to its prompt.
+fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
+    if !definition.continuity || agent.definition.preamble {
+        return Ok(());
+    }
+    let rule = format!(
+        "the prompt of the agent '{}' may be a script, and the last report would be appended to it; leave it out, or a person who          knows that it is not sets preamble = true in the agent's file",
+        agent.name
+    );
+    Err(InvalidField::new("continuity", "refused", rule))
+}
+
 /// Chooses the options of a routine that is created or changed. What a run asks for gets no more permissions than that run has, now and
 /// at each launch.
 fn checked_options(
@@ -295,9 +310,12 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<One
     definition.check(&context.config)?;
     let slug = store::new_slug(arguments.slug, &definition.title)?;
     check_env(&context.home, &slug, &definition, &agent)?;
+    check_continuity(&definition, &agent)?;
     let caller = calling_run(&context)?;
     let choice = checked_options(&context, &mut definition, &agent, caller.as_ref())?;
-    check_routine(&context, &slug, &definition, &arguments.prompt, &agent, &choice)?;
+    let routine = Routine { slug, definition };
+    check_routine(&context, &routine, &arguments.prompt, &agent, &choice)?;
+    let Routine { slug, definition } = routine;
     let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
     changed(app, &context, &routine)
 }
@@ -337,7 +355,10 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
     }
     let (slug, prompt) = (arguments.routine.clone(), arguments.prompt.clone());
     // A launch refuses what is there already, but a call that disables such a routine must still work.
-    let concerns_start = arguments.env.is_some() || arguments.options.is_some() || arguments.agent.is_some();
+    let concerns_start = arguments.env.is_some()
+        || arguments.options.is_some()
+        || arguments.agent.is_some()
+        || arguments.continuity == Some(true);
     let instructs = instructing_field(&arguments);
     let caller = calling_run(&context)?;
     let change = |definition: &mut Definition| {
@@ -352,9 +373,11 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
         check_env(&context.home, &slug, definition, &agent)?;
+        check_continuity(definition, &agent)?;
         let choice = checked_options(&context, definition, &agent, caller.as_ref())?;
         let prompt = prompt.clone().or_else(|| prompt::read(&context.home, &slug).ok()).unwrap_or_default();
-        let checked = check_routine(&context, &slug, definition, &prompt, &agent, &choice).map(drop);
+        let routine = Routine { slug: slug.clone(), definition: definition.clone() };
+        let checked = check_routine(&context, &routine, &prompt, &agent, &choice);
         checked.map_err(|error| InvalidField::new("env", "too long", error.to_string()))
     };
     let routine = edit::update(&context.home, &context.config, &slug, prompt.as_deref(), change)?;
@@ -373,6 +396,7 @@ fn instructing_field(arguments: &UpdateRoutine) -> Option<&'static str> {
         ("repositories", arguments.repositories.is_some() || clears("repositories")),
         ("options", arguments.options.is_some() || clears("options")),
         ("env", arguments.env.is_some() || clears("env")),
+        ("continuity", arguments.continuity.is_some()),
     ];
     fields.into_iter().find(|(_, given)| *given).map(|(field, _)| field)
 }
@@ -402,6 +426,9 @@ fn apply(mut arguments: UpdateRoutine, definition: &mut Definition) -> Result<()
 pub(crate) struct GetRoutine {
     /// The routine's slug.
     pub(crate) routine: Slug,
+    /// Also show the prompt as a run started now would get it.
+    #[serde(default)]
+    pub(crate) preview: Option<bool>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -410,6 +437,9 @@ pub(crate) struct WholeRoutine {
     #[schemars(with = "Map<String, Value>")]
     pub(crate) routine: RoutineView,
     pub(crate) prompt: String,
+    /// The prompt as a run started now would get it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) preview: Option<String>,
     /// Its other settings as they are written; what is absent has its default.
     pub(crate) settings: Map<String, Value>,
     /// Names in [trusted.env].
@@ -429,12 +459,21 @@ pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<Wh
     let routine = store::load(&context.home, &arguments.routine)?;
     let prompt = prompt::read(&context.home, &routine.slug)?;
     let filter = runs::RunFilter { routine: Some(routine.slug.clone()), ..runs::RunFilter::default() };
+    let preview = match arguments.preview {
+        Some(true) => Some(preview(&context, &routine, &prompt)?),
+        _ => None,
+    };
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
     let trusted_options = routine.definition.trusted.options.clone();
     let routine = view(app, &context, &routine)?;
-    Ok(WholeRoutine { routine, prompt, settings, trusted_env_keys, trusted_options, recent_runs })
+    Ok(WholeRoutine { routine, prompt, preview, settings, trusted_env_keys, trusted_options, recent_runs })
+}
+
+fn preview(context: &Context, routine: &Routine, prompt: &str) -> anyhow::Result<String> {
+    let agent = Registry::load(&context.home)?.get(&routine.definition.agent.parse()?)?;
+    Ok(compose(context, routine, prompt, &agent, &Occasion::default())?.text)
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.

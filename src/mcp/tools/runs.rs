@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page;
+use crate::agent::Registry;
 use crate::clock::UnixSeconds;
 use crate::mcp::call::{Call, Reply};
 use crate::mcp::tool::{Hints, Tool};
@@ -21,10 +22,11 @@ use crate::routine::store;
 use crate::run::context::{App, Context};
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::id::RunId;
+use crate::run::options::{calling_run, check_may_instruct};
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
-use crate::run::trigger::{IfAlive, trigger};
+use crate::run::trigger::{IfAlive, Request, trigger};
 
 pub(super) fn tools() -> [Tool; 6] {
     let starts = Hints { read_only: false, destructive: false, idempotent: false, open_world: true };
@@ -87,6 +89,8 @@ pub(crate) struct TriggerRoutine {
     pub(crate) overlap: Option<IfAlive>,
     /// Wait up to 45 s for the run to end.
     pub(crate) wait: Option<bool>,
+    /// What this run is about; its agent takes it as data.
+    pub(crate) text: Option<String>,
 }
 
 #[derive(Serialize, JsonSchema)]
@@ -120,14 +124,27 @@ const WAIT_AFTER_TRIGGER: Duration = Duration::from_secs(45);
 
 fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow::Result<Reply<Awaited>> {
     let context = app.context()?;
-    let run = trigger(&context, &arguments.routine, arguments.overlap.unwrap_or_default(), call.received)?;
-    if !arguments.wait.unwrap_or(false) {
+    let TriggerRoutine { routine, overlap, wait, text } = arguments;
+    if text.is_some() {
+        check_may_give_text(&context, &routine)?;
+    }
+    let if_alive = overlap.unwrap_or_default();
+    let run = trigger(&context, Request { routine, if_alive, text, asked: call.received })?;
+    if !wait.unwrap_or(false) {
         return Ok(Reply::Answer(Awaited { finished: None, run: listing::find(&context, &run)? }));
     }
     if call.takes_tasks {
         return Ok(Reply::Task(run));
     }
     wait_for(&context, &run, WAIT_AFTER_TRIGGER, call).map(Reply::Answer)
+}
+
+/// Checks that tools may add to what a routine's agent is asked to do.
+fn check_may_give_text(context: &Context, slug: &Slug) -> anyhow::Result<()> {
+    let definition = store::load(&context.home, slug)?.definition;
+    let agent = definition.agent.parse().ok().and_then(|name| Registry::load(&context.home).ok()?.get(&name).ok());
+    let caller = calling_run(context)?;
+    Ok(check_may_instruct(context, agent.as_ref(), &definition, "text", caller.as_ref())?)
 }
 
 #[derive(Deserialize, JsonSchema)]

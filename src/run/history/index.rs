@@ -146,6 +146,23 @@ impl HistoryIndex {
         }
     }
 
+    /// Returns what the history says about the newest run of a routine that ended in one way.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub(crate) fn newest_with(&self, home: &Home, routine: &Slug, status: Status) -> Result<Option<Past>, FileError> {
+        loop {
+            let mut lines = self.read(home)?;
+            let Some(number) = lines.slugs.numbers.get(routine).copied() else { return Ok(None) };
+            let newest = lines.newest_first().find(|line| line.slug == number && line.status == status).copied();
+            let Some(line) = newest else { return Ok(None) };
+            match lines.past(&line) {
+                Some(past) => return Ok(Some(past)),
+                None => lines.drop_unreadable(&line),
+            }
+        }
+    }
+
     /// Returns when the newest run of a routine was triggered, as of the last [`Self::read`].
     pub(crate) fn newest(&self, routine: &Slug) -> Option<UnixSeconds> {
         let lines = self.lock();

@@ -32,6 +32,7 @@ pub(crate) use archives::append_archive_removed;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines};
+pub(crate) use line::Past;
 pub use missed::{Missed, WhyMissed, append_missed};
 
 /// A file that is updated under a lock could not be.

@@ -28,6 +28,7 @@ fn manifest(home: &Home, id: &RunId) -> Manifest {
         },
         session_host: HostKind::Detached,
         origin: Origin::Call,
+        asks_for_report: false,
         repositories: vec![],
         missing_env: vec![],
     }

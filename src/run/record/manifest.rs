@@ -32,6 +32,9 @@ pub struct Manifest {
     pub session_host: HostKind,
     #[serde(default)]
     pub origin: Origin,
+    /// Whether its prompt asks for a report.
+    #[serde(default)]
+    pub asks_for_report: bool,
     /// What is cloned into its workbench first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub repositories: Vec<Repository>,

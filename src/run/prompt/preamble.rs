@@ -1,0 +1,149 @@
+//! What an agent reads before its prompt: where it is, why it was started, and what is expected of it.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::clock::{HumanDuration, UnixSeconds};
+use crate::home::Home;
+use crate::home::atomic_file::{self, FileError};
+use crate::run::record::Origin;
+use crate::run::report::REPORT_FILE;
+
+const BUILT_IN: &str = include_str!("preamble.md");
+
+/// More than that is no preamble, but a mistake.
+const MAX_BYTES: u64 = 64 * 1024;
+
+/// The text before a prompt, with the places of what differs from run to run.
+#[derive(Debug, Clone)]
+pub(super) struct Template(String);
+
+impl Template {
+    /// Reads the home's `preamble.md`, else takes the built-in text; `None` where that file is empty, which switches it off.
+    ///
+    /// # Errors
+    /// It cannot be read, is no text, or is too large.
+    pub(super) fn read(home: &Home) -> Result<Option<Self>, FileError> {
+        let own = atomic_file::if_present(atomic_file::read_text_with_stamp(&home.preamble_file(), MAX_BYTES))?;
+        let text = own.map_or_else(|| BUILT_IN.to_owned(), |(text, _)| text);
+        Ok((!text.trim().is_empty()).then_some(Self(text)))
+    }
+
+    /// Whether it asks for a report.
+    pub(super) fn asks_for_report(&self) -> bool {
+        self.0.contains(REPORT_FILE)
+    }
+
+    /// Fills in the places, in one pass, so that a title that holds one keeps it.
+    pub(super) fn fill(&self, facts: &Facts<'_>) -> String {
+        let places = [
+            ("{now}", facts.now_in_words()),
+            ("{title}", facts.title.to_owned()),
+            ("{why}", facts.why()),
+            ("{bound}", HumanDuration(facts.max_runtime_secs).to_string()),
+        ];
+        let mut filled = String::new();
+        let mut rest = self.0.trim();
+        while let Some(open) = rest.find('{') {
+            let (before, from) = rest.split_at(open);
+            filled.push_str(before);
+            let place = places.iter().find(|(name, _)| from.starts_with(name));
+            let (value, length) = place.map_or(("{", 1), |(name, value)| (value.as_str(), name.len()));
+            filled.push_str(value);
+            rest = &from[length..];
+        }
+        filled + rest
+    }
+}
+
+/// What a preamble can say about a run.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Facts<'a> {
+    pub(super) title: &'a str,
+    pub(super) origin: &'a Origin,
+    pub(super) now: UnixSeconds,
+    pub(super) zone: &'a TimeZone,
+    pub(super) max_runtime_secs: u64,
+}
+
+/// How much later than its occurrence a run is on time.
+const ON_TIME_SECS: u64 = 60;
+
+impl Facts<'_> {
+    fn now_in_words(&self) -> String {
+        let zone = self.zone.iana_name().unwrap_or("UTC");
+        format!("{} ({zone})", self.moment(self.now))
+    }
+
+    fn moment(&self, at: UnixSeconds) -> String {
+        let moment = i64::try_from(at.0).ok().and_then(|secs| Timestamp::from_second(secs).ok());
+        let in_zone = |moment: Timestamp| moment.to_zoned(self.zone.clone());
+        moment.map_or_else(|| at.to_string(), |moment| in_zone(moment).strftime("%A, %-d %B %Y, %H:%M").to_string())
+    }
+
+    /// Says why the run was started, as what follows "because".
+    fn why(&self) -> String {
+        match self.origin {
+            Origin::Call => "it was triggered by hand".to_owned(),
+            Origin::Schedule { occurrence } => {
+                let late = occurrence.age_secs_at(self.now);
+                let late = if late > ON_TIME_SECS { format!(", {} late", HumanDuration(late)) } else { String::new() };
+                format!("its schedule says {}{late}", self.moment(*occurrence))
+            }
+            Origin::Retry { of, attempt } => format!("the run {of} did not succeed; this is attempt {attempt}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOON: UnixSeconds = UnixSeconds(1_795_867_200);
+
+    fn facts<'a>(origin: &'a Origin, zone: &'a TimeZone) -> Facts<'a> {
+        Facts { title: "Triage {why}", origin, now: NOON, zone, max_runtime_secs: 5400 }
+    }
+
+    #[test]
+    fn the_built_in_text_states_what_is_known_and_asks_for_a_report() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let template = Template::read(&home).unwrap().unwrap();
+        assert!(template.asks_for_report());
+        let zone = crate::routine::zone::built_in("Europe/Berlin").unwrap();
+        let text = template.fill(&facts(&Origin::Call, &zone));
+        for stated in ["Saturday, 28 November 2026, 13:00 (Europe/Berlin)", "\"Triage {why}\"", "by hand", "1 h 30 min"]
+        {
+            assert!(text.contains(stated), "{stated}: {text}");
+        }
+        assert!(!text.replace("Triage {why}", "").contains('{'), "{text}");
+    }
+
+    #[test]
+    fn why_a_run_was_started_is_said_with_how_late_it_is() {
+        let why = |origin: &Origin| facts(origin, &TimeZone::UTC).why();
+        let on_time = Origin::Schedule { occurrence: UnixSeconds(NOON.0 - 60) };
+        assert_eq!(why(&on_time), "its schedule says Saturday, 28 November 2026, 11:59");
+        let late = Origin::Schedule { occurrence: UnixSeconds(NOON.0 - 8400) };
+        assert!(why(&late).ends_with("09:40, 2 h 20 min late"), "{}", why(&late));
+        let retry = Origin::Retry { of: "a-1".parse().unwrap(), attempt: 2 };
+        assert_eq!(why(&retry), "the run a-1 did not succeed; this is attempt 2");
+    }
+
+    #[test]
+    fn a_file_replaces_the_text_and_an_empty_one_switches_it_off() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let file = home.preamble_file();
+        std::fs::write(&file, "Hello {title}; {json}").unwrap();
+        let template = Template::read(&home).unwrap().unwrap();
+        assert!(!template.asks_for_report());
+        assert_eq!(template.fill(&facts(&Origin::Call, &TimeZone::UTC)), "Hello Triage {why}; {json}");
+        std::fs::write(&file, " \n").unwrap();
+        assert!(Template::read(&home).unwrap().is_none());
+        std::fs::write(&file, "x".repeat(10 << 20)).unwrap();
+        let error = Template::read(&home).unwrap_err().to_string();
+        assert!(error.contains("preamble.md"), "{error}");
+    }
+}
