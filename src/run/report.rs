@@ -132,6 +132,9 @@ mod tests {
         std::fs::create_dir(&path).unwrap();
         assert_eq!(read_report(&workbench), None, "a directory");
         std::fs::remove_dir(&path).unwrap();
+        std::fs::File::create(&path).unwrap().set_len(1 << 30).unwrap();
+        assert_eq!(read_report(&workbench), None, "1 GiB of nothing");
+        std::fs::remove_file(&path).unwrap();
         rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, rustix::fs::Mode::RWXU, 0).unwrap();
         assert_eq!(read_report(&workbench), None, "a fifo");
     }

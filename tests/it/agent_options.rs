@@ -161,6 +161,8 @@ fn while_a_person_trusts_a_routine_more_than_tools_may_tools_do_not_instruct_it(
     let repositories = json!([{ "url": "https://example.com/x.git" }]);
     for change in [
         json!({ "prompt": "Do something else." }),
+        json!({ "title": "Do something else." }),
+        json!({ "continuity": true }),
         json!({ "agent": "shell" }),
         json!({ "repositories": repositories }),
         json!({ "clear": ["repositories"] }),
@@ -175,6 +177,8 @@ fn while_a_person_trusts_a_routine_more_than_tools_may_tools_do_not_instruct_it(
             &["[trusted.options]", "\"full\"", "\"edit\"", "by hand"],
         );
     }
+    let text = json!({ "routine": "trusted", "text": "Do something else." });
+    assert_says(&server.error("trigger_routine", text), &["`text`", "[trusted.options]", "\"full\""]);
     assert_eq!(fs::read_to_string(&file).unwrap(), written);
     // What tells the agent nothing is theirs to change, and the part of the person stays.
     server.ok("update_routine", json!({ "routine": "trusted", "max_runtime_secs": 60, "enabled": true }));

@@ -392,6 +392,7 @@ fn instructing_field(arguments: &UpdateRoutine) -> Option<&'static str> {
     };
     let fields = [
         ("prompt", arguments.prompt.is_some()),
+        ("title", arguments.title.is_some()),
         ("agent", arguments.agent.is_some()),
         ("repositories", arguments.repositories.is_some() || clears("repositories")),
         ("options", arguments.options.is_some() || clears("options")),
