@@ -100,14 +100,18 @@ class Product:
 
     # -- what cases do ------------------------------------------------------------------------------------------------
 
-    def start(self, *steps, **fields) -> str:
-        """Creates the routine `work` with a script and triggers it. Gives the run."""
+    def create(self, *steps, **fields):
+        """Creates the routine `work` with a script."""
         fields = {"title": "Work", "slug": "work", "agent": self.stage.agent.name, "max_runtime_secs": 120} | fields
         self.call("create_routine", prompt=prompt(*steps), **fields)
+
+    def start(self, *steps, **fields) -> str:
+        """Creates the routine, and triggers it. Gives the run."""
+        self.create(*steps, **fields)
         return self.trigger()
 
-    def trigger(self) -> str:
-        return self.call("trigger_routine", routine="work")["run"]["id"]
+    def trigger(self, **fields) -> str:
+        return self.call("trigger_routine", routine="work", **fields)["run"]["id"]
 
     def wait(self, run, secs=PATIENCE_SECS) -> dict:
         """Waits until a run is over. Gives what get_run says, the run's own fields and the others in one."""
