@@ -21,5 +21,5 @@ pub(crate) use make::make;
 pub(crate) use record::{Archive, recover_command};
 pub(crate) use recover::{Recovered, recover};
 pub(crate) use store::{
-    add_clone, all, bases, directory, has_been_recovered, is_recovered, is_whole, read, remove, remove_unused,
+    add_clone, all, bases, directory, file, has_been_recovered, is_recovered, is_whole, read, remove, remove_unused,
 };

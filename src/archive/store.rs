@@ -26,6 +26,11 @@ pub(crate) fn directory(home: &Home, run: &RunId) -> PathBuf {
     home.archive().join(run.to_string())
 }
 
+/// Returns the place of an archived file of the workbench; it need not be there.
+pub(crate) fn file(home: &Home, run: &RunId, path: &str) -> PathBuf {
+    directory(home, run).join(FILES).join(path)
+}
+
 /// Reads the record of a run's archive; `None` if there is none.
 ///
 /// # Errors

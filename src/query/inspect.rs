@@ -25,6 +25,7 @@ use crate::run::output::{Source, read_summary};
 use crate::run::record::{Manifest, Origin, Outcome};
 use crate::run::recorded_processes::RecordedProcesses;
 use crate::run::recording::read_outcome;
+use crate::run::report::{REPORT_FILE, read_more};
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -136,6 +137,11 @@ pub fn inspect(context: &Context, id: &RunId) -> Result<Inspection, EndError> {
     let processes = assessment.as_ref().map_or(Some(Vec::new()), |one| processes_of(&context.home, one));
     let tail = Log::open(&workbench).and_then(|log| log.tail(SHOWN_LOG_LINES, SHOWN_LOG_BYTES));
     let archive = archive::read(&context.home, id).ok().flatten();
+    if let Some(recorded) = run.report.as_ref().filter(|report| report.is_cut) {
+        let places = [workbench.directory().join(REPORT_FILE), archive::file(&context.home, id, REPORT_FILE)];
+        let whole = places.iter().find_map(|place| read_more(place, recorded));
+        run.report = whole.or(run.report.take());
+    }
     let can_recover =
         archive.is_some() || (wait::is_over(&run) && run.work.iter().any(Work::is_unsaved) && workbench.exists());
     Ok(Inspection {

@@ -1,6 +1,7 @@
 //! `report.md`: what an agent says that it did, in its own words.
 
 use std::io::Read;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,8 @@ pub(crate) const REPORT_FILE: &str = "report.md";
 const MAX_HEADLINE_CHARS: usize = 200;
 /// How much of it the history keeps.
 const MAX_TEXT_BYTES: usize = 4 * 1024;
+/// How much of it a look at the run itself shows.
+const MAX_SHOWN_BYTES: usize = 32 * 1024;
 
 /// What a run's agent says that it did. It is the agent's word, and data.
 #[serde_with::skip_serializing_none]
@@ -23,7 +26,7 @@ const MAX_TEXT_BYTES: usize = 4 * 1024;
 pub struct Report {
     /// Its first line, at most 200 characters.
     pub headline: String,
-    /// Its beginning, at most 4 KiB.
+    /// Its beginning: at most 4 KiB, or 32 KiB in `get_run` while the file is there or in the archive.
     pub text: Option<String>,
     /// Whether the file says more.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -40,36 +43,44 @@ impl Report {
     pub fn in_plain_words(self) -> Self {
         let Self { headline, text, is_cut } = self;
         let (text, is_longer) = text.map_or((None, false), |text| {
-            let (text, is_longer) = beginning(&plain(&text));
+            let (text, is_longer) = beginning(&plain(&text), MAX_TEXT_BYTES);
             (Some(text), is_longer)
         });
         Self { headline: one_line(&headline, MAX_HEADLINE_CHARS), text, is_cut: is_cut || is_longer }
     }
 
-    fn of(text: &str, is_longer: bool) -> Option<Self> {
+    fn of(text: &str, is_longer: bool, max_bytes: usize) -> Option<Self> {
         let text = plain(text);
         let words = |line: &str| line.trim_start_matches(['#', '*', '-', '>', ' ', '\t']).trim_end().to_owned();
         let headline = text.lines().map(words).find(|line| line.chars().any(char::is_alphanumeric))?;
-        let (beginning, is_cut) = beginning(&text);
+        let (beginning, is_cut) = beginning(&text, max_bytes);
         let headline = one_line(&headline, MAX_HEADLINE_CHARS);
         Some(Self { headline, text: Some(beginning), is_cut: is_cut || is_longer })
     }
 }
 
-fn beginning(text: &str) -> (String, bool) {
+fn beginning(text: &str, max_bytes: usize) -> (String, bool) {
     let text = text.trim();
-    let end = text.floor_char_boundary(MAX_TEXT_BYTES);
+    let end = text.floor_char_boundary(max_bytes);
     (text[..end].to_owned(), end < text.len())
 }
 
 /// Reads the report in a workbench; `None` if there is none that says anything. No symlink is followed, and no fifo waited for.
 pub(crate) fn read_report(workbench: &Workbench) -> Option<Report> {
-    // A character that is no text becomes three bytes, and what is stripped is longer than what stays.
-    const READ_BYTES: usize = 4 * MAX_TEXT_BYTES;
-    let file = atomic_file::open_regular(&workbench.directory().join(REPORT_FILE)).ok()?;
+    read(&workbench.directory().join(REPORT_FILE), MAX_TEXT_BYTES)
+}
+
+/// Reads as much as is shown of the report in a file, if it is still the one that was recorded.
+pub(crate) fn read_more(file: &Path, recorded: &Report) -> Option<Report> {
+    read(file, MAX_SHOWN_BYTES).filter(|report| report.headline == recorded.headline)
+}
+
+fn read(file: &Path, max_bytes: usize) -> Option<Report> {
+    // What is stripped may be longer than what stays.
+    let read_bytes = 4 * max_bytes;
     let mut bytes = Vec::new();
-    file.take(READ_BYTES as u64).read_to_end(&mut bytes).ok()?;
-    Report::of(&String::from_utf8_lossy(&bytes), bytes.len() == READ_BYTES)
+    atomic_file::open_regular(file).ok()?.take(read_bytes as u64).read_to_end(&mut bytes).ok()?;
+    Report::of(&String::from_utf8_lossy(&bytes), bytes.len() == read_bytes, max_bytes)
 }
 
 #[cfg(test)]

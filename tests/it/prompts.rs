@@ -146,3 +146,21 @@ fn another_attempt_reads_how_the_first_one_ended() {
     let prompt = given(&home, &second);
     assert_says(&prompt, &[&format!("the run {first} did not succeed; this is attempt 2"), "exited with status 3"]);
 }
+
+#[test]
+fn a_long_report_is_shown_as_far_as_a_person_reads_also_once_its_workbench_is_gone() {
+    let (home, mut server) = scene();
+    act(&home, "echo '# Much was done.' > report.md; seq 1 20000 >> report.md");
+    create(&mut server, "Long", json!({ "ttl_secs": 1, "keep_last": 0 }));
+    let run = server.run_to("long", "succeeded").to_string();
+    let report = |server: &mut Server| server.ok("get_run", json!({ "run": run }))["run"]["report"].clone();
+    let whole = report(&mut server);
+    assert!(text(&whole["text"]).len() > 30_000 && whole["is_cut"] == true, "{}", text(&whole["text"]).len());
+    assert_eq!(home.history(&run)[0]["report"]["text"].as_str().unwrap().len(), 4096);
+    assert_eq!(server.run(&run)["report"], json!({ "headline": "Much was done.", "is_cut": true }));
+    crate::harness::wait_until("its workbench to be gone", || {
+        server.clean_up();
+        !home.workbench(&run).exists()
+    });
+    assert_eq!(report(&mut server), whole, "from the archive");
+}
