@@ -82,6 +82,6 @@ fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
     match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
         (Some(problem), _) => judged(problem, false),
         (None, Some(at)) => text(&moment(*at, now)),
-        (None, None) => faint(if routine.firing.schedule.is_some() { "none" } else { "when triggered" }),
+        (None, None) => faint(if routine.firing.schedule_description.is_some() { "none" } else { "when triggered" }),
     }
 }

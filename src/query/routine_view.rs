@@ -14,7 +14,7 @@ use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
-use crate::routine::schedule::Schedule;
+use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -68,11 +68,13 @@ pub struct RoutineView {
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firing {
-    /// Its cron fields, or a name such as @daily.
-    pub schedule: Option<String>,
+    /// Its cron fields, or a name such as @daily; or a list of them.
+    pub schedule: Option<CronExpressions>,
+    /// The moment at which it fires once, as it is written.
+    pub run_at: Option<String>,
     /// The time zone, if it names one.
     pub timezone: Option<String>,
-    /// The schedule in words.
+    /// Both in words.
     pub schedule_description: Option<String>,
     /// The next three times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -85,13 +87,12 @@ pub struct Firing {
 
 impl Firing {
     pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
-        let timezone = definition.timezone.clone();
-        let parse = |text: &String| Schedule::parse(text, timezone.as_deref()).ok();
-        let Some(schedule) = definition.schedule.as_ref().and_then(parse) else { return Self::default() };
+        let Ok(Some(schedule)) = definition.parse_schedule() else { return Self::default() };
         let mut firing = Self {
             schedule: definition.schedule.clone(),
+            run_at: definition.run_at.clone(),
             schedule_description: Some(schedule.description()),
-            timezone,
+            timezone: definition.timezone.clone(),
             ..Self::default()
         };
         match ledger {
@@ -102,7 +103,9 @@ impl Firing {
                 let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
                 let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
                 let skipped = usize::from(ledger.skip_next);
-                firing.next_fires = schedule.upcoming(after, skipped + NEXT_FIRES).into_iter().skip(skipped).collect();
+                let left = ledger.left_of(definition, Some(schedule));
+                let upcoming = left.map(|left| left.upcoming(after, skipped + NEXT_FIRES)).unwrap_or_default();
+                firing.next_fires = upcoming.into_iter().skip(skipped).collect();
             }
         }
         firing

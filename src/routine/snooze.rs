@@ -19,7 +19,7 @@ pub fn snooze(
 ) -> Result<(Definition, Ledger), StoreError> {
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let definition = store::load(home, slug)?.definition;
-    if definition.schedule.is_none() {
+    if !definition.has_schedule() {
         let rule = "it has no schedule, so it never fires by itself; give it one first";
         return Err(InvalidField::new("routine", format_args!("'{slug}'"), rule).into());
     }

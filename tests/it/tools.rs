@@ -6,7 +6,7 @@ use crate::harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
-const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
+const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? run_at? \
                         timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \

@@ -60,6 +60,7 @@ impl<'a> Case<'a> {
     pub(super) fn read(context: &Context, slug: &'a Slug, now: UnixSeconds) -> Result<Option<Self>, FileError> {
         let Ok((definition, schedule)) = store::load_with_schedule(&context.home, slug) else { return Ok(None) };
         let ledger = Ledger::read(&context.home, slug)?;
+        let schedule = ledger.left_of(&definition, schedule);
         let window = context.config.catch_up_window_secs;
         let advance = advance(&definition, schedule.as_ref(), &ledger, now, window);
         Ok(Some(Self { slug, definition, schedule, ledger, advance }))
