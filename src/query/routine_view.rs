@@ -12,6 +12,7 @@ use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
 use crate::routine::schedule::CronExpressions;
@@ -86,7 +87,13 @@ pub struct Firing {
 }
 
 impl Firing {
-    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
+    /// `home_snoozed_until` is until when no schedule of the home fires.
+    pub fn of(
+        definition: &Definition,
+        ledger: Result<&Ledger, &FileError>,
+        home_snoozed_until: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Self {
         let Ok(Some(schedule)) = definition.parse_schedule() else { return Self::default() };
         let mut firing = Self {
             schedule: definition.schedule.clone(),
@@ -99,7 +106,7 @@ impl Firing {
             Err(error) => firing.schedule_problem = Some(error.to_string()),
             Ok(_) if !definition.enabled => {}
             Ok(ledger) => {
-                firing.snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
+                firing.snoozed_until = ledger.snoozed_until.max(home_snoozed_until).filter(|until| *until > now);
                 let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
                 let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
                 let skipped = usize::from(ledger.skip_next);
@@ -160,6 +167,8 @@ pub struct Overview<'a> {
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
+    /// Until when no schedule of the home fires.
+    pub snoozed_until: Option<UnixSeconds>,
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
@@ -180,7 +189,8 @@ impl<'a> Overview<'a> {
         }
         // Last: a run that is reaped in between is in neither otherwise.
         drop(context.history.read(&context.home)?);
-        Ok(Self { context, search_path, running, newest, available: RefCell::default() })
+        let snoozed_until = HomeSnooze::until(&context.home, UnixSeconds::now());
+        Ok(Self { context, search_path, running, newest, snoozed_until, available: RefCell::default() })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -195,7 +205,7 @@ impl<'a> Overview<'a> {
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
-            firing: Firing::of(definition, read.as_ref(), UnixSeconds::now()),
+            firing: Firing::of(definition, read.as_ref(), self.snoozed_until, UnixSeconds::now()),
             waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;

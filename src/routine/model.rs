@@ -9,7 +9,7 @@ use super::schedule::{CronExpressions, Schedule, check_as_meant, run_at};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
-use crate::home::config::{Config, UnsavedWork};
+use crate::home::config::{COMMAND_RULE, Config, UnsavedWork, is_command};
 use crate::options::{Options, PERMISSIONS, Permissions};
 use crate::quote::quote;
 
@@ -92,9 +92,17 @@ pub struct Definition {
 }
 
 /// The part of `routine.toml` that no tool writes or clears.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trusted {
+    /// Runs in the place of the home's `on_finish`; nothing does if it is empty.
+    pub on_finish: Option<Vec<String>>,
+    /// Runs in the place of the home's `on_failure`; nothing does if it is empty.
+    pub on_failure: Option<Vec<String>>,
+    /// Runs in the place of the home's `on_attention`; nothing does if it is empty.
+    pub on_attention: Option<Vec<String>>,
+    // From here on tables, which TOML wants after values.
     /// Variables for its runs, whatever its agent accepts.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
@@ -104,6 +112,18 @@ pub struct Trusted {
 }
 
 impl Trusted {
+    fn check_hooks(&self) -> Result<(), InvalidField> {
+        let hooks = [
+            ("trusted.on_finish", &self.on_finish),
+            ("trusted.on_failure", &self.on_failure),
+            ("trusted.on_attention", &self.on_attention),
+        ];
+        match hooks.into_iter().find(|(_, hook)| hook.as_ref().is_some_and(|hook| !is_command(hook))) {
+            Some((field, _)) => Err(InvalidField::new(field, "no command", format!("it is {COMMAND_RULE}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the permissions that it gives, if it does.
     pub fn permissions(&self) -> Option<Permissions> {
         Permissions::of_name(&self.options.get(PERMISSIONS)?.0)
@@ -274,6 +294,7 @@ impl Definition {
         repository::check(&self.repositories)?;
         check_env("env", &self.env)?;
         check_env("trusted.env", &self.trusted.env)?;
+        self.trusted.check_hooks()?;
         check_options("options", &self.options)?;
         check_options("trusted.options", &self.trusted.options)?;
         // One that is misspelt would pass for none, and tools could instruct the routine until it is corrected.
@@ -449,6 +470,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_names_a_command_or_nothing() {
+        let with = |hook: &[&str]| {
+            let hook = hook.iter().map(|word| (*word).to_owned()).collect();
+            let trusted = Trusted { on_attention: Some(hook), ..Trusted::default() };
+            Definition { trusted, ..definition() }.check(&Config::default())
+        };
+        assert!(with(&[]).is_ok() && with(&["true"]).is_ok());
+        for words in [&[""][..], &["echo", "a\0b"]] {
+            assert!(with(words).unwrap_err().to_string().contains("trusted.on_attention"));
+        }
+    }
+
+    #[test]
     fn a_title_that_is_empty_is_missing() {
         for title in ["", "  "] {
             let error = Definition { title: title.into(), ..definition() }.check(&Config::default()).unwrap_err();
@@ -507,8 +541,11 @@ mod tests {
             repositories: vec![Repository { url: "https://example.com/a.git".into(), branch: None, directory: None }],
             env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
             trusted: Trusted {
+                on_finish: Some(vec!["notify-send".into(), "done".into()]),
+                on_attention: Some(Vec::new()),
                 env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap(),
                 options: [("permissions".to_owned(), OptionValue("full".to_owned()))].into(),
+                ..Trusted::default()
             },
             ..definition()
         };

@@ -201,6 +201,15 @@ pub fn unarchive(home: &Home, slug: &Slug) -> Result<PathBuf, StoreError> {
     Ok(directory)
 }
 
+/// Reads what a routine says, or said when it was deleted last; `None` where it cannot be read.
+pub fn load_or_archived(home: &Home, slug: &Slug) -> Option<Definition> {
+    match load(home, slug) {
+        Ok(routine) => Some(routine.definition),
+        Err(StoreError::NotFound { .. }) => load_archived(home, slug),
+        Err(_) => None,
+    }
+}
+
 /// Reads what a routine said when it was deleted last.
 pub(super) fn load_archived(home: &Home, slug: &Slug) -> Option<Definition> {
     let archived = newest_archived(home, slug)?;

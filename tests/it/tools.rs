@@ -55,7 +55,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ),
         ("update_routine", update.as_str(), "routine permissions? warnings?"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
-        ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
+        ("list_routines", "query? tag? limit? cursor?", "routines total snoozed_until? next_cursor?"),
         ("trigger_routine", "routine overlap? wait? text?", "finished? run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("wait_run", "run timeout_secs?", "finished run"),
@@ -74,12 +74,12 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes removable_bytes? scanned stores? note?",
         ),
-        ("snooze_routine", "routine until? skip_next?", "routine"),
+        ("snooze_routine", "routine? until? skip_next?", "routine"),
         ("list_agents", "", "agents max_permissions config_file"),
         (
             "health",
             "",
-            "version home session_host session_host_reason tmux_version? watchdog sweep scheduler routines runs \
+            "version home session_host session_host_reason tmux_version? watchdog sweep scheduler downtime? snoozed_until? routines runs \
              workbench_bytes workbench_bytes_complete problems problems_total stores",
         ),
     ];

@@ -146,6 +146,7 @@ const CHECKS: [(By, Check); 23] = [
     (By::Health, background::peers),
     (By::Doctor, background::service),
     (By::Health, background::passes),
+    (By::Health, background::heartbeat),
     (By::Health, background::unarchived),
     (By::Health, background::log),
     (By::Health, locks::locks),

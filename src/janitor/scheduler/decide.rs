@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
@@ -72,6 +73,7 @@ pub(super) fn advance(
     definition: &Definition,
     schedule: Option<&Schedule>,
     ledger: &Ledger,
+    home_snooze: Option<HomeSnooze>,
     now: UnixSeconds,
     catch_up_window_secs: u64,
 ) -> Advance {
@@ -97,6 +99,10 @@ pub(super) fn advance(
     let Passed { older, newest } = schedule.passed(ledger.fired_until, now);
     let Some((last, before)) = newest.split_last() else { return advance };
     advance.ledger.fired_until = *last;
+    let unwanted = |ledger: &mut Ledger, occurrence| {
+        let snooze = home_snooze.filter(|snooze| snooze.covers(occurrence, now));
+        snooze.map(of_home_snooze).or_else(|| unwanted(ledger, occurrence))
+    };
     let unattended = older.into_iter().chain(before.iter().map(|one| (1, *one)));
     for (count, occurrence) in unattended {
         let (why, reason) =
@@ -129,7 +135,11 @@ pub(super) fn advance(
     advance
 }
 
-/// Returns why somebody asked to leave out an occurrence, if so.
+fn of_home_snooze(snooze: HomeSnooze) -> (WhyMissed, String) {
+    (WhyMissed::Snoozed, format!("all schedules are snoozed until {}", snooze.until))
+}
+
+/// Returns why somebody asked to leave out an occurrence of the routine, if so.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
         return Some((WhyMissed::Snoozed, format!("snoozed until {until}")));
@@ -216,6 +226,7 @@ pub(super) fn decide_fire(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routine::home_snooze;
     use proptest::prelude::*;
 
     const HOUR: u64 = 3600;
@@ -242,7 +253,7 @@ mod tests {
 
     fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
         let schedule = ledger.left_of(definition, definition.parse_schedule().unwrap());
-        advance(definition, schedule.as_ref(), ledger, now, WINDOW)
+        advance(definition, schedule.as_ref(), ledger, None, now, WINDOW)
     }
 
     fn waits(advance: &Advance) -> Option<UnixSeconds> {
@@ -338,7 +349,7 @@ mod tests {
         assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
         let schedule = daily.parse_schedule().unwrap();
-        let old = advance(&daily, schedule.as_ref(), &begun_with(&daily), at(26), HOUR);
+        let old = advance(&daily, schedule.as_ref(), &begun_with(&daily), None, at(26), HOUR);
         assert!(waits(&old).is_none() && reasons(&old)[0].contains("2 h late (catch_up_window_secs = 3600)"));
     }
 
@@ -361,6 +372,25 @@ mod tests {
         let advance = go(&hourly(), &skipping, at(1));
         assert_eq!(reasons(&advance), ["skipped once, as asked"]);
         assert_eq!(waits(&go(&hourly(), &advance.ledger, at(2))), Some(at(2)));
+    }
+
+    #[test]
+    fn while_the_home_is_snoozed_nothing_fires_and_nothing_is_caught_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::open(dir.path().join("home")).unwrap();
+        home_snooze::snooze_home(&home, Some(at(4)), UnixSeconds(at(2).0 + 60)).unwrap();
+        let snooze = HomeSnooze::read(&home).unwrap();
+        let schedule = hourly().parse_schedule().unwrap();
+        let go = |ledger: &Ledger, now| advance(&hourly(), schedule.as_ref(), ledger, snooze, now, WINDOW);
+        let skipping = Ledger { skip_next: true, ..begun() };
+        let within = go(&skipping, at(3));
+        assert_eq!(reasons(&within), ["all schedules are snoozed until 2026-01-01T04:00:00Z"; 3]);
+        assert!(within.missed.iter().all(|one| one.why == WhyMissed::Snoozed) && waits(&within).is_none());
+        assert!(within.ledger.skip_next, "that is for a fire");
+        let after = go(&begun(), at(5));
+        assert_eq!((waits(&after), after.missed.len()), (Some(at(5)), 4));
+        assert_eq!(reasons(&after)[1], UNATTENDED, "it came before the snooze");
+        assert!(reasons(&after)[2..].iter().all(|reason| reason.contains("snoozed")));
     }
 
     #[test]

@@ -549,6 +549,8 @@ pub(crate) struct Routines {
     pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     pub(crate) total: usize,
+    /// Until when no schedule fires, as somebody asked.
+    pub(crate) snoozed_until: Option<UnixSeconds>,
     /// Gives the next page; absent on the last one.
     pub(crate) next_cursor: Option<Slug>,
 }
@@ -562,5 +564,5 @@ pub(crate) fn list_routines(app: &App, arguments: ListRoutines) -> anyhow::Resul
     let search_path = app.search_path();
     let overview = Overview::read(&context, &search_path)?;
     let routines = routines.iter().map(|routine| overview.view(routine)).collect();
-    Ok(Routines { routines, total, next_cursor: next })
+    Ok(Routines { routines, total, snoozed_until: overview.snoozed_until, next_cursor: next })
 }
