@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
+use crate::env_vars;
 use crate::home::Home;
 use crate::home::atomic_file;
 use crate::home::lock::{FileLock, LockError};
@@ -33,7 +34,7 @@ const STAMP_LOCK_TIMEOUT: Duration = Duration::from_secs(2);
 pub(super) struct Beat {
     /// When a scheduler last renewed it after a pass.
     pub at: UnixSeconds,
-    /// The last time that it was not renewed for long.
+    /// The last time that it was not renewed for long, until a process started.
     pub downtime: Option<Downtime>,
     /// What went wrong with the command when it last ran.
     pub failure: Option<Failure>,
@@ -56,9 +57,10 @@ impl Beat {
         self.at.0.abs_diff(now.0) < INTERVAL_SECS
     }
 
-    fn renewed(before: Option<Self>, now: UnixSeconds) -> Self {
+    /// Only a process that has just started knows that none was there: others may have slept with their machine.
+    fn renewed(before: Option<Self>, now: UnixSeconds, is_first_pass: bool) -> Self {
         let Some(before) = before else { return Self { at: now, downtime: None, failure: None } };
-        let is_new = before.at.age_secs_at(now) > DOWNTIME_SECS;
+        let is_new = is_first_pass && before.at.age_secs_at(now) > DOWNTIME_SECS;
         let downtime = if is_new { Some(Downtime { from: before.at, until: now }) } else { before.downtime };
         Self { at: now, downtime, failure: before.failure }
     }
@@ -89,7 +91,7 @@ pub(super) fn beat(context: &Context, status: &JanitorStatus, now: UnixSeconds) 
     if before.as_ref().is_some_and(|beat| beat.is_fresh(now)) {
         return Ok(());
     }
-    let mut beat = Beat::renewed(before, now);
+    let mut beat = Beat::renewed(before, now, status.is_first_pass());
     if let Some(failure) = beat.failure.as_mut().filter(|failure| !failure.is_logged) {
         tracing::warn!(problem = failure.problem, "the heartbeat failed");
         failure.is_logged = true;
@@ -108,7 +110,8 @@ fn start_command(context: &Context) {
     let context = context.clone();
     let body = move || {
         let runner = ["heartbeat".as_ref(), context.home.root().as_os_str()];
-        let started = hook::start_runner(&context, &runner, &context.config.heartbeat, Vec::new());
+        let variables = vec![(env_vars::HOME, context.home.root().as_os_str().to_owned())];
+        let started = hook::start_runner(&context, &runner, &context.config.heartbeat, variables);
         if let Err(problem) = started {
             note(&context.home, Some(problem));
         }
@@ -157,7 +160,7 @@ mod tests {
 
     #[test]
     fn a_beat_is_good_for_a_minute_by_whatever_clock() {
-        let beat = Beat::renewed(None, UnixSeconds(1000));
+        let beat = Beat::renewed(None, UnixSeconds(1000), true);
         for (now, is_fresh) in
             [(1000, true), (1059, true), (1060, false), (941, true), (940, false), (9_999_999, false)]
         {
@@ -167,16 +170,18 @@ mod tests {
 
     #[test]
     fn a_long_pause_is_a_downtime_for_those_that_start_after_it() {
-        let first = Beat::renewed(None, UnixSeconds(1000));
+        let first = Beat::renewed(None, UnixSeconds(1000), true);
         assert_eq!(first.downtime, None);
-        let soon = Beat::renewed(Some(first.clone()), UnixSeconds(1300));
+        let soon = Beat::renewed(Some(first.clone()), UnixSeconds(1300), true);
         assert_eq!(soon.downtime, None);
-        let late = Beat::renewed(Some(first), UnixSeconds(1301));
+        let slept = Beat::renewed(Some(first.clone()), UnixSeconds(1301), false);
+        assert_eq!(slept.downtime, None);
+        let late = Beat::renewed(Some(first), UnixSeconds(1301), true);
         assert_eq!(late.downtime, Some(downtime(1000, 1301)));
-        let after = Beat::renewed(Some(late), UnixSeconds(1361));
+        let after = Beat::renewed(Some(late), UnixSeconds(1361), false);
         assert_eq!(after.downtime_before_start(UnixSeconds(1361)), Some(downtime(1000, 1301)));
         assert_eq!(after.downtime_before_start(UnixSeconds(1421)), None, "others were there by then");
-        let set_back = Beat::renewed(Some(after), UnixSeconds(5));
+        let set_back = Beat::renewed(Some(after), UnixSeconds(5), true);
         assert_eq!((set_back.at, set_back.downtime), (UnixSeconds(5), Some(downtime(1000, 1301))));
     }
 
@@ -187,7 +192,7 @@ mod tests {
         note(&home, Some("lost".into()));
         assert_eq!(Beat::read(&home), None, "there is nothing to note it in");
         let mut lock = FileLock::acquire_unsigned(&home.heartbeat(), Duration::ZERO).unwrap();
-        write(&mut lock, &Beat::renewed(None, UnixSeconds(1000))).unwrap();
+        write(&mut lock, &Beat::renewed(None, UnixSeconds(1000), true)).unwrap();
         drop(lock);
         let failure = || Beat::read(&home).unwrap().failure.map(|failure| failure.problem);
         note(&home, Some("it exited with status 3".into()));

@@ -114,6 +114,10 @@ impl JanitorStatus {
         self.downtime.get_or_init(downtime);
     }
 
+    pub(crate) fn is_first_pass(&self) -> bool {
+        self.downtime.get().is_none()
+    }
+
     pub(crate) fn downtime(&self) -> Option<&Downtime> {
         self.downtime.get()?.as_ref()
     }
