@@ -114,7 +114,7 @@ fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
     // A word that stands alone is a time, unless a routine has that name.
     assert_says(&home.moadim(&["snooze", "2h"]).ok(), &["No schedule fires until", "(in 2 h)"]);
     let snoozed = home.moadim(&["snooze", "--until", "2040-01-01", "--json"]).json();
-    assert!(text(&snoozed["snoozed_until"]) > "2039-12-31".to_owned() && snoozed["routine"].is_null(), "{snoozed}");
+    assert!(*text(&snoozed["snoozed_until"]) > *"2039-12-31" && snoozed["routine"].is_null(), "{snoozed}");
     assert_says(&home.moadim(&["snooze", "--next"]).failed(1), &["skip_next", "name it"]);
     assert_says(&home.moadim(&["snooze", "--off"]).ok(), &["Schedules fire again"]);
     assert_says(&home.moadim(&["snooze", "no-such", "2h"]).failed(1), &["no-such"]);
