@@ -18,7 +18,7 @@ pub const COOKIE: &str = "MOADIM_COOKIE";
 pub const ROUTINE: &str = "MOADIM_ROUTINE";
 /// The agent's name.
 pub const AGENT: &str = "MOADIM_AGENT";
-/// How the run ended, such as `failed`.
+/// How the run ended, such as `failed`; `unknown` if that cannot be decided.
 pub const STATUS: &str = "MOADIM_STATUS";
 /// Why, in words. It may hold a model's words: quote it.
 pub const REASON: &str = "MOADIM_REASON";
@@ -34,6 +34,10 @@ pub const TRIGGERED_AT: &str = "MOADIM_TRIGGERED_AT";
 pub const FINISHED_AT: &str = "MOADIM_FINISHED_AT";
 /// Whole seconds from the agent's start to its end.
 pub const DURATION_SECS: &str = "MOADIM_DURATION_SECS";
+/// The first line of its report. It is a model's words: quote it.
+pub const HEADLINE: &str = "MOADIM_HEADLINE";
+/// What the agent says it cost, in US dollars.
+pub const COST_USD: &str = "MOADIM_COST_USD";
 /// What its repositories hold that no remote has, and why it cannot be archived if it cannot.
 pub const UNSAVED_WORK: &str = "MOADIM_UNSAVED_WORK";
 /// The run's workbench.

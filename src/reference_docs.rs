@@ -126,6 +126,9 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
 }
 
 fn type_of(root: &Value, schema: &Value) -> String {
+    if let Some(choices) = schema["anyOf"].as_array() {
+        return choices.iter().map(|choice| type_of(root, choice)).collect::<Vec<_>>().join(" or ");
+    }
     let name = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("string");
     match name {
         "array" => format!("list of {}s", type_of(root, resolve(root, &schema["items"]))),

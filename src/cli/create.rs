@@ -13,6 +13,7 @@ use crate::mcp::tools::routines::{OneRoutine, create_from};
 use crate::quote::quote;
 
 #[derive(clap::Args)]
+#[command(group = clap::ArgGroup::new("when").multiple(true))]
 pub(super) struct Arguments {
     /// A short name for people
     title: String,
@@ -28,11 +29,14 @@ pub(super) struct Arguments {
     /// The routine's permanent name; if absent, made of the title
     #[arg(long)]
     slug: Option<String>,
-    /// When it runs by itself: five cron fields, or @daily and the like
-    #[arg(long, value_name = "CRON")]
-    schedule: Option<String>,
-    /// The time zone of the schedule, such as Europe/Berlin
-    #[arg(long, value_name = "ZONE", requires = "schedule")]
+    /// When it runs by itself: five cron fields, or @daily and the like; give it again for further times
+    #[arg(long = "schedule", group = "when", value_name = "CRON")]
+    schedules: Vec<String>,
+    /// Run it once, at a local time such as 2026-12-01T09:00, or at one with an offset
+    #[arg(long, group = "when", value_name = "TIME")]
+    run_at: Option<String>,
+    /// The time zone of both, such as Europe/Berlin
+    #[arg(long, value_name = "ZONE", requires = "when")]
     timezone: Option<String>,
     /// A value of an option of the agent, such as model=opus or permissions=read-only
     #[arg(long = "option", value_name = "NAME=VALUE", value_parser = pair)]
@@ -107,7 +111,8 @@ fn wanted(arguments: &Arguments, prompt: String) -> Map<String, Value> {
         ("agent", Some(json!(arguments.agent))),
         ("prompt", Some(json!(prompt))),
         ("slug", arguments.slug.as_ref().map(|slug| json!(slug))),
-        ("schedule", arguments.schedule.as_ref().map(|schedule| json!(schedule))),
+        ("schedule", list(&arguments.schedules)),
+        ("run_at", arguments.run_at.as_ref().map(|run_at| json!(run_at))),
         ("timezone", arguments.timezone.as_ref().map(|zone| json!(zone))),
         ("options", (!options.is_empty()).then(|| options.into())),
         ("max_runtime_secs", secs(&arguments.max_runtime)),

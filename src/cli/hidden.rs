@@ -12,6 +12,7 @@ use crate::agent::shell_path;
 use crate::archive;
 use crate::git::Work;
 use crate::home::Home;
+use crate::janitor::heartbeat;
 use crate::logging;
 use crate::run::hook;
 use crate::run::id::RunId;
@@ -56,6 +57,8 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
             logging::start();
             id(run).and_then(|run| hook::run(&name.to_string_lossy(), home.into(), &run, command))
         }
+        // By a janitor, after a pass of its scheduler.
+        ("heartbeat", [home, _, command @ ..]) => heartbeat::run(home.into(), command),
         // Where an agent's command is looked for.
         ("ask-shell", [again @ .., home, mode]) => {
             logging::start();

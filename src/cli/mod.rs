@@ -78,7 +78,7 @@ enum Command {
     Enable(enable::Arguments),
     /// Keep routines from being triggered
     Disable(enable::Arguments),
-    /// Keep a routine's schedule from firing for a while
+    /// Keep a schedule, or all of them, from firing for a while
     Snooze(snooze::Arguments),
     /// Move a routine to the archive
     Delete(delete::Arguments),
@@ -170,7 +170,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Edit(arguments) => edit::edit(&arguments),
         Command::Enable(arguments) => enable::set_enabled(&arguments, true),
         Command::Disable(arguments) => enable::set_enabled(&arguments, false),
-        Command::Snooze(arguments) => snooze::snooze(&arguments),
+        Command::Snooze(arguments) => return snooze::snooze(&arguments),
         Command::Delete(arguments) => delete::delete(&arguments),
         Command::Attach(arguments) => attach::attach(&arguments),
         Command::Trigger(arguments) => return trigger::trigger(arguments),

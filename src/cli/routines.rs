@@ -32,7 +32,7 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
     if format.json {
         return print_json(&answer);
     }
-    let Routines { routines, total, next_cursor } = answer;
+    let Routines { routines, total, snoozed_until, next_cursor } = answer;
     let now = UnixSeconds::now();
     let mut table = Table::new(&["ROUTINE", "TITLE", "AGENT", "STATE", "NEXT", "LAST RUN", ""]);
     for routine in &routines {
@@ -51,6 +51,9 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
         ]);
     }
     table.print("no routines; create one with the tool create_routine, or see the README")?;
+    if let Some(until) = snoozed_until {
+        eprintln!("no schedule fires until {}; to change that: moadim-mcp snooze --off", moment(until, now));
+    }
     let unreadable = total.saturating_sub(routines.len());
     if let Some(cursor) = next_cursor {
         eprintln!("for more, add: --cursor {cursor}");
@@ -82,6 +85,6 @@ fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
     match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
         (Some(problem), _) => judged(problem, false),
         (None, Some(at)) => text(&moment(*at, now)),
-        (None, None) => faint(if routine.firing.schedule.is_some() { "none" } else { "when triggered" }),
+        (None, None) => faint(if routine.firing.schedule_description.is_some() { "none" } else { "when triggered" }),
     }
 }

@@ -1,45 +1,79 @@
-//! `snooze`: keeps a schedule from firing for a while.
+//! `snooze`: keeps a schedule, or all of them, from firing for a while.
 
 use std::io::Write;
+use std::process::ExitCode;
+use std::time::Duration;
 
 use super::app::{self, Format, print_json};
 use super::create::length;
 use super::time::moment;
 use super::time_words;
 use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::logging;
 use crate::mcp::tools::snooze::{Snooze, Snoozed, snooze_routine};
 use crate::routine::slug::Slug;
+use crate::routine::store;
 
 #[derive(clap::Args)]
-#[command(group = clap::ArgGroup::new("how").required(true))]
 pub(super) struct Arguments {
-    /// The routine's slug
-    routine: Slug,
+    /// The routine's slug; without it, no schedule fires
+    routine: Option<String>,
     /// How long, such as 2h or 1d
-    #[arg(group = "how", value_name = "TIME", value_parser = length)]
-    length: Option<std::time::Duration>,
+    #[arg(value_name = "TIME", value_parser = length, conflicts_with_all = ["until", "next", "off"])]
+    length: Option<Duration>,
     /// Until when: a date, or a time such as '2026-01-31 08:00'
-    #[arg(long, group = "how", value_name = "WHEN", value_parser = time_words::until)]
+    #[arg(long, value_name = "WHEN", value_parser = time_words::until, conflicts_with_all = ["next", "off"])]
     until: Option<UnixSeconds>,
-    /// Skip the next fire only
-    #[arg(long, group = "how")]
+    /// Skip the next fire of the routine only
+    #[arg(long, conflicts_with = "off")]
     next: bool,
     /// End the snooze
-    #[arg(long, group = "how")]
+    #[arg(long)]
     off: bool,
     #[command(flatten)]
     format: Format,
 }
 
-pub(super) fn snooze(arguments: &Arguments) -> anyhow::Result<()> {
+pub(super) fn snooze(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let app = app::open()?;
+    let Some((routine, length)) = meant(&app.home, arguments)? else {
+        logging::say("moadim-mcp: a time is required, such as 2h; or --until, --next, or --off to end a snooze");
+        return Ok(ExitCode::from(USAGE_ERROR));
+    };
     let now = UnixSeconds::now();
-    let until = arguments.length.map(|length| now.plus_secs(length.as_secs())).or(arguments.until);
-    let wanted = Snooze { routine: arguments.routine.clone(), until, skip_next: Some(arguments.next) };
-    let answer = snooze_routine(&app::open()?, wanted)?;
+    let until = length.map(|length| now.plus_secs(length.as_secs())).or(arguments.until);
+    let wanted = Snooze { routine, until, skip_next: Some(arguments.next) };
+    let answer = snooze_routine(&app, wanted)?;
     if arguments.format.json {
-        return print_json(&answer);
+        return print_json(&answer).map(|()| ExitCode::SUCCESS);
     }
+    let mut out = anstream::stdout();
     let Snoozed { routine, firing } = answer;
+    let Some(routine) = routine else {
+        let until = firing.snoozed_until.map(|until| format!("No schedule fires until {}.", moment(until, now)));
+        writeln!(out, "{}", until.as_deref().unwrap_or("Schedules fire again."))?;
+        return Ok(ExitCode::SUCCESS);
+    };
     let next = firing.next_fires.first().map_or_else(|| "never".to_owned(), |at| moment(*at, now));
-    Ok(writeln!(anstream::stdout(), "{routine} fires next: {next}")?)
+    writeln!(out, "{routine} fires next: {next}")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// As of the parser.
+const USAGE_ERROR: u8 = 2;
+
+/// Returns what is meant by the words: a first one that stands alone may be a routine, or how long the whole home is to be silent. `None`
+/// if they say nothing to do.
+fn meant(home: &Home, arguments: &Arguments) -> anyhow::Result<Option<(Option<Slug>, Option<Duration>)>> {
+    let is_said = arguments.length.is_some() || arguments.until.is_some() || arguments.next || arguments.off;
+    let word = arguments.routine.as_deref();
+    let slug = word.map(str::parse::<Slug>).transpose();
+    let names_routine =
+        slug.as_ref().is_ok_and(|slug| slug.as_ref().is_some_and(|slug| store::check_exists(home, slug).is_ok()));
+    match word.and_then(|word| length(word).ok()).filter(|_| !is_said && !names_routine) {
+        Some(length) => Ok(Some((None, Some(length)))),
+        None if is_said => Ok(Some((slug?, arguments.length))),
+        None => Ok(None),
+    }
 }

@@ -84,6 +84,12 @@ pub struct Config {
     /// A command and its arguments, run once for each run that failed, was ended at a bound, never started, was interrupted
     /// or lost.
     pub on_failure: Vec<String>,
+    /// A command and its arguments, run once for each run that needs you: its usage limit outlasted the last try, or its state stays
+    /// `unknown`.
+    pub on_attention: Vec<String>,
+    /// A command and its arguments, run after a pass of the scheduler, at most once a minute: it tells an outside monitor that
+    /// schedules are being fired.
+    pub heartbeat: Vec<String>,
     /// What tools may allow agents at most: `read-only`, `files` (file tools), `edit` (any command, confined to the workbench) or
     /// `full`. Agents get the highest level that they have up to this.
     pub max_permissions: Permissions,
@@ -125,6 +131,8 @@ impl Default for Config {
             cache_age_secs: 30 * 24 * 60 * 60,
             on_finish: Vec::new(),
             on_failure: Vec::new(),
+            on_attention: Vec::new(),
+            heartbeat: Vec::new(),
             max_permissions: Permissions::default(),
             max_concurrent_runs: 4,
             catch_up_window_secs: 24 * 60 * 60,
@@ -206,16 +214,26 @@ impl Config {
                 "archive_age_secs is {secs}; it must be at least {MIN_ARCHIVE_AGE_SECS}, which is 7 days"
             ));
         }
-        for (key, command) in [("on_finish", &self.on_finish), ("on_failure", &self.on_failure)] {
-            if command.first().is_some_and(String::is_empty) || command.iter().any(|word| word.contains('\0')) {
-                return Err(format!(
-                    "{key} is a list of a command and its arguments, as in [\"notify-send\", \"done\"]"
-                ));
-            }
+        let commands = [
+            ("on_finish", &self.on_finish),
+            ("on_failure", &self.on_failure),
+            ("on_attention", &self.on_attention),
+            ("heartbeat", &self.heartbeat),
+        ];
+        if let Some((key, _)) = commands.iter().find(|(_, command)| !is_command(command)) {
+            return Err(format!("{key} is {COMMAND_RULE}"));
         }
         Ok(())
     }
 }
+
+/// Returns whether a list names a command, or nothing at all.
+pub fn is_command(words: &[String]) -> bool {
+    words.first().is_none_or(|program| !program.is_empty()) && !words.iter().any(|word| word.contains('\0'))
+}
+
+/// What a person may write where a command runs.
+pub const COMMAND_RULE: &str = "a list of a command and its arguments, as in [\"notify-send\", \"done\"]";
 
 /// How long an archive is kept at least, whatever it takes.
 pub const MIN_ARCHIVE_AGE_SECS: u64 = 7 * 24 * 60 * 60;
@@ -271,6 +289,7 @@ mod tests {
         assert!(Config::parse("unsaved_work = 'forget'").is_err());
         assert!(Config::parse("on_finish = ['']").unwrap_err().contains("on_finish"));
         assert!(Config::parse("on_finish = 'a shell line'").is_err());
+        assert!(Config::parse("heartbeat = ['']").unwrap_err().contains("heartbeat"));
         assert!(Config::parse("session_host = 'screen'").is_err());
     }
 }

@@ -137,6 +137,12 @@ places! {
     pub(crate) lock_probe = "locks/probe";
     /// The directory in which servers and janitors register. It may be missing.
     pub(crate) servers = "locks/servers";
+    /// When a scheduler last made a pass, and its lock.
+    pub(crate) heartbeat = "locks/heartbeat";
+    /// Until when no schedule of the home fires. It need not be there.
+    pub(crate) snooze_file = "snooze.json";
+    /// A mark for each run that a person was called for, while it is unfinished. It may be missing.
+    pub(crate) attention = "locks/attention";
     /// The lock of a listing of processes, which stands in it for those that wait for one.
     pub(crate) listing_lock = "locks/listing";
 }

@@ -35,7 +35,7 @@ pub fn clean_up(
     progress: &mut dyn FnMut(Progress),
 ) -> Result<CleanupReport, PassError> {
     let deadline = Instant::now() + deleting;
-    let WatchReport { killed, failed } = watchdog::pass(context, only)?;
+    let WatchReport { killed, failed, .. } = watchdog::pass(context, only)?;
     let mut report = match sweep::sweep(context, only, deadline, progress) {
         Ok(report) => report,
         // That sweep removes what is due.

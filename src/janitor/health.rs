@@ -9,8 +9,10 @@ use serde::Serialize;
 use super::checks::{self, Finding, Subject};
 use super::stores::{self, Store};
 use crate::agent::SearchPath;
+use crate::clock::UnixSeconds;
+use crate::routine::home_snooze::HomeSnooze;
 use crate::run::context::App;
-use crate::run::janitor_status::{Duty, Passes};
+use crate::run::janitor_status::{Downtime, Duty, Passes};
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
 
@@ -28,6 +30,10 @@ pub struct Health {
     pub watchdog: Passes,
     pub sweep: Passes,
     pub scheduler: Passes,
+    /// For how long nothing was running before this process started.
+    pub downtime: Option<String>,
+    /// Until when no schedule fires, as somebody asked.
+    pub snoozed_until: Option<UnixSeconds>,
     /// How many routines can be read.
     pub routines: usize,
     /// How many runs there are, by status.
@@ -75,6 +81,8 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         watchdog,
         sweep,
         scheduler,
+        downtime: app.janitor.downtime().map(Downtime::to_string),
+        snoozed_until: HomeSnooze::until(&context.home, UnixSeconds::now()),
         routines: subject.readable_routines(),
         runs: subject.runs_by_status(),
         workbench_bytes: workbenches.as_ref().map_or(0, |store| store.bytes),

@@ -3,10 +3,12 @@
 //! Each of its three loops makes a pass and pauses, on a thread of its own. What to do is decided by pure functions (`plan`,
 //! and `decide` of the watchdog and the scheduler) over what a pass has read; the other modules read and act.
 
+mod attention;
 pub(crate) mod checks;
 pub mod cleanup;
 mod clock_doubt;
 pub(crate) mod health;
+pub(crate) mod heartbeat;
 mod inventory;
 mod peers;
 pub(crate) mod plan;
@@ -107,6 +109,9 @@ fn watch(context: &Context, status: &JanitorStatus) -> Duration {
             for failed in report.failed {
                 status.trouble(Duty::Watchdog, Some(failed.path), &failed.error);
             }
+            if let Err(error) = attention::call_for(context, status, &report.unknown) {
+                status.trouble(Duty::Watchdog, None, &error);
+            }
         }
         Err(error) => status.trouble(Duty::Watchdog, None, &error),
     }
@@ -117,10 +122,14 @@ fn watch(context: &Context, status: &JanitorStatus) -> Duration {
 const PAUSE_AFTER_FAILED_TICK: Duration = Duration::from_secs(5);
 
 fn fire(context: &Context, status: &JanitorStatus) -> Duration {
-    match scheduler::tick(context, scheduler::time::now()) {
+    let now = scheduler::time::now();
+    match scheduler::tick(context, now) {
         Ok(report) => {
             for (path, error) in report.failed {
                 status.trouble(Duty::Schedule, Some(path), &error);
+            }
+            if let Err(error) = heartbeat::beat(context, status, now) {
+                status.trouble(Duty::Schedule, None, &error);
             }
             scheduler::time::pause(report.pause)
         }

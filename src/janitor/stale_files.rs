@@ -1,4 +1,4 @@
-//! Removes what killed processes left behind: temporary files, staged routines and registrations.
+//! Removes what killed processes left behind: temporary files, staged routines, registrations and marks.
 //!
 //! Workbenches are skipped: nothing temporary of ours is in one, unless it is a mount of its own. Staged entries are left to
 //! `run::claim`, because they may be locked.
@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use super::{registration, remove};
+use super::{attention, registration, remove};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
@@ -26,6 +26,7 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = Vec::new();
     registration::remove_stale(home);
+    attention::remove_stale(home);
     for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
         remove_from(&directory, now, &mut errors);
     }

@@ -8,7 +8,7 @@ use super::PassError;
 use super::report::{Failed, Killed};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::atomic_file::FileError;
-use crate::process_tree::names;
+use crate::process_tree::{Cookie, names};
 use crate::routine::bounds::{Bounds, BoundsTable};
 use crate::routine::slug::Slug;
 use crate::run::claim;
@@ -17,7 +17,7 @@ use crate::run::end::{Ended, Order, SUPERVISOR_MARGIN, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::id::RunId;
 use crate::run::liveness::{self, Assessment, JUDGE_LOCK_TIMEOUT, Liveness};
-use crate::run::record::{EndCause, Manifest, exceeded_max_runtime, exceeded_max_silence};
+use crate::run::record::{EndCause, Ending, Manifest, Outcome, exceeded_max_runtime, exceeded_max_silence};
 use crate::run::recording::{read_outcome, record_abandoned};
 use crate::run::status::Status;
 
@@ -27,6 +27,8 @@ pub struct WatchReport {
     pub(crate) killed: Vec<Killed>,
     /// The next pass tries again.
     pub(crate) failed: Vec<Failed>,
+    /// Runs that cannot be decided about, as if they had ended so.
+    pub(crate) unknown: Vec<Outcome>,
 }
 
 /// How much longer than its bound and grace a run may take while it has a supervisor, which should end it.
@@ -153,7 +155,7 @@ pub fn pass(context: &Context, only: Option<&Slug>) -> Result<WatchReport, PassE
     let (mut hung, mut dead) = (Vec::new(), Vec::new());
     for (assessment, action) in look(context, only)? {
         match action {
-            Action::Leave => {}
+            Action::Leave => report.unknown.extend(as_unknown(&assessment)),
             Action::End(cause, reason) => {
                 hung.push((assessment.entry.id().clone(), Order { cause, reason, by: "watchdog".to_owned() }));
             }
@@ -233,6 +235,16 @@ fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, 
     let started = assessment.entry.started().ok().flatten()?;
     let (written, _) = Workbench::of(&context.home, assessment.entry.id()).log_state()?;
     Some(written.max(started.at).age_secs_at(now.at))
+}
+
+/// Describes a run whose state is unknown; `None` if it is known.
+fn as_unknown(assessment: &Assessment) -> Option<Outcome> {
+    let Liveness::Unknown(cause) = &assessment.liveness else { return None };
+    let ending = Ending::of(Status::Unknown, cause.clone(), UnixSeconds::now());
+    match &assessment.manifest {
+        Ok(manifest) => Some(Outcome::new(manifest, None, ending)),
+        Err(_) => Some(Outcome::without_manifest(assessment.entry.id(), Cookie::random().ok()?, ending)),
+    }
 }
 
 fn record(context: &Context, assessment: Assessment, report: &mut WatchReport) {

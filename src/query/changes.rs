@@ -93,7 +93,7 @@ impl Observer {
                 mark.definitions(home, self.routines.known().revision);
             }
             Topic::Health => {
-                for path in [home.config_file(), home.workbenches(), home.pins()] {
+                for path in [home.config_file(), home.workbenches(), home.pins(), home.snooze_file()] {
                     mark.file(&path);
                 }
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
@@ -101,7 +101,8 @@ impl Observer {
                 mark.files(home.agents());
             }
             Topic::Routine(slug) => {
-                for path in [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)] {
+                let own = [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)];
+                for path in own.into_iter().chain([home.snooze_file()]) {
                     mark.file(&path);
                 }
                 // Its next fires depend on the machine's time zone.

@@ -12,9 +12,10 @@ use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
-use crate::routine::schedule::Schedule;
+use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
@@ -68,11 +69,13 @@ pub struct RoutineView {
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Firing {
-    /// Its cron fields, or a name such as @daily.
-    pub schedule: Option<String>,
+    /// Its cron fields, or a name such as @daily; or a list of them.
+    pub schedule: Option<CronExpressions>,
+    /// The moment at which it fires once, as it is written.
+    pub run_at: Option<String>,
     /// The time zone, if it names one.
     pub timezone: Option<String>,
-    /// The schedule in words.
+    /// Both in words.
     pub schedule_description: Option<String>,
     /// The next three times.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -84,25 +87,32 @@ pub struct Firing {
 }
 
 impl Firing {
-    pub fn of(definition: &Definition, ledger: Result<&Ledger, &FileError>, now: UnixSeconds) -> Self {
-        let timezone = definition.timezone.clone();
-        let parse = |text: &String| Schedule::parse(text, timezone.as_deref()).ok();
-        let Some(schedule) = definition.schedule.as_ref().and_then(parse) else { return Self::default() };
+    /// `home_snoozed_until` is until when no schedule of the home fires.
+    pub fn of(
+        definition: &Definition,
+        ledger: Result<&Ledger, &FileError>,
+        home_snoozed_until: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Self {
+        let Ok(Some(schedule)) = definition.parse_schedule() else { return Self::default() };
         let mut firing = Self {
             schedule: definition.schedule.clone(),
+            run_at: definition.run_at.clone(),
             schedule_description: Some(schedule.description()),
-            timezone,
+            timezone: definition.timezone.clone(),
             ..Self::default()
         };
         match ledger {
             Err(error) => firing.schedule_problem = Some(error.to_string()),
             Ok(_) if !definition.enabled => {}
             Ok(ledger) => {
-                firing.snoozed_until = ledger.snoozed_until.filter(|until| *until > now);
+                firing.snoozed_until = ledger.snoozed_until.max(home_snoozed_until).filter(|until| *until > now);
                 let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
                 let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
                 let skipped = usize::from(ledger.skip_next);
-                firing.next_fires = schedule.upcoming(after, skipped + NEXT_FIRES).into_iter().skip(skipped).collect();
+                let left = ledger.left_of(definition, Some(schedule));
+                let upcoming = left.map(|left| left.upcoming(after, skipped + NEXT_FIRES)).unwrap_or_default();
+                firing.next_fires = upcoming.into_iter().skip(skipped).collect();
             }
         }
         firing
@@ -157,6 +167,8 @@ pub struct Overview<'a> {
     running: BTreeMap<Slug, Vec<RunId>>,
     /// The newest run of each routine that has a workbench or an entry.
     newest: HashMap<Slug, UnixSeconds>,
+    /// Until when no schedule of the home fires.
+    pub snoozed_until: Option<UnixSeconds>,
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
 }
@@ -177,7 +189,8 @@ impl<'a> Overview<'a> {
         }
         // Last: a run that is reaped in between is in neither otherwise.
         drop(context.history.read(&context.home)?);
-        Ok(Self { context, search_path, running, newest, available: RefCell::default() })
+        let snoozed_until = HomeSnooze::until(&context.home, UnixSeconds::now());
+        Ok(Self { context, search_path, running, newest, snoozed_until, available: RefCell::default() })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -192,7 +205,7 @@ impl<'a> Overview<'a> {
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
-            firing: Firing::of(definition, read.as_ref(), UnixSeconds::now()),
+            firing: Firing::of(definition, read.as_ref(), self.snoozed_until, UnixSeconds::now()),
             waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;

@@ -8,7 +8,6 @@ use toml_edit::{DocumentMut, Item, TableLike, TomlError};
 use super::invalid_field::InvalidField;
 use super::model::{Definition, Routine};
 use super::prompt;
-use super::schedule::check_as_meant;
 use super::slug::Slug;
 use super::store::{self, ROUTINES_LOCK_TIMEOUT, Read, StoreError};
 use super::trusted_text;
@@ -30,11 +29,9 @@ pub fn update(
     prompt.map_or(Ok(()), prompt::check)?;
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     edit(home, slug, prompt, |definition| {
-        let before = definition.schedule.clone();
+        let before = definition.clone();
         change(definition)?;
-        if let Some(schedule) = definition.schedule.as_deref().filter(|_| definition.schedule != before) {
-            check_as_meant(schedule)?;
-        }
+        definition.check_new_schedule(&before, UnixSeconds::now())?;
         definition.check(config)
     })
 }
@@ -89,7 +86,12 @@ pub fn read_texts(home: &Home, slug: &Slug) -> Result<Texts, StoreError> {
 pub fn save_texts(home: &Home, config: &Config, slug: &Slug, read: &Texts, written: &Texts) -> Result<(), NotSaved> {
     let definition: Definition =
         toml_text::parse(&written.definition).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
-    definition.check(config).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
+    // What was there may be past by now, or not a routine.
+    let before = toml_text::parse(&read.definition).unwrap_or_default();
+    definition
+        .check(config)
+        .and_then(|()| definition.check_new_run_at(&before, UnixSeconds::now()))
+        .map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
     prompt::check(&written.prompt).map_err(|error| NotSaved::Wrong(format!("prompt.md: {error}")))?;
     let _lock =
         FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT).map_err(StoreError::from)?;
@@ -269,6 +271,7 @@ mod tests {
     use super::*;
     use crate::routine::model::{Overlap, Retry, parse_env};
     use crate::routine::repository::Repository;
+    use crate::routine::schedule::CronExpressions;
     use proptest::prelude::*;
 
     const WRITTEN: &str = r#"# Mine.
@@ -383,8 +386,12 @@ backoff_secs = 5
             proptest::option::of((2..9u32, 0..9u64)),
             proptest::collection::btree_map("[A-C]", text, 0..3),
             proptest::collection::vec(repository, 0..3),
+            proptest::option::of(prop_oneof![
+                text.prop_map(CronExpressions::One),
+                proptest::collection::vec(text, 0..3).prop_map(CronExpressions::Several),
+            ]),
         )
-            .prop_map(|((title, ttl_secs, queue, tags), retry, env, repositories)| Definition {
+            .prop_map(|((title, ttl_secs, queue, tags), retry, env, repositories, schedule)| Definition {
                 title,
                 ttl_secs,
                 overlap: if queue { Overlap::Queue } else { Overlap::Skip },
@@ -392,6 +399,7 @@ backoff_secs = 5
                 retry: retry.map(|(max_attempts, backoff_secs)| Retry { max_attempts, backoff_secs }),
                 env: parse_env(env).unwrap(),
                 repositories,
+                schedule,
                 ..Definition::default()
             })
     }

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::model::Definition;
+use super::schedule::{CronExpressions, Schedule};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
@@ -27,6 +28,8 @@ pub struct Ledger {
     pub schedule: Option<ScheduleText>,
     /// All occurrences up to here are dealt with: fired, waiting or missed.
     pub fired_until: UnixSeconds,
+    /// The `run_at` that has fired, as it is written: it fires once, whatever the clock and the time zone do.
+    pub run_at_fired: Option<String>,
     /// Occurrences up to here are not fired.
     pub snoozed_until: Option<UnixSeconds>,
     /// The next occurrence is not fired.
@@ -48,14 +51,19 @@ pub struct Ledger {
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ScheduleText {
-    pub schedule: String,
+    pub schedule: Option<CronExpressions>,
+    pub run_at: Option<String>,
     pub timezone: Option<String>,
 }
 
 impl ScheduleText {
     fn of(definition: &Definition) -> Option<Self> {
-        let schedule = definition.schedule.clone().filter(|_| definition.enabled)?;
-        Some(Self { schedule, timezone: definition.timezone.clone() })
+        let Definition { schedule, run_at, timezone, .. } = definition;
+        (definition.enabled && definition.has_schedule()).then(|| Self {
+            schedule: schedule.clone(),
+            run_at: run_at.clone(),
+            timezone: timezone.clone(),
+        })
     }
 }
 
@@ -96,6 +104,7 @@ impl Default for Ledger {
             version: VERSION,
             schedule: None,
             fired_until: UnixSeconds(0),
+            run_at_fired: None,
             snoozed_until: None,
             skip_next: false,
             waiting: None,
@@ -163,6 +172,12 @@ impl Ledger {
         begins
     }
 
+    /// Returns what is left of a routine's schedule: a `run_at` that has fired is over.
+    pub fn left_of(&self, definition: &Definition, schedule: Option<Schedule>) -> Option<Schedule> {
+        let is_over = definition.run_at.is_some() && definition.run_at == self.run_at_fired;
+        if is_over { schedule?.without_run_at() } else { schedule }
+    }
+
     /// Notes that a run's end is counted; false if it was already.
     pub fn count(&mut self, run: &str) -> bool {
         if self.counted.iter().any(|counted| counted == run) {
@@ -202,6 +217,25 @@ mod tests {
             std::fs::write(Ledger::file(&home, &slug), text).unwrap();
             let error = Ledger::read(&home, &slug).unwrap_err().to_string();
             assert!(error.contains("ledger.json is damaged"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_ledger_of_the_first_release_follows_the_same_schedule() {
+        let text =
+            r#"{"version":1,"schedule":{"schedule":"@hourly","timezone":"UTC"},"fired_until":"2026-01-01T00:00:00Z"}"#;
+        let ledger: Ledger = serde_json::from_str(text).unwrap();
+        let hourly =
+            Definition { schedule: Some("@hourly".into()), timezone: Some("UTC".into()), ..Definition::default() };
+        assert!(ledger.follows(&hourly));
+        let written = serde_json::to_value(&ledger).unwrap();
+        assert_eq!(written["schedule"], serde_json::json!({ "schedule": "@hourly", "timezone": "UTC" }));
+        let twice = CronExpressions::Several(vec!["@hourly".into(), "@daily".into()]);
+        for changed in [
+            Definition { schedule: Some(twice), ..hourly.clone() },
+            Definition { run_at: Some("2026-12-01T09:00".into()), ..hourly },
+        ] {
+            assert!(!ledger.follows(&changed));
         }
     }
 

@@ -3,6 +3,7 @@
 pub(crate) mod bounds;
 mod cron_fields;
 pub(crate) mod edit;
+pub(crate) mod home_snooze;
 pub(crate) mod invalid_field;
 pub(crate) mod known;
 pub(crate) mod ledger;

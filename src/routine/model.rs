@@ -5,11 +5,11 @@ use serde::{Deserialize, Serialize};
 
 use super::invalid_field::InvalidField;
 use super::repository::{self, Repository};
-use super::schedule::Schedule;
+use super::schedule::{CronExpressions, Schedule, check_as_meant, run_at};
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
-use crate::home::config::{Config, UnsavedWork};
+use crate::home::config::{COMMAND_RULE, Config, UnsavedWork, is_command};
 use crate::options::{Options, PERMISSIONS, Permissions};
 use crate::quote::quote;
 
@@ -42,9 +42,13 @@ pub struct Definition {
     /// How many of its newest finished runs are kept whatever their age; succeeded and other runs are counted apart. If
     /// absent, the home's default.
     pub keep_last: Option<u64>,
-    /// When it fires by itself: five cron fields, or a name such as `@daily`. If absent, never.
-    pub schedule: Option<String>,
-    /// The schedule's time zone, an IANA name. If absent, the machine's.
+    /// When it fires by itself: five cron fields, or a name such as `@daily`; or a list of at most 20. If absent, never.
+    pub schedule: Option<CronExpressions>,
+    /// A moment at which it fires once, beside its schedule or without one: local to its time zone, as `"2026-12-01T09:00"`, or
+    /// RFC 3339.
+    #[serde(deserialize_with = "run_at::text")]
+    pub run_at: Option<String>,
+    /// The time zone of both, an IANA name. If absent, the machine's.
     pub timezone: Option<String>,
     /// What a fire of the schedule does while a run of the routine is alive.
     #[serde(skip_serializing_if = "is_default")]
@@ -88,9 +92,17 @@ pub struct Definition {
 }
 
 /// The part of `routine.toml` that no tool writes or clears.
+#[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trusted {
+    /// Runs in the place of the home's `on_finish`; nothing does if it is empty.
+    pub on_finish: Option<Vec<String>>,
+    /// Runs in the place of the home's `on_failure`; nothing does if it is empty.
+    pub on_failure: Option<Vec<String>>,
+    /// Runs in the place of the home's `on_attention`; nothing does if it is empty.
+    pub on_attention: Option<Vec<String>>,
+    // From here on tables, which TOML wants after values.
     /// Variables for its runs, whatever its agent accepts.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
@@ -100,6 +112,18 @@ pub struct Trusted {
 }
 
 impl Trusted {
+    fn check_hooks(&self) -> Result<(), InvalidField> {
+        let hooks = [
+            ("trusted.on_finish", &self.on_finish),
+            ("trusted.on_failure", &self.on_failure),
+            ("trusted.on_attention", &self.on_attention),
+        ];
+        match hooks.into_iter().find(|(_, hook)| hook.as_ref().is_some_and(|hook| !is_command(hook))) {
+            Some((field, _)) => Err(InvalidField::new(field, "no command", format!("it is {COMMAND_RULE}"))),
+            None => Ok(()),
+        }
+    }
+
     /// Returns the permissions that it gives, if it does.
     pub fn permissions(&self) -> Option<Permissions> {
         Permissions::of_name(&self.options.get(PERMISSIONS)?.0)
@@ -159,6 +183,7 @@ impl Default for Definition {
             failed_ttl_secs: None,
             keep_last: None,
             schedule: None,
+            run_at: None,
             timezone: None,
             overlap: Overlap::default(),
             catch_up: CatchUp::default(),
@@ -194,6 +219,35 @@ impl Definition {
             if *time == UnixSeconds::default() {
                 *time = written;
             }
+        }
+    }
+
+    /// Returns whether it fires by itself.
+    pub fn has_schedule(&self) -> bool {
+        self.schedule.is_some() || self.run_at.is_some()
+    }
+
+    pub fn parse_schedule(&self) -> Result<Option<Schedule>, InvalidField> {
+        Schedule::parse(self.schedule.as_ref(), self.run_at.as_deref(), self.timezone.as_deref())
+    }
+
+    /// Checks a schedule that is about to be set in the place of `before`: that it is meant as it is written, and not past.
+    pub(super) fn check_new_schedule(&self, before: &Self, now: UnixSeconds) -> Result<(), InvalidField> {
+        if let Some(schedule) = self.schedule.as_ref().filter(|_| self.schedule != before.schedule) {
+            check_as_meant(schedule)?;
+        }
+        self.check_new_run_at(before, now)
+    }
+
+    /// Checks a `run_at` that is about to be set in the place of that of `before`: it must not be past.
+    pub(super) fn check_new_run_at(&self, before: &Self, now: UnixSeconds) -> Result<(), InvalidField> {
+        let Some(text) = self.run_at.as_ref().filter(|_| self.run_at != before.run_at) else { return Ok(()) };
+        match self.parse_schedule()?.and_then(|schedule| schedule.run_at()).filter(|at| *at <= now) {
+            Some(past) => {
+                let rule = format!("that is {past}, and it is {now} now; give a later time");
+                Err(InvalidField::new("run_at", format_args!("'{text}'"), rule))
+            }
+            None => Ok(()),
         }
     }
 
@@ -235,11 +289,12 @@ impl Definition {
         }
         check_tags(&self.tags)?;
         check_archive_files(self.archive_files.as_deref().unwrap_or_default())?;
-        let schedule = check_schedule(self)?;
+        let schedule = self.parse_schedule()?;
         check_retry(self.retry)?;
         repository::check(&self.repositories)?;
         check_env("env", &self.env)?;
         check_env("trusted.env", &self.trusted.env)?;
+        self.trusted.check_hooks()?;
         check_options("options", &self.options)?;
         check_options("trusted.options", &self.trusted.options)?;
         // One that is misspelt would pass for none, and tools could instruct the routine until it is corrected.
@@ -286,16 +341,6 @@ fn check_retry(retry: Option<Retry>) -> Result<(), InvalidField> {
         return Err(InvalidField::new("retry.backoff_secs", backoff_secs, rule));
     }
     Ok(())
-}
-
-/// Without a schedule, a time zone is checked too: a mistake in it should not come up only later.
-fn check_schedule(definition: &Definition) -> Result<Option<Schedule>, InvalidField> {
-    let zone = definition.timezone.as_deref();
-    match &definition.schedule {
-        Some(schedule) => Schedule::parse(schedule, zone).map(Some),
-        None if zone.is_some() => Schedule::parse("@daily", zone).map(|_| None),
-        None => Ok(None),
-    }
 }
 
 fn check_title(title: &str) -> Result<(), InvalidField> {
@@ -425,6 +470,19 @@ mod tests {
     }
 
     #[test]
+    fn a_hook_names_a_command_or_nothing() {
+        let with = |hook: &[&str]| {
+            let hook = hook.iter().map(|word| (*word).to_owned()).collect();
+            let trusted = Trusted { on_attention: Some(hook), ..Trusted::default() };
+            Definition { trusted, ..definition() }.check(&Config::default())
+        };
+        assert!(with(&[]).is_ok() && with(&["true"]).is_ok());
+        for words in [&[""][..], &["echo", "a\0b"]] {
+            assert!(with(words).unwrap_err().to_string().contains("trusted.on_attention"));
+        }
+    }
+
+    #[test]
     fn a_title_that_is_empty_is_missing() {
         for title in ["", "  "] {
             let error = Definition { title: title.into(), ..definition() }.check(&Config::default()).unwrap_err();
@@ -440,18 +498,54 @@ mod tests {
     }
 
     #[test]
+    fn a_schedule_is_a_text_or_a_list_and_a_moment_needs_no_quotes() {
+        let read = |text: &str| toml::from_str::<Definition>(text);
+        assert_eq!(read("schedule = '@daily'").unwrap().schedule, Some("@daily".into()));
+        let list = read("schedule = ['@daily', '@hourly']").unwrap().schedule.unwrap();
+        assert_eq!(list.texts(), ["@daily", "@hourly"]);
+        for text in ["schedule = 5", "schedule = [5]"] {
+            assert!(read(text).unwrap_err().to_string().contains("a list of texts"), "{text}");
+        }
+        let run_at = |text: &str| read(&format!("run_at = {text}")).unwrap().run_at.unwrap();
+        assert_eq!(run_at("2026-12-01T09:00:00"), "2026-12-01T09:00:00");
+        assert_eq!(run_at("2026-12-01 09:00:00+01:00"), "2026-12-01T09:00:00+01:00");
+        assert_eq!(run_at("'2026-12-01T09:00'"), "2026-12-01T09:00");
+        assert!(read("run_at = 5").unwrap_err().to_string().contains("a date and a time"));
+        let plain = toml::to_string(&Definition { schedule: Some("@daily".into()), ..definition() }).unwrap();
+        assert!(plain.contains("schedule = \"@daily\"\n"), "{plain}");
+    }
+
+    #[test]
+    fn a_new_moment_must_be_ahead() {
+        let at =
+            |run_at: &str| Definition { run_at: Some(run_at.into()), timezone: Some("UTC".into()), ..definition() };
+        let now = "2026-06-01T00:00:00Z".parse().unwrap();
+        let none = definition();
+        assert!(at("2026-06-01T00:01").check_new_schedule(&none, now).is_ok());
+        let error = at("2026-06-01T00:00").check_new_schedule(&none, now).unwrap_err().to_string();
+        assert!(error.contains("`run_at`") && error.contains("2026-06-01T00:00:00Z now"), "{error}");
+        let past = at("2020-01-01T00:00");
+        assert!(past.check_new_schedule(&past, now).is_ok(), "that was there");
+        assert!(past.check(&Config::default()).is_ok(), "a person may have left it there");
+    }
+
+    #[test]
     fn a_definition_survives_its_file() {
         let full = Definition {
             ttl_secs: Some(5),
             schedule: Some("0 9 * * 1-5".into()),
+            run_at: Some("2026-12-01T09:00".into()),
             overlap: Overlap::Queue,
             tags: vec!["a".into()],
             retry: Some(Retry { max_attempts: 3, backoff_secs: 60 }),
             repositories: vec![Repository { url: "https://example.com/a.git".into(), branch: None, directory: None }],
             env: parse_env([("A".to_owned(), "b".to_owned())].into()).unwrap(),
             trusted: Trusted {
+                on_finish: Some(vec!["notify-send".into(), "done".into()]),
+                on_attention: Some(Vec::new()),
                 env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap(),
                 options: [("permissions".to_owned(), OptionValue("full".to_owned()))].into(),
+                ..Trusted::default()
             },
             ..definition()
         };

@@ -1,4 +1,7 @@
-//! When a routine fires by itself: five cron fields, or one of a few names, in a time zone.
+//! When a routine fires by itself: cron expressions, each of five fields or one of a few names, and a single moment, in a time zone.
+
+mod expressions;
+pub(super) mod run_at;
 
 use std::collections::VecDeque;
 use std::sync::LazyLock;
@@ -14,9 +17,14 @@ use super::zone::MachineZone;
 use super::{cron_fields, zone};
 use crate::clock::UnixSeconds;
 
+pub use expressions::CronExpressions;
+use run_at::RunAt;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Schedule {
-    cron: Cron,
+    /// It fires at each occurrence of any of them.
+    crons: Vec<Cron>,
+    run_at: Option<RunAt>,
     /// The machine's if absent. That may change, so each question to the schedule reads it again.
     zone: Option<TimeZone>,
 }
@@ -50,31 +58,42 @@ const NAMES: [(&str, &str); 7] = [
 ];
 
 impl Schedule {
-    /// Reads a schedule; without a zone it is always in the one the machine has at the time.
-    pub fn parse(text: &str, timezone: Option<&str>) -> Result<Self, InvalidField> {
+    /// Reads a schedule and a `run_at`, `None` without either; without a zone they are always in the one the machine has at the time.
+    pub fn parse(
+        expressions: Option<&CronExpressions>,
+        run_at: Option<&str>,
+        timezone: Option<&str>,
+    ) -> Result<Option<Self>, InvalidField> {
+        // Also where nothing is in it yet: a mistake should not come up only later.
         let zone = timezone.map(|name| zone::built_in(name).ok_or_else(|| unknown_zone(name))).transpose()?;
-        let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
-        let fields = fields(text).map_err(refuse)?;
-        Self::of_fields(fields, zone).map_err(|rule| {
-            // What can be said with a way out is said so.
-            refuse(cron_fields::check(fields, works).err().unwrap_or(rule))
-        })
+        let texts = expressions.map(CronExpressions::texts).unwrap_or_default();
+        if expressions.is_some() && !(1..=MAX_EXPRESSIONS).contains(&texts.len()) {
+            let rule = format!("a list has 1 to {MAX_EXPRESSIONS}; leave `schedule` out for none");
+            return Err(InvalidField::new("schedule", format_args!("a list of {}", texts.len()), rule));
+        }
+        let crons = texts.iter().map(|text| parse_expression(text)).collect::<Result<_, _>>()?;
+        let run_at = run_at.map(RunAt::parse).transpose()?;
+        let schedule = Self { crons, run_at, zone };
+        Ok((!schedule.is_empty()).then_some(schedule))
     }
 
-    fn of_fields(fields: &str, zone: Option<TimeZone>) -> Result<Self, String> {
-        let schedule = Self { cron: parse_cron(fields)?, zone };
-        // Elsewhere a date has to be found, in whatever zone.
-        if !(is_in_each_month(fields.split_whitespace().nth(2)) && schedule.has_values())
-            && schedule.next_in(&TimeZone::UTC, NEAR_THE_END).is_none()
-        {
-            return Err("no date matches it, so it would never fire; change its day or its month".to_owned());
-        }
-        Ok(schedule)
+    fn is_empty(&self) -> bool {
+        self.crons.is_empty() && self.run_at.is_none()
+    }
+
+    /// Returns what is left of it once its `run_at` is over.
+    pub(super) fn without_run_at(self) -> Option<Self> {
+        Some(Self { run_at: None, ..self }).filter(|left| !left.is_empty())
+    }
+
+    /// Returns the moment of its `run_at`.
+    pub fn run_at(&self) -> Option<UnixSeconds> {
+        self.run_at?.moment(&self.zone_now())
     }
 
     /// Returns whether it fires at other moments once the machine's zone is another.
     pub fn follows_machine_zone(&self) -> bool {
-        self.zone.is_none()
+        self.zone.is_none() && (!self.crons.is_empty() || self.run_at.is_some_and(RunAt::depends_on_zone))
     }
 
     /// Returns the first occurrence after a moment; `None` at the end of the calendar. `machine` is the machine's zone.
@@ -82,28 +101,32 @@ impl Schedule {
         self.next_in(self.zone.as_ref().unwrap_or(machine), moment)
     }
 
-    /// Whether each of its fields names a value: croner takes a comma alone for a list, and L for a weekday.
-    fn has_values(&self) -> bool {
-        let CronPattern { minutes, hours, months, days_of_week, .. } = &self.cron.pattern;
-        [minutes, hours, months, days_of_week].iter().all(|field| !field.values().is_empty())
-    }
-
     fn zone_now(&self) -> TimeZone {
         self.zone.clone().unwrap_or_else(|| zone::of_machine().zone)
     }
 
     fn next_in(&self, zone: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
-        let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
-        let from = moment.to_zoned(zone.clone());
-        // A step that does not advance would keep a caller that walks on busy for ever.
-        let next = self.cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
-        u64::try_from(next.timestamp().as_second()).ok().map(UnixSeconds)
+        let of_crons = self.crons.iter().filter_map(|cron| next_of(cron, zone, moment));
+        of_crons.chain(self.run_at_after(zone, moment)).min()
     }
 
+    fn run_at_after(&self, zone: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
+        self.run_at?.moment(zone).filter(|at| *at > moment)
+    }
+
+    /// One that several expressions share comes once.
     fn all_after(&self, moment: UnixSeconds) -> impl Iterator<Item = UnixSeconds> {
         let zone = self.zone_now();
-        let next = move |moment| self.next_in(&zone, moment);
-        std::iter::successors(next(moment), move |last| next(*last))
+        let mut once = self.run_at_after(&zone, moment);
+        let mut next: Vec<_> = self.crons.iter().map(|cron| next_of(cron, &zone, moment)).collect();
+        std::iter::from_fn(move || {
+            let first = next.iter().copied().flatten().chain(once).min()?;
+            for (next, cron) in next.iter_mut().zip(&self.crons).filter(|(next, _)| **next == Some(first)) {
+                *next = next_of(cron, &zone, first);
+            }
+            once = once.filter(|once| *once != first);
+            Some(first)
+        })
     }
 
     pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
@@ -126,12 +149,13 @@ impl Schedule {
     }
 
     pub fn description(&self) -> String {
-        let words = describe(self.cron.pattern.clone());
-        let words = words.trim_end_matches('.');
         let MachineZone { zone, unknown } = match &self.zone {
             Some(zone) => MachineZone { zone: zone.clone(), unknown: None },
             None => zone::of_machine(),
         };
+        let of_crons = self.crons.iter().map(|cron| describe(cron.pattern.clone()).trim_end_matches('.').to_owned());
+        let once = self.run_at.and_then(|run_at| run_at.moment(&zone)).and_then(|at| once_in_words(at, &zone));
+        let words = of_crons.chain(once).collect::<Vec<_>>().join("; ");
         match unknown {
             Some(cause) => format!("{words} (UTC, because the machine's time zone is not known: {cause})"),
             None => format!("{words} ({})", zone.iana_name().unwrap_or("UTC")),
@@ -139,7 +163,50 @@ impl Schedule {
     }
 }
 
-/// The longest schedule: five full lists are shorter.
+fn once_in_words(at: UnixSeconds, zone: &TimeZone) -> Option<String> {
+    let at = Timestamp::from_second(i64::try_from(at.0).ok()?).ok()?.to_zoned(zone.clone());
+    let seconds = if at.second() == 0 { String::new() } else { format!(":{:02}", at.second()) };
+    Some(format!("Once on {} at {:02}:{:02}{seconds}", at.date(), at.hour(), at.minute()))
+}
+
+fn next_of(cron: &Cron, zone: &TimeZone, moment: UnixSeconds) -> Option<UnixSeconds> {
+    let moment = Timestamp::from_second(i64::try_from(moment.0).ok()?).ok()?;
+    let from = moment.to_zoned(zone.clone());
+    // A step that does not advance would keep a caller that walks on busy for ever.
+    let next = cron.find_next_occurrence(&from, false).ok().filter(|next| *next > from)?;
+    u64::try_from(next.timestamp().as_second()).ok().map(UnixSeconds)
+}
+
+/// Whether each field names a value: croner takes a comma alone for a list, and L for a weekday.
+fn has_values(cron: &Cron) -> bool {
+    let CronPattern { minutes, hours, months, days_of_week, .. } = &cron.pattern;
+    [minutes, hours, months, days_of_week].iter().all(|field| !field.values().is_empty())
+}
+
+fn parse_expression(text: &str) -> Result<Cron, InvalidField> {
+    let refuse = |rule: String| InvalidField::new("schedule", format_args!("'{text}'"), rule);
+    let fields = fields(text).map_err(refuse)?;
+    of_fields(fields).map_err(|rule| {
+        // What can be said with a way out is said so.
+        refuse(cron_fields::check(fields, works).err().unwrap_or(rule))
+    })
+}
+
+fn of_fields(fields: &str) -> Result<Cron, String> {
+    let cron = parse_cron(fields)?;
+    // Elsewhere a date has to be found, in whatever zone.
+    if !(is_in_each_month(fields.split_whitespace().nth(2)) && has_values(&cron))
+        && next_of(&cron, &TimeZone::UTC, NEAR_THE_END).is_none()
+    {
+        return Err("no date matches it, so it would never fire; change its day or its month".to_owned());
+    }
+    Ok(cron)
+}
+
+/// The most that a list may have.
+const MAX_EXPRESSIONS: usize = 20;
+
+/// The longest expression: five full lists are shorter.
 const MAX_CRON_BYTES: usize = 1024;
 
 /// Returns the five fields that a schedule consists of or stands for.
@@ -170,19 +237,16 @@ fn fields(text: &str) -> Result<&str, String> {
 ///
 /// # Errors
 /// The field `schedule`, with a schedule that works.
-pub fn check_as_meant(text: &str) -> Result<(), InvalidField> {
-    let refuse = |rule| InvalidField::new("schedule", format_args!("'{text}'"), rule);
-    fields(text).and_then(|fields| cron_fields::check(fields, works)).map_err(refuse)
+pub fn check_as_meant(expressions: &CronExpressions) -> Result<(), InvalidField> {
+    let check = |text: &String| {
+        let refuse = |rule| InvalidField::new("schedule", format_args!("'{text}'"), rule);
+        fields(text).and_then(|fields| cron_fields::check(fields, works)).map_err(refuse)
+    };
+    expressions.texts().iter().try_for_each(check)
 }
 
 fn works(fields: &str) -> bool {
-    Schedule::of_fields(fields, None).is_ok()
-}
-
-/// Returns a schedule as it is kept: what a person types around a name, and how, says nothing.
-pub fn tidied(text: &str) -> String {
-    let text = text.trim();
-    if text.starts_with('@') { text.to_lowercase() } else { text.to_owned() }
+    of_fields(fields).is_ok()
 }
 
 /// Says in words when a pattern fires. Croner takes the last step that was written in a field for the rhythm of all of it, and the

@@ -19,18 +19,23 @@ pub fn snooze(
 ) -> Result<(Definition, Ledger), StoreError> {
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let definition = store::load(home, slug)?.definition;
-    if definition.schedule.is_none() {
+    if !definition.has_schedule() {
         let rule = "it has no schedule, so it never fires by itself; give it one first";
         return Err(InvalidField::new("routine", format_args!("'{slug}'"), rule).into());
     }
-    if let Some(past) = until.filter(|until| *until <= now) {
-        let rule = format!("it is {now} now; give a later time, or leave it out");
-        return Err(InvalidField::new("until", past, rule).into());
-    }
+    until.map_or(Ok(()), |until| check_ahead(until, now))?;
     let mut ledger = Ledger::read(home, slug)?;
     ledger.follow(&definition, now);
     ledger.snoozed_until = until;
     ledger.skip_next = skip_next;
     ledger.write(home, slug)?;
     Ok((definition, ledger))
+}
+
+pub(super) fn check_ahead(until: UnixSeconds, now: UnixSeconds) -> Result<(), InvalidField> {
+    if until > now {
+        return Ok(());
+    }
+    let rule = format!("it is {now} now; give a later time, or leave it out");
+    Err(InvalidField::new("until", until, rule))
 }

@@ -8,7 +8,7 @@ use super::invalid_field::InvalidField;
 use super::ledger::{self, Ledger};
 use super::model::{Definition, Routine};
 use super::prompt;
-use super::schedule::{Schedule, check_as_meant};
+use super::schedule::Schedule;
 use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
@@ -60,7 +60,7 @@ pub fn create(
     prompt: &str,
 ) -> Result<Routine, StoreError> {
     definition.check(config)?;
-    definition.schedule.as_deref().map_or(Ok(()), check_as_meant)?;
+    definition.check_new_schedule(&Definition::default(), UnixSeconds::now())?;
     prompt::check(prompt)?;
     let routine = Routine { slug, definition };
     let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));
@@ -77,7 +77,7 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
     let file = staged.join(DEFINITION_FILE);
     let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
     atomic_file::write(&staged.join(prompt::PROMPT_FILE), prompt.as_bytes())?;
-    if definition.schedule.is_some() {
+    if definition.has_schedule() {
         // From now on, and not from when somebody first looks at it.
         let mut ledger = Ledger::default();
         ledger.follow(definition, definition.created_at);
@@ -199,6 +199,15 @@ pub fn unarchive(home: &Home, slug: &Slug) -> Result<PathBuf, StoreError> {
     std::fs::rename(&archived, &directory).map_err(|source| FileError::io("move", &archived, source))?;
     atomic_file::sync_directory(&home.routines())?;
     Ok(directory)
+}
+
+/// Reads what a routine says, or said when it was deleted last; `None` where it cannot be read.
+pub fn load_or_archived(home: &Home, slug: &Slug) -> Option<Definition> {
+    match load(home, slug) {
+        Ok(routine) => Some(routine.definition),
+        Err(StoreError::NotFound { .. }) => load_archived(home, slug),
+        Err(_) => None,
+    }
 }
 
 /// Reads what a routine said when it was deleted last.

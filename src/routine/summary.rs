@@ -112,7 +112,7 @@ impl Plan {
 impl DefinitionSummary {
     fn of(definition: &Definition) -> Self {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
-        let fault = definition.schedule.as_deref().and_then(|schedule| check_as_meant(schedule).err());
+        let fault = definition.schedule.as_ref().and_then(|schedule| check_as_meant(schedule).err());
         Self {
             limits: Limits::of(definition),
             set_by_tools: (!names.is_empty()).then(|| Box::new(SetByTools { agent: definition.agent.clone(), names })),
@@ -227,7 +227,8 @@ impl Summary {
         self.definition = Some(Ok(DefinitionSummary::of(&definition)));
         match Ledger::read_with_stamp(at.home, &self.slug) {
             Ok((ledger, ledger_stamp)) => {
-                self.plan = Ok(Plan::of(&definition, schedule.as_ref(), ledger, at.machine));
+                let left = ledger.left_of(&definition, schedule);
+                self.plan = Ok(Plan::of(&definition, left.as_ref(), ledger, at.machine));
                 [Some(stamp), ledger_stamp]
             }
             Err(error) => {

@@ -1,9 +1,10 @@
-//! Commands that run when a run has ended: `on_finish` and `on_failure` of `config.toml`.
+//! Commands that run when a run has ended or needs a person: `on_finish`, `on_failure` and `on_attention` of `config.toml`, or those of
+//! its routine's `[trusted]` instead.
 //!
 //! Each is a process of its own, with a runner of ours that ends it in time, so that neither the end of a run nor a watchdog's
 //! pass ever waits for it.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Display;
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -15,7 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, anyhow};
 
 use super::context::Context;
-use super::entry::Workbench;
+use super::entry::{Entry, Workbench};
 use super::id::RunId;
 use super::log;
 use super::own_tree;
@@ -25,37 +26,88 @@ use crate::bounded_command::wait_until;
 use crate::env_vars;
 use crate::environment;
 use crate::git::Work;
+use crate::home::config::Config;
 use crate::home::{self, Home};
 use crate::process_tree::{COOKIE_VARIABLE, Cookie, KnownProcesses, become_subreaper};
 use crate::quote::quote;
+use crate::routine::model::Trusted;
+use crate::routine::store;
 
 const HOOK_LIMIT: Duration = Duration::from_secs(30);
 
 /// Starts the hooks of a run that was just recorded, and returns at once. A failure is noted in the run's log, and harmless.
 pub fn start(context: &Context, outcome: &Outcome) {
-    for hook in outcome.status.hooks() {
-        let (name, command) = match hook {
-            Hook::Finish => ("on_finish", &context.config.on_finish),
-            Hook::Failure => ("on_failure", &context.config.on_failure),
-        };
+    start_each(context, outcome, outcome.status.hooks());
+}
+
+/// Starts `on_attention` for a run that needs a person, and returns at once. The caller sees to it that this happens once.
+pub fn start_attention(context: &Context, outcome: &Outcome) {
+    start_each(context, outcome, &[Hook::Attention]);
+}
+
+fn start_each(context: &Context, outcome: &Outcome, hooks: &[Hook]) {
+    if hooks.is_empty() {
+        return;
+    }
+    // A routine that cannot be read has the home's hooks: a message too many is better than none.
+    let of_routine = store::load_or_archived(&context.home, outcome.id.routine()).map(|definition| definition.trusted);
+    for hook in hooks {
+        let command = hook.command(of_routine.as_ref(), &context.config);
         if !command.is_empty()
-            && let Err(error) = start_runner(context, outcome, name, command)
+            && let Err(error) = start_for_run(context, outcome, hook.key(), command)
         {
-            note(&context.home, &outcome.id, name, &error);
+            note(&context.home, &outcome.id, hook.key(), &error);
         }
     }
 }
 
-fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
+impl Hook {
+    fn key(self) -> &'static str {
+        match self {
+            Self::Finish => "on_finish",
+            Self::Failure => "on_failure",
+            Self::Attention => "on_attention",
+        }
+    }
+
+    /// Returns the routine's own command, which may be empty, else the home's.
+    fn command<'a>(self, of_routine: Option<&'a Trusted>, config: &'a Config) -> &'a [String] {
+        let (own, home) = match self {
+            Self::Finish => (of_routine.map(|trusted| &trusted.on_finish), &config.on_finish),
+            Self::Failure => (of_routine.map(|trusted| &trusted.on_failure), &config.on_failure),
+            Self::Attention => (of_routine.map(|trusted| &trusted.on_attention), &config.on_attention),
+        };
+        own.and_then(Option::as_ref).unwrap_or(home)
+    }
+
+    /// Returns whether it has a command for this run.
+    pub(crate) fn is_set(self, context: &Context, run: &RunId) -> bool {
+        let of_routine = store::load_or_archived(&context.home, run.routine()).map(|definition| definition.trusted);
+        !self.command(of_routine.as_ref(), &context.config).is_empty()
+    }
+}
+
+fn start_for_run(context: &Context, outcome: &Outcome, name: &str, command: &[String]) -> Result<(), String> {
+    let home = context.home.root().as_os_str();
+    let run = outcome.id.to_string();
+    let runner = ["hook".as_ref(), name.as_ref(), home, run.as_ref()];
+    start_runner(context, &runner, command, variables(&context.home, outcome))
+}
+
+/// Starts a command of a person's through a runner, which is this program with the words `runner`, and returns at once.
+pub(crate) fn start_runner(
+    context: &Context,
+    runner: &[&OsStr],
+    command: &[String],
+    variables: Vec<(&'static str, OsString)>,
+) -> Result<(), String> {
     let cookie = Cookie::random().map_err(|error| error.to_string())?;
     let inherited = environment::inherited(&environment::of_this_process(), &[]);
     let mut runner = environment::detached(context.program.path(), &inherited)
-        .args(["hook", name])
-        .arg(context.home.root())
-        .arg(outcome.id.to_string())
+        .args(runner)
         .arg("--")
         .args(command)
-        .envs(variables(&context.home, outcome))
+        .envs(variables)
         .env(COOKIE_VARIABLE, cookie.to_string())
         .current_dir(context.home.root())
         .spawn()
@@ -68,7 +120,11 @@ fn start_runner(context: &Context, outcome: &Outcome, name: &str, command: &[Str
 /// Describes a run in variables of the hook's environment.
 fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
     let workbench = Workbench::of(home, &outcome.id);
-    let duration = outcome.duration_secs();
+    // What is not known to be over has neither.
+    let finished = outcome.status.is_final().then_some(outcome.finished_at);
+    let duration = finished.and_then(|_| outcome.duration_secs());
+    let usage = outcome.output.as_ref().and_then(|output| output.usage.as_ref());
+    let cost = usage.and_then(|usage| usage.cost_usd).map(f64::from);
     let texts = [
         (env_vars::RUN, Some(outcome.id.to_string())),
         (env_vars::ROUTINE, Some(outcome.id.routine().to_string())),
@@ -79,8 +135,10 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
         (env_vars::EXIT_CODE, outcome.exit_code.map(|code| code.to_string())),
         (env_vars::SIGNAL, outcome.signal.map(|signal| signal.to_string())),
         (env_vars::TRIGGERED_AT, Some(outcome.triggered_at.to_string())),
-        (env_vars::FINISHED_AT, Some(outcome.finished_at.to_string())),
+        (env_vars::FINISHED_AT, finished.map(|at| at.to_string())),
         (env_vars::DURATION_SECS, duration.map(|secs| secs.to_string())),
+        (env_vars::HEADLINE, outcome.report.as_ref().map(|report| report.headline.clone())),
+        (env_vars::COST_USD, cost.map(|dollars| dollars.to_string())),
         (env_vars::UNSAVED_WORK, unsaved_work(&outcome.work)),
     ];
     // A NUL cannot be passed on.
@@ -102,7 +160,7 @@ fn unsaved_work(work: &[Work]) -> Option<String> {
 pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> anyhow::Result<()> {
     let _ = rustix::process::setsid();
     let home = Home::open(root)?;
-    let result = run_within(&home, command, HOOK_LIMIT);
+    let result = run_bounded(&home, command);
     match &result {
         Ok(None) => {}
         Ok(Some(failure)) => note(&home, id, name, failure),
@@ -114,13 +172,18 @@ pub fn run(name: &str, root: PathBuf, id: &RunId, command: &[OsString]) -> anyho
 fn note(home: &Home, id: &RunId, name: &str, failure: &dyn Display) {
     tracing::warn!(run = %id, hook = name, %failure);
     let workbench = Workbench::of(home, id);
-    // The agent or a sweep may have removed it, and a note must not create it again.
-    if workbench.exists() {
+    // The agent or a sweep may have removed it, and a note must not create it again. A run that may be alive is not touched.
+    let may_be_alive = name == Hook::Attention.key() && Entry::of(home, id).exists();
+    if workbench.exists() && !may_be_alive {
         log::append_note(&workbench, &format!("{name} failed: {failure}"));
     }
 }
 
-/// Returns what went wrong, if something did.
+/// Runs a command to its end, or ends it and all its processes, within the bound of a hook. Returns what went wrong, if something did.
+pub(crate) fn run_bounded(home: &Home, command: &[OsString]) -> anyhow::Result<Option<String>> {
+    run_within(home, command, HOOK_LIMIT)
+}
+
 fn run_within(home: &Home, command: &[OsString], limit: Duration) -> anyhow::Result<Option<String>> {
     become_subreaper()?;
     let [program, arguments @ ..] = command else { return Ok(Some("no command is given".to_owned())) };
@@ -171,4 +234,22 @@ fn end_of(output: &File) -> String {
     let count = output.read_at(&mut bytes, length.saturating_sub(MOST)).unwrap_or(0);
     let text = quote(String::from_utf8_lossy(&bytes[..count]).trim(), MOST as usize);
     if text.is_empty() { text } else { format!("; it said: {text}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_routine_s_own_command_replaces_the_home_s_of_that_name_alone() {
+        let words = |word: &str| vec![word.to_owned()];
+        let config = Config { on_finish: words("home"), on_failure: words("home"), ..Config::default() };
+        let own = Trusted { on_finish: Some(words("own")), on_failure: Some(Vec::new()), ..Trusted::default() };
+        let commands = |own: Option<&Trusted>| {
+            [Hook::Finish, Hook::Failure, Hook::Attention].map(|hook| hook.command(own, &config).to_vec())
+        };
+        assert_eq!(commands(None), [words("home"), words("home"), vec![]]);
+        assert_eq!(commands(Some(&Trusted::default())), commands(None));
+        assert_eq!(commands(Some(&own)), [words("own"), vec![], vec![]]);
+    }
 }

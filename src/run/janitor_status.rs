@@ -1,13 +1,15 @@
 //! When the janitor's loops made a pass, when the next one is, and what failed.
 
-use std::fmt::Display;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::fmt::{self, Display};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::clock::UnixSeconds;
+use super::id::RunId;
+use crate::clock::{HumanDuration, UnixSeconds};
 
 /// One of the janitor's loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,10 +42,29 @@ pub struct Trouble {
     pub problem: String,
 }
 
+/// A time in which no process of the home fired anything.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Downtime {
+    pub from: UnixSeconds,
+    pub until: UnixSeconds,
+}
+
+impl Display for Downtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, until } = self;
+        let length = HumanDuration(from.age_secs_at(*until));
+        write!(f, "no moadim-mcp was running from {from} until {until} ({length})")
+    }
+}
+
 /// The state of the loops, shared between threads.
 #[derive(Debug, Default)]
 pub struct JanitorStatus {
     passes: Mutex<[Passes; 3]>,
+    /// The runs whose state the last watchdog pass could not decide.
+    unknown: Mutex<BTreeSet<RunId>>,
+    /// The downtime that this process ended, if it ended one. Not set before its first pass.
+    downtime: OnceLock<Option<Downtime>>,
 }
 
 /// How many troubles of one pass are kept.
@@ -88,6 +109,27 @@ impl JanitorStatus {
         }
     }
 
+    /// Notes after which downtime this process has started, at its first pass.
+    pub(crate) fn started_after(&self, downtime: impl FnOnce() -> Option<Downtime>) {
+        self.downtime.get_or_init(downtime);
+    }
+
+    pub(crate) fn is_first_pass(&self) -> bool {
+        self.downtime.get().is_none()
+    }
+
+    pub(crate) fn downtime(&self) -> Option<&Downtime> {
+        self.downtime.get()?.as_ref()
+    }
+
+    /// Notes which runs are unknown at this pass, and returns those that were at the one before, too.
+    pub(crate) fn stay_unknown(&self, now: BTreeSet<RunId>) -> BTreeSet<RunId> {
+        let mut before = self.unknown.lock().unwrap_or_else(PoisonError::into_inner);
+        let stay = now.intersection(&before).cloned().collect();
+        *before = now;
+        stay
+    }
+
     fn lock(&self) -> MutexGuard<'_, [Passes; 3]> {
         self.passes.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -116,5 +158,12 @@ mod tests {
         status.passed(Duty::Schedule, Duration::ZERO);
         assert_eq!(problems(&status), ["b"]);
         assert!(status.passes(Duty::Watchdog).troubles.is_empty());
+    }
+
+    #[test]
+    fn a_run_stays_unknown_that_was_so_at_the_pass_before() {
+        let status = JanitorStatus::default();
+        let pass = |runs: &[&str]| status.stay_unknown(runs.iter().map(|run| run.parse().unwrap()).collect()).len();
+        assert_eq!([pass(&["a-1"]), pass(&["b-1"]), pass(&["a-1", "b-1"]), pass(&[]), pass(&["b-1"])], [0, 0, 1, 0, 0]);
     }
 }

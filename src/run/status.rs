@@ -56,13 +56,15 @@ pub enum Streak {
     Keep,
 }
 
-/// A command of `config.toml` that the end of a run starts.
+/// A command of a person's that a run starts when it ends, or when it needs somebody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
     /// `on_finish`.
     Finish,
     /// `on_failure`.
     Failure,
+    /// `on_attention`.
+    Attention,
 }
 
 /// The exit status of `trigger --wait`.
@@ -177,13 +179,14 @@ impl Status {
         }
     }
 
-    /// Which hooks run when it is recorded.
+    /// Which hooks run when it is recorded; of an unknown one, once it has been unknown for a while.
     pub fn hooks(self) -> &'static [Hook] {
         match (self.is_final(), self.is_failure()) {
             // A check that runs every minute and mostly says no is no news.
             _ if self == Self::Skipped => &[],
             (true, true) => &[Hook::Finish, Hook::Failure],
             (true, false) => &[Hook::Finish],
+            _ if self == Self::Unknown => &[Hook::Attention],
             (false, _) => &[],
         }
     }
@@ -265,7 +268,8 @@ mod tests {
                 TaskState::Working => ("waits", "working"),
                 _ => ("as its outcome", "as its outcome"),
             };
-            return vec!["no", "–", "–", "–", "–", "–", waits.0, waits.1];
+            let hooks = if status.hooks() == [Hook::Attention] { "attention, once" } else { "–" };
+            return vec!["no", "–", "–", "–", "–", hooks, waits.0, waits.1];
         }
         vec![
             yes(status.is_failure()),

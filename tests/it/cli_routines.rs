@@ -19,6 +19,52 @@ fn moadim_with(home: &TestHome, words: &[&str], variables: &[(&str, &str)], inpu
 }
 
 #[test]
+fn a_routine_is_created_with_several_times_and_with_a_moment() {
+    let (home, mut server) = Scene::new().start();
+    let create = |title: &str, more: &[&str]| {
+        home.moadim(&[&["create", title, "--agent", "shell", "--prompt", "true"], more].concat())
+    };
+    create("Often", &["--schedule", "0 9 * * *", "--schedule", "@HOURLY", "--timezone", "UTC"]).ok();
+    create("Plain", &["--schedule", " @Daily "]).ok();
+    create("Once", &["--run-at", "2090-12-01T09:00", "--timezone", "Europe/Berlin"]).ok();
+    let routine =
+        |server: &mut crate::harness::Server, slug: &str| server.ok("get_routine", json!({ "routine": slug }));
+    let often = routine(&mut server, "often");
+    assert_eq!(often["settings"]["schedule"], json!(["0 9 * * *", "@hourly"]));
+    assert_says(&text(&often["routine"]["schedule_description"]), &["At 09:00", "; ", "(UTC)"]);
+    assert!(home.read("routines/plain/routine.toml").contains("schedule = \"@daily\""));
+    let once = routine(&mut server, "once")["routine"].clone();
+    assert_has(&once, json!({ "run_at": "2090-12-01T09:00", "next_fires": ["2090-12-01T08:00:00Z"] }));
+    assert_says(&text(&once["schedule_description"]), &["Once on 2090-12-01 at 09:00 (Europe/Berlin)"]);
+    for (more, part) in [
+        (&["--run-at", "2020-12-01T09:00"][..], "give a later time"),
+        (&["--run-at", "soon"], "2026-12-01T09:00"),
+        (&["--schedule", "@daily", "--schedule", "*/90 * * * *"], "*/90"),
+    ] {
+        assert_says(&create("Wrong", more).failed(1), &[part]);
+    }
+    assert_says(&create("Wrong", &["--timezone", "UTC"]).failed(2), &["--schedule"]);
+    let update = |server: &mut crate::harness::Server, more: serde_json::Value| {
+        let mut arguments = more;
+        arguments["routine"] = json!("once");
+        server.call_tool("update_routine", arguments)
+    };
+    assert_says(&update(&mut server, json!({ "run_at": "2020-01-01T00:00:00Z" })).error(), &["`run_at`", "later"]);
+    update(&mut server, json!({ "schedule": ["@daily", "@weekly"], "clear": ["run_at"] })).ok();
+    let file = home.read("routines/once/routine.toml");
+    assert!(file.contains("schedule = [\"@daily\", \"@weekly\"]") && !file.contains("run_at"), "{file}");
+    // A person may leave one that is past, and change the rest.
+    let past = file.replace("schedule = [", "run_at = 2020-01-01T00:00:00Z\nschedule = [");
+    home.write("routines/once/routine.toml", &past);
+    update(&mut server, json!({ "keep_last": 2 })).ok();
+    assert!(home.read("routines/once/routine.toml").contains("run_at = 2020-01-01T00:00:00Z\n"));
+    assert!(edit(&home, "once", "sed -i 's/keep_last = 2/keep_last = 3/' \"$1\"").0);
+    let (well, _, errors) = edit(&home, "once", "sed -i 's/2020-01-01/2021-01-01/' \"$1\"");
+    assert!(!well && errors.contains("`run_at`") && errors.contains("later"), "{errors}");
+    fs::remove_dir_all(errors.trim().split_once("what you wrote is in ").unwrap().1).unwrap();
+}
+
+#[test]
 fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
     let (home, mut server) = Scene::new().start();
     let created = home.moadim(&[
@@ -64,6 +110,14 @@ fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
     assert!(after > before, "{before} {after}");
     assert_says(&home.moadim(&["snooze", "morning-news", "--off"]).ok(), &["fires next"]);
     assert_says(&home.moadim(&["snooze", "morning-news"]).failed(2), &["required"]);
+    assert_says(&home.moadim(&["snooze"]).failed(2), &["required"]);
+    // A word that stands alone is a time, unless a routine has that name.
+    assert_says(&home.moadim(&["snooze", "2h"]).ok(), &["No schedule fires until", "(in 2 h)"]);
+    let snoozed = home.moadim(&["snooze", "--until", "2040-01-01", "--json"]).json();
+    assert!(*text(&snoozed["snoozed_until"]) > *"2039-12-31" && snoozed["routine"].is_null(), "{snoozed}");
+    assert_says(&home.moadim(&["snooze", "--next"]).failed(1), &["skip_next", "name it"]);
+    assert_says(&home.moadim(&["snooze", "--off"]).ok(), &["Schedules fire again"]);
+    assert_says(&home.moadim(&["snooze", "no-such", "2h"]).failed(1), &["no-such"]);
 
     let deleted = home.moadim(&["delete", "morning-news"]).ok();
     assert_says(&deleted, &["Deleted morning-news", "recover --routine morning-news"]);
@@ -107,9 +161,9 @@ fn a_prompt_comes_from_a_file_the_standard_input_or_nowhere() {
 }
 
 /// Edits a routine with an editor that runs this script on the two files.
-fn edit(home: &TestHome, script: &str) -> (bool, String, String) {
+fn edit(home: &TestHome, routine: &str, script: &str) -> (bool, String, String) {
     let editor = home.script("editor", script);
-    moadim_with(home, &["edit", "job"], &[("VISUAL", editor.to_str().unwrap())], "")
+    moadim_with(home, &["edit", routine], &[("VISUAL", editor.to_str().unwrap())], "")
 }
 
 #[test]
@@ -117,14 +171,14 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
     let (home, mut server) = Scene::new().start();
     server.create("Job", "echo one", json!({ "max_runtime_secs": 60 }));
     let (well, said, errors) =
-        edit(&home, "sed -i 's/60/90/' \"$1\"; echo '# mine' >> \"$1\"; echo 'echo two' > \"$2\"");
+        edit(&home, "job", "sed -i 's/60/90/' \"$1\"; echo '# mine' >> \"$1\"; echo 'echo two' > \"$2\"");
     assert!(well && said.contains("Saved job."), "{said}{errors}");
     let seen = server.ok("get_routine", json!({ "routine": "job" }));
     assert_eq!((&seen["routine"]["max_runtime_secs"], &seen["prompt"]), (&json!(90), &json!("echo two\n")));
     let file = home.root().join("routines/job/routine.toml");
     let saved = fs::read_to_string(&file).unwrap();
     assert!(saved.ends_with("# mine\n"));
-    assert!(edit(&home, "true").1.contains("Nothing changed."));
+    assert!(edit(&home, "job", "true").1.contains("Nothing changed."));
     for (script, words) in [
         ("sed -i 's/90/ninety/' \"$1\"", "line"),
         ("sed -i 's/90/0/' \"$1\"", "max_runtime_secs"),
@@ -132,7 +186,7 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
         ("printf '' > \"$2\"", "prompt.md"),
         ("exit 3", "VISUAL"),
     ] {
-        let (well, _, errors) = edit(&home, script);
+        let (well, _, errors) = edit(&home, "job", script);
         assert!(!well && errors.contains(words), "{script}: {errors}");
         assert_eq!(fs::read_to_string(&file).unwrap(), saved, "{script}");
         if let Some((_, kept)) = errors.trim().split_once("what you wrote is in ") {
@@ -142,7 +196,7 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
     }
     // What was changed meanwhile is not written over.
     let script = format!("sed -i 's/90/91/' \"$1\"; echo '# theirs' >> '{}'", file.display());
-    let (well, _, errors) = edit(&home, &script);
+    let (well, _, errors) = edit(&home, "job", &script);
     assert!(!well && errors.contains("changed meanwhile"), "{errors}");
     assert!(fs::read_to_string(&file).unwrap().contains("max_runtime_secs = 90"));
     let kept = errors.trim().split_once("what you wrote is in ").unwrap().1;

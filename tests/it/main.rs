@@ -44,6 +44,7 @@ mod main_job;
 mod many_servers;
 #[cfg(target_os = "linux")]
 mod mounts;
+mod notices;
 mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;

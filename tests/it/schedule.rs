@@ -205,3 +205,51 @@ fn no_more_than_the_limit_are_at_work_however_many_servers_fire() {
         assert!(at_work <= 2, "{text}");
     }
 }
+
+#[test]
+fn a_list_fires_at_each_of_its_times_and_where_they_meet_once() {
+    let stage = Stage::new("");
+    let list = json!(["0 * * * *", "*/30 * * * *", "@hourly"]);
+    stage.routine("job", ":", &format!("schedule = {list}"));
+    let mut server = stage.server();
+    wait_until("the schedule to be followed", || stage.ledger("job")["schedule"]["schedule"] == list);
+    for half in 1..=4 {
+        stage.set_clock(half * 30 * MINUTE);
+        stage.wait_for_ended("job", usize::try_from(half).unwrap());
+    }
+    let fired: Vec<Value> = stage.ended("job").iter().map(|run| run["origin"]["occurrence"].clone()).collect();
+    assert_eq!(fired, [1, 2, 3, 4].map(|half| json!(at(half * 30 * MINUTE))));
+    let view = routine_view(&mut server, "job");
+    assert_eq!((&view["schedule"], view["next_fires"].as_array().unwrap().len()), (&list, 3));
+}
+
+#[test]
+fn a_moment_fires_once_however_many_servers_there_are_and_whatever_the_clock_does() {
+    let servers = if may_take_long() { 8 } else { 4 };
+    let stage = Stage::new("");
+    stage.routine("once", ":", "run_at = 2026-01-01T01:00:00 # no quotes");
+    stage.routine("both", ":", "run_at = \"2026-01-01T01:30\"\nschedule = \"@hourly\"");
+    stage.routine("past", ":", "run_at = \"2025-12-31T23:00:00Z\"");
+    let mut servers: Vec<Server> = (0..servers).map(|_| stage.server()).collect();
+    for slug in ["once", "both", "past"] {
+        wait_until("it to be followed", || stage.ledger(slug)["schedule"]["run_at"].is_string());
+    }
+    assert_eq!(routine_view(&mut servers[0], "once")["run_at"], "2026-01-01T01:00:00");
+    stage.set_clock(HOUR);
+    ["once", "both"].iter().for_each(|slug| drop(stage.wait_for_ended(slug, 1)));
+    stage.set_clock(HOUR + 30 * MINUTE);
+    stage.wait_for_ended("both", 2);
+    // Back by more than a ledger is trusted, and on again.
+    stage.set_clock(100 * HOUR);
+    stage.wait_for_ended("both", 3);
+    stage.set_clock(0);
+    wait_until("the clock to be believed", || stage.ledger("both")["fired_until"] == at(0));
+    stage.set_clock(2 * HOUR);
+    stage.wait_for_ended("both", 4);
+    let of = |slug: &str, occurrence: u64| {
+        stage.ended(slug).iter().filter(|run| run["origin"]["occurrence"] == at(occurrence)).count()
+    };
+    assert_eq!((of("once", HOUR), of("both", HOUR + 30 * MINUTE)), (1, 1));
+    assert_eq!((stage.ended("once").len(), stage.missed("once").len(), stage.ended("past").len()), (1, 0, 0));
+    assert!(routine_view(&mut servers[0], "once")["next_fires"].is_null());
+}

@@ -88,6 +88,49 @@ fn a_snoozed_routine_is_left_alone_until_then() {
 }
 
 #[test]
+fn a_snoozed_home_fires_nothing_and_says_so_everywhere() {
+    let stage = Stage::new("");
+    let slugs = ["a", "b"];
+    slugs.iter().for_each(|slug| stage.routine(slug, ":", "schedule = \"@hourly\""));
+    let (mut server, mut other) = (stage.server(), stage.server());
+    slugs.iter().for_each(|slug| stage.wait_until_followed(slug, "@hourly"));
+    let until = UnixSeconds::now().plus_secs(30 * 24 * HOUR).to_string();
+    let refused = server.error("snooze_routine", json!({ "skip_next": true }));
+    assert!(refused.contains("`skip_next`") && refused.contains("name it"), "{refused}");
+    assert!(server.error("snooze_routine", json!({ "until": "2020-01-01T00:00:00Z" })).contains("later"));
+    let snoozed = server.ok("snooze_routine", json!({ "until": until }));
+    assert_eq!(snoozed, json!({ "snoozed_until": until }));
+    stage.set_clock(HOUR);
+    for slug in slugs {
+        let missed = stage.wait_for_missed(slug, 1).remove(0);
+        assert_eq!((&missed["why"], &missed["occurrence"]), (&json!("snoozed"), &json!(at(HOUR))), "{missed}");
+        assert!(text(&missed["reason"]).contains(&until), "{missed}");
+        let view = routine_view(&mut other, slug);
+        assert_eq!(view["snoozed_until"], until, "{view}");
+        assert!(text(&view["next_fires"][0]) > until, "{view}");
+    }
+    assert_eq!(other.ok("health", json!({}))["snoozed_until"], until);
+    assert_eq!(other.ok("list_routines", json!({}))["snoozed_until"], until);
+    assert!(stage.home.moadim(&["routines"]).stderr.contains("no schedule fires until"));
+    let run = server.trigger("a");
+    server.wait_for_run(&run, "succeeded");
+
+    stage.home.write("snooze.json", "{");
+    stage.set_clock(2 * HOUR);
+    wait_until("the damage to be told", || {
+        server.problems().iter().any(|one| text(&one["problem"]).contains("snooze.json is damaged"))
+    });
+    assert_eq!(stage.ended("b").len(), 0, "what cannot be read lifts nothing");
+    assert!(stage.home.moadim(&["snooze", "--off"]).ok().contains("again"));
+    for slug in slugs {
+        wait_until("the hour to be made up for", || {
+            stage.ended(slug).iter().any(|run| run["origin"]["occurrence"] == at(2 * HOUR))
+        });
+    }
+    assert!(other.ok("health", json!({}))["snoozed_until"].is_null());
+}
+
+#[test]
 fn failures_in_a_row_disable_a_routine_and_enabling_it_begins_anew() {
     let stage = Stage::new("");
     stage.routine("job", "exit 3", "schedule = \"@hourly\"\nmax_consecutive_failures = 2 # enough");

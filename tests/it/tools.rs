@@ -6,7 +6,7 @@ use crate::harness::{Server, TestHome, text};
 use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
-const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? \
+const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? run_at? \
                         timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
@@ -55,7 +55,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ),
         ("update_routine", update.as_str(), "routine permissions? warnings?"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),
-        ("list_routines", "query? tag? limit? cursor?", "routines total next_cursor?"),
+        ("list_routines", "query? tag? limit? cursor?", "routines total snoozed_until? next_cursor?"),
         ("trigger_routine", "routine overlap? wait? text?", "finished? run"),
         ("list_runs", "routine? status? since? until? limit? cursor?", "runs total next_cursor?"),
         ("wait_run", "run timeout_secs?", "finished run"),
@@ -74,12 +74,12 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "dry_run killed killed_total removed removed_total kept kept_total failed failed_total freed_bytes \
              pending_bytes removable_bytes? scanned stores? note?",
         ),
-        ("snooze_routine", "routine until? skip_next?", "routine"),
+        ("snooze_routine", "routine? until? skip_next?", "routine"),
         ("list_agents", "", "agents max_permissions config_file"),
         (
             "health",
             "",
-            "version home session_host session_host_reason tmux_version? watchdog sweep scheduler routines runs \
+            "version home session_host session_host_reason tmux_version? watchdog sweep scheduler downtime? snoozed_until? routines runs \
              workbench_bytes workbench_bytes_complete problems problems_total stores",
         ),
     ];

@@ -3,6 +3,7 @@
 use super::{Finding, Subject};
 use crate::archive;
 use crate::git::Work;
+use crate::janitor::heartbeat::Beat;
 use crate::janitor::stores;
 use crate::janitor::unsaved::{NO_ROOM, Problem};
 use crate::logging;
@@ -57,6 +58,18 @@ pub(super) fn passes(subject: &Subject<'_>) -> Vec<Finding> {
         None => Finding::problem("background", problem, fix),
     };
     troubles.map(|trouble| finding(trouble.path, trouble.problem)).collect()
+}
+
+pub(super) fn heartbeat(subject: &Subject<'_>) -> Vec<Finding> {
+    let Some(beat) = Beat::read(&subject.context.home) else { return Vec::new() };
+    let downtime = beat.downtime.map_or_else(String::new, |downtime| format!("; {downtime}"));
+    let mut findings = vec![Finding::well("scheduler", format!("last pass about {}{downtime}", beat.at))];
+    if let Some(failure) = beat.failure.filter(|_| !subject.context.config.heartbeat.is_empty()) {
+        let problem = format!("the command `heartbeat` failed: {}", failure.problem);
+        let fix = "correct it, or remove it; it runs again within a minute";
+        findings.push(Finding::problem_at(subject.context.home.config_file(), problem, fix));
+    }
+    findings
 }
 
 /// Reports workbenches that stay because what they hold cannot be archived: known from the end of the run, or tried.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::clock::{HumanDuration, UnixSeconds};
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::Known;
 use crate::routine::ledger::{Fire, LastMissed, Ledger, Waiting};
 use crate::routine::model::{CatchUp, Definition, Overlap};
@@ -72,6 +73,7 @@ pub(super) fn advance(
     definition: &Definition,
     schedule: Option<&Schedule>,
     ledger: &Ledger,
+    home_snooze: Option<HomeSnooze>,
     now: UnixSeconds,
     catch_up_window_secs: u64,
 ) -> Advance {
@@ -97,6 +99,10 @@ pub(super) fn advance(
     let Passed { older, newest } = schedule.passed(ledger.fired_until, now);
     let Some((last, before)) = newest.split_last() else { return advance };
     advance.ledger.fired_until = *last;
+    let unwanted = |ledger: &mut Ledger, occurrence| {
+        let snooze = home_snooze.filter(|snooze| snooze.covers(occurrence, now));
+        snooze.map(of_home_snooze).or_else(|| unwanted(ledger, occurrence))
+    };
     let unattended = older.into_iter().chain(before.iter().map(|one| (1, *one)));
     for (count, occurrence) in unattended {
         let (why, reason) =
@@ -116,6 +122,9 @@ pub(super) fn advance(
     match refused {
         Some((why, reason)) => advance.miss(*last, 1, why, reason),
         None => {
+            if schedule.run_at() == Some(*last) {
+                advance.ledger.run_at_fired.clone_from(&definition.run_at);
+            }
             let fire = Fire::Occurrence(*last);
             advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last });
         }
@@ -126,7 +135,11 @@ pub(super) fn advance(
     advance
 }
 
-/// Returns why somebody asked to leave out an occurrence, if so.
+fn of_home_snooze(snooze: HomeSnooze) -> (WhyMissed, String) {
+    (WhyMissed::Snoozed, format!("all schedules are snoozed until {}", snooze.until))
+}
+
+/// Returns why somebody asked to leave out an occurrence of the routine, if so.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
         return Some((WhyMissed::Snoozed, format!("snoozed until {until}")));
@@ -213,6 +226,7 @@ pub(super) fn decide_fire(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routine::home_snooze;
     use proptest::prelude::*;
 
     const HOUR: u64 = 3600;
@@ -238,9 +252,8 @@ mod tests {
     }
 
     fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
-        let schedule = definition.schedule.as_deref();
-        let schedule = schedule.map(|text| Schedule::parse(text, definition.timezone.as_deref()).unwrap());
-        advance(definition, schedule.as_ref(), ledger, now, WINDOW)
+        let schedule = ledger.left_of(definition, definition.parse_schedule().unwrap());
+        advance(definition, schedule.as_ref(), ledger, None, now, WINDOW)
     }
 
     fn waits(advance: &Advance) -> Option<UnixSeconds> {
@@ -286,7 +299,7 @@ mod tests {
                 Waiting { fire: Fire::Retry { of: "a-1".into(), attempt: 2 }, since: at(0), not_before }
             });
             let ledger = Ledger { fired_until: at(fired), waiting, ..begun_with(&definition) };
-            let schedule = Schedule::parse("@hourly", Some("UTC")).unwrap();
+            let schedule = hourly().parse_schedule().unwrap().unwrap();
             let plan = Plan {
                 next: enabled.then(|| schedule.upcoming(at(fired), 1).first().copied()).flatten(),
                 fired_until: at(fired),
@@ -335,8 +348,8 @@ mod tests {
         assert!(reasons(&none)[4].contains("catch_up = \"none\""));
         assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
-        let schedule = Schedule::parse("@daily", Some("UTC")).unwrap();
-        let old = advance(&daily, Some(&schedule), &begun_with(&daily), at(26), HOUR);
+        let schedule = daily.parse_schedule().unwrap();
+        let old = advance(&daily, schedule.as_ref(), &begun_with(&daily), None, at(26), HOUR);
         assert!(waits(&old).is_none() && reasons(&old)[0].contains("2 h late (catch_up_window_secs = 3600)"));
     }
 
@@ -359,6 +372,25 @@ mod tests {
         let advance = go(&hourly(), &skipping, at(1));
         assert_eq!(reasons(&advance), ["skipped once, as asked"]);
         assert_eq!(waits(&go(&hourly(), &advance.ledger, at(2))), Some(at(2)));
+    }
+
+    #[test]
+    fn while_the_home_is_snoozed_nothing_fires_and_nothing_is_caught_up() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = crate::home::Home::open(dir.path().join("home")).unwrap();
+        home_snooze::snooze_home(&home, Some(at(4)), UnixSeconds(at(2).0 + 60)).unwrap();
+        let snooze = HomeSnooze::read(&home).unwrap();
+        let schedule = hourly().parse_schedule().unwrap();
+        let go = |ledger: &Ledger, now| advance(&hourly(), schedule.as_ref(), ledger, snooze, now, WINDOW);
+        let skipping = Ledger { skip_next: true, ..begun() };
+        let within = go(&skipping, at(3));
+        assert_eq!(reasons(&within), ["all schedules are snoozed until 2026-01-01T04:00:00Z"; 3]);
+        assert!(within.missed.iter().all(|one| one.why == WhyMissed::Snoozed) && waits(&within).is_none());
+        assert!(within.ledger.skip_next, "that is for a fire");
+        let after = go(&begun(), at(5));
+        assert_eq!((waits(&after), after.missed.len()), (Some(at(5)), 4));
+        assert_eq!(reasons(&after)[1], UNATTENDED, "it came before the snooze");
+        assert!(reasons(&after)[2..].iter().all(|reason| reason.contains("snoozed")));
     }
 
     #[test]
@@ -424,7 +456,72 @@ mod tests {
         assert_eq!(decide_fire(&slug, Overlap::Skip, &occurrence, &alive[3..], 2), FireDecision::Start);
     }
 
+    fn at_half_past_two(zone: &str) -> Definition {
+        Definition { run_at: Some("2026-01-01T02:30".into()), timezone: Some(zone.into()), ..Definition::default() }
+    }
+
+    #[test]
+    fn a_moment_is_caught_up_missed_and_left_out_like_an_occurrence() {
+        let once = at_half_past_two("UTC");
+        let moment = UnixSeconds(at(2).0 + 1800);
+        let due = go(&once, &begun_with(&once), at(3));
+        assert_eq!((waits(&due), due.missed.len()), (Some(moment), 0));
+        assert_eq!(due.ledger.run_at_fired, once.run_at);
+        let none = Definition { catch_up: CatchUp::None, ..once.clone() };
+        assert!(reasons(&go(&none, &begun_with(&none), at(3)))[0].contains("catch_up"));
+        let snoozed = Ledger { snoozed_until: Some(at(3)), ..begun_with(&once) };
+        assert_eq!(reasons(&go(&once, &snoozed, at(4))), ["snoozed until 2026-01-01T03:00:00Z"]);
+        let skipping = Ledger { skip_next: true, ..begun_with(&once) };
+        assert_eq!(reasons(&go(&once, &skipping, at(4))), ["skipped once, as asked"]);
+        let both = Definition { schedule: hourly().schedule, ..once };
+        let late = go(&both, &begun_with(&both), at(3));
+        assert_eq!((waits(&late), late.missed.len()), (Some(at(3)), 3), "only the newest is caught up");
+        let shared = Definition { run_at: Some("2026-01-01T03:00".into()), ..both };
+        let one = go(&shared, &Ledger { fired_until: at(2), ..begun_with(&shared) }, at(3));
+        assert_eq!((waits(&one), one.missed.len()), (Some(at(3)), 0), "one that both name fires once");
+        assert!(one.ledger.run_at_fired.is_some());
+    }
+
+    #[test]
+    fn a_moment_that_was_past_when_it_was_set_never_comes() {
+        let once = at_half_past_two("UTC");
+        let mut late = Ledger::default();
+        late.follow(&once, at(3));
+        assert_eq!(go(&once, &late, at(30)), Advance { ledger: late, missed: vec![] });
+    }
+
     proptest! {
+        #[test]
+        fn a_moment_fires_once_whatever_the_clock_and_the_zone_do(
+            steps in proptest::collection::vec((-200_000..200_000_i64, 0..3_usize, any::<bool>()), 1..60)
+        ) {
+            let zones = ["UTC", "America/New_York", "Asia/Tokyo"];
+            let (mut ledger, mut now, mut fires) = (begun_with(&at_half_past_two("UTC")), at(0), 0);
+            for (step, zone, enabled) in steps {
+                now = UnixSeconds(now.0.checked_add_signed(step).unwrap());
+                let definition = Definition { enabled, ..at_half_past_two(zones[zone]) };
+                let advance = go(&definition, &ledger, now);
+                fires += u64::from(waits(&advance).is_some());
+                ledger = Ledger { waiting: None, ..advance.ledger };
+            }
+            prop_assert!(fires <= 1, "{}", fires);
+        }
+
+        #[test]
+        fn a_moment_that_is_reached_is_dealt_with_exactly_once(
+            steps in proptest::collection::vec(1..7_200_u64, 1..40)
+        ) {
+            let once = at_half_past_two("UTC");
+            let (mut ledger, mut now, mut dealt_with) = (begun_with(&once), at(0), 0);
+            for step in steps {
+                now = now.plus_secs(step);
+                let advance = go(&once, &ledger, now);
+                dealt_with += advance.missed.len() + usize::from(waits(&advance).is_some());
+                ledger = Ledger { waiting: None, ..advance.ledger };
+            }
+            prop_assert_eq!(dealt_with, usize::from(now.0 >= at(2).0 + 1800));
+        }
+
         #[test]
         fn every_occurrence_fires_or_is_recorded_exactly_once(
             steps in proptest::collection::vec(0..30_000_u64, 1..40), catch_up: bool

@@ -9,6 +9,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::names;
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{Fire, Ledger};
 use crate::routine::model::Definition;
 use crate::routine::schedule::Schedule;
@@ -34,6 +35,7 @@ pub(super) struct Case<'a> {
     definition: Definition,
     schedule: Option<Schedule>,
     ledger: Ledger,
+    home_snooze: Option<HomeSnooze>,
     pub advance: Advance,
 }
 
@@ -56,13 +58,15 @@ impl<'a> Case<'a> {
     /// Reads a routine; `None` if its own file cannot be read, or it is gone.
     ///
     /// # Errors
-    /// Its ledger cannot be read.
+    /// Its ledger, or the home's snooze, cannot be read.
     pub(super) fn read(context: &Context, slug: &'a Slug, now: UnixSeconds) -> Result<Option<Self>, FileError> {
         let Ok((definition, schedule)) = store::load_with_schedule(&context.home, slug) else { return Ok(None) };
         let ledger = Ledger::read(&context.home, slug)?;
+        let schedule = ledger.left_of(&definition, schedule);
         let window = context.config.catch_up_window_secs;
-        let advance = advance(&definition, schedule.as_ref(), &ledger, now, window);
-        Ok(Some(Self { slug, definition, schedule, ledger, advance }))
+        let home_snooze = HomeSnooze::read(&context.home)?;
+        let advance = advance(&definition, schedule.as_ref(), &ledger, home_snooze, now, window);
+        Ok(Some(Self { slug, definition, schedule, ledger, home_snooze, advance }))
     }
 
     pub(super) fn changes_nothing(&self) -> bool {
@@ -94,12 +98,15 @@ impl<'a> Case<'a> {
             lock => lock?,
         };
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.definition);
-        if !unchanged || Ledger::read(home, slug)? != self.ledger {
+        let is_snoozed_as_before = HomeSnooze::read(home)? == self.home_snooze;
+        if !unchanged || !is_snoozed_as_before || Ledger::read(home, slug)? != self.ledger {
             return Ok(Dealt::Outdated);
         }
         // The machine's time zone may have changed as well.
         let window = context.config.catch_up_window_secs;
-        if advance(&self.definition, self.schedule.as_ref(), &self.ledger, now, window) != self.advance {
+        if advance(&self.definition, self.schedule.as_ref(), &self.ledger, self.home_snooze, now, window)
+            != self.advance
+        {
             return Ok(Dealt::Outdated);
         }
         let mut advance = self.advance.clone();

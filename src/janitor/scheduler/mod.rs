@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::PassError;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::{Known, Look};
 use crate::routine::ledger::{Ledger, Waiting};
 use crate::routine::model::Overlap;
@@ -96,6 +97,8 @@ fn deal_with_all(
     report: &mut TickReport,
 ) -> Result<(), FileError> {
     let began = Instant::now();
+    // While that cannot be read, nothing fires, for a reason that is said once.
+    HomeSnooze::read(&context.home)?;
     let alive = alive_runs(context)?;
     // Once a fire waits in the line, those behind it must not overtake it, whatever ends meanwhile.
     let mut line_stands = false;

@@ -23,7 +23,7 @@ use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_
 use crate::routine::prompt;
 use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
-use crate::routine::schedule::tidied;
+use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::context::{App, Context};
@@ -160,9 +160,11 @@ settings! {
     max_runtime_secs: u64,
     /// How long a run may print nothing before it is ended; default no limit.
     max_silence_secs: u64,
-    /// When it fires by itself: 5 cron fields, or @daily and the like.
-    schedule: String => |text: String| Ok::<_, InvalidField>(Some(tidied(&text))),
-    /// IANA time zone of the schedule; default the machine's.
+    /// When it fires by itself: 5 cron fields, or @daily and the like; or a list of them.
+    schedule: CronExpressions => |written: CronExpressions| Ok::<_, InvalidField>(Some(written.tidied())),
+    /// Fire once: a local time such as 2026-12-01T09:00, or RFC 3339.
+    run_at: String => |text: String| Ok::<_, InvalidField>(Some(text.trim().to_owned())),
+    /// IANA time zone of both; default the machine's.
     timezone: String,
     /// What a fire does while a run is alive; default skip.
     overlap: Overlap,
@@ -547,6 +549,8 @@ pub(crate) struct Routines {
     pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     pub(crate) total: usize,
+    /// Until when no schedule fires, as somebody asked.
+    pub(crate) snoozed_until: Option<UnixSeconds>,
     /// Gives the next page; absent on the last one.
     pub(crate) next_cursor: Option<Slug>,
 }
@@ -560,5 +564,5 @@ pub(crate) fn list_routines(app: &App, arguments: ListRoutines) -> anyhow::Resul
     let search_path = app.search_path();
     let overview = Overview::read(&context, &search_path)?;
     let routines = routines.iter().map(|routine| overview.view(routine)).collect();
-    Ok(Routines { routines, total, next_cursor: next })
+    Ok(Routines { routines, total, snoozed_until: overview.snoozed_until, next_cursor: next })
 }

@@ -9,6 +9,10 @@ use regex::Regex;
 
 use super::*;
 
+fn parse(fields: &str) -> Result<Schedule, InvalidField> {
+    Schedule::parse(Some(&fields.into()), None, Some("UTC")).map(Option::unwrap)
+}
+
 type Numbers = BTreeSet<i8>;
 
 #[derive(Debug)]
@@ -233,7 +237,7 @@ const DAYS: usize = 100;
 
 /// Compares a description with what happens.
 fn check(fields: &str, first: Date) -> Result<(), TestCaseError> {
-    let schedule = Schedule::parse(fields, Some("UTC")).map_err(|error| TestCaseError::reject(error.to_string()))?;
+    let schedule = parse(fields).map_err(|error| TestCaseError::reject(error.to_string()))?;
     let words = schedule.description();
     let said = Said::read(&words).fires(first, DAYS);
     let start = first.to_zoned(TimeZone::UTC).unwrap().timestamp().as_second();
@@ -312,7 +316,7 @@ fn what_was_once_described_wrongly_is_described_as_it_happens() {
     ] {
         check(fields, first).unwrap();
     }
-    let words = |fields| Schedule::parse(fields, Some("UTC")).unwrap().description();
+    let words = |fields| parse(fields).unwrap().description();
     assert_eq!(words("*/15 * * * *"), "At every 15 minutes (UTC)");
     assert_eq!(words("@hourly"), "At minute 0 past every hour (UTC)");
     assert_eq!(words("*/45 * * * *"), "At minute 0 and 45 past every hour (UTC)");
