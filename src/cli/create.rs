@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail};
 use serde_json::{Map, Value, json};
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::editor;
 use crate::mcp::tools::routines::{OneRoutine, create_from};
 use crate::quote::quote;
@@ -17,13 +18,13 @@ pub(super) struct Arguments {
     /// A short name for people
     title: String,
     /// The agent that does the work, as `moadim-mcp agents` lists it
-    #[arg(long)]
+    #[arg(long, add = completion::agents())]
     agent: String,
     /// What the agent should do; without this and --prompt-file, an editor opens
     #[arg(long, conflicts_with = "prompt_file")]
     prompt: Option<String>,
     /// A file that says what the agent should do; - is the standard input
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     prompt_file: Option<PathBuf>,
     /// The routine's permanent name; if absent, made of the title
     #[arg(long)]

@@ -6,12 +6,14 @@ use std::io::Write;
 use anyhow::bail;
 
 use super::app;
+use super::completion;
 use crate::routine::slug::Slug;
 use crate::run::delete::{self, DeleteError, Deleted};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The routine's slug
+    #[arg(add = completion::routines())]
     routine: Slug,
     /// End its unfinished runs first
     #[arg(long)]

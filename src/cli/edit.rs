@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use anyhow::bail;
 
 use super::app;
+use super::completion;
 use super::editor::Drafts;
 use crate::routine::edit::{self, Texts};
 use crate::routine::slug::Slug;
@@ -12,6 +13,7 @@ use crate::routine::slug::Slug;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The routine's slug
+    #[arg(add = completion::routines())]
     routine: Slug,
 }
 

@@ -3,13 +3,14 @@
 use std::io::Write;
 
 use super::app;
+use super::completion;
 use crate::routine::edit;
 use crate::routine::slug::Slug;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The slugs of routines
-    #[arg(required = true)]
+    #[arg(required = true, add = completion::routines())]
     routines: Vec<Slug>,
 }
 

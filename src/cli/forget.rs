@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use anyhow::bail;
 
 use super::app;
+use super::completion;
 use crate::clock::UnixSeconds;
 use crate::process_tree::{Cookie, Whereabouts, whereabouts};
 use crate::query::listing;
@@ -20,6 +21,7 @@ use crate::run::status::Status;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id
+    #[arg(add = completion::live_runs())]
     run: String,
     /// Do not ask for confirmation
     #[arg(long, short)]

@@ -4,6 +4,7 @@ mod agents;
 mod app;
 mod attach;
 mod cleanup;
+mod completion;
 mod create;
 mod delete;
 mod demo;
@@ -12,6 +13,7 @@ mod doctor;
 mod edit;
 mod editor;
 mod enable;
+pub(crate) mod file_schemas;
 mod follow;
 mod forget;
 mod generate;
@@ -112,7 +114,7 @@ enum Command {
     ///
     /// Keeps the old file as a backup. Without a host, lists the hosts found.
     Setup(setup::Request),
-    /// Print completions for a shell, or the man page
+    /// Print completions for a shell, the man page, or the schema of a file
     Generate(generate::Arguments),
     /// Show the whole life of a routine in a temporary home
     Demo,
@@ -127,6 +129,9 @@ pub fn run() -> ExitCode {
     // Whatever descriptors our parent left open are not passed on: a host would wait forever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
+    if let Some(code) = completion::run() {
+        return code;
+    }
     init::become_init_if_first();
     if let Some(code) = hidden::run() {
         return code;

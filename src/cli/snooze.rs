@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::create::length;
 use super::time::moment;
 use super::time_words;
@@ -14,6 +15,7 @@ use crate::routine::slug::Slug;
 #[command(group = clap::ArgGroup::new("how").required(true))]
 pub(super) struct Arguments {
     /// The routine's slug
+    #[arg(add = completion::routines())]
     routine: Slug,
     /// How long, such as 2h or 1d
     #[arg(group = "how", value_name = "TIME", value_parser = length)]

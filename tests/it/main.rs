@@ -12,6 +12,7 @@ mod cli_routines;
 #[cfg(target_os = "linux")]
 mod cli_service;
 mod clocks;
+mod completion;
 mod crashes;
 mod damaged;
 mod demo;
