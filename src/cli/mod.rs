@@ -32,6 +32,7 @@ mod show;
 mod snooze;
 mod stop;
 mod table;
+mod template;
 mod time;
 mod time_words;
 mod trigger;
@@ -72,7 +73,7 @@ enum Command {
     Attach(attach::Arguments),
     /// Show all about a routine or a run
     Show(show::Arguments),
-    /// Save a routine
+    /// Save a routine, from flags or from what you write in $EDITOR
     Create(Box<create::Arguments>),
     /// Open a routine's two files in $EDITOR, and check them before they are saved
     Edit(edit::Arguments),
@@ -222,6 +223,22 @@ mod tests {
     use super::*;
     use crate::home::atomic_file::FileError;
     use std::path::Path;
+
+    #[test]
+    fn programs_can_ask_each_command_for_json() {
+        // These hand over the terminal, run until they are ended, print what another format needs, or tell a story.
+        let without = ["attach", "janitor", "generate", "demo"];
+        fn check(command: &clap::Command, without: &[&str]) {
+            let name = command.get_name();
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|command| check(command, without));
+                return;
+            }
+            let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert_eq!(has_json, !without.contains(&name), "{name}");
+        }
+        check(&<Arguments as clap::CommandFactory>::command(), &without);
+    }
 
     #[test]
     fn an_error_says_each_cause_once() {

@@ -39,7 +39,11 @@ pub(super) struct Arguments {
 pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context()?;
     if let Some(slug) = &arguments.routine {
-        println!("{}", store::unarchive(&context.home, slug)?.display());
+        let directory = store::unarchive(&context.home, slug)?;
+        if arguments.format.json {
+            return print_json(&json!({ "routine": slug, "directory": directory }));
+        }
+        println!("{}", directory.display());
         return Ok(());
     }
     let Some(run) = &arguments.run else { return list(&context.home, arguments.format.json) };

@@ -8,6 +8,7 @@ mod agent_options;
 mod asking;
 mod cleanup;
 mod cli;
+mod cli_json;
 mod cli_routines;
 #[cfg(target_os = "linux")]
 mod cli_service;
