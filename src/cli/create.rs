@@ -88,6 +88,9 @@ pub(super) struct Arguments {
     /// A glob of files to archive from the workbench, such as out/**/*.csv
     #[arg(long = "archive-file", value_name = "GLOB")]
     archive_files: Vec<String>,
+    /// Give each run the beginning of the last successful run's report
+    #[arg(long)]
+    continuity: bool,
     /// A word to find the routine by
     #[arg(long = "tag", value_name = "WORD")]
     tags: Vec<String>,
@@ -211,6 +214,7 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
         ("repositories", (!repositories.is_empty()).then(|| repositories.into())),
         ("unsaved_work", text(&arguments.unsaved_work)),
         ("archive_files", list(&arguments.archive_files)),
+        ("continuity", arguments.continuity.then_some(json!(true))),
         ("tags", list(&arguments.tags)),
         ("enabled", arguments.disabled.then_some(json!(false))),
     ];

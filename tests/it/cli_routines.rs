@@ -153,11 +153,11 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
 #[test]
 fn every_setting_has_a_flag() {
     let (home, mut server) = Scene::new().start();
-    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"A\"]\n");
+    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"A\"]\npreamble = true\n");
     let words = "create Everything --agent shell --prompt true --slug all --schedule @daily --timezone UTC --overlap queue \
                  --catch-up none --max-runtime 1h --max-silence 90s --ttl 2d --failed-ttl 1w --keep-last 3 --max-attempts 2 \
                  --backoff 1m --max-consecutive-failures 4 --env A=b=c --repository https://example.com/a.git --branch main \
-                 --unsaved-work keep --archive-file out/** --archive-file a.csv --tag x --tag y --disabled";
+                 --unsaved-work keep --archive-file out/** --archive-file a.csv --tag x --tag y --continuity --disabled";
     home.moadim(&words.split_whitespace().collect::<Vec<_>>()).ok();
     let seen = server.ok("get_routine", json!({ "routine": "all" }));
     assert_has(
@@ -167,7 +167,7 @@ fn every_setting_has_a_flag() {
             "max_silence_secs": 90, "ttl_secs": 172_800, "failed_ttl_secs": 604_800, "keep_last": 3,
             "retry": { "max_attempts": 2, "backoff_secs": 60 }, "max_consecutive_failures": 4,
             "repositories": [{ "url": "https://example.com/a.git", "branch": "main" }], "unsaved_work": "keep",
-            "archive_files": ["out/**", "a.csv"],
+            "archive_files": ["out/**", "a.csv"], "continuity": true,
         }),
     );
     assert_has(&seen["routine"], json!({ "tags": ["x", "y"], "env_keys": ["A"], "enabled": false }));
