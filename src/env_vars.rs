@@ -5,6 +5,9 @@
 /// The home: where everything is kept. An absolute path; `~/.moadim` if it is not set.
 pub const HOME: &str = "MOADIM_HOME";
 
+/// The shell that completes a command line: set by the script that `MOADIM_COMPLETE=bash moadim-mcp` prints, and by nothing else.
+pub const COMPLETE: &str = "MOADIM_COMPLETE";
+
 // Set for agents, their setup and everything they start
 
 /// The run's id, which is also the name of its workbench.

@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
-use schemars::{Schema, schema_for};
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::agent::definition::AgentDefinition;
-use crate::home::config::Config;
-use crate::routine::model::{CatchUp, Definition, Overlap};
+use crate::cli::file_schemas::WrittenFile;
 
 const BLESS: &str = "MOADIM_BLESS=1 cargo test --lib reference_docs";
 const ENV_VARS: &str = include_str!("env_vars.rs");
@@ -16,7 +13,7 @@ const ENV_VARS: &str = include_str!("env_vars.rs");
 fn the_configuration_page_is_what_the_code_reads() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/configuration.md");
     let page = std::fs::read_to_string(&path).unwrap();
-    let files = file_schemas().into_iter().map(|(name, schema)| (name, keys(&schema.to_value())));
+    let files = file_schemas().into_iter().map(|(name, schema)| (name, keys(&schema)));
     let sections: Vec<(&str, String)> = files.chain([("variables", variables())]).collect();
     let generated = sections.iter().fold(page.clone(), |page, (name, text)| replace(&page, name, text));
     if std::env::var_os("MOADIM_BLESS").is_some_and(|value| value == "1") {
@@ -53,36 +50,15 @@ fn every_variable_of_ours_is_described_and_used() {
 }
 
 /// Returns the schema of each file that a person writes, by the section that describes it.
-fn file_schemas() -> [(&'static str, Schema); 3] {
-    [("config.toml", schema_for!(Config)), ("routine.toml", of_routines()), ("agents", of_agents())]
-}
-
-/// Without these keys a file is damaged, which a check says better than serde.
-fn require(schema: &mut Schema, keys: &[&str]) {
-    schema.insert("required".to_owned(), keys.into());
-}
-
-fn of_agents() -> Schema {
-    let mut schema = schema_for!(AgentDefinition);
-    require(&mut schema, &["command"]);
-    schema
-}
-
-/// A schema leaves out defaults that are not written to the file.
-fn of_routines() -> Schema {
-    let mut schema = schema_for!(Definition);
-    require(&mut schema, &["title", "agent"]);
-    if let Some(properties) = schema.get_mut("properties") {
-        properties["overlap"]["default"] = value_of::<Overlap>();
-        properties["catch_up"]["default"] = value_of::<CatchUp>();
-        properties["created_at"]["default"].take();
-        properties["updated_at"]["default"].take();
-    }
-    schema
-}
-
-fn value_of<T: Default + serde::Serialize>() -> Value {
-    serde_json::to_value(T::default()).unwrap()
+fn file_schemas() -> [(&'static str, Value); 3] {
+    let mut agents = WrittenFile::Agent.schema().to_value();
+    // Where nothing is extended, which the key for that says.
+    agents["required"] = json!(["command"]);
+    [
+        ("config.toml", WrittenFile::Config.schema().to_value()),
+        ("routine.toml", WrittenFile::Routine.schema().to_value()),
+        ("agents", agents),
+    ]
 }
 
 /// Replaces what stands between the marks of a section.

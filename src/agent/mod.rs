@@ -13,6 +13,8 @@ mod registry;
 pub(crate) mod shell_path;
 mod start_up_files;
 
+#[cfg(test)]
+pub(crate) use built_in::texts as built_in_texts;
 pub(crate) use choose::{Choice, Chooser, OptionError, choose};
 pub use command::AgentCommand;
 pub(crate) use command::{CommandError, Placeholders};
@@ -21,4 +23,4 @@ pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 pub(crate) use options::AgentOption;
 pub(crate) use path::{Found, Installed, SearchPath, ShellPaths, Source, find_command};
-pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, find_for_looking};
+pub(crate) use registry::{Agent, AgentError, AgentName, AgentSource, Registry, agent_names, find_for_looking};

@@ -1,7 +1,7 @@
 //! Which agents there are: the built-in ones, and `agents/<name>.toml`, which wins.
 
 use serde_with::{DeserializeFromStr, SerializeDisplay};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -12,6 +12,7 @@ use super::definition::{self, AgentDefinition};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::FileCache;
+use crate::home::names;
 use crate::quote::quote;
 use crate::text_type::text_type;
 
@@ -144,6 +145,16 @@ impl Registry {
     pub fn problems(&self) -> impl Iterator<Item = &FileError> {
         self.agents.values().filter_map(|agent| agent.as_ref().err().map(AsRef::as_ref))
     }
+}
+
+/// Returns the names of the built-in agents and of those that have a file, readable or not.
+pub fn agent_names(home: &Home) -> BTreeSet<AgentName> {
+    let mut names: BTreeSet<AgentName> = built_in::names().map(|name| AgentName(name.to_owned())).collect();
+    // Where the directory cannot be listed, the built-in ones are still there.
+    let _ = names::scan(&home.agents(), |file, _| {
+        names.extend(file.strip_suffix(".toml").and_then(|name| name.parse::<AgentName>().ok()));
+    });
+    names
 }
 
 /// Returns what the agent of that name runs, from a file that did not change as it was last parsed; `None` if there is no such

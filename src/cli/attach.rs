@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{anyhow, bail};
 
-use super::{app, follow, logs};
+use super::{app, completion, follow, logs};
 use crate::query::view::RunView;
 use crate::query::wait;
 use crate::run::context::{App, Context};
@@ -16,6 +16,7 @@ use crate::run::entry::Entry;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
+    #[arg(add = completion::live_runs())]
     run: String,
 }
 

@@ -7,6 +7,7 @@ use anyhow::bail;
 use indicatif::{BinaryBytes, ProgressBar, ProgressStyle};
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::table::{Table, faint, judged, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
@@ -24,10 +25,10 @@ pub(super) struct Arguments {
     #[arg(long)]
     dry_run: bool,
     /// Only runs of this routine, even a deleted one
-    #[arg(long)]
+    #[arg(long, add = completion::routines())]
     routine: Option<Slug>,
     /// Remove the workbench of this run with everything in it, unsaved work included
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["dry_run", "routine"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["dry_run", "routine"], add = completion::runs_with_workbench())]
     discard: Option<RunId>,
     #[command(flatten)]
     format: Format,

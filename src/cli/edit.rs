@@ -1,53 +1,43 @@
 //! `edit`: both files of a routine in an editor, checked before they are saved.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 
-use anyhow::bail;
-
-use super::app;
-use super::editor::Drafts;
+use super::app::{self, Format, print_json};
+use super::completion;
+use super::editor::{Drafts, Refusal};
+use crate::mcp::tools::routines::changed_by_hand;
 use crate::routine::edit::{self, Texts};
 use crate::routine::slug::Slug;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The routine's slug
+    #[arg(add = completion::routines())]
     routine: Slug,
+    #[command(flatten)]
+    format: Format,
 }
 
-/// What stands before each line of an error in a draft; such lines are taken out again.
-const MARK: &str = "#! ";
-
 pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
-    let context = app::open()?.context()?;
+    let app = if arguments.format.json { app::open_with_login_shell()? } else { app::open()? };
+    let context = app.context()?;
     let slug = &arguments.routine;
     let read = edit::read_texts(&context.home, slug)?;
     let drafts = Drafts::new(&[("routine.toml", &read.definition), ("prompt.md", &read.prompt)])?;
-    loop {
-        let mut texts = drafts.edit()?;
-        let prompt = texts.pop().unwrap_or_default();
-        let definition = without_marks(&texts.pop().unwrap_or_default());
-        let written = Texts { definition, prompt };
+    let is_changed = drafts.edit_until(|texts| {
+        let [definition, prompt] = texts else { return Ok(false) };
+        let written = Texts { definition: definition.clone(), prompt: prompt.clone() };
         if written == read {
-            return Ok(writeln!(anstream::stdout(), "Nothing changed.")?);
+            return Ok(false);
         }
-        match edit::save_texts(&context.home, &context.config, slug, &read, &written) {
-            Ok(()) => return Ok(writeln!(anstream::stdout(), "Saved {slug}.")?),
-            Err(error) if error.is_in_the_text() && std::io::stdin().is_terminal() => {
-                // Back to the editor, with the reason at the top.
-                drafts.rewrite(0, &(marked(&error.to_string()) + &written.definition))?;
-                drafts.rewrite(1, &written.prompt)?;
-            }
-            Err(error) => bail!("{error}; what you wrote is in {}", drafts.keep().display()),
-        }
+        let saved = edit::save_texts(&context.home, &context.config, slug, &read, &written);
+        let refusal =
+            |error: edit::NotSaved| Refusal { reason: error.to_string(), is_in_the_text: error.is_in_the_text() };
+        saved.map(|()| true).map_err(refusal)
+    })?;
+    if arguments.format.json {
+        return print_json(&changed_by_hand(&app, slug)?);
     }
-}
-
-fn marked(error: &str) -> String {
-    let lines = error.lines().map(|line| format!("{MARK}{line}\n"));
-    lines.chain([format!("{MARK}Correct it, or leave both files as they were to change nothing.\n")]).collect()
-}
-
-fn without_marks(text: &str) -> String {
-    text.split_inclusive('\n').filter(|line| !line.starts_with(MARK)).collect()
+    let mut out = anstream::stdout();
+    Ok(if is_changed { writeln!(out, "Saved {slug}.") } else { writeln!(out, "Nothing changed.") }?)
 }

@@ -1,7 +1,7 @@
 //! A person's editor, on copies of files.
 
 use std::fs::{DirBuilder, OpenOptions};
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,6 +9,25 @@ use std::process::Command;
 use anyhow::{Context as _, bail};
 
 use crate::home;
+
+/// Why a text was not saved.
+pub(super) struct Refusal {
+    pub(super) reason: String,
+    /// Whether another look at the text helps.
+    pub(super) is_in_the_text: bool,
+}
+
+/// What stands before each line of a reason in a draft; such lines are taken out again.
+const MARK: &str = "#! ";
+
+fn marked(reason: &str) -> String {
+    let lines = reason.lines().map(|line| format!("{MARK}{line}\n"));
+    lines.chain([format!("{MARK}Correct it, or close the editor without a change to give up.\n")]).collect()
+}
+
+fn without_marks(text: &str) -> String {
+    text.split_inclusive('\n').filter(|line| !line.starts_with(MARK)).collect()
+}
 
 /// Copies that only this user can read, in a directory that goes with them.
 pub(super) struct Drafts {
@@ -40,7 +59,7 @@ impl Drafts {
     ///
     /// # Errors
     /// There is no editor, it failed, or a file cannot be read.
-    pub(super) fn edit(&self) -> anyhow::Result<Vec<String>> {
+    fn edit(&self) -> anyhow::Result<Vec<String>> {
         let editor =
             ["VISUAL", "EDITOR"].iter().find_map(|name| std::env::var(name).ok().filter(|word| !word.is_empty()));
         let editor = editor.unwrap_or_else(|| "vi".to_owned());
@@ -59,13 +78,40 @@ impl Drafts {
     ///
     /// # Errors
     /// The system's.
-    pub(super) fn rewrite(&self, index: usize, text: &str) -> anyhow::Result<()> {
+    fn rewrite(&self, index: usize, text: &str) -> anyhow::Result<()> {
         let file = &self.files[index];
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))
     }
 
+    /// Opens the editor until what was written can be saved: what is refused comes back with the reason at the top of the first file.
+    /// Gives up, and leaves the files, if that was not corrected, or nobody is there to do so.
+    ///
+    /// # Errors
+    /// The editor's, or the last reason.
+    pub(super) fn edit_until<T>(self, mut save: impl FnMut(&[String]) -> Result<T, Refusal>) -> anyhow::Result<T> {
+        let mut refused: Option<Vec<String>> = None;
+        loop {
+            let mut texts = self.edit()?;
+            if let Some(first) = texts.first_mut() {
+                *first = without_marks(first);
+            }
+            let Refusal { reason, is_in_the_text } = match save(&texts) {
+                Ok(saved) => return Ok(saved),
+                Err(refusal) => refusal,
+            };
+            let is_stuck = refused.as_ref() == Some(&texts);
+            if is_stuck || !is_in_the_text || !std::io::stdin().is_terminal() {
+                bail!("{reason}; what you wrote is in {}", self.keep().display());
+            }
+            if let Some(first) = texts.first() {
+                self.rewrite(0, &(marked(&reason) + first))?;
+            }
+            refused = Some(texts);
+        }
+    }
+
     /// Leaves them where they are, and says where that is.
-    pub(super) fn keep(mut self) -> PathBuf {
+    fn keep(mut self) -> PathBuf {
         std::mem::take(&mut self.directory)
     }
 }

@@ -4,8 +4,10 @@ use std::io::{IsTerminal, Write};
 
 use anyhow::bail;
 
-use super::app;
+use super::app::{self, Format, print_json};
+use super::completion;
 use crate::clock::UnixSeconds;
+use crate::mcp::tools::runs::Stopped;
 use crate::process_tree::{Cookie, Whereabouts, whereabouts};
 use crate::query::listing;
 use crate::quote::quote;
@@ -20,10 +22,13 @@ use crate::run::status::Status;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id
+    #[arg(add = completion::live_runs())]
     run: String,
     /// Do not ask for confirmation
     #[arg(long, short)]
     yes: bool,
+    #[command(flatten)]
+    format: Format,
 }
 
 const MAX_CAUSE_CHARS: usize = 500;
@@ -44,6 +49,9 @@ pub(super) fn forget(arguments: &Arguments) -> anyhow::Result<()> {
     }
     // Once more: the answer may have taken hours.
     Unknown::find(&context, &run)?.record_as_lost(&context, &run)?;
+    if arguments.format.json {
+        return print_json(&Stopped { run: listing::find(&context, &run)?, note: None });
+    }
     Ok(writeln!(anstream::stdout(), "{run} {}", Status::Lost)?)
 }
 

@@ -4,6 +4,7 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use crate::mcp::tools::read_log::{LogText, ReadLog, read_log};
 use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
@@ -15,6 +16,7 @@ use crate::run::log::{Follower, Log};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
+    #[arg(add = completion::runs())]
     run: String,
     /// Follow the log until the run is over
     #[arg(short, long, conflicts_with_all = ["json", "grep"])]

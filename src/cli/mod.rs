@@ -4,6 +4,7 @@ mod agents;
 mod app;
 mod attach;
 mod cleanup;
+mod completion;
 mod create;
 mod delete;
 mod demo;
@@ -12,6 +13,7 @@ mod doctor;
 mod edit;
 mod editor;
 mod enable;
+pub(crate) mod file_schemas;
 mod follow;
 mod forget;
 mod generate;
@@ -30,6 +32,7 @@ mod show;
 mod snooze;
 mod stop;
 mod table;
+mod template;
 mod time;
 mod time_words;
 mod trigger;
@@ -70,7 +73,7 @@ enum Command {
     Attach(attach::Arguments),
     /// Show all about a routine or a run
     Show(show::Arguments),
-    /// Save a routine
+    /// Save a routine, from flags or from what you write in $EDITOR
     Create(Box<create::Arguments>),
     /// Open a routine's two files in $EDITOR, and check them before they are saved
     Edit(edit::Arguments),
@@ -112,7 +115,7 @@ enum Command {
     ///
     /// Keeps the old file as a backup. Without a host, lists the hosts found.
     Setup(setup::Request),
-    /// Print completions for a shell, or the man page
+    /// Print completions for a shell, the man page, or the schema of a file
     Generate(generate::Arguments),
     /// Show the whole life of a routine in a temporary home
     Demo,
@@ -127,6 +130,9 @@ pub fn run() -> ExitCode {
     // Whatever descriptors our parent left open are not passed on: a host would wait forever for the end of a pipe that
     // a run still holds.
     close_fds::set_fds_cloexec(3, &[]);
+    if let Some(code) = completion::run() {
+        return code;
+    }
     init::become_init_if_first();
     if let Some(code) = hidden::run() {
         return code;
@@ -217,6 +223,22 @@ mod tests {
     use super::*;
     use crate::home::atomic_file::FileError;
     use std::path::Path;
+
+    #[test]
+    fn programs_can_ask_each_command_for_json() {
+        // These hand over the terminal, run until they are ended, print what another format needs, or tell a story.
+        let without = ["attach", "janitor", "generate", "demo"];
+        fn check(command: &clap::Command, without: &[&str]) {
+            let name = command.get_name();
+            if command.has_subcommands() {
+                command.get_subcommands().for_each(|command| check(command, without));
+                return;
+            }
+            let has_json = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+            assert_eq!(has_json, !without.contains(&name), "{name}");
+        }
+        check(&<Arguments as clap::CommandFactory>::command(), &without);
+    }
 
     #[test]
     fn an_error_says_each_cause_once() {

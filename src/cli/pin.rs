@@ -3,11 +3,13 @@
 use std::io::Write;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use crate::mcp::tools::runs::{PinRun, pin_run};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
+    #[arg(add = completion::runs())]
     run: String,
     /// Unpin the run
     #[arg(long)]

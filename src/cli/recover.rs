@@ -7,6 +7,7 @@ use indicatif::BinaryBytes;
 use serde_json::json;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::table::{Table, text};
 use super::time::moment;
 use crate::archive::{self, Recovered, Wanted};
@@ -20,15 +21,16 @@ use crate::run::id::RunId;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The run, as in `moadim-mcp recover --list`
-    #[arg(required_unless_present_any = ["list", "routine"])]
+    #[arg(required_unless_present_any = ["list", "routine"], add = completion::recoverable_runs())]
     run: Option<RunId>,
     /// Where to put it; default: ./RUN
+    #[arg(value_hint = clap::ValueHint::DirPath)]
     directory: Option<PathBuf>,
     /// List what is archived
     #[arg(long, conflicts_with_all = ["run", "directory"])]
     list: bool,
     /// Bring back a deleted routine instead
-    #[arg(long, value_name = "ROUTINE", conflicts_with_all = ["run", "directory", "list"])]
+    #[arg(long, value_name = "ROUTINE", conflicts_with_all = ["run", "directory", "list"], add = completion::deleted_routines())]
     routine: Option<Slug>,
     #[command(flatten)]
     format: Format,
@@ -37,7 +39,11 @@ pub(super) struct Arguments {
 pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context()?;
     if let Some(slug) = &arguments.routine {
-        println!("{}", store::unarchive(&context.home, slug)?.display());
+        let directory = store::unarchive(&context.home, slug)?;
+        if arguments.format.json {
+            return print_json(&json!({ "routine": slug, "directory": directory }));
+        }
+        println!("{}", directory.display());
         return Ok(());
     }
     let Some(run) = &arguments.run else { return list(&context.home, arguments.format.json) };

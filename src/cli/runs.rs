@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::table::{Cell, Table, faint, status, text};
 use super::time::moment;
 use super::time_words;
@@ -15,7 +16,7 @@ use crate::run::status::Status;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// Only runs of this routine
-    #[arg(long)]
+    #[arg(long, add = completion::routines())]
     routine: Option<Slug>,
     /// Only runs with this status, such as running or failed
     #[arg(long, value_parser = a_status)]

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use serde_json::json;
+
 use super::app::{self, Format, print_json};
 use crate::service::{Job, Service};
 
@@ -20,6 +22,8 @@ enum Action {
         /// Only print the file and the commands
         #[arg(long)]
         dry_run: bool,
+        #[command(flatten)]
+        format: Format,
     },
     /// Show whether the service is installed and running
     ///
@@ -29,7 +33,10 @@ enum Action {
         format: Format,
     },
     /// Stop the service, and remove its file
-    Uninstall,
+    Uninstall {
+        #[command(flatten)]
+        format: Format,
+    },
 }
 
 /// Returns whether all is well.
@@ -37,8 +44,13 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
     let service = Service::of_this_user()?;
     let mut out = anstream::stdout();
     match &arguments.action {
-        Action::Install { dry_run } => {
+        Action::Install { dry_run, format } => {
             let job = Job::of_this_process(app::program()?.path())?;
+            if *dry_run && format.json {
+                let (file, text, commands) = (&service.file, (service.text)(&job), service.commands());
+                print_json(&json!({ "file": file, "text": text, "commands": commands }))?;
+                return Ok(true);
+            }
             if *dry_run {
                 writeln!(out, "# {}\n{}", service.file.display(), (service.text)(&job))?;
                 for command in service.commands() {
@@ -47,6 +59,10 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
                 return Ok(true);
             }
             service.install(&job)?;
+            if format.json {
+                print_json(&service.state()?)?;
+                return Ok(true);
+            }
             writeln!(out, "installed and started: {}", service.file.display())?;
             if service.state()?.lingers == Some(false) {
                 writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
@@ -65,7 +81,8 @@ pub(super) fn service(arguments: &Arguments) -> anyhow::Result<bool> {
             writeln!(out, "{installed}, {active}{detail}\n{}: {}", state.manager, state.file)?;
             return Ok(state.active);
         }
-        Action::Uninstall => match service.uninstall()? {
+        Action::Uninstall { format } => match service.uninstall()? {
+            _ if format.json => print_json(&service.state()?)?,
             true => writeln!(out, "stopped and removed: {}", service.file.display())?,
             false => writeln!(out, "not installed: {}", service.file.display())?,
         },

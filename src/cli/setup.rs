@@ -5,12 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anstyle::{AnsiColor, Style};
 use anyhow::Context as _;
+use serde_json::{Value, json};
 
-use super::app;
+use super::app::{self, Format, print_json};
 use crate::agent::{Source, find_command};
 use crate::home::config::Config;
 use crate::options::Permissions;
-use crate::setup::{Entry, HOSTS, Host, Plan, RemoteProgram, SshHost, Surroundings, check_over_ssh, config_to_edit};
+use crate::setup::{
+    Entry, HOSTS, Host, Plan, RemoteProgram, SetupError, SshHost, Surroundings, check_over_ssh, config_to_edit,
+};
 
 const ADDED: Style = AnsiColor::Green.on_default();
 const REMOVED: Style = AnsiColor::Red.on_default();
@@ -33,6 +36,8 @@ pub(super) struct Request {
     /// How the shell of the other machine finds moadim-mcp: a name on its PATH, or a path
     #[arg(long, value_name = "PROGRAM", requires = "ssh", default_value = env!("CARGO_PKG_NAME"))]
     remote_program: RemoteProgram,
+    #[command(flatten)]
+    format: Format,
 }
 
 pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
@@ -41,7 +46,9 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
         std::env::var_os(crate::env_vars::HOME).filter(|home| !home.is_empty()).map(std::path::absolute).transpose()?;
     let local = Entry::new(&lasting_name(app::program()?.path()), home.as_deref())?;
     let mut out = anstream::stdout();
-    let Some(host) = request.host.as_deref().and_then(Host::by_name) else { return list(&mut out, &here, &local) };
+    let Some(host) = request.host.as_deref().and_then(Host::by_name) else {
+        return list(&mut out, &here, &local, request.format);
+    };
     let Some(machine) = &request.ssh else { return change(&mut out, host, &here, &local, request, home.as_deref()) };
     let entry = Entry::over_ssh(machine, &request.remote_program);
     if request.remove || request.dry_run {
@@ -50,6 +57,9 @@ pub(super) fn setup(request: &Request) -> anyhow::Result<()> {
     // What does not work is not written.
     let version = check_over_ssh(machine, &request.remote_program)?;
     change(&mut out, host, &here, &entry, request, None)?;
+    if request.format.json {
+        return Ok(());
+    }
     Ok(writeln!(out, "moadim-mcp {version} answered on {machine}.")?)
 }
 
@@ -61,8 +71,26 @@ fn lasting_name(program: &Path) -> PathBuf {
     named.ok().filter(is_this).unwrap_or_else(|| program.to_owned())
 }
 
-fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Result<()> {
+/// How far a host is set up: a word for programs, and one for people.
+fn state(plan: Result<Plan, SetupError>) -> (&'static str, &'static str) {
+    match plan {
+        Ok(plan) if !plan.changes() => ("set_up", "set up"),
+        Ok(plan) if plan.had_entry => ("outdated", "set up with other settings; run setup again to update it"),
+        Ok(_) => ("not_set_up", "not set up"),
+        Err(_) => ("unreadable", "its configuration cannot be read"),
+    }
+}
+
+fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry, format: Format) -> anyhow::Result<()> {
     let found: Vec<&Host> = HOSTS.iter().filter(|host| host.is_found(here)).collect();
+    if format.json {
+        let describe = |host: &&Host| {
+            let file = config_to_edit(host, here, entry.name());
+            let (state, _) = state(Plan::adding(host, &file, entry));
+            json!({ "host": host.name, "title": host.title, "state": state, "file": file })
+        };
+        return print_json(&json!({ "hosts": found.iter().map(describe).collect::<Vec<Value>>() }));
+    }
     if found.is_empty() {
         let hint =
             "No agent host found. To write a configuration anyway, name a host, for example: moadim-mcp setup cursor";
@@ -70,12 +98,7 @@ fn list(out: &mut impl Write, here: &Surroundings, entry: &Entry) -> anyhow::Res
     }
     for host in found {
         let config = config_to_edit(host, here, entry.name());
-        let state = match Plan::adding(host, &config, entry) {
-            Ok(plan) if !plan.changes() => "set up",
-            Ok(plan) if plan.had_entry => "set up with other settings; run setup again to update it",
-            Ok(_) => "not set up",
-            Err(_) => "its configuration cannot be read",
-        };
+        let (_, state) = state(Plan::adding(host, &config, entry));
         writeln!(out, "{:<14}  {state}  ({})", host.name, config.display())?;
     }
     Ok(writeln!(out, "\nTo set one up: moadim-mcp setup <host>; add --dry-run to only show what would change.")?)
@@ -91,6 +114,16 @@ fn change(
 ) -> anyhow::Result<()> {
     let config = &config_to_edit(host, here, entry.name());
     let plan = if request.remove { Plan::removing(host, config, entry)? } else { Plan::adding(host, config, entry)? };
+    if request.format.json {
+        let is_written = plan.changes() && !request.dry_run;
+        let mut answer = json!({
+            "host": host.name, "file": plan.path, "changes": plan.changes(), "written": is_written, "diff": plan.diff(),
+        });
+        if is_written && let Some(backup) = plan.apply()? {
+            answer["backup"] = json!(backup);
+        }
+        return print_json(&answer);
+    }
     if !plan.changes() {
         let (title, path) = (host.title, plan.path.display());
         return if request.remove {

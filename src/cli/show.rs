@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::time::moment;
 use crate::agent::output::{Needs, Summary};
 use crate::clock::{HumanDuration, UnixSeconds};
@@ -18,6 +19,7 @@ use crate::run::context::App;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A routine's slug, or a run's id
+    #[arg(add = completion::runs())]
     what: String,
     /// Show the routine's newest run
     #[arg(long)]

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use super::create::length;
 use super::time::moment;
 use super::time_words;
@@ -18,6 +19,7 @@ use crate::routine::store;
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The routine's slug; without it, no schedule fires
+    #[arg(add = completion::routines())]
     routine: Option<String>,
     /// How long, such as 2h or 1d
     #[arg(value_name = "TIME", value_parser = length, conflicts_with_all = ["until", "next", "off"])]

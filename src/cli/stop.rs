@@ -4,12 +4,14 @@ use std::io::Write;
 use std::time::Duration;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use crate::mcp::tools::runs::{StopRun, Stopped, stop_run};
 use crate::quote::quote;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// A run's id, or a routine's slug for its newest run
+    #[arg(add = completion::live_runs())]
     run: String,
     /// Reason to record
     #[arg(long)]

@@ -11,6 +11,7 @@ use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
 use super::app::{self, Format, print_json};
+use super::completion;
 use crate::clock::HumanDuration;
 use crate::mcp::tools::runs::Awaited;
 use crate::query::listing;
@@ -25,6 +26,7 @@ use crate::run::trigger::{self, IfAlive, Request};
 #[derive(clap::Args)]
 pub(super) struct Arguments {
     /// The routine's slug
+    #[arg(add = completion::routines())]
     routine: Slug,
     /// Wait until the run is over and exit as its agent did; Ctrl-C stops the wait, not the run
     ///

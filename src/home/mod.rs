@@ -83,7 +83,12 @@ impl Home {
         Ok(home)
     }
 
-    /// Returns the home's own directory, canonical.
+    /// Names the places of a home that is neither made nor checked, for looking at the names in it.
+    pub(crate) fn unopened(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// Returns the home's own directory, canonical if it was opened.
     pub fn root(&self) -> &Path {
         &self.root
     }

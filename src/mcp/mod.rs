@@ -19,7 +19,7 @@ mod lifecycle;
 mod message;
 mod prompts;
 mod resources;
-mod schema;
+pub(crate) mod schema;
 #[cfg(test)]
 mod schemas;
 pub(crate) mod serve;

@@ -111,7 +111,7 @@ fn list_words(object: &mut JsonObject) {
 }
 
 /// Removes "or null" from a schema; returns whether there may be more.
-fn forbid_null(object: &mut JsonObject) -> bool {
+pub(crate) fn forbid_null(object: &mut JsonObject) -> bool {
     let null = json!({ "type": "null" });
     for key in ["enum", "type", "anyOf"] {
         if let Some(choices) = object.get_mut(key).and_then(Value::as_array_mut) {

@@ -155,6 +155,12 @@ fn edit(
     Ok(Routine { slug: slug.clone(), definition: after })
 }
 
+/// Returns what a person wrote, with their comments, changed so that it means `definition`; `None` if that cannot be done.
+pub fn text_meaning(written: &str, definition: &Definition) -> Option<String> {
+    let before = toml_text::parse(written).ok()?;
+    rewritten(written, &before, definition).ok()
+}
+
 /// Returns `text`, which means `before`, changed so that it means `after`.
 fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<String, String> {
     let document = |definition: &Definition| -> Result<DocumentMut, String> {

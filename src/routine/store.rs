@@ -59,12 +59,29 @@ pub fn create(
     definition: Definition,
     prompt: &str,
 ) -> Result<Routine, StoreError> {
+    let text = text_of(home, &slug, &definition)?;
+    create_with_text(home, config, slug, definition, &text, prompt)
+}
+
+fn text_of(home: &Home, slug: &Slug, definition: &Definition) -> Result<String, FileError> {
+    toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&definition_file(home, slug), error))
+}
+
+/// Saves a new routine with this text for its definition, which has to mean that; after an error nothing is left behind.
+pub fn create_with_text(
+    home: &Home,
+    config: &Config,
+    slug: Slug,
+    definition: Definition,
+    text: &str,
+    prompt: &str,
+) -> Result<Routine, StoreError> {
     definition.check(config)?;
     definition.check_new_schedule(&Definition::default(), UnixSeconds::now())?;
     prompt::check(prompt)?;
     let routine = Routine { slug, definition };
     let staged = home.routines().join(format!(".{}.tmp", home::random_suffix()));
-    let published = stage(&staged, &routine.definition, prompt).and_then(|()| publish(home, &staged, &routine));
+    let published = stage(&staged, &routine.definition, text, prompt).and_then(|()| publish(home, &staged, &routine));
     if published.is_err() {
         // Only our own two files are in there, and it never had a name that anyone looks for.
         let _ = std::fs::remove_dir_all(&staged);
@@ -72,10 +89,8 @@ pub fn create(
     published.map(|()| routine)
 }
 
-fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), StoreError> {
+fn stage(staged: &Path, definition: &Definition, text: &str, prompt: &str) -> Result<(), StoreError> {
     home::make_directory(staged).map_err(|source| FileError::io("make", staged, source))?;
-    let file = staged.join(DEFINITION_FILE);
-    let text = toml::to_string_pretty(definition).map_err(|error| FileError::damaged(&file, error))?;
     atomic_file::write(&staged.join(prompt::PROMPT_FILE), prompt.as_bytes())?;
     if definition.has_schedule() {
         // From now on, and not from when somebody first looks at it.
@@ -83,7 +98,7 @@ fn stage(staged: &Path, definition: &Definition, prompt: &str) -> Result<(), Sto
         ledger.follow(definition, definition.created_at);
         atomic_file::write_json(&staged.join(ledger::LEDGER_FILE), &ledger)?;
     }
-    Ok(atomic_file::write(&file, text.as_bytes())?)
+    Ok(atomic_file::write(&staged.join(DEFINITION_FILE), text.as_bytes())?)
 }
 
 fn publish(home: &Home, staged: &Path, routine: &Routine) -> Result<(), StoreError> {

@@ -10,7 +10,7 @@ mod json;
 mod ssh;
 mod toml;
 
-pub(crate) use apply::{Plan, config_to_edit};
+pub(crate) use apply::{Plan, SetupError, config_to_edit};
 pub use entry::Entry;
 pub use hosts::{HOSTS, Host, Surroundings};
 pub(crate) use ssh::{RemoteProgram, SshHost, check as check_over_ssh};

@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::{Command, Stdio};
 
-use crate::harness::{Answer, Host, PATIENCE, Server, TestHome, tmux, wait_for, wait_until};
+use crate::harness::{Answer, Host, PATIENCE, Server, TestHome, script_is_there, tmux, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -193,7 +193,7 @@ fn attach_is_tmux_where_there_is_a_window() {
     if !script_is_there() {
         return;
     }
-    let mut attached = on_a_terminal(&home, "attach here").spawn().unwrap();
+    let mut attached = home.on_a_terminal("attach here").spawn().unwrap();
     let socket = home.root().join("tmux.sock");
     wait_until("a client of the session", || {
         let clients = tmux(&socket, &["list-clients", "-F", "#{session_name}"]);
@@ -201,27 +201,6 @@ fn attach_is_tmux_where_there_is_a_window() {
     });
     home.moadim(&["stop", "here"]).ok();
     wait_for(PATIENCE, "the end of the terminal", || attached.try_wait().unwrap());
-}
-
-/// Whether there is a script(1), which makes terminals.
-fn script_is_there() -> bool {
-    let there = cfg!(target_os = "linux") && Command::new("script").arg("--version").output().is_ok();
-    if !there {
-        eprintln!("SKIPPED: script(1) of util-linux is not installed, so nothing is tried on a terminal");
-    }
-    there
-}
-
-/// Runs a command on a terminal of its own, whose output is ours.
-fn on_a_terminal(home: &TestHome, words: &str) -> Command {
-    let mut command = Command::new("script");
-    let program = env!("CARGO_BIN_EXE_moadim-mcp");
-    command.args(["-qefc", &format!("stty cols 70 rows 24; '{program}' {words}"), "/dev/null"]);
-    command.env_clear().env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    home.command().get_envs().for_each(|(name, value)| {
-        command.env(name, value.unwrap());
-    });
-    command
 }
 
 #[test]
@@ -233,9 +212,9 @@ fn on_a_terminal_tables_fit_it_and_are_coloured_unless_that_is_not_wanted() {
     routine(&home, "a-routine-with-a-long-name", "echo", "");
     trigger(&home, "a-routine-with-a-long-name");
     let shown = |mut command: Command| String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let coloured = shown(on_a_terminal(&home, "runs"));
+    let coloured = shown(home.on_a_terminal("runs"));
     assert!(coloured.contains("\u{1b}["), "{coloured:?}");
-    let mut plain = on_a_terminal(&home, "runs");
+    let mut plain = home.on_a_terminal("runs");
     plain.env("NO_COLOR", "1");
     let plain = shown(plain);
     assert!(!plain.contains('\u{1b}'), "{plain:?}");
@@ -284,7 +263,7 @@ fn a_clean_up_says_what_it_would_do_and_does_it_and_a_pin_keeps() {
         routine(&home, "bar", "head -c 300000 /dev/zero > big", "ttl_secs = 1\n");
         assert_eq!(home.moadim(&["trigger", "bar", "--wait"]).code, Some(0));
         let shown = wait_for(PATIENCE, "a clean-up with something to do", || {
-            let output = on_a_terminal(&home, "cleanup").output().unwrap();
+            let output = home.on_a_terminal("cleanup").output().unwrap();
             let shown = String::from_utf8(output.stdout).unwrap();
             shown.contains("1 of 1 workbenches removed").then_some(shown)
         });

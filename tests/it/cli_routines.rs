@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::harness::{Scene, TestHome, assert_has, assert_says, text};
+use crate::harness::{Answer, Scene, TestHome, assert_has, assert_says, script_is_there, text};
 use serde_json::json;
 
 fn moadim_with(home: &TestHome, words: &[&str], variables: &[(&str, &str)], input: &str) -> (bool, String, String) {
@@ -202,4 +202,139 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
     let kept = errors.trim().split_once("what you wrote is in ").unwrap().1;
     fs::remove_dir_all(kept).unwrap();
     assert_says(&home.moadim(&["edit", "nobody"]).failed(1), &["nobody"]);
+}
+
+#[test]
+fn every_setting_has_a_flag() {
+    let (home, mut server) = Scene::new().start();
+    home.add_agent("shell", "command = \"sh\"\naccept_env = [\"A\"]\npreamble = true\n");
+    let words = "create Everything --agent shell --prompt true --slug all --schedule @daily --timezone UTC --overlap queue \
+                 --catch-up none --max-runtime 1h --max-silence 90s --ttl 2d --failed-ttl 1w --keep-last 3 --max-attempts 2 \
+                 --backoff 1m --max-consecutive-failures 4 --env A=b=c --repository https://example.com/a.git --branch main \
+                 --unsaved-work keep --archive-file out/** --archive-file a.csv --tag x --tag y --continuity --disabled";
+    home.moadim(&words.split_whitespace().collect::<Vec<_>>()).ok();
+    let seen = server.ok("get_routine", json!({ "routine": "all" }));
+    assert_has(
+        &seen["settings"],
+        json!({
+            "schedule": "@daily", "timezone": "UTC", "overlap": "queue", "catch_up": "none", "max_runtime_secs": 3600,
+            "max_silence_secs": 90, "ttl_secs": 172_800, "failed_ttl_secs": 604_800, "keep_last": 3,
+            "retry": { "max_attempts": 2, "backoff_secs": 60 }, "max_consecutive_failures": 4,
+            "repositories": [{ "url": "https://example.com/a.git", "branch": "main" }], "unsaved_work": "keep",
+            "archive_files": ["out/**", "a.csv"], "continuity": true,
+        }),
+    );
+    assert_has(&seen["routine"], json!({ "tags": ["x", "y"], "env_keys": ["A"], "enabled": false }));
+    for (more, code, says) in [
+        ("--max-attempts 2", 2, "--backoff"),
+        ("--branch main", 2, "--repository"),
+        ("--ttl 500ms", 2, "90s"),
+        ("--overlap wait", 2, "queue"),
+        ("--repository /a --repository /b --branch main", 1, "--branch"),
+    ] {
+        let words = format!("create Wrong --agent shell --prompt true {more}");
+        let said = home.moadim(&words.split_whitespace().collect::<Vec<_>>()).failed(code);
+        assert!(said.contains(says), "{more}: {said}");
+    }
+    assert_says(&home.moadim(&["create", "--prompt", "x"]).failed(2), &["TITLE", "--agent"]);
+}
+
+/// Runs a command on a terminal, with an editor that runs the next of these scripts each time it is opened; it keeps what it saw of
+/// the first file as `seen-0`, `seen-1` and so on.
+fn edited_on_a_terminal(home: &TestHome, words: &str, scripts: &[&str]) -> Answer {
+    let scratch = home.scratch().display();
+    let cases: Vec<String> = scripts.iter().enumerate().map(|(n, script)| format!("{n}) {script} ;;")).collect();
+    let text = format!(
+        "n=$(cat {scratch}/opened 2>/dev/null || echo 0); echo $((n + 1)) > {scratch}/opened; cp \"$1\" {scratch}/seen-$n\n\
+         case $n in\n{}\n*) exit 9 ;;\nesac",
+        cases.join("\n")
+    );
+    let editor = home.script("editor", &text);
+    let _ = fs::remove_file(home.scratch().join("opened"));
+    home.on_a_terminal(words).env("VISUAL", editor).output().unwrap().into()
+}
+
+fn seen(home: &TestHome, opening: usize) -> String {
+    fs::read_to_string(home.scratch().join(format!("seen-{opening}"))).unwrap()
+}
+
+fn opened(home: &TestHome) -> String {
+    fs::read_to_string(home.scratch().join("opened")).unwrap().trim().to_owned()
+}
+
+/// Removes what a command says it has kept.
+fn discard_kept(answer: &Answer) {
+    let kept = answer.stdout.split("what you wrote is in ").nth(1).unwrap_or_else(|| panic!("{answer:?}"));
+    fs::remove_dir_all(kept.trim()).unwrap();
+}
+
+#[test]
+fn a_routine_is_written_over_a_template_until_it_makes_sense() {
+    if !script_is_there() {
+        return;
+    }
+    let (home, mut server) = Scene::new().start();
+    let wrong = r#"sed -i 's/^#ttl_secs = 0/# mine\nttl_secs = -5/' "$1"; printf '# Goal\necho hi\n' | cat - "$2" > "$2.new"; mv "$2.new" "$2""#;
+    let right = r#"sed -i 's/^ttl_secs = -5/ttl_secs = 3600/' "$1""#;
+    let answer = edited_on_a_terminal(&home, "create 'Rust news' --agent shell --keep-last 2", &[wrong, right]);
+    assert!(answer.code == Some(0) && answer.stdout.contains("Created the routine rust-news."), "{answer:?}");
+    let template = seen(&home, 0);
+    assert_says(
+        &template,
+        &["title = \"Rust news\"\nagent = \"shell\"\n", "\nkeep_last = 2\n", "#schedule = ", "#[retry]\n"],
+    );
+    assert_says(&template, &["# How long a finished run's workbench is kept."]);
+    let again = seen(&home, 1);
+    assert!(
+        again.starts_with("#! ") && again.contains("ttl_secs") && again.contains("# mine\nttl_secs = -5\n"),
+        "{again}"
+    );
+    let found = server.ok("get_routine", json!({ "routine": "rust-news" }));
+    assert_eq!((&found["routine"]["ttl_secs"], &found["prompt"]), (&json!(3600), &json!("# Goal\necho hi\n")));
+    let saved = home.read("routines/rust-news/routine.toml");
+    assert!(
+        saved.contains("# mine\nttl_secs = 3600\n") && !saved.contains("How long") && !saved.contains("#!"),
+        "{saved}"
+    );
+    assert!(saved.contains("\ncreated_at = \""), "{saved}");
+    server.run_to("rust-news", "succeeded");
+}
+
+#[test]
+fn an_editor_that_changes_nothing_creates_nothing_and_never_opens_for_ever() {
+    if !script_is_there() {
+        return;
+    }
+    let (home, mut server) = Scene::new().start();
+    let answer = edited_on_a_terminal(&home, "create", &["true"]);
+    assert!(answer.code == Some(1) && answer.stdout.contains("nothing was created"), "{answer:?}");
+    assert_says(&seen(&home, 0), &["title = \"\"\nagent = \"\"\n# One of: claude, codex", "shell"]);
+    // Without a prompt; then it is left so.
+    let answer = edited_on_a_terminal(&home, "create T --agent shell", &["echo 'keep_last = 1' >> \"$1\"", "true"]);
+    assert!(answer.code == Some(1) && opened(&home) == "2", "{answer:?}");
+    discard_kept(&answer);
+    let answer = edited_on_a_terminal(&home, "create T --agent shell", &["exit 3"]);
+    assert!(answer.code == Some(1) && answer.stdout.contains("nothing was changed"), "{answer:?}");
+    assert_eq!(server.ok("list_routines", json!({}))["total"], 0);
+}
+
+#[test]
+fn an_edit_that_makes_no_sense_comes_back_with_the_reason() {
+    if !script_is_there() {
+        return;
+    }
+    let (home, mut server) = Scene::new().start();
+    server.create("Job", "echo one", json!({ "max_runtime_secs": 60 }));
+    let wrong = "sed -i 's/60/ninety/' \"$1\"; echo 'echo two' > \"$2\"";
+    let answer = edited_on_a_terminal(&home, "edit job", &[wrong, "sed -i 's/ninety/90/' \"$1\""]);
+    assert!(answer.code == Some(0) && answer.stdout.contains("Saved job."), "{answer:?}");
+    let again = seen(&home, 1);
+    assert!(again.starts_with("#! routine.toml: ") && again.contains("max_runtime_secs = ninety"), "{again}");
+    let found = server.ok("get_routine", json!({ "routine": "job" }));
+    assert_eq!((&found["routine"]["max_runtime_secs"], &found["prompt"]), (&json!(90), &json!("echo two\n")));
+    assert!(!home.read("routines/job/routine.toml").contains("#!"));
+    let answer = edited_on_a_terminal(&home, "edit job", &["sed -i 's/90/0/' \"$1\"", "true"]);
+    assert!(answer.code == Some(1) && opened(&home) == "2" && answer.stdout.contains("max_runtime_secs"), "{answer:?}");
+    discard_kept(&answer);
+    assert!(home.read("routines/job/routine.toml").contains("max_runtime_secs = 90"));
 }

@@ -8,10 +8,12 @@ mod agent_options;
 mod asking;
 mod cleanup;
 mod cli;
+mod cli_json;
 mod cli_routines;
 #[cfg(target_os = "linux")]
 mod cli_service;
 mod clocks;
+mod completion;
 mod crashes;
 mod damaged;
 mod demo;

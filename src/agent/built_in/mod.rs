@@ -17,6 +17,12 @@ pub(super) fn names() -> impl Iterator<Item = &'static str> {
     FILES.iter().map(|(name, _)| *name)
 }
 
+/// Returns the text of each one's file.
+#[cfg(test)]
+pub(crate) fn texts() -> impl Iterator<Item = &'static str> {
+    FILES.iter().map(|(_, text)| *text)
+}
+
 /// Returns the text of one's file.
 pub(super) fn text(name: &str) -> Option<&'static str> {
     FILES.iter().find(|(built_in, _)| *built_in == name).map(|(_, text)| *text)

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::anyhow;
 use rmcp::model::JsonObject;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,6 +13,7 @@ use crate::agent::{Agent, AgentName, Choice, Registry};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::config::UnsavedWork;
+use crate::home::toml_text;
 use crate::mcp::call::{Call, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
 use crate::options::{OptionValue, Options, PERMISSIONS};
@@ -297,9 +299,14 @@ pub(crate) fn create_from(app: &App, arguments: JsonObject) -> anyhow::Result<On
     create_routine(app, serde_json::from_value(Value::Object(arguments))?)
 }
 
+/// Creates a routine as a person wrote its file, with their comments.
+pub(crate) fn create_written(app: &App, slug: Option<Slug>, text: &str, prompt: &str) -> anyhow::Result<OneRoutine> {
+    let written: Definition = toml_text::parse(text).map_err(|problem| anyhow!("routine.toml: {problem}"))?;
+    let now = UnixSeconds::now();
+    create_defined(app, slug, Definition { created_at: now, updated_at: now, ..written }, Some(text), prompt)
+}
+
 fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
-    let context = app.context()?;
-    let agent = Registry::load(&context.home)?.get(&arguments.agent)?;
     let now = UnixSeconds::now();
     let mut definition = Definition {
         title: arguments.title.trim().to_owned(),
@@ -309,21 +316,44 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<One
         ..Definition::default()
     };
     arguments.set(&mut definition)?;
+    create_defined(app, arguments.slug, definition, None, &arguments.prompt)
+}
+
+/// Creates a routine, with what a person wrote as its text if they did.
+fn create_defined(
+    app: &App,
+    slug: Option<Slug>,
+    mut definition: Definition,
+    written: Option<&str>,
+    prompt: &str,
+) -> anyhow::Result<OneRoutine> {
+    let context = app.context()?;
     definition.check(&context.config)?;
-    let slug = store::new_slug(arguments.slug, &definition.title)?;
+    let agent = Registry::load(&context.home)?.get(&definition.agent.parse()?)?;
+    let slug = store::new_slug(slug, &definition.title)?;
     check_env(&context.home, &slug, &definition, &agent)?;
     check_continuity(&definition, &agent)?;
     let caller = calling_run(&context)?;
     let choice = checked_options(&context, &mut definition, &agent, caller.as_ref())?;
     let routine = Routine { slug, definition };
-    check_routine(&context, &routine, &arguments.prompt, &agent, &choice)?;
+    check_routine(&context, &routine, prompt, &agent, &choice)?;
     let Routine { slug, definition } = routine;
-    let routine = store::create(&context.home, &context.config, slug, definition, &arguments.prompt)?;
+    let (home, config) = (&context.home, &context.config);
+    let routine = match written.and_then(|written| edit::text_meaning(written, &definition)) {
+        Some(text) => store::create_with_text(home, config, slug, definition, &text, prompt)?,
+        None => store::create(home, config, slug, definition, prompt)?,
+    };
     changed(app, &context, &routine)
 }
 
 fn view(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<RoutineView> {
     Ok(Overview::read(context, &app.search_path())?.view(routine))
+}
+
+/// Shows a routine that a person has changed, as the answer to a change shows it.
+pub(crate) fn changed_by_hand(app: &App, slug: &Slug) -> anyhow::Result<OneRoutine> {
+    let context = app.context()?;
+    changed(app, &context, &store::load(&context.home, slug)?)
 }
 
 /// Answers a change of a routine with how it is now.
@@ -499,11 +529,11 @@ struct DeleteRoutine {
 }
 
 #[derive(Serialize, JsonSchema)]
-struct DeletedRoutine {
-    deleted: Slug,
+pub(crate) struct DeletedRoutine {
+    pub(crate) deleted: Slug,
     /// Where its files are now.
-    archived_to: String,
-    stopped: Vec<RunId>,
+    pub(crate) archived_to: String,
+    pub(crate) stopped: Vec<RunId>,
 }
 
 fn delete_routine(app: &App, arguments: DeleteRoutine, call: &Call) -> anyhow::Result<Reply<DeletedRoutine>> {

@@ -1,6 +1,6 @@
 //! The commands for people, run to their end.
 
-use std::process::{Output, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -11,6 +11,27 @@ impl TestHome {
     pub fn moadim(&self, words: &[&str]) -> Answer {
         self.command().args(words).stdin(Stdio::null()).output().unwrap().into()
     }
+
+    /// Returns a command that runs one of the program under test on a terminal of its own, whose output is ours.
+    pub fn on_a_terminal(&self, words: &str) -> Command {
+        let mut command = Command::new("script");
+        let program = env!("CARGO_BIN_EXE_moadim-mcp");
+        command.args(["-qefc", &format!("stty cols 70 rows 24; '{program}' {words}"), "/dev/null"]);
+        command.env_clear().env("TERM", "xterm").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        self.command().get_envs().for_each(|(name, value)| {
+            command.env(name, value.unwrap());
+        });
+        command
+    }
+}
+
+/// Whether there is a script(1), which makes terminals.
+pub fn script_is_there() -> bool {
+    let there = cfg!(target_os = "linux") && Command::new("script").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("SKIPPED: script(1) of util-linux is not installed, so nothing is tried on a terminal");
+    }
+    there
 }
 
 /// What a command answered.

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
-pub use commands::Answer;
+pub use commands::{Answer, script_is_there};
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};

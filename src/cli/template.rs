@@ -1,0 +1,169 @@
+//! What a new routine is written over in an editor: what is known of it already, and every other key as a comment that says what it means.
+
+use schemars::Schema;
+use serde_json::{Map, Value};
+
+/// What a new prompt is written over.
+pub(super) const PROMPT: &str = "\n\
+    # Write above what the agent should do. These two lines are left out.\n\
+    # Nobody is there to answer questions: say where to look, what to write, and what to leave alone.\n";
+
+const HEAD: &str =
+    "# A new routine. Set what you want to, by taking out the # of its line; these comments are left out.\n";
+
+/// Makes the text of a definition that has these settings, with the agents that there are.
+///
+/// # Errors
+/// A setting is nothing that TOML can say.
+pub(super) fn definition(
+    schema: &Schema,
+    settings: &Map<String, Value>,
+    agents: &[String],
+) -> Result<String, toml::ser::Error> {
+    let properties = schema.get("properties").and_then(Value::as_object).cloned().unwrap_or_default();
+    // Tools write these.
+    let offered = || properties.iter().filter(|(key, _)| !["created_at", "updated_at"].contains(&key.as_str()));
+    let mut text = HEAD.to_owned();
+    for first in ["title", "agent"] {
+        let value = settings.get(first).and_then(Value::as_str).unwrap_or_default();
+        text += &format!("{first} = {}\n", toml::Value::from(value));
+        if first == "agent" && value.is_empty() {
+            text += &comment(&format!("One of: {}", agents.join(", ")));
+        }
+    }
+    // TOML wants values before tables.
+    for of_tables in [false, true] {
+        let is_wanted = |value: &Value| is_table(value) == of_tables;
+        let of_this_kind = |value: &Value| value.is_object() || value[0].is_object();
+        let set: Map<String, Value> = settings
+            .iter()
+            .filter(|(key, value)| of_this_kind(value) == of_tables && !["title", "agent"].contains(&key.as_str()))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect();
+        text += &toml::to_string(&set)?;
+        for (key, property) in offered().filter(|(key, property)| is_wanted(property) && !settings.contains_key(*key)) {
+            if !["title", "agent"].contains(&key.as_str()) {
+                text += &commented(key, key, property);
+            }
+        }
+    }
+    Ok(text)
+}
+
+/// Takes out of a text the comments of the template that it was written over.
+pub(super) fn without_comments(text: &str, template: &str) -> String {
+    let is_ours = |line: &&str| line.starts_with('#') && template.lines().any(|ours| ours == *line);
+    let lines: Vec<&str> = text.lines().filter(|line| !is_ours(line)).collect();
+    let text = lines.join("\n").trim().to_owned();
+    if text.is_empty() { text } else { text + "\n" }
+}
+
+fn is_table(property: &Value) -> bool {
+    property["type"] == "object" || property["items"]["type"] == "object"
+}
+
+fn comment(words: &str) -> String {
+    format!("# {}\n", words.replace('\n', " "))
+}
+
+/// Describes a key, and shows it as a comment that can be made a line of the file.
+fn commented(key: &str, path: &str, property: &Value) -> String {
+    let words = property["description"].as_str().unwrap_or_default();
+    let choices = property["oneOf"].as_array().into_iter().flatten().filter_map(|choice| choice["const"].as_str());
+    let choices = choices.collect::<Vec<_>>().join(", ");
+    let mut text = String::from("#\n");
+    text += &comment(&if choices.is_empty() { words.to_owned() } else { format!("{words} One of: {choices}") });
+    let items = &property["items"];
+    let (table, header) = if items["type"] == "object" {
+        (items, format!("[[{path}]]"))
+    } else if property["type"] == "object" {
+        (property, format!("[{path}]"))
+    } else {
+        return text + &format!("#{key} = {}\n", example(property));
+    };
+    text += &format!("#{header}\n");
+    let (values, tables): (Vec<_>, Vec<_>) =
+        table["properties"].as_object().into_iter().flatten().partition(|(_, property)| !is_table(property));
+    for (key, property) in values {
+        let words = property["description"].as_str().unwrap_or_default().replace('\n', " ");
+        text += &format!("#{key} = {}  # {words}\n", example(property));
+    }
+    if table["properties"].is_null() {
+        text += "#NAME = \"value\"\n";
+    }
+    for (key, property) in tables {
+        text += &commented(key, &format!("{path}.{key}"), property);
+    }
+    text
+}
+
+/// Returns a value of the right kind: the default, if there is one.
+fn example(property: &Value) -> String {
+    let of_kind = || match property["type"].as_str() {
+        Some("integer" | "number") => Value::from(0),
+        Some("boolean") => Value::from(false),
+        Some("array") => Value::from(Vec::<Value>::new()),
+        _ => property["oneOf"][0].get("const").cloned().unwrap_or_else(|| Value::from("")),
+    };
+    property.get("default").cloned().unwrap_or_else(of_kind).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::file_schemas::WrittenFile;
+    use crate::routine::model::Definition;
+    use serde_json::json;
+
+    fn made_with(settings: Value) -> String {
+        let schema = WrittenFile::Routine.schema();
+        definition(&schema, settings.as_object().unwrap(), &["claude".to_owned(), "codex".to_owned()]).unwrap()
+    }
+
+    #[test]
+    fn what_is_known_is_set_and_the_rest_is_a_comment() {
+        let set = json!({
+            "title": "The \"news\"", "agent": "claude", "ttl_secs": 60, "tags": ["a"], "options": { "model": "opus" },
+            "repositories": [{ "url": "https://example.com/a.git" }],
+        });
+        let text = made_with(set.clone());
+        let written = without_comments(&text, &text);
+        let read: Definition = toml::from_str(&written).unwrap();
+        let expected: Definition = serde_json::from_value(set).unwrap();
+        assert_eq!(read, expected);
+        assert!(!written.contains('#') && !text.contains("#ttl_secs") && !text.contains("created_at"), "{text}");
+        assert!(text.contains("#keep_last = 0\n") && text.contains("#overlap = \"skip\"\n"), "{text}");
+        assert!(text.contains("One of: skip, queue, replace, allow\n"), "{text}");
+        let unknown = made_with(json!({}));
+        assert!(unknown.contains("title = \"\"\nagent = \"\"\n# One of: claude, codex\n"), "{unknown}");
+    }
+
+    /// Whatever keys come to be.
+    #[test]
+    fn each_comment_can_be_made_a_line() {
+        let text = made_with(json!({ "title": "T", "agent": "a" }));
+        let uncommented: Vec<&str> = text
+            .lines()
+            .map(|line| line.strip_prefix('#').filter(|rest| !rest.starts_with(' ')).unwrap_or(line))
+            .collect();
+        let read: toml::Table = uncommented.join("\n").parse().unwrap();
+        let schema = WrittenFile::Routine.schema().to_value();
+        for key in schema["properties"].as_object().unwrap().keys() {
+            assert!(read.contains_key(key) != ["created_at", "updated_at"].contains(&key.as_str()), "{key}: {text}");
+        }
+        assert_eq!(read["retry"].as_table().unwrap().len(), 2, "{text}");
+        assert!(read["trusted"]["env"].is_table() && read["repositories"][0]["url"].is_str(), "{text}");
+    }
+
+    #[test]
+    fn own_comments_stay() {
+        let text = made_with(json!({ "title": "T", "agent": "a" }));
+        let mine = text.replace("#keep_last = 0", "# because it is small\nkeep_last = 3");
+        assert_eq!(
+            without_comments(&mine, &text),
+            "title = \"T\"\nagent = \"a\"\n# because it is small\nkeep_last = 3\n"
+        );
+        assert_eq!(without_comments(&format!("# Goal\nDo it.\n{PROMPT}"), PROMPT), "# Goal\nDo it.\n");
+        assert_eq!(without_comments(PROMPT, PROMPT), "");
+    }
+}
