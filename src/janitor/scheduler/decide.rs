@@ -10,6 +10,7 @@ use crate::routine::schedule::{Passed, Schedule};
 use crate::routine::slug::Slug;
 use crate::routine::summary::Plan;
 use crate::run::history::{Missed, WhyMissed};
+use crate::run::hold::{self, Hold, Holds};
 use crate::run::id::RunId;
 
 /// What becomes of a routine's ledger, and the occurrences missed on the way.
@@ -46,8 +47,8 @@ pub(super) enum Need {
 }
 
 /// Whether any routine may need something now; most of the time none does, however many there are.
-pub(super) fn is_anything_due(known: &Known, now: UnixSeconds) -> bool {
-    known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
+pub(super) fn is_anything_due(known: &Known, holds: &Holds, now: UnixSeconds) -> bool {
+    holds.was_any_lifted() || known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
 }
 
 fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
@@ -55,23 +56,29 @@ fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
 }
 
 /// Decides what a routine needs now, without reading it.
-pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
+pub(super) fn need(slug: &Slug, plan: &Plan, holds: &Holds, now: UnixSeconds) -> Need {
     let is_passed = plan.next.is_some_and(|next| next <= now);
     if plan.is_behind || is_passed || is_too_far_ahead(plan.fired_until, now) {
         return Need::Attention;
     }
-    match &plan.waiting {
-        Some(waiting) if waiting.not_before <= now => Need::Start(Arc::clone(waiting)),
-        _ => Need::Rest(plan.next_need()),
+    let Some(waiting) = &plan.waiting else { return Need::Rest(plan.next) };
+    let hold = plan.agent.as_deref().and_then(|agent| holds.of(agent));
+    let start_at = hold::start_at(hold, waiting, slug);
+    if start_at <= now {
+        Need::Start(Arc::clone(waiting))
+    } else {
+        Need::Rest(plan.next.into_iter().chain([start_at]).min())
     }
 }
 
 /// Advances the ledger to now: older occurrences are missed, and the newest waits for its start unless there is a reason to
-/// miss it too.
+/// miss it too. `hold` is that of its agent.
 pub(super) fn advance(
+    slug: &Slug,
     definition: &Definition,
     schedule: Option<&Schedule>,
     ledger: &Ledger,
+    hold: Option<&Hold>,
     now: UnixSeconds,
     catch_up_window_secs: u64,
 ) -> Advance {
@@ -107,15 +114,24 @@ pub(super) fn advance(
     let refused = unwanted(&mut advance.ledger, *last)
         .or_else(|| too_late(definition.catch_up, age_secs, catch_up_window_secs))
         .or_else(|| match &advance.ledger.waiting {
-            Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => {
+            Some(waiting @ Waiting { fire: Fire::Occurrence(earlier), .. })
+                if is_held(hold, waiting, slug, now).is_none() =>
+            {
                 Some((WhyMissed::Overlap, format!("the fire of {earlier} still waits")))
             }
-            // The new fire replaces the retry.
-            Some(Waiting { fire: Fire::Retry { .. }, .. }) | None => None,
+            // The new fire replaces a retry, and one that its agent's limit holds.
+            _ => None,
         });
     match refused {
         Some((why, reason)) => advance.miss(*last, 1, why, reason),
         None => {
+            if let Some(waiting @ Waiting { fire: Fire::Occurrence(earlier), .. }) = &advance.ledger.waiting
+                && let Some(hold) = is_held(hold, waiting, slug, now)
+            {
+                let reason =
+                    format!("the agent '{}' was held until {}: {}", hold.agent, hold.held_until, hold.in_words());
+                advance.miss(*earlier, 1, WhyMissed::Held, reason);
+            }
             let fire = Fire::Occurrence(*last);
             advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last });
         }
@@ -124,6 +140,11 @@ pub(super) fn advance(
         advance.ledger.snoozed_until = None;
     }
     advance
+}
+
+/// Returns the hold that a fire waits for, if it does.
+fn is_held<'a>(hold: Option<&'a Hold>, waiting: &Waiting, slug: &Slug, now: UnixSeconds) -> Option<&'a Hold> {
+    hold.filter(|hold| waiting.not_before <= now && hold::start_at(Some(hold), waiting, slug) > now)
 }
 
 /// Returns why somebody asked to leave out an occurrence, if so.
@@ -175,7 +196,7 @@ pub(super) enum FireDecision {
     Miss(WhyMissed, String),
 }
 
-/// Decides about a fire, given the runs that are alive in the home. A retry waits for the routine's own runs where an
+/// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an
 /// occurrence would be missed or would end them.
 pub(super) fn decide_fire(
     slug: &Slug,
@@ -201,7 +222,7 @@ pub(super) fn decide_fire(
                 let to_end = own.iter().filter(|run| run.certainty == Certainty::Alive && !run.ending);
                 return FireDecision::AfterOwn(to_end.map(|run| run.id.clone()).collect());
             }
-            (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
+            (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. } | Fire::Reset { .. }) => {
                 return FireDecision::AfterOwn(Vec::new());
             }
         }
@@ -237,16 +258,38 @@ mod tests {
         begun_with(&hourly())
     }
 
+    fn slug() -> Slug {
+        "a".parse().unwrap()
+    }
+
+    /// Makes the hold of an agent that lasts until then.
+    fn held_until(hours: u64) -> Hold {
+        Hold {
+            version: 1,
+            agent: "claude".into(),
+            held_until: at(hours),
+            since: at(0),
+            run: "b-1".parse().unwrap(),
+            kind: "five_hour".into(),
+            resets_at: Some(at(hours)),
+            lifted_by: None,
+        }
+    }
+
     fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
+        go_held(definition, ledger, None, now)
+    }
+
+    fn go_held(definition: &Definition, ledger: &Ledger, hold: Option<&Hold>, now: UnixSeconds) -> Advance {
         let schedule = definition.schedule.as_deref();
         let schedule = schedule.map(|text| Schedule::parse(text, definition.timezone.as_deref()).unwrap());
-        advance(definition, schedule.as_ref(), ledger, now, WINDOW)
+        advance(&slug(), definition, schedule.as_ref(), ledger, hold, now, WINDOW)
     }
 
     fn waits(advance: &Advance) -> Option<UnixSeconds> {
         advance.ledger.waiting.as_ref().map(|waiting| match waiting.fire {
             Fire::Occurrence(occurrence) => occurrence,
-            Fire::Retry { .. } => UnixSeconds(0),
+            Fire::Retry { .. } | Fire::Reset { .. } => UnixSeconds(0),
         })
     }
 
@@ -271,9 +314,10 @@ mod tests {
             (Plan { waiting: waiting(at(3)), next: None, ..plan }, at(2), Need::Rest(Some(at(3)))),
         ];
         for (n, (plan, now, expected)) in cases.into_iter().enumerate() {
-            assert_eq!(need(&plan, now), expected, "case {n}");
+            let holds = Holds::default();
+            assert_eq!(need(&slug(), &plan, &holds, now), expected, "case {n}");
             let known = Known { next: plan.next_need(), fired_until: plan.fired_until, ..Known::default() };
-            assert_eq!(is_anything_due(&known, now), !matches!(expected, Need::Rest(_)), "case {n}");
+            assert_eq!(is_anything_due(&known, &holds, now), !matches!(expected, Need::Rest(_)), "case {n}");
         }
     }
 
@@ -293,7 +337,7 @@ mod tests {
                 waiting: ledger.waiting.clone().map(Arc::new),
                 ..Plan::default()
             };
-            if need(&plan, at(now)) != Need::Attention {
+            if need(&slug(), &plan, &Holds::default(), at(now)) != Need::Attention {
                 prop_assert_eq!(go(&definition, &ledger, at(now)), Advance { ledger, missed: vec![] });
             }
         }
@@ -336,7 +380,7 @@ mod tests {
         assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
         let schedule = Schedule::parse("@daily", Some("UTC")).unwrap();
-        let old = advance(&daily, Some(&schedule), &begun_with(&daily), at(26), HOUR);
+        let old = advance(&slug(), &daily, Some(&schedule), &begun_with(&daily), None, at(26), HOUR);
         assert!(waits(&old).is_none() && reasons(&old)[0].contains("2 h late (catch_up_window_secs = 3600)"));
     }
 
@@ -375,6 +419,35 @@ mod tests {
     }
 
     #[test]
+    fn while_its_agent_is_held_one_occurrence_waits_and_the_older_ones_are_missed() {
+        let hold = held_until(5);
+        let hold = Some(&hold);
+        let first = go_held(&hourly(), &begun(), hold, at(1));
+        assert_eq!((waits(&first), first.missed.len()), (Some(at(1)), 0));
+        let second = go_held(&hourly(), &first.ledger, hold, at(2));
+        assert_eq!((waits(&second), second.missed.len()), (Some(at(2)), 1));
+        let missed = &second.missed[0];
+        assert_eq!((missed.occurrence, missed.why), (at(1), WhyMissed::Held));
+        assert_eq!(
+            missed.reason,
+            "the agent 'claude' was held until 2026-01-01T05:00:00Z: its account's 5-hour limit is used up (run b-1)"
+        );
+        let again = go_held(&hourly(), &second.ledger, hold, UnixSeconds(at(2).0 + 1));
+        assert_eq!((&again.ledger, again.missed.len()), (&second.ledger, 0));
+        // Once it is over, the one that waits has its turn again.
+        let after = go_held(&hourly(), &second.ledger, hold, at(6));
+        assert_eq!((waits(&after), after.missed.last().unwrap().why), (Some(at(2)), WhyMissed::Overlap));
+        let waiting = Waiting {
+            fire: Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: None },
+            since: at(0),
+            not_before: at(5),
+        };
+        let own = Ledger { waiting: Some(waiting), ..begun() };
+        let replaced = go_held(&hourly(), &own, hold, at(1));
+        assert_eq!((waits(&replaced), replaced.missed.len()), (Some(at(1)), 0), "that one had its run");
+    }
+
+    #[test]
     fn enabling_absolves() {
         let fallen = Ledger { disabled_because: Some("x".into()), consecutive_failures: 3, ..begun() };
         let advance = go(&hourly(), &fallen, at(0));
@@ -398,6 +471,7 @@ mod tests {
         let run = |id: &str, certainty, ending| AliveRun { id: id.parse().unwrap(), certainty, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
+        let reset = Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: Some(at(1)) };
         let alive =
             [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
         let judging = [run("a-1", Certainty::BeingJudged, false)];
@@ -410,6 +484,7 @@ mod tests {
         assert_eq!(of(Overlap::Allow, &occurrence), FireDecision::Start);
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
             assert_eq!(of(overlap, &retry), FireDecision::AfterOwn(vec![]), "{overlap:?}");
+            assert_eq!(of(overlap, &reset), FireDecision::AfterOwn(vec![]), "{overlap:?}");
         }
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
             let turn = decide_fire(&slug, overlap, &occurrence, &judging, 4);
@@ -425,6 +500,44 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_held_is_fired_or_recorded_exactly_once_and_never_before_its_time(
+            steps in proptest::collection::vec(1..9_000_u64, 1..40), ends in proptest::collection::vec(0..48_u64, 1..6)
+        ) {
+            let (mut ledger, mut now) = (begun(), at(0));
+            let mut dealt_with = Vec::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                now = now.plus_secs(step);
+                // Holds come, are extended and go.
+                let hold = held_until(ends[n * ends.len() / 40 % ends.len()]);
+                let advance = go_held(&hourly(), &ledger, Some(&hold), now);
+                dealt_with.extend(advance.missed.iter().flat_map(|one| {
+                    (0..one.count).map(|back| one.occurrence.0 - back * HOUR)
+                }));
+                ledger = advance.ledger;
+                let plan = Plan {
+                    next: None,
+                    fired_until: ledger.fired_until,
+                    waiting: ledger.waiting.clone().map(Arc::new),
+                    ..Plan::default()
+                };
+                if let Some(waiting) = &plan.waiting
+                    && hold::start_at(Some(&hold), waiting, &slug()) <= now
+                {
+                    prop_assert!(now >= hold.held_until, "started while it was held");
+                    let Fire::Occurrence(occurrence) = waiting.fire else { panic!("no occurrence") };
+                    dealt_with.push(occurrence.0);
+                    ledger.waiting = None;
+                }
+            }
+            if let Some(Waiting { fire: Fire::Occurrence(occurrence), .. }) = ledger.waiting {
+                dealt_with.push(occurrence.0);
+            }
+            dealt_with.sort_unstable();
+            let expected: Vec<u64> = (1..=(now.0 - START) / HOUR).map(|hour| START + hour * HOUR).collect();
+            prop_assert_eq!(dealt_with, expected);
+        }
+
         #[test]
         fn every_occurrence_fires_or_is_recorded_exactly_once(
             steps in proptest::collection::vec(0..30_000_u64, 1..40), catch_up: bool

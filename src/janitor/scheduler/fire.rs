@@ -9,7 +9,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::names;
-use crate::routine::ledger::{Fire, Ledger};
+use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
@@ -19,6 +19,7 @@ use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, Missed, WhyMissed};
+use crate::run::hold::{self, Hold};
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
@@ -34,6 +35,8 @@ pub(super) struct Case<'a> {
     definition: Definition,
     schedule: Option<Schedule>,
     ledger: Ledger,
+    /// The hold of its agent.
+    hold: Option<Hold>,
     pub advance: Advance,
 }
 
@@ -60,9 +63,10 @@ impl<'a> Case<'a> {
     pub(super) fn read(context: &Context, slug: &'a Slug, now: UnixSeconds) -> Result<Option<Self>, FileError> {
         let Ok((definition, schedule)) = store::load_with_schedule(&context.home, slug) else { return Ok(None) };
         let ledger = Ledger::read(&context.home, slug)?;
+        let hold = hold_of(&context.home, &definition, now);
         let window = context.config.catch_up_window_secs;
-        let advance = advance(&definition, schedule.as_ref(), &ledger, now, window);
-        Ok(Some(Self { slug, definition, schedule, ledger, advance }))
+        let advance = advance(slug, &definition, schedule.as_ref(), &ledger, hold.as_ref(), now, window);
+        Ok(Some(Self { slug, definition, schedule, ledger, hold, advance }))
     }
 
     pub(super) fn changes_nothing(&self) -> bool {
@@ -77,7 +81,8 @@ impl<'a> Case<'a> {
 
     fn due(&self, now: UnixSeconds) -> Option<&Fire> {
         let waiting = self.advance.ledger.waiting.as_ref();
-        waiting.filter(|waiting| waiting.not_before <= now).map(|waiting| &waiting.fire)
+        let is_due = |waiting: &&Waiting| hold::start_at(self.hold.as_ref(), waiting, self.slug) <= now;
+        waiting.filter(is_due).map(|waiting| &waiting.fire)
     }
 
     /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins
@@ -94,12 +99,13 @@ impl<'a> Case<'a> {
             lock => lock?,
         };
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.definition);
-        if !unchanged || Ledger::read(home, slug)? != self.ledger {
+        if !unchanged || Ledger::read(home, slug)? != self.ledger || hold_of(home, &self.definition, now) != self.hold {
             return Ok(Dealt::Outdated);
         }
         // The machine's time zone may have changed as well.
         let window = context.config.catch_up_window_secs;
-        if advance(&self.definition, self.schedule.as_ref(), &self.ledger, now, window) != self.advance {
+        let (schedule, hold) = (self.schedule.as_ref(), self.hold.as_ref());
+        if advance(slug, &self.definition, schedule, &self.ledger, hold, now, window) != self.advance {
             return Ok(Dealt::Outdated);
         }
         let mut advance = self.advance.clone();
@@ -153,6 +159,11 @@ impl<'a> Case<'a> {
     }
 }
 
+/// Returns the hold of a routine's agent. One that cannot be read holds nothing, and the tick reports it.
+fn hold_of(home: &Home, definition: &Definition, now: UnixSeconds) -> Option<Hold> {
+    hold::read(home, &definition.agent, now).ok().flatten()
+}
+
 fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<Option<(Plan, Claim)>, TriggerError> {
     let Some(plan) = plan.transpose()? else { return Ok(None) };
     let claim = plan.claim_locked(context, &Moment::now())?;
@@ -160,13 +171,14 @@ fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<
 }
 
 fn origin(home: &Home, slug: &Slug, fire: &Fire) -> Result<Origin, FileError> {
-    match fire {
-        Fire::Occurrence(occurrence) => Ok(Origin::Schedule { occurrence: *occurrence }),
-        Fire::Retry { of, attempt } => {
-            let of = of.parse().map_err(|error| FileError::damaged(&Ledger::file(home, slug), error))?;
-            Ok(Origin::Retry { of, attempt: *attempt })
+    let run = |of: &String| of.parse().map_err(|error| FileError::damaged(&Ledger::file(home, slug), error));
+    Ok(match fire {
+        Fire::Occurrence(occurrence) => Origin::Schedule { occurrence: *occurrence },
+        Fire::Retry { of, attempt } => Origin::Retry { of: run(of)?, attempt: *attempt },
+        Fire::Reset { of, attempt, tries, occurrence } => {
+            Origin::Reset { of: run(of)?, attempt: *attempt, tries: *tries, occurrence: *occurrence }
         }
-    }
+    })
 }
 
 /// Returns whether an error is about the routine, so that trying again changes nothing.
@@ -211,7 +223,9 @@ fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, why: WhyMissed, reason:
     advance.ledger.waiting = None;
     match fire {
         Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, why, reason),
-        Fire::Retry { of, attempt } => tracing::warn!(routine = %slug, of, attempt, reason, "the retry is given up"),
+        Fire::Retry { of, attempt } | Fire::Reset { of, attempt, .. } => {
+            tracing::warn!(routine = %slug, of, attempt, reason, "the attempt is given up");
+        }
     }
 }
 
