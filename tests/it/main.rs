@@ -35,6 +35,7 @@ mod interrupted;
 mod kept_bounds;
 mod launch;
 mod launch_kills;
+mod limits;
 mod liveness_faults;
 mod liveness_windows;
 mod locks;
