@@ -130,6 +130,8 @@ pub(super) fn after_end(before: Option<&Hold>, outcome: &Outcome, tries: u32) ->
 }
 
 fn held(before: Option<&Hold>, outcome: &Outcome, tries: u32) -> Option<Hold> {
+    // An outcome that an agent wrote may name anything.
+    outcome.agent.parse::<AgentName>().ok()?;
     // Recording an end may be repeated, and one may be recorded late.
     if before.is_some_and(|before| before.run == outcome.id || before.since > outcome.finished_at) {
         return None;
@@ -302,6 +304,8 @@ mod tests {
         assert_eq!((guessed.held_until, guessed.resets_at), (UnixSeconds(2_001 + 30 * 60), None));
         let late = Hold { since: UnixSeconds(2_002), ..until(90_000) };
         assert_eq!(after_end(Some(&late), &limited, 1), None, "recorded late");
+        let forged = Outcome { agent: "../../routines/a".into(), ..limited };
+        assert_eq!(after_end(None, &forged, 1), None);
         assert_eq!(after_end(None, &Outcome::example("a-1", Status::Succeeded), 1), None);
     }
 

@@ -129,6 +129,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         // It may be the agent's own, and this is a command that a person types.
         let summary = outcome.output.take();
+        // It lies about itself alone.
+        outcome.agent.clone_from(&manifest.command.agent);
         outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
         finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
