@@ -12,7 +12,11 @@ pub(super) fn agents(format: Format) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let mut table = Table::new(&["AGENT", "FOUND", "PERMISSIONS", "OPTIONS", "COMMAND", "WHERE", "DEFINED IN"]);
+    let mut held = Vec::new();
     for agent in answer.agents {
+        if let Some((until, because)) = agent.held_until.zip(agent.held_because) {
+            held.push(format!("Scheduled runs of {} wait until {until}: {because}.", agent.name));
+        }
         let words: Vec<String> = std::iter::once(agent.command).chain(agent.args).collect();
         let permissions = agent.options.get(PERMISSIONS).and_then(|option| option.default.as_ref());
         let options: Vec<&str> = agent.options.keys().map(String::as_str).filter(|name| *name != PERMISSIONS).collect();
@@ -27,6 +31,9 @@ pub(super) fn agents(format: Format) -> anyhow::Result<()> {
         ]);
     }
     table.print("no agents")?;
+    if !held.is_empty() {
+        println!("\n{}", held.join("\n"));
+    }
     match answer.max_permissions {
         None => println!("\nWhat tools can allow an agent is not known: {} cannot be read.", answer.config_file),
         Some(max) => println!("\nTools can allow an agent at most {max} ({}).", max.meaning()),

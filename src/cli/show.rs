@@ -5,7 +5,7 @@ use std::io::Write;
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::time::moment;
-use crate::agent::output::{Needs, Summary};
+use crate::agent::output::{LimitWarning, Needs, Summary};
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
 use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
@@ -140,6 +140,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
                 None => limit.kind.clone(),
             }),
         ),
+        ("limit is near", summary.limit_warning.as_ref().map(|warning| near(warning, now))),
         ("unsaved work", Some(work.join("; "))),
         ("archive", archive.map(|archive| archive.path)),
         ("to bring it back", recover_command),
@@ -160,6 +161,12 @@ fn used(summary: &Summary) -> Option<String> {
     let cost = usage.cost_usd.map(|cost| format!(", ${} by list prices", f64::from(cost))).unwrap_or_default();
     let so_far = if summary.so_far { " so far" } else { "" };
     Some(format!("{} tokens in, {} out{cost}{so_far}", usage.input_tokens, usage.output_tokens))
+}
+
+fn near(warning: &LimitWarning, now: UnixSeconds) -> String {
+    let used = warning.used_percent.map(|percent| format!("{percent} % used"));
+    let resets = warning.resets_at.map(|at| format!("resets {}", moment(at, now)));
+    std::iter::once(warning.kind.clone()).chain(used).chain(resets).collect::<Vec<_>>().join(", ")
 }
 
 fn denied(summary: &Summary) -> String {

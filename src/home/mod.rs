@@ -118,6 +118,8 @@ places! {
     pub workbenches = "workbenches";
     /// Each pin is named after the run that it keeps.
     pub(crate) pins = "pins";
+    /// What each agent waits for that is at its usage limit. It may be missing.
+    pub(crate) holds = "holds";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";

@@ -12,6 +12,7 @@ use crate::agent::SearchPath;
 use crate::clock::UnixSeconds;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::run::context::App;
+use crate::run::hold::{Hold, Holds};
 use crate::run::janitor_status::{Downtime, Duty, Passes};
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
@@ -44,6 +45,9 @@ pub struct Health {
     pub workbench_bytes_complete: bool,
     /// What the home stores, and how much of each there may be.
     pub stores: Vec<Store>,
+    /// Agents at their usage limit, whose scheduled runs wait.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub held_agents: Vec<HeldAgent>,
     /// What is wrong; empty when all is well. A tool shows the first 100.
     pub problems: Vec<Problem>,
     pub problems_total: usize,
@@ -58,6 +62,14 @@ pub struct Problem {
     pub fix: String,
 }
 
+/// An agent whose scheduled runs wait for its account's usage limit to be reset.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct HeldAgent {
+    pub agent: String,
+    pub held_until: UnixSeconds,
+    pub because: String,
+}
+
 /// How long measuring the workbenches may take.
 const MEASURING_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -70,6 +82,10 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
     let stores = stores::measure(context, subject.next_workbench(), stop_at);
     let workbenches = stores.iter().find(|store| store.name == "workbenches").cloned();
+    let now = UnixSeconds::now();
+    let (holds, _) = Holds::read(&context.home, now);
+    let held =
+        |hold: &Hold| HeldAgent { agent: hold.agent.clone(), held_until: hold.held_until, because: hold.in_words() };
     let [watchdog, sweep, scheduler] =
         [Duty::Watchdog, Duty::Sweep, Duty::Schedule].map(|duty| app.janitor.passes(duty));
     Health {
@@ -88,6 +104,7 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         workbench_bytes: workbenches.as_ref().map_or(0, |store| store.bytes),
         workbench_bytes_complete: workbenches.is_some_and(|store| store.bytes_complete),
         stores,
+        held_agents: holds.in_force(now).map(held).collect(),
         problems_total: problems.len(),
         problems,
     }

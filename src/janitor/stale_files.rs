@@ -1,4 +1,4 @@
-//! Removes what killed processes left behind: temporary files, staged routines, registrations and marks.
+//! Removes what killed processes left behind: temporary files, staged routines, registrations and marks; and holds that are over.
 //!
 //! Workbenches are skipped: nothing temporary of ours is in one, unless it is a mount of its own. Staged entries are left to
 //! `run::claim`, because they may be locked.
@@ -12,6 +12,7 @@ use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::names::{self, Kind};
+use crate::run::hold;
 
 /// The age from which a temporary file is stale: before, its writer may still rename it.
 const STALE_AGE: Duration = Duration::from_secs(60);
@@ -24,10 +25,12 @@ static NEXT: AtomicUsize = AtomicUsize::new(0);
 /// Removes what is stale; returns what could not be removed or read.
 #[must_use]
 pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
-    let mut errors = Vec::new();
+    let mut errors = hold::remove_old(home, now);
     registration::remove_stale(home);
     attention::remove_stale(home);
-    for directory in [home.root().to_owned(), home.agents(), home.pins(), home.routines(), home.running()] {
+    let directories =
+        [home.root().to_owned(), home.agents(), home.pins(), home.holds(), home.routines(), home.running()];
+    for directory in directories {
         remove_from(&directory, now, &mut errors);
     }
     let first = NEXT.load(Relaxed);

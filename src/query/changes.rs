@@ -26,7 +26,7 @@ use crate::run::on_disk;
 pub enum Topic {
     /// Which routines and runs exist.
     Lists,
-    /// The home's health, as far as it follows from settings, agents, routines, and which runs exist.
+    /// The home's health, as far as it follows from settings, agents and their holds, routines, and which runs exist.
     Health,
     /// A routine's definition, its schedule, and which runs it has.
     Routine(Slug),
@@ -99,12 +99,15 @@ impl Observer {
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
                 mark.definitions(home, self.routines.known().revision);
                 mark.files(home.agents());
+                mark.files(home.holds());
             }
             Topic::Routine(slug) => {
                 let own = [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)];
                 for path in own.into_iter().chain([home.snooze_file()]) {
                     mark.file(&path);
                 }
+                // What waits may wait for its agent.
+                mark.files(home.holds());
                 // Its next fires depend on the machine's time zone.
                 mark.fact(&MachineMark::now());
                 for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {

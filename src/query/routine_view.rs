@@ -19,6 +19,7 @@ use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
+use crate::run::hold::{self, Hold, Holds};
 use crate::run::id::RunId;
 use crate::run::on_disk;
 use crate::run::status::Status;
@@ -130,12 +131,22 @@ pub struct LastMissed {
     pub reason: String,
 }
 
-fn in_words(waiting: &Waiting) -> String {
-    match &waiting.fire {
-        Fire::Occurrence(occurrence) => format!("the fire of {occurrence} waits for its turn"),
-        Fire::Retry { of, attempt } => {
-            format!("attempt {attempt} of {of} starts after {}", waiting.not_before)
+/// Says what waits, and for what.
+fn in_words(slug: &Slug, waiting: &Waiting, hold: Option<&Hold>, now: UnixSeconds) -> String {
+    let start_at = hold::start_at(hold, waiting, slug);
+    let what = match &waiting.fire {
+        Fire::Occurrence(occurrence) => format!("the fire of {occurrence}"),
+        Fire::Retry { of, attempt } | Fire::Reset { of, attempt, .. } => format!("attempt {attempt} of {of}"),
+    };
+    match (hold.filter(|hold| hold.is_in_force(now)), &waiting.fire) {
+        (Some(Hold { agent, resets_at: Some(at), .. }), _) => {
+            format!("{what} waits for the usage limit of agent '{agent}' to reset at {at}; it starts after {start_at}")
         }
+        (Some(Hold { agent, .. }), _) => {
+            format!("{what} waits for the usage limit of agent '{agent}' to reset; it is tried after {start_at}")
+        }
+        (None, Fire::Occurrence(_)) if start_at <= now => format!("{what} waits for its turn"),
+        (None, _) => format!("{what} starts after {start_at}"),
     }
 }
 
@@ -171,6 +182,7 @@ pub struct Overview<'a> {
     pub snoozed_until: Option<UnixSeconds>,
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
+    holds: Holds,
 }
 
 impl<'a> Overview<'a> {
@@ -189,8 +201,10 @@ impl<'a> Overview<'a> {
         }
         // Last: a run that is reaped in between is in neither otherwise.
         drop(context.history.read(&context.home)?);
-        let snoozed_until = HomeSnooze::until(&context.home, UnixSeconds::now());
-        Ok(Self { context, search_path, running, newest, snoozed_until, available: RefCell::default() })
+        let now = UnixSeconds::now();
+        let snoozed_until = HomeSnooze::until(&context.home, now);
+        let (holds, _) = Holds::read(&context.home, now);
+        Ok(Self { context, search_path, running, newest, snoozed_until, available: RefCell::default(), holds })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -198,6 +212,8 @@ impl<'a> Overview<'a> {
         let bounds = Bounds::decide(RoutineState::Present(definition), &self.context.config);
         let read = Ledger::read_for_looking(&self.context.home, slug);
         let ledger = read.as_ref().ok();
+        let now = UnixSeconds::now();
+        let waiting = ledger.and_then(|ledger| ledger.waiting.as_ref());
         RoutineView {
             slug: slug.clone(),
             title: definition.title.clone(),
@@ -205,8 +221,8 @@ impl<'a> Overview<'a> {
             agent_available: self.is_available(&definition.agent),
             enabled: definition.enabled,
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
-            firing: Firing::of(definition, read.as_ref(), self.snoozed_until, UnixSeconds::now()),
-            waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
+            firing: Firing::of(definition, read.as_ref(), self.snoozed_until, now),
+            waiting: waiting.map(|waiting| in_words(slug, waiting, self.holds.of(&definition.agent), now)),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;
                 LastMissed { at: occurrence, reason }

@@ -15,7 +15,11 @@ use crate::home::Home;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::file_cache::{FileCache, Stamp};
 
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+
+/// The version that release 0.1.0 knows. A ledger is of the newest only while it holds what that release does not know: it fires
+/// nothing then, rather than twice.
+const FIRST_VERSION: u32 = 1;
 
 pub(super) const LEDGER_FILE: &str = "ledger.json";
 
@@ -41,6 +45,9 @@ pub struct Ledger {
     /// How many runs in a row have failed.
     #[serde(default)]
     pub consecutive_failures: u64,
+    /// How many runs in a row met their account's usage limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub consecutive_limits: u32,
     /// The newest runs whose end is counted in that; recording an end may be repeated.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub counted: Vec<String>,
@@ -89,6 +96,27 @@ pub enum Fire {
         /// Which attempt it is; the first run is 1.
         attempt: u32,
     },
+    /// The same attempt again, once the usage limit is reset that ended it.
+    Reset {
+        /// The id of the first of the attempts.
+        of: String,
+        attempt: u32,
+        /// How many runs in a row met the limit.
+        tries: u32,
+        /// The occurrence that the first of the attempts was fired for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurrence: Option<UnixSeconds>,
+    },
+}
+
+impl Fire {
+    /// Returns the oldest version of ledgers whose readers know it.
+    fn ledger_version(&self) -> u32 {
+        match self {
+            Self::Occurrence(_) | Self::Retry { .. } => FIRST_VERSION,
+            Self::Reset { .. } => VERSION,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,7 +129,7 @@ pub struct LastMissed {
 impl Default for Ledger {
     fn default() -> Self {
         Self {
-            version: VERSION,
+            version: FIRST_VERSION,
             schedule: None,
             fired_until: UnixSeconds(0),
             run_at_fired: None,
@@ -110,10 +138,16 @@ impl Default for Ledger {
             waiting: None,
             last_missed: None,
             consecutive_failures: 0,
+            consecutive_limits: 0,
             counted: Vec::new(),
             disabled_because: None,
         }
     }
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks for it")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// How many runs' ends are remembered as counted: more than are recorded again at the same time.
@@ -152,7 +186,8 @@ impl Ledger {
 
     /// Writes a routine's ledger. The caller holds the routines' lock, and has read under it what it changed.
     pub fn write(&self, home: &Home, slug: &Slug) -> Result<(), FileError> {
-        atomic_file::write_json(&Self::file(home, slug), self)
+        let version = self.waiting.as_ref().map_or(FIRST_VERSION, |waiting| waiting.fire.ledger_version());
+        atomic_file::write_json(&Self::file(home, slug), &Self { version, ..self.clone() })
     }
 
     /// Returns whether it is about a routine's schedule as it is now.
@@ -194,6 +229,7 @@ impl Ledger {
     pub fn reset_failures(&mut self) {
         self.disabled_because = None;
         self.consecutive_failures = 0;
+        self.consecutive_limits = 0;
     }
 }
 
@@ -213,7 +249,7 @@ mod tests {
         let ledger = Ledger { waiting: Some(waiting), skip_next: true, ..Ledger::default() };
         ledger.write(&home, &slug).unwrap();
         assert_eq!(Ledger::read(&home, &slug).unwrap(), ledger);
-        for text in ["{", "{}", "{\"version\":2,\"fired_until\":\"2026-01-01T00:00:00Z\"}"] {
+        for text in ["{", "{}", "{\"version\":3,\"fired_until\":\"2026-01-01T00:00:00Z\"}"] {
             std::fs::write(Ledger::file(&home, &slug), text).unwrap();
             let error = Ledger::read(&home, &slug).unwrap_err().to_string();
             assert!(error.contains("ledger.json is damaged"), "{error}");
@@ -237,6 +273,33 @@ mod tests {
         ] {
             assert!(!ledger.follows(&changed));
         }
+    }
+
+    #[test]
+    fn only_a_ledger_that_an_old_program_would_misread_is_of_a_newer_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let slug: Slug = "a".parse().unwrap();
+        std::fs::create_dir(home.routines().join("a")).unwrap();
+        let version = |fire: Option<Fire>| {
+            let waiting = fire.map(|fire| Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6) });
+            Ledger { waiting: waiting.clone(), consecutive_limits: 1, ..Ledger::default() }
+                .write(&home, &slug)
+                .unwrap();
+            let read = Ledger::read(&home, &slug).unwrap();
+            assert_eq!((read.waiting, read.consecutive_limits), (waiting, 1));
+            read.version
+        };
+        assert_eq!(version(None), 1);
+        assert_eq!(version(Some(Fire::Occurrence(UnixSeconds(5)))), 1);
+        let occurrence = Some(UnixSeconds(5));
+        assert_eq!(version(Some(Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence })), 2);
+        assert_eq!(version(None), 1, "once nothing of it is left, an old program goes on");
+        // As 0.1.0 wrote it.
+        let old = "{\"version\":1,\"fired_until\":\"2026-01-01T00:00:00Z\",\"consecutive_failures\":2}";
+        std::fs::write(Ledger::file(&home, &slug), old).unwrap();
+        let read = Ledger::read(&home, &slug).unwrap();
+        assert_eq!((read.consecutive_failures, read.consecutive_limits), (2, 0));
     }
 
     #[test]

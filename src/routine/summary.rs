@@ -68,6 +68,8 @@ pub struct Plan {
     /// Whether its ledger needs an update, whatever the time.
     pub is_behind: bool,
     pub waiting: Option<Arc<Waiting>>,
+    /// The agent of what waits.
+    pub agent: Option<Box<str>>,
     pub overlap: Overlap,
     /// Whether `next` is another one once the machine's time zone is.
     pub follows_machine_zone: bool,
@@ -95,6 +97,7 @@ impl Plan {
             next: schedule.and_then(|schedule| schedule.next_after(machine, ledger.fired_until)),
             fired_until: ledger.fired_until,
             is_behind: !ledger.follows(definition) || was_enabled_again || was_disabled,
+            agent: ledger.waiting.as_ref().map(|_| definition.agent.as_str().into()),
             waiting: ledger.waiting.map(Arc::new),
             overlap: definition.overlap,
             follows_machine_zone: schedule.is_some_and(Schedule::follows_machine_zone),

@@ -2,6 +2,7 @@
 
 use super::entry::Workbench;
 use super::id::RunId;
+use super::limit;
 use super::log::{Log, stderr_end};
 use super::on_disk::workbench_ids;
 use super::record::AgentExit;
@@ -24,13 +25,15 @@ pub(crate) fn read_summary(home: &Home, run: &RunId, format: OutputFormat, sourc
         return None;
     }
     let workbench = &Workbench::of(home, run);
-    let (log, exit, most_bytes) = match source {
-        Source::Ended(log, exit) => (Ok(log), exit, u64::MAX),
-        Source::Abandoned => (Log::open_raw(workbench), None, u64::MAX),
-        Source::Live => (Log::open_raw(workbench), None, MAX_LIVE_BYTES),
+    let now = UnixSeconds::now();
+    let (log, exit, most_bytes, said_at) = match source {
+        Source::Ended(log, exit) => (Ok(log), exit, u64::MAX, now),
+        // It may be read long after.
+        Source::Abandoned => (Log::open_raw(workbench), None, u64::MAX, workbench.last_output_or(now)),
+        Source::Live => (Log::open_raw(workbench), None, MAX_LIVE_BYTES, now),
     };
     let mut summary = log
-        .and_then(|log| read_stdout(&log, format, most_bytes))
+        .and_then(|log| read_stdout(&log, format, most_bytes, said_at))
         .inspect_err(|error| tracing::warn!(%error, "what the agent reported is not known"))
         .unwrap_or_default();
     // Stderr says nothing but why an agent could not begin.
@@ -82,8 +85,8 @@ pub(crate) enum Source {
 /// How much of a live run's log is read each time somebody looks.
 const MAX_LIVE_BYTES: u64 = 8 * 1024 * 1024;
 
-fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Summary, FileError> {
-    let mut reader = Reader::new(format, UnixSeconds::now(), &zone::of_machine().zone);
+fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64, said_at: UnixSeconds) -> Result<Summary, FileError> {
+    let mut reader = Reader::new(format, said_at, &zone::of_machine().zone);
     let (mut offset, mut shown) = (log.size.saturating_sub(most_bytes), String::new());
     let mut within_line = offset > 0;
     loop {
@@ -113,6 +116,9 @@ fn read_stdout(log: &Log, format: OutputFormat, most_bytes: u64) -> Result<Summa
 /// Decides how a run ended whose agent ended by itself: its final event counts before its exit status, because several agents exit
 /// with 0 after an error, and some after TERM. An agent that prints events and did not say how it ended did not succeed.
 pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
+    if limit::that_ended(exit, summary).is_some() {
+        return Status::Limited;
+    }
     match summary.map(|summary| summary.ended) {
         Some(Some(FinalEvent::Succeeded)) => Status::Succeeded,
         Some(_) => Status::Failed,
@@ -126,6 +132,7 @@ pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Su
     let words = summary.and_then(|summary| summary.last_words.as_deref());
     let denied = summary.and_then(denied_in_words);
     let first = match (status, exit.code, words) {
+        (Status::Limited, ..) => limit::that_ended(exit, summary).map(limit::in_words),
         (Status::Succeeded, Some(0), _) => None,
         (Status::Succeeded, ..) => Some(format!("its agent finished its turn, then {}", exit.how())),
         (_, Some(0), None) if summary.is_some_and(|summary| summary.ended.is_none()) => {

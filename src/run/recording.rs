@@ -11,10 +11,11 @@ use super::examine::examine;
 use super::history::{self, Known};
 use super::hook;
 use super::id::RunId;
+use super::limit;
 use super::liveness::Judgement;
 use super::output::{Source, read_summary};
 use super::record::{self, Ending, Outcome, RecordError};
-use super::retries;
+use super::retries::{self, Settled};
 use super::status::Status;
 use crate::agent::output::FinalEvent;
 use crate::clock::UnixSeconds;
@@ -51,6 +52,7 @@ impl End<'_> {
 
     fn write_outcome(&mut self) -> anyhow::Result<()> {
         if !self.is_written {
+            retries::tell_what_follows(self.context, &mut self.outcome);
             write_outcome(&self.context.home, &self.outcome)?;
         }
         Ok(())
@@ -63,7 +65,11 @@ impl End<'_> {
     }
 
     fn settle_retries(&mut self) -> anyhow::Result<()> {
-        Ok(retries::settle(self.context, &self.outcome)?)
+        match retries::settle(self.context, &self.outcome)? {
+            Settled::GaveUp => tracing::warn!(run = %self.outcome.id, "its usage limit lasts: nothing tries again"),
+            Settled::Done => {}
+        }
+        Ok(())
     }
 
     fn remove_entry(&mut self) -> anyhow::Result<()> {
@@ -123,6 +129,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         // It may be the agent's own, and this is a command that a person types.
         let summary = outcome.output.take();
+        // It lies about itself alone.
+        outcome.agent.clone_from(&manifest.command.agent);
         outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
         finish(context, entry, &outcome, true, Known::Perhaps)?;
         return Ok(outcome);
@@ -142,9 +150,16 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let ended = summary.as_ref().and_then(|summary| summary.ended);
     let ending =
         Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
-    let ending = match ended {
+    let limited_by = limit::that_ended(exit.unwrap_or_default(), summary.as_ref());
+    let ending = match (ended, limited_by) {
+        // Unless something else ended it, or it never started.
+        (_, Some(limit)) if matches!(ending.status, Status::Lost | Status::Failed) => Ending {
+            status: Status::Limited,
+            reason: Some(format!("{}; its supervisor died before that was recorded", limit::in_words(limit))),
+            ..ending
+        },
         // Its own word, which it gave before or after its supervisor died.
-        Some(ended) if ending.status == Status::Lost => Ending {
+        (Some(ended), _) if ending.status == Status::Lost => Ending {
             status: if ended == FinalEvent::Succeeded { Status::Succeeded } else { Status::Failed },
             reason: Some("its agent reported its end, and its supervisor died before that was recorded".to_owned()),
             ..ending

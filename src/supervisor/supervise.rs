@@ -172,20 +172,21 @@ impl Supervisor {
         let summary = self.read_summary(Some(exit));
         let reason = reason_of(exit, left_behind, summary.as_ref());
         let status = status_by(exit, summary.as_ref());
+        let is_success = status == Status::Succeeded;
         let is_shutdown = is_shutdown
-            || if status.is_failure() {
+            || if !is_success {
                 self.is_shutdown(ended, SHUTDOWN_WINDOW)
             } else {
                 // A success does not wait for it, and one that is long over stays one.
                 self.wake.termination_signal() && ended.elapsed() < SHUTDOWN_WINDOW
             };
         let mut request = self.entry.end_request().ok().flatten();
-        if request.is_none() && self.wake.request_unwritten() && status.is_failure() {
+        if request.is_none() && self.wake.request_unwritten() && !is_success {
             request = Some(self.request(EndCause::Stopped, STOPPED_UNWRITTEN.to_owned()));
         }
         let (status, reason) = match request {
             // A stop that came meanwhile wants no other attempt either.
-            Some(request) if request.cause == EndCause::Stopped && status.is_failure() => {
+            Some(request) if !is_success && (request.cause == EndCause::Stopped || status == Status::Limited) => {
                 let ending = Ending::by_request(&request, finished_at);
                 return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending }, summary);
             }

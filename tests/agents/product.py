@@ -118,6 +118,11 @@ class Product:
         until(f"the end of {run}", lambda: self.call("wait_run", run=run, timeout_secs=20)["finished"], secs)
         return self.get(run)
 
+    def held_until(self, agent):
+        """Until when the scheduled runs of an agent wait; None if they do not."""
+        agents = self.call("list_agents")["agents"]
+        return next(one for one in agents if one["name"] == agent).get("held_until")
+
     def get(self, run) -> dict:
         answer = self.call("get_run", run=run)
         return answer | answer["run"]

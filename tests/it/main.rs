@@ -37,6 +37,7 @@ mod interrupted;
 mod kept_bounds;
 mod launch;
 mod launch_kills;
+mod limits;
 mod liveness_faults;
 mod liveness_windows;
 mod locks;

@@ -80,7 +80,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "health",
             "",
             "version home session_host session_host_reason tmux_version? watchdog sweep scheduler downtime? snoozed_until? routines runs \
-             workbench_bytes workbench_bytes_complete problems problems_total stores",
+             workbench_bytes workbench_bytes_complete held_agents? problems problems_total stores",
         ),
     ];
     assert_eq!(tools.as_array().unwrap().len(), contract.len());
@@ -110,6 +110,8 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
     }
     let problem = &tool("health")["outputSchema"]["properties"]["problems"]["items"];
     assert_lists(problem, "path? problem fix");
+    let held = &tool("health")["outputSchema"]["properties"]["held_agents"]["items"];
+    assert_lists(held, "agent held_until because");
 }
 
 #[test]

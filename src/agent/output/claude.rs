@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
-use super::summary::{MicroDollars, Needs, Usage};
+use super::summary::{MicroDollars, Needs, RATE_LIMIT, Usage};
 use crate::clock::UnixSeconds;
 
 /// Events that tell a person nothing.
@@ -16,6 +16,9 @@ const SYSTEM_NOISE: [&str; 5] = ["hook_started", "status", "task_started", "thin
 
 /// The model that messages of the program itself name.
 const SYNTHETIC: &str = "<synthetic>";
+
+/// What an error is called that only the reset of an account's usage window ends.
+const USAGE_LIMIT_REACHED: &str = "usage_limit_reached";
 
 /// How many messages may be under way at once: those of sub-agents run beside the main one.
 const MAX_OPEN_MESSAGES: usize = 32;
@@ -123,6 +126,9 @@ impl Claude {
         let error = text(event, "/error");
         if !error.is_empty() {
             take_error(event, error, to);
+        } else if !is_sub_agent && model != SYNTHETIC {
+            // The model answered, so no limit stopped it.
+            to.summary.go_on();
         }
         for block in list(event, "/message/content") {
             match text(block, "/type") {
@@ -178,6 +184,12 @@ impl Claude {
             let words = words_for_failure(event);
             if self.is_qwen {
                 take_qwen_error(&words, to);
+            }
+            if text(event, "/subtype").starts_with("error_max_") {
+                // Its own bound ended it, whatever an account's limit said before.
+                to.summary.limit = None;
+            } else if text(event, "/api_error") == USAGE_LIMIT_REACHED && to.summary.lacks_usage_limit() {
+                to.summary.set_limit("", None, to.now);
             }
             to.summary.fail(&words);
             to.screen.failed(&words);
@@ -237,7 +249,12 @@ fn take_rate_limit(event: &Value, to: &mut Sink<'_>) {
             to.summary.set_limit(kind, resets_at, to.now);
             to.screen.error(&format!("limit reached: {kind}"));
         }
-        "allowed_warning" => to.screen.note(&format!("near the limit: {kind}")),
+        "allowed_warning" => {
+            let used = event.pointer("/rate_limit_info/utilization").and_then(Value::as_f64);
+            let resets_at = number(event, "/rate_limit_info/resetsAt").map(UnixSeconds);
+            to.summary.set_limit_warning(kind, used, resets_at, to.now);
+            to.screen.note(&format!("near the limit: {kind}"));
+        }
         _ => {}
     }
 }
@@ -247,14 +264,14 @@ fn take_error(event: &Value, error: &str, to: &mut Sink<'_>) {
     match error {
         "authentication_failed" | "oauth_org_not_allowed" => to.summary.needs = Some(Needs::Login),
         "billing_error" => to.summary.needs = Some(Needs::Money),
-        "rate_limit" if text(event, "/api_error") == "usage_limit_reached" => {
+        RATE_LIMIT if text(event, "/api_error") == USAGE_LIMIT_REACHED => {
             let info = event.pointer("/api_error_params/rate_limit_info").unwrap_or(&Value::Null);
             let resets_at = number(info, "/resetsAt").map(UnixSeconds);
-            if to.summary.limit.is_none() {
+            if to.summary.lacks_usage_limit() {
                 to.summary.set_limit(text(info, "/rateLimitType"), resets_at, to.now);
             }
         }
-        "rate_limit" if to.summary.limit.is_none() => to.summary.set_limit("rate_limit", None, to.now),
+        RATE_LIMIT if to.summary.limit.is_none() => to.summary.set_limit(RATE_LIMIT, None, to.now),
         _ => {}
     }
 }
@@ -267,7 +284,7 @@ fn take_qwen_error(words: &str, to: &mut Sink<'_>) {
     } else if lower.contains("billing") {
         to.summary.needs = Some(Needs::Money);
     } else if lower.contains("[api error: 429") {
-        to.summary.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit(RATE_LIMIT, None, to.now);
     }
     if to.summary.result.as_deref() == Some(words.trim()) {
         to.summary.result = None;

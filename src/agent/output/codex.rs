@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, list, number, text};
 use super::reset_time::reset_time;
-use super::summary::{Needs, Usage};
+use super::summary::{Needs, RATE_LIMIT, Usage};
 
 #[derive(Default)]
 pub(super) struct Codex {
@@ -140,7 +140,7 @@ fn take_reason(message: &str, to: &mut Sink<'_>) {
     } else if lower.contains("billing") {
         to.summary.needs = Some(Needs::Money);
     } else if lower.contains("429 too many requests") {
-        to.summary.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit(RATE_LIMIT, None, to.now);
     }
 }
 

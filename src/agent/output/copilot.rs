@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, text};
-use super::summary::Needs;
+use super::summary::{Needs, RATE_LIMIT};
 
 /// Events that tell a person nothing; of others, too, those marked as ephemeral.
 const NOISE: [&str; 5] = [
@@ -111,7 +111,7 @@ fn error(event: &Value, to: &mut Sink<'_>) {
         "authentication" => to.summary.needs = Some(Needs::Login),
         _ if message.to_lowercase().contains("billing") => to.summary.needs = Some(Needs::Money),
         "rate_limit" => {
-            let kind = if message.contains("premium request allowance") { "usage" } else { "rate_limit" };
+            let kind = if message.contains("premium request allowance") { "usage" } else { RATE_LIMIT };
             to.summary.set_limit(kind, None, to.now);
         }
         _ => {}

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::event::{Dialect, Known, Sink, is_true, number, text};
-use super::summary::{Needs, Usage};
+use super::summary::{Needs, RATE_LIMIT, Usage};
 
 /// A first piece shorter than this may come twice in one message.
 const MIN_REPEATED_CHARS: usize = 16;
@@ -118,7 +118,7 @@ fn take_reason(message: &str, to: &mut Sink<'_>) {
     } else if message.contains("exhausted your daily quota") {
         to.summary.set_limit("daily", None, to.now);
     } else if compact.contains("RESOURCE_EXHAUSTED") || compact.contains("\"code\":429") {
-        to.summary.set_limit("rate_limit", None, to.now);
+        to.summary.set_limit(RATE_LIMIT, None, to.now);
     } else if message.to_lowercase().contains("billing") {
         to.summary.needs = Some(Needs::Money);
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::event::{Dialect, Known, Sink, number, text};
-use super::summary::{MicroDollars, Needs, Usage};
+use super::summary::{MicroDollars, Needs, RATE_LIMIT, Usage};
 use crate::clock::UnixSeconds;
 
 /// What a denied call's error begins with; after the first the run ends, without a word.
@@ -108,7 +108,7 @@ fn error(event: &Value, to: &mut Sink<'_>) {
         Some(429) => {
             let wait = text(event, "/error/data/responseHeaders/retry-after").parse::<u64>().ok();
             let printed_at = number(event, "/timestamp").map_or(to.now, |ms| UnixSeconds(ms / 1000));
-            to.summary.set_limit("rate_limit", wait.map(|wait| printed_at.plus_secs(wait)), to.now);
+            to.summary.set_limit(RATE_LIMIT, wait.map(|wait| printed_at.plus_secs(wait)), to.now);
         }
         _ => {}
     }

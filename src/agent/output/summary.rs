@@ -16,8 +16,12 @@ const MAX_LIMIT_KIND_CHARS: usize = 40;
 const MAX_MICRO_DOLLARS: u64 = 1_000_000_000_000_000;
 /// The last of them sums up those that found no place of their own.
 const MAX_DENIED_TOOLS: usize = 50;
-/// No plan has a limit that lasts longer.
-const MAX_RESET_DISTANCE_SECS: u64 = 366 * 24 * 60 * 60;
+/// How far ahead a reset is believed: a week is the longest window, and clocks and zones differ.
+pub(crate) const MAX_RESET_AHEAD_SECS: u64 = 8 * 24 * 60 * 60;
+/// How far back: it may have been printed in whole minutes, a moment before.
+const MAX_RESET_AGO_SECS: u64 = 10 * 60;
+/// A share of a window in percent that is higher says nothing.
+const MAX_USED_PERCENT: f64 = 1_000.0;
 
 /// What a run's output said. What it did not say is absent.
 #[serde_with::skip_serializing_none]
@@ -39,6 +43,8 @@ pub struct Summary {
     pub result: Option<String>,
     /// The limit that stopped the run.
     pub limit: Option<Limit>,
+    /// The newest warning that a limit is near.
+    pub limit_warning: Option<LimitWarning>,
     /// What a person must do before the agent can work.
     pub needs: Option<Needs>,
     /// Whether no final event came, so that the figures are those up to an interruption.
@@ -87,6 +93,18 @@ pub struct Limit {
     pub resets_at: Option<UnixSeconds>,
 }
 
+/// A warning that an account's usage limit is near.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LimitWarning {
+    /// The agent's own word, such as `five_hour`.
+    pub kind: String,
+    /// How much of the window is used.
+    pub used_percent: Option<u64>,
+    /// When the window ends.
+    pub resets_at: Option<UnixSeconds>,
+}
+
 /// What only a person can give.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -103,6 +121,27 @@ pub enum Needs {
 pub enum FinalEvent {
     Succeeded,
     Failed,
+}
+
+/// The kind of a limit on requests in a short time, which every key has.
+pub(super) const RATE_LIMIT: &str = "rate_limit";
+
+impl Limit {
+    /// Whether an account's usage window is used up. Too many requests at once are another thing: the agent retries them itself,
+    /// and nobody knows when the next would be let through.
+    pub fn is_of_usage(&self) -> bool {
+        self.kind != RATE_LIMIT
+    }
+}
+
+/// Names a kind of limit, as what follows "the".
+pub fn limit_in_words(kind: &str) -> String {
+    match kind {
+        "five_hour" => "5-hour limit".to_owned(),
+        "seven_day" => "weekly limit".to_owned(),
+        "usage" | "daily" => format!("{kind} limit"),
+        other => format!("limit '{other}'"),
+    }
 }
 
 impl From<f64> for MicroDollars {
@@ -157,7 +196,9 @@ impl Summary {
         plain.denied = self.denied;
         plain.denied.truncate(MAX_DENIED_TOOLS);
         plain.denied.iter_mut().for_each(|denied| denied.tool = one_line(&denied.tool, MAX_TOOL_CHARS));
-        plain.limit = self.limit.map(|limit| Limit { kind: one_line(&limit.kind, MAX_LIMIT_KIND_CHARS), ..limit });
+        let kind = |kind: &str| one_line(kind, MAX_LIMIT_KIND_CHARS);
+        plain.limit = self.limit.map(|limit| Limit { kind: kind(&limit.kind), ..limit });
+        plain.limit_warning = self.limit_warning.map(|warning| LimitWarning { kind: kind(&warning.kind), ..warning });
         plain
     }
 
@@ -213,11 +254,31 @@ impl Summary {
         }
     }
 
-    /// Takes a limit that was hit; a reset that is more than a year off is no time.
+    /// Takes a limit that was hit. A reset that is past or more than 8 days ahead is not believed.
     pub(super) fn set_limit(&mut self, kind: &str, resets_at: Option<UnixSeconds>, now: UnixSeconds) {
-        let kind = said(one_line(kind, MAX_LIMIT_KIND_CHARS)).unwrap_or_else(|| "usage".to_owned());
-        let resets_at = resets_at.filter(|at| at.0.abs_diff(now.0) <= MAX_RESET_DISTANCE_SECS);
-        self.limit = Some(Limit { kind, resets_at });
+        self.limit = Some(Limit { kind: limit_kind(kind), resets_at: believed(resets_at, now) });
+    }
+
+    /// Takes a warning that a limit is near; `used` is the share of its window, 1 being all.
+    pub(super) fn set_limit_warning(
+        &mut self,
+        kind: &str,
+        used: Option<f64>,
+        resets_at: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) {
+        let percent =
+            used.map(|used| (used * 100.0).round()).filter(|percent| (0.0..=MAX_USED_PERCENT).contains(percent));
+        self.limit_warning = Some(LimitWarning {
+            kind: limit_kind(kind),
+            used_percent: percent.map(|percent| percent as u64),
+            resets_at: believed(resets_at, now),
+        });
+    }
+
+    /// Whether no usage limit is known yet: one of requests says less.
+    pub(super) fn lacks_usage_limit(&self) -> bool {
+        !self.limit.as_ref().is_some_and(Limit::is_of_usage)
     }
 
     pub(super) fn count_denial(&mut self, tool: &str) {
@@ -238,6 +299,16 @@ impl Summary {
         let has_begun = *self != Self::default();
         Self { so_far: self.ended.is_none() && has_begun, ..self.clone() }
     }
+}
+
+fn limit_kind(kind: &str) -> String {
+    said(one_line(kind, MAX_LIMIT_KIND_CHARS)).unwrap_or_else(|| "usage".to_owned())
+}
+
+fn believed(resets_at: Option<UnixSeconds>, now: UnixSeconds) -> Option<UnixSeconds> {
+    let is_near =
+        |at: &UnixSeconds| *at <= now.plus_secs(MAX_RESET_AHEAD_SECS) && at.age_secs_at(now) <= MAX_RESET_AGO_SECS;
+    resets_at.filter(is_near)
 }
 
 fn said(text: String) -> Option<String> {
@@ -267,9 +338,11 @@ mod tests {
     fn a_reset_far_off_is_dropped_and_the_limit_stays() {
         let day = 24 * 60 * 60;
         for (at, kept) in [
-            (NOW.0 + 366 * day, true),
-            (NOW.0 + 366 * day + 1, false),
-            (NOW.0 - 366 * day, true),
+            (NOW.0 + 8 * day, true),
+            (NOW.0 + 8 * day + 1, false),
+            (NOW.0, true),
+            (NOW.0 - 600, true),
+            (NOW.0 - 601, false),
             (0, false),
             (NOW.0 * 1000, false),
             (u64::MAX, false),
@@ -279,6 +352,32 @@ mod tests {
             let limit = summary.limit.unwrap();
             assert_eq!((limit.kind.as_str(), limit.resets_at.is_some()), ("five_hour", kept), "{at}");
         }
+    }
+
+    #[test]
+    fn a_warning_says_how_much_is_used() {
+        for (used, percent) in
+            [(Some(0.95), Some(95)), (Some(1.2), Some(120)), (Some(1e9), None), (Some(f64::NAN), None), (None, None)]
+        {
+            let mut summary = Summary::default();
+            summary.set_limit_warning("five_hour", used, Some(UnixSeconds(0)), NOW);
+            let warning = summary.limit_warning.unwrap();
+            assert_eq!((warning.used_percent, warning.resets_at), (percent, None), "{used:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_rate_limit_is_no_usage_limit() {
+        for kind in ["five_hour", "seven_day", "usage", "daily", "", "something_new"] {
+            let mut summary = Summary::default();
+            summary.set_limit(kind, None, NOW);
+            assert!(summary.limit.is_some_and(|limit| limit.is_of_usage()), "{kind}");
+        }
+        let mut summary = Summary::default();
+        summary.set_limit(RATE_LIMIT, None, NOW);
+        assert!(!summary.limit.unwrap().is_of_usage());
+        assert_eq!(limit_in_words("five_hour"), "5-hour limit");
+        assert_eq!(limit_in_words("seven_day_opus"), "limit 'seven_day_opus'");
     }
 
     #[test]

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use super::{Finding, Subject, program};
 use crate::agent::{Agent, Found, Installed, Registry, env_file};
+use crate::clock::UnixSeconds;
 use crate::environment::{self, EnvName};
 use crate::options::PERMISSIONS;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::Definition;
 use crate::run::environment::missing;
+use crate::run::hold::Holds;
 use crate::run::options::foresee_options;
 use crate::run::prompt::check_preamble;
 
@@ -54,6 +56,18 @@ pub(super) fn hiding(subject: &Subject<'_>) -> Vec<Finding> {
 /// Reads what stands before each prompt; without it nothing is started.
 pub(super) fn preamble(subject: &Subject<'_>) -> Vec<Finding> {
     check_preamble(&subject.context.home).err().iter().map(Finding::damaged).collect()
+}
+
+/// Tells which agents wait for a usage limit to be reset, and which holds cannot be read.
+pub(super) fn holds(subject: &Subject<'_>) -> Vec<Finding> {
+    let now = UnixSeconds::now();
+    let (holds, unreadable) = Holds::read(&subject.context.home, now);
+    let held = holds.in_force(now).map(|hold| {
+        let found = format!("its scheduled runs wait until {}: {}", hold.held_until, hold.in_words());
+        let fix = "nothing to do; a run that you trigger starts all the same, and its success lifts the hold";
+        Finding::well(&format!("agent {}", hold.agent), found).hint(fix)
+    });
+    held.chain(unreadable.iter().map(Finding::damaged)).collect()
 }
 
 /// Looks for each agent's command. One that no enabled routine names may be missing.

@@ -131,7 +131,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 24] = [
+const CHECKS: &[(By, Check)] = &[
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -143,6 +143,7 @@ const CHECKS: [(By, Check); 24] = [
     (By::Health, agents::hiding),
     (By::Health, agents::preamble),
     (By::Health, agents::environments),
+    (By::Health, agents::holds),
     (By::Health, background::peers),
     (By::Doctor, background::service),
     (By::Health, background::passes),

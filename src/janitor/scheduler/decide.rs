@@ -11,6 +11,7 @@ use crate::routine::schedule::{Passed, Schedule};
 use crate::routine::slug::Slug;
 use crate::routine::summary::Plan;
 use crate::run::history::{Missed, WhyMissed};
+use crate::run::hold::{self, Hold, Holds};
 use crate::run::id::RunId;
 
 /// What becomes of a routine's ledger, and the occurrences missed on the way.
@@ -47,8 +48,8 @@ pub(super) enum Need {
 }
 
 /// Whether any routine may need something now; most of the time none does, however many there are.
-pub(super) fn is_anything_due(known: &Known, now: UnixSeconds) -> bool {
-    known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
+pub(super) fn is_anything_due(known: &Known, holds: &Holds, now: UnixSeconds) -> bool {
+    holds.was_any_lifted() || known.next.is_some_and(|next| next <= now) || is_too_far_ahead(known.fired_until, now)
 }
 
 fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
@@ -56,27 +57,42 @@ fn is_too_far_ahead(fired_until: UnixSeconds, now: UnixSeconds) -> bool {
 }
 
 /// Decides what a routine needs now, without reading it.
-pub(super) fn need(plan: &Plan, now: UnixSeconds) -> Need {
+pub(super) fn need(slug: &Slug, plan: &Plan, holds: &Holds, now: UnixSeconds) -> Need {
     let is_passed = plan.next.is_some_and(|next| next <= now);
     if plan.is_behind || is_passed || is_too_far_ahead(plan.fired_until, now) {
         return Need::Attention;
     }
-    match &plan.waiting {
-        Some(waiting) if waiting.not_before <= now => Need::Start(Arc::clone(waiting)),
-        _ => Need::Rest(plan.next_need()),
+    let Some(waiting) = &plan.waiting else { return Need::Rest(plan.next) };
+    let hold = plan.agent.as_deref().and_then(|agent| holds.of(agent));
+    let start_at = hold::start_at(hold, waiting, slug);
+    if start_at <= now {
+        Need::Start(Arc::clone(waiting))
+    } else {
+        Need::Rest(plan.next.into_iter().chain([start_at]).min())
     }
+}
+
+/// What keeps a routine's schedule from firing that is not the routine's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Circumstances {
+    pub home_snooze: Option<HomeSnooze>,
+    /// The hold of its agent.
+    pub hold: Option<Hold>,
 }
 
 /// Advances the ledger to now: older occurrences are missed, and the newest waits for its start unless there is a reason to
 /// miss it too.
 pub(super) fn advance(
+    slug: &Slug,
     definition: &Definition,
     schedule: Option<&Schedule>,
     ledger: &Ledger,
-    home_snooze: Option<HomeSnooze>,
+    circumstances: &Circumstances,
     now: UnixSeconds,
     catch_up_window_secs: u64,
 ) -> Advance {
+    let Circumstances { home_snooze, hold } = circumstances;
+    let hold = hold.as_ref();
     let mut advance = Advance { ledger: ledger.clone(), missed: Vec::new() };
     if definition.enabled && ledger.disabled_because.is_some() {
         advance.ledger.reset_failures();
@@ -113,15 +129,24 @@ pub(super) fn advance(
     let refused = unwanted(&mut advance.ledger, *last)
         .or_else(|| too_late(definition.catch_up, age_secs, catch_up_window_secs))
         .or_else(|| match &advance.ledger.waiting {
-            Some(Waiting { fire: Fire::Occurrence(earlier), .. }) => {
+            Some(waiting @ Waiting { fire: Fire::Occurrence(earlier), .. })
+                if is_held(hold, waiting, slug, now).is_none() =>
+            {
                 Some((WhyMissed::Overlap, format!("the fire of {earlier} still waits")))
             }
-            // The new fire replaces the retry.
-            Some(Waiting { fire: Fire::Retry { .. }, .. }) | None => None,
+            // The new fire replaces a retry, and one that its agent's limit holds.
+            _ => None,
         });
     match refused {
         Some((why, reason)) => advance.miss(*last, 1, why, reason),
         None => {
+            if let Some(waiting @ Waiting { fire: Fire::Occurrence(earlier), .. }) = &advance.ledger.waiting
+                && let Some(hold) = is_held(hold, waiting, slug, now)
+            {
+                let reason =
+                    format!("the agent '{}' was held until {}: {}", hold.agent, hold.held_until, hold.in_words());
+                advance.miss(*earlier, 1, WhyMissed::Held, reason);
+            }
             if schedule.run_at() == Some(*last) {
                 advance.ledger.run_at_fired.clone_from(&definition.run_at);
             }
@@ -137,6 +162,11 @@ pub(super) fn advance(
 
 fn of_home_snooze(snooze: HomeSnooze) -> (WhyMissed, String) {
     (WhyMissed::Snoozed, format!("all schedules are snoozed until {}", snooze.until))
+}
+
+/// Returns the hold that a fire waits for, if it does.
+fn is_held<'a>(hold: Option<&'a Hold>, waiting: &Waiting, slug: &Slug, now: UnixSeconds) -> Option<&'a Hold> {
+    hold.filter(|hold| waiting.not_before <= now && hold::start_at(Some(hold), waiting, slug) > now)
 }
 
 /// Returns why somebody asked to leave out an occurrence of the routine, if so.
@@ -188,7 +218,7 @@ pub(super) enum FireDecision {
     Miss(WhyMissed, String),
 }
 
-/// Decides about a fire, given the runs that are alive in the home. A retry waits for the routine's own runs where an
+/// Decides about a fire, given the runs that are alive in the home. Another attempt waits for the routine's own runs where an
 /// occurrence would be missed or would end them.
 pub(super) fn decide_fire(
     slug: &Slug,
@@ -214,7 +244,7 @@ pub(super) fn decide_fire(
                 let to_end = own.iter().filter(|run| run.certainty == Certainty::Alive && !run.ending);
                 return FireDecision::AfterOwn(to_end.map(|run| run.id.clone()).collect());
             }
-            (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. }) => {
+            (Overlap::Queue, _) | (Overlap::Skip | Overlap::Replace, Fire::Retry { .. } | Fire::Reset { .. }) => {
                 return FireDecision::AfterOwn(Vec::new());
             }
         }
@@ -251,15 +281,38 @@ mod tests {
         begun_with(&hourly())
     }
 
+    fn slug() -> Slug {
+        "a".parse().unwrap()
+    }
+
+    /// Makes the hold of an agent that lasts until then.
+    fn held_until(hours: u64) -> Hold {
+        Hold {
+            version: 1,
+            agent: "claude".into(),
+            held_until: at(hours),
+            since: at(0),
+            run: "b-1".parse().unwrap(),
+            kind: "five_hour".into(),
+            resets_at: Some(at(hours)),
+            lifted_by: None,
+        }
+    }
+
     fn go(definition: &Definition, ledger: &Ledger, now: UnixSeconds) -> Advance {
+        go_held(definition, ledger, None, now)
+    }
+
+    fn go_held(definition: &Definition, ledger: &Ledger, hold: Option<&Hold>, now: UnixSeconds) -> Advance {
         let schedule = ledger.left_of(definition, definition.parse_schedule().unwrap());
-        advance(definition, schedule.as_ref(), ledger, None, now, WINDOW)
+        let circumstances = Circumstances { home_snooze: None, hold: hold.cloned() };
+        advance(&slug(), definition, schedule.as_ref(), ledger, &circumstances, now, WINDOW)
     }
 
     fn waits(advance: &Advance) -> Option<UnixSeconds> {
         advance.ledger.waiting.as_ref().map(|waiting| match waiting.fire {
             Fire::Occurrence(occurrence) => occurrence,
-            Fire::Retry { .. } => UnixSeconds(0),
+            Fire::Retry { .. } | Fire::Reset { .. } => UnixSeconds(0),
         })
     }
 
@@ -284,9 +337,10 @@ mod tests {
             (Plan { waiting: waiting(at(3)), next: None, ..plan }, at(2), Need::Rest(Some(at(3)))),
         ];
         for (n, (plan, now, expected)) in cases.into_iter().enumerate() {
-            assert_eq!(need(&plan, now), expected, "case {n}");
+            let holds = Holds::default();
+            assert_eq!(need(&slug(), &plan, &holds, now), expected, "case {n}");
             let known = Known { next: plan.next_need(), fired_until: plan.fired_until, ..Known::default() };
-            assert_eq!(is_anything_due(&known, now), !matches!(expected, Need::Rest(_)), "case {n}");
+            assert_eq!(is_anything_due(&known, &holds, now), !matches!(expected, Need::Rest(_)), "case {n}");
         }
     }
 
@@ -306,7 +360,7 @@ mod tests {
                 waiting: ledger.waiting.clone().map(Arc::new),
                 ..Plan::default()
             };
-            if need(&plan, at(now)) != Need::Attention {
+            if need(&slug(), &plan, &Holds::default(), at(now)) != Need::Attention {
                 prop_assert_eq!(go(&definition, &ledger, at(now)), Advance { ledger, missed: vec![] });
             }
         }
@@ -349,7 +403,8 @@ mod tests {
         assert_eq!(none.ledger.last_missed.unwrap().occurrence, at(5));
         let daily = Definition { schedule: Some("@daily".into()), ..hourly() };
         let schedule = daily.parse_schedule().unwrap();
-        let old = advance(&daily, schedule.as_ref(), &begun_with(&daily), None, at(26), HOUR);
+        let freely = Circumstances::default();
+        let old = advance(&slug(), &daily, schedule.as_ref(), &begun_with(&daily), &freely, at(26), HOUR);
         assert!(waits(&old).is_none() && reasons(&old)[0].contains("2 h late (catch_up_window_secs = 3600)"));
     }
 
@@ -381,7 +436,8 @@ mod tests {
         home_snooze::snooze_home(&home, Some(at(4)), UnixSeconds(at(2).0 + 60)).unwrap();
         let snooze = HomeSnooze::read(&home).unwrap();
         let schedule = hourly().parse_schedule().unwrap();
-        let go = |ledger: &Ledger, now| advance(&hourly(), schedule.as_ref(), ledger, snooze, now, WINDOW);
+        let snoozed = Circumstances { home_snooze: snooze, hold: None };
+        let go = |ledger: &Ledger, now| advance(&slug(), &hourly(), schedule.as_ref(), ledger, &snoozed, now, WINDOW);
         let skipping = Ledger { skip_next: true, ..begun() };
         let within = go(&skipping, at(3));
         assert_eq!(reasons(&within), ["all schedules are snoozed until 2026-01-01T04:00:00Z"; 3]);
@@ -404,6 +460,35 @@ mod tests {
         assert_eq!(waits(&go(&hourly(), &retrying, at(1))), Some(at(1)));
         let disabled = go(&Definition { enabled: false, ..hourly() }, &queued, at(1));
         assert!(waits(&disabled).is_none() && reasons(&disabled)[0].contains("disabled"));
+    }
+
+    #[test]
+    fn while_its_agent_is_held_one_occurrence_waits_and_the_older_ones_are_missed() {
+        let hold = held_until(5);
+        let hold = Some(&hold);
+        let first = go_held(&hourly(), &begun(), hold, at(1));
+        assert_eq!((waits(&first), first.missed.len()), (Some(at(1)), 0));
+        let second = go_held(&hourly(), &first.ledger, hold, at(2));
+        assert_eq!((waits(&second), second.missed.len()), (Some(at(2)), 1));
+        let missed = &second.missed[0];
+        assert_eq!((missed.occurrence, missed.why), (at(1), WhyMissed::Held));
+        assert_eq!(
+            missed.reason,
+            "the agent 'claude' was held until 2026-01-01T05:00:00Z: its account's 5-hour limit is used up (run b-1)"
+        );
+        let again = go_held(&hourly(), &second.ledger, hold, UnixSeconds(at(2).0 + 1));
+        assert_eq!((&again.ledger, again.missed.len()), (&second.ledger, 0));
+        // Once it is over, the one that waits has its turn again.
+        let after = go_held(&hourly(), &second.ledger, hold, at(6));
+        assert_eq!((waits(&after), after.missed.last().unwrap().why), (Some(at(2)), WhyMissed::Overlap));
+        let waiting = Waiting {
+            fire: Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: None },
+            since: at(0),
+            not_before: at(5),
+        };
+        let own = Ledger { waiting: Some(waiting), ..begun() };
+        let replaced = go_held(&hourly(), &own, hold, at(1));
+        assert_eq!((waits(&replaced), replaced.missed.len()), (Some(at(1)), 0), "that one had its run");
     }
 
     #[test]
@@ -430,6 +515,7 @@ mod tests {
         let run = |id: &str, certainty, ending| AliveRun { id: id.parse().unwrap(), certainty, ending };
         let occurrence = Fire::Occurrence(at(1));
         let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
+        let reset = Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: Some(at(1)) };
         let alive =
             [run("a-1", Alive, false), run("a-2", Alive, true), run("a-3", Unknown, false), run("b-1", Alive, false)];
         let judging = [run("a-1", Certainty::BeingJudged, false)];
@@ -442,6 +528,7 @@ mod tests {
         assert_eq!(of(Overlap::Allow, &occurrence), FireDecision::Start);
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
             assert_eq!(of(overlap, &retry), FireDecision::AfterOwn(vec![]), "{overlap:?}");
+            assert_eq!(of(overlap, &reset), FireDecision::AfterOwn(vec![]), "{overlap:?}");
         }
         for overlap in [Overlap::Skip, Overlap::Queue, Overlap::Replace] {
             let turn = decide_fire(&slug, overlap, &occurrence, &judging, 4);
@@ -520,6 +607,44 @@ mod tests {
                 ledger = Ledger { waiting: None, ..advance.ledger };
             }
             prop_assert_eq!(dealt_with, usize::from(now.0 >= at(2).0 + 1800));
+        }
+
+        #[test]
+        fn what_is_held_is_fired_or_recorded_exactly_once_and_never_before_its_time(
+            steps in proptest::collection::vec(1..9_000_u64, 1..40), ends in proptest::collection::vec(0..48_u64, 1..6)
+        ) {
+            let (mut ledger, mut now) = (begun(), at(0));
+            let mut dealt_with = Vec::new();
+            for (n, step) in steps.into_iter().enumerate() {
+                now = now.plus_secs(step);
+                // Holds come, are extended and go.
+                let hold = held_until(ends[n * ends.len() / 40 % ends.len()]);
+                let advance = go_held(&hourly(), &ledger, Some(&hold), now);
+                dealt_with.extend(advance.missed.iter().flat_map(|one| {
+                    (0..one.count).map(|back| one.occurrence.0 - back * HOUR)
+                }));
+                ledger = advance.ledger;
+                let plan = Plan {
+                    next: None,
+                    fired_until: ledger.fired_until,
+                    waiting: ledger.waiting.clone().map(Arc::new),
+                    ..Plan::default()
+                };
+                if let Some(waiting) = &plan.waiting
+                    && hold::start_at(Some(&hold), waiting, &slug()) <= now
+                {
+                    prop_assert!(now >= hold.held_until, "started while it was held");
+                    let Fire::Occurrence(occurrence) = waiting.fire else { panic!("no occurrence") };
+                    dealt_with.push(occurrence.0);
+                    ledger.waiting = None;
+                }
+            }
+            if let Some(Waiting { fire: Fire::Occurrence(occurrence), .. }) = ledger.waiting {
+                dealt_with.push(occurrence.0);
+            }
+            dealt_with.sort_unstable();
+            let expected: Vec<u64> = (1..=(now.0 - START) / HOUR).map(|hour| START + hour * HOUR).collect();
+            prop_assert_eq!(dealt_with, expected);
         }
 
         #[test]

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveRun, Certainty, FireDecision, advance, decide_fire};
+use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, advance, decide_fire};
 use crate::agent::{LOGIN_SHELL_TIMEOUT, OptionError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -10,7 +10,7 @@ use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::names;
 use crate::routine::home_snooze::HomeSnooze;
-use crate::routine::ledger::{Fire, Ledger};
+use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
@@ -20,6 +20,7 @@ use crate::run::context::Context;
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::entry::{Entry, Workbench};
 use crate::run::history::{self, Missed, WhyMissed};
+use crate::run::hold;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness, look};
 use crate::run::on_disk::workbench_ids;
@@ -35,7 +36,7 @@ pub(super) struct Case<'a> {
     definition: Definition,
     schedule: Option<Schedule>,
     ledger: Ledger,
-    home_snooze: Option<HomeSnooze>,
+    circumstances: Circumstances,
     pub advance: Advance,
 }
 
@@ -64,9 +65,9 @@ impl<'a> Case<'a> {
         let ledger = Ledger::read(&context.home, slug)?;
         let schedule = ledger.left_of(&definition, schedule);
         let window = context.config.catch_up_window_secs;
-        let home_snooze = HomeSnooze::read(&context.home)?;
-        let advance = advance(&definition, schedule.as_ref(), &ledger, home_snooze, now, window);
-        Ok(Some(Self { slug, definition, schedule, ledger, home_snooze, advance }))
+        let circumstances = circumstances(&context.home, &definition, now)?;
+        let advance = advance(slug, &definition, schedule.as_ref(), &ledger, &circumstances, now, window);
+        Ok(Some(Self { slug, definition, schedule, ledger, circumstances, advance }))
     }
 
     pub(super) fn changes_nothing(&self) -> bool {
@@ -81,7 +82,8 @@ impl<'a> Case<'a> {
 
     fn due(&self, now: UnixSeconds) -> Option<&Fire> {
         let waiting = self.advance.ledger.waiting.as_ref();
-        waiting.filter(|waiting| waiting.not_before <= now).map(|waiting| &waiting.fire)
+        let is_due = |waiting: &&Waiting| hold::start_at(self.circumstances.hold.as_ref(), waiting, self.slug) <= now;
+        waiting.filter(is_due).map(|waiting| &waiting.fire)
     }
 
     /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins
@@ -98,15 +100,14 @@ impl<'a> Case<'a> {
             lock => lock?,
         };
         let unchanged = store::load(home, slug).is_ok_and(|routine| routine.definition == self.definition);
-        let is_snoozed_as_before = HomeSnooze::read(home)? == self.home_snooze;
-        if !unchanged || !is_snoozed_as_before || Ledger::read(home, slug)? != self.ledger {
+        let is_as_before = circumstances(home, &self.definition, now)? == self.circumstances;
+        if !unchanged || !is_as_before || Ledger::read(home, slug)? != self.ledger {
             return Ok(Dealt::Outdated);
         }
         // The machine's time zone may have changed as well.
         let window = context.config.catch_up_window_secs;
-        if advance(&self.definition, self.schedule.as_ref(), &self.ledger, self.home_snooze, now, window)
-            != self.advance
-        {
+        let schedule = self.schedule.as_ref();
+        if advance(slug, &self.definition, schedule, &self.ledger, &self.circumstances, now, window) != self.advance {
             return Ok(Dealt::Outdated);
         }
         let mut advance = self.advance.clone();
@@ -160,6 +161,12 @@ impl<'a> Case<'a> {
     }
 }
 
+fn circumstances(home: &Home, definition: &Definition, now: UnixSeconds) -> Result<Circumstances, FileError> {
+    // A hold that cannot be read holds nothing, and the tick reports it.
+    let hold = hold::read(home, &definition.agent, now).ok().flatten();
+    Ok(Circumstances { home_snooze: HomeSnooze::read(home)?, hold })
+}
+
 fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<Option<(Plan, Claim)>, TriggerError> {
     let Some(plan) = plan.transpose()? else { return Ok(None) };
     let claim = plan.claim_locked(context, &Moment::now())?;
@@ -167,13 +174,14 @@ fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<
 }
 
 fn origin(home: &Home, slug: &Slug, fire: &Fire) -> Result<Origin, FileError> {
-    match fire {
-        Fire::Occurrence(occurrence) => Ok(Origin::Schedule { occurrence: *occurrence }),
-        Fire::Retry { of, attempt } => {
-            let of = of.parse().map_err(|error| FileError::damaged(&Ledger::file(home, slug), error))?;
-            Ok(Origin::Retry { of, attempt: *attempt })
+    let run = |of: &String| of.parse().map_err(|error| FileError::damaged(&Ledger::file(home, slug), error));
+    Ok(match fire {
+        Fire::Occurrence(occurrence) => Origin::Schedule { occurrence: *occurrence },
+        Fire::Retry { of, attempt } => Origin::Retry { of: run(of)?, attempt: *attempt },
+        Fire::Reset { of, attempt, tries, occurrence } => {
+            Origin::Reset { of: run(of)?, attempt: *attempt, tries: *tries, occurrence: *occurrence }
         }
-    }
+    })
 }
 
 /// Returns whether an error is about the routine, so that trying again changes nothing.
@@ -218,7 +226,9 @@ fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, why: WhyMissed, reason:
     advance.ledger.waiting = None;
     match fire {
         Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, why, reason),
-        Fire::Retry { of, attempt } => tracing::warn!(routine = %slug, of, attempt, reason, "the retry is given up"),
+        Fire::Retry { of, attempt } | Fire::Reset { of, attempt, .. } => {
+            tracing::warn!(routine = %slug, of, attempt, reason, "the attempt is given up");
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Any number of processes on a home do this at the same time. What is due is found without a lock. Then, under the routines'
 //! lock and if the ledger is unchanged, the run is claimed, missed occurrences are recorded and the ledger is written; the
 //! launch comes after the lock. A process that dies after the claim leaves a run that names its occurrence, which the next
-//! one counts as started.
+//! one counts as started. What waits for an agent's usage limit to be reset is not due before its hold is over or lifted.
 
 mod decide;
 mod fire;
@@ -21,6 +21,7 @@ use crate::routine::ledger::{Ledger, Waiting};
 use crate::routine::model::Overlap;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
+use crate::run::hold::Holds;
 use decide::{AliveRun, FireDecision, Need, decide_fire, is_anything_due, need};
 use fire::{Case, Dealt, alive_runs};
 
@@ -43,9 +44,14 @@ const LONGEST_TICK: Duration = Duration::from_secs(2);
 /// Deals with what is due at `now`, as far as [`LONGEST_TICK`] allows. Runs are launched in the background.
 pub(super) fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, PassError> {
     let known = context.routines.refresh(&context.home, Look::Share)?;
-    let mut report = TickReport { failed: Vec::new(), pause: LONGEST_PAUSE };
-    let next =
-        if is_anything_due(&known, now) { deal_with_due(context, &known, now, &mut report)? } else { known.next };
+    let (holds, unreadable) = Holds::read(&context.home, now);
+    let failed = unreadable.into_iter().map(|error| (context.home.holds().display().to_string(), error.to_string()));
+    let mut report = TickReport { failed: failed.collect(), pause: LONGEST_PAUSE };
+    let next = if is_anything_due(&known, &holds, now) {
+        deal_with_due(context, &known, &holds, now, &mut report)?
+    } else {
+        known.next
+    };
     if let Some(next) = next.filter(|next| *next > now) {
         report.pause = report.pause.min(Duration::from_secs(now.age_secs_at(next)));
     }
@@ -56,13 +62,14 @@ pub(super) fn tick(context: &Context, now: UnixSeconds) -> Result<TickReport, Pa
 fn deal_with_due(
     context: &Context,
     known: &Known,
+    holds: &Holds,
     now: UnixSeconds,
     report: &mut TickReport,
 ) -> Result<Option<UnixSeconds>, PassError> {
     let (mut found, mut next) = (Vec::new(), None::<UnixSeconds>);
     for routine in &known.summaries {
         let slug = routine.slug();
-        match routine.plan().map(|plan| (need(plan, now), plan.overlap)) {
+        match routine.plan().map(|plan| (need(slug, plan, holds, now), plan.overlap)) {
             Ok((Need::Rest(until), _)) => next = next.into_iter().chain(until).min(),
             Ok((Need::Start(waiting), overlap)) => found.push((slug.clone(), Some((waiting, overlap)))),
             Ok((Need::Attention, _)) => found.push((slug.clone(), None)),

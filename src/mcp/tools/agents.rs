@@ -7,10 +7,12 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::agent::{Agent, AgentDefinition, AgentOption, Installed, Registry, SearchPath};
+use crate::clock::UnixSeconds;
 use crate::mcp::tool::{Hints, NoArguments, Tool};
 use crate::options::{OptionValue, PERMISSIONS, Permissions};
 use crate::routine::model::Definition;
 use crate::run::context::{App, Context};
+use crate::run::hold::{Hold, Holds};
 use crate::run::options::foresee_options;
 
 #[derive(Serialize, JsonSchema)]
@@ -36,6 +38,12 @@ pub(crate) struct AgentView {
     pub(crate) detail: String,
     /// "built-in", or the file that defines it.
     pub(crate) defined_in: String,
+    /// Its scheduled runs wait until then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held_until: Option<UnixSeconds>,
+    /// Why.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) held_because: Option<String>,
     /// What `env` may set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) accept_env: Vec<String>,
@@ -71,8 +79,11 @@ pub(super) fn tool() -> Tool {
 pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
     let context = app.context_for_looking();
     let search_path = app.search_path();
+    let now = UnixSeconds::now();
+    let (holds, _) = Holds::read(&app.home, now);
     let view = |agent: &Agent| {
         let found = search_path.find(&agent.definition);
+        let hold = holds.of(&agent.name.to_string()).filter(|hold| hold.is_in_force(now));
         AgentView {
             name: agent.name.to_string(),
             command: agent.definition.command.clone(),
@@ -80,6 +91,8 @@ pub(crate) fn list_agents(app: &App, _: NoArguments) -> anyhow::Result<Agents> {
             available: found.is_ok(),
             detail: found.map_or_else(|error| error.to_string(), |found| found.to_string()),
             defined_in: agent.source.to_string(),
+            held_until: hold.map(|hold| hold.held_until),
+            held_because: hold.map(Hold::in_words),
             accept_env: agent.definition.accept_env.iter().map(ToString::to_string).collect(),
             options: options_of(&context, &search_path, agent),
         }

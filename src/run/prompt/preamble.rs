@@ -85,13 +85,20 @@ impl Facts<'_> {
     fn why(&self) -> String {
         match self.origin {
             Origin::Call => "it was triggered by hand".to_owned(),
-            Origin::Schedule { occurrence } => {
-                let late = occurrence.age_secs_at(self.now);
-                let late = if late > ON_TIME_SECS { format!(", {} late", HumanDuration(late)) } else { String::new() };
-                format!("its schedule says {}{late}", self.moment(*occurrence))
-            }
+            Origin::Schedule { occurrence } => self.scheduled(*occurrence),
             Origin::Retry { of, attempt } => format!("the run {of} did not succeed; this is attempt {attempt}"),
+            Origin::Reset { of, occurrence, .. } => {
+                let scheduled = occurrence.map(|occurrence| format!("{}; ", self.scheduled(occurrence)));
+                let scheduled = scheduled.unwrap_or_default();
+                format!("{scheduled}the run {of} met the usage limit of its account, and this is its attempt again")
+            }
         }
+    }
+
+    fn scheduled(&self, occurrence: UnixSeconds) -> String {
+        let late = occurrence.age_secs_at(self.now);
+        let late = if late > ON_TIME_SECS { format!(", {} late", HumanDuration(late)) } else { String::new() };
+        format!("its schedule says {}{late}", self.moment(occurrence))
     }
 }
 
@@ -129,6 +136,10 @@ mod tests {
         assert!(why(&late).ends_with("09:40, 2 h 20 min late"), "{}", why(&late));
         let retry = Origin::Retry { of: "a-1".parse().unwrap(), attempt: 2 };
         assert_eq!(why(&retry), "the run a-1 did not succeed; this is attempt 2");
+        let reset = |occurrence| Origin::Reset { of: "a-1".parse().unwrap(), attempt: 1, tries: 2, occurrence };
+        assert!(why(&reset(None)).starts_with("the run a-1 met the usage limit"), "{}", why(&reset(None)));
+        let scheduled = why(&reset(Some(UnixSeconds(NOON.0 - 8400))));
+        assert!(scheduled.contains("09:40, 2 h 20 min late; the run a-1 met"), "{scheduled}");
     }
 
     #[test]

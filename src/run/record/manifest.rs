@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::Started;
+use super::{FIRST_RECORD_VERSION, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
 use crate::environment::{EnvName, Variables};
@@ -75,6 +75,39 @@ pub enum Origin {
         /// Which attempt this is; the first run is 1.
         attempt: u32,
     },
+    /// The reset of the usage limit that ended an earlier run.
+    Reset {
+        /// The first of the attempts.
+        of: RunId,
+        /// Which attempt this is still: waiting for a limit does not raise it.
+        attempt: u32,
+        /// How many runs in a row had met the limit.
+        tries: u32,
+        /// The time in the schedule that the first of the attempts was started for, if one was.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        occurrence: Option<UnixSeconds>,
+    },
+}
+
+impl Origin {
+    /// Returns the first of the attempts that a run of this origin belongs to, which attempt it is, and the occurrence that they
+    /// are made for.
+    pub(crate) fn attempt_of<'a>(&'a self, run: &'a RunId) -> (&'a RunId, u32, Option<UnixSeconds>) {
+        match self {
+            Self::Call => (run, 1, None),
+            Self::Schedule { occurrence } => (run, 1, Some(*occurrence)),
+            Self::Retry { of, attempt } => (of, *attempt, None),
+            Self::Reset { of, attempt, occurrence, .. } => (of, *attempt, *occurrence),
+        }
+    }
+
+    /// Returns the oldest version of records whose readers know it.
+    pub(crate) fn record_version(&self) -> u32 {
+        match self {
+            Self::Call | Self::Schedule { .. } | Self::Retry { .. } => FIRST_RECORD_VERSION,
+            Self::Reset { .. } => RECORD_VERSION,
+        }
+    }
 }
 
 /// Where processes can be seen from; elsewhere nothing is known about them.

@@ -19,7 +19,7 @@ use crate::session::HostKind;
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Outcome {
-    /// The oldest version whose readers know the status.
+    /// The oldest version whose readers know the status, and what started the run.
     pub version: u32,
     pub id: RunId,
     pub status: Status,
@@ -73,6 +73,7 @@ pub struct Ending {
 impl Outcome {
     pub(crate) fn new(manifest: &Manifest, started: Option<&Started>, ending: Ending) -> Self {
         Self {
+            version: ending.status.record_version().max(manifest.origin.record_version()),
             agent: manifest.command.agent.clone(),
             session_host: manifest.session_host,
             origin: manifest.origin.clone(),

@@ -26,7 +26,7 @@ pub use processes::Seen;
 pub use scene::{Run, Scene, assert_has, assert_says};
 pub use server::{Era, Server, ToolAnswer};
 pub use sshd::Sshd;
-pub use stage::{HOUR, MINUTE, Stage, at, routine_view};
+pub use stage::{HOUR, MINUTE, Stage, at, now, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
 
 /// Makes of each function a test for each session host; it takes the home and the host.

@@ -19,6 +19,11 @@ pub fn at(secs: u64) -> String {
     UnixSeconds(START + secs).to_string()
 }
 
+/// Returns how many seconds after that it is now.
+pub fn now() -> u64 {
+    UnixSeconds::now().0 - START
+}
+
 /// A home whose scheduler has a clock that the test moves.
 pub struct Stage {
     pub home: TestHome,
@@ -61,9 +66,14 @@ impl Stage {
 
     /// Writes a routine by hand; `fields` are further lines of its file.
     pub fn routine(&self, slug: &str, prompt: &str, fields: &str) {
+        self.routine_of("quick", slug, prompt, fields);
+    }
+
+    /// Writes a routine of this agent.
+    pub fn routine_of(&self, agent: &str, slug: &str, prompt: &str, fields: &str) {
         let made = at(0);
         let head = format!(
-            "title = \"{slug}\"\nagent = \"quick\"\ncreated_at = \"{made}\"\nupdated_at = \"{made}\"\ntimezone = \"UTC\"\n"
+            "title = \"{slug}\"\nagent = \"{agent}\"\ncreated_at = \"{made}\"\nupdated_at = \"{made}\"\ntimezone = \"UTC\"\n"
         );
         self.home.write(format!("routines/{slug}/prompt.md"), prompt);
         self.home.write(format!("routines/{slug}/routine.toml"), &format!("{head}{fields}\n"));

@@ -104,6 +104,80 @@ fn a_login_and_money_are_told_apart_from_a_limit() {
 }
 
 #[test]
+fn only_what_says_that_a_usage_window_is_used_up_is_a_usage_limit() {
+    let names = names();
+    let limited = names.iter().filter(|name| read_sample(name).1.limit.is_some_and(|limit| limit.is_of_usage()));
+    let limited: Vec<&str> = limited.map(String::as_str).collect();
+    let expected = [
+        "claude-limit-five-hour",
+        "claude-limit-weekly",
+        "codex-limit",
+        "codex-limit-days",
+        "codex-limit-without-time",
+        "copilot-limit",
+        "gemini-limit-day",
+    ];
+    assert_eq!(limited, expected);
+}
+
+#[test]
+fn a_warning_before_the_limit_is_kept_beside_the_result() {
+    let (_, summary) = read_sample("claude-limit-warning");
+    let warning = summary.limit_warning.unwrap();
+    assert_eq!((warning.kind.as_str(), warning.used_percent), ("five_hour", Some(95)));
+    assert_eq!(warning.resets_at.unwrap().to_string(), "2026-11-26T16:23:26Z");
+    assert_eq!((summary.ended, summary.limit), (Some(FinalEvent::Succeeded), None));
+}
+
+#[test]
+fn words_of_a_model_are_no_limit() {
+    let said = "You've hit your 5-hour limit · resets 4:23pm (UTC). You have exhausted your daily quota on this model.";
+    let claude = json!({"type": "assistant", "message": {"id": "m", "model": "claude-x",
+        "content": [{"type": "text", "text": said}]}});
+    let failed = json!({"type": "result", "subtype": "error_during_execution", "is_error": true, "result": said});
+    let codex = json!({"type": "item.completed", "item": {"id": "i", "type": "agent_message", "text": said}});
+    let codex_failed = json!({"type": "turn.failed", "error": {"message": "stream disconnected"}});
+    let gemini = json!({"type": "message", "role": "assistant", "content": said, "delta": true});
+    let copilot = json!({"type": "assistant.message", "data": {"messageId": "m", "content": said}});
+    for (format, events) in [
+        (OutputFormat::ClaudeStreamJson, vec![claude, failed]),
+        (OutputFormat::CodexJson, vec![codex, codex_failed]),
+        (OutputFormat::GeminiStreamJson, vec![gemini]),
+        (OutputFormat::CopilotJson, vec![copilot]),
+    ] {
+        let output: String = events.iter().map(|event| format!("{event}\n")).collect();
+        assert_eq!(read(format, output).1.limit, None, "{format:?}");
+    }
+}
+
+#[test]
+fn a_limit_that_did_not_end_the_run_is_none() {
+    let event = |status: &str| {
+        let info = json!({"status": status, "resetsAt": NOW.0 + 60, "rateLimitType": "five_hour"});
+        json!({"type": "rate_limit_event", "rate_limit_info": info})
+    };
+    let message = json!({"type": "assistant", "message": {"id": "m", "model": "claude-x", "content": []}});
+    let of_own_bound =
+        json!({"type": "result", "subtype": "error_max_turns", "is_error": true, "errors": ["too many"]});
+    let of_limit = json!({"type": "result", "subtype": "success", "is_error": true, "result": "x",
+        "api_error": "usage_limit_reached"});
+    let cases = [
+        (vec![event("rejected"), of_limit.clone()], Some(("five_hour", true))),
+        (vec![event("rejected"), message.clone(), of_own_bound.clone()], None),
+        (vec![event("rejected"), of_own_bound], None),
+        // Its event was for another model's window, or is of a form that we do not know.
+        (vec![event("rejected"), message, of_limit.clone()], Some(("usage", false))),
+        (vec![of_limit], Some(("usage", false))),
+    ];
+    for (events, expected) in cases {
+        let output: String = events.iter().map(|event| format!("{event}\n")).collect();
+        let limit = read(OutputFormat::ClaudeStreamJson, output.clone()).1.limit;
+        let found = limit.as_ref().map(|limit| (limit.kind.as_str(), limit.resets_at.is_some()));
+        assert_eq!(found, expected, "{output}");
+    }
+}
+
+#[test]
 fn programs_that_say_it_on_stderr_only_are_understood_too() {
     for (name, code, words) in [
         ("gemini-login-missing", 41, "Please set an Auth method in your"),
