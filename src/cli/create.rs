@@ -49,6 +49,12 @@ pub(super) struct Arguments {
     /// How many of the newest finished runs are kept whatever their age
     #[arg(long, value_name = "COUNT")]
     keep_last: Option<u64>,
+    /// How many runs a day may have
+    #[arg(long, value_name = "COUNT")]
+    max_daily_runs: Option<u64>,
+    /// What the runs of a day may cost, by the list prices that the agent reports
+    #[arg(long, value_name = "USD")]
+    max_daily_cost_usd: Option<f64>,
     /// A git repository that each run gets a fresh clone of
     #[arg(long = "repository", value_name = "URL")]
     repositories: Vec<String>,
@@ -114,6 +120,8 @@ fn wanted(arguments: &Arguments, prompt: String) -> Map<String, Value> {
         ("max_silence_secs", secs(&arguments.max_silence)),
         ("ttl_secs", secs(&arguments.ttl)),
         ("keep_last", arguments.keep_last.map(|count| json!(count))),
+        ("max_daily_runs", arguments.max_daily_runs.map(|count| json!(count))),
+        ("max_daily_cost_usd", arguments.max_daily_cost_usd.map(|dollars| json!(dollars))),
         ("repositories", (!repositories.is_empty()).then(|| repositories.into())),
         ("tags", list(&arguments.tags)),
         ("enabled", arguments.disabled.then_some(json!(false))),

@@ -6,8 +6,11 @@ use anyhow::bail;
 
 use super::app;
 use super::editor::Drafts;
+use crate::routine::ceilings::check_lowered;
 use crate::routine::edit::{self, Texts};
+use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
+use crate::run::options::calling_run;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -21,6 +24,10 @@ const MARK: &str = "#! ";
 pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
     let context = app::open()?.context()?;
     let slug = &arguments.routine;
+    let is_agent = calling_run(&context)?.is_some();
+    let allows = |before: &Definition, after: &Definition| {
+        if is_agent { check_lowered(Some(before), after, &context.config) } else { Ok(()) }
+    };
     let read = edit::read_texts(&context.home, slug)?;
     let drafts = Drafts::new(&[("routine.toml", &read.definition), ("prompt.md", &read.prompt)])?;
     loop {
@@ -31,7 +38,7 @@ pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
         if written == read {
             return Ok(writeln!(anstream::stdout(), "Nothing changed.")?);
         }
-        match edit::save_texts(&context.home, &context.config, slug, &read, &written) {
+        match edit::save_texts(&context.home, &context.config, slug, &read, &written, allows) {
             Ok(()) => return Ok(writeln!(anstream::stdout(), "Saved {slug}.")?),
             Err(error) if error.is_in_the_text() && std::io::stdin().is_terminal() => {
                 // Back to the editor, with the reason at the top.

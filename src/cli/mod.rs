@@ -33,6 +33,7 @@ mod table;
 mod time;
 mod time_words;
 mod trigger;
+mod usage;
 
 use std::io;
 use std::process::ExitCode;
@@ -64,6 +65,8 @@ enum Command {
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
+    /// Show what runs used: tokens, and cost by list prices
+    Usage(usage::Arguments),
     /// Print a run's log
     Logs(logs::Arguments),
     /// Show a live run in this terminal: its tmux window, or the run itself without one
@@ -164,6 +167,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Routines(arguments) => routines::routines(arguments),
         Command::Runs(arguments) => runs::runs(arguments),
+        Command::Usage(arguments) => usage::usage(&arguments),
         Command::Logs(arguments) => logs::logs(arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Create(arguments) => create::create(&arguments),

@@ -9,7 +9,12 @@ use serde::Serialize;
 use super::checks::{self, Finding, Subject};
 use super::stores::{self, Store};
 use crate::agent::SearchPath;
-use crate::run::context::App;
+use crate::clock::UnixSeconds;
+use crate::query::used_today::UsedToday;
+use crate::routine::ceilings::Ceilings;
+use crate::routine::day::Day;
+use crate::run::budget::RecentRuns;
+use crate::run::context::{App, Context};
 use crate::run::janitor_status::{Duty, Passes};
 use crate::run::status::Status as RunStatus;
 use crate::session::HostKind;
@@ -32,6 +37,9 @@ pub struct Health {
     pub routines: usize,
     /// How many runs there are, by status.
     pub runs: BTreeMap<RunStatus, usize>,
+    /// What the runs of today come to, beside the home's daily ceilings.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub used_today: Option<UsedToday>,
     /// Disk used by all workbenches.
     pub workbench_bytes: u64,
     /// Whether that is all: false if measuring took too long.
@@ -77,10 +85,19 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         scheduler,
         routines: subject.readable_routines(),
         runs: subject.runs_by_status(),
+        used_today: used_today(context),
         workbench_bytes: workbenches.as_ref().map_or(0, |store| store.bytes),
         workbench_bytes_complete: workbenches.is_some_and(|store| store.bytes_complete),
         stores,
         problems_total: problems.len(),
         problems,
     }
+}
+
+/// Returns what the runs of today come to; `None` if that cannot be read, which a check reports.
+fn used_today(context: &Context) -> Option<UsedToday> {
+    let now = UnixSeconds::now();
+    let day = Day::of_routine(None, now);
+    let recent = RecentRuns::since(context, day.start, true).ok()?;
+    Some(UsedToday::of(&Ceilings::of_home(&context.config), &recent.used_by_all(&day), &day))
 }

@@ -28,6 +28,8 @@ pub enum Topic {
     Lists,
     /// The home's health, as far as it follows from settings, agents, routines, and which runs exist.
     Health,
+    /// What runs used, which is known once they have ended.
+    Usage,
     /// A routine's definition, its schedule, and which runs it has.
     Routine(Slug),
     /// A run's status; not what it prints.
@@ -99,6 +101,11 @@ impl Observer {
                 entries.iter().for_each(|entry| mark.fact(entry.id()));
                 mark.definitions(home, self.routines.known().revision);
                 mark.files(home.agents());
+            }
+            Topic::Usage => {
+                mark.file(&home.config_file());
+                mark.file(&home.history_file());
+                entries.iter().for_each(|entry| mark.fact(entry.id()));
             }
             Topic::Routine(slug) => {
                 for path in [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)] {

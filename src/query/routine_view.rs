@@ -1,21 +1,25 @@
 //! A routine as tools and commands show it, with its runs.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listing;
+use super::used_today::UsedToday;
 use super::view::RunView;
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
+use crate::routine::ceilings::Ceilings;
+use crate::routine::day::Day;
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
 use crate::routine::schedule::Schedule;
 use crate::routine::slug::Slug;
+use crate::run::budget::RecentRuns;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
@@ -44,6 +48,9 @@ pub struct RoutineView {
     pub firing: Firing,
     /// A fire that waits, in words.
     pub waiting: Option<String>,
+    /// Today's runs beside its own daily ceilings, if it has any.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub used_today: Option<UsedToday>,
     /// The newest occurrence that was not fired; the history has all.
     pub last_missed: Option<LastMissed>,
     /// The retention in force.
@@ -159,6 +166,8 @@ pub struct Overview<'a> {
     newest: HashMap<Slug, UnixSeconds>,
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
+    /// Read once a routine has a ceiling; `None` where that is not possible.
+    recent: OnceCell<Option<RecentRuns>>,
 }
 
 impl<'a> Overview<'a> {
@@ -177,7 +186,7 @@ impl<'a> Overview<'a> {
         }
         // Last: a run that is reaped in between is in neither otherwise.
         drop(context.history.read(&context.home)?);
-        Ok(Self { context, search_path, running, newest, available: RefCell::default() })
+        Ok(Self { context, search_path, running, newest, available: RefCell::default(), recent: OnceCell::new() })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -194,6 +203,7 @@ impl<'a> Overview<'a> {
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
             firing: Firing::of(definition, read.as_ref(), UnixSeconds::now()),
             waiting: ledger.and_then(|ledger| ledger.waiting.as_ref()).map(in_words),
+            used_today: self.used_today(slug, definition),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;
                 LastMissed { at: occurrence, reason }
@@ -209,6 +219,16 @@ impl<'a> Overview<'a> {
                 .and_then(|stamp| listing::find(self.context, &RunId::new(slug.clone(), stamp)).ok())
                 .map(LastRun::from),
         }
+    }
+
+    fn used_today(&self, slug: &Slug, definition: &Definition) -> Option<UsedToday> {
+        let (ceilings, now) = (Ceilings::of(definition), UnixSeconds::now());
+        if !ceilings.is_any() {
+            return None;
+        }
+        let recent = self.recent.get_or_init(|| RecentRuns::of_today(self.context, now).ok()).as_ref()?;
+        let day = Day::of_routine(definition.timezone.as_deref(), now);
+        Some(UsedToday::of(&ceilings, &recent.used_by(slug, &day), &day))
     }
 
     fn is_available(&self, agent: &str) -> bool {

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
-use super::summary::{MicroDollars, Needs, Usage};
+use super::summary::{Needs, Usage};
 use crate::clock::UnixSeconds;
+use crate::money::MicroDollars;
 
 /// Events that tell a person nothing.
 const NOISE: [&str; 6] =
@@ -179,6 +180,7 @@ impl Claude {
             if self.is_qwen {
                 take_qwen_error(&words, to);
             }
+            to.summary.over_budget = text(event, "/subtype") == "error_max_budget_usd";
             to.summary.fail(&words);
             to.screen.failed(&words);
         } else {

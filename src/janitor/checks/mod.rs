@@ -2,6 +2,7 @@
 
 mod agents;
 mod background;
+mod budgets;
 mod home;
 mod locks;
 mod program;
@@ -131,7 +132,7 @@ enum By {
 type Check = fn(&Subject<'_>) -> Vec<Finding>;
 
 /// All checks, in the order in which `doctor` shows what they find.
-const CHECKS: [(By, Check); 23] = [
+const CHECKS: [(By, Check); 24] = [
     (By::Health, home::place),
     (By::Health, home::settings),
     (By::Health, home::program),
@@ -155,6 +156,7 @@ const CHECKS: [(By, Check); 23] = [
     (By::Health, home::history),
     (By::Health, routines::routines),
     (By::Health, routines::runs),
+    (By::Health, budgets::budgets),
 ];
 
 /// Returns the problems that `health` reports.
