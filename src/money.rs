@@ -1,15 +1,16 @@
 //! Amounts of money, exact and small enough to be summed up without care.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// A billion dollars: all amounts up to it are exact as numbers of dollars, too.
 pub(crate) const MAX_MICRO_DOLLARS: u64 = 1_000_000_000_000_000;
 
 /// Millionths of a US dollar, written as a number of dollars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize)]
 #[serde(from = "f64", into = "f64")]
 pub struct MicroDollars(pub u64);
 
@@ -30,6 +31,20 @@ impl From<f64> for MicroDollars {
 impl From<MicroDollars> for f64 {
     fn from(amount: MicroDollars) -> Self {
         amount.0 as Self / 1e6
+    }
+}
+
+impl JsonSchema for MicroDollars {
+    fn schema_name() -> Cow<'static, str> {
+        "MicroDollars".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "number" })
     }
 }
 

@@ -86,8 +86,7 @@ fn shown(report: &UsageReport, now: UnixSeconds, place: &Place) -> String {
     if *live_runs > 0 {
         text.push_str(&format!("Still at work, and not counted here: {}.\n", runs(*live_runs)));
     }
-    text.push_str(&today_in_words(today));
-    text
+    text + "Today: " + &today_in_words(today) + ".\n"
 }
 
 fn in_words(total: &Use) -> String {
@@ -101,15 +100,16 @@ fn in_words(total: &Use) -> String {
     words + ".\n"
 }
 
-fn today_in_words(today: &UsedToday) -> String {
+/// Says what a day's runs come to, each figure beside its ceiling.
+pub(super) fn today_in_words(today: &UsedToday) -> String {
     let of = |ceiling: Option<String>| ceiling.map(|ceiling| format!(" of {ceiling}")).unwrap_or_default();
-    let mut words = format!("Today: {}{}", runs(today.runs), of(today.max_daily_runs.map(|max| max.to_string())));
+    let mut words = format!("{}{}", runs(today.runs), of(today.max_daily_runs.map(|max| max.to_string())));
     let cost = today.cost_usd.map_or_else(|| "cost unknown".to_owned(), cents);
     words.push_str(&format!(", {cost}{}", of(today.max_daily_cost_usd.map(|max| max.to_string()))));
     if today.unknown_cost_runs > 0 && today.cost_usd.is_some() {
         words.push_str(&format!("; the cost of {} is unknown so far", runs(today.unknown_cost_runs)));
     }
-    words + ".\n"
+    words
 }
 
 fn runs(count: u64) -> String {
