@@ -69,6 +69,7 @@ pub mod home;
 pub mod janitor;
 mod logging;
 pub mod mcp;
+pub mod money;
 pub mod options;
 pub mod process_tree;
 pub mod query;

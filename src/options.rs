@@ -14,6 +14,9 @@ pub type Options = BTreeMap<String, OptionValue>;
 /// The option of that name says what an agent may do.
 pub const PERMISSIONS: &str = "permissions";
 
+/// The option of that name says what a run may cost before its agent ends itself.
+pub const MAX_BUDGET_USD: &str = "max_budget_usd";
+
 /// A value of an option; a number stands for its digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct OptionValue(pub String);

@@ -80,6 +80,12 @@ pub(super) struct Arguments {
     /// A variable for its runs, of those that the agent accepts
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
+    /// How many runs a day may have
+    #[arg(long, value_name = "COUNT")]
+    max_daily_runs: Option<u64>,
+    /// What the runs of a day may cost, by the list prices that the agent reports
+    #[arg(long, value_name = "USD")]
+    max_daily_cost_usd: Option<f64>,
     /// A git repository that each run gets a fresh clone of
     #[arg(long = "repository", value_name = "URL")]
     repositories: Vec<String>,
@@ -216,6 +222,8 @@ fn settings(arguments: &Arguments) -> anyhow::Result<Map<String, Value>> {
         ("retry", retry),
         ("max_consecutive_failures", arguments.max_consecutive_failures.map(|count| json!(count))),
         ("env", table(&arguments.env)),
+        ("max_daily_runs", arguments.max_daily_runs.map(|count| json!(count))),
+        ("max_daily_cost_usd", arguments.max_daily_cost_usd.map(|dollars| json!(dollars))),
         ("repositories", (!repositories.is_empty()).then(|| repositories.into())),
         ("unsaved_work", text(&arguments.unsaved_work)),
         ("archive_files", list(&arguments.archive_files)),

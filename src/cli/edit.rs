@@ -6,8 +6,11 @@ use super::app::{self, Format, print_json};
 use super::completion;
 use super::editor::{Drafts, Refusal};
 use crate::mcp::tools::routines::changed_by_hand;
+use crate::routine::ceilings::check_lowered;
 use crate::routine::edit::{self, Texts};
+use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
+use crate::run::options::calling_run;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -22,6 +25,10 @@ pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
     let app = if arguments.format.json { app::open_with_login_shell()? } else { app::open()? };
     let context = app.context()?;
     let slug = &arguments.routine;
+    let is_agent = calling_run(&context)?.is_some();
+    let allows = |before: &Definition, after: &Definition| {
+        if is_agent { check_lowered(Some(before), after, &context.config) } else { Ok(()) }
+    };
     let read = edit::read_texts(&context.home, slug)?;
     let drafts = Drafts::new(&[("routine.toml", &read.definition), ("prompt.md", &read.prompt)])?;
     let is_changed = drafts.edit_until(|texts| {
@@ -30,7 +37,7 @@ pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
         if written == read {
             return Ok(false);
         }
-        let saved = edit::save_texts(&context.home, &context.config, slug, &read, &written);
+        let saved = edit::save_texts(&context.home, &context.config, slug, &read, &written, allows);
         let refusal =
             |error: edit::NotSaved| Refusal { reason: error.to_string(), is_in_the_text: error.is_in_the_text() };
         saved.map(|()| true).map_err(refusal)

@@ -36,6 +36,7 @@ mod template;
 mod time;
 mod time_words;
 mod trigger;
+mod usage;
 
 use std::io;
 use std::process::ExitCode;
@@ -67,6 +68,8 @@ enum Command {
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
+    /// Show what runs used: tokens, and cost by list prices
+    Usage(usage::Arguments),
     /// Print a run's log
     Logs(logs::Arguments),
     /// Show a live run in this terminal: its tmux window, or the run itself without one
@@ -170,6 +173,7 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
     match command {
         Command::Routines(arguments) => routines::routines(arguments),
         Command::Runs(arguments) => runs::runs(arguments),
+        Command::Usage(arguments) => usage::usage(&arguments),
         Command::Logs(arguments) => logs::logs(arguments),
         Command::Show(arguments) => show::show(&arguments),
         Command::Create(arguments) => create::create(&arguments),

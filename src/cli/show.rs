@@ -5,6 +5,7 @@ use std::io::Write;
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::time::moment;
+use super::usage::today_in_words;
 use crate::agent::output::{LimitWarning, Needs, Summary};
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
@@ -86,6 +87,7 @@ fn show_routine(app: &App, routine: Slug, preview: bool, format: Format) -> anyh
         ("running", list(routine.running.iter().map(ToString::to_string).collect())),
         ("fires next", routine.firing.next_fires.first().map(|at| moment(*at, now))),
         ("waiting", routine.waiting),
+        ("used today", routine.used_today.as_ref().map(today_in_words)),
         ("a run may take", secs(routine.max_runtime_secs)),
         ("workbench stays", secs(routine.ttl_secs)),
         ("tags", list(routine.tags)),

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::atomic_file::{self, FileError};
 use super::toml_text;
+use crate::money::MicroDollars;
 use crate::options::Permissions;
 
 /// Where a run can be watched.
@@ -95,6 +96,11 @@ pub struct Config {
     pub max_permissions: Permissions,
     /// How many runs may be alive before a schedule's fire waits its turn.
     pub max_concurrent_runs: u64,
+    /// How many runs of all routines may be started on one day of the machine's time zone. If absent, any number.
+    pub max_daily_runs: Option<u64>,
+    /// What the runs of all routines on one day may cost, by the list prices that their agents report. If absent, any amount; if set,
+    /// agents that report no cost do not start.
+    pub max_daily_cost_usd: Option<MicroDollars>,
     /// How late the newest missed occurrence of a schedule is still caught up.
     pub catch_up_window_secs: u64,
     /// Pause between two watchdog passes.
@@ -135,6 +141,8 @@ impl Default for Config {
             heartbeat: Vec::new(),
             max_permissions: Permissions::default(),
             max_concurrent_runs: 4,
+            max_daily_runs: None,
+            max_daily_cost_usd: None,
             catch_up_window_secs: 24 * 60 * 60,
             watchdog_interval_secs: 30,
             cleanup_interval_secs: 60 * 60,
@@ -189,6 +197,7 @@ impl Config {
             ("default_max_runtime_secs", self.default_max_runtime_secs),
             ("max_runtime_ceiling_secs", self.max_runtime_ceiling_secs),
             ("max_concurrent_runs", self.max_concurrent_runs),
+            ("max_daily_runs", self.max_daily_runs.unwrap_or(1)),
             ("watchdog_interval_secs", self.watchdog_interval_secs),
             ("cleanup_interval_secs", self.cleanup_interval_secs),
             ("max_run_archive_bytes", self.max_run_archive_bytes),
@@ -196,6 +205,9 @@ impl Config {
         ];
         if let Some((key, _)) = positive.iter().find(|(_, value)| *value == 0) {
             return Err(format!("{key} is 0; it must be at least 1"));
+        }
+        if self.max_daily_cost_usd == Some(MicroDollars(0)) {
+            return Err("max_daily_cost_usd is 0; it must be more than 0".to_owned());
         }
         let grace = self.kill_grace_secs;
         if grace > MAX_KILL_GRACE_SECS {
@@ -279,6 +291,14 @@ mod tests {
     }
 
     #[test]
+    fn money_is_a_number_with_or_without_a_point() {
+        for (text, micros) in [("5", 5_000_000), ("0.5", 500_000)] {
+            let config = Config::parse(&format!("max_daily_cost_usd = {text}")).unwrap();
+            assert_eq!(config.max_daily_cost_usd, Some(MicroDollars(micros)));
+        }
+    }
+
+    #[test]
     fn senseless_values_are_refused() {
         assert!(Config::parse("cleanup_interval_secs = 0").unwrap_err().contains("cleanup_interval_secs"));
         assert!(Config::parse("kill_grace_secs = 21").unwrap_err().contains("kill_grace_secs"));
@@ -286,6 +306,12 @@ mod tests {
         assert!(Config::parse("default_failed_ttl_secs = 0").unwrap_err().contains("default_failed_ttl_secs"));
         assert!(Config::parse("max_history_bytes = 5").unwrap_err().contains("max_history_bytes"));
         assert!(Config::parse("archive_age_secs = 604799").unwrap_err().contains("7 days"));
+        assert!(Config::parse("max_daily_runs = 0").unwrap_err().contains("max_daily_runs"));
+        for nothing in ["0", "0.0", "-1.5", "nan"] {
+            let problem = Config::parse(&format!("max_daily_cost_usd = {nothing}")).unwrap_err();
+            assert!(problem.contains("more than 0"), "{nothing}: {problem}");
+        }
+        assert!(Config::parse("max_daily_cost_usd = '5'").is_err());
         assert!(Config::parse("unsaved_work = 'forget'").is_err());
         assert!(Config::parse("on_finish = ['']").unwrap_err().contains("on_finish"));
         assert!(Config::parse("on_finish = 'a shell line'").is_err());

@@ -10,8 +10,12 @@ use super::checks::{self, Finding, Subject};
 use super::stores::{self, Store};
 use crate::agent::SearchPath;
 use crate::clock::UnixSeconds;
+use crate::query::used_today::UsedToday;
+use crate::routine::ceilings::Ceilings;
+use crate::routine::day::Day;
 use crate::routine::home_snooze::HomeSnooze;
-use crate::run::context::App;
+use crate::run::budget::RecentRuns;
+use crate::run::context::{App, Context};
 use crate::run::hold::{Hold, Holds};
 use crate::run::janitor_status::{Downtime, Duty, Passes};
 use crate::run::status::Status as RunStatus;
@@ -39,6 +43,9 @@ pub struct Health {
     pub routines: usize,
     /// How many runs there are, by status.
     pub runs: BTreeMap<RunStatus, usize>,
+    /// What the runs of today come to, beside the home's daily ceilings.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub used_today: Option<UsedToday>,
     /// Disk used by all workbenches.
     pub workbench_bytes: u64,
     /// Whether that is all: false if measuring took too long.
@@ -101,6 +108,7 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         snoozed_until: HomeSnooze::until(&context.home, UnixSeconds::now()),
         routines: subject.readable_routines(),
         runs: subject.runs_by_status(),
+        used_today: used_today(context),
         workbench_bytes: workbenches.as_ref().map_or(0, |store| store.bytes),
         workbench_bytes_complete: workbenches.is_some_and(|store| store.bytes_complete),
         stores,
@@ -108,4 +116,12 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         problems_total: problems.len(),
         problems,
     }
+}
+
+/// Returns what the runs of today come to; `None` if that cannot be read, which a check reports.
+fn used_today(context: &Context) -> Option<UsedToday> {
+    let now = UnixSeconds::now();
+    let day = Day::of_routine(None, now);
+    let recent = RecentRuns::since(context, day.start, true).ok()?;
+    Some(UsedToday::of(&Ceilings::of_home(&context.config), &recent.used_by_all(&day), &day))
 }

@@ -8,8 +8,10 @@ use serde_json::json;
 use super::tools::routines::GetRoutine;
 use super::tools::runs::GetRun;
 use super::tools::{health, read_log, routines, runs};
+use crate::clock::UnixSeconds;
 use crate::query::changes::Topic;
 use crate::query::listing;
+use crate::query::usage::{self, UsageReport};
 use crate::quote::shortened;
 use crate::routine::listing as routine_listing;
 use crate::routine::slug::Slug;
@@ -24,6 +26,7 @@ const TEXT: &str = "text/plain";
 
 const SCHEME: &str = "moadim://";
 const HEALTH: &str = "moadim://health";
+const USAGE: &str = "moadim://usage";
 const ROUTINES: &str = "moadim://routines/";
 const RUNS: &str = "moadim://runs/";
 const LOG: &str = "/log";
@@ -35,8 +38,10 @@ const LISTED_ROUTINES: usize = 100;
 
 /// Returns what a URI names, whether that exists or not; `None` for a URI of another scheme.
 pub(super) fn topic(uri: &str) -> Option<Topic> {
-    if uri == HEALTH {
-        return Some(Topic::Health);
+    match uri {
+        HEALTH => return Some(Topic::Health),
+        USAGE => return Some(Topic::Usage),
+        _ => {}
     }
     if let Some(slug) = uri.strip_prefix(ROUTINES) {
         return Some(Topic::Routine(slug.parse().ok()?));
@@ -53,6 +58,7 @@ pub(super) fn uri(topic: &Topic) -> Option<String> {
     match topic {
         Topic::Lists => None,
         Topic::Health => Some(HEALTH.to_owned()),
+        Topic::Usage => Some(USAGE.to_owned()),
         Topic::Routine(slug) => Some(format!("{ROUTINES}{slug}")),
         Topic::Run(run) => Some(format!("{RUNS}{run}")),
         Topic::Log(run) => Some(format!("{RUNS}{run}{LOG}")),
@@ -74,7 +80,7 @@ pub(super) fn templates() -> Vec<ResourceTemplate> {
     ]
 }
 
-/// Returns a page of the list, and the cursor of the next: health and the newest runs, then the routines by slug.
+/// Returns a page of the list, and the cursor of the next: health, usage and the newest runs, then the routines by slug.
 ///
 /// # Errors
 /// The cursor is invalid, or a folder of the home cannot be listed.
@@ -89,6 +95,9 @@ pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Op
     if after.is_none() {
         let health = "The state of moadim-mcp and everything that is wrong with it, as health answers.";
         resources.push(resource(SCHEME, "health", "Health", health, JSON));
+        let usage = "What the runs of the last 7 days used: tokens, and cost by list prices, by routine and agent. Updated when a \
+                     run ends.";
+        resources.push(resource(SCHEME, "usage", "Usage", usage, JSON));
         let newest = listing::list(&context, &listing::RunFilter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {
             // Without its status: the list would change each time that it does.
@@ -122,7 +131,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     let Some(topic) = topic(uri) else {
         let known = templates().iter().map(|template| template.uri_template.clone()).collect::<Vec<_>>().join(", ");
         let given = shortened(uri, 80);
-        return Err(not_found(uri, format!("there is no resource '{given}'; there are {HEALTH}, {known}")));
+        return Err(not_found(uri, format!("there is no resource '{given}'; there are {HEALTH}, {USAGE}, {known}")));
     };
     let contents = match topic {
         Topic::Routine(slug) => {
@@ -140,10 +149,19 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
             check_run(app, uri, &run)?;
             read_log::end_of_log(app, run).map(|text| (text, TEXT))
         }
+        Topic::Usage => json(usage(app)),
         Topic::Health | Topic::Lists => json(Ok(health::health(app))),
     };
     let (text, kind) = contents.map_err(failed)?;
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))
+}
+
+/// For how long usage is reported: as `moadim-mcp usage` does if it is not told otherwise.
+const USAGE_SECS: u64 = 7 * 24 * 60 * 60;
+
+fn usage(app: &App) -> anyhow::Result<UsageReport> {
+    let now = UnixSeconds::now();
+    Ok(usage::usage(&app.context_for_looking(), UnixSeconds(now.0.saturating_sub(USAGE_SECS)), now)?)
 }
 
 fn json(answer: anyhow::Result<impl Serialize>) -> anyhow::Result<(String, &'static str)> {
@@ -174,7 +192,7 @@ mod tests {
     #[test]
     fn every_uri_is_read_as_it_is_written() {
         let (run, routine): (RunId, Slug) = ("daily-log-7".parse().unwrap(), "daily".parse().unwrap());
-        for named in [Topic::Health, Topic::Routine(routine), Topic::Run(run.clone()), Topic::Log(run)] {
+        for named in [Topic::Health, Topic::Usage, Topic::Routine(routine), Topic::Run(run.clone()), Topic::Log(run)] {
             let uri = uri(&named).unwrap();
             assert_eq!(topic(&uri), Some(named), "{uri}");
         }
@@ -187,6 +205,7 @@ mod tests {
             "",
             "moadim://",
             "moadim://health/",
+            "moadim://usage/7d",
             "moadim://routines/",
             "moadim://routines/../agents",
             "moadim://runs/a",
@@ -207,7 +226,7 @@ mod tests {
             assert_eq!(error.code, rmcp::model::ErrorCode::RESOURCE_NOT_FOUND, "{error}");
             assert_eq!(error.data, Some(json!({ "uri": uri })));
         }
-        assert!(read(&app, HEALTH).is_ok());
+        assert!(read(&app, HEALTH).is_ok() && read(&app, USAGE).is_ok());
         assert!(list(&app, Some("No Slug")).is_err());
     }
 }

@@ -28,6 +28,8 @@ pub enum Topic {
     Lists,
     /// The home's health, as far as it follows from settings, agents and their holds, routines, and which runs exist.
     Health,
+    /// What runs used, which is known once they have ended.
+    Usage,
     /// A routine's definition, its schedule, and which runs it has.
     Routine(Slug),
     /// A run's status; not what it prints.
@@ -100,6 +102,11 @@ impl Observer {
                 mark.definitions(home, self.routines.known().revision);
                 mark.files(home.agents());
                 mark.files(home.holds());
+            }
+            Topic::Usage => {
+                mark.file(&home.config_file());
+                mark.file(&home.history_file());
+                entries.iter().for_each(|entry| mark.fact(entry.id()));
             }
             Topic::Routine(slug) => {
                 let own = [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)];

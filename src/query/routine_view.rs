@@ -1,22 +1,26 @@
 //! A routine as tools and commands show it, with its runs.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::listing;
+use super::used_today::UsedToday;
 use super::view::RunView;
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::routine::bounds::{Bounds, RoutineState};
+use crate::routine::ceilings::Ceilings;
+use crate::routine::day::Day;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
 use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
+use crate::run::budget::RecentRuns;
 use crate::run::context::Context;
 use crate::run::entry::Entry;
 use crate::run::hold::{self, Hold, Holds};
@@ -46,6 +50,9 @@ pub struct RoutineView {
     pub firing: Firing,
     /// A fire that waits, in words.
     pub waiting: Option<String>,
+    /// Today's runs beside its own daily ceilings, if it has any.
+    #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
+    pub used_today: Option<UsedToday>,
     /// The newest occurrence that was not fired; the history has all.
     pub last_missed: Option<LastMissed>,
     /// The retention in force.
@@ -183,6 +190,8 @@ pub struct Overview<'a> {
     /// Whether each agent's command was found: looking goes through all of PATH.
     available: RefCell<HashMap<String, bool>>,
     holds: Holds,
+    /// Read once a routine has a ceiling; `None` where that is not possible.
+    recent: OnceCell<Option<RecentRuns>>,
 }
 
 impl<'a> Overview<'a> {
@@ -204,7 +213,8 @@ impl<'a> Overview<'a> {
         let now = UnixSeconds::now();
         let snoozed_until = HomeSnooze::until(&context.home, now);
         let (holds, _) = Holds::read(&context.home, now);
-        Ok(Self { context, search_path, running, newest, snoozed_until, available: RefCell::default(), holds })
+        let (available, recent) = (RefCell::default(), OnceCell::new());
+        Ok(Self { context, search_path, running, newest, snoozed_until, available, holds, recent })
     }
 
     pub fn view(&self, routine: &Routine) -> RoutineView {
@@ -223,6 +233,7 @@ impl<'a> Overview<'a> {
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
             firing: Firing::of(definition, read.as_ref(), self.snoozed_until, now),
             waiting: waiting.map(|waiting| in_words(slug, waiting, self.holds.of(&definition.agent), now)),
+            used_today: self.used_today(slug, definition),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;
                 LastMissed { at: occurrence, reason }
@@ -238,6 +249,16 @@ impl<'a> Overview<'a> {
                 .and_then(|stamp| listing::find(self.context, &RunId::new(slug.clone(), stamp)).ok())
                 .map(LastRun::from),
         }
+    }
+
+    fn used_today(&self, slug: &Slug, definition: &Definition) -> Option<UsedToday> {
+        let (ceilings, now) = (Ceilings::of(definition), UnixSeconds::now());
+        if !ceilings.is_any() {
+            return None;
+        }
+        let recent = self.recent.get_or_init(|| RecentRuns::of_today(self.context, now).ok()).as_ref()?;
+        let day = Day::of_routine(definition.timezone.as_deref(), now);
+        Some(UsedToday::of(&ceilings, &recent.used_by(slug, &day), &day))
     }
 
     fn is_available(&self, agent: &str) -> bool {

@@ -79,18 +79,28 @@ pub fn read_texts(home: &Home, slug: &Slug) -> Result<Texts, StoreError> {
     Ok(Texts { definition, prompt })
 }
 
-/// Saves both files of a routine as a person wrote them, if they are still as they were `read`.
+/// Saves both files of a routine as a person wrote them, if they are still as they were `read`, and whoever writes is allowed
+/// what that changes. A definition that could not be read forbids nothing.
 ///
 /// # Errors
 /// They say nothing that a routine could be, or the files were changed meanwhile, or cannot be written.
-pub fn save_texts(home: &Home, config: &Config, slug: &Slug, read: &Texts, written: &Texts) -> Result<(), NotSaved> {
+pub fn save_texts(
+    home: &Home,
+    config: &Config,
+    slug: &Slug,
+    read: &Texts,
+    written: &Texts,
+    allows: impl Fn(&Definition, &Definition) -> Result<(), InvalidField>,
+) -> Result<(), NotSaved> {
     let definition: Definition =
         toml_text::parse(&written.definition).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
     // What was there may be past by now, or not a routine.
-    let before = toml_text::parse(&read.definition).unwrap_or_default();
+    let before: Option<Definition> = toml_text::parse(&read.definition).ok();
+    let allowed = before.as_ref().map_or(Ok(()), |before| allows(before, &definition));
     definition
         .check(config)
-        .and_then(|()| definition.check_new_run_at(&before, UnixSeconds::now()))
+        .and_then(|()| definition.check_new_run_at(&before.unwrap_or_default(), UnixSeconds::now()))
+        .and(allowed)
         .map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
     prompt::check(&written.prompt).map_err(|error| NotSaved::Wrong(format!("prompt.md: {error}")))?;
     let _lock =

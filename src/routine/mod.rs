@@ -1,7 +1,9 @@
 //! Routines: what runs, when, and within which bounds.
 
 pub(crate) mod bounds;
+pub(crate) mod ceilings;
 mod cron_fields;
+pub(crate) mod day;
 pub(crate) mod edit;
 pub(crate) mod home_snooze;
 pub(crate) mod invalid_field;

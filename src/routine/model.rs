@@ -10,6 +10,7 @@ use super::slug::Slug;
 use crate::clock::UnixSeconds;
 use crate::environment::{EnvName, Variables};
 use crate::home::config::{COMMAND_RULE, Config, UnsavedWork, is_command};
+use crate::money::MicroDollars;
 use crate::options::{Options, PERMISSIONS, Permissions};
 use crate::quote::quote;
 
@@ -58,6 +59,10 @@ pub struct Definition {
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
     pub max_consecutive_failures: Option<u64>,
+    /// How many runs may be started on one day of its time zone. If absent, any number. Tools can only lower it.
+    pub max_daily_runs: Option<u64>,
+    /// What the runs of one day may cost, by the list prices that its agent reports. If absent, any amount. Tools can only lower it.
+    pub max_daily_cost_usd: Option<MicroDollars>,
     /// What becomes of unsaved work when a workbench is removed. If absent, what the home says.
     pub unsaved_work: Option<UnsavedWork>,
     /// Globs of files in the workbench to archive before it is removed, at most 20. If absent, `report.md`.
@@ -188,6 +193,8 @@ impl Default for Definition {
             overlap: Overlap::default(),
             catch_up: CatchUp::default(),
             max_consecutive_failures: None,
+            max_daily_runs: None,
+            max_daily_cost_usd: None,
             unsaved_work: None,
             archive_files: None,
             continuity: false,
@@ -270,15 +277,21 @@ impl Definition {
             ("failed_ttl_secs", self.failed_ttl_secs),
             ("max_silence_secs", self.max_silence_secs),
             ("max_consecutive_failures", self.max_consecutive_failures),
+            ("max_daily_runs", self.max_daily_runs),
+            ("max_daily_cost_usd", self.max_daily_cost_usd.map(|cost| cost.0)),
         ];
         for (field, value) in positive {
             if value == Some(0) {
-                return Err(InvalidField::new(field, 0, "it must be at least 1; leave it out for the default"));
+                let least = if field == "max_daily_cost_usd" { "more than 0" } else { "at least 1" };
+                let rule = format!("it must be {least}; leave it out for the default");
+                return Err(InvalidField::new(field, 0, rule));
             }
         }
-        for (field, value) in
-            [("keep_last", self.keep_last), ("max_consecutive_failures", self.max_consecutive_failures)]
-        {
+        for (field, value) in [
+            ("keep_last", self.keep_last),
+            ("max_consecutive_failures", self.max_consecutive_failures),
+            ("max_daily_runs", self.max_daily_runs),
+        ] {
             if let Some(count) = value.filter(|count| *count > MAX_COUNT) {
                 return Err(InvalidField::new(field, count, format!("it must be at most {MAX_COUNT}; give less")));
             }
@@ -452,6 +465,17 @@ mod tests {
         }
         assert!(Definition { max_runtime_secs: Some(86_401), ..definition() }.check(&config).is_err());
         assert!(Definition { max_runtime_secs: Some(86_400), ..definition() }.check(&config).is_ok());
+        for (ceilings, rule) in [
+            (Definition { max_daily_runs: Some(0), ..definition() }, "`max_daily_runs` is 0: it must be at least 1"),
+            (Definition { max_daily_runs: Some(1_000_001), ..definition() }, "`max_daily_runs` is 1000001"),
+            (
+                Definition { max_daily_cost_usd: Some(MicroDollars(0)), ..definition() },
+                "`max_daily_cost_usd` is 0: it must be more than 0",
+            ),
+        ] {
+            let error = ceilings.check(&config).unwrap_err().to_string();
+            assert!(error.starts_with(rule), "{error}");
+        }
     }
 
     #[test]
@@ -533,6 +557,8 @@ mod tests {
     fn a_definition_survives_its_file() {
         let full = Definition {
             ttl_secs: Some(5),
+            max_daily_runs: Some(3),
+            max_daily_cost_usd: Some(MicroDollars(2_500_000)),
             schedule: Some("0 9 * * 1-5".into()),
             run_at: Some("2026-12-01T09:00".into()),
             overlap: Overlap::Queue,

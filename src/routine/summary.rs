@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use jiff::tz::TimeZone;
 
 use super::bounds::Limits;
+use super::ceilings::Ceilings;
 use super::invalid_field::InvalidField;
 use super::ledger::{LEDGER_FILE, Ledger, Waiting};
 use super::model::{Definition, Overlap};
@@ -40,6 +41,16 @@ pub struct DefinitionSummary {
     pub set_by_tools: Option<Box<SetByTools>>,
     /// What its schedule does not mean as it is written.
     pub schedule_fault: Option<Box<InvalidField>>,
+    /// What it may use in a day, where it says so.
+    pub daily: Option<Box<Daily>>,
+}
+
+/// Ceilings of a day's runs, with what tells the day and whether they can be kept.
+#[derive(Debug, Clone)]
+pub struct Daily {
+    pub ceilings: Ceilings,
+    pub timezone: Option<String>,
+    pub agent: String,
 }
 
 /// The variables that a routine's `env` sets, which tools write, and the agent that has to accept them.
@@ -112,6 +123,13 @@ impl Plan {
     }
 }
 
+impl Daily {
+    fn of(definition: &Definition) -> Self {
+        let Definition { timezone, agent, .. } = definition;
+        Self { ceilings: Ceilings::of(definition), timezone: timezone.clone(), agent: agent.clone() }
+    }
+}
+
 impl DefinitionSummary {
     fn of(definition: &Definition) -> Self {
         let names: Vec<EnvName> = definition.env.keys().cloned().collect();
@@ -120,6 +138,7 @@ impl DefinitionSummary {
             limits: Limits::of(definition),
             set_by_tools: (!names.is_empty()).then(|| Box::new(SetByTools { agent: definition.agent.clone(), names })),
             schedule_fault: fault.map(Box::new),
+            daily: Ceilings::of(definition).is_any().then(|| Box::new(Daily::of(definition))),
         }
     }
 }

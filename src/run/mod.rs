@@ -7,6 +7,7 @@
 //! and `log`, what the agent printed.
 
 pub(crate) mod argument_space;
+pub(crate) mod budget;
 mod carriers;
 pub mod claim;
 pub mod context;

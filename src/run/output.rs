@@ -14,6 +14,7 @@ use crate::agent::output::{
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::options::{MAX_BUDGET_USD, Options};
 use crate::routine::zone;
 
 /// How much of the end of stderr may say why an agent that printed nothing else ended.
@@ -126,11 +127,21 @@ pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
     }
 }
 
-/// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well.
-pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Summary>) -> Option<String> {
+/// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well. Its
+/// `options` are those that the agent was started with.
+pub(crate) fn reason_of(
+    exit: AgentExit,
+    left_behind: usize,
+    summary: Option<&Summary>,
+    options: &Options,
+) -> Option<String> {
     let status = status_by(exit, summary);
     let words = summary.and_then(|summary| summary.last_words.as_deref());
     let denied = summary.and_then(denied_in_words);
+    if let Some(summary) = summary.filter(|summary| summary.over_budget && status == Status::Failed) {
+        let over = over_budget_in_words(summary, options);
+        return Some(denied.map_or(over.clone(), |denied| format!("{over}; {denied}")));
+    }
     let first = match (status, exit.code, words) {
         (Status::Limited, ..) => limit::that_ended(exit, summary).map(limit::in_words),
         (Status::Succeeded, Some(0), _) => None,
@@ -150,9 +161,51 @@ pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Su
     all.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
 }
 
+/// Names the cost and the ceiling; where the ceiling is no option of the agent, its own words do.
+fn over_budget_in_words(summary: &Summary, options: &Options) -> String {
+    let cost = summary.usage.as_ref().and_then(|usage| usage.cost_usd);
+    let cost = cost.map_or_else(|| "what it cost is unknown".to_owned(), |cost| format!("it cost {cost}"));
+    match (options.get(MAX_BUDGET_USD), &summary.last_words) {
+        (Some(ceiling), _) => format!("over budget: {cost}, and {MAX_BUDGET_USD} is {ceiling}"),
+        (None, Some(words)) => format!("over budget: {cost}; its agent reported: {words}"),
+        (None, None) => format!("over budget: {cost}"),
+    }
+}
+
 fn denied_in_words(summary: &Summary) -> Option<String> {
     let total: u64 = summary.denied.iter().map(|denied| denied.count).sum();
     let tools: Vec<&str> = summary.denied.iter().map(|denied| denied.tool.as_str()).collect();
     let (calls, were) = if total == 1 { ("call", "was") } else { ("calls", "were") };
     (total > 0).then(|| format!("{total} tool {calls} {were} denied: {}", tools.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::money::MicroDollars;
+    use crate::options::OptionValue;
+
+    #[test]
+    fn a_run_over_its_budget_says_so_first_with_cost_and_ceiling() {
+        let usage = Usage { cost_usd: Some(MicroDollars(520_000)), ..Usage::default() };
+        let over = Summary {
+            usage: Some(usage),
+            ended: Some(FinalEvent::Failed),
+            last_words: Some("Reached maximum budget ($0.5)".into()),
+            over_budget: true,
+            ..Summary::default()
+        };
+        let exit = AgentExit { code: Some(1), signal: None };
+        let options: Options = [(MAX_BUDGET_USD.to_owned(), OptionValue("0.5".into()))].into();
+        let reason = |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options).unwrap();
+        assert_eq!(reason(&over, &options), "over budget: it cost $0.52, and max_budget_usd is 0.5");
+        assert_eq!(
+            reason(&over, &Options::new()),
+            "over budget: it cost $0.52; its agent reported: Reached maximum budget ($0.5)"
+        );
+        let unknown = Summary { usage: None, ..over.clone() };
+        assert_eq!(reason(&unknown, &options), "over budget: what it cost is unknown, and max_budget_usd is 0.5");
+        let within = Summary { over_budget: false, ..over };
+        assert_eq!(reason(&within, &options), "its agent exited with status 1: Reached maximum budget ($0.5)");
+    }
 }

@@ -214,9 +214,9 @@ fn reset_of(outcome: &Outcome, tries: u32) -> Waiting {
 
 /// Returns the attempt that follows a run, if one does.
 fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
-    // Without a login or money the next attempt would end in the same way.
-    let needs = outcome.output.as_ref().and_then(|summary| summary.needs);
-    let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried() && needs.is_none())?;
+    // Without a login or money the next attempt would end in the same way, and one over its budget would cost as much again.
+    let is_in_vain = outcome.output.as_ref().is_some_and(|summary| summary.needs.is_some() || summary.over_budget);
+    let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried() && !is_in_vain)?;
     let (of, attempt, _) = outcome.origin.attempt_of(&outcome.id);
     let due = outcome.finished_at.plus_secs(retry.backoff_secs);
     let fire = Fire::Retry { of: of.to_string(), attempt: attempt + 1 };
@@ -261,6 +261,11 @@ mod tests {
             update(&retrying(), &mut ledger, &outcome(status, Origin::Call));
             assert_eq!(ledger.waiting, None, "{status:?}");
         }
+        let mut over_budget = outcome(Status::Failed, Origin::Call);
+        over_budget.output = Some(Summary { over_budget: true, ..Summary::default() });
+        let mut ledger = Ledger::default();
+        update(&retrying(), &mut ledger, &over_budget);
+        assert_eq!(ledger.waiting, None, "it would cost as much again");
         let mut ledger = Ledger::default();
         let disabled = Definition { enabled: false, ..retrying() };
         update(&disabled, &mut ledger, &outcome(Status::Failed, Origin::Call));

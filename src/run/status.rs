@@ -191,6 +191,16 @@ impl Status {
         }
     }
 
+    /// Whether it is certain that no agent was at work, so that the run cost nothing.
+    pub fn never_had_agent(self) -> bool {
+        matches!(self, Self::LaunchFailed | Self::Skipped)
+    }
+
+    /// Whether a run that ended so counts towards `max_daily_runs`: one that its precheck did not want does not.
+    pub fn counts_for_its_day(self) -> bool {
+        self != Self::Skipped
+    }
+
     /// What `trigger --wait` exits with.
     pub fn wait_exit(self) -> WaitExit {
         self.row().wait_exit

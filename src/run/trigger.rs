@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::argument_space::{self, TooLong};
+use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_budget};
 use super::claim::{Claim, ClaimError, claim};
 use super::context::{Context, ProgramGone};
 use super::entry::{Entry, Workbench};
@@ -90,6 +91,12 @@ pub enum TriggerError {
     /// The system would not take the run's environment and arguments.
     #[error("the routine '{slug}' cannot run: {source}")]
     TooLong { slug: Slug, source: TooLong },
+    /// A ceiling on cost needs an agent that reports its cost.
+    #[error("the routine '{slug}' cannot run: {source}")]
+    CostNotReported { slug: Slug, source: CostNotReported },
+    /// The runs of the day, or their cost, are used up.
+    #[error("nothing was started: {0}")]
+    OverBudget(Box<OverBudget>),
     /// A run of the routine is alive.
     #[error(
         "the run '{run}' of this routine is alive{doubt}; stop it with stop_run (moadim-mcp stop {run}), or start another \
@@ -211,6 +218,8 @@ impl Plan {
         if let Some(text) = &occasion.text {
             check_text(text, &agent)?;
         }
+        check_cost_is_reported(context, slug, &routine.definition, &agent)
+            .map_err(|source| TriggerError::CostNotReported { slug: slug.clone(), source })?;
         check_accepted(home, slug, routine.definition.env.keys(), &agent)
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let choice = choose_options(context, &agent, &routine.definition)
@@ -260,11 +269,21 @@ impl Plan {
         if is_as_read { Ok(()) } else { Err(TriggerError::Changed { slug: slug.clone() }) }
     }
 
-    /// Claims a run whatever else is alive. The caller holds the routines' lock.
+    /// Makes sure that another run is within the day's budget. The caller holds the routines' lock until it has claimed that run.
     ///
     /// # Errors
-    /// The system refuses, or no second is free.
+    /// A ceiling is reached, or it is not known whether one is.
+    pub fn check_budget(&self, context: &Context, now: UnixSeconds) -> Result<(), TriggerError> {
+        let over = over_budget(context, &self.routine, now)?;
+        over.map_or(Ok(()), |over| Err(TriggerError::OverBudget(Box::new(over))))
+    }
+
+    /// Claims a run whatever else is alive, unless the day's budget is used up. The caller holds the routines' lock.
+    ///
+    /// # Errors
+    /// A ceiling is reached, the system refuses, or no second is free.
     pub fn claim_locked(&self, context: &Context, triggered: &Moment) -> Result<Claim, TriggerError> {
+        self.check_budget(context, triggered.at)?;
         let machine = Machine::this();
         let root = context.home.root();
         let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;

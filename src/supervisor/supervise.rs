@@ -170,7 +170,7 @@ impl Supervisor {
             return Ok(());
         }
         let summary = self.read_summary(Some(exit));
-        let reason = reason_of(exit, left_behind, summary.as_ref());
+        let reason = reason_of(exit, left_behind, summary.as_ref(), &self.manifest.command.options);
         let status = status_by(exit, summary.as_ref());
         let is_success = status == Status::Succeeded;
         let is_shutdown = is_shutdown

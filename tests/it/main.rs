@@ -6,6 +6,7 @@ mod harness;
 
 mod agent_options;
 mod asking;
+mod budgets;
 mod cleanup;
 mod cli;
 mod cli_json;

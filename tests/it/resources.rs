@@ -33,12 +33,12 @@ fn read_json(server: &mut Server, uri: &str) -> Value {
 #[test]
 fn what_there_is_can_be_listed_and_read() {
     in_both_eras(|_, server, era| {
-        assert_eq!(uris(&server.request("resources/list", json!({})).unwrap()), ["moadim://health"]);
+        assert_eq!(uris(&server.request("resources/list", json!({})).unwrap()), ["moadim://health", "moadim://usage"]);
         let run = server.start_run("Says", "echo hello; exit 3", json!({}));
         server.wait_for_run(&run, "failed");
         let listed = server.request("resources/list", json!({})).unwrap();
         let (of_run, log) = (format!("moadim://runs/{run}"), format!("moadim://runs/{run}/log"));
-        assert_eq!(uris(&listed), ["moadim://health", &of_run, &log, "moadim://routines/says"]);
+        assert_eq!(uris(&listed), ["moadim://health", "moadim://usage", &of_run, &log, "moadim://routines/says"]);
         if *era == Era::Modern {
             assert_eq!((&listed["ttlMs"], &listed["cacheScope"]), (&json!(0), &json!("private")), "{listed}");
             assert_eq!(listed["_meta"]["io.modelcontextprotocol/serverInfo"]["name"], "moadim-mcp");
@@ -49,6 +49,8 @@ fn what_there_is_can_be_listed_and_read() {
         let routine = read_json(server, "moadim://routines/says");
         assert_eq!((&routine["prompt"], &routine["routine"]["slug"]), (&json!("echo hello; exit 3"), &json!("says")));
         assert_eq!(read_json(server, "moadim://health")["problems"], json!([]));
+        let usage = read_json(server, "moadim://usage");
+        assert_eq!((&usage["total"]["runs"], &usage["routines"][0]["name"]), (&json!(1), &json!("says")), "{usage}");
     });
 }
 
@@ -112,10 +114,10 @@ fn many_routines_come_in_pages_and_each_once() {
             None => break,
         }
     }
-    assert_eq!((seen.len(), pages), (231, 3));
+    assert_eq!((seen.len(), pages), (232, 3));
     seen.sort();
     seen.dedup();
-    assert_eq!(seen.len(), 231);
+    assert_eq!(seen.len(), 232);
 }
 
 #[test]

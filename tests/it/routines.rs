@@ -14,7 +14,7 @@ fn definition_of(home: &TestHome, slug: &str) -> String {
 fn a_routine_is_shown_with_its_prompt_its_settings_and_its_newest_runs() {
     let (_home, mut server) = Scene::new().agent("shell", "accept_env = [\"TOKEN\"]").start();
     let settings = json!({
-        "ttl_secs": 60, "failed_ttl_secs": 90, "keep_last": 2, "max_runtime_secs": 30, "max_silence_secs": 20,
+        "ttl_secs": 60, "failed_ttl_secs": 90, "keep_last": 2, "max_daily_runs": 9, "max_runtime_secs": 30, "max_silence_secs": 20,
         "schedule": "0 9 * * 1-5", "timezone": "Europe/Berlin", "overlap": "queue", "catch_up": "none",
         "max_consecutive_failures": 3, "retry": { "max_attempts": 2, "backoff_secs": 5 },
         "repositories": [{ "url": "https://example.com/a.git", "branch": "main", "directory": "src" }],

@@ -7,10 +7,10 @@ use serde_json::{Value, json};
 
 /// The arguments that a routine can do without.
 const SETTINGS: &str = "enabled? ttl_secs? failed_ttl_secs? keep_last? max_runtime_secs? max_silence_secs? schedule? run_at? \
-                        timezone? overlap? catch_up? max_consecutive_failures? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
+                        timezone? overlap? catch_up? max_consecutive_failures? max_daily_runs? max_daily_cost_usd? retry? env? options? tags? repositories? unsaved_work? archive_files? continuity?";
 /// The keys of a routine and of a run, those that may be absent marked.
 const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_runtime_secs tags env_keys created_at \
-                       updated_at running last_run? disabled_because? waiting? last_missed?";
+                       updated_at running last_run? disabled_because? waiting? used_today? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
                    kept_because? last_output? work? output? report? resume_command? pinned?";
@@ -80,7 +80,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
             "health",
             "",
             "version home session_host session_host_reason tmux_version? watchdog sweep scheduler downtime? snoozed_until? routines runs \
-             workbench_bytes workbench_bytes_complete held_agents? problems problems_total stores",
+             used_today? workbench_bytes workbench_bytes_complete held_agents? problems problems_total stores",
         ),
     ];
     assert_eq!(tools.as_array().unwrap().len(), contract.len());

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
-use super::summary::{MicroDollars, Needs, RATE_LIMIT, Usage};
+use super::summary::{Needs, RATE_LIMIT, Usage};
 use crate::clock::UnixSeconds;
+use crate::money::MicroDollars;
 
 /// Events that tell a person nothing.
 const NOISE: [&str; 6] =
@@ -185,6 +186,7 @@ impl Claude {
             if self.is_qwen {
                 take_qwen_error(&words, to);
             }
+            to.summary.over_budget = text(event, "/subtype") == "error_max_budget_usd";
             if text(event, "/subtype").starts_with("error_max_") {
                 // Its own bound ended it, whatever an account's limit said before.
                 to.summary.limit = None;

@@ -29,3 +29,10 @@ pub enum OutputFormat {
 pub(crate) fn is_usage_of_whole_session(format: OutputFormat) -> bool {
     matches!(format, OutputFormat::ClaudeStreamJson | OutputFormat::CodexJson | OutputFormat::QwenStreamJson)
 }
+
+impl OutputFormat {
+    /// Whether an agent that prints so says what a run cost: only then can a ceiling on cost be kept.
+    pub fn reports_cost(self) -> bool {
+        matches!(self, Self::ClaudeStreamJson | Self::OpencodeJson)
+    }
+}

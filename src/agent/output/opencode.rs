@@ -3,8 +3,9 @@
 use serde_json::Value;
 
 use super::event::{Dialect, Known, Sink, number, text};
-use super::summary::{MicroDollars, Needs, RATE_LIMIT, Usage};
+use super::summary::{Needs, RATE_LIMIT, Usage};
 use crate::clock::UnixSeconds;
+use crate::money::MicroDollars;
 
 /// What a denied call's error begins with; after the first the run ends, without a word.
 const REJECTED: &str = "The user rejected permission to use this specific tool call";

@@ -5,7 +5,8 @@ use std::fmt::Write;
 use serde_json::Value;
 
 use super::plain::{cut, one_line, plain};
-use super::summary::{Denied, MicroDollars, Usage};
+use super::summary::{Denied, Usage};
+use crate::money::MicroDollars;
 
 const MAX_DETAIL_CHARS: usize = 200;
 const MAX_ERROR_CHARS: usize = 300;

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::plain::{one_line, plain, push_bounded};
 use crate::clock::UnixSeconds;
+use crate::money::MicroDollars;
 
 const MAX_RESULT_BYTES: usize = 16 * 1024;
 const MAX_SESSION_ID_CHARS: usize = 64;
@@ -12,8 +13,6 @@ const MAX_MODEL_CHARS: usize = 100;
 const MAX_LAST_WORDS_CHARS: usize = 300;
 const MAX_TOOL_CHARS: usize = 64;
 const MAX_LIMIT_KIND_CHARS: usize = 40;
-/// A billion dollars: all amounts up to it are exact as numbers of dollars, too.
-const MAX_MICRO_DOLLARS: u64 = 1_000_000_000_000_000;
 /// The last of them sums up those that found no place of their own.
 const MAX_DENIED_TOOLS: usize = 50;
 /// How far ahead a reset is believed: a week is the longest window, and clocks and zones differ.
@@ -54,6 +53,9 @@ pub struct Summary {
     pub ended: Option<FinalEvent>,
     /// The agent's own words for what went wrong, in one line.
     pub last_words: Option<String>,
+    /// Whether the agent ended itself because the run had cost more than it was allowed to.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub over_budget: bool,
 }
 
 /// What a run used.
@@ -66,14 +68,9 @@ pub struct Usage {
     pub output_tokens: u64,
     /// Those of `input_tokens` that came from the model's cache.
     pub cached_tokens: Option<u64>,
-    /// What the agent says it cost; for a subscription not money spent.
+    /// The list price that the agent reports; for a subscription not money spent.
     pub cost_usd: Option<MicroDollars>,
 }
-
-/// Millionths of a US dollar, written as a number of dollars.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "f64", into = "f64")]
-pub struct MicroDollars(pub u64);
 
 /// How often calls of a tool were denied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -141,19 +138,6 @@ pub fn limit_in_words(kind: &str) -> String {
         "seven_day" => "weekly limit".to_owned(),
         "usage" | "daily" => format!("{kind} limit"),
         other => format!("limit '{other}'"),
-    }
-}
-
-impl From<f64> for MicroDollars {
-    /// Numbers that are no amount count as nothing, or as the largest one.
-    fn from(dollars: f64) -> Self {
-        Self(((dollars * 1e6).round() as u64).min(MAX_MICRO_DOLLARS))
-    }
-}
-
-impl From<MicroDollars> for f64 {
-    fn from(amount: MicroDollars) -> Self {
-        amount.0 as Self / 1e6
     }
 }
 
@@ -318,7 +302,7 @@ fn said(text: String) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use crate::money::MAX_MICRO_DOLLARS;
     use serde_json::json;
 
     const NOW: UnixSeconds = UnixSeconds(1_795_000_000);
@@ -433,14 +417,5 @@ mod tests {
         let since = usage(30, Some(9), Some(100)).since(&usage(10, None, Some(30)));
         assert_eq!(since, Usage { output_tokens: 0, ..usage(20, Some(9), Some(70)) });
         assert_eq!(usage(1, None, None).since(&usage(2, Some(1), Some(1))).input_tokens, 0);
-    }
-
-    proptest! {
-        #[test]
-        fn money_is_written_and_read_back(micros in 0..=MAX_MICRO_DOLLARS) {
-            let amount = MicroDollars(micros);
-            let text = serde_json::to_string(&amount).unwrap();
-            prop_assert_eq!(serde_json::from_str::<MicroDollars>(&text).unwrap(), amount);
-        }
     }
 }

@@ -2,6 +2,7 @@
 
 mod agents;
 mod background;
+mod budgets;
 mod home;
 mod locks;
 mod program;
@@ -157,6 +158,7 @@ const CHECKS: &[(By, Check)] = &[
     (By::Health, home::history),
     (By::Health, routines::routines),
     (By::Health, routines::runs),
+    (By::Health, budgets::budgets),
 ];
 
 /// Returns the problems that `health` reports.

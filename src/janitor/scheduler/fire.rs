@@ -121,15 +121,15 @@ impl<'a> Case<'a> {
                 self.decide(context, &alive_runs(context)?, now)
             };
             match decision {
-                Some(FireDecision::AfterOwn(runs)) => match plan.take() {
+                Some(FireDecision::AfterOwn(runs)) => match could_start(context, plan.take(), now) {
                     // Nothing could start in their place.
-                    Some(Err(error)) if !runs.is_empty() => give_up(&mut advance, slug, fire, error)?,
+                    Err(error) if !runs.is_empty() => give_up(&mut advance, slug, fire, error)?,
                     _ => {
                         to_end = runs;
                         dealt = Dealt::Waits { in_line: false };
                     }
                 },
-                Some(FireDecision::Start) if !line_stands => match claim(context, plan.take()) {
+                Some(FireDecision::Start) if !line_stands => match claim(context, plan.take(), now) {
                     Ok(claimed) => {
                         advance.ledger.waiting = None;
                         started = claimed;
@@ -167,9 +167,23 @@ fn circumstances(home: &Home, definition: &Definition, now: UnixSeconds) -> Resu
     Ok(Circumstances { home_snooze: HomeSnooze::read(home)?, hold })
 }
 
-fn claim(context: &Context, plan: Option<Result<Plan, TriggerError>>) -> Result<Option<(Plan, Claim)>, TriggerError> {
+/// Returns why a fire could not start even if no other run were alive.
+fn could_start(
+    context: &Context,
+    plan: Option<Result<Plan, TriggerError>>,
+    now: UnixSeconds,
+) -> Result<(), TriggerError> {
+    plan.transpose()?.map_or(Ok(()), |plan| plan.check_budget(context, now))
+}
+
+fn claim(
+    context: &Context,
+    plan: Option<Result<Plan, TriggerError>>,
+    now: UnixSeconds,
+) -> Result<Option<(Plan, Claim)>, TriggerError> {
     let Some(plan) = plan.transpose()? else { return Ok(None) };
-    let claim = plan.claim_locked(context, &Moment::now())?;
+    // By the scheduler's clock, so that the run counts for the day whose budget was looked at.
+    let claim = plan.claim_locked(context, &Moment { at: now, ..Moment::now() })?;
     Ok(Some((plan, claim)))
 }
 
@@ -184,7 +198,7 @@ fn origin(home: &Home, slug: &Slug, fire: &Fire) -> Result<Origin, FileError> {
     })
 }
 
-/// Returns whether an error is about the routine, so that trying again changes nothing.
+/// Returns whether an error is about the routine or its day, so that trying again changes nothing, or not soon.
 fn is_permanent(error: &TriggerError) -> bool {
     match error {
         TriggerError::Options { source, .. } => !matches!(source, OptionError::NotKnown { .. }),
@@ -198,6 +212,8 @@ fn is_permanent(error: &TriggerError) -> bool {
         | TriggerError::NotAccepted { .. }
         | TriggerError::Text(_)
         | TriggerError::TooLong { .. }
+        | TriggerError::CostNotReported { .. }
+        | TriggerError::OverBudget(_)
         | TriggerError::EmptyPrompt { is_certain: true, .. }
         | TriggerError::Claim(ClaimError::Command(_)) => true,
         TriggerError::UnsafeHome(_)
@@ -218,14 +234,22 @@ fn give_up(advance: &mut Advance, slug: &Slug, fire: &Fire, error: TriggerError)
     if !is_permanent(&error) {
         return Err(error);
     }
-    miss(advance, slug, fire, WhyMissed::Refused, error.to_string());
+    let (why, reason) = match error {
+        TriggerError::OverBudget(over) => (WhyMissed::Budget, over.to_string()),
+        error => (WhyMissed::Refused, error.to_string()),
+    };
+    miss(advance, slug, fire, why, reason);
     Ok(())
 }
 
 fn miss(advance: &mut Advance, slug: &Slug, fire: &Fire, why: WhyMissed, reason: String) {
-    advance.ledger.waiting = None;
+    let waiting = advance.ledger.waiting.take();
     match fire {
         Fire::Occurrence(occurrence) => advance.miss(*occurrence, 1, why, reason),
+        Fire::Retry { of, attempt } | Fire::Reset { of, attempt, .. } if why == WhyMissed::Budget => {
+            let due = waiting.map_or_else(UnixSeconds::now, |waiting| waiting.not_before);
+            advance.miss(due, 1, why, format!("attempt {attempt} of {of}: {reason}"));
+        }
         Fire::Retry { of, attempt } | Fire::Reset { of, attempt, .. } => {
             tracing::warn!(routine = %slug, of, attempt, reason, "the attempt is given up");
         }

@@ -16,9 +16,11 @@ use crate::home::config::UnsavedWork;
 use crate::home::toml_text;
 use crate::mcp::call::{Call, Question, Reply};
 use crate::mcp::tool::{Hints, Tool};
+use crate::money::MicroDollars;
 use crate::options::{OptionValue, Options, PERMISSIONS};
 use crate::query::listing as runs;
 use crate::query::routine_view::{LastRun, Overview, RoutineView};
+use crate::routine::ceilings::{MAX_DAILY_COST_USD, check_lowered};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::listing::{self, Filter};
 use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
@@ -28,6 +30,7 @@ use crate::routine::repository::masked;
 use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
+use crate::run::budget::check_cost_is_reported;
 use crate::run::context::{App, Context};
 use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::environment::check_accepted;
@@ -174,6 +177,10 @@ settings! {
     catch_up: CatchUp,
     /// Disable the routine after this many failed runs in a row.
     max_consecutive_failures: u64,
+    /// How many runs a day may have; can only be lowered.
+    max_daily_runs: u64,
+    /// What a day's runs may cost, by the list prices that the agent reports; can only be lowered.
+    max_daily_cost_usd: MicroDollars,
     /// Try a failed run again.
     retry: Retry,
     /// Variables for its runs, of those that its agent accepts.
@@ -271,6 +278,12 @@ fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), Invali
     Err(InvalidField::new("continuity", "refused", rule))
 }
 
+/// Checks that a routine's agent says what its runs cost, where a ceiling needs that.
+fn check_cost(context: &Context, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
+    check_cost_is_reported(context, slug, definition, agent)
+        .map_err(|not| InvalidField::new(MAX_DAILY_COST_USD, f64::from(not.ceiling), not.to_string()))
+}
+
 /// Chooses the options of a routine that is created or changed. What a run asks for gets no more permissions than that run has, now and
 /// at each launch.
 fn checked_options(
@@ -296,17 +309,29 @@ fn checked_options(
 
 /// Creates a routine from the tool's arguments, for a person at a terminal.
 pub(crate) fn create_from(app: &App, arguments: JsonObject) -> anyhow::Result<OneRoutine> {
-    create_routine(app, serde_json::from_value(Value::Object(arguments))?)
+    create(app, serde_json::from_value(Value::Object(arguments))?, By::Person)
 }
 
 /// Creates a routine as a person wrote its file, with their comments.
 pub(crate) fn create_written(app: &App, slug: Option<Slug>, text: &str, prompt: &str) -> anyhow::Result<OneRoutine> {
     let written: Definition = toml_text::parse(text).map_err(|problem| anyhow!("routine.toml: {problem}"))?;
     let now = UnixSeconds::now();
-    create_defined(app, slug, Definition { created_at: now, updated_at: now, ..written }, Some(text), prompt)
+    let definition = Definition { created_at: now, updated_at: now, ..written };
+    create_defined(app, slug, definition, Some(text), prompt, By::Person)
 }
 
-fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
+fn create_routine(app: &App, arguments: CreateRoutine) -> anyhow::Result<OneRoutine> {
+    create(app, arguments, By::Tool)
+}
+
+/// Who creates a routine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Person,
+    Tool,
+}
+
+fn create(app: &App, mut arguments: CreateRoutine, by: By) -> anyhow::Result<OneRoutine> {
     let now = UnixSeconds::now();
     let mut definition = Definition {
         title: arguments.title.trim().to_owned(),
@@ -316,7 +341,7 @@ fn create_routine(app: &App, mut arguments: CreateRoutine) -> anyhow::Result<One
         ..Definition::default()
     };
     arguments.set(&mut definition)?;
-    create_defined(app, arguments.slug, definition, None, &arguments.prompt)
+    create_defined(app, arguments.slug, definition, None, &arguments.prompt, by)
 }
 
 /// Creates a routine, with what a person wrote as its text if they did.
@@ -326,6 +351,7 @@ fn create_defined(
     mut definition: Definition,
     written: Option<&str>,
     prompt: &str,
+    by: By,
 ) -> anyhow::Result<OneRoutine> {
     let context = app.context()?;
     definition.check(&context.config)?;
@@ -334,6 +360,10 @@ fn create_defined(
     check_env(&context.home, &slug, &definition, &agent)?;
     check_continuity(&definition, &agent)?;
     let caller = calling_run(&context)?;
+    if by == By::Tool || caller.is_some() {
+        check_lowered(None, &definition, &context.config)?;
+    }
+    check_cost(&context, &slug, &definition, &agent)?;
     let choice = checked_options(&context, &mut definition, &agent, caller.as_ref())?;
     let routine = Routine { slug, definition };
     check_routine(&context, &routine, prompt, &agent, &choice)?;
@@ -391,6 +421,7 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
         || arguments.options.is_some()
         || arguments.agent.is_some()
         || arguments.continuity == Some(true);
+    let concerns_cost = arguments.max_daily_cost_usd.is_some() || arguments.agent.is_some();
     let instructs = instructing_field(&arguments);
     let caller = calling_run(&context)?;
     let change = |definition: &mut Definition| {
@@ -398,12 +429,20 @@ fn update_routine(app: &App, arguments: UpdateRoutine) -> anyhow::Result<OneRout
             let agent = definition.agent.parse().and_then(|name| registry.get(&name)).ok();
             check_may_instruct(&context, agent.as_ref(), definition, field, caller.as_ref())?;
         }
+        let before = definition.clone();
         apply(arguments, definition)?;
-        if !concerns_start {
+        check_lowered(Some(&before), definition, &context.config)?;
+        if !concerns_start && !concerns_cost {
             return Ok(());
         }
         let agent = definition.agent.parse().and_then(|name| registry.get(&name));
         let agent = agent.map_err(|error| InvalidField::new("agent", &definition.agent, error.to_string()))?;
+        if concerns_cost {
+            check_cost(&context, &slug, definition, &agent)?;
+        }
+        if !concerns_start {
+            return Ok(());
+        }
         check_env(&context.home, &slug, definition, &agent)?;
         check_continuity(definition, &agent)?;
         let choice = checked_options(&context, definition, &agent, caller.as_ref())?;

@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
 use super::line::Past;
 use crate::clock::UnixSeconds;
@@ -40,6 +41,8 @@ pub struct Lines {
     lines: Vec<Line>,
     /// When the newest run of each routine was triggered, by the routine's number.
     newest: Vec<Option<UnixSeconds>>,
+    /// Of runs that somebody asked about.
+    pub(super) costs: KnownCosts,
 }
 
 /// A run's line; small, because there may be very many.
@@ -253,9 +256,10 @@ impl Lines {
 
     /// Sorts in the lines behind the first `known`, of which all is known.
     fn sort_in(&mut self, known: usize) {
-        let Self { lines, slugs, newest, .. } = self;
+        let Self { lines, slugs, newest, costs, .. } = self;
         if known == 0 {
             newest.clear();
+            *costs = KnownCosts::default();
         }
         newest.resize(slugs.all.len(), None);
         let key = |line: &Line| (line.stamp, slugs.of(line));

@@ -4,6 +4,7 @@
 //! all.
 
 mod archives;
+mod costs;
 mod files;
 mod holes;
 mod index;
@@ -29,6 +30,7 @@ use files::HistoryFile;
 use line::RunLine;
 
 pub(crate) use archives::append_archive_removed;
+pub(crate) use costs::EndedRun;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines};

@@ -7,6 +7,7 @@ use crate::agent::AgentCommand;
 use crate::agent::output::{Summary, one_line};
 use crate::clock::UnixSeconds;
 use crate::git::Work;
+use crate::money::MicroDollars;
 use crate::options::Options;
 use crate::process_tree::Cookie;
 use crate::run::entry::Workbench;
@@ -139,6 +140,12 @@ impl Outcome {
         let session = self.output.as_ref().and_then(|summary| summary.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
         self.report = read_report(workbench);
+    }
+
+    /// Returns the list price that its agent reported; `None` if it is not known, which is not the same as nothing.
+    pub(crate) fn cost(&self) -> Option<MicroDollars> {
+        let reported = self.output.as_ref().and_then(|summary| summary.usage.as_ref()?.cost_usd);
+        reported.or_else(|| self.status.never_had_agent().then_some(MicroDollars(0)))
     }
 
     /// Returns the time from the agent's start to the run's end, if it started.

@@ -6,9 +6,9 @@ from datetime import datetime
 from functools import partial
 
 import programs
-from product import Product
+from product import Product, ToolError
 from programs import AGENTS
-from stage import Stage, check, end_processes, until
+from stage import Failed, Stage, check, end_processes, until
 
 from . import Case, each
 
@@ -197,6 +197,33 @@ def is_bounded(option, value, stage: Stage):
         check(("turns" if option == "max_turns" else "budget") in said.lower(), f"it said {said!r}")
 
 
+def is_over_budget(stage: Stage):
+    """It keeps what it said and made, says what it cost and what it was allowed, and is not tried again. The day's ceiling then holds."""
+    steps = [{"text": f"Writing {n}.", "tool": "write", "path": f"{n}.txt", "content": "x"} for n in range(9)]
+    fields = {"max_daily_cost_usd": 0.006, "retry": {"max_attempts": 3, "backoff_secs": 1}}
+    with Product(stage) as product:
+        run = product.run(*steps, options={"max_budget_usd": 0.006}, **fields)
+        check(run["status"] == "failed", f"{run['status']}: {run.get('status_reason')}")
+        report = report_of(run)
+        cost = report["usage"]["cost_usd"]
+        check(cost > 0.006, f"it cost {cost}")
+        said = run.get("status_reason") or ""
+        check(said.startswith("over budget: it cost $") and said.endswith("max_budget_usd is 0.006"), f"it said {said!r}")
+        check(report.get("over_budget") is True, f"over_budget: {report}")
+        check((report.get("result") or "").startswith("Writing "), f"the result is {report.get('result')!r}")
+        check((product.workbench(run) / "0.txt").exists(), "what it made is gone")
+        used = product.call("get_routine", routine="work")["routine"]["used_today"]
+        check(used["cost_usd"] == cost and used["unknown_cost_runs"] == 0, f"used_today: {used}")
+        time.sleep(3)
+        check(product.call("list_runs", routine="work")["total"] == 1, "it was tried again")
+        try:
+            product.trigger()
+        except ToolError as refused:
+            check("max_daily_cost_usd is 0.006" in str(refused), f"it was refused: {refused}")
+        else:
+            raise Failed("another run was started")
+
+
 def recovers(stage: Stage):
     """An overloaded server and a broken stream are the agent's own affair, and can be read in the log."""
     with Product(stage) as product:
@@ -239,6 +266,7 @@ CASES: list[Case] = [
     *each([name for name, agent in AGENTS.items() if agent.counts_denied], "run: counts denied", counts_denied),
     *each(["claude", "qwen"], "run: is bounded by turns", partial(is_bounded, "max_turns", 2)),
     *each(["claude"], "run: is bounded by money", partial(is_bounded, "max_budget_usd", 0.006)),
+    *each(["claude"], "run: is over budget", is_over_budget),
     *each(["claude", "codex"], "run: recovers", recovers),
     *each(AGENTS, "run: continues by hand", continues_by_hand),
 ]

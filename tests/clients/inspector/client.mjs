@@ -46,7 +46,7 @@ async function theServerDescribesItselfWell() {
     assert.ok(tools.some((tool) => tool.name === 'create_routine'));
     assert.deepEqual((await cli('--method', 'tools/list', '--strict')).tools, tools);
     const { resources } = await cli('--method', 'resources/list');
-    assert.deepEqual(resources.map((resource) => resource.uri), ['moadim://health']);
+    assert.deepEqual(resources.map((resource) => resource.uri), ['moadim://health', 'moadim://usage']);
     const { prompts } = await cli('--method', 'prompts/list');
     assert.deepEqual(prompts.map((prompt) => prompt.name).sort(), ['diagnose_run', 'morning_report', 'new_routine']);
 }

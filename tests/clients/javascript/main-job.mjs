@@ -102,7 +102,7 @@ async function aWaitIsCancelledAndARunStopped(host, routine) {
 
 async function whatIsThereIsShownInOtherWays(host, run) {
     const uris = (await host.resources()).map((resource) => resource.uri);
-    assert.ok(uris.includes('moadim://health') && uris.includes(routineUri('counting')), `resources: ${uris}`);
+    assert.ok(uris.includes('moadim://health') && uris.includes('moadim://usage') && uris.includes(routineUri('counting')), `resources: ${uris}`);
     const templates = (await host.templates()).map((template) => template.uriTemplate).sort();
     assert.deepEqual(templates, [routineUri('{routine}'), runUri('{run}'), logUri('{run}')]);
     const routine = JSON.parse((await host.read(routineUri('counting'))).text);

@@ -248,7 +248,7 @@ async def a_wait_is_cancelled_and_a_run_stopped(host, routine):
 
 async def what_is_there_is_shown_in_other_ways(host, run):
     uris = {str(resource.uri) for resource in (await host.client.list_resources()).resources}
-    assert {"moadim://health", routine_uri("counting")} <= uris, uris
+    assert {"moadim://health", "moadim://usage", routine_uri("counting")} <= uris, uris
     templates = (await host.client.list_resource_templates()).resource_templates
     assert {one.uri_template for one in templates} == {routine_uri("{routine}"), run_uri("{run}"), log_uri("{run}")}
     assert json.loads(await host.read(routine_uri("counting")))["prompt"] == COUNTING

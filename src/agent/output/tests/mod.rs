@@ -9,9 +9,10 @@ use std::path::{Path, PathBuf};
 use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde_json::json;
 
-use super::summary::{Denied, Limit, MicroDollars};
+use super::summary::{Denied, Limit};
 use super::*;
 use crate::clock::UnixSeconds;
+use crate::money::MicroDollars;
 
 /// Shortly before the samples were recorded.
 const NOW: UnixSeconds = UnixSeconds(1_795_702_000);
