@@ -120,8 +120,14 @@ pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
     }
 }
 
-/// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well.
-pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Summary>) -> Option<String> {
+/// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well. What
+/// contradicts a good end is said in `disagreements`.
+pub(crate) fn reason_of(
+    exit: AgentExit,
+    left_behind: usize,
+    summary: Option<&Summary>,
+    disagreements: Vec<String>,
+) -> Option<String> {
     let status = status_by(exit, summary);
     let words = summary.and_then(|summary| summary.last_words.as_deref());
     let denied = summary.and_then(denied_in_words);
@@ -139,11 +145,15 @@ pub(crate) fn reason_of(exit: AgentExit, left_behind: usize, summary: Option<&Su
     let left = (status == Status::Succeeded && left_behind > 0)
         .then(|| format!("its agent left processes behind, which were ended ({left_behind})"));
     // The agent's own words come last: what they say is the most.
-    let all = if status == Status::Succeeded { [first, left, denied] } else { [denied, left, first] };
-    all.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
+    let all: Vec<String> = match status {
+        Status::Succeeded => first.into_iter().chain(disagreements).chain(left).collect(),
+        _ => denied.into_iter().chain(first).collect(),
+    };
+    all.into_iter().reduce(|one, other| format!("{one}; {other}"))
 }
 
-fn denied_in_words(summary: &Summary) -> Option<String> {
+/// Says which tool calls were denied, if any were.
+pub(super) fn denied_in_words(summary: &Summary) -> Option<String> {
     let total: u64 = summary.denied.iter().map(|denied| denied.count).sum();
     let tools: Vec<&str> = summary.denied.iter().map(|denied| denied.tool.as_str()).collect();
     let (calls, were) = if total == 1 { ("call", "was") } else { ("calls", "were") };

@@ -50,6 +50,7 @@ mod notices;
 mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod precheck;
 mod prompts;
 mod readme;
 mod repositories;
@@ -77,5 +78,6 @@ mod unread_stderr;
 mod unsaved;
 mod unsaved_bounds;
 mod unsaved_faults;
+mod verification;
 mod wire;
 mod wire_fuzz;

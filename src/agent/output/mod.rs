@@ -26,4 +26,6 @@ pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
 pub(crate) use plain::{one_line, plain};
 pub(crate) use reader::Reader;
+#[cfg(test)]
+pub(crate) use summary::Denied;
 pub use summary::{FinalEvent, Needs, Summary, Usage};
