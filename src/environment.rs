@@ -59,7 +59,7 @@ impl EnvName {
     }
 
     /// Returns whether every run inherits the variable.
-    fn is_inherited(&self) -> bool {
+    pub fn is_inherited(&self) -> bool {
         INHERITED.contains(&self.0.as_str()) || has_prefix(&self.0, &INHERITED_PREFIXES)
     }
 }

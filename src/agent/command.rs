@@ -12,7 +12,7 @@ use crate::options::Options;
 use crate::quote::shell_word;
 
 /// The largest argument that Linux passes to a program: 32 pages of 4 KiB, its final NUL included (execve(2)).
-const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
+pub(crate) const MAX_ARGUMENT_BYTES: usize = 128 * 1024 - 1;
 
 #[derive(Debug, Clone, Copy)]
 pub struct Placeholders<'a> {
@@ -119,9 +119,18 @@ impl AgentCommand {
     }
 }
 
-/// Replaces the placeholders in one pass, so that a prompt that holds one keeps it. Other braces stay.
+/// Fills the placeholders of a person's check, which has none for what tools write: a shell might be asked to execute it.
+pub(crate) fn fill_check(command: &[String], workbench: &Path, prompt_file: &Path, run: &str) -> Vec<String> {
+    let known = [
+        ("{prompt_file}", prompt_file.display().to_string()),
+        ("{workbench}", workbench.display().to_string()),
+        ("{run}", run.to_owned()),
+    ];
+    command.iter().map(|word| replace(word, &known)).collect()
+}
+
 fn fill(argument: &str, values: Placeholders<'_>, option_value: Option<&str>) -> String {
-    let known: [(&str, String); 6] = [
+    let known = [
         ("{value}", option_value.unwrap_or("{value}").to_owned()),
         ("{uuid}", values.uuid.to_owned()),
         ("{prompt}", values.prompt.to_owned()),
@@ -129,6 +138,11 @@ fn fill(argument: &str, values: Placeholders<'_>, option_value: Option<&str>) ->
         ("{workbench}", values.workbench.display().to_string()),
         ("{run}", values.run.to_owned()),
     ];
+    replace(argument, &known)
+}
+
+/// Replaces the placeholders in one pass, so that a prompt that holds one keeps it. Other braces stay.
+fn replace(argument: &str, known: &[(&str, String)]) -> String {
     let mut filled = String::with_capacity(argument.len());
     let mut rest = argument;
     while let Some(open) = rest.find('{') {

@@ -40,6 +40,11 @@ pub struct AgentDefinition {
     /// A command and its arguments, run in the workbench before the agent, with the same placeholders. If it fails, the
     /// agent does not start.
     pub setup: Vec<String>,
+    /// A command and its arguments, run in the workbench once the agent has ended well; the run succeeds only if it exits with 0. A
+    /// routine's own `verify` replaces it. `{prompt_file}`, `{workbench}` and `{run}` are filled in.
+    pub verify: Vec<String>,
+    /// How long `verify` may take. If absent, 300.
+    pub verify_secs: Option<u64>,
     /// What the agent reads from stdin.
     pub stdin: StdinSource,
     /// What the agent prints on stdout.
@@ -77,6 +82,8 @@ impl Default for AgentDefinition {
             command: String::new(),
             args: Vec::new(),
             setup: Vec::new(),
+            verify: Vec::new(),
+            verify_secs: None,
             stdin: StdinSource::default(),
             output: OutputFormat::default(),
             resume: Vec::new(),
@@ -144,14 +151,24 @@ pub(super) const OPTIONS_PLACEHOLDER: &str = "{options}";
 
 fn check(definition: &AgentDefinition) -> Result<(), String> {
     check_program("command", &definition.command)?;
-    definition.setup.first().map_or(Ok(()), |program| check_program("setup", program))?;
+    for (key, command) in [("setup", &definition.setup), ("verify", &definition.verify)] {
+        command.first().map_or(Ok(()), |program| check_program(key, program))?;
+    }
+    if definition.verify_secs == Some(0) {
+        return Err("verify_secs is 0; give at least 1, or leave it out for 300".into());
+    }
     if definition.max_silence_secs == Some(0) {
         return Err("max_silence_secs is 0; give at least 1, or leave it out for no limit".into());
     }
     if definition.terminal && definition.output != OutputFormat::Text {
         return Err("output must be \"text\" for an agent with terminal = true".into());
     }
-    let lists = [("args", &definition.args), ("setup", &definition.setup), ("resume", &definition.resume)];
+    let lists = [
+        ("args", &definition.args),
+        ("setup", &definition.setup),
+        ("verify", &definition.verify),
+        ("resume", &definition.resume),
+    ];
     if let Some((key, _)) = lists.iter().find(|(_, words)| words.iter().any(|word| word.contains('\0'))) {
         return Err(format!("{key} holds a NUL character"));
     }
@@ -219,6 +236,8 @@ mod tests {
             ("extends = 'sh'", "claude, codex"),
             ("extends = 'codex'\nresume = [\"a\\u0000\"]", "NUL"),
             ("extends = 'claude'\nterminal = true", "output"),
+            ("extends = 'claude'\nverify = ['./check']", "verify './check' is a relative path"),
+            ("extends = 'claude'\nverify_secs = 0", "verify_secs is 0"),
             ("extends = 'claude'\nargs = ['-p']", "{options}"),
             ("extends = 'claude'\n[options.model]\nmax = 5", "options.model"),
             ("extends = 'claude'\n[options.permissions.adds.root]", "read-only, files, edit and full"),

@@ -34,10 +34,11 @@ fn dispatch(name: &str, words: &[OsString]) -> Option<anyhow::Result<ExitCode>> 
             logging::start();
             id(run).and_then(|run| supervise(home.into(), &run))
         }
-        // By a supervisor, as the agent or its setup.
+        // By a supervisor, as the agent, its setup or a check.
         ("exec", [home, run]) => id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Agent)? {}),
-        ("exec", [home, run, part]) if part == "--setup" => {
-            id(run).and_then(|run| match exec_agent(home.into(), &run, Part::Setup)? {})
+        ("exec", [home, run, flag]) => {
+            let part = Part::of_flag(flag)?;
+            id(run).and_then(|run| match exec_agent(home.into(), &run, part)? {})
         }
         // By a supervisor, once everything of its run has ended.
         ("examine", [home, run, max_bytes]) => id(run).and_then(|run| examine(home.into(), &run, max_bytes)),

@@ -12,7 +12,7 @@ use crate::git::Work;
 use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
 use crate::mcp::tools::runs::{GetRun, get_run};
 use crate::query::inspect::Inspection;
-use crate::quote::quote;
+use crate::quote::{quote, shell_word};
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::run::context::App;
@@ -70,7 +70,17 @@ fn show_routine(app: &App, routine: Slug, preview: bool, format: Format) -> anyh
         return print_json(&answer);
     }
     let now = UnixSeconds::now();
-    let WholeRoutine { routine, prompt, preview, settings, trusted_env_keys, trusted_options, recent_runs } = answer;
+    let WholeRoutine {
+        routine,
+        prompt,
+        preview,
+        settings,
+        trusted_env_keys,
+        trusted_options,
+        trusted_precheck,
+        trusted_verify,
+        recent_runs,
+    } = answer;
     let secs = |secs: u64| Some(HumanDuration(secs).to_string());
     let found = if routine.agent_available { "" } else { " (not found)" };
     let state = match (&routine.disabled_because, routine.enabled) {
@@ -94,6 +104,8 @@ fn show_routine(app: &App, routine: Slug, preview: bool, format: Format) -> anyh
         ("variables", list(routine.env_keys)),
         ("trusted variables", list(trusted_env_keys)),
         ("trusted options", list(trusted_options.iter().map(|(name, value)| format!("{name} = {value}")).collect())),
+        ("precheck", command(&trusted_precheck)),
+        ("verification", trusted_verify.and_then(|words| command(&words).or(Some("none".to_owned())))),
         ("changed", Some(moment(routine.updated_at, now))),
     ];
     let shown = ["ttl_secs", "max_runtime_secs"];
@@ -106,6 +118,11 @@ fn show_routine(app: &App, routine: Slug, preview: bool, format: Format) -> anyh
     }
     let runs = recent_runs.iter().map(|run| format!("{}  {}  {}", run.run, run.status, moment(run.triggered_at, now)));
     print_text("NEWEST RUNS", &runs.collect::<Vec<_>>().join("\n"))
+}
+
+fn command(words: &[String]) -> Option<String> {
+    let words: Vec<String> = words.iter().map(|word| shell_word(word)).collect();
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
@@ -130,6 +147,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         ("triggered", Some(moment(run.triggered_at, now))),
         ("took", run.duration_secs.map(|secs| HumanDuration(secs).to_string())),
         ("exit status", run.exit_code.map(|code| code.to_string())),
+        ("verified", run.verified.map(|verified| if verified { "yes" } else { "no" }.to_owned())),
         ("model", summary.model.clone()),
         ("turns", summary.turns.map(|turns| turns.to_string())),
         ("used", used(&summary)),

@@ -209,11 +209,21 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
 
 /// Appends one line as [`append_line`], and refuses a file that has another name, elsewhere perhaps.
 pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError> {
+    let (file, metadata) = open_sole_name(path)?;
+    write_line(path, &file, metadata.len(), line)
+}
+
+/// Opens a file to append to it, and makes it where it is gone; refuses one that has another name, elsewhere perhaps.
+pub fn open_sole_to_append(path: &Path) -> Result<File, FileError> {
+    open_sole_name(path).map(|(file, _)| file)
+}
+
+fn open_sole_name(path: &Path) -> Result<(File, Metadata), FileError> {
     let (file, metadata) = open_to_append(path)?;
     if metadata.nlink() > 1 {
         return Err(FileError::damaged(path, "it has another name, so that writing here would write there"));
     }
-    write_line(path, &file, metadata.len(), line)
+    Ok((file, metadata))
 }
 
 /// Appends a JSON record as one line with one write; a part of one at the end stays on a line of its own. The file's name is

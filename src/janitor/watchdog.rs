@@ -233,6 +233,10 @@ fn silent_secs(context: &Context, assessment: &Assessment, manifest: &Manifest, 
         return None;
     }
     let started = assessment.entry.started().ok().flatten()?;
+    // What verifies it may be silent for as long as it takes.
+    if assessment.entry.verifying().ok()?.is_some() {
+        return None;
+    }
     let (written, _) = Workbench::of(&context.home, assessment.entry.id()).log_state()?;
     Some(written.max(started.at).age_secs_at(now.at))
 }

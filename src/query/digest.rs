@@ -25,6 +25,8 @@ pub struct Digest {
     pub runs: BTreeMap<Status, usize>,
     /// The same by routine, those with the most bad runs first.
     pub routines: Vec<RoutineRuns>,
+    /// Runs of which one fact contradicts another, newest first; each is in this list alone, or in `unsaved` too.
+    pub disagreeing: Vec<RunView>,
     /// Runs that left work which no remote has, newest first. They may need another look, too.
     pub unsaved: Vec<RunView>,
     /// Runs that need a look, newest first.
@@ -79,25 +81,48 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
     routines.sort_by_key(|routine| std::cmp::Reverse(routine.bad()));
     let routines_total = routines.len();
     routines.truncate(MAX_ROUTINES);
-    let (bad_total, live_total) = (bad.len(), live.len());
+    let live_total = live.len();
+    let Examined { disagreeing, unsaved } = examine(context, &over);
+    bad.retain(|run| !disagreeing.contains(run));
+    let (bad_total, disagreeing_total) = (bad.len(), disagreeing.len());
+    let disagreeing = within(context, &disagreeing, MAX_LIVE_BYTES);
     let bad = within(context, &bad, MAX_BAD_BYTES);
     let live = within(context, &live, MAX_LIVE_BYTES);
-    let unsaved = unsaved(context, &over);
+    let unsaved = within(context, &unsaved, MAX_LIVE_BYTES);
     let left_out = [
+        left_out(disagreeing_total - disagreeing.len(), "runs of which facts disagree", "list_runs with `since`"),
         left_out(routines_total - routines.len(), "routines", "list_routines"),
         left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
-        left_out(over.len().saturating_sub(MAX_EXAMINED), "runs that were not searched for unsaved work", "list_runs"),
+        left_out(
+            over.len().saturating_sub(MAX_EXAMINED),
+            "runs that were not searched for facts that disagree and for unsaved work",
+            "list_runs",
+        ),
         left_out(live_total - live.len(), "runs that are not over", "list_runs with `status`"),
     ];
     let left_out = left_out.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
-    Ok(Digest { since, runs, routines, unsaved, bad, live, left_out })
+    Ok(Digest { since, runs, routines, disagreeing, unsaved, bad, live, left_out })
 }
 
-/// Finds those of the newest runs that left unsaved work.
-fn unsaved(context: &Context, runs: &[RunId]) -> Vec<RunView> {
-    let is_unsaved = |run: &&RunId| listing::find(context, run).is_ok_and(|run| run.work.iter().any(Work::is_unsaved));
-    let found: Vec<RunId> = runs.iter().take(MAX_EXAMINED).filter(is_unsaved).cloned().collect();
-    within(context, &found, MAX_LIVE_BYTES)
+/// What was found in the newest runs.
+#[derive(Default)]
+struct Examined {
+    disagreeing: Vec<RunId>,
+    unsaved: Vec<RunId>,
+}
+
+/// Looks for what the status of a run does not tell.
+fn examine(context: &Context, runs: &[RunId]) -> Examined {
+    let mut examined = Examined::default();
+    for run in runs.iter().take(MAX_EXAMINED).filter_map(|run| listing::find(context, run).ok()) {
+        if run.work.iter().any(Work::is_unsaved) {
+            examined.unsaved.push(run.id.clone());
+        }
+        if !run.disagreements.is_empty() {
+            examined.disagreeing.push(run.id);
+        }
+    }
+    examined
 }
 
 impl RoutineRuns {
@@ -127,6 +152,7 @@ mod tests {
     use crate::home::Home;
     use crate::home::config::Config;
     use crate::run::context::Program;
+    use crate::run::disagreement::Disagreement;
     use crate::run::history::{self, Known};
     use crate::run::record::Outcome;
 
@@ -160,6 +186,34 @@ mod tests {
         assert!(left_out.contains("52 more routines: see list_routines"), "{left_out}");
         assert!(left_out.contains(&format!("{} more runs that need a look", 100 - bad)), "{left_out}");
         assert!(serde_json::to_string(&digest).unwrap().len() < 64 * 1024);
+        assert_eq!(digest.disagreeing, []);
         assert_eq!(super::digest(&context, UnixSeconds(2000)).unwrap().left_out, None);
+    }
+
+    #[test]
+    fn runs_whose_facts_disagree_come_first_and_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        let add = |id: &str, status, disagreements: &[Disagreement]| {
+            let reason = Some("why ".repeat(400));
+            let outcome = Outcome { disagreements: disagreements.to_vec(), reason, ..Outcome::example(id, status) };
+            history::append(&home, &context.config, &outcome, Known::New).unwrap();
+        };
+        add("a-100", Status::Succeeded, &[Disagreement::CallsDenied]);
+        add("a-101", Status::Succeeded, &[]);
+        add("a-102", Status::Failed, &[Disagreement::VerificationFailed]);
+        add("a-103", Status::Failed, &[]);
+        let ids = |runs: &[RunView]| runs.iter().map(|run| run.id.to_string()).collect::<Vec<_>>();
+        let digest = super::digest(&context, UnixSeconds(100)).unwrap();
+        assert_eq!(ids(&digest.disagreeing), ["a-102", "a-100"]);
+        assert_eq!(ids(&digest.bad), ["a-103"]);
+        assert_eq!(digest.left_out, None);
+        (200..230).for_each(|stamp| add(&format!("b-{stamp}"), Status::Succeeded, &[Disagreement::NoReport]));
+        let digest = super::digest(&context, UnixSeconds(100)).unwrap();
+        let shown = digest.disagreeing.len();
+        assert!((5..20).contains(&shown), "{shown}");
+        let left_out = digest.left_out.unwrap();
+        assert!(left_out.contains(&format!("{} more runs of which facts disagree", 32 - shown)), "{left_out}");
     }
 }

@@ -9,6 +9,7 @@ use crate::git::Work;
 use crate::process_tree::names;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
+use crate::run::disagreement::Disagreement;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
@@ -39,6 +40,11 @@ pub struct RunView {
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
     pub signal: Option<i32>,
+    /// Whether the check passed that a person set for it; absent where none was made.
+    pub verified: Option<bool>,
+    /// Which facts contradict its agent's good end; status_reason has the words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disagreements: Vec<Disagreement>,
     /// What started it, if nobody asked for it.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub origin: Option<Origin>,
@@ -202,6 +208,8 @@ impl RunView {
             status_reason: None,
             exit_code: None,
             signal: None,
+            verified: None,
+            disagreements: Vec::new(),
             origin: None,
             triggered_at: id.stamp(),
             started_at: None,
@@ -235,6 +243,8 @@ impl RunView {
         self.status_reason = outcome.reason;
         self.exit_code = outcome.exit_code;
         self.signal = outcome.signal;
+        self.verified = outcome.verified;
+        self.disagreements = outcome.disagreements;
         self.origin = unasked(outcome.origin);
         self.triggered_at = outcome.triggered_at;
         self.started_at = outcome.started_at;

@@ -27,6 +27,8 @@ pub struct Bounds {
     pub unsaved_work: UnsavedWork,
     /// Globs of files to archive.
     pub archive_files: Arc<[String]>,
+    /// Whether a run of it may have been skipped, whose workbench goes at once.
+    pub may_skip: bool,
     /// Whether its routine is gone, so that all of these are the ceilings.
     pub orphaned: bool,
     /// What differs from the routine as written, and why.
@@ -101,6 +103,7 @@ impl Bounds {
                 unsaved_work => unsaved_work,
             },
             archive_files: default_archive_files(),
+            may_skip: false,
             orphaned: state == RoutineState::Gone,
             note: Some(note.into()),
         };
@@ -136,6 +139,7 @@ impl Bounds {
                     max_silence_secs: definition.max_silence_secs.map(|secs| secs.min(runtime_ceiling)),
                     unsaved_work: config.unsaved_work,
                     archive_files: default_archive_files(),
+                    may_skip: false,
                     orphaned: false,
                     note: (!clamped.is_empty()).then(|| clamped.into()),
                 }
@@ -164,6 +168,7 @@ impl Bounds {
         Self {
             unsaved_work: definition.unsaved_work.unwrap_or(config.unsaved_work),
             archive_files: files.map_or_else(default_archive_files, |globs| globs.as_slice().into()),
+            may_skip: !definition.trusted.precheck.is_empty(),
             ..self
         }
     }
@@ -191,7 +196,7 @@ impl Bounds {
 
     /// Returns the retention that every finished run has at least, however it ended.
     pub fn least_retention_secs(&self) -> u64 {
-        self.ttl_secs.min(self.failed_ttl_secs)
+        if self.may_skip { 0 } else { self.ttl_secs.min(self.failed_ttl_secs) }
     }
 }
 
@@ -257,6 +262,16 @@ mod tests {
             Bounds::decide(RoutineState::Present(&definition), &config).keep_last
         };
         assert_eq!((keeps(None), keeps(Some(0))), (2, 0));
+    }
+
+    #[test]
+    fn a_run_that_may_have_been_skipped_has_no_least_retention() {
+        let least = |precheck: &[&str]| {
+            let mut definition = Definition { ttl_secs: Some(10), ..Definition::default() };
+            definition.trusted.precheck = precheck.iter().map(|word| (*word).to_owned()).collect();
+            Bounds::decide(RoutineState::Present(&definition), &Config::default()).least_retention_secs()
+        };
+        assert_eq!((least(&[]), least(&["true"])), (10, 0));
     }
 
     proptest! {

@@ -107,6 +107,15 @@ pub struct Trusted {
     pub on_failure: Option<Vec<String>>,
     /// Runs in the place of the home's `on_attention`; nothing does if it is empty.
     pub on_attention: Option<Vec<String>>,
+    /// A command and its arguments, run in the workbench before anything else: exit status 0 starts the run, 1 skips it, and anything
+    /// else starts it and says so. `{prompt_file}`, `{workbench}` and `{run}` are filled in.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub precheck: Vec<String>,
+    /// A command and its arguments, run in the workbench once the agent has ended well; the run succeeds only if it exits with 0. An
+    /// empty list switches off that of the agent's file. The same is filled in.
+    pub verify: Option<Vec<String>>,
+    /// How long `verify` may take. If absent, 300.
+    pub verify_secs: Option<u64>,
     // From here on tables, which TOML wants after values.
     /// Variables for its runs, whatever its agent accepts.
     #[serde(default, skip_serializing_if = "Variables::is_empty")]
@@ -308,6 +317,12 @@ impl Definition {
         check_env("env", &self.env)?;
         check_env("trusted.env", &self.trusted.env)?;
         self.trusted.check_hooks()?;
+        check_command("trusted.precheck", &self.trusted.precheck)?;
+        check_command("trusted.verify", self.trusted.verify.as_deref().unwrap_or_default())?;
+        if self.trusted.verify_secs == Some(0) {
+            let rule = "it must be at least 1; leave it out for 300";
+            return Err(InvalidField::new("trusted.verify_secs", 0, rule));
+        }
         check_options("options", &self.options)?;
         check_options("trusted.options", &self.trusted.options)?;
         // One that is misspelt would pass for none, and tools could instruct the routine until it is corrected.
@@ -413,6 +428,22 @@ fn check_env(field: &str, env: &Variables) -> Result<(), InvalidField> {
     }
 }
 
+/// Checks a person's command: it is found as an agent's is, and never in the workbench, where the agent could put another.
+fn check_command(field: &str, command: &[String]) -> Result<(), InvalidField> {
+    let invalid = |rule: &str| {
+        let shown = command.first().map(|program| quote(program, 64)).unwrap_or_default();
+        Err(InvalidField::new(field, format_args!("'{shown}'"), rule))
+    };
+    match command.first() {
+        Some(program) if program.is_empty() => invalid("it names no program; give [\"npm\", \"test\"], for example"),
+        Some(program) if program.contains('/') && !program.starts_with('/') => {
+            invalid("a relative path; give a name on PATH or an absolute path")
+        }
+        _ if command.iter().any(|word| word.contains('\0')) => invalid("it holds a NUL character"),
+        _ => Ok(()),
+    }
+}
+
 /// Which options there are, and what they take, is their agent's matter, and checked at every launch.
 fn check_options(field: &str, options: &Options) -> Result<(), InvalidField> {
     if options.len() > MAX_OPTIONS {
@@ -507,6 +538,27 @@ mod tests {
     }
 
     #[test]
+    fn a_command_that_could_be_the_agents_own_is_refused() {
+        let check = |trusted: &str| {
+            let trusted: Trusted = toml::from_str(trusted).unwrap();
+            Definition { trusted, ..definition() }.check(&Config::default()).map_err(|error| error.to_string())
+        };
+        for good in ["verify = []", "verify = ['npm', 'test']", "precheck = ['/usr/bin/git', 'x/y']\nverify_secs = 1"] {
+            assert_eq!(check(good), Ok(()), "{good}");
+        }
+        for (bad, words) in [
+            ("verify = ['./check.sh']", "`trusted.verify`"),
+            ("verify = ['']", "names no program"),
+            ("precheck = ['a/b']", "`trusted.precheck`"),
+            ("precheck = [\"sh\", \"a\\u0000\"]", "NUL"),
+            ("verify_secs = 0", "at least 1"),
+        ] {
+            let error = check(bad).unwrap_err();
+            assert!(error.contains(words), "{bad}: {error}");
+        }
+    }
+
+    #[test]
     fn a_title_that_is_empty_is_missing() {
         for title in ["", "  "] {
             let error = Definition { title: title.into(), ..definition() }.check(&Config::default()).unwrap_err();
@@ -569,6 +621,9 @@ mod tests {
             trusted: Trusted {
                 on_finish: Some(vec!["notify-send".into(), "done".into()]),
                 on_attention: Some(Vec::new()),
+                precheck: vec!["true".into()],
+                verify: Some(vec!["npm".into(), "test".into()]),
+                verify_secs: Some(60),
                 env: parse_env([("B".to_owned(), "c".to_owned())].into()).unwrap(),
                 options: [("permissions".to_owned(), OptionValue("full".to_owned()))].into(),
                 ..Trusted::default()

@@ -43,7 +43,7 @@ pub fn check(environment: &Environment, command: &AgentCommand) -> Result<(), To
 }
 
 fn check_words(environment: &Environment, words: &[String]) -> Result<(), TooLong> {
-    let Environment { inherited, set } = environment;
+    let Environment { inherited, set, .. } = environment;
     let inherited = inherited.iter().filter(|(name, _)| !set.contains_key(*name));
     let variables = inherited.chain(set).map(|(name, value)| {
         let name = name.to_string();

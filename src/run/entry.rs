@@ -22,9 +22,13 @@ use crate::routine::slug::Slug;
 pub(crate) const LOCK: &str = "lock";
 /// The file whose lock a judge takes first. Judges queue on it, so that an owners' lock that is held has an owner.
 pub(crate) const JUDGE_LOCK: &str = "judge";
-/// Where the `exec` stub reports how starting the agent went, and its setup.
+/// Where the `exec` stub reports how starting the agent went, and everything else that runs in the workbench.
 pub(crate) const EXEC_REPORT: &str = "exec.report";
 pub(crate) const SETUP_REPORT: &str = "setup.report";
+pub(crate) const PRECHECK_REPORT: &str = "precheck.report";
+pub(crate) const VERIFY_REPORT: &str = "verify.report";
+/// What a precheck prints.
+pub(crate) const PRECHECK_OUTPUT: &str = "precheck.out";
 /// What git prints, and what the login shell's start-up files print.
 pub(crate) const GIT_LOG: &str = "git.log";
 pub(crate) const SHELL_LOG: &str = "shell.log";
@@ -100,6 +104,14 @@ impl Entry {
         }
     }
 
+    /// Replaces what was decided at the trigger.
+    ///
+    /// # Errors
+    /// The system's; the old record is then still there.
+    pub(crate) fn set_manifest(&self, manifest: &Manifest) -> Result<(), FileError> {
+        atomic_file::write_json(&self.file("run.json"), manifest)
+    }
+
     /// Reads since when the agent runs; `None` before that.
     ///
     /// # Errors
@@ -118,6 +130,22 @@ impl Entry {
         std::fs::remove_file(&path).map_err(|source| FileError::io("remove", &path, source))?;
         // Not synced: nothing of a run outlives a power cut, and an entry of an earlier boot needs no such record.
         atomic_file::replace_json_unsynced(&self.file("started.json"), started)
+    }
+
+    /// Notes that the agent ended well, and that its verification begins. Not synced: after a power cut it is as lost as the run.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_verifying(&self, exit: &AgentExit) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.file("verifying.json"), exit)
+    }
+
+    /// Reads how the agent of a run ended whose verification has begun.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub(crate) fn verifying(&self) -> Result<Option<AgentExit>, FileError> {
+        atomic_file::read_json_if_present(&self.file("verifying.json"))
     }
 
     /// Reads how an agent on a terminal ended, as release 0.1.0 wrote it down beside a supervisor that might be gone.
@@ -144,6 +172,22 @@ impl Entry {
     /// The record is missing, unreadable or damaged.
     pub(crate) fn environment(&self) -> Result<Environment, FileError> {
         atomic_file::read_json(&self.file("env.json"))
+    }
+
+    /// Writes down the environment of a precheck or a verification that a login shell starts. It holds no secret.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_check_environment(&self, environment: &Environment) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.file("check_env.json"), environment)
+    }
+
+    /// Reads that environment.
+    ///
+    /// # Errors
+    /// The record is missing, unreadable or damaged.
+    pub(crate) fn check_environment(&self) -> Result<Environment, FileError> {
+        atomic_file::read_json(&self.file("check_env.json"))
     }
 
     /// Reads why somebody wants the run ended; `None` while nobody does.
@@ -290,23 +334,7 @@ impl Workbench {
 
     /// Opens the log to append to it, and makes it where it is gone.
     pub(crate) fn open_log(&self) -> Result<File, FileError> {
-        Self::open_to_append(self.log())
-    }
-
-    /// The same for the log of stderr.
-    pub(crate) fn open_stderr_log(&self) -> Result<File, FileError> {
-        Self::open_to_append(self.stderr_log())
-    }
-
-    /// Opens a file, never through a symlink, and without waiting for the reader of a fifo, which a setup may have put there.
-    fn open_to_append(path: PathBuf) -> Result<File, FileError> {
-        OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-            .open(&path)
-            .map_err(|source| FileError::io("open", &path, source))
+        open_to_append(self.log())
     }
 
     /// Returns the file that says which sizes the agent's terminal had, and from where in the log on.
@@ -339,6 +367,17 @@ impl Workbench {
     pub(crate) fn last_output_or(&self, otherwise: UnixSeconds) -> UnixSeconds {
         self.last_written().map_or(otherwise, |written: UnixSeconds| written.min(UnixSeconds::now()).max(otherwise))
     }
+}
+
+/// Opens a file, never through a symlink, and without waiting for the reader of a fifo, which a setup may have put there.
+pub(crate) fn open_to_append(path: PathBuf) -> Result<File, FileError> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
+        .open(&path)
+        .map_err(|source| FileError::io("open", &path, source))
 }
 
 #[cfg(test)]

@@ -79,11 +79,13 @@ pub fn check_accepted<'a>(
 pub fn compose(home: &Home, agent: &Agent, definition: &Definition, choice: &Choice) -> Result<Environment, FileError> {
     let inherited = environment::inherited(&environment::of_this_process(), &agent.definition.inherit_env);
     let mut set: Variables = env_file::read(home, &agent.name)?;
+    let trusted = &definition.trusted.env;
+    let secret = agent.definition.inherit_env.iter().chain(set.keys()).chain(trusted.keys()).cloned().collect();
     set.extend(agent.definition.env.clone());
     set.extend(definition.env.clone());
     set.extend(choice.env.clone());
-    set.extend(definition.trusted.env.clone());
-    Ok(Environment { inherited, set })
+    set.extend(trusted.clone());
+    Ok(Environment { inherited, set, secret })
 }
 
 /// Returns what an agent wants to inherit and neither a process with the variables `present` nor anything else gives it.

@@ -155,10 +155,10 @@ fn await_start(context: &Context, claim: &Claim, deadline: Instant) -> Option<Re
     }
 }
 
-/// A run that is over already did start, unless its outcome says that it did not.
+/// A run that is over already did start, or was skipped as it should be, unless its outcome says that it did not.
 fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
     match recording::read_outcome(&Workbench::of(&context.home, id), id) {
-        Ok(outcome) if outcome.started_at.is_none() => {
+        Ok(outcome) if outcome.started_at.is_none() && outcome.status != Status::Skipped => {
             Err(outcome.reason.unwrap_or_else(|| "its supervisor gave no reason".to_owned()))
         }
         _ => Ok(()),

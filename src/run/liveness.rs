@@ -47,12 +47,13 @@ impl Assessment {
     ) -> Ending {
         let started = self.entry.started().ok().flatten();
         let request = self.entry.end_request().ok().flatten();
-        let exit = self.entry.terminal_exit().ok().flatten();
+        let exit = self.entry.verifying().ok().flatten().or_else(|| self.entry.terminal_exit().ok().flatten());
         let started = match &self.manifest {
             Ok(manifest) => manifest.may_have_started(started.as_ref()),
             Err(_) => started.is_some(),
         };
-        Ending::of_abandoned(started, request.as_ref().or(unwritten), exit, last_output, now)
+        let was_to_be_verified = self.manifest.as_ref().is_ok_and(|manifest| manifest.verify.is_some());
+        Ending::of_abandoned(started, request.as_ref().or(unwritten), exit, was_to_be_verified, last_output, now)
     }
 
     fn let_go(self) -> Self {

@@ -8,6 +8,7 @@ mod source;
 mod text;
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
 use super::entry::Workbench;
 use crate::agent::output::OutputFormat;
@@ -145,8 +146,20 @@ pub fn stderr_end(workbench: &Workbench, max_bytes: u64) -> String {
 /// Appends a line of our own, unless the agent made the log another name of a file elsewhere. A failure is only logged: the outcome
 /// says the same.
 pub fn append_note(workbench: &Workbench, text: &str) {
+    append(&workbench.log(), text);
+}
+
+/// Appends the same line to what an agent printed on stderr, where that is a log of its own.
+pub fn append_note_to_stderr(workbench: &Workbench, text: &str) {
+    let log = workbench.stderr_log();
+    if log.symlink_metadata().is_ok() {
+        append(&log, text);
+    }
+}
+
+fn append(log: &Path, text: &str) {
     let line = format!("[moadim {}] {text}", UnixSeconds::now());
-    if let Err(error) = atomic_file::append_line_to_sole_name(&workbench.log(), &line) {
+    if let Err(error) = atomic_file::append_line_to_sole_name(log, &line) {
         tracing::warn!(%error, "the note was not added");
     }
 }

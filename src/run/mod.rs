@@ -9,9 +9,11 @@
 pub(crate) mod argument_space;
 pub(crate) mod budget;
 mod carriers;
+pub(crate) mod checks;
 pub mod claim;
 pub mod context;
 pub(crate) mod delete;
+pub mod disagreement;
 pub(crate) mod end;
 pub mod entry;
 pub(crate) mod environment;

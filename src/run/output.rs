@@ -128,12 +128,13 @@ pub(crate) fn status_by(exit: AgentExit, summary: Option<&Summary>) -> Status {
 }
 
 /// Says why a run ended as it did whose agent ended by itself, in its own words if it had any; `None` if all went well. Its
-/// `options` are those that the agent was started with.
+/// `options` are those that the agent was started with; what contradicts a good end is said in `disagreements`.
 pub(crate) fn reason_of(
     exit: AgentExit,
     left_behind: usize,
     summary: Option<&Summary>,
     options: &Options,
+    disagreements: Vec<String>,
 ) -> Option<String> {
     let status = status_by(exit, summary);
     let words = summary.and_then(|summary| summary.last_words.as_deref());
@@ -157,8 +158,11 @@ pub(crate) fn reason_of(
     let left = (status == Status::Succeeded && left_behind > 0)
         .then(|| format!("its agent left processes behind, which were ended ({left_behind})"));
     // The agent's own words come last: what they say is the most.
-    let all = if status == Status::Succeeded { [first, left, denied] } else { [denied, left, first] };
-    all.into_iter().flatten().reduce(|one, other| format!("{one}; {other}"))
+    let all: Vec<String> = match status {
+        Status::Succeeded => first.into_iter().chain(disagreements).chain(left).collect(),
+        _ => denied.into_iter().chain(first).collect(),
+    };
+    all.into_iter().reduce(|one, other| format!("{one}; {other}"))
 }
 
 /// Names the cost and the ceiling; where the ceiling is no option of the agent, its own words do.
@@ -172,7 +176,8 @@ fn over_budget_in_words(summary: &Summary, options: &Options) -> String {
     }
 }
 
-fn denied_in_words(summary: &Summary) -> Option<String> {
+/// Says which tool calls were denied, if any were.
+pub(super) fn denied_in_words(summary: &Summary) -> Option<String> {
     let total: u64 = summary.denied.iter().map(|denied| denied.count).sum();
     let tools: Vec<&str> = summary.denied.iter().map(|denied| denied.tool.as_str()).collect();
     let (calls, were) = if total == 1 { ("call", "was") } else { ("calls", "were") };
@@ -197,7 +202,7 @@ mod tests {
         };
         let exit = AgentExit { code: Some(1), signal: None };
         let options: Options = [(MAX_BUDGET_USD.to_owned(), OptionValue("0.5".into()))].into();
-        let reason = |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options).unwrap();
+        let reason = |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options, Vec::new()).unwrap();
         assert_eq!(reason(&over, &options), "over budget: it cost $0.52, and max_budget_usd is 0.5");
         assert_eq!(
             reason(&over, &Options::new()),

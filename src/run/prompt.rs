@@ -33,6 +33,8 @@ pub struct Composed {
     pub text: String,
     /// Whether it asks for a report.
     pub asks_for_report: bool,
+    /// What stands in the place of what the routine's precheck prints, which is not known yet.
+    pub precheck_slot: Option<String>,
 }
 
 /// Composes the prompt of a run that starts now. That of an agent without a preamble may be a script, and stays as it is.
@@ -47,7 +49,7 @@ pub(crate) fn compose(
     Occasion { origin, text }: &Occasion,
 ) -> Result<Composed, FileError> {
     if !agent.definition.preamble {
-        return Ok(Composed { text: prompt.to_owned(), asks_for_report: false });
+        return Ok(Composed { text: prompt.to_owned(), asks_for_report: false, precheck_slot: None });
     }
     let zone = zone_of(definition);
     let facts = Facts {
@@ -68,10 +70,14 @@ pub(crate) fn compose(
         let last = context.history.newest_with(&context.home, slug, Status::Succeeded)?;
         data.extend(last.as_ref().and_then(Data::report_of));
     }
+    let has_precheck = !definition.trusted.precheck.is_empty();
+    let precheck_slot = has_precheck.then(|| format!("(what the precheck prints: {})", marker()));
+    data.extend(precheck_slot.as_ref().map(|slot| Data::precheck(slot)));
     data.extend(text.as_ref().map(|text| Data::text(text)));
     let preamble = template.as_ref().map(|template| template.fill(&facts));
     let asks_for_report = template.is_some_and(|template| template.asks_for_report());
-    Ok(Composed { text: join(preamble.as_deref(), prompt, &data, &marker()), asks_for_report })
+    let text = join(preamble.as_deref(), prompt, &data, &marker());
+    Ok(Composed { text, asks_for_report, precheck_slot })
 }
 
 /// Makes sure that the home's `preamble.md` can be used, if it is there.
@@ -98,6 +104,10 @@ struct Data {
 impl Data {
     fn text(text: &str) -> Self {
         Self { what: "What this run is about, from whoever triggered it".to_owned(), text: text.to_owned() }
+    }
+
+    fn precheck(slot: &str) -> Self {
+        Self { what: "What the routine's precheck printed right before this run".to_owned(), text: slot.to_owned() }
     }
 
     fn end_of(past: &Past) -> Self {

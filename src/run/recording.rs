@@ -14,7 +14,7 @@ use super::id::RunId;
 use super::limit;
 use super::liveness::Judgement;
 use super::output::{Source, read_summary};
-use super::record::{self, Ending, Outcome, RecordError};
+use super::record::{self, Ending, Outcome, RecordError, UNVERIFIED};
 use super::retries::{self, Settled};
 use super::status::Status;
 use crate::agent::output::FinalEvent;
@@ -142,14 +142,18 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         return Ok(past.outcome);
     }
     let started = atomic_file::unless_damaged(entry.started())?;
-    let exit = atomic_file::unless_damaged(entry.terminal_exit())?;
+    let exit = match atomic_file::unless_damaged(entry.verifying())? {
+        None => atomic_file::unless_damaged(entry.terminal_exit())?,
+        exit => exit,
+    };
     let last_output = Workbench::of(&context.home, entry.id()).last_output_or(manifest.triggered.at);
     let now = UnixSeconds::now();
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
     let summary = read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
     let ended = summary.as_ref().and_then(|summary| summary.ended);
-    let ending =
-        Ending::of_abandoned(manifest.may_have_started(started.as_ref()), request.as_ref(), exit, last_output, now);
+    let was_to_be_verified = manifest.verify.is_some();
+    let may_have_started = manifest.may_have_started(started.as_ref());
+    let ending = Ending::of_abandoned(may_have_started, request.as_ref(), exit, was_to_be_verified, last_output, now);
     let limited_by = limit::that_ended(exit.unwrap_or_default(), summary.as_ref());
     let ending = match (ended, limited_by) {
         // Unless something else ended it, or it never started.
@@ -158,6 +162,9 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
             reason: Some(format!("{}; its supervisor died before that was recorded", limit::in_words(limit))),
             ..ending
         },
+        (Some(FinalEvent::Succeeded), _) if ending.status == Status::Lost && was_to_be_verified => {
+            Ending { reason: Some(UNVERIFIED.to_owned()), ..ending }
+        }
         // Its own word, which it gave before or after its supervisor died.
         (Some(ended), _) if ending.status == Status::Lost => Ending {
             status: if ended == FinalEvent::Succeeded { Status::Succeeded } else { Status::Failed },

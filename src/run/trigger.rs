@@ -8,6 +8,7 @@ use serde::Deserialize;
 
 use super::argument_space::{self, TooLong};
 use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_budget};
+use super::checks::{precheck, verify};
 use super::claim::{Claim, ClaimError, claim};
 use super::context::{Context, ProgramGone};
 use super::entry::{Entry, Workbench};
@@ -289,7 +290,7 @@ impl Plan {
         let home = context.home.identity().map_err(|source| FileError::io("look at", root, source))?;
         let bounds = Bounds::decide(RoutineState::Present(&self.routine.definition), &context.config);
         let max_runtime_secs = bounds.max_runtime_secs;
-        let Environment { inherited, set } = &self.environment;
+        let Environment { inherited, set, .. } = &self.environment;
         let missing_env: Vec<EnvName> =
             missing(&self.agent, |name| inherited.contains_key(name) || set.contains_key(name)).cloned().collect();
         let manifest_of = |id: &RunId| {
@@ -307,6 +308,8 @@ impl Plan {
                 asks_for_report: self.composed.asks_for_report,
                 repositories: self.routine.definition.repositories.clone(),
                 missing_env: missing_env.clone(),
+                precheck: precheck(&context.home, id, &self.routine.definition, self.composed.precheck_slot.as_ref()),
+                verify: verify(&context.home, id, &self.routine.definition, &self.agent),
             })
         };
         Ok(claim(context, &self.routine.slug, triggered.at, &self.environment, manifest_of)?)

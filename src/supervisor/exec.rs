@@ -1,7 +1,8 @@
-//! The hidden `exec` stub: what the login shell becomes, and what becomes the agent or its setup.
+//! The hidden `exec` stub: what the login shell becomes, and what becomes the agent, its setup or a check.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::CommandExt;
@@ -19,14 +20,16 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGTTIN, SI
 use super::command_path::{self, PATH};
 use super::terminal::open_side;
 use crate::agent::output::OutputFormat;
-use crate::agent::{AgentCommand, Found, StdinSource};
+use crate::agent::{Found, StdinSource};
 use crate::environment::EnvName;
 use crate::home::Home;
-use crate::home::atomic_file::{self, FileError};
+use crate::home::atomic_file::{self, FileError, open_sole_to_append};
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId, RUN_VARIABLE, descendants};
 use crate::run::argument_space;
-use crate::run::entry::{EXEC_REPORT, Entry, SETUP_REPORT, Workbench};
+use crate::run::entry::{
+    EXEC_REPORT, Entry, PRECHECK_OUTPUT, PRECHECK_REPORT, SETUP_REPORT, VERIFY_REPORT, Workbench, open_to_append,
+};
 use crate::run::id::RunId;
 use crate::run::record::{Environment, Manifest};
 
@@ -38,24 +41,56 @@ const TERMINAL_KIND: &str = "screen-256color";
 /// What the stub becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// What decides whether the run is started.
+    Precheck,
     /// What prepares the workbench.
     Setup,
     /// The agent.
     Agent,
+    /// What decides whether the run has succeeded.
+    Verify,
 }
 
 impl Part {
+    /// Returns the part that an argument of the stub names.
+    pub fn of_flag(flag: &OsStr) -> Option<Self> {
+        [Self::Precheck, Self::Setup, Self::Verify].into_iter().find(|part| part.flag().is_some_and(|own| flag == own))
+    }
+
+    /// Returns the argument of the stub that names it; the agent needs none.
+    pub(super) fn flag(self) -> Option<&'static str> {
+        match self {
+            Self::Precheck => Some("--precheck"),
+            Self::Setup => Some("--setup"),
+            Self::Agent => None,
+            Self::Verify => Some("--verify"),
+        }
+    }
+
+    /// Whether it is a person's check, which gets no secret of the agent.
+    pub(super) fn is_check(self) -> bool {
+        matches!(self, Self::Precheck | Self::Verify)
+    }
+
     /// Returns the file in which the stub reports.
     pub(super) fn report(self, entry: &Entry) -> PathBuf {
-        entry.file(if self == Self::Setup { SETUP_REPORT } else { EXEC_REPORT })
+        entry.file(match self {
+            Self::Precheck => PRECHECK_REPORT,
+            Self::Setup => SETUP_REPORT,
+            Self::Agent => EXEC_REPORT,
+            Self::Verify => VERIFY_REPORT,
+        })
     }
 
     /// Returns the program and its arguments.
-    fn words(self, command: &AgentCommand) -> (&str, &[String]) {
-        match self {
-            Self::Setup => command.setup.split_first().map_or(("", &[]), |(program, args)| (program.as_str(), args)),
-            Self::Agent => (&command.command, &command.args),
-        }
+    fn words(self, manifest: &Manifest) -> (&str, &[String]) {
+        let command: &[String] = match self {
+            Self::Agent => return (&manifest.command.command, &manifest.command.args),
+            Self::Setup => &manifest.command.setup,
+            Self::Precheck => manifest.precheck.as_ref().map_or(&[], |precheck| &precheck.command),
+            Self::Verify => manifest.verify.as_ref().map_or(&[], |verify| &verify.command),
+        };
+        command.split_first().map_or(("", &[]), |(program, args)| (program.as_str(), args))
     }
 }
 
@@ -95,7 +130,7 @@ fn write_report(file: &mut FileLock, path: &Path, report: &Report) -> Result<(),
     text.and_then(|text| file.set_content(&text)).map_err(|source| FileError::io("write", path, source))
 }
 
-/// Becomes the agent of a run, or its setup; returns only if that fails, after reporting it to the supervisor.
+/// Becomes the agent of a run, or what runs beside it; returns only if that fails, after reporting it to the supervisor.
 pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infallible> {
     let home = Home::open(root)?;
     let entry = Entry::of(&home, id);
@@ -111,7 +146,7 @@ pub fn exec_agent(root: PathBuf, id: &RunId, part: Part) -> anyhow::Result<Infal
 
 fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut FileLock) -> anyhow::Result<Infallible> {
     let manifest = entry.manifest()?;
-    let environment = entry.environment()?;
+    let environment = if part.is_check() { entry.check_environment()? } else { entry.environment()? };
     // No other terminal can reach the agent, and no signal to the supervisor's group.
     let session = lead_session();
     let terminal = match part {
@@ -124,8 +159,9 @@ fn become_part(home: &Home, entry: &Entry, part: Part, report: &mut FileLock) ->
     prepared.start(|command| Err(command.exec()))
 }
 
-/// The agent or its setup, ready to be executed.
+/// The agent, its setup or a check, ready to be executed.
 pub(super) struct Prepared<'a> {
+    part: Part,
     home: &'a Home,
     manifest: &'a Manifest,
     environment: &'a Environment,
@@ -151,26 +187,36 @@ impl<'a> Prepared<'a> {
         terminal: Option<File>,
     ) -> anyhow::Result<Self> {
         let workbench = Workbench::of(home, &manifest.id);
-        let (program, args) = part.words(&manifest.command);
+        let (program, args) = part.words(manifest);
         let found = command_path::find(home, program, &manifest.command, environment)?;
         let stdin = match part {
-            Part::Setup => StdinSource::None,
             Part::Agent => manifest.command.stdin,
+            Part::Precheck | Part::Setup | Part::Verify => StdinSource::None,
         };
         let is_terminal = terminal.is_some();
         let is_text = manifest.command.output == OutputFormat::Text;
+        // By then the agent may have made its log another name of a file elsewhere.
+        let open = |log: PathBuf| if part == Part::Verify { open_sole_to_append(&log) } else { open_to_append(log) };
         let (stdin, stdout) = match terminal {
             Some(terminal) => (terminal.try_clone().map_err(no_terminal)?, terminal),
-            // What a setup prints is no event of the agent.
-            None if part == Part::Setup && !is_text => (open_stdin(&workbench, stdin)?, workbench.open_stderr_log()?),
-            None => (open_stdin(&workbench, stdin)?, workbench.open_log()?),
+            None => {
+                let stdout = match part {
+                    // Read as data, and not as a log.
+                    Part::Precheck => Entry::of(home, &manifest.id).file(PRECHECK_OUTPUT),
+                    // What others print is no event of the agent.
+                    Part::Setup | Part::Verify if !is_text => workbench.stderr_log(),
+                    _ => workbench.log(),
+                };
+                (open_stdin(&workbench, stdin)?, open(stdout)?)
+            }
         };
         let stderr = match is_text {
+            true if part == Part::Precheck => open(workbench.log())?,
             true => stdout.try_clone().context("cannot open its log")?,
-            false => workbench.open_stderr_log()?,
+            false => open(workbench.stderr_log())?,
         };
         let directory = workbench.directory().to_owned();
-        Ok(Self { home, manifest, environment, found, args, directory, is_terminal, stdin, stdout, stderr })
+        Ok(Self { part, home, manifest, environment, found, args, directory, is_terminal, stdin, stdout, stderr })
     }
 
     /// Executes it by `exec`, and a script without `#!` by a shell, as a command line does: `posix_spawn` and musl's `execvp` only
@@ -194,6 +240,11 @@ impl<'a> Prepared<'a> {
     fn command(&self, mut command: Command) -> io::Result<Command> {
         if !self.manifest.command.login_shell {
             command.env_clear().envs(&self.environment.inherited);
+        }
+        if self.part.is_check() {
+            for name in &self.environment.secret {
+                command.env_remove(name);
+            }
         }
         if self.is_terminal {
             command.env("TERM", TERMINAL_KIND);
@@ -219,7 +270,7 @@ impl<'a> Prepared<'a> {
 
     fn failed(&self, source: &io::Error) -> anyhow::Error {
         if source.raw_os_error() == Some(Errno::TOOBIG.raw_os_error()) {
-            return anyhow!("cannot start the agent: {}", argument_space::explain(self.environment, self.args));
+            return anyhow!("cannot start it: {}", argument_space::explain(self.environment, self.args));
         }
         let program = self.found.program.display();
         anyhow!("cannot execute {program}: {source}; check that it is a program for this machine")

@@ -50,6 +50,11 @@ impl LogCap {
         Self { logs, max_bytes, pause: SHORTEST_PAUSE }
     }
 
+    /// Keeps one more file within its size.
+    pub(super) fn watch_also(&mut self, path: &Path) {
+        self.logs.extend(open(path));
+    }
+
     /// Looks at the logs, makes them smaller if need be, and returns after what time to look again.
     pub(super) fn look(&mut self) -> Duration {
         let max_bytes = self.max_bytes;

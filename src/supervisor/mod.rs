@@ -3,12 +3,14 @@
 //! One thread, one loop: every second, and at every signal, `watch` reaps what died and looks at what is asked. The
 //! bound is read from the routine as it is now, so it holds and can be changed with no server alive.
 
+mod check;
 mod children;
 mod command_path;
 mod exec;
 pub(crate) mod keys;
 mod log_cap;
 mod mirror;
+mod precheck;
 mod prepare;
 mod setup_step;
 mod silence;
@@ -18,6 +20,7 @@ mod supervision;
 mod terminal;
 mod unmarked;
 mod unsaved;
+mod verification;
 mod wake;
 mod watch;
 

@@ -1,6 +1,6 @@
 //! What is done before the agent starts, by a child that is waited for: under the run's bound, and until the run is to end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::supervision::Supervisor;
 use super::watch::{Step, decide};
@@ -29,11 +29,27 @@ impl Supervisor {
     /// Waits until the child that was named last has ended.
     pub(super) fn await_child(&mut self) -> Result<AgentExit, NotPrepared> {
         loop {
+            if let Some(exit) = self.await_child_for(Duration::MAX)? {
+                return Ok(exit);
+            }
+        }
+    }
+
+    /// Waits until the child that was named last has ended, `at_most` this long; `None` if it has not.
+    pub(super) fn await_child_for(&mut self, at_most: Duration) -> Result<Option<AgentExit>, NotPrepared> {
+        let began = Instant::now();
+        loop {
             self.children.reap();
             let pause = self.log_cap.look();
             match self.child_or_end() {
-                Ok(None) => self.wake.wait(pause.min(LONGEST_PAUSE)),
-                Ok(Some(exit)) => {
+                Ok(None) => {
+                    let left = at_most.saturating_sub(began.elapsed());
+                    if left.is_zero() {
+                        return Ok(None);
+                    }
+                    self.wake.wait(pause.min(LONGEST_PAUSE).min(left));
+                }
+                Ok(exit) => {
                     self.children.forget();
                     return Ok(exit);
                 }
@@ -64,6 +80,11 @@ impl Supervisor {
 /// Quotes the last of several lines, in one, ready to be appended to a sentence.
 pub(super) fn quoted(lines: &str) -> String {
     const SHOWN_CHARS: usize = 600;
+    saying(&in_one_line(lines), SHOWN_CHARS)
+}
+
+/// Puts several lines into one.
+pub(super) fn in_one_line(lines: &str) -> String {
     let lines: Vec<&str> = lines.lines().map(str::trim_end).filter(|line| !line.is_empty()).collect();
-    saying(&lines.join("; "), SHOWN_CHARS)
+    lines.join("; ")
 }

@@ -15,7 +15,7 @@ use super::supervision::Supervisor;
 use super::terminal::Terminal;
 use crate::agent::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};
 use crate::clock::UnixSeconds;
-use crate::home::atomic_file;
+use crate::home::atomic_file::{self, FileError};
 use crate::process_tree::{COOKIE_VARIABLE, ProcessId};
 use crate::quote::saying;
 use crate::run::entry::SHELL_LOG;
@@ -43,9 +43,9 @@ impl Supervisor {
         Ok(started)
     }
 
-    /// Starts the agent of the run, or its setup, as our child, and returns once it really runs.
+    /// Starts the agent of the run, or what runs beside it, as our child, and returns once it really runs.
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
-        let environment = self.entry.environment().map_err(NotPrepared::failed)?;
+        let environment = self.environment_of(part).map_err(NotPrepared::failed)?;
         let command = &self.manifest.command;
         let on_terminal = part == Part::Agent && command.terminal;
         if !command.login_shell && !on_terminal {
@@ -61,6 +61,18 @@ impl Supervisor {
         let process = self.watch_child(&child);
         self.await_part(part, &words[0])?;
         Ok(process)
+    }
+
+    /// Returns what a part gets. That of the agent is on disk only until it has started, that of a check only where a login shell
+    /// starts it.
+    fn environment_of(&self, part: Part) -> Result<Environment, FileError> {
+        let Some(environment) = self.check_environment.as_ref().filter(|_| part.is_check()) else {
+            return self.entry.environment();
+        };
+        if self.manifest.command.login_shell {
+            self.entry.set_check_environment(environment)?;
+        }
+        Ok(environment.clone())
     }
 
     /// Starts it without a stub: `spawn` returns once exec has happened, or failed. On a mount that hangs it returns late, and until
@@ -116,7 +128,9 @@ impl Supervisor {
             match read_report(&part.report(&self.entry)) {
                 Some(Report::Started { of_start_up_files, missing_env }) => {
                     self.of_start_up_files.extend(of_start_up_files);
-                    self.missing_env = Some(missing_env);
+                    if !part.is_check() {
+                        self.missing_env = Some(missing_env);
+                    }
                     return Ok(());
                 }
                 Some(Report::Failed(reason)) => return Err(NotPrepared::failed(reason)),
@@ -154,7 +168,7 @@ impl Supervisor {
         let program = self.context.program.path();
         let mut stub: Vec<OsString> =
             vec!["exec".into(), self.context.home.root().into(), self.entry.id().to_string().into()];
-        stub.extend((part == Part::Setup).then(|| "--setup".into()));
+        stub.extend(part.flag().map(Into::into));
         if self.manifest.command.login_shell {
             let shell = environment.inherited.get("SHELL");
             through_shell(ShellMode::Login, shell.map(AsRef::as_ref), program, &stub)

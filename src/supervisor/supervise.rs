@@ -20,14 +20,16 @@ use crate::home::config::Config;
 use crate::home::lock::{FileLock, Mode};
 use crate::process_tree::{ProcessId, ScanError, become_subreaper, descendants};
 use crate::run::context::{Context, Program};
+use crate::run::disagreement::{Disagreement, Facts, disagreements};
 use crate::run::end::{Order, end_own_processes};
 use crate::run::entry::{Entry, LOCK};
 use crate::run::id::RunId;
 use crate::run::log;
 use crate::run::output::{Source, read_summary, reason_of, status_by};
 use crate::run::own_tree;
-use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome};
+use crate::run::record::{AgentExit, EndCause, EndRequest, Ending, Manifest, Outcome, Started};
 use crate::run::recording::{Attempt, record};
+use crate::run::report::read_report;
 use crate::run::status::Status;
 use crate::run::this_machine::Here;
 
@@ -55,6 +57,29 @@ const SHORT_SHUTDOWN_WINDOW: Duration = Duration::from_millis(200);
 /// How long recording the end is retried once a shutdown has begun, and the longest pause between two attempts.
 const LAST_ATTEMPTS: Duration = Duration::from_secs(5);
 const LONGEST_RECORDING_PAUSE: Duration = Duration::from_secs(8);
+
+/// What became of a launch.
+enum Launched {
+    /// The agent runs.
+    Agent(Started),
+    /// Nothing was started, for this reason.
+    Nothing(String),
+}
+
+/// What is known of a run beside how it ended.
+#[derive(Default)]
+struct Evidence {
+    summary: Option<Summary>,
+    verified: Option<bool>,
+    disagreements: Vec<Disagreement>,
+}
+
+impl Evidence {
+    /// Returns what still counts of a run that was ended by force: a verification that failed may have been ended with it.
+    fn of_forced_end(self) -> Self {
+        Self { verified: self.verified.filter(|passed| *passed), disagreements: Vec::new(), ..self }
+    }
+}
 
 /// Starts the agent of a run and stays with it until nothing of it is alive and its outcome is recorded.
 ///
@@ -101,8 +126,9 @@ impl Supervisor {
         if let Some(request) = self.entry.end_request()? {
             return self.end(&request);
         }
-        match self.prepare().and_then(|()| self.start_agent()) {
-            Ok(started) => self.started = Some(started),
+        match self.launch() {
+            Ok(Launched::Agent(started)) => self.started = Some(started),
+            Ok(Launched::Nothing(reason)) => return self.skip(reason),
             Err(NotPrepared::Obey(request)) => return self.end(&request),
             Err(NotPrepared::End(mut cause, mut reason)) => {
                 // What failed may have received the same signal.
@@ -133,6 +159,23 @@ impl Supervisor {
         }
     }
 
+    /// Starts the agent, unless its precheck says no.
+    fn launch(&mut self) -> Result<Launched, NotPrepared> {
+        if let Some(reason) = self.precheck()? {
+            return Ok(Launched::Nothing(reason));
+        }
+        self.prepare()?;
+        self.start_agent().map(Launched::Agent)
+    }
+
+    /// Records that there was nothing to do.
+    fn skip(self, reason: String) -> anyhow::Result<()> {
+        match self.entry.end_request().ok().flatten() {
+            Some(request) => self.end(&request),
+            None => self.record(Ending::of(Status::Skipped, reason, UnixSeconds::now()), Evidence::default()),
+        }
+    }
+
     /// Writes down why we end the run; the first reason written counts.
     fn request(&self, cause: EndCause, reason: String) -> EndRequest {
         let order = Order { cause, reason, by: "supervisor".to_owned() };
@@ -152,12 +195,32 @@ impl Supervisor {
             ..Ending::by_request(request, UnixSeconds::now())
         };
         let summary = self.read_summary(exit);
-        self.record(ending, summary)
+        self.record(ending, Evidence { summary, ..Evidence::default() })
+    }
+
+    /// Ends the run by force while it is verified. How its agent ended, and what it said, is known.
+    fn end_unverified(mut self, not: NotPrepared, exit: AgentExit, summary: Option<Summary>) -> anyhow::Result<()> {
+        let request = match not {
+            NotPrepared::Obey(request) => request,
+            NotPrepared::End(cause, reason) => self.request(cause, reason),
+        };
+        log::append_note(&self.workbench(), &request.reason);
+        if !self.end_processes() {
+            return Ok(());
+        }
+        let reason = format!("{}; its agent had ended well, and its verification was not over", request.reason);
+        let ending = Ending {
+            reason: Some(reason),
+            exit_code: exit.code,
+            signal: exit.signal,
+            ..Ending::by_request(&request, UnixSeconds::now())
+        };
+        self.record(ending, Evidence { summary, ..Evidence::default() })
     }
 
     /// The agent ended by itself; whatever it left behind is ended too.
     fn finish(mut self, exit: AgentExit) -> anyhow::Result<()> {
-        let (finished_at, ended) = (UnixSeconds::now(), Instant::now());
+        let (mut finished_at, mut ended) = (UnixSeconds::now(), Instant::now());
         let (home, cookie) = (&self.context.home, &self.manifest.cookie);
         let known = self.unmarked.written();
         let left = insist(&mut self.wake, || own_tree::left(home, cookie, known));
@@ -169,10 +232,34 @@ impl Supervisor {
             self.request(EndCause::Stopped, "its agent ended and left processes that could not be killed".to_owned());
             return Ok(());
         }
+        // Before anything else prints.
         let summary = self.read_summary(Some(exit));
-        let reason = reason_of(exit, left_behind, summary.as_ref(), &self.manifest.command.options);
-        let status = status_by(exit, summary.as_ref());
+        let has_report = read_report(&self.workbench()).is_some();
+        let mut status = status_by(exit, summary.as_ref());
+        let mut verification = None;
+        if status == Status::Succeeded && !is_shutdown {
+            verification = match self.verify(exit) {
+                Ok(verification) => verification,
+                Err(not) => return self.end_unverified(not, exit, summary),
+            };
+            if let Some(verification) = &verification {
+                (finished_at, ended) = (UnixSeconds::now(), Instant::now());
+                status = if verification.is_ok() { status } else { Status::Failed };
+            }
+        }
         let is_success = status == Status::Succeeded;
+        let (disagreements, words): (Vec<Disagreement>, Vec<String>) = disagreements(Facts {
+            exit,
+            summary: summary.as_ref(),
+            verification: verification.as_ref(),
+            has_report,
+            report_was_asked: self.manifest.asks_for_report,
+        })
+        .into_iter()
+        .unzip();
+        let reason = reason_of(exit, left_behind, summary.as_ref(), &self.manifest.command.options, words);
+        let verified = verification.map(|verification| verification.is_ok());
+        let evidence = Evidence { summary, verified, disagreements };
         let is_shutdown = is_shutdown
             || if !is_success {
                 self.is_shutdown(ended, SHUTDOWN_WINDOW)
@@ -188,7 +275,8 @@ impl Supervisor {
             // A stop that came meanwhile wants no other attempt either.
             Some(request) if !is_success && (request.cause == EndCause::Stopped || status == Status::Limited) => {
                 let ending = Ending::by_request(&request, finished_at);
-                return self.record(Ending { exit_code: exit.code, signal: exit.signal, ..ending }, summary);
+                let ending = Ending { exit_code: exit.code, signal: exit.signal, ..ending };
+                return self.record(ending, evidence.of_forced_end());
             }
             None if is_shutdown => {
                 (Status::Interrupted, Some(format!("{TERMINATION_SIGNAL}; its agent {}", exit.how())))
@@ -204,7 +292,8 @@ impl Supervisor {
             finished_at,
             retain_from: finished_at,
         };
-        self.record(ending, summary)
+        let is_interrupted = ending.status == Status::Interrupted;
+        self.record(ending, if is_interrupted { evidence.of_forced_end() } else { evidence })
     }
 
     fn read_summary(&self, exit: Option<AgentExit>) -> Option<Summary> {
@@ -256,7 +345,7 @@ impl Supervisor {
     }
 
     /// Records the end as soon as possible: nobody else knows how the run ended. Gives up when the entry is gone, or at a shutdown.
-    fn record(mut self, mut ending: Ending, summary: Option<Summary>) -> anyhow::Result<()> {
+    fn record(mut self, mut ending: Ending, evidence: Evidence) -> anyhow::Result<()> {
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
         }
@@ -266,8 +355,13 @@ impl Supervisor {
             let missing = in_words(missing, &self.manifest.command.agent);
             ending.reason = ending.reason.map(|reason| format!("{reason}{missing}"));
         }
+        if let Some(trouble) = self.precheck_trouble.take() {
+            ending.reason = Some(ending.reason.map_or(trouble.clone(), |reason| format!("{reason}; {trouble}")));
+        }
         let mut outcome = Outcome::new(&self.manifest, self.started.as_ref(), ending);
         outcome.set_work(self.look_for_work());
+        let Evidence { summary, verified, disagreements } = evidence;
+        (outcome.verified, outcome.disagreements) = (verified, disagreements);
         outcome.set_said(summary, &self.manifest.command, &self.workbench());
         let mut termination_signal: Option<Instant> = None;
         let mut pause = TICK;

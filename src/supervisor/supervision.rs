@@ -16,7 +16,7 @@ use crate::process_tree::ProcessId;
 use crate::routine::bounds::Bounds;
 use crate::run::context::Context;
 use crate::run::entry::{Entry, Workbench};
-use crate::run::record::{Manifest, Started};
+use crate::run::record::{Environment, Manifest, Started};
 
 pub(super) struct Supervisor {
     pub(super) context: Context,
@@ -36,6 +36,10 @@ pub(super) struct Supervisor {
     pub(super) of_start_up_files: HashSet<ProcessId>,
     /// What the agent was to inherit and lacks even after the login shell's start-up files; `None` before it has started.
     pub(super) missing_env: Option<Vec<EnvName>>,
+    /// That of a precheck and a verification; `None` where there is neither.
+    pub(super) check_environment: Option<Environment>,
+    /// Why the agent was started although its precheck did not say so.
+    pub(super) precheck_trouble: Option<String>,
 }
 
 impl Supervisor {
@@ -55,6 +59,8 @@ impl Supervisor {
             unmarked: Unmarked::default(),
             of_start_up_files: HashSet::new(),
             missing_env: None,
+            check_environment: None,
+            precheck_trouble: None,
         }
     }
 

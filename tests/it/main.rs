@@ -52,6 +52,7 @@ mod notices;
 mod old_home;
 #[cfg(target_os = "linux")]
 mod power_cut;
+mod precheck;
 mod prompts;
 mod readme;
 mod repositories;
@@ -79,5 +80,6 @@ mod unread_stderr;
 mod unsaved;
 mod unsaved_bounds;
 mod unsaved_faults;
+mod verification;
 mod wire;
 mod wire_fuzz;

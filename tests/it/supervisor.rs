@@ -52,11 +52,14 @@ impl Scene {
             // A machine that booted after that is told apart by the wall clock.
             boot_id: if now.since_boot_ms < age_secs * 1000 { String::new() } else { now.boot_id },
         };
-        let environment = Environment { inherited: Variables::new(), set: Variables::new() };
+        let environment =
+            Environment { inherited: Variables::new(), set: Variables::new(), secret: Default::default() };
         let config = Config::load(&home.config_file()).unwrap();
         let context = Context::of_supervisor(home.clone(), config, Program::current().unwrap());
         let claim = claim(&context, &"hang".parse().unwrap(), now.at, &environment, |id| {
             Ok(Manifest {
+                precheck: None,
+                verify: None,
                 version: RECORD_VERSION,
                 id: id.clone(),
                 triggered: triggered.clone(),

@@ -13,7 +13,7 @@ const ROUTINE: &str = "slug title agent agent_available enabled ttl_secs max_run
                        updated_at running last_run? disabled_because? waiting? used_today? last_missed?";
 const RUN: &str = "id routine status outcome? status_reason? exit_code? signal? origin? triggered_at started_at? finished_at? \
                    duration_secs? workbench session session_host attach_command? log_path log_bytes reap_at? \
-                   kept_because? last_output? work? output? report? resume_command? pinned?";
+                   kept_because? last_output? work? output? report? resume_command? pinned? verified? disagreements?";
 
 fn words(text: &str) -> BTreeSet<String> {
     text.split_whitespace().map(str::to_owned).collect()
@@ -51,7 +51,7 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         (
             "get_routine",
             "routine preview?",
-            "routine prompt preview? settings trusted_env_keys? trusted_options? recent_runs",
+            "routine prompt preview? settings trusted_env_keys? trusted_options? trusted_precheck? trusted_verify? recent_runs",
         ),
         ("update_routine", update.as_str(), "routine permissions? warnings?"),
         ("delete_routine", "routine confirm?", "deleted archived_to stopped"),

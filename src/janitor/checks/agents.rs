@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Subject, program};
-use crate::agent::{Agent, Found, Installed, Registry, env_file};
+use crate::agent::{Agent, AgentDefinition, Found, Installed, Registry, env_file};
 use crate::clock::UnixSeconds;
 use crate::environment::{self, EnvName};
 use crate::options::PERMISSIONS;
 use crate::routine::listing::{self, Filter};
-use crate::routine::model::Definition;
+use crate::routine::model::{Definition, Routine};
+use crate::run::checks::chosen_verify;
 use crate::run::environment::missing;
 use crate::run::hold::Holds;
 use crate::run::options::foresee_options;
@@ -92,7 +93,11 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
             "change its options, or do what the message says",
         ))
     });
-    let refused: Vec<Finding> = refused.collect();
+    let missing = routines.iter().filter(|routine| routine.definition.enabled).flat_map(|routine| {
+        let agent = routine.definition.agent.parse().ok().and_then(|name| registry.get(&name).ok());
+        agent.map(|agent| missing_checks(subject, routine, &agent)).unwrap_or_default()
+    });
+    let refused: Vec<Finding> = refused.chain(missing).collect();
     let listed = |names: &BTreeSet<&str>| names.iter().copied().collect::<Vec<_>>().join(", ");
     let agents: Vec<(&Agent, _)> =
         registry.agents().map(|agent| (agent, subject.search_path.find(&agent.definition))).collect();
@@ -124,6 +129,27 @@ pub(super) fn commands(subject: &Subject<'_>) -> Vec<Finding> {
         )
     }));
     findings
+}
+
+/// Looks for the programs of a routine's precheck and verification, where its agent's command is looked for.
+fn missing_checks(subject: &Subject<'_>, routine: &Routine, agent: &Agent) -> Vec<Finding> {
+    let trusted = &routine.definition.trusted;
+    let precheck = (!trusted.precheck.is_empty()).then_some(("precheck", trusted.precheck.as_slice()));
+    let verify = chosen_verify(trusted, &agent.definition).map(|(command, _)| ("verify", command));
+    let missing = precheck.into_iter().chain(verify).filter_map(|(key, command)| {
+        let definition = AgentDefinition { command: command.first()?.clone(), ..agent.definition.clone() };
+        let error = subject.search_path.find(&definition).err()?;
+        let fix = match trusted.verify {
+            None if key == "verify" => "install it, or change `verify` in the agent's file".to_owned(),
+            _ => format!("install it, or change `{key}` of [trusted] in its routine.toml"),
+        };
+        Some(Finding::problem(
+            &format!("routine {}", routine.slug),
+            format!("its {key} cannot be started: {error}"),
+            fix,
+        ))
+    });
+    missing.collect()
 }
 
 /// Describes an agent whose command is there: its version, what it may do, and what would let it do more.

@@ -29,6 +29,7 @@ fn bounds(ttl_secs: u64, failed_ttl_secs: u64, keep_last: u64) -> HashMap<Slug, 
         max_silence_secs: None,
         unsaved_work: UnsavedWork::default(),
         archive_files: [].into(),
+        may_skip: false,
         orphaned: false,
         note: None,
     };

@@ -23,7 +23,7 @@ use crate::query::routine_view::{LastRun, Overview, RoutineView};
 use crate::routine::ceilings::{MAX_DAILY_COST_USD, check_lowered};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::listing::{self, Filter};
-use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, parse_env};
+use crate::routine::model::{CatchUp, Definition, Overlap, Retry, Routine, Trusted, parse_env};
 use crate::routine::prompt;
 use crate::routine::repository::Repository;
 use crate::routine::repository::masked;
@@ -243,19 +243,23 @@ pub(crate) struct OneRoutine {
 fn refuse_trusted(app: &App, arguments: &JsonObject) -> anyhow::Result<()> {
     let is_trusted = |name: &str| name == "trusted" || name.starts_with("trusted.") || name.starts_with("trusted_");
     let cleared = arguments.get("clear").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    if !arguments.keys().map(String::as_str).chain(cleared).any(is_trusted) {
-        return Ok(());
-    }
+    let mut named = arguments.keys().map(String::as_str).chain(cleared);
+    let Some(name) = named.find(|name| is_trusted(name) || ONLY_TRUSTED.contains(name)) else { return Ok(()) };
     let home = &app.home;
     let slug = arguments.get("routine").and_then(Value::as_str).and_then(|slug| slug.parse::<Slug>().ok());
     let file = match slug {
         Some(slug) => store::definition_file(home, &slug).display().to_string(),
         None => format!("{}/<slug>/routine.toml", home.routines().display()),
     };
-    Err(anyhow::Error::msg(format!(
-        "cannot set or clear [trusted]: only a person writes it, by hand, in {file}. Ask them to edit that file"
-    )))
+    let what = match is_trusted(name) {
+        true => "cannot set or clear [trusted]:".to_owned(),
+        false => format!("unknown argument `{name}`. It is a key of [trusted];"),
+    };
+    Err(anyhow::Error::msg(format!("{what} only a person writes it, by hand, in {file}. Ask them to edit that file")))
 }
+
+/// Keys that are in [trusted] alone.
+const ONLY_TRUSTED: [&str; 3] = ["precheck", "verify", "verify_secs"];
 
 /// Checks that a routine's agent accepts the variables that it sets.
 fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
@@ -520,6 +524,12 @@ pub(crate) struct WholeRoutine {
     /// What is in [trusted.options].
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub(crate) trusted_options: Options,
+    /// What decides whether a run starts.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trusted_precheck: Vec<String>,
+    /// What decides whether a run has succeeded; absent: as its agent says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trusted_verify: Option<Vec<String>>,
     /// Its newest runs.
     pub(crate) recent_runs: Vec<LastRun>,
 }
@@ -538,9 +548,19 @@ pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<Wh
     let recent_runs = runs::list(&context, &filter, None, RECENT_RUNS)?.runs.into_iter().map(LastRun::from).collect();
     let settings = settings(&routine.definition)?;
     let trusted_env_keys = routine.definition.trusted.env.keys().map(ToString::to_string).collect();
-    let trusted_options = routine.definition.trusted.options.clone();
+    let Trusted { options, precheck, verify, .. } = routine.definition.trusted.clone();
     let routine = view(app, &context, &routine)?;
-    Ok(WholeRoutine { routine, prompt, preview, settings, trusted_env_keys, trusted_options, recent_runs })
+    Ok(WholeRoutine {
+        routine,
+        prompt,
+        preview,
+        settings,
+        trusted_env_keys,
+        trusted_options: options,
+        trusted_precheck: precheck,
+        trusted_verify: verify,
+        recent_runs,
+    })
 }
 
 fn preview(context: &Context, routine: &Routine, prompt: &str) -> anyhow::Result<String> {

@@ -13,6 +13,8 @@ use proptest::prelude::*;
 
 fn manifest(home: &Home, id: &RunId) -> Manifest {
     Manifest {
+        precheck: None,
+        verify: None,
         version: RECORD_VERSION,
         id: id.clone(),
         triggered: Moment::now(),

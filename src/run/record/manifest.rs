@@ -1,5 +1,7 @@
 //! What was decided when a run was claimed.
 
+use std::collections::BTreeSet;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -41,6 +43,29 @@ pub struct Manifest {
     /// What its agent should inherit and the process that started it did not have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub missing_env: Vec<EnvName>,
+    /// What decides whether it is started at all.
+    pub precheck: Option<Precheck>,
+    /// What has to pass before it has succeeded.
+    pub verify: Option<Verify>,
+}
+
+/// A command of a person that decides whether an agent is started.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Precheck {
+    /// The program and its arguments, placeholders filled in.
+    pub command: Vec<String>,
+    /// The text of the prompt, found nowhere else, in whose place its output goes; absent if the prompt has no place for it.
+    pub slot: Option<String>,
+}
+
+/// A command of a person that decides whether a run whose agent ended well has succeeded.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verify {
+    /// The program and its arguments, placeholders filled in.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub max_secs: u64,
 }
 
 impl Manifest {
@@ -52,7 +77,12 @@ impl Manifest {
 
     /// Whether there is something to do before the agent can start.
     pub(crate) fn needs_preparation(&self) -> bool {
-        !self.repositories.is_empty() || !self.command.setup.is_empty()
+        !self.repositories.is_empty() || !self.command.setup.is_empty() || self.precheck.is_some()
+    }
+
+    /// Whether a person's commands decide about it.
+    pub(crate) fn has_checks(&self) -> bool {
+        self.precheck.is_some() || self.verify.is_some()
     }
 }
 
@@ -125,4 +155,44 @@ pub struct Environment {
     pub inherited: Variables,
     /// What its agent and routine set; nothing overrides these.
     pub set: Variables,
+    /// Those of them that only the agent gets: what runs beside it may execute what it wrote.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub secret: BTreeSet<EnvName>,
+}
+
+impl Environment {
+    /// Returns that of a precheck and a verification. `secret` are then the names that a login shell's start-up files may not
+    /// bring back.
+    pub(crate) fn for_checks(&self) -> Self {
+        let mut secret = self.secret.clone();
+        let mut set = self.set.clone();
+        set.retain(|name, _| !secret.contains(name));
+        // What every run inherits is no secret, whoever names it once more.
+        secret.retain(|name| !name.is_inherited());
+        let mut inherited = self.inherited.clone();
+        inherited.retain(|name, _| !secret.contains(name));
+        Self { inherited, set, secret }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_check_gets_what_every_run_inherits_and_no_secret() {
+        let variables = |pairs: &[(&str, &str)]| -> Variables {
+            pairs.iter().map(|(name, value)| (name.parse().unwrap(), (*value).to_owned())).collect()
+        };
+        let environment = Environment {
+            inherited: variables(&[("PATH", "/bin"), ("HOME", "/h"), ("API_KEY", "hush")]),
+            set: variables(&[("PATH", "/trusted"), ("TOKEN", "hush"), ("CI", "1"), ("API_KEY", "hush")]),
+            secret: ["PATH", "API_KEY", "TOKEN"].map(|name| name.parse().unwrap()).into(),
+        };
+        let checks = environment.for_checks();
+        assert_eq!(checks.inherited, variables(&[("PATH", "/bin"), ("HOME", "/h")]));
+        assert_eq!(checks.set, variables(&[("CI", "1")]));
+        assert_eq!(checks.secret, ["API_KEY", "TOKEN"].map(|name| name.parse().unwrap()).into());
+        assert_eq!(checks.for_checks(), checks);
+    }
 }

@@ -16,7 +16,8 @@ use crate::home::atomic_file::{self, FileError};
 
 pub use end::{EndCause, EndRequest};
 pub(crate) use end::{exceeded_max_runtime, exceeded_max_silence};
-pub use manifest::{Environment, Machine, Manifest, Origin};
+pub use manifest::{Environment, Machine, Manifest, Origin, Precheck, Verify};
+pub(crate) use outcome::UNVERIFIED;
 pub use outcome::{Ending, Outcome};
 pub use supervision::{AgentExit, ProcessesRecord, Started, SupervisorRecord};
 

@@ -10,6 +10,7 @@ use crate::git::Work;
 use crate::money::MicroDollars;
 use crate::options::Options;
 use crate::process_tree::Cookie;
+use crate::run::disagreement::Disagreement;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::report::{Report, read_report};
@@ -30,6 +31,11 @@ pub struct Outcome {
     pub exit_code: Option<i32>,
     /// The signal that ended the agent.
     pub signal: Option<i32>,
+    /// Whether its verification passed; absent where none was made.
+    pub verified: Option<bool>,
+    /// What contradicts its agent's good end; `reason` has the words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disagreements: Vec<Disagreement>,
     pub agent: String,
     /// Where it could be watched.
     pub session_host: HostKind,
@@ -95,6 +101,8 @@ impl Outcome {
             ended_by: ending.ended_by,
             exit_code: ending.exit_code,
             signal: ending.signal,
+            verified: None,
+            disagreements: Vec::new(),
             agent: "unknown".to_owned(),
             session_host: HostKind::Detached,
             origin: Origin::Call,
@@ -154,13 +162,19 @@ impl Outcome {
     }
 }
 
+/// Why nobody knows how a run ended whose agent ended well.
+pub(crate) const UNVERIFIED: &str =
+    "its agent ended well, and its verification did not finish, because its supervisor died";
+
 impl Ending {
     /// Decides how a run ended whose processes are gone and whose end nobody wrote down: by the request that was made, else it
-    /// never started, else as its agent did if that is known, else it is lost. Its last output is the last thing known of it.
+    /// never started, else as its agent did if that is known, else it is lost. Its last output is the last thing known of it. One that
+    /// was to be verified has not succeeded.
     pub(crate) fn of_abandoned(
         started: bool,
         request: Option<&EndRequest>,
         exit: Option<AgentExit>,
+        was_to_be_verified: bool,
         last_output: UnixSeconds,
         now: UnixSeconds,
     ) -> Self {
@@ -168,8 +182,12 @@ impl Ending {
         match (request, exit) {
             (Some(request), _) => Self::by_request(request, now),
             (None, Some(exit)) if started => {
-                let reason = format!("its agent {} after its supervisor had died", exit.how());
-                let ending = unforced(exit.status(), &reason, last_output);
+                let ending = if was_to_be_verified && exit.status() == Status::Succeeded {
+                    unforced(Status::Lost, UNVERIFIED, last_output)
+                } else {
+                    let reason = format!("its agent {} after its supervisor had died", exit.how());
+                    unforced(exit.status(), &reason, last_output)
+                };
                 Self { exit_code: exit.code, signal: exit.signal, ..ending }
             }
             (None, None) if started => unforced(
@@ -222,6 +240,8 @@ impl Outcome {
             ended_by: None,
             exit_code: None,
             signal: None,
+            verified: None,
+            disagreements: Vec::new(),
             agent: "a".into(),
             session_host: HostKind::Detached,
             origin: Origin::Call,
@@ -254,17 +274,17 @@ mod tests {
             at: UnixSeconds(60),
             last_output: last,
         };
-        let asked = Ending::of_abandoned(true, Some(&request), Some(AgentExit::default()), UnixSeconds(61), now);
+        let asked = Ending::of_abandoned(true, Some(&request), Some(AgentExit::default()), true, UnixSeconds(61), now);
         assert_eq!((asked.status, asked.retain_from, asked.finished_at), (Status::Stopped, last, now));
-        assert_eq!(Ending::of_abandoned(false, None, None, last, now).status, Status::LaunchFailed);
-        let lost = Ending::of_abandoned(true, None, None, last, now);
+        assert_eq!(Ending::of_abandoned(false, None, None, true, last, now).status, Status::LaunchFailed);
+        let lost = Ending::of_abandoned(true, None, None, false, last, now);
         assert_eq!((lost.status, lost.finished_at, lost.retain_from), (Status::Lost, last, last));
     }
 
     #[test]
     fn an_abandoned_run_ended_as_its_agent_did_if_that_is_known() {
         let (last, now) = (UnixSeconds(50), UnixSeconds(99));
-        let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), last, now);
+        let ending = |started, exit| Ending::of_abandoned(started, None, Some(exit), false, last, now);
         let exit = |code, signal| AgentExit { code, signal };
         let good = ending(true, exit(Some(0), None));
         assert_eq!((good.status, good.exit_code, good.retain_from), (Status::Succeeded, Some(0), last));
@@ -280,5 +300,18 @@ mod tests {
         }
         let stub = ending(false, exit(Some(1), None));
         assert_eq!(stub.status, Status::LaunchFailed, "what ended was not the agent yet");
+    }
+
+    #[test]
+    fn an_abandoned_run_that_was_to_be_verified_has_not_succeeded() {
+        let (last, now) = (UnixSeconds(50), UnixSeconds(99));
+        let ending = |code| {
+            let exit = AgentExit { code: Some(code), signal: None };
+            Ending::of_abandoned(true, None, Some(exit), true, last, now)
+        };
+        let unverified = ending(0);
+        assert_eq!((unverified.status, unverified.exit_code), (Status::Lost, Some(0)));
+        assert_eq!(unverified.reason.as_deref(), Some(UNVERIFIED));
+        assert_eq!(ending(3).status, Status::Failed);
     }
 }

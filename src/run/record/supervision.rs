@@ -39,8 +39,8 @@ pub struct ProcessesRecord {
     pub processes: KnownProcesses,
 }
 
-/// How an agent ended; release 0.1.0 wrote it into `exit.json` for one on a terminal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+/// How an agent ended: `verifying.json`; release 0.1.0 wrote `exit.json` for one on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct AgentExit {
     pub code: Option<i32>,
     /// The signal that ended it.

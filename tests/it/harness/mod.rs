@@ -12,6 +12,7 @@ mod server;
 mod sshd;
 mod stage;
 mod tmux;
+mod trusted;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub use server::{Era, Server, ToolAnswer};
 pub use sshd::Sshd;
 pub use stage::{HOUR, MINUTE, Stage, at, now, routine_view};
 pub use tmux::{Host, tmux, tmux_is_there};
+pub use trusted::{both_shells, lacks, sh};
 
 /// Makes of each function a test for each session host; it takes the home and the host.
 #[macro_export]
