@@ -82,6 +82,9 @@ pub struct Waiting {
     pub since: UnixSeconds,
     /// It does not start before this.
     pub not_before: UnixSeconds,
+    /// What the run that is tried again was about, as its trigger said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
 }
 
 /// A start without a trigger.
@@ -245,7 +248,7 @@ mod tests {
         assert_eq!(Ledger::read(&home, &slug).unwrap(), Ledger::default());
         std::fs::create_dir(home.routines().join("a")).unwrap();
         let fire = Fire::Retry { of: "a-1".into(), attempt: 2 };
-        let waiting = Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6) };
+        let waiting = Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6), text: None };
         let ledger = Ledger { waiting: Some(waiting), skip_next: true, ..Ledger::default() };
         ledger.write(&home, &slug).unwrap();
         assert_eq!(Ledger::read(&home, &slug).unwrap(), ledger);
@@ -282,7 +285,8 @@ mod tests {
         let slug: Slug = "a".parse().unwrap();
         std::fs::create_dir(home.routines().join("a")).unwrap();
         let version = |fire: Option<Fire>| {
-            let waiting = fire.map(|fire| Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6) });
+            let waiting =
+                fire.map(|fire| Waiting { fire, since: UnixSeconds(5), not_before: UnixSeconds(6), text: None });
             Ledger { waiting: waiting.clone(), consecutive_limits: 1, ..Ledger::default() }
                 .write(&home, &slug)
                 .unwrap();

@@ -258,7 +258,7 @@ mod tests {
     }
 
     fn waiting(fire: Fire, since: u64, not_before: u64) -> Waiting {
-        Waiting { fire, since: UnixSeconds(since), not_before: UnixSeconds(not_before) }
+        Waiting { fire, since: UnixSeconds(since), not_before: UnixSeconds(not_before), text: None }
     }
 
     fn reset() -> Fire {

@@ -202,7 +202,8 @@ mod tests {
         };
         let exit = AgentExit { code: Some(1), signal: None };
         let options: Options = [(MAX_BUDGET_USD.to_owned(), OptionValue("0.5".into()))].into();
-        let reason = |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options, Vec::new()).unwrap();
+        let reason =
+            |summary: &Summary, options: &Options| reason_of(exit, 0, Some(summary), options, Vec::new()).unwrap();
         assert_eq!(reason(&over, &options), "over budget: it cost $0.52, and max_budget_usd is 0.5");
         assert_eq!(
             reason(&over, &Options::new()),

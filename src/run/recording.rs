@@ -65,8 +65,9 @@ impl End<'_> {
     }
 
     fn settle_retries(&mut self) -> anyhow::Result<()> {
-        match retries::settle(self.context, &self.outcome)? {
-            Settled::GaveUp => tracing::warn!(run = %self.outcome.id, "its usage limit lasts: nothing tries again"),
+        let text = self.entry.manifest().ok().and_then(|manifest| manifest.text);
+        match retries::settle(self.context, &self.outcome, text)? {
+            Settled::GaveUp => hook::start_attention(self.context, &self.outcome),
             Settled::Done => {}
         }
         Ok(())

@@ -24,13 +24,14 @@ pub enum Settled {
     GaveUp,
 }
 
-/// Updates the routine's ledger and its agent's hold after a run ended, once however often it is called.
+/// Updates the routine's ledger and its agent's hold after a run ended, once however often it is called. Another attempt gets the
+/// `text` that the run was given.
 ///
 /// A routine or a ledger that cannot be read is left alone: once a person has repaired it, nothing was counted or started.
 ///
 /// # Errors
 /// The routines are locked, or the disk is full: the recording of the end must be repeated.
-pub fn settle(context: &Context, outcome: &Outcome) -> Result<Settled, UpdateError> {
+pub fn settle(context: &Context, outcome: &Outcome, text: Option<String>) -> Result<Settled, UpdateError> {
     let (home, slug) = (&context.home, outcome.id.routine());
     // Most routines ask for neither, and their runs end without the lock.
     if !changes_hold(home, outcome)
@@ -41,7 +42,7 @@ pub fn settle(context: &Context, outcome: &Outcome) -> Result<Settled, UpdateErr
     }
     let lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
     let mut problems = Vec::new();
-    let settled = settle_locked(home, outcome, &mut problems);
+    let settled = settle_locked(home, outcome, text, &mut problems);
     drop(lock);
     for problem in problems {
         tracing::warn!(run = %outcome.id, problem);
@@ -50,7 +51,12 @@ pub fn settle(context: &Context, outcome: &Outcome) -> Result<Settled, UpdateErr
 }
 
 /// Adds to `problems` what would go wrong again: the run's end does not wait for it.
-fn settle_locked(home: &Home, outcome: &Outcome, problems: &mut Vec<String>) -> Result<Settled, FileError> {
+fn settle_locked(
+    home: &Home,
+    outcome: &Outcome,
+    text: Option<String>,
+    problems: &mut Vec<String>,
+) -> Result<Settled, FileError> {
     let slug = outcome.id.routine();
     let routine = store::load(home, slug).ok();
     let ledger = routine.as_ref().map(|_| Ledger::read(home, slug));
@@ -73,7 +79,11 @@ fn settle_locked(home: &Home, outcome: &Outcome, problems: &mut Vec<String>) -> 
         return Ok(Settled::Done);
     }
     let mut written = Ok(());
+    let waited = ledger.waiting.clone();
     let update = update(&routine.definition, &mut ledger, outcome);
+    if let Some(waiting) = ledger.waiting.as_mut().filter(|waiting| waited.as_ref() != Some(waiting)) {
+        waiting.text = text;
+    }
     if update.disables {
         // The file first: a reason beside an enabled routine would mean that a person has enabled it again.
         match edit::set_enabled(home, slug, false) {
@@ -209,6 +219,7 @@ fn reset_of(outcome: &Outcome, tries: u32) -> Waiting {
         fire: Fire::Reset { of: of.to_string(), attempt, tries, occurrence },
         since: outcome.finished_at,
         not_before: hold::after(held_until, outcome.id.routine()),
+        text: None,
     }
 }
 
@@ -220,7 +231,7 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
     let (of, attempt, _) = outcome.origin.attempt_of(&outcome.id);
     let due = outcome.finished_at.plus_secs(retry.backoff_secs);
     let fire = Fire::Retry { of: of.to_string(), attempt: attempt + 1 };
-    (attempt < retry.max_attempts).then_some(Waiting { fire, since: due, not_before: due })
+    (attempt < retry.max_attempts).then_some(Waiting { fire, since: due, not_before: due, text: None })
 }
 
 #[cfg(test)]
@@ -346,8 +357,12 @@ mod tests {
 
     #[test]
     fn a_fire_that_waits_stays_and_a_probe_counts_for_nothing() {
-        let waiting =
-            Waiting { fire: Fire::Occurrence(UnixSeconds(7)), since: UnixSeconds(7), not_before: UnixSeconds(7) };
+        let waiting = Waiting {
+            fire: Fire::Occurrence(UnixSeconds(7)),
+            since: UnixSeconds(7),
+            not_before: UnixSeconds(7),
+            text: None,
+        };
         for (origin, limits) in [(Origin::Call, 2), (Origin::Schedule { occurrence: UnixSeconds(1) }, 3)] {
             let mut ledger = Ledger { waiting: Some(waiting.clone()), consecutive_limits: 2, ..Ledger::default() };
             update(&Definition::default(), &mut ledger, &limited("a-9", origin, None));
@@ -378,7 +393,7 @@ mod tests {
         let mut told = first.clone();
         told.reason = Some("the limit".into());
         tell_what_follows(&context, &mut told);
-        assert_eq!(settle(&context, &first).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &first, None).unwrap(), Settled::Done);
         let waiting = Ledger::read(home, &slug).unwrap().waiting.unwrap();
         assert_eq!(told.reason, Some(format!("the limit; the next attempt is at {}", waiting.not_before)));
         let held = hold(2_000).unwrap();
@@ -396,10 +411,10 @@ mod tests {
         let other = Outcome { agent: "b".into(), ..success("a-2000", 2_000) };
         for outcome in [other, success("a-900", 1_001), Outcome { status: Status::Failed, ..success("a-2001", 2_001) }]
         {
-            assert_eq!(settle(&context, &outcome).unwrap(), Settled::Done);
+            assert_eq!(settle(&context, &outcome, None).unwrap(), Settled::Done);
             assert_eq!(hold(2_000).as_ref(), Some(&held), "{}", outcome.id);
         }
-        assert_eq!(settle(&context, &success("a-2002", 2_002)).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &success("a-2002", 2_002), None).unwrap(), Settled::Done);
         let lifted = hold(3_000).unwrap();
         assert_eq!((lifted.held_until, lifted.is_in_force(UnixSeconds(3_000))), (UnixSeconds(3_000), false));
         assert!(
@@ -407,9 +422,9 @@ mod tests {
             "sooner than its ledger says"
         );
         // The first end is recorded once more, as after a crash.
-        assert_eq!(settle(&context, &first).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &first, None).unwrap(), Settled::Done);
         assert_eq!(hold(3_000), Some(lifted));
-        assert_eq!(settle(&context, &limited("a-4000", Origin::Call, Some(9_500))).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &limited("a-4000", Origin::Call, Some(9_500)), None).unwrap(), Settled::Done);
         assert_eq!(hold(4_100).unwrap().held_until, UnixSeconds(9_500), "extended");
         // A person's mistake holds nothing, and the next run that meets the limit writes it anew.
         std::fs::write(home.holds().join("a.json"), "{").unwrap();

@@ -305,6 +305,7 @@ impl Plan {
                 command: command(context, id, &self.composed.text, &self.agent, &self.choice)?,
                 session_host: context.session_host.kind,
                 origin: self.occasion.origin.clone(),
+                text: self.occasion.text.clone(),
                 asks_for_report: self.composed.asks_for_report,
                 repositories: self.routine.definition.repositories.clone(),
                 missing_env: missing_env.clone(),

@@ -138,13 +138,19 @@ fn another_attempt_reads_how_the_first_one_ended() {
     let (home, mut server) = scene();
     act(&home, "test -e ../../again && exit 0; touch ../../again; exit 3");
     create(&mut server, "Tries", json!({ "retry": { "max_attempts": 2, "backoff_secs": 0 } }));
-    let first = server.run_to("tries", "failed");
+    let first =
+        text(&server.ok("trigger_routine", json!({ "routine": "tries", "text": "Only issue 7." }))["run"]["id"]);
+    server.wait_for_run(&first, "failed");
     let second = crate::harness::wait_for(crate::harness::PATIENCE, "the second attempt", || {
         let runs = server.ok("list_runs", json!({ "routine": "tries", "status": "succeeded" }));
         Some(text(&runs["runs"].get(0)?["id"]))
     });
     let prompt = given(&home, &second);
-    assert_says(&prompt, &[&format!("the run {first} did not succeed; this is attempt 2"), "exited with status 3"]);
+    assert_says(
+        &prompt,
+        &[&format!("the run {first} did not succeed; this is attempt 2"), "exited with status 3", "\nOnly issue 7.\n"],
+    );
+    assert!(given(&home, &first).contains("\nOnly issue 7.\n"));
 }
 
 #[test]

@@ -76,6 +76,7 @@ impl Scene {
                 },
                 session_host: HostKind::Detached,
                 origin: Origin::Call,
+                text: None,
                 asks_for_report: false,
                 repositories: vec![],
                 missing_env: vec![],

@@ -151,7 +151,7 @@ pub(super) fn advance(
                 advance.ledger.run_at_fired.clone_from(&definition.run_at);
             }
             let fire = Fire::Occurrence(*last);
-            advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last });
+            advance.ledger.waiting = Some(Waiting { fire, since: *last, not_before: *last, text: None });
         }
     }
     if advance.ledger.snoozed_until.is_some_and(|until| until <= now) {
@@ -323,7 +323,9 @@ mod tests {
     #[test]
     fn what_a_routine_needs_is_seen_from_its_plan() {
         let plan = Plan { next: Some(at(2)), fired_until: at(1), ..Plan::default() };
-        let waiting = |not_before| Some(Arc::new(Waiting { fire: Fire::Occurrence(at(1)), since: at(1), not_before }));
+        let waiting = |not_before| {
+            Some(Arc::new(Waiting { fire: Fire::Occurrence(at(1)), since: at(1), not_before, text: None }))
+        };
         let cases = [
             (Plan::default(), at(1), Need::Rest(None)),
             (plan.clone(), at(1), Need::Rest(Some(at(2)))),
@@ -350,7 +352,7 @@ mod tests {
             let definition = Definition { enabled, ..hourly() };
             let waiting = (wait > 0 && enabled).then(|| {
                 let not_before = at(now + wait - 1);
-                Waiting { fire: Fire::Retry { of: "a-1".into(), attempt: 2 }, since: at(0), not_before }
+                Waiting { fire: Fire::Retry { of: "a-1".into(), attempt: 2 }, since: at(0), not_before, text: None }
             });
             let ledger = Ledger { fired_until: at(fired), waiting, ..begun_with(&definition) };
             let schedule = hourly().parse_schedule().unwrap().unwrap();
@@ -451,7 +453,7 @@ mod tests {
 
     #[test]
     fn one_fire_waits_at_most_and_an_attempt_gives_way() {
-        let waiting = |fire| Some(Waiting { fire, since: at(0), not_before: at(0) });
+        let waiting = |fire| Some(Waiting { fire, since: at(0), not_before: at(0), text: None });
         let queued = Ledger { waiting: waiting(Fire::Occurrence(at(0))), ..begun() };
         let advance = go(&hourly(), &queued, at(1));
         assert_eq!(reasons(&advance), ["the fire of 2026-01-01T00:00:00Z still waits"]);
@@ -485,6 +487,7 @@ mod tests {
             fire: Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: None },
             since: at(0),
             not_before: at(5),
+            text: None,
         };
         let own = Ledger { waiting: Some(waiting), ..begun() };
         let replaced = go_held(&hourly(), &own, hold, at(1));

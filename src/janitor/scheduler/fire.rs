@@ -77,22 +77,24 @@ impl<'a> Case<'a> {
     /// Decides about its fire, if the time of one has come.
     pub(super) fn decide(&self, context: &Context, alive: &[AliveRun], now: UnixSeconds) -> Option<FireDecision> {
         let (overlap, max) = (self.definition.overlap, context.config.max_concurrent_runs);
-        Some(decide_fire(self.slug, overlap, self.due(now)?, alive, max))
+        Some(decide_fire(self.slug, overlap, &self.due(now)?.fire, alive, max))
     }
 
-    fn due(&self, now: UnixSeconds) -> Option<&Fire> {
+    fn due(&self, now: UnixSeconds) -> Option<&Waiting> {
         let waiting = self.advance.ledger.waiting.as_ref();
         let is_due = |waiting: &&Waiting| hold::start_at(self.circumstances.hold.as_ref(), waiting, self.slug) <= now;
-        waiting.filter(is_due).map(|waiting| &waiting.fire)
+        waiting.filter(is_due)
     }
 
     /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins
     /// again.
     pub(super) fn deal_with(&self, context: &Context, now: UnixSeconds, line_stands: bool) -> anyhow::Result<Dealt> {
         let (home, slug) = (&context.home, self.slug);
-        let due = self.due(now).cloned();
+        let waiting = self.due(now).cloned();
+        let due = waiting.as_ref().map(|waiting| waiting.fire.clone());
         let origin = due.as_ref().map(|fire| origin(home, slug, fire)).transpose()?;
-        let occasion = origin.clone().map(|origin| Occasion { origin, text: None });
+        let text = waiting.and_then(|waiting| waiting.text);
+        let occasion = origin.clone().map(|origin| Occasion { origin, text });
         let mut plan = occasion.map(|occasion| Plan::read(context, slug, occasion, Instant::now()));
         let lock = match FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT) {
             // Most likely another process that deals with the same.

@@ -30,6 +30,7 @@ fn manifest(home: &Home, id: &RunId) -> Manifest {
         },
         session_host: HostKind::Detached,
         origin: Origin::Call,
+        text: None,
         asks_for_report: false,
         repositories: vec![],
         missing_env: vec![],

@@ -34,6 +34,8 @@ pub struct Manifest {
     pub session_host: HostKind,
     #[serde(default)]
     pub origin: Origin,
+    /// What this one run is about, as its trigger said; another attempt is about the same.
+    pub text: Option<String>,
     /// Whether its prompt asks for a report.
     #[serde(default)]
     pub asks_for_report: bool,
