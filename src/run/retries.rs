@@ -156,6 +156,8 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
     if definition.enabled && ledger.disabled_because.is_some() {
         ledger.reset_failures();
     }
+    // Whoever started this run died before the ledger said so.
+    ledger.waiting.take_if(|waiting| is_its_start(&waiting.fire, &outcome.origin));
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,
         Streak::Extend => ledger.consecutive_failures += 1,
@@ -180,6 +182,20 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
         ledger.waiting = retry_of(definition, outcome);
     }
     Update::default()
+}
+
+/// Whether a run of this origin was started by that fire.
+fn is_its_start(fire: &Fire, origin: &Origin) -> bool {
+    match (fire, origin) {
+        (Fire::Occurrence(fired), Origin::Schedule { occurrence }) => fired == occurrence,
+        (Fire::Retry { of, attempt }, Origin::Retry { of: run, attempt: began }) => {
+            (of.as_str(), attempt) == (run.to_string().as_str(), began)
+        }
+        (Fire::Reset { of, attempt, tries, .. }, Origin::Reset { of: run, attempt: began, tries: nth, .. }) => {
+            (of.as_str(), attempt, tries) == (run.to_string().as_str(), began, nth)
+        }
+        _ => false,
+    }
 }
 
 /// Has the attempt that met the usage limit wait for its reset; false once too many in a row have met it. A run that somebody asked
@@ -337,6 +353,22 @@ mod tests {
         }
         assert_eq!(pauses, [15, 30, 60, 60, 60, 60, 60, 60]);
         assert_eq!((ledger.waiting, ledger.consecutive_limits), (None, 0), "the schedule's next fire begins again");
+    }
+
+    #[test]
+    fn an_attempt_is_not_lost_if_the_one_that_started_it_died_at_once() {
+        let occurrence = Some(UnixSeconds(100));
+        for fire in [
+            Fire::Occurrence(UnixSeconds(100)),
+            Fire::Retry { of: "a-7".into(), attempt: 2 },
+            Fire::Reset { of: "a-7".into(), attempt: 1, tries: 2, occurrence },
+        ] {
+            let waiting = Waiting { fire: fire.clone(), since: UnixSeconds(7), not_before: UnixSeconds(7) };
+            let mut ledger = Ledger { waiting: Some(waiting), consecutive_limits: 2, ..Ledger::default() };
+            update(&Definition::default(), &mut ledger, &limited("a-101", origin_of(fire.clone()), Some(5_000)));
+            let next = ledger.waiting.unwrap().fire;
+            assert!(matches!(next, Fire::Reset { tries: 3, .. }), "{fire:?} is followed by {next:?}");
+        }
     }
 
     #[test]
