@@ -2,6 +2,8 @@
 
 use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
+use super::time::moment;
+use crate::clock::UnixSeconds;
 use crate::mcp::tool::NoArguments;
 use crate::mcp::tools::agents::list_agents;
 use crate::options::{PERMISSIONS, Permissions};
@@ -12,10 +14,10 @@ pub(super) fn agents(format: Format) -> anyhow::Result<()> {
         return print_json(&answer);
     }
     let mut table = Table::new(&["AGENT", "FOUND", "PERMISSIONS", "OPTIONS", "COMMAND", "WHERE", "DEFINED IN"]);
-    let mut held = Vec::new();
+    let (mut held, now) = (Vec::new(), UnixSeconds::now());
     for agent in answer.agents {
         if let Some((until, because)) = agent.held_until.zip(agent.held_because) {
-            held.push(format!("Scheduled runs of {} wait until {until}: {because}.", agent.name));
+            held.push(format!("Scheduled runs of {} wait until {}: {because}.", agent.name, moment(until, now)));
         }
         let words: Vec<String> = std::iter::once(agent.command).chain(agent.args).collect();
         let permissions = agent.options.get(PERMISSIONS).and_then(|option| option.default.as_ref());

@@ -61,7 +61,7 @@ pub(crate) fn compose(
     };
     let template = Template::read(&context.home)?;
     let mut data = Vec::new();
-    if let Origin::Retry { of, .. } = origin
+    if let Origin::Retry { of, .. } | Origin::Reset { of, .. } = origin
         && let Some(past) = context.history.find(&context.home, of)?
     {
         data.push(Data::end_of(&past));

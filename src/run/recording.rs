@@ -32,6 +32,8 @@ struct End<'a> {
     is_written: bool,
     known: Known,
     has_new_line: bool,
+    /// Whether nothing tries again what it began, and a person is told.
+    gave_up: bool,
 }
 
 type Step<T> = fn(&mut T) -> anyhow::Result<()>;
@@ -46,6 +48,9 @@ impl End<'_> {
         // at most. It is a process of its own, so that nothing waits for it.
         if self.has_new_line {
             hook::start(self.context, &self.outcome);
+        }
+        if self.gave_up {
+            hook::start_attention(self.context, &self.outcome);
         }
         done
     }
@@ -66,10 +71,7 @@ impl End<'_> {
 
     fn settle_retries(&mut self) -> anyhow::Result<()> {
         let text = self.entry.manifest().ok().and_then(|manifest| manifest.text);
-        match retries::settle(self.context, &self.outcome, text)? {
-            Settled::GaveUp => hook::start_attention(self.context, &self.outcome),
-            Settled::Done => {}
-        }
+        self.gave_up = retries::settle(self.context, &self.outcome, text)? == Settled::GaveUp;
         Ok(())
     }
 
@@ -117,7 +119,7 @@ pub fn record_forgotten(context: &Context, entry: &Entry, outcome: &Outcome) -> 
 }
 
 fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool, known: Known) -> anyhow::Result<()> {
-    End { context, entry, outcome: outcome.clone(), is_written, known, has_new_line: false }.finish()
+    End { context, entry, outcome: outcome.clone(), is_written, known, has_new_line: false, gave_up: false }.finish()
 }
 
 /// Records the end of a run that was left behind: with the outcome that its supervisor still wrote, else with what the

@@ -166,6 +166,8 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
     if definition.enabled && ledger.disabled_because.is_some() {
         ledger.reset_failures();
     }
+    // Whoever started this run died before the ledger said so.
+    ledger.waiting.take_if(|waiting| is_its_start(&waiting.fire, &outcome.origin));
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,
         Streak::Extend => ledger.consecutive_failures += 1,
@@ -190,6 +192,20 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
         ledger.waiting = retry_of(definition, outcome);
     }
     Update::default()
+}
+
+/// Whether a run of this origin was started by that fire.
+fn is_its_start(fire: &Fire, origin: &Origin) -> bool {
+    match (fire, origin) {
+        (Fire::Occurrence(fired), Origin::Schedule { occurrence }) => fired == occurrence,
+        (Fire::Retry { of, attempt }, Origin::Retry { of: run, attempt: began }) => {
+            (of.as_str(), attempt) == (run.to_string().as_str(), began)
+        }
+        (Fire::Reset { of, attempt, tries, .. }, Origin::Reset { of: run, attempt: began, tries: nth, .. }) => {
+            (of.as_str(), attempt, tries) == (run.to_string().as_str(), began, nth)
+        }
+        _ => false,
+    }
 }
 
 /// Has the attempt that met the usage limit wait for its reset; false once too many in a row have met it. A run that somebody asked
@@ -356,6 +372,22 @@ mod tests {
     }
 
     #[test]
+    fn an_attempt_is_not_lost_if_the_one_that_started_it_died_at_once() {
+        let occurrence = Some(UnixSeconds(100));
+        for fire in [
+            Fire::Occurrence(UnixSeconds(100)),
+            Fire::Retry { of: "a-7".into(), attempt: 2 },
+            Fire::Reset { of: "a-7".into(), attempt: 1, tries: 2, occurrence },
+        ] {
+            let waiting = Waiting { fire: fire.clone(), since: UnixSeconds(7), not_before: UnixSeconds(7), text: None };
+            let mut ledger = Ledger { waiting: Some(waiting), consecutive_limits: 2, ..Ledger::default() };
+            update(&Definition::default(), &mut ledger, &limited("a-101", origin_of(fire.clone()), Some(5_000)));
+            let next = ledger.waiting.unwrap().fire;
+            assert!(matches!(next, Fire::Reset { tries: 3, .. }), "{fire:?} is followed by {next:?}");
+        }
+    }
+
+    #[test]
     fn a_fire_that_waits_stays_and_a_probe_counts_for_nothing() {
         let waiting = Waiting {
             fire: Fire::Occurrence(UnixSeconds(7)),
@@ -429,11 +461,11 @@ mod tests {
         // A person's mistake holds nothing, and the next run that meets the limit writes it anew.
         std::fs::write(home.holds().join("a.json"), "{").unwrap();
         assert!(hold::read(home, "a", UnixSeconds(5_000)).is_err());
-        assert_eq!(settle(&context, &limited("a-5000", Origin::Call, None)).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &limited("a-5000", Origin::Call, None), None).unwrap(), Settled::Done);
         assert!(hold(5_100).unwrap().held_until > UnixSeconds(5_001));
         // A deleted routine's run says as much of the account.
         std::fs::remove_dir_all(home.routines().join("a")).unwrap();
-        assert_eq!(settle(&context, &limited("a-6000", Origin::Call, Some(20_000))).unwrap(), Settled::Done);
+        assert_eq!(settle(&context, &limited("a-6000", Origin::Call, Some(20_000)), None).unwrap(), Settled::Done);
         assert_eq!(hold(6_100).unwrap().held_until, UnixSeconds(20_000));
         assert!(hold::remove_old(home, UnixSeconds(20_000 + 86_400)).is_empty());
         assert!(hold(20_000).is_some(), "what waited may wait for its turn");
@@ -449,8 +481,8 @@ mod tests {
         let mut last = limited("a-1000", Origin::Call, None);
         tell_what_follows(&context, &mut last);
         assert_eq!(last.reason.as_deref(), Some("gave up after 8 attempts"));
-        assert_eq!(settle(&context, &last).unwrap(), Settled::GaveUp);
-        assert_eq!(settle(&context, &last).unwrap(), Settled::Done, "counted already");
+        assert_eq!(settle(&context, &last, None).unwrap(), Settled::GaveUp);
+        assert_eq!(settle(&context, &last, None).unwrap(), Settled::Done, "counted already");
         assert_eq!(Ledger::read(&context.home, &slug).unwrap().waiting, None);
     }
 

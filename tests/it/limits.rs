@@ -160,7 +160,7 @@ fn all_routines_of_the_agent_wait_for_the_reset_and_each_then_starts_once() {
         "nothing to do is no problem: {health}"
     );
     let said = stage.home.moadim(&["agents"]).ok();
-    assert!(said.contains(&format!("Scheduled runs of plan wait until {}", at(resets_at))), "{said}");
+    assert!(said.contains("Scheduled runs of plan wait until ") && said.contains("5-hour limit is used up"), "{said}");
 
     stage.set_clock(resets_at - 1);
     account.is_free();
@@ -230,7 +230,8 @@ fn the_success_of_a_run_that_somebody_asked_for_lifts_the_hold() {
 
 #[test]
 fn without_a_known_reset_it_is_tried_eight_times_and_then_given_up() {
-    let account = Account::new("codex-json", "");
+    // A hook's folder is the home.
+    let account = Account::new("codex-json", "on_attention = [\"sh\", \"-c\", \"echo $MOADIM_RUN >> told\"]");
     let stage = &account.stage;
     account.says_otherwise("codex-limit-without-time", 1);
     let go = stage.home.scratch().join("go");
@@ -263,10 +264,13 @@ fn without_a_known_reset_it_is_tried_eight_times_and_then_given_up() {
     std::fs::write(&go, "").unwrap();
     let last = stage.wait_for_ended("job", 9).remove(8);
     assert!(text(&last["reason"]).ends_with("gave up after 8 attempts"), "{last}");
+    let told = || std::fs::read_to_string(stage.home.root().join("told")).unwrap_or_default();
+    wait_until("a person to be told", || told() == format!("{}\n", text(&last["id"])));
     wait_until("nothing to wait", || stage.ledger("job")["waiting"].is_null());
     stage.set_clock(now() + 24 * HOUR);
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!(stage.ended("job").len(), 9);
+    assert_eq!(told().lines().count(), 1, "once");
     assert!(server.run(&first)["status_reason"].is_string());
 }
 

@@ -244,6 +244,7 @@ fn with_slot(login_shell: bool, argument: &str, script: &str) -> [String; 3] {
             },
             session_host: HostKind::Detached,
             origin: Origin::Call,
+            text: None,
             asks_for_report: false,
             repositories: vec![],
             missing_env: vec![],
