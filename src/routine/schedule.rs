@@ -133,11 +133,14 @@ impl Schedule {
         self.all_after(after).take(count).collect()
     }
 
-    /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year.
+    /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year, and of
+    /// that part of a year if there are several expressions. A `run_at` is among them however long ago it was.
     pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
-        let after = after.max(UnixSeconds(until.0.saturating_sub(LONGEST_GAP_SECS)));
-        let (mut older, mut newest) = (None, VecDeque::new());
-        for occurrence in self.all_after(after).take_while(|occurrence| *occurrence <= until) {
+        let longest_secs = LONGEST_GAP_SECS / self.crons.len().max(1) as u64;
+        let from = after.max(UnixSeconds(until.0.saturating_sub(longest_secs)));
+        let early = self.run_at_after(&self.zone_now(), after).filter(|at| *at <= from);
+        let (mut older, mut newest) = (None, VecDeque::from_iter(early));
+        for occurrence in self.all_after(from).take_while(|occurrence| *occurrence <= until) {
             newest.push_back(occurrence);
             if newest.len() > LISTED
                 && let Some(last) = newest.pop_front()

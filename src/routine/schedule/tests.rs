@@ -211,6 +211,18 @@ fn a_moment_is_read_exactly_or_by_the_clock_on_the_wall() {
     assert_eq!([follows("2026-12-01T09:00"), follows("2026-12-01T09:00:00Z")], [true, false]);
 }
 
+#[test]
+fn a_long_gap_of_a_list_is_no_more_work_than_one_of_a_single_schedule() {
+    let until = at("2026-06-01T00:00:00Z");
+    let total = |Passed { older, newest }: Passed| older.map_or(0, |(count, _)| count) + newest.len() as u64;
+    let twice = several(&["@hourly", "@hourly"], Some("2021-05-05T05:05:00Z"), "UTC");
+    let passed = twice.passed(at("2020-01-01T00:00:00Z"), until);
+    assert_eq!(total(passed), 366 * 12 + 1, "half a year, and the moment");
+    let moment = Schedule::parse(None, Some("2021-05-05T05:05:00Z"), None).unwrap().unwrap();
+    assert_eq!(moment.passed(at("2020-01-01T00:00:00Z"), until).newest, [at("2021-05-05T05:05:00Z")]);
+    assert_eq!(moment.passed(at("2022-01-01T00:00:00Z"), until), Passed::default());
+}
+
 proptest! {
     #[test]
     fn a_list_fires_at_each_occurrence_of_any_of_its_items_once(
