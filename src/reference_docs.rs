@@ -98,7 +98,8 @@ fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
         return root.pointer(reference.trim_start_matches('#')).unwrap();
     }
     let alternatives = schema["anyOf"].as_array().into_iter().flatten();
-    alternatives.filter(|one| one["type"] != "null").map(|one| resolve(root, one)).next().unwrap_or(schema)
+    let alternatives: Vec<&Value> = alternatives.filter(|one| one["type"] != "null").collect();
+    if let [only] = *alternatives { resolve(root, only) } else { schema }
 }
 
 fn type_of(root: &Value, schema: &Value) -> String {

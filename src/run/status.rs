@@ -300,6 +300,7 @@ mod tests {
                 None => "none",
             },
             match status.hooks() {
+                [Hook::Finish] if status == Status::Limited => "finish; attention after the last try",
                 [Hook::Finish] => "finish",
                 [Hook::Finish, Hook::Failure] => "finish, failure",
                 _ => "none",
