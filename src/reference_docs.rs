@@ -72,43 +72,32 @@ fn replace(page: &str, section: &str, text: &str) -> String {
 /// Returns a table of all keys that a file may hold.
 fn keys(schema: &Value) -> String {
     let mut table = String::from("| key | type | default | meaning |\n|---|---|---|---|\n");
-    add_rows(&mut table, schema, schema, "");
+    add_rows(&mut table, schema, "");
     table
 }
 
-fn add_rows(table: &mut String, root: &Value, object: &Value, prefix: &str) {
+fn add_rows(table: &mut String, object: &Value, prefix: &str) {
     for (key, property) in object["properties"].as_object().unwrap() {
-        let kind = resolve(root, property);
         let required = object["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key));
         let default = if required { "required".to_owned() } else { default_of(key, &property["default"]) };
-        let own = property["description"].as_str().or(kind["description"].as_str()).unwrap_or_default();
+        let own = property["description"].as_str().unwrap_or_default();
         assert!(!own.is_empty(), "{prefix}{key} has no doc comment");
-        let meaning = format!("{own}{}", choices(kind)).replace('\n', " ").replace('|', "\\|");
-        table.push_str(&format!("| `{prefix}{key}` | {} | {default} | {meaning} |\n", type_of(root, kind)));
-        let nested = if kind["type"] == "array" { resolve(root, &kind["items"]) } else { kind };
+        let meaning = format!("{own}{}", choices(property)).replace('\n', " ").replace('|', "\\|");
+        table.push_str(&format!("| `{prefix}{key}` | {} | {default} | {meaning} |\n", type_of(property)));
+        let nested = if property["type"] == "array" { &property["items"] } else { property };
         if nested["properties"].is_object() {
-            add_rows(table, root, nested, &format!("{prefix}{key}."));
+            add_rows(table, nested, &format!("{prefix}{key}."));
         }
     }
 }
 
-/// Follows a reference, and an alternative to null.
-fn resolve<'a>(root: &'a Value, schema: &'a Value) -> &'a Value {
-    if let Some(reference) = schema["$ref"].as_str() {
-        return root.pointer(reference.trim_start_matches('#')).unwrap();
-    }
-    let alternatives = schema["anyOf"].as_array().into_iter().flatten();
-    let alternatives: Vec<&Value> = alternatives.filter(|one| one["type"] != "null").collect();
-    if let [only] = *alternatives { resolve(root, only) } else { schema }
-}
-
-fn type_of(root: &Value, schema: &Value) -> String {
+fn type_of(schema: &Value) -> String {
     if let Some(choices) = schema["anyOf"].as_array() {
-        return choices.iter().map(|choice| type_of(root, choice)).collect::<Vec<_>>().join(" or ");
+        return choices.iter().map(type_of).collect::<Vec<_>>().join(" or ");
     }
     let name = schema["type"].as_str().or_else(|| schema["type"][0].as_str()).unwrap_or("string");
     match name {
-        "array" => format!("list of {}s", type_of(root, resolve(root, &schema["items"]))),
+        "array" => format!("list of {}s", type_of(&schema["items"])),
         "object" => "table".to_owned(),
         name => name.to_owned(),
     }

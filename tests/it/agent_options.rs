@@ -241,7 +241,7 @@ fn the_final_event_counts_before_the_exit_status() {
         ("Error", "claude", "claude-401.jsonl", 0, "failed", "Invalid API key"),
         ("Done", "claude", "claude-text.jsonl", 3, "succeeded", "exited with status 3"),
         ("Told", "gemini", "gemini-term.jsonl", 0, "failed", "before it said how it ended"),
-        ("Quota", "gemini", "gemini-limit-day.jsonl", 0, "failed", "quota"),
+        ("Quota", "gemini", "gemini-limit-day.jsonl", 0, "limited", "daily limit is used up"),
         ("Cut", "codex", "codex-stream-cut.jsonl", 0, "failed", "its agent"),
         ("Rejected", "opencode", "opencode-denied.jsonl", 0, "failed", "reject"),
     ] {
@@ -278,7 +278,7 @@ fn what_needs_a_login_or_money_is_not_tried_again_and_a_limit_is() {
         add_like(&home, agent, &format!("{stderr}cat '{}'; exit {exit}", sample(file).display()));
         create(&mut server, title, agent, retry.clone());
         let slug = title.to_lowercase();
-        let run = server.run_to(&slug, "failed");
+        let run = server.run_to(&slug, if is_retried { "limited" } else { "failed" });
         assert_eq!(run["output"]["needs"], needs, "{title}: {}", run.view);
         assert_eq!(run["output"]["limit"].is_null(), !is_retried, "{title}: {}", run.view);
         let ledger = home.json(format!("routines/{slug}/ledger.json"));
