@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::exec::Part;
-use super::log_cap::LogCap;
 use super::setup_step::{NotPrepared, in_one_line};
 use super::supervision::Supervisor;
 use crate::agent::output::{OutputFormat, plain};
@@ -56,7 +55,7 @@ impl Supervisor {
         let end = match self.start_part(part) {
             Ok(_) => {
                 // What the agent took away has been made once more.
-                self.log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
+                self.log_cap.watch_anew(&self.workbench(), self.context.config.max_log_bytes);
                 if part == Part::Precheck {
                     self.log_cap.watch_also(&self.entry.file(PRECHECK_OUTPUT));
                 }

@@ -28,7 +28,9 @@ const ALIGNMENT: u64 = 64 * 1024;
 /// The logs of a run, held open: the agent may remove their names, and go on writing.
 #[derive(Debug)]
 pub(super) struct LogCap {
-    logs: Vec<Watched>,
+    stdout: Option<Watched>,
+    /// That of stderr, which is there only beside a log for programs, and what else is kept small.
+    others: Vec<Watched>,
     max_bytes: u64,
     pause: Duration,
 }
@@ -43,36 +45,45 @@ struct Watched {
 impl LogCap {
     /// Starts watching the logs. One that cannot be opened cannot be kept small; the agent could not open it either.
     pub(super) fn watch(workbench: &Workbench, max_bytes: u64) -> Self {
-        let mut logs = Vec::from_iter(open(&workbench.log()));
-        // There is one of stderr only beside a log for programs.
         let stderr = workbench.stderr_log();
-        logs.extend(stderr.exists().then(|| open(&stderr)).flatten());
-        Self { logs, max_bytes, pause: SHORTEST_PAUSE }
+        let others = Vec::from_iter(stderr.exists().then(|| open(&stderr)).flatten());
+        Self { stdout: open(&workbench.log()), others, max_bytes, pause: SHORTEST_PAUSE }
+    }
+
+    /// Watches the files that have the names of the logs by now: something may have replaced them. One whose name is gone is still
+    /// what its writer has open.
+    pub(super) fn watch_anew(&mut self, workbench: &Workbench, max_bytes: u64) {
+        let Self { stdout, others, .. } = std::mem::replace(self, Self::watch(workbench, max_bytes));
+        self.stdout = self.stdout.take().or(stdout);
+        if self.others.is_empty() {
+            self.others = others;
+        }
     }
 
     /// Keeps one more file within its size.
     pub(super) fn watch_also(&mut self, path: &Path) {
-        self.logs.extend(open(path));
+        self.others.extend(open(path));
     }
 
     /// Looks at the logs, makes them smaller if need be, and returns after what time to look again.
     pub(super) fn look(&mut self) -> Duration {
         let max_bytes = self.max_bytes;
-        let growth = self.logs.iter_mut().filter_map(|watched| watched.look(max_bytes)).max();
+        let logs = self.stdout.iter_mut().chain(&mut self.others);
+        let growth = logs.filter_map(|watched| watched.look(max_bytes)).max();
         self.pause = growth.map_or(LONGEST_PAUSE, |growth| next_pause(self.pause, growth, max_bytes));
         self.pause
     }
 
     /// Returns the log of stdout as it is now, whatever has its name.
     pub(super) fn stdout(&self, path: PathBuf) -> Result<Log, FileError> {
-        let log = self.logs.first().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
+        let log = self.stdout.as_ref().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound));
         let log = log.and_then(|watched| watched.log.try_clone());
         Log::of_file(log.map_err(|source| FileError::io("read", &path, source))?, path)
     }
 
     /// Returns how the logs were at the last look; `None` for one that could not be looked at, and nothing if there is none.
     pub(super) fn marks(&self) -> Vec<Option<LogMark>> {
-        self.logs.iter().map(|watched| watched.mark).collect()
+        self.stdout.iter().chain(&self.others).map(|watched| watched.mark).collect()
     }
 }
 
@@ -172,6 +183,26 @@ mod tests {
         let kept = std::fs::read(workbench.directory().join("moved")).unwrap();
         assert_eq!(kept[..1 << 20], lines[..1 << 20]);
         assert_eq!(kept[kept.len() - (2 << 20)..], lines[lines.len() - (2 << 20)..]);
+    }
+
+    #[test]
+    fn a_log_whose_name_is_gone_stays_what_its_writer_has_open() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &RunId::new("a".parse().unwrap(), UnixSeconds(1)));
+        std::fs::create_dir(workbench.directory()).unwrap();
+        let read = |cap: &LogCap| cap.stdout(workbench.log()).map(|log| log.raw(0).unwrap().0);
+        std::fs::write(workbench.log(), "first").unwrap();
+        std::fs::write(workbench.stderr_log(), "stderr").unwrap();
+        let mut cap = LogCap::watch(&workbench, 1 << 20);
+        std::fs::remove_file(workbench.log()).unwrap();
+        cap.watch_anew(&workbench, 1 << 20);
+        assert_eq!(read(&cap).unwrap(), b"first");
+        std::fs::write(workbench.log(), "second").unwrap();
+        cap.watch_anew(&workbench, 1 << 20);
+        assert_eq!(read(&cap).unwrap(), b"second");
+        std::fs::remove_file(workbench.log()).unwrap();
+        assert!(read(&LogCap::watch(&workbench, 1 << 20)).is_err(), "stderr never passes for it");
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-use super::log_cap::LogCap;
 use super::setup_step::NotPrepared;
 use super::silence::Silence;
 use super::supervision::Supervisor;
@@ -141,7 +140,7 @@ impl Supervisor {
             }
         }
         // The agent has opened the file that has the log's name by now.
-        self.log_cap = LogCap::watch(&self.workbench(), self.context.config.max_log_bytes);
+        self.log_cap.watch_anew(&self.workbench(), self.context.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();
