@@ -285,7 +285,8 @@ fn remove(target: &mut dyn TableLike, key: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::routine::model::{Overlap, Retry, parse_env};
+    use crate::routine::check::parse_env;
+    use crate::routine::model::{Overlap, Retry};
     use crate::routine::repository::Repository;
     use crate::routine::schedule::CronExpressions;
     use proptest::prelude::*;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bounds;
 pub(crate) mod ceilings;
+pub(crate) mod check;
 mod cron_fields;
 pub(crate) mod day;
 pub(crate) mod edit;

@@ -149,13 +149,16 @@ fn with_text(schema: &Value, bad: &str) -> Vec<Value> {
         Some("array") => vec![json!([bad])],
         Some("object") => vec![json!({ bad: "1" }), json!({ "NAME": bad })],
         None if schema["oneOf"].is_array() => vec![json!(bad)],
-        Some("integer" | "boolean") => vec![],
+        None if schema["anyOf"].is_array() => {
+            schema["anyOf"].as_array().unwrap().iter().flat_map(|one| with_text(one, bad)).collect()
+        }
+        Some("integer" | "number" | "boolean") => vec![],
         _ => panic!("another kind of argument: {schema}"),
     }
 }
 
 /// Free text, which may be anything within bounds: these may be taken as they are.
-const FREE: [&str; 9] = ["title", "tags", "prompt", "env", "query", "tag", "reason", "grep", "archive_files"];
+const FREE: [&str; 10] = ["title", "tags", "prompt", "text", "env", "query", "tag", "reason", "grep", "archive_files"];
 
 fn senseless_arguments_get_clear_and_short_errors(home: TestHome, host: Host) {
     let mut server = Server::start(&home);
