@@ -6,7 +6,9 @@
 mod check;
 mod children;
 mod command_path;
+mod ending;
 mod exec;
+mod finish;
 pub(crate) mod keys;
 mod log_cap;
 mod mirror;
