@@ -1,7 +1,13 @@
 //! The figures of BENCHMARKS.md, each with its baseline measured in the same run, the two taking turns: other programs,
 //! real processes and whole homes, which a framework for functions cannot express. Arguments name the rows that are
 //! wanted; without one all are measured. Prints rows of a Markdown table.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a measurement that cannot go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a measurement that cannot go on fails"
+)]
 
 mod ends;
 #[path = "../../tests/it/harness/mod.rs"]

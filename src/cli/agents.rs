@@ -1,5 +1,7 @@
 //! `agents`: what a routine can be run with.
 
+use std::io::Write;
+
 use super::app::{self, Format, print_json};
 use super::table::{Table, faint, judged, text};
 use super::time::moment;
@@ -33,15 +35,16 @@ pub(super) fn agents(format: Format) -> anyhow::Result<()> {
         ]);
     }
     table.print("no agents")?;
+    let mut out = anstream::stdout();
     if !held.is_empty() {
-        println!("\n{}", held.join("\n"));
+        writeln!(out, "\n{}", held.join("\n"))?;
     }
     match answer.max_permissions {
-        None => println!("\nWhat tools can allow an agent is not known: {} cannot be read.", answer.config_file),
-        Some(max) => println!("\nTools can allow an agent at most {max} ({}).", max.meaning()),
+        None => writeln!(out, "\nWhat tools can allow an agent is not known: {} cannot be read.", answer.config_file)?,
+        Some(max) => writeln!(out, "\nTools can allow an agent at most {max} ({}).", max.meaning())?,
     }
     if answer.max_permissions.is_some_and(|max| max < Permissions::Full) {
-        println!("To let them allow everything, write max_permissions = \"full\" into {}.", answer.config_file);
+        writeln!(out, "To let them allow everything, write max_permissions = \"full\" into {}.", answer.config_file)?;
     }
     Ok(())
 }

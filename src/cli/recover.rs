@@ -1,5 +1,6 @@
 //! `recover`: brings back work that was archived, or that a workbench still holds.
 
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context as _, bail};
@@ -43,8 +44,7 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
         if arguments.format.json {
             return print_json(&json!({ "routine": slug, "directory": directory }));
         }
-        println!("{}", directory.display());
-        return Ok(());
+        return Ok(writeln!(anstream::stdout(), "{}", directory.display())?);
     }
     let Some(run) = &arguments.run else { return list(&context.home, arguments.format.json) };
     let target = match &arguments.directory {
@@ -61,11 +61,12 @@ pub(super) fn recover(arguments: &Arguments) -> anyhow::Result<()> {
         }))
         .and_then(|()| complete(&recovered));
     }
+    let mut out = anstream::stdout();
     for repository in &recovered.repositories {
-        println!("{}", repository.display());
+        writeln!(out, "{}", repository.display())?;
     }
     for file in &recovered.files {
-        println!("{}", target.join(file).display());
+        writeln!(out, "{}", target.join(file).display())?;
     }
     for note in &recovered.notes {
         eprintln!("moadim-mcp: {note}");

@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use crate::harness::{Answer, Host, PATIENCE, Server, TestHome, script_is_there, tmux, wait_for, wait_until};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn spawn(home: &TestHome, words: &[&str]) -> std::process::Child {
     let mut command = home.command();
@@ -459,5 +459,34 @@ fn a_title_in_any_script_is_shown_as_it_is() {
         home.write(&file, &text.replace(&format!("title = \"The {slug}\""), &format!("title = \"{title}\"")));
         let table = home.moadim(&["routines"]).ok();
         assert!(table.contains(title), "{title}: {table}");
+    }
+}
+
+#[test]
+fn a_reader_that_is_gone_is_no_error_of_any_command() {
+    let home = TestHome::detached("");
+    home.add_shell();
+    let mut server = Server::start(&home);
+    let run = server.start_run("Ends", "true", json!({}));
+    server.wait_for_run(&run, "succeeded");
+    for words in [
+        vec!["agents"],
+        vec!["routines"],
+        vec!["runs"],
+        vec!["usage"],
+        vec!["show", "ends"],
+        vec!["show", &run],
+        vec!["logs", &run],
+        vec!["doctor"],
+        vec!["recover", "--list"],
+        vec!["cleanup", "--dry-run"],
+        vec!["generate", "config.schema.json"],
+    ] {
+        // A pipe that nobody reads is closed before the program can write.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ended = home.command().args(&words).stdout(writer).output().unwrap();
+        let said = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success() && !said.contains("panicked"), "{words:?}: {} {said}", ended.status);
     }
 }
