@@ -12,7 +12,9 @@ use super::completion;
 use super::editor::{Drafts, Refusal};
 use super::file_schemas::WrittenFile;
 use super::template;
+use super::time::moment;
 use crate::agent::agent_names;
+use crate::clock::UnixSeconds;
 use crate::mcp::tools::routines::{OneRoutine, create_from, create_written};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
@@ -140,6 +142,13 @@ pub(super) fn create(arguments: &Arguments) -> anyhow::Result<()> {
     writeln!(out, "Created the routine {}.", routine.slug)?;
     if let Some(permissions) = permissions {
         writeln!(out, "Its agent's permissions: {}.", quote(&permissions, 500))?;
+    }
+    if let Some(at) = routine.firing.next_fires.first() {
+        let when = moment(*at, UnixSeconds::now());
+        writeln!(
+            out,
+            "It fires next: {when}, if a host's server is open or the service is installed (moadim-mcp service install)."
+        )?;
     }
     Ok(writeln!(out, "To run it now: moadim-mcp trigger {}", routine.slug)?)
 }

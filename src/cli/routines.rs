@@ -82,7 +82,11 @@ fn state(routine: &RoutineView) -> Cell {
 }
 
 fn next(routine: &RoutineView, now: UnixSeconds) -> Cell {
-    match (&routine.firing.schedule_problem, routine.firing.next_fires.first()) {
+    let fires = routine.firing.next_fires.first();
+    if let Some(starts) = routine.waiting_until.filter(|starts| fires.is_none_or(|fires| starts <= fires)) {
+        return text(&format!("{}, waits", moment(starts, now)));
+    }
+    match (&routine.firing.schedule_problem, fires) {
         (Some(problem), _) => judged(problem, false),
         (None, Some(at)) => text(&moment(*at, now)),
         (None, None) => faint(if routine.firing.schedule_description.is_some() { "none" } else { "when triggered" }),

@@ -24,8 +24,8 @@ pub(super) struct Arguments {
     /// How long, such as 2h or 1d
     #[arg(value_name = "TIME", value_parser = length, conflicts_with_all = ["until", "next", "off"])]
     length: Option<Duration>,
-    /// Until when: a date, or a time such as '2026-01-31 08:00'
-    #[arg(long, value_name = "WHEN", value_parser = time_words::until, conflicts_with_all = ["next", "off"])]
+    /// Until when: tomorrow, 08:00, 2026-12-01, '2026-12-01 08:00'; a date means its beginning
+    #[arg(long, value_name = "WHEN", value_parser = time_words::ahead, conflicts_with_all = ["next", "off"])]
     until: Option<UnixSeconds>,
     /// Skip the next fire of the routine only
     #[arg(long, conflicts_with = "off")]

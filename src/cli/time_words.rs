@@ -21,6 +21,27 @@ pub(super) fn until(text: &str) -> Result<UnixSeconds, String> {
     read(text, Edge::Until, &Local::now())
 }
 
+/// Reads a time that is still to come: a length of time counts from now, a date means its beginning, and a time of day that is past
+/// means tomorrow's. The error shows examples.
+pub(super) fn ahead(text: &str) -> Result<UnixSeconds, String> {
+    read_ahead(text, &Local::now())
+}
+
+fn read_ahead<Z: TimeZone>(text: &str, now: &DateTime<Z>) -> Result<UnixSeconds, String> {
+    let words = text.trim().to_lowercase();
+    let exact = text.trim().parse().ok();
+    let in_length = || Some(seconds(now).plus_secs(humantime::parse_duration(&words).ok()?.as_secs()));
+    let time_of_day = || {
+        let time = NaiveTime::parse_from_str(&words, "%H:%M").ok()?;
+        let day = if time > now.time() { "today" } else { "tomorrow" };
+        on_the_calendar(&format!("{day} {words}"), Edge::Since, now)
+    };
+    let read = exact.or_else(in_length).or_else(time_of_day).or_else(|| on_the_calendar(&words, Edge::Since, now));
+    read.ok_or_else(|| {
+        "write for example 2h, 3d, tomorrow, 08:00, 2026-12-01, '2026-12-01 08:00' or 2026-12-01T08:00:00Z".to_owned()
+    })
+}
+
 fn read<Z: TimeZone>(text: &str, edge: Edge, now: &DateTime<Z>) -> Result<UnixSeconds, String> {
     let words = text.trim().to_lowercase();
     let exact = text.trim().parse().ok();
@@ -57,7 +78,7 @@ fn on_the_calendar<Z: TimeZone>(words: &str, edge: Edge, now: &DateTime<Z>) -> O
     if words == "now" {
         return Some(seconds(now));
     }
-    for (name, day) in [("yesterday", today.pred_opt()?), ("today", today)] {
+    for (name, day) in [("yesterday", today.pred_opt()?), ("today", today), ("tomorrow", today.succ_opt()?)] {
         match words.strip_prefix(name).map(str::trim_start) {
             None => {}
             Some("") => return whole_day(day),
@@ -108,6 +129,28 @@ mod tests {
     }
 
     #[test]
+    fn a_time_to_come_is_read_as_people_type_it() {
+        let now = DateTime::parse_from_rfc3339("2026-03-01T09:30:00+02:00").unwrap();
+        for (text, expected) in [
+            ("2h", "2026-03-01T09:30:00Z"),
+            ("1d12h", "2026-03-02T19:30:00Z"),
+            ("tomorrow", "2026-03-01T22:00:00Z"),
+            ("Tomorrow 08:15", "2026-03-02T06:15:00Z"),
+            ("10:00", "2026-03-01T08:00:00Z"),
+            ("08:15", "2026-03-02T06:15:00Z"),
+            ("2026-12-01", "2026-11-30T22:00:00Z"),
+            ("2026-12-01 08:00", "2026-12-01T06:00:00Z"),
+            ("2026-12-01T08:00:00Z", "2026-12-01T08:00:00Z"),
+        ] {
+            assert_eq!(read_ahead(text, &now).unwrap().to_string(), expected, "{text}");
+        }
+        for text in ["", "2x", "soon", "2 hours ago"] {
+            let error = read_ahead(text, &now).unwrap_err();
+            assert!(error.contains("tomorrow") && !error.contains("yesterday"), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn the_calendar_ends_nowhere_near_a_panic() {
         let now = FixedOffset::east_opt(0).unwrap().with_ymd_and_hms(2026, 1, 1, 0, 0, 0).unwrap();
         for text in
@@ -116,6 +159,7 @@ mod tests {
             for edge in [Edge::Since, Edge::Until] {
                 let _ = read(text, edge, &now);
             }
+            let _ = read_ahead(text, &now);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Place {
     }
 }
 
-const HEADINGS: [&str; 7] = ["RUNS", "INPUT", "CACHED", "OUTPUT", "COST", "UNKNOWN", ""];
+const HEADINGS: [&str; 7] = ["RUNS", "INPUT", "CACHED", "OUTPUT", "COST", "COST UNKNOWN", ""];
 const WIDEST_BAR: usize = 24;
 /// Less is no bar but a dot.
 const NARROWEST_BAR: usize = 4;
@@ -134,14 +134,15 @@ fn table(heading: &str, rows: &[NamedUse], total: &Use, place: &Place) -> String
     let bar_width = place.columns.map_or(WIDEST_BAR, |columns| columns.saturating_sub(figures).min(WIDEST_BAR));
     let bold = Style::new().effects(Effects::BOLD);
     let titles: Vec<String> = std::iter::once(heading).chain(HEADINGS).map(str::to_owned).collect();
-    let mut text = format!("\n{bold}{}{bold:#}\n", line(&titles, &widths));
+    let mut text = format!("\n{bold}{}{bold:#}\n", line(&titles, &widths).trim_end());
     for (row, cells) in rows.iter().zip(&cells) {
-        text.push_str(&line(cells, &widths));
+        let mut text_of_row = line(cells, &widths);
         if bar_width >= NARROWEST_BAR {
             let bar = place.bar(share(&row.used), largest, bar_width);
-            text.push_str(if bar.is_empty() { "" } else { "  " });
-            text.push_str(&bar);
+            text_of_row.push_str("  ");
+            text_of_row.push_str(&bar);
         }
+        text.push_str(text_of_row.trim_end());
         text.push('\n');
     }
     text
@@ -171,7 +172,7 @@ fn line(cells: &[String], widths: &[usize]) -> String {
         let pad = pad(cell, *width);
         text.push_str(&if at == 0 { format!("{cell}{pad}") } else { format!("  {pad}{cell}") });
     }
-    text.trim_end().to_owned()
+    text
 }
 
 fn cents(cost: MicroDollars) -> String {

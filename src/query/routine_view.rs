@@ -50,6 +50,8 @@ pub struct RoutineView {
     pub firing: Firing,
     /// A fire that waits, in words.
     pub waiting: Option<String>,
+    /// When that starts, if nothing else holds it up.
+    pub waiting_until: Option<UnixSeconds>,
     /// Today's runs beside its own daily ceilings, if it has any.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub used_today: Option<UsedToday>,
@@ -116,7 +118,9 @@ impl Firing {
             Ok(ledger) => {
                 firing.snoozed_until = ledger.snoozed_until.max(home_snoozed_until).filter(|until| *until > now);
                 let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
-                let after = firing.snoozed_until.unwrap_or(now).max(now).max(dealt_with);
+                // An occurrence at the end of a snooze fires.
+                let snoozed = firing.snoozed_until.map_or(now, |until| UnixSeconds(until.0.saturating_sub(1)));
+                let after = snoozed.max(now).max(dealt_with);
                 let skipped = usize::from(ledger.skip_next);
                 let left = ledger.left_of(definition, Some(schedule));
                 let upcoming = left.map(|left| left.upcoming(after, skipped + NEXT_FIRES)).unwrap_or_default();
@@ -233,6 +237,7 @@ impl<'a> Overview<'a> {
             disabled_because: ledger.and_then(|ledger| ledger.disabled_because.clone().filter(|_| !definition.enabled)),
             firing: Firing::of(definition, read.as_ref(), self.snoozed_until, now),
             waiting: waiting.map(|waiting| in_words(slug, waiting, self.holds.of(&definition.agent), now)),
+            waiting_until: waiting.map(|waiting| hold::start_at(self.holds.of(&definition.agent), waiting, slug)),
             used_today: self.used_today(slug, definition),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
                 let ledger::LastMissed { occurrence, reason } = missed;

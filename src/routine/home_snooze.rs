@@ -45,17 +45,17 @@ impl HomeSnooze {
     }
 
     pub fn is_in_force(&self, now: UnixSeconds) -> bool {
-        now <= self.until
+        now < self.until
     }
 
     /// Returns whether an occurrence that is dealt with at `now` is not to be fired: while the snooze is in force, nor is what was
     /// missed before it.
     pub fn covers(&self, occurrence: UnixSeconds, now: UnixSeconds) -> bool {
-        occurrence <= self.until && (self.is_in_force(now) || occurrence >= self.since)
+        occurrence < self.until && (self.is_in_force(now) || occurrence >= self.since)
     }
 }
 
-/// Keeps all schedules of the home from firing up to `until`; without it, lets them fire again.
+/// Keeps all schedules of the home from firing before `until`; without it, lets them fire again.
 pub fn snooze_home(home: &Home, until: Option<UnixSeconds>, now: UnixSeconds) -> Result<(), StoreError> {
     let file = home.snooze_file();
     let _lock = FileLock::acquire(&home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
@@ -96,11 +96,12 @@ mod tests {
         let snooze = HomeSnooze { version: 1, since: at(100), until: at(200) };
         for (occurrence, now, covered) in [
             (100, 100, true),
-            (200, 200, true),
+            (199, 199, true),
+            (200, 200, false),
             (50, 150, true),
             (201, 201, false),
             (150, 300, true),
-            (200, 201, true),
+            (199, 201, true),
             (50, 300, false),
         ] {
             assert_eq!(snooze.covers(at(occurrence), at(now)), covered, "{occurrence} at {now}");
@@ -120,7 +121,7 @@ mod tests {
         assert_eq!(read(), Some((100, 300)));
         snooze_home(&home, Some(at(500)), at(400)).unwrap();
         assert_eq!(read(), Some((400, 500)), "another one");
-        assert_eq!([at(500), at(501)].map(|now| HomeSnooze::until(&home, now)), [Some(at(500)), None]);
+        assert_eq!([at(499), at(500)].map(|now| HomeSnooze::until(&home, now)), [Some(at(500)), None]);
         for text in ["{", "{\"version\":2,\"since\":\"2026-01-01T00:00:00Z\",\"until\":\"2026-01-01T00:00:00Z\"}"] {
             std::fs::write(home.snooze_file(), text).unwrap();
             assert!(HomeSnooze::read(&home).unwrap_err().to_string().contains("snooze.json is damaged"));

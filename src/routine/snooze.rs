@@ -9,7 +9,7 @@ use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::lock::{FileLock, Mode};
 
-/// Keeps a routine's schedule from firing up to `until`, or once; with neither, lets it fire again.
+/// Keeps a routine's schedule from firing before `until`, or once; with neither, lets it fire again.
 pub fn snooze(
     home: &Home,
     slug: &Slug,

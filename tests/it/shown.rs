@@ -26,6 +26,7 @@ fn assert_golden_redacted(home: &TestHome, name: &str, text: &str) {
     let filters = [
         (root.to_str().unwrap(), "[HOME]"),
         (r"\d{4}-\d\d-\d\d \d\d:\d\d", "[TIME]"),
+        (r"\b\d\d:\d\d (\()", "[TIME] $1"),
         (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[TIME]"),
         (r"\((in )?\d+ (s|min|h|days?)( \d+ \w+)?( ago)?\)", "([AGE])"),
         // A run whose state is unknown still goes on.

@@ -12,17 +12,25 @@ use crate::run::id::RunId;
 use crate::run::janitor_status::Duty;
 use crate::service::{Service, State};
 
+/// Names the other servers and janitors; without any, nothing fires.
 pub(super) fn peers(subject: &Subject<'_>) -> Vec<Finding> {
     let names: Vec<String> = subject.peers.iter().map(ToString::to_string).collect();
-    let running = if names.is_empty() {
-        "no server or janitor is running, so nothing is scheduled or cleaned up".to_owned()
-    } else {
-        names.join(", ")
-    };
-    let mut findings = vec![Finding::well("background", running)];
+    let nobody = "no server or janitor is running, so nothing is scheduled or cleaned up";
+    vec![match names.is_empty() {
+        false => Finding::well("background", names.join(", ")),
+        true if subject.is_anything_scheduled() => Finding::problem(
+            "background",
+            nobody,
+            "open a host, or have a janitor run always: moadim-mcp service install",
+        ),
+        true => Finding::well("background", nobody),
+    }]
+}
+
+/// Names those of another version.
+pub(super) fn versions(subject: &Subject<'_>) -> Vec<Finding> {
     let problems = subject.peers.iter().filter_map(|peer| peer.version_problem());
-    findings.extend(problems.map(|(problem, fix)| Finding::problem("background", problem, fix)));
-    findings
+    problems.map(|(problem, fix)| Finding::problem("background", problem, fix)).collect()
 }
 
 pub(super) fn service(_: &Subject<'_>) -> Vec<Finding> {

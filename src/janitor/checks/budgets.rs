@@ -56,8 +56,9 @@ pub(super) fn budgets(subject: &Subject<'_>) -> Vec<Finding> {
 }
 
 fn of_reached(over: &OverBudget) -> Finding {
-    let fix = "nothing to do if that is what you want: it goes on when the day has ended; else raise the ceiling in this file";
-    Finding::problem_at(&over.file, over.to_string(), fix)
+    // A ceiling that does its work is no problem.
+    let hint = format!("it goes on when the day has ended; to raise the ceiling: {}", over.file.display());
+    Finding::well("budget", over.to_string()).hint(hint)
 }
 
 /// Reports runs that ended without saying what they cost: the ceiling holds less than it seems to.

@@ -107,6 +107,12 @@ impl<'a> Subject<'a> {
         self.context.routines.known().summaries.iter().filter(|routine| routine.readable().is_some()).count()
     }
 
+    /// Whether some routine fires by itself, or waits for another attempt.
+    pub(super) fn is_anything_scheduled(&self) -> bool {
+        let known = self.context.routines.known();
+        known.summaries.iter().any(|routine| routine.plan().is_ok_and(|plan| plan.next_need().is_some()))
+    }
+
     /// Returns which workbench goes next.
     pub(super) fn next_workbench(&self) -> Option<GoesNext> {
         let going = self.runs.iter().filter_map(|run| Some((run.reap_at?, &run.id)));
@@ -145,7 +151,8 @@ const CHECKS: &[(By, Check)] = &[
     (By::Health, agents::preamble),
     (By::Health, agents::environments),
     (By::Health, agents::holds),
-    (By::Health, background::peers),
+    (By::Doctor, background::peers),
+    (By::Health, background::versions),
     (By::Doctor, background::service),
     (By::Health, background::passes),
     (By::Health, background::heartbeat),

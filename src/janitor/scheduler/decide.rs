@@ -171,7 +171,7 @@ fn is_held<'a>(hold: Option<&'a Hold>, waiting: &Waiting, slug: &Slug, now: Unix
 
 /// Returns why somebody asked to leave out an occurrence of the routine, if so.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
-    if let Some(until) = ledger.snoozed_until.filter(|until| occurrence <= *until) {
+    if let Some(until) = ledger.snoozed_until.filter(|until| occurrence < *until) {
         return Some((WhyMissed::Snoozed, format!("snoozed until {until}")));
     }
     std::mem::take(&mut ledger.skip_next).then(|| (WhyMissed::Snoozed, "skipped once, as asked".to_owned()))
