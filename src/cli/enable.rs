@@ -23,10 +23,12 @@ pub(super) fn set_enabled(arguments: &Arguments, enabled: bool) -> anyhow::Resul
     if arguments.format.json {
         return set_enabled_as_json(&arguments.routines, enabled);
     }
-    let home = app::open()?.home;
+    let app = app::open()?;
     for slug in &arguments.routines {
-        edit::switch(&home, slug, enabled)?;
+        edit::switch(&app.home, slug, enabled)?;
         writeln!(anstream::stdout(), "{slug} is {}", if enabled { "enabled" } else { "disabled" })?;
+        let warnings = if enabled { changed_by_hand(&app, slug)?.warnings } else { Vec::new() };
+        warnings.iter().try_for_each(|warning| writeln!(anstream::stderr(), "moadim-mcp: {slug}: {warning}"))?;
     }
     Ok(())
 }

@@ -39,6 +39,9 @@ pub struct Passed {
 /// How many occurrences of a gap are listed one by one, the one that may be made up for included.
 const LISTED: usize = 101;
 
+/// About how many occurrences of a gap are found: a minute's schedule has as many in a week.
+const MOST_PASSED: usize = 10_000;
+
 /// How far back a gap is looked into: a clock that was centuries off must not keep a tick busy for minutes.
 const LONGEST_GAP_SECS: u64 = 366 * 24 * 60 * 60;
 
@@ -133,11 +136,19 @@ impl Schedule {
         self.all_after(after).take(count).collect()
     }
 
+    /// Returns how far back a gap that ends at `until` is looked into: a year at most, and about as many occurrences as take a moment
+    /// to find.
+    fn longest_gap_secs(&self, until: UnixSeconds) -> u64 {
+        const DAY_SECS: u64 = 24 * 60 * 60;
+        let day_ago = UnixSeconds(until.0.saturating_sub(DAY_SECS));
+        let of_a_day = self.all_after(day_ago).take_while(|occurrence| *occurrence <= until).take(MOST_PASSED).count();
+        LONGEST_GAP_SECS.min(DAY_SECS * (MOST_PASSED / of_a_day.max(1)).max(1) as u64)
+    }
+
     /// Returns the occurrences after `after` up to and including `until`; of a gap of more than a year, those of its last year, and of
-    /// that part of a year if there are several expressions. A `run_at` is among them however long ago it was.
+    /// one with very many, about the last [`MOST_PASSED`]. A `run_at` is among them however long ago it was.
     pub fn passed(&self, after: UnixSeconds, until: UnixSeconds) -> Passed {
-        let longest_secs = LONGEST_GAP_SECS / self.crons.len().max(1) as u64;
-        let from = after.max(UnixSeconds(until.0.saturating_sub(longest_secs)));
+        let from = after.max(UnixSeconds(until.0.saturating_sub(self.longest_gap_secs(until))));
         let early = self.run_at_after(&self.zone_now(), after).filter(|at| *at <= from);
         let (mut older, mut newest) = (None, VecDeque::from_iter(early));
         for occurrence in self.all_after(from).take_while(|occurrence| *occurrence <= until) {

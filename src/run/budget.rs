@@ -49,6 +49,9 @@ struct RecentRun {
     cost: Option<MicroDollars>,
 }
 
+/// How much later than its trigger a run may be named, because its own second was taken.
+const LATER_SECS: u64 = 60 * 60;
+
 /// Longer than any day that has not ended.
 const LONGEST_DAY_SECS: u64 = 48 * 60 * 60;
 
@@ -69,7 +72,10 @@ impl RecentRuns {
         // Entries first: a run has its line before it loses its entry.
         let entries = Entry::list(&context.home)?;
         let live = entries.iter().map(Entry::id).filter(|run| run.stamp() >= since);
-        let ended = context.history.read(&context.home)?.ended_since(since, with_costs);
+        let mut history = context.history.read(&context.home)?;
+        history.check_since(since)?;
+        let ended = history.ended_since(since, with_costs);
+        drop(history);
         Ok(Self::of(ended, live))
     }
 
@@ -105,7 +111,9 @@ impl RecentRuns {
     fn add_up<'a>(runs: impl Iterator<Item = &'a RecentRun>, day: &Day) -> Used {
         let mut used = Used::default();
         // One that is named after a later second, because its own was taken, may be of the next day already, and counts for both.
-        for run in runs.filter(|run| run.triggered_at >= day.start) {
+        // One that is far ahead was started while the clock was wrong, and is of no day that anybody sees.
+        let end = day.end.plus_secs(LATER_SECS);
+        for run in runs.filter(|run| run.triggered_at >= day.start && run.triggered_at < end) {
             used.runs += 1;
             used.live_runs += u64::from(run.is_live);
             match run.cost {
@@ -190,6 +198,17 @@ pub fn over_budget(context: &Context, routine: &Routine, now: UnixSeconds) -> Re
     Ok(own.or_else(|| over_home(context, &recent, now)))
 }
 
+/// Reads the history as far as [`over_budget`] will need it, so that under the lock only what was added since is read.
+///
+/// # Errors
+/// The history cannot be read.
+pub fn read_ahead(context: &Context, definition: &Definition) -> Result<(), FileError> {
+    if Ceilings::of(definition).is_any() || Ceilings::of_home(&context.config).is_any() {
+        drop(context.history.read(&context.home)?);
+    }
+    Ok(())
+}
+
 /// Returns whether a routine has reached a ceiling of its own.
 pub fn over_own(
     home: &Home,
@@ -269,6 +288,7 @@ mod tests {
             ended("a-1002", Status::LaunchFailed, Some(0)),
             ended("a-1003", Status::Stopped, None),
             ended("b-1999", Status::Failed, Some(100)),
+            ended("b-9000", Status::Failed, Some(1000)),
         ];
         let live: Vec<RunId> = ["a-1003", "a-1004", "b-998"].map(|id| id.parse().unwrap()).into();
         let recent = RecentRuns::of(lines, live.iter());

@@ -141,14 +141,25 @@ fn variables(home: &Home, outcome: &Outcome) -> Vec<(&'static str, OsString)> {
         (env_vars::COST_USD, cost.map(|dollars| dollars.to_string())),
         (env_vars::UNSAVED_WORK, unsaved_work(&outcome.work)),
     ];
-    // A NUL cannot be passed on.
-    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, text?.replace('\0', " ").into())));
+    // A NUL cannot be passed on, and too long a text would keep the hook from starting.
+    let texts = texts.into_iter().filter_map(|(name, text)| Some((name, bounded(text?.replace('\0', " ")).into())));
     let paths = [
         (env_vars::HOME, home.root().as_os_str().to_owned()),
         (env_vars::WORKBENCH, workbench.directory().as_os_str().to_owned()),
         (env_vars::LOG, workbench.log().into_os_string()),
     ];
     texts.chain(paths).collect()
+}
+
+/// How long a text in a variable may be.
+const MAX_TEXT_BYTES: usize = 4 * 1024;
+
+fn bounded(mut text: String) -> String {
+    if text.len() > MAX_TEXT_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_TEXT_BYTES));
+        text.push('…');
+    }
+    text
 }
 
 fn unsaved_work(work: &[Work]) -> Option<String> {
@@ -239,6 +250,13 @@ fn end_of(output: &File) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_text_that_would_keep_a_hook_from_starting_is_cut() {
+        assert_eq!(bounded("short".into()), "short");
+        let cut = bounded("é".repeat(100_000));
+        assert!(cut.len() <= MAX_TEXT_BYTES + '…'.len_utf8() && cut.ends_with("é…"));
+    }
 
     #[test]
     fn a_routine_s_own_command_replaces_the_home_s_of_that_name_alone() {

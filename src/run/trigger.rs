@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::argument_space::{self, TooLong};
-use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_budget};
+use super::budget::{CostNotReported, OverBudget, check_cost_is_reported, over_budget, read_ahead};
 use super::checks::{precheck, verify};
 use super::claim::{Claim, ClaimError, claim};
 use super::context::{Context, ProgramGone};
@@ -212,6 +212,7 @@ impl Plan {
             let because = because.map_or_else(String::new, |because| format!(" because {because}"));
             return Err(TriggerError::Disabled { slug: slug.clone(), because, file });
         }
+        read_ahead(context, &routine.definition)?;
         let prompt = prompt::read_for_run(home, slug, saved_by)?.map_err(|EmptyPrompt { path, is_certain }| {
             TriggerError::EmptyPrompt { slug: slug.clone(), path, is_certain }
         })?;

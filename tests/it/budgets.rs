@@ -141,8 +141,8 @@ fn calls_at_the_same_time_start_no_more_than_allowed_and_the_refusal_says_all() 
     assert!(home.moadim(&["show", "job"]).ok().contains("5 runs of 5, cost unknown"));
     // A ceiling that does its work is no problem.
     assert!(!server.problems().iter().any(|problem| text(&problem["problem"]).contains("max_daily_runs")));
-    let found = home.moadim(&["doctor", "--json"]).json();
-    let found = found.as_array().unwrap().iter().find(|finding| finding["what"] == "budget").unwrap();
+    let found: Value = serde_json::from_str(&home.moadim(&["doctor", "--json"]).stdout).unwrap();
+    let found = found["checks"].as_array().unwrap().iter().find(|finding| finding["what"] == "budget").unwrap();
     assert!(found["well"] == true && text(&found["fix"]).contains("routines/job/routine.toml"), "{found}");
 }
 

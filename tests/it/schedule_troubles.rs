@@ -312,3 +312,37 @@ fn a_janitor_without_a_host_fires_too_and_goes_when_told() {
     let status = wait_for(Duration::from_secs(10), "the janitor to go", || janitor.0.try_wait().unwrap());
     assert!(status.success(), "{status}");
 }
+
+#[test]
+fn long_gaps_of_dense_schedules_keep_no_other_routine_waiting() {
+    let stage = Stage::new("");
+    let slugs = ["a", "b", "c"];
+    for slug in slugs {
+        stage.routine(slug, ":", "schedule = \"* * * * *\"\ncatch_up = \"none\"");
+        let schedule = json!({ "schedule": "* * * * *", "timezone": "UTC" });
+        let ledger = json!({ "version": 1, "schedule": schedule, "fired_until": at(0) });
+        stage.home.write(format!("routines/{slug}/ledger.json"), &ledger.to_string());
+    }
+    stage.routine("due", ":", "schedule = \"@hourly\"");
+    // A machine that was away for two months.
+    let back = 60 * 24 * HOUR;
+    stage.set_clock(back);
+    let _server = stage.server();
+    stage.wait_until_followed("due", "@hourly");
+    stage.set_clock(back + HOUR);
+    stage.wait_for_ended("due", 1);
+    for slug in slugs {
+        wait_until("the gap to be dealt with", || text(&stage.ledger(slug)["fired_until"]) >= at(back));
+        let missed = stage.missed(slug);
+        let count: u64 = missed.iter().map(|one| one["count"].as_u64().unwrap_or(1)).sum();
+        assert!((5_000..20_000).contains(&count), "{slug}: {count}");
+    }
+}
+
+#[test]
+fn a_routine_that_is_enabled_after_its_moment_says_that_it_never_fires_again() {
+    let stage = Stage::new("");
+    stage.routine("once", ":", "enabled = false\nrun_at = \"2026-01-01T09:00:00Z\"");
+    let answer = stage.home.moadim(&["enable", "once"]);
+    assert!(answer.stderr.contains("its run_at is past"), "{answer:?}");
+}

@@ -71,8 +71,15 @@ fn deal_with_due(
         let slug = routine.slug();
         match routine.plan().map(|plan| (need(slug, plan, holds, now), plan.overlap)) {
             Ok((Need::Rest(until), _)) => next = next.into_iter().chain(until).min(),
-            Ok((Need::Start(waiting), overlap)) => found.push((slug.clone(), Some((waiting, overlap)))),
-            Ok((Need::Attention, _)) => found.push((slug.clone(), None)),
+            Ok((Need::Start(waiting), overlap)) => {
+                found.push(Found { slug: slug.clone(), since: waiting.since, waits: Some((waiting, overlap)) });
+            }
+            Ok((Need::Attention, _)) => {
+                let waiting =
+                    routine.plan().ok().and_then(|plan| plan.waiting.as_ref().map(|one| one.since).or(plan.next));
+                let since = waiting.unwrap_or(UnixSeconds(u64::MAX));
+                found.push(Found { slug: slug.clone(), since, waits: None });
+            }
             Err(error) => report.failed.push(failure(context, slug, error)),
         }
     }
@@ -83,34 +90,31 @@ fn deal_with_due(
     Ok(next)
 }
 
-/// A routine that needs something, and the fire that waits if there is nothing else.
-type Found = (Slug, Option<(Arc<Waiting>, Overlap)>);
-
-/// Sorts what was found: fires by how long they wait, then the rest.
-fn in_line(context: &Context, mut found: Vec<Found>, now: UnixSeconds) -> Vec<Found> {
-    let since = |(slug, waits): &Found| match waits {
-        Some((waiting, _)) => Some(waiting.since),
-        // A ledger that cannot be read is reported below.
-        None => Case::read(context, slug, now).ok()??.advance.ledger.waiting.map(|waiting| waiting.since),
-    };
-    found.sort_by_cached_key(|one| (since(one).unwrap_or(UnixSeconds(u64::MAX)), one.0.clone()));
-    found
+/// A routine that needs something.
+struct Found {
+    slug: Slug,
+    /// Since when, which is its place in the line.
+    since: UnixSeconds,
+    /// The fire that waits, if there is nothing else.
+    waits: Option<(Arc<Waiting>, Overlap)>,
 }
 
 fn deal_with_all(
     context: &Context,
-    found: Vec<Found>,
+    mut found: Vec<Found>,
     now: UnixSeconds,
     report: &mut TickReport,
 ) -> Result<(), FileError> {
+    found.sort_by(|a, b| (a.since, &a.slug).cmp(&(b.since, &b.slug)));
     let began = Instant::now();
     // While that cannot be read, nothing fires, for a reason that is said once.
     HomeSnooze::read(&context.home)?;
     let alive = alive_runs(context)?;
     // Once a fire waits in the line, those behind it must not overtake it, whatever ends meanwhile.
     let mut line_stands = false;
-    for (slug, waits) in in_line(context, found, now) {
-        if began.elapsed() > LONGEST_TICK {
+    for (at, Found { slug, waits, .. }) in found.into_iter().enumerate() {
+        // One at least, however long that takes: else nothing would ever be dealt with.
+        if at > 0 && began.elapsed() > LONGEST_TICK {
             report.pause = SHORTEST_PAUSE;
             break;
         }

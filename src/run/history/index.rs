@@ -12,6 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
 use super::line::Past;
@@ -43,6 +44,8 @@ pub struct Lines {
     newest: Vec<Option<UnixSeconds>>,
     /// Of runs that somebody asked about.
     pub(super) costs: KnownCosts,
+    /// Files that are there and could not be opened.
+    unopened: Vec<HistoryFile>,
 }
 
 /// A run's line; small, because there may be very many.
@@ -198,6 +201,20 @@ impl Lines {
         self.slugs.of(line)
     }
 
+    /// Makes sure that all files that may have runs of a time were read.
+    ///
+    /// # Errors
+    /// One of them cannot be opened: what is in it is not known.
+    pub(crate) fn check_since(&self, since: UnixSeconds) -> Result<(), FileError> {
+        let may_have = |file: &&HistoryFile| file.closed_at.is_none_or(|at| at.plus_secs(CLOCK_MARGIN_SECS) >= since);
+        match self.unopened.iter().find(may_have) {
+            Some(file) => {
+                Err(FileError::damaged(&file.path, "it cannot be opened, so nobody knows which runs are in it"))
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Returns how many lines could not be read.
     pub(crate) fn damaged(&self) -> u64 {
         self.files.values().map(|file| file.damaged).sum()
@@ -242,6 +259,7 @@ impl Lines {
             let now = listed.iter().find(|file| file.stamp.is_same_file(&known.stamp));
             now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
+        self.unopened.clear();
         let count = self.files.len();
         self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
@@ -283,7 +301,13 @@ impl Lines {
             None => {
                 // One that cannot be opened was closed or removed since it was listed, and the next look finds it; or it is
                 // damaged as a whole, which hides no other, and which health reports.
-                let Ok((file, stamp)) = atomic_file::open_with_stamp(&listed.path) else { return Ok(()) };
+                let (file, stamp) = match atomic_file::open_with_stamp(&listed.path) {
+                    Ok(opened) => opened,
+                    Err(error) => {
+                        self.unopened.extend((!error.is_not_found()).then(|| listed.clone()));
+                        return Ok(());
+                    }
+                };
                 let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
                 let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash: stable_hash(&[]), damaged: 0 };
                 self.files.insert(number, empty);

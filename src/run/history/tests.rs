@@ -301,3 +301,19 @@ fn what_cannot_be_completed_is_reported_and_tried_again() {
     complete(&it.context).unwrap();
     assert_eq!(it.runs(), [run]);
 }
+
+#[test]
+fn a_file_that_cannot_be_opened_leaves_its_time_unknown() {
+    let fixture = fixture();
+    let home = &fixture.context.home;
+    fixture.append("a-1000");
+    let check = |since| fixture.context.history.read(home).unwrap().check_since(UnixSeconds(since));
+    assert!(check(0).is_ok());
+    let closed = home.root().join("history.500000.jsonl");
+    std::os::unix::fs::symlink("/dev/null", &closed).unwrap();
+    let error = check(499_000).unwrap_err().to_string();
+    assert!(error.contains("history.500000.jsonl") && error.contains("cannot be opened"), "{error}");
+    assert!(check(500_000 + CLOCK_MARGIN_SECS + 1).is_ok(), "what it has is older");
+    std::fs::remove_file(&closed).unwrap();
+    assert!(check(0).is_ok());
+}

@@ -192,7 +192,11 @@ fn changed(app: &App, context: &Context, routine: &Routine) -> anyhow::Result<On
     let agent = definition.agent.parse().ok().and_then(|name| Registry::load(&context.home).ok()?.get(&name).ok());
     let permissions = agent.as_ref().and_then(|agent| describe(context, agent, definition));
     let silence = agent.as_ref().and_then(|agent| silence_warning(agent, definition));
-    Ok(OneRoutine { routine: view(app, context, routine)?, permissions, warnings: silence.into_iter().collect() })
+    let routine = view(app, context, routine)?;
+    let is_over = definition.enabled && definition.run_at.is_some() && routine.firing.next_fires.is_empty();
+    let over = (is_over && routine.waiting.is_none() && routine.firing.schedule_problem.is_none())
+        .then(|| "it never fires again by itself: its run_at is past; give it a later one".to_owned());
+    Ok(OneRoutine { routine, permissions, warnings: silence.into_iter().chain(over).collect() })
 }
 
 /// The silence that some agents need while a tool works, or while they try again.
