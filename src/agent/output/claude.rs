@@ -221,7 +221,8 @@ impl Claude {
             });
         }
         let usage = sum.or_else(|| self.usage(event.get("usage")?))?;
-        let cost = event.get("total_cost_usd").and_then(Value::as_f64);
+        // What is no amount is not known, and never nothing.
+        let cost = event.get("total_cost_usd").and_then(Value::as_f64).filter(|&cost| cost >= 0.0);
         Some(Usage { cost_usd: cost.map(MicroDollars::from), ..usage })
     }
 }
