@@ -178,7 +178,7 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
 
 fn used(summary: &Summary) -> Option<String> {
     let usage = summary.usage.as_ref()?;
-    let cost = usage.cost_usd.map(|cost| format!(", ${} by list prices", f64::from(cost))).unwrap_or_default();
+    let cost = usage.cost_usd.map(|cost| format!(", ${} at list prices", f64::from(cost))).unwrap_or_default();
     let so_far = if summary.so_far { " so far" } else { "" };
     Some(format!("{} tokens in, {} out{cost}{so_far}", usage.input_tokens, usage.output_tokens))
 }

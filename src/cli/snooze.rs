@@ -18,7 +18,7 @@ use crate::routine::store;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The routine's slug; without it, no schedule fires
+    /// The routine's slug; if omitted, all schedules are snoozed
     #[arg(add = completion::routines())]
     routine: Option<String>,
     /// How long, such as 2h or 1d

@@ -5,11 +5,10 @@ use serde_json::{Map, Value};
 
 /// What a new prompt is written over.
 pub(super) const PROMPT: &str = "\n\
-    # Write above what the agent should do. These two lines are left out.\n\
+    # Write above what the agent should do. These two lines are not saved.\n\
     # Nobody is there to answer questions: say where to look, what to write, and what to leave alone.\n";
 
-const HEAD: &str =
-    "# A new routine. Set what you want to, by taking out the # of its line; these comments are left out.\n";
+const HEAD: &str = "# A new routine. Uncomment the lines you want; these comments are not saved.\n";
 
 /// Makes the text of a definition that has these settings, with the agents that there are.
 ///

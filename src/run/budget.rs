@@ -149,16 +149,19 @@ impl fmt::Display for OverBudget {
         let whose = self.routine.as_ref().map_or_else(|| "all routines".to_owned(), |slug| format!("'{slug}'"));
         match self.reached {
             Reached::Runs(max) => {
-                write!(f, "over budget: today {runs} runs of {whose} were started")?;
+                match runs {
+                    1 => write!(f, "daily ceiling reached: 1 run of {whose} was started today")?,
+                    _ => write!(f, "daily ceiling reached: {runs} runs of {whose} were started today")?,
+                }
                 if live_runs > 0 {
                     write!(f, ", {live_runs} of them still alive")?;
                 }
                 write!(f, ", and {MAX_DAILY_RUNS} is {max}")?;
             }
             Reached::Cost(max) => {
-                write!(f, "over budget: today the runs of {whose} cost {cost_usd} by list prices")?;
+                write!(f, "daily ceiling reached: today's runs of {whose} cost {cost_usd} at list prices")?;
                 if unknown_cost_runs > 0 {
-                    write!(f, ", without {unknown_cost_runs} of unknown cost")?;
+                    write!(f, ", not counting {unknown_cost_runs} of unknown cost")?;
                 }
                 write!(f, ", and {MAX_DAILY_COST_USD} is {}", f64::from(max))?;
             }
@@ -304,12 +307,12 @@ mod tests {
         };
         assert_eq!(
             over(Reached::Runs(3), Some("job"), Some("UTC")).to_string(),
-            "over budget: today 3 runs of 'job' were started, 1 of them still alive, and max_daily_runs is 3; the day ends at \
+            "daily ceiling reached: 3 runs of 'job' were started today, 1 of them still alive, and max_daily_runs is 3; the day ends at \
              2026-01-02T00:00:00Z (midnight in UTC); to allow more, a person runs: moadim-mcp edit job"
         );
         assert_eq!(
             over(Reached::Cost(MicroDollars(5_000_000)), None, None).to_string(),
-            "over budget: today the runs of all routines cost $5.20 by list prices, without 2 of unknown cost, and \
+            "daily ceiling reached: today's runs of all routines cost $5.20 at list prices, not counting 2 of unknown cost, and \
              max_daily_cost_usd is 5; the day ends at 2026-01-02T00:00:00Z (midnight in the machine's time zone); to allow more, a \
              person changes /h/config.toml"
         );

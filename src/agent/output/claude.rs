@@ -18,7 +18,7 @@ const SYSTEM_NOISE: [&str; 5] = ["hook_started", "status", "task_started", "thin
 /// The model that messages of the program itself name.
 const SYNTHETIC: &str = "<synthetic>";
 
-/// What an error is called that only the reset of an account's usage window ends.
+/// What an error is called that only the reset of an account's usage limit ends.
 const USAGE_LIMIT_REACHED: &str = "usage_limit_reached";
 
 /// How many messages may be under way at once: those of sub-agents run beside the main one.

@@ -124,7 +124,7 @@ pub enum FinalEvent {
 pub(super) const RATE_LIMIT: &str = "rate_limit";
 
 impl Limit {
-    /// Whether an account's usage window is used up. Too many requests at once are another thing: the agent retries them itself,
+    /// Whether an account's usage limit is used up. A rate limit is another thing: the agent retries by itself,
     /// and nobody knows when the next would be let through.
     pub fn is_of_usage(&self) -> bool {
         self.kind != RATE_LIMIT

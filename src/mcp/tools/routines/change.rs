@@ -76,7 +76,8 @@ fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), Invali
         return Ok(());
     }
     let rule = format!(
-        "the prompt of the agent '{}' may be a script, and the last report would be appended to it; leave it out, or a person who          knows that it is not sets preamble = true in the agent's file",
+        "the prompt of the agent '{}' may be a script, and the last report would be appended to it; leave it out; if it is prose, \
+         a person can set preamble = true in the agent's file",
         agent.name
     );
     Err(InvalidField::new("continuity", "refused", rule))

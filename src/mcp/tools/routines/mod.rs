@@ -223,7 +223,7 @@ pub(crate) struct Routines {
     pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     pub(crate) total: usize,
-    /// Until when no schedule fires, as somebody asked.
+    /// The time until which all schedules are snoozed.
     pub(crate) snoozed_until: Option<UnixSeconds>,
     /// Gives the next page; absent on the last one.
     pub(crate) next_cursor: Option<Slug>,
