@@ -221,13 +221,25 @@ pub fn over_home(context: &Context, recent: &RecentRuns, now: UnixSeconds) -> Op
 /// A ceiling on cost cannot be kept, because the agent does not say what its runs cost.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "the agent '{agent}' reports no cost, so {MAX_DAILY_COST_USD} = {} in {} cannot be kept; set {MAX_DAILY_RUNS} instead, or use an \
-     agent that reports its cost, such as claude or opencode", f64::from(*ceiling), file.display()
+    "the agent '{agent}' reports no cost, so {MAX_DAILY_COST_USD} = {} in {} cannot be kept; {WITH_COSTS}", f64::from(*ceiling),
+    file.display()
 )]
 pub struct CostNotReported {
-    agent: String,
+    pub agent: String,
     pub ceiling: MicroDollars,
     file: PathBuf,
+    /// Whether the ceiling is that of the home.
+    pub is_of_home: bool,
+}
+
+const WITH_COSTS: &str =
+    "set max_daily_runs instead, or use an agent that reports its cost, such as claude or opencode";
+
+impl CostNotReported {
+    /// Says the same beside the ceiling that a routine is about to get.
+    pub fn rule(&self) -> String {
+        format!("the agent '{}' reports no cost, so this ceiling cannot be kept; {WITH_COSTS}", self.agent)
+    }
 }
 
 /// Checks that an agent says what its runs cost where a ceiling needs it.
@@ -243,10 +255,13 @@ pub fn check_cost_is_reported(
     if agent.definition.output.reports_cost() {
         return Ok(());
     }
-    let own = definition.max_daily_cost_usd.map(|ceiling| (ceiling, store::definition_file(&context.home, slug)));
-    let home = || Some((context.config.max_daily_cost_usd?, context.home.config_file()));
+    let own =
+        definition.max_daily_cost_usd.map(|ceiling| (ceiling, store::definition_file(&context.home, slug), false));
+    let home = || Some((context.config.max_daily_cost_usd?, context.home.config_file(), true));
     match own.or_else(home) {
-        Some((ceiling, file)) => Err(CostNotReported { agent: agent.name.to_string(), ceiling, file }),
+        Some((ceiling, file, is_of_home)) => {
+            Err(CostNotReported { agent: agent.name.to_string(), ceiling, file, is_of_home })
+        }
         None => Ok(()),
     }
 }

@@ -166,7 +166,7 @@ pub(crate) fn check_text(text: &str, agent: &Agent) -> Result<(), InvalidField> 
     }
     if text.len() > MAX_TEXT_BYTES {
         let rule = format!("at most {MAX_TEXT_BYTES} bytes are allowed; put the rest into a file and name it");
-        return refuse(&format!("{} bytes long", text.len()), rule);
+        return refuse("too long", rule);
     }
     if text.contains('\0') {
         return refuse("a text with a NUL character", "remove that character".to_owned());

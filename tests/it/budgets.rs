@@ -222,7 +222,7 @@ fn a_days_cost_is_added_up_from_what_agents_report() {
     assert_has(&used, json!({ "runs": 4, "cost_usd": 1.2, "unknown_cost_runs": 1 }));
     let problem =
         server.problems().into_iter().find(|problem| text(&problem["problem"]).contains("without reporting a cost"));
-    assert_says(&text(&problem.expect("a problem")["problem"]), &["1 runs of today", "max_daily_cost_usd"]);
+    assert_says(&text(&problem.expect("a problem")["problem"]), &["1 run of today", "max_daily_cost_usd"]);
 }
 
 #[test]
@@ -248,7 +248,7 @@ fn a_ceiling_on_cost_refuses_agents_that_report_none() {
     server.routine("Free", "true").with(json!({ "agent": "plain" })).create();
     assert_says(
         &server.error("update_routine", json!({ "routine": "free", "max_daily_cost_usd": 5 })),
-        &["'plain' reports no cost", "routine.toml"],
+        &["`max_daily_cost_usd` is 5: the agent 'plain' reports no cost, so this ceiling"],
     );
     // By hand it can be written, and then it does not start.
     edit(&home, "free", "agent = \"plain\"", "agent = \"plain\"\nmax_daily_cost_usd = 5");

@@ -105,7 +105,9 @@ fn what_a_trigger_says_is_data_that_cannot_leave_its_frame() {
     let other = text(&server.ok("trigger_routine", json!({ "routine": "about", "text": hostile }))["run"]["id"]);
     server.wait_for_run(&other, "succeeded");
     assert!(!given(&home, &other).contains(marker), "each run has a marker of its own");
-    for (bad, words) in [("  ", "empty"), ("a\0b", "NUL"), (&"x".repeat(64 * 1024 + 1), "65537 bytes")] {
+    for (bad, words) in
+        [("  ", "empty"), ("a\0b", "NUL"), (&"x".repeat(64 * 1024 + 1), "too long: at most 65536 bytes")]
+    {
         let error = server.error("trigger_routine", json!({ "routine": "about", "text": bad }));
         assert_says(&error, &["`text` is", words]);
     }

@@ -85,8 +85,10 @@ fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), Invali
 
 /// Checks that a routine's agent says what its runs cost, where a ceiling needs that.
 fn check_cost(context: &Context, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
-    check_cost_is_reported(context, slug, definition, agent)
-        .map_err(|not| InvalidField::new(MAX_DAILY_COST_USD, f64::from(not.ceiling), not.to_string()))
+    check_cost_is_reported(context, slug, definition, agent).map_err(|not| match not.is_of_home {
+        true => InvalidField::new("agent", format_args!("'{}'", not.agent), not.to_string()),
+        false => InvalidField::new(MAX_DAILY_COST_USD, f64::from(not.ceiling), not.rule()),
+    })
 }
 
 /// Chooses the options of a routine that is created or changed. What a run asks for gets no more permissions than that run has, now and

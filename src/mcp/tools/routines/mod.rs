@@ -150,7 +150,12 @@ pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<Wh
 
 fn preview(context: &Context, routine: &Routine, prompt: &str) -> anyhow::Result<String> {
     let agent = Registry::load(&context.home)?.get(&routine.definition.agent.parse()?)?;
-    Ok(compose(context, routine, prompt, &agent, &Occasion::default())?.text)
+    let composed = compose(context, routine, prompt, &agent, &Occasion::default())?;
+    Ok(match composed.precheck_slot {
+        // Its number is there to be found again, by the run.
+        Some(slot) => composed.text.replacen(&slot, "(what the precheck prints)", 1),
+        None => composed.text,
+    })
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
