@@ -19,6 +19,14 @@ impl MicroDollars {
     pub(crate) fn plus(self, other: Self) -> Self {
         Self(self.0.saturating_add(other.0).min(MAX_MICRO_DOLLARS))
     }
+
+    /// Rounds to cents, for a table; what is there is not shown as nothing.
+    pub(crate) fn in_cents(self) -> String {
+        match (self.0, (self.0 + 5_000) / 10_000) {
+            (1.., 0) => "<$0.01".to_owned(),
+            (_, cents) => format!("${}.{:02}", cents / 100, cents % 100),
+        }
+    }
 }
 
 impl From<f64> for MicroDollars {
@@ -69,6 +77,13 @@ mod tests {
         for (micros, expected) in cases {
             assert_eq!(MicroDollars(micros).to_string(), expected);
         }
+    }
+
+    #[test]
+    fn a_table_shows_cents_and_no_cost_as_nothing() {
+        let shown = [0, 1, 2_500, 4_999, 5_000, 12_345_678].map(|micros| MicroDollars(micros).in_cents());
+        assert_eq!(shown, ["$0.00", "<$0.01", "<$0.01", "<$0.01", "$0.01", "$12.35"]);
+        assert_eq!(MicroDollars(u64::MAX).in_cents(), "$18446744073709.55");
     }
 
     proptest! {

@@ -57,7 +57,7 @@ pub struct AgentDefinition {
     pub hint: Option<String>,
     /// Whether it prints nothing for minutes while it works, so that a short `max_silence_secs` would end it.
     pub often_silent: bool,
-    /// Whether its prompt is prose, so that text of ours may stand before it and after it. It must not be where prompts are scripts.
+    /// Whether its prompt is prose, so text may be added before and after it. Leave it false if prompts are scripts.
     pub preamble: bool,
     /// Variables to set for each run.
     pub env: Variables,

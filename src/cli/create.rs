@@ -37,19 +37,19 @@ pub(super) struct Arguments {
     /// The routine's permanent name; if absent, made of the title
     #[arg(long)]
     slug: Option<Slug>,
-    /// When it runs by itself: five cron fields, or @daily and the like; give it again for further times
+    /// When it runs by itself: five cron fields, or @daily and the like; can be given several times
     #[arg(long = "schedule", group = "when", value_name = "CRON")]
     schedules: Vec<String>,
     /// Run it once, at a local time such as 2026-12-01T09:00, or at one with an offset
     #[arg(long, group = "when", value_name = "TIME")]
     run_at: Option<String>,
-    /// The time zone of both, such as Europe/Berlin
+    /// The time zone of --schedule and --run-at, such as Europe/Berlin
     #[arg(long, value_name = "ZONE", requires = "when")]
     timezone: Option<String>,
     /// What a fire does while a run is alive
     #[arg(long, value_parser = ["skip", "queue", "replace", "allow"], requires = "when")]
     overlap: Option<String>,
-    /// Whether to make up for the newest fire that nothing was there for
+    /// Whether to make up for the newest fire that was missed because nothing was running
     #[arg(long, value_parser = ["latest", "none"], requires = "when")]
     catch_up: Option<String>,
     /// A value of an option of the agent, such as model=opus or permissions=read-only
@@ -70,7 +70,7 @@ pub(super) struct Arguments {
     /// How many of the newest finished runs are kept whatever their age
     #[arg(long, value_name = "COUNT")]
     keep_last: Option<u64>,
-    /// How often a failed run is tried in all, the first time included
+    /// How many attempts in all, including the first
     #[arg(long, value_name = "COUNT", requires = "backoff")]
     max_attempts: Option<u32>,
     /// The pause before it is tried again
@@ -82,16 +82,16 @@ pub(super) struct Arguments {
     /// A variable for its runs, of those that the agent accepts
     #[arg(long, value_name = "NAME=VALUE", value_parser = pair)]
     env: Vec<(String, String)>,
-    /// How many runs a day may have
+    /// How many runs may start in one day
     #[arg(long, value_name = "COUNT")]
     max_daily_runs: Option<u64>,
-    /// What the runs of a day may cost, by the list prices that the agent reports
+    /// What a day's runs may cost, at the list prices that the agent reports
     #[arg(long, value_name = "USD")]
     max_daily_cost_usd: Option<f64>,
     /// A git repository that each run gets a fresh clone of
     #[arg(long = "repository", value_name = "URL")]
     repositories: Vec<String>,
-    /// The branch or tag of the one repository
+    /// The branch or tag to clone, if there is one --repository
     #[arg(long, requires = "repositories")]
     branch: Option<String>,
     /// What becomes of unsaved work when a workbench goes

@@ -22,7 +22,7 @@ const MARK: &str = "#! ";
 
 fn marked(reason: &str) -> String {
     let lines = reason.lines().map(|line| format!("{MARK}{line}\n"));
-    lines.chain([format!("{MARK}Correct it, or close the editor without a change to give up.\n")]).collect()
+    lines.chain([format!("{MARK}Correct it, or close the editor without changes to give up.\n")]).collect()
 }
 
 fn without_marks(text: &str) -> String {

@@ -68,7 +68,7 @@ enum Command {
     Routines(routines::Arguments),
     /// List runs, newest first
     Runs(runs::Arguments),
-    /// Show what runs used: tokens, and cost by list prices
+    /// Show what runs used: tokens, and cost at list prices
     Usage(usage::Arguments),
     /// Print a run's log
     Logs(logs::Arguments),

@@ -50,7 +50,7 @@ pub(super) fn routines(arguments: Arguments) -> anyhow::Result<()> {
             text(&when),
         ]);
     }
-    table.print("no routines; create one with the tool create_routine, or see the README")?;
+    table.print("no routines; create one with: moadim-mcp create, or with the tool create_routine")?;
     if let Some(until) = snoozed_until {
         eprintln!("no schedule fires until {}; to change that: moadim-mcp snooze --off", moment(until, now));
     }

@@ -75,7 +75,7 @@ fn show(runs: &[RunView]) -> std::io::Result<()> {
 /// Shows list prices, where the agent says what it used; what is not known is no zero.
 fn cost(run: &RunView) -> Cell {
     let cost = run.output.as_ref().and_then(|output| output.usage.as_ref()?.cost_usd);
-    cost.map_or_else(|| faint(""), |cost| text(&format!("${:.2}", f64::from(cost))))
+    cost.map_or_else(|| faint(""), |cost| text(&cost.in_cents()))
 }
 
 /// Says why a run ended as it did, and what its agent says that it did.

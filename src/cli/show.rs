@@ -2,11 +2,13 @@
 
 use std::io::Write;
 
+use anyhow::bail;
+
 use super::app::{self, Format, print_json};
 use super::completion;
 use super::time::moment;
 use super::usage::today_in_words;
-use crate::agent::output::{LimitWarning, Needs, Summary};
+use crate::agent::output::{LimitWarning, Needs, Summary, grouped, limit_in_words};
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
 use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
@@ -36,6 +38,9 @@ pub(super) fn show(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open_with_login_shell()?;
     let routine = arguments.what.parse::<Slug>().ok().filter(|slug| store::check_exists(&app.home, slug).is_ok());
     match routine.filter(|_| !arguments.run) {
+        None if arguments.preview => {
+            bail!("--preview needs a routine, and '{}' is none; see: moadim-mcp routines", quote(&arguments.what, 80))
+        }
         Some(routine) => show_routine(&app, routine, arguments.preview, arguments.format),
         None => show_run(&app, &arguments.what, arguments.format),
     }
@@ -156,8 +161,8 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
         (
             "limit",
             summary.limit.as_ref().map(|limit| match limit.resets_at {
-                Some(at) => format!("{}, until {}", limit.kind, moment(at, now)),
-                None => limit.kind.clone(),
+                Some(at) => format!("{}, until {}", limit_in_words(&limit.kind), moment(at, now)),
+                None => limit_in_words(&limit.kind),
             }),
         ),
         ("limit is near", summary.limit_warning.as_ref().map(|warning| near(warning, now))),
@@ -178,15 +183,16 @@ fn show_run(app: &App, name: &str, format: Format) -> anyhow::Result<()> {
 
 fn used(summary: &Summary) -> Option<String> {
     let usage = summary.usage.as_ref()?;
-    let cost = usage.cost_usd.map(|cost| format!(", ${} by list prices", f64::from(cost))).unwrap_or_default();
+    let cost = usage.cost_usd.map(|cost| format!(", {cost} at list prices")).unwrap_or_default();
     let so_far = if summary.so_far { " so far" } else { "" };
-    Some(format!("{} tokens in, {} out{cost}{so_far}", usage.input_tokens, usage.output_tokens))
+    let (input, output) = (grouped(usage.input_tokens), grouped(usage.output_tokens));
+    Some(format!("{input} tokens in, {output} out{cost}{so_far}"))
 }
 
 fn near(warning: &LimitWarning, now: UnixSeconds) -> String {
     let used = warning.used_percent.map(|percent| format!("{percent} % used"));
     let resets = warning.resets_at.map(|at| format!("resets {}", moment(at, now)));
-    std::iter::once(warning.kind.clone()).chain(used).chain(resets).collect::<Vec<_>>().join(", ")
+    std::iter::once(limit_in_words(&warning.kind)).chain(used).chain(resets).collect::<Vec<_>>().join(", ")
 }
 
 fn denied(summary: &Summary) -> String {

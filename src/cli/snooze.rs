@@ -13,12 +13,13 @@ use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::logging;
 use crate::mcp::tools::snooze::{Snooze, Snoozed, snooze_routine};
+use crate::quote::quote;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
-    /// The routine's slug; without it, no schedule fires
+    /// The routine's slug; if omitted, all schedules are snoozed
     #[arg(add = completion::routines())]
     routine: Option<String>,
     /// How long, such as 2h or 1d
@@ -39,8 +40,12 @@ pub(super) struct Arguments {
 
 pub(super) fn snooze(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let app = app::open()?;
+    if arguments.next && arguments.routine.is_none() {
+        logging::say("moadim-mcp: --next needs a routine; to snooze all schedules, give a time such as 2h, or --until");
+        return Ok(ExitCode::from(USAGE_ERROR));
+    }
     let Some((routine, length)) = meant(&app.home, arguments)? else {
-        logging::say("moadim-mcp: a time is required, such as 2h; or --until, --next, or --off to end a snooze");
+        logging::say(&format!("moadim-mcp: {}", nothing_to_do(&app.home, arguments)));
         return Ok(ExitCode::from(USAGE_ERROR));
     };
     let now = UnixSeconds::now();
@@ -64,6 +69,15 @@ pub(super) fn snooze(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 
 /// As of the parser.
 const USAGE_ERROR: u8 = 2;
+
+/// Says what is missing where the words say nothing to do.
+fn nothing_to_do(home: &Home, arguments: &Arguments) -> String {
+    let is_routine = |word: &str| word.parse::<Slug>().is_ok_and(|slug| store::check_exists(home, &slug).is_ok());
+    match arguments.routine.as_deref().filter(|word| !is_routine(word)) {
+        Some(word) => format!("'{}' is neither a routine nor a time such as 2h or 1d", quote(word, 80)),
+        None => "a time is required, such as 2h; or --until, --next, or --off to end a snooze".to_owned(),
+    }
+}
 
 /// Returns what is meant by the words: a first one that stands alone may be a routine, or how long the whole home is to be silent. `None`
 /// if they say nothing to do.

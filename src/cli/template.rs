@@ -5,11 +5,10 @@ use serde_json::{Map, Value};
 
 /// What a new prompt is written over.
 pub(super) const PROMPT: &str = "\n\
-    # Write above what the agent should do. These two lines are left out.\n\
+    # Write above what the agent should do. These two lines are not saved.\n\
     # Nobody is there to answer questions: say where to look, what to write, and what to leave alone.\n";
 
-const HEAD: &str =
-    "# A new routine. Set what you want to, by taking out the # of its line; these comments are left out.\n";
+const HEAD: &str = "# A new routine. Uncomment the lines you want; these comments are not saved.\n";
 
 /// Makes the text of a definition that has these settings, with the agents that there are.
 ///
@@ -79,14 +78,14 @@ fn commented(key: &str, path: &str, property: &Value) -> String {
     } else if property["type"] == "object" {
         (property, format!("[{path}]"))
     } else {
-        return text + &format!("#{key} = {}\n", example(property));
+        return text + &format!("#{key} = {}\n", example(path, property));
     };
     text += &format!("#{header}\n");
     let (values, tables): (Vec<_>, Vec<_>) =
         table["properties"].as_object().into_iter().flatten().partition(|(_, property)| !is_table(property));
     for (key, property) in values {
         let words = property["description"].as_str().unwrap_or_default().replace('\n', " ");
-        text += &format!("#{key} = {}  # {words}\n", example(property));
+        text += &format!("#{key} = {}  # {words}\n", example(&format!("{path}.{key}"), property));
     }
     if table["properties"].is_null() {
         text += "#NAME = \"value\"\n";
@@ -97,8 +96,30 @@ fn commented(key: &str, path: &str, property: &Value) -> String {
     text
 }
 
-/// Returns a value of the right kind: the default, if there is one.
-fn example(property: &Value) -> String {
+/// Values for keys that take none of the plain ones, such as 0 or an empty text.
+const EXAMPLES: [(&str, &str); 15] = [
+    ("failed_ttl_secs", "259200"),
+    ("max_consecutive_failures", "3"),
+    ("max_daily_cost_usd", "5"),
+    ("max_daily_runs", "10"),
+    ("max_runtime_secs", "3600"),
+    ("max_silence_secs", "600"),
+    ("repositories.branch", "\"main\""),
+    ("repositories.directory", "\"src\""),
+    ("repositories.url", "\"https://example.com/project.git\""),
+    ("retry.max_attempts", "3"),
+    ("run_at", "\"2026-12-01T09:00\""),
+    ("schedule", "\"0 9 * * 1-5\""),
+    ("timezone", "\"Europe/Berlin\""),
+    ("trusted.verify_secs", "300"),
+    ("ttl_secs", "86400"),
+];
+
+/// Returns a value that is accepted: the default, if there is one.
+fn example(path: &str, property: &Value) -> String {
+    if let Some((_, value)) = EXAMPLES.iter().find(|(key, _)| *key == path) {
+        return (*value).to_owned();
+    }
     let of_kind = || match property["type"].as_str() {
         Some("integer" | "number") => Value::from(0),
         Some("boolean") => Value::from(false),
@@ -112,6 +133,7 @@ fn example(property: &Value) -> String {
 mod tests {
     use super::*;
     use crate::cli::file_schemas::WrittenFile;
+    use crate::home::config::Config;
     use crate::routine::model::Definition;
     use serde_json::json;
 
@@ -153,6 +175,47 @@ mod tests {
         }
         assert_eq!(read["retry"].as_table().unwrap().len(), 2, "{text}");
         assert!(read["trusted"]["env"].is_table() && read["repositories"][0]["url"].is_str(), "{text}");
+    }
+
+    /// One after the other: the others stay comments.
+    #[test]
+    fn each_value_that_is_offered_is_accepted() {
+        let text = made_with(json!({ "title": "T", "agent": "a" }));
+        let lines: Vec<&str> = text.lines().collect();
+        let offered = |line: &str| {
+            line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' ')).map(str::to_owned)
+        };
+        let check = |uncommented: &[String]| {
+            let written = format!("title = \"T\"\nagent = \"a\"\n{}\n", uncommented.join("\n"));
+            let read: Definition = toml::from_str(&written).map_err(|error| error.to_string())?;
+            read.check(&Config::default()).map_err(|error| error.to_string())
+        };
+        let mut accepted = 0;
+        let mut at = 0;
+        while at < lines.len() {
+            let Some(first) = offered(lines[at]) else {
+                at += 1;
+                continue;
+            };
+            let mut block = vec![first.clone()];
+            // A table is a header with what follows it.
+            if first.starts_with('[') {
+                block.extend(
+                    lines[at + 1..].iter().map_while(|line| offered(line).filter(|line| !line.starts_with('['))),
+                );
+            }
+            at += block.len();
+            assert_eq!(check(&block), Ok(()), "{block:#?}");
+            for line in &block[1..] {
+                // Some tables need several keys.
+                match check(&[first.clone(), line.clone()]) {
+                    Err(error) if error.contains("missing field") => {}
+                    other => assert_eq!(other, Ok(()), "{line}"),
+                }
+            }
+            accepted += block.len();
+        }
+        assert!(accepted > 30 && EXAMPLES.iter().all(|(_, value)| text.contains(value)), "{accepted}: {text}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(super) struct Arguments {
     /// What this one run is about; its agent takes it as data
     #[arg(long)]
     text: Option<String>,
-    /// A file that says so; - is standard input
+    /// A file to read that text from; - is standard input
     #[arg(long, value_name = "FILE", conflicts_with = "text")]
     text_file: Option<PathBuf>,
     #[command(flatten)]

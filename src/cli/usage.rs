@@ -176,7 +176,7 @@ fn line(cells: &[String], widths: &[usize]) -> String {
 }
 
 fn cents(cost: MicroDollars) -> String {
-    format!("${:.2}", f64::from(cost))
+    cost.in_cents()
 }
 
 /// Writes a number of tokens in three digits or so.

@@ -98,7 +98,7 @@ pub struct Config {
     pub max_concurrent_runs: u64,
     /// How many runs of all routines may be started on one day of the machine's time zone. If absent, any number.
     pub max_daily_runs: Option<u64>,
-    /// What the runs of all routines on one day may cost, by the list prices that their agents report. If absent, any amount; if set,
+    /// What the runs of all routines on one day may cost, at the list prices that their agents report. If absent, any amount; if set,
     /// agents that report no cost do not start.
     pub max_daily_cost_usd: Option<MicroDollars>,
     /// How late the newest missed occurrence of a schedule is still caught up.

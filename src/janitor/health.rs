@@ -37,7 +37,7 @@ pub struct Health {
     pub scheduler: Passes,
     /// For how long nothing was running before this process started.
     pub downtime: Option<String>,
-    /// Until when no schedule fires, as somebody asked.
+    /// The time until which all schedules are snoozed.
     pub snoozed_until: Option<UnixSeconds>,
     /// How many routines can be read.
     pub routines: usize,

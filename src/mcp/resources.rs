@@ -95,8 +95,8 @@ pub(super) fn list(app: &App, cursor: Option<&str>) -> Result<(Vec<Resource>, Op
     if after.is_none() {
         let health = "The state of moadim-mcp and everything that is wrong with it, as health answers.";
         resources.push(resource(SCHEME, "health", "Health", health, JSON));
-        let usage = "What the runs of the last 7 days used: tokens, and cost by list prices, by routine and agent. Updated when a \
-                     run ends.";
+        let usage = "What the runs of the last 7 days used: tokens, and cost at list prices, by routine and agent. Updated when a \
+                     run starts or ends.";
         resources.push(resource(SCHEME, "usage", "Usage", usage, JSON));
         let newest = listing::list(&context, &listing::RunFilter::default(), None, LISTED_RUNS).map_err(failed)?;
         for run in newest.runs {

@@ -3,7 +3,7 @@
 //! First everything is asked to end (TERM), until the grace is over. What is left then is stopped (STOP), pass by pass,
 //! until a pass finds nothing new: a stopped process neither forks, nor replaces a child that was killed, nor becomes
 //! something else by exec, and it keeps its place in the tree, so that its children are still recognised. Then the
-//! frozen tree is killed (KILL), and the end is believed only when two looks in a row find nothing.
+//! frozen tree is killed (KILL), and the end is believed only when two checks in a row find nothing.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};

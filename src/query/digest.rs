@@ -25,7 +25,7 @@ pub struct Digest {
     pub runs: BTreeMap<Status, usize>,
     /// The same by routine, those with the most bad runs first.
     pub routines: Vec<RoutineRuns>,
-    /// Runs of which one fact contradicts another, newest first; each is in this list alone, or in `unsaved` too.
+    /// Runs whose facts contradict each other, newest first; each is in this list alone, or in `unsaved` too.
     pub disagreeing: Vec<RunView>,
     /// Runs that left work which no remote has, newest first. They may need another look, too.
     pub unsaved: Vec<RunView>,

@@ -15,6 +15,7 @@ use crate::home::Home;
 use crate::options::Options;
 use crate::process_tree::{Process, ProcessId, Scan, Usage, usage};
 use crate::quote::quote;
+use crate::routine::bounds::Retention;
 use crate::run::context::Context;
 use crate::run::end::EndError;
 use crate::run::entry::{Entry, Workbench};
@@ -203,6 +204,9 @@ fn retention(run: &RunView, outcome: Option<&Outcome>, is_there: bool) -> String
     match (run.reap_at, outcome, &run.kept_because) {
         _ if !is_there => "its workbench is gone".to_owned(),
         (_, _, Some(reason)) => format!("its workbench stays: {reason}"),
+        (Some(_), Some(outcome), None) if outcome.status.retention() == Retention::NextSweep => {
+            "its workbench goes with the next sweep".to_owned()
+        }
         (Some(at), Some(outcome), None) => format!(
             "its workbench is kept for {} from {}, its end or the last output before it was ended by force; the first \
              sweep from {at} on removes it",

@@ -1,4 +1,4 @@
-//! What runs used in a period: how many there were, their tokens, and their cost by list prices; by routine and by agent.
+//! What runs used in a period: how many there were, their tokens, and their cost at list prices; by routine and by agent.
 
 use std::collections::BTreeMap;
 

@@ -48,7 +48,7 @@ pub struct Definition {
     /// RFC 3339.
     #[serde(deserialize_with = "run_at::text")]
     pub run_at: Option<String>,
-    /// The time zone of both, an IANA name. If absent, the machine's.
+    /// The time zone of `schedule` and `run_at`, an IANA name. If absent, the machine's.
     pub timezone: Option<String>,
     /// What a fire of the schedule does while a run of the routine is alive.
     #[serde(skip_serializing_if = "is_default")]
@@ -58,9 +58,10 @@ pub struct Definition {
     pub catch_up: CatchUp,
     /// How many runs in a row may fail before the routine is disabled. If absent, any number.
     pub max_consecutive_failures: Option<u64>,
-    /// How many runs may be started on one day of its time zone. If absent, any number. Tools can only lower it.
+    /// How many runs may start on one day of its time zone. If absent, any number. Tools can set it where there is none, and lower it.
     pub max_daily_runs: Option<u64>,
-    /// What the runs of one day may cost, by the list prices that its agent reports. If absent, any amount. Tools can only lower it.
+    /// What the runs of one day may cost, at the list prices that its agent reports. If absent, any amount. Tools can set it where there
+    /// is none, and lower it.
     pub max_daily_cost_usd: Option<MicroDollars>,
     /// What becomes of unsaved work when a workbench is removed. If absent, what the home says.
     pub unsaved_work: Option<UnsavedWork>,
@@ -81,10 +82,10 @@ pub struct Definition {
     // From here on tables, which TOML wants after values.
     /// Try a run that failed or was interrupted again.
     pub retry: Option<Retry>,
-    /// Variables for its runs, of those that its agent accepts. Tools write these.
+    /// Variables for its runs, of those that its agent accepts. Tools can write these too.
     #[serde(skip_serializing_if = "Variables::is_empty")]
     pub env: Variables,
-    /// Values of its agent's options, as `moadim-mcp agents` lists them. Tools write these.
+    /// Values of its agent's options, as `moadim-mcp agents` lists them. Tools can write these too.
     #[serde(skip_serializing_if = "Options::is_empty")]
     pub options: Options,
     /// Git repositories to clone into the workbench before the agent starts.
@@ -100,18 +101,18 @@ pub struct Definition {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Trusted {
-    /// Runs in the place of the home's `on_finish`; nothing does if it is empty.
+    /// Runs instead of the home's `on_finish`; an empty list runs nothing.
     pub on_finish: Option<Vec<String>>,
-    /// Runs in the place of the home's `on_failure`; nothing does if it is empty.
+    /// Runs instead of the home's `on_failure`; an empty list runs nothing.
     pub on_failure: Option<Vec<String>>,
-    /// Runs in the place of the home's `on_attention`; nothing does if it is empty.
+    /// Runs instead of the home's `on_attention`; an empty list runs nothing.
     pub on_attention: Option<Vec<String>>,
     /// A command and its arguments, run in the workbench before anything else: exit status 0 starts the run, 1 skips it, and anything
     /// else starts it and says so. `{prompt_file}`, `{workbench}` and `{run}` are filled in.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub precheck: Vec<String>,
     /// A command and its arguments, run in the workbench once the agent has ended well; the run succeeds only if it exits with 0. An
-    /// empty list switches off that of the agent's file. The same is filled in.
+    /// empty list switches off the agent's own `verify`. The same placeholders are filled in.
     pub verify: Option<Vec<String>>,
     /// How long `verify` may take. If absent, 300.
     pub verify_secs: Option<u64>,

@@ -157,16 +157,19 @@ impl fmt::Display for OverBudget {
         let whose = self.routine.as_ref().map_or_else(|| "all routines".to_owned(), |slug| format!("'{slug}'"));
         match self.reached {
             Reached::Runs(max) => {
-                write!(f, "over budget: today {runs} runs of {whose} were started")?;
+                match runs {
+                    1 => write!(f, "daily ceiling reached: 1 run of {whose} was started today")?,
+                    _ => write!(f, "daily ceiling reached: {runs} runs of {whose} were started today")?,
+                }
                 if live_runs > 0 {
                     write!(f, ", {live_runs} of them still alive")?;
                 }
                 write!(f, ", and {MAX_DAILY_RUNS} is {max}")?;
             }
             Reached::Cost(max) => {
-                write!(f, "over budget: today the runs of {whose} cost {cost_usd} by list prices")?;
+                write!(f, "daily ceiling reached: today's runs of {whose} cost {cost_usd} at list prices")?;
                 if unknown_cost_runs > 0 {
-                    write!(f, ", without {unknown_cost_runs} of unknown cost")?;
+                    write!(f, ", not counting {unknown_cost_runs} of unknown cost")?;
                 }
                 write!(f, ", and {MAX_DAILY_COST_USD} is {}", f64::from(max))?;
             }
@@ -237,13 +240,25 @@ pub fn over_home(context: &Context, recent: &RecentRuns, now: UnixSeconds) -> Op
 /// A ceiling on cost cannot be kept, because the agent does not say what its runs cost.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error(
-    "the agent '{agent}' reports no cost, so {MAX_DAILY_COST_USD} = {} in {} cannot be kept; set {MAX_DAILY_RUNS} instead, or use an \
-     agent that reports its cost, such as claude or opencode", f64::from(*ceiling), file.display()
+    "the agent '{agent}' reports no cost, so {MAX_DAILY_COST_USD} = {} in {} cannot be kept; {WITH_COSTS}", f64::from(*ceiling),
+    file.display()
 )]
 pub struct CostNotReported {
-    agent: String,
+    pub agent: String,
     pub ceiling: MicroDollars,
     file: PathBuf,
+    /// Whether the ceiling is that of the home.
+    pub is_of_home: bool,
+}
+
+const WITH_COSTS: &str =
+    "set max_daily_runs instead, or use an agent that reports its cost, such as claude or opencode";
+
+impl CostNotReported {
+    /// Says the same beside the ceiling that a routine is about to get.
+    pub fn rule(&self) -> String {
+        format!("the agent '{}' reports no cost, so this ceiling cannot be kept; {WITH_COSTS}", self.agent)
+    }
 }
 
 /// Checks that an agent says what its runs cost where a ceiling needs it.
@@ -259,10 +274,13 @@ pub fn check_cost_is_reported(
     if agent.definition.output.reports_cost() {
         return Ok(());
     }
-    let own = definition.max_daily_cost_usd.map(|ceiling| (ceiling, store::definition_file(&context.home, slug)));
-    let home = || Some((context.config.max_daily_cost_usd?, context.home.config_file()));
+    let own =
+        definition.max_daily_cost_usd.map(|ceiling| (ceiling, store::definition_file(&context.home, slug), false));
+    let home = || Some((context.config.max_daily_cost_usd?, context.home.config_file(), true));
     match own.or_else(home) {
-        Some((ceiling, file)) => Err(CostNotReported { agent: agent.name.to_string(), ceiling, file }),
+        Some((ceiling, file, is_of_home)) => {
+            Err(CostNotReported { agent: agent.name.to_string(), ceiling, file, is_of_home })
+        }
         None => Ok(()),
     }
 }
@@ -324,12 +342,12 @@ mod tests {
         };
         assert_eq!(
             over(Reached::Runs(3), Some("job"), Some("UTC")).to_string(),
-            "over budget: today 3 runs of 'job' were started, 1 of them still alive, and max_daily_runs is 3; the day ends at \
+            "daily ceiling reached: 3 runs of 'job' were started today, 1 of them still alive, and max_daily_runs is 3; the day ends at \
              2026-01-02T00:00:00Z (midnight in UTC); to allow more, a person runs: moadim-mcp edit job"
         );
         assert_eq!(
             over(Reached::Cost(MicroDollars(5_000_000)), None, None).to_string(),
-            "over budget: today the runs of all routines cost $5.20 by list prices, without 2 of unknown cost, and \
+            "daily ceiling reached: today's runs of all routines cost $5.20 at list prices, not counting 2 of unknown cost, and \
              max_daily_cost_usd is 5; the day ends at 2026-01-02T00:00:00Z (midnight in the machine's time zone); to allow more, a \
              person changes /h/config.toml"
         );

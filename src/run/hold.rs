@@ -64,7 +64,7 @@ impl Hold {
         let kind = limit_in_words(&self.kind);
         match self.resets_at {
             Some(_) => format!("its account's {kind} is used up (run {})", self.run),
-            None => format!("its account's {kind} is used up until an unknown time (run {})", self.run),
+            None => format!("its account's {kind} is used up; when it resets is not known (run {})", self.run),
         }
     }
 

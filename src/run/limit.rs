@@ -4,7 +4,7 @@ use super::record::AgentExit;
 use crate::agent::output::{FinalEvent, Limit, Summary, limit_in_words};
 use crate::clock::UnixSeconds;
 
-/// How many attempts in a row may meet the limit before nothing is tried any more.
+/// How many attempts in a row may meet the limit before no further attempt is made.
 pub(super) const MAX_TRIES: u32 = 8;
 
 /// The pauses before the first attempts where it is not known when the limit is reset; the last one holds for all that follow.
@@ -30,7 +30,7 @@ pub(crate) fn in_words(limit: &Limit) -> String {
     let kind = limit_in_words(&limit.kind);
     match limit.resets_at {
         Some(at) => format!("the account's {kind} is used up; it resets at {at}"),
-        None => format!("the account's {kind} is used up; its agent did not say when it resets"),
+        None => format!("the account's {kind} is used up; when it resets is not known"),
     }
 }
 
@@ -96,7 +96,8 @@ mod tests {
             "the account's 5-hour limit is used up; it resets at 2026-11-26T14:06:40Z"
         );
         assert!(
-            in_words(&limit("usage", None)).starts_with("the account's usage limit is used up; its agent did not say")
+            in_words(&limit("usage", None))
+                .starts_with("the account's usage limit is used up; when it resets is not known")
         );
     }
 }

@@ -20,7 +20,7 @@ use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 #[must_use]
 pub enum Settled {
     Done,
-    /// So many runs in a row met the usage limit that nothing is tried any more. It is returned once for each time.
+    /// So many runs in a row met the usage limit that no further attempt is made. It is returned once for each time.
     GaveUp,
 }
 
@@ -157,7 +157,7 @@ fn wants_any(definition: &Definition) -> bool {
 struct Update {
     /// The routine must be disabled.
     disables: bool,
-    /// So many runs in a row met the usage limit that nothing is tried any more.
+    /// So many runs in a row met the usage limit that no further attempt is made.
     gives_up: bool,
 }
 

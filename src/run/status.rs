@@ -35,7 +35,7 @@ pub enum Status {
     Lost,
     /// Something outside ended it: a shutdown, a logout, a service manager.
     Interrupted,
-    /// Its account's usage window was used up.
+    /// Its account's usage limit was used up.
     Limited,
     /// Its `precheck` said that there is nothing to do; no agent started.
     Skipped,

@@ -211,7 +211,7 @@ fn a_days_cost_is_added_up_from_what_agents_report() {
         server.run_to("job", "succeeded");
     }
     let refused = server.error("trigger_routine", json!({ "routine": "job" }));
-    assert_says(&refused, &["cost $1.20 by list prices", "max_daily_cost_usd is 1", "moadim-mcp edit job"]);
+    assert_says(&refused, &["cost $1.20 at list prices", "max_daily_cost_usd is 1", "moadim-mcp edit job"]);
     let used = server.ok("get_routine", json!({ "routine": "job" }))["routine"]["used_today"].clone();
     assert_has(&used, json!({ "runs": 3, "cost_usd": 1.2, "max_daily_cost_usd": 1.0, "unknown_cost_runs": 0 }));
     // One that goes before it has said what it cost counts for nothing, and is no zero.
@@ -224,7 +224,7 @@ fn a_days_cost_is_added_up_from_what_agents_report() {
     assert_has(&used, json!({ "runs": 4, "cost_usd": 1.2, "unknown_cost_runs": 1 }));
     let problem =
         server.problems().into_iter().find(|problem| text(&problem["problem"]).contains("without reporting a cost"));
-    assert_says(&text(&problem.expect("a problem")["problem"]), &["1 runs of today", "max_daily_cost_usd"]);
+    assert_says(&text(&problem.expect("a problem")["problem"]), &["1 run of today", "max_daily_cost_usd"]);
 }
 
 #[test]
@@ -250,7 +250,7 @@ fn a_ceiling_on_cost_refuses_agents_that_report_none() {
     server.routine("Free", "true").with(json!({ "agent": "plain" })).create();
     assert_says(
         &server.error("update_routine", json!({ "routine": "free", "max_daily_cost_usd": 5 })),
-        &["'plain' reports no cost", "routine.toml"],
+        &["`max_daily_cost_usd` is 5: the agent 'plain' reports no cost, so this ceiling"],
     );
     // By hand it can be written, and then it does not start.
     edit(&home, "free", "agent = \"plain\"", "agent = \"plain\"\nmax_daily_cost_usd = 5");
@@ -312,7 +312,7 @@ fn a_retry_over_budget_is_missed_and_a_launch_that_failed_counts() {
         home.readable_history().into_iter().find(|line| line["kind"] == "missed")
     });
     assert_has(&missed, json!({ "routine": "job", "why": "budget" }));
-    assert_says(&text(&missed["reason"]), &["attempt 3 of job-", "over budget: today 2 runs of 'job'"]);
+    assert_says(&text(&missed["reason"]), &["attempt 3 of job-", "daily ceiling reached: 2 runs of 'job'"]);
     assert_eq!(server.ok("list_runs", json!({ "routine": "job" }))["total"], 2);
     let ceiling = json!({ "agent": "broken", "max_daily_runs": 1, "timezone": zone_at_noon() });
     server.routine("Broken", "x").with(ceiling).create();

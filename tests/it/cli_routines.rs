@@ -115,7 +115,9 @@ fn a_routine_is_created_shown_switched_snoozed_and_deleted() {
     assert_says(&home.moadim(&["snooze", "2h"]).ok(), &["No schedule fires until", "(in 2 h)"]);
     let snoozed = home.moadim(&["snooze", "--until", "2040-01-01", "--json"]).json();
     assert!(*text(&snoozed["snoozed_until"]) > *"2039-12-31" && snoozed["routine"].is_null(), "{snoozed}");
-    assert_says(&home.moadim(&["snooze", "--next"]).failed(1), &["skip_next", "name it"]);
+    assert_says(&home.moadim(&["snooze", "--next"]).failed(2), &["--next needs a routine"]);
+    assert_says(&home.moadim(&["snooze", "2x"]).failed(2), &["'2x' is neither a routine nor a time"]);
+    assert_says(&home.moadim(&["show", "no-such", "--preview"]).failed(1), &["'no-such'", "moadim-mcp routines"]);
     assert_says(&home.moadim(&["snooze", "--off"]).ok(), &["Schedules fire again"]);
     assert_says(&home.moadim(&["snooze", "no-such", "2h"]).failed(1), &["no-such"]);
 

@@ -256,7 +256,7 @@ fn without_a_known_reset_it_is_tried_eight_times_and_then_given_up() {
         let from_end = secs(&waiting["not_before"]) - secs(&ended["finished_at"]);
         assert!((pause * 60..=pause * 60 + MAX_JITTER).contains(&from_end), "{from_end} s at the {tries}.");
         let said = text(&ended["reason"]);
-        assert!(said.contains("usage limit is used up") && said.contains("did not say when"), "{said}");
+        assert!(said.contains("usage limit is used up") && said.contains("when it resets is not known"), "{said}");
         assert!(said.ends_with(&format!("the next attempt is at {}", text(&waiting["not_before"]))), "{said}");
         stage.set_clock(secs(&waiting["not_before"]));
     }

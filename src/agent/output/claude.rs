@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::calls::Calls;
 use super::event::{Dialect, Known, Sink, content_text, is_true, list, number, text};
-use super::summary::{Needs, RATE_LIMIT, Usage};
+use super::summary::{Needs, RATE_LIMIT, Usage, limit_in_words};
 use crate::clock::UnixSeconds;
 use crate::money::MicroDollars;
 
@@ -18,7 +18,7 @@ const SYSTEM_NOISE: [&str; 5] = ["hook_started", "status", "task_started", "thin
 /// The model that messages of the program itself name.
 const SYNTHETIC: &str = "<synthetic>";
 
-/// What an error is called that only the reset of an account's usage window ends.
+/// What an error is called that only the reset of an account's usage limit ends.
 const USAGE_LIMIT_REACHED: &str = "usage_limit_reached";
 
 /// How many messages may be under way at once: those of sub-agents run beside the main one.
@@ -250,13 +250,15 @@ fn take_rate_limit(event: &Value, to: &mut Sink<'_>) {
         "rejected" if !is_true(event, "/rate_limit_info/isUsingOverage") => {
             let resets_at = number(event, "/rate_limit_info/resetsAt").map(UnixSeconds);
             to.summary.set_limit(kind, resets_at, to.now);
-            to.screen.error(&format!("limit reached: {kind}"));
+            let limit = to.summary.limit.as_ref().map_or_else(String::new, |limit| limit_in_words(&limit.kind));
+            to.screen.error(&format!("{limit} reached"));
         }
         "allowed_warning" => {
             let used = event.pointer("/rate_limit_info/utilization").and_then(Value::as_f64);
             let resets_at = number(event, "/rate_limit_info/resetsAt").map(UnixSeconds);
             to.summary.set_limit_warning(kind, used, resets_at, to.now);
-            to.screen.note(&format!("near the limit: {kind}"));
+            let limit = to.summary.limit_warning.as_ref().map_or_else(String::new, |limit| limit_in_words(&limit.kind));
+            to.screen.note(&format!("near the {limit}"));
         }
         _ => {}
     }

@@ -26,6 +26,7 @@ pub(crate) use format::is_usage_of_whole_session;
 pub(crate) use lines::MAX_LINE_BYTES;
 pub(crate) use plain::{one_line, plain};
 pub(crate) use reader::Reader;
+pub(crate) use screen::grouped;
 #[cfg(test)]
 pub(crate) use summary::Denied;
 pub(crate) use summary::MAX_RESET_AHEAD_SECS;

@@ -223,7 +223,7 @@ fn telling(arguments: &Value) -> String {
 }
 
 /// Writes a number with commas.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
     for (at, digit) in digits.chars().enumerate() {
@@ -235,10 +235,16 @@ fn grouped(number: u64) -> String {
     grouped
 }
 
-/// Writes an amount in cents, a small one in tenths of them.
+/// Writes an amount in cents, a small one in tenths of them, and what is below a cent exactly.
 fn dollars(amount: MicroDollars) -> String {
     let dollars = f64::from(amount);
-    if amount.0 > 0 && amount.0 < 100_000 { format!("${dollars:.3}") } else { format!("${dollars:.2}") }
+    if amount.0 < 10_000 {
+        amount.to_string()
+    } else if amount.0 < 100_000 {
+        format!("${dollars:.3}")
+    } else {
+        format!("${dollars:.2}")
+    }
 }
 
 #[cfg(test)]
@@ -316,6 +322,7 @@ mod tests {
             screen.failed("other");
         };
         assert_eq!(shown(failed), "✗ no\n✗ failed\n✗ failed: other\n");
-        assert_eq!([0, 5_000, 1_005_000].map(|micros| dollars(MicroDollars(micros))), ["$0.00", "$0.005", "$1.00"]);
+        let written = [0, 2_500, 12_345, 1_005_000].map(|micros| dollars(MicroDollars(micros)));
+        assert_eq!(written, ["$0.00", "$0.0025", "$0.012", "$1.00"]);
     }
 }

@@ -35,7 +35,7 @@ pub struct Summary {
     pub usage: Option<Usage>,
     /// How many times the model answered, as the agent counts.
     pub turns: Option<u64>,
-    /// Tool calls that were denied. Empty, too, if the agent does not summary denials: only claude, qwen, copilot and opencode do.
+    /// Tool calls that were denied. Empty, too, if the agent does not report denials: only claude, qwen, copilot and opencode do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub denied: Vec<Denied>,
     /// The agent's last message; its beginning, if it is longer than 16 KiB.
@@ -124,7 +124,7 @@ pub enum FinalEvent {
 pub(super) const RATE_LIMIT: &str = "rate_limit";
 
 impl Limit {
-    /// Whether an account's usage window is used up. Too many requests at once are another thing: the agent retries them itself,
+    /// Whether an account's usage limit is used up. A rate limit is another thing: the agent retries by itself,
     /// and nobody knows when the next would be let through.
     pub fn is_of_usage(&self) -> bool {
         self.kind != RATE_LIMIT
@@ -137,6 +137,7 @@ pub fn limit_in_words(kind: &str) -> String {
         "five_hour" => "5-hour limit".to_owned(),
         "seven_day" => "weekly limit".to_owned(),
         "usage" | "daily" => format!("{kind} limit"),
+        RATE_LIMIT => "rate limit".to_owned(),
         other => format!("limit '{other}'"),
     }
 }
@@ -361,6 +362,7 @@ mod tests {
         summary.set_limit(RATE_LIMIT, None, NOW);
         assert!(!summary.limit.unwrap().is_of_usage());
         assert_eq!(limit_in_words("five_hour"), "5-hour limit");
+        assert_eq!(limit_in_words(RATE_LIMIT), "rate limit");
         assert_eq!(limit_in_words("seven_day_opus"), "limit 'seven_day_opus'");
     }
 

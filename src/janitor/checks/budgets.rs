@@ -4,6 +4,7 @@ use super::{Finding, Subject};
 use crate::agent::AgentName;
 use crate::clock::UnixSeconds;
 use crate::home::config::Config;
+use crate::janitor::plan::counted;
 use crate::routine::ceilings::MAX_DAILY_COST_USD;
 use crate::routine::day::Day;
 use crate::routine::store;
@@ -66,7 +67,8 @@ fn of_unknown(used: &Used, whose: &str, file: &std::path::Path) -> Option<Findin
     let unknown = used.unknown_cost_runs.saturating_sub(used.live_runs);
     (unknown > 0).then(|| {
         let found = format!(
-            "of {whose}, {unknown} runs of today ended without reporting a cost, which counts as nothing for {MAX_DAILY_COST_USD}"
+            "of {whose}, {} of today ended without reporting a cost, which counts as nothing for {MAX_DAILY_COST_USD}",
+            counted(unknown, "run")
         );
         Finding::problem_at(file, found, "see which: moadim-mcp usage, moadim-mcp runs; max_daily_runs bounds them too")
     })

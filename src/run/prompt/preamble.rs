@@ -84,21 +84,21 @@ impl Facts<'_> {
     /// Says why the run was started, as what follows "because".
     fn why(&self) -> String {
         match self.origin {
-            Origin::Call => "it was triggered by hand".to_owned(),
+            Origin::Call => "it was triggered directly, not by its schedule".to_owned(),
             Origin::Schedule { occurrence } => self.scheduled(*occurrence),
             Origin::Retry { of, attempt } => format!("the run {of} did not succeed; this is attempt {attempt}"),
             Origin::Reset { of, occurrence, .. } => {
                 let scheduled = occurrence.map(|occurrence| format!("{}; ", self.scheduled(occurrence)));
                 let scheduled = scheduled.unwrap_or_default();
-                format!("{scheduled}the run {of} met the usage limit of its account, and this is its attempt again")
+                format!("{scheduled}the run {of} hit its account's usage limit; this is the same attempt again")
             }
         }
     }
 
     fn scheduled(&self, occurrence: UnixSeconds) -> String {
         let late = occurrence.age_secs_at(self.now);
-        let late = if late > ON_TIME_SECS { format!(", {} late", HumanDuration(late)) } else { String::new() };
-        format!("its schedule says {}{late}", self.moment(occurrence))
+        let late = if late > ON_TIME_SECS { format!(" and is {} late", HumanDuration(late)) } else { String::new() };
+        format!("it was scheduled for {}{late}", self.moment(occurrence))
     }
 }
 
@@ -120,7 +120,8 @@ mod tests {
         assert!(template.asks_for_report());
         let zone = crate::routine::zone::built_in("Europe/Berlin").unwrap();
         let text = template.fill(&facts(&Origin::Call, &zone));
-        for stated in ["Saturday, 28 November 2026, 13:00 (Europe/Berlin)", "\"Triage {why}\"", "by hand", "1 h 30 min"]
+        for stated in
+            ["Saturday, 28 November 2026, 13:00 (Europe/Berlin)", "\"Triage {why}\"", "directly", "1 h 30 min"]
         {
             assert!(text.contains(stated), "{stated}: {text}");
         }
@@ -131,15 +132,15 @@ mod tests {
     fn why_a_run_was_started_is_said_with_how_late_it_is() {
         let why = |origin: &Origin| facts(origin, &TimeZone::UTC).why();
         let on_time = Origin::Schedule { occurrence: UnixSeconds(NOON.0 - 60) };
-        assert_eq!(why(&on_time), "its schedule says Saturday, 28 November 2026, 11:59");
+        assert_eq!(why(&on_time), "it was scheduled for Saturday, 28 November 2026, 11:59");
         let late = Origin::Schedule { occurrence: UnixSeconds(NOON.0 - 8400) };
-        assert!(why(&late).ends_with("09:40, 2 h 20 min late"), "{}", why(&late));
+        assert!(why(&late).ends_with("09:40 and is 2 h 20 min late"), "{}", why(&late));
         let retry = Origin::Retry { of: "a-1".parse().unwrap(), attempt: 2 };
         assert_eq!(why(&retry), "the run a-1 did not succeed; this is attempt 2");
         let reset = |occurrence| Origin::Reset { of: "a-1".parse().unwrap(), attempt: 1, tries: 2, occurrence };
-        assert!(why(&reset(None)).starts_with("the run a-1 met the usage limit"), "{}", why(&reset(None)));
+        assert!(why(&reset(None)).starts_with("the run a-1 hit its account's usage limit"), "{}", why(&reset(None)));
         let scheduled = why(&reset(Some(UnixSeconds(NOON.0 - 8400))));
-        assert!(scheduled.contains("09:40, 2 h 20 min late; the run a-1 met"), "{scheduled}");
+        assert!(scheduled.contains("09:40 and is 2 h 20 min late; the run a-1 hit"), "{scheduled}");
     }
 
     #[test]

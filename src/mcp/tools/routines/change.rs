@@ -76,7 +76,8 @@ fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), Invali
         return Ok(());
     }
     let rule = format!(
-        "the prompt of the agent '{}' may be a script, and the last report would be appended to it; leave it out, or a person who          knows that it is not sets preamble = true in the agent's file",
+        "the prompt of the agent '{}' may be a script, and the last report would be appended to it; leave it out; if it is prose, \
+         a person can set preamble = true in the agent's file",
         agent.name
     );
     Err(InvalidField::new("continuity", "refused", rule))
@@ -84,8 +85,10 @@ fn check_continuity(definition: &Definition, agent: &Agent) -> Result<(), Invali
 
 /// Checks that a routine's agent says what its runs cost, where a ceiling needs that.
 fn check_cost(context: &Context, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
-    check_cost_is_reported(context, slug, definition, agent)
-        .map_err(|not| InvalidField::new(MAX_DAILY_COST_USD, f64::from(not.ceiling), not.to_string()))
+    check_cost_is_reported(context, slug, definition, agent).map_err(|not| match not.is_of_home {
+        true => InvalidField::new("agent", format_args!("'{}'", not.agent), not.to_string()),
+        false => InvalidField::new(MAX_DAILY_COST_USD, f64::from(not.ceiling), not.rule()),
+    })
 }
 
 /// Chooses the options of a routine that is created or changed. What a run asks for gets no more permissions than that run has, now and

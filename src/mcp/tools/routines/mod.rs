@@ -150,7 +150,12 @@ pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<Wh
 
 fn preview(context: &Context, routine: &Routine, prompt: &str) -> anyhow::Result<String> {
     let agent = Registry::load(&context.home)?.get(&routine.definition.agent.parse()?)?;
-    Ok(compose(context, routine, prompt, &agent, &Occasion::default())?.text)
+    let composed = compose(context, routine, prompt, &agent, &Occasion::default())?;
+    Ok(match composed.precheck_slot {
+        // Its number is there to be found again, by the run.
+        Some(slot) => composed.text.replacen(&slot, "(what the precheck prints)", 1),
+        None => composed.text,
+    })
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
@@ -223,7 +228,7 @@ pub(crate) struct Routines {
     pub(crate) routines: Vec<RoutineView>,
     /// How many there are on all pages; without a filter, unreadable ones included, which health names.
     pub(crate) total: usize,
-    /// Until when no schedule fires, as somebody asked.
+    /// The time until which all schedules are snoozed.
     pub(crate) snoozed_until: Option<UnixSeconds>,
     /// Gives the next page; absent on the last one.
     pub(crate) next_cursor: Option<Slug>,

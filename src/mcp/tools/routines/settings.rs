@@ -97,7 +97,7 @@ settings! {
     schedule: CronExpressions => |written: CronExpressions| Ok::<_, InvalidField>(Some(written.tidied())),
     /// Fire once: a local time such as 2026-12-01T09:00, or RFC 3339.
     run_at: String => |text: String| Ok::<_, InvalidField>(Some(text.trim().to_owned())),
-    /// IANA time zone of both; default the machine's.
+    /// IANA time zone of schedule and run_at; default the machine's.
     timezone: String,
     /// What a fire does while a run is alive; default skip.
     overlap: Overlap,
@@ -105,9 +105,9 @@ settings! {
     catch_up: CatchUp,
     /// Disable the routine after this many failed runs in a row.
     max_consecutive_failures: u64,
-    /// How many runs a day may have; can only be lowered.
+    /// How many runs may start in one day; once set, it can only be lowered.
     max_daily_runs: u64,
-    /// What a day's runs may cost, by the list prices that the agent reports; can only be lowered.
+    /// What a day's runs may cost, at the list prices that the agent reports; once set, it can only be lowered.
     max_daily_cost_usd: MicroDollars,
     /// Try a failed run again.
     retry: Retry,
