@@ -33,8 +33,10 @@ pub enum Settled {
 /// The routines are locked, or the disk is full: the recording of the end must be repeated.
 pub fn settle(context: &Context, outcome: &Outcome, text: Option<String>) -> Result<Settled, UpdateError> {
     let (home, slug) = (&context.home, outcome.id.routine());
-    // Most routines ask for neither, and their runs end without the lock.
-    if !changes_hold(home, outcome)
+    // Most routines ask for neither, and their runs end without the lock. One that met the limit is promised an attempt, whatever
+    // the hold says of it by now.
+    if outcome.status != Status::Limited
+        && !changes_hold(home, outcome)
         && !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition))
         && !Ledger::read_for_looking(home, slug).is_ok_and(|ledger| ledger.consecutive_limits > 0)
     {

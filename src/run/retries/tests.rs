@@ -216,6 +216,26 @@ fn the_end_of_a_run_holds_its_agent_and_a_success_lifts_that_however_often_it_is
 }
 
 #[test]
+fn a_limited_run_keeps_its_attempt_whatever_the_hold_says_already() {
+    let limited = limited("a-1000", Origin::Call, Some(9_000));
+    let of_this = hold::after_end(None, &limited, 1).unwrap();
+    // Another routine's run met the limit later and was recorded before; or whoever recorded this end died before the ledger.
+    let of_another = hold::Hold { run: "b-1500".parse().unwrap(), since: UnixSeconds(1_501), ..of_this.clone() };
+    for before in [of_another, of_this] {
+        let (_dir, context) = home_with_routine();
+        let slug = "a".parse().unwrap();
+        hold::write(&context.home, &before).unwrap();
+        let mut told = limited.clone();
+        tell_what_follows(&context, &mut told);
+        assert_eq!(settle(&context, &limited, None).unwrap(), Settled::Done);
+        let waiting = Ledger::read(&context.home, &slug).unwrap().waiting.unwrap();
+        assert!(matches!(&waiting.fire, Fire::Reset { of, .. } if of == "a-1000"), "{waiting:?}");
+        assert_eq!(told.reason, Some(format!("the next attempt is at {}", waiting.not_before)));
+        assert_eq!(hold::read(&context.home, "a", UnixSeconds(2_000)).unwrap(), Some(before));
+    }
+}
+
+#[test]
 fn giving_up_is_told_once_and_in_words() {
     let (_dir, context) = home_with_routine();
     let slug = "a".parse().unwrap();
