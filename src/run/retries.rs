@@ -172,7 +172,7 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
     ledger.waiting.take_if(|waiting| is_its_start(&waiting.fire, &outcome.origin));
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,
-        Streak::Extend => ledger.consecutive_failures += 1,
+        Streak::Extend => ledger.consecutive_failures = ledger.consecutive_failures.saturating_add(1),
         Streak::Keep => {}
     }
     if outcome.status.streak() != Streak::Keep {
@@ -220,7 +220,7 @@ fn waits_for_reset(ledger: &mut Ledger, outcome: &Outcome) -> bool {
         ledger.consecutive_limits = 0;
         return false;
     }
-    ledger.consecutive_limits += 1;
+    ledger.consecutive_limits = ledger.consecutive_limits.saturating_add(1);
     // A fire of the schedule that waits already does the same work.
     if ledger.waiting.is_none() {
         ledger.waiting = Some(reset_of(outcome, ledger.consecutive_limits));
@@ -248,7 +248,7 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
     let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried() && !is_in_vain)?;
     let (of, attempt, _) = outcome.origin.attempt_of(&outcome.id);
     let due = outcome.finished_at.plus_secs(retry.backoff_secs);
-    let fire = Fire::Retry { of: of.to_string(), attempt: attempt + 1 };
+    let fire = Fire::Retry { of: of.to_string(), attempt: attempt.saturating_add(1) };
     (attempt < retry.max_attempts).then_some(Waiting { fire, since: due, not_before: due, text: None })
 }
 

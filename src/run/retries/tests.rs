@@ -28,6 +28,16 @@ fn a_failed_run_is_followed_by_another_attempt_until_there_were_enough() {
 }
 
 #[test]
+fn numbers_that_a_file_has_at_their_end_stay_there() {
+    let mut ledger = Ledger { consecutive_failures: u64::MAX, ..Ledger::default() };
+    let last = Origin::Retry { of: "a-1".parse().unwrap(), attempt: u32::MAX };
+    update(&retrying(), &mut ledger, &outcome(Status::Failed, last.clone()));
+    assert_eq!((ledger.consecutive_failures, ledger.waiting), (u64::MAX, None));
+    let mut ledger = Ledger { consecutive_limits: u32::MAX, ..Ledger::default() };
+    assert!(update(&retrying(), &mut ledger, &limited("a-9", last, None)).gives_up);
+}
+
+#[test]
 fn only_a_failed_run_of_an_enabled_routine_is_tried_again() {
     for status in [Status::Succeeded, Status::TimedOut, Status::Stopped, Status::LaunchFailed, Status::Lost] {
         let mut ledger = Ledger::default();
