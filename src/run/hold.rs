@@ -148,11 +148,13 @@ fn held(before: Option<&Hold>, outcome: &Outcome, tries: u32) -> Option<Hold> {
         resets_at,
         lifted_by: None,
     };
-    // What an earlier run knew is better than a guess.
-    if let Some(before) = before.filter(|before| {
-        resets_at.is_none() && before.is_in_force(outcome.finished_at) && before.held_until > hold.held_until
-    }) {
+    // An account may have several limits used up, and what an earlier run knew is better than a guess: the later one counts. If
+    // that is too long, a success shows it.
+    if let Some(before) =
+        before.filter(|before| before.is_in_force(outcome.finished_at) && before.held_until > hold.held_until)
+    {
         (hold.held_until, hold.resets_at) = (before.held_until, before.resets_at);
+        hold.kind.clone_from(&before.kind);
     }
     Some(hold)
 }
@@ -307,6 +309,22 @@ mod tests {
         let forged = Outcome { agent: "../../routines/a".into(), ..limited };
         assert_eq!(after_end(None, &forged, 1), None);
         assert_eq!(after_end(None, &Outcome::example("a-1", Status::Succeeded), 1), None);
+    }
+
+    #[test]
+    fn a_limit_that_is_reset_sooner_shortens_no_hold() {
+        use crate::agent::output::{Limit, Summary};
+        let limit = Limit { kind: "five_hour".into(), resets_at: Some(UnixSeconds(9_000)) };
+        let output = Some(Summary { limit: Some(limit), ..Summary::default() });
+        let limited = Outcome { agent: "claude".into(), output, ..Outcome::example("a-2000", Status::Limited) };
+        let week = Hold { kind: "seven_day".into(), ..until(90_000) };
+        let kept = after_end(Some(&week), &limited, 1).unwrap();
+        assert_eq!(kept, Hold { since: UnixSeconds(2_001), run: "a-2000".parse().unwrap(), ..week.clone() });
+        let lifted = Hold { lifted_by: Some("b-1500".parse().unwrap()), ..week.clone() };
+        for over in [Hold { held_until: UnixSeconds(2_001), ..week }, lifted] {
+            let next = after_end(Some(&over), &limited, 1).unwrap();
+            assert_eq!((next.held_until, next.kind.as_str()), (UnixSeconds(9_000), "five_hour"), "{over:?}");
+        }
     }
 
     #[test]
