@@ -30,6 +30,9 @@ const MAX_JITTER_SECS: u64 = 120;
 /// A hold that lasts longer was written while the clock was wrong.
 const TRUSTED_AHEAD_SECS: u64 = MAX_RESET_AHEAD_SECS + 24 * 60 * 60;
 
+/// One whose run ends later than this after now was too: a clock is corrected by less while it runs well.
+const TRUSTED_SINCE_AHEAD_SECS: u64 = 10 * 60;
+
 /// How long the file of a hold that is over stays: what waited for it may wait for its turn.
 const KEPT_SECS: u64 = 24 * 60 * 60;
 
@@ -69,7 +72,8 @@ impl Hold {
     }
 
     fn is_from_a_wrong_clock(&self, now: UnixSeconds) -> bool {
-        self.held_until > now.plus_secs(TRUSTED_AHEAD_SECS)
+        // Nothing begun before `since` lifts it, so that no success would until the clock is there.
+        self.held_until > now.plus_secs(TRUSTED_AHEAD_SECS) || self.since > now.plus_secs(TRUSTED_SINCE_AHEAD_SECS)
     }
 }
 
@@ -334,6 +338,11 @@ mod tests {
         let now = UnixSeconds(1_000);
         write(&home, &until(1_000 + TRUSTED_AHEAD_SECS + 1)).unwrap();
         assert_eq!(read(&home, "claude", now).unwrap(), None);
+        let begun = |since| Hold { since: UnixSeconds(since), ..until(9_000) };
+        write(&home, &begun(1_001 + TRUSTED_SINCE_AHEAD_SECS)).unwrap();
+        assert_eq!(read(&home, "claude", now).unwrap(), None, "no run could lift it");
+        write(&home, &begun(1_000 + TRUSTED_SINCE_AHEAD_SECS)).unwrap();
+        assert!(read(&home, "claude", now).unwrap().is_some());
         write(&home, &until(2_000)).unwrap();
         assert!(read(&home, "claude", now).unwrap().is_some());
         write(&home, &Hold { version: VERSION + 1, agent: "codex".into(), ..until(2_000) }).unwrap();

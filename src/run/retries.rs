@@ -3,10 +3,11 @@
 
 use super::context::Context;
 use super::history::UpdateError;
-use super::hold;
+use super::hold::{self, Hold};
 use super::limit::{self, MAX_TRIES};
 use super::record::{Origin, Outcome};
 use super::status::{Status, Streak};
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
@@ -103,13 +104,18 @@ fn settle_locked(
 
 /// Whether the end of a run begins, extends or lifts a hold, as far as can be seen without the lock.
 fn changes_hold(home: &Home, outcome: &Outcome) -> bool {
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     hold::after_end(before.as_ref(), outcome, 1).is_some()
+}
+
+/// Reads the hold of the agent as it is now: an end may be recorded long after it.
+fn hold_of(home: &Home, outcome: &Outcome) -> Option<Hold> {
+    hold::read(home, &outcome.agent, UnixSeconds::now()).ok().flatten()
 }
 
 /// Updates the hold of the agent. One that cannot be read is written anew by a run that meets the limit.
 fn settle_hold(home: &Home, outcome: &Outcome, limits: u32) -> Result<(), FileError> {
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     match hold::after_end(before.as_ref(), outcome, limits.saturating_add(1)) {
         Some(hold) => hold::write(home, &hold),
         None => Ok(()),
@@ -130,7 +136,7 @@ fn what_follows(home: &Home, outcome: &Outcome) -> Option<String> {
     let slug = outcome.id.routine();
     let definition = store::load(home, slug).ok()?.definition;
     let mut ledger = Ledger::read(home, slug).ok()?;
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     let hold = hold::after_end(before.as_ref(), outcome, ledger.consecutive_limits.saturating_add(1)).or(before);
     if update(&definition, &mut ledger, outcome).gives_up {
         return Some(format!("gave up after {MAX_TRIES} attempts"));

@@ -1,6 +1,5 @@
 use super::*;
 use crate::agent::output::{FinalEvent, Limit, Summary};
-use crate::clock::UnixSeconds;
 use crate::routine::model::Retry;
 use crate::run::id::RunId;
 
@@ -243,6 +242,17 @@ fn a_limited_run_keeps_its_attempt_whatever_the_hold_says_already() {
         assert_eq!(told.reason, Some(format!("the next attempt is at {}", waiting.not_before)));
         assert_eq!(hold::read(&context.home, "a", UnixSeconds(2_000)).unwrap(), Some(before));
     }
+}
+
+#[test]
+fn an_end_that_is_recorded_hours_later_leaves_a_newer_hold_alone() {
+    let (_dir, context) = home_with_routine();
+    let late = limited("a-1000", Origin::Call, Some(9_000));
+    let newer = Hold { since: UnixSeconds(20_000), ..hold::after_end(None, &late, 1).unwrap() };
+    let newer = Hold { run: "b-19000".parse().unwrap(), held_until: UnixSeconds(30_000), ..newer };
+    hold::write(&context.home, &newer).unwrap();
+    assert_eq!(settle(&context, &late, None).unwrap(), Settled::Done);
+    assert_eq!(hold::read(&context.home, "a", UnixSeconds(20_000)).unwrap(), Some(newer));
 }
 
 #[test]
