@@ -234,11 +234,16 @@ fn waits_for_reset(ledger: &mut Ledger, outcome: &Outcome) -> bool {
     true
 }
 
-/// Returns the attempt of a run that met the usage limit, once more.
-fn reset_of(outcome: &Outcome, tries: u32) -> Waiting {
+/// Returns the attempt of a run that met the usage limit, once more. So many runs in a row have met it.
+fn reset_of(outcome: &Outcome, limits: u32) -> Waiting {
     let (of, attempt, occurrence) = outcome.origin.attempt_of(&outcome.id);
+    // No two fires may be the same: a run of this origin would count as already started. Other runs may have reset the count.
+    let tries = match outcome.origin {
+        Origin::Reset { tries, .. } => limits.max(tries.saturating_add(1)),
+        _ => limits,
+    };
     let limit = outcome.output.as_ref().and_then(|summary| summary.limit.as_ref());
-    let held_until = limit::held_until(limit, outcome.finished_at, tries);
+    let held_until = limit::held_until(limit, outcome.finished_at, limits);
     Waiting {
         fire: Fire::Reset { of: of.to_string(), attempt, tries, occurrence },
         since: outcome.finished_at,

@@ -79,7 +79,7 @@ fn a_run_that_met_the_limit_is_tried_again_at_the_reset_as_the_same_attempt() {
         (retrying(), Origin::Retry { of: "a-7".parse().unwrap(), attempt: 2 }, ("a-7", 2, None)),
         (
             Definition::default(),
-            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 1, occurrence },
+            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 0, occurrence },
             ("a-7", 2, occurrence),
         ),
     ] {
@@ -105,6 +105,24 @@ fn after_the_reset_a_failure_is_the_next_attempt() {
     update(&retrying(), &mut ledger, &outcome(Status::Failed, origin));
     assert_eq!(ledger.waiting.unwrap().fire, Fire::Retry { of: "a-7".into(), attempt: 3 });
     assert_eq!(ledger.consecutive_limits, 0);
+}
+
+#[test]
+fn a_failure_in_between_makes_no_two_fires_the_same() {
+    let (mut ledger, mut fires) = (Ledger::default(), Vec::new());
+    let mut origin = Origin::Call;
+    for n in 1..=3_u64 {
+        update(&Definition::default(), &mut ledger, &limited(&format!("a-{n}00"), origin, None));
+        let waiting = ledger.waiting.clone().unwrap();
+        update(&Definition::default(), &mut ledger, &outcome(Status::Failed, Origin::Call));
+        assert_eq!((ledger.consecutive_limits, ledger.waiting.take()), (0, Some(waiting.clone())));
+        let from_end = waiting.not_before.0 - (n * 100 + 1);
+        assert!((900..=1020).contains(&from_end), "the pauses begin again: {from_end}");
+        origin = origin_of(waiting.fire.clone());
+        fires.push(waiting.fire);
+    }
+    let tries = |tries| Fire::Reset { of: "a-100".into(), attempt: 1, tries, occurrence: None };
+    assert_eq!(fires, [1, 2, 3].map(tries));
 }
 
 #[test]
