@@ -104,7 +104,8 @@ pub enum Fire {
         /// The id of the first of the attempts.
         of: String,
         attempt: u32,
-        /// How many runs in a row met the limit.
+        /// How many times the attempt met the limit, or more where other runs of the routine met it in a row: no two such fires
+        /// of an attempt have the same.
         tries: u32,
         /// The occurrence that the first of the attempts was fired for.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,9 @@ const MAX_JITTER_SECS: u64 = 120;
 /// A hold that lasts longer was written while the clock was wrong.
 const TRUSTED_AHEAD_SECS: u64 = MAX_RESET_AHEAD_SECS + 24 * 60 * 60;
 
+/// One whose run ends later than this after now was too: a clock is corrected by less while it runs well.
+const TRUSTED_SINCE_AHEAD_SECS: u64 = 10 * 60;
+
 /// How long the file of a hold that is over stays: what waited for it may wait for its turn.
 const KEPT_SECS: u64 = 24 * 60 * 60;
 
@@ -69,7 +72,8 @@ impl Hold {
     }
 
     fn is_from_a_wrong_clock(&self, now: UnixSeconds) -> bool {
-        self.held_until > now.plus_secs(TRUSTED_AHEAD_SECS)
+        // Nothing begun before `since` lifts it, so that no success would until the clock is there.
+        self.held_until > now.plus_secs(TRUSTED_AHEAD_SECS) || self.since > now.plus_secs(TRUSTED_SINCE_AHEAD_SECS)
     }
 }
 
@@ -148,11 +152,13 @@ fn held(before: Option<&Hold>, outcome: &Outcome, tries: u32) -> Option<Hold> {
         resets_at,
         lifted_by: None,
     };
-    // What an earlier run knew is better than a guess.
-    if let Some(before) = before.filter(|before| {
-        resets_at.is_none() && before.is_in_force(outcome.finished_at) && before.held_until > hold.held_until
-    }) {
+    // An account may have several limits used up, and what an earlier run knew is better than a guess: the later one counts. If
+    // that is too long, a success shows it.
+    if let Some(before) =
+        before.filter(|before| before.is_in_force(outcome.finished_at) && before.held_until > hold.held_until)
+    {
         (hold.held_until, hold.resets_at) = (before.held_until, before.resets_at);
+        hold.kind.clone_from(&before.kind);
     }
     Some(hold)
 }
@@ -310,12 +316,33 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_that_is_reset_sooner_shortens_no_hold() {
+        use crate::agent::output::{Limit, Summary};
+        let limit = Limit { kind: "five_hour".into(), resets_at: Some(UnixSeconds(9_000)) };
+        let output = Some(Summary { limit: Some(limit), ..Summary::default() });
+        let limited = Outcome { agent: "claude".into(), output, ..Outcome::example("a-2000", Status::Limited) };
+        let week = Hold { kind: "seven_day".into(), ..until(90_000) };
+        let kept = after_end(Some(&week), &limited, 1).unwrap();
+        assert_eq!(kept, Hold { since: UnixSeconds(2_001), run: "a-2000".parse().unwrap(), ..week.clone() });
+        let lifted = Hold { lifted_by: Some("b-1500".parse().unwrap()), ..week.clone() };
+        for over in [Hold { held_until: UnixSeconds(2_001), ..week }, lifted] {
+            let next = after_end(Some(&over), &limited, 1).unwrap();
+            assert_eq!((next.held_until, next.kind.as_str()), (UnixSeconds(9_000), "five_hour"), "{over:?}");
+        }
+    }
+
+    #[test]
     fn a_hold_of_a_wrong_clock_or_a_newer_program_holds_nothing() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let now = UnixSeconds(1_000);
         write(&home, &until(1_000 + TRUSTED_AHEAD_SECS + 1)).unwrap();
         assert_eq!(read(&home, "claude", now).unwrap(), None);
+        let begun = |since| Hold { since: UnixSeconds(since), ..until(9_000) };
+        write(&home, &begun(1_001 + TRUSTED_SINCE_AHEAD_SECS)).unwrap();
+        assert_eq!(read(&home, "claude", now).unwrap(), None, "no run could lift it");
+        write(&home, &begun(1_000 + TRUSTED_SINCE_AHEAD_SECS)).unwrap();
+        assert!(read(&home, "claude", now).unwrap().is_some());
         write(&home, &until(2_000)).unwrap();
         assert!(read(&home, "claude", now).unwrap().is_some());
         write(&home, &Hold { version: VERSION + 1, agent: "codex".into(), ..until(2_000) }).unwrap();

@@ -3,10 +3,11 @@
 
 use super::context::Context;
 use super::history::UpdateError;
-use super::hold;
+use super::hold::{self, Hold};
 use super::limit::{self, MAX_TRIES};
 use super::record::{Origin, Outcome};
 use super::status::{Status, Streak};
+use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
@@ -33,8 +34,10 @@ pub enum Settled {
 /// The routines are locked, or the disk is full: the recording of the end must be repeated.
 pub fn settle(context: &Context, outcome: &Outcome, text: Option<String>) -> Result<Settled, UpdateError> {
     let (home, slug) = (&context.home, outcome.id.routine());
-    // Most routines ask for neither, and their runs end without the lock.
-    if !changes_hold(home, outcome)
+    // Most routines ask for neither, and their runs end without the lock. One that met the limit is promised an attempt, whatever
+    // the hold says of it by now.
+    if outcome.status != Status::Limited
+        && !changes_hold(home, outcome)
         && !store::load(home, slug).is_ok_and(|routine| wants_any(&routine.definition))
         && !Ledger::read_for_looking(home, slug).is_ok_and(|ledger| ledger.consecutive_limits > 0)
     {
@@ -101,13 +104,18 @@ fn settle_locked(
 
 /// Whether the end of a run begins, extends or lifts a hold, as far as can be seen without the lock.
 fn changes_hold(home: &Home, outcome: &Outcome) -> bool {
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     hold::after_end(before.as_ref(), outcome, 1).is_some()
+}
+
+/// Reads the hold of the agent as it is now: an end may be recorded long after it.
+fn hold_of(home: &Home, outcome: &Outcome) -> Option<Hold> {
+    hold::read(home, &outcome.agent, UnixSeconds::now()).ok().flatten()
 }
 
 /// Updates the hold of the agent. One that cannot be read is written anew by a run that meets the limit.
 fn settle_hold(home: &Home, outcome: &Outcome, limits: u32) -> Result<(), FileError> {
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     match hold::after_end(before.as_ref(), outcome, limits.saturating_add(1)) {
         Some(hold) => hold::write(home, &hold),
         None => Ok(()),
@@ -128,7 +136,7 @@ fn what_follows(home: &Home, outcome: &Outcome) -> Option<String> {
     let slug = outcome.id.routine();
     let definition = store::load(home, slug).ok()?.definition;
     let mut ledger = Ledger::read(home, slug).ok()?;
-    let before = hold::read(home, &outcome.agent, outcome.finished_at).ok().flatten();
+    let before = hold_of(home, outcome);
     let hold = hold::after_end(before.as_ref(), outcome, ledger.consecutive_limits.saturating_add(1)).or(before);
     if update(&definition, &mut ledger, outcome).gives_up {
         return Some(format!("gave up after {MAX_TRIES} attempts"));
@@ -170,7 +178,7 @@ fn update(definition: &Definition, ledger: &mut Ledger, outcome: &Outcome) -> Up
     ledger.waiting.take_if(|waiting| is_its_start(&waiting.fire, &outcome.origin));
     match outcome.status.streak() {
         Streak::Reset => ledger.consecutive_failures = 0,
-        Streak::Extend => ledger.consecutive_failures += 1,
+        Streak::Extend => ledger.consecutive_failures = ledger.consecutive_failures.saturating_add(1),
         Streak::Keep => {}
     }
     if outcome.status.streak() != Streak::Keep {
@@ -218,7 +226,7 @@ fn waits_for_reset(ledger: &mut Ledger, outcome: &Outcome) -> bool {
         ledger.consecutive_limits = 0;
         return false;
     }
-    ledger.consecutive_limits += 1;
+    ledger.consecutive_limits = ledger.consecutive_limits.saturating_add(1);
     // A fire of the schedule that waits already does the same work.
     if ledger.waiting.is_none() {
         ledger.waiting = Some(reset_of(outcome, ledger.consecutive_limits));
@@ -226,11 +234,16 @@ fn waits_for_reset(ledger: &mut Ledger, outcome: &Outcome) -> bool {
     true
 }
 
-/// Returns the attempt of a run that met the usage limit, once more.
-fn reset_of(outcome: &Outcome, tries: u32) -> Waiting {
+/// Returns the attempt of a run that met the usage limit, once more. So many runs in a row have met it.
+fn reset_of(outcome: &Outcome, limits: u32) -> Waiting {
     let (of, attempt, occurrence) = outcome.origin.attempt_of(&outcome.id);
+    // No two fires may be the same: a run of this origin would count as already started. Other runs may have reset the count.
+    let tries = match outcome.origin {
+        Origin::Reset { tries, .. } => limits.max(tries.saturating_add(1)),
+        _ => limits,
+    };
     let limit = outcome.output.as_ref().and_then(|summary| summary.limit.as_ref());
-    let held_until = limit::held_until(limit, outcome.finished_at, tries);
+    let held_until = limit::held_until(limit, outcome.finished_at, limits);
     Waiting {
         fire: Fire::Reset { of: of.to_string(), attempt, tries, occurrence },
         since: outcome.finished_at,
@@ -246,7 +259,7 @@ fn retry_of(definition: &Definition, outcome: &Outcome) -> Option<Waiting> {
     let retry = definition.retry.filter(|_| definition.enabled && outcome.status.is_retried() && !is_in_vain)?;
     let (of, attempt, _) = outcome.origin.attempt_of(&outcome.id);
     let due = outcome.finished_at.plus_secs(retry.backoff_secs);
-    let fire = Fire::Retry { of: of.to_string(), attempt: attempt + 1 };
+    let fire = Fire::Retry { of: of.to_string(), attempt: attempt.saturating_add(1) };
     (attempt < retry.max_attempts).then_some(Waiting { fire, since: due, not_before: due, text: None })
 }
 

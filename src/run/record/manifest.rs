@@ -113,7 +113,7 @@ pub enum Origin {
         of: RunId,
         /// Which attempt this is still: waiting for a limit does not raise it.
         attempt: u32,
-        /// How many runs in a row had met the limit.
+        /// How many times the attempt had met the limit, or more: no two runs of an attempt have the same.
         tries: u32,
         /// The time in the schedule that the first of the attempts was started for, if one was.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,6 +1,5 @@
 use super::*;
 use crate::agent::output::{FinalEvent, Limit, Summary};
-use crate::clock::UnixSeconds;
 use crate::routine::model::Retry;
 use crate::run::id::RunId;
 
@@ -25,6 +24,16 @@ fn a_failed_run_is_followed_by_another_attempt_until_there_were_enough() {
         update(&retrying(), &mut ledger, &outcome(Status::Failed, Origin::Retry { of: first.clone(), attempt }));
         assert_eq!(ledger.waiting.map(|waiting| waiting.fire), next);
     }
+}
+
+#[test]
+fn numbers_that_a_file_has_at_their_end_stay_there() {
+    let mut ledger = Ledger { consecutive_failures: u64::MAX, ..Ledger::default() };
+    let last = Origin::Retry { of: "a-1".parse().unwrap(), attempt: u32::MAX };
+    update(&retrying(), &mut ledger, &outcome(Status::Failed, last.clone()));
+    assert_eq!((ledger.consecutive_failures, ledger.waiting), (u64::MAX, None));
+    let mut ledger = Ledger { consecutive_limits: u32::MAX, ..Ledger::default() };
+    assert!(update(&retrying(), &mut ledger, &limited("a-9", last, None)).gives_up);
 }
 
 #[test]
@@ -70,7 +79,7 @@ fn a_run_that_met_the_limit_is_tried_again_at_the_reset_as_the_same_attempt() {
         (retrying(), Origin::Retry { of: "a-7".parse().unwrap(), attempt: 2 }, ("a-7", 2, None)),
         (
             Definition::default(),
-            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 1, occurrence },
+            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 0, occurrence },
             ("a-7", 2, occurrence),
         ),
     ] {
@@ -96,6 +105,24 @@ fn after_the_reset_a_failure_is_the_next_attempt() {
     update(&retrying(), &mut ledger, &outcome(Status::Failed, origin));
     assert_eq!(ledger.waiting.unwrap().fire, Fire::Retry { of: "a-7".into(), attempt: 3 });
     assert_eq!(ledger.consecutive_limits, 0);
+}
+
+#[test]
+fn a_failure_in_between_makes_no_two_fires_the_same() {
+    let (mut ledger, mut fires) = (Ledger::default(), Vec::new());
+    let mut origin = Origin::Call;
+    for n in 1..=3_u64 {
+        update(&Definition::default(), &mut ledger, &limited(&format!("a-{n}00"), origin, None));
+        let waiting = ledger.waiting.clone().unwrap();
+        update(&Definition::default(), &mut ledger, &outcome(Status::Failed, Origin::Call));
+        assert_eq!((ledger.consecutive_limits, ledger.waiting.take()), (0, Some(waiting.clone())));
+        let from_end = waiting.not_before.0 - (n * 100 + 1);
+        assert!((900..=1020).contains(&from_end), "the pauses begin again: {from_end}");
+        origin = origin_of(waiting.fire.clone());
+        fires.push(waiting.fire);
+    }
+    let tries = |tries| Fire::Reset { of: "a-100".into(), attempt: 1, tries, occurrence: None };
+    assert_eq!(fires, [1, 2, 3].map(tries));
 }
 
 #[test]
@@ -213,6 +240,37 @@ fn the_end_of_a_run_holds_its_agent_and_a_success_lifts_that_however_often_it_is
     assert!(hold(20_000).is_some(), "what waited may wait for its turn");
     assert!(hold::remove_old(home, UnixSeconds(20_000 + 86_401)).is_empty());
     assert_eq!(hold(20_000), None);
+}
+
+#[test]
+fn a_limited_run_keeps_its_attempt_whatever_the_hold_says_already() {
+    let limited = limited("a-1000", Origin::Call, Some(9_000));
+    let of_this = hold::after_end(None, &limited, 1).unwrap();
+    // Another routine's run met the limit later and was recorded before; or whoever recorded this end died before the ledger.
+    let of_another = hold::Hold { run: "b-1500".parse().unwrap(), since: UnixSeconds(1_501), ..of_this.clone() };
+    for before in [of_another, of_this] {
+        let (_dir, context) = home_with_routine();
+        let slug = "a".parse().unwrap();
+        hold::write(&context.home, &before).unwrap();
+        let mut told = limited.clone();
+        tell_what_follows(&context, &mut told);
+        assert_eq!(settle(&context, &limited, None).unwrap(), Settled::Done);
+        let waiting = Ledger::read(&context.home, &slug).unwrap().waiting.unwrap();
+        assert!(matches!(&waiting.fire, Fire::Reset { of, .. } if of == "a-1000"), "{waiting:?}");
+        assert_eq!(told.reason, Some(format!("the next attempt is at {}", waiting.not_before)));
+        assert_eq!(hold::read(&context.home, "a", UnixSeconds(2_000)).unwrap(), Some(before));
+    }
+}
+
+#[test]
+fn an_end_that_is_recorded_hours_later_leaves_a_newer_hold_alone() {
+    let (_dir, context) = home_with_routine();
+    let late = limited("a-1000", Origin::Call, Some(9_000));
+    let newer = Hold { since: UnixSeconds(20_000), ..hold::after_end(None, &late, 1).unwrap() };
+    let newer = Hold { run: "b-19000".parse().unwrap(), held_until: UnixSeconds(30_000), ..newer };
+    hold::write(&context.home, &newer).unwrap();
+    assert_eq!(settle(&context, &late, None).unwrap(), Settled::Done);
+    assert_eq!(hold::read(&context.home, "a", UnixSeconds(20_000)).unwrap(), Some(newer));
 }
 
 #[test]
