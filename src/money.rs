@@ -22,7 +22,7 @@ impl MicroDollars {
 
     /// Rounds to cents, for a table; what is there is not shown as nothing.
     pub(crate) fn in_cents(self) -> String {
-        match (self.0, (self.0 + 5_000) / 10_000) {
+        match (self.0, self.0.saturating_add(5_000) / 10_000) {
             (1.., 0) => "<$0.01".to_owned(),
             (_, cents) => format!("${}.{:02}", cents / 100, cents % 100),
         }
