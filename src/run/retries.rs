@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::routine::edit;
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
@@ -142,7 +143,10 @@ fn what_follows(home: &Home, outcome: &Outcome) -> Option<String> {
         return Some(format!("gave up after {MAX_TRIES} attempts"));
     }
     let waiting = ledger.waiting.filter(|_| definition.enabled)?;
-    Some(format!("the next attempt is at {}", hold::start_at(hold.as_ref(), &waiting, slug)))
+    let snoozes = [ledger.snoozed_until, HomeSnooze::until(home, outcome.finished_at)];
+    let start_at = hold::start_at(hold.as_ref(), &waiting, slug);
+    let start_at = snoozes.into_iter().flatten().fold(start_at, UnixSeconds::max);
+    Some(format!("the next attempt is at {start_at}"))
 }
 
 /// Whether trying again would change nothing.

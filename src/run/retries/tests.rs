@@ -79,17 +79,19 @@ fn a_run_that_met_the_limit_is_tried_again_at_the_reset_as_the_same_attempt() {
         (retrying(), Origin::Retry { of: "a-7".parse().unwrap(), attempt: 2 }, ("a-7", 2, None)),
         (
             Definition::default(),
-            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 0, occurrence },
+            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 1, occurrence },
             ("a-7", 2, occurrence),
         ),
     ] {
+        let is_reset = matches!(origin, Origin::Reset { .. });
         let mut ledger = Ledger { consecutive_failures: 1, ..Ledger::default() };
         let done = update(&definition, &mut ledger, &limited("a-101", origin, Some(5_000)));
         assert_eq!(done, Update::default());
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_limits), (1, 1), "it counts for no failure");
         let waiting = ledger.waiting.unwrap();
         let (of, attempt, occurrence) = expected;
-        assert_eq!(waiting.fire, Fire::Reset { of: of.into(), attempt, tries: 1, occurrence });
+        let tries = 1 + u32::from(is_reset);
+        assert_eq!(waiting.fire, Fire::Reset { of: of.into(), attempt, tries, occurrence });
         assert!((5_000..=5_120).contains(&waiting.not_before.0), "{waiting:?}");
     }
     let disabled = Definition { enabled: false, ..retrying() };
@@ -271,6 +273,16 @@ fn an_end_that_is_recorded_hours_later_leaves_a_newer_hold_alone() {
     hold::write(&context.home, &newer).unwrap();
     assert_eq!(settle(&context, &late, None).unwrap(), Settled::Done);
     assert_eq!(hold::read(&context.home, "a", UnixSeconds(20_000)).unwrap(), Some(newer));
+}
+
+#[test]
+fn the_reason_knows_that_an_attempt_waits_for_a_snooze_too() {
+    let (_dir, context) = home_with_routine();
+    let slug = "a".parse().unwrap();
+    Ledger { snoozed_until: Some(UnixSeconds(50_000)), ..Ledger::default() }.write(&context.home, &slug).unwrap();
+    let mut told = limited("a-1000", Origin::Call, Some(9_000));
+    tell_what_follows(&context, &mut told);
+    assert_eq!(told.reason, Some(format!("the next attempt is at {}", UnixSeconds(50_000))));
 }
 
 #[test]
