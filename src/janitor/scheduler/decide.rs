@@ -140,7 +140,13 @@ pub(super) fn advance(
             {
                 Some((WhyMissed::Overlap, format!("the fire of {earlier} still waits")))
             }
-            // The new fire replaces a retry, and one that its agent's limit holds.
+            // No other fire would be about that.
+            Some(Waiting { fire: Fire::Retry { of, .. } | Fire::Reset { of, .. }, text: Some(_), .. }) => {
+                let why =
+                    if hold.is_some_and(|hold| hold.is_in_force(now)) { WhyMissed::Held } else { WhyMissed::Overlap };
+                Some((why, format!("another attempt of {of} still waits, with the text of its trigger")))
+            }
+            // The new fire replaces an attempt without one, and a fire that its agent's limit holds.
             _ => None,
         });
     match refused {

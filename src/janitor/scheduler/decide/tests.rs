@@ -247,6 +247,28 @@ fn one_fire_waits_at_most_and_an_attempt_gives_way() {
 }
 
 #[test]
+fn an_attempt_with_the_text_of_a_trigger_is_not_replaced() {
+    let hold = held_until(5);
+    let reset = Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: None };
+    let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
+    for (fire, hold, why) in [
+        (&reset, Some(&hold), WhyMissed::Held),
+        (&reset, None, WhyMissed::Overlap),
+        (&retry, Some(&hold), WhyMissed::Held),
+        (&retry, None, WhyMissed::Overlap),
+    ] {
+        let waiting = Waiting { fire: fire.clone(), since: at(0), not_before: at(5), text: Some("pr 7".into()) };
+        let ledger = Ledger { waiting: Some(waiting.clone()), ..begun() };
+        let advance = go_held(&hourly(), &ledger, hold, at(1));
+        assert_eq!((advance.ledger.waiting.as_ref(), advance.ledger.fired_until), (Some(&waiting), at(1)));
+        assert_eq!(reasons(&advance), ["another attempt of a-1 still waits, with the text of its trigger"]);
+        assert_eq!((advance.missed[0].occurrence, advance.missed[0].why), (at(1), why));
+        let without = Ledger { waiting: Some(Waiting { text: None, ..waiting }), ..begun() };
+        assert_eq!(waits(&go_held(&hourly(), &without, hold, at(1))), Some(at(1)));
+    }
+}
+
+#[test]
 fn while_its_agent_is_held_one_occurrence_waits_and_the_older_ones_are_missed() {
     let hold = held_until(5);
     let hold = Some(&hold);
