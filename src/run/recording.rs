@@ -55,9 +55,15 @@ impl End<'_> {
         done
     }
 
+    /// Returns what the run was about, as its trigger said.
+    fn text(&self) -> Option<String> {
+        self.entry.manifest().ok().and_then(|manifest| manifest.text)
+    }
+
     fn write_outcome(&mut self) -> anyhow::Result<()> {
         if !self.is_written {
-            retries::tell_what_follows(self.context, &mut self.outcome);
+            let text = self.text();
+            retries::tell_what_follows(self.context, &mut self.outcome, text.as_deref());
             write_outcome(&self.context.home, &self.outcome)?;
         }
         Ok(())
@@ -70,8 +76,7 @@ impl End<'_> {
     }
 
     fn settle_retries(&mut self) -> anyhow::Result<()> {
-        let text = self.entry.manifest().ok().and_then(|manifest| manifest.text);
-        self.gave_up = retries::settle(self.context, &self.outcome, text)? == Settled::GaveUp;
+        self.gave_up = retries::settle(self.context, &self.outcome, self.text())? == Settled::GaveUp;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::lock::{FileLock, Mode};
 use crate::routine::edit;
+use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{Fire, Ledger, Waiting};
 use crate::routine::model::Definition;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
@@ -84,8 +85,15 @@ fn settle_locked(
     let mut written = Ok(());
     let waited = ledger.waiting.clone();
     let update = update(&routine.definition, &mut ledger, outcome);
-    if let Some(waiting) = ledger.waiting.as_mut().filter(|waiting| waited.as_ref() != Some(waiting)) {
-        waiting.text = text;
+    if let Some(waiting) = ledger.waiting.as_mut() {
+        if waited.as_ref() != Some(waiting) {
+            waiting.text = text;
+        } else if text.is_some()
+            && waiting.text != text
+            && (outcome.status == Status::Limited || retry_of(&routine.definition, outcome).is_some())
+        {
+            problems.push(format!("the run is not tried again with its text: {} waits", in_words(&waiting.fire)));
+        }
     }
     if update.disables {
         // The file first: a reason beside an enabled routine would mean that a person has enabled it again.
@@ -123,26 +131,42 @@ fn settle_hold(home: &Home, outcome: &Outcome, limits: u32) -> Result<(), FileEr
 }
 
 /// Completes the reason of a run that met the usage limit with what its routine does then, as far as can be seen without the lock.
-pub(super) fn tell_what_follows(context: &Context, outcome: &mut Outcome) {
+/// It was given the `text`.
+pub(super) fn tell_what_follows(context: &Context, outcome: &mut Outcome, text: Option<&str>) {
     if outcome.status == Status::Limited
-        && let Some(follows) = what_follows(&context.home, outcome)
+        && let Some(follows) = what_follows(&context.home, outcome, text)
     {
         outcome.reason =
             Some(outcome.reason.take().map_or_else(|| follows.clone(), |reason| format!("{reason}; {follows}")));
     }
 }
 
-fn what_follows(home: &Home, outcome: &Outcome) -> Option<String> {
+fn what_follows(home: &Home, outcome: &Outcome, text: Option<&str>) -> Option<String> {
     let slug = outcome.id.routine();
     let definition = store::load(home, slug).ok()?.definition;
     let mut ledger = Ledger::read(home, slug).ok()?;
     let before = hold_of(home, outcome);
     let hold = hold::after_end(before.as_ref(), outcome, ledger.consecutive_limits.saturating_add(1)).or(before);
+    let waited = ledger.waiting.clone();
     if update(&definition, &mut ledger, outcome).gives_up {
         return Some(format!("gave up after {MAX_TRIES} attempts"));
     }
     let waiting = ledger.waiting.filter(|_| definition.enabled)?;
-    Some(format!("the next attempt is at {}", hold::start_at(hold.as_ref(), &waiting, slug)))
+    if waited.as_ref() == Some(&waiting) && waiting.text.as_deref() != text {
+        return Some(format!("it is not tried again: {} waits", in_words(&waiting.fire)));
+    }
+    let snoozes = [ledger.snoozed_until, HomeSnooze::until(home, outcome.finished_at)];
+    let start_at = hold::start_at(hold.as_ref(), &waiting, slug);
+    let start_at = snoozes.into_iter().flatten().fold(start_at, UnixSeconds::max);
+    Some(format!("the next attempt is at {start_at}"))
+}
+
+/// Names a fire that waits.
+fn in_words(fire: &Fire) -> String {
+    match fire {
+        Fire::Occurrence(_) => "a fire of the schedule".to_owned(),
+        Fire::Retry { of, .. } | Fire::Reset { of, .. } => format!("another attempt of {of}"),
+    }
 }
 
 /// Whether trying again would change nothing.

@@ -91,8 +91,8 @@ pub(super) fn advance(
     now: UnixSeconds,
     catch_up_window_secs: u64,
 ) -> Advance {
-    let Circumstances { home_snooze, hold } = circumstances;
-    let hold = hold.as_ref();
+    let home_snooze = circumstances.home_snooze;
+    let hold = circumstances.hold.as_ref();
     let mut advance = Advance { ledger: ledger.clone(), missed: Vec::new() };
     if definition.enabled && ledger.disabled_because.is_some() {
         advance.ledger.reset_failures();
@@ -103,6 +103,12 @@ pub(super) fn advance(
     {
         let reason = "the routine was disabled before it could start".to_owned();
         advance.miss(occurrence, 1, WhyMissed::Disabled, reason);
+    }
+    if let Some((why, reason)) = snoozed(ledger, home_snooze, now)
+        && let Some(waiting) = advance.ledger.waiting.take_if(|waiting| matches!(waiting.fire, Fire::Occurrence(_)))
+        && let Fire::Occurrence(occurrence) = waiting.fire
+    {
+        advance.miss(occurrence, 1, why, reason);
     }
     if advance.ledger.follow(definition, now) {
         return advance;
@@ -134,7 +140,13 @@ pub(super) fn advance(
             {
                 Some((WhyMissed::Overlap, format!("the fire of {earlier} still waits")))
             }
-            // The new fire replaces a retry, and one that its agent's limit holds.
+            // No other fire would be about that.
+            Some(Waiting { fire: Fire::Retry { of, .. } | Fire::Reset { of, .. }, text: Some(_), .. }) => {
+                let why =
+                    if hold.is_some_and(|hold| hold.is_in_force(now)) { WhyMissed::Held } else { WhyMissed::Overlap };
+                Some((why, format!("another attempt of {of} still waits, with the text of its trigger")))
+            }
+            // The new fire replaces an attempt without one, and a fire that its agent's limit holds.
             _ => None,
         });
     match refused {
@@ -160,6 +172,24 @@ pub(super) fn advance(
     advance
 }
 
+/// Whether the time of what waits has come, given its agent's hold and the snoozes: an attempt waits for the end of both, while
+/// an occurrence is missed for a snooze.
+pub(super) fn may_start(slug: &Slug, ledger: &Ledger, circumstances: &Circumstances, now: UnixSeconds) -> bool {
+    let Circumstances { home_snooze, hold } = circumstances;
+    let starts_by = |waiting: &Waiting| hold::start_at(hold.as_ref(), waiting, slug) <= now;
+    ledger.waiting.as_ref().is_some_and(starts_by) && snoozed(ledger, *home_snooze, now).is_none()
+}
+
+/// Returns the snooze that is in force, if one is.
+fn snoozed(ledger: &Ledger, home_snooze: Option<HomeSnooze>, now: UnixSeconds) -> Option<(WhyMissed, String)> {
+    let of_home = home_snooze.filter(|snooze| snooze.is_in_force(now)).map(of_home_snooze);
+    of_home.or_else(|| ledger.snoozed_until.filter(|until| now < *until).map(of_own_snooze))
+}
+
+fn of_own_snooze(until: UnixSeconds) -> (WhyMissed, String) {
+    (WhyMissed::Snoozed, format!("snoozed until {until}"))
+}
+
 fn of_home_snooze(snooze: HomeSnooze) -> (WhyMissed, String) {
     (WhyMissed::Snoozed, format!("all schedules are snoozed until {}", snooze.until))
 }
@@ -172,7 +202,7 @@ fn is_held<'a>(hold: Option<&'a Hold>, waiting: &Waiting, slug: &Slug, now: Unix
 /// Returns why somebody asked to leave out an occurrence of the routine, if so.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence < *until) {
-        return Some((WhyMissed::Snoozed, format!("snoozed until {until}")));
+        return Some(of_own_snooze(until));
     }
     std::mem::take(&mut ledger.skip_next).then(|| (WhyMissed::Snoozed, "skipped once, as asked".to_owned()))
 }

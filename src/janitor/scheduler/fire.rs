@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, advance, decide_fire};
+use super::decide::{Advance, AliveRun, Certainty, Circumstances, FireDecision, advance, decide_fire, may_start};
 use crate::agent::{LOGIN_SHELL_TIMEOUT, OptionError};
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
@@ -81,9 +81,8 @@ impl<'a> Case<'a> {
     }
 
     fn due(&self, now: UnixSeconds) -> Option<&Waiting> {
-        let waiting = self.advance.ledger.waiting.as_ref();
-        let is_due = |waiting: &&Waiting| hold::start_at(self.circumstances.hold.as_ref(), waiting, self.slug) <= now;
-        waiting.filter(is_due)
+        let ledger = &self.advance.ledger;
+        ledger.waiting.as_ref().filter(|_| may_start(self.slug, ledger, &self.circumstances, now))
     }
 
     /// Deals with it, if nothing has changed since it was read. After an error, the next tick finds what was begun, or begins

@@ -79,17 +79,19 @@ fn a_run_that_met_the_limit_is_tried_again_at_the_reset_as_the_same_attempt() {
         (retrying(), Origin::Retry { of: "a-7".parse().unwrap(), attempt: 2 }, ("a-7", 2, None)),
         (
             Definition::default(),
-            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 0, occurrence },
+            Origin::Reset { of: "a-7".parse().unwrap(), attempt: 2, tries: 1, occurrence },
             ("a-7", 2, occurrence),
         ),
     ] {
+        let is_reset = matches!(origin, Origin::Reset { .. });
         let mut ledger = Ledger { consecutive_failures: 1, ..Ledger::default() };
         let done = update(&definition, &mut ledger, &limited("a-101", origin, Some(5_000)));
         assert_eq!(done, Update::default());
         assert_eq!((ledger.consecutive_failures, ledger.consecutive_limits), (1, 1), "it counts for no failure");
         let waiting = ledger.waiting.unwrap();
         let (of, attempt, occurrence) = expected;
-        assert_eq!(waiting.fire, Fire::Reset { of: of.into(), attempt, tries: 1, occurrence });
+        let tries = 1 + u32::from(is_reset);
+        assert_eq!(waiting.fire, Fire::Reset { of: of.into(), attempt, tries, occurrence });
         assert!((5_000..=5_120).contains(&waiting.not_before.0), "{waiting:?}");
     }
     let disabled = Definition { enabled: false, ..retrying() };
@@ -197,7 +199,7 @@ fn the_end_of_a_run_holds_its_agent_and_a_success_lifts_that_however_often_it_is
     let first = limited("a-1000", Origin::Call, Some(9_000));
     let mut told = first.clone();
     told.reason = Some("the limit".into());
-    tell_what_follows(&context, &mut told);
+    tell_what_follows(&context, &mut told, None);
     assert_eq!(settle(&context, &first, None).unwrap(), Settled::Done);
     let waiting = Ledger::read(home, &slug).unwrap().waiting.unwrap();
     assert_eq!(told.reason, Some(format!("the limit; the next attempt is at {}", waiting.not_before)));
@@ -253,7 +255,7 @@ fn a_limited_run_keeps_its_attempt_whatever_the_hold_says_already() {
         let slug = "a".parse().unwrap();
         hold::write(&context.home, &before).unwrap();
         let mut told = limited.clone();
-        tell_what_follows(&context, &mut told);
+        tell_what_follows(&context, &mut told, None);
         assert_eq!(settle(&context, &limited, None).unwrap(), Settled::Done);
         let waiting = Ledger::read(&context.home, &slug).unwrap().waiting.unwrap();
         assert!(matches!(&waiting.fire, Fire::Reset { of, .. } if of == "a-1000"), "{waiting:?}");
@@ -274,12 +276,56 @@ fn an_end_that_is_recorded_hours_later_leaves_a_newer_hold_alone() {
 }
 
 #[test]
+fn the_reason_knows_that_an_attempt_waits_for_a_snooze_too() {
+    let (_dir, context) = home_with_routine();
+    let slug = "a".parse().unwrap();
+    Ledger { snoozed_until: Some(UnixSeconds(50_000)), ..Ledger::default() }.write(&context.home, &slug).unwrap();
+    let mut told = limited("a-1000", Origin::Call, Some(9_000));
+    tell_what_follows(&context, &mut told, None);
+    assert_eq!(told.reason, Some(format!("the next attempt is at {}", UnixSeconds(50_000))));
+}
+
+#[test]
+fn a_text_that_no_attempt_will_have_is_promised_none() {
+    let occurrence = Fire::Occurrence(UnixSeconds(100));
+    let reset = Fire::Reset { of: "a-7".into(), attempt: 1, tries: 1, occurrence: None };
+    let limited = limited("a-1000", Origin::Call, Some(9_000));
+    for (fire, waits_with, text, dropped) in [
+        (&occurrence, None, Some("pr 7"), Some("a fire of the schedule")),
+        (&occurrence, None, None, None),
+        (&reset, Some("pr 6"), Some("pr 7"), Some("another attempt of a-7")),
+        (&reset, Some("pr 6"), None, Some("another attempt of a-7")),
+        (&reset, Some("pr 7"), Some("pr 7"), None),
+    ] {
+        let (_dir, context) = home_with_routine();
+        let (home, slug) = (&context.home, "a".parse().unwrap());
+        let times = (UnixSeconds(100), UnixSeconds(100));
+        let waiting =
+            Waiting { fire: fire.clone(), since: times.0, not_before: times.1, text: waits_with.map(str::to_owned) };
+        Ledger { waiting: Some(waiting.clone()), ..Ledger::default() }.write(home, &slug).unwrap();
+        let mut told = limited.clone();
+        tell_what_follows(&context, &mut told, text);
+        let mut problems = Vec::new();
+        let settled = settle_locked(home, &limited, text.map(str::to_owned), &mut problems).unwrap();
+        assert_eq!((settled, Ledger::read(home, &slug).unwrap().waiting), (Settled::Done, Some(waiting)));
+        let told = told.reason.unwrap();
+        match dropped {
+            Some(what) => assert_eq!(told, format!("it is not tried again: {what} waits")),
+            None => assert!(told.starts_with("the next attempt is at "), "{told}"),
+        }
+        let expected = dropped.filter(|_| text.is_some());
+        let expected = expected.map(|what| format!("the run is not tried again with its text: {what} waits"));
+        assert_eq!(problems, expected.into_iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn giving_up_is_told_once_and_in_words() {
     let (_dir, context) = home_with_routine();
     let slug = "a".parse().unwrap();
     Ledger { consecutive_limits: MAX_TRIES, ..Ledger::default() }.write(&context.home, &slug).unwrap();
     let mut last = limited("a-1000", Origin::Call, None);
-    tell_what_follows(&context, &mut last);
+    tell_what_follows(&context, &mut last, None);
     assert_eq!(last.reason.as_deref(), Some("gave up after 8 attempts"));
     assert_eq!(settle(&context, &last, None).unwrap(), Settled::GaveUp);
     assert_eq!(settle(&context, &last, None).unwrap(), Settled::Done, "counted already");

@@ -194,6 +194,46 @@ fn while_the_home_is_snoozed_nothing_fires_and_nothing_is_caught_up() {
 }
 
 #[test]
+fn a_snooze_keeps_what_waits_already_from_firing() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = crate::home::Home::open(dir.path().join("home")).unwrap();
+    home_snooze::snooze_home(&home, Some(at(4)), at(2)).unwrap();
+    let of_home = HomeSnooze::read(&home).unwrap();
+    let schedule = hourly().parse_schedule().unwrap();
+    let last_second = UnixSeconds(at(4).0 - 1);
+    for (own, of_home, reason) in [
+        (Some(at(4)), None, "snoozed until 2026-01-01T04:00:00Z"),
+        (None, of_home, "all schedules are snoozed until 2026-01-01T04:00:00Z"),
+    ] {
+        // Its agent is held, so that nothing starts before the snooze either.
+        let circumstances = Circumstances { home_snooze: of_home, hold: Some(held_until(3)) };
+        let with = |fire| Ledger {
+            waiting: Some(Waiting { fire, since: at(1), not_before: at(1), text: None }),
+            fired_until: at(3),
+            snoozed_until: own,
+            ..begun()
+        };
+        let go =
+            |ledger: &Ledger, now| advance(&slug(), &hourly(), schedule.as_ref(), ledger, &circumstances, now, WINDOW);
+        let missed = go(&with(Fire::Occurrence(at(1))), last_second);
+        assert_eq!((missed.ledger.waiting.as_ref(), reasons(&missed)), (None, vec![reason]));
+        assert_eq!((missed.missed[0].occurrence, missed.missed[0].why), (at(1), WhyMissed::Snoozed));
+        let after = Ledger { fired_until: at(4), ..with(Fire::Occurrence(at(1))) };
+        assert_eq!(reasons(&go(&after, at(4))), Vec::<&str>::new(), "the snooze is over at its end");
+        assert!(may_start(&slug(), &after, &circumstances, at(4)));
+        for fire in [
+            Fire::Retry { of: "a-1".into(), attempt: 2 },
+            Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: Some(at(1)) },
+        ] {
+            let ledger = with(fire);
+            assert_eq!(go(&ledger, last_second), Advance { ledger: ledger.clone(), missed: vec![] });
+            assert!(!may_start(&slug(), &ledger, &circumstances, last_second));
+            assert!(may_start(&slug(), &ledger, &circumstances, at(4)));
+        }
+    }
+}
+
+#[test]
 fn one_fire_waits_at_most_and_an_attempt_gives_way() {
     let waiting = |fire| Some(Waiting { fire, since: at(0), not_before: at(0), text: None });
     let queued = Ledger { waiting: waiting(Fire::Occurrence(at(0))), ..begun() };
@@ -204,6 +244,28 @@ fn one_fire_waits_at_most_and_an_attempt_gives_way() {
     assert_eq!(waits(&go(&hourly(), &retrying, at(1))), Some(at(1)));
     let disabled = go(&Definition { enabled: false, ..hourly() }, &queued, at(1));
     assert!(waits(&disabled).is_none() && reasons(&disabled)[0].contains("disabled"));
+}
+
+#[test]
+fn an_attempt_with_the_text_of_a_trigger_is_not_replaced() {
+    let hold = held_until(5);
+    let reset = Fire::Reset { of: "a-1".into(), attempt: 1, tries: 1, occurrence: None };
+    let retry = Fire::Retry { of: "a-1".into(), attempt: 2 };
+    for (fire, hold, why) in [
+        (&reset, Some(&hold), WhyMissed::Held),
+        (&reset, None, WhyMissed::Overlap),
+        (&retry, Some(&hold), WhyMissed::Held),
+        (&retry, None, WhyMissed::Overlap),
+    ] {
+        let waiting = Waiting { fire: fire.clone(), since: at(0), not_before: at(5), text: Some("pr 7".into()) };
+        let ledger = Ledger { waiting: Some(waiting.clone()), ..begun() };
+        let advance = go_held(&hourly(), &ledger, hold, at(1));
+        assert_eq!((advance.ledger.waiting.as_ref(), advance.ledger.fired_until), (Some(&waiting), at(1)));
+        assert_eq!(reasons(&advance), ["another attempt of a-1 still waits, with the text of its trigger"]);
+        assert_eq!((advance.missed[0].occurrence, advance.missed[0].why), (at(1), why));
+        let without = Ledger { waiting: Some(Waiting { text: None, ..waiting }), ..begun() };
+        assert_eq!(waits(&go_held(&hourly(), &without, hold, at(1))), Some(at(1)));
+    }
 }
 
 #[test]
