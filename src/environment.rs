@@ -3,7 +3,8 @@
 use serde_with::{DeserializeFromStr, SerializeDisplay};
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::str::FromStr;
 
@@ -115,6 +116,14 @@ pub(crate) fn detached(program: &Path, environment: &Variables) -> Command {
     launcher
 }
 
+/// Returns the directories of a PATH that are the same wherever one is; `None` if there are none. What a relative or an empty entry means
+/// is for the writer of the working directory to say.
+pub(crate) fn absolute_directories(path: &OsStr) -> Option<OsString> {
+    let kept: Vec<PathBuf> = std::env::split_paths(path).filter(|directory| directory.is_absolute()).collect();
+    // None of them has a colon in its name: they come from a list.
+    std::env::join_paths(kept).ok().filter(|kept| !kept.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -135,6 +144,19 @@ mod tests {
     fn only_posix_names_are_names() {
         for bad in ["", "1A", "A-B", "A B", "A=B", "É", "A\0"] {
             assert!(bad.parse::<EnvName>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_absolute_directories_are_the_same_everywhere() {
+        for (path, kept) in [
+            ("/a:/b c", Some("/a:/b c")),
+            (":/a::./b:b:.:/c:", Some("/a:/c")),
+            ("node_modules/.bin", None),
+            (".", None),
+            ("", None),
+        ] {
+            assert_eq!(absolute_directories(path.as_ref()).as_deref(), kept.map(OsStr::new), "{path}");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::OFlags;
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -207,23 +207,44 @@ pub fn append_line(path: &Path, line: &str) -> Result<(), FileError> {
     write_line(path, &file, metadata.len(), line)
 }
 
-/// Appends one line as [`append_line`], and refuses a file that has another name, elsewhere perhaps.
+/// Appends one line as [`append_line`], and refuses a file that has another name, elsewhere perhaps, and one in a directory that is
+/// a symlink.
 pub fn append_line_to_sole_name(path: &Path, line: &str) -> Result<(), FileError> {
     let (file, metadata) = open_sole_name(path)?;
     write_line(path, &file, metadata.len(), line)
 }
 
-/// Opens a file to append to it, and makes it where it is gone; refuses one that has another name, elsewhere perhaps.
+/// Opens a file to append to it, and makes it where it is gone; refuses one that has another name, elsewhere perhaps, and one in a
+/// directory that is a symlink.
 pub fn open_sole_to_append(path: &Path) -> Result<File, FileError> {
     open_sole_name(path).map(|(file, _)| file)
 }
 
 fn open_sole_name(path: &Path) -> Result<(File, Metadata), FileError> {
-    let (file, metadata) = open_to_append(path)?;
+    let fail = |source| FileError::io("append to", path, source);
+    let flags = OFlags::RDWR | OFlags::APPEND | OFlags::CREATE;
+    let file = open_in_real_directory(path, flags).map_err(fail)?;
+    let metadata = file.metadata().map_err(fail)?;
+    if !metadata.is_file() {
+        return Err(FileError::damaged(path, "it is not a regular file"));
+    }
     if metadata.nlink() > 1 {
         return Err(FileError::damaged(path, "it has another name, so that writing here would write there"));
     }
     Ok((file, metadata))
+}
+
+/// Opens a file as [`open_regular`] does, though of any type, in a directory that is no symlink either; a new one has the mode 0600.
+pub fn open_in_real_directory(path: &Path, flags: OFlags) -> io::Result<File> {
+    // Linux asks for no right to list it.
+    #[cfg(target_os = "linux")]
+    let only_to_reach_it = OFlags::PATH;
+    #[cfg(not(target_os = "linux"))]
+    let only_to_reach_it = OFlags::RDONLY;
+    let directory_flags = only_to_reach_it | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = openat(CWD, directory_of(path), directory_flags, Mode::empty())?;
+    let flags = flags | OFlags::from_bits_retain(FLAGS.cast_unsigned()) | OFlags::CLOEXEC;
+    Ok(openat(directory, path.file_name().unwrap_or_default(), flags, Mode::RUSR | Mode::WUSR)?.into())
 }
 
 /// Appends a JSON record as one line with one write; a part of one at the end stays on a line of its own. The file's name is
@@ -418,5 +439,20 @@ mod tests {
         let path = dir.path().join("big");
         std::fs::write(&path, vec![b'x'; 11]).unwrap();
         assert!(matches!(read(&path, 10), Err(FileError::Damaged { .. })));
+    }
+
+    #[test]
+    fn no_line_is_added_through_a_directory_that_is_a_symlink() {
+        let dir = tempfile::tempdir().unwrap();
+        let (elsewhere, link) = (dir.path().join("elsewhere"), dir.path().join("link"));
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, &link).unwrap();
+        assert!(append_line_to_sole_name(&link.join("log"), "a note").is_err());
+        assert!(open_in_real_directory(&link.join("log"), OFlags::RDWR | OFlags::CREATE).is_err());
+        assert_eq!(std::fs::read_dir(&elsewhere).unwrap().count(), 0);
+        append_line_to_sole_name(&elsewhere.join("log"), "a note").unwrap();
+        append_line_to_sole_name(&elsewhere.join("log"), "another").unwrap();
+        assert_eq!(std::fs::read_to_string(elsewhere.join("log")).unwrap(), "a note\nanother\n");
+        assert_eq!(elsewhere.join("log").metadata().unwrap().permissions().mode() & 0o777, 0o600);
     }
 }

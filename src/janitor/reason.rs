@@ -101,6 +101,10 @@ impl Reason {
             Why::Unknown(cause) => write!(f, "its state is unknown: {cause}"),
             Why::NoBounds => f.write_str("the bounds of its routine are not known"),
             Why::Pinned => f.write_str("it is pinned"),
+            // Within the second of its end: the next sweep that looks later finds it of age.
+            Why::Young | Why::YoungByName if self.retention_secs == Some(0) => {
+                write!(f, "it was over {age} ago; the next sweep decides")
+            }
             Why::Young => write!(f, "it finished {age} ago, and is kept for {retention}"),
             Why::YoungByName => {
                 write!(f, "it was triggered {age} ago, and is kept for at least {retention} after its finish")

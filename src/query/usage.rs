@@ -81,7 +81,7 @@ impl Use {
                 self.cached_tokens = self.cached_tokens.saturating_add(usage.cached_tokens.unwrap_or(0));
                 self.output_tokens = self.output_tokens.saturating_add(usage.output_tokens);
             }
-            None => self.unknown_token_runs += u64::from(!outcome.status.never_had_agent()),
+            None => self.unknown_token_runs += u64::from(!outcome.never_had_agent()),
         }
         match outcome.cost() {
             Some(cost) => self.cost_usd = Some(self.cost_usd.unwrap_or_default().plus(cost)),

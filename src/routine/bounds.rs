@@ -39,7 +39,7 @@ pub struct Bounds {
 pub enum Retention {
     Ttl,
     FailedTtl,
-    /// None: it goes with the next sweep.
+    /// As little as its routine allows: mostly none, so that it goes with the next sweep.
     NextSweep,
 }
 
@@ -190,11 +190,12 @@ impl Bounds {
         match retention {
             Retention::Ttl => self.ttl_secs,
             Retention::FailedTtl => self.failed_ttl_secs,
-            Retention::NextSweep => 0,
+            Retention::NextSweep => self.least_retention_secs(),
         }
     }
 
-    /// Returns the retention that every finished run has at least, however it ended.
+    /// Returns the retention that every finished run has at least, however it ended: nothing only where the routine may skip runs, for
+    /// only there does a sweep read the outcome of a run that its name alone would keep.
     pub fn least_retention_secs(&self) -> u64 {
         if self.may_skip { 0 } else { self.ttl_secs.min(self.failed_ttl_secs) }
     }
@@ -272,6 +273,8 @@ mod tests {
             Bounds::decide(RoutineState::Present(&definition), &Config::default()).least_retention_secs()
         };
         assert_eq!((least(&[]), least(&["true"])), (10, 0));
+        let gone = Bounds::decide(RoutineState::Gone, &Config::default());
+        assert_eq!(gone.retention_secs(Retention::NextSweep), gone.least_retention_secs());
     }
 
     proptest! {

@@ -177,9 +177,10 @@ fn rewritten(text: &str, before: &Definition, after: &Definition) -> Result<Stri
         let text = toml::to_string(definition).map_err(|error| error.to_string())?;
         text.parse().map_err(|error: TomlError| error.to_string())
     };
-    let without = trusted_text::take_out(text).map_err(|error| error.to_string())?;
+    let (before, wanted) = (document(before)?, document(after)?);
+    let without = trusted_text::take_out(text, &[&wanted.to_string()]).map_err(|error| error.to_string())?;
     let mut target: DocumentMut = without.text.parse().map_err(|error: TomlError| error.to_string())?;
-    carry_over(target.as_table_mut(), document(before)?.as_table(), document(after)?.as_table());
+    carry_over(target.as_table_mut(), before.as_table(), wanted.as_table());
     let text = without.put_back(&with_line_ends_of(&without.text, &target.to_string()));
     let said = text.as_deref().and_then(|text| toml::from_str::<Definition>(text).ok()).map(|mut said| {
         said.date(after.created_at);

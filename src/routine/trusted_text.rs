@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use toml_edit::{Document, Item, Key, TableLike, TomlError};
 
+use crate::home;
+
 const TRUSTED: &str = "trusted";
-/// What stands in its place meanwhile, with a number.
+/// What stands in its place meanwhile, with a random number that is in no text.
 const PLACEHOLDER: &str = "moadim-placeholder";
 
 /// A text without its trusted parts, each of which has a line in its place.
@@ -15,8 +17,9 @@ pub(super) struct Without {
     parts: Vec<(String, String)>,
 }
 
-/// Takes the trusted parts out of a text.
-pub(super) fn take_out(text: &str) -> Result<Without, TomlError> {
+/// Takes the trusted parts out of a text. What stands in their place is in none of the `others` either, which become part of it.
+pub(super) fn take_out(text: &str, others: &[&str]) -> Result<Without, TomlError> {
+    let placeholder = placeholder(&[others, &[text]].concat(), home::random_suffix);
     let is_trusted = trusted_lines(text)?;
     let mut without = Without { text: String::new(), parts: Vec::new() };
     let mut before = None;
@@ -25,7 +28,7 @@ pub(super) fn take_out(text: &str) -> Result<Without, TomlError> {
             (None, ..) => without.text.push_str(line),
             (Some(place), Some(same), Some((_, part))) if place == same => part.push_str(line),
             (Some(place), ..) => {
-                let name = format!("{PLACEHOLDER}-{}", without.parts.len());
+                let name = format!("{placeholder}-{}", without.parts.len());
                 let stand_in = match place {
                     Place::Table => format!("[{name}]"),
                     Place::Root => format!("{name} = 0"),
@@ -40,14 +43,28 @@ pub(super) fn take_out(text: &str) -> Result<Without, TomlError> {
     Ok(without)
 }
 
+/// Returns a name that is in none of the texts.
+fn placeholder(texts: &[&str], mut random: impl FnMut() -> String) -> String {
+    loop {
+        let name = format!("{PLACEHOLDER}-{}", random());
+        if texts.iter().all(|text| !text.contains(&name)) {
+            return name;
+        }
+    }
+}
+
 impl Without {
     /// Puts the parts back into the text as it has become; `None` if the place of one is gone.
     pub(super) fn put_back(&self, text: &str) -> Option<String> {
         let mut text = text.to_owned();
         for (stand_in, part) in &self.parts {
-            let start = text.find(stand_in)?;
-            let end = start + stand_in.len();
-            let end = end + text[end..].find('\n').map_or(text.len() - end, |newline| newline + 1);
+            let mut start = 0;
+            let line = text.split_inclusive('\n').find(|line| {
+                let is_stand_in = line.trim_end_matches(['\r', '\n']) == stand_in;
+                start += if is_stand_in { 0 } else { line.len() };
+                is_stand_in
+            })?;
+            let end = start + line.len();
             let gap = if part.ends_with('\n') || end == text.len() { "" } else { "\n" };
             text.replace_range(start..end, &format!("{part}{gap}"));
         }
@@ -134,7 +151,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn parts(text: &str) -> Vec<String> {
-        take_out(text).unwrap().parts.into_iter().map(|(_, part)| part).collect()
+        take_out(text, &[]).unwrap().parts.into_iter().map(|(_, part)| part).collect()
     }
 
     #[test]
@@ -158,15 +175,38 @@ mod tests {
             ("[not.trusted]\na = 1\n[env]\ntrusted = 'x'\n", &[]),
         ] {
             assert_eq!(parts(text), expected, "{text}");
-            let without = take_out(text).unwrap();
+            let without = take_out(text, &[]).unwrap();
             assert_eq!(without.put_back(&without.text).as_deref(), Some(text));
             assert!(without.text.parse::<toml_edit::DocumentMut>().is_ok(), "{}", without.text);
         }
-        assert!(take_out("[trusted\n").is_err());
-        assert_eq!(take_out("[trusted]\n").unwrap().put_back("title = 'x'\n"), None, "its place is gone");
+        assert!(take_out("[trusted\n", &[]).is_err());
+        assert_eq!(take_out("[trusted]\n", &[]).unwrap().put_back("title = 'x'\n"), None, "its place is gone");
+    }
+
+    #[test]
+    fn a_placeholder_is_in_no_text() {
+        let mut numbers = ["1", "2", "3"].into_iter();
+        let texts = ["x = 'moadim-placeholder-1-0'", "[moadim-placeholder-2]"];
+        assert_eq!(placeholder(&texts, || numbers.next().unwrap().to_owned()), "moadim-placeholder-3");
     }
 
     proptest! {
+        #[test]
+        fn no_value_that_a_tool_writes_takes_the_place_of_what_is_trusted(
+            values in proptest::collection::vec("(\\n|a|'|\\[moadim-placeholder-[0-2]\\]|moadim-placeholder-[0-2] = 0){0,4}", 1..4)
+        ) {
+            let text = "title = 'x'\ntrusted.env.A = '1'\n\n[trusted]\nverify = ['true']\n";
+            let without = take_out(text, &values.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
+            let mut target: toml_edit::DocumentMut = without.text.parse().unwrap();
+            for (n, value) in values.iter().enumerate() {
+                target.insert(if n == 0 { "title" } else { ["b", "c"][n - 1] }, toml_edit::value(value));
+            }
+            let whole: toml::Table = without.put_back(&target.to_string()).unwrap().parse().unwrap();
+            prop_assert_eq!(whole["title"].as_str(), Some(values[0].as_str()));
+            let expected: toml::Table = "env = { A = '1' }\nverify = ['true']".parse().unwrap();
+            prop_assert_eq!(whole[TRUSTED].as_table(), Some(&expected));
+        }
+
         #[test]
         fn what_is_taken_out_comes_back(lines in proptest::collection::vec(
             prop_oneof![
@@ -175,7 +215,7 @@ mod tests {
             ], 0..12
         ), crlf: bool) {
             let text = lines.join(if crlf { "\r\n" } else { "\n" });
-            if let Ok(without) = take_out(&text) {
+            if let Ok(without) = take_out(&text, &[]) {
                 prop_assert_eq!(without.put_back(&without.text), Some(text));
                 prop_assert!(!without.text.parse::<toml_edit::DocumentMut>().unwrap().contains_key(TRUSTED));
             }

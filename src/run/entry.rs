@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::OFlags;
 
+use super::disagreement::Verification;
 use super::id::RunId;
 use super::record::{
     self, AgentExit, EndRequest, Environment, Manifest, ProcessesRecord, RecordError, Started, SupervisorRecord,
@@ -146,6 +147,22 @@ impl Entry {
     /// The record is unreadable or damaged.
     pub(crate) fn verifying(&self) -> Result<Option<AgentExit>, FileError> {
         atomic_file::read_json_if_present(&self.file("verifying.json"))
+    }
+
+    /// Notes how the verification ended: what the workbench says of it may be the agent's own.
+    ///
+    /// # Errors
+    /// The system's.
+    pub(crate) fn set_verified(&self, verification: &Verification) -> Result<(), FileError> {
+        atomic_file::replace_json_unsynced(&self.file("verified.json"), verification)
+    }
+
+    /// Reads how the verification ended; `None` while it has not.
+    ///
+    /// # Errors
+    /// The record is unreadable or damaged.
+    pub(crate) fn verified(&self) -> Result<Option<Verification>, FileError> {
+        atomic_file::read_json_if_present(&self.file("verified.json"))
     }
 
     /// Reads how an agent on a terminal ended, as release 0.1.0 wrote it down beside a supervisor that might be gone.

@@ -44,3 +44,4 @@ pub mod status;
 pub(crate) mod this_machine;
 pub(crate) mod trigger;
 pub(crate) mod unwritten_ends;
+mod verified;

@@ -6,6 +6,7 @@ use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::context::Context;
+use super::disagreement::Facts;
 use super::entry::{Entry, Workbench};
 use super::examine::examine;
 use super::history::{self, Known};
@@ -15,8 +16,10 @@ use super::limit;
 use super::liveness::Judgement;
 use super::output::{Source, read_summary};
 use super::record::{self, Ending, Outcome, RecordError, UNVERIFIED};
+use super::report::read_report;
 use super::retries::{self, Settled};
 use super::status::Status;
+use super::verified::{add_evidence, believe_only, of_verified};
 use crate::agent::output::FinalEvent;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
@@ -134,13 +137,16 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, .. } = judgement;
+    let verification = atomic_file::unless_damaged(entry.verified())?;
+    let was_to_be_verified = manifest.verify.is_some();
     if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
         // It may be the agent's own, and this is a command that a person types.
         let summary = outcome.output.take();
         // It lies about itself alone.
         outcome.agent.clone_from(&manifest.command.agent);
         outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
-        finish(context, entry, &outcome, true, Known::Perhaps)?;
+        let was_false = believe_only(&mut outcome, was_to_be_verified, verification.as_ref());
+        finish(context, entry, &outcome, !was_false, Known::Perhaps)?;
         return Ok(outcome);
     }
     // Its workbench may have gone before its entry did.
@@ -159,9 +165,9 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     let request = entry.end_request()?.or_else(|| context.unwritten_ends.of(entry.id()));
     let summary = read_summary(&context.home, entry.id(), manifest.command.output, Source::Abandoned);
     let ended = summary.as_ref().and_then(|summary| summary.ended);
-    let was_to_be_verified = manifest.verify.is_some();
+    let is_unverified = was_to_be_verified && verification.is_none();
     let may_have_started = manifest.may_have_started(started.as_ref());
-    let ending = Ending::of_abandoned(may_have_started, request.as_ref(), exit, was_to_be_verified, last_output, now);
+    let ending = Ending::of_abandoned(may_have_started, request.as_ref(), exit, is_unverified, last_output, now);
     let limited_by = limit::that_ended(exit.unwrap_or_default(), summary.as_ref());
     let ending = match (ended, limited_by) {
         // Unless something else ended it, or it never started.
@@ -170,7 +176,7 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
             reason: Some(format!("{}; its supervisor died before that was recorded", limit::in_words(limit))),
             ..ending
         },
-        (Some(FinalEvent::Succeeded), _) if ending.status == Status::Lost && was_to_be_verified => {
+        (Some(FinalEvent::Succeeded), _) if ending.status == Status::Lost && is_unverified => {
             Ending { reason: Some(UNVERIFIED.to_owned()), ..ending }
         }
         // Its own word, which it gave before or after its supervisor died.
@@ -181,9 +187,23 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         },
         _ => ending,
     };
+    let ending = if verification.is_some() && request.is_none() { of_verified(ending) } else { ending };
     let mut outcome = Outcome::new(manifest, started.as_ref(), ending);
+    if may_have_started && started.is_none() && outcome.status != Status::Lost {
+        // The earliest that it can be: without any, the run would count as one that cost nothing.
+        outcome.started_at = Some(manifest.triggered.at);
+    }
     outcome.set_work(examine(context, entry.id(), &manifest.cookie));
-    outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
+    let workbench = Workbench::of(&context.home, entry.id());
+    let facts = Facts {
+        exit: exit.unwrap_or_default(),
+        summary: summary.as_ref(),
+        verification: verification.as_ref(),
+        has_report: read_report(&workbench).is_some(),
+        report_was_asked: manifest.asks_for_report,
+    };
+    add_evidence(&mut outcome, facts);
+    outcome.set_said(summary, &manifest.command, &workbench);
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
 }

@@ -21,7 +21,7 @@ use super::command_path::{self, PATH};
 use super::terminal::open_side;
 use crate::agent::output::OutputFormat;
 use crate::agent::{Found, StdinSource};
-use crate::environment::EnvName;
+use crate::environment::{EnvName, absolute_directories};
 use crate::home::Home;
 use crate::home::atomic_file::{self, FileError, open_sole_to_append};
 use crate::home::lock::{FileLock, Mode};
@@ -265,7 +265,20 @@ impl<'a> Prepared<'a> {
             .stdin(self.stdin.try_clone()?)
             .stdout(self.stdout.try_clone()?)
             .stderr(self.stderr.try_clone()?);
+        if self.part.is_check() {
+            self.make_path_absolute(&mut command);
+        }
         Ok(command)
+    }
+
+    /// Takes out of its PATH what start-up files left there that depends on where one is: the agent has written in the workbench.
+    fn make_path_absolute(&self, command: &mut Command) {
+        let set = command.get_envs().find(|(name, _)| *name == PATH).map(|(_, path)| path.map(OsStr::to_owned));
+        let path = set.unwrap_or_else(|| std::env::var_os(PATH).filter(|_| self.manifest.command.login_shell));
+        match path.as_deref().and_then(absolute_directories) {
+            Some(path) => command.env(PATH, path),
+            None => command.env_remove(PATH),
+        };
     }
 
     fn failed(&self, source: &io::Error) -> anyhow::Error {

@@ -4,16 +4,16 @@
 //! agent never notices. Elsewhere the log is emptied, with a note, which is all that can be done to a file that somebody
 //! else appends to.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::fs::OFlags;
 
 use super::silence::LogMark;
-use crate::home::atomic_file::FileError;
+use crate::home::atomic_file::{FileError, open_in_real_directory};
 use crate::run::entry::Workbench;
 use crate::run::log::Log;
 
@@ -88,11 +88,7 @@ impl LogCap {
 }
 
 fn open(path: &Path) -> Option<Watched> {
-    let log = OpenOptions::new()
-        .read(true)
-        .append(true)
-        .custom_flags((OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed())
-        .open(path)
+    let log = open_in_real_directory(path, OFlags::RDWR | OFlags::APPEND)
         .inspect_err(|error| tracing::warn!(%error, log = %path.display(), "the log's size is not watched"))
         .ok()?;
     Some(Watched { log, seen_bytes: 0, mark: None })

@@ -25,6 +25,7 @@ mod unsaved;
 mod verification;
 mod wake;
 mod watch;
+mod workbench_identity;
 
 pub use exec::{Part, exec_agent};
 pub use supervise::supervise;

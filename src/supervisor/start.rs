@@ -47,6 +47,10 @@ impl Supervisor {
     pub(super) fn start_part(&mut self, part: Part) -> Result<ProcessId, NotPrepared> {
         let environment = self.environment_of(part).map_err(NotPrepared::failed)?;
         let command = &self.manifest.command;
+        if part == Part::Verify && command.login_shell {
+            // The stub reads there what to become, and the agent has run since.
+            self.entry.set_manifest(&self.manifest).map_err(NotPrepared::failed)?;
+        }
         let on_terminal = part == Part::Agent && command.terminal;
         if !command.login_shell && !on_terminal {
             return self.start_at_once(part, &environment);

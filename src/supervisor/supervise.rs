@@ -12,6 +12,7 @@ use super::silence::Silence;
 use super::supervision::Supervisor;
 use super::wake::Wake;
 use super::watch::{Step, TERMINATION_SIGNAL, decide};
+use super::workbench_identity::WorkbenchIdentity;
 use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::config::Config;
@@ -120,6 +121,7 @@ impl Supervisor {
             return Ok(Launched::Nothing(reason));
         }
         self.prepare()?;
+        self.workbench_identity = WorkbenchIdentity::of(&self.workbench());
         self.start_agent().map(Launched::Agent)
     }
 

@@ -9,6 +9,7 @@ use super::terminal::Terminal;
 use super::unmarked::Unmarked;
 use super::wake::Wake;
 use super::watch::State;
+use super::workbench_identity::WorkbenchIdentity;
 use crate::clock::Moment;
 use crate::environment::EnvName;
 use crate::home::config::Config;
@@ -38,6 +39,8 @@ pub(super) struct Supervisor {
     pub(super) missing_env: Option<Vec<EnvName>>,
     /// That of a precheck and a verification; `None` where there is neither.
     pub(super) check_environment: Option<Environment>,
+    /// That of the workbench when the agent was started.
+    pub(super) workbench_identity: WorkbenchIdentity,
     /// Why the agent was started although its precheck did not say so.
     pub(super) precheck_trouble: Option<String>,
 }
@@ -60,6 +63,7 @@ impl Supervisor {
             of_start_up_files: HashSet::new(),
             missing_env: None,
             check_environment: None,
+            workbench_identity: WorkbenchIdentity::default(),
             precheck_trouble: None,
         }
     }

@@ -18,6 +18,10 @@ impl Supervisor {
     pub(super) fn verify(&mut self, exit: AgentExit) -> Result<Option<Verification>, NotPrepared> {
         const SHOWN_COLUMNS: usize = 200;
         let Some(Verify { command, max_secs }) = self.manifest.verify.clone() else { return Ok(None) };
+        if let Some(trouble) = self.workbench_identity.trouble(&self.workbench()) {
+            self.note(&format!("verification failed: {trouble}"));
+            return Ok(Some(self.verified(Err(trouble.to_owned()))));
+        }
         // What the agent printed last comes before what is printed now.
         if let Some(terminal) = self.terminal.take() {
             terminal.finish();
@@ -31,14 +35,22 @@ impl Supervisor {
         let end = self.run_check(Part::Verify, Duration::from_secs(max_secs))?;
         if end.code() == Some(0) {
             self.note("verified");
-            return Ok(Some(Ok(())));
+            return Ok(Some(self.verified(Ok(()))));
         }
         let program = quote(command.first().map_or("", String::as_str), SHOWN_COLUMNS);
         let said = messages.last_words();
         let said = if said.is_empty() { said } else { format!(": {said}") };
         let failure = format!("{program} {}{said}", end.how());
         self.note(&format!("verification failed: {failure}"));
-        Ok(Some(Err(failure)))
+        Ok(Some(self.verified(Err(failure))))
+    }
+
+    /// Writes down how it ended, for a judge that records the run in our place.
+    fn verified(&self, verification: Verification) -> Verification {
+        if let Err(error) = self.entry.set_verified(&verification) {
+            tracing::warn!(%error, "how the verification ended is not on disk");
+        }
+        verification
     }
 
     /// Adds a line of our own to every log: one of events shows nothing of what a check prints.

@@ -295,6 +295,109 @@ fn nothing_that_it_prints_passes_for_an_event_of_the_agent() {
 }
 
 #[test]
+fn no_agent_changes_the_command_that_verifies_it() {
+    let (home, mut server) = Scene::new().start();
+    for agent in both_shells(&home) {
+        let script =
+            r#"f=$MOADIM_HOME/running/$MOADIM_RUN/run.json; sed 's/exit 3/exit 0/' "$f" > new && cat new > "$f""#;
+        let strict = sh("verify", "exit 3");
+        let run = home.run_checked(&mut server, agent, ("Changes", script), &strict, "failed");
+        assert!(fs::read_to_string(home.workbench(&run).join("new")).unwrap().contains("exit 0"));
+        assert_has(&run.view, json!({ "verified": false, "disagreements": ["verification_failed"] }));
+    }
+}
+
+#[test]
+fn nothing_is_verified_in_a_workbench_that_was_replaced() {
+    let (home, mut server) = Scene::new().start();
+    let elsewhere = home.scratch().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::write(elsewhere.join("agent.log"), "mine\n").unwrap();
+    for agent in both_shells(&home) {
+        for (place, said) in [
+            (format!("ln -s '{}' \"$W\"", elsewhere.display()), "its workbench was replaced"),
+            ("mkdir \"$W\"".to_owned(), "its workbench was replaced"),
+            ("true".to_owned(), "its workbench is gone"),
+        ] {
+            let script = format!("W=$PWD; mv \"$W\" '{}/'\"moved-$MOADIM_RUN\"; {place}", home.scratch().display());
+            let run =
+                home.run_checked(&mut server, agent, ("Moves", &script), &sh("verify", "touch verified"), "failed");
+            let reason = format!("verification failed: {said}");
+            assert_has(&run.view, json!({ "verified": false, "status_reason": reason }));
+        }
+    }
+    assert_eq!(fs::read_to_string(elsewhere.join("agent.log")).unwrap(), "mine\n");
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
+}
+
+/// What an agent writes that says itself how it ended, and kills its supervisor.
+fn forged(members: &str) -> String {
+    let outcome = format!(
+        r#"{{"version":1,"id":"'$MOADIM_RUN'","status":"succeeded","exit_code":0,{members},"agent":"plain","session_host":"detached","triggered_at":"'$AT'","finished_at":"'$AT'","retain_from":"'$AT'","cookie":"'$MOADIM_COOKIE'"}}"#
+    );
+    format!("AT=$(date -u +%Y-%m-%dT%H:%M:%SZ); echo '{outcome}' > outcome.json; kill -9 $PPID")
+}
+
+/// Waits until the watchdog has recorded a run whose supervisor is gone.
+fn judged(server: &mut Server, run: &str) -> Value {
+    wait_for(PATIENCE, "its end", || {
+        server.clean_up();
+        let run = server.run(run);
+        (!["running", "unknown", "preparing"].contains(&run["status"].as_str().unwrap())).then_some(run)
+    })
+}
+
+#[test]
+fn an_agent_cannot_say_itself_that_it_is_verified() {
+    let (home, mut server) = Scene::new().start();
+    both_shells(&home);
+    for (lines, expected) in [
+        ("verify = ['true']", json!({ "status": "lost", "verified": null, "disagreements": null })),
+        ("", json!({ "status": "succeeded", "verified": null, "disagreements": null })),
+    ] {
+        let script = forged(r#""verified":true,"disagreements":["verification_failed"]"#);
+        let routine = server.routine(&format!("Forges {lines}"), &script).with(json!({ "agent": "plain" })).create();
+        home.trust(&routine, lines);
+        let run = server.trigger(&routine);
+        assert_has(&judged(&mut server, &run), expected.clone());
+        wait_until("its line", || !home.history(&run).is_empty());
+        assert_has(&home.history(&run)[0], json!({ "status": expected["status"], "verified": null }));
+    }
+}
+
+#[test]
+fn a_run_that_a_judge_recorded_disagrees_too() {
+    let (home, mut server) = Scene::new().start();
+    let denied = sample().with_file_name("claude-denied.jsonl");
+    add_like_claude(&home, &format!("cat '{}'; kill -9 $PPID", denied.display()));
+    let routine = server.routine("Denied", "Do it.").with(json!({ "agent": "claude" })).create();
+    let run = server.trigger(&routine);
+    let run = judged(&mut server, &run);
+    assert_has(&run, json!({ "status": "succeeded", "disagreements": ["calls_denied"] }));
+    assert_says(&text(&run["status_reason"]), &["2 tool calls were denied: Bash, Write", "its supervisor died"]);
+}
+
+#[test]
+fn no_program_of_the_workbench_comes_before_that_of_the_machine() {
+    let home = TestHome::detached("");
+    home.write(".profile-made", "");
+    let path = format!(".:bin::{}", std::env::var("PATH").unwrap());
+    fs::write(home.user().join(".profile"), format!("export PATH='{path}'\n")).unwrap();
+    let agents = both_shells(&home);
+    let mut server = Server::start_with_env(&home, &[("PATH", &path)]);
+    for agent in agents {
+        let plant =
+            "mkdir bin; for at in . bin; do printf '#!/bin/sh\\ntouch planted\\n' > $at/cmp; chmod +x $at/cmp; done";
+        let checks = sh("verify", "cmp prompt.md prompt.md && printf %s \"$PATH\" > path");
+        let run = home.run_checked(&mut server, agent, ("Plants", plant), &checks, "succeeded");
+        assert!(home.workbench(&run).join("bin/cmp").exists());
+        assert!(!home.workbench(&run).join("planted").exists(), "{agent}");
+        let path = fs::read_to_string(home.workbench(&run).join("path")).unwrap();
+        assert!(path.split(':').all(|directory| directory.starts_with('/')), "{agent}: {path}");
+    }
+}
+
+#[test]
 fn what_contradicts_a_good_end_comes_first_in_the_morning() {
     let (home, mut server) = Scene::new().start();
     let denied = sample().with_file_name("claude-denied.jsonl");

@@ -73,6 +73,22 @@ fn rule_4_without_an_outcome_the_last_write_of_the_log_counts() {
 }
 
 #[test]
+fn what_was_skipped_goes_when_it_is_said_to_go() {
+    let skipped = |state| Item { status: Status::Skipped, ..item(state, 10, Some(12), None) };
+    for (may_skip, goes) in [(true, 13), (false, 63)] {
+        let mut bounds = bounds(50, 70, 0);
+        bounds.values_mut().for_each(|bounds| bounds.may_skip = may_skip);
+        let judge = |state, now| verdicts(vec![skipped(state)], &bounds, &[], Disk::default(), now).remove(0);
+        assert_eq!(judge(RunState::Finished, goes - 1).decision, Decision::Keep(Some(UnixSeconds(goes))));
+        assert_eq!(judge(RunState::Finished, goes).decision, Decision::Remove);
+        for (state, now) in [(RunState::Finished, 12), (RunState::Unread, 10)].into_iter().filter(|_| may_skip) {
+            let reason = judge(state, now).reason.to_string();
+            assert_eq!(reason, "it was over 0 s ago; the next sweep decides");
+        }
+    }
+}
+
+#[test]
 fn rule_5_a_timestamp_in_the_future_has_the_age_0() {
     assert_eq!(decision(item(RunState::Finished, 900, None, None), 50, 100), Decision::Keep(Some(UnixSeconds(151))));
 }
@@ -203,11 +219,14 @@ proptest! {
 
     #[test]
     fn what_was_not_read_never_goes_and_what_is_young_by_name_would_not_go(
-        (t, r, w, ttl, now) in times(), failed_ttl: u64, succeeded: bool
+        (t, r, w, ttl, now) in times(), failed_ttl: u64, which in 0..3usize, may_skip: bool
     ) {
-        let bounds = bounds(ttl, failed_ttl, 0);
+        let mut bounds = bounds(ttl, failed_ttl, 0);
+        bounds.values_mut().for_each(|bounds| bounds.may_skip = may_skip);
         let decision = |state| {
-            let one = Item { status: status(succeeded), ..item(state, t, r, w) };
+            // Its routine may have had a precheck when it was skipped, and have none now.
+            let status = [Status::Succeeded, Status::Failed, Status::Skipped][which];
+            let one = Item { status, ..item(state, t, r, w) };
             verdicts(vec![one], &bounds, &[], Disk::default(), now)[0].decision
         };
         prop_assert_ne!(decision(RunState::Unread), Decision::Remove);

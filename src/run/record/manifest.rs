@@ -1,6 +1,7 @@
 //! What was decided when a run was claimed.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{FIRST_RECORD_VERSION, RECORD_VERSION, Started};
 use crate::agent::AgentCommand;
 use crate::clock::{Moment, UnixSeconds};
-use crate::environment::{EnvName, Variables};
+use crate::environment::{EnvName, Variables, absolute_directories};
 use crate::home::identity::HomeIdentity;
 use crate::process_tree::Cookie;
 use crate::routine::repository::Repository;
@@ -173,8 +174,22 @@ impl Environment {
         secret.retain(|name| !name.is_inherited());
         let mut inherited = self.inherited.clone();
         inherited.retain(|name, _| !secret.contains(name));
+        // An agent writes in the directory that a check works in.
+        keep_absolute_directories(&mut set);
+        keep_absolute_directories(&mut inherited);
         Self { inherited, set, secret }
     }
+}
+
+/// Leaves of PATH what is the same wherever one is.
+fn keep_absolute_directories(variables: &mut Variables) {
+    variables.retain(|name, value| {
+        if name.to_string() != "PATH" {
+            return true;
+        }
+        let kept = absolute_directories(OsStr::new(value)).and_then(|kept| kept.into_string().ok());
+        kept.map(|kept| *value = kept).is_some()
+    });
 }
 
 #[cfg(test)]
@@ -187,7 +202,7 @@ mod tests {
             pairs.iter().map(|(name, value)| (name.parse().unwrap(), (*value).to_owned())).collect()
         };
         let environment = Environment {
-            inherited: variables(&[("PATH", "/bin"), ("HOME", "/h"), ("API_KEY", "hush")]),
+            inherited: variables(&[("PATH", ":/bin:.:bin"), ("HOME", "/h"), ("API_KEY", "hush")]),
             set: variables(&[("PATH", "/trusted"), ("TOKEN", "hush"), ("CI", "1"), ("API_KEY", "hush")]),
             secret: ["PATH", "API_KEY", "TOKEN"].map(|name| name.parse().unwrap()).into(),
         };
@@ -196,5 +211,8 @@ mod tests {
         assert_eq!(checks.set, variables(&[("CI", "1")]));
         assert_eq!(checks.secret, ["API_KEY", "TOKEN"].map(|name| name.parse().unwrap()).into());
         assert_eq!(checks.for_checks(), checks);
+        let relative = Environment { inherited: variables(&[("PATH", ".")]), secret: BTreeSet::new(), ..environment };
+        assert_eq!(relative.for_checks().inherited, variables(&[]));
+        assert_eq!(relative.for_checks().set.get("PATH").map(String::as_str), Some("/trusted"));
     }
 }

@@ -153,7 +153,13 @@ impl Outcome {
     /// Returns the list price that its agent reported; `None` if it is not known, which is not the same as nothing.
     pub(crate) fn cost(&self) -> Option<MicroDollars> {
         let reported = self.output.as_ref().and_then(|summary| summary.usage.as_ref()?.cost_usd);
-        reported.or_else(|| self.status.never_had_agent().then_some(MicroDollars(0)))
+        reported.or_else(|| self.never_had_agent().then_some(MicroDollars(0)))
+    }
+
+    /// Whether its agent never started: it did not come to that, or the run was ended by force before.
+    pub(crate) fn never_had_agent(&self) -> bool {
+        let was_forced = matches!(self.status, Status::TimedOut | Status::Stopped | Status::Interrupted);
+        self.status.never_had_agent() || (was_forced && self.started_at.is_none() && self.output.is_none())
     }
 
     /// Returns the time from the agent's start to the run's end, if it started.
@@ -263,6 +269,18 @@ impl Outcome {
 mod tests {
     use super::*;
     use crate::run::record::EndCause;
+
+    #[test]
+    fn what_ended_before_its_agent_started_cost_nothing() {
+        let cost = |status, started_at| Outcome { started_at, ..Outcome::example("a-1", status) }.cost();
+        for status in [Status::TimedOut, Status::Stopped, Status::Interrupted] {
+            assert_eq!(cost(status, None), Some(MicroDollars(0)), "{status:?}");
+            assert_eq!(cost(status, Some(UnixSeconds(1))), None, "{status:?}");
+        }
+        for status in [Status::Lost, Status::Unknown, Status::Failed, Status::Succeeded] {
+            assert_eq!(cost(status, None), None, "{status:?}");
+        }
+    }
 
     #[test]
     fn an_abandoned_run_ended_as_asked_else_never_started_else_is_lost() {
