@@ -6,11 +6,12 @@ use jiff::tz::TimeZone;
 
 use super::context::Context;
 use super::record::Origin;
-use crate::agent::Agent;
 use crate::agent::output::plain;
+use crate::agent::{Agent, Choice};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::home::{Home, random_suffix};
+use crate::options::Permissions;
 use crate::routine::bounds::{Bounds, RoutineState};
 use crate::routine::invalid_field::InvalidField;
 use crate::routine::model::{Definition, Routine};
@@ -46,6 +47,7 @@ pub(crate) fn compose(
     Routine { slug, definition }: &Routine,
     prompt: &str,
     agent: &Agent,
+    choice: &Choice,
     Occasion { origin, text }: &Occasion,
 ) -> Result<Composed, FileError> {
     if !agent.definition.preamble {
@@ -58,6 +60,7 @@ pub(crate) fn compose(
         now: UnixSeconds::now(),
         zone: &zone,
         max_runtime_secs: Bounds::decide(RoutineState::Present(definition), &context.config).max_runtime_secs,
+        is_read_only: choice.permissions() == Some(Permissions::ReadOnly),
     };
     let template = Template::read(&context.home)?;
     let mut data = Vec::new();
@@ -75,7 +78,7 @@ pub(crate) fn compose(
     data.extend(precheck_slot.as_ref().map(|slot| Data::precheck(slot)));
     data.extend(text.as_ref().map(|text| Data::text(text)));
     let preamble = template.as_ref().map(|template| template.fill(&facts));
-    let asks_for_report = template.is_some_and(|template| template.asks_for_report());
+    let asks_for_report = template.is_some_and(|template| template.asks_for_report(&facts));
     let text = join(preamble.as_deref(), prompt, &data, &marker());
     Ok(Composed { text, asks_for_report, precheck_slot })
 }

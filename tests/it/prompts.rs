@@ -53,7 +53,7 @@ fn an_agent_reads_why_it_runs_and_what_is_expected_before_its_prompt() {
     assert!(prompt.ends_with("\n\n---\n\nTriage the issues."), "{prompt}");
     let preview = server.ok("get_routine", json!({ "routine": "triage", "preview": true }));
     let without_time =
-        |text: &str| text.lines().filter(|line| !line.contains("Now it is")).map(str::to_owned).collect::<Vec<_>>();
+        |text: &str| text.lines().filter(|line| !line.contains("It is now")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_time(&text(&preview["preview"])), without_time(&prompt));
     assert_eq!(preview["prompt"], "Triage the issues.");
     assert!(home.moadim(&["show", "triage", "--preview"]).ok().contains("nobody answers"));
