@@ -119,6 +119,19 @@ impl AgentCommand {
     }
 }
 
+/// Returns how long a prompt may be, so that no argument becomes too long.
+pub(crate) fn prompt_room_bytes(agent: &Agent, choice: &Choice, values: Placeholders<'_>) -> usize {
+    let Agent { definition, .. } = agent;
+    let own = definition.args.iter().chain(&definition.setup).map(|word| (word, None));
+    let all = own.chain(choice.args.iter().map(|(word, value)| (word, Some(value.as_str()))));
+    let room = |(word, value): (&String, Option<&str>)| {
+        let prompts = word.matches("{prompt}").count();
+        let rest = || fill(word, Placeholders { prompt: "", ..values }, value).len();
+        (prompts > 0).then(|| MAX_ARGUMENT_BYTES.saturating_sub(rest()) / prompts)
+    };
+    all.filter_map(room).min().unwrap_or(usize::MAX)
+}
+
 /// Fills the placeholders of a person's check, which has none for what tools write: a shell might be asked to execute it.
 pub(crate) fn fill_check(command: &[String], workbench: &Path, prompt_file: &Path, run: &str) -> Vec<String> {
     let known = [

@@ -17,7 +17,7 @@ mod start_up_files;
 pub(crate) use built_in::texts as built_in_texts;
 pub(crate) use choose::{Choice, Chooser, OptionError, choose};
 pub use command::AgentCommand;
-pub(crate) use command::{CommandError, MAX_ARGUMENT_BYTES, Placeholders, fill_check};
+pub(crate) use command::{CommandError, MAX_ARGUMENT_BYTES, Placeholders, fill_check, prompt_room_bytes};
 pub use definition::AgentDefinition;
 pub use definition::StdinSource;
 pub(crate) use login_shell::{LOGIN_SHELL_TIMEOUT, ShellMode, not_started, through_shell};

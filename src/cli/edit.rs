@@ -6,11 +6,10 @@ use super::app::{self, Format, print_json};
 use super::completion;
 use super::editor::{Drafts, Refusal};
 use crate::mcp::tools::routines::changed_by_hand;
-use crate::routine::ceilings::check_lowered;
 use crate::routine::edit::{self, Texts};
 use crate::routine::model::Definition;
 use crate::routine::slug::Slug;
-use crate::run::options::calling_run;
+use crate::run::options::{calling_run, check_written};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -25,9 +24,10 @@ pub(super) fn edit(arguments: &Arguments) -> anyhow::Result<()> {
     let app = if arguments.format.json { app::open_with_login_shell()? } else { app::open()? };
     let context = app.context()?;
     let slug = &arguments.routine;
-    let is_agent = calling_run(&context)?.is_some();
-    let allows = |before: &Definition, after: &Definition| {
-        if is_agent { check_lowered(Some(before), after, &context.config) } else { Ok(()) }
+    let caller = calling_run(&context)?;
+    let allows = |before: Option<&Definition>, after: &Definition, is_new_prompt: bool| match &caller {
+        Some(caller) => check_written(&context, before, after, is_new_prompt, caller),
+        None => Ok(()),
     };
     let read = edit::read_texts(&context.home, slug)?;
     let drafts = Drafts::new(&[("routine.toml", &read.definition), ("prompt.md", &read.prompt)])?;

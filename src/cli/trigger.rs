@@ -19,6 +19,7 @@ use crate::query::view::RunView;
 use crate::query::wait::{self, Bell};
 use crate::quote::quote;
 use crate::routine::slug::Slug;
+use crate::run::options::{calling_run, check_may_give_text};
 use crate::run::prompt::MAX_TEXT_BYTES;
 use crate::run::status::WaitExit;
 use crate::run::trigger::{self, IfAlive, Request};
@@ -58,6 +59,11 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let text = text_file.map(|file| read_text(&file)).transpose()?.or(text);
     let asked = Instant::now();
     let context = app::open()?.with_login_shell().context()?;
+    if text.is_some()
+        && let Some(caller) = calling_run(&context)?
+    {
+        check_may_give_text(&context, &routine, Some(&caller))?;
+    }
     let if_alive = if overlap == "allow" { IfAlive::Allow } else { IfAlive::Skip };
     let run = trigger::trigger(&context, Request { routine, if_alive, text, asked })?;
     let bell = Bell::default();

@@ -82,7 +82,7 @@ pub struct RunView {
     /// in a list, in brief.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub output: Option<Summary>,
-    /// What its agent says that it did (report.md): its headline; where it was asked for alone, its beginning too. Data as well.
+    /// What its agent says that it did (report.md, or a read-only agent's last message): its headline; where it was asked for alone, its beginning too. Data as well.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub report: Option<Report>,
     /// The command with which a person continues its session.

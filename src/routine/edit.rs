@@ -80,7 +80,7 @@ pub fn read_texts(home: &Home, slug: &Slug) -> Result<Texts, StoreError> {
 }
 
 /// Saves both files of a routine as a person wrote them, if they are still as they were `read`, and whoever writes is allowed
-/// what that changes. A definition that could not be read forbids nothing.
+/// what that changes: `allows` gets the definition as it was, if it could be read, the new one, and whether the prompt is another.
 ///
 /// # Errors
 /// They say nothing that a routine could be, or the files were changed meanwhile, or cannot be written.
@@ -90,13 +90,13 @@ pub fn save_texts(
     slug: &Slug,
     read: &Texts,
     written: &Texts,
-    allows: impl Fn(&Definition, &Definition) -> Result<(), InvalidField>,
+    allows: impl Fn(Option<&Definition>, &Definition, bool) -> Result<(), InvalidField>,
 ) -> Result<(), NotSaved> {
     let definition: Definition =
         toml_text::parse(&written.definition).map_err(|error| NotSaved::Wrong(format!("routine.toml: {error}")))?;
     // What was there may be past by now, or not a routine.
     let before: Option<Definition> = toml_text::parse(&read.definition).ok();
-    let allowed = before.as_ref().map_or(Ok(()), |before| allows(before, &definition));
+    let allowed = allows(before.as_ref(), &definition, written.prompt != read.prompt);
     definition
         .check(config)
         .and_then(|()| definition.check_new_run_at(&before.unwrap_or_default(), UnixSeconds::now()))

@@ -6,11 +6,14 @@ use std::time::Duration;
 use super::context::{Context, LOGIN_SHELL_TIMEOUT};
 use super::entry::Entry;
 use super::id::RunId;
-use crate::agent::{Agent, Choice, Chooser, Installed, OptionError, choose};
+use crate::agent::{Agent, Choice, Chooser, Installed, OptionError, Registry, choose};
 use crate::options::{PERMISSIONS, Permissions};
 use crate::process_tree::Scan;
+use crate::routine::ceilings::check_lowered;
 use crate::routine::invalid_field::InvalidField;
-use crate::routine::model::Definition;
+use crate::routine::model::{Definition, Trusted};
+use crate::routine::slug::Slug;
+use crate::routine::store::{self, StoreError};
 
 /// How long a launch waits for the login shell where only its PATH says whether a program is there: a trigger answers within 5 s.
 const PATH_TIMEOUT: Duration = Duration::from_secs(3);
@@ -129,6 +132,89 @@ pub fn check_may_instruct(
         Some(_) => Ok(()),
         None => refuse(format!("the routine's runs may do more than its caller: {caller}; ask a person to do it")),
     }
+}
+
+/// Checks that tools may add to what a routine's agent is asked to do.
+///
+/// # Errors
+/// They may not, or the routine cannot be read.
+pub fn check_may_give_text(context: &Context, slug: &Slug, caller: Option<&CallingRun>) -> Result<(), StoreError> {
+    let definition = store::load(&context.home, slug)?.definition;
+    let agent = agent_of(context, &definition);
+    Ok(check_may_instruct(context, agent.as_ref(), &definition, "text", caller)?)
+}
+
+/// Checks that what a run asks for may do no more than the run itself, whoever chose that; returns what it may do.
+///
+/// # Errors
+/// It may do more, or nobody knows what.
+pub fn check_may_choose(choice: &Choice, agent: &Agent, caller: &CallingRun) -> Result<Permissions, InvalidField> {
+    let refuse =
+        |why: String| Err(InvalidField::new("options", format_args!("not valid for the agent '{}'", agent.name), why));
+    match choice.permissions() {
+        Some(level) if level <= caller.level => Ok(level),
+        Some(level) => {
+            refuse(format!("its runs would have permissions = \"{level}\", and {caller}; ask a person to do it"))
+        }
+        None => refuse(format!("the agent has no permissions to choose, and {caller}; ask a person to do it")),
+    }
+}
+
+/// Checks that a run writes nothing that only a person writes.
+///
+/// # Errors
+/// It does.
+pub fn check_trusted_is_kept(before: &Trusted, after: &Trusted, caller: &CallingRun) -> Result<(), InvalidField> {
+    if before == after {
+        return Ok(());
+    }
+    let rule = format!("only a person writes it, and {caller}; ask a person to do it");
+    Err(InvalidField::new("trusted", "not changed", rule))
+}
+
+/// Checks the files of a routine that a run has written, as a person would: it may change what tools may.
+///
+/// # Errors
+/// It may not change that; only a person can.
+pub fn check_written(
+    context: &Context,
+    before: Option<&Definition>,
+    after: &Definition,
+    is_new_prompt: bool,
+    caller: &CallingRun,
+) -> Result<(), InvalidField> {
+    let Some(before) = before else {
+        let rule = format!("it cannot be read, and {caller}; ask a person to repair it");
+        return Err(InvalidField::new("routine.toml", "not changed", rule));
+    };
+    check_trusted_is_kept(&before.trusted, &after.trusted, caller)?;
+    check_lowered(Some(before), after, &context.config)?;
+    let instructing = [
+        ("prompt", is_new_prompt),
+        ("title", before.title != after.title),
+        ("agent", before.agent != after.agent),
+        ("repositories", before.repositories != after.repositories),
+        ("options", before.options != after.options),
+        ("env", before.env != after.env),
+        ("continuity", before.continuity != after.continuity),
+    ];
+    let Some((field, _)) = instructing.into_iter().find(|(_, is_changed)| *is_changed) else { return Ok(()) };
+    check_may_instruct(context, agent_of(context, before).as_ref(), before, field, Some(caller))?;
+    let Some(agent) = agent_of(context, after) else {
+        return Err(InvalidField::new("agent", &after.agent, "there is no such agent".to_owned()));
+    };
+    let invalid = |why: String| InvalidField::new("options", "not changed", why);
+    let choice = choose_for_tools(context, &agent, after, Some(caller)).map_err(|error| invalid(error.to_string()))?;
+    let level = check_may_choose(&choice, &agent, caller)?;
+    // At a later launch the default may be another.
+    if after.options.contains_key(PERMISSIONS) || after.trusted.options.contains_key(PERMISSIONS) {
+        return Ok(());
+    }
+    Err(invalid(format!("{caller}; write permissions = \"{level}\" under [options]")))
+}
+
+fn agent_of(context: &Context, definition: &Definition) -> Option<Agent> {
+    Registry::load(&context.home).ok()?.get(&definition.agent.parse().ok()?).ok()
 }
 
 /// Says what an agent may do, and what would let it do more; `None` if it has no permissions to choose.

@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::entry::Workbench;
-use crate::agent::output::{one_line, plain};
+use crate::agent::AgentCommand;
+use crate::agent::output::{FinalEvent, Summary, one_line, plain};
 use crate::home::atomic_file;
+use crate::options::{PERMISSIONS, Permissions};
 
 /// The file at the top of a workbench.
 pub(crate) const REPORT_FILE: &str = "report.md";
@@ -70,6 +72,15 @@ pub(crate) fn read_report(workbench: &Workbench) -> Option<Report> {
     read(&workbench.directory().join(REPORT_FILE), MAX_TEXT_BYTES)
 }
 
+/// Returns the report of a run: its `report.md`, or the last message of an agent that could write no file and ended well.
+pub(crate) fn report_of(workbench: &Workbench, command: &AgentCommand, summary: Option<&Summary>) -> Option<Report> {
+    let level = command.options.get(PERMISSIONS).and_then(|level| Permissions::of_name(&level.0));
+    let ended_well = |summary: &&Summary| summary.ended == Some(FinalEvent::Succeeded);
+    let message = summary.filter(ended_well).and_then(|summary| summary.result.as_ref());
+    let message = message.filter(|_| level == Some(Permissions::ReadOnly));
+    read_report(workbench).or_else(|| Report::of(message?, false, MAX_TEXT_BYTES))
+}
+
 /// Reads as much as is shown of the report in a file, if it is still the one that was recorded.
 pub(crate) fn read_more(file: &Path, recorded: &Report) -> Option<Report> {
     read(file, MAX_SHOWN_BYTES).filter(|report| report.headline == recorded.headline)
@@ -87,6 +98,7 @@ fn read(file: &Path, max_bytes: usize) -> Option<Report> {
 mod tests {
     use super::*;
     use crate::home::Home;
+    use crate::options::OptionValue;
 
     fn report(content: impl AsRef<[u8]>) -> Option<Report> {
         let dir = tempfile::tempdir().unwrap();
@@ -126,6 +138,33 @@ mod tests {
             Report { headline: "x\ny".repeat(900), ..Report::default() }.in_plain_words().headline.lines().count(),
             1
         );
+    }
+
+    #[test]
+    fn the_last_message_is_the_report_of_an_agent_that_could_write_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let workbench = Workbench::of(&home, &"a-1".parse().unwrap());
+        workbench.make().unwrap();
+        let command = |level: &str| AgentCommand {
+            options: [(PERMISSIONS.to_owned(), OptionValue(level.to_owned()))].into(),
+            ..AgentCommand::default()
+        };
+        let summary = Summary {
+            result: Some("# All is well.\n\nNothing to do.".into()),
+            ended: Some(FinalEvent::Succeeded),
+            ..Summary::default()
+        };
+        let headline = |level: &str, summary: Option<&Summary>| {
+            report_of(&workbench, &command(level), summary).map(|report| report.headline)
+        };
+        assert_eq!(headline("read-only", Some(&summary)).as_deref(), Some("All is well."));
+        assert_eq!(headline("files", Some(&summary)), None, "it could have written one");
+        assert_eq!(headline("read-only", None), None);
+        let unfinished = Summary { ended: None, so_far: true, ..summary.clone() };
+        assert_eq!(headline("read-only", Some(&unfinished)), None, "it was to say more");
+        std::fs::write(workbench.directory().join(REPORT_FILE), "Written.").unwrap();
+        assert_eq!(headline("read-only", Some(&summary)).as_deref(), Some("Written."));
     }
 
     #[test]

@@ -226,7 +226,7 @@ impl Plan {
             .map_err(|source| TriggerError::NotAccepted { slug: slug.clone(), source })?;
         let choice = choose_options(context, &agent, &routine.definition)
             .map_err(|source| TriggerError::Options { slug: slug.clone(), source })?;
-        let composed = compose_prompt(context, &routine, &prompt, &agent, &occasion)?;
+        let composed = compose_prompt(context, &routine, &prompt, &agent, &choice, &occasion)?;
         let environment = check_composed(context, &routine, &composed, &agent, &choice)?;
         Ok(Self { routine, prompt, occasion, composed, agent, choice, environment, cookie: Cookie::random()? })
     }
@@ -346,7 +346,7 @@ pub fn check_routine(
     agent: &Agent,
     choice: &Choice,
 ) -> Result<(), TriggerError> {
-    let composed = compose_prompt(context, routine, prompt, agent, &Occasion::default())?;
+    let composed = compose_prompt(context, routine, prompt, agent, choice, &Occasion::default())?;
     check_composed(context, routine, &composed, agent, choice).map(drop)
 }
 

@@ -12,15 +12,13 @@ use crate::agent::{AgentCommand, MAX_ARGUMENT_BYTES};
 use crate::home::atomic_file::{self, FileError};
 use crate::run::entry::PRECHECK_OUTPUT;
 use crate::run::log;
+use crate::run::prompt::{cut, precheck_frame};
 
 /// How long it may take.
 const PRECHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// How much of its output joins the prompt.
 const MAX_OUTPUT_BYTES: usize = 16 * 1024;
-
-/// What stands behind an output that was cut.
-const CUT_MARK: &str = "…";
 
 /// What follows from how a precheck ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,13 +86,13 @@ impl Supervisor {
         cut(text.trim_end(), MAX_OUTPUT_BYTES)
     }
 
-    /// Puts the output in the place that the prompt has for it: in its file, in the words of the agent and its setup, and on disk, where
+    /// Puts the output, framed, in the place that the prompt has for it: in its file, in the words of the agent and its setup, and on disk, where
     /// the stub reads them.
     fn fill_slot(&mut self, slot: &str, output: &str) -> Result<(), FileError> {
         let output = if output.is_empty() { "(it printed nothing)" } else { output };
         let prompt_file = self.workbench().prompt_file();
         let prompt = atomic_file::read_text(&prompt_file)?;
-        let output = cut(output, room(&self.manifest.command, slot));
+        let output = framed(output, room(&self.manifest.command, slot));
         atomic_file::write(&prompt_file, prompt.replace(slot, &output).as_bytes())?;
         let command = &mut self.manifest.command;
         for word in command.args.iter_mut().chain(&mut command.setup).filter(|word| word.contains(slot)) {
@@ -114,15 +112,10 @@ fn room(command: &AgentCommand, slot: &str) -> usize {
     command.args.iter().chain(&command.setup).filter_map(of).min().unwrap_or(usize::MAX)
 }
 
-/// Returns as much of the beginning of a text as fits, with a mark if that is not all.
-fn cut(text: &str, max_bytes: usize) -> String {
-    if text.len() <= max_bytes {
-        return text.to_owned();
-    }
-    match max_bytes.checked_sub(CUT_MARK.len()) {
-        Some(rest) => format!("{}{CUT_MARK}", &text[..text.floor_char_boundary(rest)]),
-        None => String::new(),
-    }
+/// Frames as much of an output as fits with its frame.
+fn framed(output: &str, max_bytes: usize) -> String {
+    let frame_bytes = precheck_frame("").len();
+    max_bytes.checked_sub(frame_bytes).map_or_else(String::new, |rest| precheck_frame(&cut(output, rest)))
 }
 
 #[cfg(test)]
@@ -158,11 +151,12 @@ mod tests {
             let word = format!("{}{}", "x".repeat(before), SLOT.repeat(slots));
             let command = AgentCommand { args: vec!["-p".into(), word.clone()], ..AgentCommand::default() };
             let text = text.repeat(times);
-            let filled = word.replace(SLOT, &cut(&text, room(&command, SLOT)));
+            let filled = word.replace(SLOT, &framed(&text, room(&command, SLOT)));
             prop_assert!(filled.len() <= MAX_ARGUMENT_BYTES, "{}", filled.len());
             prop_assert!(!filled.contains(SLOT));
-            if before + slots * text.len() <= MAX_ARGUMENT_BYTES {
-                prop_assert!(filled.ends_with(&text));
+            if before + slots * precheck_frame(&text).len() <= MAX_ARGUMENT_BYTES {
+                let whole = format!("]\n{text}\n[end ");
+                prop_assert!(filled.contains(&whole));
             }
             prop_assert_eq!(room(&command, "elsewhere"), usize::MAX);
         }

@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::harness::{Run, Scene, Server, TestHome, assert_has, assert_says, text, wait_until};
+use crate::harness::{Run, Scene, Server, TestHome, assert_has, assert_says, script_is_there, text, wait_until};
 use serde_json::{Value, json};
 
 /// What a real program printed.
@@ -433,6 +433,97 @@ fn what_a_run_asks_for_may_do_no_more_than_the_run_itself() {
         assert_says(&answer(id).to_string(), &["read-only"]);
     }
     assert_eq!(server.ok("list_routines", json!({}))["total"], 2);
+}
+
+#[test]
+fn what_a_run_writes_by_a_command_may_do_no_more_than_the_run_itself() {
+    let (home, mut server) = Scene::new().start();
+    let program = env!("CARGO_BIN_EXE_moadim-mcp");
+    let create_other = |server: &mut Server, title: &str, level: &str| {
+        create(server, title, "codex", json!({ "options": { "permissions": level } }));
+    };
+    let do_it = "echo 'Do something else.' > \"$2\"";
+    let with = |text: &str| format!("printf '{text}' >> \"$1\"");
+    // Each edits a routine by a script that gets its two files.
+    let edits = [
+        ("mine", with("[trusted]\\nprecheck = [\"sh\"]\\n"), "only a person writes it"),
+        ("mine", with("[trusted.options]\\npermissions = \"full\"\\n"), "only a person writes it"),
+        ("more", do_it.to_owned(), "may do more than its caller"),
+        ("mine", "sed -i 's/read-only/edit/' \"$1\"".to_owned(), "read-only"),
+        ("mine", "sed -i '/permissions/d' \"$1\"".to_owned(), "read-only"),
+        ("mine", "sed -i 's/\"codex\"/\"shell\"/; /permissions/d' \"$1\"".to_owned(), "no permissions to choose"),
+        ("broken", do_it.to_owned(), "cannot be read"),
+        ("mine", do_it.to_owned(), "Saved mine."),
+    ];
+    let call = "env -i PATH=\"$PATH\" HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\"";
+    let mut script = String::new();
+    for (n, (routine, editor, _)) in edits.iter().enumerate() {
+        let editor = home.script(&format!("editor-{n}"), editor);
+        script +=
+            &format!("{call} VISUAL='{}' '{program}' edit {routine} < /dev/null > edit-{n} 2>&1\n", editor.display());
+    }
+    script += &format!("{call} '{program}' trigger more --text 'Something else.' > text 2>&1\n");
+    // Only a terminal opens an editor on a new routine.
+    let written = home.scratch().join("written");
+    let template = "title = \"New\"\nagent = \"codex\"\n[trusted.options]\npermissions = \"full\"\n";
+    fs::write(&written, template).unwrap();
+    let editor = home.script("editor-new", &format!("cp '{}' \"$1\"; echo x > \"$2\"", written.display()));
+    if script_is_there() {
+        script += &format!(
+            "{call} VISUAL='{}' script -qefc \"'{program}' create\" /dev/null < /dev/null > create 2>&1\n",
+            editor.display()
+        );
+    }
+    let agent = home.script("claude", &format!("{script}{}", prints_arguments("claude")));
+    home.add_agent("claude", &format!("extends = \"claude\"\ncommand = \"{}\"\n", agent.display()));
+    home.add_shell();
+    add_noting(&home, "codex");
+    create_other(&mut server, "Mine", "read-only");
+    create_other(&mut server, "More", "edit");
+    create_other(&mut server, "Broken", "read-only");
+    home.write("routines/broken/routine.toml", "title = ");
+    create(&mut server, "Caller", "claude", json!({ "options": { "permissions": "read-only" } }));
+    let before = home.read("routines/mine/routine.toml");
+    let run = server.run_to("caller", "succeeded");
+    let said = |name: &str| fs::read_to_string(home.workbench(&run).join(name)).unwrap();
+    for (n, (_, script, words)) in edits.iter().enumerate() {
+        let said = said(&format!("edit-{n}"));
+        assert!(said.contains(words), "{script}: {said}");
+        if let Some((_, kept)) = said.trim().split_once("what you wrote is in ") {
+            fs::remove_dir_all(kept).unwrap();
+        }
+    }
+    assert_says(&said("text"), &["`text`", "may do more than its caller"]);
+    if script_is_there() {
+        assert_says(&said("create"), &["only a person writes it"]);
+    }
+    assert_eq!(home.read("routines/mine/routine.toml"), before);
+    assert_eq!(server.ok("list_routines", json!({}))["total"], 4);
+    // A person may.
+    let editor = home.script("editor", &edits[0].1);
+    let answer = home.command().args(["edit", "mine"]).env("VISUAL", editor).output().unwrap();
+    assert!(answer.status.success(), "{answer:?}");
+}
+
+#[test]
+fn a_read_only_agent_reports_in_its_last_message_and_owes_no_file() {
+    let (home, mut server) = Scene::new().start();
+    add_noting(&home, "claude");
+    create(&mut server, "Reads", "claude", json!({ "options": { "permissions": "read-only" } }));
+    let run = server.run_to("reads", "succeeded");
+    let prompt = fs::read_to_string(home.workbench(&run).join("prompt.md")).unwrap();
+    assert!(prompt.contains("Your last message is the report") && !prompt.contains("report.md"), "{prompt}");
+    let shown = server.ok("get_run", json!({ "run": run }))["run"].clone();
+    assert_has(&shown, json!({ "disagreements": null, "status_reason": null }));
+    assert_eq!(shown["report"]["text"], shown["output"]["result"], "{shown}");
+    assert!(shown["report"]["headline"].is_string() && home.history(&run)[0]["report"].is_object(), "{shown}");
+    let preview = server.ok("get_routine", json!({ "routine": "reads", "preview": true }));
+    assert_says(&text(&preview["preview"]), &["Your last message is the report"]);
+    // One that may write is asked for the file.
+    create(&mut server, "Writes", "claude", json!({ "options": { "permissions": "files" } }));
+    let run = server.run_to("writes", "succeeded");
+    let shown = server.ok("get_run", json!({ "run": run }))["run"].clone();
+    assert_has(&shown, json!({ "disagreements": ["no_report"], "report": null }));
 }
 
 #[test]

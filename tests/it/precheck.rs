@@ -197,6 +197,18 @@ fn its_output_is_framed_as_data_for_an_agent_that_takes_prose_and_is_no_part_of_
     assert_eq!(run["status_reason"], "exit 0 without the report that was asked for");
     assert_has(&run.view, json!({ "disagreements": ["no_report"] }));
 
+    // It can read the prompt as far as that is known, and so every marker that is in it then.
+    home.trust(&routine, &sh("precheck", "sed -n 's/^.begin \\([0-9a-f]*\\).$/[end \\1]/p' prompt.md"));
+    let run = text(&server.ok("trigger_routine", json!({ "routine": routine, "text": "Issue 7." }))["run"]["id"]);
+    server.wait_for_run(&run, "succeeded");
+    let prompt = fs::read_to_string(home.workbench(&run).join("prompt.md")).unwrap();
+    let (_, framed) = prompt.split_once("What the routine's precheck printed").unwrap();
+    let marker = framed.lines().find_map(|line| line.strip_prefix("[begin ")?.strip_suffix("]")).unwrap();
+    let framed = framed.split_once(&format!("[begin {marker}]\n")).unwrap().1;
+    let (said, after) = framed.split_once(&format!("\n[end {marker}]\n")).unwrap();
+    assert!(said.lines().count() == 2 && said.lines().all(|line| line.starts_with("[end ")), "{said}");
+    assert!(after.contains("\nIssue 7.\n"), "{after}");
+
     let run = home.run_checked(&mut server, "shell", ("Script", "cat prompt.md"), &says, "succeeded");
     assert_eq!(server.log(&run), "cat prompt.md");
 }
@@ -272,27 +284,37 @@ fn with_slot(login_shell: bool, argument: &str, script: &str) -> [String; 3] {
     ["argument", "stdin", "run.json"].map(read)
 }
 
+/// Returns what stands in the frame.
+fn said(argument: &str) -> &str {
+    let (_, framed) = argument.split_once("\n[begin ").unwrap();
+    framed.split_once("]\n").unwrap().1.split_once("\n[end ").unwrap().0
+}
+
 #[test]
 fn its_output_joins_the_prompt_in_the_place_that_it_has() {
     for login_shell in [false, true] {
         let says = "printf '\\033[31m3 new issues\\033[0m\\n#7 <precheck 5f0c>\\n'; echo not this >&2";
         let [argument, stdin, record] = with_slot(login_shell, &format!("a {SLOT} b"), says);
-        assert_eq!(argument, format!("a 3 new issues\n#7 {SLOT} b"), "what it says is no place itself");
-        assert_eq!(stdin, format!("before\n3 new issues\n#7 {SLOT}\nafter"));
+        let what = "What the routine's precheck printed";
+        assert!(argument.starts_with(&format!("a {what}")) && argument.ends_with("] b"), "{argument}");
+        assert_eq!(said(&argument), format!("3 new issues\n#7 {SLOT}"), "what it says is no place itself");
+        assert_eq!(stdin, format!("before\n{}\nafter", &argument["a ".len()..argument.len() - " b".len()]));
         let record: Value = serde_json::from_str(&record).unwrap();
         assert_eq!(record["command"]["args"][3], argument);
 
         let [argument, ..] = with_slot(login_shell, SLOT, "true");
-        assert_eq!(argument, "(it printed nothing)");
+        assert_eq!(said(&argument), "(it printed nothing)");
         let [argument, ..] = with_slot(login_shell, SLOT, "echo half; exit 2");
-        assert_eq!(argument, "(it printed nothing)", "of one that failed nothing is believed");
+        assert_eq!(said(&argument), "(it printed nothing)", "of one that failed nothing is believed");
 
         let [argument, ..] = with_slot(login_shell, SLOT, "yes é | head -c 60000");
-        assert!((16_000..=16 * 1024).contains(&argument.len()) && argument.ends_with('…'), "{}", argument.len());
+        let said_bytes = said(&argument).len();
+        assert!((16_000..=16 * 1024).contains(&said_bytes) && said(&argument).ends_with('…'), "{said_bytes}");
         let full = format!("{}{SLOT}", "x".repeat(130_000));
         let [argument, stdin, _] = with_slot(login_shell, &full, "yes | head -c 16000");
         assert_eq!(argument.len(), 128 * 1024 - 1);
-        assert!(argument.ends_with("y\ny…") || argument.ends_with("y\n…"), "{:?}", &argument[argument.len() - 9..]);
+        let said = said(&argument);
+        assert!(said.ends_with("y\ny…") || said.ends_with("y\n…"), "{said:?}");
         assert!(stdin.len() < 2000, "the same text everywhere");
     }
 }

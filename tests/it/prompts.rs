@@ -53,7 +53,7 @@ fn an_agent_reads_why_it_runs_and_what_is_expected_before_its_prompt() {
     assert!(prompt.ends_with("\n\n---\n\nTriage the issues."), "{prompt}");
     let preview = server.ok("get_routine", json!({ "routine": "triage", "preview": true }));
     let without_time =
-        |text: &str| text.lines().filter(|line| !line.contains("Now it is")).map(str::to_owned).collect::<Vec<_>>();
+        |text: &str| text.lines().filter(|line| !line.contains("It is now")).map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(without_time(&text(&preview["preview"])), without_time(&prompt));
     assert_eq!(preview["prompt"], "Triage the issues.");
     assert!(home.moadim(&["show", "triage", "--preview"]).ok().contains("nobody answers"));
@@ -133,6 +133,22 @@ fn a_routine_with_continuity_gets_the_last_good_report() {
     let third = server.run_to("goes-on", "succeeded");
     let prompt = given(&home, &third);
     assert!(prompt.contains("All is well.") && !prompt.contains("I broke it"), "{prompt}");
+}
+
+#[test]
+fn what_is_added_to_a_long_prompt_never_keeps_it_from_starting() {
+    let (home, mut server) = scene();
+    act(&home, "yes 'All is well.' | head -n 900 > report.md");
+    // As an argument it just fits, with the preamble.
+    let long = "Triage the issues. ".repeat(6820);
+    create(&mut server, "Long", json!({ "continuity": true, "prompt": long }));
+    let first = server.run_to("long", "succeeded");
+    assert!(!given(&home, &first).contains("[begin "));
+    let second = server.run_to("long", "succeeded");
+    let prompt = given(&home, &second);
+    let report = prompt.split_once("The report of the last run that succeeded").unwrap().1;
+    assert!(prompt.len() < 128 * 1024 && prompt.len() > 127 * 1024, "{}", prompt.len());
+    assert!(report.contains("All is well.") && report.contains("…\n[end "), "{report}");
 }
 
 #[test]

@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::page;
-use crate::agent::Registry;
 use crate::clock::UnixSeconds;
 use crate::mcp::call::{Call, Reply};
 use crate::mcp::tool::{Hints, Tool};
@@ -22,7 +21,7 @@ use crate::routine::store;
 use crate::run::context::{App, Context};
 use crate::run::end::{Ended, Order, end_run};
 use crate::run::id::RunId;
-use crate::run::options::{calling_run, check_may_instruct};
+use crate::run::options::{calling_run, check_may_give_text};
 use crate::run::pin;
 use crate::run::record::EndCause;
 use crate::run::status::Status;
@@ -126,7 +125,7 @@ fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow:
     let context = app.context()?;
     let TriggerRoutine { routine, overlap, wait, text } = arguments;
     if text.is_some() {
-        check_may_give_text(&context, &routine)?;
+        check_may_give_text(&context, &routine, calling_run(&context)?.as_ref())?;
     }
     let if_alive = overlap.unwrap_or_default();
     let run = trigger(&context, Request { routine, if_alive, text, asked: call.received })?;
@@ -137,14 +136,6 @@ fn trigger_routine(app: &App, arguments: TriggerRoutine, call: &Call) -> anyhow:
         return Ok(Reply::Task(run));
     }
     wait_for(&context, &run, WAIT_AFTER_TRIGGER, call).map(Reply::Answer)
-}
-
-/// Checks that tools may add to what a routine's agent is asked to do.
-fn check_may_give_text(context: &Context, slug: &Slug) -> anyhow::Result<()> {
-    let definition = store::load(&context.home, slug)?.definition;
-    let agent = definition.agent.parse().ok().and_then(|name| Registry::load(&context.home).ok()?.get(&name).ok());
-    let caller = calling_run(context)?;
-    Ok(check_may_instruct(context, agent.as_ref(), &definition, "text", caller.as_ref())?)
 }
 
 #[derive(Deserialize, JsonSchema)]

@@ -11,6 +11,18 @@ use crate::run::report::REPORT_FILE;
 
 const BUILT_IN: &str = include_str!("preamble.md");
 
+/// The place of how the agent reports.
+const REPORT_PLACE: &str = "{report}";
+
+const REPORT_IN_FILE: &str = "\
+Before you end, write report.md into that directory. Make its first line one sentence that states the outcome. Then say what you
+did, what you did not do and why, and what a person must decide. Report only what you checked.";
+
+/// The same for an agent that can write no file.
+const REPORT_IN_MESSAGE: &str = "\
+Your last message is the report. Make its first line one sentence that states the outcome. Then say what you did, what you did not
+do and why, and what a person must decide. Report only what you checked.";
+
 /// More than that is no preamble, but a mistake.
 const MAX_BYTES: u64 = 64 * 1024;
 
@@ -29,9 +41,9 @@ impl Template {
         Ok((!text.trim().is_empty()).then_some(Self(text)))
     }
 
-    /// Whether it asks for a report.
-    pub(super) fn asks_for_report(&self) -> bool {
-        self.0.contains(REPORT_FILE)
+    /// Whether it asks for a file with a report, which not every agent may write.
+    pub(super) fn asks_for_report(&self, facts: &Facts<'_>) -> bool {
+        !facts.is_read_only && (self.0.contains(REPORT_FILE) || self.0.contains(REPORT_PLACE))
     }
 
     /// Fills in the places, in one pass, so that a title that holds one keeps it.
@@ -41,6 +53,7 @@ impl Template {
             ("{title}", facts.title.to_owned()),
             ("{why}", facts.why()),
             ("{bound}", HumanDuration(facts.max_runtime_secs).to_string()),
+            (REPORT_PLACE, facts.how_to_report().to_owned()),
         ];
         let mut filled = String::new();
         let mut rest = self.0.trim();
@@ -64,6 +77,8 @@ pub(super) struct Facts<'a> {
     pub(super) now: UnixSeconds,
     pub(super) zone: &'a TimeZone,
     pub(super) max_runtime_secs: u64,
+    /// Whether the agent can write no file.
+    pub(super) is_read_only: bool,
 }
 
 /// How much later than its occurrence a run is on time.
@@ -79,6 +94,10 @@ impl Facts<'_> {
         let moment = i64::try_from(at.0).ok().and_then(|secs| Timestamp::from_second(secs).ok());
         let in_zone = |moment: Timestamp| moment.to_zoned(self.zone.clone());
         moment.map_or_else(|| at.to_string(), |moment| in_zone(moment).strftime("%A, %-d %B %Y, %H:%M").to_string())
+    }
+
+    fn how_to_report(&self) -> &'static str {
+        if self.is_read_only { REPORT_IN_MESSAGE } else { REPORT_IN_FILE }
     }
 
     /// Says why the run was started, as what follows "because".
@@ -109,7 +128,7 @@ mod tests {
     const NOON: UnixSeconds = UnixSeconds(1_795_867_200);
 
     fn facts<'a>(origin: &'a Origin, zone: &'a TimeZone) -> Facts<'a> {
-        Facts { title: "Triage {why}", origin, now: NOON, zone, max_runtime_secs: 5400 }
+        Facts { title: "Triage {why}", origin, now: NOON, zone, max_runtime_secs: 5400, is_read_only: false }
     }
 
     #[test]
@@ -117,15 +136,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::open(dir.path().join("home")).unwrap();
         let template = Template::read(&home).unwrap().unwrap();
-        assert!(template.asks_for_report());
         let zone = crate::routine::zone::built_in("Europe/Berlin").unwrap();
-        let text = template.fill(&facts(&Origin::Call, &zone));
+        let facts = facts(&Origin::Call, &zone);
+        let text = template.fill(&facts);
+        assert!(template.asks_for_report(&facts) && text.contains("write report.md"), "{text}");
         for stated in
             ["Saturday, 28 November 2026, 13:00 (Europe/Berlin)", "\"Triage {why}\"", "directly", "1 h 30 min"]
         {
             assert!(text.contains(stated), "{stated}: {text}");
         }
         assert!(!text.replace("Triage {why}", "").contains('{'), "{text}");
+    }
+
+    #[test]
+    fn an_agent_that_can_write_no_file_reports_in_its_last_message() {
+        let zone = TimeZone::UTC;
+        let facts = Facts { is_read_only: true, ..facts(&Origin::Call, &zone) };
+        let built_in = Template(BUILT_IN.to_owned());
+        let text = built_in.fill(&facts);
+        assert!(text.contains("Your last message is the report") && !text.contains(REPORT_FILE), "{text}");
+        for template in [built_in, Template(format!("Write {REPORT_FILE}."))] {
+            assert!(!template.asks_for_report(&facts), "{template:?}");
+            assert!(template.asks_for_report(&Facts { is_read_only: false, ..facts }), "{template:?}");
+        }
+        assert_eq!(Template("{report}".into()).fill(&facts), REPORT_IN_MESSAGE);
     }
 
     #[test]
@@ -150,7 +184,7 @@ mod tests {
         let file = home.preamble_file();
         std::fs::write(&file, "Hello {title}; {json}").unwrap();
         let template = Template::read(&home).unwrap().unwrap();
-        assert!(!template.asks_for_report());
+        assert!(!template.asks_for_report(&facts(&Origin::Call, &TimeZone::UTC)));
         assert_eq!(template.fill(&facts(&Origin::Call, &TimeZone::UTC)), "Hello Triage {why}; {json}");
         std::fs::write(&file, " \n").unwrap();
         assert!(Template::read(&home).unwrap().is_none());

@@ -13,7 +13,7 @@ use crate::process_tree::Cookie;
 use crate::run::disagreement::Disagreement;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
-use crate::run::report::{Report, read_report};
+use crate::run::report::{Report, report_of};
 use crate::run::status::Status;
 use crate::session::HostKind;
 
@@ -53,7 +53,7 @@ pub struct Outcome {
     pub work: Vec<Work>,
     /// What its agent's output said; absent where that is text.
     pub output: Option<Summary>,
-    /// What its agent says that it did; absent without a `report.md`.
+    /// What its agent says that it did; absent where it reported nothing.
     pub report: Option<Report>,
     /// The command with which a person continues its session.
     pub resume_command: Option<String>,
@@ -147,7 +147,7 @@ impl Outcome {
             summary.map(|summary| Summary { session_id: summary.session_id.or(command.session_id.clone()), ..summary });
         let session = self.output.as_ref().and_then(|summary| summary.session_id.as_ref());
         self.resume_command = session.and_then(|session| command.resume_command(session, workbench.directory()));
-        self.report = read_report(workbench);
+        self.report = report_of(workbench, command, self.output.as_ref());
     }
 
     /// Returns the list price that its agent reported; `None` if it is not known, which is not the same as nothing.

@@ -16,14 +16,16 @@ use crate::options::{OptionValue, PERMISSIONS};
 use crate::query::routine_view::RoutineView;
 use crate::routine::ceilings::{MAX_DAILY_COST_USD, check_lowered};
 use crate::routine::invalid_field::InvalidField;
-use crate::routine::model::{Definition, Routine};
+use crate::routine::model::{Definition, Routine, Trusted};
 use crate::routine::prompt;
 use crate::routine::slug::Slug;
 use crate::routine::{edit, store};
 use crate::run::budget::check_cost_is_reported;
 use crate::run::context::{App, Context};
 use crate::run::environment::check_accepted;
-use crate::run::options::{CallingRun, calling_run, check_may_instruct, choose_for_tools, describe};
+use crate::run::options::{
+    CallingRun, calling_run, check_may_choose, check_may_instruct, check_trusted_is_kept, choose_for_tools, describe,
+};
 use crate::run::trigger::check_routine;
 
 #[derive(Serialize, JsonSchema)]
@@ -103,14 +105,8 @@ fn checked_options(
         |why: String| InvalidField::new("options", format_args!("not valid for the agent '{}'", agent.name), why);
     let choice = choose_for_tools(context, agent, definition, caller).map_err(|error| invalid(error.to_string()))?;
     let Some(caller) = caller else { return Ok(choice) };
-    match choice.permissions() {
-        Some(level) => definition.options.insert(PERMISSIONS.to_owned(), OptionValue(level.name().to_owned())),
-        None => {
-            return Err(invalid(format!(
-                "the agent has no permissions to choose, and {caller}; ask a person to do it"
-            )));
-        }
-    };
+    let level = check_may_choose(&choice, agent, caller)?;
+    definition.options.insert(PERMISSIONS.to_owned(), OptionValue(level.name().to_owned()));
     Ok(choice)
 }
 
@@ -169,6 +165,9 @@ fn create_defined(
     let caller = calling_run(&context)?;
     if by == By::Tool || caller.is_some() {
         check_lowered(None, &definition, &context.config)?;
+    }
+    if let Some(caller) = &caller {
+        check_trusted_is_kept(&Trusted::default(), &definition.trusted, caller)?;
     }
     check_cost(&context, &slug, &definition, &agent)?;
     let choice = checked_options(&context, &mut definition, &agent, caller.as_ref())?;

@@ -26,6 +26,7 @@ use crate::routine::store;
 use crate::run::context::{App, Context};
 use crate::run::delete::{self, DeleteError, Deleted};
 use crate::run::id::RunId;
+use crate::run::options::foresee_options;
 use crate::run::prompt::{Occasion, compose};
 pub(crate) use change::{OneRoutine, changed_by_hand, create_from, create_written};
 use change::{create_routine, refuse_trusted, update_routine};
@@ -150,12 +151,9 @@ pub(crate) fn get_routine(app: &App, arguments: GetRoutine) -> anyhow::Result<Wh
 
 fn preview(context: &Context, routine: &Routine, prompt: &str) -> anyhow::Result<String> {
     let agent = Registry::load(&context.home)?.get(&routine.definition.agent.parse()?)?;
-    let composed = compose(context, routine, prompt, &agent, &Occasion::default())?;
-    Ok(match composed.precheck_slot {
-        // Its number is there to be found again, by the run.
-        Some(slot) => composed.text.replacen(&slot, "(what the precheck prints)", 1),
-        None => composed.text,
-    })
+    // A launch refuses options that do not fit; the prompt can be shown.
+    let choice = foresee_options(context, &agent, &routine.definition).unwrap_or_default();
+    Ok(compose(context, routine, prompt, &agent, &choice, &Occasion::default())?.text)
 }
 
 /// Returns what a definition holds beside what its view shows; values of variables and passwords are never shown.
