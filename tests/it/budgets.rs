@@ -131,11 +131,17 @@ fn calls_at_the_same_time_start_no_more_than_allowed_and_the_refusal_says_all() 
     let refused = answers.into_iter().find(|answer| answer.is_error).unwrap().text;
     assert_says(
         &refused,
-        &["nothing was started: over budget", "5 runs of 'job'", "max_daily_runs is 5", "the day ends at", &zone],
+        &[
+            "nothing was started: daily ceiling reached",
+            "5 runs of 'job'",
+            "max_daily_runs is 5",
+            "the day ends at",
+            &zone,
+        ],
     );
     wait_until("all to end", || server.ok("list_runs", json!({ "status": "succeeded" }))["total"] == 5);
     let by_command = home.moadim(&["trigger", "job"]).failed(1);
-    assert_says(&by_command, &["over budget", "to allow more, a person runs: moadim-mcp edit job"]);
+    assert_says(&by_command, &["daily ceiling reached", "to allow more, a person runs: moadim-mcp edit job"]);
     let shown = server.ok("list_routines", json!({}))["routines"][0]["used_today"].clone();
     assert_has(&shown, json!({ "runs": 5, "max_daily_runs": 5, "unknown_cost_runs": 5, "cost_usd": null }));
     assert!(home.moadim(&["show", "job"]).ok().contains("5 runs of 5, cost unknown"));

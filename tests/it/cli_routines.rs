@@ -276,7 +276,7 @@ fn a_routine_is_written_over_a_template_until_it_makes_sense() {
         return;
     }
     let (home, mut server) = Scene::new().start();
-    let wrong = r#"sed -i 's/^#ttl_secs = 0/# mine\nttl_secs = -5/' "$1"; printf '# Goal\necho hi\n' | cat - "$2" > "$2.new"; mv "$2.new" "$2""#;
+    let wrong = r#"sed -i 's/^#ttl_secs = 86400/# mine\nttl_secs = -5/' "$1"; printf '# Goal\necho hi\n' | cat - "$2" > "$2.new"; mv "$2.new" "$2""#;
     let right = r#"sed -i 's/^ttl_secs = -5/ttl_secs = 3600/' "$1""#;
     let answer = edited_on_a_terminal(&home, "create 'Rust news' --agent shell --keep-last 2", &[wrong, right]);
     assert!(answer.code == Some(0) && answer.stdout.contains("Created the routine rust-news."), "{answer:?}");

@@ -351,7 +351,7 @@ fn a_warning_before_the_limit_is_shown() {
     let warning = json!({ "kind": "five_hour", "used_percent": 95, "resets_at": at(resets_at) });
     assert_eq!(run["output"]["limit_warning"], warning, "{run}");
     let shown = account.stage.home.moadim(&["show", &text(&run["id"])]).ok();
-    assert!(shown.contains("limit is near") && shown.contains("five_hour, 95 % used"), "{shown}");
+    assert!(shown.contains("limit is near") && shown.contains("5-hour limit, 95 % used"), "{shown}");
     assert_eq!(account.hold(), Value::Null);
 }
 
