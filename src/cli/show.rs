@@ -8,7 +8,7 @@ use super::app::{self, Format, print_json};
 use super::completion;
 use super::time::moment;
 use super::usage::today_in_words;
-use crate::agent::output::{LimitWarning, Needs, Summary, grouped, limit_in_words};
+use crate::agent::output::{LimitWarning, Needs, Summary, grouped, limit_in_words, plain};
 use crate::clock::{HumanDuration, UnixSeconds};
 use crate::git::Work;
 use crate::mcp::tools::routines::{GetRoutine, WholeRoutine, get_routine};
@@ -61,8 +61,9 @@ fn print(facts: Vec<(&str, Option<String>)>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a text that has lines, under a heading.
+/// Prints a text that has lines, under a heading, without what controls a terminal: others wrote it.
 fn print_text(heading: &str, text: &str) -> anyhow::Result<()> {
+    let text = plain(text);
     if text.trim().is_empty() {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use signal_hook::consts::SIGINT;
 use signal_hook::iterator::Signals;
 
@@ -108,16 +108,23 @@ pub(super) fn trigger(arguments: Arguments) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Reads what is said about a run, or a byte more than that may be.
+/// Reads what is said about a run.
 fn read_text(file: &Path) -> anyhow::Result<String> {
-    let mut text = String::new();
+    let mut bytes = Vec::new();
     let source: Box<dyn Read> = match file.to_str() {
         Some("-") => Box::new(std::io::stdin()),
         _ => Box::new(File::open(file).with_context(|| format!("cannot read {}", file.display()))?),
     };
-    let read = source.take(MAX_TEXT_BYTES as u64 + 1).read_to_string(&mut text);
+    let read = source.take(MAX_TEXT_BYTES as u64 + 1).read_to_end(&mut bytes);
     read.with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(text)
+    // Before it is read as text: the last byte may be part of a character.
+    if bytes.len() > MAX_TEXT_BYTES {
+        bail!(
+            "{} has more than {MAX_TEXT_BYTES} bytes, which is too long for the text of a run; put the rest into a file and name it",
+            file.display()
+        );
+    }
+    String::from_utf8(bytes).with_context(|| format!("cannot read {}", file.display()))
 }
 
 /// Makes Ctrl-C end the wait, and nothing else.

@@ -88,9 +88,11 @@ pub(crate) fn digest(context: &Context, since: UnixSeconds) -> Result<Digest, Fi
     let disagreeing = within(context, &disagreeing, MAX_LIVE_BYTES);
     let bad = within(context, &bad, MAX_BAD_BYTES);
     let live = within(context, &live, MAX_LIVE_BYTES);
+    let unsaved_total = unsaved.len();
     let unsaved = within(context, &unsaved, MAX_LIVE_BYTES);
     let left_out = [
         left_out(disagreeing_total - disagreeing.len(), "runs of which facts disagree", "list_runs with `since`"),
+        left_out(unsaved_total - unsaved.len(), "runs with unsaved work", "list_runs with `since`"),
         left_out(routines_total - routines.len(), "routines", "list_routines"),
         left_out(bad_total - bad.len(), "runs that need a look", "list_runs with `status` and `since`"),
         left_out(
@@ -188,6 +190,25 @@ mod tests {
         assert!(serde_json::to_string(&digest).unwrap().len() < 64 * 1024);
         assert_eq!(digest.disagreeing, []);
         assert_eq!(super::digest(&context, UnixSeconds(2000)).unwrap().left_out, None);
+    }
+
+    #[test]
+    fn runs_with_unsaved_work_that_there_is_no_room_for_are_counted() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::open(dir.path().join("home")).unwrap();
+        let context = Context::of_supervisor(home.clone(), Config::default(), Program::current().unwrap());
+        for stamp in 100..150 {
+            let work = vec![Work { untracked_files: 1, path: "src/".repeat(100), ..Work::default() }];
+            let outcome = Outcome { work, ..Outcome::example(&format!("a-{stamp}"), Status::Succeeded) };
+            history::append(&home, &context.config, &outcome, Known::New).unwrap();
+        }
+        let digest = super::digest(&context, UnixSeconds(100)).unwrap();
+        let shown = digest.unsaved.len();
+        assert!((5..50).contains(&shown), "{shown}");
+        assert_eq!(
+            digest.left_out,
+            Some(format!("{} more runs with unsaved work: see list_runs with `since`", 50 - shown))
+        );
     }
 
     #[test]

@@ -452,7 +452,7 @@ fn what_a_run_writes_by_a_command_may_do_no_more_than_the_run_itself() {
         ("mine", "sed -i 's/read-only/edit/' \"$1\"".to_owned(), "read-only"),
         ("mine", "sed -i '/permissions/d' \"$1\"".to_owned(), "read-only"),
         ("mine", "sed -i 's/\"codex\"/\"shell\"/; /permissions/d' \"$1\"".to_owned(), "no permissions to choose"),
-        ("broken", do_it.to_owned(), "cannot be read"),
+        ("broken", "printf 'title = \"B\"\\nagent = \"codex\"\\n' > \"$1\"".to_owned(), "cannot be read"),
         ("mine", do_it.to_owned(), "Saved mine."),
     ];
     let call = "env -i PATH=\"$PATH\" HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\"";

@@ -162,6 +162,19 @@ fn a_prompt_comes_from_a_file_the_standard_input_or_nowhere() {
     assert_eq!(server.ok("list_routines", json!({}))["total"], 2);
 }
 
+#[test]
+fn a_prompt_that_tools_wrote_controls_no_terminal() {
+    let (home, mut server) = Scene::new().start();
+    let prompt = "echo hi\n# \u{1b}]52;c;bHM=\u{7}\u{1b}[2J\u{202e}over";
+    let routine = server.create("Odd", prompt, json!({}));
+    for words in [&["show", &routine][..], &["show", &routine, "--preview"]] {
+        let said = home.moadim(words).ok();
+        assert!(said.contains("echo hi\n# ") && said.contains("over"), "{said:?}");
+        assert!(!said.chars().any(|c| (c.is_control() && c != '\n') || c == '\u{202e}'), "{said:?}");
+    }
+    assert_eq!(home.moadim(&["show", &routine, "--json"]).json()["prompt"], prompt, "programs get it as it is");
+}
+
 /// Edits a routine with an editor that runs this script on the two files.
 fn edit(home: &TestHome, routine: &str, script: &str) -> (bool, String, String) {
     let editor = home.script("editor", script);
@@ -204,6 +217,27 @@ fn both_files_are_edited_and_saved_only_if_they_make_sense() {
     let kept = errors.trim().split_once("what you wrote is in ").unwrap().1;
     fs::remove_dir_all(kept).unwrap();
     assert_says(&home.moadim(&["edit", "nobody"]).failed(1), &["nobody"]);
+}
+
+#[test]
+fn drafts_go_with_an_edit_that_a_signal_ends() {
+    let (home, mut server) = Scene::new().start();
+    server.create("Job", "true", json!({}));
+    let file = home.root().join("routines/job/routine.toml");
+    let saved = fs::read_to_string(&file).unwrap();
+    let temporary = home.scratch().join("temporary");
+    fs::create_dir(&temporary).unwrap();
+    for (signal, code) in [("HUP", None), ("TERM", None), ("INT", Some(0))] {
+        let wait = "n=0; while [ -e \"$1\" ] && [ $n -lt 50 ]; do sleep 0.1; n=$((n + 1)); done";
+        let wait = if code.is_none() { wait } else { "sleep 0.2" };
+        let editor = home.script("editor", &format!("ls -d \"$1\" >&2; kill -{signal} $PPID; {wait}"));
+        let mut command = home.command();
+        let ended = command.args(["edit", "job"]).env("VISUAL", editor).env("TMPDIR", &temporary).output().unwrap();
+        assert_eq!(ended.status.code(), code, "{signal}: {ended:?}");
+        assert!(String::from_utf8_lossy(&ended.stderr).contains(temporary.to_str().unwrap()), "{ended:?}");
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0, "{signal}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), saved);
+    }
 }
 
 #[test]

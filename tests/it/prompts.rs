@@ -118,6 +118,12 @@ fn what_a_trigger_says_is_data_that_cannot_leave_its_frame() {
     let file = home.root().join("about.txt");
     let run = home.moadim(&["trigger", "about", "--wait", "--text-file", file.to_str().unwrap()]).ok();
     assert!(given(&home, run.trim()).contains("\nissue 9\n"));
+    // One that is too long is so also where it is cut within a character.
+    for text in ["é".repeat(64 * 1024), format!("x{}", "é".repeat(32 * 1024))] {
+        home.write("about.txt", &text);
+        let said = home.moadim(&["trigger", "about", "--text-file", file.to_str().unwrap()]).failed(1);
+        assert!(said.contains("more than 65536 bytes") && !said.contains("UTF-8"), "{said}");
+    }
 }
 
 #[test]

@@ -425,7 +425,15 @@ fn no_tool_sets_or_clears_it() {
     home.trust(&routine, "verify = ['true']\nprecheck = ['true']");
     let file = format!("routines/{routine}/routine.toml");
     let before = home.read(&file);
-    for (key, value) in [("verify", json!(["true"])), ("precheck", json!(["true"])), ("verify_secs", json!(9))] {
+    let command = || json!(["true"]);
+    for (key, value) in [
+        ("verify", command()),
+        ("precheck", command()),
+        ("verify_secs", json!(9)),
+        ("on_finish", command()),
+        ("on_failure", command()),
+        ("on_attention", command()),
+    ] {
         let asked = [json!({ "routine": routine, key: value }), json!({ "routine": routine, "clear": [key] })];
         for arguments in asked {
             let error = server.error("update_routine", arguments);

@@ -61,7 +61,7 @@ pub(super) fn refuse_trusted(app: &App, arguments: &JsonObject) -> anyhow::Resul
 }
 
 /// Keys that are in [trusted] alone.
-const ONLY_TRUSTED: [&str; 3] = ["precheck", "verify", "verify_secs"];
+const ONLY_TRUSTED: [&str; 6] = ["precheck", "verify", "verify_secs", "on_finish", "on_failure", "on_attention"];
 
 /// Checks that a routine's agent accepts the variables that it sets.
 fn check_env(home: &Home, slug: &Slug, definition: &Definition, agent: &Agent) -> Result<(), InvalidField> {
