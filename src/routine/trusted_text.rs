@@ -193,9 +193,11 @@ mod tests {
     proptest! {
         #[test]
         fn no_value_that_a_tool_writes_takes_the_place_of_what_is_trusted(
-            values in proptest::collection::vec("(\\n|a|'|\\[moadim-placeholder-[0-2]\\]|moadim-placeholder-[0-2] = 0){0,4}", 1..4)
+            values in proptest::collection::vec("(\\n|a|'|\\[moadim-placeholder-[0-2]\\]|moadim-placeholder-[0-2] = 0){0,4}", 1..4), in_tables: bool
         ) {
-            let text = "title = 'x'\ntrusted.env.A = '1'\n\n[trusted]\nverify = ['true']\n";
+            let tables = "title = 'x'\n\n[trusted.env]\nA = '1'\n\n[trusted]\nverify = ['true']\n";
+            let keys = "trusted.env.A = '1'\ntitle = 'x'\ntrusted.verify = ['true']\n";
+            let text = if in_tables { tables } else { keys };
             let without = take_out(text, &values.iter().map(String::as_str).collect::<Vec<_>>()).unwrap();
             let mut target: toml_edit::DocumentMut = without.text.parse().unwrap();
             for (n, value) in values.iter().enumerate() {
