@@ -229,6 +229,67 @@ fn the_success_of_a_run_that_somebody_asked_for_lifts_the_hold() {
 }
 
 #[test]
+fn a_failure_in_between_loses_no_attempt() {
+    let account = Account::new("claude-stream-json", "");
+    let stage = &account.stage;
+    let (first_reset, second_reset) = (now() + 2 * HOUR, now() + 5 * HOUR);
+    account.is_limited_until(first_reset);
+    account.routine("job", "");
+    let mut server = stage.server();
+    let first = server.trigger("job");
+    server.wait_for_run(&first, "limited");
+    let waits_for_try = |tries: u64| {
+        wait_until("it to wait", || stage.ledger("job")["waiting"]["fire"]["reset"]["tries"] == tries);
+    };
+    waits_for_try(1);
+    account.says_otherwise("claude-credit-too-low", 1);
+    let failed = server.trigger("job");
+    server.wait_for_run(&failed, "failed");
+    wait_until("the failure to count", || stage.ledger("job")["consecutive_limits"].is_null());
+    account.is_limited_until(second_reset);
+    stage.set_clock(first_reset + MAX_JITTER);
+    assert_eq!(stage.wait_for_ended("job", 3)[2]["status"], "limited");
+    waits_for_try(2);
+    account.is_free();
+    stage.set_clock(second_reset + MAX_JITTER);
+    let last = stage.wait_for_ended("job", 4).remove(3);
+    let origin = json!({ "by": "reset", "of": first, "attempt": 1, "tries": 2 });
+    assert_has(&last, json!({ "status": "succeeded", "origin": origin }));
+}
+
+#[test]
+fn a_snooze_keeps_what_waited_for_the_reset_from_firing() {
+    let account = Account::new("claude-stream-json", "");
+    let stage = &account.stage;
+    let (begin, hour) = next_hour();
+    let resets_at = begin + 4 * HOUR;
+    account.is_limited_until(resets_at);
+    let schedule = format!("0 {hour} * * *");
+    account.routine("job", "");
+    account.routine("other", &format!("schedule = \"{schedule}\""));
+    let mut server = stage.server();
+    stage.wait_until_followed("other", &schedule);
+    let first = server.trigger("job");
+    server.wait_for_run(&first, "limited");
+    wait_until("the hold", || account.hold()["held_until"] == at(resets_at));
+    stage.set_clock(begin);
+    wait_until("the other to wait", || stage.ledger("other")["waiting"]["fire"]["occurrence"] == at(begin));
+    account.is_free();
+    server.ok("snooze_routine", json!({ "until": at(resets_at + HOUR) }));
+    stage.set_clock(resets_at + MAX_JITTER);
+    assert_has(&stage.wait_for_missed("other", 1)[0], json!({ "occurrence": at(begin), "why": "snoozed" }));
+    stage.set_clock(resets_at + HOUR - 1);
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!((stage.ended("job").len(), stage.alive("job").len()), (1, 0));
+    stage.set_clock(resets_at + HOUR);
+    assert_has(
+        &stage.wait_for_ended("job", 2)[1],
+        json!({ "status": "succeeded", "origin": { "by": "reset", "of": first } }),
+    );
+    assert_eq!(stage.ended("other"), Vec::<Value>::new());
+}
+
+#[test]
 fn without_a_known_reset_it_is_tried_eight_times_and_then_given_up() {
     // A hook's folder is the home.
     let account = Account::new("codex-json", "on_attention = [\"sh\", \"-c\", \"echo $MOADIM_RUN >> told\"]");
