@@ -244,9 +244,9 @@ mod tests {
         let row = |lines: &[String], name: &str| lines.iter().find(|line| line.starts_with(name)).unwrap().clone();
         assert!(row(&wide, "rust-news").ends_with(&"█".repeat(WIDEST_BAR)), "{wide:#?}");
         assert!(row(&wide, "triage").ends_with("████"), "{wide:#?}");
-        assert!(row(&wide, "nightly-tests").ends_with("unknown        2"), "{wide:#?}");
+        assert!(row(&wide, "nightly-tests").ends_with("unknown             2"), "{wide:#?}");
         assert!(row(&lines(Some(60)), "rust-news").ends_with("$3.42"), "no room for a bar");
-        for columns in [66, 70, 80, 120] {
+        for columns in [71, 75, 80, 120] {
             assert!(
                 lines(Some(columns))
                     .iter()
