@@ -282,10 +282,8 @@ fn a_snooze_keeps_what_waited_for_the_reset_from_firing() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert_eq!((stage.ended("job").len(), stage.alive("job").len()), (1, 0));
     stage.set_clock(resets_at + HOUR);
-    assert_has(
-        &stage.wait_for_ended("job", 2)[1],
-        json!({ "status": "succeeded", "origin": { "by": "reset", "of": first } }),
-    );
+    let origin = json!({ "by": "reset", "of": first, "attempt": 1, "tries": 1 });
+    assert_has(&stage.wait_for_ended("job", 2)[1], json!({ "status": "succeeded", "origin": origin }));
     assert_eq!(stage.ended("other"), Vec::<Value>::new());
 }
 
