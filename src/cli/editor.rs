@@ -46,7 +46,7 @@ pub(super) struct Drafts {
     files: Vec<PathBuf>,
 }
 
-/// A directory that is removed, unless it is to be kept.
+/// A directory that is removed, unless somebody keeps it.
 struct Directory {
     path: PathBuf,
     is_kept: AtomicBool,

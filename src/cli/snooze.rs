@@ -79,7 +79,7 @@ fn nothing_to_do(home: &Home, arguments: &Arguments) -> String {
     }
 }
 
-/// Returns what is meant by the words: a first one that stands alone may be a routine, or how long the whole home is to be silent. `None`
+/// Returns what is meant by the words: a first one that stands alone may be a routine, or how long the whole home stays silent. `None`
 /// if they say nothing to do.
 fn meant(home: &Home, arguments: &Arguments) -> anyhow::Result<Option<(Option<Slug>, Option<Duration>)>> {
     let is_said = arguments.length.is_some() || arguments.until.is_some() || arguments.next || arguments.off;

@@ -79,7 +79,7 @@ pub fn read_texts(home: &Home, slug: &Slug) -> Result<Texts, StoreError> {
     Ok(Texts { definition, prompt })
 }
 
-/// Saves both files of a routine as a person wrote them, if they are still as they were `read`, and whoever writes is allowed
+/// Saves both files of a routine as a person wrote them, if they are still as they were `read`, and the writer is allowed
 /// what that changes: `allows` gets the definition as it was, if it could be read, the new one, and whether the prompt is another.
 ///
 /// # Errors

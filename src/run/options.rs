@@ -144,7 +144,7 @@ pub fn check_may_give_text(context: &Context, slug: &Slug, caller: Option<&Calli
     Ok(check_may_instruct(context, agent.as_ref(), &definition, "text", caller)?)
 }
 
-/// Checks that what a run asks for may do no more than the run itself, whoever chose that; returns what it may do.
+/// Checks that what a run asks for may do no more than the run itself, whether a tool or a person chose that; returns what it may do.
 ///
 /// # Errors
 /// It may do more, or nobody knows what.

@@ -147,7 +147,7 @@ impl Data {
         Some(Self { what: format!("The report of the last run that succeeded, {}", past.outcome.id), text })
     }
 
-    /// Returns it with what says that it is data, between two lines with a marker that whoever wrote it did not know.
+    /// Returns it with what says that it is data, between two lines with a marker that its author did not know.
     fn framed(&self, marker: &str) -> String {
         let Self { what, text } = self;
         format!(

@@ -35,7 +35,7 @@ struct End<'a> {
     is_written: bool,
     known: Known,
     has_new_line: bool,
-    /// Whether nothing tries again what it began, and a person is told.
+    /// Whether nothing tries again what it began, and a person hears of it.
     gave_up: bool,
 }
 

@@ -121,7 +121,7 @@ fn hold_of(home: &Home, outcome: &Outcome) -> Option<Hold> {
     hold::read(home, &outcome.agent, UnixSeconds::now()).ok().flatten()
 }
 
-/// Updates the hold of the agent. One that cannot be read is written anew by a run that meets the limit.
+/// Updates the hold of the agent. A run that meets the limit replaces one that cannot be read.
 fn settle_hold(home: &Home, outcome: &Outcome, limits: u32) -> Result<(), FileError> {
     let before = hold_of(home, outcome);
     match hold::after_end(before.as_ref(), outcome, limits.saturating_add(1)) {

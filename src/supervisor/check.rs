@@ -55,7 +55,7 @@ impl Supervisor {
         let end = match self.start_part(part) {
             Ok(_) => {
                 // What the agent took away has been made once more.
-                self.log_cap.watch_anew(&self.workbench(), self.context.config.max_log_bytes);
+                self.log_cap.watch_again(&self.workbench(), self.context.config.max_log_bytes);
                 if part == Part::Precheck {
                     self.log_cap.watch_also(&self.entry.file(PRECHECK_OUTPUT));
                 }

@@ -52,7 +52,7 @@ impl LogCap {
 
     /// Watches the files that have the names of the logs by now: something may have replaced them. One whose name is gone is still
     /// what its writer has open.
-    pub(super) fn watch_anew(&mut self, workbench: &Workbench, max_bytes: u64) {
+    pub(super) fn watch_again(&mut self, workbench: &Workbench, max_bytes: u64) {
         let Self { stdout, others, .. } = std::mem::replace(self, Self::watch(workbench, max_bytes));
         self.stdout = self.stdout.take().or(stdout);
         if self.others.is_empty() {
@@ -192,10 +192,10 @@ mod tests {
         std::fs::write(workbench.stderr_log(), "stderr").unwrap();
         let mut cap = LogCap::watch(&workbench, 1 << 20);
         std::fs::remove_file(workbench.log()).unwrap();
-        cap.watch_anew(&workbench, 1 << 20);
+        cap.watch_again(&workbench, 1 << 20);
         assert_eq!(read(&cap).unwrap(), b"first");
         std::fs::write(workbench.log(), "second").unwrap();
-        cap.watch_anew(&workbench, 1 << 20);
+        cap.watch_again(&workbench, 1 << 20);
         assert_eq!(read(&cap).unwrap(), b"second");
         std::fs::remove_file(workbench.log()).unwrap();
         assert!(read(&LogCap::watch(&workbench, 1 << 20)).is_err(), "stderr never passes for it");

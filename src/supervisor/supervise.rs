@@ -97,7 +97,7 @@ impl Supervisor {
             }
         }
         // The agent has opened the file that has the log's name by now.
-        self.log_cap.watch_anew(&self.workbench(), self.context.config.max_log_bytes);
+        self.log_cap.watch_again(&self.workbench(), self.context.config.max_log_bytes);
         let mut silence = Silence::from(Moment::now());
         loop {
             self.children.reap();

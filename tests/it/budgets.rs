@@ -195,7 +195,7 @@ fn an_agents_run_with_few_permissions_raises_nothing_by_a_command_either() {
     let program = env!("CARGO_BIN_EXE_moadim-mcp");
     // Its cookie tells whose process it is, however the environment is cleared.
     let script = format!(
-        "EDITOR='{}' HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\" '{program}' edit job < /dev/null > said 2>&1; {}",
+        "EDITOR='{}' TMPDIR=\"$PWD\" HOME=\"$HOME\" MOADIM_HOME=\"$MOADIM_HOME\" '{program}' edit job < /dev/null > said 2>&1; {}",
         editor.display(),
         costing(0.1)
     );

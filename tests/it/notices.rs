@@ -78,7 +78,7 @@ fn a_routine_s_hooks_replace_the_home_s_and_hear_what_the_run_says() {
 }
 
 #[test]
-fn a_run_that_stays_unknown_calls_for_a_person_once_whoever_sees_it() {
+fn a_run_that_stays_unknown_calls_for_a_person_once_whichever_process_sees_it() {
     let (home, mut server) = Scene::unwatched().start();
     let (hook, said) = recording_hook(&home);
     let run = server.start_run("Elsewhere", "sleep 300", json!({}));

@@ -222,7 +222,7 @@ fn an_edit_by_hand_needs_no_restart() {
 }
 
 #[test]
-fn a_damaged_ledger_fires_nothing_and_is_told() {
+fn a_damaged_ledger_fires_nothing_and_is_reported() {
     let stage = Stage::new("");
     stage.routine("job", ":", "schedule = \"@hourly\"");
     stage.routine("other", ":", "schedule = \"@hourly\"");

@@ -199,7 +199,7 @@ fn is_held<'a>(hold: Option<&'a Hold>, waiting: &Waiting, slug: &Slug, now: Unix
     hold.filter(|hold| waiting.not_before <= now && hold::start_at(Some(hold), waiting, slug) > now)
 }
 
-/// Returns why somebody asked to leave out an occurrence of the routine, if so.
+/// Returns why an occurrence of the routine is left out on request, if it is.
 fn unwanted(ledger: &mut Ledger, occurrence: UnixSeconds) -> Option<(WhyMissed, String)> {
     if let Some(until) = ledger.snoozed_until.filter(|until| occurrence < *until) {
         return Some(of_own_snooze(until));

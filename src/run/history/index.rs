@@ -42,7 +42,7 @@ pub struct Lines {
     lines: Vec<Line>,
     /// When the newest run of each routine was triggered, by the routine's number.
     newest: Vec<Option<UnixSeconds>>,
-    /// Of runs that somebody asked about.
+    /// What runs cost, as far as it was asked for.
     pub(super) costs: KnownCosts,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,

@@ -170,7 +170,7 @@ impl Environment {
         let mut secret = self.secret.clone();
         let mut set = self.set.clone();
         set.retain(|name, _| !secret.contains(name));
-        // What every run inherits is no secret, whoever names it once more.
+        // What every run inherits is no secret, even where it is named once more.
         secret.retain(|name| !name.is_inherited());
         let mut inherited = self.inherited.clone();
         inherited.retain(|name, _| !secret.contains(name));

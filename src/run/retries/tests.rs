@@ -229,7 +229,7 @@ fn the_end_of_a_run_holds_its_agent_and_a_success_lifts_that_however_often_it_is
     assert_eq!(hold(3_000), Some(lifted));
     assert_eq!(settle(&context, &limited("a-4000", Origin::Call, Some(9_500)), None).unwrap(), Settled::Done);
     assert_eq!(hold(4_100).unwrap().held_until, UnixSeconds(9_500), "extended");
-    // A person's mistake holds nothing, and the next run that meets the limit writes it anew.
+    // A person's mistake holds nothing, and the next run that meets the limit replaces it.
     std::fs::write(home.holds().join("a.json"), "{").unwrap();
     assert!(hold::read(home, "a", UnixSeconds(5_000)).is_err());
     assert_eq!(settle(&context, &limited("a-5000", Origin::Call, None), None).unwrap(), Settled::Done);
@@ -248,7 +248,7 @@ fn the_end_of_a_run_holds_its_agent_and_a_success_lifts_that_however_often_it_is
 fn a_limited_run_keeps_its_attempt_whatever_the_hold_says_already() {
     let limited = limited("a-1000", Origin::Call, Some(9_000));
     let of_this = hold::after_end(None, &limited, 1).unwrap();
-    // Another routine's run met the limit later and was recorded before; or whoever recorded this end died before the ledger.
+    // Another routine's run met the limit later and was recorded before; or the process that recorded this end died before the ledger was written.
     let of_another = hold::Hold { run: "b-1500".parse().unwrap(), since: UnixSeconds(1_501), ..of_this.clone() };
     for before in [of_another, of_this] {
         let (_dir, context) = home_with_routine();
