@@ -16,7 +16,7 @@ use crate::run::status::Hook;
 /// Starts `on_attention` for those of the `unknown` that were so at the pass before as well: a doubt often ends by itself.
 ///
 /// # Errors
-/// Nobody can be told, because it cannot be noted that somebody was.
+/// Cannot note that a person was called, and so calls none.
 pub(super) fn call_for(context: &Context, status: &JanitorStatus, unknown: &[Outcome]) -> Result<(), FileError> {
     let lasting = status.stay_unknown(unknown.iter().map(|run| run.id.clone()).collect());
     let directory = context.home.attention();

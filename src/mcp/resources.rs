@@ -156,7 +156,7 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     Ok(ResourceContents::text(text, uri).with_mime_type(kind))
 }
 
-/// For how long usage is reported: as `moadim-mcp usage` does if it is not told otherwise.
+/// For how long usage is reported: the default of `moadim-mcp usage`.
 const USAGE_SECS: u64 = 7 * 24 * 60 * 60;
 
 fn usage(app: &App) -> anyhow::Result<UsageReport> {

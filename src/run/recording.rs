@@ -58,9 +58,11 @@ impl End<'_> {
         done
     }
 
-    /// Returns what the run was about, as its trigger said.
+    /// Returns what another attempt would be about, as the run's trigger said; most ends are followed by none.
     fn text(&self) -> Option<String> {
-        self.entry.manifest().ok().and_then(|manifest| manifest.text)
+        let status = self.outcome.status;
+        let may_follow = status.is_retried() || status == Status::Limited;
+        may_follow.then(|| self.entry.manifest().ok()?.text).flatten()
     }
 
     fn write_outcome(&mut self) -> anyhow::Result<()> {
