@@ -49,10 +49,10 @@
 //!
 //! # Layers
 //!
-//! Imports point down: `cli` → `mcp` → `janitor` → `supervisor`, `query` → `run` → `engine` → `routine`, `session`, `agent`,
-//! `setup` → `home`, `process_tree`, `bounded_command`, `environment`, `clock`, `logging`; `service` stands beside the janitor. The core is
-//! synchronous; only `mcp` and the janitor's loops are not. Decisions are pure functions over what was read, effects are
-//! thin, and each is tested as what it is.
+//! Imports point down: `cli` → `http` → `mcp` → `dashboard` → `janitor` → `supervisor`, `query` → `run` → `engine` → `routine`,
+//! `session`, `agent`, `setup` → `home`, `process_tree`, `bounded_command`, `environment`, `clock`, `logging`; `service` stands
+//! beside the janitor. The core is synchronous; only `http`, `mcp` and the janitor's loops are not. Decisions are pure functions
+//! over what was read, effects are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
 
@@ -61,11 +61,14 @@ mod archive;
 mod bounded_command;
 pub mod cli;
 pub mod clock;
+mod dashboard;
 mod engine;
 pub mod env_vars;
 pub mod environment;
 mod git;
 pub mod home;
+#[cfg(feature = "dashboard")]
+mod http;
 pub mod janitor;
 mod logging;
 pub mod mcp;

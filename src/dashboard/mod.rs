@@ -1,0 +1,1 @@
+//! The dashboard: one page, and the data that it draws. A browser gets both over HTTP, a host's panel as a resource and a tool.
