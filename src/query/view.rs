@@ -282,7 +282,7 @@ fn status_of(
 ) -> (Status, Option<String>, Option<UnixSeconds>) {
     let live = if is_started { Status::Running } else { Status::Preparing };
     let reason = match (&assessment.liveness, request) {
-        // What the next judge will write.
+        // What the next judge writes, unless what the agent printed says more.
         (Liveness::Dead, _) => {
             let ending = assessment.abandoned_ending(request, last_output, now);
             return (ending.status, ending.reason, Some(ending.finished_at));
