@@ -29,6 +29,7 @@ mod subscriptions;
 mod tasks;
 pub(crate) mod tool;
 pub(crate) mod tools;
+mod ui;
 
 /// How the tools go together, for the model that gets them.
 pub(crate) const INSTRUCTIONS: &str = "\

@@ -46,6 +46,15 @@ pub struct Lines {
     pub(super) costs: KnownCosts,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,
+    /// How often lines were dropped.
+    drops: u64,
+}
+
+/// How far somebody has seen the lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    drops: u64,
+    read_bytes: BTreeMap<u32, u64>,
 }
 
 /// A run's line; small, because there may be very many.
@@ -55,10 +64,19 @@ pub struct Line {
     offset: u64,
     slug: u32,
     file: u32,
+    /// [`NO_DURATION`] where the agent never started.
+    duration_secs: u32,
     status: Status,
 }
 
+const NO_DURATION: u32 = u32::MAX;
+
 impl Line {
+    /// Returns the time from the agent's start to the run's end, if it started.
+    pub(crate) fn duration_secs(&self) -> Option<u64> {
+        (self.duration_secs != NO_DURATION).then(|| self.duration_secs.into())
+    }
+
     pub(crate) fn stamp(&self) -> UnixSeconds {
         self.stamp
     }
@@ -191,6 +209,21 @@ impl Lines {
         })
     }
 
+    /// Returns how far they are read.
+    pub(crate) fn seen(&self) -> Seen {
+        let read_bytes = self.files.iter().map(|(number, file)| (*number, file.read_bytes)).collect();
+        Seen { drops: self.drops, read_bytes }
+    }
+
+    /// Returns the lines of the runs that came since somebody had seen so far, the oldest first; `None` if lines were dropped since.
+    pub(crate) fn added_since(&self, seen: &Seen) -> Option<Vec<Line>> {
+        let is_new = |line: &Line| seen.read_bytes.get(&line.file).is_none_or(|read| line.offset >= *read);
+        let of_one_run = self.lines.chunk_by(|one, other| (one.stamp, one.slug) == (other.stamp, other.slug));
+        // A run with an older line was seen.
+        let added = of_one_run.filter(|lines| lines.iter().all(is_new)).filter_map(|lines| lines.last().copied());
+        (seen.drops == self.drops).then(|| added.collect())
+    }
+
     fn find(&self, run: &RunId) -> Option<&Line> {
         let key = (run.stamp(), run.routine());
         let found = self.lines.binary_search_by(|line| (line.stamp, self.routine(line)).cmp(&key));
@@ -232,9 +265,10 @@ impl Lines {
     /// line is damaged where only the whole of it shows that.
     pub(crate) fn drop_unreadable(&mut self, unreadable: &Line) {
         let Line { file, offset, .. } = *unreadable;
+        self.drops += 1;
         let Some(indexed) = self.files.get_mut(&file) else { return };
         let is_as_indexed = line_at(&indexed.file, offset).is_ok_and(|text| match LineHead::parse(&text) {
-            Ok(Some(LineHead { id, status })) => {
+            Ok(Some(LineHead { id, status, .. })) => {
                 let routine = self.slugs.of(unreadable).as_str();
                 parts(&id) == Some((routine, unreadable.stamp)) && status == unreadable.status
             }
@@ -264,6 +298,7 @@ impl Lines {
         self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
         if self.files.len() < count {
+            self.drops += 1;
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
         }
@@ -336,11 +371,12 @@ impl Lines {
                 return Ok(());
             }
             match LineHead::parse(&text) {
-                Ok(Some(LineHead { id, status })) => {
+                Ok(Some(LineHead { id, status, duration_secs })) => {
                     let run = parts(&id).and_then(|(slug, stamp)| Some((self.slugs.number(slug)?, stamp)));
                     match run {
                         Some((slug, stamp)) => {
-                            self.lines.push(Line { stamp, offset: file.read_bytes, slug, file: number, status });
+                            let offset = file.read_bytes;
+                            self.lines.push(Line { stamp, offset, slug, file: number, duration_secs, status });
                         }
                         None => file.damaged += 1,
                     }
@@ -358,6 +394,7 @@ impl Lines {
 struct LineHead<'a> {
     id: Cow<'a, str>,
     status: Status,
+    duration_secs: u32,
 }
 
 impl<'a> LineHead<'a> {
@@ -376,6 +413,7 @@ impl<'a> LineHead<'a> {
             id: Cow<'a, str>,
             #[serde(borrow)]
             status: Cow<'a, str>,
+            duration_secs: Option<u64>,
             version: IgnoredAny,
             agent: IgnoredAny,
             session_host: IgnoredAny,
@@ -390,10 +428,11 @@ impl<'a> LineHead<'a> {
             kind: Cow<'a, str>,
         }
         match serde_json::from_slice::<OfRun<'a>>(text) {
-            Ok(OfRun { kind, id, status, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
+            Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
                 // Any other status is a newer program's.
                 let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
-                Ok(Some(Self { id, status }))
+                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
+                Ok(Some(Self { id, status, duration_secs }))
             }
             Ok(_) => Ok(None),
             Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {
