@@ -10,7 +10,7 @@
 mod arguments;
 pub(crate) mod call;
 mod call_handler;
-mod call_threads;
+pub(crate) mod call_threads;
 mod completion;
 mod connection;
 mod elicitation;
