@@ -9,6 +9,8 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use crate::routine::webhook_token::WebhookToken;
+
 /// Who sends a request that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
@@ -16,25 +18,15 @@ pub(super) enum Caller {
     Anyone,
     /// Who has the token of this server: its page, or a program of the user. It may do everything.
     Person,
-    /// A program that may trigger one routine.
-    Webhook(Webhook),
-}
-
-/// What a webhook's token allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Webhook {
-    pub(super) id: String,
-    pub(super) routine: String,
-    /// Whether the program may say what a run is about.
-    pub(super) allows_text: bool,
+    /// A program that may trigger the routine of this token.
+    Webhook(WebhookToken),
 }
 
 /// Whose token one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
     Person,
-    #[cfg_attr(not(test), expect(dead_code, reason = "their tokens come next"))]
-    Webhook(Webhook),
+    Webhook(WebhookToken),
     Nobody,
 }
 
@@ -93,10 +85,10 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     }
     match owner_of(bearer(&head.headers)?) {
         Owner::Person => Ok(Caller::Person),
-        Owner::Webhook(webhook) => {
-            let is_its_trigger = path == format!("/api/routines/{}/trigger", webhook.routine);
+        Owner::Webhook(token) => {
+            let is_its_trigger = path == format!("/api/routines/{}/trigger", token.routine);
             let is_allowed = head.method == Method::POST && is_its_trigger;
-            if is_allowed { Ok(Caller::Webhook(webhook)) } else { Err(Refusal::OtherUse) }
+            if is_allowed { Ok(Caller::Webhook(token)) } else { Err(Refusal::OtherUse) }
         }
         Owner::Nobody => Err(Refusal::WrongToken),
     }
@@ -163,13 +155,21 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixSeconds;
     use axum::http::Request;
     use proptest::prelude::*;
 
     const PORT: u16 = 4321;
 
-    fn webhook() -> Webhook {
-        Webhook { id: "1".to_owned(), routine: "news".to_owned(), allows_text: false }
+    fn webhook() -> WebhookToken {
+        WebhookToken {
+            id: "1".to_owned(),
+            routine: "news".parse().unwrap(),
+            sha256: String::new(),
+            allows_text: false,
+            created_at: UnixSeconds(0),
+            last_used_at: None,
+        }
     }
 
     fn owner_of(token: &str) -> Owner {

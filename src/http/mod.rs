@@ -12,3 +12,4 @@ pub(crate) mod running;
 mod security_headers;
 pub(crate) mod serve;
 pub(crate) mod token;
+pub(crate) mod webhook_tokens;

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::home::lock::{FileLock, LockError};
+use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, holder};
 
 /// Where the running dashboard is, and the token that opens it.
@@ -107,6 +107,14 @@ impl Running {
         }
     }
 
+    /// Finds the dashboard that is running, if one is.
+    pub(crate) fn find(home: &Home) -> Option<Address> {
+        let path = home.dashboard_file();
+        let is_held = FileLock::try_existing(&path, Mode::Shared).is_err_and(|error| error.is_held());
+        let address: Address = holder::read(&path);
+        (is_held && address.port != 0).then_some(address)
+    }
+
     /// Tells others where this process listens.
     pub(crate) fn announce(&mut self, address: &Address) -> Result<(), RunningError> {
         let text = serde_json::to_string_pretty(address).unwrap_or_default();
@@ -159,12 +167,14 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         let Ok(Entered::First(mut running)) = Running::enter(&home) else { panic!("it is not the first") };
         let address = Address::of_this_process(7, "hush", false);
+        assert!(Running::find(&home).is_none(), "it does not listen yet");
         running.announce(&address).unwrap();
+        assert_eq!(Running::find(&home).unwrap().url_without_token(), "http://127.0.0.1:7/");
         let read: Address = holder::read(&path);
         assert_eq!((read.url().as_str(), read.pid), ("http://127.0.0.1:7/#token=hush", std::process::id()));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         drop(running);
-        assert!(!path.exists());
+        assert!(!path.exists() && Running::find(&home).is_none());
     }
 
     #[test]

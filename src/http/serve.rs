@@ -115,7 +115,7 @@ pub(crate) fn run(listeners: Listeners, token: &str, app: Arc<App>, tools: Vec<T
     let closing = CancellationToken::new();
     let served = runtime.block_on(async {
         cancel_on_signals(&closing)?;
-        let gate = Arc::new(Gate::new(listeners.port, token, PAGE));
+        let gate = Arc::new(Gate::new(app.home.clone(), listeners.port, token, PAGE));
         let state = Arc::new(ApiState::new(app, tools, closing.clone())?);
         let router = Router::new()
             .route("/", get(async || Html(PAGE)))
