@@ -7,6 +7,8 @@ mod api;
 mod connections;
 mod gate;
 mod guard;
+mod links;
+mod peer;
 mod rate_limit;
 pub(crate) mod running;
 mod security_headers;
