@@ -26,7 +26,7 @@ pub(crate) struct Call {
     /// Whether the client accepts a task as the answer, and polls it.
     pub(super) takes_tasks: bool,
     /// The terms of the tool's question, if a person has agreed to them.
-    pub(super) agreed: Option<Value>,
+    pub(crate) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
     pub(super) progress: Option<UnboundedSender<Progress>>,
 }

@@ -119,7 +119,7 @@ impl Tool {
     }
 
     /// Returns the definition that `tools/list` shows.
-    pub(super) fn definition(&self) -> &rmcp::model::Tool {
+    pub(crate) fn definition(&self) -> &rmcp::model::Tool {
         &self.contract.definition
     }
 
@@ -132,7 +132,7 @@ impl Tool {
     }
 
     /// Calls the tool; it may block for as long as its function does.
-    pub(super) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
+    pub(crate) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
         (self.check)(app, &arguments)?;
         (self.function)(app, &self.contract.parser, arguments, call)
     }
