@@ -26,7 +26,7 @@ pub(crate) struct Call {
     /// Whether the client accepts a task as the answer, and polls it.
     pub(super) takes_tasks: bool,
     /// The terms of the tool's question, if a person has agreed to them.
-    pub(crate) agreed: Option<Value>,
+    pub(super) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
     pub(super) progress: Option<UnboundedSender<Progress>>,
 }
@@ -38,8 +38,13 @@ impl Default for Call {
 }
 
 impl Call {
+    /// Makes a call, with the terms of the tool's question if a person has agreed to them.
+    pub(crate) fn agreed(terms: Option<Value>) -> Self {
+        Self { agreed: terms, ..Self::default() }
+    }
+
     /// Returns the terms of the tool's question, if a person has agreed to them.
-    pub(super) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(crate) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
         self.agreed.clone().and_then(|terms| serde_json::from_value(terms).ok())
     }
 

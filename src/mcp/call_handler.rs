@@ -58,7 +58,8 @@ impl CallHandler {
     ) -> Result<CallToolResponse, ErrorData> {
         let index = self.find(&request.name)?;
         // A legacy call brings no answers.
-        let decision = if is_modern(context) { elicitation::decision(&self.questions, &request) } else { Decision::NotAsked };
+        let decision =
+            if is_modern(context) { elicitation::decision(&self.questions, &request) } else { Decision::NotAsked };
         let mut agreed = match decision {
             Decision::Agreed(terms) => Some(terms),
             Decision::Refused(reason) => return Ok(failed(reason)),

@@ -279,7 +279,8 @@ mod tests {
         assert_eq!(routines(it.settle()), [Topic::Routine(slug("b"))]);
         fs::write(prompt::file(&it.home, &slug("c")), "do something else").unwrap();
         assert_eq!(routines(it.settle()), [Topic::Routine(slug("c"))]);
-        fs::write(it.home.routines().join("a/ledger.json"), "{\"version\":1,\"fired_until\":\"2030-01-01T00:00:00Z\"}").unwrap();
+        fs::write(it.home.routines().join("a/ledger.json"), "{\"version\":1,\"fired_until\":\"2030-01-01T00:00:00Z\"}")
+            .unwrap();
         assert_eq!(routines(it.settle()), [Topic::Routine(slug("a"))]);
         fs::remove_dir_all(it.home.routines().join("a")).unwrap();
         it.write_routine("d", "title = 'D'\nagent = 'claude'");

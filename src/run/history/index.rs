@@ -58,10 +58,19 @@ pub struct Line {
     offset: u64,
     slug: u32,
     file: u32,
+    /// [`NO_DURATION`] where the agent never started.
+    duration_secs: u32,
     status: Status,
 }
 
+const NO_DURATION: u32 = u32::MAX;
+
 impl Line {
+    /// Returns the time from the agent's start to the run's end, if it started.
+    pub(crate) fn duration_secs(&self) -> Option<u64> {
+        (self.duration_secs != NO_DURATION).then(|| self.duration_secs.into())
+    }
+
     pub(crate) fn stamp(&self) -> UnixSeconds {
         self.stamp
     }
@@ -271,19 +280,25 @@ impl Lines {
             now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
         self.unopened.clear();
-        let count = self.files.len();
-        for (_, known) in self.files.extract_if(.., |_, known| !is_as_read(known)) {
-            // What was edited is counted again when it is read.
-            if !listed.iter().any(|file| file.stamp.is_same_file(&known.stamp)) {
-                self.gone.add(&known.tally);
-            }
+        for (_, known) in
+            self.files.iter_mut().filter(|(_, known)| !listed.iter().any(|file| file.stamp.is_same_file(&known.stamp)))
+        {
+            self.gone.add(&std::mem::take(&mut known.tally));
         }
+        let count = self.files.len();
+        self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
         if self.files.len() < count {
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
         }
+        let first_new = self.lines.len();
         let read = listed.iter().try_for_each(|file| self.read_on(file));
+        for line in &self.lines[first_new..] {
+            if let Some(file) = self.files.get_mut(&line.file) {
+                file.tally.count(line.slug, line.status, line.duration_secs());
+            }
+        }
         self.sort_in(known);
         read
     }
@@ -357,8 +372,8 @@ impl Lines {
                     let run = parts(&id).and_then(|(slug, stamp)| Some((self.slugs.number(slug)?, stamp)));
                     match run {
                         Some((slug, stamp)) => {
-                            self.lines.push(Line { stamp, offset: file.read_bytes, slug, file: number, status });
-                            file.tally.count(slug, status, duration_secs);
+                            let offset = file.read_bytes;
+                            self.lines.push(Line { stamp, offset, slug, file: number, duration_secs, status });
                         }
                         None => file.damaged += 1,
                     }
@@ -394,7 +409,7 @@ impl RunTally<'_> {
 struct LineHead<'a> {
     id: Cow<'a, str>,
     status: Status,
-    duration_secs: Option<u64>,
+    duration_secs: u32,
 }
 
 impl<'a> LineHead<'a> {
@@ -413,7 +428,6 @@ impl<'a> LineHead<'a> {
             id: Cow<'a, str>,
             #[serde(borrow)]
             status: Cow<'a, str>,
-            #[serde(default)]
             duration_secs: Option<u64>,
             version: IgnoredAny,
             agent: IgnoredAny,
@@ -432,6 +446,7 @@ impl<'a> LineHead<'a> {
             Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
                 // Any other status is a newer program's.
                 let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
+                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
                 Ok(Some(Self { id, status, duration_secs }))
             }
             Ok(_) => Ok(None),
