@@ -152,6 +152,8 @@ places! {
     pub(crate) attention = "locks/attention";
     /// The lock of a listing of processes, which stands in it for those that wait for one.
     pub(crate) listing_lock = "locks/listing";
+    /// The address and the token of the dashboard that is running, which holds its lock.
+    pub(crate) dashboard_file = "locks/dashboard.json";
 }
 
 /// Returns a name part that no other process will think of.

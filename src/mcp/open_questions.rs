@@ -62,9 +62,9 @@ mod tests {
         let questions = OpenQuestions::default();
         let question = Question { message: String::new(), otherwise: String::new(), terms: true.into() };
         let ask = || questions.keep("remove", &JsonObject::new(), question.clone()).unwrap();
-        let (first, last) = (ask(), (0..MAX_OPEN).map(|_| ask()).last().unwrap());
-        assert!(questions.take(&first, "remove", &JsonObject::new()).is_none());
-        assert!(questions.take(&last, "remove", &JsonObject::new()).is_some());
+        let tokens: Vec<String> = (0..=MAX_OPEN).map(|_| ask()).collect();
+        assert!(questions.take(&tokens[0], "remove", &JsonObject::new()).is_none());
+        assert!(questions.take(&tokens[MAX_OPEN], "remove", &JsonObject::new()).is_some());
         assert_eq!(questions.open.lock().unwrap().len(), MAX_OPEN - 1);
     }
 }

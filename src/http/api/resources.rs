@@ -2,19 +2,20 @@
 
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::{Query, RawPathParams, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
+use axum::{Extension, Json};
 use rmcp::model::JsonObject;
 use serde_json::Value;
 
 use super::ApiState;
 use super::refusal::Refusal;
 use super::tools::{agreement, arguments};
+use crate::http::guard::Caller;
 use crate::mcp::resources::{self, Missing};
 use crate::run::context::App;
 
@@ -110,8 +111,9 @@ impl Resource {
                             path: RawPathParams,
                             Query(query): Query<Vec<(String, String)>>,
                             headers: HeaderMap,
+                            Extension(caller): Extension<Caller>,
                             body: Bytes| async move {
-            let asked = Asked { path: &path, query, headers: &headers, body: &body };
+            let asked = Asked { path: &path, query, headers: &headers, caller: &caller, body: &body };
             self.answer(&state, asked).await.unwrap_or_else(IntoResponse::into_response)
         };
         match self.method {
@@ -148,6 +150,7 @@ struct Asked<'a> {
     path: &'a RawPathParams,
     query: Vec<(String, String)>,
     headers: &'a HeaderMap,
+    caller: &'a Caller,
     body: &'a [u8],
 }
 
@@ -170,12 +173,26 @@ impl Asked<'_> {
                 None => arguments(self.headers, self.body)?,
             },
         };
+        check_caller(self.caller, &all)?;
         for (kind, name) in &named {
             if all.insert(kind.clone(), Value::String(name.clone())).is_some() {
                 return Err(Refusal::of_tool(format_args!("`{kind}` is in the path already; leave it out")));
             }
         }
         Ok((named, all))
+    }
+}
+
+/// Checks that a program whose token may not say what a run is about does not.
+fn check_caller(caller: &Caller, arguments: &JsonObject) -> Result<(), Refusal> {
+    match caller {
+        Caller::Webhook(webhook)
+            if !webhook.allows_text && arguments.get("text").is_some_and(|text| !text.is_null()) =>
+        {
+            let error = "this token may not send `text`; leave it out, or ask a person for one made with `--text`";
+            Err(Refusal::forbidden(error))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -229,6 +246,7 @@ fn log(answer: &Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::guard::Webhook;
     use serde_json::json;
 
     fn schema() -> JsonObject {
@@ -253,6 +271,21 @@ mod tests {
         );
         assert_eq!(parsed(&[("limit", "-5"), ("raw", "yes")]), Ok(json!({ "limit": "-5", "raw": "yes" })));
         assert!(parsed(&[("limit", "5"), ("limit", "6")]).unwrap_err().contains("`limit` is given twice"));
+    }
+
+    #[test]
+    fn only_a_token_that_allows_it_may_give_a_text() {
+        let status = |allows_text, body: Value| {
+            let caller = Caller::Webhook(Webhook { id: "a".into(), routine: "a".into(), allows_text });
+            check_caller(&caller, body.as_object().unwrap()).map_err(|refusal| refusal.in_brief().0)
+        };
+        assert_eq!(status(false, json!({ "text": "x" })), Err(403));
+        for (allows_text, body) in
+            [(true, json!({ "text": "x" })), (false, json!({ "text": null })), (false, json!({ "overlap": "skip" }))]
+        {
+            assert_eq!(status(allows_text, body), Ok(()));
+        }
+        assert!(check_caller(&Caller::Person, json!({ "text": "x" }).as_object().unwrap()).is_ok());
     }
 
     #[test]
