@@ -17,8 +17,9 @@ mod elicitation;
 mod identity;
 mod lifecycle;
 mod message;
+pub(crate) mod open_questions;
 mod prompts;
-mod resources;
+pub(crate) mod resources;
 pub(crate) mod schema;
 #[cfg(test)]
 mod schemas;
@@ -29,6 +30,7 @@ mod subscriptions;
 mod tasks;
 pub(crate) mod tool;
 pub(crate) mod tools;
+pub(crate) mod watches;
 
 /// How the tools go together, for the model that gets them.
 pub(crate) const INSTRUCTIONS: &str = "\

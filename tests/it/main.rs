@@ -34,6 +34,8 @@ mod history;
 mod homes;
 mod host_config_example;
 mod hostile;
+#[cfg(feature = "dashboard")]
+mod http_api;
 mod interrupted;
 mod kept_bounds;
 mod launch;

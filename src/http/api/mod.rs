@@ -1,54 +1,73 @@
-//! The routes below `/api`.
+//! The interface for programs: the tools by name (`tools`), what the resources are by path (`resources`), what changed (`events`),
+//! its description (`openapi`), and figures for Prometheus (`metrics`).
+
+mod events;
+mod metrics;
+mod openapi;
+mod refusal;
+mod resources;
+mod tools;
 
 use std::io;
 use std::sync::Arc;
 
-use axum::extract::State;
-use axum::http::StatusCode;
+use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{any, get, post};
 use axum::{Json, Router};
-use serde_json::Map;
 use tokio_util::sync::CancellationToken;
 
-use super::gate::failed;
-use crate::mcp::call_threads::CallThreads;
-use crate::mcp::tool::{Tool, call_by_name};
+use self::events::Events;
+use self::metrics::Disk;
+use self::refusal::Refusal;
+use self::tools::Calls;
+use crate::mcp::tool::Tool;
 use crate::run::context::App;
 
 /// What the routes work with.
 pub(super) struct ApiState {
     app: Arc<App>,
-    /// Those that are served.
-    #[expect(dead_code, reason = "for the routes of tools")]
-    tools: Vec<Tool>,
-    /// Where tools run.
-    threads: CallThreads,
-    /// The server is to end: streams end, too.
-    #[expect(dead_code, reason = "for the stream of events")]
+    calls: Calls,
+    events: Events,
+    disk: Disk,
+    /// The server is to end: calls that only wait, and streams, end too.
     closing: CancellationToken,
 }
 
 impl ApiState {
-    /// Starts the threads that tools run on.
+    /// Starts the threads that tools run on, and the one that looks for changes.
     ///
     /// # Errors
     /// The system has no threads left.
     pub(super) fn new(app: Arc<App>, tools: Vec<Tool>, closing: CancellationToken) -> io::Result<Self> {
-        Ok(Self { app, tools, threads: CallThreads::new()?, closing })
+        let calls = Calls::new(tools)?;
+        Ok(Self { app, calls, events: Events::new()?, disk: Disk::default(), closing })
     }
 }
 
 /// Returns the routes. A request that gets to one is allowed, has its `guard::Caller` among its extensions, and its whole body.
 pub(super) fn router(state: Arc<ApiState>) -> Router {
-    Router::new().route("/api/health", get(health)).with_state(state)
+    let routes = Router::new()
+        .route("/api/tools/{name}", post(tools::answer))
+        .route("/api/events", get(events::answer))
+        .route("/api/openapi.json", get(describe))
+        .route("/metrics", get(metrics::answer));
+    resources::TABLE
+        .iter()
+        .fold(routes, |routes, resource| routes.route(resource.path, resource.handler()))
+        .method_not_allowed_fallback(async |request: Request| {
+            Refusal::method(format_args!("{} is not served with {}", request.uri().path(), request.method()))
+        })
+        .route("/api/{*path}", any(not_found))
+        .with_state(state)
 }
 
-async fn health(State(state): State<Arc<ApiState>>) -> Response {
-    let app = Arc::clone(&state.app);
-    match state.threads.run(move |_| call_by_name(&app, "health", Map::new())).await {
-        Ok(Ok(answer)) => Json(answer).into_response(),
-        Ok(Err(error)) => failed(StatusCode::UNPROCESSABLE_ENTITY, error),
-        Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.0),
-    }
+async fn not_found(request: Request) -> Response {
+    let path = crate::quote::shortened(request.uri().path(), 80);
+    Refusal::not_found(format_args!("there is no {path}; GET /api/openapi.json says what there is")).into_response()
+}
+
+async fn describe(State(state): State<Arc<ApiState>>) -> Response {
+    // Made once in a while, and small.
+    Json(openapi::openapi(state.calls.tools())).into_response()
 }
