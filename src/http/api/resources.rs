@@ -246,7 +246,7 @@ fn log(answer: &Value) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http::guard::Webhook;
+    use crate::routine::webhook_token::WebhookToken;
     use serde_json::json;
 
     fn schema() -> JsonObject {
@@ -276,7 +276,7 @@ mod tests {
     #[test]
     fn only_a_token_that_allows_it_may_give_a_text() {
         let status = |allows_text, body: Value| {
-            let caller = Caller::Webhook(Webhook { id: "a".into(), routine: "a".into(), allows_text });
+            let caller = Caller::Webhook(WebhookToken::example("a", allows_text));
             check_caller(&caller, body.as_object().unwrap()).map_err(|refusal| refusal.in_brief().0)
         };
         assert_eq!(status(false, json!({ "text": "x" })), Err(403));
