@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail};
 use super::app;
 use crate::home::atomic_file;
 use crate::http::running::{Address, Entered, Running};
-use crate::http::serve::{self, Listeners};
+use crate::http::serve::{Listeners, Server};
 use crate::http::token::new_token;
 use crate::logging;
 use crate::mcp::tools;
@@ -31,9 +31,9 @@ pub(super) struct Arguments {
     /// Write the token into a file that only you can read, for programs
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// Keep the token out of the output, which a service manager shows to others
+    /// As a service: open nothing, and keep the token out of the output, which a service manager shows to others
     #[arg(long, hide = true)]
-    no_token: bool,
+    as_service: bool,
 }
 
 /// Serves until a signal ends it, or opens the dashboard that runs already.
@@ -42,7 +42,11 @@ pub(super) fn dashboard(arguments: &Arguments) -> anyhow::Result<()> {
     let app = app::open()?.with_login_shell();
     app::check_called_by_a_person(&app, "start the dashboard")?;
     match Running::enter(&app.home)? {
-        Entered::Already(address) => show_running(arguments, &address),
+        // The service manager tries again, until that one has ended.
+        Entered::Already { address, .. } if arguments.as_service => {
+            bail!("another dashboard of this home is running (pid {})", address.pid)
+        }
+        Entered::Already { address, link } => show_running(arguments, &address, &link),
         Entered::First(running) => serve(arguments, app, running),
     }
 }
@@ -57,15 +61,16 @@ fn serve(arguments: &Arguments, app: App, mut running: Running) -> anyhow::Resul
     let address = Address::of_this_process(listeners.port, &token, arguments.read_only);
     write_token(arguments, &address)?;
     running.announce(&address)?;
-    show(arguments, &address)?;
+    let server = Server::new(listeners, token);
+    show(arguments, &address, &server.link()?)?;
     logging::say(&format!("This is the dashboard of {}; Ctrl-C ends it.", app.home.root().display()));
-    serve::run(listeners, &token, Arc::new(app), offered)?;
+    server.run(Arc::new(app), offered)?;
     drop(running);
     Ok(())
 }
 
 /// Opens the one that is running, and says where it differs from what was asked for.
-fn show_running(arguments: &Arguments, address: &Address) -> anyhow::Result<()> {
+fn show_running(arguments: &Arguments, address: &Address, link: &str) -> anyhow::Result<()> {
     let (pid, port) = (address.pid, address.port);
     let end_it = format!("to change that, end it (kill {pid}) and start it again");
     if arguments.read_only && !address.read_only {
@@ -75,7 +80,7 @@ fn show_running(arguments: &Arguments, address: &Address) -> anyhow::Result<()> 
         logging::say(&format!("The dashboard is running on port {port}, not {}; {end_it}.", arguments.port));
     }
     write_token(arguments, address)?;
-    show(arguments, address)
+    show(arguments, address, link)
 }
 
 fn write_token(arguments: &Arguments, address: &Address) -> anyhow::Result<()> {
@@ -88,16 +93,17 @@ fn write_token(arguments: &Arguments, address: &Address) -> anyhow::Result<()> {
     Ok(atomic_file::write(&file, format!("{}\n", address.token).as_bytes())?)
 }
 
-fn show(arguments: &Arguments, address: &Address) -> anyhow::Result<()> {
-    let url = if arguments.no_token { address.url_without_token() } else { address.url() };
+/// Prints the page's address, and opens the page by a link that is used up then.
+fn show(arguments: &Arguments, address: &Address, link: &str) -> anyhow::Result<()> {
+    let url = if arguments.as_service { address.url_without_token() } else { address.url() };
     let mut out = std::io::stdout();
     writeln!(out, "{url}")?;
     out.flush()?;
-    if arguments.no_open {
+    if arguments.no_open || arguments.as_service {
         return Ok(());
     }
     match Way::here(&|name| std::env::var(name).ok().filter(|value| !value.is_empty())) {
-        Way::Browser(program) => open(program, &url),
+        Way::Browser(program) => open(program, &address.url_of(link)),
         Way::Ssh(host) => {
             let port = address.port;
             logging::say(&format!("On your own machine: ssh -N -L {port}:127.0.0.1:{port} {host}"));
@@ -138,6 +144,7 @@ impl Way {
 /// Opens a browser. It may stay until the person closes it, so nobody waits for it.
 fn open(program: &'static str, url: &str) {
     let mut command = Command::new(program);
+    // Every user of the machine can read it there.
     command.arg(url).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let say =
         move |why: String| logging::say(&format!("Cannot open a browser ({program}: {why}): open the address above."));

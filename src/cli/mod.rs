@@ -37,6 +37,8 @@ mod table;
 mod template;
 mod time;
 mod time_words;
+#[cfg(feature = "dashboard")]
+mod token;
 mod trigger;
 mod usage;
 
@@ -118,6 +120,9 @@ enum Command {
     /// the dashboard is running already, opens that. From another machine, use ssh -L.
     #[cfg(feature = "dashboard")]
     Dashboard(dashboard::Arguments),
+    /// Make, list and revoke tokens by which other programs trigger a routine through the dashboard
+    #[cfg(feature = "dashboard")]
+    Token(token::Arguments),
     /// Fire schedules, end hung runs and clean up without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
@@ -202,6 +207,8 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Doctor(format) => return doctor::doctor(format).map(verdict),
         #[cfg(feature = "dashboard")]
         Command::Dashboard(arguments) => dashboard::dashboard(&arguments),
+        #[cfg(feature = "dashboard")]
+        Command::Token(arguments) => token::token(&arguments),
         Command::Janitor => janitor::janitor(),
         Command::Service(arguments) => return service::service(&arguments).map(verdict),
         Command::Agents(format) => agents::agents(format),

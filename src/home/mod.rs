@@ -120,6 +120,8 @@ places! {
     pub(crate) pins = "pins";
     /// What each agent waits for that is at its usage limit. It may be missing.
     pub(crate) holds = "holds";
+    /// The tokens by which programs trigger routines, as hashes. It may be missing.
+    pub(crate) webhook_tokens = "webhook_tokens";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";

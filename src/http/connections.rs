@@ -14,6 +14,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep};
 use tokio_util::sync::CancellationToken;
 
+use super::peer::Ends;
+
 /// How many connections are served at a time. A page keeps 2, its events and what it asks for.
 const MAX_CONNECTIONS: usize = 64;
 
@@ -37,6 +39,8 @@ struct Open {
 /// What is known of a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connection {
+    /// Its two ends, if the system says.
+    pub(super) ends: Option<Ends>,
     is_known: Arc<AtomicBool>,
     /// It has to make room for another.
     pub(super) evicted: CancellationToken,

@@ -21,6 +21,8 @@ use super::guard::{self, Caller, Owner, Refusal};
 use super::rate_limit::RateLimit;
 use super::security_headers::SecurityHeaders;
 use super::token::TokenHash;
+use super::webhook_tokens;
+use crate::home::Home;
 
 /// How large a request's body may be: larger than any arguments of a tool.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -40,6 +42,7 @@ const MAX_TRIGGERS_PER_MINUTE: usize = 30;
 
 /// What all requests to one server pass.
 pub(super) struct Gate {
+    home: Arc<Home>,
     port: u16,
     token: TokenHash,
     headers: SecurityHeaders,
@@ -49,8 +52,9 @@ pub(super) struct Gate {
 }
 
 impl Gate {
-    pub(super) fn new(port: u16, token: &str, page: &str) -> Self {
+    pub(super) fn new(home: Home, port: u16, token: &str, page: &str) -> Self {
         Self {
+            home: Arc::new(home),
             port,
             token: TokenHash::of(token),
             headers: SecurityHeaders::for_page(page),
@@ -60,7 +64,13 @@ impl Gate {
     }
 
     fn owner_of(&self, token: &str) -> Owner {
-        if TokenHash::of(token) == self.token { Owner::Person } else { Owner::Nobody }
+        if TokenHash::of(token) == self.token {
+            return Owner::Person;
+        }
+        match webhook_tokens::find(&self.home, token) {
+            Some(token) => Owner::Webhook(token),
+            None => Owner::Nobody,
+        }
     }
 
     /// Counts a request that is counted.
@@ -89,6 +99,9 @@ impl Gate {
             Ok(caller) => caller,
             Err(refusal) => return refused(refusal),
         };
+        if let Caller::Webhook(token) = &caller {
+            webhook_tokens::note_use(&self.home, token);
+        }
         let body = if caller == Caller::Anyone {
             Body::empty()
         } else {

@@ -9,32 +9,24 @@ use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use crate::routine::webhook_token::WebhookToken;
+
 /// Who sends a request that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// It gets the page, in which nothing is secret.
+    /// It gets the page, in which nothing is secret, or follows a link, which is.
     Anyone,
     /// Who has the token of this server: its page, or a program of the user. It may do everything.
     Person,
-    /// A program that may trigger one routine.
-    Webhook(Webhook),
-}
-
-/// What a webhook's token allows.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Webhook {
-    pub(super) id: String,
-    pub(super) routine: String,
-    /// Whether the program may say what a run is about.
-    pub(super) allows_text: bool,
+    /// A program that may trigger the routine of this token.
+    Webhook(WebhookToken),
 }
 
 /// Whose token one is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Owner {
     Person,
-    #[cfg_attr(not(test), expect(dead_code, reason = "their tokens come next"))]
-    Webhook(Webhook),
+    Webhook(WebhookToken),
     Nobody,
 }
 
@@ -80,11 +72,12 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
         return Err(Refusal::Preflight);
     }
     check_origin(&head.headers, host)?;
-    let path = head.uri.path();
+    let (method, path) = (&head.method, head.uri.path());
     let is_page = path == "/";
-    check_site(&head.headers, is_page && head.method == Method::GET)?;
-    if is_page {
-        let is_read = head.method == Method::GET || head.method == Method::HEAD;
+    check_site(&head.headers, is_page && method == Method::GET)?;
+    if is_page || path.starts_with("/open/") {
+        // A link is used up when it is followed, so none is only looked at.
+        let is_read = method == Method::GET || is_page && method == Method::HEAD;
         return if is_read { Ok(Caller::Anyone) } else { Err(Refusal::Method) };
     }
     // Whatever is served elsewhere one day is not open by accident.
@@ -93,10 +86,10 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     }
     match owner_of(bearer(&head.headers)?) {
         Owner::Person => Ok(Caller::Person),
-        Owner::Webhook(webhook) => {
-            let is_its_trigger = path == format!("/api/routines/{}/trigger", webhook.routine);
-            let is_allowed = head.method == Method::POST && is_its_trigger;
-            if is_allowed { Ok(Caller::Webhook(webhook)) } else { Err(Refusal::OtherUse) }
+        Owner::Webhook(token) => {
+            let is_its_trigger = path == format!("/api/routines/{}/trigger", token.routine);
+            let is_allowed = method == Method::POST && is_its_trigger;
+            if is_allowed { Ok(Caller::Webhook(token)) } else { Err(Refusal::OtherUse) }
         }
         Owner::Nobody => Err(Refusal::WrongToken),
     }
@@ -163,13 +156,21 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::UnixSeconds;
     use axum::http::Request;
     use proptest::prelude::*;
 
     const PORT: u16 = 4321;
 
-    fn webhook() -> Webhook {
-        Webhook { id: "1".to_owned(), routine: "news".to_owned(), allows_text: false }
+    fn webhook() -> WebhookToken {
+        WebhookToken {
+            id: "1".to_owned(),
+            routine: "news".parse().unwrap(),
+            sha256: String::new(),
+            allows_text: false,
+            created_at: UnixSeconds(0),
+            last_used_at: None,
+        }
     }
 
     fn owner_of(token: &str) -> Owner {
@@ -200,6 +201,8 @@ mod tests {
         assert_eq!(decided("HEAD", "/", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("GET", "/?x", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("POST", "/", &[HOST, PERSON]), Err(Refusal::Method));
+        assert_eq!(decided("GET", "/open/x", &[HOST]), Ok(Caller::Anyone));
+        assert_eq!(decided("HEAD", "/open/x", &[HOST]), Err(Refusal::Method));
         for path in ["/api/health", "/api/", "/metrics", "/api/../", "/api/tools/stop_run"] {
             assert_eq!(decided("GET", path, &[HOST]), Err(Refusal::NoToken), "{path}");
             assert_eq!(decided("GET", path, &[HOST, PERSON]), Ok(Caller::Person), "{path}");
@@ -280,6 +283,7 @@ mod tests {
         assert_eq!(decided("GET", "/", &[HOST, site, fetch, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/", &[HOST, site, navigate, ("sec-fetch-dest", "iframe")]), Err(Refusal::Site));
         assert_eq!(decided("POST", "/", &[HOST, site, navigate, dest]), Err(Refusal::Site));
+        assert_eq!(decided("GET", "/open/x", &[HOST, site, navigate, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/api/health", &[HOST, PERSON, site, navigate, dest]), Err(Refusal::Site));
     }
 
@@ -339,7 +343,7 @@ mod tests {
             let head = request.into_parts().0;
             if let Ok(caller) = decide(&head, PORT, |_| Owner::Nobody) {
                 prop_assert_eq!(caller, Caller::Anyone);
-                prop_assert_eq!(path, "/");
+                prop_assert!(path == "/" || path.starts_with("/open/"));
                 prop_assert!(is_ours, "no host of ours is made of random letters");
             }
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::UnixSeconds;
-use crate::home::lock::{FileLock, LockError};
+use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{Home, holder};
 
 /// Where the running dashboard is, and the token that opens it.
@@ -38,7 +38,12 @@ impl Address {
     }
 
     pub(crate) fn url_without_token(&self) -> String {
-        format!("http://{}:{}/", self.address, self.port)
+        self.url_of("/")
+    }
+
+    /// Returns the address of a path.
+    pub(crate) fn url_of(&self, path: &str) -> String {
+        format!("http://{}:{}{path}", self.address, self.port)
     }
 }
 
@@ -68,7 +73,8 @@ pub(crate) struct Running {
 pub(crate) enum Entered {
     /// There was none: this process is the dashboard now.
     First(Running),
-    Already(Address),
+    /// There is one, and this path of it opens its page once.
+    Already { address: Address, link: String },
 }
 
 /// How long another that is starting may take, and one that is ending.
@@ -76,6 +82,9 @@ const ANNOUNCEMENT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long the running one may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// More than it answers.
+const MAX_ANSWER_BYTES: u64 = 16 * 1024;
 
 impl Running {
     /// Claims to be the dashboard of a home, or finds the one that is.
@@ -97,14 +106,23 @@ impl Running {
                 Err(_) => {}
             }
             let address: Address = holder::read(&path);
-            if address.port != 0 && answers(&address) {
-                return Ok(Entered::Already(address));
+            let link = (address.port != 0).then(|| ask_for_link(&address)).flatten();
+            if let Some(link) = link {
+                return Ok(Entered::Already { address, link });
             }
             if Instant::now() >= deadline {
                 return Err(RunningError::Silent { pid: address.pid });
             }
             std::thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// Finds the dashboard that is running, if one is.
+    pub(crate) fn find(home: &Home) -> Option<Address> {
+        let path = home.dashboard_file();
+        let is_held = FileLock::try_existing(&path, Mode::Shared).is_err_and(|error| error.is_held());
+        let address: Address = holder::read(&path);
+        (is_held && address.port != 0).then_some(address)
     }
 
     /// Tells others where this process listens.
@@ -126,18 +144,31 @@ impl Drop for Running {
     }
 }
 
-/// Returns whether there is a page at the address.
-fn answers(address: &Address) -> bool {
+/// What the running dashboard answers to a command that wants to open it.
+#[derive(Deserialize)]
+struct Opening {
+    link: String,
+}
+
+/// Asks the dashboard at this address for a link that opens its page once; `None` if it does not answer.
+fn ask_for_link(address: &Address) -> Option<String> {
     let ask = || {
         let to = SocketAddr::from((Ipv4Addr::LOCALHOST, address.port));
         let mut stream = TcpStream::connect_timeout(&to, PROBE_TIMEOUT)?;
         stream.set_read_timeout(Some(PROBE_TIMEOUT))?;
-        write!(stream, "HEAD / HTTP/1.1\r\nHost: {to}\r\nConnection: close\r\n\r\n")?;
-        let mut start = [0; 12];
-        stream.read_exact(&mut start)?;
-        std::io::Result::Ok(start == *b"HTTP/1.1 200")
+        let token = &address.token;
+        write!(
+            stream,
+            "POST /api/link HTTP/1.1\r\nHost: {to}\r\nAuthorization: Bearer {token}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        )?;
+        let mut answer = String::new();
+        stream.take(MAX_ANSWER_BYTES).read_to_string(&mut answer)?;
+        std::io::Result::Ok(answer)
     };
-    ask().unwrap_or(false)
+    let answer = ask().ok()?;
+    let (head, body) = answer.split_once("\r\n\r\n")?;
+    let opening = head.starts_with("HTTP/1.1 200").then(|| serde_json::from_str::<Opening>(body).ok())??;
+    Some(opening.link)
 }
 
 #[cfg(test)]
@@ -159,12 +190,14 @@ mod tests {
         std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
         let Ok(Entered::First(mut running)) = Running::enter(&home) else { panic!("it is not the first") };
         let address = Address::of_this_process(7, "hush", false);
+        assert!(Running::find(&home).is_none(), "it does not listen yet");
         running.announce(&address).unwrap();
+        assert_eq!(Running::find(&home).unwrap().url_without_token(), "http://127.0.0.1:7/");
         let read: Address = holder::read(&path);
         assert_eq!((read.url().as_str(), read.pid), ("http://127.0.0.1:7/#token=hush", std::process::id()));
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         drop(running);
-        assert!(!path.exists());
+        assert!(!path.exists() && Running::find(&home).is_none());
     }
 
     #[test]

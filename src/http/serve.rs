@@ -4,13 +4,13 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::http::Request;
 use axum::middleware;
 use axum::response::Html;
-use axum::routing::get;
+use axum::routing::{get, post};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::{Service as _, service_fn};
@@ -25,6 +25,8 @@ use tokio_util::sync::CancellationToken;
 use super::api::{self, ApiState};
 use super::connections::{Connections, Impatient, Place};
 use super::gate::{self, Gate};
+use super::links::{self, Links};
+use super::peer::Ends;
 use crate::dashboard::page::PAGE;
 use crate::mcp::serve::cancel_on_signals;
 use crate::mcp::tool::Tool;
@@ -105,27 +107,53 @@ fn listen(address: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenErr
     listen().map_err(|source| ListenError { address, source })
 }
 
-/// Serves the page and these tools until a signal asks the process to leave (SIGTERM, SIGINT, SIGHUP).
-///
-/// # Errors
-/// The runtime, its threads or the signal handlers could not be set up.
-pub(crate) fn run(listeners: Listeners, token: &str, app: Arc<App>, tools: Vec<Tool>) -> io::Result<()> {
-    // Tools run on threads of their own, so that this one is enough.
-    let runtime = Builder::new_current_thread().enable_all().build()?;
-    let closing = CancellationToken::new();
-    let served = runtime.block_on(async {
-        cancel_on_signals(&closing)?;
-        let gate = Arc::new(Gate::new(listeners.port, token, PAGE));
-        let state = Arc::new(ApiState::new(app, tools, closing.clone())?);
-        let router = Router::new()
-            .route("/", get(async || Html(PAGE)))
-            .merge(api::router(state))
-            .layer(middleware::from_fn_with_state(gate, gate::pass));
-        serve(listeners, router, &closing).await
-    });
-    // Not awaited: a call under way goes on until the process ends, and what it starts is made for that.
-    runtime.shutdown_background();
-    served
+/// A server that listens, and is not yet served.
+pub(crate) struct Server {
+    listeners: Listeners,
+    links: Arc<Links>,
+}
+
+impl Server {
+    pub(crate) fn new(listeners: Listeners, token: String) -> Self {
+        Self { listeners, links: Arc::new(Links::new(token)) }
+    }
+
+    /// Makes a link that opens the page once; returns its path.
+    ///
+    /// # Errors
+    /// The system gives no random bytes.
+    pub(crate) fn link(&self) -> Result<String, getrandom::Error> {
+        self.links.make(Instant::now())
+    }
+
+    /// Serves the page and these tools until a signal asks the process to leave (SIGTERM, SIGINT, SIGHUP).
+    ///
+    /// # Errors
+    /// The runtime, its threads or the signal handlers could not be set up.
+    pub(crate) fn run(self, app: Arc<App>, tools: Vec<Tool>) -> io::Result<()> {
+        let Self { listeners, links } = self;
+        // Tools run on threads of their own, so that this one is enough.
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let closing = CancellationToken::new();
+        let served = runtime.block_on(async {
+            cancel_on_signals(&closing)?;
+            let gate = Arc::new(Gate::new(app.home.clone(), listeners.port, links.token(), PAGE));
+            let state = Arc::new(ApiState::new(app, tools, closing.clone())?);
+            let opening = Router::new()
+                .route("/open/{code}", get(links::follow))
+                .route("/api/link", post(links::make))
+                .with_state(links);
+            let router = Router::new()
+                .route("/", get(async || Html(PAGE)))
+                .merge(opening)
+                .merge(api::router(state))
+                .layer(middleware::from_fn_with_state(gate, gate::pass));
+            serve(listeners, router, &closing).await
+        });
+        // Not awaited: a call under way goes on until the process ends, and what it starts is made for that.
+        runtime.shutdown_background();
+        served
+    }
 }
 
 async fn serve(listeners: Listeners, router: Router, closing: &CancellationToken) -> io::Result<()> {
@@ -170,7 +198,9 @@ async fn next_connection(sockets: &[TcpListener], connections: &Arc<Connections>
 async fn serve_connection(stream: TcpStream, place: Place, router: Router, closing: CancellationToken) {
     // Events are short, and waited for.
     let _ = stream.set_nodelay(true);
-    let connection = place.connection.clone();
+    let ends = stream.peer_addr().ok().zip(stream.local_addr().ok()).map(|(peer, ours)| Ends { peer, ours });
+    let mut connection = place.connection.clone();
+    connection.ends = ends;
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(connection.clone());
         TowerToHyperService::new(router.clone()).call(request)

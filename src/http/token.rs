@@ -26,6 +26,18 @@ impl TokenHash {
     pub(super) fn of(token: &str) -> Self {
         Self(Sha256::digest(token).into())
     }
+
+    /// Reads a hash as it is displayed.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut hash = [0; 32];
+        if text.len() != 2 * hash.len() || !text.is_ascii() {
+            return None;
+        }
+        for (at, byte) in hash.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).ok()?;
+        }
+        Some(Self(hash))
+    }
 }
 
 impl PartialEq for TokenHash {
@@ -62,5 +74,9 @@ mod tests {
         assert_eq!(hash.to_string(), "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
         assert!(hash == TokenHash::of("abc"));
         assert!(hash != TokenHash::of("abd") && hash != TokenHash::of(""));
+        assert!(TokenHash::parse(&hash.to_string()).is_some_and(|parsed| parsed == hash));
+        for other in ["", "ba78", &"g".repeat(64), &"é".repeat(32)] {
+            assert!(TokenHash::parse(other).is_none(), "{other}");
+        }
     }
 }
