@@ -24,7 +24,7 @@ GOLDEN = Path(__file__).parent / "openapi.json"
 class Dashboard:
     def __init__(self, program):
         command = [program, "dashboard", "--no-open"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
         url = self.process.stdout.readline().strip()
         self.address, self.token = url.split("/#token=")
 
