@@ -222,27 +222,4 @@ mod tests {
         read(&app, &disk).unwrap();
         assert_eq!(disk.0.lock().unwrap().as_ref().unwrap().0, at, "disks are not measured at each scrape");
     }
-
-    /// How a scrape of a long history compares with that of a short one; `cargo test --release --lib -- --ignored scrape`.
-    #[test]
-    #[ignore = "a measurement"]
-    fn a_scrape_of_a_long_history() {
-        for lines in [1_000, 100_000] {
-            let (_dir, app) = App::example();
-            let line = |n: usize| {
-                let outcome = Outcome::example(&format!("routine-{}-{n}", n % 1_000), Status::Succeeded);
-                let mut line = serde_json::to_value(outcome).unwrap();
-                line["duration_secs"] = 7.into();
-                format!("{line}\n")
-            };
-            std::fs::write(app.home.history_file(), (1..=lines).map(line).collect::<String>()).unwrap();
-            let disk = Disk::default();
-            let took = [0; 3].map(|_| {
-                let began = Instant::now();
-                let bytes = read(&app, &disk).unwrap().len();
-                (began.elapsed(), bytes)
-            });
-            eprintln!("{lines} lines of 1,000 routines: {took:?}");
-        }
-    }
 }

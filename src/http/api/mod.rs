@@ -58,6 +58,7 @@ pub(super) fn router(state: Arc<ApiState>) -> Router {
         .method_not_allowed_fallback(async |request: Request| {
             Refusal::method(format_args!("{} is not served with {}", request.uri().path(), request.method()))
         })
+        .route("/api/", any(not_found))
         .route("/api/{*path}", any(not_found))
         .with_state(state)
 }

@@ -189,7 +189,7 @@ fn of_resource(resource: &Resource, tool: Option<&Tool>) -> Value {
         parameter
     };
     let mut parameters: Vec<Value> = path.iter().map(|one| parameter("path", one)).collect();
-    let mut also = if tool.is_some() { vec!["422"] } else { vec![] };
+    let mut also = vec!["422"];
     if !path.is_empty() {
         also.push("404");
     }
