@@ -1,4 +1,4 @@
-//! The page: one file, which draws the data by itself.
+//! The page, as one text: markup, style and script.
 
-/// The whole page.
+/// The page.
 pub(crate) const PAGE: &str = include_str!("page/index.html");

@@ -48,8 +48,13 @@ impl Default for Call {
 }
 
 impl Call {
+    /// Makes a call, with the terms of the tool's question if a person has agreed to them.
+    pub(crate) fn agreed(terms: Option<Value>) -> Self {
+        Self { agreed: terms, ..Self::default() }
+    }
+
     /// Returns the terms of the tool's question, if a person has agreed to them.
-    pub(super) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(crate) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
         self.agreed.clone().and_then(|terms| serde_json::from_value(terms).ok())
     }
 

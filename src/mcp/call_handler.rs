@@ -16,8 +16,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::call::{Call, Progress, Question, Reply};
 use super::call_threads::{CallThread, CallThreads, Panicked};
 use super::connection::Connection;
-use super::elicitation::{self, Decision, OpenQuestions};
+use super::elicitation::{self, Decision};
 use super::lifecycle::is_modern;
+use super::open_questions::OpenQuestions;
 use super::tasks;
 use super::tool::Tool;
 use crate::quote::shortened;
@@ -59,7 +60,8 @@ impl CallHandler {
     ) -> Result<CallToolResponse, ErrorData> {
         let index = self.find(&request.name)?;
         // A legacy call brings no answers.
-        let decision = if is_modern(context) { self.questions.decision(&request) } else { Decision::NotAsked };
+        let decision =
+            if is_modern(context) { elicitation::decision(&self.questions, &request) } else { Decision::NotAsked };
         let mut agreed = match decision {
             Decision::Agreed(terms) => Some(terms),
             Decision::Refused(reason) => return Ok(failed(reason)),
@@ -76,7 +78,7 @@ impl CallHandler {
                 return Ok(failed(otherwise));
             }
             if is_modern(context) {
-                let asked = self.questions.hand_over(&request.name, &arguments, question);
+                let asked = elicitation::hand_over(&self.questions, &request.name, &arguments, question);
                 return Ok(asked.map_or_else(|| failed(otherwise), Into::into));
             }
             match elicitation::ask(question, context, &self.connection).await? {

@@ -14,9 +14,10 @@ fn schema_files() -> Vec<(String, String)> {
     tools::all().iter().map(|tool| (format!("{}.json", tool.name()), text(tool))).collect()
 }
 
-/// The schemas of files that people write are beside those of the tools, see `cli/file_schemas.rs`.
+/// The schemas of files that people write are beside those of the tools (see `cli/file_schemas.rs`), and the description of the HTTP
+/// interface (`http/api/openapi.rs`).
 fn is_of_a_tool(name: &str) -> bool {
-    !name.ends_with(".schema.json")
+    !name.ends_with(".schema.json") && name != "openapi.json"
 }
 
 fn golden(directory: &Path) -> BTreeMap<String, String> {

@@ -15,14 +15,14 @@ use crate::run::context::App;
 
 /// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hints {
-    pub(super) read_only: bool,
+pub(crate) struct Hints {
+    pub(crate) read_only: bool,
     /// It may take something away, not only add.
-    pub(super) destructive: bool,
+    pub(crate) destructive: bool,
     /// A second call with the same arguments changes nothing more.
-    pub(super) idempotent: bool,
+    pub(crate) idempotent: bool,
     /// It reaches what is outside this program's own files and processes.
-    pub(super) open_world: bool,
+    pub(crate) open_world: bool,
 }
 
 impl Hints {
@@ -61,7 +61,7 @@ impl Tool {
     ///
     /// Structs *within* `Args` need `deny_unknown_fields`; for `Args` itself it is implied. In `Answer` an absent
     /// `Option` needs to be an absent key.
-    pub(super) fn new<Args, Answer>(
+    pub(crate) fn new<Args, Answer>(
         name: &'static str,
         title: &'static str,
         description: &'static str,
@@ -78,7 +78,7 @@ impl Tool {
 
     /// Makes a tool from a function that also gets the call: to report progress, to stop when the client is gone, to ask a
     /// person first, or to reply with a task.
-    pub(super) fn with_call<Args, Answer>(
+    pub(crate) fn with_call<Args, Answer>(
         name: &'static str,
         title: &'static str,
         description: &'static str,
@@ -144,7 +144,7 @@ impl Tool {
     }
 
     /// Returns the definition that `tools/list` shows.
-    pub(super) fn definition(&self) -> &rmcp::model::Tool {
+    pub(crate) fn definition(&self) -> &rmcp::model::Tool {
         &self.contract.definition
     }
 
@@ -161,7 +161,7 @@ impl Tool {
     }
 
     /// Calls the tool; it may block for as long as its function does.
-    pub(super) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
+    pub(crate) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
         (self.check)(app, &arguments)?;
         (self.function)(app, &self.contract.parser, arguments, call)
     }

@@ -16,6 +16,7 @@ use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
 use super::line::Past;
+use super::tally::Tally;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::file_cache::Stamp;
@@ -44,6 +45,8 @@ pub struct Lines {
     newest: Vec<Option<UnixSeconds>>,
     /// What runs cost, as far as it was asked for.
     pub(super) costs: KnownCosts,
+    /// What was counted in files that are gone since.
+    gone: Tally,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,
     /// How often lines were dropped.
@@ -97,6 +100,7 @@ struct IndexedFile {
     /// The hash of the last bytes that were read: lines are only ever added behind them.
     end_hash: u64,
     damaged: u64,
+    tally: Tally,
 }
 
 /// How much before the end of what was read is compared when a file has grown: several lines.
@@ -234,6 +238,13 @@ impl Lines {
         self.slugs.of(line)
     }
 
+    /// Counts all runs whose end this process has seen in the history. While it lives, no count falls because a file is removed.
+    pub(crate) fn tally(&self) -> RunTally<'_> {
+        let mut all = Tally::default();
+        self.files.values().map(|file| &file.tally).chain([&self.gone]).for_each(|tally| all.add(tally));
+        RunTally { all, slugs: &self.slugs }
+    }
+
     /// Makes sure that all files that may have runs of a time were read.
     ///
     /// # Errors
@@ -294,6 +305,11 @@ impl Lines {
             now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
         self.unopened.clear();
+        for (_, known) in
+            self.files.iter_mut().filter(|(_, known)| !listed.iter().any(|file| file.stamp.is_same_file(&known.stamp)))
+        {
+            self.gone.add(&std::mem::take(&mut known.tally));
+        }
         let count = self.files.len();
         self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
@@ -302,7 +318,13 @@ impl Lines {
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
         }
+        let first_new = self.lines.len();
         let read = listed.iter().try_for_each(|file| self.read_on(file));
+        for line in &self.lines[first_new..] {
+            if let Some(file) = self.files.get_mut(&line.file) {
+                file.tally.count(line.slug, line.status, line.duration_secs());
+            }
+        }
         self.sort_in(known);
         read
     }
@@ -344,7 +366,8 @@ impl Lines {
                     }
                 };
                 let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
-                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash: stable_hash(&[]), damaged: 0 };
+                let (end_hash, tally) = (stable_hash(&[]), Tally::default());
+                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash, damaged: 0, tally };
                 self.files.insert(number, empty);
                 number
             }
@@ -387,6 +410,24 @@ impl Lines {
             // What was read stays known, and is not read again.
             file.read_bytes += read;
         }
+    }
+}
+
+/// How many runs there were, by routine.
+pub(crate) struct RunTally<'a> {
+    all: Tally,
+    slugs: &'a Slugs,
+}
+
+impl RunTally<'_> {
+    /// Returns how many ended how.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (&Slug, Status, u64)> {
+        self.all.ended().map(|(slug, status, count)| (&self.slugs.all[slug as usize], status, count))
+    }
+
+    /// Returns how many had an agent that started, and how long these took together.
+    pub(crate) fn durations(&self) -> impl Iterator<Item = (&Slug, u64, u64)> {
+        self.all.durations().map(|(slug, count, secs)| (&self.slugs.all[slug as usize], count, secs))
     }
 }
 

@@ -10,6 +10,7 @@ mod holes;
 mod index;
 mod line;
 mod missed;
+mod tally;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
