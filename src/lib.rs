@@ -45,7 +45,7 @@
 //! # Being watched
 //!
 //! Changes are found by looking at files (`query::changes`), so it does not matter which process made them. `mcp` reports
-//! them to its clients, each as its era of the protocol does.
+//! them to its clients, each as its era of the protocol does; `http` tells its clients of all of them (`query::survey`).
 //!
 //! # Layers
 //!
