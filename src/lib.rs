@@ -55,6 +55,7 @@
 //! over what was read, effects are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "some of it is for the HTTP interface alone"))]
 
 pub mod agent;
 mod archive;
