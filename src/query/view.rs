@@ -15,7 +15,7 @@ use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
 use crate::run::pin::is_pinned;
 use crate::run::record::{EndRequest, Origin, Outcome, RecordError};
-use crate::run::recording::{read_outcome, written_outcome};
+use crate::run::recording::{outcome_left_behind, read_outcome};
 use crate::run::report::Report;
 use crate::run::retention;
 use crate::run::status::Status;
@@ -260,7 +260,10 @@ impl RunView {
 /// Returns the outcome of a run whose entry is still there, which the next judge removes.
 pub(super) fn outcome_of(context: &Context, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
-        (Liveness::Dead, Ok(manifest)) => written_outcome(&context.home, assessment.entry.id(), &manifest.cookie),
+        (Liveness::Dead, Ok(manifest)) => {
+            let left = outcome_left_behind(&context.home, &assessment.entry, manifest)?;
+            Ok(left.map(|(outcome, _)| outcome))
+        }
         _ => Ok(None),
     }
 }
@@ -279,7 +282,7 @@ fn status_of(
 ) -> (Status, Option<String>, Option<UnixSeconds>) {
     let live = if is_started { Status::Running } else { Status::Preparing };
     let reason = match (&assessment.liveness, request) {
-        // What the next judge will write.
+        // What the next judge writes, unless what the agent printed says more.
         (Liveness::Dead, _) => {
             let ending = assessment.abandoned_ending(request, last_output, now);
             return (ending.status, ending.reason, Some(ending.finished_at));
