@@ -52,8 +52,8 @@ pub(super) struct RoutinePast {
     /// The newest, the newest last.
     pub(super) recent: VecDeque<RecentRun>,
     /// How many of the last days succeeded, and how many of those that succeeded or failed there are.
-    good: u64,
-    judged: u64,
+    pub(super) good: u64,
+    pub(super) judged: u64,
     pub(super) revision: u64,
 }
 
