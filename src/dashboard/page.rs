@@ -1,4 +1,129 @@
-//! The page, as one text: markup, style and script.
+//! The page of the dashboard: one text, written by hand, that a browser gets at `/` and a host as `ui://moadim/dashboard`.
+//!
+//! Its parts are joined here, without a build. Who reads them reads comments, types and indentation; who gets the page does not.
 
-/// The page.
-pub(crate) const PAGE: &str = include_str!("page/index.html");
+/// The parts as they are written.
+const SOURCE: &str = concat!(
+    include_str!("page/index.html"),
+    "<style>\n",
+    include_str!("page/style.css"),
+    "</style>\n<body>\n<div id=\"page\"></div>\n<noscript>This page needs JavaScript.</noscript>\n<script>\n\"use strict\";\n(() => {\n",
+    include_str!("page/link.js"),
+    include_str!("page/patch.js"),
+    include_str!("page/words.js"),
+    include_str!("page/state.js"),
+    include_str!("page/act.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/glance.js"),
+    include_str!("page/lists.js"),
+    include_str!("page/log.js"),
+    include_str!("page/run.js"),
+    include_str!("page/disk.js"),
+    include_str!("page/main.js"),
+    "})();\n</script>\n",
+);
+
+/// The page. Its one `<script>` and its one `<style>` can be named by their hashes in a policy: nothing else in it runs.
+pub(crate) const PAGE: &str = match str::from_utf8(&PAGE_BYTES) {
+    Ok(page) => page,
+    // A test says so.
+    Err(_) => "",
+};
+
+const PAGE_LEN: usize = without_comments(SOURCE.as_bytes(), &mut [0; SOURCE.len()]);
+const PAGE_BYTES: [u8; PAGE_LEN] = {
+    let mut page = [0; SOURCE.len()];
+    without_comments(SOURCE.as_bytes(), &mut page);
+    let mut left = [0; PAGE_LEN];
+    left.copy_from_slice(page.split_at(PAGE_LEN).0);
+    left
+};
+
+/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines and indentation, and returns how long that is.
+const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while from < source.len() {
+        let begins_line = to == 0 || page[to - 1] == b'\n';
+        let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
+        match (source[from], next) {
+            (b'/', b'*') if source[from + 2] == b'*' => {
+                while source[from] != b'*' || source[from + 1] != b'/' {
+                    from += 1;
+                }
+                from += 2;
+                if source[from] == b' ' {
+                    from += 1;
+                }
+            }
+            (b'/', b'/') if begins_line => {
+                while source[from] != b'\n' {
+                    from += 1;
+                }
+            }
+            (b' ' | b'\n', _) if begins_line => from += 1,
+            (byte, _) => {
+                page[to] = byte;
+                (from, to) = (from + 1, to + 1);
+            }
+        }
+    }
+    to
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Hosts hand it on whole, and may bound a message.
+    const MAX_BYTES: usize = 64 * 1024;
+
+    #[test]
+    fn it_is_whole_and_stays_small() {
+        assert!(PAGE.starts_with("<!doctype html>") && PAGE.trim_end().ends_with("</script>"), "{PAGE}");
+        assert!(PAGE.len() <= MAX_BYTES, "{} bytes", PAGE.len());
+    }
+
+    #[test]
+    fn comments_are_left_out_and_nothing_else_is() {
+        let source = b"/** One.\n * @param x */\nconst a = /** @type {any} */ (b); // kept\n\n    // gone\n  c(\"//\", 1 / 2, /x*/);\n\n\n";
+        let mut page = [0; 200];
+        let length = without_comments(source, &mut page);
+        assert_eq!(str::from_utf8(&page[..length]), Ok("const a = (b); // kept\nc(\"//\", 1 / 2, /x*/);\n"));
+    }
+
+    #[test]
+    fn nothing_in_it_makes_code_or_links_of_data() {
+        let never = [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacentHTML",
+            "document.write",
+            "createContextualFragment",
+            "DOMParser",
+            "eval(",
+            "new Function",
+            "setHTML",
+            "srcdoc",
+            "href",
+            "src=",
+            "javascript:",
+            "https://",
+        ];
+        for word in never {
+            assert!(!PAGE.contains(word), "{word}");
+        }
+        // The one address is the name of SVG's elements.
+        assert_eq!(PAGE.matches("http://").count(), PAGE.matches("\"http://www.w3.org/2000/svg\"").count());
+    }
+
+    #[test]
+    fn one_hash_names_all_of_its_script_and_one_its_style() {
+        for tag in ["script", "style"] {
+            for end in ["", "/"] {
+                assert_eq!(PAGE.matches(&format!("<{end}{tag}>")).count(), 1, "{end}{tag}");
+            }
+            assert_eq!(PAGE.matches(&format!("<{tag} ")).count(), 0, "{tag}");
+        }
+        assert!(!PAGE.contains(" style=") && !PAGE.contains(" onclick="));
+    }
+}

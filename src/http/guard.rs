@@ -156,21 +156,13 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::UnixSeconds;
     use axum::http::Request;
     use proptest::prelude::*;
 
     const PORT: u16 = 4321;
 
     fn webhook() -> WebhookToken {
-        WebhookToken {
-            id: "1".to_owned(),
-            routine: "news".parse().unwrap(),
-            sha256: String::new(),
-            allows_text: false,
-            created_at: UnixSeconds(0),
-            last_used_at: None,
-        }
+        WebhookToken::example("news", false)
     }
 
     fn owner_of(token: &str) -> Owner {

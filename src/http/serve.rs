@@ -161,10 +161,10 @@ async fn serve(listeners: Listeners, router: Router, closing: &CancellationToken
     let connections = Arc::new(Connections::default());
     let mut tasks = JoinSet::new();
     loop {
+        while tasks.try_join_next().is_some() {}
         tokio::select! {
             biased;
             () = closing.cancelled() => break,
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             (stream, place) = next_connection(&sockets, &connections) => {
                 tasks.spawn(serve_connection(stream, place, router.clone(), closing.clone()));
             }

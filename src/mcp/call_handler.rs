@@ -28,6 +28,7 @@ use crate::run::context::App;
 pub(super) struct CallHandler {
     app: Arc<App>,
     tools: Arc<[Tool]>,
+    served: Arc<[&'static str]>,
     threads: Arc<CallThreads>,
     connection: Connection,
     questions: OpenQuestions,
@@ -44,7 +45,8 @@ const MAX_QUESTIONS: usize = 3;
 
 impl CallHandler {
     pub(super) fn new(app: Arc<App>, tools: Arc<[Tool]>, threads: Arc<CallThreads>, connection: Connection) -> Self {
-        Self { app, tools, threads, connection, questions: OpenQuestions::default() }
+        let served = tools.iter().map(Tool::name).collect();
+        Self { app, tools, served, threads, connection, questions: OpenQuestions::default() }
     }
 
     /// Calls a tool, and asks the person first where the tool wants it.
@@ -102,7 +104,13 @@ impl CallHandler {
         // A legacy session knows no answer but a tool's own, whatever extensions its client speaks elsewhere.
         let takes_tasks = is_modern(context)
             && context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
-        let call = Call { takes_tasks, agreed, progress: token.is_some().then_some(sender), ..Call::default() };
+        let call = Call {
+            takes_tasks,
+            agreed,
+            served: Some(Arc::clone(&self.served)),
+            progress: token.is_some().then_some(sender),
+            ..Call::default()
+        };
         let bell = call.bell.clone();
         let (app, tools) = (Arc::clone(&self.app), Arc::clone(&self.tools));
         let mut ended = pin!(self.threads.run(move |thread| {
@@ -150,7 +158,7 @@ impl CallHandler {
 
     fn find(&self, name: &str) -> Result<usize, ErrorData> {
         self.tools.binary_search_by(|tool| tool.name().cmp(name)).map_err(|_| {
-            let known: Vec<&str> = self.tools.iter().map(Tool::name).collect();
+            let known: Vec<&str> = self.tools.iter().filter(|tool| tool.is_for_models()).map(Tool::name).collect();
             let name = shortened(name, 80);
             let message = format!("there is no tool `{name}`; the tools are: {}", known.join(", "));
             ErrorData::invalid_params(message, None)

@@ -30,6 +30,7 @@ mod subscriptions;
 mod tasks;
 pub(crate) mod tool;
 pub(crate) mod tools;
+mod ui;
 pub(crate) mod watches;
 
 /// How the tools go together, for the model that gets them.

@@ -68,6 +68,15 @@ pub fn remove(home: &Home, id: &str) -> Result<bool, FileError> {
 }
 
 #[cfg(test)]
+impl WebhookToken {
+    /// Returns the record of a token that nobody has.
+    pub(crate) fn example(routine: &str, allows_text: bool) -> Self {
+        let (id, sha256, routine) = ("0a1b2c3d".to_owned(), String::new(), routine.parse().unwrap());
+        Self { id, routine, sha256, allows_text, created_at: UnixSeconds(0), last_used_at: None }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -77,11 +86,8 @@ mod tests {
         let home = Home::open(dir.path().join("home")).unwrap();
         let token = |id: &str, routine: &str, at| WebhookToken {
             id: id.to_owned(),
-            routine: routine.parse().unwrap(),
-            sha256: String::new(),
-            allows_text: false,
             created_at: UnixSeconds(at),
-            last_used_at: None,
+            ..WebhookToken::example(routine, false)
         };
         let all = [token("3", "a", 1), token("2", "b", 2), token("1", "a", 3)];
         assert_eq!(list(&home).unwrap(), []);

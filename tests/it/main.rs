@@ -17,6 +17,8 @@ mod clocks;
 mod completion;
 mod crashes;
 mod damaged;
+#[cfg(feature = "dashboard")]
+mod dashboard_http;
 mod demo;
 mod elsewhere;
 mod ending;

@@ -49,6 +49,15 @@ pub struct Lines {
     gone: Tally,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,
+    /// How often lines were dropped.
+    drops: u64,
+}
+
+/// How far somebody has seen the lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    drops: u64,
+    read_bytes: BTreeMap<u32, u64>,
 }
 
 /// A run's line; small, because there may be very many.
@@ -204,6 +213,21 @@ impl Lines {
         })
     }
 
+    /// Returns how far they are read.
+    pub(crate) fn seen(&self) -> Seen {
+        let read_bytes = self.files.iter().map(|(number, file)| (*number, file.read_bytes)).collect();
+        Seen { drops: self.drops, read_bytes }
+    }
+
+    /// Returns the lines of the runs that came since somebody had seen so far, the oldest first; `None` if lines were dropped since.
+    pub(crate) fn added_since(&self, seen: &Seen) -> Option<Vec<Line>> {
+        let is_new = |line: &Line| seen.read_bytes.get(&line.file).is_none_or(|read| line.offset >= *read);
+        let of_one_run = self.lines.chunk_by(|one, other| (one.stamp, one.slug) == (other.stamp, other.slug));
+        // A run with an older line was seen.
+        let added = of_one_run.filter(|lines| lines.iter().all(is_new)).filter_map(|lines| lines.last().copied());
+        (seen.drops == self.drops).then(|| added.collect())
+    }
+
     fn find(&self, run: &RunId) -> Option<&Line> {
         let key = (run.stamp(), run.routine());
         let found = self.lines.binary_search_by(|line| (line.stamp, self.routine(line)).cmp(&key));
@@ -252,6 +276,7 @@ impl Lines {
     /// line is damaged where only the whole of it shows that.
     pub(crate) fn drop_unreadable(&mut self, unreadable: &Line) {
         let Line { file, offset, .. } = *unreadable;
+        self.drops += 1;
         let Some(indexed) = self.files.get_mut(&file) else { return };
         let is_as_indexed = line_at(&indexed.file, offset).is_ok_and(|text| match LineHead::parse(&text) {
             Ok(Some(LineHead { id, status, .. })) => {
@@ -289,6 +314,7 @@ impl Lines {
         self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
         if self.files.len() < count {
+            self.drops += 1;
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
         }

@@ -2,8 +2,9 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::process::{Child, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{PATIENCE, TestHome, text};
@@ -36,10 +37,22 @@ impl Dashboard {
     /// Asks it to end, and waits until it has.
     pub fn end(&mut self) {
         if self.process.try_wait().unwrap().is_none() {
-            let pid = rustix::process::Pid::from_child(&self.process);
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-            self.process.wait().unwrap();
+            self.signal(Signal::TERM);
+            self.wait();
         }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
     }
 
     pub fn get(&self, path: &str) -> HttpAnswer {

@@ -23,7 +23,7 @@ pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobo
 pub use calls::text;
 pub use commands::{Answer, script_is_there};
 #[cfg(feature = "dashboard")]
-pub use dashboard::Dashboard;
+pub use dashboard::{Dashboard, HttpAnswer};
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};

@@ -1,0 +1,83 @@
+// Disk and cleanup: what is stored, what a cleanup would remove and why, and what stays.
+
+/** The plan that is shown: what a dry run answered. @type {any} */
+let plan = null;
+
+/** What goes by a plan. @param {any} of @returns {any[]} */
+const goes = ({ killed = [], removed = [] }) => [...killed, ...removed];
+
+/** Asks what a cleanup would do; returns whether that is more than is shown, if it is known. @returns {Promise<boolean | void>} */
+async function preview() {
+  doing("cleanup", { phase: "wait", text: "Looking…" });
+  const shown = new Set(goes(plan ?? {}).map(({ run }) => run));
+  try {
+    const newer = await link.call("cleanup_workbenches", { dry_run: true });
+    const isMore = goes(newer).some(({ run }) => !shown.has(run)) || newer.removed_total > plan?.removed_total;
+    plan = newer;
+    finish("cleanup");
+    return isMore;
+  } catch (error) {
+    doing("cleanup", { phase: "error", text: /** @type {Error} */ (error).message });
+  }
+}
+
+/** Does what the plan shows; if there is more by now, that is shown first. */
+async function cleanUp() {
+  const isMore = await preview();
+  if (isMore) doing("cleanup", { phase: "done", text: "More can go by now. Look at the plan again." });
+  if (isMore !== false) return;
+  act({ place: "cleanup", tool: "cleanup_workbenches", args: {}, said({ removed_total: removed = 0, freed_bytes: freed = 0, pending_bytes: pending, failed: [failed] = [], note = "" }) {
+    plan = null;
+    return `${plural(removed, "workbench", "workbenches")} removed, ${size(freed)} freed. ${pending ? `${size(pending)} are still being removed. ` : ""}${failed ? `${failed.path ?? failed.run}: ${failed.error}. ` : ""}${note}`;
+  } });
+}
+
+/** @param {any} plan */
+function whyKept({ kept = [], kept_total: total = kept.length }) {
+  const words = Object.entries(Object.groupBy(kept, (/** @type {any} */ { why }) => why)).map(([why, all]) => `${all?.length} ${spaced(why)}`);
+  return `${plural(total, "workbench stays", "workbenches stay")}: ${words.join(", ")}`;
+}
+
+/** @param {any} verdict */
+function verdict({ run, reason, bytes, archived, not_archived: lost, until, why }) {
+  const place = `plan ${run}`;
+  return h("li", { key: run },
+    h("div.line",
+      h("div.what", button(bdi(run), () => openRun(run), { class: "link mono" }),
+        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · what is unsaved is archived first", lost && " · some of it is not archived")),
+      h("span.number", size(bytes)),
+      why !== "alive" && pinButton(run, part("ended").rows.get(run)?.pinned, place)),
+    strip(place));
+}
+
+/** @param {any} label @param {() => void} onclick @param {object} [props] */
+const cleanupButton = (label, onclick, props) => toolButton(label, "cleanup", "cleanup_workbenches", {}, "", { onclick, ...props });
+
+function planCard() {
+  const { removed_total: total = 0, killed = [], removable_bytes: bytes = 0, kept = [], note } = plan;
+  const going = goes(plan);
+  const all = total + killed.length;
+  return h("div.card.plan",
+    h("div.head", h("h3", "The plan"), quiet("Close", () => (plan = null))),
+    note && h("p.aside", bdi(note)),
+    all ? h("ul.list", going.map(verdict)) : h("p.aside", "Nothing can go now."),
+    all > going.length && h("p.aside", `and ${all - going.length} more`),
+    h("div.line.foot", kept.length > 0 && [h("p", whyKept(plan)), fold("Which, and why", "stays")],
+      all > 0 && cleanupButton(`Remove ${count(all)}, ${size(bytes)}`, cleanUp, { class: "danger solid" })),
+    ui.unfolded.has("stays") && h("ul.list.stays", kept.slice(0, 200).map(verdict)));
+}
+
+function disk() {
+  const { removable_bytes: bytes = 0, removable_total: total } = head("plan");
+  const archived = view.runs.filter(({ row }) => row.archived).slice(0, 3);
+  return section("disk", "Disk and cleanup", !plan && cleanupButton("Clean up…", preview),
+    strip("cleanup"),
+    plan && planCard(),
+    h("div.card",
+      h("p.aside", h("b", total ? `${size(bytes)} in ${plural(total, "workbench", "workbenches")} can go now` : "Nothing to clean up"), h("br"), shown("", head("disk"))),
+      h("ul.list", rows("disk").map(({ name, bytes, bytes_complete: isWhole, path, ...more }) =>
+        h("li", { key: name },
+          h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", shown("", more))), h("span.number", isWhole === false && "> ", size(bytes))),
+          more.max_bytes && bar(() => bytes / more.max_bytes, "off")))),
+      archived.length > 0 && h("div.aside", "To bring back archived work:", archived.map(({ id }) => h("p", copyable(`moadim-mcp recover ${id}`))))));
+}

@@ -1,0 +1,165 @@
+// The whole: what is drawn, and when it is asked for again.
+
+const NET_MS = 30_000;
+const BUSY_BEAT_MS = 3000;
+const CALM_BEAT_MS = 20_000;
+/** How often the open run is asked for while it is alive, and the timeline moves. */
+const LOOK_SECS = 5;
+const REDRAW_SECS = 30;
+
+const root = /** @type {Element} */ (document.getElementById("page"));
+const panel = inHost
+  ? hostLink({
+      context: applyContext,
+      input: ({ routine = "" }) => draw((ui.routine = routine)),
+      result: (result) => draw((ui.summary = textOf(result))),
+      end: () => (isEnded = true),
+    })
+  : null;
+/** @type {Link} */
+const link = panel ?? browserLink();
+let isEnded = false;
+const isInline = () => panel !== null && panel.host.context.displayMode !== "fullscreen";
+
+/** @param {any} context */
+function applyContext({ theme, styles }) {
+  const { style } = document.documentElement;
+  if (theme) style.setProperty("color-scheme", theme === "dark" ? "dark" : "light");
+  for (const [name, value] of Object.entries(styles?.variables ?? {})) if (name.startsWith("--")) style.setProperty(name, `${value}`);
+  draw();
+}
+
+let isDue = false;
+/** Draws soon what was changed. @param {any} [_change] */
+function draw(_change) {
+  if (!isDue) requestAnimationFrame(() => isDue && drawNow());
+  isDue = true;
+}
+function drawNow() {
+  isDue = false;
+  const { locale, timeZone } = panel?.host.context ?? {};
+  setFormats(locale, head("server").time_zone ?? timeZone);
+  document.documentElement.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
+  document.title = `${ui.open || `${view.live.length} running`} · moadim`;
+  redraw(root, [
+    ui.hasNoToken ? noToken() : [header(), gone(), !ui.isLoaded ? waiting() : ui.open ? runPage() : overview()],
+    h("div.toast", { role: "status" }, Date.now() < toasted.until && h("p", bdi(toasted.text))),
+  ]);
+}
+
+function header() {
+  const { home, program, time_zone: name } = head("server");
+  if (!inHost) {
+    return h("header", h("p.brand", icon("live"), "moadim"),
+      h("p.where", program && h("span.wide", bdi(home), ` · version ${program}`), ui.isLoaded && h("span", { title: name }, ticks(() => clock(now())))));
+  }
+  const isOffered = isInline() && panel?.host.context.availableDisplayModes?.includes("fullscreen");
+  return isOffered && h("div.modes", quiet("Full screen", () => panel?.show("fullscreen")));
+}
+
+const gone = () =>
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nobody has answered since ${clock(ui.goneAt)}; what you see is from then. The page keeps asking. If the dashboard has ended, start it again: `, h("code", "moadim-mcp dashboard"));
+
+const noToken = () =>
+  h("main.lone", h("h1", "This page needs its token"),
+    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
+
+const waiting = () =>
+  h("main.lone", ui.summary && h("div", { class: "card prose" }, bdi(ui.summary)),
+    ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", "Looking at what runs…"));
+
+const empty = () =>
+  h("section.card.empty", h("h2", "No routine yet"),
+    h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
+    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our documentation each night."].map((text) => h("q", text)),
+    h("p", "If your agent does not know moadim yet: ", copyable("moadim-mcp setup")));
+
+function overview() {
+  const isEmpty = !view.routines.length && !view.runs.length;
+  return h("main", h("h1.unseen", "Dashboard"),
+    isEmpty ? [attention(), empty(), disk()]
+      : [tiles(), attention(), running(), h("div.columns", h("div.stack", timeline(), routines(), runs()), h("div.stack", nextFires(), disk()))]);
+}
+
+function nextFires() {
+  const fires = coming().slice(0, 7);
+  return fires.length > 0 && !isInline() && section("next", "Next", null, h("ul.card.list", fires.map(({ at, slug }) =>
+    h("li", { key: `${slug} ${at}` }, button(bdi(titleOf(slug)), () => showRoutine(slug), { class: "link" }), h("p", time(at, moment), " · ", time(at))))));
+}
+
+let isAsking = false;
+let isStale = false;
+/** Asks for what is newer. */
+async function refresh() {
+  isStale = true;
+  if (isAsking || isEnded) return;
+  isAsking = true;
+  while (isStale) {
+    isStale = false;
+    try {
+      const known = Object.fromEntries(Object.entries(parts).map(([name, { version }]) => [name, version]));
+      const answer = await link.call("dashboard_data", { known });
+      const isBack = ui.goneAt > 0 || !ui.isLoaded;
+      Object.assign(ui, { isLoaded: true, goneAt: 0 });
+      if (absorb(answer) || isBack) draw();
+      if (isBack || answer.parts?.live) look();
+    } catch (error) {
+      const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
+      ui.hasNoToken = kind === "token";
+      if (kind === "gone") ui.goneAt ||= now();
+      ui.trouble = message;
+      draw();
+    }
+  }
+  isAsking = false;
+}
+
+/** A beat: hosts tell of nothing, a server of all that changes while it is there. */
+function beat() {
+  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  setTimeout(() => {
+    if (!document.hidden) refresh();
+    beat();
+  }, pause);
+}
+
+let seconds = 0;
+function second() {
+  if (document.hidden || isEnded) return;
+  seconds += 1;
+  tick();
+  if (seconds % REDRAW_SECS === 0) draw();
+  if (!opened || opened.log.isOver()) return;
+  if (!inHost || seconds % 3 === 0) opened.log.follow();
+  if (Date.now() - opened.at > LOOK_SECS * SECOND) look();
+}
+
+function readAddress() {
+  if (location.hash.startsWith("#token=")) return location.reload();
+  goTo(decodeURIComponent(/^#run=(.+)$/.exec(location.hash)?.[1] ?? ""));
+}
+
+async function start() {
+  draw();
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  if (panel) {
+    let due = 0;
+    new ResizeObserver(() => {
+      clearTimeout(due);
+      due = setTimeout(() => panel.resized(document.documentElement.clientWidth, Math.ceil(root.getBoundingClientRect().height)), 60);
+    }).observe(root);
+    await panel.start();
+    if (!panel.host.capabilities.serverTools) {
+      return draw((ui.trouble = "This host lets the panel call no tools, so this is only a summary. For all of it, run moadim-mcp dashboard."));
+    }
+  } else {
+    addEventListener("hashchange", readAddress);
+    readAddress();
+    link.listen?.(() => document.hidden || refresh());
+  }
+  refresh();
+  beat();
+  setInterval(second, SECOND);
+}
+
+start();

@@ -1,0 +1,73 @@
+// The page of one run: what it says, how it ended, what it left, and its log.
+
+/** The open run: what get_run answered, and when it was asked. @type {{answer: any, at: number, log: ReturnType<typeof openLog>} | null} */
+let opened = null;
+/** Where the overview was left. */
+const left = { scroll: 0, from: /** @type {Element | null} */ (null) };
+
+/** @param {string} id */
+function openRun(id) {
+  if (inHost) goTo(id);
+  else location.hash = id && `run=${encodeURIComponent(id)}`;
+}
+
+/** Shows a run, or the overview. @param {string} id */
+function goTo(id) {
+  if (id === ui.open) return;
+  if (!ui.open) Object.assign(left, { scroll: scrollY, from: document.activeElement });
+  ui.open = id;
+  opened = id ? { answer: {}, at: 0, log: openLog(id) } : null;
+  drawNow();
+  scrollTo(0, id ? 0 : left.scroll);
+  if (!id) focusOn(left.from);
+  opened?.log.tail();
+  look();
+}
+
+/** Asks for all that is known of the open run. */
+async function look() {
+  const open = opened;
+  if (!open || !ui.isLoaded) return;
+  open.at = Date.now();
+  open.answer = await link.call("get_run", { run: open.log.run }).catch(({ message }) => ({ ...open.answer, error: message }));
+  if (open.answer.liveness === "finished" && !open.log.isOver()) open.log.finish();
+  draw();
+}
+
+const RUN_FACTS =
+  "reason exit_code signal verified disagreements triggered_at origin duration_secs last_output_at agent model options usage turns denied needs limit limit_warning " +
+  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command runs";
+
+function runPage() {
+  const id = ui.open;
+  const { answer = {}, log } = opened ?? {};
+  const held = view.runs.find((run) => run.id === id);
+  const run = { ...held?.row, ...answer.run };
+  const isAlive = held?.alive ?? answer.liveness === "alive";
+  const status = held?.status ?? run.outcome ?? run.status ?? "unknown";
+  const isGone = run.reaped || run.status === "reaped";
+  const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
+  const place = `page ${id}`;
+  const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
+  const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, runs: answer.command?.join(" ") };
+  // What is of no use then.
+  for (const name of isAlive ? ["duration_secs"] : ["attach_command", "liveness_reason", "processes_total", ...(isGone ? ["workbench"] : [])]) delete all[name];
+  return [
+    h("div.run-head",
+      quiet("← Overview", () => openRun("")),
+      h("div.what", h("h1", { key: id, tabindex: -1, focus: true }, icon(statusOf(status)[0]), bdi(titleOf(routine))), h("p", h("code", bdi(id)), run.pinned && h("span.tag", "pinned"))),
+      h("div.buttons", isAlive ? stopButton(id, place) : runButton("Run again", routine, place), answer.run && !isGone && pinButton(id, run.pinned, place)),
+      strip(place)),
+    h("main.run-page",
+      h("section.card.facts", { label: "Facts" },
+        h("div.line", statusWord(status), isAlive && h("small", ticks(() => span(used())), bound && ` of ${roughly(bound)}`)),
+        isAlive && bound && bar(() => used() / bound, "live"),
+        h("p.bad", bdi(answer.error)),
+        facts(all, RUN_FACTS)),
+      h("div.stack",
+        report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
+          h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
+        output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Its agent's last message"), h("div.prose", bdi(output.result))),
+        log?.panel())),
+  ];
+}
