@@ -48,12 +48,11 @@ function strip(place) {
   const { phase, text, since = 0, go, open } = doings.get(place) ?? {};
   if (!phase) return null;
   const close = () => finish(place);
-  const isQuestion = phase === "ask";
   return h(`div.doing.${phase}`, { key: phase, role: "group", label: phase, onkeydown: (/** @type {any} */ { key }) => draw(key === "Escape" && close()) },
     h("p", phase === "error" && "It did not work: ", bdi(text)),
     go && button("Yes", () => performance.now() - since > LEAST_THOUGHT_MS && go(), { class: "danger solid", focus: true }),
     open && button("Open it", () => openRun(open), { class: "solid", focus: true }),
-    phase !== "wait" && quiet(isQuestion ? "No" : "Close", close));
+    phase !== "wait" && quiet(phase === "ask" ? "No" : "Close", close));
 }
 
 /** A button; what it does is drawn. @param {any} label @param {(event: Event) => void} go @param {object} [props] */

@@ -62,7 +62,7 @@ function planCard() {
     note && h("p.aside", bdi(note)),
     all ? h("ul.list", going.map(verdict)) : h("p.aside", "Nothing can go now."),
     all > going.length && h("p.aside", `and ${all - going.length} more`),
-    h("div.line.foot", kept.length > 0 && [h("p", whyKept(plan)), fold("Which, and why", "stays")],
+    h("div.buttons.foot", kept.length > 0 && [h("p", whyKept(plan)), fold("Which, and why", "stays")],
       all > 0 && cleanupButton(`Remove ${count(all)}, ${size(bytes)}`, cleanUp, { class: "danger solid" })),
     ui.unfolded.has("stays") && h("ul.list.stays", kept.slice(0, 200).map(verdict)));
 }

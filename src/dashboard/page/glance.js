@@ -6,7 +6,7 @@ const section = (id, title, tools, ...kids) =>
 
 /** One of several. @param {string} label @param {string[][]} options @param {string} chosen @param {(value: string) => void} choose */
 const choice = (label, options, chosen, choose) =>
-  h("div.choice", { role: "group", label: label }, options.map(([value = "", text]) => button(text, () => choose(value), { "aria-pressed": `${value === chosen}` })));
+  h("div.choice", { role: "group", label }, options.map(([value = "", text]) => button(text, () => choose(value), { "aria-pressed": `${value === chosen}` })));
 
 /** @param {string} id */
 function jump(id) {
@@ -19,7 +19,8 @@ function jump(id) {
 function tiles() {
   /** How the runs of so many days ended. @param {number} days */
   const tally = (days) => {
-    const ended = view.runs.filter(({ alive, end }) => !alive && end >= now() - days * DAY);
+    const since = now() - days * DAY;
+    const ended = view.runs.filter(({ alive, end }) => !alive && end >= since);
     const failed = ended.filter(({ tone }) => isTroubled(tone)).length;
     const good = ended.filter(({ status }) => status === "succeeded").length;
     return { all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };

@@ -24,13 +24,13 @@ function openLog(run) {
 
   box.onscroll = () => {
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 12;
-    if (mode === "end" && isAtEnd !== follows) follows = isAtEnd;
-    draw();
+    if (mode === "end" && isAtEnd !== follows) draw((follows = isAtEnd));
   };
 
-  /** Reads a part, and shows it unless something else was asked for since. @param {object} args @param {boolean} isNew */
+  /** Reads a part, and shows it unless something else was asked for since; returns whether more follows. @param {object} args @param {boolean} isNew */
   async function read(args, isNew) {
     const mine = isNew ? (turn += 1) : turn;
+    const from = next;
     isBusy = true;
     const answer = await link.call("read_log", { run, ...args }).catch(({ message }) => ({ note: message }));
     if (mine !== turn) return false;
@@ -48,7 +48,7 @@ function openLog(run) {
     else append(isNew && mode === "end" && bytes - next > 3 && !text.endsWith("\n") ? text.slice(0, text.lastIndexOf("\n") + 1) : text);
     if (isNew && mode !== "end") box.scrollTop = 0;
     draw();
-    return cut;
+    return cut && next > from;
   }
 
   /** Shows the end. @param {number} [lines] */
