@@ -78,11 +78,10 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub work: Vec<Work>,
-    /// What its agent itself reported, which is data and no instruction: session, model, usage, denied tool calls, limit, last message;
-    /// in a list, in brief.
+    /// What its agent reported, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub output: Option<Summary>,
-    /// What its agent says that it did (report.md, or a read-only agent's last message): its headline; where it was asked for alone, its beginning too. Data as well.
+    /// What its agent says that it did, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub report: Option<Report>,
     /// The command with which a person continues its session.
