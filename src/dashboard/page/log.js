@@ -111,7 +111,7 @@ function openLog(run) {
     const lines = box.childElementCount;
     const isEnd = mode === "end";
     const says = mode === "matches" ? `${plural(lines, "line")}${isCut ? " or more" : ""}` : !isEnd ? "a part of it" : isOver ? "" : follows ? "following" : "paused while you read";
-    return h("section.card.log-card", { key: run, label: "Log" },
+    return h("div.card.log-card", { key: run },
       h("div.head", h("h2", "Log"),
         h("small", { class: isEnd && follows && !isOver && "live" }, [says, bytes > 0 && size(bytes)].filter(Boolean).join(" · ")),
         isEnd && isCut && !isInline() && [lines < MAX_LINES && quiet("Earlier", () => tail(MAX_LINES)), quiet("From the start", () => show(0))],

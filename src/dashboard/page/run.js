@@ -52,13 +52,13 @@ function runPage() {
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, runs: answer.command?.join(" ") };
   // What is of no use then.
   for (const name of isAlive ? ["duration_secs"] : ["attach_command", "liveness_reason", "processes_total", ...(isGone ? ["workbench"] : [])]) delete all[name];
-  return [
+  return h("main",
     h("div.run-head",
       quiet("← Overview", () => openRun("")),
       h("div.what", h("h1", { key: id, tabindex: -1, focus: true }, icon(statusOf(status)[0]), bdi(titleOf(routine))), h("p", h("code", bdi(id)), run.pinned && h("span.tag", "pinned"))),
       h("div.buttons", isAlive ? stopButton(id, place) : runButton("Run again", routine, place), answer.run && !isGone && pinButton(id, run.pinned, place)),
       strip(place)),
-    h("main.run-page",
+    h("div.stack.run-page",
       h("section.card.facts", { label: "Facts" },
         h("div.line", statusWord(status), isAlive && h("small", ticks(() => span(used())), bound && ` of ${roughly(bound)}`)),
         isAlive && bound && bar(() => used() / bound, "live"),
@@ -68,6 +68,5 @@ function runPage() {
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
         output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Its agent's last message"), h("div.prose", bdi(output.result))),
-        log?.panel())),
-  ];
+        log?.panel())));
 }

@@ -145,7 +145,7 @@ function statusWord(status) {
 }
 
 /** A name without its unit. @param {string} name */
-const label = (name) => spaced(name.replace(/(^|_)(secs|bytes|usd|ms|at|command|name|path|kind|by|tool)$/, ""));
+const label = (name) => spaced(name.replace(/(^|_)(secs|bytes|usd|ms|at|command|name|path|kind|by|tool|count)$/, ""));
 /** A value in the unit that its name says. @param {string} name @param {any} value @returns {any} */
 function shown(name, value) {
   const [, unit = ""] = /([a-z]+)$/.exec(name) ?? [];
