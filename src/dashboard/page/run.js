@@ -36,7 +36,7 @@ async function look() {
 
 const RUN_FACTS =
   "reason exit_code signal verified disagreements triggered_at origin duration_secs last_output_at agent model options usage turns denied needs limit limit_warning " +
-  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command runs";
+  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command program";
 
 function runPage() {
   const id = ui.open;
@@ -49,7 +49,7 @@ function runPage() {
   const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
   const place = `page ${id}`;
   const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
-  const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, runs: answer.command?.join(" ") };
+  const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
   // What is of no use then.
   for (const name of isAlive ? ["duration_secs"] : ["attach_command", "liveness_reason", "processes_total", ...(isGone ? ["workbench"] : [])]) delete all[name];
   return h("main",
