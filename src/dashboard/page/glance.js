@@ -40,7 +40,7 @@ function tiles() {
     tile("Running", count(view.live.length), view.live.length ? view.live.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.live.length && "live"),
     tile("Failed, 24 h", count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
     tile("Success, 7 d", percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
-    tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing is scheduled", "timeline"),
+    tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing", "timeline"),
     spent !== undefined && tile("Cost, today", money(today?.cost_usd ?? 0), since && [money(total?.cost_usd), " since ", time(since, date)], "routines"),
     used !== undefined && tile("Disk", size(used), goes ? `${size(removable)} can go now` : "nothing to clean up", "disk", low && "bad"));
 }

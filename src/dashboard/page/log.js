@@ -124,7 +124,7 @@ function openLog(run) {
       box,
       !lines && !isBusy && h("p.aside", query ? "No line has this text." : "Nothing was printed yet."),
       mode === "place" && isCut && button("More", () => read({ offset: next }, false), { class: "more" }),
-      stderr && h("details", h("summary", "What it printed on stderr last"), h("pre", bdi(stderr))));
+      stderr && h("details", h("summary", "End of stderr"), h("pre", bdi(stderr))));
   }
 
   return {

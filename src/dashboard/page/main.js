@@ -59,11 +59,11 @@ function header() {
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `No answer since ${clock(ui.goneAt)}: what you see is from then. If the dashboard has ended, start it again: `, h("code", "moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `The dashboard has not answered since ${clock(ui.goneAt)}: this is from then. If it has ended: `, h("code", "moadim-mcp dashboard"));
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
-    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
+    h("p", "It is new each time the dashboard starts. To open the page with it: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
   h("main.lone", ui.summary && h("div.card.prose", bdi(ui.summary)),
@@ -72,7 +72,7 @@ const waiting = () =>
 const empty = () =>
   h("section.card.empty", h("h1", "No routine yet"),
     h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
-    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our documentation each night."].map((text) => h("q", text)),
+    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our docs each night."].map((text) => h("q", text)),
     h("p", "If your agent does not know moadim yet: ", copyable("moadim-mcp setup")));
 
 function overview() {
@@ -143,6 +143,12 @@ function readAddress() {
 async function start() {
   draw();
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  addEventListener("keydown", ({ key, target }) => {
+    if (key !== "Escape" || /** @type {any} */ (target).matches("input")) return;
+    const [place] = [...doings.keys()].slice(-1);
+    if (place) finish(place);
+    else if (ui.open) openRun("");
+  });
   if (panel) {
     let due = 0;
     new ResizeObserver(() => {
@@ -151,7 +157,7 @@ async function start() {
     }).observe(root);
     await panel.start();
     if (!panel.host.capabilities.serverTools) {
-      return draw((ui.trouble = "This host lets the panel call no tools, so this is only a summary. For all of it, run moadim-mcp dashboard."));
+      return draw((ui.trouble = "This host lets the panel call no tools: this is a summary. For all of it, run moadim-mcp dashboard."));
     }
   } else {
     addEventListener("hashchange", readAddress);

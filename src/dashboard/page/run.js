@@ -67,6 +67,6 @@ function runPage() {
       h("div.stack",
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
-        output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Its agent's last message"), h("div.prose", bdi(output.result))),
+        output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Last message"), h("div.prose", bdi(output.result))),
         log?.panel())));
 }

@@ -153,7 +153,7 @@ function shown(name, value) {
   if (typeof value === "object") {
     return Object.entries(value ?? {}).filter(([, one]) => one !== 0).map(([name, one], n) => {
       const isCount = typeof one === "number" && !UNITS_OF[/([a-z]+)$/.exec(name)?.[1] ?? ""];
-      return [n > 0 && " · ", isCount ? [count(one), " ", label(name)] : [label(name), " ", shown(name, one)]];
+      return [n > 0 && " · ", isCount ? [count(one), " ", one === 1 ? label(name).replace(/s$/, "") : label(name)] : [label(name), " ", shown(name, one)]];
     });
   }
   if (typeof value === "boolean") return value ? "yes" : "no";
