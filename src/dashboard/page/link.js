@@ -43,7 +43,7 @@ function browserLink() {
     },
     async listen(onChange) {
       const decoder = new TextDecoder();
-      for (;;) {
+      while (token && !ui.hasNoToken) {
         try {
           const { ok, body } = await fetch("/api/events", { headers });
           const reader = ok && body?.getReader();
