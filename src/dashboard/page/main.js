@@ -88,6 +88,7 @@ function nextFires() {
     h("li", { key: `${slug} ${at}` }, button(bdi(titleOf(slug)), () => showRoutine(slug), { class: "link" }), h("p", time(at, moment), " · ", time(at))))));
 }
 
+let askedAt = 0;
 let isAsking = false;
 let isStale = false;
 /** Asks for what is newer. */
@@ -95,6 +96,7 @@ async function refresh() {
   isStale = true;
   if (isAsking || isEnded) return;
   isAsking = true;
+  askedAt = Date.now();
   while (isStale) {
     isStale = false;
     try {
@@ -115,21 +117,15 @@ async function refresh() {
   isAsking = false;
 }
 
-/** A beat: hosts tell of nothing, a server of all that changes while it is there. */
-function beat() {
-  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
-  setTimeout(() => {
-    if (!document.hidden) refresh();
-    beat();
-  }, pause);
-}
-
 let seconds = 0;
 function second() {
   if (document.hidden || isEnded) return;
   seconds += 1;
   tick();
   if (seconds % REDRAW_SECS === 0) draw();
+  // Hosts tell of nothing; a server, of all that changes while it is there.
+  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
   if (Date.now() - opened.at > LOOK_SECS * SECOND) look();
@@ -165,7 +161,6 @@ async function start() {
     link.listen?.(() => document.hidden || refresh());
   }
   refresh();
-  beat();
   setInterval(second, SECOND);
 }
 
