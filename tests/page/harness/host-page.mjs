@@ -64,7 +64,7 @@ globalThis.host = {
         // In place before the first message.
         await bridge.connect(new PostMessageTransport(panel.contentWindow, panel.contentWindow));
         const policy = `<meta http-equiv="Content-Security-Policy" content="${POLICY}">`;
-        panel.srcdoc = content.text.replace(/<head[^>]*>/i, (head) => head + policy);
+        panel.srcdoc = content.text.replace(/<html[^>]*>(\s*<head[^>]*>)?/i, (start) => start + policy);
         await ready;
         seen.initialized = true;
         await bridge.sendToolInput({ arguments: asked });

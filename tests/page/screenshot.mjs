@@ -1,0 +1,28 @@
+// The picture in README.md: the page in a light and in a dark window, side by side.
+import { Dashboard } from './harness/dashboard.mjs';
+import { openTab, startBrowser, stopBrowser } from './harness/browser.mjs';
+import { livedIn } from './harness/lived_in.mjs';
+
+const WIDTH = 1280;
+const HEIGHT = 1080;
+
+await startBrowser();
+const home = await livedIn();
+try {
+    const dashboard = await Dashboard.start(home);
+    const pictures = [];
+    for (const theme of ['light', 'dark']) {
+        const tab = await dashboard.open({ theme, width: WIDTH, height: HEIGHT });
+        await tab.sees('Morning briefing');
+        await tab.sees(/of 900/, 'body').catch(() => {});
+        pictures.push(await tab.page.screenshot({ encoding: 'base64' }));
+        await tab.close();
+    }
+    const tab = await openTab({ width: WIDTH, height: HEIGHT / 2 });
+    const images = pictures.map((picture) => `<img src="data:image/png;base64,${picture}">`);
+    await tab.page.setContent(`<style>body { margin: 0; display: flex } img { width: 50% }</style>${images.join('')}`);
+    await tab.page.screenshot({ path: process.env.PAGE_PICTURE });
+} finally {
+    await home.remove();
+    await stopBrowser();
+}
