@@ -4,4 +4,4 @@ import { startBrowser, stopBrowser } from './harness/browser.mjs';
 
 before(startBrowser);
 after(stopBrowser);
-await import('./cases/host.mjs');
+for (const name of ['alone', 'host', 'hostile', 'everyone', 'load']) await import(`./cases/${name}.mjs`);

@@ -64,6 +64,7 @@ export class Tab {
     /** Which addresses it may ask. */
     origins = new Set();
     #excused = [];
+    #wasAsked = false;
     #view = PLAIN;
 
     constructor(context, page) {
@@ -160,6 +161,19 @@ export class Tab {
 
     press(name, within) {
         return this.click('button', name, within);
+    }
+
+    /** Answers a question that the page asks first. It takes no answer right after it has asked. */
+    agree(name, within) {
+        return until(`question that goes with '${name}'`, async () => {
+            const [element] = await this.all('button', name, within);
+            if (!element) return this.#wasAsked;
+            this.#wasAsked = true;
+            await element.click();
+            return false;
+        }).finally(() => {
+            this.#wasAsked = false;
+        });
     }
 
     /** What axe finds, in words. */
