@@ -12,11 +12,10 @@ try {
     const dashboard = await Dashboard.start(home);
     const pictures = [];
     for (const theme of ['light', 'dark']) {
-        const tab = await dashboard.open({ theme, width: WIDTH, height: HEIGHT });
-        await tab.sees('Morning briefing');
-        await tab.sees(/of 900/, 'body').catch(() => {});
-        pictures.push(await tab.page.screenshot({ encoding: 'base64' }));
-        await tab.close();
+        await dashboard.inTab({ theme, width: WIDTH, height: HEIGHT }, async (tab) => {
+            await tab.sees('Morning briefing');
+            pictures.push(await tab.page.screenshot({ encoding: 'base64' }));
+        });
     }
     const tab = await openTab({ width: WIDTH, height: HEIGHT / 2 });
     const images = pictures.map((picture) => `<img src="data:image/png;base64,${picture}">`);

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { appendFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { openTab } from '../harness/browser.mjs';
+import { closing, openTab } from '../harness/browser.mjs';
 import { Dashboard } from '../harness/dashboard.mjs';
 import { Home, PROMPTS } from '../harness/home.mjs';
 import { everyday } from '../harness/homes.mjs';
@@ -19,32 +19,32 @@ describe('alone', () => {
     after(() => home?.remove());
 
     /** Does something in a tab, which is closed with all that it may not do. */
-    const inTab = (what, view) => async () => {
-        const tab = await dashboard.open(view);
-        await what(tab);
-        await tab.close();
-    };
+    const inTab = (what) => () => dashboard.inTab({}, what);
 
     test('the token leaves the address bar, and is asked for without it', async () => {
-        const tab = await dashboard.open();
-        await tab.sees('Check links');
-        assert.equal(await tab.evaluate(() => location.href), `${dashboard.origin}/`);
-        assert.ok(tab.requests.every((request) => !request.includes(dashboard.token)), 'the token is in an address');
-        await tab.page.reload();
-        await tab.sees('Check links');
-        assert.equal(await tab.evaluate(() => document.cookie), '');
-        await tab.close();
+        await dashboard.inTab({}, async (tab) => {
+            await tab.sees('Check links');
+            assert.equal(await tab.evaluate(() => location.href), `${dashboard.origin}/`);
+            assert.ok(tab.requests.every((request) => !request.includes(dashboard.token)), 'the token is in an address');
+            await tab.page.reload();
+            await tab.sees('Check links');
+            assert.equal(await tab.evaluate(() => document.cookie), '');
+        });
 
-        const other = await openTab();
-        await other.goto(`${dashboard.origin}/`);
-        await other.sees('needs its token');
-        await other.close();
-
-        const wrong = await openTab();
-        wrong.excuse(/status of 401/);
-        await wrong.goto(`${dashboard.origin}/#token=${'A'.repeat(dashboard.token.length)}`);
-        await wrong.sees('needs its token');
-        await wrong.close();
+        await closing(await openTab(), async (tab) => {
+            await tab.goto(`${dashboard.origin}/`);
+            await tab.sees('needs its token');
+            assert.deepEqual(tab.requests, [`GET ${dashboard.origin}/`]);
+        });
+        await closing(await openTab(), async (tab) => {
+            tab.excuse(/status of 401/);
+            await tab.goto(`${dashboard.origin}/#token=${'A'.repeat(dashboard.token.length)}`);
+            await tab.sees('needs its token');
+            // It does not ask again and again with a token that is wrong.
+            const asked = tab.requests.length;
+            await tab.find('button', 'Copy moadim-mcp dashboard');
+            assert.ok(tab.requests.length <= asked + 2, `${tab.requests.slice(asked)}`);
+        });
     });
 
     test('Run starts a run, which opens with its report', inTab(async (tab) => {
@@ -144,20 +144,20 @@ describe('alone', () => {
     }));
 
     test('another tab sees a change within 2 s', async () => {
-        const tabs = [await dashboard.open(), await dashboard.open()];
         const [run] = await home.runs('--routine', 'hunt-flaky-tests');
-        const took = [];
-        for (const tab of tabs) await tab.find('button', `Pin ${run.id}`, '#runs');
-        // The best of several: others use this machine, too.
-        for (const [from, to] of [['Pin', 'Unpin'], ['Unpin', 'Pin'], ['Pin', 'Unpin'], ['Unpin', 'Pin']]) {
-            const seen = tabs[1].find('button', `${to} ${run.id}`, '#runs');
-            const began = performance.now();
-            await tabs[0].press(`${from} ${run.id}`, '#runs');
-            await seen;
-            took.push(performance.now() - began);
-        }
-        assert.ok(Math.min(...took) < 2000, `it took ${took.map(Math.round)} ms`);
-        for (const tab of tabs) await tab.close();
+        await dashboard.inTab({}, (one) => dashboard.inTab({}, async (other) => {
+            for (const tab of [one, other]) await tab.find('button', `Pin ${run.id}`, '#runs');
+            const took = [];
+            // The best of several: others use this machine, too.
+            for (const [from, to] of [['Pin', 'Unpin'], ['Unpin', 'Pin'], ['Pin', 'Unpin'], ['Unpin', 'Pin']]) {
+                await one.press(`${from} ${run.id}`, '#runs');
+                const began = performance.now();
+                await other.find('button', `${to} ${run.id}`, '#runs');
+                took.push(performance.now() - began);
+                await one.find('button', `${to} ${run.id}`, '#runs');
+            }
+            assert.ok(Math.min(...took) < 2000, `it took ${took.map(Math.round)} ms`);
+        }));
     });
 
     test('other processes are seen, too', inTab(async (tab) => {
@@ -206,55 +206,54 @@ describe('log', () => {
     after(() => home?.remove());
 
     test('it follows, stops for a reader, and goes on', async () => {
-        const tab = await dashboard.open();
-        await tab.press(`Log of ${run}`, '#now');
-        await tab.sees('line 2000 of the log', '.log');
-        print(2001, 2010);
-        await tab.sees('line 2010 of the log', '.log');
-        await tab.sees('following');
-        await tab.root.$eval('.log', (log) => log.scrollTo(0, 0));
-        await tab.sees('paused while you read');
-        print(2011, 2020);
-        await tab.press('Follow');
-        await tab.sees('line 2020 of the log', '.log');
-        await tab.close();
+        await dashboard.inTab({}, async (tab) => {
+            await tab.press(`Log of ${run}`, '#now');
+            await tab.sees('line 2000 of the log', '.log');
+            print(2001, 2010);
+            await tab.sees('line 2010 of the log', '.log');
+            await tab.sees('following');
+            await tab.root.$eval('.log', (log) => log.scrollTo(0, 0));
+            await tab.sees('paused while you read');
+            print(2011, 2020);
+            await tab.press('Follow');
+            await tab.sees('line 2020 of the log', '.log');
+        });
     });
 
     test('earlier lines are loaded', async () => {
-        const tab = await dashboard.open();
-        await tab.press(`Log of ${run}`, '#now');
-        await tab.sees('line 2000 of the log', '.log');
-        assert.ok(!(await tab.text('.log')).includes('line 1200 of'), 'it begins with the end');
-        await tab.press('Earlier');
-        await tab.sees('line 1200 of the log', '.log');
-        await tab.press('Follow').catch(() => {});
-        await tab.close();
+        await dashboard.inTab({}, async (tab) => {
+            await tab.press(`Log of ${run}`, '#now');
+            await tab.sees('line 2000 of the log', '.log');
+            assert.ok(!(await tab.text('.log')).includes('line 1200 of'), 'it begins with the end');
+            await tab.press('Earlier');
+            await tab.sees('line 1200 of the log', '.log');
+        });
     });
 
     test('a search finds a line, and shows it where it stands', async () => {
-        const tab = await dashboard.open();
-        await tab.press(`Log of ${run}`, '#now');
-        await tab.sees('line 2000 of the log', '.log');
-        await (await tab.find('searchbox', 'Find in the log')).type('line 77 of');
-        await until('one match', async () => (await tab.root.$$('.log > *')).length === 1);
-        await tab.press('line 77 of the log', '.log');
-        await tab.sees('line 78 of the log', '.log');
-        await tab.press('Follow');
-        await tab.sees('line 2000 of the log', '.log');
-        await tab.close();
+        await dashboard.inTab({}, async (tab) => {
+            await tab.press(`Log of ${run}`, '#now');
+            await tab.sees('line 2000 of the log', '.log');
+            await (await tab.find('searchbox', 'Find in the log')).type('line 77 of');
+            await until('one match', async () => (await tab.root.$$('.log > *')).length === 1);
+            await tab.press('line 77 of the log', '.log');
+            await tab.sees('line 78 of the log', '.log');
+            await tab.press('Follow');
+            await tab.sees('line 2000 of the log', '.log');
+        });
     });
 
     test('the end of a run is told, with all that it printed', async () => {
-        const tab = await dashboard.open();
-        await tab.press(`Log of ${run}`, '#now');
-        print(3001, 3001);
-        await tab.sees('line 3001 of the log', '.log');
-        await tab.press('Stop');
-        await tab.agree('Stop it');
-        await home.runIs(run, 'stopped');
-        await tab.sees('stopped', 'main');
-        await tab.find('button', 'Run again');
-        await tab.close();
+        await dashboard.inTab({}, async (tab) => {
+            await tab.press(`Log of ${run}`, '#now');
+            print(3001, 3001);
+            await tab.sees('line 3001 of the log', '.log');
+            await tab.press('Stop');
+            await tab.agree('Stop it');
+            await home.runIs(run, 'stopped');
+            await tab.sees('stopped', 'main');
+            await tab.find('button', 'Run again');
+        });
     });
 });
 
@@ -272,26 +271,26 @@ describe('clean-up', () => {
             await until('expired workbenches', async () => (await dryRun()).removed.length === 2);
 
             const dashboard = await Dashboard.start(home);
-            const tab = await dashboard.open();
-            await tab.press('Clean up…', '#disk');
-            await tab.find('heading', 'The plan', '#disk');
-            for (const run of gone) await tab.sees(run, '#disk .plan');
-            for (const run of [pinned, young]) assert.ok(!(await tab.text('#disk .plan')).includes(run));
-            await tab.press('Which, and why', '#disk');
-            await tab.sees(young, '#disk .plan');
-            // Looking at a plan does nothing.
-            assert.equal((await dryRun()).removed.length, 2);
-            const [button] = await until('button that removes', async () => {
-                const found = await tab.root.$$('::-p-aria([role="button"])');
-                const names = await Promise.all(found.map((one) => one.evaluate((element) => element.innerText)));
-                return found.filter((_, n) => /^Remove 2, /.test(names[n]));
+            await dashboard.inTab({}, async (tab) => {
+                await tab.press('Clean up…', '#disk');
+                await tab.find('heading', 'The plan', '#disk');
+                for (const run of gone) await tab.sees(run, '#disk .plan');
+                for (const run of [pinned, young]) assert.ok(!(await tab.text('#disk .plan')).includes(run));
+                await tab.press('Which, and why', '#disk');
+                await tab.sees(young, '#disk .plan');
+                // Looking at a plan does nothing.
+                assert.equal((await dryRun()).removed.length, 2);
+                const [button] = await until('button that removes', async () => {
+                    const found = await tab.root.$$('::-p-aria([role="button"])');
+                    const names = await Promise.all(found.map((one) => one.evaluate((element) => element.innerText)));
+                    return found.filter((_, n) => /^Remove 2, /.test(names[n]));
+                });
+                await button.click();
+                await tab.sees('2 workbenches removed');
+                const runs = Object.fromEntries((await home.runs()).map(({ id, status }) => [id, status]));
+                assert.deepEqual(runs, { [gone[0]]: 'reaped', [gone[1]]: 'reaped', [pinned]: 'succeeded', [young]: 'succeeded' });
+                await tab.sees('Nothing to clean up', '#disk');
             });
-            await button.click();
-            await tab.sees('2 workbenches removed');
-            const runs = Object.fromEntries((await home.runs()).map(({ id, status }) => [id, status]));
-            assert.deepEqual(runs, { [gone[0]]: 'reaped', [gone[1]]: 'reaped', [pinned]: 'succeeded', [young]: 'succeeded' });
-            await tab.sees('Nothing to clean up', '#disk');
-            await tab.close();
         } finally {
             await home.remove();
         }
@@ -304,18 +303,18 @@ describe('server', () => {
         try {
             await home.create('Check links', PROMPTS.succeeds);
             const dashboard = await Dashboard.start(home);
-            const tab = await dashboard.open();
-            tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
-            await tab.sees('Check links');
-            await dashboard.stop('SIGKILL');
-            await tab.sees(/has not answered since|does not answer/);
-            await tab.sees('Check links');
-            const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
-            assert.notEqual(again.token, dashboard.token);
-            await tab.sees('needs its token');
-            await tab.goto(again.url);
-            await tab.sees('Check links');
-            await tab.close();
+            await dashboard.inTab({}, async (tab) => {
+                tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
+                await tab.sees('Check links');
+                await dashboard.stop('SIGKILL');
+                await tab.sees(/has not answered since|does not answer/);
+                await tab.sees('Check links');
+                const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
+                assert.notEqual(again.token, dashboard.token);
+                await tab.sees('needs its token');
+                await tab.goto(again.url);
+                await tab.sees('Check links');
+            });
         } finally {
             await home.remove();
         }

@@ -72,43 +72,43 @@ describe('a hostile home', () => {
 
     for (const width of [1360, 380]) {
         test(`nothing of it runs in a browser of ${width} px`, async () => {
-            const tab = await dashboard.open({ width });
-            await everywhere(tab);
-            await tab.close();
+            await dashboard.inTab({ width }, async (tab) => {
+                await everywhere(tab);
+            });
         });
     }
 
     test('nothing of it runs in a host', async () => {
-        const host = await Host.open(home, { width: 760 });
-        await host.show();
-        await everywhere(host.tab);
-        await host.close();
+        await Host.on(home, { width: 760 }, async (host) => {
+            await host.show();
+            await everywhere(host.tab);
+        });
     });
 
     test('the page\'s own policy refuses what a fault would let in', async () => {
-        const tab = await dashboard.open();
-        await tab.sees('boom');
-        tab.excuse(/Content Security Policy|Trusted Type|TrustedHTML|TrustedScript|violates the following/);
-        const refused = await tab.evaluate(async (origin) => {
-            const tries = {
-                innerHTML: () => (document.createElement('p').innerHTML = '<b>x</b>'),
-                script: () => (document.createElement('script').text = 'boom()'),
-                eval: () => (0, eval)('1'),
-                elsewhere: () => fetch('http://localhost:9/'),
-                socket: () => new Promise((open, fail) => Object.assign(new WebSocket(`${origin.replace('http', 'ws')}/x`), { onopen: open, onerror: fail })),
-                framed: () => { if (window.top !== window) return; throw new Error('it is the top'); },
-            };
-            const refused = [];
-            for (const [name, attempt] of Object.entries(tries)) {
-                try {
-                    await attempt();
-                } catch {
-                    refused.push(name);
+        await dashboard.inTab({}, async (tab) => {
+            await tab.sees('boom');
+            tab.excuse(/Content Security Policy|Trusted Type|TrustedHTML|TrustedScript|violates the following/);
+            const refused = await tab.evaluate(async (origin) => {
+                const tries = {
+                    innerHTML: () => (document.createElement('p').innerHTML = '<b>x</b>'),
+                    script: () => (document.createElement('script').text = 'boom()'),
+                    eval: () => (0, eval)('1'),
+                    elsewhere: () => fetch('http://localhost:9/'),
+                    socket: () => new Promise((open, fail) => Object.assign(new WebSocket(`${origin.replace('http', 'ws')}/x`), { onopen: open, onerror: fail })),
+                    framed: () => { if (window.top !== window) return; throw new Error('it is the top'); },
+                };
+                const refused = [];
+                for (const [name, attempt] of Object.entries(tries)) {
+                    try {
+                        await attempt();
+                    } catch {
+                        refused.push(name);
+                    }
                 }
-            }
-            return refused;
-        }, dashboard.origin);
-        assert.deepEqual(refused, ['innerHTML', 'script', 'eval', 'elsewhere', 'socket', 'framed']);
-        await tab.close();
+                return refused;
+            }, dashboard.origin);
+            assert.deepEqual(refused, ['innerHTML', 'script', 'eval', 'elsewhere', 'socket', 'framed']);
+        });
     });
 });

@@ -44,6 +44,21 @@ export async function stopBrowser() {
 /** How wide a window is, and what its person prefers. */
 const PLAIN = { width: 1360, height: 900, theme: 'light', motion: 'no-preference' };
 
+/**
+ * Does something with a tab, or what else is closed, and closes it. What a page did that it may not is told there, and beside
+ * whatever else went wrong.
+ */
+export async function closing(one, what) {
+    try {
+        await what(one);
+    } catch (error) {
+        const faults = await one.close().then(() => '', (fault) => `\n${fault.message}`);
+        error.message += faults;
+        throw error;
+    }
+    await one.close();
+}
+
 /** Opens an empty tab, without anything that another one has stored. */
 export async function openTab(view = {}) {
     const context = await browser.createBrowserContext();
@@ -75,7 +90,8 @@ export class Tab {
         page.on('pageerror', (error) => this.#fault(`error: ${error.stack ?? error}`));
         page.on('error', (error) => this.#fault(`crash: ${error}`));
         page.on('request', (request) => {
-            this.requests.push(`${request.method()} ${request.url()}`);
+            // A fragment stays in the browser.
+            this.requests.push(`${request.method()} ${request.url().split('#')[0]}`);
             const { protocol, origin } = new URL(request.url());
             const allowed = protocol === 'data:' || request.url() === 'about:srcdoc' || this.origins.has(origin);
             if (!allowed) this.#fault(`request: ${request.method()} ${request.url()}`);

@@ -2,12 +2,10 @@
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
-import { openTab } from './browser.mjs';
+import { closing, openTab } from './browser.mjs';
 import { until } from './until.mjs';
 
 export class Dashboard {
-    tabs = [];
-
     /** Starts it. `port` is for one that takes the place of another. */
     static async start(home, { port = 0 } = {}) {
         const dashboard = new Dashboard();
@@ -31,12 +29,12 @@ export class Dashboard {
         return dashboard;
     }
 
-    /** Opens the page in a new tab, and waits until it shows something. */
-    async open(view) {
-        const tab = await openTab(view);
-        this.tabs.push(tab);
-        await tab.goto(this.url);
-        return tab;
+    /** Does something with the page in a new tab. */
+    async inTab(view, what) {
+        await closing(await openTab(view), async (tab) => {
+            await tab.goto(this.url);
+            await what(tab);
+        });
     }
 
     async stop(signal = 'SIGTERM') {

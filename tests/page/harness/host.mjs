@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { StdioClientTransport } from '@modelcontextprotocol/client/stdio';
-import { openTab } from './browser.mjs';
+import { closing, openTab } from './browser.mjs';
 
 const HERE = dirname(fileURLToPath(import.meta.url));
 const PACKAGES = join(HERE, '../node_modules');
@@ -48,6 +48,11 @@ export const CONTEXT = {
 export class Host {
     /** Names and arguments of the tools that the panel and the host called. */
     calls = [];
+
+    /** Does something with a host that `open` makes. */
+    static async on(home, how, what) {
+        await closing(await Host.open(home, how), what);
+    }
 
     /** Opens a host on a home. `flags` are those of the server, `declares` whether it says that it can show panels. */
     static async open(home, { flags = [], mode = 'legacy', declares = true, ...view } = {}) {
