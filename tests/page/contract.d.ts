@@ -1,0 +1,181 @@
+// The data that the page draws, and what its parts hand to one another. Only for the type checker: nothing of it is in the page.
+
+type Tone = "live" | "good" | "bad" | "late" | "lost" | "off" | "fire";
+
+interface ServerHead {
+  program?: string;
+  home?: string;
+  time_zone?: string;
+  tools?: string[];
+  agents_available?: number;
+  routines_total?: number;
+  runs_total?: number;
+}
+
+interface AttentionRow {
+  key: string;
+  kind: string;
+  severity: "problem" | "notice";
+  text: string;
+  fix?: string;
+  routine?: string;
+  run?: string;
+  agent?: string;
+  at?: string;
+  command?: string;
+  action?: { label: string; tool: string; arguments: Record<string, unknown> };
+}
+
+interface LiveRow {
+  id: string;
+  routine: string;
+  title?: string;
+  status: string;
+  status_reason?: string;
+  triggered_at: string;
+  started_at?: string;
+  max_runtime_secs?: number;
+  last_output_at?: string;
+  max_silence_secs?: number;
+  log_bytes?: number;
+  attach_command?: string;
+  pinned?: boolean;
+  headline?: string;
+}
+
+interface UsedToday {
+  runs?: number;
+  max_daily_runs?: number;
+  cost_usd?: number;
+  max_daily_cost_usd?: number;
+  unknown_cost_runs?: number;
+  until?: string;
+}
+
+interface RoutineRow {
+  slug: string;
+  title?: string;
+  agent?: string;
+  agent_available?: boolean;
+  enabled?: boolean;
+  disabled_because?: string;
+  schedule_description?: string;
+  timezone?: string;
+  schedule_problem?: string;
+  snoozed_until?: string;
+  waiting?: string;
+  waiting_until?: string;
+  running?: string[];
+  next_fires?: string[];
+  fires_per_day?: number[];
+  recent?: { id: string; status: string; duration_secs?: number }[];
+  success_rate?: number;
+  median_secs?: number;
+  cost_usd_7d?: number;
+  used_today?: UsedToday;
+  tags?: string[];
+}
+
+interface EndedRow {
+  id: string;
+  routine: string;
+  status: string;
+  reason?: string;
+  triggered_at: string;
+  finished_at?: string;
+  duration_secs?: number;
+  verified?: boolean;
+  disagreements?: string[];
+  headline?: string;
+  cost_usd?: number;
+  reap_at?: string;
+  reaped?: boolean;
+  pinned?: boolean;
+  unsaved?: boolean;
+  archived?: boolean;
+}
+
+interface StoreRow {
+  name: string;
+  path?: string;
+  bytes: number;
+  bytes_complete?: boolean;
+  max_bytes?: number;
+  max_age_secs?: number;
+  if_lost?: string;
+  goes_next?: { name: string; at: string };
+}
+
+interface UsageRow {
+  name: string;
+  runs?: number;
+  input_tokens?: number;
+  output_tokens?: number;
+  cost_usd?: number;
+}
+
+/** A run in lists and pictures, alive or ended, with its times as numbers. */
+interface Run {
+  id: string;
+  routine: string;
+  status: string;
+  tone: Tone;
+  at: number;
+  end: number;
+  secs?: number;
+  alive: boolean;
+  isBad: boolean;
+  isKept: boolean;
+  reason?: string;
+  headline?: string;
+  cost?: number;
+  row: LiveRow & EndedRow;
+}
+
+interface Part {
+  version: string;
+  head: Record<string, any>;
+  rows: Map<string, any>;
+}
+
+interface DataAnswer {
+  now?: string;
+  parts?: Record<string, { version: string; whole?: boolean; head?: object; rows?: any[]; gone?: string[] }>;
+}
+
+interface VNode {
+  tag: string;
+  props: Record<string, any>;
+  kids: Kid[];
+}
+type Kid = VNode | string | Element;
+type Kids = Kid | number | null | undefined | false | Kids[];
+
+/** How the page reaches the tools. */
+interface Link {
+  call(tool: string, args: object, agreement?: string): Promise<any>;
+  /** Calls back whenever something has changed, where the other side can tell. */
+  listen?(onChange: () => void): void;
+}
+
+/** What a place of the page is doing: it asks, waits, or says how it went. */
+interface Doing {
+  phase: "ask" | "wait" | "error" | "done";
+  text: string;
+  label?: string;
+  danger?: boolean;
+  since?: number;
+  go?: () => void;
+  open?: string;
+  origin?: Element | null;
+}
+
+interface Action {
+  place: string;
+  tool: string;
+  args: object;
+  /** What is asked first, where it ends or removes something. */
+  ask?: string;
+  label?: string;
+  done?: (answer: any) => string | { text: string; open: string };
+}
