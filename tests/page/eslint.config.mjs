@@ -20,5 +20,5 @@ export default [
       "no-restricted-syntax": ["error", { selector: "Literal[value=/^(javascript|data):/]", message: "No links are made from data." }],
     },
   },
-  { files: ["**/tests/page/*.mjs"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
+  { files: ["**/tests/page/**/*.mjs"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },
 ];

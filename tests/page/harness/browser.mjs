@@ -18,12 +18,11 @@ const FLAGS = [
     '--js-flags=--expose-gc', '--enable-precise-memory-info',
 ];
 
-let folder;
-let browser;
+const folder = mkdtempSync(join(tmpdir(), 'chromium-'));
+let starting;
 
-export async function startBrowser() {
-    folder = mkdtempSync(join(tmpdir(), 'chromium-'));
-    browser = await puppeteer.launch({
+function startBrowser() {
+    return puppeteer.launch({
         executablePath: process.env.CHROMIUM,
         args: FLAGS,
         pipe: true,
@@ -36,7 +35,7 @@ export async function startBrowser() {
 }
 
 export async function stopBrowser() {
-    await browser?.close();
+    await (await starting)?.close();
     await until('end of Chromium', () => processesOf(folder).length === 0);
     rmSync(folder, { recursive: true, force: true });
 }
@@ -59,9 +58,18 @@ export async function closing(one, what) {
     await one.close();
 }
 
+/** Whether an element stays where it is from one frame to the next: what moves away is not hit. */
+const isAtRest = (element) =>
+    element.evaluate((one) => {
+        const place = () => JSON.stringify(one.getBoundingClientRect());
+        const before = place();
+        return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(() => done(one.isConnected && place() === before))));
+    });
+
 /** Opens an empty tab, without anything that another one has stored. */
 export async function openTab(view = {}) {
-    const context = await browser.createBrowserContext();
+    starting ??= startBrowser();
+    const context = await (await starting).createBrowserContext();
     const page = await context.newPage();
     page.setDefaultTimeout(15_000);
     const tab = new Tab(context, page);
@@ -170,6 +178,8 @@ export class Tab {
         await until(`click on ${role} '${name}' in ${within ?? 'the page'}`, async () => {
             const [element] = await this.all(role, name, within);
             if (!element) return false;
+            await element.scrollIntoView();
+            if (!(await isAtRest(element))) return false;
             await element.click();
             return true;
         });
@@ -197,7 +207,7 @@ export class Tab {
         // In the frame by way of the debugger: a script element would be against the page's own policy.
         await this.evaluate(`${AXE}; undefined`);
         const violations = await this.evaluate(async () => {
-            const result = await axe.run(document, { resultTypes: ['violations'] });
+            const result = await globalThis.axe.run(document, { resultTypes: ['violations'] });
             return result.violations.map(({ id, help, nodes }) => ({ id, help, nodes: nodes.slice(0, 5).map((node) => `${node.target}: ${node.failureSummary}`) }));
         });
         return violations.map(({ id, help, nodes }) => `${id}: ${help}\n    ${nodes.join('\n    ')}`);
