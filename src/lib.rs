@@ -45,7 +45,7 @@
 //! # Being watched
 //!
 //! Changes are found by looking at files (`query::changes`), so it does not matter which process made them. `mcp` reports
-//! them to its clients, each as its era of the protocol does.
+//! them to its clients, each as its era of the protocol does; `http` tells its clients of all of them (`query::survey`).
 //!
 //! # Layers
 //!
@@ -55,6 +55,7 @@
 //! over what was read, effects are thin, and each is tested as what it is.
 
 #![forbid(unsafe_code)]
+#![cfg_attr(not(feature = "dashboard"), allow(dead_code, reason = "some of it is for the HTTP interface alone"))]
 
 pub mod agent;
 mod archive;

@@ -29,6 +29,21 @@ pub(super) fn program() -> anyhow::Result<Program> {
     Program::current().context("cannot find this program's own file")
 }
 
+/// Makes sure that no run calls, whose agent may do less than its user.
+///
+/// # Errors
+/// One does, or the runs cannot be listed.
+#[cfg(feature = "dashboard")]
+pub(super) fn check_called_by_a_person(app: &App, what: &str) -> anyhow::Result<()> {
+    if let Some(run) = std::env::var_os(crate::env_vars::RUN) {
+        anyhow::bail!("cannot {what}: this call comes from the run {}; ask a person to do it", run.display());
+    }
+    match crate::run::options::calling_run(&app.context_for_looking())? {
+        Some(caller) => anyhow::bail!("cannot {what}: {caller}; ask a person to do it"),
+        None => Ok(()),
+    }
+}
+
 /// How long a person waits for their login shell.
 const LOGIN_SHELL_TIMEOUT: Duration = Duration::from_secs(5);
 

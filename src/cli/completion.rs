@@ -103,6 +103,15 @@ pub(super) fn deleted_routines() -> ArgValueCompleter {
     })
 }
 
+/// Ids of webhooks' tokens.
+#[cfg(feature = "dashboard")]
+pub(super) fn webhook_tokens() -> ArgValueCompleter {
+    names(|home, typed| {
+        let files = directory_names(&home.webhook_tokens());
+        fitting(files.iter().filter_map(|name| Some(name.strip_suffix(".json")?.to_owned())), typed)
+    })
+}
+
 /// Names of agents.
 pub(super) fn agents() -> ArgValueCompleter {
     names(|home, typed| fitting(agent_names(home).iter().map(ToString::to_string), typed))

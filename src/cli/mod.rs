@@ -6,6 +6,8 @@ mod attach;
 mod cleanup;
 mod completion;
 mod create;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod delete;
 mod demo;
 mod detach;
@@ -35,6 +37,8 @@ mod table;
 mod template;
 mod time;
 mod time_words;
+#[cfg(feature = "dashboard")]
+mod token;
 mod trigger;
 mod usage;
 
@@ -110,6 +114,15 @@ enum Command {
     ///
     /// Exits with 1 if it finds a problem.
     Doctor(app::Format),
+    /// Show everything in your browser, and serve the tools to programs over HTTP, on this machine alone
+    ///
+    /// Listens on 127.0.0.1 and ::1 until Ctrl-C. Whoever has the address with its token can do what you can do with this program. If
+    /// the dashboard is running already, opens that. From another machine, use ssh -L.
+    #[cfg(feature = "dashboard")]
+    Dashboard(dashboard::Arguments),
+    /// Make, list and revoke tokens by which other programs trigger a routine through the dashboard
+    #[cfg(feature = "dashboard")]
+    Token(token::Arguments),
     /// Fire schedules, end hung runs and clean up without an agent host
     Janitor,
     /// Keep the janitor running without an agent host
@@ -146,6 +159,8 @@ pub fn run() -> ExitCode {
     logging::start();
     let last_words_timeout = match &command {
         None | Some(Command::Janitor) => logging::LAST_WORDS_TIMEOUT,
+        #[cfg(feature = "dashboard")]
+        Some(Command::Dashboard(_)) => logging::LAST_WORDS_TIMEOUT,
         Some(_) => PAUSED_TERMINAL_TIMEOUT,
     };
     let done = match command {
@@ -190,6 +205,10 @@ fn execute(command: Command) -> anyhow::Result<ExitCode> {
         Command::Forget(arguments) => forget::forget(&arguments),
         Command::Pin(arguments) => pin::pin(&arguments),
         Command::Doctor(format) => return doctor::doctor(format).map(verdict),
+        #[cfg(feature = "dashboard")]
+        Command::Dashboard(arguments) => dashboard::dashboard(&arguments),
+        #[cfg(feature = "dashboard")]
+        Command::Token(arguments) => token::token(&arguments),
         Command::Janitor => janitor::janitor(),
         Command::Service(arguments) => return service::service(&arguments).map(verdict),
         Command::Agents(format) => agents::agents(format),
@@ -231,7 +250,7 @@ mod tests {
     #[test]
     fn programs_can_ask_each_command_for_json() {
         // These hand over the terminal, run until they are ended, print what another format needs, or tell a story.
-        let without = ["attach", "janitor", "generate", "demo"];
+        let without = ["attach", "dashboard", "janitor", "generate", "demo"];
         fn check(command: &clap::Command, without: &[&str]) {
             let name = command.get_name();
             if command.has_subcommands() {

@@ -46,7 +46,7 @@ fn instructions(offered: &[Tool], count: usize) -> String {
     if offered.len() == count {
         return INSTRUCTIONS.to_owned();
     }
-    let mut names: Vec<&str> = offered.iter().map(Tool::name).collect();
+    let mut names: Vec<&str> = offered.iter().filter(|tool| tool.is_for_models()).map(Tool::name).collect();
     names.sort_unstable();
     format!("{INSTRUCTIONS}\nOf these tools, only some are offered here: {}.", names.join(", "))
 }

@@ -1,9 +1,9 @@
 //! The page of the dashboard: one text, written by hand, that a browser gets at `/` and a host as `ui://moadim/dashboard`.
 //!
-//! It asks nothing of a build: its parts are joined here, and their types are checked apart (`tests/page/`).
+//! Its parts are joined here, without a build. Who reads them reads comments, types and indentation; who gets the page does not.
 
-/// The page. Its one `<script>` and its one `<style>` can be named by their hashes in a policy: nothing else in it runs.
-pub(crate) const PAGE: &str = concat!(
+/// The parts as they are written.
+const SOURCE: &str = concat!(
     include_str!("page/index.html"),
     "<style>\n",
     include_str!("page/style.css"),
@@ -23,9 +23,73 @@ pub(crate) const PAGE: &str = concat!(
     "})();\n</script>\n",
 );
 
+/// The page. Its one `<script>` and its one `<style>` can be named by their hashes in a policy: nothing else in it runs.
+pub(crate) const PAGE: &str = match str::from_utf8(&PAGE_BYTES) {
+    Ok(page) => page,
+    // A test says so.
+    Err(_) => "",
+};
+
+const PAGE_LEN: usize = without_comments(SOURCE.as_bytes(), &mut [0; SOURCE.len()]);
+const PAGE_BYTES: [u8; PAGE_LEN] = {
+    let mut page = [0; SOURCE.len()];
+    without_comments(SOURCE.as_bytes(), &mut page);
+    let mut left = [0; PAGE_LEN];
+    left.copy_from_slice(page.split_at(PAGE_LEN).0);
+    left
+};
+
+/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines and indentation, and returns how long that is.
+const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
+    let (mut from, mut to) = (0, 0);
+    while from < source.len() {
+        let begins_line = to == 0 || page[to - 1] == b'\n';
+        let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
+        match (source[from], next) {
+            (b'/', b'*') if source[from + 2] == b'*' => {
+                while source[from] != b'*' || source[from + 1] != b'/' {
+                    from += 1;
+                }
+                from += 2;
+                if source[from] == b' ' {
+                    from += 1;
+                }
+            }
+            (b'/', b'/') if begins_line => {
+                while source[from] != b'\n' {
+                    from += 1;
+                }
+            }
+            (b' ' | b'\n', _) if begins_line => from += 1,
+            (byte, _) => {
+                page[to] = byte;
+                (from, to) = (from + 1, to + 1);
+            }
+        }
+    }
+    to
+}
+
 #[cfg(test)]
 mod tests {
-    use super::PAGE;
+    use super::*;
+
+    /// Hosts hand it on whole, and may bound a message.
+    const MAX_BYTES: usize = 64 * 1024;
+
+    #[test]
+    fn it_is_whole_and_stays_small() {
+        assert!(PAGE.starts_with("<!doctype html>") && PAGE.trim_end().ends_with("</script>"), "{PAGE}");
+        assert!(PAGE.len() <= MAX_BYTES, "{} bytes", PAGE.len());
+    }
+
+    #[test]
+    fn comments_are_left_out_and_nothing_else_is() {
+        let source = b"/** One.\n * @param x */\nconst a = /** @type {any} */ (b); // kept\n\n    // gone\n  c(\"//\", 1 / 2, /x*/);\n\n\n";
+        let mut page = [0; 200];
+        let length = without_comments(source, &mut page);
+        assert_eq!(str::from_utf8(&page[..length]), Ok("const a = (b); // kept\nc(\"//\", 1 / 2, /x*/);\n"));
+    }
 
     #[test]
     fn nothing_in_it_makes_code_or_links_of_data() {

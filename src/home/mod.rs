@@ -29,8 +29,8 @@ pub struct Home {
 
 const DIRECTORIES: [&str; 7] = ["agents", "routines", "running", "workbenches", "pins", "trash", "locks"];
 
-/// The files that hold keys, as `.gitignore` names them.
-const KEY_FILES: &str = "agents/*.env";
+/// The files that hold keys and tokens, as `.gitignore` names them.
+const SECRET_FILES: [&str; 2] = ["agents/*.env", "locks/dashboard.json"];
 
 impl Home {
     /// Returns the home that the environment names: `MOADIM_HOME`, else `.moadim` in the user's home directory.
@@ -42,17 +42,15 @@ impl Home {
         }
     }
 
-    /// Has `.gitignore` name the files that hold keys, as a home may be kept in git. What a person wrote there stays.
-    fn keep_keys_out_of_git(&self) -> Result<(), atomic_file::FileError> {
+    /// Has `.gitignore` name the files that hold secrets, as a home may be kept in git. What a person wrote there stays.
+    fn keep_secrets_out_of_git(&self) -> Result<(), atomic_file::FileError> {
         let path = self.root.join(".gitignore");
-        match atomic_file::read_text(&path) {
-            Ok(text) if text.lines().any(|line| line.trim() == KEY_FILES) => Ok(()),
-            Ok(_) => atomic_file::append_line(&path, KEY_FILES),
-            Err(error) if error.is_not_found() => {
-                atomic_file::write_once(&path, format!("# These hold keys.\n{KEY_FILES}\n").as_bytes()).map(drop)
-            }
-            Err(error) => Err(error),
-        }
+        let Some(text) = atomic_file::if_present(atomic_file::read_text(&path))? else {
+            let text = format!("# These hold secrets.\n{}\n", SECRET_FILES.join("\n"));
+            return atomic_file::write_once(&path, text.as_bytes()).map(drop);
+        };
+        let is_missing = |file: &&&str| !text.lines().any(|line| line.trim() == **file);
+        SECRET_FILES.iter().filter(is_missing).try_for_each(|file| atomic_file::append_line(&path, file))
     }
 
     fn default_root() -> Option<PathBuf> {
@@ -79,7 +77,7 @@ impl Home {
         let home = Self { root };
         // A home that cannot be written now gets these the next time.
         let _ = make_directory(&home.archived_routines());
-        let _ = home.keep_keys_out_of_git();
+        let _ = home.keep_secrets_out_of_git();
         Ok(home)
     }
 
@@ -120,6 +118,8 @@ places! {
     pub(crate) pins = "pins";
     /// What each agent waits for that is at its usage limit. It may be missing.
     pub(crate) holds = "holds";
+    /// The tokens by which programs trigger routines, as hashes. It may be missing.
+    pub(crate) webhook_tokens = "webhook_tokens";
     pub(crate) trash = "trash";
     /// What was archived. It may be missing.
     pub(crate) archive = "archive";
@@ -152,6 +152,8 @@ places! {
     pub(crate) attention = "locks/attention";
     /// The lock of a listing of processes, which stands in it for those that wait for one.
     pub(crate) listing_lock = "locks/listing";
+    /// The address and the token of the dashboard that is running, which holds its lock.
+    pub(crate) dashboard_file = "locks/dashboard.json";
 }
 
 /// Returns a name part that no other process will think of.

@@ -41,9 +41,9 @@ pub struct Health {
     pub snoozed_until: Option<UnixSeconds>,
     /// How many routines can be read.
     pub routines: usize,
-    /// How many runs there are, by status.
+    /// Runs, by status.
     pub runs: BTreeMap<RunStatus, usize>,
-    /// What the runs of today come to, beside the home's daily ceilings.
+    /// Today's runs beside the home's daily ceilings.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub used_today: Option<UsedToday>,
     /// Disk used by all workbenches.
@@ -83,8 +83,7 @@ const MEASURING_TIMEOUT: Duration = Duration::from_secs(2);
 /// Examines a home; takes a few seconds at most.
 pub fn examine(app: &App, search_path: &SearchPath) -> Health {
     let subject = Subject::read(app, search_path);
-    let problem = |Finding { path, found, fix, .. }| Problem { path, problem: found, fix: fix.unwrap_or_default() };
-    let problems: Vec<Problem> = checks::problems(&subject).into_iter().map(problem).collect();
+    let problems = problems_of(&subject);
     let context = &subject.context;
     let stop_at = Instant::now() + MEASURING_TIMEOUT;
     let stores = stores::measure(context, subject.next_workbench(), stop_at);
@@ -116,6 +115,16 @@ pub fn examine(app: &App, search_path: &SearchPath) -> Health {
         problems_total: problems.len(),
         problems,
     }
+}
+
+/// Returns what is wrong with a home, without measuring what it stores.
+pub(crate) fn problems(app: &App, search_path: &SearchPath) -> Vec<Problem> {
+    problems_of(&Subject::read(app, search_path))
+}
+
+fn problems_of(subject: &Subject<'_>) -> Vec<Problem> {
+    let problem = |Finding { path, found, fix, .. }| Problem { path, problem: found, fix: fix.unwrap_or_default() };
+    checks::problems(subject).into_iter().map(problem).collect()
 }
 
 /// Returns what the runs of today come to; `None` if that cannot be read, which a check reports.

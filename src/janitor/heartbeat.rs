@@ -71,6 +71,11 @@ impl Beat {
     }
 }
 
+/// Returns when a scheduler of the home last renewed it.
+pub(crate) fn last_beat(home: &Home) -> Option<UnixSeconds> {
+    Beat::read(home).map(|beat| beat.at)
+}
+
 /// Renews the stamp after a pass of the scheduler and starts the home's command, unless a process did so within the last minute.
 ///
 /// # Errors

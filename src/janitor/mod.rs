@@ -20,7 +20,7 @@ mod scheduler;
 mod stale_files;
 pub(crate) mod stores;
 pub mod sweep;
-mod sweep_lock;
+pub(crate) mod sweep_lock;
 pub mod trash;
 pub(crate) mod unsaved;
 pub mod watchdog;

@@ -36,8 +36,9 @@ pub struct CleanupReport {
     pub pending_bytes: u64,
     /// How many workbenches were looked at.
     pub scanned: usize,
-    /// What the home stores, in a dry run.
+    /// What the home stores, in a dry run; as in health.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub stores: Vec<Store>,
     /// Why nothing was removed, or why the sizes are lower bounds.
     pub note: Option<String>,

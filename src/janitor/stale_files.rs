@@ -28,8 +28,15 @@ pub(super) fn remove(home: &Home, now: UnixSeconds) -> Vec<FileError> {
     let mut errors = hold::remove_old(home, now);
     registration::remove_stale(home);
     attention::remove_stale(home);
-    let directories =
-        [home.root().to_owned(), home.agents(), home.pins(), home.holds(), home.routines(), home.running()];
+    let directories = [
+        home.root().to_owned(),
+        home.agents(),
+        home.pins(),
+        home.holds(),
+        home.routines(),
+        home.running(),
+        home.webhook_tokens(),
+    ];
     for directory in directories {
         remove_from(&directory, now, &mut errors);
     }
@@ -89,6 +96,7 @@ mod tests {
         let files = [
             format!(".config.toml.{suffix}.tmp"),
             format!("agents/.a.toml.{suffix}.tmp"),
+            format!("webhook_tokens/.1.json.{suffix}.tmp"),
             format!("routines/.{suffix}.tmp/prompt.md"),
             format!("routines/r/.routine.toml.{suffix}.tmp"),
             format!("running/r-1/.end.json.{suffix}.tmp"),

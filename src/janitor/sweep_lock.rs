@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock_doubt::{self, ClockDoubt, LastUse};
-use crate::clock::Moment;
+use crate::clock::{Moment, UnixSeconds};
 use crate::home::Home;
 use crate::home::holder::{self, Holder, Signature};
 use crate::home::lock::{FileLock, LockError};
@@ -41,6 +41,11 @@ impl Note {
         };
         clock_doubt::doubt(&last_use, now)
     }
+}
+
+/// Returns when a process of the home last began a sweep.
+pub(crate) fn last_sweep(home: &Home) -> Option<UnixSeconds> {
+    holder::read::<Note>(&home.janitor_lock()).last_sweep.map(|moment| moment.at)
 }
 
 /// The lock of a sweep, released when dropped.

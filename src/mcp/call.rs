@@ -1,5 +1,6 @@
 //! One call of a tool: what the tool learns of its client, and how it may reply.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use serde::de::DeserializeOwned;
@@ -25,6 +26,8 @@ pub(crate) struct Call {
     pub(crate) bell: Bell,
     /// Whether the client accepts a task as the answer, and polls it.
     pub(super) takes_tasks: bool,
+    /// The names of the tools that are offered beside this one; `None` for all.
+    pub(crate) served: Option<Arc<[&'static str]>>,
     /// The terms of the tool's question, if a person has agreed to them.
     pub(super) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
@@ -33,13 +36,25 @@ pub(crate) struct Call {
 
 impl Default for Call {
     fn default() -> Self {
-        Self { received: Instant::now(), bell: Bell::default(), takes_tasks: false, agreed: None, progress: None }
+        Self {
+            received: Instant::now(),
+            bell: Bell::default(),
+            takes_tasks: false,
+            served: None,
+            agreed: None,
+            progress: None,
+        }
     }
 }
 
 impl Call {
+    /// Makes a call, with the terms of the tool's question if a person has agreed to them.
+    pub(crate) fn agreed(terms: Option<Value>) -> Self {
+        Self { agreed: terms, ..Self::default() }
+    }
+
     /// Returns the terms of the tool's question, if a person has agreed to them.
-    pub(super) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
+    pub(crate) fn agreed_to<T: DeserializeOwned>(&self) -> Option<T> {
         self.agreed.clone().and_then(|terms| serde_json::from_value(terms).ok())
     }
 

@@ -16,8 +16,9 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::call::{Call, Progress, Question, Reply};
 use super::call_threads::{CallThread, CallThreads, Panicked};
 use super::connection::Connection;
-use super::elicitation::{self, Decision, OpenQuestions};
+use super::elicitation::{self, Decision};
 use super::lifecycle::is_modern;
+use super::open_questions::OpenQuestions;
 use super::tasks;
 use super::tool::Tool;
 use crate::quote::shortened;
@@ -27,6 +28,7 @@ use crate::run::context::App;
 pub(super) struct CallHandler {
     app: Arc<App>,
     tools: Arc<[Tool]>,
+    served: Arc<[&'static str]>,
     threads: Arc<CallThreads>,
     connection: Connection,
     questions: OpenQuestions,
@@ -43,7 +45,8 @@ const MAX_QUESTIONS: usize = 3;
 
 impl CallHandler {
     pub(super) fn new(app: Arc<App>, tools: Arc<[Tool]>, threads: Arc<CallThreads>, connection: Connection) -> Self {
-        Self { app, tools, threads, connection, questions: OpenQuestions::default() }
+        let served = tools.iter().map(Tool::name).collect();
+        Self { app, tools, served, threads, connection, questions: OpenQuestions::default() }
     }
 
     /// Calls a tool, and asks the person first where the tool wants it.
@@ -57,7 +60,8 @@ impl CallHandler {
     ) -> Result<CallToolResponse, ErrorData> {
         let index = self.find(&request.name)?;
         // A legacy call brings no answers.
-        let decision = if is_modern(context) { self.questions.decision(&request) } else { Decision::NotAsked };
+        let decision =
+            if is_modern(context) { elicitation::decision(&self.questions, &request) } else { Decision::NotAsked };
         let mut agreed = match decision {
             Decision::Agreed(terms) => Some(terms),
             Decision::Refused(reason) => return Ok(failed(reason)),
@@ -74,7 +78,7 @@ impl CallHandler {
                 return Ok(failed(otherwise));
             }
             if is_modern(context) {
-                let asked = self.questions.hand_over(&request.name, &arguments, question);
+                let asked = elicitation::hand_over(&self.questions, &request.name, &arguments, question);
                 return Ok(asked.map_or_else(|| failed(otherwise), Into::into));
             }
             match elicitation::ask(question, context, &self.connection).await? {
@@ -100,7 +104,13 @@ impl CallHandler {
         // A legacy session knows no answer but a tool's own, whatever extensions its client speaks elsewhere.
         let takes_tasks = is_modern(context)
             && context.client_capabilities().is_some_and(|capabilities| capabilities.supports_tasks());
-        let call = Call { takes_tasks, agreed, progress: token.is_some().then_some(sender), ..Call::default() };
+        let call = Call {
+            takes_tasks,
+            agreed,
+            served: Some(Arc::clone(&self.served)),
+            progress: token.is_some().then_some(sender),
+            ..Call::default()
+        };
         let bell = call.bell.clone();
         let (app, tools) = (Arc::clone(&self.app), Arc::clone(&self.tools));
         let mut ended = pin!(self.threads.run(move |thread| {
@@ -148,7 +158,7 @@ impl CallHandler {
 
     fn find(&self, name: &str) -> Result<usize, ErrorData> {
         self.tools.binary_search_by(|tool| tool.name().cmp(name)).map_err(|_| {
-            let known: Vec<&str> = self.tools.iter().map(Tool::name).collect();
+            let known: Vec<&str> = self.tools.iter().filter(|tool| tool.is_for_models()).map(Tool::name).collect();
             let name = shortened(name, 80);
             let message = format!("there is no tool `{name}`; the tools are: {}", known.join(", "));
             ErrorData::invalid_params(message, None)

@@ -19,13 +19,13 @@ type Job = Box<dyn FnOnce(CallThread) + Send>;
 
 /// The thread that a call runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CallThread {
+pub(crate) enum CallThread {
     Own,
     /// The one that all calls share which got none of their own.
     Reserve,
 }
 
-pub(super) struct CallThreads {
+pub(crate) struct CallThreads {
     start: fn(Job) -> Result<(), Job>,
     /// To the thread that stays: it takes a job only while it waits for one.
     idle: mpsc::SyncSender<Job>,
@@ -34,14 +34,14 @@ pub(super) struct CallThreads {
 
 /// The message of a panic.
 #[derive(Debug)]
-pub(super) struct Panicked(pub(super) String);
+pub(crate) struct Panicked(pub(crate) String);
 
 impl CallThreads {
     /// Starts the threads that stay.
     ///
     /// # Errors
     /// The system has no threads left.
-    pub(super) fn new() -> io::Result<Self> {
+    pub(crate) fn new() -> io::Result<Self> {
         let (reserve, jobs) = mpsc::channel::<Job>();
         start_worker("reserve", CallThread::Reserve, jobs)?;
         let (idle, jobs) = mpsc::sync_channel::<Job>(0);
@@ -59,7 +59,7 @@ impl CallThreads {
     ///
     /// # Errors
     /// It panicked.
-    pub(super) async fn run<T: Send + 'static>(
+    pub(crate) async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(CallThread) -> T + Send + 'static,
     ) -> Result<T, Panicked> {

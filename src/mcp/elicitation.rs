@@ -4,8 +4,7 @@
 //! client gets the question as the call's result, and calls again with the answer. Either way the tool is called again, with
 //! exactly what was agreed to. A client that can ask nobody gets an error that names the argument which says that a person agreed.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, PoisonError};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use rmcp::ErrorData;
@@ -19,7 +18,7 @@ use serde_json::Value;
 
 use super::call::Question;
 use super::connection::Connection;
-use crate::process_tree::Cookie;
+use super::open_questions::{Asked, OpenQuestions};
 
 pub(super) enum Decision {
     Agreed(Value),
@@ -61,57 +60,28 @@ fn unanswered(question: &Question) -> Decision {
     Decision::Refused(format!("{UNANSWERED}: {}", question.otherwise))
 }
 
-/// The questions that modern clients were handed. An answer counts once, and only for the very call that raised its question.
-#[derive(Default)]
-pub(super) struct OpenQuestions {
-    open: Mutex<VecDeque<OpenQuestion>>,
-}
-
-struct OpenQuestion {
-    /// The `requestState` by which the client names the question; nobody can guess one.
-    token: String,
-    tool: String,
-    arguments: JsonObject,
+/// Hands a question to a modern client, which calls again with the answer; `None` if no token can be made.
+pub(super) fn hand_over(
+    open: &OpenQuestions,
+    tool: &str,
+    arguments: &JsonObject,
     question: Question,
-    asked_at: Instant,
+) -> Option<InputRequiredResult> {
+    let request = InputRequest::Elicitation(ElicitRequest::new(form(&question)));
+    let token = open.keep(tool, arguments, question)?;
+    Some(InputRequiredResult::new(Some(BTreeMap::from([(NAME.to_owned(), request)])), Some(token)))
 }
 
-/// How many open questions are kept. A call whose question was dropped asks again.
-const MAX_OPEN: usize = 64;
-
-impl OpenQuestions {
-    /// Hands a question to the client, which calls again with the answer; `None` if no token can be made.
-    pub(super) fn hand_over(
-        &self,
-        tool: &str,
-        arguments: &JsonObject,
-        question: Question,
-    ) -> Option<InputRequiredResult> {
-        let token = Cookie::random().ok()?.to_string();
-        let request = InputRequest::Elicitation(ElicitRequest::new(form(&question)));
-        let asked = InputRequiredResult::new(Some(BTreeMap::from([(NAME.to_owned(), request)])), Some(token.clone()));
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.truncate(MAX_OPEN - 1);
-        let (tool, arguments, asked_at) = (tool.to_owned(), arguments.clone(), Instant::now());
-        open.push_front(OpenQuestion { token, tool, arguments, question, asked_at });
-        Some(asked)
-    }
-
-    /// Reads the decision that a call brings along; none if this call raised no such question.
-    pub(super) fn decision(&self, call: &CallToolRequestParams) -> Decision {
-        let response = call.input_responses.as_ref().and_then(|responses| responses.get(NAME));
-        let (Some(token), Some(response)) = (&call.request_state, response) else { return Decision::NotAsked };
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let arguments = call.arguments.clone().unwrap_or_default();
-        let is_it = |one: &OpenQuestion| one.token == *token && one.tool == call.name && one.arguments == arguments;
-        let Some(asked) = open.iter().position(is_it).and_then(|index| open.remove(index)) else {
-            return Decision::NotAsked;
-        };
-        match serde_json::from_value(response.clone()) {
-            Ok(result) => judge(asked.question, &result, asked.asked_at.elapsed()),
-            // Only a plain yes is a yes.
-            Err(_) => unanswered(&asked.question),
-        }
+/// Reads the decision that a modern call brings along; none if this call raised no such question.
+pub(super) fn decision(open: &OpenQuestions, call: &CallToolRequestParams) -> Decision {
+    let response = call.input_responses.as_ref().and_then(|responses| responses.get(NAME));
+    let (Some(token), Some(response)) = (&call.request_state, response) else { return Decision::NotAsked };
+    let arguments = call.arguments.clone().unwrap_or_default();
+    let Some(Asked { question, at }) = open.take(token, &call.name, &arguments) else { return Decision::NotAsked };
+    match serde_json::from_value(response.clone()) {
+        Ok(result) => judge(question, &result, at.elapsed()),
+        // Only a plain yes is a yes.
+        Err(_) => unanswered(&question),
     }
 }
 
@@ -183,14 +153,14 @@ mod tests {
 
     /// Calls a tool again, with the answer to a question that was asked for the tool `remove` of `a`.
     fn again(questions: &OpenQuestions, token: Option<&str>, tool: &'static str, of: &str, response: Value) -> String {
-        let asked = questions.hand_over("remove", &object(json!({ "of": "a" })), question()).unwrap();
+        let asked = hand_over(questions, "remove", &object(json!({ "of": "a" })), question()).unwrap();
         let token = token.map_or(asked.request_state, |token| Some(token.to_owned())).unwrap();
         let call = CallToolRequestParams::new(tool)
             .with_arguments(object(json!({ "of": of })))
             .with_input_responses(BTreeMap::from([(NAME.to_owned(), response)]))
             .with_request_state(token);
-        let first = in_words(questions.decision(&call));
-        assert_eq!(in_words(questions.decision(&call)), "not asked", "an answer counts once");
+        let first = in_words(decision(questions, &call));
+        assert_eq!(in_words(decision(questions, &call)), "not asked", "an answer counts once");
         first
     }
 
@@ -243,9 +213,5 @@ mod tests {
         assert_eq!(again(&questions, None, "remove", "b", yes()), "not asked");
         assert_eq!(again(&questions, None, "keep", "a", yes()), "not asked");
         assert_eq!(again(&questions, Some("made up"), "remove", "a", yes()), "not asked");
-        for _ in 0..2 * MAX_OPEN {
-            questions.hand_over("remove", &JsonObject::new(), question()).unwrap();
-        }
-        assert_eq!(questions.open.lock().unwrap().len(), MAX_OPEN);
     }
 }

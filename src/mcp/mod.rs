@@ -10,15 +10,16 @@
 mod arguments;
 pub(crate) mod call;
 mod call_handler;
-mod call_threads;
+pub(crate) mod call_threads;
 mod completion;
 mod connection;
 mod elicitation;
 mod identity;
 mod lifecycle;
 mod message;
+pub(crate) mod open_questions;
 mod prompts;
-mod resources;
+pub(crate) mod resources;
 pub(crate) mod schema;
 #[cfg(test)]
 mod schemas;
@@ -29,6 +30,8 @@ mod subscriptions;
 mod tasks;
 pub(crate) mod tool;
 pub(crate) mod tools;
+mod ui;
+pub(crate) mod watches;
 
 /// How the tools go together, for the model that gets them.
 pub(crate) const INSTRUCTIONS: &str = "\

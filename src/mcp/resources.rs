@@ -54,7 +54,7 @@ pub(super) fn topic(uri: &str) -> Option<Topic> {
 }
 
 /// Returns the URI of what may have changed; the lists have none.
-pub(super) fn uri(topic: &Topic) -> Option<String> {
+pub(crate) fn uri(topic: &Topic) -> Option<String> {
     match topic {
         Topic::Lists => None,
         Topic::Health => Some(HEALTH.to_owned()),
@@ -135,18 +135,15 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
     };
     let contents = match topic {
         Topic::Routine(slug) => {
-            store::check_exists(&app.home, &slug).map_err(|error| match error {
-                StoreError::NotFound { .. } => not_found(uri, error.to_string()),
-                other => failed(other),
-            })?;
+            check_routine(app, &slug).map_err(|error| error.about(uri))?;
             json(routines::get_routine(app, GetRoutine { routine: slug, preview: None }))
         }
         Topic::Run(run) => {
-            check_run(app, uri, &run)?;
+            check_run(app, &run).map_err(|error| error.about(uri))?;
             json(runs::get_run(app, GetRun { run }))
         }
         Topic::Log(run) => {
-            check_run(app, uri, &run)?;
+            check_run(app, &run).map_err(|error| error.about(uri))?;
             read_log::end_of_log(app, run).map(|text| (text, TEXT))
         }
         Topic::Usage => json(usage(app)),
@@ -159,7 +156,8 @@ pub(super) fn read(app: &App, uri: &str) -> Result<ResourceContents, ErrorData> 
 /// For how long usage is reported: the default of `moadim-mcp usage`.
 const USAGE_SECS: u64 = 7 * 24 * 60 * 60;
 
-fn usage(app: &App) -> anyhow::Result<UsageReport> {
+/// Reports what the runs of the last 7 days used.
+pub(crate) fn usage(app: &App) -> anyhow::Result<UsageReport> {
     let now = UnixSeconds::now();
     Ok(usage::usage(&app.context_for_looking(), UnixSeconds(now.0.saturating_sub(USAGE_SECS)), now)?)
 }
@@ -168,11 +166,35 @@ fn json(answer: anyhow::Result<impl Serialize>) -> anyhow::Result<(String, &'sta
     Ok((serde_json::to_string(&answer?)?, JSON))
 }
 
-fn check_run(app: &App, uri: &str, run: &RunId) -> Result<(), ErrorData> {
+/// Why something cannot be shown.
+pub(crate) enum Missing {
+    NotFound(String),
+    Unreadable(String),
+}
+
+impl Missing {
+    fn about(self, uri: &str) -> ErrorData {
+        match self {
+            Self::NotFound(text) => not_found(uri, text),
+            Self::Unreadable(text) => failed(text),
+        }
+    }
+}
+
+/// Checks that there is such a routine.
+pub(crate) fn check_routine(app: &App, slug: &Slug) -> Result<(), Missing> {
+    store::check_exists(&app.home, slug).map_err(|error| match error {
+        StoreError::NotFound { .. } => Missing::NotFound(error.to_string()),
+        other => Missing::Unreadable(other.to_string()),
+    })
+}
+
+/// Checks that there is such a run, or was one.
+pub(crate) fn check_run(app: &App, run: &RunId) -> Result<(), Missing> {
     let found = listing::find(&app.context_for_looking(), run);
     found.map(drop).map_err(|error| match error {
-        EndError::NotFound(_) => not_found(uri, error.to_string()),
-        other => failed(other),
+        EndError::NotFound(_) => Missing::NotFound(error.to_string()),
+        other => Missing::Unreadable(other.to_string()),
     })
 }
 

@@ -20,7 +20,7 @@ pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
 }
 
 /// Returns the schema of a tool's answer, from which a key that holds nothing is absent.
-pub(super) fn of_answer<T: JsonSchema>() -> JsonObject {
+pub(crate) fn of_answer<T: JsonSchema>() -> JsonObject {
     let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
         clean(schema);
         // An object without properties is described by another tool, which its description names.

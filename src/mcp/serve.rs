@@ -40,7 +40,8 @@ pub(crate) fn run(server: Server, background: impl FnOnce() + Send + 'static) ->
     served
 }
 
-fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
+/// Cancels a token when a signal asks the process to leave.
+pub(crate) fn cancel_on_signals(closing: &CancellationToken) -> io::Result<()> {
     for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
         let mut stream = signal(kind)?;
         let closing = closing.clone();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 use rmcp::model::{
     CacheScope, CallToolRequestMethod, CallToolRequestParams, CallToolResponse, CancelTaskMethod, CancelTaskParams,
     CompleteRequestMethod, CompleteRequestParams, CompleteResult, ConstString, CustomRequest, CustomResult,
-    DiscoverRequestMethod, DiscoverResult, ErrorCode, GetPromptRequestMethod, GetPromptRequestParams,
-    GetPromptResponse, GetTaskMethod, GetTaskParams, GetTaskResult, InitializeRequestParams, InitializeResult,
-    InitializeResultMethod, ListPromptsRequestMethod, ListPromptsResult, ListResourceTemplatesRequestMethod,
-    ListResourceTemplatesResult, ListResourcesRequestMethod, ListResourcesResult, ListToolsRequestMethod,
-    ListToolsResult, PaginatedRequestParams, PingRequestMethod, ProtocolVersion, ReadResourceRequestMethod,
-    ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig,
-    SubscribeRequestMethod, SubscribeRequestParams, SubscriptionFilter, SubscriptionsListenRequestMethod,
-    UnsubscribeRequestMethod, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
+    DiscoverRequestMethod, DiscoverResult, ErrorCode, ExtensionCapabilities, GetPromptRequestMethod,
+    GetPromptRequestParams, GetPromptResponse, GetTaskMethod, GetTaskParams, GetTaskResult, InitializeRequestParams,
+    InitializeResult, InitializeResultMethod, ListPromptsRequestMethod, ListPromptsResult,
+    ListResourceTemplatesRequestMethod, ListResourceTemplatesResult, ListResourcesRequestMethod, ListResourcesResult,
+    ListToolsRequestMethod, ListToolsResult, PaginatedRequestParams, PingRequestMethod, ProtocolVersion,
+    ReadResourceRequestMethod, ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, ServerCapabilities,
+    ServerConfig, SubscribeRequestMethod, SubscribeRequestParams, SubscriptionFilter, SubscriptionsListenRequestMethod,
+    TASKS_EXTENSION_ID, UnsubscribeRequestMethod, UnsubscribeRequestParams, UpdateTaskMethod, UpdateTaskParams,
 };
 use rmcp::service::{RequestContext, RoleServer, SubscriptionContext};
 use rmcp::{ErrorData, ServerHandler};
@@ -26,7 +26,8 @@ use super::identity::{self, sign, signature};
 use super::lifecycle::is_modern;
 use super::subscriptions::{self, Subscriptions};
 use super::tool::Tool;
-use super::{completion, prompts, resources, tasks};
+use super::tools::dashboard;
+use super::{completion, prompts, resources, tasks, ui};
 use crate::query::changes::Topic;
 use crate::quote::shortened;
 use crate::run::context::App;
@@ -62,7 +63,9 @@ impl Server {
     ) -> io::Result<Self> {
         tools.sort_by_key(Tool::name);
         let (tools, threads): (Arc<[Tool]>, _) = (tools.into(), Arc::new(threads));
+        let has_panel = tools.iter().any(|tool| tool.name() == dashboard::SHOW);
         let capabilities = ServerCapabilities::builder()
+            .enable_extensions_with(if has_panel { ui::extension() } else { ExtensionCapabilities::new() })
             .enable_tools()
             .enable_resources()
             .enable_resources_subscribe()
@@ -130,8 +133,11 @@ impl ServerHandler for Server {
         context: RequestCtx,
     ) -> Result<InitializeResult, ErrorData> {
         let mut answer = self.negotiate_initialize(&request)?;
-        // The only one is that of tasks, which need an answer that this era does not have.
-        answer.capabilities.extensions = None;
+        // Tasks need an answer that this era does not have.
+        if let Some(extensions) = &mut answer.capabilities.extensions {
+            extensions.remove(TASKS_EXTENSION_ID);
+        }
+        answer.capabilities.extensions.take_if(|extensions| extensions.is_empty());
         // What was agreed on counts from here on, not what the client asked for.
         context.peer.set_peer_info(request.with_protocol_version(answer.protocol_version.clone()));
         Ok(answer)
@@ -146,7 +152,9 @@ impl ServerHandler for Server {
     }
 
     async fn list_tools(&self, _: PageRequest, context: RequestCtx) -> Result<ListToolsResult, ErrorData> {
-        let listed = self.tools.iter().map(|tool| tool.definition().clone()).collect();
+        let shows_panels = ui::shows_panels(&context);
+        let listed = self.tools.iter().filter(|tool| tool.is_for_models() || shows_panels);
+        let listed = listed.map(|tool| tool.definition().clone()).collect();
         let mut result = ListToolsResult::with_all_items(listed);
         sign_for!(CACHE_MS, result, context);
         Ok(result)
@@ -191,6 +199,11 @@ impl ServerHandler for Server {
         request: ReadResourceRequestParams,
         context: RequestCtx,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        if request.uri == ui::DASHBOARD_URI && self.has_tool(dashboard::SHOW) {
+            let mut result = ReadResourceResult::new(vec![ui::dashboard()]);
+            sign_for!(CACHE_MS, result, context);
+            return Ok(result.into());
+        }
         let contents = self.read(move |app| resources::read(app, &request.uri)).await?;
         let mut result = ReadResourceResult::new(vec![contents]);
         sign_for!(0, result, context);

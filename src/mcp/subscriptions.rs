@@ -6,13 +6,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
+use std::io;
 use std::mem::take;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
-use std::{io, thread};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rmcp::ErrorData;
 use rmcp::model::{ErrorCode, ResourceUpdatedNotificationParam, SubscriptionFilter};
@@ -22,11 +19,9 @@ use tokio::sync::Notify;
 use super::call_threads::{CallThreads, Panicked};
 use super::connection::Connection;
 use super::resources;
+use super::watches::{self, Watches};
 use crate::query::changes::{Observer, Topic};
 use crate::run::context::App;
-
-/// The pause between two looks, so that a client hears of one thing at most twice a second.
-const PAUSE: Duration = Duration::from_millis(510);
 
 /// How many topics one client may subscribe to.
 const MAX_TOPICS: usize = 1_000;
@@ -36,8 +31,7 @@ pub(super) struct Subscriptions {
     app: Arc<App>,
     threads: Arc<CallThreads>,
     connection: Connection,
-    /// To the thread that looks; it ends when this is dropped.
-    new_watches: mpsc::Sender<Weak<Watch>>,
+    watches: Watches<Watch>,
     /// What the legacy session subscribed to, and whether its changes are reported yet.
     session: Arc<Watch>,
     session_is_reported: AtomicBool,
@@ -101,34 +95,13 @@ impl Watch {
     }
 }
 
-/// Looks for all watches of a connection, until it ends: at each when it comes, and then at all after each pause.
-fn look_for_changes(new: &mpsc::Receiver<Weak<Watch>>) {
-    let look = |watch: &Weak<Watch>| {
-        let Some(watch) = watch.upgrade() else { return false };
-        // A bug in one look must not end the others.
-        let _ = catch_unwind(AssertUnwindSafe(|| watch.look()));
-        watch.has_looked.notify_one();
-        true
-    };
-    let mut watches = Vec::new();
-    let mut next_look: Option<Instant> = None;
-    loop {
-        let came = match next_look {
-            Some(at) => new.recv_timeout(at.saturating_duration_since(Instant::now())),
-            None => new.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        match came {
-            Ok(watch) => {
-                look(&watch);
-                watches.push(watch);
-                next_look = next_look.or_else(|| Some(Instant::now() + PAUSE));
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                watches.retain(look);
-                next_look = (!watches.is_empty()).then(|| Instant::now() + PAUSE);
-            }
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
+impl watches::Watch for Watch {
+    fn look(&self) {
+        self.look();
+    }
+
+    fn has_looked(&self) {
+        self.has_looked.notify_one();
     }
 }
 
@@ -148,10 +121,9 @@ impl Subscriptions {
     /// # Errors
     /// The system has no threads left.
     pub(super) fn new(app: Arc<App>, threads: Arc<CallThreads>, connection: Connection) -> io::Result<Self> {
-        let (new_watches, new) = mpsc::channel();
-        thread::Builder::new().name("watch".into()).spawn(move || look_for_changes(&new))?;
+        let watches = Watches::start()?;
         let session = Watch::new(&app, BTreeSet::new());
-        Ok(Self { app, threads, connection, new_watches, session, session_is_reported: AtomicBool::new(false) })
+        Ok(Self { app, threads, connection, watches, session, session_is_reported: AtomicBool::new(false) })
     }
 
     /// Reports to a modern client what it subscribed to, until it cancels its request or the connection ends.
@@ -219,8 +191,7 @@ impl Subscriptions {
         watch: &Arc<Watch>,
         notify: impl Fn(Option<String>) -> F,
     ) {
-        // It fails only if the thread is gone, which lives as long as this.
-        let _ = self.new_watches.send(Arc::downgrade(watch));
+        self.watches.add(watch);
         while self.connection.while_open(watch.has_looked.notified()).await.is_some() {
             for topic in watch.take_changes() {
                 if let Some(Err(error)) = self.connection.while_open(notify(resources::uri(&topic))).await {

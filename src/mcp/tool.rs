@@ -1,8 +1,8 @@
 //! A tool: its definition as clients see it, and the synchronous function behind it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, OnceLock};
 
-use rmcp::model::{CallToolResult, ContentBlock, JsonObject, ToolAnnotations};
+use rmcp::model::{CallToolResult, ContentBlock, JsonObject, MetaObject, ToolAnnotations};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -15,14 +15,14 @@ use crate::run::context::App;
 
 /// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Hints {
-    pub(super) read_only: bool,
+pub(crate) struct Hints {
+    pub(crate) read_only: bool,
     /// It may take something away, not only add.
-    pub(super) destructive: bool,
+    pub(crate) destructive: bool,
     /// A second call with the same arguments changes nothing more.
-    pub(super) idempotent: bool,
+    pub(crate) idempotent: bool,
     /// It reaches what is outside this program's own files and processes.
-    pub(super) open_world: bool,
+    pub(crate) open_world: bool,
 }
 
 impl Hints {
@@ -38,6 +38,8 @@ pub(crate) struct NoArguments {}
 pub struct Tool {
     name: &'static str,
     hints: Hints,
+    is_for_models: bool,
+    meta: Arc<OnceLock<MetaObject>>,
     contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function>,
     check: Check,
@@ -59,7 +61,7 @@ impl Tool {
     ///
     /// Structs *within* `Args` need `deny_unknown_fields`; for `Args` itself it is implied. In `Answer` an absent
     /// `Option` needs to be an absent key.
-    pub(super) fn new<Args, Answer>(
+    pub(crate) fn new<Args, Answer>(
         name: &'static str,
         title: &'static str,
         description: &'static str,
@@ -76,7 +78,7 @@ impl Tool {
 
     /// Makes a tool from a function that also gets the call: to report progress, to stop when the client is gone, to ask a
     /// person first, or to reply with a task.
-    pub(super) fn with_call<Args, Answer>(
+    pub(crate) fn with_call<Args, Answer>(
         name: &'static str,
         title: &'static str,
         description: &'static str,
@@ -87,6 +89,8 @@ impl Tool {
         Args: DeserializeOwned + JsonSchema + 'static,
         Answer: Serialize + JsonSchema + 'static,
     {
+        let meta: Arc<OnceLock<MetaObject>> = Arc::default();
+        let of_definition = Arc::clone(&meta);
         let contract = move || {
             let arguments = schema::of_arguments::<Args>();
             let parser = ArgumentParser::new(name, &arguments);
@@ -95,10 +99,11 @@ impl Tool {
                 .destructive(hints.destructive)
                 .idempotent(hints.idempotent)
                 .open_world(hints.open_world);
-            let definition = rmcp::model::Tool::new(name, description, arguments)
+            let mut definition = rmcp::model::Tool::new(name, description, arguments)
                 .with_title(title)
                 .with_annotations(annotations)
                 .with_raw_output_schema(schema::of_answer::<Answer>().into());
+            definition.meta = of_definition.get().cloned();
             Contract { definition, parser }
         };
         let function = move |app: &App, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
@@ -110,7 +115,27 @@ impl Tool {
             })
         };
         let check = |_: &App, _: &JsonObject| Ok(());
-        Self { name, hints, contract: LazyLock::new(Box::new(contract)), function: Box::new(function), check }
+        Self {
+            name,
+            hints,
+            is_for_models: true,
+            meta,
+            contract: LazyLock::new(Box::new(contract)),
+            function: Box::new(function),
+            check,
+        }
+    }
+
+    /// Adds what tells a host how to show the tool.
+    pub(super) fn with_meta(self, meta: MetaObject) -> Self {
+        // The definition is made when it is first asked for.
+        let _ = self.meta.set(meta);
+        self
+    }
+
+    /// Keeps the tool from clients that show no panels, which would give it to a model.
+    pub(super) fn for_panels_alone(self) -> Self {
+        Self { is_for_models: false, ..self }
     }
 
     /// Checks the arguments before they are parsed, to refuse some with better words than that they are unknown.
@@ -119,7 +144,7 @@ impl Tool {
     }
 
     /// Returns the definition that `tools/list` shows.
-    pub(super) fn definition(&self) -> &rmcp::model::Tool {
+    pub(crate) fn definition(&self) -> &rmcp::model::Tool {
         &self.contract.definition
     }
 
@@ -127,12 +152,16 @@ impl Tool {
         self.name
     }
 
+    pub(crate) fn is_for_models(&self) -> bool {
+        self.is_for_models
+    }
+
     pub(super) fn is_read_only(&self) -> bool {
         self.hints.read_only
     }
 
     /// Calls the tool; it may block for as long as its function does.
-    pub(super) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
+    pub(crate) fn call(&self, app: &App, arguments: JsonObject, call: &Call) -> anyhow::Result<Reply<CallToolResult>> {
         (self.check)(app, &arguments)?;
         (self.function)(app, &self.contract.parser, arguments, call)
     }

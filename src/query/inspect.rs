@@ -49,7 +49,7 @@ pub struct Inspection {
     pub archive: Option<ArchiveView>,
     /// The command that brings it back.
     pub recover_command: Option<String>,
-    /// The values of its agent's options.
+    /// Its agent's options.
     #[serde(default, skip_serializing_if = "Options::is_empty")]
     pub options: Options,
     /// What is executed, while the run is unfinished; long words are cut.

@@ -229,6 +229,35 @@ pub(crate) fn all(context: &Context) -> Result<Vec<RunView>, FileError> {
     Ok(Views::new(context).of(&ids(&context.home)?))
 }
 
+/// A run that has an entry, with the bounds that it is held to now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Unfinished {
+    pub(crate) run: RunView,
+    pub(crate) max_runtime_secs: u64,
+    pub(crate) max_silence_secs: Option<u64>,
+}
+
+/// Looks at the runs that have an entry, the oldest first.
+pub(crate) fn unfinished(context: &Context) -> Result<Vec<Unfinished>, FileError> {
+    let mut bounds = BoundsTable::new(&context.home, &context.config);
+    let assessments = look(&context.home, Entry::list(&context.home)?, JUDGE_LOCK_TIMEOUT);
+    let show = |assessment: Assessment| {
+        let bounds = bounds.get(assessment.entry.id().routine());
+        let manifest = assessment.manifest.as_ref().ok();
+        Unfinished {
+            run: RunView::of_unfinished(context, &assessment),
+            max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.and_then(|manifest| manifest.max_runtime_secs)),
+            max_silence_secs: bounds.max_silence_secs.or(manifest.and_then(|one| one.command.max_silence_secs)),
+        }
+    };
+    Ok(assessments.into_iter().map(show).collect())
+}
+
+/// Looks at these runs, in the given order, without those that are gone.
+pub(crate) fn these(context: &Context, ids: &[RunId]) -> Vec<RunView> {
+    Views::new(context).of(ids)
+}
+
 /// Looks at one run, or at what the history says about it where its workbench is gone.
 pub(crate) fn find(context: &Context, id: &RunId) -> Result<RunView, EndError> {
     if let Some(present) = Views::new(context).of(std::slice::from_ref(id)).pop() {

@@ -5,6 +5,7 @@ pub(crate) mod digest;
 pub(crate) mod inspect;
 pub mod listing;
 pub(crate) mod routine_view;
+pub(crate) mod survey;
 pub(crate) mod usage;
 pub(crate) mod used_today;
 pub(crate) mod view;

@@ -18,7 +18,7 @@ use crate::routine::day::Day;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::ledger::{self, Fire, Ledger, Waiting};
 use crate::routine::model::{Definition, Routine};
-use crate::routine::schedule::CronExpressions;
+use crate::routine::schedule::{CronExpressions, Schedule};
 use crate::routine::slug::Slug;
 use crate::run::budget::RecentRuns;
 use crate::run::context::Context;
@@ -52,7 +52,7 @@ pub struct RoutineView {
     pub waiting: Option<String>,
     /// When that starts, if nothing else holds it up.
     pub waiting_until: Option<UnixSeconds>,
-    /// Today's runs beside its own daily ceilings, if it has any.
+    /// Today's runs beside its own daily ceilings.
     #[schemars(with = "Option<BTreeMap<String, serde_json::Value>>")]
     pub used_today: Option<UsedToday>,
     /// The newest occurrence that was not fired; the history has all.
@@ -116,18 +116,61 @@ impl Firing {
             Err(error) => firing.schedule_problem = Some(error.to_string()),
             Ok(_) if !definition.enabled => {}
             Ok(ledger) => {
-                firing.snoozed_until = ledger.snoozed_until.max(home_snoozed_until).filter(|until| *until > now);
-                let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
-                // An occurrence at the end of a snooze fires.
-                let snoozed = firing.snoozed_until.map_or(now, |until| UnixSeconds(until.0.saturating_sub(1)));
-                let after = snoozed.max(now).max(dealt_with);
-                let skipped = usize::from(ledger.skip_next);
-                let left = ledger.left_of(definition, Some(schedule));
-                let upcoming = left.map(|left| left.upcoming(after, skipped + NEXT_FIRES)).unwrap_or_default();
-                firing.next_fires = upcoming.into_iter().skip(skipped).collect();
+                firing.snoozed_until = snoozed_until(ledger, home_snoozed_until, now);
+                let coming = ComingFires::of(definition, schedule, ledger, home_snoozed_until, now);
+                firing.next_fires = coming.map(|coming| coming.next(NEXT_FIRES)).unwrap_or_default();
             }
         }
         firing
+    }
+}
+
+fn snoozed_until(ledger: &Ledger, home: Option<UnixSeconds>, now: UnixSeconds) -> Option<UnixSeconds> {
+    ledger.snoozed_until.max(home).filter(|until| *until > now)
+}
+
+/// The fires to come of a routine that is enabled.
+#[derive(Debug)]
+pub(crate) struct ComingFires {
+    schedule: Schedule,
+    /// Nothing fires up to here.
+    after: UnixSeconds,
+    /// How many of the next ones are left out.
+    skipped: usize,
+}
+
+impl ComingFires {
+    /// Returns those of a schedule; `None` if nothing is left of it.
+    pub(crate) fn of(
+        definition: &Definition,
+        schedule: Schedule,
+        ledger: &Ledger,
+        home_snoozed_until: Option<UnixSeconds>,
+        now: UnixSeconds,
+    ) -> Option<Self> {
+        let dealt_with = if ledger.follows(definition) { ledger.fired_until } else { now };
+        // An occurrence at the end of a snooze fires.
+        let snoozed = snoozed_until(ledger, home_snoozed_until, now);
+        let snoozed = snoozed.map_or(now, |until| UnixSeconds(until.0.saturating_sub(1)));
+        let after = snoozed.max(now).max(dealt_with);
+        let schedule = ledger.left_of(definition, Some(schedule))?;
+        Some(Self { schedule, after, skipped: usize::from(ledger.skip_next) })
+    }
+
+    pub(crate) fn next(&self, count: usize) -> Vec<UnixSeconds> {
+        self.schedule.upcoming(self.after, self.skipped + count).into_iter().skip(self.skipped).collect()
+    }
+
+    /// Returns those before a moment, at most so many.
+    pub(crate) fn until(&self, until: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
+        let upcoming = self.schedule.upcoming_until(self.after, until, self.skipped + count);
+        upcoming.into_iter().skip(self.skipped).collect()
+    }
+
+    /// Counts those on each of some days that follow one another.
+    pub(crate) fn by_day(&self, days: &[Day]) -> Vec<u64> {
+        let skipped = self.schedule.upcoming(self.after, self.skipped).pop();
+        self.schedule.count_by_day(skipped.unwrap_or(self.after), days)
     }
 }
 
@@ -143,7 +186,7 @@ pub struct LastMissed {
 }
 
 /// Says what waits, and for what.
-fn in_words(slug: &Slug, waiting: &Waiting, hold: Option<&Hold>, now: UnixSeconds) -> String {
+pub(crate) fn in_words(slug: &Slug, waiting: &Waiting, hold: Option<&Hold>, now: UnixSeconds) -> String {
     let start_at = hold::start_at(hold, waiting, slug);
     let what = match &waiting.fire {
         Fire::Occurrence(occurrence) => format!("the fire of {occurrence}"),
@@ -240,7 +283,7 @@ impl<'a> Overview<'a> {
             waiting_until: waiting.map(|waiting| hold::start_at(self.holds.of(&definition.agent), waiting, slug)),
             used_today: self.used_today(slug, definition),
             last_missed: ledger.and_then(|ledger| ledger.last_missed.clone()).map(|missed| {
-                let ledger::LastMissed { occurrence, reason } = missed;
+                let ledger::LastMissed { occurrence, reason, .. } = missed;
                 LastMissed { at: occurrence, reason }
             }),
             ttl_secs: bounds.ttl_secs,

@@ -73,7 +73,18 @@ pub const COST_BASIS: &str = "the list price that the agent reports; for a subsc
 const MAX_ROUTINES: usize = 200;
 
 impl Use {
-    fn add(&mut self, outcome: &Outcome) {
+    /// Adds what others used.
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.input_tokens = self.input_tokens.saturating_add(other.input_tokens);
+        self.cached_tokens = self.cached_tokens.saturating_add(other.cached_tokens);
+        self.output_tokens = self.output_tokens.saturating_add(other.output_tokens);
+        self.unknown_token_runs += other.unknown_token_runs;
+        self.cost_usd = self.cost_usd.into_iter().chain(other.cost_usd).reduce(MicroDollars::plus);
+        self.unknown_cost_runs += other.unknown_cost_runs;
+    }
+
+    pub(crate) fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
         match outcome.output.as_ref().and_then(|summary| summary.usage.as_ref()) {
             Some(usage) => {
@@ -102,7 +113,7 @@ fn add_up(outcomes: impl Iterator<Item = Outcome>) -> (Use, Vec<NamedUse>, Vec<N
     (total, dearest_first(routines), dearest_first(agents))
 }
 
-fn dearest_first(by_name: BTreeMap<String, Use>) -> Vec<NamedUse> {
+pub(crate) fn dearest_first(by_name: BTreeMap<String, Use>) -> Vec<NamedUse> {
     let mut all: Vec<NamedUse> = by_name.into_iter().map(|(name, used)| NamedUse { name, used }).collect();
     all.sort_by_key(|one| std::cmp::Reverse((one.used.cost_usd, one.used.output_tokens, one.used.runs)));
     all
@@ -194,15 +205,7 @@ mod tests {
             prop_assert_eq!(total.runs, runs.len() as u64);
             for parts in [routines, agents] {
                 let mut sum = Use::default();
-                for NamedUse { used, .. } in parts {
-                    sum.runs += used.runs;
-                    sum.input_tokens += used.input_tokens;
-                    sum.cached_tokens += used.cached_tokens;
-                    sum.output_tokens += used.output_tokens;
-                    sum.unknown_token_runs += used.unknown_token_runs;
-                    sum.unknown_cost_runs += used.unknown_cost_runs;
-                    sum.cost_usd = sum.cost_usd.into_iter().chain(used.cost_usd).reduce(MicroDollars::plus);
-                }
+                parts.iter().for_each(|part| sum.merge(&part.used));
                 prop_assert_eq!(&sum, &total);
             }
         }

@@ -15,7 +15,7 @@ use crate::run::id::RunId;
 use crate::run::liveness::{Assessment, Liveness};
 use crate::run::pin::is_pinned;
 use crate::run::record::{EndRequest, Origin, Outcome, RecordError};
-use crate::run::recording::{read_outcome, written_outcome};
+use crate::run::recording::{outcome_left_behind, read_outcome};
 use crate::run::report::Report;
 use crate::run::retention;
 use crate::run::status::Status;
@@ -78,11 +78,10 @@ pub struct RunView {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub work: Vec<Work>,
-    /// What its agent itself reported, which is data and no instruction: session, model, usage, denied tool calls, limit, last message;
-    /// in a list, in brief.
+    /// What its agent reported, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub output: Option<Summary>,
-    /// What its agent says that it did (report.md, or a read-only agent's last message): its headline; where it was asked for alone, its beginning too. Data as well.
+    /// What its agent says that it did, as data; in brief in a list.
     #[schemars(with = "Option<std::collections::BTreeMap<String, serde_json::Value>>")]
     pub report: Option<Report>,
     /// The command with which a person continues its session.
@@ -260,7 +259,10 @@ impl RunView {
 /// Returns the outcome of a run whose entry is still there, which the next judge removes.
 pub(super) fn outcome_of(context: &Context, assessment: &Assessment) -> Result<Option<Outcome>, RecordError> {
     match (&assessment.liveness, &assessment.manifest) {
-        (Liveness::Dead, Ok(manifest)) => written_outcome(&context.home, assessment.entry.id(), &manifest.cookie),
+        (Liveness::Dead, Ok(manifest)) => {
+            let left = outcome_left_behind(&context.home, &assessment.entry, manifest)?;
+            Ok(left.map(|(outcome, _)| outcome))
+        }
         _ => Ok(None),
     }
 }
@@ -279,7 +281,7 @@ fn status_of(
 ) -> (Status, Option<String>, Option<UnixSeconds>) {
     let live = if is_started { Status::Running } else { Status::Preparing };
     let reason = match (&assessment.liveness, request) {
-        // What the next judge will write.
+        // What the next judge writes, unless what the agent printed says more.
         (Liveness::Dead, _) => {
             let ending = assessment.abandoned_ending(request, last_output, now);
             return (ending.status, ending.reason, Some(ending.finished_at));

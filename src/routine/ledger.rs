@@ -128,6 +128,9 @@ pub struct LastMissed {
     /// The moment that the schedule names.
     pub occurrence: UnixSeconds,
     pub reason: String,
+    /// Whether somebody wanted that: it was snoozed, or its routine disabled.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub as_asked: bool,
 }
 
 impl Default for Ledger {

@@ -20,4 +20,5 @@ pub(crate) mod snooze;
 pub(crate) mod store;
 pub(crate) mod summary;
 mod trusted_text;
+pub(crate) mod webhook_token;
 pub(crate) mod zone;

@@ -1,5 +1,6 @@
 //! When a routine fires by itself: cron expressions, each of five fields or one of a few names, and a single moment, in a time zone.
 
+mod by_day;
 mod expressions;
 pub(super) mod run_at;
 
@@ -134,6 +135,11 @@ impl Schedule {
 
     pub fn upcoming(&self, after: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
         self.all_after(after).take(count).collect()
+    }
+
+    /// Returns the occurrences after a moment and before another, at most so many.
+    pub fn upcoming_until(&self, after: UnixSeconds, until: UnixSeconds, count: usize) -> Vec<UnixSeconds> {
+        self.all_after(after).take_while(|occurrence| *occurrence < until).take(count).collect()
     }
 
     /// Returns how far back a gap that ends at `until` is looked into: a year at most, and about as many occurrences as take a moment

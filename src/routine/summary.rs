@@ -161,6 +161,11 @@ impl Summary {
         &self.slug
     }
 
+    /// Whether another summary was read from the same definition and ledger.
+    pub fn is_of_same_files(&self, other: &Self) -> bool {
+        self.files == other.files
+    }
+
     /// Returns what its definition says; `None` if that cannot be read.
     pub fn readable(&self) -> Option<&DefinitionSummary> {
         self.definition.as_ref()?.as_ref().ok()

@@ -16,6 +16,7 @@ use crate::home::lock::{FileLock, LockError, Mode};
 use crate::process_tree::names;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
+use crate::routine::webhook_token;
 
 /// Unfinished runs, each with what is uncertain about it, ready to be appended.
 type Unfinished = Vec<(RunId, String)>;
@@ -57,7 +58,7 @@ pub struct Deleted {
 }
 
 /// Deletes a routine, readable or not, by moving it to the archive: nobody else has the prompt. The workbenches of its finished
-/// runs become orphans. Ends its unfinished runs, if all of them are among those `agreed` to; `None` agrees to any.
+/// runs become orphans, and its webhooks' tokens are removed. Ends its unfinished runs, if all of them are among those `agreed` to; `None` agrees to any.
 pub fn delete(
     context: &Context,
     slug: &Slug,
@@ -74,6 +75,8 @@ pub fn delete(
             let _lock = FileLock::acquire(&context.home.routines_lock(), Mode::Exclusive, ROUTINES_LOCK_TIMEOUT)?;
             store::check_exists(&context.home, slug)?;
             if Entry::of_routine(&context.home, slug)?.iter().all(|entry| dead.contains(entry.id())) {
+                // First: after a crash in between, none of them opens anything.
+                webhook_token::remove_of(&context.home, slug)?;
                 let archived_to = store::archive(&context.home, slug, UnixSeconds::now())?;
                 return Ok(Deleted { ended, archived_to });
             }

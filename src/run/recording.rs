@@ -15,7 +15,7 @@ use super::id::RunId;
 use super::limit;
 use super::liveness::Judgement;
 use super::output::{Source, read_summary};
-use super::record::{self, Ending, Outcome, RecordError, UNVERIFIED};
+use super::record::{self, Ending, Manifest, Outcome, RecordError, UNVERIFIED};
 use super::report::read_report;
 use super::retries::{self, Settled};
 use super::status::Status;
@@ -139,16 +139,8 @@ fn finish(context: &Context, entry: &Entry, outcome: &Outcome, is_written: bool,
 /// Some file could not be read or written; what was written stays true.
 pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Result<Outcome> {
     let Judgement { entry, manifest, .. } = judgement;
-    let verification = atomic_file::unless_damaged(entry.verified())?;
-    let was_to_be_verified = manifest.verify.is_some();
-    if let Some(mut outcome) = written_outcome(&context.home, entry.id(), &manifest.cookie)? {
-        // It may be the agent's own, and this is a command that a person types.
-        let summary = outcome.output.take();
-        // It lies about itself alone.
-        outcome.agent.clone_from(&manifest.command.agent);
-        outcome.set_said(summary, &manifest.command, &Workbench::of(&context.home, entry.id()));
-        let was_false = believe_only(&mut outcome, was_to_be_verified, verification.as_ref());
-        finish(context, entry, &outcome, !was_false, Known::Perhaps)?;
+    if let Some((outcome, is_as_written)) = outcome_left_behind(&context.home, entry, manifest)? {
+        finish(context, entry, &outcome, is_as_written, Known::Perhaps)?;
         return Ok(outcome);
     }
     // Its workbench may have gone before its entry did.
@@ -157,6 +149,8 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
         finish(context, entry, &past.outcome, true, Known::Perhaps)?;
         return Ok(past.outcome);
     }
+    let verification = atomic_file::unless_damaged(entry.verified())?;
+    let was_to_be_verified = manifest.verify.is_some();
     let started = atomic_file::unless_damaged(entry.started())?;
     let exit = match atomic_file::unless_damaged(entry.verifying())? {
         None => atomic_file::unless_damaged(entry.terminal_exit())?,
@@ -208,6 +202,27 @@ pub fn record_abandoned(context: &Context, judgement: &Judgement) -> anyhow::Res
     outcome.set_said(summary, &manifest.command, &workbench);
     record(context, entry, &outcome, Attempt::First)?;
     Ok(outcome)
+}
+
+/// Returns the outcome that a dead run's supervisor wrote before it could remove the entry, and whether all of it is believed as it is
+/// written: it may be the agent's own.
+///
+/// # Errors
+/// There is one, or a verification on record, that cannot be read now.
+pub fn outcome_left_behind(
+    home: &Home,
+    entry: &Entry,
+    manifest: &Manifest,
+) -> Result<Option<(Outcome, bool)>, RecordError> {
+    let Some(mut outcome) = written_outcome(home, entry.id(), &manifest.cookie)? else { return Ok(None) };
+    let verification = atomic_file::unless_damaged(entry.verified())?;
+    // This is a command that a person types.
+    let summary = outcome.output.take();
+    // It lies about itself alone.
+    outcome.agent.clone_from(&manifest.command.agent);
+    outcome.set_said(summary, &manifest.command, &Workbench::of(home, entry.id()));
+    let was_false = believe_only(&mut outcome, manifest.verify.is_some(), verification.as_ref());
+    Ok(Some((outcome, !was_false)))
 }
 
 /// Reads the outcome of a finished run.

@@ -2,14 +2,17 @@
 
 use std::path::Path;
 
-use super::{Job, MARK, Service, words};
+use super::{Job, Kind, MARK, Service, words};
 
-const LABEL: &str = "moadim-mcp.janitor";
+fn label(kind: Kind) -> String {
+    format!("moadim-mcp.{}", kind.name())
+}
 
-pub(super) fn service(home: &Path, user: u32) -> Service {
-    let file = home.join("Library/LaunchAgents").join(format!("{LABEL}.plist"));
+pub(super) fn service(kind: Kind, home: &Path, user: u32) -> Service {
+    let label = label(kind);
+    let file = home.join("Library/LaunchAgents").join(format!("{label}.plist"));
     let bootstrap = ["launchctl".to_owned(), "bootstrap".to_owned(), format!("gui/{user}"), file.display().to_string()];
-    let stop = words(&format!("launchctl bootout gui/{user}/{LABEL}"));
+    let stop = words(&format!("launchctl bootout gui/{user}/{label}"));
     Service {
         manager: "launchd",
         file,
@@ -20,7 +23,7 @@ pub(super) fn service(home: &Path, user: u32) -> Service {
         start: vec![bootstrap.to_vec()],
         stop: vec![stop],
         forget: Vec::new(),
-        is_active: words(&format!("launchctl print gui/{user}/{LABEL}")),
+        is_active: words(&format!("launchctl print gui/{user}/{label}")),
     }
 }
 
@@ -33,6 +36,8 @@ fn property_list(job: &Job) -> String {
         format!("        <key>{name}</key>\n        <string>{}</string>\n", escaped(value))
     };
     let environment: String = job.environment.iter().map(variable).collect();
+    let argument = |word: &String| format!("        <string>{}</string>\n", escaped(word));
+    let arguments: String = job.arguments.iter().map(argument).collect();
     format!(
         "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
 <!DOCTYPE plist PUBLIC \"-//Apple//DTD PLIST 1.0//EN\" \"http://www.apple.com/DTDs/PropertyList-1.0.dtd\">
@@ -40,12 +45,11 @@ fn property_list(job: &Job) -> String {
 <plist version=\"1.0\">
 <dict>
     <key>Label</key>
-    <string>{LABEL}</string>
+    <string>{label}</string>
     <key>ProgramArguments</key>
     <array>
         <string>{program}</string>
-        <string>janitor</string>
-    </array>
+{arguments}    </array>
     <key>EnvironmentVariables</key>
     <dict>
 {environment}    </dict>
@@ -56,12 +60,13 @@ fn property_list(job: &Job) -> String {
         <key>SuccessfulExit</key>
         <false/>
     </dict>
-    <!-- Runs outlive the janitor: without this launchd would end what is left of its process group. -->
+    <!-- Runs outlive this process: without this launchd would end what is left of its process group. -->
     <key>AbandonProcessGroup</key>
     <true/>
 </dict>
 </plist>
 ",
+        label = label(job.kind),
         program = escaped(&job.program),
     )
 }
@@ -73,14 +78,21 @@ mod tests {
     #[test]
     fn what_is_markup_is_escaped_and_runs_are_left_alone() {
         let environment = vec![("MOADIM_HOME", "/a<b".to_owned())];
-        let text = property_list(&Job { program: "/opt/r&d/moadim-mcp".to_owned(), environment });
+        let (program, arguments) =
+            ("/opt/r&d/moadim-mcp".to_owned(), vec!["dashboard".to_owned(), "--port".to_owned()]);
+        let text = property_list(&Job { kind: Kind::Dashboard, program, arguments, environment });
+        assert!(text.contains("<string>moadim-mcp.dashboard</string>"), "{text}");
+        assert!(
+            text.contains("        <string>dashboard</string>\n        <string>--port</string>\n    </array>"),
+            "{text}"
+        );
         assert!(text.contains("<string>/opt/r&amp;d/moadim-mcp</string>") && text.contains("<string>/a&lt;b</string>"));
         assert!(text.contains("<key>AbandonProcessGroup</key>\n    <true/>") && text.contains(MARK), "{text}");
     }
 
     #[test]
     fn a_restart_stops_what_was_there() {
-        let manager = service(Path::new("/Users/me"), 501);
+        let manager = service(Kind::Janitor, Path::new("/Users/me"), 501);
         assert_eq!(manager.prepare[0].join(" "), "launchctl bootout gui/501/moadim-mcp.janitor");
         assert_eq!(manager.start[0][3], "/Users/me/Library/LaunchAgents/moadim-mcp.janitor.plist");
     }

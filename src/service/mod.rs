@@ -1,4 +1,4 @@
-//! Keeping a janitor alive without any host: by systemd as a user's unit, or by launchd as a user's agent.
+//! Keeping a janitor, or a dashboard, alive without any host: by systemd as a user's unit, or by launchd as a user's agent.
 
 mod launchd;
 mod systemd;
@@ -35,22 +35,64 @@ pub enum ServiceError {
     File(#[from] FileError),
 }
 
+/// What a service keeps alive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    Janitor,
+    Dashboard,
+}
+
+impl Kind {
+    /// Returns the part of its service's name that is its own.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Janitor => "janitor",
+            Self::Dashboard => "dashboard",
+        }
+    }
+
+    fn description(self) -> &'static str {
+        match self {
+            Self::Janitor => "fires routines, ends hung runs, removes expired workbenches",
+            Self::Dashboard => "a page in the browser, on this machine alone",
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
+    pub kind: Kind,
     /// This program, by its absolute path.
     pub program: String,
+    /// The words that it gets: a command and its flags, none of which needs quotes.
+    pub arguments: Vec<String>,
     /// Variables that it needs: a service manager passes on none of a terminal's.
     pub environment: Vec<(&'static str, String)>,
 }
 
 impl Job {
+    /// Makes the job of keeping a janitor alive, see [`Job::of_this_process`].
+    pub fn janitor(program: &Path) -> Result<Self, ServiceError> {
+        Self::of_this_process(Kind::Janitor, program, vec!["janitor".to_owned()])
+    }
+
+    /// Makes the job of keeping a dashboard alive at a port, or at any if it is 0.
+    pub fn dashboard(program: &Path, port: u16) -> Result<Self, ServiceError> {
+        let mut arguments = vec!["dashboard".to_owned(), "--as-service".to_owned()];
+        if port != 0 {
+            arguments.extend(["--port".to_owned(), port.to_string()]);
+        }
+        Self::of_this_process(Kind::Dashboard, program, arguments)
+    }
+
     /// Makes the job of `program` with this process's `MOADIM_HOME` and `PATH`: tmux and git are looked for there.
-    pub fn of_this_process(program: &Path) -> Result<Self, ServiceError> {
+    fn of_this_process(kind: Kind, program: &Path, arguments: Vec<String>) -> Result<Self, ServiceError> {
         let environment = [crate::env_vars::HOME, "PATH"].into_iter().filter_map(|name| {
             let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
             Some(speakable(value.as_ref()).map(|value| (name, value)))
         });
-        Ok(Self { program: speakable(program)?, environment: environment.collect::<Result<_, _>>()? })
+        let (program, environment) = (speakable(program)?, environment.collect::<Result<_, _>>()?);
+        Ok(Self { kind, program, arguments, environment })
     }
 }
 
@@ -65,7 +107,7 @@ fn speakable(path: &Path) -> Result<String, ServiceError> {
 
 type Words = Vec<String>;
 
-/// The user's janitor service, installed or not, with the commands of this machine's service manager.
+/// A service of the user, installed or not, with the commands of this machine's service manager.
 #[derive(Debug)]
 pub struct Service {
     manager: &'static str,
@@ -105,13 +147,13 @@ pub struct State {
 }
 
 impl Service {
-    pub fn of_this_user() -> Result<Self, ServiceError> {
+    pub fn of_this_user(kind: Kind) -> Result<Self, ServiceError> {
         let home = std::env::home_dir().filter(|home| home.is_absolute()).ok_or(ServiceError::Nowhere)?;
         if cfg!(target_os = "macos") {
-            return Ok(launchd::service(&home, geteuid().as_raw()));
+            return Ok(launchd::service(kind, &home, geteuid().as_raw()));
         }
         let configuration = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|path| path.is_absolute());
-        Ok(systemd::service(&configuration.unwrap_or_else(|| home.join(".config"))))
+        Ok(systemd::service(kind, &configuration.unwrap_or_else(|| home.join(".config"))))
     }
 
     /// Returns the commands that an installation executes after the file is written.

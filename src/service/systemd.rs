@@ -2,25 +2,24 @@
 
 use std::path::Path;
 
-use super::{Job, MARK, Service, run, words};
-
-const UNIT: &str = "moadim-mcp-janitor.service";
+use super::{Job, Kind, MARK, Service, run, words};
 
 /// `configuration` is the user's configuration directory.
-pub(super) fn service(configuration: &Path) -> Service {
+pub(super) fn service(kind: Kind, configuration: &Path) -> Service {
+    let unit = format!("moadim-mcp-{}.service", kind.name());
     let ask = |rest: &str| words(&format!("systemctl --user {rest}"));
     Service {
         manager: "systemd",
-        file: configuration.join("systemd/user").join(UNIT),
+        file: configuration.join("systemd/user").join(&unit),
         probe: ask("show-environment"),
         hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
                loginctl enable-linger",
-        text: unit,
+        text: unit_file,
         prepare: Vec::new(),
-        start: vec![ask("daemon-reload"), ask(&format!("enable {UNIT}")), ask(&format!("restart {UNIT}"))],
-        stop: vec![ask(&format!("disable --now {UNIT}"))],
+        start: vec![ask("daemon-reload"), ask(&format!("enable {unit}")), ask(&format!("restart {unit}"))],
+        stop: vec![ask(&format!("disable --now {unit}"))],
         forget: vec![ask("daemon-reload")],
-        is_active: ask(&format!("is-active {UNIT}")),
+        is_active: ask(&format!("is-active {unit}")),
     }
 }
 
@@ -42,20 +41,20 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
-fn unit(job: &Job) -> String {
+fn unit_file(job: &Job) -> String {
     let variable = |(name, value): &(&str, String)| format!("Environment={}\n", quoted(&format!("{name}={value}")));
     let environment: String = job.environment.iter().map(variable).collect();
     format!(
         "# {MARK}
 [Unit]
-Description=moadim-mcp janitor: fires routines, ends hung runs, removes expired workbenches
+Description=moadim-mcp {name}: {description}
 
 [Service]
 Type=exec
-ExecStart={program} janitor
+ExecStart={program} {arguments}
 {environment}Restart=on-failure
 RestartSec=10
-# Runs and the tmux server that this janitor starts are in its control group. They outlive it: only the janitor itself is
+# Runs and the tmux server that this {name} starts are in its control group. They outlive it: only the {name} itself is
 # signalled when the service stops or restarts.
 KillMode=process
 # One agent that takes too much memory must not stop the service.
@@ -64,7 +63,10 @@ OOMPolicy=continue
 [Install]
 WantedBy=default.target
 ",
+        name = job.kind.name(),
+        description = job.kind.description(),
         program = quoted(&job.program),
+        arguments = job.arguments.join(" "),
     )
 }
 
@@ -75,7 +77,8 @@ mod tests {
     #[test]
     fn what_systemd_would_take_for_more_than_a_letter_is_escaped() {
         let environment = vec![("MOADIM_HOME", "/a b%h".to_owned())];
-        let text = unit(&Job { program: "/opt/100% $HOME/moadim-mcp".to_owned(), environment });
+        let (program, arguments) = ("/opt/100% $HOME/moadim-mcp".to_owned(), vec!["janitor".to_owned()]);
+        let text = unit_file(&Job { kind: Kind::Janitor, program, arguments, environment });
         assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor\n"), "{text}");
         assert!(text.contains("Environment=\"MOADIM_HOME=/a b%%h\"\n"), "{text}");
         assert!(text.contains("\nKillMode=process\n") && text.contains(MARK), "{text}");

@@ -24,6 +24,10 @@ fn each_command_answers_programs_with_one_json_value() {
         ("disable job new", "/routines/1/enabled"),
         ("enable job", "/routines/0/enabled"),
         ("edit job", "/routine/slug"),
+        #[cfg(feature = "dashboard")]
+        ("token new --routine job --text", "/token"),
+        #[cfg(feature = "dashboard")]
+        ("token list", "/tokens/0/id"),
         ("stop busy --reason enough", "/run/status_reason"),
         ("forget gone-1780000000 --yes", "/run/status"),
         ("cleanup --dry-run", "/removed_total"),

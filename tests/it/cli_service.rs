@@ -102,6 +102,42 @@ fn a_dry_run_prints_and_changes_nothing() {
 }
 
 #[test]
+#[cfg(feature = "dashboard")]
+fn the_dashboard_gets_a_service_of_its_own_that_goes_with_the_other() {
+    let home = TestHome::new();
+    with_systemctl(&home);
+    let unit = "moadim-mcp-dashboard.service";
+    let file = unit_file(&home).with_file_name(unit);
+    let said = ok(service(&home, ours(), &["install", "--dashboard", "--port", "7878", "--dry-run"]));
+    assert!(said.contains(&format!("$ systemctl --user enable {unit}\n")) && said.contains(" janitor\n"), "{said}");
+    assert!(!file.exists() && asked(&home).is_empty());
+
+    ok(service(&home, ours(), &["install"]));
+    assert!(!file.exists(), "it is not wanted");
+    let said = ok(service(&home, ours(), &["install", "--dashboard", "--port", "7878"]));
+    assert!(said.contains(UNIT) && said.contains(unit) && said.contains("moadim-mcp dashboard"), "{said}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let program = ours().canonicalize().unwrap();
+    let start = format!("ExecStart=\"{}\" dashboard --as-service --port 7878\n", program.display());
+    let home_variable = format!("Environment=\"MOADIM_HOME={}\"\n", home.root().display());
+    for line in [start.as_str(), &home_variable, "KillMode=process\n", "Restart=on-failure\n"] {
+        assert!(text.contains(line), "{line}{text}");
+    }
+    let said = ok(service(&home, ours(), &["status"]));
+    assert!(said.contains("\ndashboard: installed, running\n") && said.contains(unit), "{said}");
+    let state: Value = serde_json::from_str(&ok(service(&home, ours(), &["status", "--json"]))).unwrap();
+    assert_eq!((&state["active"], &state["dashboard"]["active"]), (&true.into(), &true.into()));
+
+    asked(&home);
+    let said = ok(service(&home, ours(), &["uninstall"]));
+    assert!(said.contains(UNIT) && said.contains(unit), "{said}");
+    assert!(asked(&home).contains(&format!("--user disable --now {unit}")));
+    assert_eq!(std::fs::read_dir(file.parent().unwrap()).unwrap().count(), 0, "nothing is left");
+    let output = service(&home, ours(), &["install", "--port", "7878"]);
+    assert_eq!(output.status.code(), Some(2), "a janitor has no port: {output:?}");
+}
+
+#[test]
 fn without_a_manager_nothing_is_changed_and_the_way_out_is_named() {
     let home = TestHome::new();
     home.script("systemctl", "echo 'Failed to connect to bus: No medium found' >&2; exit 1");
@@ -126,7 +162,7 @@ fn a_unit_that_somebody_else_wrote_stays() {
 }
 
 #[test]
-fn systemd_accepts_the_unit_wherever_the_program_lies() {
+fn systemd_accepts_the_units_wherever_the_program_lies() {
     if Command::new("systemd-analyze").arg("--version").stdout(Stdio::null()).status().is_err() {
         assert!(std::env::var_os("MOADIM_REQUIRE_SYSTEMD").is_none(), "systemd-analyze is missing");
         eprintln!("SKIPPED: systemd-analyze is not installed, so the unit is not verified");
@@ -138,12 +174,13 @@ fn systemd_accepts_the_unit_wherever_the_program_lies() {
     std::fs::create_dir(&odd).unwrap();
     let program = odd.join("moadim-mcp");
     copy_program(ours(), &program);
-    ok(service(&home, &program, &["install"]));
+    let wanted: &[&str] = if cfg!(feature = "dashboard") { &["install", "--dashboard"] } else { &["install"] };
+    ok(service(&home, &program, wanted));
     let runtime = home.scratch().join("runtime");
     std::fs::create_dir(&runtime).unwrap();
     let output = Command::new("systemd-analyze")
         .args(["--user", "verify"])
-        .arg(unit_file(&home))
+        .args(std::fs::read_dir(unit_file(&home).parent().unwrap()).unwrap().map(|file| file.unwrap().path()))
         .env("XDG_RUNTIME_DIR", &runtime)
         .env("HOME", home.user())
         .output()

@@ -305,7 +305,7 @@ fn a_variable_that_the_starting_process_lacks_is_named() {
     // Also if a person had one of their own.
     fs::write(home.root().join(".gitignore"), "history*").unwrap();
     drop(Server::start(&home));
-    assert_eq!(home.read(".gitignore"), "history*\nagents/*.env\n");
+    assert_eq!(home.read(".gitignore"), "history*\nagents/*.env\nlocks/dashboard.json\n");
     git(&["init", "-q"]);
     git(&["add", "-A"]);
     let kept = git(&["ls-files"]);

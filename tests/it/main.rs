@@ -17,6 +17,8 @@ mod clocks;
 mod completion;
 mod crashes;
 mod damaged;
+#[cfg(feature = "dashboard")]
+mod dashboard_http;
 mod demo;
 mod elsewhere;
 mod ending;
@@ -34,6 +36,8 @@ mod history;
 mod homes;
 mod host_config_example;
 mod hostile;
+#[cfg(feature = "dashboard")]
+mod http_api;
 mod interrupted;
 mod kept_bounds;
 mod launch;

@@ -339,12 +339,14 @@ fn forged(members: &str) -> String {
 }
 
 /// Waits until the watchdog has recorded a run whose supervisor is gone.
-fn judged(server: &mut Server, run: &str) -> Value {
-    wait_for(PATIENCE, "its end", || {
+fn judged(home: &TestHome, server: &mut Server, run: &str) -> Value {
+    wait_until("its end is recorded", || {
+        let shown = server.run(run);
+        assert_has(&shown, json!({ "verified": null }));
         server.clean_up();
-        let run = server.run(run);
-        (!["running", "unknown", "preparing"].contains(&run["status"].as_str().unwrap())).then_some(run)
-    })
+        !home.entry(run).exists()
+    });
+    server.run(run)
 }
 
 #[test]
@@ -359,7 +361,7 @@ fn an_agent_cannot_say_itself_that_it_is_verified() {
         let routine = server.routine(&format!("Forges {lines}"), &script).with(json!({ "agent": "plain" })).create();
         home.trust(&routine, lines);
         let run = server.trigger(&routine);
-        assert_has(&judged(&mut server, &run), expected.clone());
+        assert_has(&judged(&home, &mut server, &run), expected.clone());
         wait_until("its line", || !home.history(&run).is_empty());
         assert_has(&home.history(&run)[0], json!({ "status": expected["status"], "verified": null }));
     }
@@ -372,7 +374,7 @@ fn a_run_that_a_judge_recorded_disagrees_too() {
     add_like_claude(&home, &format!("cat '{}'; kill -9 $PPID", denied.display()));
     let routine = server.routine("Denied", "Do it.").with(json!({ "agent": "claude" })).create();
     let run = server.trigger(&routine);
-    let run = judged(&mut server, &run);
+    let run = judged(&home, &mut server, &run);
     assert_has(&run, json!({ "status": "succeeded", "disagreements": ["calls_denied"] }));
     assert_says(&text(&run["status_reason"]), &["2 tool calls were denied: Bash, Write", "its supervisor died"]);
 }

@@ -106,13 +106,6 @@ interface StoreRow {
   goes_next?: { name: string; at: string };
 }
 
-interface UsageRow {
-  name: string;
-  runs?: number;
-  input_tokens?: number;
-  output_tokens?: number;
-  cost_usd?: number;
-}
 
 /** A run in lists and pictures, alive or ended, with its times as numbers. */
 interface Run {
@@ -122,13 +115,10 @@ interface Run {
   tone: Tone;
   at: number;
   end: number;
-  secs?: number;
   alive: boolean;
   isBad: boolean;
   isKept: boolean;
-  reason?: string;
-  headline?: string;
-  cost?: number;
+  reason: string | undefined;
   row: LiveRow & EndedRow;
 }
 
@@ -162,8 +152,6 @@ interface Link {
 interface Doing {
   phase: "ask" | "wait" | "error" | "done";
   text: string;
-  label?: string;
-  danger?: boolean;
   since?: number;
   go?: () => void;
   open?: string;
@@ -175,7 +163,7 @@ interface Action {
   tool: string;
   args: object;
   /** What is asked first, where it ends or removes something. */
-  ask?: string;
-  label?: string;
-  done?: (answer: any) => string | { text: string; open: string };
+  ask?: string | undefined;
+  /** What is said once it is done. */
+  said: string | ((answer: any) => string);
 }

@@ -9,7 +9,7 @@ export default [
     languageOptions: { sourceType: "script", ecmaVersion: 2024, globals: globals.browser },
     rules: {
       "no-undef": "off",
-      "no-unused-vars": ["error", { vars: "local" }],
+      "no-unused-vars": ["error", { vars: "local", argsIgnorePattern: "^_" }],
       eqeqeq: "error",
       "no-eval": "error",
       "no-implied-eval": "error",
@@ -17,7 +17,7 @@ export default [
       "no-var": "error",
       "prefer-const": "error",
       "no-restricted-properties": ["error", ...["innerHTML", "outerHTML", "insertAdjacentHTML", "write"].map((property) => ({ property }))],
-      "no-restricted-syntax": ["error", { selector: "Literal[value=/^(javascript|data):/]", message: "No links are made from data." }],
+      "no-restricted-syntax": ["error", { selector: "Literal[value=/^(javascript:|data:.)/]", message: "No links are made from data." }],
     },
   },
   { files: ["**/tests/page/**/*.mjs"], languageOptions: { globals: { ...globals.node, ...globals.browser } } },

@@ -1,4 +1,4 @@
-// The page as the program has it: the parts, joined in the order that page.rs names.
+// The page as the program has it: the parts, joined in the order that page.rs names, without comments and indentation.
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 
@@ -9,7 +9,10 @@ export function page() {
   const [, joined] = /concat!\(([^]*?)\n\);/.exec(rust);
   return [...joined.matchAll(/include_str!\("([^"]+)"\)|"((?:[^"\\]|\\.)*)"/g)]
     .map(([, file, text]) => (file ? readFileSync(new URL(file, source), "utf8") : JSON.parse(`"${text}"`)))
-    .join("");
+    .join("")
+    .replace(/\/\*\*[^]*?\*\/ ?/g, "")
+    .replace(/^\s+/gm, "")
+    .replace(/^\/\/.*\n/gm, "");
 }
 
 const hash = (html, tag) =>

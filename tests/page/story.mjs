@@ -52,7 +52,7 @@ export function story({ hostile = false, routines: many = 8, runs: enough = 400 
         const bad = status !== "succeeded";
         const age = now - at;
         const keep = bad ? 3 * DAY : one.slug === "issue-triage" ? 12 * HOUR : DAY;
-        const reaped = age > keep + 3 * HOUR;
+        const reaped = age > keep + 9 * HOUR;
         ended.push({
           id: `${one.slug}-${at}`, routine: one.slug, status: streak && day === 1 ? "timed_out" : streak ? "failed" : status, triggered_at: iso(at), finished_at: iso(at + took), duration_secs: took,
           ...(bad && { reason: text(status === "failed" ? BAD[Math.floor(next() * 3)] : status === "timed_out" ? "it was ended at its bound" : status === "silent" ? "it printed nothing for 10 minutes" : status === "limited" ? "the account's 5-hour limit is used up; it resets at 16:23" : "nobody knows how it ended") }),

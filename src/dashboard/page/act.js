@@ -5,32 +5,23 @@ const doings = new Map();
 /** A second click of a double click is no answer. */
 const LEAST_THOUGHT_MS = 400;
 
-/** @param {Action} action */
-function act(action) {
-  const origin = document.activeElement;
-  if (!action.ask) return void run(action, origin);
-  const go = () => void run(action, origin);
-  doing(action.place, { phase: "ask", text: action.ask, label: action.label ?? "Yes", danger: true, go, origin });
-}
-
-/** @param {Action} action @param {Element | null} origin @param {string} [agreement] */
-async function run(action, origin, agreement) {
-  const { place, tool, args, done } = action;
-  doing(place, { phase: "wait", text: "Working…", origin });
+/** @param {Action} action @param {string} [agreement] */
+async function act(action, agreement) {
+  const { place, tool, args, said, ask } = action;
+  /** @param {string} text @param {string} [id] */
+  const question = (text, id) => doing(place, { phase: "ask", text, go: () => act({ ...action, ask: "" }, id) });
+  if (ask) return question(ask);
+  doing(place, { phase: "wait", text: "Working…" });
   try {
-    const said = done?.(await link.call(tool, args, agreement)) ?? "";
-    const end = typeof said === "string" ? { text: said } : said;
-    if (end.text) toast(end.text);
-    if ("open" in end) doing(place, { phase: "done", ...end, origin });
+    const answer = await link.call(tool, args, agreement);
+    const text = typeof said === "string" ? said : said(answer);
+    toast(text);
+    if (tool === "trigger_routine") doing(place, { phase: "done", text, open: answer.run?.id });
     else finish(place);
   } catch (error) {
-    const { message, kind, agreement: asked } = /** @type {CallError} */ (error);
-    if (kind === "ask") {
-      const go = () => void run(action, origin, asked);
-      doing(place, { phase: "ask", text: message, label: action.label ?? "Agree", danger: true, go, origin });
-      return;
-    }
-    doing(place, { phase: "error", text: message, origin });
+    const { message, kind, agreement: id } = /** @type {ReturnType<typeof callError>} */ (error);
+    if (kind === "ask") return question(message, id);
+    doing(place, { phase: "error", text: message });
     toast(message);
   }
   refresh();
@@ -38,7 +29,8 @@ async function run(action, origin, agreement) {
 
 /** @param {string} place @param {Doing} what */
 function doing(place, what) {
-  doings.set(place, { ...what, since: performance.now() });
+  const origin = doings.get(place)?.origin ?? document.activeElement;
+  doings.set(place, { since: performance.now(), origin, ...what });
   draw();
 }
 
@@ -47,66 +39,69 @@ function finish(place) {
   const origin = doings.get(place)?.origin;
   const isHere = document.activeElement?.closest(".doing");
   doings.delete(place);
-  draw();
-  if (isHere && origin instanceof HTMLElement && origin.isConnected) origin.focus({ preventScroll: true });
+  drawNow();
+  if (isHere) focusOn(origin);
 }
 
 /** What goes on at a place; nothing mostly. @param {string} place */
 function strip(place) {
-  const what = doings.get(place);
-  if (!what) return null;
-  const { phase, text, label, danger, since = 0, go, open } = what;
-  const onkeydown = (/** @type {KeyboardEvent} */ event) => {
-    if (event.key === "Escape") finish(place);
-  };
-  const answer = () => performance.now() - since > LEAST_THOUGHT_MS && go?.();
-  return h("div", { key: `doing ${phase}`, class: `doing ${phase}`, role: phase === "ask" ? "group" : null, "aria-label": phase === "ask" ? "Question" : null, onkeydown },
-    phase === "wait" ? h("span.spinner", { "aria-hidden": "true" }) : null,
-    h("p", phase === "error" ? "It did not work: " : null, bdi(text)),
-    go ? button(label ?? "Yes", answer, { class: danger ? "danger solid" : "solid", focus: true }) : null,
-    open ? button("Open it", () => openRun(open), { class: "solid", focus: true }) : null,
-    phase === "wait" ? null : button(phase === "ask" ? "No" : "Close", () => finish(place), QUIET));
+  const { phase, text, since = 0, go, open } = doings.get(place) ?? {};
+  if (!phase) return null;
+  const close = () => finish(place);
+  const isQuestion = phase === "ask";
+  return h(`div.doing.${phase}`, { key: phase, role: "group", label: phase, onkeydown: (/** @type {any} */ { key }) => draw(key === "Escape" && close()) },
+    h("p", phase === "error" && "It did not work: ", bdi(text)),
+    go && button("Yes", () => performance.now() - since > LEAST_THOUGHT_MS && go(), { class: "danger solid", focus: true }),
+    open && button("Open it", () => openRun(open), { class: "solid", focus: true }),
+    phase !== "wait" && quiet(isQuestion ? "No" : "Close", close));
 }
 
-/** @param {Kids} label @param {(event: Event) => void} onclick @param {Record<string, any>} [props] */
-const button = (label, onclick, props) => h("button", { type: "button", onclick, ...props }, label);
+/** A button; what it does is drawn. @param {any} label @param {(event: Event) => void} go @param {object} [props] */
+const button = (label, go, props) =>
+  h("button", { type: "button", onclick: (/** @type {Event} */ event) => draw(go(event)), ...props }, label);
+/** @param {any} label @param {(event: Event) => void} go @param {object} [props] */
+const quiet = (label, go, props) => button(label, go, { class: "quiet", ...props });
+/** A field that finds. @param {string} where @param {string} value @param {(value: string) => void} go */
+const finder = (where, value, go) =>
+  h("input", { type: "search", placeholder: "Find", label: `Find in ${where}`, value, oninput: (/** @type {any} */ { target }) => draw(go(target.value)) });
+/** Folds and unfolds. @param {any} label @param {string} place @param {object} [props] */
+const fold = (label, place, props) =>
+  quiet(label, () => ui.unfolded.delete(place) || ui.unfolded.add(place), { "aria-expanded": `${ui.unfolded.has(place)}`, ...props });
 
-const QUIET = { class: "quiet" };
-/** A button for a tool that is served; no other is drawn. @param {Kids} label @param {Action} action @param {Record<string, any>} [props] */
-const toolButton = (label, action, props) => {
-  const isBusy = doings.get(action.place)?.phase === "wait";
-  return isServed(action.tool) ? button(label, () => isBusy || act(action), { ...props, "aria-disabled": isBusy ? "true" : null }) : null;
-};
-
-/** @param {string} run @param {string} place @param {Record<string, any>} [props] */
-const stopButton = (run, place, props) =>
-  toolButton("Stop", {
-    place, tool: "stop_run", args: { run }, label: "Stop it",
-    ask: "Stop this run? All of its processes are ended, and what it did so far stays in its workbench.",
-    done: () => "The run has been stopped.",
-  }, { class: "danger", ...props });
-/** @param {string} run @param {boolean} isPinned @param {string} place @param {Record<string, any>} [props] */
-const pinButton = (run, isPinned, place, props) =>
-  toolButton(isPinned ? "Unpin" : "Pin", {
-    place, tool: "pin_run", args: { run, pinned: !isPinned },
-    done: () => (isPinned ? "Its workbench goes as usual." : "Its workbench stays until you unpin it."),
-  }, { class: "quiet", title: isPinned ? "Let its workbench go as usual" : "Keep its workbench until you unpin it", ...props });
+/**
+ * A button for a tool, if that is served. `ask` is what is asked first.
+ * @param {any} label @param {string} place @param {string} tool @param {object} args @param {Action["said"]} said @param {object} [props] @param {string} [ask]
+ */
+function toolButton(label, place, tool, args, said, props, ask) {
+  const isBusy = doings.get(place)?.phase === "wait";
+  const go = () => isBusy || act({ place, tool, args, said, ask });
+  return head("server").tools?.includes(tool) && button(label, go, { "aria-disabled": isBusy && "true", ...props });
+}
+/** @param {string} run @param {string} place */
+const stopButton = (run, place) =>
+  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes? What it did so far stays in its workbench.");
+/** @param {string} run @param {boolean | undefined} isPinned @param {string} place */
+function pinButton(run, isPinned, place) {
+  const verb = isPinned ? "Unpin" : "Pin";
+  const said = `Its workbench ${isPinned ? "goes as usual" : "stays until you unpin it"}.`;
+  return toolButton(verb, place, "pin_run", { run, pinned: !isPinned }, said, { class: "quiet", label: `${verb} ${run}` });
+}
+/** @param {string} label @param {string} routine @param {string} place */
+const runButton = (label, routine, place) =>
+  toolButton(label, place, "trigger_routine", { routine }, ({ run }) => `${run?.id} has started.`, { label: `${label} ${routine}` });
 
 /** A command to type, which can be copied where that is allowed. @param {string} command */
-function copyable(command) {
-  /** @param {Event} event */
-  const copy = async (event) => {
-    const code = /** @type {Element} */ (event.currentTarget).previousElementSibling;
+const copyable = (command) =>
+  h("span.command", h("code", bdi(command)), quiet("Copy", async ({ currentTarget }) => {
+    const code = /** @type {Element} */ (currentTarget).previousElementSibling ?? root;
     try {
       await navigator.clipboard.writeText(command);
       toast("Copied.");
     } catch {
-      if (code) getSelection()?.selectAllChildren(code);
-      toast("It is selected: copy it with the keyboard.");
+      getSelection()?.selectAllChildren(code);
+      toast("Selected. Now copy it.");
     }
-  };
-  return h("span.command", h("code", bdi(command)), button("Copy", copy, { class: "quiet", "aria-label": `Copy ${command}` }));
-}
+  }));
 
 const toasted = { text: "", until: 0 };
 /** @param {string} text */
@@ -115,5 +110,3 @@ function toast(text) {
   setTimeout(draw, 7100);
   draw();
 }
-const toastArea = () =>
-  h("div.toast", { key: "toast", role: "status" }, Date.now() < toasted.until ? h("p", bdi(toasted.text)) : null);

@@ -1,82 +1,61 @@
 // How the page reaches the tools: over HTTP in a browser, through the host where it is a panel.
 
-/** A call that did not succeed. `kind` is "refused", "ask" (a person must agree), "gone" (nobody answers) or "token". */
-class CallError extends Error {
-  /** @param {string} message @param {string} kind @param {string} [agreement] */
-  constructor(message, kind, agreement) {
-    super(message);
-    this.kind = kind;
-    this.agreement = agreement;
-  }
-}
+/** A call that did not succeed. `kind` is "refused", "ask" (a person must agree), "gone" (nobody answers) or "token". @param {string} message @param {string} kind @param {string} [agreement] */
+const callError = (message, kind, agreement) => Object.assign(new Error(message), { kind, agreement });
 
 const inHost = window.parent !== window;
 const CALL_TIMEOUT_MS = 90_000;
 
-/** @param {number} ms @returns {Promise<void>} */
-const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
-
-/** Takes the token out of the address bar; it lives as long as the tab. @returns {string} */
+/** Takes the token out of the address bar; it lives as long as the tab. */
 function takeToken() {
-  const given = /^#token=([\w-]+)&?(.*)$/.exec(location.hash);
+  const [, token, rest] = /^#token=([\w-]+)&?(.*)$/.exec(location.hash) ?? [];
+  if (token) history.replaceState(null, "", location.pathname + (rest && `#${rest}`));
   try {
-    if (given) sessionStorage.setItem("token", given[1] ?? "");
+    if (token) sessionStorage.setItem("token", token);
+    return token ?? sessionStorage.getItem("token");
   } catch {
-    // Without storage it lives until the page is loaded again.
-  }
-  if (given) {
-    history.replaceState(null, "", location.pathname + (given[2] ? "#" + given[2] : ""));
-    return given[1] ?? "";
-  }
-  try {
-    return sessionStorage.getItem("token") ?? "";
-  } catch {
-    return "";
+    return token;
   }
 }
 
 /** @returns {Link} */
 function browserLink() {
   const token = takeToken();
-  const headers = { Authorization: `Bearer ${token}` };
+  const headers = { Authorization: `Bearer ${token}`, "Content-Type": "application/json" };
   return {
     async call(tool, args, agreement) {
-      if (!token) throw new CallError("", "token");
+      if (!token) throw callError("", "token");
       let answer, body;
       try {
-        answer = await fetch("/api/tools/" + tool, {
+        answer = await fetch(`/api/tools/${tool}`, {
           method: "POST",
-          headers: { ...headers, "Content-Type": "application/json", ...(agreement && { "Moadim-Agreement": agreement }) },
+          headers: agreement ? { ...headers, "Moadim-Agreement": agreement } : headers,
           body: JSON.stringify(args),
           signal: AbortSignal.timeout(CALL_TIMEOUT_MS),
         });
         body = await answer.json().catch(() => ({}));
       } catch {
-        throw new CallError("The dashboard does not answer.", "gone");
+        throw callError("The dashboard does not answer.", "gone");
       }
       if (answer.ok) return body;
-      const kind = answer.status === 401 ? "token" : answer.status === 409 && body.agreement ? "ask" : "refused";
-      throw new CallError(String(body.question ?? body.error ?? `It answered ${answer.status}.`), kind, body.agreement);
+      const kind = answer.status === 401 ? "token" : body.agreement ? "ask" : "refused";
+      throw callError(body.question ?? body.error ?? `It answered ${answer.status}.`, kind, body.agreement);
     },
     async listen(onChange) {
       const decoder = new TextDecoder();
       for (;;) {
         try {
-          const answer = await fetch("/api/events", { headers });
-          const reader = answer.ok ? answer.body?.getReader() : undefined;
-          // What changed while nobody listened is found by asking.
+          const { ok, body } = await fetch("/api/events", { headers });
+          const reader = ok && body?.getReader();
+          // What changed before is found by asking.
           if (reader) onChange();
-          for (let text = ""; reader; ) {
-            const { done, value } = await reader.read();
-            if (done) break;
-            const events = (text + decoder.decode(value, { stream: true })).split("\n\n");
-            text = (events.pop() ?? "").slice(-10_000);
-            if (events.some((event) => event.includes("event: changed"))) onChange();
+          for (let part; reader && !(part = await reader.read()).done; ) {
+            if (decoder.decode(part.value).includes("data:")) onChange();
           }
         } catch {
           // It is tried again.
         }
-        await sleep(3000);
+        await new Promise((done) => setTimeout(done, 3000));
       }
     },
   };
@@ -84,10 +63,10 @@ function browserLink() {
 
 /**
  * MCP Apps: JSON-RPC with the window around.
- * @param {{onContext: (context: any) => void, onInput: (args: any) => void, onResult: (result: any) => void, onEnd: () => void}} on
+ * @param {{context: (context: any) => void, input: (args: any) => void, result: (result: any) => void, end: () => void}} on
  */
 function hostLink(on) {
-  /** @type {Map<number, {resolve: (result: any) => void, reject: (error: Error) => void}>} */
+  /** @type {Map<number, [(result: any) => void, (error: Error) => void]>} */
   const waiting = new Map();
   let calls = 0;
   const host = { capabilities: /** @type {any} */ ({}), context: /** @type {any} */ ({}) };
@@ -95,38 +74,37 @@ function hostLink(on) {
   /** @param {object} message */
   const post = (message) => window.parent.postMessage({ jsonrpc: "2.0", ...message }, "*");
   /** @param {string} method @param {object} params @returns {Promise<any>} */
-  function request(method, params) {
-    const id = ++calls;
-    return new Promise((resolve, reject) => {
-      waiting.set(id, { resolve, reject });
-      setTimeout(() => waiting.delete(id) && reject(new CallError("The host does not answer.", "gone")), CALL_TIMEOUT_MS);
+  const request = (method, params) =>
+    new Promise((resolve, reject) => {
+      const id = (calls += 1);
+      waiting.set(id, [resolve, reject]);
+      setTimeout(() => waiting.delete(id) && reject(callError("The host does not answer.", "gone")), CALL_TIMEOUT_MS);
       post({ id, method, params });
     });
-  }
   /** @param {object} context */
-  function merge(context) {
-    Object.assign(host.context, context);
-    on.onContext(host.context);
-  }
+  const merge = (context) => on.context(Object.assign(host.context, context));
+  /** @type {Record<string, (params: any) => void>} */
+  const handlers = {
+    ping() {},
+    "ui/resource-teardown": on.end,
+    "ui/notifications/tool-input": (params) => on.input(params.arguments ?? {}),
+    "ui/notifications/tool-result": on.result,
+    "ui/notifications/host-context-changed": merge,
+  };
 
-  window.addEventListener("message", (event) => {
-    const message = event.data;
-    if (event.source !== window.parent || message?.jsonrpc !== "2.0") return;
-    const { id, method, params, result, error } = message;
-    if (method === undefined) {
-      const call = waiting.get(id);
-      waiting.delete(id);
-      if (error) call?.reject(new CallError(String(error.message ?? "The host refused."), "refused"));
-      else call?.resolve(result);
-    } else if (id !== undefined) {
-      if (method === "ping") post({ id, result: {} });
-      else if (method === "ui/resource-teardown") {
-        on.onEnd();
-        post({ id, result: {} });
-      } else post({ id, error: { code: -32601, message: `no method '${method}'` } });
-    } else if (method === "ui/notifications/tool-input") on.onInput(params?.arguments ?? {});
-    else if (method === "ui/notifications/tool-result") on.onResult(params ?? {});
-    else if (method === "ui/notifications/host-context-changed") merge(params ?? {});
+  addEventListener("message", ({ source, data }) => {
+    if (source !== window.parent || data?.jsonrpc !== "2.0") return;
+    const { id, method, params, result, error } = data;
+    if (method) {
+      const handler = handlers[method];
+      handler?.(params ?? {});
+      if (id !== undefined) post(handler ? { id, result: {} } : { id, error: { code: -32601, message: "no such method" } });
+      return;
+    }
+    const [resolve, reject] = waiting.get(id) ?? [];
+    waiting.delete(id);
+    if (error) reject?.(callError(error.message, "refused"));
+    else resolve?.(result);
   });
 
   return {
@@ -137,23 +115,24 @@ function hostLink(on) {
         appInfo: { name: "moadim", version: "1" },
         appCapabilities: { availableDisplayModes: ["inline", "fullscreen"] },
       });
-      host.capabilities = answer?.hostCapabilities ?? {};
-      merge(answer?.hostContext ?? {});
+      host.capabilities = answer.hostCapabilities ?? {};
+      merge(answer.hostContext ?? {});
       post({ method: "ui/notifications/initialized", params: {} });
     },
     /** @param {string} tool @param {object} args */
     async call(tool, args) {
       const result = await request("tools/call", { name: tool, arguments: args });
-      if (!result?.isError) return result?.structuredContent ?? {};
-      const texts = (result.content ?? []).map((/** @type {any} */ part) => part.text).filter(Boolean);
-      throw new CallError(texts.join("\n") || "The tool refused.", "refused");
+      if (result.isError) throw callError(textOf(result) || "The tool refused.", "refused");
+      return result.structuredContent ?? {};
     },
     /** @param {string} mode */
     async show(mode) {
-      const answer = await request("ui/request-display-mode", { mode });
-      merge({ displayMode: answer?.mode ?? host.context.displayMode });
+      merge({ displayMode: (await request("ui/request-display-mode", { mode })).mode });
     },
     /** @param {number} width @param {number} height */
     resized: (width, height) => post({ method: "ui/notifications/size-changed", params: { width, height } }),
   };
 }
+
+/** What a tool's result says in words. @param {any} result @returns {string} */
+const textOf = ({ content = [] }) => content.map((/** @type {any} */ { text = "" }) => text).join("\n");

@@ -3,110 +3,88 @@
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
 const CALM_BEAT_MS = 20_000;
-/** How often the open run is asked for, while it is alive. */
-const LOOK_MS = 5000;
+/** How often the open run is asked for while it is alive, and the timeline moves. */
+const LOOK_SECS = 5;
+const REDRAW_SECS = 30;
 
 const root = /** @type {Element} */ (document.getElementById("page"));
-const wide = matchMedia("(min-width: 1040px)");
-
 const panel = inHost
   ? hostLink({
-      onContext: applyContext,
-      onInput: (args) => change(() => (ui.routine = typeof args.routine === "string" ? args.routine : ui.routine)),
-      onResult: (result) => change(() => (ui.summary = (result.content ?? []).map((/** @type {any} */ part) => part.text ?? "").join("\n"))),
-      onEnd: () => (isEnded = true),
+      context: applyContext,
+      input: ({ routine = "" }) => draw((ui.routine = routine)),
+      result: (result) => draw((ui.summary = textOf(result))),
+      end: () => (isEnded = true),
     })
   : null;
 /** @type {Link} */
 const link = panel ?? browserLink();
 let isEnded = false;
-
 const isInline = () => panel !== null && panel.host.context.displayMode !== "fullscreen";
 
 /** @param {any} context */
-function applyContext(context) {
+function applyContext({ theme, styles }) {
   const { style } = document.documentElement;
-  if (context.theme) style.setProperty("color-scheme", context.theme === "dark" ? "dark" : "light");
-  for (const [name, value] of Object.entries(context.styles?.variables ?? {})) {
-    if (name.startsWith("--") && typeof value === "string") style.setProperty(name, value);
-  }
-  for (const [side, length] of Object.entries(context.safeAreaInsets ?? {})) style.setProperty(`--safe-${side}`, `${Number(length) || 0}px`);
+  if (theme) style.setProperty("color-scheme", theme === "dark" ? "dark" : "light");
+  for (const [name, value] of Object.entries(styles?.variables ?? {})) if (name.startsWith("--")) style.setProperty(name, `${value}`);
   draw();
 }
 
-/** Changes what is shown, and shows it. @param {() => void} how */
-function change(how) {
-  how();
-  draw();
-}
 let isDue = false;
-function draw() {
-  if (isDue) return;
+/** Draws soon what was changed. @param {any} [_change] */
+function draw(_change) {
+  if (!isDue) requestAnimationFrame(() => isDue && drawNow());
   isDue = true;
-  requestAnimationFrame(() => isDue && drawNow());
 }
 function drawNow() {
   isDue = false;
-  setFormats(panel?.host.context.locale, server().time_zone ?? panel?.host.context.timeZone);
-  document.documentElement.className = `${inHost ? "host" : "browser"} ${isInline() ? "inline" : ""}`;
-  const live = view.runs.filter((run) => run.alive).length;
-  const problems = rows("attention").filter((row) => row.severity === "problem").length;
-  document.title = `${problems ? `(${problems}) ` : ""}${ui.open ? `${ui.open} · ` : live ? `${live} running · ` : ""}moadim`;
-  redraw(root, [ui.noToken ? noToken() : [header(), banner(), ui.loaded ? (ui.open ? runPage() : overview()) : waiting()], toastArea()]);
+  const { locale, timeZone } = panel?.host.context ?? {};
+  setFormats(locale, head("server").time_zone ?? timeZone);
+  document.documentElement.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
+  document.title = `${ui.open || `${view.live.length} running`} · moadim`;
+  redraw(root, [
+    ui.hasNoToken ? noToken() : [header(), gone(), !ui.isLoaded ? waiting() : ui.open ? runPage() : overview()],
+    h("div.toast", { role: "status" }, Date.now() < toasted.until && h("p", bdi(toasted.text))),
+  ]);
 }
 
 function header() {
-  const modes = panel?.host.context.availableDisplayModes ?? [];
-  if (inHost) {
-    return isInline() && modes.includes("fullscreen") ? h("div.modes", { key: "modes" }, button("Full screen", () => void panel?.show("fullscreen"), QUIET)) : null;
+  const { home, program, time_zone: name } = head("server");
+  if (!inHost) {
+    return h("header", h("p.brand", icon("live"), "moadim"),
+      h("p.where", program && h("span.wide", bdi(home), ` · version ${program}`), ui.isLoaded && h("span", { title: name }, ticks(() => clock(now())))));
   }
-  const { home, program, time_zone: name } = server();
-  return h("header.top", { key: "header" }, h("p.brand", icon("live"), "moadim"),
-    h("p.where", home ? h("span.wide", bdi(home)) : null, program ? h("span", `version ${program}`) : null,
-      ui.loaded ? h("span", { title: name }, ticks(() => format("clock", now()))) : null));
+  const isOffered = isInline() && panel?.host.context.availableDisplayModes?.includes("fullscreen");
+  return isOffered && h("div.modes", quiet("Full screen", () => panel?.show("fullscreen")));
 }
 
-function banner() {
-  return ui.goneAt && ui.loaded ? h("p.banner", { key: "gone", role: "alert" },
-    `The dashboard has not answered since ${format("clock", ui.goneAt)}. What you see is from then. It is asked again every few seconds; if it has ended, start it with `, h("code", "moadim-mcp dashboard"), ".") : null;
-}
+const gone = () =>
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nobody has answered since ${clock(ui.goneAt)}; what you see is from then. The page keeps asking. If the dashboard has ended, start it again: `, h("code", "moadim-mcp dashboard"));
 
 const noToken = () =>
-  h("main.lone", { key: "token" }, h("h1", "This page needs its token"),
-    h("p", "The address of the dashboard holds a token, which is new each time it starts. This tab has none, or an old one."),
-    h("p", "Open it with:"), h("p", copyable("moadim-mcp dashboard")),
-    h("p", "The command opens the dashboard that runs, or starts one."));
+  h("main.lone", h("h1", "This page needs its token"),
+    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
-  h("main.lone", { key: "waiting" },
-    ui.summary ? h("div.prose", bdi(ui.summary)) : null,
-    ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", h("span.spinner", { "aria-hidden": "true" }), "Looking at what runs…"));
+  h("main.lone", ui.summary && h("div", { class: "card prose" }, bdi(ui.summary)),
+    ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", "Looking at what runs…"));
 
-function empty() {
-  return h("section.card.empty", { key: "empty", "aria-labelledby": "empty-title" },
-    h("h2", { id: "empty-title" }, "No routine yet"),
+const empty = () =>
+  h("section.card.empty", h("h2", "No routine yet"),
     h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
-    h("ul.quotes", ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our documentation each night, and reports what is broken.", "Run that routine now, and tell me how it went."].map((text) => h("li", { key: text }, h("q", text)))),
-    h("p", "If your agent does not know moadim yet, connect the two:"), h("p", copyable("moadim-mcp setup")),
-    h("p", "Or make one yourself:"), h("p", copyable("moadim-mcp create")));
-}
+    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our documentation each night."].map((text) => h("q", text)),
+    h("p", "If your agent does not know moadim yet: ", copyable("moadim-mcp setup")));
 
 function overview() {
-  if (!view.routines.length && !view.runs.length) return [h("h1.unseen", { key: "h1" }, "Dashboard"), h("main", { key: "overview" }, attention(), empty(), disk())];
-  const lists = [timeline(), routines(), runs()];
-  const side = [nextFires(), disk(), usage()];
-  return [
-    h("h1.unseen", { key: "h1" }, "Dashboard"),
-    h("main", { key: "overview" }, tiles(), attention(), nowRunning(),
-      wide.matches ? h("div.columns", { key: "columns" }, h("div", lists), h("div", side)) : [lists, side]),
-  ];
+  const isEmpty = !view.routines.length && !view.runs.length;
+  return h("main", h("h1.unseen", "Dashboard"),
+    isEmpty ? [attention(), empty(), disk()]
+      : [tiles(), attention(), running(), h("div.columns", h("div.stack", timeline(), routines(), runs()), h("div.stack", nextFires(), disk()))]);
 }
 
 function nextFires() {
   const fires = coming().slice(0, 7);
-  if (!fires.length || isInline()) return null;
-  return section("next", "Next", null, h("ul.card.list", fires.map(({ at, routine }) =>
-    h("li", { key: `${routine.slug} ${at}`, class: "line" }, button(bdi(titleOf(routine.slug)), () => showRoutine(routine.slug), { class: "link" }), h("small", time(at, (at) => format("moment", at)), " · ", time(at))))));
+  return fires.length > 0 && !isInline() && section("next", "Next", null, h("ul.card.list", fires.map(({ at, slug }) =>
+    h("li", { key: `${slug} ${at}` }, button(bdi(titleOf(slug)), () => showRoutine(slug), { class: "link" }), h("p", time(at, moment), " · ", time(at))))));
 }
 
 let isAsking = false;
@@ -119,17 +97,16 @@ async function refresh() {
   while (isStale) {
     isStale = false;
     try {
-      const answer = await link.call("dashboard_data", { known: known() });
-      const wasGone = ui.goneAt > 0 || !ui.loaded || ui.noToken;
-      Object.assign(ui, { loaded: true, goneAt: 0, noToken: false });
-      if (absorb(answer) || wasGone) {
-        draw();
-        if (opened && answer.parts?.live) void look();
-      }
+      const known = Object.fromEntries(Object.entries(parts).map(([name, { version }]) => [name, version]));
+      const answer = await link.call("dashboard_data", { known });
+      const isBack = ui.goneAt > 0 || !ui.isLoaded;
+      Object.assign(ui, { isLoaded: true, goneAt: 0 });
+      if (absorb(answer) || isBack) draw();
+      if (isBack || answer.parts?.live) look();
     } catch (error) {
-      const { kind, message } = /** @type {CallError} */ (error);
-      if (kind === "token") ui.noToken = true;
-      else if (kind === "gone") ui.goneAt ||= now();
+      const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
+      ui.hasNoToken = kind === "token";
+      if (kind === "gone") ui.goneAt ||= now();
       ui.trouble = message;
       draw();
     }
@@ -137,12 +114,11 @@ async function refresh() {
   isAsking = false;
 }
 
-/** A beat: hosts are asked each time, a server that tells of changes now and then. */
+/** A beat: hosts tell of nothing, a server of all that changes while it is there. */
 function beat() {
-  const isLive = view.runs.some((run) => run.alive);
-  const pause = ui.goneAt ? BUSY_BEAT_MS : inHost ? (isLive ? BUSY_BEAT_MS : CALM_BEAT_MS) : NET_MS;
+  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
   setTimeout(() => {
-    if (!document.hidden) void refresh();
+    if (!document.hidden) refresh();
     beat();
   }, pause);
 }
@@ -152,48 +128,38 @@ function second() {
   if (document.hidden || isEnded) return;
   seconds += 1;
   tick();
-  // The timeline moves.
-  if (seconds % 30 === 0) draw();
-  if (!opened || opened.log.isOver) return;
-  if (!inHost || seconds % 3 === 0) void opened.log.follow();
-  if (Date.now() - opened.at > LOOK_MS) void look();
+  if (seconds % REDRAW_SECS === 0) draw();
+  if (!opened || opened.log.isOver()) return;
+  if (!inHost || seconds % 3 === 0) opened.log.follow();
+  if (Date.now() - opened.at > LOOK_SECS * SECOND) look();
 }
 
 function readAddress() {
-  if (/^#token=/.test(location.hash)) return location.reload();
-  const [, run] = /^#run=(.+)$/.exec(location.hash) ?? [];
-  goTo(run ? decodeURIComponent(run) : "");
+  if (location.hash.startsWith("#token=")) return location.reload();
+  goTo(decodeURIComponent(/^#run=(.+)$/.exec(location.hash)?.[1] ?? ""));
 }
 
 async function start() {
   draw();
-  wide.addEventListener("change", draw);
-  document.addEventListener("visibilitychange", () => {
-    if (!document.hidden) void refresh();
-  });
-  document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && ui.open && !(event.target instanceof HTMLInputElement) && !(event.target instanceof Element && event.target.closest(".doing"))) closeRun();
-  });
+  document.addEventListener("visibilitychange", () => document.hidden || refresh());
   if (panel) {
-    const watch = new ResizeObserver(() => {
-      clearTimeout(resize);
-      resize = setTimeout(() => panel.resized(Math.ceil(document.documentElement.clientWidth), Math.ceil(root.getBoundingClientRect().height)), 60);
-    });
-    watch.observe(root);
+    let due = 0;
+    new ResizeObserver(() => {
+      clearTimeout(due);
+      due = setTimeout(() => panel.resized(document.documentElement.clientWidth, Math.ceil(root.getBoundingClientRect().height)), 60);
+    }).observe(root);
     await panel.start();
     if (!panel.host.capabilities.serverTools) {
-      change(() => (ui.trouble = "This host shows the dashboard, but lets it call no tools: this is the summary. For all of it, run `moadim-mcp dashboard`."));
-      return;
+      return draw((ui.trouble = "This host lets the panel call no tools, so this is only a summary. For all of it, run moadim-mcp dashboard."));
     }
   } else {
     addEventListener("hashchange", readAddress);
     readAddress();
-    link.listen?.(() => void (document.hidden || refresh()));
+    link.listen?.(() => document.hidden || refresh());
   }
-  void refresh();
+  refresh();
   beat();
-  setInterval(second, 1000);
+  setInterval(second, SECOND);
 }
-let resize = 0;
 
-void start();
+start();

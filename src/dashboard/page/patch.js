@@ -8,20 +8,12 @@ const slots = new WeakMap();
 /** Nodes that change with the clock. @type {Map<Element, (node: any) => void>} */
 const ticking = new Map();
 
-/** What is to be drawn: an element. */
-class Wanted {
-  /** @param {string} tag @param {Record<string, any>} props @param {Kid[]} kids */
-  constructor(tag, props, kids) {
-    Object.assign(this, { tag, props, kids });
-  }
-}
-
-/** Describes an element: `h("p.class", {its: "attributes"}, "and", ["what", "is"], "in it")`. @param {string} what @param {any[]} kids @returns {VNode} */
+/** Describes an element: `h("p.class", { its: "attributes" }, "and", ["what", "is"], "in it")`. @param {string} what @param {any[]} kids @returns {VNode} */
 function h(what, ...kids) {
-  const [tag = "", ...classes] = what.split(".");
-  const props = kids[0]?.constructor === Object ? kids.shift() : {};
-  const isIt = (/** @type {any} */ kid) => kid || kid === 0;
-  return /** @type {any} */ (new Wanted(tag, classes.length ? { class: classes.join(" "), ...props } : props, kids.flat(9).filter(isIt).map((kid) => (typeof kid === "number" ? String(kid) : kid))));
+  const [tag = "", ...kinds] = what.split(".");
+  const given = kids[0]?.constructor === Object && !("kids" in kids[0]) ? kids.shift() : {};
+  const props = kinds.length ? { class: kinds.join(" "), ...given } : given;
+  return { tag, props, kids: kids.flat(9).filter((kid) => kid || kid === 0).map((kid) => (typeof kid === "number" ? `${kid}` : kid)) };
 }
 
 // Control codes, and characters that turn the direction of what follows.
@@ -30,28 +22,25 @@ const UNSEEN = /[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\
 
 /** Shows what would be unseen. @param {string} text */
 const visible = (text) =>
-  text.replace(UNSEEN, (c) => {
-    const code = c.charCodeAt(0);
-    return code < 32 ? String.fromCharCode(0x2400 + code) : code === 127 ? "\u2421" : `\\u${code.toString(16).padStart(4, "0")}`;
-  });
+  text.replace(UNSEEN, (c) => (c < " " ? String.fromCharCode(0x2400 + c.charCodeAt(0)) : `\\u${c.charCodeAt(0).toString(16).padStart(4, "0")}`));
 
+let nodes = 0;
 /** @param {Element} parent @param {Kid[]} kids */
 function patch(parent, kids) {
   /** @type {Record<string, number>} */
   const counts = {};
   const wanted = kids.map((kid) => {
-    if (kid instanceof Element) return slots.get(kid) ?? `node ${(ticket += 1)}`;
-    const tag = typeof kid === "string" ? "#" : kid.tag;
-    const key = typeof kid === "string" ? undefined : kid.props.key;
-    return key === undefined ? `${tag} ${(counts[tag] = (counts[tag] ?? 0) + 1)}` : `${tag}:${key}`;
+    if (kid instanceof Element) return slots.get(kid) ?? `node ${(nodes += 1)}`;
+    const { tag, props } = typeof kid === "string" ? { tag: "#", props: {} } : kid;
+    return "key" in props ? `${tag}:${props.key}` : `${tag} ${(counts[tag] = (counts[tag] ?? 0) + 1)}`;
   });
   const stays = new Set(wanted);
   /** @type {Map<string, ChildNode>} */
   const there = new Map();
   for (const node of [...parent.childNodes]) {
-    const slot = slots.get(node);
+    const slot = slots.get(node) ?? "";
     // First what goes, so that nothing that stays has to move.
-    if (slot !== undefined && stays.has(slot)) there.set(slot, node);
+    if (stays.has(slot)) there.set(slot, node);
     else node.remove();
   }
   let at = parent.firstChild;
@@ -64,7 +53,6 @@ function patch(parent, kids) {
     update(node, kid);
   });
 }
-let ticket = 0;
 
 /** @param {Kid} kid @param {Element} parent @returns {ChildNode} */
 function make(kid, parent) {
@@ -74,38 +62,35 @@ function make(kid, parent) {
   return isSvg ? document.createElementNS(SVG, kid.tag) : document.createElement(kid.tag);
 }
 
-/** @param {ChildNode} node @param {Kid} kid */
+/** @param {any} node @param {Kid} kid */
 function update(node, kid) {
   if (kid instanceof Element) return;
-  if (typeof kid === "string") {
-    const text = visible(kid);
-    if (node instanceof Text && node.data !== text) node.data = text;
-    return;
-  }
-  const element = /** @type {HTMLElement} */ (node);
+  if (typeof kid === "string") return setText(node, visible(kid));
+  const { props } = kid;
   const before = drawn.get(node)?.props;
   drawn.set(node, kid);
-  for (const name in before) if (!(name in kid.props)) set(element, name, undefined);
-  for (const name in kid.props) if (before?.[name] !== kid.props[name]) set(element, name, kid.props[name]);
-  if (!kid.props["tick"]) patch(element, kid.kids);
-  if (!before && kid.props["focus"]) toFocus = element;
+  for (const name in before) if (!(name in props)) set(node, name, undefined);
+  for (const name in props) if (before?.[name] !== props[name]) set(node, name, props[name]);
+  if (!props["tick"]) patch(node, kid.kids);
+  if (!before && props["focus"]) toFocus = node;
 }
 /** @type {HTMLElement | undefined} */
 let toFocus;
 
-/** @param {HTMLElement} node @param {string} name @param {any} value */
+/** Sets an attribute, a handler, or what it shows of the clock. @param {any} node @param {string} name @param {any} value */
 function set(node, name, value) {
   if (name === "key" || name === "focus") return;
+  if (name === "label") name = "aria-label";
   if (name === "tick") {
     ticking.set(node, value);
     value(node);
   } else if (name === "style") for (const property in value) node.style.setProperty(property, value[property]);
-  else if (name === "value" || name.startsWith("on")) /** @type {any} */ (node)[name] = value ?? null;
-  else if (value === undefined || value === null || value === false) node.removeAttribute(name);
-  else node.setAttribute(name, value === true ? "" : visible(String(value)));
+  else if (name === "value" || name.startsWith("on")) node[name] = value ?? null;
+  else if ((value ?? false) === false) node.removeAttribute(name);
+  else node.setAttribute(name, value === true ? "" : visible(`${value}`));
 }
 
-/** Draws the whole page. @param {Element} root @param {Kids[]} kids */
+/** Draws the whole page. @param {Element} root @param {any[]} kids */
 function redraw(root, kids) {
   const active = document.activeElement;
   /** @type {Element[]} */
@@ -113,12 +98,16 @@ function redraw(root, kids) {
   for (let node = active; node && node !== document.body; node = node.parentElement) around.push(node);
   patch(root, h("", kids).kids);
   if (toFocus) toFocus.focus({ preventScroll: toFocus.tagName === "H1" });
-  else if (active && active !== document.activeElement && around.length) {
+  else if (active !== document.activeElement) {
     // A node that was moved lost its focus; one that went hands it to the section around it.
-    const next = around.find((node) => node.isConnected && (node === active || node.getAttribute("tabindex")));
-    if (next instanceof HTMLElement) next.focus({ preventScroll: true });
+    focusOn(around.find((node) => node.isConnected && (node === active || node.hasAttribute("tabindex"))));
   }
   toFocus = undefined;
+}
+
+/** @param {Element | null | undefined} node */
+function focusOn(node) {
+  if (node instanceof HTMLElement && node.isConnected) node.focus({ preventScroll: true });
 }
 
 /** Lets time pass in what shows it. */
@@ -129,7 +118,7 @@ function tick() {
   }
 }
 
-/** @param {Element} node @param {string} text */
+/** @param {Node} node @param {string} text */
 function setText(node, text) {
   if (node.textContent !== text) node.textContent = text;
 }

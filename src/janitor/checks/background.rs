@@ -10,7 +10,7 @@ use crate::logging;
 use crate::run::entry::Workbench;
 use crate::run::id::RunId;
 use crate::run::janitor_status::Duty;
-use crate::service::{Service, State};
+use crate::service::{Kind, Service, State};
 
 /// Names the other servers and janitors; without any, nothing fires.
 pub(super) fn peers(subject: &Subject<'_>) -> Vec<Finding> {
@@ -34,11 +34,16 @@ pub(super) fn versions(subject: &Subject<'_>) -> Vec<Finding> {
 }
 
 pub(super) fn service(_: &Subject<'_>) -> Vec<Finding> {
-    vec![service_state()]
+    let dashboard = Service::of_this_user(Kind::Dashboard).and_then(|service| service.state());
+    let dashboard = dashboard.ok().filter(|state| state.installed && !state.active).map(|state| {
+        let problem = format!("the dashboard's is installed, not alive: {}", state.detail);
+        Finding::problem("service", problem, "moadim-mcp service install --dashboard")
+    });
+    std::iter::once(service_state()).chain(dashboard).collect()
 }
 
 pub(super) fn service_state() -> Finding {
-    match Service::of_this_user().and_then(|service| service.state()) {
+    match Service::of_this_user(Kind::Janitor).and_then(|service| service.state()) {
         Ok(state) => of_service(&state),
         Err(error) => Finding::problem("service", error.to_string(), "moadim-mcp service status"),
     }

@@ -29,8 +29,8 @@ const WATCHED: Duration = Duration::from_secs(2);
 /// Finds the locks that are not released; takes two seconds where one is held by a process that does not sign it.
 fn stuck(home: &Home) -> Vec<Finding> {
     let until = Instant::now() + WATCHED;
-    // Nobody waits for the probe, and `servers` holds registrations.
-    let excluded = [home.janitor_lock(), home.lock_probe(), home.servers()];
+    // Nobody waits for the probe, `servers` holds registrations, and a dashboard has its lock as long as it runs.
+    let excluded = [home.janitor_lock(), home.lock_probe(), home.servers(), home.dashboard_file()];
     let brief = names_in(&home.locks()).into_iter().filter(|path| !excluded.contains(path));
     let mirrors = names_in(&home.cache()).into_iter().filter(|path| path.extension().is_some_and(|end| end == "lock"));
     let long = mirrors.chain([home.janitor_lock()]).map(|path| (path, LONG));

@@ -23,7 +23,8 @@ pub(super) struct Advance {
 
 impl Advance {
     pub(super) fn miss(&mut self, occurrence: UnixSeconds, count: u64, why: WhyMissed, reason: String) {
-        self.ledger.last_missed = Some(LastMissed { occurrence, reason: reason.clone() });
+        let as_asked = matches!(why, WhyMissed::Snoozed | WhyMissed::Disabled);
+        self.ledger.last_missed = Some(LastMissed { occurrence, reason: reason.clone(), as_asked });
         self.missed.push(Missed { occurrence, why, reason, count });
     }
 }

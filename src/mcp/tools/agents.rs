@@ -47,7 +47,7 @@ pub(crate) struct AgentView {
     /// What `env` may set.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(crate) accept_env: Vec<String>,
-    /// What `options` may choose, each with what it takes.
+    /// What each option takes.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(with = "BTreeMap<String, BTreeMap<String, Value>>")]
     pub(crate) options: BTreeMap<String, OptionView>,

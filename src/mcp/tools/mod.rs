@@ -2,6 +2,7 @@
 
 pub(crate) mod agents;
 pub(crate) mod cleanup;
+pub(crate) mod dashboard;
 pub(super) mod health;
 mod page;
 pub(crate) mod read_log;
@@ -16,7 +17,15 @@ use super::tool::Tool;
 #[must_use]
 pub fn all() -> Vec<Tool> {
     let mut tools = vec![agents::tool(), cleanup::tool(), health::tool(), snooze::tool(), read_log::tool()];
+    tools.extend(dashboard::tools());
     tools.extend(routines::tools());
     tools.extend(runs::tools());
     tools
+}
+
+/// Returns the names of all, sorted.
+pub(crate) fn names() -> Vec<&'static str> {
+    let mut names: Vec<&str> = all().iter().map(Tool::name).collect();
+    names.sort_unstable();
+    names
 }

@@ -2,6 +2,7 @@
 
 use anyhow::bail;
 
+use super::dashboard;
 use crate::mcp::tool::Tool;
 
 /// Keeps the tools that are wanted: those named, if any are, and only those that change nothing if `read_only`.
@@ -15,14 +16,17 @@ pub(crate) fn select(mut tools: Vec<Tool>, read_only: bool, only: Option<&[Strin
         }
         for name in only {
             let Some(tool) = tools.iter().find(|tool| tool.name() == name) else {
-                let known = tools.iter().map(Tool::name).collect::<Vec<_>>().join(", ");
+                let known = tools.iter().filter(|tool| tool.is_for_models());
+                let known = known.map(Tool::name).collect::<Vec<_>>().join(", ");
                 bail!("there is no tool '{name}'; the tools are: {known}");
             };
             if read_only && !tool.is_read_only() {
                 bail!("the tool '{name}' changes something; leave it out, or leave out --read-only");
             }
         }
-        tools.retain(|tool| only.iter().any(|name| name == tool.name()));
+        let is_named = |name: &str| only.iter().any(|only| only == name);
+        // A panel is no use without what it draws.
+        tools.retain(|tool| is_named(tool.name()) || (tool.name() == dashboard::DATA && is_named(dashboard::SHOW)));
     }
     tools.retain(|tool| !read_only || tool.is_read_only());
     Ok(tools)
@@ -48,6 +52,7 @@ mod tests {
             assert!(!harmless.contains(&tool.to_owned()), "{tool}");
         }
         assert_eq!(names(true, Some(&["health", "list_runs"])).unwrap().len(), 2);
+        assert_eq!(names(true, Some(&["show_dashboard"])).unwrap(), ["show_dashboard", "dashboard_data"]);
     }
 
     #[test]

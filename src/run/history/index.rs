@@ -16,6 +16,7 @@ use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
 use super::line::Past;
+use super::tally::Tally;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::file_cache::Stamp;
@@ -44,8 +45,19 @@ pub struct Lines {
     newest: Vec<Option<UnixSeconds>>,
     /// What runs cost, as far as it was asked for.
     pub(super) costs: KnownCosts,
+    /// What was counted in files that are gone since.
+    gone: Tally,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,
+    /// How often lines were dropped.
+    drops: u64,
+}
+
+/// How far somebody has seen the lines.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Seen {
+    drops: u64,
+    read_bytes: BTreeMap<u32, u64>,
 }
 
 /// A run's line; small, because there may be very many.
@@ -55,10 +67,19 @@ pub struct Line {
     offset: u64,
     slug: u32,
     file: u32,
+    /// [`NO_DURATION`] where the agent never started.
+    duration_secs: u32,
     status: Status,
 }
 
+const NO_DURATION: u32 = u32::MAX;
+
 impl Line {
+    /// Returns the time from the agent's start to the run's end, if it started.
+    pub(crate) fn duration_secs(&self) -> Option<u64> {
+        (self.duration_secs != NO_DURATION).then(|| self.duration_secs.into())
+    }
+
     pub(crate) fn stamp(&self) -> UnixSeconds {
         self.stamp
     }
@@ -79,6 +100,7 @@ struct IndexedFile {
     /// The hash of the last bytes that were read: lines are only ever added behind them.
     end_hash: u64,
     damaged: u64,
+    tally: Tally,
 }
 
 /// How much before the end of what was read is compared when a file has grown: several lines.
@@ -191,6 +213,21 @@ impl Lines {
         })
     }
 
+    /// Returns how far they are read.
+    pub(crate) fn seen(&self) -> Seen {
+        let read_bytes = self.files.iter().map(|(number, file)| (*number, file.read_bytes)).collect();
+        Seen { drops: self.drops, read_bytes }
+    }
+
+    /// Returns the lines of the runs that came since somebody had seen so far, the oldest first; `None` if lines were dropped since.
+    pub(crate) fn added_since(&self, seen: &Seen) -> Option<Vec<Line>> {
+        let is_new = |line: &Line| seen.read_bytes.get(&line.file).is_none_or(|read| line.offset >= *read);
+        let of_one_run = self.lines.chunk_by(|one, other| (one.stamp, one.slug) == (other.stamp, other.slug));
+        // A run with an older line was seen.
+        let added = of_one_run.filter(|lines| lines.iter().all(is_new)).filter_map(|lines| lines.last().copied());
+        (seen.drops == self.drops).then(|| added.collect())
+    }
+
     fn find(&self, run: &RunId) -> Option<&Line> {
         let key = (run.stamp(), run.routine());
         let found = self.lines.binary_search_by(|line| (line.stamp, self.routine(line)).cmp(&key));
@@ -199,6 +236,13 @@ impl Lines {
 
     pub(crate) fn routine(&self, line: &Line) -> &Slug {
         self.slugs.of(line)
+    }
+
+    /// Counts all runs whose end this process has seen in the history. While it lives, no count falls because a file is removed.
+    pub(crate) fn tally(&self) -> RunTally<'_> {
+        let mut all = Tally::default();
+        self.files.values().map(|file| &file.tally).chain([&self.gone]).for_each(|tally| all.add(tally));
+        RunTally { all, slugs: &self.slugs }
     }
 
     /// Makes sure that all files that may have runs of a time were read.
@@ -232,9 +276,10 @@ impl Lines {
     /// line is damaged where only the whole of it shows that.
     pub(crate) fn drop_unreadable(&mut self, unreadable: &Line) {
         let Line { file, offset, .. } = *unreadable;
+        self.drops += 1;
         let Some(indexed) = self.files.get_mut(&file) else { return };
         let is_as_indexed = line_at(&indexed.file, offset).is_ok_and(|text| match LineHead::parse(&text) {
-            Ok(Some(LineHead { id, status })) => {
+            Ok(Some(LineHead { id, status, .. })) => {
                 let routine = self.slugs.of(unreadable).as_str();
                 parts(&id) == Some((routine, unreadable.stamp)) && status == unreadable.status
             }
@@ -260,14 +305,26 @@ impl Lines {
             now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
         self.unopened.clear();
+        for (_, known) in
+            self.files.iter_mut().filter(|(_, known)| !listed.iter().any(|file| file.stamp.is_same_file(&known.stamp)))
+        {
+            self.gone.add(&std::mem::take(&mut known.tally));
+        }
         let count = self.files.len();
         self.files.retain(|_, known| is_as_read(known));
         let mut known = self.lines.len();
         if self.files.len() < count {
+            self.drops += 1;
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
         }
+        let first_new = self.lines.len();
         let read = listed.iter().try_for_each(|file| self.read_on(file));
+        for line in &self.lines[first_new..] {
+            if let Some(file) = self.files.get_mut(&line.file) {
+                file.tally.count(line.slug, line.status, line.duration_secs());
+            }
+        }
         self.sort_in(known);
         read
     }
@@ -309,7 +366,8 @@ impl Lines {
                     }
                 };
                 let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
-                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash: stable_hash(&[]), damaged: 0 };
+                let (end_hash, tally) = (stable_hash(&[]), Tally::default());
+                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash, damaged: 0, tally };
                 self.files.insert(number, empty);
                 number
             }
@@ -336,11 +394,12 @@ impl Lines {
                 return Ok(());
             }
             match LineHead::parse(&text) {
-                Ok(Some(LineHead { id, status })) => {
+                Ok(Some(LineHead { id, status, duration_secs })) => {
                     let run = parts(&id).and_then(|(slug, stamp)| Some((self.slugs.number(slug)?, stamp)));
                     match run {
                         Some((slug, stamp)) => {
-                            self.lines.push(Line { stamp, offset: file.read_bytes, slug, file: number, status });
+                            let offset = file.read_bytes;
+                            self.lines.push(Line { stamp, offset, slug, file: number, duration_secs, status });
                         }
                         None => file.damaged += 1,
                     }
@@ -354,10 +413,29 @@ impl Lines {
     }
 }
 
+/// How many runs there were, by routine.
+pub(crate) struct RunTally<'a> {
+    all: Tally,
+    slugs: &'a Slugs,
+}
+
+impl RunTally<'_> {
+    /// Returns how many ended how.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (&Slug, Status, u64)> {
+        self.all.ended().map(|(slug, status, count)| (&self.slugs.all[slug as usize], status, count))
+    }
+
+    /// Returns how many had an agent that started, and how long these took together.
+    pub(crate) fn durations(&self) -> impl Iterator<Item = (&Slug, u64, u64)> {
+        self.all.durations().map(|(slug, count, secs)| (&self.slugs.all[slug as usize], count, secs))
+    }
+}
+
 /// What of a run's line is indexed.
 struct LineHead<'a> {
     id: Cow<'a, str>,
     status: Status,
+    duration_secs: u32,
 }
 
 impl<'a> LineHead<'a> {
@@ -376,6 +454,7 @@ impl<'a> LineHead<'a> {
             id: Cow<'a, str>,
             #[serde(borrow)]
             status: Cow<'a, str>,
+            duration_secs: Option<u64>,
             version: IgnoredAny,
             agent: IgnoredAny,
             session_host: IgnoredAny,
@@ -390,10 +469,11 @@ impl<'a> LineHead<'a> {
             kind: Cow<'a, str>,
         }
         match serde_json::from_slice::<OfRun<'a>>(text) {
-            Ok(OfRun { kind, id, status, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
+            Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
                 // Any other status is a newer program's.
                 let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
-                Ok(Some(Self { id, status }))
+                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
+                Ok(Some(Self { id, status, duration_secs }))
             }
             Ok(_) => Ok(None),
             Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {

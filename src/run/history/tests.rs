@@ -317,3 +317,35 @@ fn a_file_that_cannot_be_opened_leaves_its_time_unknown() {
     std::fs::remove_file(&closed).unwrap();
     assert!(check(0).is_ok());
 }
+
+/// Returns how many runs of `a` ended how, as `status count`, and the durations as `runs/secs`.
+fn tally(it: &Fixture) -> (Vec<String>, Vec<String>) {
+    let lines = it.context.history.read(&it.context.home).unwrap();
+    let tally = lines.tally();
+    let ended = tally.ended().map(|(slug, status, count)| format!("{slug} {status} {count}")).collect();
+    let durations = tally.durations().map(|(slug, count, secs)| format!("{slug} {count}/{secs}")).collect();
+    (ended, durations)
+}
+
+#[test]
+fn runs_are_counted_as_they_come_and_none_is_uncounted_because_its_file_goes() {
+    let it = fixture();
+    assert_eq!(tally(&it), (vec![], vec![]));
+    for run in ["a-1", "b-2", "a-3"] {
+        it.append(run);
+    }
+    assert_eq!(tally(&it), (vec!["a failed 2".into(), "b failed 1".into()], vec!["a 2/2".into(), "b 1/1".into()]));
+    it.close(4);
+    it.append("a-5");
+    assert_eq!(tally(&it).0, ["a failed 3", "b failed 1"]);
+    std::fs::remove_file(it.context.home.root().join("history.4.jsonl")).unwrap();
+    it.append("a-6");
+    for _ in 0..2 {
+        assert_eq!(tally(&it), (vec!["a failed 4".into(), "b failed 1".into()], vec!["a 4/4".into(), "b 1/1".into()]));
+    }
+    assert_eq!(it.runs(), ["a-6", "a-5"]);
+    // What was edited is counted as it is now.
+    let edited = it.text().replace("\"failed\"", "\"lost\"");
+    it.write(&edited);
+    assert_eq!(tally(&it).0, ["a failed 2", "a lost 2", "b failed 1"]);
+}

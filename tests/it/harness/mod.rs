@@ -3,6 +3,8 @@
 mod another_user;
 mod calls;
 mod commands;
+#[cfg(feature = "dashboard")]
+mod dashboard;
 mod home;
 mod live;
 mod mounts;
@@ -20,6 +22,8 @@ use std::time::{Duration, Instant};
 pub use another_user::{give_to_nobody, root_may_become_another_user, run_as_nobody};
 pub use calls::text;
 pub use commands::{Answer, script_is_there};
+#[cfg(feature = "dashboard")]
+pub use dashboard::{Dashboard, HttpAnswer};
 pub use home::{TestHome, copy_program};
 pub use live::{Live, cut_the_power, kept_because, unwatched};
 pub use mounts::{Mount, can_unshare, is_body, skip, with_mounts};

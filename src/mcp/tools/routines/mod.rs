@@ -102,7 +102,7 @@ pub(crate) struct WholeRoutine {
     /// The prompt as a run started now would get it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) preview: Option<String>,
-    /// Its other settings as they are written; what is absent has its default.
+    /// Those that are not the defaults.
     pub(crate) settings: Map<String, Value>,
     /// Names in [trusted.env].
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -116,7 +116,8 @@ pub(crate) struct WholeRoutine {
     /// What decides whether a run has succeeded; absent: as its agent says.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) trusted_verify: Option<Vec<String>>,
-    /// Its newest runs.
+    /// Its newest runs, each as last_run in list_routines.
+    #[schemars(with = "Vec<Map<String, Value>>")]
     pub(crate) recent_runs: Vec<LastRun>,
 }
 

@@ -1,0 +1,282 @@
+//! What needs a person, the worst first, each with its fix.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::content::{Content, Row};
+use super::past::{EndedRun, RoutinePast};
+use super::routines::RoutineFacts;
+use crate::clock::UnixSeconds;
+use crate::home::stable_hash;
+use crate::janitor::health::Problem;
+use crate::query::view::RunView;
+use crate::quote::shortened;
+use crate::routine::slug::Slug;
+use crate::run::disagreement::Disagreement;
+use crate::run::hold::Hold;
+use crate::run::id::RunId;
+
+/// Something that needs a person.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub(super) struct Item {
+    key: String,
+    pub(super) kind: Kind,
+    pub(super) severity: Severity,
+    pub(super) text: String,
+    pub(super) fix: Option<String>,
+    pub(super) routine: Option<Slug>,
+    run: Option<RunId>,
+    agent: Option<String>,
+    at: Option<UnixSeconds>,
+    /// What to type.
+    command: Option<String>,
+    action: Option<Action>,
+}
+
+/// A call of a tool that helps.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+struct Action {
+    label: &'static str,
+    tool: &'static str,
+    arguments: Value,
+}
+
+/// The worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Severity {
+    Problem,
+    Notice,
+}
+
+/// The worst first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Kind {
+    /// What health reports.
+    Problem,
+    /// The program has disabled a routine.
+    Disabled,
+    AsksLogin,
+    Unknown,
+    Failing,
+    Disagreement,
+    Missed,
+    Hold,
+    Budget,
+}
+
+/// What is looked through for it.
+pub(super) struct Situation<'a> {
+    pub(super) now: UnixSeconds,
+    pub(super) problems: &'a [Problem],
+    /// Parts of the dashboard that cannot be read, and why.
+    pub(super) unread: &'a [String],
+    pub(super) routines: Vec<(&'a Slug, &'a RoutineFacts, Option<&'a RoutinePast>)>,
+    pub(super) unknown: Vec<&'a RunView>,
+    /// The newest first.
+    pub(super) ended: Vec<(&'a RunId, &'a EndedRun)>,
+    pub(super) holds: Vec<&'a Hold>,
+    /// That a daily ceiling of the home is reached.
+    pub(super) over_budget: Option<String>,
+    /// The command of an agent.
+    pub(super) command_of: &'a dyn Fn(&str) -> Option<String>,
+}
+
+const MAX_ITEMS: usize = 200;
+const MAX_TEXT_CHARS: usize = 500;
+const DAY_SECS: u64 = 24 * 60 * 60;
+/// From how many failures in a row on a routine is failing.
+const FAILING: usize = 2;
+
+impl Item {
+    fn new(kind: Kind, severity: Severity, about: &str, text: &str) -> Self {
+        let word = serde_json::to_value(kind).ok().and_then(|word| word.as_str().map(str::to_owned));
+        Self {
+            key: format!("{}:{about}", word.unwrap_or_default()),
+            kind,
+            severity,
+            text: shortened(text, MAX_TEXT_CHARS),
+            fix: None,
+            routine: None,
+            run: None,
+            agent: None,
+            at: None,
+            command: None,
+            action: None,
+        }
+    }
+
+    fn fix(self, fix: impl Into<String>) -> Self {
+        Self { fix: Some(fix.into()), ..self }
+    }
+
+    fn of_routine(self, routine: &Slug) -> Self {
+        Self { routine: Some(routine.clone()), ..self }
+    }
+
+    fn of_run(self, run: &RunId) -> Self {
+        Self { run: Some(run.clone()), ..self.of_routine(run.routine()) }
+    }
+
+    fn at(self, at: UnixSeconds) -> Self {
+        Self { at: Some(at), ..self }
+    }
+
+    fn command(self, command: impl Into<String>) -> Self {
+        Self { command: Some(command.into()), ..self }
+    }
+
+    fn action(self, label: &'static str, tool: &'static str, arguments: Value) -> Self {
+        Self { action: Some(Action { label, tool, arguments }), ..self }
+    }
+}
+
+/// Finds what needs a person.
+pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
+    let mut items: Vec<Item> = situation.problems().chain(situation.unread()).collect();
+    items.extend(situation.unknown());
+    for (slug, facts, past) in &situation.routines {
+        items.extend(disabled(slug, facts));
+        items.extend(past.and_then(|past| failing(slug, facts, past)));
+        items.extend(missed(slug, facts, situation.now));
+        items.extend(facts.over_budget.as_ref().map(|over| {
+            let item = Item::new(Kind::Budget, Severity::Notice, slug.as_str(), over).of_routine(slug);
+            item.fix("it goes on when the day has ended").command(format!("moadim-mcp edit {slug}"))
+        }));
+    }
+    items.extend(situation.disagreements());
+    items.extend(situation.logins());
+    items.extend(situation.holds.iter().map(|hold| of_hold(hold)));
+    items.extend(
+        situation.over_budget.as_ref().map(|over| {
+            Item::new(Kind::Budget, Severity::Notice, "home", over).fix("it goes on when the day has ended")
+        }),
+    );
+    items.sort_by(|one, other| {
+        let rank = |item: &Item| (item.severity, item.kind, std::cmp::Reverse(item.at));
+        rank(one).cmp(&rank(other)).then_with(|| one.key.cmp(&other.key))
+    });
+    items.truncate(MAX_ITEMS);
+    items
+}
+
+/// # Errors
+/// It cannot be written as JSON.
+pub(super) fn content(items: &[Item], snoozed_until: Option<UnixSeconds>) -> serde_json::Result<Content> {
+    #[serde_with::skip_serializing_none]
+    #[derive(Serialize)]
+    struct Head {
+        snoozed_until: Option<UnixSeconds>,
+    }
+    let rows = items.iter().map(|item| Row::of(item.key.as_str(), item)).collect::<Result<_, _>>()?;
+    Content::of(rows).with_head(&Head { snoozed_until })
+}
+
+impl Situation<'_> {
+    fn problems(&self) -> impl Iterator<Item = Item> {
+        // Unknown runs have items of their own.
+        let is_of_run =
+            |problem: &&Problem| self.unknown.iter().any(|run| problem.path.as_deref() == Some(run.workbench.as_str()));
+        let problems = self.problems.iter().filter(move |problem| !is_of_run(problem));
+        problems.map(|Problem { path, problem, fix }| {
+            let about = stable_hash(format!("{} {problem}", path.as_deref().unwrap_or_default()).as_bytes());
+            let text = match path {
+                Some(path) if !problem.contains(path.as_str()) => format!("{path}: {problem}"),
+                _ => problem.clone(),
+            };
+            Item::new(Kind::Problem, Severity::Problem, &format!("{about:016x}"), &text).fix(fix.as_str())
+        })
+    }
+
+    fn unread(&self) -> impl Iterator<Item = Item> {
+        let item = |error: &String| {
+            let about = format!("{:016x}", stable_hash(error.as_bytes()));
+            Item::new(Kind::Problem, Severity::Problem, &about, error)
+                .fix("make it readable; the rest is shown as it was last read")
+        };
+        self.unread.iter().map(item)
+    }
+
+    fn unknown(&self) -> impl Iterator<Item = Item> {
+        self.unknown.iter().map(|run| {
+            let reason = run.status_reason.as_deref().unwrap_or("nobody knows why");
+            let text = format!("the state of run {} is not known: {reason}", run.id);
+            let item = Item::new(Kind::Unknown, Severity::Problem, &run.id.to_string(), &text).of_run(&run.id);
+            let problem = self.problems.iter().find(|problem| problem.path.as_deref() == Some(run.workbench.as_str()));
+            match problem {
+                Some(problem) => item.fix(problem.fix.as_str()),
+                None => item,
+            }
+        })
+    }
+
+    fn disagreements(&self) -> impl Iterator<Item = Item> {
+        let since = UnixSeconds(self.now.0.saturating_sub(DAY_SECS));
+        let recent =
+            self.ended.iter().filter(move |(_, run)| run.finished_at >= since && !run.disagreements.is_empty());
+        recent.map(|(id, run)| {
+            let is_refuted = run.disagreements.contains(&Disagreement::VerificationFailed);
+            let severity = if is_refuted { Severity::Problem } else { Severity::Notice };
+            let text = format!("run {id}: {}", run.reason.as_deref().unwrap_or("its facts contradict each other"));
+            let item = Item::new(Kind::Disagreement, severity, &id.to_string(), &text).of_run(id).at(run.finished_at);
+            item.fix("look at its log and its report before you trust it").command(format!("moadim-mcp show {id}"))
+        })
+    }
+
+    /// Reports agents whose newest run asked for a login.
+    fn logins(&self) -> Vec<Item> {
+        let mut agents = std::collections::BTreeSet::new();
+        let newest =
+            self.ended.iter().filter(|(_, run)| !run.status.never_had_agent() && agents.insert(run.agent.as_str()));
+        let asks = newest.filter(|(_, run)| run.needs_login);
+        let item = |(id, run): &(&RunId, &EndedRun)| {
+            let text = format!("agent '{}' asks for a login", run.agent);
+            let item = Item::new(Kind::AsksLogin, Severity::Problem, &run.agent, &text).of_run(id).at(run.finished_at);
+            let item = item.fix("log in once in a terminal; its next run shows whether that was enough");
+            Item { agent: Some(run.agent.clone()), command: (self.command_of)(&run.agent), ..item }
+        };
+        asks.map(item).collect()
+    }
+}
+
+fn disabled(slug: &Slug, facts: &RoutineFacts) -> Option<Item> {
+    let because = facts.disabled_because.as_ref()?;
+    let text = format!("'{}' was disabled: {because}", facts.title);
+    let item = Item::new(Kind::Disabled, Severity::Problem, slug.as_str(), &text).of_routine(slug);
+    let item = item.fix("find out why its runs fail, then enable it");
+    Some(item.action("Enable", "update_routine", json!({ "routine": slug, "enabled": true })))
+}
+
+fn failing(slug: &Slug, facts: &RoutineFacts, past: &RoutinePast) -> Option<Item> {
+    let failed = past.failed_in_a_row();
+    if failed < FAILING || !facts.enabled {
+        return None;
+    }
+    let newest = &past.recent.iter().rev().find(|run| run.status.is_failure())?.id;
+    let many =
+        if failed == past.recent.len() && failed > FAILING { format!("at least {failed}") } else { failed.to_string() };
+    let text = format!("the last {many} runs of '{}' failed", facts.title);
+    let item = Item::new(Kind::Failing, Severity::Problem, slug.as_str(), &text).of_run(newest).at(newest.stamp());
+    let item = item.fix("read the log of its newest run, then change the routine or run it again");
+    let item = item.command(format!("moadim-mcp logs {newest}"));
+    Some(item.action("Run again", "trigger_routine", json!({ "routine": slug })))
+}
+
+fn missed(slug: &Slug, facts: &RoutineFacts, now: UnixSeconds) -> Option<Item> {
+    let missed = facts.last_missed.as_ref()?;
+    if missed.as_asked || missed.occurrence.age_secs_at(now) > DAY_SECS || !facts.enabled {
+        return None;
+    }
+    let text = format!("'{}' did not fire at {}: {}", facts.title, missed.occurrence, missed.reason);
+    let item = Item::new(Kind::Missed, Severity::Notice, slug.as_str(), &text).of_routine(slug).at(missed.occurrence);
+    Some(item.action("Run now", "trigger_routine", json!({ "routine": slug })))
+}
+
+fn of_hold(hold: &Hold) -> Item {
+    let text = format!("agent '{}' waits until {}: {}", hold.agent, hold.held_until, hold.in_words());
+    let item = Item::new(Kind::Hold, Severity::Notice, &hold.agent, &text).at(hold.held_until);
+    let item = item.fix("nothing to do: its scheduled runs start by themselves then");
+    Item { agent: Some(hold.agent.clone()), ..item }
+}

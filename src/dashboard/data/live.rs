@@ -1,0 +1,83 @@
+//! The runs that are not over, and those of which that is not known.
+
+use serde::Serialize;
+
+use super::content::{Content, Row};
+use super::routines::Routines;
+use crate::clock::UnixSeconds;
+use crate::home::Home;
+use crate::query::listing::Unfinished;
+use crate::query::view::RunView;
+use crate::routine::slug::Slug;
+use crate::run::entry::Workbench;
+use crate::run::id::RunId;
+use crate::run::report::read_report;
+use crate::run::status::Status;
+
+#[serde_with::skip_serializing_none]
+#[derive(Serialize)]
+struct LiveRow<'a> {
+    id: &'a RunId,
+    routine: &'a Slug,
+    title: &'a str,
+    status: Status,
+    status_reason: Option<&'a str>,
+    triggered_at: UnixSeconds,
+    started_at: Option<UnixSeconds>,
+    max_runtime_secs: Option<u64>,
+    last_output_at: Option<UnixSeconds>,
+    max_silence_secs: Option<u64>,
+    log_bytes: u64,
+    attach_command: Option<&'a str>,
+    pinned: Option<bool>,
+    headline: Option<String>,
+}
+
+/// A run that is not over, with its bounds where it has an entry.
+#[derive(Debug, Clone)]
+pub(super) struct LiveRun {
+    pub(super) run: RunView,
+    bounds: Option<(u64, Option<u64>)>,
+}
+
+impl From<Unfinished> for LiveRun {
+    fn from(unfinished: Unfinished) -> Self {
+        let Unfinished { run, max_runtime_secs, max_silence_secs } = unfinished;
+        Self { run, bounds: Some((max_runtime_secs, max_silence_secs)) }
+    }
+}
+
+impl LiveRun {
+    /// Makes one of a workbench without an entry of which nothing is known.
+    pub(super) fn of_stranger(run: RunView) -> Self {
+        Self { run, bounds: None }
+    }
+}
+
+/// # Errors
+/// A row cannot be written as JSON.
+pub(super) fn content(home: &Home, routines: &Routines, live: &[LiveRun]) -> serde_json::Result<Content> {
+    let row = |LiveRun { run, bounds }: &LiveRun| {
+        let routine = run.id.routine();
+        let workbench = Workbench::of(home, &run.id);
+        let last_output_at = (run.log_bytes > 0).then(|| workbench.last_output_or(run.triggered_at));
+        let row = LiveRow {
+            id: &run.id,
+            routine,
+            title: routines.facts_of(routine).map_or(routine.as_str(), |facts| &facts.title),
+            status: run.status,
+            status_reason: run.status_reason.as_deref(),
+            triggered_at: run.triggered_at,
+            started_at: run.started_at,
+            max_runtime_secs: bounds.map(|(secs, _)| secs),
+            last_output_at,
+            max_silence_secs: bounds.and_then(|(_, secs)| secs),
+            log_bytes: run.log_bytes,
+            attach_command: run.attach_command.as_deref(),
+            pinned: run.pinned.then_some(true),
+            headline: read_report(&workbench).map(|report| report.headline),
+        };
+        Row::of(run.id.to_string(), &row)
+    };
+    Ok(Content::of(live.iter().map(row).collect::<Result<_, _>>()?))
+}

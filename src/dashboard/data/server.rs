@@ -1,0 +1,39 @@
+//! The program and the home.
+
+use serde::Serialize;
+
+use super::content::Content;
+use super::{Seen, State};
+use crate::agent::agent_names;
+use crate::run::context::App;
+
+#[serde_with::skip_serializing_none]
+#[derive(Serialize)]
+struct ServerHead<'a> {
+    /// The version of this program.
+    program: &'static str,
+    home: String,
+    time_zone: Option<&'a str>,
+    tools: &'a [&'a str],
+    agents_available: usize,
+    routines_total: usize,
+    runs_total: usize,
+}
+
+/// # Errors
+/// It cannot be written as JSON.
+pub(super) fn content(state: &State, seen: &Seen, app: &App, tools: &[&str]) -> serde_json::Result<Content> {
+    let home = &seen.context.home;
+    let search_path = app.search_path();
+    let names = agent_names(home);
+    let available = names.iter().filter(|name| state.agents.is_found(home, &search_path, &name.to_string()));
+    Content::default().with_head(&ServerHead {
+        program: env!("CARGO_PKG_VERSION"),
+        home: home.root().display().to_string(),
+        time_zone: seen.calendar.zone.as_deref(),
+        tools,
+        agents_available: available.count(),
+        routines_total: state.routines.content().rows().len(),
+        runs_total: state.past.total + seen.live.len(),
+    })
+}

@@ -1,0 +1,83 @@
+//! The dashboard in a few words, for a host that shows no panel.
+
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use super::{Seen, State};
+use crate::clock::UnixSeconds;
+use crate::routine::slug::Slug;
+use crate::run::id::RunId;
+
+/// What runs, what failed, what comes next and what is wrong.
+#[serde_with::skip_serializing_none]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Summary {
+    /// How many runs are not over.
+    running: usize,
+    /// The newest of them.
+    live: Vec<RunId>,
+    failed_24h: Failed,
+    next: Option<NextFire>,
+    /// What needs a person, the worst first, with what helps.
+    problems: Vec<String>,
+    /// What a cleanup would free.
+    removable_bytes: Option<u64>,
+    /// How a person sees all of it.
+    dashboard_hint: Option<&'static str>,
+}
+
+/// Runs that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+struct Failed {
+    count: usize,
+    /// The newest of them.
+    runs: Vec<RunId>,
+}
+
+/// The next fire of a schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+struct NextFire {
+    routine: Slug,
+    at: UnixSeconds,
+}
+
+/// It goes into a model's context.
+const SHOWN: usize = 20;
+const DAY_SECS: u64 = 24 * 60 * 60;
+
+pub(super) fn summary(state: &State, seen: &Seen, routine: Option<&Slug>) -> Summary {
+    let is_wanted = |slug: &Slug| routine.is_none_or(|routine| routine == slug);
+    let since = UnixSeconds(seen.now.0.saturating_sub(DAY_SECS));
+    let live: Vec<&RunId> = seen.live.iter().map(|live| &live.run.id).filter(|run| is_wanted(run.routine())).collect();
+    let ended = state.past.ended.runs.iter().rev().filter(|(run, _)| is_wanted(run.routine()));
+    let failed: Vec<&RunId> =
+        ended.filter(|(_, run)| run.finished_at >= since && run.status.is_failure()).map(|(run, _)| run).collect();
+    let fires = state.routines.facts().filter(|(slug, _)| is_wanted(slug));
+    let next = fires.filter_map(|(slug, facts)| Some((facts.next_fire?, slug))).min();
+    let items = seen.items.iter().filter(|item| match routine {
+        Some(_) => item.routine.as_ref().is_some_and(is_wanted),
+        None => true,
+    });
+    let mut problems: Vec<String> = items
+        .map(|item| match &item.fix {
+            Some(fix) => format!("{}; {fix}", item.text),
+            None => item.text.clone(),
+        })
+        .collect();
+    let more = problems.len().saturating_sub(SHOWN);
+    problems.truncate(SHOWN);
+    if more > 0 {
+        problems.push(format!("{more} more"));
+    }
+    let forecast = seen.forecast.as_deref().and_then(|forecast| forecast.as_ref().ok());
+    Summary {
+        running: live.len(),
+        live: live.into_iter().take(SHOWN).cloned().collect(),
+        failed_24h: Failed { count: failed.len(), runs: failed.into_iter().take(SHOWN).cloned().collect() },
+        next: next.map(|(at, slug)| NextFire { routine: slug.clone(), at }),
+        problems,
+        removable_bytes: forecast.and_then(|forecast| forecast.removable_bytes()).filter(|_| routine.is_none()),
+        dashboard_hint: cfg!(feature = "dashboard")
+            .then_some("a person sees all of it in a browser with: moadim-mcp dashboard"),
+    }
+}

@@ -1,0 +1,291 @@
+//! Everything that changed in the home since the last look, for those who cannot say what to look at.
+//!
+//! A home may have thousands of routines and workbenches. So only runs that are not over are looked at one by one; the rest is
+//! found by comparing lists, which are made again when their folder has changed, and routines by what is known of all of them.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::changes::{Observer, Topic};
+use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::home::file_cache::Stamp;
+use crate::home::names::{self, Kind};
+use crate::routine::known::{Known, KnownRoutines, Look};
+use crate::routine::prompt;
+use crate::routine::slug::Slug;
+use crate::routine::zone::MachineMark;
+use crate::run::entry::Entry;
+use crate::run::id::RunId;
+use crate::run::on_disk;
+
+/// Remembers what was seen at the last look.
+#[derive(Debug)]
+pub struct Survey {
+    home: Home,
+    routines: Arc<KnownRoutines>,
+    observer: Observer,
+    seen: Option<Seen>,
+    prompts: Prompts,
+}
+
+#[derive(Debug)]
+struct Seen {
+    live: BTreeSet<RunId>,
+    pins: Listing,
+    workbenches: Listing,
+    known: Arc<Known>,
+    /// What the times of all routines depend on.
+    of_all: (Option<Stamp>, Option<Stamp>, MachineMark),
+}
+
+/// The runs that a folder names, and the folder's state when they were listed.
+#[derive(Debug)]
+struct Listing {
+    /// `None` if a change since would not show.
+    stamp: Option<Stamp>,
+    runs: BTreeSet<RunId>,
+}
+
+impl Listing {
+    /// Lists a folder, unless it is as it was. One that cannot be listed now has not changed because of that.
+    fn of(
+        folder: PathBuf,
+        before: Option<&Self>,
+        list: impl FnOnce() -> Result<BTreeSet<RunId>, FileError>,
+    ) -> Option<Self> {
+        let stamp = Stamp::of(&folder);
+        if before.is_some_and(|before| before.stamp.is_some() && before.stamp == stamp) {
+            return None;
+        }
+        let settled = stamp.filter(|stamp| stamp.is_settled(SystemTime::now()));
+        Some(Self { stamp: settled, runs: list().ok()? })
+    }
+}
+
+impl Survey {
+    pub fn new(home: Home, routines: Arc<KnownRoutines>) -> Self {
+        let observer = Observer::new(home.clone(), Arc::clone(&routines));
+        Self { home, routines, observer, seen: None, prompts: Prompts::default() }
+    }
+
+    /// Looks at everything, and returns what changed since the last look; nothing at the first.
+    pub fn look(&mut self) -> BTreeSet<Topic> {
+        let Ok(entries) = Entry::list(&self.home) else { return BTreeSet::new() };
+        let live: BTreeSet<RunId> = entries.iter().map(|entry| entry.id().clone()).collect();
+        let mut topics = BTreeSet::from([Topic::Lists, Topic::Health, Topic::Usage]);
+        topics.extend(live.iter().flat_map(|run| [Topic::Run(run.clone()), Topic::Log(run.clone())]));
+        let mut changed = self.observer.look(&topics);
+        if self.routines.are_many()
+            && let Err(error) = self.routines.refresh(&self.home, Look::Share)
+        {
+            tracing::debug!(%error, "routines were not looked at");
+        }
+        let known = self.routines.known();
+        changed.extend(self.prompts.look(&self.home, &known));
+        let home = &self.home;
+        let of_all = (Stamp::of(&home.snooze_file()), Stamp::of(&home.holds()), MachineMark::now());
+        let pinned = || {
+            let mut runs = BTreeSet::new();
+            names::scan(&home.pins(), |name, kind| {
+                runs.extend(if kind == Kind::Directory { None } else { name.parse().ok() });
+            })?;
+            Ok(runs)
+        };
+        let with_workbench = || Ok(on_disk::workbench_ids(home)?.into_iter().collect());
+        let before = self.seen.as_ref();
+        let pins = Listing::of(home.pins(), before.map(|seen| &seen.pins), pinned);
+        let workbenches = Listing::of(home.workbenches(), before.map(|seen| &seen.workbenches), with_workbench);
+        let empty = || Listing { stamp: None, runs: BTreeSet::new() };
+        let Some(seen) = &mut self.seen else {
+            let (pins, workbenches) = (pins.unwrap_or_else(empty), workbenches.unwrap_or_else(empty));
+            self.seen = Some(Seen { live, pins, workbenches, known, of_all });
+            return BTreeSet::new();
+        };
+        for run in seen.live.symmetric_difference(&live) {
+            changed.extend([Topic::Run(run.clone()), Topic::Log(run.clone()), Topic::Routine(run.routine().clone())]);
+        }
+        seen.live = live;
+        if let Some(pins) = pins {
+            changed.extend(seen.pins.runs.symmetric_difference(&pins.runs).cloned().map(Topic::Run));
+            seen.pins = pins;
+        }
+        if let Some(workbenches) = workbenches {
+            for run in seen.workbenches.runs.symmetric_difference(&workbenches.runs) {
+                changed.extend([Topic::Run(run.clone()), Topic::Routine(run.routine().clone())]);
+            }
+            seen.workbenches = workbenches;
+        }
+        if !Arc::ptr_eq(&seen.known, &known) {
+            changed.extend(differing(&seen.known, &known).map(Topic::Routine));
+            seen.known = known;
+        }
+        if seen.of_all != of_all {
+            changed.insert(Topic::Lists);
+            seen.of_all = of_all;
+        }
+        changed
+    }
+}
+
+/// Returns the routines that only one of the two has, or whose definition or ledger differs.
+fn differing(before: &Known, now: &Known) -> impl Iterator<Item = Slug> {
+    let mut slugs = Vec::new();
+    let (mut old, mut new) = (before.summaries.iter().peekable(), now.summaries.iter().peekable());
+    loop {
+        let order = match (old.peek(), new.peek()) {
+            (Some(old), Some(new)) => old.slug().cmp(new.slug()),
+            (Some(_), None) => std::cmp::Ordering::Less,
+            (None, Some(_)) => std::cmp::Ordering::Greater,
+            (None, None) => break,
+        };
+        let was = if order.is_le() { old.next() } else { None };
+        let is = if order.is_ge() { new.next() } else { None };
+        match (was, is) {
+            (Some(was), Some(is)) if Arc::ptr_eq(was, is) || was.is_of_same_files(is) => {}
+            (Some(one), _) | (None, Some(one)) => slugs.push(one.slug().clone()),
+            (None, None) => {}
+        }
+    }
+    slugs.into_iter()
+}
+
+/// The prompts, which are looked at in turn: few are edited alone.
+#[derive(Debug, Default)]
+struct Prompts {
+    seen: HashMap<Slug, Option<Stamp>>,
+    cursor: usize,
+}
+
+/// How many prompts are looked at at a time.
+const PROMPTS_PER_LOOK: usize = 100;
+
+impl Prompts {
+    /// Looks at some of them, and returns whose were edited since the last time that they were looked at.
+    fn look(&mut self, home: &Home, known: &Known) -> Vec<Topic> {
+        let summaries = &known.summaries;
+        let start = if self.cursor < summaries.len() { self.cursor } else { 0 };
+        let end = (start + PROMPTS_PER_LOOK).min(summaries.len());
+        self.cursor = end;
+        if start == 0 && self.seen.len() > summaries.len() {
+            self.seen.retain(|slug, _| summaries.binary_search_by_key(&slug, |summary| summary.slug()).is_ok());
+        }
+        let mut changed = Vec::new();
+        for summary in &summaries[start..end] {
+            let slug = summary.slug();
+            let stamp = Stamp::of(&prompt::file(home, slug));
+            match self.seen.insert(slug.clone(), stamp) {
+                Some(before) if before != stamp => changed.push(Topic::Routine(slug.clone())),
+                _ => {}
+            }
+        }
+        changed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routine::store;
+    use crate::run::entry::Workbench;
+    use crate::run::pin;
+    use std::fs;
+
+    struct Fixture {
+        _dir: tempfile::TempDir,
+        home: Home,
+        survey: Survey,
+    }
+
+    fn run(id: &str) -> RunId {
+        id.parse().unwrap()
+    }
+
+    fn slug(text: &str) -> Slug {
+        text.parse().unwrap()
+    }
+
+    impl Fixture {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::open(dir.path().join("home")).unwrap();
+            let survey = Survey::new(home.clone(), Arc::default());
+            Self { _dir: dir, home, survey }
+        }
+
+        /// Looks until nothing more is seen to change: what was just written is looked at again.
+        fn settle(&mut self) -> BTreeSet<Topic> {
+            let mut all = BTreeSet::new();
+            loop {
+                let changed = self.survey.look();
+                if changed.is_empty() {
+                    return all;
+                }
+                all.extend(changed);
+            }
+        }
+
+        fn write_routine(&self, name: &str, definition: &str) {
+            let directory = self.home.routines().join(name);
+            let _ = fs::create_dir(&directory);
+            fs::write(store::definition_file(&self.home, &slug(name)), definition).unwrap();
+            fs::write(prompt::file(&self.home, &slug(name)), "do it").unwrap();
+        }
+    }
+
+    #[test]
+    fn the_first_look_tells_nothing_and_the_life_of_a_run_is_told_without_asking() {
+        let mut it = Fixture::new();
+        it.write_routine("a", "title = 'A'\nagent = 'claude'");
+        assert_eq!(it.settle(), BTreeSet::new());
+        let (of_run, log, routine) = (Topic::Run(run("a-7")), Topic::Log(run("a-7")), Topic::Routine(slug("a")));
+
+        let workbench = Workbench::of(&it.home, &run("a-7"));
+        fs::create_dir(it.home.running().join("a-7")).unwrap();
+        fs::create_dir(workbench.directory()).unwrap();
+        let told = it.settle();
+        for topic in [Topic::Lists, of_run.clone(), routine.clone()] {
+            assert!(told.contains(&topic), "{topic:?} in {told:?}");
+        }
+        fs::write(workbench.log(), "one\n").unwrap();
+        assert_eq!(it.settle(), BTreeSet::from([log.clone()]));
+
+        fs::write(workbench.outcome_file(), "{}").unwrap();
+        fs::rename(it.home.running().join("a-7"), it.home.trash().join("a-7.x")).unwrap();
+        let told = it.settle();
+        for topic in [Topic::Lists, of_run.clone(), log, routine.clone()] {
+            assert!(told.contains(&topic), "{topic:?} in {told:?}");
+        }
+        pin::pin(&it.home, &run("a-7")).unwrap();
+        assert!(it.settle().contains(&of_run));
+        fs::rename(workbench.directory(), it.home.trash().join("a-7.y")).unwrap();
+        let told = it.settle();
+        assert!(told.contains(&of_run) && told.contains(&routine) && told.contains(&Topic::Lists), "{told:?}");
+    }
+
+    #[test]
+    fn only_the_routine_that_changed_is_told() {
+        let mut it = Fixture::new();
+        for name in ["a", "b", "c"] {
+            it.write_routine(name, "title = 'A'\nagent = 'claude'");
+        }
+        it.settle();
+        let routines = |told: BTreeSet<Topic>| -> Vec<Topic> {
+            told.into_iter().filter(|topic| matches!(topic, Topic::Routine(_))).collect()
+        };
+        it.write_routine("b", "title = 'Another'\nagent = 'claude'");
+        assert_eq!(routines(it.settle()), [Topic::Routine(slug("b"))]);
+        fs::write(prompt::file(&it.home, &slug("c")), "do something else").unwrap();
+        assert_eq!(routines(it.settle()), [Topic::Routine(slug("c"))]);
+        fs::write(it.home.routines().join("a/ledger.json"), "{\"version\":1,\"fired_until\":\"2030-01-01T00:00:00Z\"}")
+            .unwrap();
+        assert_eq!(routines(it.settle()), [Topic::Routine(slug("a"))]);
+        fs::remove_dir_all(it.home.routines().join("a")).unwrap();
+        it.write_routine("d", "title = 'D'\nagent = 'claude'");
+        assert_eq!(routines(it.settle()), [Topic::Routine(slug("a")), Topic::Routine(slug("d"))]);
+        fs::write(it.home.snooze_file(), "{}").unwrap();
+        assert_eq!(it.settle(), BTreeSet::from([Topic::Lists, Topic::Health]));
+    }
+}
