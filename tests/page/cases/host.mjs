@@ -33,7 +33,7 @@ describe('in a host', () => {
                 await tab.sees(newest.id);
                 await tab.press('← Overview');
                 await tab.press(`Stop ${home.hanging}`, '#now');
-                await tab.agree('Stop it', '#now');
+                await tab.agree('Yes', '#now');
                 await home.runIs(home.hanging, 'stopped');
                 await tab.sees('Nothing is running', '#now');
                 home.hanging = await home.trigger('wait-for-review');
@@ -126,7 +126,7 @@ describe('in a host', () => {
         await Host.on(home, {}, async (host) => {
             await host.show({ capabilities: { logging: {} } });
             const { tab } = host;
-            await tab.sees('lets it call no tools');
+            await tab.sees('lets the panel call no tools');
             await tab.sees('wait-for-review');
             assert.deepEqual(host.calls.map(({ name }) => name), ['show_dashboard']);
             assert.equal(await tab.has('button', 'Run check-links'), false);

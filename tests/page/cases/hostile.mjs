@@ -64,7 +64,7 @@ describe('a hostile home', () => {
         await tab.sees('<svg onload=boom("svg")>', 'main');
         await isOnlyText(tab);
         await (await tab.find('searchbox', 'Find in the log')).type('boom');
-        await tab.sees(/lines (or more )?match/);
+        await tab.sees(/\d lines?( or more)? ·/);
         await isOnlyText(tab);
         await tab.press('← Overview');
         await tab.find('heading', 'Runs');
