@@ -89,6 +89,7 @@ function nextFires() {
 
 let isAsking = false;
 let isStale = false;
+let askedAt = 0;
 /** Asks for what is newer. */
 async function refresh() {
   isStale = true;
@@ -96,6 +97,7 @@ async function refresh() {
   isAsking = true;
   while (isStale) {
     isStale = false;
+    askedAt = Date.now();
     try {
       const known = Object.fromEntries(Object.entries(parts).map(([name, { version }]) => [name, version]));
       const answer = await link.call("dashboard_data", { known });
@@ -106,6 +108,8 @@ async function refresh() {
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
       ui.hasNoToken = kind === "token";
+      // The page is loaded again with another one.
+      isEnded ||= ui.hasNoToken;
       if (kind === "gone") ui.goneAt ||= now();
       ui.trouble = message;
       draw();
@@ -114,13 +118,10 @@ async function refresh() {
   isAsking = false;
 }
 
-/** A beat: hosts tell of nothing, a server of all that changes while it is there. */
-function beat() {
+/** Whether it is time to ask: hosts tell of nothing, a server of all that changes while it is there. */
+function isDueToAsk() {
   const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
-  setTimeout(() => {
-    if (!document.hidden) refresh();
-    beat();
-  }, pause);
+  return Date.now() - askedAt >= pause;
 }
 
 let seconds = 0;
@@ -128,6 +129,7 @@ function second() {
   if (document.hidden || isEnded) return;
   seconds += 1;
   tick();
+  if (isDueToAsk()) refresh();
   if (seconds % REDRAW_SECS === 0) draw();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
@@ -158,7 +160,6 @@ async function start() {
     link.listen?.(() => document.hidden || refresh());
   }
   refresh();
-  beat();
   setInterval(second, SECOND);
 }
 

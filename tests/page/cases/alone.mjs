@@ -139,8 +139,8 @@ describe('alone', () => {
         await tab.sees('unsaved', '#runs');
         await (await tab.find('button', 'Write notes', '#runs')).click();
         await tab.sees('feature', 'main');
-        await tab.sees('1 untracked file', 'main');
-        await tab.sees('1 commit not pushed', 'main');
+        await tab.sees(/1 untracked file/, 'main');
+        await tab.sees(/1 unpushed commit/, 'main');
     }));
 
     test('another tab sees a change within 2 s', async () => {
@@ -178,7 +178,7 @@ describe('alone', () => {
         await tab.find('heading', 'Routines');
         await tab.page.goForward();
         await tab.sees(run.id);
-        await tab.page.keyboard.press('Escape');
+        await tab.press('← Overview');
         await tab.find('heading', 'Routines');
     }));
 });

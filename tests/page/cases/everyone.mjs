@@ -123,7 +123,8 @@ describe('without a mouse', () => {
             await (await tab.find('button', `Log of ${home.hanging}`, '#now')).focus();
             await tab.page.keyboard.press('Enter');
             await until('focus on the heading', async () => (await tab.evaluate(() => document.activeElement.tagName)) === 'H1');
-            await tab.page.keyboard.press('Escape');
+            await (await tab.find('button', '← Overview')).focus();
+            await tab.page.keyboard.press('Enter');
             await until('focus on the button', async () => (await focused(tab)) === `Log of ${home.hanging}`);
         });
     });
