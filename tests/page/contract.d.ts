@@ -152,6 +152,7 @@ interface Link {
 interface Doing {
   phase: "ask" | "wait" | "error" | "done";
   text: string;
+  yes?: string | undefined;
   since?: number;
   go?: () => void;
   open?: string;
@@ -164,6 +165,7 @@ interface Action {
   args: object;
   /** What is asked first, where it ends or removes something. */
   ask?: string | undefined;
+  yes?: string;
   /** What is said once it is done. */
   said: string | ((answer: any) => string);
 }

@@ -7,7 +7,7 @@ const [, , port = "8123", ...words] = process.argv;
 const hostile = words.includes("hostile");
 const data = words.includes("empty")
   ? { server: { head: { ...story().server.head, routines_total: 0, runs_total: 0 } }, attention: { head: {}, rows: [] }, live: { rows: [] }, routines: { rows: [] }, ended: { head: {}, rows: [] } }
-  : story({ hostile, ...(words.includes("many") && { routines: 60, runs: 2000 }) });
+  : story({ hostile, ...(words.includes("many") && { routines: 70 }) });
 const TOKEN = "x".repeat(43);
 const started = Date.now();
 const rate = words.includes("fast") ? 1000 : 1;

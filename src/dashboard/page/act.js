@@ -7,9 +7,9 @@ const LEAST_THOUGHT_MS = 400;
 
 /** @param {Action} action @param {string} [agreement] */
 async function act(action, agreement) {
-  const { place, tool, args, said, ask } = action;
+  const { place, tool, args, said, ask, yes } = action;
   /** @param {string} text @param {string} [id] */
-  const question = (text, id) => doing(place, { phase: "ask", text, go: () => act({ ...action, ask: "" }, id) });
+  const question = (text, id) => doing(place, { phase: "ask", text, yes, go: () => act({ ...action, ask: "" }, id) });
   if (ask) return question(ask);
   doing(place, { phase: "wait", text: "Working…" });
   try {
@@ -45,15 +45,13 @@ function finish(place) {
 
 /** What goes on at a place; nothing mostly. @param {string} place */
 function strip(place) {
-  const { phase, text, since = 0, go, open } = doings.get(place) ?? {};
+  const { phase, text, yes = "Agree", since = 0, go, open } = doings.get(place) ?? {};
   if (!phase) return null;
-  const close = () => finish(place);
-  const isQuestion = phase === "ask";
-  return h(`div.doing.${phase}`, { key: phase, role: "group", label: phase, onkeydown: (/** @type {any} */ { key }) => draw(key === "Escape" && close()) },
+  return h(`div.doing.${phase}`, { key: phase, role: "group", label: phase === "ask" ? "Question" : "Result" },
     h("p", phase === "error" && "It did not work: ", bdi(text)),
-    go && button("Yes", () => performance.now() - since > LEAST_THOUGHT_MS && go(), { class: "danger solid", focus: true }),
+    go && button(yes, () => performance.now() - since > LEAST_THOUGHT_MS && go(), { class: "danger solid", focus: true }),
     open && button("Open it", () => openRun(open), { class: "solid", focus: true }),
-    phase !== "wait" && quiet(isQuestion ? "No" : "Close", close));
+    phase !== "wait" && quiet(phase === "ask" ? "No" : "Close", () => finish(place)));
 }
 
 /** A button; what it does is drawn. @param {any} label @param {(event: Event) => void} go @param {object} [props] */
@@ -74,12 +72,12 @@ const fold = (label, place, props) =>
  */
 function toolButton(label, place, tool, args, said, props, ask) {
   const isBusy = doings.get(place)?.phase === "wait";
-  const go = () => isBusy || act({ place, tool, args, said, ask });
+  const go = () => isBusy || act({ place, tool, args, said, ask, yes: `${label} it` });
   return head("server").tools?.includes(tool) && button(label, go, { "aria-disabled": isBusy && "true", ...props });
 }
 /** @param {string} run @param {string} place */
 const stopButton = (run, place) =>
-  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes? What it did so far stays in its workbench.");
+  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes?");
 /** @param {string} run @param {boolean | undefined} isPinned @param {string} place */
 function pinButton(run, isPinned, place) {
   const verb = isPinned ? "Unpin" : "Pin";
@@ -101,7 +99,7 @@ const copyable = (command) =>
       getSelection()?.selectAllChildren(code);
       toast("Selected. Now copy it.");
     }
-  }));
+  }, { label: `Copy ${command}` }));
 
 const toasted = { text: "", until: 0 };
 /** @param {string} text */

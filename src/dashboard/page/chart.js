@@ -1,10 +1,10 @@
 // The timeline: one lane for each routine, with past runs and coming fires in one picture.
 
-/** What is seen before and after now, and how far the lines are from one another; of four weeks, in days. @type {Record<string, [string, number, number, number]>} */
+/** What is seen before and after now, and how far the lines are from one another; of four weeks, in days. @type {Record<string, [number, number, number]>} */
 const RANGES = {
-  "24h": ["24 h", 18 * HOUR, 6 * HOUR, 3 * HOUR],
-  "7d": ["7 days", 5 * DAY, 2 * DAY, DAY],
-  "4w": ["4 weeks", 28, 7, 7 * DAY],
+  "24 h": [18 * HOUR, 6 * HOUR, 3 * HOUR],
+  "7 days": [5 * DAY, 2 * DAY, DAY],
+  "4 weeks": [28, 7, 7 * DAY],
 };
 /** What is nearer than this, in percent of the picture, is one mark. */
 const NEAR = 0.55;
@@ -69,7 +69,7 @@ function cells({ slug, fires_per_day: fires = [] }, bounds) {
 }
 
 function timeline() {
-  const [, before = 0, after = 0, step = DAY] = RANGES[ui.range] ?? [];
+  const [before = 0, after = 0, step = DAY] = RANGES[ui.range] ?? [];
   const isDays = step > DAY;
   const bounds = isDays ? Array.from({ length: before + after + 1 }, (_, day) => midnight(now(), day - before + 1)) : [now() - before, now() + after];
   const [from = 0, to = 0] = [bounds[0], bounds.at(-1)];
@@ -80,7 +80,7 @@ function timeline() {
     if (at > from && at < to) lines.push(at);
   }
   const busy = view.routines.filter(({ slug, next_fires: next, fires_per_day: fires }) => view.byRoutine.has(slug) || next?.length || fires?.some(Boolean));
-  return busy.length > 0 && section("timeline", "Timeline", choice("Range", Object.entries(RANGES).map(([name, [label]]) => [name, label]), ui.range, (range) => (ui.range = range)),
+  return busy.length > 0 && section("timeline", "Timeline", choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range)),
     h("div.card.picture",
       h("div.lanes", {
         role: "group", label: "Lanes: the arrow keys go along one",
@@ -89,7 +89,7 @@ function timeline() {
         h("div.axis", { "aria-hidden": "true" }, lines.map((at) => h("span", { style: x(at) }, (isDays ? date : at === midnight(at, 0) ? weekday : clock)(at)))),
         h("div.grid", lines.map((at) => h("i", { style: x(at) })), !isDays && h("i.now", { style: x(now()) })),
         busy.slice(0, ui.lanesShown).map((routine) => h("div.lane", { key: routine.slug },
-          button(bdi(titleOf(routine.slug)), () => showRoutine(routine.slug), { class: `name ${routine.enabled === false ? "faded" : ""}`, title: "Show its runs" }),
+          button(bdi(titleOf(routine.slug)), () => showRoutine(routine.slug), { class: `name ${routine.enabled === false ? "faded" : ""}` }),
           h("div.track", isDays ? cells(routine, bounds) : marks(routine, from, to))))),
       showMore(busy.length - ui.lanesShown, () => (ui.lanesShown += MORE)),
       h("div.legend", readout, h("ul",

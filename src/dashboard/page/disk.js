@@ -24,7 +24,7 @@ async function preview() {
 /** Does what the plan shows; if there is more by now, that is shown first. */
 async function cleanUp() {
   const isMore = await preview();
-  if (isMore) doing("cleanup", { phase: "done", text: "More can go by now. Look at the plan again." });
+  if (isMore) doing("cleanup", { phase: "done", text: "More can go by now: look again." });
   if (isMore !== false) return;
   act({ place: "cleanup", tool: "cleanup_workbenches", args: {}, said({ removed_total: removed = 0, freed_bytes: freed = 0, pending_bytes: pending, failed: [failed] = [], note = "" }) {
     plan = null;
@@ -44,7 +44,7 @@ function verdict({ run, reason, bytes, archived, not_archived: lost, until, why 
   return h("li", { key: run },
     h("div.line",
       h("div.what", button(bdi(run), () => openRun(run), { class: "link mono" }),
-        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · what is unsaved is archived first", lost && " · some of it is not archived")),
+        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · archived first", lost && " · some of it is not archived")),
       h("span.number", size(bytes)),
       why !== "alive" && pinButton(run, part("ended").rows.get(run)?.pinned, place)),
     strip(place));
@@ -62,7 +62,7 @@ function planCard() {
     note && h("p.aside", bdi(note)),
     all ? h("ul.list", going.map(verdict)) : h("p.aside", "Nothing can go now."),
     all > going.length && h("p.aside", `and ${all - going.length} more`),
-    h("div.line.foot", kept.length > 0 && [h("p", whyKept(plan)), fold("Which, and why", "stays")],
+    h("div.buttons.foot", kept.length > 0 && [h("p", whyKept(plan)), fold("Which, and why", "stays")],
       all > 0 && cleanupButton(`Remove ${count(all)}, ${size(bytes)}`, cleanUp, { class: "danger solid" })),
     ui.unfolded.has("stays") && h("ul.list.stays", kept.slice(0, 200).map(verdict)));
 }

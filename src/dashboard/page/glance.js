@@ -6,7 +6,7 @@ const section = (id, title, tools, ...kids) =>
 
 /** One of several. @param {string} label @param {string[][]} options @param {string} chosen @param {(value: string) => void} choose */
 const choice = (label, options, chosen, choose) =>
-  h("div.choice", { role: "group", label: label }, options.map(([value = "", text]) => button(text, () => choose(value), { "aria-pressed": `${value === chosen}` })));
+  h("div.choice", { role: "group", label }, options.map(([value = "", text]) => button(text, () => choose(value), { "aria-pressed": `${value === chosen}` })));
 
 /** @param {string} id */
 function jump(id) {
@@ -19,7 +19,8 @@ function jump(id) {
 function tiles() {
   /** How the runs of so many days ended. @param {number} days */
   const tally = (days) => {
-    const ended = view.runs.filter(({ alive, end }) => !alive && end >= now() - days * DAY);
+    const since = now() - days * DAY;
+    const ended = view.runs.filter(({ alive, end }) => !alive && end >= since);
     const failed = ended.filter(({ tone }) => isTroubled(tone)).length;
     const good = ended.filter(({ status }) => status === "succeeded").length;
     return { all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };
@@ -39,7 +40,7 @@ function tiles() {
     tile("Running", count(view.live.length), view.live.length ? view.live.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.live.length && "live"),
     tile("Failed, 24 h", count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
     tile("Success, 7 d", percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
-    tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing is scheduled", "timeline"),
+    tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing", "timeline"),
     spent !== undefined && tile("Cost, today", money(today?.cost_usd ?? 0), since && [money(total?.cost_usd), " since ", time(since, date)], "routines"),
     used !== undefined && tile("Disk", size(used), goes ? `${size(removable)} can go now` : "nothing to clean up", "disk", low && "bad"));
 }

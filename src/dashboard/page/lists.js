@@ -71,7 +71,7 @@ function routineMore(routine, place) {
         snooze("Snooze until tomorrow", { until: iso(midnight(now(), 1)) }),
         isAhead(snoozed) && snooze("End the snooze", {}),
       ],
-      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its schedule fires no more; its runs go on.")));
+      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its runs go on.")));
 }
 
 function runs() {
@@ -83,7 +83,7 @@ function runs() {
   /** @param {object} what */
   const filter = (what) => Object.assign(ui, { runsShown: 0 }, what);
   return section("runs", "Runs", [h("small", count(all.length)),
-    h("select", { label: "Routine", onchange: (/** @type {any} */ { target }) => draw(filter({ routine: target.value })) }, h("option", { value: "" }, "All routines"), [...slugs].filter(Boolean).map((slug) => h("option", { key: slug, value: slug, selected: slug === ui.routine }, titleOf(slug)))),
+    h("select", { label: "Routine", value: ui.routine, onchange: (/** @type {any} */ { target }) => draw(filter({ routine: target.value })) }, h("option", { value: "" }, "All routines"), [...slugs].filter(Boolean).map((slug) => h("option", { key: slug, value: slug, selected: slug === ui.routine }, titleOf(slug)))),
     choice("Which runs", [["all", "All"], ["bad", "Bad"], ["kept", "Kept"]], ui.filter, (name) => filter({ filter: name }))],
     h("div.card", shown.length ? h("table",
       h("thead", h("tr", ["Status", "Run", "When", "Took", "Cost", "Files", ""].map((name) => h("th", { scope: "col", class: name.toLowerCase() }, name || h("span.unseen", "Actions"))))),

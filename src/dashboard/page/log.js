@@ -24,13 +24,13 @@ function openLog(run) {
 
   box.onscroll = () => {
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 12;
-    if (mode === "end" && isAtEnd !== follows) follows = isAtEnd;
-    draw();
+    if (mode === "end" && isAtEnd !== follows) draw((follows = isAtEnd));
   };
 
-  /** Reads a part, and shows it unless something else was asked for since. @param {object} args @param {boolean} isNew */
+  /** Reads a part, and shows it unless something else was asked for since; returns whether more follows. @param {object} args @param {boolean} isNew */
   async function read(args, isNew) {
     const mine = isNew ? (turn += 1) : turn;
+    const from = next;
     isBusy = true;
     const answer = await link.call("read_log", { run, ...args }).catch(({ message }) => ({ note: message }));
     if (mine !== turn) return false;
@@ -48,7 +48,7 @@ function openLog(run) {
     else append(isNew && mode === "end" && bytes - next > 3 && !text.endsWith("\n") ? text.slice(0, text.lastIndexOf("\n") + 1) : text);
     if (isNew && mode !== "end") box.scrollTop = 0;
     draw();
-    return cut;
+    return cut && next > from;
   }
 
   /** Shows the end. @param {number} [lines] */
@@ -111,7 +111,7 @@ function openLog(run) {
     const lines = box.childElementCount;
     const isEnd = mode === "end";
     const says = mode === "matches" ? `${plural(lines, "line")}${isCut ? " or more" : ""}` : !isEnd ? "a part of it" : isOver ? "" : follows ? "following" : "paused while you read";
-    return h("section.card.log-card", { key: run, label: "Log" },
+    return h("div.card.log-card", { key: run },
       h("div.head", h("h2", "Log"),
         h("small", { class: isEnd && follows && !isOver && "live" }, [says, bytes > 0 && size(bytes)].filter(Boolean).join(" · ")),
         isEnd && isCut && !isInline() && [lines < MAX_LINES && quiet("Earlier", () => tail(MAX_LINES)), quiet("From the start", () => show(0))],
@@ -124,7 +124,7 @@ function openLog(run) {
       box,
       !lines && !isBusy && h("p.aside", query ? "No line has this text." : "Nothing was printed yet."),
       mode === "place" && isCut && button("More", () => read({ offset: next }, false), { class: "more" }),
-      stderr && h("details", h("summary", "What it printed on stderr last"), h("pre", bdi(stderr))));
+      stderr && h("details", h("summary", "End of stderr"), h("pre", bdi(stderr))));
   }
 
   return {

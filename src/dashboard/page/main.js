@@ -7,6 +7,7 @@ const CALM_BEAT_MS = 20_000;
 const LOOK_SECS = 5;
 const REDRAW_SECS = 30;
 
+const html = document.documentElement;
 const root = /** @type {Element} */ (document.getElementById("page"));
 const panel = inHost
   ? hostLink({
@@ -23,7 +24,7 @@ const isInline = () => panel !== null && panel.host.context.displayMode !== "ful
 
 /** @param {any} context */
 function applyContext({ theme, styles }) {
-  const { style } = document.documentElement;
+  const { style } = html;
   if (theme) style.setProperty("color-scheme", theme === "dark" ? "dark" : "light");
   for (const [name, value] of Object.entries(styles?.variables ?? {})) if (name.startsWith("--")) style.setProperty(name, `${value}`);
   draw();
@@ -39,7 +40,7 @@ function drawNow() {
   isDue = false;
   const { locale, timeZone } = panel?.host.context ?? {};
   setFormats(locale, head("server").time_zone ?? timeZone);
-  document.documentElement.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
+  html.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
   document.title = `${ui.open || `${view.live.length} running`} · moadim`;
   redraw(root, [
     ui.hasNoToken ? noToken() : [header(), gone(), !ui.isLoaded ? waiting() : ui.open ? runPage() : overview()],
@@ -58,27 +59,27 @@ function header() {
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nobody has answered since ${clock(ui.goneAt)}; what you see is from then. The page keeps asking. If the dashboard has ended, start it again: `, h("code", "moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `The dashboard has not answered since ${clock(ui.goneAt)}: this is from then. If it has ended: `, h("code", "moadim-mcp dashboard"));
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
-    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
+    h("p", "It is new each time the dashboard starts. To open the page with it: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
-  h("main.lone", ui.summary && h("div", { class: "card prose" }, bdi(ui.summary)),
+  h("main.lone", ui.summary && h("div.card.prose", bdi(ui.summary)),
     ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", "Looking at what runs…"));
 
 const empty = () =>
-  h("section.card.empty", h("h2", "No routine yet"),
+  h("section.card.empty", h("h1", "No routine yet"),
     h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
-    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our documentation each night."].map((text) => h("q", text)),
+    ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our docs each night."].map((text) => h("q", text)),
     h("p", "If your agent does not know moadim yet: ", copyable("moadim-mcp setup")));
 
 function overview() {
   const isEmpty = !view.routines.length && !view.runs.length;
-  return h("main", h("h1.unseen", "Dashboard"),
-    isEmpty ? [attention(), empty(), disk()]
-      : [tiles(), attention(), running(), h("div.columns", h("div.stack", timeline(), routines(), runs()), h("div.stack", nextFires(), disk()))]);
+  return h("main",
+    isEmpty ? [attention(), empty()]
+      : [h("h1.unseen", "Dashboard"), tiles(), attention(), running(), h("div.columns", h("div.stack", timeline(), routines(), runs()), h("div.stack", nextFires(), disk()))]);
 }
 
 function nextFires() {
@@ -144,15 +145,21 @@ function readAddress() {
 async function start() {
   draw();
   document.addEventListener("visibilitychange", () => document.hidden || refresh());
+  addEventListener("keydown", ({ key, target }) => {
+    if (key !== "Escape" || /** @type {any} */ (target).matches("input")) return;
+    const [place] = [...doings.keys()].slice(-1);
+    if (place) finish(place);
+    else if (ui.open) openRun("");
+  });
   if (panel) {
     let due = 0;
     new ResizeObserver(() => {
       clearTimeout(due);
-      due = setTimeout(() => panel.resized(document.documentElement.clientWidth, Math.ceil(root.getBoundingClientRect().height)), 60);
+      due = setTimeout(() => panel.resized(html.clientWidth, Math.ceil(root.getBoundingClientRect().height)), 60);
     }).observe(root);
     await panel.start();
     if (!panel.host.capabilities.serverTools) {
-      return draw((ui.trouble = "This host lets the panel call no tools, so this is only a summary. For all of it, run moadim-mcp dashboard."));
+      return draw((ui.trouble = "This host lets the panel call no tools: this is a summary. For all of it, run moadim-mcp dashboard."));
     }
   } else {
     addEventListener("hashchange", readAddress);

@@ -13,7 +13,7 @@ function h(what, ...kids) {
   const [tag = "", ...kinds] = what.split(".");
   const given = kids[0]?.constructor === Object && !("kids" in kids[0]) ? kids.shift() : {};
   const props = kinds.length ? { class: kinds.join(" "), ...given } : given;
-  return { tag, props, kids: kids.flat(9).filter((kid) => kid || kid === 0).map((kid) => (typeof kid === "number" ? `${kid}` : kid)) };
+  return { tag, props, kids: kids.flat(9).filter(Boolean).map((kid) => (typeof kid === "number" ? `${kid}` : kid)) };
 }
 
 // Control codes, and characters that turn the direction of what follows.

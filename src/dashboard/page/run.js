@@ -36,7 +36,7 @@ async function look() {
 
 const RUN_FACTS =
   "reason exit_code signal verified disagreements triggered_at origin duration_secs last_output_at agent model options usage turns denied needs limit limit_warning " +
-  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command runs";
+  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command program";
 
 function runPage() {
   const id = ui.open;
@@ -49,16 +49,16 @@ function runPage() {
   const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
   const place = `page ${id}`;
   const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
-  const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, runs: answer.command?.join(" ") };
+  const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
   // What is of no use then.
   for (const name of isAlive ? ["duration_secs"] : ["attach_command", "liveness_reason", "processes_total", ...(isGone ? ["workbench"] : [])]) delete all[name];
-  return [
+  return h("main",
     h("div.run-head",
       quiet("← Overview", () => openRun("")),
       h("div.what", h("h1", { key: id, tabindex: -1, focus: true }, icon(statusOf(status)[0]), bdi(titleOf(routine))), h("p", h("code", bdi(id)), run.pinned && h("span.tag", "pinned"))),
       h("div.buttons", isAlive ? stopButton(id, place) : runButton("Run again", routine, place), answer.run && !isGone && pinButton(id, run.pinned, place)),
       strip(place)),
-    h("main.run-page",
+    h("div.stack.run-page",
       h("section.card.facts", { label: "Facts" },
         h("div.line", statusWord(status), isAlive && h("small", ticks(() => span(used())), bound && ` of ${roughly(bound)}`)),
         isAlive && bound && bar(() => used() / bound, "live"),
@@ -67,7 +67,6 @@ function runPage() {
       h("div.stack",
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
-        output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Its agent's last message"), h("div.prose", bdi(output.result))),
-        log?.panel())),
-  ];
+        output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Last message"), h("div.prose", bdi(output.result))),
+        log?.panel())));
 }

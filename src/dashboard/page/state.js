@@ -1,7 +1,7 @@
 // What the page knows: the parts that the server sent, and what follows from them.
 
-/** The key of a row, where it is not its id. @type {Record<string, string>} */
-const KEYS = { attention: "key", routines: "slug", disk: "name", plan: "run", usage: "name" };
+/** The key of a row that is used, where it is not its id. @type {Record<string, string>} */
+const KEYS = { attention: "key", routines: "slug", disk: "name" };
 
 /** What the person chose, and how it goes. */
 const ui = {
@@ -13,7 +13,7 @@ const ui = {
   trouble: "",
   /** What the tool that opened the panel said. */
   summary: "",
-  range: "24h",
+  range: "24 h",
   lanesShown: 12,
   filter: "all",
   routine: "",
@@ -51,6 +51,8 @@ const view = {
   byRoutine: new Map(),
   /** @type {RoutineRow[]} */
   routines: [],
+  /** The soonest first. @type {{at: number, slug: string}[]} */
+  fires: [],
 };
 
 /** Takes in what is newer; returns whether anything is. @param {DataAnswer} answer */
@@ -91,9 +93,8 @@ function derive() {
   view.runs = [...view.live, ...ended.sort((a, b) => b.at - a.at)];
   view.byRoutine = Map.groupBy(view.runs, (run) => run.routine);
   view.routines = rows("routines").sort((a, b) => titleOf(a.slug).localeCompare(titleOf(b.slug)));
+  view.fires = view.routines.flatMap(({ slug, next_fires: fires = [] }) => fires.map((at) => ({ at: Date.parse(at), slug }))).sort((a, b) => a.at - b.at);
 }
 
-/** The coming fires, the soonest first. @returns {{at: number, slug: string}[]} */
-const coming = () =>
-  view.routines.flatMap(({ slug, next_fires: fires = [] }) => fires.map((at) => ({ at: Date.parse(at), slug })))
-    .filter(({ at }) => at > now()).sort((a, b) => a.at - b.at);
+/** The coming fires, the soonest first. */
+const coming = (after = now()) => view.fires.filter(({ at }) => at > after);

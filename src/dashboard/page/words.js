@@ -29,7 +29,7 @@ const DAY = 24 * HOUR;
 let locale;
 /** @type {string | undefined} */
 let zone;
-/** @type {Map<string, Intl.DateTimeFormat>} */
+/** @type {Map<string, any>} */
 const formats = new Map();
 
 /** @param {string | undefined} newLocale @param {string | undefined} newZone */
@@ -90,11 +90,15 @@ const roughly = (secs) => span(secs, true);
 /** @param {number} at */
 function relative(at) {
   const secs = (at - now()) / SECOND;
-  return secs > 0 ? `in ${roughly(secs)}` : secs > -2 ? "just now" : `${roughly(-secs)} ago`;
+  return secs > 0 ? `in ${roughly(secs)}` : `${roughly(-secs)} ago`;
 }
 
-/** @param {number | undefined} number @param {Intl.NumberFormatOptions} [options] */
-const count = (number, options) => (Number.isFinite(number) ? new Intl.NumberFormat(locale, options).format(Number(number)) : "");
+/** @param {any} number @param {Intl.NumberFormatOptions} [options] */
+function count(number, options) {
+  const key = JSON.stringify(options) ?? "";
+  if (!formats.has(key)) formats.set(key, new Intl.NumberFormat(locale, options));
+  return Number.isFinite(number) ? formats.get(key).format(number) : "";
+}
 /** @param {number} number @param {string} one @param {string} [many] */
 const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : (many ?? `${one}s`)}`;
 /** @param {number | undefined} rate */
@@ -121,10 +125,11 @@ const ticks = (words) => h("span", { tick: (/** @type {Element} */ node) => setT
 /** A text that others wrote. @param {string | undefined} text */
 const bdi = (text) => text && h("bdi", { dir: "auto" }, text);
 
+const ROUND = "M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1";
 /** One outline and one sign for each tone, so that colour is never alone. @type {Record<Tone, [string, string]>} */
 const SHAPES = {
-  live: ["M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1", "M6.6 5v6l4.6-3z"],
-  good: ["M8 1a7 7 0 1 1 0 14A7 7 0 0 1 8 1", "m4.8 8.2 2.2 2.3 4.2-4.8"],
+  live: [ROUND, "M6.6 5v6l4.6-3z"],
+  good: [ROUND, "m4.8 8.2 2.2 2.3 4.2-4.8"],
   bad: ["M5 1h6l4 4v6l-4 4H5l-4-4V5z", "m5.4 5.4 5.2 5.2m0-5.2-5.2 5.2"],
   late: ["M8 1 15.5 15H.5z", "M8 6v4m0 1.6v1"],
   lost: ["M8 .6 15.4 8 8 15.4.6 8z", "M6.2 6.6c0-2.4 3.7-2.2 3.7 0 0 1.4-1.9 1.4-1.9 2.9m0 1.2v.8"],
@@ -140,15 +145,15 @@ function statusWord(status) {
 }
 
 /** A name without its unit. @param {string} name */
-const label = (name) => spaced(name.replace(/(^|_)(secs|bytes|usd|ms|at|command|name|path|kind|by|tool)$/, ""));
+const label = (name) => spaced(name.replace(/(^|_)(secs|bytes|usd|ms|at|command|name|path|kind|by|tool|count)$/, ""));
 /** A value in the unit that its name says. @param {string} name @param {any} value @returns {any} */
 function shown(name, value) {
   const [, unit = ""] = /([a-z]+)$/.exec(name) ?? [];
   if (Array.isArray(value)) return value.map((one, n) => (typeof one === "object" ? h("p", shown("", one)) : [n > 0 && ", ", shown(name, one)]));
   if (typeof value === "object") {
-    return Object.entries(value).map(([name, one], n) => {
+    return Object.entries(value ?? {}).filter(([, one]) => one !== 0).map(([name, one], n) => {
       const isCount = typeof one === "number" && !UNITS_OF[/([a-z]+)$/.exec(name)?.[1] ?? ""];
-      return [n > 0 && " · ", isCount ? [count(one), " ", label(name)] : [label(name), " ", shown(name, one)]];
+      return [n > 0 && " · ", isCount ? [count(one), " ", one === 1 ? label(name).replace(/s$/, "") : label(name)] : [label(name), " ", shown(name, one)]];
     });
   }
   if (typeof value === "boolean") return value ? "yes" : "no";
@@ -157,7 +162,7 @@ function shown(name, value) {
   return unit === "command" ? copyable(value) : name === "disagreements" ? spaced(value) : bdi(value);
 }
 /** @type {Record<string, (number: any) => string>} */
-const UNITS_OF = { secs: span, ms: (ms) => span(ms / SECOND), bytes: size, usd: money };
+const UNITS_OF = { pid: String, secs: span, ms: (ms) => span(ms / SECOND), bytes: size, usd: money };
 /** Those of its fields that are known. @param {Record<string, any>} all @param {string} names */
 const facts = (all, names) =>
-  h("dl", names.split(" ").filter((name) => all[name] !== undefined && all[name].length !== 0).map((name) => h("div", h("dt", label(name)), h("dd", shown(name, all[name])))));
+  h("dl", names.split(" ").filter((name) => (all[name] ?? "").length !== 0).map((name) => h("div", h("dt", label(name)), h("dd", shown(name, all[name])))));
