@@ -1,6 +1,6 @@
 // A home as it may look after four weeks: the same on each start, but for the time that it is told at.
 
-const MINUTE = 60, HOUR = 3600, DAY = 86_400;
+const HOUR = 3600, DAY = 86_400;
 
 function random(seed) {
   let state = seed;
