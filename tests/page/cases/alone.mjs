@@ -67,7 +67,7 @@ describe('alone', () => {
         await until('no question', async () => !(await tab.has('group', 'ask')));
         assert.equal((await home.run(home.hanging)).status, 'running');
         await tab.press(`Stop ${home.hanging}`, '#now');
-        await tab.agree('Yes', '#now');
+        await tab.agree('Stop it', '#now');
         await home.runIs(home.hanging, 'stopped');
         await tab.sees('Nothing is running', '#now');
         home.hanging = await home.trigger('wait-for-review');
@@ -107,7 +107,7 @@ describe('alone', () => {
         const isEnabled = async () => (await home.routine('write-notes')).enabled;
         await tab.press('More about write-notes');
         await tab.press('Disable', '#routines');
-        await tab.agree('Yes', '#routines');
+        await tab.agree('Disable it', '#routines');
         await until('disabled routine', async () => !(await isEnabled()));
         await tab.sees('disabled', '#routines');
         await tab.press('Enable', '#routines');
@@ -249,7 +249,7 @@ describe('log', () => {
             print(3001, 3001);
             await tab.sees('line 3001 of the log', '.log');
             await tab.press(`Stop ${run}`);
-            await tab.agree('Yes');
+            await tab.agree('Stop it');
             await home.runIs(run, 'stopped');
             await tab.sees('stopped', 'main');
             await tab.find('button', `Run again prints`);

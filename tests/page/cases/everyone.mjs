@@ -111,7 +111,7 @@ describe('without a mouse', () => {
             const stop = `Stop ${home.hanging}`;
             await (await tab.find('button', stop, '#now')).focus();
             await tab.page.keyboard.press('Enter');
-            await until('focus on the answer', async () => (await focused(tab)) === 'Yes');
+            await until('focus on the answer', async () => (await focused(tab)) === 'Stop it');
             await tab.page.keyboard.press('Escape');
             await until('focus on the button', async () => (await focused(tab)) === stop);
             assert.equal((await home.run(home.hanging)).status, 'running');

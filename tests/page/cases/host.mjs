@@ -33,7 +33,7 @@ describe('in a host', () => {
                 await tab.sees(newest.id);
                 await tab.press('← Overview');
                 await tab.press(`Stop ${home.hanging}`, '#now');
-                await tab.agree('Yes', '#now');
+                await tab.agree('Stop it', '#now');
                 await home.runIs(home.hanging, 'stopped');
                 await tab.sees('Nothing is running', '#now');
                 home.hanging = await home.trigger('wait-for-review');

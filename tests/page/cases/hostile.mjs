@@ -103,7 +103,7 @@ describe('a hostile home', () => {
                     }
                 })),
                     elsewhere: () => fetch('http://localhost:9/'),
-    socket: () => new WebSocket('ws://localhost:9/'),
+    socket: () => new Promise((open, fail) => Object.assign(new WebSocket('ws://localhost:9/'), { onopen: open, onerror: fail })),
                 };
                 const refused = [];
                 for (const [name, attempt] of Object.entries(tries)) {
