@@ -88,17 +88,17 @@ function nextFires() {
     h("li", { key: `${slug} ${at}` }, button(bdi(titleOf(slug)), () => showRoutine(slug), { class: "link" }), h("p", time(at, moment), " · ", time(at))))));
 }
 
+let askedAt = 0;
 let isAsking = false;
 let isStale = false;
-let askedAt = 0;
 /** Asks for what is newer. */
 async function refresh() {
   isStale = true;
   if (isAsking || isEnded) return;
   isAsking = true;
+  askedAt = Date.now();
   while (isStale) {
     isStale = false;
-    askedAt = Date.now();
     try {
       const known = Object.fromEntries(Object.entries(parts).map(([name, { version }]) => [name, version]));
       const answer = await link.call("dashboard_data", { known });
@@ -119,19 +119,15 @@ async function refresh() {
   isAsking = false;
 }
 
-/** Whether it is time to ask: hosts tell of nothing, a server of all that changes while it is there. */
-function isDueToAsk() {
-  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
-  return Date.now() - askedAt >= pause;
-}
-
 let seconds = 0;
 function second() {
   if (document.hidden || isEnded) return;
   seconds += 1;
   tick();
-  if (isDueToAsk()) refresh();
   if (seconds % REDRAW_SECS === 0) draw();
+  // Hosts tell of nothing; a server, of all that changes while it is there.
+  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
   if (Date.now() - opened.at > LOOK_SECS * SECOND) look();
