@@ -43,9 +43,11 @@ function browserLink() {
     },
     async listen(onChange) {
       const decoder = new TextDecoder();
-      while (token && !ui.hasNoToken) {
+      while (token) {
         try {
-          const { ok, body } = await fetch("/api/events", { headers });
+          const { ok, status, body } = await fetch("/api/events", { headers });
+          // Another token is only found in the address.
+          if (status === 401) return;
           const reader = ok && body?.getReader();
           // What changed before is found by asking.
           if (reader) onChange();
@@ -55,6 +57,7 @@ function browserLink() {
         } catch {
           // It is tried again.
         }
+        // Asking shows whether anybody is there.
         onChange();
         await new Promise((done) => setTimeout(done, 3000));
       }

@@ -2,10 +2,8 @@
 
 /** The open run: what get_run answered, and when it was asked. @type {{answer: any, at: number, log: ReturnType<typeof openLog>} | null} */
 let opened = null;
-/** Where the overview was left, and by which button. */
-const left = { scroll: 0, from: "" };
-/** @param {any} button @returns {string} */
-const nameOf = (button) => button.ariaLabel || button.title || button.textContent;
+/** Where the overview was left. */
+const left = { scroll: 0, path: /** @type {(string | undefined)[]} */ ([]) };
 
 /** @param {string} id */
 function openRun(id) {
@@ -16,12 +14,12 @@ function openRun(id) {
 /** Shows a run, or the overview. @param {string} id */
 function goTo(id) {
   if (id === ui.open) return;
-  if (!ui.open) Object.assign(left, { scroll: scrollY, from: nameOf(document.activeElement) });
+  if (!ui.open) Object.assign(left, { scroll: scrollY, path: pathOf(document.activeElement) });
   ui.open = id;
   opened = id ? { answer: {}, at: 0, log: openLog(id) } : null;
   drawNow();
   scrollTo(0, id ? 0 : left.scroll);
-  if (!id) focusOn([...document.querySelectorAll("button")].find((one) => nameOf(one) === left.from));
+  if (!id) focusOn(nodeAt(left.path));
   opened?.log.tail();
   look();
 }
