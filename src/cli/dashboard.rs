@@ -60,7 +60,11 @@ fn serve(arguments: &Arguments, app: App, mut running: Running) -> anyhow::Resul
     let token = new_token().context("cannot make a token")?;
     let address = Address::of_this_process(listeners.port, &token, arguments.read_only);
     write_token(arguments, &address)?;
-    running.announce(&address)?;
+    if let Err(error) = running.announce(&address) {
+        logging::say(&format!(
+            "Another `moadim-mcp dashboard` cannot find this one: cannot write its address: {error}."
+        ));
+    }
     let server = Server::new(listeners, token);
     show(arguments, &address, &server.link()?)?;
     logging::say(&format!("This is the dashboard of {}; Ctrl-C ends it.", app.home.root().display()));

@@ -114,13 +114,13 @@ enum Command {
     ///
     /// Exits with 1 if it finds a problem.
     Doctor(app::Format),
-    /// Show everything in your browser, and serve the tools to programs over HTTP, on this machine alone
+    /// Show everything in your browser, and serve the tools over HTTP
     ///
-    /// Listens on 127.0.0.1 and ::1 until Ctrl-C. Whoever has the address with its token can do what you can do with this program. If
+    /// Listens on 127.0.0.1 and ::1 until Ctrl-C. Anyone who has the address with its token can do what you can do with this program. If
     /// the dashboard is running already, opens that. From another machine, use ssh -L.
     #[cfg(feature = "dashboard")]
     Dashboard(dashboard::Arguments),
-    /// Make, list and revoke tokens by which other programs trigger a routine through the dashboard
+    /// Manage the tokens by which programs trigger a routine
     #[cfg(feature = "dashboard")]
     Token(token::Arguments),
     /// Fire schedules, end hung runs and clean up without an agent host

@@ -31,7 +31,7 @@ pub(crate) const PAGE: &str = match str::from_utf8(&PAGE_BYTES) {
 };
 
 const PAGE_LEN: usize = without_comments(SOURCE.as_bytes(), &mut [0; SOURCE.len()]);
-const PAGE_BYTES: [u8; PAGE_LEN] = {
+static PAGE_BYTES: [u8; PAGE_LEN] = {
     let mut page = [0; SOURCE.len()];
     without_comments(SOURCE.as_bytes(), &mut page);
     let mut left = [0; PAGE_LEN];

@@ -51,8 +51,6 @@ impl Address {
 pub(crate) enum RunningError {
     #[error(transparent)]
     Lock(#[from] LockError),
-    #[error("cannot write {path}: {source}")]
-    Write { path: PathBuf, source: std::io::Error },
     #[error(
         "another dashboard of this home is running and does not answer{}; end it, and try again", by_pid(*pid)
     )]
@@ -98,8 +96,8 @@ impl Running {
             match FileLock::acquire_unsigned(&path, Duration::ZERO) {
                 Ok(lock) => {
                     let mut running = Self { path, lock };
-                    // What a killed process left must not be taken for ours.
-                    running.write("{}\n")?;
+                    // What a killed process left must not be taken for ours. On a full disk it stays, and leads nowhere.
+                    let _ = running.lock.set_content("{}\n");
                     return Ok(Entered::First(running));
                 }
                 Err(error) if !error.is_held() => return Err(error.into()),
@@ -126,14 +124,12 @@ impl Running {
     }
 
     /// Tells others where this process listens.
-    pub(crate) fn announce(&mut self, address: &Address) -> Result<(), RunningError> {
-        let text = serde_json::to_string_pretty(address).unwrap_or_default();
-        self.write(&format!("{text}\n"))
-    }
-
-    fn write(&mut self, text: &str) -> Result<(), RunningError> {
-        let written = self.lock.set_content(text);
-        written.map_err(|source| RunningError::Write { path: self.path.clone(), source })
+    ///
+    /// # Errors
+    /// The disk is full, for example: others will not find this dashboard, which works nevertheless.
+    pub(crate) fn announce(&mut self, address: &Address) -> std::io::Result<()> {
+        let text = serde_json::to_string_pretty(address)?;
+        self.lock.set_content(&format!("{text}\n"))
     }
 }
 

@@ -157,6 +157,8 @@ impl ServerHandler for Server {
         let listed = listed.map(|tool| tool.definition().clone()).collect();
         let mut result = ListToolsResult::with_all_items(listed);
         sign_for!(CACHE_MS, result, context);
+        // Another client may get another list.
+        result.cache_scope = result.cache_scope.map(|_| CacheScope::Private);
         Ok(result)
     }
 

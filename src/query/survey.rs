@@ -37,12 +37,14 @@ struct Seen {
     pins: Listing,
     workbenches: Listing,
     known: Arc<Known>,
-    /// What the times of all routines depend on.
-    of_all: (Option<Stamp>, Option<Stamp>, MachineMark),
+    of_all: OfAll,
 }
 
+/// What the times of all routines depend on: the home's snooze, the agents' holds, the machine's zone.
+type OfAll = (Option<Stamp>, Option<Stamp>, MachineMark);
+
 /// The runs that a folder names, and the folder's state when they were listed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Listing {
     /// `None` if a change since would not show.
     stamp: Option<Stamp>,
@@ -85,49 +87,81 @@ impl Survey {
         }
         let known = self.routines.known();
         changed.extend(self.prompts.look(&self.home, &known));
-        let home = &self.home;
-        let of_all = (Stamp::of(&home.snooze_file()), Stamp::of(&home.holds()), MachineMark::now());
-        let pinned = || {
-            let mut runs = BTreeSet::new();
-            names::scan(&home.pins(), |name, kind| {
-                runs.extend(if kind == Kind::Directory { None } else { name.parse().ok() });
-            })?;
-            Ok(runs)
+        let now = Found {
+            live,
+            pins: Listing::of(self.home.pins(), self.seen.as_ref().map(|seen| &seen.pins), || pinned(&self.home)),
+            workbenches: Listing::of(self.home.workbenches(), self.seen.as_ref().map(|seen| &seen.workbenches), || {
+                Ok(on_disk::workbench_ids(&self.home)?.into_iter().collect())
+            }),
+            known,
+            of_all: (Stamp::of(&self.home.snooze_file()), Stamp::of(&self.home.holds()), MachineMark::now()),
         };
-        let with_workbench = || Ok(on_disk::workbench_ids(home)?.into_iter().collect());
-        let before = self.seen.as_ref();
-        let pins = Listing::of(home.pins(), before.map(|seen| &seen.pins), pinned);
-        let workbenches = Listing::of(home.workbenches(), before.map(|seen| &seen.workbenches), with_workbench);
-        let empty = || Listing { stamp: None, runs: BTreeSet::new() };
-        let Some(seen) = &mut self.seen else {
-            let (pins, workbenches) = (pins.unwrap_or_else(empty), workbenches.unwrap_or_else(empty));
-            self.seen = Some(Seen { live, pins, workbenches, known, of_all });
-            return BTreeSet::new();
-        };
-        for run in seen.live.symmetric_difference(&live) {
+        match &mut self.seen {
+            Some(seen) => {
+                changed.extend(seen.replace(now));
+                changed
+            }
+            None => {
+                self.seen = Some(now.into());
+                BTreeSet::new()
+            }
+        }
+    }
+}
+
+/// What a look finds.
+struct Found {
+    live: BTreeSet<RunId>,
+    /// `None` where the folder is as it was.
+    pins: Option<Listing>,
+    workbenches: Option<Listing>,
+    known: Arc<Known>,
+    of_all: OfAll,
+}
+
+impl From<Found> for Seen {
+    fn from(Found { live, pins, workbenches, known, of_all }: Found) -> Self {
+        let (pins, workbenches) = (pins.unwrap_or_default(), workbenches.unwrap_or_default());
+        Self { live, pins, workbenches, known, of_all }
+    }
+}
+
+impl Seen {
+    /// Notes what a look found, and returns what is different.
+    fn replace(&mut self, now: Found) -> BTreeSet<Topic> {
+        let mut changed = BTreeSet::new();
+        for run in self.live.symmetric_difference(&now.live) {
             changed.extend([Topic::Run(run.clone()), Topic::Log(run.clone()), Topic::Routine(run.routine().clone())]);
         }
-        seen.live = live;
-        if let Some(pins) = pins {
-            changed.extend(seen.pins.runs.symmetric_difference(&pins.runs).cloned().map(Topic::Run));
-            seen.pins = pins;
+        self.live = now.live;
+        if let Some(pins) = now.pins {
+            changed.extend(self.pins.runs.symmetric_difference(&pins.runs).cloned().map(Topic::Run));
+            self.pins = pins;
         }
-        if let Some(workbenches) = workbenches {
-            for run in seen.workbenches.runs.symmetric_difference(&workbenches.runs) {
+        if let Some(workbenches) = now.workbenches {
+            for run in self.workbenches.runs.symmetric_difference(&workbenches.runs) {
                 changed.extend([Topic::Run(run.clone()), Topic::Routine(run.routine().clone())]);
             }
-            seen.workbenches = workbenches;
+            self.workbenches = workbenches;
         }
-        if !Arc::ptr_eq(&seen.known, &known) {
-            changed.extend(differing(&seen.known, &known).map(Topic::Routine));
-            seen.known = known;
+        if !Arc::ptr_eq(&self.known, &now.known) {
+            changed.extend(differing(&self.known, &now.known).map(Topic::Routine));
+            self.known = now.known;
         }
-        if seen.of_all != of_all {
+        if self.of_all != now.of_all {
             changed.insert(Topic::Lists);
-            seen.of_all = of_all;
+            self.of_all = now.of_all;
         }
         changed
     }
+}
+
+fn pinned(home: &Home) -> Result<BTreeSet<RunId>, FileError> {
+    let mut runs = BTreeSet::new();
+    names::scan(&home.pins(), |name, kind| {
+        runs.extend(if kind == Kind::Directory { None } else { name.parse().ok() });
+    })?;
+    Ok(runs)
 }
 
 /// Returns the routines that only one of the two has, or whose definition or ledger differs.
@@ -152,7 +186,7 @@ fn differing(before: &Known, now: &Known) -> impl Iterator<Item = Slug> {
     slugs.into_iter()
 }
 
-/// The prompts, which are looked at in turn: few are edited alone.
+/// The prompts, which are looked at in turn after the first time: few are edited alone.
 #[derive(Debug, Default)]
 struct Prompts {
     seen: HashMap<Slug, Option<Stamp>>,
@@ -167,7 +201,8 @@ impl Prompts {
     fn look(&mut self, home: &Home, known: &Known) -> Vec<Topic> {
         let summaries = &known.summaries;
         let start = if self.cursor < summaries.len() { self.cursor } else { 0 };
-        let end = (start + PROMPTS_PER_LOOK).min(summaries.len());
+        let count = if self.seen.is_empty() { summaries.len() } else { PROMPTS_PER_LOOK };
+        let end = (start + count).min(summaries.len());
         self.cursor = end;
         if start == 0 && self.seen.len() > summaries.len() {
             self.seen.retain(|slug, _| summaries.binary_search_by_key(&slug, |summary| summary.slug()).is_ok());

@@ -59,6 +59,13 @@ fn bash_offers_the_names_that_fit_a_command() {
     assert_eq!(offered(&home, &["cleanup", "--discard", "job"]), [over]);
     assert_eq!(offered(&home, &["create", "New", "--agent", "c"]), ["claude", "codex", "copilot"]);
     assert_eq!(offered(&home, &["create", "New", "--agent", "sh"]), ["shell"]);
+    #[cfg(feature = "dashboard")]
+    {
+        let made = home.moadim(&["token", "new", "--routine", "tidy", "--json"]).json();
+        assert_eq!(offered(&home, &["token", "new", "--routine", "t"]), ["tidy"]);
+        assert_eq!(offered(&home, &["token", "revoke", ""]), [made["id"].as_str().unwrap()]);
+        assert_eq!(offered(&home, &["dash"]), ["dashboard"]);
+    }
     // Flags come where one is begun, or where nothing else can stand.
     assert_eq!(offered(&home, &["show", "--r"]), ["--run"]);
     assert!(offered(&home, &["doctor", ""]).contains(&"--json".to_owned()));

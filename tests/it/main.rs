@@ -54,6 +54,7 @@ mod many_servers;
 mod mounts;
 mod notices;
 mod old_home;
+mod panel;
 #[cfg(target_os = "linux")]
 mod power_cut;
 mod precheck;

@@ -280,3 +280,142 @@ fn of_hold(hold: &Hold) -> Item {
     let item = item.fix("nothing to do: its scheduled runs start by themselves then");
     Item { agent: Some(hold.agent.clone()), ..item }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::data::past::RecentRun;
+    use crate::routine::ledger::LastMissed;
+    use crate::run::record::Outcome;
+    use crate::run::status::Status;
+
+    const NOW: UnixSeconds = UnixSeconds(1_000_000);
+
+    fn slug(text: &str) -> Slug {
+        text.parse().unwrap()
+    }
+
+    fn past(statuses: &[Status]) -> RoutinePast {
+        let run = |(n, status): (usize, &Status)| RecentRun {
+            id: RunId::new(slug("a"), UnixSeconds(NOW.0 + n as u64)),
+            status: *status,
+            duration_secs: None,
+        };
+        RoutinePast { recent: statuses.iter().enumerate().map(run).collect(), ..RoutinePast::default() }
+    }
+
+    fn ended(id: &str, status: Status) -> (RunId, EndedRun) {
+        let run = EndedRun::of(Outcome::example(id, status));
+        (id.parse().unwrap(), EndedRun { finished_at: NOW, ..run })
+    }
+
+    fn calm() -> Situation<'static> {
+        Situation {
+            now: NOW,
+            problems: &[],
+            unread: &[],
+            routines: Vec::new(),
+            unknown: Vec::new(),
+            ended: Vec::new(),
+            holds: Vec::new(),
+            over_budget: None,
+            command_of: &|agent| Some(agent.to_owned()),
+        }
+    }
+
+    fn kinds(situation: &Situation<'_>) -> Vec<Kind> {
+        attention(situation).iter().map(|item| item.kind).collect()
+    }
+
+    #[test]
+    fn a_routine_is_failing_from_two_failures_on_whatever_came_between() {
+        use Status::{Failed, Interrupted, Limited, Skipped, Stopped, Succeeded, TimedOut};
+        let (a, facts) = (slug("a"), RoutineFacts::example("A"));
+        for (statuses, failed) in [
+            (&[][..], 0),
+            (&[Failed], 0),
+            (&[Failed, Succeeded], 0),
+            (&[Failed, Failed, Succeeded], 0),
+            (&[Succeeded, Failed, TimedOut], 2),
+            (&[Failed, Stopped, Interrupted, Limited, Skipped], 2),
+            (&[Succeeded, Failed, Failed, Failed], 3),
+        ] {
+            let past = past(statuses);
+            let item = failing(&a, &facts, &past);
+            assert_eq!(item.is_some(), failed > 0, "{statuses:?}");
+            if let Some(item) = item {
+                assert!(item.text.contains(&format!("last {failed} runs of 'A'")), "{}", item.text);
+                assert_eq!(item.action.unwrap().arguments, json!({ "routine": "a" }));
+            }
+        }
+        let many = failing(&a, &facts, &past(&[Failed; 3])).unwrap();
+        assert!(many.text.contains("at least 3"), "older ones may have failed, too: {}", many.text);
+        let disabled = RoutineFacts { enabled: false, ..facts };
+        assert_eq!(failing(&a, &disabled, &past(&[Failed, Failed])), None, "nobody wants it to run");
+    }
+
+    #[test]
+    fn a_fire_that_was_missed_on_purpose_or_long_ago_needs_nobody() {
+        let a = slug("a");
+        let missed_at = |ago: u64, as_asked| {
+            let occurrence = UnixSeconds(NOW.0 - ago);
+            let last_missed = Some(LastMissed { occurrence, reason: "nothing fired it".into(), as_asked });
+            missed(&a, &RoutineFacts { last_missed, ..RoutineFacts::example("A") }, NOW)
+        };
+        assert!(missed_at(DAY_SECS, false).is_some());
+        assert_eq!((missed_at(DAY_SECS + 1, false), missed_at(10, true)), (None, None));
+    }
+
+    #[test]
+    fn only_what_an_agents_newest_run_asked_for_counts() {
+        let asks = |id: &str, agent: &str, needs_login| {
+            let (id, run) = ended(id, Status::Failed);
+            (id, EndedRun { agent: agent.into(), needs_login, ..run })
+        };
+        let newest_first = [asks("a-9", "claude", false), asks("b-8", "codex", true), asks("a-7", "claude", true)];
+        let situation = Situation { ended: newest_first.iter().map(|(id, run)| (id, run)).collect(), ..calm() };
+        let items = attention(&situation);
+        assert_eq!(items.len(), 1, "{items:?}");
+        assert_eq!((items[0].agent.as_deref(), items[0].command.as_deref()), (Some("codex"), Some("codex")));
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_each_has_a_key_of_its_own() {
+        let problem = |path: &str, problem: &str| Problem {
+            path: Some(path.into()),
+            problem: problem.into(),
+            fix: "fix it".into(),
+        };
+        let problems = [problem("/h/config.toml", "/h/config.toml is damaged"), problem("/h/x", "it is too large")];
+        let disabled =
+            RoutineFacts { enabled: false, disabled_because: Some("3 failed".into()), ..RoutineFacts::example("D") };
+        let over = RoutineFacts { over_budget: Some("daily ceiling reached".into()), ..RoutineFacts::example("O") };
+        let (d, o) = (slug("d"), slug("o"));
+        let refuted = {
+            let (id, run) = ended("r-5", Status::Failed);
+            (id, EndedRun { disagreements: vec![Disagreement::VerificationFailed], ..run })
+        };
+        let denied = {
+            let (id, run) = ended("s-6", Status::Succeeded);
+            (id, EndedRun { disagreements: vec![Disagreement::CallsDenied], ..run })
+        };
+        let situation = Situation {
+            problems: &problems,
+            unread: &["cannot list /h/running".to_owned()],
+            routines: vec![(&o, &over, None), (&d, &disabled, None)],
+            ended: vec![(&denied.0, &denied.1), (&refuted.0, &refuted.1)],
+            over_budget: Some("daily ceiling reached".into()),
+            ..calm()
+        };
+        use Kind::{Budget, Disabled, Disagreement as Facts, Problem as Of};
+        assert_eq!(kinds(&situation), [Of, Of, Of, Disabled, Facts, Facts, Budget, Budget]);
+        let items = attention(&situation);
+        assert!(items[..5].iter().all(|item| item.severity == Severity::Problem));
+        assert!(items.iter().all(|item| item.fix.is_some()), "{items:?}");
+        let keys: std::collections::BTreeSet<&str> = items.iter().map(|item| item.key.as_str()).collect();
+        assert_eq!(keys.len(), items.len());
+        let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
+        assert!(texts.contains(&"/h/x: it is too large") && texts.contains(&"/h/config.toml is damaged"), "{texts:?}");
+        assert!(attention(&calm()).is_empty());
+    }
+}

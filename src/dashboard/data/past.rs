@@ -1,5 +1,6 @@
 //! What the history says, kept up to date by its new lines alone.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use serde::Serialize;
@@ -51,8 +52,8 @@ pub(super) struct RoutinePast {
     /// The newest, the newest last.
     pub(super) recent: VecDeque<RecentRun>,
     /// How many of the last days succeeded, and how many of those that succeeded or failed there are.
-    good: u64,
-    judged: u64,
+    pub(super) good: u64,
+    pub(super) judged: u64,
     pub(super) revision: u64,
 }
 
@@ -303,9 +304,9 @@ impl Ended {
                 continue;
             }
             let id = RunId::new(lines.routine(line).clone(), line.stamp());
-            if !self.runs.contains_key(&id) {
+            if let Entry::Vacant(place) = self.runs.entry(id) {
                 match lines.past(line) {
-                    Some(past) => drop(self.runs.insert(id, EndedRun::of(past.outcome))),
+                    Some(past) => drop(place.insert(EndedRun::of(past.outcome))),
                     None => unreadable.push(*line),
                 }
             }

@@ -88,8 +88,8 @@ pub(super) struct RoutineFacts {
     pub(super) last_missed: Option<LastMissed>,
     /// That a daily ceiling of its own is reached.
     pub(super) over_budget: Option<String>,
-    ceilings: Ceilings,
-    timezone: Option<String>,
+    pub(super) ceilings: Ceilings,
+    pub(super) timezone: Option<String>,
 }
 
 #[serde_with::skip_serializing_none]
@@ -318,5 +318,23 @@ impl Agents {
             self.0.borrow_mut().insert(agent.to_owned(), (Instant::now(), found));
         }
         found
+    }
+}
+
+#[cfg(test)]
+impl RoutineFacts {
+    pub(super) fn example(title: &str) -> Self {
+        Self {
+            title: title.into(),
+            agent: "claude".into(),
+            enabled: true,
+            bounds: Bounds::decide(RoutineState::Gone, &crate::home::config::Config::default()),
+            next_fire: None,
+            disabled_because: None,
+            last_missed: None,
+            over_budget: None,
+            ceilings: Ceilings::default(),
+            timezone: None,
+        }
     }
 }

@@ -55,6 +55,7 @@ function browserLink() {
         } catch {
           // It is tried again.
         }
+        // Asking shows whether anybody is there.
         onChange();
         await new Promise((done) => setTimeout(done, 3000));
       }

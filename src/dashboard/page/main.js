@@ -108,6 +108,8 @@ async function refresh() {
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
       ui.hasNoToken = kind === "token";
+      // The page is loaded again with another one.
+      isEnded ||= ui.hasNoToken;
       if (kind === "gone") ui.goneAt ||= now();
       ui.trouble = message;
       draw();

@@ -198,6 +198,29 @@ mod tests {
         assert_eq!(text.0, expected);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn a_label_of_any_text_stays_on_its_line_and_is_read_back(value: String) {
+            let mut text = Exposition::default();
+            text.family("a", Kind::Gauge, "A.");
+            text.sample("", &[("of", &value)], 7);
+            let line = text.0.strip_prefix("# HELP a A.\n# TYPE a gauge\na{of=\"").unwrap();
+            let escaped = line.strip_suffix("\"} 7\n").unwrap();
+            let (mut read, mut chars) = (String::new(), escaped.chars());
+            while let Some(c) = chars.next() {
+                assert!(c != '"' && c != '\n', "{escaped}");
+                read.push(match c {
+                    '\\' => match chars.next().unwrap() {
+                        'n' => '\n',
+                        escaped => escaped,
+                    },
+                    plain => plain,
+                });
+            }
+            assert_eq!(read, value);
+        }
+    }
+
     #[test]
     fn runs_are_told_by_routine_and_status() {
         let (_dir, app) = App::example();

@@ -1,0 +1,187 @@
+// The page as a panel: in the official host side of MCP Apps, in a sandboxed frame under the specification's default policy.
+import assert from 'node:assert/strict';
+import { after, before, describe, test } from 'node:test';
+import { Home, PROMPTS } from '../harness/home.mjs';
+import { everyday } from '../harness/homes.mjs';
+import { Host } from '../harness/host.mjs';
+import { until } from '../harness/until.mjs';
+
+/** Tools that change something. */
+const CHANGING = ['trigger_routine', 'stop_run', 'pin_run', 'snooze_routine', 'update_routine', 'cleanup_workbenches'];
+
+describe('in a host', () => {
+    let home;
+    before(async () => {
+        home = await everyday();
+    });
+    after(() => home?.remove());
+
+    for (const mode of ['legacy', 'auto']) {
+        test(`the panel works by the host's calls: ${mode} protocol`, async () => {
+            await Host.on(home, { mode, width: 760 }, async (host) => {
+                assert.ok(host.tools.includes('show_dashboard') && host.tools.includes('dashboard_data'), `tools: ${host.tools}`);
+                const { app, bytes } = await host.show();
+                assert.equal(app.name, 'moadim');
+                assert.ok(bytes <= 64 * 1024, `the page has ${bytes} bytes`);
+                const { tab } = host;
+                await tab.sees('Check links');
+                assert.ok(!(await tab.has('banner')), 'a panel has no header of its own');
+
+                await tab.press('Run check-links', '#routines');
+                await tab.press('Open it', '#routines');
+                const [newest] = await home.runs('--routine', 'check-links');
+                await tab.sees(newest.id);
+                await tab.press('← Overview');
+                await tab.press(`Stop ${home.hanging}`, '#now');
+                await tab.agree('Stop it', '#now');
+                await home.runIs(home.hanging, 'stopped');
+                await tab.sees('Nothing is running', '#now');
+                home.hanging = await home.trigger('wait-for-review');
+                await home.runIs(home.hanging, 'running');
+                await tab.find('button', `Stop ${home.hanging}`, '#now');
+
+                const names = new Set(host.calls.map(({ name }) => name));
+                for (const name of ['dashboard_data', 'trigger_routine', 'stop_run', 'get_run', 'read_log']) assert.ok(names.has(name), `${name} is not among ${[...names]}`);
+            });
+        });
+    }
+
+    test('the theme is the host\'s, not the window\'s', async () => {
+        for (const theme of ['dark', 'light']) {
+            await Host.on(home, { theme: theme === 'dark' ? 'light' : 'dark' }, async (host) => {
+                await host.show({ context: { theme, styles: { variables: { '--color-text-primary': 'light-dark(#010203, #fafbfc)' } } } });
+                const { tab } = host;
+                await tab.sees('Check links');
+                const look = () => tab.evaluate(() => [getComputedStyle(document.documentElement).colorScheme, getComputedStyle(document.body).color]);
+                const colors = { light: 'rgb(1, 2, 3)', dark: 'rgb(250, 251, 252)' };
+                assert.deepEqual(await look(), [theme, colors[theme]]);
+                // And changes with it.
+                const other = theme === 'dark' ? 'light' : 'dark';
+                await host.setContext({ theme: other });
+                await until('other theme', async () => String(await look()) === String([other, colors[other]]));
+            });
+        }
+    });
+
+    test('its size is told, and it does not scroll inside of itself', async () => {
+        await Host.on(home, { width: 380 }, async (host) => {
+            await host.show();
+            const { tab } = host;
+            await tab.sees('Check links');
+            const fits = () => tab.evaluate(() => document.scrollingElement.scrollHeight <= window.innerHeight + 1);
+            await until('a frame as high as the page', fits);
+            const heights = (await host.seen()).sizes.map(({ height }) => height);
+            await tab.press('More about check-links');
+            await until('a higher page', async () => Math.max(...(await host.seen()).sizes.map(({ height }) => height)) > Math.max(...heights));
+            await until('a frame as high as that', fits);
+            // A height that follows the frame's own would grow without end.
+            const count = (await host.seen()).sizes.length;
+            await tab.press('More about check-links');
+            await until('the height of before', async () => Math.abs((await host.seen()).sizes.at(-1).height - heights.at(-1)) < 60);
+            assert.ok((await host.seen()).sizes.length < count + 12, 'it tells sizes again and again');
+            assert.ok((await tab.overflow()) <= 0);
+        });
+    });
+
+    test('full screen is the host\'s to give', async () => {
+        await Host.on(home, {}, async (host) => {
+            await host.show();
+            const { tab } = host;
+            await tab.sees('Check links');
+            await tab.press('Full screen');
+            await until('wish for full screen', async () => (await host.seen()).modes.includes('fullscreen'));
+            await until('no button where it is full', async () => !(await tab.has('button', 'Full screen')));
+        });
+
+        await Host.on(home, {}, async (without) => {
+            await without.show({ context: { availableDisplayModes: ['inline'] } });
+            await without.tab.sees('Check links');
+            assert.equal(await without.tab.has('button', 'Full screen'), false);
+        });
+    });
+
+    test('after the end of the panel nothing is asked', async () => {
+        await Host.on(home, {}, async (host) => {
+            await host.show();
+            const { tab } = host;
+            // A run is alive: the panel asks every few seconds.
+            await tab.find('button', `Stop ${home.hanging}`, '#now');
+            const asked = () => host.calls.filter(({ name }) => name === 'dashboard_data').length;
+            const first = asked();
+            const began = performance.now();
+            await until('two more beats', () => asked() >= first + 2);
+            const beats = performance.now() - began;
+            await host.tearDown();
+            const last = asked();
+            const ended = performance.now();
+            await until('the time of two beats', () => {
+                assert.ok(asked() <= last + 1, 'it goes on asking');
+                return performance.now() - ended > beats;
+            }, { every: 200 });
+            assert.ok(asked() <= last, 'it asked once more');
+        });
+    });
+
+    test('a host without calls shows the summary', async () => {
+        await Host.on(home, {}, async (host) => {
+            await host.show({ capabilities: { logging: {} } });
+            const { tab } = host;
+            await tab.sees('lets the panel call no tools');
+            await tab.sees('wait-for-review');
+            assert.deepEqual(host.calls.map(({ name }) => name), ['show_dashboard']);
+            assert.equal(await tab.has('button', 'Run check-links'), false);
+        });
+    });
+
+    test('a client that shows no panels does not see the tool of panels', async () => {
+        await Host.on(home, { declares: false }, async (host) => {
+            assert.ok(host.tools.includes('show_dashboard'));
+            assert.ok(!host.tools.includes('dashboard_data'));
+        });
+    });
+
+    test('it opens on the routine that was asked for', async () => {
+        await Host.on(home, {}, async (host) => {
+            await host.show({ asked: { routine: 'write-notes' } });
+            const { tab } = host;
+            await until('its runs', async () => (await tab.root.$$('#runs tbody tr')).length === (await home.runs('--routine', 'write-notes')).length);
+            await tab.seesNot('Hunt flaky tests', '#runs tbody');
+        });
+    });
+
+    test('a server that changes nothing gets no button that would', async () => {
+        await Host.on(home, { flags: ['--read-only'] }, async (host) => {
+            for (const name of CHANGING) assert.ok(!host.tools.includes(name), `${name} is served`);
+            await host.show();
+            const { tab } = host;
+            await tab.sees('Check links');
+            await tab.press('More about check-links');
+            const words = ['Run', 'Stop', 'Pin', 'Unpin', 'Snooze', 'Skip', 'Disable', 'Enable', 'Clean up', 'Remove', 'End the snooze'];
+            const names = async () => Promise.all((await tab.all('button')).map((button) => button.evaluate((one) => one.getAttribute('aria-label') ?? one.innerText)));
+            const offers = (name) => words.some((word) => name.startsWith(`${word} `) || name === word || name.startsWith(`${word}…`));
+            assert.deepEqual((await names()).filter(offers), []);
+            await tab.press(`Log of ${home.hanging}`, '#now');
+            await tab.sees('waiting for an answer', '.log');
+            assert.deepEqual((await names()).filter(offers), []);
+        });
+    });
+});
+
+describe('with some tools', () => {
+    test('only their buttons are drawn', async () => {
+        const home = new Home();
+        try {
+            await home.create('Check links', PROMPTS.succeeds);
+            const run = await home.runToEnd('check-links', 'succeeded');
+            await Host.on(home, { flags: ['--tools', 'show_dashboard,dashboard_data,pin_run,get_run,read_log'] }, async (host) => {
+                await host.show();
+                const { tab } = host;
+                await tab.press(`Pin ${run}`, '#runs');
+                await until('pin', async () => (await home.run(run)).pinned);
+                assert.equal(await tab.has('button', 'Run check-links'), false);
+            });
+        } finally {
+            await home.remove();
+        }
+    });
+});

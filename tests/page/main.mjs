@@ -1,0 +1,10 @@
+// All cases, in one Chromium:  node --test-reporter=spec main.mjs
+import { after } from 'node:test';
+import { stopBrowser } from './harness/browser.mjs';
+import './cases/alone.mjs';
+import './cases/host.mjs';
+import './cases/hostile.mjs';
+import './cases/everyone.mjs';
+import './cases/load.mjs';
+
+after(stopBrowser);
