@@ -105,15 +105,10 @@ function redraw(root, kids) {
   toFocus = undefined;
 }
 
-/** How a node is found again if it was removed and drawn once more. @param {Node | null} node */
-function pathOf(node) {
-  const path = [];
-  for (; node && node !== root; node = node.parentNode) path.unshift(slots.get(node));
-  return path;
-}
+/** How a node is found again when it was removed and drawn once more. @param {Node | null} node @returns {(string | undefined)[]} */
+const pathOf = (node) => (node && node !== root ? [...pathOf(node.parentNode), slots.get(node)] : []);
 /** @param {(string | undefined)[]} path */
-const nodeAt = (path) =>
-  path.reduce((/** @type {Node | undefined} */ node, slot) => [...(node?.childNodes ?? [])].find((one) => slot && slots.get(one) === slot), root);
+const nodeAt = (path) => path.reduce((/** @type {Node | undefined} */ node, slot) => [...(node?.childNodes ?? [])].find((one) => slots.get(one) === slot), root);
 
 /** @param {Node | null | undefined} node */
 function focusOn(node) {

@@ -42,7 +42,7 @@ describe('alone', () => {
             await tab.sees('needs its token');
             // It does not ask again and again with a token that is wrong.
             const asked = tab.requests.length;
-            await tab.find('button', 'Copy');
+            await tab.find('button', 'Copy moadim-mcp dashboard');
             assert.ok(tab.requests.length <= asked + 2, `${tab.requests.slice(asked)}`);
         });
     });
@@ -307,7 +307,7 @@ describe('server', () => {
                 tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
                 await tab.sees('Check links');
                 await dashboard.stop('SIGKILL');
-                await tab.sees(/Nobody has answered since/);
+                await tab.sees(/has not answered since/);
                 await tab.sees('Check links');
                 const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
                 assert.notEqual(again.token, dashboard.token);
