@@ -9,6 +9,7 @@
     reason = "a measurement that cannot go on fails"
 )]
 
+mod dashboard;
 mod ends;
 #[path = "../../tests/it/harness/mod.rs"]
 #[allow(dead_code, unused_imports, reason = "the tests use all of it")]
@@ -25,7 +26,7 @@ mod unsaved;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 13] = [
+const ROWS: [Row; 14] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -33,6 +34,7 @@ const ROWS: [Row; 13] = [
     ("lists", server::lists),
     ("routines", routines::at_rest),
     ("history", server::history),
+    ("dashboard", dashboard::open),
     ("calls", server::calls_during_a_sweep),
     ("start", server::start),
     ("peer", peer::peer),

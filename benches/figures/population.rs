@@ -52,11 +52,22 @@ pub fn add_expired(root: &Path, count: u64, files: u64) {
 
 /// Adds lines of runs whose workbenches are gone, of twenty routines, to the history.
 pub fn add_history(root: &Path, count: u64) {
+    add_lines(root, (0..count).map(|n| (n % 20, LONG_AGO + n / 20)));
+}
+
+/// Adds lines of runs of a thousand routines that ended within the last four weeks.
+pub fn add_weeks_of_history(root: &Path, count: u64) {
+    const WEEKS_SECS: u64 = 27 * 24 * 60 * 60;
+    let newest = UnixSeconds::now().0 - 60;
+    add_lines(root, (0..count).map(|n| (n % 1_000, newest - WEEKS_SECS * (count - n) / count)));
+}
+
+/// Adds a line for each run: the number of its routine, and its second.
+fn add_lines(root: &Path, runs: impl Iterator<Item = (u64, u64)>) {
     let tail = "a line of what the agent said at the end\n".repeat(10);
     let mut lines = String::new();
-    for n in 0..count {
-        let mut line: serde_json::Value =
-            serde_json::from_str(&outcome(&format!("routine-{}", n % 20), LONG_AGO + n / 20)).unwrap();
+    for (routine, stamp) in runs {
+        let mut line: serde_json::Value = serde_json::from_str(&outcome(&format!("routine-{routine}"), stamp)).unwrap();
         line["tail"] = json!(tail);
         lines.push_str(&line.to_string());
         lines.push('\n');

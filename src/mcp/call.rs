@@ -27,7 +27,7 @@ pub(crate) struct Call {
     /// Whether the client accepts a task as the answer, and polls it.
     pub(super) takes_tasks: bool,
     /// The names of the tools that are offered beside this one; `None` for all.
-    pub(crate) served: Option<Arc<[&'static str]>>,
+    pub(super) served: Option<Arc<[&'static str]>>,
     /// The terms of the tool's question, if a person has agreed to them.
     pub(super) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
@@ -51,6 +51,11 @@ impl Call {
     /// Makes a call, with the terms of the tool's question if a person has agreed to them.
     pub(crate) fn agreed(terms: Option<Value>) -> Self {
         Self { agreed: terms, ..Self::default() }
+    }
+
+    /// Says which tools are offered beside this one.
+    pub(crate) fn beside(self, served: Arc<[&'static str]>) -> Self {
+        Self { served: Some(served), ..self }
     }
 
     /// Returns the terms of the tool's question, if a person has agreed to them.

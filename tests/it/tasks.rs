@@ -122,7 +122,8 @@ fn a_legacy_session_gets_no_task_whatever_its_client_declares() {
     let home = TestHome::detached("");
     let declared = json!({ "extensions": { "io.modelcontextprotocol/tasks": {} } });
     let mut server = Server::start_able(&home, LEGACY, declared);
-    assert!(server.handshake["capabilities"].get("extensions").is_none(), "{}", server.handshake);
+    let extensions = &server.handshake["capabilities"]["extensions"];
+    assert_eq!(extensions.get("io.modelcontextprotocol/tasks"), None, "{extensions}");
     let run = server.start_run("Quick", "true", json!({}));
     assert_eq!(server.ok("wait_run", json!({ "run": run }))["finished"], true);
     let waited = server.ok("trigger_routine", json!({ "routine": "quick", "wait": true }));

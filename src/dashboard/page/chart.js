@@ -83,7 +83,7 @@ function timeline() {
   return busy.length > 0 && section("timeline", "Timeline", choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range)),
     h("div.card.picture",
       h("div.lanes", {
-        role: "group", label: "Lanes: the arrow keys go along one",
+        role: "group", label: "Lanes: arrow keys go along one",
         onkeydown: walk, onmouseover: readOut, onmouseleave: () => setText(readout, ""),
       },
         h("div.axis", { "aria-hidden": "true" }, lines.map((at) => h("span", { style: x(at) }, (isDays ? date : at === midnight(at, 0) ? weekday : clock)(at)))),

@@ -35,7 +35,7 @@ function browserLink() {
         });
         body = await answer.json().catch(() => ({}));
       } catch {
-        throw callError("The dashboard does not answer.", "gone");
+        throw callError("No answer.", "gone");
       }
       if (answer.ok) return body;
       const kind = answer.status === 401 ? "token" : body.agreement ? "ask" : "refused";
@@ -80,7 +80,7 @@ function hostLink(on) {
     new Promise((resolve, reject) => {
       const id = (calls += 1);
       waiting.set(id, [resolve, reject]);
-      setTimeout(() => waiting.delete(id) && reject(callError("The host does not answer.", "gone")), CALL_TIMEOUT_MS);
+      setTimeout(() => waiting.delete(id) && reject(callError("No answer.", "gone")), CALL_TIMEOUT_MS);
       post({ id, method, params });
     });
   /** @param {object} context */
@@ -124,7 +124,7 @@ function hostLink(on) {
     /** @param {string} tool @param {object} args */
     async call(tool, args) {
       const result = await request("tools/call", { name: tool, arguments: args });
-      if (result.isError) throw callError(textOf(result) || "The tool refused.", "refused");
+      if (result.isError) throw callError(textOf(result) || "It refused.", "refused");
       return result.structuredContent ?? {};
     },
     /** @param {string} mode */

@@ -16,7 +16,7 @@ function routines() {
   const wanted = ui.find.toLowerCase();
   const all = view.routines.filter(({ slug, agent, tags = [] }) => [slug, titleOf(slug), agent, ...tags].some((text) => text?.toLowerCase().includes(wanted)));
   return section("routines", "Routines", [h("small", count(all.length)),
-    view.routines.length > 10 && finder("routines", ui.find, (text) => (ui.find = text))],
+    finder("routines", ui.find, (text) => (ui.find = text))],
     h("ul.card.list", all.slice(0, ui.routinesShown).map(routineRow)),
     showMore(all.length - ui.routinesShown, () => (ui.routinesShown += MORE)));
 }

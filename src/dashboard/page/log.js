@@ -122,7 +122,7 @@ function openLog(run) {
         })),
       note && h("p.aside", bdi(note)),
       box,
-      !lines && !isBusy && h("p.aside", query ? "No line has this text." : "Nothing was printed yet."),
+      !lines && !isBusy && h("p.aside", query ? "No match." : "Nothing yet."),
       mode === "place" && isCut && button("More", () => read({ offset: next }, false), { class: "more" }),
       stderr && h("details", h("summary", "End of stderr"), h("pre", bdi(stderr))));
   }

@@ -3,9 +3,8 @@
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
 const CALM_BEAT_MS = 20_000;
-/** How often the open run is asked for while it is alive, and the timeline moves. */
-const LOOK_SECS = 5;
-const REDRAW_SECS = 30;
+/** How often the open run is asked for while it is alive. */
+const LOOK_MS = 5000;
 
 const html = document.documentElement;
 const root = /** @type {Element} */ (document.getElementById("page"));
@@ -25,7 +24,7 @@ const isInline = () => panel !== null && panel.host.context.displayMode !== "ful
 /** @param {any} context */
 function applyContext({ theme, styles }) {
   const { style } = html;
-  if (theme) style.setProperty("color-scheme", theme === "dark" ? "dark" : "light");
+  if (theme) style.setProperty("color-scheme", theme);
   for (const [name, value] of Object.entries(styles?.variables ?? {})) if (name.startsWith("--")) style.setProperty(name, `${value}`);
   draw();
 }
@@ -124,13 +123,14 @@ function second() {
   if (document.hidden || isEnded) return;
   seconds += 1;
   tick();
-  if (seconds % REDRAW_SECS === 0) draw();
+  // The timeline moves.
+  if (seconds % 30 === 0) draw();
   // Hosts tell of nothing; a server, of all that changes while it is there.
   const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
   if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
-  if (Date.now() - opened.at > LOOK_SECS * SECOND) look();
+  if (Date.now() - opened.at > LOOK_MS) look();
 }
 
 function readAddress() {

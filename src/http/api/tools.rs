@@ -37,6 +37,7 @@ const MAX_CALLS: usize = 32;
 /// The tools, and the calls of them.
 pub(super) struct Calls {
     tools: Arc<[Tool]>,
+    served: Arc<[&'static str]>,
     threads: CallThreads,
     questions: OpenQuestions,
     free: Arc<Semaphore>,
@@ -55,7 +56,14 @@ impl Calls {
     pub(super) fn new(mut tools: Vec<Tool>) -> io::Result<Self> {
         tools.sort_by_key(Tool::name);
         let free = Arc::new(Semaphore::new(MAX_CALLS));
-        Ok(Self { tools: tools.into(), threads: CallThreads::new()?, questions: OpenQuestions::default(), free })
+        let served = tools.iter().map(Tool::name).collect();
+        Ok(Self {
+            tools: tools.into(),
+            served,
+            threads: CallThreads::new()?,
+            questions: OpenQuestions::default(),
+            free,
+        })
     }
 
     pub(super) fn tools(&self) -> &[Tool] {
@@ -107,7 +115,7 @@ impl Calls {
         let name = self.tools[tool].name();
         let agreed = agreement.and_then(|token| self.questions.take(token, name, &arguments));
         let agreed = agreed.filter(|Asked { at, .. }| at.elapsed() <= AGREEMENT_TIMEOUT);
-        let call = Call::agreed(agreed.map(|asked| asked.question.terms));
+        let call = Call::agreed(agreed.map(|asked| asked.question.terms)).beside(Arc::clone(&self.served));
         let bell = call.bell.clone();
         let _call_off = CallOff(bell.clone());
         let (app, tools, asked_for) = (Arc::clone(app), Arc::clone(&self.tools), arguments.clone());
