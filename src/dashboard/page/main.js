@@ -107,9 +107,8 @@ async function refresh() {
       if (isBack || answer.parts?.live) look();
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
-      ui.hasNoToken = kind === "token";
-      // The page is loaded again with another one.
-      isEnded ||= ui.hasNoToken;
+      // With another one the page is loaded again.
+      ui.hasNoToken = isEnded ||= kind === "token";
       if (kind === "gone") ui.goneAt ||= now();
       ui.trouble = message;
       draw();

@@ -105,12 +105,7 @@ function redraw(root, kids) {
   toFocus = undefined;
 }
 
-/** How a node is found again when it was removed and drawn once more. @param {Node | null} node @returns {(string | undefined)[]} */
-const pathOf = (node) => (node && node !== root ? [...pathOf(node.parentNode), slots.get(node)] : []);
-/** @param {(string | undefined)[]} path */
-const nodeAt = (path) => path.reduce((/** @type {Node | undefined} */ node, slot) => [...(node?.childNodes ?? [])].find((one) => slots.get(one) === slot), root);
-
-/** @param {Node | null | undefined} node */
+/** @param {Element | null | undefined} node */
 function focusOn(node) {
   if (node instanceof HTMLElement && node.isConnected) node.focus({ preventScroll: true });
 }
