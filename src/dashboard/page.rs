@@ -39,9 +39,11 @@ static PAGE_BYTES: [u8; PAGE_LEN] = {
     left
 };
 
-/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines and indentation, and returns how long that is.
+/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines and indentation, and the style without spaces around
+/// its punctuation. Returns how long that is.
 const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
+    let mut is_style = true;
     while from < source.len() {
         let begins_line = to == 0 || page[to - 1] == b'\n';
         let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
@@ -61,7 +63,16 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                 }
             }
             (b' ' | b'\n', _) if begins_line => from += 1,
+            (b' ', _)
+                if is_style
+                    && (matches!(page[to - 1], b':' | b';' | b',' | b'{' | b'}') || matches!(next, b'{' | b'}')) =>
+            {
+                from += 1;
+            }
             (byte, _) => {
+                if byte == b'<' && next == b'/' && source[from + 2] == b's' {
+                    is_style = false;
+                }
                 page[to] = byte;
                 (from, to) = (from + 1, to + 1);
             }
@@ -85,10 +96,14 @@ mod tests {
 
     #[test]
     fn comments_are_left_out_and_nothing_else_is() {
-        let source = b"/** One.\n * @param x */\nconst a = /** @type {any} */ (b); // kept\n\n    // gone\n  c(\"//\", 1 / 2, /x*/);\n\n\n";
-        let mut page = [0; 200];
-        let length = without_comments(source, &mut page);
-        assert_eq!(str::from_utf8(&page[..length]), Ok("const a = (b); // kept\nc(\"//\", 1 / 2, /x*/);\n"));
+        let style =
+            "<style>\n.a, b > :is(c) { top: 0; left: calc(1px - 2px) }\n@media (a: b) {\n  .c { d: e }\n}\n</style>\n";
+        let short = "<style>\n.a,b > :is(c){top:0;left:calc(1px - 2px)}\n@media (a:b){\n.c{d:e}\n}\n</style>\n";
+        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b); // kept\n\n    // gone\n  c(\"//\", 1 / 2, /x*/);\n\n\n";
+        let mut page = [0; 400];
+        let length = without_comments(format!("{style}{script}").as_bytes(), &mut page);
+        let left = format!("{short}const a = (b); // kept\nc(\"//\", 1 / 2, /x*/);\n");
+        assert_eq!(str::from_utf8(&page[..length]), Ok(left.as_str()));
     }
 
     #[test]

@@ -43,11 +43,9 @@ function browserLink() {
     },
     async listen(onChange) {
       const decoder = new TextDecoder();
-      while (token) {
+      while (token && !ui.hasNoToken) {
         try {
-          const { ok, status, body } = await fetch("/api/events", { headers });
-          // Another token is only found in the address.
-          if (status === 401) return;
+          const { ok, body } = await fetch("/api/events", { headers });
           const reader = ok && body?.getReader();
           // What changed before is found by asking.
           if (reader) onChange();

@@ -105,17 +105,7 @@ function redraw(root, kids) {
   toFocus = undefined;
 }
 
-/** How a node is found again if it was removed and drawn once more. @param {Node | null} node */
-function pathOf(node) {
-  const path = [];
-  for (; node && node !== root; node = node.parentNode) path.unshift(slots.get(node));
-  return path;
-}
-/** @param {(string | undefined)[]} path */
-const nodeAt = (path) =>
-  path.reduce((/** @type {Node | undefined} */ node, slot) => [...(node?.childNodes ?? [])].find((one) => slot && slots.get(one) === slot), root);
-
-/** @param {Node | null | undefined} node */
+/** @param {Element | null | undefined} node */
 function focusOn(node) {
   if (node instanceof HTMLElement && node.isConnected) node.focus({ preventScroll: true });
 }

@@ -2,8 +2,10 @@
 
 /** The open run: what get_run answered, and when it was asked. @type {{answer: any, at: number, log: ReturnType<typeof openLog>} | null} */
 let opened = null;
-/** Where the overview was left. */
-const left = { scroll: 0, path: /** @type {(string | undefined)[]} */ ([]) };
+/** Where the overview was left, and by which button. */
+const left = { scroll: 0, from: "" };
+/** @param {any} button @returns {string} */
+const nameOf = (button) => button.ariaLabel || button.title || button.textContent;
 
 /** @param {string} id */
 function openRun(id) {
@@ -14,12 +16,12 @@ function openRun(id) {
 /** Shows a run, or the overview. @param {string} id */
 function goTo(id) {
   if (id === ui.open) return;
-  if (!ui.open) Object.assign(left, { scroll: scrollY, path: pathOf(document.activeElement) });
+  if (!ui.open) Object.assign(left, { scroll: scrollY, from: nameOf(document.activeElement) });
   ui.open = id;
   opened = id ? { answer: {}, at: 0, log: openLog(id) } : null;
   drawNow();
   scrollTo(0, id ? 0 : left.scroll);
-  if (!id) focusOn(nodeAt(left.path));
+  if (!id) focusOn([...document.querySelectorAll("button")].find((one) => nameOf(one) === left.from));
   opened?.log.tail();
   look();
 }

@@ -42,7 +42,7 @@ describe('alone', () => {
             await tab.sees('needs its token');
             // It does not ask again and again with a token that is wrong.
             const asked = tab.requests.length;
-            await tab.find('button', 'Copy');
+            await tab.find('button', 'Copy moadim-mcp dashboard');
             assert.ok(tab.requests.length <= asked + 2, `${tab.requests.slice(asked)}`);
         });
     });
@@ -133,6 +133,49 @@ describe('alone', () => {
         await tab.press('Open the run', '#attention');
         await tab.sees(run.id);
         await tab.sees('no route to example.org', '.log');
+    }));
+
+    test('what needs attention has its fix', inTab(async (tab) => {
+        const count = async () => (await home.runs('--routine', 'hunt-flaky-tests')).length;
+        const before = await count();
+        await tab.press('Run again', '#attention');
+        await until('another run', async () => (await count()) === before + 1);
+
+        await home.create('Breaks', PROMPTS.fails, '--max-consecutive-failures', '1');
+        await home.runToEnd('breaks', 'failed');
+        await tab.sees("'Breaks' was disabled", '#attention');
+        assert.equal((await home.routine('breaks')).enabled, false);
+        await tab.press('Enable', '#attention');
+        await until('enabled routine', async () => (await home.routine('breaks')).enabled);
+        await tab.seesNot("'Breaks' was disabled", '#attention');
+
+        await home.ask('snooze', '2h');
+        await tab.sees('snoozed', '#attention');
+        await tab.press('End the snooze', '#attention');
+        await until('end of the snooze', async () => !(await home.ask('routines')).snoozed_until);
+        await tab.seesNot('snoozed', '#attention');
+        await home.ask('delete', 'breaks');
+    }));
+
+    test('the timeline has three ranges', inTab(async (tab) => {
+        const seen = new Set();
+        for (const range of ['24 h', '7 days', '4 weeks']) {
+            await tab.press(range, '#timeline');
+            await until(`${range}, pressed`, async () => (await tab.find('button', range, '#timeline')).evaluate((button) => button.ariaPressed === 'true'));
+            seen.add(await tab.text('#timeline .axis'));
+            // Past runs and coming fires, each with its words.
+            const marks = await tab.root.$$eval('#timeline .track button', (all) => all.map((one) => one.getAttribute('aria-label')));
+            assert.ok(marks.some((words) => /Hunt flaky tests.*(failed|run)/.test(words)), `${range}: ${marks}`);
+            assert.ok(range === '24 h' || marks.some((words) => /Hunt flaky tests.*fire/.test(words)), `${range}: ${marks}`);
+        }
+        assert.equal(seen.size, 3);
+        // A mark opens its run.
+        await tab.press('24 h', '#timeline');
+        const [run] = await home.runs('--routine', 'write-notes');
+        await until('the run of a mark', async () => {
+            await tab.root.$eval('#timeline .track button[aria-label^="Write notes"]', (mark) => mark.click());
+            return (await tab.text()).includes(run.id);
+        });
     }));
 
     test('unsaved work is shown, with branch and files', inTab(async (tab) => {
@@ -257,6 +300,27 @@ describe('log', () => {
     });
 });
 
+describe('read-only', () => {
+    test('a dashboard that changes nothing has no button that would', async () => {
+        const home = new Home();
+        try {
+            await home.create('Check links', PROMPTS.succeeds, '--schedule', '30 5 * * *');
+            await home.runToEnd('check-links', 'succeeded');
+            const dashboard = await Dashboard.start(home, { flags: ['--read-only'] });
+            await dashboard.inTab({}, async (tab) => {
+                await tab.press('More about check-links');
+                await tab.find('button', 'Show its runs', '#routines');
+                assert.deepEqual(await tab.offers(), []);
+                await (await tab.find('button', 'Check links', '#runs')).click();
+                await tab.sees('All is well', 'main');
+                assert.deepEqual(await tab.offers(), []);
+            });
+        } finally {
+            await home.remove();
+        }
+    });
+});
+
 describe('clean-up', () => {
     test('the preview is what is then done', async () => {
         const home = new Home('default_ttl_secs = 1\n');
@@ -307,7 +371,7 @@ describe('server', () => {
                 tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
                 await tab.sees('Check links');
                 await dashboard.stop('SIGKILL');
-                await tab.sees(/Nobody has answered since/);
+                await tab.sees(/has not answered since/);
                 await tab.sees('Check links');
                 const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
                 assert.notEqual(again.token, dashboard.token);

@@ -202,6 +202,13 @@ export class Tab {
         });
     }
 
+    /** The names of all buttons that would change something. */
+    async offers() {
+        const verbs = ['Run', 'Stop', 'Pin', 'Unpin', 'Snooze', 'Skip', 'Disable', 'Enable', 'Clean up', 'Remove', 'End'];
+        const names = await this.root.$$eval('button', (all) => all.map((one) => one.getAttribute('aria-label') ?? one.textContent));
+        return names.filter((name) => verbs.some((verb) => name === verb || name.startsWith(`${verb} `) || name.startsWith(`${verb}…`)));
+    }
+
     /** What axe finds, in words. */
     async axe() {
         // In the frame by way of the debugger: a script element would be against the page's own policy.

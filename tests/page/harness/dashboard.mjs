@@ -7,11 +7,11 @@ import { until } from './until.mjs';
 
 export class Dashboard {
     /** Starts it. `port` is for one that takes the place of another. */
-    static async start(home, { port = 0 } = {}) {
+    static async start(home, { port = 0, flags = [] } = {}) {
         const dashboard = new Dashboard();
         dashboard.home = home;
         const tokenFile = home.path(`token-${port}`);
-        dashboard.process = home.start('dashboard', '--no-open', '--port', String(port), '--token-file', tokenFile);
+        dashboard.process = home.start('dashboard', '--no-open', '--port', String(port), '--token-file', tokenFile, ...flags);
         let said = '';
         for (const stream of [dashboard.process.stdout, dashboard.process.stderr]) {
             stream.setEncoding('utf8');
