@@ -11,7 +11,6 @@ use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use rustix::process::geteuid;
 use serde_json::json;
 
 use super::connections::Connection;
@@ -85,10 +84,11 @@ pub(super) async fn follow(
     Path(code): Path<String>,
 ) -> Response {
     let user = connection.ends.and_then(peer::user);
-    let is_ours = user.is_none_or(|user| user == geteuid().as_raw() || user == 0);
-    if !is_ours {
-        tracing::warn!(user, "another user of this machine tried to open the dashboard");
-        return failed(StatusCode::FORBIDDEN, "the dashboard is another user's");
+    if !peer::may_be_ours(user) {
+        tracing::warn!(user, "a program of another user tried to open the dashboard");
+        let error = "only programs of the dashboard's own user may follow this link; open the address that \
+                     `moadim-mcp dashboard` printed instead";
+        return failed(StatusCode::FORBIDDEN, error);
     }
     if links.follow(&code, Instant::now()) {
         return (StatusCode::SEE_OTHER, [(LOCATION, format!("/#token={}", links.token))]).into_response();

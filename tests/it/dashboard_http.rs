@@ -3,13 +3,16 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::harness::{Dashboard, HttpAnswer, Server, TestHome, assert_says, text, wait_for, wait_until};
+use crate::harness::{
+    Dashboard, HttpAnswer, Server, TestHome, assert_says, root_may_become_another_user, run_as_nobody, text, wait_for,
+    wait_until,
+};
 
 /// How long an answer may take that nothing holds up, on a busy machine.
 const SOON: Duration = Duration::from_secs(8);
@@ -288,6 +291,32 @@ fn a_browser_is_given_a_link_that_works_once_and_not_the_token() {
     let said = command.env("SSH_CONNECTION", "10.0.0.9 51000 10.0.0.5 22").output().unwrap().stderr;
     let forward = format!("ssh -N -L {0}:127.0.0.1:{0} me@10.0.0.5", dashboard.port);
     assert_says(&String::from_utf8_lossy(&said), &[&forward]);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_link_is_void_for_another_user_by_whichever_socket() {
+    if !root_may_become_another_user() {
+        return;
+    }
+    let (_home, dashboard) = start();
+    let follow = |ip: &str, is_other: bool| {
+        let link = text(&dashboard.post("/api/link", &json!({})).ok()["link"]);
+        let mut command = Command::new("bash");
+        command.args(["-c", "exec 3<>/dev/tcp/$0/$1; printf \"$2\" >&3; cat <&3", ip, &dashboard.port.to_string()]);
+        command.arg(format!(
+            "GET {link} HTTP/1.1\\r\\nHost: 127.0.0.1:{}\\r\\nConnection: close\\r\\n\\r\\n",
+            dashboard.port
+        ));
+        let mut command = if is_other { run_as_nobody(&command) } else { command };
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    for ip in ["127.0.0.1", "::ffff:127.0.0.1"] {
+        assert_says(&follow(ip, false), &["HTTP/1.1 303", &dashboard.token]);
+        let refused = follow(ip, true);
+        assert_says(&refused, &["HTTP/1.1 403", "own user"]);
+        assert!(!refused.contains(&dashboard.token), "{ip}");
+    }
 }
 
 #[test]
