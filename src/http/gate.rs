@@ -92,6 +92,9 @@ impl Gate {
     async fn answer(&self, request: Request, next: Next) -> Response {
         let (mut head, body) = request.into_parts();
         let decision = guard::decide(&head, self.port, |token| self.owner_of(token));
+        if let Some(connection) = head.extensions.get::<Connection>() {
+            connection.set_known(decision == Ok(Caller::Person));
+        }
         if let Err(wait) = self.count(&decision, Instant::now()) {
             return too_many(wait);
         }
@@ -105,9 +108,6 @@ impl Gate {
         let body = if caller == Caller::Anyone {
             Body::empty()
         } else {
-            if let Some(connection) = head.extensions.get::<Connection>() {
-                connection.set_known();
-            }
             match read(&head.headers, body).await {
                 Ok(bytes) => bytes.into(),
                 Err(status) => return failed(status, body_problem(status)),

@@ -1,9 +1,11 @@
 //! The dashboard's server over real sockets: who is let in, what it bears, how it begins and ends.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
@@ -209,10 +211,97 @@ fn two_hundred_connections_keep_nobody_out_and_a_hung_run_is_ended_meanwhile() {
 }
 
 #[test]
+fn a_program_that_never_stops_connecting_keeps_nobody_out() {
+    let (home, dashboard) = start();
+    let mut events = dashboard.events();
+    let health = |connection: &mut TcpStream| {
+        dashboard.write(connection, "POST", "/api/tools/health", &[("Connection", "keep-alive")], b"");
+        let mut begin = [0; 12];
+        connection.read_exact(&mut begin).is_ok_and(|()| &begin == b"HTTP/1.1 200")
+    };
+    let read_rest = |connection: &mut TcpStream| {
+        connection.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
+        read_all(connection);
+        connection.set_read_timeout(Some(SOON)).unwrap();
+    };
+    let mut known = dashboard.connect();
+    assert!(health(&mut known));
+    read_rest(&mut known);
+    let (has_ended, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let ask = || {
+        let mut refused = 0;
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(4) {
+            assert!(health(&mut known), "one that is known goes on");
+            read_rest(&mut known);
+            let mut fresh = dashboard.connect();
+            fresh.set_read_timeout(Some(SOON)).unwrap();
+            // On a busy machine it may be evicted before it has sent anything. Who is then tries again, as browsers do.
+            refused = if health(&mut fresh) { 0 } else { refused + 1 };
+            assert!(refused < 5, "nobody else gets in");
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let mut held = VecDeque::new();
+                while !has_ended.load(Ordering::Relaxed) {
+                    held.extend(TcpStream::connect(("127.0.0.1", dashboard.port)).ok());
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    if held.len() > 400 {
+                        held.pop_front();
+                    }
+                }
+            });
+        }
+        let asked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(ask));
+        has_ended.store(true, Ordering::Relaxed);
+        asked.unwrap();
+    });
+    let opened = opened.into_inner();
+    assert!(opened > 1000, "no more than {opened} were opened");
+    // Who listened goes on.
+    write_routine(&home, "news", "true");
+    assert!(events.next().is_some());
+}
+
+#[test]
+fn a_webhook_keeps_no_place() {
+    let (home, dashboard) = start();
+    write_routine(&home, "news", "true");
+    let token = home.moadim(&["token", "new", "--routine", "news"]).stdout.trim().to_owned();
+    let mut of_webhook = dashboard.connect();
+    let bearer = format!("Bearer {token}");
+    let headers = [("Authorization", &*bearer), ("Connection", "keep-alive"), ("Content-Type", "application/json")];
+    // It is refused, and counts as one of the webhook's.
+    dashboard.write(&mut of_webhook, "POST", "/api/routines/news/trigger", &headers, br#"{"text":"x"}"#);
+    let mut begin = [0; 12];
+    of_webhook.read_exact(&mut begin).unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 403");
+    // One that was the person's, and is not any more.
+    let mut of_both = dashboard.connect();
+    dashboard.write(&mut of_both, "GET", "/api/usage", &[("Connection", "keep-alive")], b"");
+    of_both.read_exact(&mut begin).unwrap();
+    dashboard.write(&mut of_both, "GET", "/", &[("Authorization", ""), ("Connection", "keep-alive")], b"");
+    wait_until("the page", || {
+        let mut seen = [0; 4096];
+        let read = of_both.peek(&mut seen).unwrap();
+        of_both.read_exact(&mut seen[..read]).unwrap();
+        String::from_utf8_lossy(&seen).contains("<!doctype html>")
+    });
+    let began = Instant::now();
+    let silent: Vec<TcpStream> = (0..300).map(|_| dashboard.connect()).collect();
+    read_all(&mut of_webhook);
+    read_all(&mut of_both);
+    assert!(began.elapsed() < Duration::from_secs(9), "they only went because they were silent");
+    drop(silent);
+}
+
+#[test]
 fn who_is_known_has_a_place_and_the_others_wait_for_none() {
     let (_home, dashboard) = start();
     // As many as there are places, each with a good token and a connection that stays.
-    let all: Vec<TcpStream> = (0..64)
+    let all: Vec<TcpStream> = (0..256 + 64)
         .map(|_| {
             let mut connection = dashboard.connect();
             dashboard.write(&mut connection, "GET", "/api/events", &[("Connection", "keep-alive")], b"");
