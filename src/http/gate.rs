@@ -145,8 +145,8 @@ fn refused(refusal: Refusal) -> Response {
             let challenge = "Bearer realm=\"moadim-mcp\", error=\"invalid_token\"";
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        Refusal::Method => {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        Refusal::Method(allowed) => {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         }
         _ => {}
     }

@@ -44,7 +44,8 @@ pub(super) enum Refusal {
     #[error("there is no such path")]
     Path,
     #[error("the page is only read: use GET")]
-    Method,
+    /// What the path takes.
+    Method(&'static str),
     #[error("a token is missing: send `Authorization: Bearer TOKEN`")]
     NoToken,
     #[error("the token is wrong; that of `moadim-mcp dashboard` is another after each start")]
@@ -59,7 +60,7 @@ impl Refusal {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Preflight | Self::Origin | Self::Site | Self::OtherUse => StatusCode::FORBIDDEN,
             Self::Path => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
         }
     }
@@ -78,7 +79,8 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     if is_page || path.starts_with("/open/") {
         // A link is used up when it is followed, so none is only looked at.
         let is_read = method == Method::GET || is_page && method == Method::HEAD;
-        return if is_read { Ok(Caller::Anyone) } else { Err(Refusal::Method) };
+        let allowed = if is_page { "GET, HEAD" } else { "GET" };
+        return if is_read { Ok(Caller::Anyone) } else { Err(Refusal::Method(allowed)) };
     }
     // Whatever is served elsewhere one day is not open by accident.
     if !path.starts_with("/api/") && path != "/metrics" {
@@ -192,9 +194,9 @@ mod tests {
         assert_eq!(decided("GET", "/", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("HEAD", "/", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("GET", "/?x", &[HOST]), Ok(Caller::Anyone));
-        assert_eq!(decided("POST", "/", &[HOST, PERSON]), Err(Refusal::Method));
+        assert_eq!(decided("POST", "/", &[HOST, PERSON]), Err(Refusal::Method("GET, HEAD")));
         assert_eq!(decided("GET", "/open/x", &[HOST]), Ok(Caller::Anyone));
-        assert_eq!(decided("HEAD", "/open/x", &[HOST]), Err(Refusal::Method));
+        assert_eq!(decided("HEAD", "/open/x", &[HOST]), Err(Refusal::Method("GET")));
         for path in ["/api/health", "/api/", "/metrics", "/api/../", "/api/tools/stop_run"] {
             assert_eq!(decided("GET", path, &[HOST]), Err(Refusal::NoToken), "{path}");
             assert_eq!(decided("GET", path, &[HOST, PERSON]), Ok(Caller::Person), "{path}");

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
@@ -81,8 +82,10 @@ pub(super) async fn make(State(links): State<std::sync::Arc<Links>>) -> Response
 pub(super) async fn follow(
     State(links): State<std::sync::Arc<Links>>,
     Extension(connection): Extension<Connection>,
-    Path(code): Path<String>,
+    code: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // What is no text is no link.
+    let code = code.map(|Path(code)| code).unwrap_or_default();
     let user = connection.ends.and_then(peer::user);
     if !peer::may_be_ours(user) {
         tracing::warn!(user, "a program of another user tried to open the dashboard");

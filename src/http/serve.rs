@@ -147,11 +147,13 @@ impl Server {
             let opening = Router::new()
                 .route("/open/{code}", get(links::follow))
                 .route("/api/link", post(links::make))
+                .method_not_allowed_fallback(api::wrong_method)
                 .with_state(links);
             let router = Router::new()
                 .route("/", get(async || Html(PAGE)))
                 .merge(opening)
                 .merge(api::router(state))
+                .fallback(api::not_found)
                 .layer(middleware::from_fn_with_state(gate, gate::pass));
             serve(listeners, router, &closing).await
         });

@@ -115,6 +115,34 @@ fn every_answer_has_its_headers_and_the_page_its_policy() {
 }
 
 #[test]
+fn whatever_is_refused_is_refused_in_words() {
+    let (_home, dashboard) = start();
+    let cases = [
+        ("GET", "/nothing", 404),
+        ("GET", "/open/x/y", 404),
+        ("GET", "/open/", 404),
+        ("GET", "/open/%ff", 404),
+        ("GET", "/api/nothing", 404),
+        ("GET", "/api/runs/%ff", 404),
+        ("GET", "/api/runs/%ff/log", 404),
+        ("POST", "/api/routines/%ff/trigger", 404),
+        ("POST", "/api/tools/%ff", 404),
+        ("GET", "/api/runs?limit=%ff", 422),
+        ("POST", "/", 405),
+        ("POST", "/open/x", 405),
+        ("GET", "/api/link", 405),
+        ("DELETE", "/api/runs", 405),
+        ("GET", "/api/tools/health", 405),
+    ];
+    for (method, path, status) in cases {
+        let answer = dashboard.send(method, path, &[], b"");
+        assert!(!answer.refused(status).is_empty(), "{method} {path}");
+        assert_eq!(answer.header("Allow").is_some(), status == 405, "{method} {path}");
+    }
+    assert_eq!(dashboard.send("POST", "/", &[], b"").header("Allow"), Some("GET, HEAD"));
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn it_listens_on_the_loopback_and_nowhere_else() {
     let (_home, dashboard) = start();
@@ -367,7 +395,8 @@ fn a_browser_is_given_a_link_that_works_once_and_not_the_token() {
     let follow = |method, headers: &[(&str, &str)]| {
         dashboard.send(method, &link, &[&[("Authorization", "")], headers].concat(), b"")
     };
-    assert_eq!(follow("HEAD", &[]).status, 405, "a look does not use it up");
+    let looked = follow("HEAD", &[]);
+    assert_eq!((looked.status, looked.header("Allow")), (405, Some("GET")), "a look does not use it up");
     assert_eq!(follow("GET", &[("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Mode", "navigate")]).status, 403);
     let answer = follow("GET", &[("Sec-Fetch-Site", "none")]);
     let page = format!("/#token={}", dashboard.token);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
 use axum::extract::{Query, RawPathParams, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -108,13 +109,19 @@ pub(super) const TABLE: &[Resource] = &[
 impl Resource {
     pub(super) fn handler(&'static self) -> MethodRouter<Arc<ApiState>> {
         let handler = move |State(state): State<Arc<ApiState>>,
-                            path: RawPathParams,
-                            Query(query): Query<Vec<(String, String)>>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            query: Result<Query<Vec<(String, String)>>, QueryRejection>,
                             headers: HeaderMap,
                             Extension(caller): Extension<Caller>,
                             body: Bytes| async move {
-            let asked = Asked { path: &path, query, headers: &headers, caller: &caller, body: &body };
-            self.answer(&state, asked).await.unwrap_or_else(IntoResponse::into_response)
+            let answer = async {
+                // A text that can be no name names nothing.
+                let path = path.map_err(|error| Refusal::not_found(error.body_text()))?;
+                let Query(query) = query.map_err(|error| Refusal::of_tool(error.body_text()))?;
+                let asked = Asked { path: &path, query, headers: &headers, caller: &caller, body: &body };
+                self.answer(&state, asked).await
+            };
+            answer.await.unwrap_or_else(IntoResponse::into_response)
         };
         match self.method {
             Method::Get => get(handler),
