@@ -1,11 +1,13 @@
 //! `service`: keeps the janitor running without a host, and the dashboard if it is wanted.
 
 use std::io::Write;
+#[cfg(feature = "dashboard")]
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::app::{self, Format, print_json};
-use crate::service::{Job, Kind, Service, ServiceError, State};
+use crate::service::{DashboardFlags, Job, Kind, Service, ServiceError, State};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -43,6 +45,14 @@ struct Install {
     #[cfg(feature = "dashboard")]
     #[arg(long, value_name = "N", requires = "dashboard")]
     port: Option<u16>,
+    /// The dashboard shows everything, and offers no button that changes something
+    #[cfg(feature = "dashboard")]
+    #[arg(long, requires = "dashboard")]
+    read_only: bool,
+    /// The dashboard writes its token into a file that only you can read, at each start, for programs
+    #[cfg(feature = "dashboard")]
+    #[arg(long, value_name = "FILE", requires = "dashboard")]
+    token_file: Option<PathBuf>,
     /// Only print the files and the commands
     #[arg(long)]
     dry_run: bool,
@@ -51,22 +61,27 @@ struct Install {
 }
 
 impl Install {
-    /// Returns the port at which a dashboard is to be kept running, if one is.
+    /// Returns how a dashboard is to be kept running, if one is.
     #[cfg(feature = "dashboard")]
-    fn dashboard_port(&self) -> Option<u16> {
-        self.dashboard.then(|| self.port.unwrap_or_default())
+    fn dashboard_flags(&self) -> anyhow::Result<Option<DashboardFlags>> {
+        if !self.dashboard {
+            return Ok(None);
+        }
+        // A service manager starts it in another directory.
+        let token_file = self.token_file.as_ref().map(std::path::absolute).transpose()?;
+        Ok(Some(DashboardFlags { port: self.port.unwrap_or_default(), read_only: self.read_only, token_file }))
     }
 
     #[cfg(not(feature = "dashboard"))]
-    fn dashboard_port(&self) -> Option<u16> {
-        None
+    fn dashboard_flags(&self) -> anyhow::Result<Option<DashboardFlags>> {
+        Ok(None)
     }
 
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         let program = app::program()?;
         let mut jobs = vec![Job::janitor(program.path())?];
-        if let Some(port) = self.dashboard_port() {
-            jobs.push(Job::dashboard(program.path(), port)?);
+        if let Some(flags) = self.dashboard_flags()? {
+            jobs.push(Job::dashboard(program.path(), &flags)?);
         }
         Ok(jobs)
     }
@@ -123,9 +138,10 @@ fn print_steps(install: &Install) -> anyhow::Result<bool> {
 
 fn install(install: &Install) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
-    for job in install.jobs()? {
+    let jobs = install.jobs()?;
+    for job in &jobs {
         let service = Service::of_this_user(job.kind)?;
-        service.install(&job)?;
+        service.install(job)?;
         if !install.format.json {
             writeln!(out, "installed and started: {}", service.file.display())?;
         }
@@ -138,7 +154,7 @@ fn install(install: &Install) -> anyhow::Result<bool> {
     if states.janitor.lingers == Some(false) {
         writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
     }
-    if install.dashboard_port().is_some() {
+    if jobs.iter().any(|job| job.kind == Kind::Dashboard) {
         writeln!(out, "to open the dashboard: moadim-mcp dashboard")?;
     }
     Ok(true)

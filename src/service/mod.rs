@@ -64,10 +64,20 @@ pub struct Job {
     pub kind: Kind,
     /// This program, by its absolute path.
     pub program: String,
-    /// The words that it gets: a command and its flags, none of which needs quotes.
+    /// The words that it gets: a command and its flags.
     pub arguments: Vec<String>,
     /// Variables that it needs: a service manager passes on none of a terminal's.
     pub environment: Vec<(&'static str, String)>,
+}
+
+/// How a dashboard is kept alive: the flags of its command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DashboardFlags {
+    /// The port to listen on; any if it is 0.
+    pub port: u16,
+    pub read_only: bool,
+    /// Where programs find the token, by its absolute path.
+    pub token_file: Option<PathBuf>,
 }
 
 impl Job {
@@ -76,11 +86,17 @@ impl Job {
         Self::of_this_process(Kind::Janitor, program, vec!["janitor".to_owned()])
     }
 
-    /// Makes the job of keeping a dashboard alive at a port, or at any if it is 0.
-    pub fn dashboard(program: &Path, port: u16) -> Result<Self, ServiceError> {
+    /// Makes the job of keeping a dashboard alive.
+    pub fn dashboard(program: &Path, flags: &DashboardFlags) -> Result<Self, ServiceError> {
         let mut arguments = vec!["dashboard".to_owned(), "--as-service".to_owned()];
-        if port != 0 {
-            arguments.extend(["--port".to_owned(), port.to_string()]);
+        if flags.port != 0 {
+            arguments.extend(["--port".to_owned(), flags.port.to_string()]);
+        }
+        if flags.read_only {
+            arguments.push("--read-only".to_owned());
+        }
+        if let Some(file) = &flags.token_file {
+            arguments.extend(["--token-file".to_owned(), speakable(file)?]);
         }
         Self::of_this_process(Kind::Dashboard, program, arguments)
     }

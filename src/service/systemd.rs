@@ -41,6 +41,12 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
+/// Quotes an argument, in which `$` begins a variable.
+fn argument(word: &String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if word.chars().all(is_plain) { word.clone() } else { quoted(word).replace('$', "$$") }
+}
+
 fn unit_file(job: &Job) -> String {
     let variable = |(name, value): &(&str, String)| format!("Environment={}\n", quoted(&format!("{name}={value}")));
     let environment: String = job.environment.iter().map(variable).collect();
@@ -66,7 +72,7 @@ WantedBy=default.target
         name = job.kind.name(),
         description = job.kind.description(),
         program = quoted(&job.program),
-        arguments = job.arguments.join(" "),
+        arguments = job.arguments.iter().map(argument).collect::<Vec<_>>().join(" "),
     )
 }
 
@@ -77,9 +83,10 @@ mod tests {
     #[test]
     fn what_systemd_would_take_for_more_than_a_letter_is_escaped() {
         let environment = vec![("MOADIM_HOME", "/a b%h".to_owned())];
-        let (program, arguments) = ("/opt/100% $HOME/moadim-mcp".to_owned(), vec!["janitor".to_owned()]);
+        let (program, arguments) =
+            ("/opt/100% $HOME/moadim-mcp".to_owned(), ["janitor", "--a", "/t o/$HOME%h"].map(str::to_owned).to_vec());
         let text = unit_file(&Job { kind: Kind::Janitor, program, arguments, environment });
-        assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor\n"), "{text}");
+        assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor --a \"/t o/$$HOME%%h\"\n"), "{text}");
         assert!(text.contains("Environment=\"MOADIM_HOME=/a b%%h\"\n"), "{text}");
         assert!(text.contains("\nKillMode=process\n") && text.contains(MARK), "{text}");
     }
