@@ -20,6 +20,7 @@ use super::connections::Connection;
 use super::guard::{self, Caller, Owner, Refusal};
 use super::rate_limit::RateLimit;
 use super::security_headers::SecurityHeaders;
+use super::service_worker;
 use super::token::TokenHash;
 use super::webhook_tokens;
 use crate::home::Home;
@@ -102,6 +103,9 @@ impl Gate {
             Ok(caller) => caller,
             Err(refusal) => return refused(refusal),
         };
+        if guard::asks_for_service_worker(&head) {
+            return service_worker::end();
+        }
         if let Caller::Webhook(token) = &caller {
             webhook_tokens::note_use(&self.home, token);
         }

@@ -14,7 +14,7 @@ use crate::routine::webhook_token::WebhookToken;
 /// Who sends a request that is allowed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// It gets the page, in which nothing is secret, or follows a link, which is.
+    /// It gets the page, or the end of a service worker, in which nothing is secret, or follows a link, which is.
     Anyone,
     /// Who has the token of this server: its page, or a program of the user. It may do everything.
     Person,
@@ -74,6 +74,9 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     }
     check_origin(&head.headers, host)?;
     let (method, path) = (&head.method, head.uri.path());
+    if asks_for_service_worker(head) {
+        return Ok(Caller::Anyone);
+    }
     let is_page = path == "/";
     check_site(&head.headers, is_page && method == Method::GET)?;
     if is_page || path.starts_with("/open/") {
@@ -95,6 +98,11 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
         }
         Owner::Nobody => Err(Refusal::WrongToken),
     }
+}
+
+/// Whether a browser looks for the script of a service worker, at whatever path. No page can send this header by itself.
+pub(super) fn asks_for_service_worker(head: &Parts) -> bool {
+    head.method == Method::GET && head.headers.get(SERVICE_WORKER).is_some_and(|kind| kind == "script")
 }
 
 /// Returns the host that the request is for: the one in its head, and in its target if that names one too.
@@ -124,6 +132,7 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
     }
 }
 
+const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -279,6 +288,18 @@ mod tests {
         assert_eq!(decided("POST", "/", &[HOST, site, navigate, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/open/x", &[HOST, site, navigate, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/api/health", &[HOST, PERSON, site, navigate, dest]), Err(Refusal::Site));
+    }
+
+    #[test]
+    fn a_browser_gets_the_script_of_a_service_worker_for_our_host_alone() {
+        let worker = ("service-worker", "script");
+        for path in ["/sw.js", "/", "/api/health"] {
+            assert_eq!(decided("GET", path, &[HOST, worker]), Ok(Caller::Anyone), "{path}");
+            assert_eq!(decided("GET", path, &[("host", "evil.example:4321"), worker]), Err(Refusal::Host));
+            let origin = ("origin", "http://evil.example");
+            assert_eq!(decided("GET", path, &[HOST, origin, worker]), Err(Refusal::Origin));
+            assert_ne!(decided("POST", path, &[HOST, worker]), Ok(Caller::Anyone), "{path}");
+        }
     }
 
     #[test]

@@ -115,6 +115,24 @@ fn every_answer_has_its_headers_and_the_page_its_policy() {
 }
 
 #[test]
+fn a_service_worker_that_something_else_left_is_removed() {
+    let (_home, dashboard) = start();
+    let worker = |headers: &[(&str, &str)]| {
+        let looks = [("Authorization", ""), ("Service-Worker", "script"), ("Sec-Fetch-Dest", "serviceworker")];
+        dashboard.send("GET", "/static/sw.js", &[&looks, headers].concat(), b"")
+    };
+    let answer = worker(&[("Sec-Fetch-Site", "same-origin")]);
+    assert_eq!((answer.status, answer.header("Content-Type")), (200, Some("text/javascript")));
+    assert_eq!(
+        (answer.header("Service-Worker-Allowed"), answer.header("Cache-Control")),
+        (Some("/"), Some("no-store"))
+    );
+    assert_says(answer.text(), &["skipWaiting", "unregister"]);
+    assert_eq!(worker(&[("Host", "evil.example")]).status, 421);
+    assert_eq!(worker(&[("Origin", "http://evil.example")]).status, 403);
+}
+
+#[test]
 fn whatever_is_refused_is_refused_in_words() {
     let (_home, dashboard) = start();
     let cases = [
