@@ -20,7 +20,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 const MOST_WAITING_BYTES: usize = 128 * 1024;
 
 /// How long a panic, or the end of a process that serves others, waits for the log to be written.
-pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
+pub const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(300);
 
 static LOG: Log = Log::new();
 

@@ -136,10 +136,11 @@ impl Supervisor {
         self.record(ending, Evidence { summary, ..Evidence::default() })
     }
 
-    /// Returns what start-up files left running, with what that has started since.
+    /// Returns what start-up files left running, with what that has started since. It looks twice, because one look can miss a
+    /// process beside which another ends.
     fn of_start_up_files(&mut self) -> HashSet<ProcessId> {
         let mut all = self.of_start_up_files.clone();
-        for root in &self.of_start_up_files {
+        for root in self.of_start_up_files.iter().chain(&self.of_start_up_files) {
             let below = insist(&mut self.wake, || if root.is_alive() { descendants(*root) } else { Ok(Vec::new()) });
             all.extend(below.into_iter().map(|process| process.id));
         }

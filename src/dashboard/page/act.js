@@ -77,7 +77,7 @@ function toolButton(label, place, tool, args, said, props, ask) {
 }
 /** @param {string} run @param {string} place */
 const stopButton = (run, place) =>
-  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes?");
+  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes? What it did so far stays in its workbench.");
 /** @param {string} run @param {boolean | undefined} isPinned @param {string} place */
 function pinButton(run, isPinned, place) {
   const verb = isPinned ? "Unpin" : "Pin";
@@ -99,7 +99,7 @@ const copyable = (command) =>
       getSelection()?.selectAllChildren(code);
       toast("Selected. Now copy it.");
     }
-  }, { label: `Copy ${command}` }));
+  }));
 
 const toasted = { text: "", until: 0 };
 /** @param {string} text */

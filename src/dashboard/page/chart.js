@@ -77,7 +77,8 @@ function timeline() {
   const lines = [];
   for (let n = 1, at = 0; at < to; n += 1) {
     at = step < DAY ? midnight(from, 0) + n * step : midnight(from, (n * step) / DAY);
-    if (at > from && at < to) lines.push(at);
+    // At the edge there is no room for words.
+    if (at > from && at < to - (to - from) / 40) lines.push(at);
   }
   const busy = view.routines.filter(({ slug, next_fires: next, fires_per_day: fires }) => view.byRoutine.has(slug) || next?.length || fires?.some(Boolean));
   return busy.length > 0 && section("timeline", "Timeline", choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range)),

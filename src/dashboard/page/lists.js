@@ -71,7 +71,7 @@ function routineMore(routine, place) {
         snooze("Snooze until tomorrow", { until: iso(midnight(now(), 1)) }),
         isAhead(snoozed) && snooze("End the snooze", {}),
       ],
-      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its runs go on.")));
+      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its schedule fires no more; its runs go on.")));
 }
 
 function runs() {

@@ -40,7 +40,8 @@ function drawNow() {
   const { locale, timeZone } = panel?.host.context ?? {};
   setFormats(locale, head("server").time_zone ?? timeZone);
   html.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
-  document.title = `${ui.open || `${view.live.length} running`} · moadim`;
+  const problems = rows("attention").filter(({ severity }) => severity === "problem").length;
+  document.title = `${problems ? `(${problems}) ` : ""}${ui.open || `${view.live.length} running`} · moadim`;
   redraw(root, [
     ui.hasNoToken ? noToken() : [header(), gone(), !ui.isLoaded ? waiting() : ui.open ? runPage() : overview()],
     h("div.toast", { role: "status" }, Date.now() < toasted.until && h("p", bdi(toasted.text))),
@@ -62,7 +63,7 @@ const gone = () =>
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
-    h("p", "It is new each time the dashboard starts. To open the page with it: ", copyable("moadim-mcp dashboard")));
+    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
   h("main.lone", ui.summary && h("div.card.prose", bdi(ui.summary)),
