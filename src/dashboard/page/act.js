@@ -99,7 +99,7 @@ const copyable = (command) =>
       getSelection()?.selectAllChildren(code);
       toast("Selected. Now copy it.");
     }
-  }));
+  }, { label: `Copy ${command}` }));
 
 const toasted = { text: "", until: 0 };
 /** @param {string} text */
