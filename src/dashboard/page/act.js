@@ -25,6 +25,8 @@ async function act(action, agreement) {
     toast(message);
   }
   refresh();
+  // The plan of a cleanup is made in the background.
+  setTimeout(refresh, 2000);
 }
 
 /** @param {string} place @param {Doing} what */
