@@ -2,7 +2,7 @@
 
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
-const CALM_BEAT_MS = 20_000;
+const CALM_BEAT_MS = 15_000;
 /** How often the open run is asked for while it is alive. */
 const LOOK_MS = 5000;
 
