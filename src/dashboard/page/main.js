@@ -2,7 +2,7 @@
 
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
-const CALM_BEAT_MS = 20_000;
+const CALM_BEAT_MS = 15_000;
 /** How often the open run is asked for while it is alive. */
 const LOOK_MS = 5000;
 
@@ -59,7 +59,7 @@ function header() {
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `The dashboard has not answered since ${clock(ui.goneAt)}: this is from then. If it has ended: `, h("code", "moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), " If the dashboard has ended: ", h("code", "moadim-mcp dashboard"));
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
@@ -110,7 +110,7 @@ async function refresh() {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
       // With another one the page is loaded again.
       ui.hasNoToken = isEnded ||= kind === "token";
-      if (kind === "gone") ui.goneAt ||= now();
+      if (!isEnded) ui.goneAt ||= now();
       ui.trouble = message;
       draw();
     }
@@ -135,7 +135,8 @@ function second() {
 
 function readAddress() {
   if (location.hash.startsWith("#token=")) return location.reload();
-  goTo(decodeURIComponent(/^#run=(.+)$/.exec(location.hash)?.[1] ?? ""));
+  // A run's id has nothing that an address would write in another way.
+  goTo(/^#run=([\w-]+)$/.exec(location.hash)?.[1] ?? "");
 }
 
 async function start() {

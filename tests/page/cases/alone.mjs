@@ -371,7 +371,7 @@ describe('server', () => {
                 tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
                 await tab.sees('Check links');
                 await dashboard.stop('SIGKILL');
-                await tab.sees(/has not answered since/);
+                await tab.sees(/Nothing new since .*No answer/);
                 await tab.sees('Check links');
                 const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
                 assert.notEqual(again.token, dashboard.token);
