@@ -91,6 +91,7 @@ function nextFires() {
 let askedAt = 0;
 let isAsking = false;
 let isStale = false;
+let hasNews = false;
 /** Asks for what is newer. */
 async function refresh() {
   isStale = true;
@@ -104,7 +105,8 @@ async function refresh() {
       const answer = await link.call("dashboard_data", { known });
       const isBack = ui.goneAt > 0 || !ui.isLoaded;
       Object.assign(ui, { isLoaded: true, goneAt: 0 });
-      if (absorb(answer) || isBack) draw();
+      hasNews = absorb(answer);
+      if (hasNews || isBack) draw();
       if (isBack || answer.parts?.live) look();
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
@@ -126,7 +128,8 @@ function second() {
   // The timeline moves.
   if (seconds % 30 === 0) draw();
   // Hosts tell of nothing; a server, of all that changes while it is there.
-  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  // What takes long to find out, such as what a cleanup would do, follows what has changed.
+  const pause = hasNews || ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
   if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();

@@ -42,7 +42,7 @@ describe('alone', () => {
             await tab.sees('needs its token');
             // It does not ask again and again with a token that is wrong.
             const asked = tab.requests.length;
-            await tab.find('button', 'Copy');
+            await tab.sees('moadim-mcp dashboard', 'main');
             assert.ok(tab.requests.length <= asked + 2, `${tab.requests.slice(asked)}`);
         });
     });
