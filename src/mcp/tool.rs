@@ -169,8 +169,11 @@ impl Tool {
 
 /// Calls a tool by its name from within this program; returns its structured answer.
 pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
-    let tool = super::tools::all().into_iter().find(|tool| tool.name == name);
-    let reply = tool.map(|tool| tool.call(app, arguments, &Call::default())).transpose();
+    let mut tools = super::tools::all();
+    tools.sort_by_key(Tool::name);
+    let call = Call::new(tools.iter().map(Tool::name).collect());
+    let tool = tools.iter().find(|tool| tool.name == name);
+    let reply = tool.map(|tool| tool.call(app, arguments, &call)).transpose();
     // In the words of the answer alone, as a model gets it.
     match reply.map_err(|error| anyhow::Error::msg(error.to_string()))? {
         Some(Reply::Answer(CallToolResult { structured_content: Some(answer), .. })) => Ok(answer),
@@ -216,7 +219,9 @@ mod tests {
     fn an_answer_has_both_forms_and_no_empty_keys() {
         let (_dir, app) = App::example();
         let arguments = json!({ "text": "a \"b\"" }).as_object().unwrap().clone();
-        let Ok(Reply::Answer(result)) = tool().call(&app, arguments, &Call::default()) else { panic!("no answer") };
+        let Ok(Reply::Answer(result)) = tool().call(&app, arguments, &Call::new(Arc::default())) else {
+            panic!("no answer")
+        };
         assert_eq!(result.structured_content, Some(json!({ "said": "a \"b\"", "also": 1 })));
         assert_eq!(result.content[0].as_text().unwrap().text, r#"{"said":"a \"b\"","also":1}"#);
         assert_eq!(result.is_error, Some(false));

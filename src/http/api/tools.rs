@@ -115,7 +115,7 @@ impl Calls {
         let name = self.tools[tool].name();
         let agreed = agreement.and_then(|token| self.questions.take(token, name, &arguments));
         let agreed = agreed.filter(|Asked { at, .. }| at.elapsed() <= AGREEMENT_TIMEOUT);
-        let call = Call::agreed(agreed.map(|asked| asked.question.terms)).beside(Arc::clone(&self.served));
+        let call = Call::new(Arc::clone(&self.served)).with_agreement(agreed.map(|asked| asked.question.terms));
         let bell = call.bell.clone();
         let _call_off = CallOff(bell.clone());
         let (app, tools, asked_for) = (Arc::clone(app), Arc::clone(&self.tools), arguments.clone());
