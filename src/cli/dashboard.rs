@@ -11,10 +11,10 @@ use super::app;
 use crate::home::atomic_file;
 use crate::http::running::{Address, Entered, Running};
 use crate::http::serve::{Listeners, Server};
-use crate::http::token::new_token;
 use crate::logging;
 use crate::mcp::tools;
 use crate::mcp::tools::selection::select;
+use crate::random_token::random_token;
 use crate::run::context::App;
 
 #[derive(clap::Args)]
@@ -57,7 +57,7 @@ fn serve(arguments: &Arguments, app: App, mut running: Running) -> anyhow::Resul
         let fix = if error.is_taken() { "; choose another port, or leave out --port for a free one" } else { "" };
         anyhow::anyhow!("{error}{fix}")
     })?;
-    let token = new_token().context("cannot make a token")?;
+    let token = random_token().context("cannot make a token")?;
     let address = Address::of_this_process(listeners.port, &token, arguments.read_only);
     write_token(arguments, &address)?;
     if let Err(error) = running.announce(&address) {

@@ -20,7 +20,7 @@ use super::connections::Connection;
 use super::guard::{self, Caller, Owner, Refusal};
 use super::rate_limit::RateLimit;
 use super::security_headers::SecurityHeaders;
-use super::token::TokenHash;
+use super::token_hash::TokenHash;
 use super::webhook_tokens;
 use crate::home::Home;
 

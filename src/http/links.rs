@@ -17,7 +17,8 @@ use serde_json::json;
 use super::connections::Connection;
 use super::gate::failed;
 use super::peer;
-use super::token::{TokenHash, new_token};
+use super::token_hash::TokenHash;
+use crate::random_token::random_token;
 
 /// How long a browser may take to start.
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,7 +52,7 @@ impl Links {
     /// # Errors
     /// The system gives no random bytes.
     pub(super) fn make(&self, now: Instant) -> Result<String, getrandom::Error> {
-        let code = new_token()?;
+        let code = random_token()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= MAX_LINKS {
             open.remove(0);

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::token::{TokenHash, new_token};
+use super::token_hash::TokenHash;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{self, Home};
+use crate::random_token::random_token;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 use crate::routine::webhook_token::{self, WebhookToken};
@@ -42,7 +43,7 @@ pub(crate) fn make(home: &Home, routine: &Slug, allows_text: bool) -> Result<(We
     home::make_directory(&directory).map_err(|source| FileError::io("make", &directory, source))?;
     loop {
         let id = home::random_suffix()[..ID_CHARS].to_owned();
-        let token = format!("{PREFIX}{id}_{}", new_token()?);
+        let token = format!("{PREFIX}{id}_{}", random_token()?);
         let record = WebhookToken {
             id,
             routine: routine.clone(),
