@@ -10,7 +10,7 @@ use super::table::{Table, faint, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::http::running::Running;
-use crate::http::webhook_tokens::{make, revoke};
+use crate::http::webhook_auth::{make, revoke};
 use crate::routine::slug::Slug;
 use crate::routine::webhook_token::{self, WebhookToken};
 use crate::run::options::check_may_give_text;

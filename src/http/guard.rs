@@ -65,8 +65,17 @@ impl Refusal {
     }
 }
 
-/// Decides about a request to the server at `port`; `owner_of` looks a token up.
-pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Owner) -> Result<Caller, Refusal> {
+/// What a request may have, as far as that can be said before its token is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Screened<'a> {
+    /// It needs no token.
+    Open,
+    /// It depends on whose this token is, see [`authorize`].
+    Token(&'a str),
+}
+
+/// Decides about a request to the server at `port`, before its token is looked up.
+pub(super) fn screen(head: &Parts, port: u16) -> Result<Screened<'_>, Refusal> {
     let host = check_host(head, port)?;
     if head.method == Method::OPTIONS {
         return Err(Refusal::Preflight);
@@ -78,17 +87,22 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     if is_page || path.starts_with("/open/") {
         // A link is used up when it is followed, so none is only looked at.
         let is_read = method == Method::GET || is_page && method == Method::HEAD;
-        return if is_read { Ok(Caller::Anyone) } else { Err(Refusal::Method) };
+        return if is_read { Ok(Screened::Open) } else { Err(Refusal::Method) };
     }
     // Whatever is served elsewhere one day is not open by accident.
     if !path.starts_with("/api/") && path != "/metrics" {
         return Err(Refusal::Path);
     }
-    match owner_of(bearer(&head.headers)?) {
+    bearer(&head.headers).map(Screened::Token)
+}
+
+/// Decides about a request that has passed [`screen`], by the owner of its token.
+pub(super) fn authorize(head: &Parts, owner: Owner) -> Result<Caller, Refusal> {
+    match owner {
         Owner::Person => Ok(Caller::Person),
         Owner::Webhook(token) => {
-            let is_its_trigger = path == format!("/api/routines/{}/trigger", token.routine);
-            let is_allowed = method == Method::POST && is_its_trigger;
+            let is_its_trigger = head.uri.path() == format!("/api/routines/{}/trigger", token.routine);
+            let is_allowed = head.method == Method::POST && is_its_trigger;
             if is_allowed { Ok(Caller::Webhook(token)) } else { Err(Refusal::OtherUse) }
         }
         Owner::Nobody => Err(Refusal::WrongToken),
@@ -177,6 +191,13 @@ mod tests {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.body(()).unwrap().into_parts().0
+    }
+
+    fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Owner) -> Result<Caller, Refusal> {
+        match screen(head, port)? {
+            Screened::Open => Ok(Caller::Anyone),
+            Screened::Token(token) => authorize(head, owner_of(token)),
+        }
     }
 
     fn decided(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Caller, Refusal> {

@@ -3,7 +3,7 @@
 //! A browser is started with an address among its arguments, which every user of the machine can read. So it gets a link that leads to the
 //! page with its token, and that is void once it was followed, after a minute, and for other users.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -18,6 +18,7 @@ use super::connections::Connection;
 use super::gate::failed;
 use super::peer;
 use super::token_hash::TokenHash;
+use crate::mcp::call_threads::CallThreads;
 use crate::random_token::random_token;
 
 /// How long a browser may take to start.
@@ -71,8 +72,11 @@ impl Links {
     }
 }
 
+/// What the routes work with.
+pub(super) type LinkState = (Arc<Links>, Arc<CallThreads>);
+
 /// Makes a link, for a command that opens the dashboard that is running.
-pub(super) async fn make(State(links): State<std::sync::Arc<Links>>) -> Response {
+pub(super) async fn make(State((links, _)): State<LinkState>) -> Response {
     match links.make(Instant::now()) {
         Ok(link) => Json(json!({ "link": link })).into_response(),
         Err(error) => failed(StatusCode::SERVICE_UNAVAILABLE, error),
@@ -81,11 +85,14 @@ pub(super) async fn make(State(links): State<std::sync::Arc<Links>>) -> Response
 
 /// Leads to the page with its token.
 pub(super) async fn follow(
-    State(links): State<std::sync::Arc<Links>>,
+    State((links, threads)): State<LinkState>,
     Extension(connection): Extension<Connection>,
     Path(code): Path<String>,
 ) -> Response {
-    let user = connection.ends.and_then(peer::user);
+    // The list of a machine with many connections is long, and other requests must not wait for it.
+    let Ok(user) = threads.run(move |_| connection.ends.and_then(peer::user)).await else {
+        return failed(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell whose connection this is: a bug; see the log");
+    };
     let is_ours = user.is_none_or(|user| user == geteuid().as_raw() || user == 0);
     if !is_ours {
         tracing::warn!(user, "another user of this machine tried to open the dashboard");

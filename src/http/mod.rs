@@ -14,4 +14,4 @@ pub(crate) mod running;
 mod security_headers;
 pub(crate) mod serve;
 mod token_hash;
-pub(crate) mod webhook_tokens;
+pub(crate) mod webhook_auth;

@@ -1,6 +1,5 @@
 //! `POST /api/tools/{name}`: a tool's own arguments in, its structured answer out.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -38,7 +37,7 @@ const MAX_CALLS: usize = 32;
 pub(super) struct Calls {
     tools: Arc<[Tool]>,
     served: Arc<[&'static str]>,
-    threads: CallThreads,
+    threads: Arc<CallThreads>,
     questions: OpenQuestions,
     free: Arc<Semaphore>,
 }
@@ -53,17 +52,16 @@ impl Drop for CallOff {
 }
 
 impl Calls {
-    pub(super) fn new(mut tools: Vec<Tool>) -> io::Result<Self> {
+    pub(super) fn new(mut tools: Vec<Tool>, threads: Arc<CallThreads>) -> Self {
         tools.sort_by_key(Tool::name);
-        let free = Arc::new(Semaphore::new(MAX_CALLS));
         let served = tools.iter().map(Tool::name).collect();
-        Ok(Self {
+        Self {
             tools: tools.into(),
             served,
-            threads: CallThreads::new()?,
+            threads,
             questions: OpenQuestions::default(),
-            free,
-        })
+            free: Arc::new(Semaphore::new(MAX_CALLS)),
+        }
     }
 
     pub(super) fn tools(&self) -> &[Tool] {
@@ -260,7 +258,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let (dir, app) = App::example();
-            let calls = Calls::new(tools()).unwrap();
+            let calls = Calls::new(tools(), Arc::new(CallThreads::new().unwrap()));
             Self { _dir: dir, app: Arc::new(app), calls, closing: CancellationToken::new() }
         }
 

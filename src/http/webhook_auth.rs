@@ -71,13 +71,16 @@ pub(crate) fn revoke(home: &Home, id: &str) -> Result<WebhookToken, TokenError> 
     Ok(token)
 }
 
-/// Finds the record of a token that somebody shows; `None` if it is none of ours, or that of a routine that is gone.
-pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
+/// Returns the id that a token names; `None` if it has not the form of ours.
+pub(super) fn id(token: &str) -> Option<&str> {
     let id = token.strip_prefix(PREFIX)?.split('_').next()?;
     // It becomes a file's name.
-    if id.len() != ID_CHARS || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+    (id.len() == ID_CHARS && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// Finds the record of a token that somebody shows; `None` if it is none of ours, or that of a routine that is gone.
+pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
+    let id = id(token)?;
     let record: WebhookToken = atomic_file::read_json(&webhook_token::file(home, id)).ok()?;
     let is_it = record.id == id && TokenHash::parse(&record.sha256)? == TokenHash::of(token);
     (is_it && store::check_exists(home, &record.routine).is_ok()).then_some(record)
