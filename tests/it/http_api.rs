@@ -189,6 +189,12 @@ fn only_tools_that_are_served_answer() {
         assert_says(&dashboard.post(path, &json!({})).refused(404), &["`trigger_routine`"]);
     }
     assert!(dashboard.get("/api/openapi.json").ok()["paths"].get("/api/routines/{routine}/trigger").is_none());
+    let token = home.moadim(&["token", "new", "--routine", "daily"]).ok();
+    let bearer = format!("Bearer {}", token.trim());
+    let answer = dashboard.send("POST", "/api/routines/daily/trigger", &[("Authorization", &bearer)], b"");
+    let refused = answer.refused(403);
+    assert_says(&refused, &["read-only", "--read-only"]);
+    assert!(!refused.contains("list_runs"), "{refused}");
 }
 
 #[test]
