@@ -43,12 +43,16 @@ pub struct Tool {
     contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function>,
     check: Check,
+    waits: Waits,
 }
 
 type Function = dyn Fn(&App, &ArgumentParser, JsonObject, &Call) -> anyhow::Result<Reply<CallToolResult>> + Send + Sync;
 
 /// Looks at the arguments before they are parsed.
 type Check = fn(&App, &JsonObject) -> anyhow::Result<()>;
+
+/// Whether a call with these arguments waits for something that another call may bring about.
+type Waits = fn(&JsonObject) -> bool;
 
 /// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
 struct Contract {
@@ -123,6 +127,7 @@ impl Tool {
             contract: LazyLock::new(Box::new(contract)),
             function: Box::new(function),
             check,
+            waits: |_| false,
         }
     }
 
@@ -141,6 +146,16 @@ impl Tool {
     /// Checks the arguments before they are parsed, to refuse some with better words than that they are unknown.
     pub(super) fn checking(self, check: Check) -> Self {
         Self { check, ..self }
+    }
+
+    /// Says which calls wait for something that another call may bring about.
+    pub(crate) fn waiting_if(self, waits: Waits) -> Self {
+        Self { waits, ..self }
+    }
+
+    /// Whether a call with these arguments waits for something that another call may bring about, such as the end of a run.
+    pub(crate) fn waits(&self, arguments: &JsonObject) -> bool {
+        (self.waits)(arguments)
     }
 
     /// Returns the definition that `tools/list` shows.

@@ -64,6 +64,11 @@ impl Refusal {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls are under way; try again in a second")
     }
 
+    pub(super) fn too_many_waits() -> Self {
+        let error = "too many calls wait for runs; try again in a second, or look at the run with get_run";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, error)
+    }
+
     pub(super) fn failed(error: impl Display) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, error)
     }

@@ -33,6 +33,9 @@ const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How many calls may be under way: a thread each.
 const MAX_CALLS: usize = 32;
 
+/// How many of them may wait for a run: others must get through, and among them may be the one that ends it.
+const MAX_WAITS: usize = 24;
+
 /// The tools, and the calls of them.
 pub(super) struct Calls {
     tools: Arc<[Tool]>,
@@ -40,6 +43,7 @@ pub(super) struct Calls {
     threads: Arc<CallThreads>,
     questions: OpenQuestions,
     free: Arc<Semaphore>,
+    free_for_waits: Arc<Semaphore>,
 }
 
 /// Calls a wait off when its client has gone.
@@ -61,6 +65,7 @@ impl Calls {
             threads,
             questions: OpenQuestions::default(),
             free: Arc::new(Semaphore::new(MAX_CALLS)),
+            free_for_waits: Arc::new(Semaphore::new(MAX_WAITS)),
         }
     }
 
@@ -111,6 +116,9 @@ impl Calls {
         check: impl FnOnce(&App) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Value, Refusal> {
         let name = self.tools[tool].name();
+        // Held by the work, as its other place.
+        let wait = self.tools[tool].waits(&arguments).then(|| Arc::clone(&self.free_for_waits).try_acquire_owned());
+        let wait = wait.transpose().map_err(|_| Refusal::too_many_waits())?;
         let agreed = agreement.and_then(|token| self.questions.take(token, name, &arguments));
         let agreed = agreed.filter(|Asked { at, .. }| at.elapsed() <= AGREEMENT_TIMEOUT);
         let call = Call::new(Arc::clone(&self.served)).with_agreement(agreed.map(|asked| asked.question.terms));
@@ -123,7 +131,9 @@ impl Calls {
                 call.bell.call_off();
             }
             check(&app)?;
-            tools[tool].call(&app, arguments, &call).map_err(Refusal::of_tool)
+            let reply = tools[tool].call(&app, arguments, &call).map_err(Refusal::of_tool);
+            drop(wait);
+            reply
         });
         let mut running = std::pin::pin!(running);
         let reply = tokio::select! {
@@ -224,7 +234,7 @@ mod tests {
         of: Option<String>,
     }
 
-    /// Tools that ask, panic, and wait to be called off.
+    /// Tools that ask, panic, wait to be called off, and work until then.
     fn tools() -> Vec<Tool> {
         let hints = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
         let remove = |_: &App, Which { of }: Which, call: &Call| match call.agreed_to::<Value>() {
@@ -236,7 +246,7 @@ mod tests {
             })),
         };
         let panic = |_: &App, _: Which| -> anyhow::Result<Value> { panic!("oh") };
-        let wait = |_: &App, _: Which, call: &Call| {
+        let until_called_off = |_: &App, _: Which, call: &Call| {
             Ok(Reply::Answer(json!({
                 "called_off": !call.bell.wait(Duration::from_secs(60)),
             })))
@@ -244,7 +254,8 @@ mod tests {
         vec![
             Tool::with_call("remove", "", "", hints, remove),
             Tool::new("fail", "", "", hints, panic),
-            Tool::with_call("wait", "", "", hints, wait),
+            Tool::with_call("wait", "", "", hints, until_called_off).waiting_if(|_| true),
+            Tool::with_call("work", "", "", hints, until_called_off),
         ]
     }
 
@@ -304,18 +315,27 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_ends_when_its_client_goes_and_so_many_calls_and_no_more_are_under_way() {
+    async fn a_wait_ends_when_its_client_goes_and_waits_leave_room_for_other_calls() {
         let it = Fixture::new();
         {
-            let all = (0..MAX_CALLS).map(|_| Box::pin(it.call("wait", "a", None)));
-            let mut all: Vec<_> = all.collect();
-            for call in &mut all {
-                assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+            let (mut waits, mut works) = (Vec::new(), Vec::new());
+            for (name, count, calls) in
+                [("wait", MAX_WAITS, &mut waits), ("work", MAX_CALLS - MAX_WAITS, &mut works)]
+            {
+                // All else gets through.
+                assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 409);
+                for _ in 0..count {
+                    let mut call = Box::pin(it.call(name, "a", None));
+                    assert!(tokio::time::timeout(Duration::from_millis(1), &mut call).await.is_err());
+                    calls.push(call);
+                }
+                assert_eq!(it.call("wait", "a", None).await.unwrap_err().0, 429);
             }
             assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 429);
         }
         // All their clients have gone.
         let ended = tokio::time::timeout(Duration::from_secs(30), it.calls.free.acquire_many(MAX_CALLS as u32)).await;
         assert!(ended.is_ok_and(|all| all.is_ok()));
+        assert_eq!(it.calls.free_for_waits.available_permits(), MAX_WAITS);
     }
 }
