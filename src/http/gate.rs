@@ -120,7 +120,7 @@ impl Gate {
             Body::empty()
         } else {
             if let Some(connection) = head.extensions.get::<Connection>() {
-                connection.set_known();
+                connection.set_authenticated();
             }
             match read(&head.headers, body).await {
                 Ok(bytes) => bytes.into(),
@@ -130,9 +130,10 @@ impl Gate {
         head.extensions.insert(caller);
         match timeout(ANSWER_TIMEOUT, next.run(Request::from_parts(head, body))).await {
             Ok(response) => response,
-            Err(_) => {
-                failed(StatusCode::SERVICE_UNAVAILABLE, "it takes too long; look at the state before you try again")
-            }
+            Err(_) => failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no answer within 150 s; check the state (GET /api/runs) before you try again",
+            ),
         }
     }
 }
@@ -177,8 +178,8 @@ fn too_many(wait: Duration) -> Response {
 fn body_problem(status: StatusCode) -> &'static str {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 1 MiB",
-        StatusCode::REQUEST_TIMEOUT => "the body took longer than 10 s to arrive",
-        _ => "the body is cut off",
+        StatusCode::REQUEST_TIMEOUT => "the body took longer than 10 s to arrive; send it again",
+        _ => "the body is cut off; send it again",
     }
 }
 

@@ -54,7 +54,7 @@ pub(super) async fn answer(State(state): State<Arc<ApiState>>) -> Result<Respons
     Ok(([(CONTENT_TYPE, kind)], text.map_err(Refusal::failed)?).into_response())
 }
 
-/// Reads what is told, and writes it.
+/// Reads the figures, and writes them as text.
 fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let context = app.context_for_looking();
     let home = &context.home;
@@ -112,7 +112,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     );
     let help = "When a scheduler of the home last noted that it is at work, once a minute.";
     text.time("moadim_last_heartbeat_timestamp_seconds", help, heartbeat::last_beat(home));
-    Ok(text.0)
+    Ok(text.text)
 }
 
 /// Whether a run with an entry is neither unknown nor over but for what is left to record.
@@ -127,9 +127,13 @@ enum Kind {
     Summary,
 }
 
-/// The text, a family of metrics after another.
+/// The text, one family of metrics after another.
 #[derive(Default)]
-struct Exposition(String, &'static str);
+struct Exposition {
+    text: String,
+    /// The name of the family that was begun last.
+    family: &'static str,
+}
 
 impl Exposition {
     fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
@@ -138,15 +142,15 @@ impl Exposition {
             Kind::Gauge => "gauge",
             Kind::Summary => "summary",
         };
-        self.1 = name;
+        self.family = name;
         // Writing to a text never fails.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     /// Adds a sample to the family that was begun last.
     fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        let Self(text, name) = self;
-        text.push_str(name);
+        let Self { text, family } = self;
+        text.push_str(family);
         text.push_str(suffix);
         for (at, (label, value)) in labels.iter().enumerate() {
             text.push(if at == 0 { '{' } else { ',' });
@@ -195,7 +199,7 @@ mod tests {
         text.sample("", &[], 8);
         let expected =
             "# HELP a_total A.\n# TYPE a_total counter\na_total{one=\"a\\\"b\\\\c\\nd\",two=\"é\"} 7\na_total 8\n";
-        assert_eq!(text.0, expected);
+        assert_eq!(text.text, expected);
     }
 
     proptest::proptest! {
@@ -204,7 +208,7 @@ mod tests {
             let mut text = Exposition::default();
             text.family("a", Kind::Gauge, "A.");
             text.sample("", &[("of", &value)], 7);
-            let line = text.0.strip_prefix("# HELP a A.\n# TYPE a gauge\na{of=\"").unwrap();
+            let line = text.text.strip_prefix("# HELP a A.\n# TYPE a gauge\na{of=\"").unwrap();
             let escaped = line.strip_suffix("\"} 7\n").unwrap();
             let (mut read, mut chars) = (String::new(), escaped.chars());
             while let Some(c) = chars.next() {
@@ -222,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_told_by_routine_and_status() {
+    fn runs_are_counted_by_routine_and_status() {
         let (_dir, app) = App::example();
         let context = app.context_for_looking();
         for (run, status) in [("a-1", Status::Succeeded), ("a-2", Status::Failed), ("a-3", Status::Succeeded)] {
