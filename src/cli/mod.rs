@@ -120,7 +120,7 @@ enum Command {
     /// the dashboard is running already, opens that. From another machine, use ssh -L.
     #[cfg(feature = "dashboard")]
     Dashboard(dashboard::Arguments),
-    /// Manage the tokens by which programs trigger a routine
+    /// Manage webhook tokens, by which programs trigger a routine
     #[cfg(feature = "dashboard")]
     Token(token::Arguments),
     /// Fire schedules, end hung runs and clean up without an agent host

@@ -1,7 +1,7 @@
 //! Links that open the page once.
 //!
-//! A browser is started with an address among its arguments, which every user of the machine can read. So it gets a link that leads to the
-//! page with its token, and that is void once it was followed, after a minute, and for other users.
+//! A browser gets the address as an argument, which every user of the machine can read. So it gets a link that leads to the page with its
+//! token. A link works once, for a minute, and for this user alone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many may be open at a time: more than a person opens within a minute.
 const MAX_LINKS: usize = 16;
 
-/// The links of one server that nobody has followed yet.
+/// The links of one server that are not used up.
 pub(super) struct Links {
     /// Where they lead.
     token: String,
@@ -96,12 +96,15 @@ pub(super) async fn follow(
     let is_ours = user.is_none_or(|user| user == geteuid().as_raw() || user == 0);
     if !is_ours {
         tracing::warn!(user, "another user of this machine tried to open the dashboard");
-        return failed(StatusCode::FORBIDDEN, "the dashboard is another user's");
+        return failed(
+            StatusCode::FORBIDDEN,
+            "cannot open the dashboard of another user; start your own: moadim-mcp dashboard",
+        );
     }
     if links.follow(&code, Instant::now()) {
         return (StatusCode::SEE_OTHER, [(LOCATION, format!("/#token={}", links.token))]).into_response();
     }
-    failed(StatusCode::NOT_FOUND, "this link is used up; run `moadim-mcp dashboard` again, which opens the page")
+    failed(StatusCode::NOT_FOUND, "this link is used up; run `moadim-mcp dashboard` again to open the page")
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a head may take to arrive, and how long a connection may wait for the next.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long answers under way may go on once the server is to end.
+/// How long answers under way may take once the server shuts down.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long it waits when the system lets it accept nothing, as without a free descriptor.

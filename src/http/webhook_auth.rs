@@ -1,4 +1,4 @@
-//! Making, recognising and revoking the tokens by which programs trigger a routine.
+//! Webhook tokens, by which programs trigger a routine: making, recognising and revoking them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,11 +23,11 @@ pub(crate) enum TokenError {
     File(#[from] FileError),
     #[error("{0}; try again")]
     Locked(#[from] LockError),
-    #[error("there is no token '{0}'; see: moadim-mcp token list")]
+    #[error("there is no webhook token '{0}'; see: moadim-mcp token list")]
     Unknown(String),
 }
 
-/// Says what a text is, to those who find it somewhere.
+/// Shows people and secret scanners what a token is.
 const PREFIX: &str = "moadim_webhook_";
 
 const ID_CHARS: usize = 8;
@@ -59,7 +59,7 @@ pub(crate) fn make(home: &Home, routine: &Slug, allows_text: bool) -> Result<(We
     }
 }
 
-/// Removes a token, so that it opens nothing from now on; returns its record.
+/// Revokes a token; returns its record.
 ///
 /// # Errors
 /// There is none of that id, or the system refuses.
@@ -78,7 +78,7 @@ pub(super) fn id(token: &str) -> Option<&str> {
     (id.len() == ID_CHARS && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
 }
 
-/// Finds the record of a token that somebody shows; `None` if it is none of ours, or that of a routine that is gone.
+/// Finds the record of a token that a request shows; `None` if it is none of ours, or that of a routine that is gone.
 pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
     let id = id(token)?;
     let record: WebhookToken = atomic_file::read_json(&webhook_token::file(home, id)).ok()?;
@@ -89,7 +89,7 @@ pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
 /// How long a use is as good as the next.
 const SAME_USE: Duration = Duration::from_secs(60);
 
-/// Notes that a token is used now. That may wait for a lock and the disk, so nobody waits for it.
+/// Notes that a token is used now, on a thread of its own: that may wait for a lock and the disk.
 pub(super) fn note_use(home: &Arc<Home>, token: &WebhookToken) {
     let now = UnixSeconds::now();
     if token.last_used_at.is_some_and(|last| last.age_secs_at(now) < SAME_USE.as_secs()) {

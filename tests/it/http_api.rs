@@ -235,7 +235,7 @@ fn what_a_person_must_agree_to_is_asked_and_done_once_they_did() {
 }
 
 #[test]
-fn the_life_of_a_run_is_told() {
+fn the_life_of_a_run_is_streamed() {
     let (home, mut dashboard) = start();
     let gate = home.scratch().join("gate");
     let until = |name: &str| format!("while [ ! -e {}-{name} ]; do sleep 0.02; done; echo {name}", gate.display());

@@ -31,7 +31,7 @@ pub(super) struct ApiState {
     calls: Calls,
     events: Events,
     disk: Disk,
-    /// The server is to end: calls that only wait, and streams, end too.
+    /// Cancelled when the server shuts down: streams end, and so do calls that only wait.
     closing: CancellationToken,
 }
 

@@ -110,7 +110,7 @@ fn refusals() -> Value {
         ("422", "The arguments do not fit, or the tool refuses."),
         ("429", "Too many requests; try again later."),
         ("500", "A failure inside moadim-mcp."),
-        ("503", "The server is about to end, or did not answer in time."),
+        ("503", "The server is shutting down, or did not answer in time."),
     ] {
         all.insert(status.to_owned(), refusal(description, "error"));
     }

@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_is_called_off_when_the_server_is_to_end() {
+    async fn a_wait_is_called_off_when_the_server_shuts_down() {
         let it = Fixture::new();
         let (answer, ()) = tokio::join!(it.call("wait", "a", None), async { it.closing.cancel() });
         assert_eq!(answer, Ok(json!({ "called_off": true })));
@@ -319,9 +319,7 @@ mod tests {
         let it = Fixture::new();
         {
             let (mut waits, mut works) = (Vec::new(), Vec::new());
-            for (name, count, calls) in
-                [("wait", MAX_WAITS, &mut waits), ("work", MAX_CALLS - MAX_WAITS, &mut works)]
-            {
+            for (name, count, calls) in [("wait", MAX_WAITS, &mut waits), ("work", MAX_CALLS - MAX_WAITS, &mut works)] {
                 // All else gets through.
                 assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 409);
                 for _ in 0..count {
