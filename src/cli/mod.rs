@@ -117,7 +117,7 @@ enum Command {
     /// Show everything in your browser, and serve the tools over HTTP
     ///
     /// Listens on 127.0.0.1 and ::1 until Ctrl-C. Anyone who has the address with its token can do what you can do with this program. If
-    /// the dashboard is running already, opens that. From another machine, use ssh -L.
+    /// the dashboard is already running, opens it. From another machine, use ssh -L.
     #[cfg(feature = "dashboard")]
     Dashboard(dashboard::Arguments),
     /// Manage webhook tokens, by which programs trigger a routine

@@ -1,4 +1,4 @@
-//! `service`: keeps the janitor running without a host, and the dashboard if it is wanted.
+//! `service`: keeps the janitor running without a host, and the dashboard on request.
 
 use std::io::Write;
 

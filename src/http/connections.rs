@@ -36,7 +36,7 @@ struct Open {
     connections: BTreeMap<u64, Connection>,
 }
 
-/// What is known of a connection.
+/// What the server knows about a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connection {
     /// Its two ends, if the system says.
@@ -100,10 +100,10 @@ impl Drop for Place {
     }
 }
 
-/// How long a client may take nothing of an answer. Shorter in tests, which wait for it.
+/// How long a client may read nothing of an answer. Shorter in tests, which wait for it.
 const UNREAD_ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 20_000 });
 
-/// A stream that fails when its client takes nothing of what is written.
+/// A stream that fails when its client reads nothing of what is written.
 pub(super) struct Impatient {
     stream: TcpStream,
     /// Runs while something cannot be written.

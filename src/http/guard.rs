@@ -11,7 +11,7 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::routine::webhook_token::WebhookToken;
 
-/// Who sends a request that is allowed.
+/// The sender of an allowed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
     /// Anyone: gets the page, in which nothing is secret, or follows a link, which is secret itself.

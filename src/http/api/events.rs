@@ -29,10 +29,10 @@ use crate::query::changes::Topic;
 use crate::query::survey::Survey;
 use crate::run::context::App;
 
-/// How long a client hears nothing at most.
+/// How long a client may hear nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How many topics one event names. Of more, only the lists are named, which stand for everything.
+/// How many topics one event names. If there are more, it names the lists alone, which stand for everything.
 const MAX_TOPICS: usize = 200;
 
 /// The name of the lists in an event.

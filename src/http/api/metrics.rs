@@ -85,13 +85,17 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let at_work = live.iter().filter(|(status, _)| is_at_work(**status)).map(|(_, count)| count).sum::<u64>();
     text.family("moadim_runs_live", Kind::Gauge, "Runs that are being prepared or whose agent is at work.");
     text.sample("", &[], at_work);
-    text.family("moadim_runs_unknown", Kind::Gauge, "Runs of which nobody can tell whether they are over.");
+    text.family("moadim_runs_unknown", Kind::Gauge, "Runs that may or may not be over.");
     text.sample("", &[], live.get(&Status::Unknown).copied().unwrap_or(0));
     text.family("moadim_routines", Kind::Gauge, "Routines.");
     text.sample("", &[], routines.summaries.len());
-    text.family("moadim_routines_waiting", Kind::Gauge, "Routines with a fire that waits, as for another run to end.");
+    text.family(
+        "moadim_routines_waiting",
+        Kind::Gauge,
+        "Routines with a waiting fire, such as one that waits for another run to end.",
+    );
     text.sample("", &[], waiting);
-    text.family("moadim_store_bytes", Kind::Gauge, "Disk that the home uses, by what is stored.");
+    text.family("moadim_store_bytes", Kind::Gauge, "Disk use of the home, by store.");
     for store in &stores {
         text.sample("", &[("store", store.name)], store.bytes);
     }
@@ -99,7 +103,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     for store in &stores {
         text.sample("", &[("store", store.name)], u8::from(store.bytes_complete));
     }
-    text.family("moadim_store_max_bytes", Kind::Gauge, "How much of it there may be, where that is bounded.");
+    text.family("moadim_store_max_bytes", Kind::Gauge, "Limit of a store, if it has one.");
     for store in &stores {
         if let Some(max) = store.max_bytes {
             text.sample("", &[("store", store.name)], max);

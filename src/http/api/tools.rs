@@ -187,9 +187,9 @@ pub(super) fn arguments(headers: &HeaderMap, body: &[u8]) -> Result<JsonObject, 
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        let given = if kind.is_empty() { "nothing".to_owned() } else { format!("`{}`", shortened(kind, 80)) };
-        let error =
-            format_args!("the body must be sent with `Content-Type: application/json`, and this one says {given}");
+        let given =
+            if kind.is_empty() { "without a content type".to_owned() } else { format!("as `{}`", shortened(kind, 80)) };
+        let error = format_args!("the body came {given}; send it with `Content-Type: application/json`");
         return Err(Refusal::media_type(error));
     }
     let value = serde_json::from_slice(body)
@@ -227,6 +227,18 @@ mod tests {
         for body in ["[]", "null", "7"] {
             assert_eq!(parsed(Some("application/json"), body), Err(StatusCode::UNPROCESSABLE_ENTITY), "{body}");
         }
+    }
+
+    #[test]
+    fn the_tools_that_wait_for_a_run_are_known() {
+        let tools = crate::mcp::tools::all();
+        let waiting = |arguments: Value| -> Vec<&str> {
+            let waits = tools.iter().filter(|tool| tool.waits(arguments.as_object().unwrap()));
+            waits.map(Tool::name).collect()
+        };
+        assert_eq!(waiting(json!({ "routine": "a", "wait": true })), ["trigger_routine", "wait_run"]);
+        assert_eq!(waiting(json!({ "routine": "a", "wait": false })), ["wait_run"]);
+        assert_eq!(waiting(json!({})), ["wait_run"]);
     }
 
     #[derive(serde::Deserialize, schemars::JsonSchema)]
@@ -320,7 +332,7 @@ mod tests {
         {
             let (mut waits, mut works) = (Vec::new(), Vec::new());
             for (name, count, calls) in [("wait", MAX_WAITS, &mut waits), ("work", MAX_CALLS - MAX_WAITS, &mut works)] {
-                // All else gets through.
+                // Every other call gets through.
                 assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 409);
                 for _ in 0..count {
                     let mut call = Box::pin(it.call(name, "a", None));
