@@ -1,4 +1,4 @@
-//! `service`: keeps the janitor running without a host, and the dashboard if it is wanted.
+//! `service`: keeps the janitor running without a host, and the dashboard on request.
 
 use std::io::Write;
 #[cfg(feature = "dashboard")]
@@ -19,7 +19,7 @@ pub(super) struct Arguments {
 enum Action {
     /// Start the janitor now and at each login, as a systemd user unit or a launchd agent
     ///
-    /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it.
+    /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it, and an installed dashboard too.
     Install(Install),
     /// Show whether the service is installed and running
     ///
@@ -41,11 +41,11 @@ struct Install {
     #[cfg(feature = "dashboard")]
     #[arg(long)]
     dashboard: bool,
-    /// The port of the dashboard; any free one if left out
+    /// The dashboard's port; if left out, the one it was installed with, or any free one
     #[cfg(feature = "dashboard")]
     #[arg(long, value_name = "N", requires = "dashboard")]
     port: Option<u16>,
-    /// The dashboard shows everything, and offers no button that changes something
+    /// The dashboard shows everything, and offers no button that changes something; stays until the service is uninstalled
     #[cfg(feature = "dashboard")]
     #[arg(long, requires = "dashboard")]
     read_only: bool,
@@ -61,15 +61,22 @@ struct Install {
 }
 
 impl Install {
-    /// Returns how a dashboard is to be kept running, if one is.
+    /// Returns the flags of the dashboard's service, or `None` if there will be none. An installed one keeps those that are left out,
+    /// such as the port that webhooks and tunnels name, and gets the new program.
     #[cfg(feature = "dashboard")]
     fn dashboard_flags(&self) -> anyhow::Result<Option<DashboardFlags>> {
-        if !self.dashboard {
+        let installed = Service::of_this_user(Kind::Dashboard)?.installed_flags()?;
+        if installed.is_none() && !self.dashboard {
             return Ok(None);
         }
+        let installed = installed.unwrap_or_default();
         // A service manager starts it in another directory.
         let token_file = self.token_file.as_ref().map(std::path::absolute).transpose()?;
-        Ok(Some(DashboardFlags { port: self.port.unwrap_or_default(), read_only: self.read_only, token_file }))
+        Ok(Some(DashboardFlags {
+            port: self.port.unwrap_or(installed.port),
+            read_only: self.read_only || installed.read_only,
+            token_file: token_file.or(installed.token_file),
+        }))
     }
 
     #[cfg(not(feature = "dashboard"))]
@@ -95,10 +102,10 @@ struct Step {
     commands: Vec<String>,
 }
 
-/// What there is of the janitor's service, and of the dashboard's if that is installed.
+/// Both services, the dashboard's only if it is installed.
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
-struct Both<T> {
+struct Services<T> {
     #[serde(flatten)]
     janitor: T,
     dashboard: Option<T>,
@@ -124,7 +131,7 @@ fn print_steps(install: &Install) -> anyhow::Result<bool> {
     if install.format.json {
         let mut steps = steps.into_iter();
         if let Some(janitor) = steps.next() {
-            print_json(&Both { janitor, dashboard: steps.next() })?;
+            print_json(&Services { janitor, dashboard: steps.next() })?;
         }
         return Ok(true);
     }
@@ -160,10 +167,10 @@ fn install(install: &Install) -> anyhow::Result<bool> {
     Ok(true)
 }
 
-fn states() -> Result<Both<State>, ServiceError> {
+fn states() -> Result<Services<State>, ServiceError> {
     let state = |kind| Service::of_this_user(kind)?.state();
     let dashboard = state(Kind::Dashboard)?;
-    Ok(Both { janitor: state(Kind::Janitor)?, dashboard: dashboard.installed.then_some(dashboard) })
+    Ok(Services { janitor: state(Kind::Janitor)?, dashboard: dashboard.installed.then_some(dashboard) })
 }
 
 fn status(format: Format) -> anyhow::Result<bool> {

@@ -16,37 +16,37 @@ use tokio_util::sync::CancellationToken;
 
 use super::peer::Ends;
 
-/// How many connections may be open on which no good token came, where the process may open files enough. So many that one
+/// How many unauthenticated connections may be open, if the process may open enough files. So many that one
 /// stays until its first request has come, even if somebody else opens them as fast as they can.
-const MAX_STRANGERS: usize = 256;
+const MAX_UNAUTHENTICATED: usize = 256;
 
-/// How many more are kept for those that are known. A page keeps 2, its events and what it asks for.
+/// How many more are kept for those that are authenticated. A page keeps 2, its events and what it asks for.
 const MAX_RESERVED: usize = 64;
 
-/// How long a stranger may send nothing, or part of a head. Shorter in tests, which wait for it.
-const STRANGER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
+/// How long an unauthenticated connection may stay without a whole head. Shorter in tests, which wait for it.
+const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 200 } else { 10_000 });
 
 /// The open connections.
 ///
-/// Any user of the machine can open as many as they like. When there are too many, the oldest goes on which no good token came, so
-/// that those who only hold connections keep nobody out.
+/// Any user of the machine can open as many as they like. When there are too many, the oldest unauthenticated one is closed, so that
+/// those who only hold connections keep nobody out.
 #[derive(Debug)]
 pub(super) struct Connections {
-    max_strangers: usize,
+    max_unauthenticated: usize,
     open: Mutex<Open>,
-    /// One has gone, or is another kind by now.
+    /// One has gone, or is authenticated by now, or not any more.
     changed: Notify,
 }
 
-/// How each of the open connections is told that it has to go, by its number: oldest first.
+/// What ends each of the open connections, by its number: oldest first.
 #[derive(Debug, Default)]
 struct Open {
     opened: u64,
-    strangers: BTreeMap<u64, CancellationToken>,
-    known: BTreeMap<u64, CancellationToken>,
+    unauthenticated: BTreeMap<u64, CancellationToken>,
+    authenticated: BTreeMap<u64, CancellationToken>,
 }
 
-/// What is known of a connection.
+/// What the server knows about a connection.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     /// Its two ends, if the system says.
@@ -61,10 +61,11 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Notes whether the last request on it came with the token of the person.
-    pub(super) fn set_known(&self, is_known: bool) {
+    pub(super) fn set_authenticated(&self, is_authenticated: bool) {
         let mut open = self.all.lock();
-        let Open { strangers, known, .. } = &mut *open;
-        let (from, to) = if is_known { (strangers, known) } else { (known, strangers) };
+        let Open { unauthenticated, authenticated, .. } = &mut *open;
+        let (from, to) =
+            if is_authenticated { (unauthenticated, authenticated) } else { (authenticated, unauthenticated) };
         // One that was evicted is in neither.
         if let Some(evicted) = from.remove(&self.number) {
             to.insert(self.number, evicted);
@@ -72,8 +73,8 @@ impl Connection {
         }
     }
 
-    fn is_known(&self) -> bool {
-        self.all.lock().known.contains_key(&self.number)
+    fn is_authenticated(&self) -> bool {
+        self.all.lock().authenticated.contains_key(&self.number)
     }
 
     /// Notes that a request has come; its answer is under way until the value is dropped.
@@ -86,15 +87,15 @@ impl Connection {
         *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner) = is_idle.then(Instant::now);
     }
 
-    /// Waits until it is a stranger's that has sent nothing whole for too long.
+    /// Waits until it is unauthenticated and has had no whole head for too long.
     pub(super) async fn is_overdue(&self) {
         loop {
             let idle_since = *self.idle_since.lock().unwrap_or_else(PoisonError::into_inner);
-            let since = idle_since.filter(|_| !self.is_known()).unwrap_or_else(Instant::now);
-            if since.elapsed() >= STRANGER_TIMEOUT {
+            let since = idle_since.filter(|_| !self.is_authenticated()).unwrap_or_else(Instant::now);
+            if since.elapsed() >= UNAUTHENTICATED_TIMEOUT {
                 return;
             }
-            sleep_until(since + STRANGER_TIMEOUT).await;
+            sleep_until(since + UNAUTHENTICATED_TIMEOUT).await;
         }
     }
 }
@@ -117,15 +118,19 @@ pub(super) struct Place {
 impl Connections {
     pub(super) fn new() -> Self {
         // What is left is for files, and for what tools start.
-        let quarter = getrlimit(Resource::Nofile).current.map_or(MAX_STRANGERS, |files| (files / 4) as usize);
-        Self { max_strangers: quarter.clamp(1, MAX_STRANGERS), open: Mutex::default(), changed: Notify::new() }
+        let quarter = getrlimit(Resource::Nofile).current.map_or(MAX_UNAUTHENTICATED, |files| (files / 4) as usize);
+        Self {
+            max_unauthenticated: quarter.clamp(1, MAX_UNAUTHENTICATED),
+            open: Mutex::default(),
+            changed: Notify::new(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for a place, which there is unless all are taken by those who have the person's token.
+    /// Waits for a place, which there is unless all connections are authenticated.
     pub(super) async fn place(self: &Arc<Self>) -> Place {
         loop {
             let changed = self.changed.notified();
@@ -138,14 +143,16 @@ impl Connections {
 
     fn try_place(self: &Arc<Self>) -> Option<Place> {
         let mut open = self.lock();
-        let max = self.max_strangers + MAX_RESERVED;
-        while open.strangers.len() >= self.max_strangers || open.strangers.len() + open.known.len() >= max {
-            let (_, stranger) = open.strangers.pop_first()?;
-            stranger.cancel();
+        let max = self.max_unauthenticated + MAX_RESERVED;
+        while open.unauthenticated.len() >= self.max_unauthenticated
+            || open.unauthenticated.len() + open.authenticated.len() >= max
+        {
+            let (_, oldest) = open.unauthenticated.pop_first()?;
+            oldest.cancel();
         }
         open.opened += 1;
         let (number, evicted) = (open.opened, CancellationToken::new());
-        open.strangers.insert(number, evicted.clone());
+        open.unauthenticated.insert(number, evicted.clone());
         let idle_since = Arc::new(Mutex::new(Some(Instant::now())));
         let all = Arc::clone(self);
         Some(Place { connection: Connection { ends: None, number, all, evicted, idle_since } })
@@ -156,16 +163,16 @@ impl Drop for Place {
     fn drop(&mut self) {
         let Connection { all, number, .. } = &self.connection;
         let mut open = all.lock();
-        open.strangers.remove(number);
-        open.known.remove(number);
+        open.unauthenticated.remove(number);
+        open.authenticated.remove(number);
         all.changed.notify_one();
     }
 }
 
-/// How long a client may take nothing of an answer. Shorter in tests, which wait for it.
+/// How long a client may read nothing of an answer. Shorter in tests, which wait for it.
 const UNREAD_ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 20_000 });
 
-/// A stream that fails when its client takes nothing of what is written.
+/// A stream that fails when its client reads nothing of what is written.
 pub(super) struct Impatient {
     stream: TcpStream,
     connection: Connection,
@@ -243,45 +250,45 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_stranger_makes_room_and_nobody_who_is_known() {
+    fn the_oldest_unauthenticated_connection_makes_room_and_no_other() {
         let all = Arc::new(Connections::new());
-        let mut places: Vec<Place> = (0..all.max_strangers).map(|_| all.try_place().unwrap()).collect();
-        places[0].connection.set_known(true);
+        let mut places: Vec<Place> = (0..all.max_unauthenticated).map(|_| all.try_place().unwrap()).collect();
+        places[0].connection.set_authenticated(true);
         places.push(all.try_place().unwrap());
         assert!(evicted(&places).is_empty());
         places.push(all.try_place().unwrap());
         assert_eq!(evicted(&places), [1]);
-        places[0].connection.set_known(false);
+        places[0].connection.set_authenticated(false);
         places.push(all.try_place().unwrap());
-        assert_eq!(evicted(&places), [0, 1, 2], "it is not known any more");
+        assert_eq!(evicted(&places), [0, 1, 2], "it is not authenticated any more");
     }
 
     #[test]
-    fn there_are_more_places_for_those_who_are_known_and_not_without_end() {
+    fn there_are_more_places_for_authenticated_ones_and_not_without_end() {
         let all = Arc::new(Connections::new());
         let place = || {
             let place = all.try_place()?;
-            place.connection.set_known(true);
+            place.connection.set_authenticated(true);
             Some(place)
         };
-        let mut places: Vec<Place> = (0..all.max_strangers + MAX_RESERVED).map(|_| place().unwrap()).collect();
+        let mut places: Vec<Place> = (0..all.max_unauthenticated + MAX_RESERVED).map(|_| place().unwrap()).collect();
         assert!(all.try_place().is_none());
         places.remove(0);
         places.push(all.try_place().unwrap());
-        // The place of one that was evicted is taken already, and it does not become known.
+        // The place of one that was evicted is taken already, and it does not become authenticated.
         places.push(place().unwrap());
         let gone = places.len() - 2;
         assert_eq!(evicted(&places), [gone]);
-        places[gone].connection.set_known(true);
+        places[gone].connection.set_authenticated(true);
         places.remove(gone);
         assert!(all.try_place().is_none());
     }
 
     #[tokio::test]
-    async fn a_stranger_has_less_time_than_one_who_is_known() {
+    async fn an_unauthenticated_connection_has_less_time() {
         let all = Arc::new(Connections::new());
         let overdue = async |connection: &Connection| {
-            tokio::time::timeout(3 * STRANGER_TIMEOUT, connection.is_overdue()).await.ok()
+            tokio::time::timeout(3 * UNAUTHENTICATED_TIMEOUT, connection.is_overdue()).await.ok()
         };
         let place = all.try_place().unwrap();
         assert!(overdue(&place.connection).await.is_some());
@@ -289,7 +296,7 @@ mod tests {
         assert_eq!(overdue(&place.connection).await, None);
         drop(answering);
         assert!(overdue(&place.connection).await.is_some());
-        place.connection.set_known(true);
+        place.connection.set_authenticated(true);
         assert_eq!(overdue(&place.connection).await, None);
     }
 

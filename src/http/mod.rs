@@ -14,5 +14,5 @@ pub(crate) mod running;
 mod security_headers;
 pub(crate) mod serve;
 mod service_worker;
-pub(crate) mod token;
-pub(crate) mod webhook_tokens;
+mod token_hash;
+pub(crate) mod webhook_auth;

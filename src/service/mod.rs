@@ -80,6 +80,18 @@ pub struct DashboardFlags {
     pub token_file: Option<PathBuf>,
 }
 
+impl DashboardFlags {
+    /// Reads the flags among the arguments of a dashboard that is kept alive.
+    fn of(arguments: &[String]) -> Self {
+        let value = |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1);
+        Self {
+            port: value("--port").and_then(|port| port.parse().ok()).unwrap_or_default(),
+            read_only: arguments.iter().any(|word| word == "--read-only"),
+            token_file: value("--token-file").map(PathBuf::from),
+        }
+    }
+}
+
 impl Job {
     /// Makes the job of keeping a janitor alive, see [`Job::of_this_process`].
     pub fn janitor(program: &Path) -> Result<Self, ServiceError> {
@@ -134,6 +146,8 @@ pub struct Service {
     hint: &'static str,
     /// What the file says for a job.
     pub(crate) text: fn(&Job) -> String,
+    /// The arguments of the program in such a file.
+    arguments: fn(&str) -> Words,
     /// Before a start, and allowed to fail.
     prepare: Vec<Words>,
     start: Vec<Words>,
@@ -175,6 +189,15 @@ impl Service {
     /// Returns the commands that an installation executes after the file is written.
     pub fn commands(&self) -> Vec<String> {
         self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
+    }
+
+    /// Returns the flags that the installed file has, or `None` if it is not installed.
+    ///
+    /// # Errors
+    /// The file is not ours, or cannot be read.
+    pub fn installed_flags(&self) -> Result<Option<DashboardFlags>, ServiceError> {
+        let text = self.installed_text()?;
+        Ok(text.map(|text| DashboardFlags::of(&(self.arguments)(&text))))
     }
 
     /// Writes the file and starts the service; one that is there already is replaced and restarted.
@@ -226,11 +249,14 @@ impl Service {
 
     /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
+        Ok(self.installed_text()?.is_some())
+    }
+
+    fn installed_text(&self) -> Result<Option<String>, ServiceError> {
         let path = &self.file;
         match atomic_file::if_present(atomic_file::read_text(path))? {
-            Some(text) if text.contains(MARK) => Ok(true),
-            Some(_) => Err(ServiceError::NotOurs { path: path.clone() }),
-            None => Ok(false),
+            Some(text) if !text.contains(MARK) => Err(ServiceError::NotOurs { path: path.clone() }),
+            text => Ok(text),
         }
     }
 
@@ -269,5 +295,25 @@ mod tests {
             assert!(speakable(Path::new(bad)).is_err(), "{bad}");
         }
         assert_eq!(speakable(Path::new("/a b%$é")).unwrap(), "/a b%$é");
+    }
+
+    #[test]
+    fn the_flags_of_an_installed_dashboard_are_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let managers =
+            [systemd::service(Kind::Dashboard, dir.path()), launchd::service(Kind::Dashboard, dir.path(), 501)];
+        for service in managers {
+            assert_eq!(service.installed_flags().unwrap(), None);
+            std::fs::create_dir_all(service.file.parent().unwrap()).unwrap();
+            let all =
+                DashboardFlags { port: 7878, read_only: true, token_file: Some("/a --port 2/$x&<y> 50%/token".into()) };
+            for flags in [DashboardFlags::default(), DashboardFlags { port: 7878, ..Default::default() }, all] {
+                let job = Job::dashboard(Path::new("/opt/a --port 1/moadim-mcp"), &flags).unwrap();
+                std::fs::write(&service.file, (service.text)(&job)).unwrap();
+                assert_eq!(service.installed_flags().unwrap(), Some(flags), "{}", service.manager);
+            }
+            std::fs::write(&service.file, "mine").unwrap();
+            assert!(matches!(service.installed_flags(), Err(ServiceError::NotOurs { .. })));
+        }
     }
 }

@@ -15,6 +15,7 @@ pub(super) fn service(kind: Kind, configuration: &Path) -> Service {
         hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
                loginctl enable-linger",
         text: unit_file,
+        arguments,
         prepare: Vec::new(),
         start: vec![ask("daemon-reload"), ask(&format!("enable {unit}")), ask(&format!("restart {unit}"))],
         stop: vec![ask(&format!("disable --now {unit}"))],
@@ -74,6 +75,17 @@ WantedBy=default.target
         program = quoted(&job.program),
         arguments = job.arguments.iter().map(argument).collect::<Vec<_>>().join(" "),
     )
+}
+
+/// Returns what follows the program in a unit's file.
+fn arguments(text: &str) -> Vec<String> {
+    let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+    // No word has a quote in it, so that every second part is a quoted word.
+    let words = command.split('"').enumerate().flat_map(|(at, part)| match at % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.replace("$$", "$").replace("%%", "%")],
+    });
+    words.skip(1).collect()
 }
 
 #[cfg(test)]

@@ -278,11 +278,11 @@ fn a_program_that_never_stops_connecting_keeps_nobody_out() {
         let mut refused = 0;
         let began = Instant::now();
         while began.elapsed() < Duration::from_secs(4) {
-            assert!(health(&mut known), "one that is known goes on");
+            assert!(health(&mut known), "an authenticated connection goes on");
             read_rest(&mut known);
             let mut fresh = dashboard.connect();
             fresh.set_read_timeout(Some(SOON)).unwrap();
-            // On a busy machine it may be evicted before it has sent anything. Who is then tries again, as browsers do.
+            // On a busy machine it may be closed before it has sent anything. Then a client tries again, as browsers do.
             refused = if health(&mut fresh) { 0 } else { refused + 1 };
             assert!(refused < 5, "nobody else gets in");
         }
@@ -312,7 +312,7 @@ fn a_program_that_never_stops_connecting_keeps_nobody_out() {
 }
 
 #[test]
-fn a_webhook_keeps_no_place() {
+fn a_webhook_token_keeps_no_place() {
     let (home, dashboard) = start();
     write_routine(&home, "news", "true");
     let token = home.moadim(&["token", "new", "--routine", "news"]).stdout.trim().to_owned();
@@ -344,7 +344,7 @@ fn a_webhook_keeps_no_place() {
 }
 
 #[test]
-fn who_is_known_has_a_place_and_the_others_wait_for_none() {
+fn authenticated_connections_keep_their_places() {
     let (_home, dashboard) = start();
     // As many as there are places, each with a good token and a connection that stays.
     let all: Vec<TcpStream> = (0..256 + 64)
@@ -396,7 +396,7 @@ fn a_second_command_opens_the_one_that_runs() {
     let read_only = home.moadim(&["dashboard", "--read-only"]).failed(1);
     assert_says(&read_only, &["can change things"]);
     let as_service = home.moadim(&["dashboard", "--as-service"]).failed(1);
-    assert_says(&as_service, &["another dashboard", &pid]);
+    assert_says(&as_service, &["another dashboard", &format!("kill {pid}")]);
 }
 
 #[test]
@@ -588,7 +588,7 @@ fn a_webhook_triggers_its_routine_and_nothing_else() {
     assert!(home.moadim(&["token", "list"]).ok().contains(&id));
     home.moadim(&["token", "revoke", &id]).ok();
     assert_eq!(send("POST", "/api/routines/news/trigger", json!({})).status, 401);
-    assert_says(&home.moadim(&["token", "revoke", &id]).failed(1), &["no token", "token list"]);
+    assert_says(&home.moadim(&["token", "revoke", &id]).failed(1), &["no webhook token", "token list"]);
 }
 
 #[test]
