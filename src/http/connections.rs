@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::peer::Ends;
 
 /// How many unauthenticated connections may be open, if the process may open enough files. So many that one
-/// stays until its first request has come, even if somebody else opens them as fast as they can.
+/// stays until its first request has come, while somebody else opens many.
 const MAX_UNAUTHENTICATED: usize = 256;
 
 /// How many more are kept for those that are authenticated. A page keeps 2, its events and what it asks for.

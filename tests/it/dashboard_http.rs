@@ -312,6 +312,22 @@ fn a_program_that_never_stops_connecting_keeps_nobody_out() {
 }
 
 #[test]
+fn a_request_is_read_before_those_who_came_later_take_its_place() {
+    let (_home, dashboard) = start();
+    let address = (std::net::Ipv4Addr::LOCALHOST, dashboard.port).into();
+    // All of them wait to be accepted when it goes on.
+    dashboard.signal(Signal::STOP);
+    let before: Vec<TcpStream> = (0..20).map(|_| dashboard.connect()).collect();
+    let mut asking = dashboard.connect();
+    dashboard.write(&mut asking, "POST", "/api/tools/health", &[], b"");
+    // The system may keep fewer waiting.
+    let after: Vec<TcpStream> = (0..400).map_while(|_| TcpStream::connect_timeout(&address, SOON / 80).ok()).collect();
+    dashboard.signal(Signal::CONT);
+    assert_eq!(HttpAnswer::read(asking).status, 200);
+    drop((before, after));
+}
+
+#[test]
 fn a_webhook_token_keeps_no_place() {
     let (home, dashboard) = start();
     write_routine(&home, "news", "true");
