@@ -43,9 +43,9 @@ fn quoted(text: &str) -> String {
 }
 
 /// Quotes an argument, in which `$` begins a variable.
-fn argument(word: &String) -> String {
+fn argument(word: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
-    if word.chars().all(is_plain) { word.clone() } else { quoted(word).replace('$', "$$") }
+    if word.chars().all(is_plain) { word.to_owned() } else { quoted(word).replace('$', "$$") }
 }
 
 fn unit_file(job: &Job) -> String {
@@ -73,7 +73,7 @@ WantedBy=default.target
         name = job.kind.name(),
         description = job.kind.description(),
         program = quoted(&job.program),
-        arguments = job.arguments.iter().map(argument).collect::<Vec<_>>().join(" "),
+        arguments = job.arguments.iter().map(|word| argument(word)).collect::<Vec<_>>().join(" "),
     )
 }
 
