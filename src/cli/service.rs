@@ -1,11 +1,13 @@
 //! `service`: keeps the janitor running without a host, and the dashboard on request.
 
 use std::io::Write;
+#[cfg(feature = "dashboard")]
+use std::path::PathBuf;
 
 use serde::Serialize;
 
 use super::app::{self, Format, print_json};
-use crate::service::{Job, Kind, Service, ServiceError, State};
+use crate::service::{DashboardFlags, Job, Kind, Service, ServiceError, State};
 
 #[derive(clap::Args)]
 pub(super) struct Arguments {
@@ -43,6 +45,14 @@ struct Install {
     #[cfg(feature = "dashboard")]
     #[arg(long, value_name = "N", requires = "dashboard")]
     port: Option<u16>,
+    /// The dashboard shows everything, and offers no button that changes something; stays until the service is uninstalled
+    #[cfg(feature = "dashboard")]
+    #[arg(long, requires = "dashboard")]
+    read_only: bool,
+    /// The dashboard writes its token into a file that only you can read, at each start, for programs
+    #[cfg(feature = "dashboard")]
+    #[arg(long, value_name = "FILE", requires = "dashboard")]
+    token_file: Option<PathBuf>,
     /// Only print the files and the commands
     #[arg(long)]
     dry_run: bool,
@@ -51,24 +61,34 @@ struct Install {
 }
 
 impl Install {
-    /// Returns the port of the dashboard's service, or `None` if there will be none. An installed one keeps its port, which
-    /// webhooks and tunnels name, and gets the new program.
+    /// Returns the flags of the dashboard's service, or `None` if there will be none. An installed one keeps those that are left out,
+    /// such as the port that webhooks and tunnels name, and gets the new program.
     #[cfg(feature = "dashboard")]
-    fn dashboard_port(&self) -> Result<Option<u16>, ServiceError> {
-        let installed = Service::of_this_user(Kind::Dashboard)?.installed_port()?;
-        Ok(self.port.or(installed).or(self.dashboard.then_some(0)))
+    fn dashboard_flags(&self) -> anyhow::Result<Option<DashboardFlags>> {
+        let installed = Service::of_this_user(Kind::Dashboard)?.installed_flags()?;
+        if installed.is_none() && !self.dashboard {
+            return Ok(None);
+        }
+        let installed = installed.unwrap_or_default();
+        // A service manager starts it in another directory.
+        let token_file = self.token_file.as_ref().map(std::path::absolute).transpose()?;
+        Ok(Some(DashboardFlags {
+            port: self.port.unwrap_or(installed.port),
+            read_only: self.read_only || installed.read_only,
+            token_file: token_file.or(installed.token_file),
+        }))
     }
 
     #[cfg(not(feature = "dashboard"))]
-    fn dashboard_port(&self) -> Result<Option<u16>, ServiceError> {
+    fn dashboard_flags(&self) -> anyhow::Result<Option<DashboardFlags>> {
         Ok(None)
     }
 
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         let program = app::program()?;
         let mut jobs = vec![Job::janitor(program.path())?];
-        if let Some(port) = self.dashboard_port()? {
-            jobs.push(Job::dashboard(program.path(), port)?);
+        if let Some(flags) = self.dashboard_flags()? {
+            jobs.push(Job::dashboard(program.path(), &flags)?);
         }
         Ok(jobs)
     }

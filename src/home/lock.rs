@@ -1,8 +1,8 @@
 //! Locks between processes, by flock: they die with their holder and survive the deletion of their file.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -85,6 +85,11 @@ impl FileLock {
         // The other way round a full disk, or a kill, would leave nothing.
         self.file.write_all_at(text.as_bytes(), 0)?;
         self.file.set_len(text.len() as u64)
+    }
+
+    /// Closes the file to other users, whatever its mode was.
+    pub fn close_to_others(&self) -> io::Result<()> {
+        self.file.set_permissions(Permissions::from_mode(0o600))
     }
 
     fn attempt(path: &Path, mode: Mode, create: bool) -> Result<Self, LockError> {

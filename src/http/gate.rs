@@ -21,6 +21,7 @@ use super::connections::Connection;
 use super::guard::{self, Caller, Owner, Refusal, Screened};
 use super::rate_limit::RateLimit;
 use super::security_headers::SecurityHeaders;
+use super::service_worker;
 use super::token_hash::TokenHash;
 use super::webhook_auth;
 use crate::home::Home;
@@ -106,6 +107,9 @@ impl Gate {
     async fn answer(&self, request: Request, next: Next) -> Response {
         let (mut head, body) = request.into_parts();
         let decision = self.decide(&head).await;
+        if let Some(connection) = head.extensions.get::<Connection>() {
+            connection.set_authenticated(decision == Ok(Caller::Person));
+        }
         if let Err(wait) = self.count(&decision, Instant::now()) {
             return too_many(wait);
         }
@@ -113,15 +117,15 @@ impl Gate {
             Ok(caller) => caller,
             Err(refusal) => return refused(refusal),
         };
+        if guard::asks_for_service_worker(&head) {
+            return service_worker::end();
+        }
         if let Caller::Webhook(token) = &caller {
             webhook_auth::note_use(&self.home, token);
         }
         let body = if caller == Caller::Anyone {
             Body::empty()
         } else {
-            if let Some(connection) = head.extensions.get::<Connection>() {
-                connection.set_authenticated();
-            }
             match read(&head.headers, body).await {
                 Ok(bytes) => bytes.into(),
                 Err(status) => return failed(status, body_problem(status)),
@@ -160,8 +164,8 @@ fn refused(refusal: Refusal) -> Response {
             let challenge = "Bearer realm=\"moadim-mcp\", error=\"invalid_token\"";
             response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
         }
-        Refusal::Method => {
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+        Refusal::Method(allowed) => {
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static(allowed));
         }
         _ => {}
     }

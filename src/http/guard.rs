@@ -14,7 +14,8 @@ use crate::routine::webhook_token::WebhookToken;
 /// The sender of an allowed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// Anyone: gets the page, in which nothing is secret, or follows a link, which is secret itself.
+    /// Anyone: gets the page, or a script that ends a service worker, in which nothing is secret, or follows a link, which is secret
+    /// itself.
     Anyone,
     /// The holder of this server's token: its page, or a program of the user. May do everything.
     Person,
@@ -43,8 +44,9 @@ pub(super) enum Refusal {
     Site,
     #[error("no such path; GET /api/openapi.json lists them")]
     Path,
+    /// With the methods that the path takes.
     #[error("the page is read-only: use GET")]
-    Method,
+    Method(&'static str),
     #[error("a token is missing: send `Authorization: Bearer TOKEN`")]
     NoToken,
     #[error(
@@ -61,7 +63,7 @@ impl Refusal {
             Self::Host => StatusCode::MISDIRECTED_REQUEST,
             Self::Preflight | Self::Origin | Self::Site | Self::OtherUse => StatusCode::FORBIDDEN,
             Self::Path => StatusCode::NOT_FOUND,
-            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
             Self::NoToken | Self::WrongToken => StatusCode::UNAUTHORIZED,
         }
     }
@@ -84,12 +86,16 @@ pub(super) fn screen(head: &Parts, port: u16) -> Result<Screened<'_>, Refusal> {
     }
     check_origin(&head.headers, host)?;
     let (method, path) = (&head.method, head.uri.path());
+    if asks_for_service_worker(head) {
+        return Ok(Screened::Open);
+    }
     let is_page = path == "/";
     check_site(&head.headers, is_page && method == Method::GET)?;
     if is_page || path.starts_with("/open/") {
         // A link is used up when it is followed, so none is only looked at.
         let is_read = method == Method::GET || is_page && method == Method::HEAD;
-        return if is_read { Ok(Screened::Open) } else { Err(Refusal::Method) };
+        let allowed = if is_page { "GET, HEAD" } else { "GET" };
+        return if is_read { Ok(Screened::Open) } else { Err(Refusal::Method(allowed)) };
     }
     // A path that is added elsewhere one day is not open by accident.
     if !path.starts_with("/api/") && path != "/metrics" {
@@ -109,6 +115,11 @@ pub(super) fn authorize(head: &Parts, owner: Owner) -> Result<Caller, Refusal> {
         }
         Owner::Nobody => Err(Refusal::WrongToken),
     }
+}
+
+/// Whether a browser looks for the script of a service worker, at whatever path. No page can send this header by itself.
+pub(super) fn asks_for_service_worker(head: &Parts) -> bool {
+    head.method == Method::GET && head.headers.get(SERVICE_WORKER).is_some_and(|kind| kind == "script")
 }
 
 /// Returns the host that the request is for: the one in its head, and in its target if that names one too.
@@ -138,6 +149,7 @@ fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
     }
 }
 
+const SERVICE_WORKER: HeaderName = HeaderName::from_static("service-worker");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 const SEC_FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
@@ -215,9 +227,9 @@ mod tests {
         assert_eq!(decided("GET", "/", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("HEAD", "/", &[HOST]), Ok(Caller::Anyone));
         assert_eq!(decided("GET", "/?x", &[HOST]), Ok(Caller::Anyone));
-        assert_eq!(decided("POST", "/", &[HOST, PERSON]), Err(Refusal::Method));
+        assert_eq!(decided("POST", "/", &[HOST, PERSON]), Err(Refusal::Method("GET, HEAD")));
         assert_eq!(decided("GET", "/open/x", &[HOST]), Ok(Caller::Anyone));
-        assert_eq!(decided("HEAD", "/open/x", &[HOST]), Err(Refusal::Method));
+        assert_eq!(decided("HEAD", "/open/x", &[HOST]), Err(Refusal::Method("GET")));
         for path in ["/api/health", "/api/", "/metrics", "/api/../", "/api/tools/stop_run"] {
             assert_eq!(decided("GET", path, &[HOST]), Err(Refusal::NoToken), "{path}");
             assert_eq!(decided("GET", path, &[HOST, PERSON]), Ok(Caller::Person), "{path}");
@@ -300,6 +312,18 @@ mod tests {
         assert_eq!(decided("POST", "/", &[HOST, site, navigate, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/open/x", &[HOST, site, navigate, dest]), Err(Refusal::Site));
         assert_eq!(decided("GET", "/api/health", &[HOST, PERSON, site, navigate, dest]), Err(Refusal::Site));
+    }
+
+    #[test]
+    fn a_browser_gets_the_script_of_a_service_worker_for_our_host_alone() {
+        let worker = ("service-worker", "script");
+        for path in ["/sw.js", "/", "/api/health"] {
+            assert_eq!(decided("GET", path, &[HOST, worker]), Ok(Caller::Anyone), "{path}");
+            assert_eq!(decided("GET", path, &[("host", "evil.example:4321"), worker]), Err(Refusal::Host));
+            let origin = ("origin", "http://evil.example");
+            assert_eq!(decided("GET", path, &[HOST, origin, worker]), Err(Refusal::Origin));
+            assert_ne!(decided("POST", path, &[HOST, worker]), Ok(Caller::Anyone), "{path}");
+        }
     }
 
     #[test]

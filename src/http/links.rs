@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, State};
 use axum::http::StatusCode;
 use axum::http::header::LOCATION;
 use axum::response::{IntoResponse, Response};
-use rustix::process::geteuid;
 use serde_json::json;
 
 use super::connections::Connection;
@@ -87,19 +87,19 @@ pub(super) async fn make(State((links, _)): State<LinkState>) -> Response {
 pub(super) async fn follow(
     State((links, threads)): State<LinkState>,
     Extension(connection): Extension<Connection>,
-    Path(code): Path<String>,
+    code: Result<Path<String>, PathRejection>,
 ) -> Response {
+    // What is no text is no link.
+    let code = code.map(|Path(code)| code).unwrap_or_default();
     // The list of a machine with many connections is long, and other requests must not wait for it.
     let Ok(user) = threads.run(move |_| connection.ends.and_then(peer::user)).await else {
         return failed(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell whose connection this is: a bug; see the log");
     };
-    let is_ours = user.is_none_or(|user| user == geteuid().as_raw() || user == 0);
-    if !is_ours {
-        tracing::warn!(user, "another user of this machine tried to open the dashboard");
-        return failed(
-            StatusCode::FORBIDDEN,
-            "cannot open the dashboard of another user; start your own: moadim-mcp dashboard",
-        );
+    if !peer::may_be_ours(user) {
+        tracing::warn!(user, "a program of another user tried to open the dashboard");
+        let error = "refused: this link is for programs of the dashboard's own user; open the address that \
+                     `moadim-mcp dashboard` printed";
+        return failed(StatusCode::FORBIDDEN, error);
     }
     if links.follow(&code, Instant::now()) {
         return (StatusCode::SEE_OTHER, [(LOCATION, format!("/#token={}", links.token))]).into_response();

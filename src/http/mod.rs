@@ -13,5 +13,6 @@ mod rate_limit;
 pub(crate) mod running;
 mod security_headers;
 pub(crate) mod serve;
+mod service_worker;
 mod token_hash;
 pub(crate) mod webhook_auth;

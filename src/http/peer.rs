@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use rustix::process::geteuid;
+
 /// The two ends of a connection within this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ends {
@@ -9,20 +11,38 @@ pub(super) struct Ends {
     pub(super) ours: SocketAddr,
 }
 
-/// Returns the user whose program is at the other end; `None` where that is not known, as on systems that do not tell it.
+/// How often the lists are read: one that changes meanwhile may leave a socket out.
+const MAX_LOOKS: usize = 3;
+
+/// Returns the user whose program is at the other end; `None` if no open socket of it
+/// is listed, as on systems that have no such list.
 pub(super) fn user(ends: Ends) -> Option<u32> {
-    let file = if ends.peer.is_ipv4() { "/proc/net/tcp" } else { "/proc/net/tcp6" };
-    user_in(&std::fs::read_to_string(file).ok()?, ends)
+    let look = |file| user_in(&std::fs::read_to_string(file).ok()?, ends);
+    // A program may reach an IPv4 address by a socket for IPv6.
+    (0..MAX_LOOKS).find_map(|_| look("/proc/net/tcp").or_else(|| look("/proc/net/tcp6")))
 }
+
+/// Whether a connection may be this user's own: it is, or the system tells nobody whose connections are.
+pub(super) fn may_be_ours(user: Option<u32>) -> bool {
+    user.map_or(cfg!(not(target_os = "linux")), |user| user == geteuid().as_raw())
+}
+
+/// An open connection in the list. Others, which their program has closed, are listed without their user.
+const ESTABLISHED: &str = "01";
 
 /// Finds the peer's socket in Linux's list, see proc_pid_net(5).
 fn user_in(sockets: &str, Ends { peer, ours }: Ends) -> Option<u32> {
-    let (local, remote) = (as_listed(peer), as_listed(ours));
+    let mapped = |address: SocketAddr| match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.to_ipv6_mapped().into(), address.port()),
+        IpAddr::V6(_) => address,
+    };
+    let [plain, mapped] = [[peer, ours], [peer, ours].map(mapped)].map(|ends| ends.map(as_listed));
     sockets.lines().find_map(|line| {
         let mut words = line.split_ascii_whitespace().skip(1);
-        let is_it = words.next()? == local && words.next()? == remote;
-        // After state, queues, timer and retransmissions.
-        if is_it { words.nth(4)?.parse().ok() } else { None }
+        let (local, remote, state) = (words.next()?, words.next()?, words.next()?);
+        let is_it = [&plain, &mapped].into_iter().any(|[peer, ours]| local == peer && remote == ours);
+        // After queues, timer and retransmissions.
+        if is_it && state == ESTABLISHED { words.nth(3)?.parse().ok() } else { None }
     })
 }
 
@@ -37,7 +57,7 @@ fn as_listed(address: SocketAddr) -> String {
     format!("{groups}:{:04X}", address.port())
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::net::{TcpListener, TcpStream};
@@ -48,21 +68,31 @@ mod tests {
         let sockets = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   \
                        0: 0100007F:9C40 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0\n   \
                        1: 0100007F:C350 0100007F:9C40 01 00000000:00000000 00:00000000 00000000  1001        0 2 1 0\n   \
-                       2: 0100007F:9C40 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1000        0 3 1 0\n";
+                       2: 0100007F:9C40 0100007F:C350 01 00000000:00000000 00:00000000 00000000  1000        0 3 1 0\n   \
+                       3: 0100007F:C351 0100007F:9C40 04 00000000:00000000 00:00000000 00000000     0        0 0 1 0\n   \
+                       4: 0000000000000000FFFF00000100007F:C352 0000000000000000FFFF00000100007F:9C40 01 \
+                          00000000:00000000 00:00000000 00000000  1002        0 4 1 0\n";
         let ends = |peer: &str, ours: &str| Ends { peer: peer.parse().unwrap(), ours: ours.parse().unwrap() };
         assert_eq!(user_in(sockets, ends("127.0.0.1:50000", "127.0.0.1:40000")), Some(1001));
-        assert_eq!(user_in(sockets, ends("127.0.0.1:50001", "127.0.0.1:40000")), None);
+        assert_eq!(user_in(sockets, ends("127.0.0.1:50001", "127.0.0.1:40000")), None, "it is closed");
+        assert_eq!(user_in(sockets, ends("127.0.0.1:50002", "127.0.0.1:40000")), Some(1002), "a socket for IPv6");
+        assert_eq!(user_in(sockets, ends("127.0.0.1:50003", "127.0.0.1:40000")), None);
+        assert!(!may_be_ours(None) && !may_be_ours(Some(geteuid().as_raw() + 1)));
         assert_eq!(as_listed("[::1]:80".parse().unwrap()), "00000000000000000000000001000000:0050");
     }
 
     #[test]
-    #[cfg(target_os = "linux")]
-    fn a_connection_of_ours_is_ours() {
-        for address in ["127.0.0.1:0", "[::1]:0"] {
-            let Ok(listener) = TcpListener::bind(address) else { continue };
-            let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-            let ends = Ends { peer: client.local_addr().unwrap(), ours: client.peer_addr().unwrap() };
-            assert_eq!(user(ends), Some(rustix::process::geteuid().as_raw()), "{address}");
+    fn a_connection_of_ours_is_ours_until_it_is_closed() {
+        for (address, by) in [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.0.0.1", "::ffff:127.0.0.1")] {
+            let [address, by] = [address, by].map(|ip| ip.parse::<IpAddr>().unwrap());
+            let Ok(listener) = TcpListener::bind((address, 0)) else { continue };
+            let client = TcpStream::connect((by, listener.local_addr().unwrap().port())).unwrap();
+            let (stream, peer) = listener.accept().unwrap();
+            let ends = Ends { peer, ours: stream.local_addr().unwrap() };
+            assert_eq!(user(ends), Some(geteuid().as_raw()), "{by}");
+            assert!(may_be_ours(user(ends)), "{by}");
+            drop(client);
+            assert_eq!(user(ends), None, "{by}");
         }
     }
 }

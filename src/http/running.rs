@@ -55,6 +55,8 @@ pub(crate) enum RunningError {
         "another dashboard of this home is running but does not answer{}; end it, and try again", by_pid(*pid)
     )]
     Silent { pid: u32 },
+    #[error("cannot use {}: it is not a regular file; remove it, and try again", path.display())]
+    NotRegular { path: PathBuf },
 }
 
 fn by_pid(pid: u32) -> String {
@@ -91,10 +93,15 @@ impl Running {
     /// The system refuses the lock, or the process that has it does not answer.
     pub(crate) fn enter(home: &Home) -> Result<Entered, RunningError> {
         let path = home.dashboard_file();
+        if path.symlink_metadata().is_ok_and(|metadata| !metadata.is_file()) {
+            return Err(RunningError::NotRegular { path });
+        }
         let deadline = Instant::now() + ANNOUNCEMENT_TIMEOUT;
         loop {
             match FileLock::acquire_unsigned(&path, Duration::ZERO) {
                 Ok(lock) => {
+                    // The token will be in it.
+                    lock.close_to_others().map_err(|source| LockError::Io { path: path.clone(), source })?;
                     let mut running = Self { path, lock };
                     // What a killed process left must not be taken for ours. On a full disk it stays, and leads nowhere.
                     let _ = running.lock.set_content("{}\n");
@@ -183,7 +190,7 @@ mod tests {
         let (_dir, home) = home();
         let path = home.dashboard_file();
         std::fs::write(&path, format!("{{\"port\":1,\"token\":\"{}\"}}", "x".repeat(900))).unwrap();
-        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o600)).unwrap();
+        std::fs::set_permissions(&path, PermissionsExt::from_mode(0o666)).unwrap();
         let Ok(Entered::First(mut running)) = Running::enter(&home) else { panic!("it is not the first") };
         let address = Address::of_this_process(7, "hush", false);
         assert!(Running::find(&home).is_none(), "it does not listen yet");
@@ -194,6 +201,19 @@ mod tests {
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         drop(running);
         assert!(!path.exists() && Running::find(&home).is_none());
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_left_as_it_is() {
+        let (_dir, home) = home();
+        let path = home.dashboard_file();
+        std::fs::create_dir_all(&path).unwrap();
+        let refused = || Running::enter(&home).err().unwrap().to_string();
+        assert!(refused().contains("not a regular file"));
+        std::fs::remove_dir(&path).unwrap();
+        std::os::unix::fs::symlink("elsewhere", &path).unwrap();
+        assert!(refused().contains("not a regular file"));
+        assert!(!path.with_file_name("elsewhere").exists());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Builder;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -36,8 +36,11 @@ use crate::run::context::App;
 /// How large a request's head may be.
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-/// How long a head may take to arrive, and how long a connection may wait for the next.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a head may take to arrive, and how long an authenticated connection may wait for the next. Others have less.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(75);
+
+/// How many connections may wait to be accepted. The system may keep fewer.
+const BACKLOG: i32 = 1024;
 
 /// How long answers under way may take once the server shuts down.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
@@ -102,6 +105,8 @@ fn listen(address: IpAddr, port: u16) -> Result<std::net::TcpListener, ListenErr
     let address = SocketAddr::new(address, port);
     let listen = || {
         let listener = std::net::TcpListener::bind(address)?;
+        // It listens already, for fewer.
+        rustix::net::listen(&listener, BACKLOG)?;
         listener.set_nonblocking(true)?;
         Ok(listener)
     };
@@ -145,11 +150,13 @@ impl Server {
             let opening = Router::new()
                 .route("/open/{code}", get(links::follow))
                 .route("/api/link", post(links::make))
+                .method_not_allowed_fallback(api::wrong_method)
                 .with_state((links, threads));
             let router = Router::new()
                 .route("/", get(async || Html(PAGE)))
                 .merge(opening)
                 .merge(api::router(state))
+                .fallback(api::not_found)
                 .layer(middleware::from_fn_with_state(gate, gate::pass));
             serve(listeners, router, &closing).await
         });
@@ -161,7 +168,7 @@ impl Server {
 
 async fn serve(listeners: Listeners, router: Router, closing: &CancellationToken) -> io::Result<()> {
     let sockets = listeners.sockets.into_iter().map(TcpListener::from_std).collect::<io::Result<Vec<_>>>()?;
-    let connections = Arc::new(Connections::default());
+    let connections = Arc::new(Connections::new());
     let mut tasks = JoinSet::new();
     loop {
         while tasks.try_join_next().is_some() {}
@@ -170,6 +177,8 @@ async fn serve(listeners: Listeners, router: Router, closing: &CancellationToken
             () = closing.cancelled() => break,
             (stream, place) = next_connection(&sockets, &connections) => {
                 tasks.spawn(serve_connection(stream, place, router.clone(), closing.clone()));
+                // What has come on those that are open is read before more are accepted.
+                yield_now().await;
             }
         }
     }
@@ -204,20 +213,28 @@ async fn serve_connection(stream: TcpStream, place: Place, router: Router, closi
     let ends = stream.peer_addr().ok().zip(stream.local_addr().ok()).map(|(peer, ours)| Ends { peer, ours });
     let mut connection = place.connection.clone();
     connection.ends = ends;
+    let served = connection.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
-        request.extensions_mut().insert(connection.clone());
-        TowerToHyperService::new(router.clone()).call(request)
+        let answering = served.answering();
+        request.extensions_mut().insert(served.clone());
+        let answer = TowerToHyperService::new(router.clone()).call(request);
+        async move {
+            let answer = answer.await;
+            drop(answering);
+            answer
+        }
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(MAX_HEAD_BYTES)
-        .serve_connection(TokioIo::new(Impatient::new(stream)), service);
+        .serve_connection(TokioIo::new(Impatient::new(stream, connection.clone())), service);
     let mut serving = pin!(serving);
     tokio::select! {
         // It fails when its client goes, or is too slow.
         _ = &mut serving => return,
-        () = place.connection.evicted.cancelled() => return,
+        () = connection.evicted.cancelled() => return,
+        () = connection.is_overdue() => return,
         () = closing.cancelled() => {}
     }
     serving.as_mut().graceful_shutdown();

@@ -32,6 +32,10 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
+fn unescaped(text: &str) -> String {
+    text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
 fn property_list(job: &Job) -> String {
     let variable = |(name, value): &(&str, String)| {
         format!("        <key>{name}</key>\n        <string>{}</string>\n", escaped(value))
@@ -75,7 +79,7 @@ fn property_list(job: &Job) -> String {
 /// Returns what follows the program in an agent's file.
 fn arguments(text: &str) -> Vec<String> {
     let words = text.lines().skip_while(|line| line.trim() != "<array>").skip(2);
-    let word = |line: &str| Some(line.trim().strip_prefix("<string>")?.strip_suffix("</string>")?.to_owned());
+    let word = |line: &str| Some(unescaped(line.trim().strip_prefix("<string>")?.strip_suffix("</string>")?));
     words.map_while(word).collect()
 }
 

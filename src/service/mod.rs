@@ -64,10 +64,32 @@ pub struct Job {
     pub kind: Kind,
     /// This program, by its absolute path.
     pub program: String,
-    /// The words that it gets: a command and its flags, none of which needs quotes.
+    /// The words that it gets: a command and its flags.
     pub arguments: Vec<String>,
     /// Variables that it needs: a service manager passes on none of a terminal's.
     pub environment: Vec<(&'static str, String)>,
+}
+
+/// How a dashboard is kept alive: the flags of its command.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DashboardFlags {
+    /// The port to listen on; any if it is 0.
+    pub port: u16,
+    pub read_only: bool,
+    /// Where programs find the token, by its absolute path.
+    pub token_file: Option<PathBuf>,
+}
+
+impl DashboardFlags {
+    /// Reads the flags among the arguments of a dashboard that is kept alive.
+    fn of(arguments: &[String]) -> Self {
+        let value = |flag: &str| arguments.iter().skip_while(|word| *word != flag).nth(1);
+        Self {
+            port: value("--port").and_then(|port| port.parse().ok()).unwrap_or_default(),
+            read_only: arguments.iter().any(|word| word == "--read-only"),
+            token_file: value("--token-file").map(PathBuf::from),
+        }
+    }
 }
 
 impl Job {
@@ -76,11 +98,17 @@ impl Job {
         Self::of_this_process(Kind::Janitor, program, vec!["janitor".to_owned()])
     }
 
-    /// Makes the job of keeping a dashboard alive at a port, or at any if it is 0.
-    pub fn dashboard(program: &Path, port: u16) -> Result<Self, ServiceError> {
+    /// Makes the job of keeping a dashboard alive.
+    pub fn dashboard(program: &Path, flags: &DashboardFlags) -> Result<Self, ServiceError> {
         let mut arguments = vec!["dashboard".to_owned(), "--as-service".to_owned()];
-        if port != 0 {
-            arguments.extend(["--port".to_owned(), port.to_string()]);
+        if flags.port != 0 {
+            arguments.extend(["--port".to_owned(), flags.port.to_string()]);
+        }
+        if flags.read_only {
+            arguments.push("--read-only".to_owned());
+        }
+        if let Some(file) = &flags.token_file {
+            arguments.extend(["--token-file".to_owned(), speakable(file)?]);
         }
         Self::of_this_process(Kind::Dashboard, program, arguments)
     }
@@ -163,15 +191,13 @@ impl Service {
         self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
     }
 
-    /// Returns the port that the installed file names; 0 if it names none, `None` if it is not installed.
+    /// Returns the flags that the installed file has, or `None` if it is not installed.
     ///
     /// # Errors
     /// The file is not ours, or cannot be read.
-    pub fn installed_port(&self) -> Result<Option<u16>, ServiceError> {
-        let Some(text) = self.installed_text()? else { return Ok(None) };
-        let arguments = (self.arguments)(&text);
-        let port = arguments.iter().skip_while(|word| *word != "--port").nth(1);
-        Ok(Some(port.and_then(|port| port.parse().ok()).unwrap_or_default()))
+    pub fn installed_flags(&self) -> Result<Option<DashboardFlags>, ServiceError> {
+        let text = self.installed_text()?;
+        Ok(text.map(|text| DashboardFlags::of(&(self.arguments)(&text))))
     }
 
     /// Writes the file and starts the service; one that is there already is replaced and restarted.
@@ -272,20 +298,22 @@ mod tests {
     }
 
     #[test]
-    fn the_port_of_an_installed_dashboard_is_read_back() {
+    fn the_flags_of_an_installed_dashboard_are_read_back() {
         let dir = tempfile::tempdir().unwrap();
         let managers =
             [systemd::service(Kind::Dashboard, dir.path()), launchd::service(Kind::Dashboard, dir.path(), 501)];
         for service in managers {
-            assert_eq!(service.installed_port().unwrap(), None);
+            assert_eq!(service.installed_flags().unwrap(), None);
             std::fs::create_dir_all(service.file.parent().unwrap()).unwrap();
-            for port in [0, 7878] {
-                let job = Job::dashboard(Path::new("/opt/a --port 1/moadim-mcp"), port).unwrap();
+            let all =
+                DashboardFlags { port: 7878, read_only: true, token_file: Some("/a --port 2/$x&<y> 50%/token".into()) };
+            for flags in [DashboardFlags::default(), DashboardFlags { port: 7878, ..Default::default() }, all] {
+                let job = Job::dashboard(Path::new("/opt/a --port 1/moadim-mcp"), &flags).unwrap();
                 std::fs::write(&service.file, (service.text)(&job)).unwrap();
-                assert_eq!(service.installed_port().unwrap(), Some(port), "{}", service.manager);
+                assert_eq!(service.installed_flags().unwrap(), Some(flags), "{}", service.manager);
             }
             std::fs::write(&service.file, "mine").unwrap();
-            assert!(matches!(service.installed_port(), Err(ServiceError::NotOurs { .. })));
+            assert!(matches!(service.installed_flags(), Err(ServiceError::NotOurs { .. })));
         }
     }
 }

@@ -42,6 +42,12 @@ fn quoted(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%"))
 }
 
+/// Quotes an argument, in which `$` begins a variable.
+fn argument(word: &String) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./".contains(c);
+    if word.chars().all(is_plain) { word.clone() } else { quoted(word).replace('$', "$$") }
+}
+
 fn unit_file(job: &Job) -> String {
     let variable = |(name, value): &(&str, String)| format!("Environment={}\n", quoted(&format!("{name}={value}")));
     let environment: String = job.environment.iter().map(variable).collect();
@@ -67,14 +73,19 @@ WantedBy=default.target
         name = job.kind.name(),
         description = job.kind.description(),
         program = quoted(&job.program),
-        arguments = job.arguments.join(" "),
+        arguments = job.arguments.iter().map(argument).collect::<Vec<_>>().join(" "),
     )
 }
 
 /// Returns what follows the program in a unit's file.
 fn arguments(text: &str) -> Vec<String> {
-    let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=\"")).unwrap_or_default();
-    command.rsplit_once("\" ").map(|(_, arguments)| words(arguments)).unwrap_or_default()
+    let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=")).unwrap_or_default();
+    // No word has a quote in it, so that every second part is a quoted word.
+    let words = command.split('"').enumerate().flat_map(|(at, part)| match at % 2 {
+        0 => part.split_whitespace().map(str::to_owned).collect(),
+        _ => vec![part.replace("$$", "$").replace("%%", "%")],
+    });
+    words.skip(1).collect()
 }
 
 #[cfg(test)]
@@ -84,9 +95,10 @@ mod tests {
     #[test]
     fn what_systemd_would_take_for_more_than_a_letter_is_escaped() {
         let environment = vec![("MOADIM_HOME", "/a b%h".to_owned())];
-        let (program, arguments) = ("/opt/100% $HOME/moadim-mcp".to_owned(), vec!["janitor".to_owned()]);
+        let (program, arguments) =
+            ("/opt/100% $HOME/moadim-mcp".to_owned(), ["janitor", "--a", "/t o/$HOME%h"].map(str::to_owned).to_vec());
         let text = unit_file(&Job { kind: Kind::Janitor, program, arguments, environment });
-        assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor\n"), "{text}");
+        assert!(text.contains("ExecStart=\"/opt/100%% $HOME/moadim-mcp\" janitor --a \"/t o/$$HOME%%h\"\n"), "{text}");
         assert!(text.contains("Environment=\"MOADIM_HOME=/a b%%h\"\n"), "{text}");
         assert!(text.contains("\nKillMode=process\n") && text.contains(MARK), "{text}");
     }

@@ -169,6 +169,34 @@ fn the_dashboard_gets_a_service_of_its_own_that_goes_with_the_other() {
 }
 
 #[test]
+#[cfg(feature = "dashboard")]
+fn the_dashboard_service_can_be_read_only_and_keep_its_token_in_a_file() {
+    let home = TestHome::new();
+    with_systemctl(&home);
+    let started = |words: &[&str]| {
+        let said = ok(service(&home, ours(), &[&["install", "--dashboard", "--dry-run"], words].concat()));
+        said.lines().find(|line| line.contains("--as-service")).unwrap().to_owned()
+    };
+    assert!(started(&[]).ends_with(" dashboard --as-service"));
+    let flags = ["--port", "7878", "--read-only", "--token-file", "/run/my token"];
+    assert!(
+        started(&flags).ends_with(" dashboard --as-service --port 7878 --read-only --token-file \"/run/my token\"")
+    );
+    // It is started in another directory.
+    let line = started(&["--token-file", "token"]);
+    let file = line.rsplit_once(" --token-file ").unwrap().1.trim_matches('"');
+    assert!(file.starts_with('/') && file.ends_with("/token"), "{line}");
+    for alone in [&["--read-only"][..], &["--token-file", "x"]] {
+        let output = service(&home, ours(), &[&["install"], alone].concat());
+        assert_eq!(output.status.code(), Some(2), "that is the dashboard's: {output:?}");
+    }
+    assert!(failed(&service(&home, ours(), &["install", "--dashboard", "--token-file", "a\"b"])).contains("move it"));
+    assert!(!unit_file(&home).exists() && asked(&home).is_empty());
+    ok(service(&home, ours(), &[&["install", "--dashboard"], &flags[..]].concat()));
+    assert!(started(&[]).ends_with(" --port 7878 --read-only --token-file \"/run/my token\""), "it keeps them");
+}
+
+#[test]
 fn without_a_manager_nothing_is_changed_and_the_way_out_is_named() {
     let home = TestHome::new();
     home.script("systemctl", "echo 'Failed to connect to bus: No medium found' >&2; exit 1");

@@ -61,15 +61,20 @@ pub(super) fn router(state: Arc<ApiState>) -> Router {
     resources::TABLE
         .iter()
         .fold(routes, |routes, resource| routes.route(resource.path, resource.handler()))
-        .method_not_allowed_fallback(async |request: Request| {
-            Refusal::method(format_args!("{} is not served with {}", request.uri().path(), request.method()))
-        })
+        .method_not_allowed_fallback(wrong_method)
         .route("/api/", any(not_found))
         .route("/api/{*path}", any(not_found))
         .with_state(state)
 }
 
-async fn not_found(request: Request) -> Response {
+/// Answers where a path takes other methods.
+pub(super) async fn wrong_method(request: Request) -> Response {
+    let path = crate::quote::shortened(request.uri().path(), 80);
+    Refusal::method(format_args!("{path} is not served with {}", request.method())).into_response()
+}
+
+/// Answers where there is nothing.
+pub(super) async fn not_found(request: Request) -> Response {
     let path = crate::quote::shortened(request.uri().path(), 80);
     Refusal::not_found(format_args!("there is no {path}; GET /api/openapi.json says what there is")).into_response()
 }

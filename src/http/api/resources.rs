@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Bytes;
+use axum::extract::rejection::{QueryRejection, RawPathParamsRejection};
 use axum::extract::{Query, RawPathParams, State};
 use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
@@ -110,13 +111,19 @@ const READ_ONLY: &str = "this dashboard is read-only: to trigger routines, start
 impl Resource {
     pub(super) fn handler(&'static self) -> MethodRouter<Arc<ApiState>> {
         let handler = move |State(state): State<Arc<ApiState>>,
-                            path: RawPathParams,
-                            Query(query): Query<Vec<(String, String)>>,
+                            path: Result<RawPathParams, RawPathParamsRejection>,
+                            query: Result<Query<Vec<(String, String)>>, QueryRejection>,
                             headers: HeaderMap,
                             Extension(caller): Extension<Caller>,
                             body: Bytes| async move {
-            let asked = Asked { path: &path, query, headers: &headers, caller: &caller, body: &body };
-            self.answer(&state, asked).await.unwrap_or_else(IntoResponse::into_response)
+            let answer = async {
+                // A text that can be no name names nothing.
+                let path = path.map_err(|error| Refusal::not_found(error.body_text()))?;
+                let Query(query) = query.map_err(|error| Refusal::of_tool(error.body_text()))?;
+                let asked = Asked { path: &path, query, headers: &headers, caller: &caller, body: &body };
+                self.answer(&state, asked).await
+            };
+            answer.await.unwrap_or_else(IntoResponse::into_response)
         };
         match self.method {
             Method::Get => get(handler),
@@ -179,8 +186,9 @@ impl Asked<'_> {
                 None => arguments(self.headers, self.body)?,
             },
         };
-        let may_give_text = !matches!(self.caller, Caller::Webhook(token) if !token.allows_text);
-        check_text(may_give_text, &all)?;
+        if let Caller::Webhook(token) = self.caller {
+            check_webhook(token.allows_text, &all)?;
+        }
         for (kind, name) in &named {
             if all.insert(kind.clone(), Value::String(name.clone())).is_some() {
                 return Err(Refusal::of_tool(format_args!("`{kind}` is in the path already; leave it out")));
@@ -190,13 +198,24 @@ impl Asked<'_> {
     }
 }
 
-/// Checks that a program whose token may not say what a run is about does not.
-fn check_text(is_allowed: bool, arguments: &JsonObject) -> Result<(), Refusal> {
-    if is_allowed || arguments.get("text").is_none_or(Value::is_null) {
-        return Ok(());
+/// Checks that a program that may only trigger a routine says no more than what the run is about, and that only if it may.
+fn check_webhook(allows_text: bool, arguments: &JsonObject) -> Result<(), Refusal> {
+    for (name, value) in arguments {
+        let error = match (name.as_str(), allows_text) {
+            ("text", true) => continue,
+            ("text", false) if value.is_null() => continue,
+            ("text", false) => {
+                "this token may not send `text`; leave it out, or ask a person for one made with `--text`".to_owned()
+            }
+            (name, allows_text) => {
+                let name = crate::quote::shortened(name, 80);
+                let allowed = if allows_text { "only `text`" } else { "no arguments" };
+                format!("the token of a webhook may send {allowed}; leave `{name}` out")
+            }
+        };
+        return Err(Refusal::forbidden(error));
     }
-    let error = "this token may not send `text`; leave it out, or ask a person for one made with `--text`";
-    Err(Refusal::forbidden(error))
+    Ok(())
 }
 
 /// Makes arguments of a query's parameters, each of the type that the tool expects. What has another type stays text, and the tool
@@ -276,15 +295,23 @@ mod tests {
     }
 
     #[test]
-    fn only_a_token_that_allows_it_may_give_a_text() {
-        let status = |is_allowed, body: Value| {
-            check_text(is_allowed, body.as_object().unwrap()).map_err(|refusal| refusal.in_brief().0)
+    fn a_webhook_sends_a_text_at_most_and_only_if_its_token_allows_it() {
+        let refused = |allows_text, body: Value| {
+            let refusal = check_webhook(allows_text, body.as_object().unwrap()).err()?;
+            let (status, body) = refusal.in_brief();
+            Some((status, body["error"].to_string()))
         };
-        assert_eq!(status(false, json!({ "text": "x" })), Err(403));
-        for (is_allowed, body) in
-            [(true, json!({ "text": "x" })), (false, json!({ "text": null })), (false, json!({ "overlap": "skip" }))]
+        for (allows_text, body) in
+            [(true, json!({ "text": "x" })), (false, json!({ "text": null })), (false, json!({})), (true, json!({}))]
         {
-            assert_eq!(status(is_allowed, body), Ok(()));
+            assert_eq!(refused(allows_text, body), None);
+        }
+        assert_eq!(refused(false, json!({ "text": "x" })).unwrap().0, 403);
+        for name in ["overlap", "wait", "routine", "other"] {
+            for allows_text in [true, false] {
+                let (status, error) = refused(allows_text, json!({ name: null })).unwrap();
+                assert!(status == 403 && error.contains(name), "{error}");
+            }
         }
     }
 

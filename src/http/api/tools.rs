@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::body::Bytes;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_TYPE;
@@ -163,10 +164,11 @@ impl Calls {
 
 pub(super) async fn answer(
     State(state): State<Arc<ApiState>>,
-    Path(name): Path<String>,
+    name: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, Refusal> {
+    let Path(name) = name.map_err(|error| Refusal::not_found(error.body_text()))?;
     let tool = state.calls.find(&name)?;
     let arguments = arguments(&headers, &body)?;
     let agreement = agreement(&headers);
