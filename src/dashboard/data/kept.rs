@@ -184,38 +184,6 @@ impl<T: Send + Sync + 'static> Background<T> {
     }
 }
 
-/// Something that takes a while, computed by the caller, and no more often than it is worth.
-#[derive(Debug)]
-pub(super) struct Paced<T> {
-    value: Option<T>,
-    mark: Option<u64>,
-    computed: Option<(Instant, Duration)>,
-}
-
-impl<T> Default for Paced<T> {
-    fn default() -> Self {
-        Self { value: None, mark: None, computed: None }
-    }
-}
-
-impl<T> Paced<T> {
-    pub(super) fn get(&mut self, mark: Option<u64>, compute: impl FnOnce() -> T) -> &T {
-        let has_changed = mark.is_none() || mark != self.mark;
-        let kept = self.computed.is_some_and(|(at, took)| !is_due(at.elapsed(), took, has_changed));
-        let value = match self.value.take() {
-            Some(value) if kept => value,
-            _ => {
-                let began = Instant::now();
-                let value = compute();
-                self.computed = Some((Instant::now(), began.elapsed()));
-                self.mark = mark;
-                value
-            }
-        };
-        self.value.insert(value)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -34,7 +34,7 @@ pub(crate) use archives::append_archive_removed;
 pub(crate) use costs::EndedRun;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
-pub(crate) use index::{Line, Lines, Seen};
+pub(crate) use index::{Line, Lines, Position, UnreadLine};
 pub(crate) use line::Past;
 pub use missed::{Missed, WhyMissed, append_missed};
 
