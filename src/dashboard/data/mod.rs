@@ -30,7 +30,7 @@ use self::calendar::Calendar;
 use self::cleanup::{Cleanup, Forecast};
 use self::content::Content;
 use self::ended::{EndedRun, OnDisk};
-use self::kept::{Background, Kept, Mark};
+use self::kept::{Background, Kept};
 use self::live::LiveRun;
 use self::past::PastRuns;
 use self::routines::{Agents, Now, Routines};
@@ -40,6 +40,7 @@ use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::mark::Mark;
 use crate::janitor::health::{self, Problem};
 use crate::query::listing::{self, Unfinished};
 use crate::query::view::RunView;
@@ -205,7 +206,7 @@ impl State {
         let context = &look.context;
         let home = &context.home;
         let unread = &mut look.unread;
-        let mark = on_disk_mark(home).value();
+        let mark = on_disk_mark(home).settled();
         note(unread, self.on_disk.get(mark, look.now, || Ok((OnDisk::read(home)?, END))).map(drop));
         let listed = note(unread, listing::unfinished(context));
         let is_stale = listed.is_none();
@@ -217,7 +218,7 @@ impl State {
         let mut unfinished = self.unfinished.clone()?;
         unfinished.retain(|one| !(is_stale && is_filed(&one.run.id)));
         let entries: BTreeSet<RunId> = unfinished.iter().map(|one| one.run.id.clone()).collect();
-        let mark = on_disk_mark(home).fact(&past.revision).fact(&entries).value();
+        let mark = on_disk_mark(home).fact(&past.revision).fact(&entries).settled();
         let on_disk = self.on_disk.last();
         let find = || Ok((Unrecorded::find(context, on_disk, &entries)?, END));
         note(unread, self.unrecorded.get(mark, look.now, find).map(drop));
@@ -234,7 +235,7 @@ impl State {
 
     /// Returns what today's runs were made from.
     fn today_mark(&self, unfiled: Option<&Unfiled>) -> Mark {
-        Mark::new().fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
+        Mark::default().fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
     }
 
     /// Returns what the lists of runs were made from.
@@ -244,7 +245,7 @@ impl State {
 
     fn look_at_today(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
         let Look { context, now, calendar, unread, .. } = look;
-        let mark = self.today_mark(unfiled).value();
+        let mark = self.today_mark(unfiled).settled();
         let read = || Ok((RecentRuns::of_today(context, *now)?, calendar.midnight()));
         note(unread, self.today.get(mark, *now, read).map(drop));
     }
@@ -280,7 +281,7 @@ impl State {
         let Look { context, now, calendar, parts, .. } = look;
         parts.extend(live::content(&context.home, &self.routines, &runs.live).ok().map(|live| (Part::Live, live)));
         let mark = self.runs_mark(&context.home, unfiled).file(&context.home.config_file());
-        let mark = mark.fact(&self.routines.revision).fact(&calendar.midnight()).value();
+        let mark = mark.fact(&self.routines.revision).fact(&calendar.midnight()).settled();
         let (past, routines) = (&self.past.ended, &self.routines);
         let make = || Ok((ended::content(context, calendar, past, &runs.ended, on_disk, routines)?, END));
         let content: serde_json::Result<&Content> = self.ended.get(mark, *now, make);
@@ -289,7 +290,7 @@ impl State {
 
     fn show_usage(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
         let Look { context, now, calendar, parts, .. } = look;
-        let mark = self.today_mark(unfiled).fact(&calendar.midnight()).file(&context.home.config_file()).value();
+        let mark = self.today_mark(unfiled).fact(&calendar.midnight()).file(&context.home.config_file()).settled();
         let (past, today) = (&self.past, self.today.last());
         let make = || Ok((usage::content(past, calendar, &context.config, today, *now)?, calendar.midnight()));
         let content: serde_json::Result<&Content> = self.usage.get(mark, *now, make);
@@ -303,7 +304,7 @@ impl State {
     }
 
     fn show_cleanup(&self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) -> Option<Arc<Result<Forecast, String>>> {
-        let mark = self.home_mark(&look.context, unfiled).value();
+        let mark = self.home_mark(&look.context, unfiled).settled();
         let forecast = self.cleanup.get(&look.context, mark);
         match forecast.as_deref() {
             Some(Ok(Forecast { plan, disk, .. })) => {
@@ -320,7 +321,7 @@ impl State {
         let home = &context.home;
         let mark = self.home_mark(context, unfiled).files(&home.agents()).files(&home.holds()).file(&home.routines());
         let (app, search_path) = (app.clone(), look.search_path.clone());
-        let problems = self.problems.get(mark.value(), WAIT, move || health::problems(&app, &search_path));
+        let problems = self.problems.get(mark.settled(), WAIT, move || health::problems(&app, &search_path));
         let command_of = |agent: &str| Some(agent::find_for_looking(home, &agent.parse().ok()?)?.command);
         let live = unfiled.iter().flat_map(|unfiled| &unfiled.live);
         let today = self.today.last();
@@ -373,7 +374,7 @@ fn note<T>(unread: &mut BTreeSet<String>, result: Result<T, FileError>) -> Optio
 }
 
 fn on_disk_mark(home: &Home) -> Mark {
-    Mark::new().file(&home.workbenches()).file(&home.pins()).file(&home.archive())
+    Mark::default().file(&home.workbenches()).file(&home.pins()).file(&home.archive())
 }
 
 #[cfg(test)]

@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::calendar::Calendar;
 use super::content::{Content, Row};
-use super::kept::Mark;
 use super::past::{PastRuns, RecentRun, RoutinePast};
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::mark::Mark;
 use crate::money::MicroDollars;
 use crate::query::routine_view::{ComingFires, Firing, in_words};
 use crate::query::used_today::UsedToday;
@@ -139,7 +139,7 @@ pub(super) struct Now<'a> {
 
 impl Now<'_> {
     fn world(&self, home_snoozed_until: Option<UnixSeconds>) -> u64 {
-        let mark = Mark::new().fact(&home_snoozed_until).fact(&MachineMark::now()).fact(&self.calendar.midnight());
+        let mark = Mark::default().fact(&home_snoozed_until).fact(&MachineMark::now()).fact(&self.calendar.midnight());
         mark.file(&self.context.home.config_file()).fingerprint()
     }
 

@@ -1,6 +1,5 @@
 //! Where in the history each run's line is: kept in memory, and extended as the files grow.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
@@ -10,14 +9,11 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use serde::Deserialize;
-use serde::de::IgnoredAny;
-
 use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
-use super::line::Past;
-use super::tally::Tally;
+use super::line::{LineHead, NO_DURATION, Past, line_at};
+use super::tally::{RunTally, Tally};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::file_cache::Stamp;
@@ -95,8 +91,6 @@ impl UnreadLine {
     }
 }
 
-const NO_DURATION: u32 = u32::MAX;
-
 impl Line {
     /// Returns the time from the agent's start to the run's end, if it started.
     pub(crate) fn duration_secs(&self) -> Option<u64> {
@@ -163,7 +157,7 @@ impl IndexedFile {
 
 /// The names of routines, so that a line needs only a number.
 #[derive(Debug, Default)]
-struct Slugs {
+pub(super) struct Slugs {
     all: Vec<Slug>,
     numbers: HashMap<Slug, u32>,
 }
@@ -180,8 +174,13 @@ impl Slugs {
         Some(number)
     }
 
+    /// Returns the name of a number that a line has.
+    pub(super) fn named(&self, number: u32) -> &Slug {
+        &self.all[number as usize]
+    }
+
     fn of(&self, line: &Line) -> &Slug {
-        &self.all[line.slug as usize]
+        self.named(line.slug)
     }
 }
 
@@ -297,7 +296,7 @@ impl Lines {
         let mut all = Tally::default();
         let known = self.files.values().map(|file| &file.tally).chain(self.away.iter().map(|(_, tally)| tally));
         known.chain([&self.gone]).for_each(|tally| all.add(tally));
-        RunTally { all, slugs: &self.slugs }
+        RunTally::of(all, &self.slugs)
     }
 
     /// Makes sure that all files that may have runs of a time were read.
@@ -494,97 +493,5 @@ impl Lines {
             // What was read stays known, and is not read again.
             file.read_bytes += read;
         }
-    }
-}
-
-/// How many runs there were, by routine.
-pub(crate) struct RunTally<'a> {
-    all: Tally,
-    slugs: &'a Slugs,
-}
-
-impl RunTally<'_> {
-    /// Returns how many ended how.
-    pub(crate) fn ended(&self) -> impl Iterator<Item = (&Slug, Status, u64)> {
-        self.all.ended().map(|(slug, status, count)| (&self.slugs.all[slug as usize], status, count))
-    }
-
-    /// Returns how many had an agent that started, and how long these took together.
-    pub(crate) fn durations(&self) -> impl Iterator<Item = (&Slug, u64, u64)> {
-        self.all.durations().map(|(slug, count, secs)| (&self.slugs.all[slug as usize], count, secs))
-    }
-}
-
-/// What of a run's line is indexed.
-struct LineHead<'a> {
-    id: Cow<'a, str>,
-    status: Status,
-    duration_secs: u32,
-}
-
-impl<'a> LineHead<'a> {
-    /// Reads a line; `None` if it is not about a run.
-    ///
-    /// # Errors
-    /// The line is damaged.
-    fn parse(text: &'a [u8]) -> serde_json::Result<Option<Self>> {
-        // What every outcome has must be there, and is skipped: reading it would take several times as long.
-        #[derive(Deserialize)]
-        #[allow(dead_code, reason = "only their presence counts")]
-        struct OfRun<'a> {
-            #[serde(default, borrow)]
-            kind: Option<Cow<'a, str>>,
-            #[serde(borrow)]
-            id: Cow<'a, str>,
-            #[serde(borrow)]
-            status: Cow<'a, str>,
-            duration_secs: Option<u64>,
-            version: IgnoredAny,
-            agent: IgnoredAny,
-            session_host: IgnoredAny,
-            triggered_at: IgnoredAny,
-            finished_at: IgnoredAny,
-            retain_from: IgnoredAny,
-            cookie: IgnoredAny,
-        }
-        #[derive(Deserialize)]
-        struct OfAnyKind<'a> {
-            #[serde(borrow)]
-            kind: Cow<'a, str>,
-        }
-        match serde_json::from_slice::<OfRun<'a>>(text) {
-            Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
-                // Any other status is a newer program's.
-                let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
-                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
-                Ok(Some(Self { id, status, duration_secs }))
-            }
-            Ok(_) => Ok(None),
-            Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {
-                Ok(line) if line.kind != "run" => Ok(None),
-                _ => Err(error),
-            },
-        }
-    }
-}
-
-/// Reads a line as [`Lines::read_lines`] does, from any thread: the file has one place for all that seek in it.
-fn line_at(file: &File, offset: u64) -> std::io::Result<Vec<u8>> {
-    let mut text = Vec::new();
-    BufReader::new(FileAt { file, offset }).take(MAX_RECORD_BYTES).read_until(b'\n', &mut text)?;
-    Ok(text)
-}
-
-/// A file that is read from a place of its own.
-struct FileAt<'a> {
-    file: &'a File,
-    offset: u64,
-}
-
-impl Read for FileAt<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let count = self.file.read_at(buffer, self.offset)?;
-        self.offset += count as u64;
-        Ok(count)
     }
 }

@@ -31,7 +31,7 @@ use files::HistoryFile;
 use line::RunLine;
 
 pub(crate) use archives::append_archive_removed;
-pub(crate) use costs::EndedRun;
+pub(crate) use costs::RunCost;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
 pub(crate) use index::{Line, Lines, Position, UnreadLine};
