@@ -85,9 +85,15 @@ pub struct SearchPath {
     /// `None` while the login shell has not answered.
     login: Option<Answer>,
     shells: Option<Arc<ShellPaths>>,
+    interactive_timeout: Duration,
 }
 
 impl SearchPath {
+    /// Makes no look wait for an interactive shell: until that has answered, what only it would find is not found.
+    pub fn without_waiting(self) -> Self {
+        Self { interactive_timeout: Duration::ZERO, ..self }
+    }
+
     /// Finds an agent's command. An interactive shell is asked only if it is nowhere else.
     pub fn find(&self, definition: &AgentDefinition) -> Result<Found, CommandNotFound> {
         if let Some(path) = definition.env.get("PATH") {
@@ -104,7 +110,7 @@ impl SearchPath {
         let may_ask = definition.login_shell && !definition.command.starts_with('/') && self.is_known();
         match self.shells.as_ref().filter(|_| found.is_err() && may_ask) {
             Some(shells) => {
-                let interactive = shells.answer(Mode::Interactive, INTERACTIVE_SHELL_TIMEOUT);
+                let interactive = shells.answer(Mode::Interactive, self.interactive_timeout);
                 paths.extend(interactive.and_then(Result::ok).map(|path| (Source::InteractiveShell, path.into())));
                 find_command(&definition.command, paths)
             }
@@ -178,7 +184,8 @@ impl ShellPaths {
     /// Returns the search path, with the login shell's if that answers within `timeout`.
     pub fn get(self: &Arc<Self>, timeout: Duration) -> SearchPath {
         let shells = self.asker.as_ref().map(|_| Arc::clone(self));
-        SearchPath { own: std::env::var_os("PATH"), login: self.answer(Mode::Login, timeout), shells }
+        let login = self.answer(Mode::Login, timeout);
+        SearchPath { own: std::env::var_os("PATH"), login, shells, interactive_timeout: INTERACTIVE_SHELL_TIMEOUT }
     }
 
     fn answer(&self, mode: Mode, timeout: Duration) -> Option<Answer> {
@@ -194,6 +201,10 @@ impl ShellPaths {
         let waits = asked().in_vain.is_none_or(|at| at.elapsed() >= NO_WAIT_AFTER_SILENCE);
         let timeout = if waits { timeout } else { Duration::ZERO };
         let answer = asker.answer(mode, timeout);
+        if answer.is_none() && timeout.is_zero() && waits && mode == Mode::Interactive {
+            // Who does not wait finds the answer at a later look.
+            asker.ask(mode, false);
+        }
         let now = Instant::now();
         match &answer {
             Some(answer) => asked().answer = Some((answer.clone(), now)),

@@ -7,6 +7,7 @@ pub(crate) mod file_cache;
 pub(crate) mod holder;
 pub(crate) mod identity;
 pub mod lock;
+pub(crate) mod mark;
 pub(crate) mod names;
 mod original_daemon;
 pub(crate) mod single_mount;

@@ -218,8 +218,7 @@ fn action(context: &Context, assessment: &Assessment, bounds: &Bounds, now: &Mom
             .map(|request| (request.cause, request.at.age_secs_at(now.at))),
         max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.max_runtime_secs),
         silence_secs: bounds
-            .max_silence_secs
-            .or(manifest.command.max_silence_secs)
+            .max_silence_secs_of_run(manifest.command.max_silence_secs)
             .and_then(|max| Some((silent_secs(context, assessment, manifest, now)?, max))),
         grace_secs: context.config.kill_grace_secs,
     })

@@ -4,13 +4,11 @@
 //! client is subscribed and nothing otherwise, and limits how often one thing is reported.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::home::Home;
-use crate::home::file_cache::Stamp;
+use crate::home::mark::Mark;
 use crate::routine::known::{KnownRoutines, Look, Revision};
 use crate::routine::ledger::Ledger;
 use crate::routine::prompt;
@@ -73,13 +71,13 @@ impl Observer {
             let mut mark = Mark::default();
             self.mark(topic, &entries, &mut mark);
             let differs = match self.seen.get(topic) {
-                Some(before) => *before != mark.value(),
-                None => mark.newest.is_some_and(|newest| newest >= just_before),
+                Some(before) => *before != mark.fingerprint(),
+                None => mark.newest().is_some_and(|newest| newest >= just_before),
             };
             if differs {
                 changed.insert(topic.clone());
             }
-            seen.insert(topic.clone(), mark.value());
+            seen.insert(topic.clone(), mark.fingerprint());
         }
         self.seen = seen;
         changed
@@ -90,48 +88,48 @@ impl Observer {
         let home = &self.home;
         match topic {
             Topic::Lists => {
-                mark.file(&home.workbenches());
-                entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.definitions(home, self.routines.known().revision);
+                mark.add_file(&home.workbenches());
+                entries.iter().for_each(|entry| mark.add_fact(entry.id()));
+                add_definitions(mark, home, self.routines.known().revision);
             }
             Topic::Health => {
                 for path in [home.config_file(), home.workbenches(), home.pins(), home.snooze_file()] {
-                    mark.file(&path);
+                    mark.add_file(&path);
                 }
-                entries.iter().for_each(|entry| mark.fact(entry.id()));
-                mark.definitions(home, self.routines.known().revision);
-                mark.files(home.agents());
-                mark.files(home.holds());
+                entries.iter().for_each(|entry| mark.add_fact(entry.id()));
+                add_definitions(mark, home, self.routines.known().revision);
+                mark.add_files(&home.agents());
+                mark.add_files(&home.holds());
             }
             Topic::Usage => {
-                mark.file(&home.config_file());
-                mark.file(&home.history_file());
-                entries.iter().for_each(|entry| mark.fact(entry.id()));
+                mark.add_file(&home.config_file());
+                mark.add_file(&home.history_file());
+                entries.iter().for_each(|entry| mark.add_fact(entry.id()));
             }
             Topic::Routine(slug) => {
                 let own = [store::definition_file(home, slug), prompt::file(home, slug), Ledger::file(home, slug)];
                 for path in own.into_iter().chain([home.snooze_file()]) {
-                    mark.file(&path);
+                    mark.add_file(&path);
                 }
                 // What waits may wait for its agent.
-                mark.files(home.holds());
+                mark.add_files(&home.holds());
                 // Its next fires depend on the machine's time zone.
-                mark.fact(&MachineMark::now());
+                mark.add_fact(&MachineMark::now());
                 for entry in entries.iter().filter(|entry| entry.id().routine() == slug) {
-                    mark.fact(entry.id());
-                    mark.file(entry.directory());
+                    mark.add_fact(entry.id());
+                    mark.add_file(entry.directory());
                 }
-                mark.fact(&self.workbenches.as_ref().and_then(|(_, known)| known.get(slug)));
+                mark.add_fact(&self.workbenches.as_ref().and_then(|(_, known)| known.get(slug)));
             }
             Topic::Run(id) => {
                 let workbench = Workbench::of(home, id);
-                mark.file(Entry::of(home, id).directory());
-                mark.file(&workbench.outcome_file());
-                mark.file(&home.pins().join(id.to_string()));
+                mark.add_file(Entry::of(home, id).directory());
+                mark.add_file(&workbench.outcome_file());
+                mark.add_file(&home.pins().join(id.to_string()));
                 // Only the existence of the workbench: the agent works in it.
-                mark.fact(&workbench.exists());
+                mark.add_fact(&workbench.exists());
             }
-            Topic::Log(id) => mark.file(&Workbench::of(home, id).log()),
+            Topic::Log(id) => mark.add_file(&Workbench::of(home, id).log()),
         }
     }
 
@@ -147,60 +145,26 @@ impl Observer {
     /// Lists the workbenches again only if any came or went: there may be very many.
     fn list_workbenches(&mut self) {
         let mut directory = Mark::default();
-        directory.file(&self.home.workbenches());
-        if self.workbenches.as_ref().is_some_and(|(mark, _)| *mark == directory.value()) {
+        directory.add_file(&self.home.workbenches());
+        if self.workbenches.as_ref().is_some_and(|(mark, _)| *mark == directory.fingerprint()) {
             return;
         }
         let mut known: BTreeMap<Slug, u64> = BTreeMap::new();
         // The system may list them in any order, so their marks are added up.
         for id in on_disk::workbench_ids(&self.home).unwrap_or_default() {
             let mut one = Mark::default();
-            one.fact(&id);
+            one.add_fact(&id);
             let sum = known.entry(id.routine().clone()).or_default();
-            *sum = sum.wrapping_add(one.value());
+            *sum = sum.wrapping_add(one.fingerprint());
         }
-        self.workbenches = Some((directory.value(), known));
+        self.workbenches = Some((directory.fingerprint(), known));
     }
 }
 
-/// A hash of everything that was added to it.
-#[derive(Default)]
-struct Mark {
-    hasher: DefaultHasher,
-    newest: Option<SystemTime>,
-}
-
-impl Mark {
-    fn fact(&mut self, fact: &impl Hash) {
-        fact.hash(&mut self.hasher);
-    }
-
-    /// Adds a file's identity, its size and when it was written.
-    fn file(&mut self, path: &Path) {
-        let stamp = Stamp::of(path);
-        self.newest = self.newest.max(stamp.map(|stamp| stamp.modified()));
-        self.fact(&stamp);
-    }
-
-    /// Adds a directory and each of its entries.
-    fn files(&mut self, directory: PathBuf) {
-        self.file(&directory);
-        let mut found: Vec<PathBuf> =
-            std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-        // The system may list them in any order.
-        found.sort_unstable();
-        found.iter().for_each(|entry| self.file(entry));
-    }
-
-    fn definitions(&mut self, home: &Home, Revision { number, newest }: Revision) {
-        self.file(&home.routines());
-        self.newest = self.newest.max(newest);
-        self.fact(&number);
-    }
-
-    fn value(&self) -> u64 {
-        self.hasher.finish()
-    }
+fn add_definitions(mark: &mut Mark, home: &Home, Revision { number, newest }: Revision) {
+    mark.add_file(&home.routines());
+    mark.add_time(newest);
+    mark.add_fact(&number);
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::view::RunView;
+use super::wait::is_over;
 use crate::clock::UnixSeconds;
 use crate::git::Work;
 use crate::home::Home;
@@ -247,15 +248,68 @@ pub(crate) fn unfinished(context: &Context) -> Result<Vec<Unfinished>, FileError
         Unfinished {
             run: RunView::of_unfinished(context, &assessment),
             max_runtime_secs: bounds.max_runtime_secs_of_run(manifest.and_then(|manifest| manifest.max_runtime_secs)),
-            max_silence_secs: bounds.max_silence_secs.or(manifest.and_then(|one| one.command.max_silence_secs)),
+            max_silence_secs: bounds.max_silence_secs_of_run(manifest.and_then(|one| one.command.max_silence_secs)),
         }
     };
     Ok(assessments.into_iter().map(show).collect())
 }
 
-/// Looks at these runs, in the given order, without those that are gone.
-pub(crate) fn these(context: &Context, ids: &[RunId]) -> Vec<RunView> {
-    Views::new(context).of(ids)
+/// How many workbenches of which nothing is recorded are looked at: other programs may make any number.
+pub(crate) const MAX_UNRECORDED: usize = 100;
+
+/// Looks at the runs of which only the workbench tells, neither an entry nor the history: the newest first, without those beyond
+/// the bound. Workbenches and entries are listed by the caller, in this order, in which no fresh run is among them.
+///
+/// # Errors
+/// The history cannot be read.
+pub(crate) fn unrecorded<'a>(
+    context: &Context,
+    workbenches: impl IntoIterator<Item = &'a RunId>,
+    entries: &BTreeSet<RunId>,
+) -> Result<Vec<RunView>, FileError> {
+    let lines = context.history.read(&context.home)?;
+    let mut runs: Vec<RunId> =
+        workbenches.into_iter().filter(|run| !entries.contains(run) && !lines.has(run)).cloned().collect();
+    drop(lines);
+    runs.sort_unstable_by(|one, other| other.cmp(one));
+    runs.truncate(MAX_UNRECORDED);
+    Ok(Views::new(context).of(&runs))
+}
+
+/// Whether nothing certain can be said of a run that is not known to be over.
+pub(crate) fn is_unknown(run: &RunView) -> bool {
+    run.status == Status::Unknown && !is_over(run)
+}
+
+/// How many runs are not over.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct LiveCounts {
+    /// Those that are being prepared or whose agent is at work.
+    pub(crate) running: usize,
+    /// Those of which nobody can tell whether they are over.
+    pub(crate) unknown: usize,
+}
+
+impl LiveCounts {
+    pub(crate) fn of<'a>(runs: impl IntoIterator<Item = &'a RunView>) -> Self {
+        let mut counts = Self::default();
+        for run in runs.into_iter().filter(|run| !is_over(run)) {
+            *if is_unknown(run) { &mut counts.unknown } else { &mut counts.running } += 1;
+        }
+        counts
+    }
+
+    /// Counts all runs of a home.
+    ///
+    /// # Errors
+    /// A folder of the home cannot be listed, or the history cannot be read.
+    pub(crate) fn read(context: &Context) -> Result<Self, FileError> {
+        let workbenches = workbench_ids(&context.home)?;
+        let mut runs: Vec<RunView> = unfinished(context)?.into_iter().map(|unfinished| unfinished.run).collect();
+        let entries = runs.iter().map(|run| run.id.clone()).collect();
+        runs.extend(unrecorded(context, &workbenches, &entries)?);
+        Ok(Self::of(&runs))
+    }
 }
 
 /// Looks at one run, or at what the history says about it where its workbench is gone.
@@ -329,8 +383,7 @@ fn newest(home: &Home, routine: &Slug, keep_last: u64) -> HashSet<RunId> {
     ids.retain(|id| {
         !newest.is_full()
             && !Entry::of(home, id).exists()
-            && read_outcome(&Workbench::of(home, id), id)
-                .is_ok_and(|outcome| outcome.status.keep_last_group().is_some_and(|group| newest.takes(group)))
+            && read_outcome(&Workbench::of(home, id), id).is_ok_and(|outcome| newest.takes_status(outcome.status))
     });
     ids.into_iter().collect()
 }

@@ -12,7 +12,6 @@ use super::changes::{Observer, Topic};
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::file_cache::Stamp;
-use crate::home::names::{self, Kind};
 use crate::routine::known::{Known, KnownRoutines, Look};
 use crate::routine::prompt;
 use crate::routine::slug::Slug;
@@ -20,6 +19,7 @@ use crate::routine::zone::MachineMark;
 use crate::run::entry::Entry;
 use crate::run::id::RunId;
 use crate::run::on_disk;
+use crate::run::pin;
 
 /// Remembers what was seen at the last look.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl Survey {
         changed.extend(self.prompts.look(&self.home, &known));
         let now = Found {
             live,
-            pins: Listing::of(self.home.pins(), self.seen.as_ref().map(|seen| &seen.pins), || pinned(&self.home)),
+            pins: Listing::of(self.home.pins(), self.seen.as_ref().map(|seen| &seen.pins), || pin::list(&self.home)),
             workbenches: Listing::of(self.home.workbenches(), self.seen.as_ref().map(|seen| &seen.workbenches), || {
                 Ok(on_disk::workbench_ids(&self.home)?.into_iter().collect())
             }),
@@ -156,14 +156,6 @@ impl Seen {
     }
 }
 
-fn pinned(home: &Home) -> Result<BTreeSet<RunId>, FileError> {
-    let mut runs = BTreeSet::new();
-    names::scan(&home.pins(), |name, kind| {
-        runs.extend(if kind == Kind::Directory { None } else { name.parse().ok() });
-    })?;
-    Ok(runs)
-}
-
 /// Returns the routines that only one of the two has, or whose definition or ledger differs.
 fn differing(before: &Known, now: &Known) -> impl Iterator<Item = Slug> {
     let mut slugs = Vec::new();
@@ -225,7 +217,6 @@ mod tests {
     use super::*;
     use crate::routine::store;
     use crate::run::entry::Workbench;
-    use crate::run::pin;
     use std::fs;
 
     struct Fixture {

@@ -13,6 +13,7 @@ use crate::routine::ceilings::Ceilings;
 use crate::routine::day::Day;
 use crate::run::budget::RecentRuns;
 use crate::run::context::Context;
+use crate::run::history::UnreadLine;
 use crate::run::record::Outcome;
 
 /// What the runs that were triggered since a time used.
@@ -127,12 +128,14 @@ pub(crate) fn usage(context: &Context, since: UnixSeconds, now: UnixSeconds) -> 
     let recent = RecentRuns::of_today(context, now)?;
     let day = Day::of_routine(None, now);
     let live_runs = RecentRuns::since(context, since, false)?.live_runs();
-    let (total, mut routines, agents) = {
-        let lines = context.history.read(&context.home)?;
-        let wanted = lines.newest_first().take_while(|line| line.stamp() >= since);
-        // A line that cannot be read is one that health reports.
-        add_up(wanted.filter_map(|line| lines.past(line)).map(|past| past.outcome))
-    };
+    let lines = context.history.read(&context.home)?;
+    let wanted = lines.newest_first().take_while(|line| line.stamp() >= since);
+    let unread: Vec<UnreadLine> = wanted.filter_map(|line| lines.unread(line)).collect();
+    // Triggers wait for the history.
+    drop(lines);
+    // A line that cannot be read is one that health reports.
+    let outcomes = unread.iter().filter_map(UnreadLine::read).map(|past| past.outcome);
+    let (total, mut routines, agents) = add_up(outcomes);
     let routines_total = routines.len();
     routines.truncate(MAX_ROUTINES);
     Ok(UsageReport {

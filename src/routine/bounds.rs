@@ -185,6 +185,11 @@ impl Bounds {
         orphan.map_or(self.max_runtime_secs, |secs| secs.min(self.max_runtime_secs))
     }
 
+    /// Returns how long a run may print nothing whose agent had `at_trigger` when it was triggered.
+    pub fn max_silence_secs_of_run(&self, at_trigger: Option<u64>) -> Option<u64> {
+        self.max_silence_secs.or(at_trigger)
+    }
+
     /// Returns how long the workbench of a finished run is kept.
     pub fn retention_secs(&self, retention: Retention) -> u64 {
         match retention {

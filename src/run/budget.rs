@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::context::Context;
 use super::entry::Entry;
-use super::history::EndedRun;
+use super::history::RunCost;
 use super::id::RunId;
 use crate::agent::Agent;
 use crate::clock::UnixSeconds;
@@ -40,10 +40,10 @@ impl Used {
 
 /// The runs that were triggered lately, read once for any number of days and routines.
 #[derive(Debug, Default)]
-pub struct RecentRuns(HashMap<Slug, Vec<RecentRun>>);
+pub struct RecentRuns(HashMap<Slug, Vec<DayRun>>);
 
 #[derive(Debug)]
-struct RecentRun {
+struct DayRun {
     triggered_at: UnixSeconds,
     is_live: bool,
     cost: Option<MicroDollars>,
@@ -79,14 +79,14 @@ impl RecentRuns {
         Ok(Self::of(ended, live))
     }
 
-    fn of<'a>(ended: Vec<EndedRun>, live: impl Iterator<Item = &'a RunId>) -> Self {
+    fn of<'a>(ended: Vec<RunCost>, live: impl Iterator<Item = &'a RunId>) -> Self {
         let recorded: HashSet<&RunId> = ended.iter().map(|run| &run.id).collect();
         let live = live.filter(|run| !recorded.contains(run));
-        let live = live.map(|run| (run, RecentRun { triggered_at: run.stamp(), is_live: true, cost: None }));
+        let live = live.map(|run| (run, DayRun { triggered_at: run.stamp(), is_live: true, cost: None }));
         let counted = ended.iter().filter(|run| run.status.counts_for_its_day());
         let counted =
-            counted.map(|run| (&run.id, RecentRun { triggered_at: run.id.stamp(), is_live: false, cost: run.cost }));
-        let mut runs: HashMap<Slug, Vec<RecentRun>> = HashMap::new();
+            counted.map(|run| (&run.id, DayRun { triggered_at: run.id.stamp(), is_live: false, cost: run.cost }));
+        let mut runs: HashMap<Slug, Vec<DayRun>> = HashMap::new();
         for (id, run) in live.chain(counted) {
             runs.entry(id.routine().clone()).or_default().push(run);
         }
@@ -108,7 +108,7 @@ impl RecentRuns {
         Self::add_up(self.0.values().flatten(), day)
     }
 
-    fn add_up<'a>(runs: impl Iterator<Item = &'a RecentRun>, day: &Day) -> Used {
+    fn add_up<'a>(runs: impl Iterator<Item = &'a DayRun>, day: &Day) -> Used {
         let mut used = Used::default();
         // One that is named after a later second, because its own was taken, may be of the next day already, and counts for both.
         // One that is far ahead was started while the clock was wrong, and is of no day that anybody sees.
@@ -293,8 +293,8 @@ mod tests {
 
     const DAY: Day = Day { start: UnixSeconds(1000), end: UnixSeconds(2000) };
 
-    fn ended(id: &str, status: Status, cost: Option<u64>) -> EndedRun {
-        EndedRun { id: id.parse().unwrap(), status, cost: cost.map(MicroDollars) }
+    fn ended(id: &str, status: Status, cost: Option<u64>) -> RunCost {
+        RunCost { id: id.parse().unwrap(), status, cost: cost.map(MicroDollars) }
     }
 
     #[test]

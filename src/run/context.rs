@@ -54,8 +54,8 @@ impl Context {
     }
 }
 
-/// What lives as long as the process, while settings are edited under it.
-#[derive(Debug)]
+/// What lives as long as the process, while settings are edited under it. A clone shares all of it.
+#[derive(Debug, Clone)]
 pub struct App {
     pub(crate) home: Home,
     program: Program,
@@ -68,10 +68,10 @@ pub struct App {
     /// What is known of all routines.
     pub(crate) routines: Arc<KnownRoutines>,
     /// As they were last read for looking.
-    settings: FileCache<Config>,
-    had_settings: AtomicBool,
+    settings: Arc<FileCache<Config>>,
+    had_settings: Arc<AtomicBool>,
     /// Choosing a host asks a program for its version, so it is done once for each setting, and again if there was no answer.
-    chosen: Mutex<Option<Chosen>>,
+    chosen: Arc<Mutex<Option<Chosen>>>,
 }
 
 #[derive(Debug)]
@@ -104,9 +104,9 @@ impl App {
             history: Arc::default(),
             unwritten_ends: Arc::default(),
             routines: Arc::default(),
-            settings: FileCache::new(),
-            had_settings: AtomicBool::new(false),
-            chosen: Mutex::new(None),
+            settings: Arc::new(FileCache::new()),
+            had_settings: Arc::default(),
+            chosen: Arc::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! When a finished run's workbench may go.
 
+use super::status::Status;
 use crate::clock::UnixSeconds;
 
 /// Returns when a run finished, for its retention (rule 4): as recorded, else the last write of its log, else its
@@ -49,6 +50,11 @@ impl Newest {
         let takes = *left > 0;
         *left = left.saturating_sub(1);
         takes
+    }
+
+    /// Does the same by how the run ended; one that is counted nowhere does not stay.
+    pub fn takes_status(&mut self, status: Status) -> bool {
+        status.keep_last_group().is_some_and(|group| self.takes(group))
     }
 
     /// Whether no further run can stay.

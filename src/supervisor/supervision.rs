@@ -83,7 +83,7 @@ impl Supervisor {
             age_secs: self.manifest.triggered.elapsed_secs_at(&Moment::now()),
             max_runtime_secs: bounds.max_runtime_secs_of_run(self.manifest.max_runtime_secs),
             silent_secs,
-            max_silence_secs: bounds.max_silence_secs.or(self.manifest.command.max_silence_secs),
+            max_silence_secs: bounds.max_silence_secs_of_run(self.manifest.command.max_silence_secs),
             entry_gone_secs: gone_since.map_or(0, |since| since.elapsed().as_secs()),
         }
     }

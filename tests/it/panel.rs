@@ -1,7 +1,6 @@
 //! The dashboard as a panel inside a host: what a host is told, in both eras, and what the panel polls.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -46,8 +45,8 @@ const KEYS: [(&str, &str); 7] = [
 ];
 
 impl Panel {
-    /// Polls, takes in the changes, and returns how long the answer is.
-    fn poll(&mut self, server: &mut Server) -> usize {
+    /// Polls, takes in the changes, and returns the answer.
+    fn poll(&mut self, server: &mut Server) -> Value {
         let known: BTreeMap<&String, &String> =
             self.parts.iter().map(|(part, (version, ..))| (part, version)).collect();
         let answer = server.ok("dashboard_data", json!({ "known": known }));
@@ -69,7 +68,7 @@ impl Panel {
             }
             has.0 = text(&changes["version"]);
         }
-        answer.to_string().len()
+        answer
     }
 
     /// Polls until a part is as wanted.
@@ -186,13 +185,13 @@ fn a_poll_answers_what_has_changed() {
     assert_eq!((&live["status"], &live["max_runtime_secs"]), (&json!("running"), &json!(3600)));
     assert!(panel.rows("routines")[&routine]["running"].as_array().unwrap().len() == 3);
     // While they print, a poll has their rows and no others.
-    let mut sizes = Vec::new();
-    for _ in 0..10 {
-        std::thread::sleep(Duration::from_millis(150));
-        sizes.push(panel.poll(&mut server));
-    }
-    sizes.sort_unstable();
-    assert!((300..1_400).contains(&sizes[5]), "a poll with three live runs: {sizes:?}");
+    let answer = wait_for(PATIENCE, "a poll with the three live runs alone", || {
+        let answer = panel.poll(&mut server);
+        let parts = answer["parts"].as_object().unwrap();
+        (parts.len() == 1 && parts.get("live")?["rows"].as_array().unwrap().len() == 3).then_some(answer)
+    });
+    assert_eq!(answer["parts"]["live"]["whole"], false);
+    assert!(answer.to_string().len() <= 1_228, "{} bytes: {answer}", answer.to_string().len());
 
     let runs: Vec<String> = panel.rows("live").keys().cloned().collect();
     runs.iter().for_each(|run| drop(server.stop(run)));
@@ -215,7 +214,7 @@ fn a_poll_answers_what_has_changed() {
     });
 
     // Once nothing changes, nothing is said.
-    wait_for(PATIENCE, "an unchanged poll", || (panel.poll(&mut server) < 200).then_some(()));
+    wait_for(PATIENCE, "an unchanged poll", || (panel.poll(&mut server).to_string().len() < 200).then_some(()));
 
     // Another process knows none of these versions, but has the same content.
     let mut other = Server::start(&home);
@@ -304,5 +303,7 @@ fn a_snooze_a_schedule_and_a_workbench_of_another_program_are_shown() {
     let row = &panel.rows("routines")[&often];
     assert_eq!((&row["next_fires"], row.get("fires_per_day")), (&json!([until]), None), "once it is over");
     assert_eq!(panel.rows("live")[&recent]["status"], "unknown");
+    let summary = server.ok("show_dashboard", json!({}));
+    assert_eq!((&summary["running"], &summary["unknown"]), (&json!(0), &json!(2)));
     assert_eq!(panel.rows("attention")[&format!("unknown:{recent}")]["kind"], "unknown");
 }

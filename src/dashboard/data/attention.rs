@@ -1,10 +1,13 @@
 //! What needs a person, the worst first, each with its fix.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::content::{Content, Row};
-use super::past::{EndedRun, RoutinePast};
+use super::ended::EndedRun;
+use super::past::RoutinePast;
 use super::routines::RoutineFacts;
 use crate::clock::UnixSeconds;
 use crate::home::stable_hash;
@@ -70,9 +73,10 @@ pub(super) enum Kind {
 /// What is looked through for it.
 pub(super) struct Situation<'a> {
     pub(super) now: UnixSeconds,
-    pub(super) problems: &'a [Problem],
-    /// Parts of the dashboard that cannot be read, and why.
-    pub(super) unread: &'a [String],
+    /// What health reports; `None` until it has been checked.
+    pub(super) problems: Option<&'a [Problem]>,
+    /// Why parts of the dashboard cannot be read.
+    pub(super) unread: &'a BTreeSet<String>,
     pub(super) routines: Vec<(&'a Slug, &'a RoutineFacts, Option<&'a RoutinePast>)>,
     pub(super) unknown: Vec<&'a RunView>,
     /// The newest first.
@@ -143,16 +147,17 @@ pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
         items.extend(missed(slug, facts, situation.now));
         items.extend(facts.over_budget.as_ref().map(|over| {
             let item = Item::new(Kind::Budget, Severity::Notice, slug.as_str(), over).of_routine(slug);
-            item.fix("it goes on when the day has ended").command(format!("moadim-mcp edit {slug}"))
+            item.fix("runs resume when the day ends").command(format!("moadim-mcp edit {slug}"))
         }));
     }
     items.extend(situation.disagreements());
     items.extend(situation.logins());
     items.extend(situation.holds.iter().map(|hold| of_hold(hold)));
     items.extend(
-        situation.over_budget.as_ref().map(|over| {
-            Item::new(Kind::Budget, Severity::Notice, "home", over).fix("it goes on when the day has ended")
-        }),
+        situation
+            .over_budget
+            .as_ref()
+            .map(|over| Item::new(Kind::Budget, Severity::Notice, "home", over).fix("runs resume when the day ends")),
     );
     items.sort_by(|one, other| {
         let rank = |item: &Item| (item.severity, item.kind, std::cmp::Reverse(item.at));
@@ -179,15 +184,20 @@ impl Situation<'_> {
         // Unknown runs have items of their own.
         let is_of_run =
             |problem: &&Problem| self.unknown.iter().any(|run| problem.path.as_deref() == Some(run.workbench.as_str()));
-        let problems = self.problems.iter().filter(move |problem| !is_of_run(problem));
-        problems.map(|Problem { path, problem, fix }| {
+        let problems = self.problems.into_iter().flatten().filter(move |problem| !is_of_run(problem));
+        let items = problems.map(|Problem { path, problem, fix }| {
             let about = stable_hash(format!("{} {problem}", path.as_deref().unwrap_or_default()).as_bytes());
             let text = match path {
                 Some(path) if !problem.contains(path.as_str()) => format!("{path}: {problem}"),
                 _ => problem.clone(),
             };
             Item::new(Kind::Problem, Severity::Problem, &format!("{about:016x}"), &text).fix(fix.as_str())
-        })
+        });
+        let checking = self.problems.is_none().then(|| {
+            Item::new(Kind::Problem, Severity::Notice, "checking", "the home's health is still being checked")
+                .fix("look again in a few seconds")
+        });
+        items.chain(checking)
     }
 
     fn unread(&self) -> impl Iterator<Item = Item> {
@@ -204,10 +214,10 @@ impl Situation<'_> {
             let reason = run.status_reason.as_deref().unwrap_or("nobody knows why");
             let text = format!("the state of run {} is not known: {reason}", run.id);
             let item = Item::new(Kind::Unknown, Severity::Problem, &run.id.to_string(), &text).of_run(&run.id);
-            let problem = self.problems.iter().find(|problem| problem.path.as_deref() == Some(run.workbench.as_str()));
-            match problem {
+            let is_of_run = |problem: &&Problem| problem.path.as_deref() == Some(run.workbench.as_str());
+            match self.problems.into_iter().flatten().find(is_of_run) {
                 Some(problem) => item.fix(problem.fix.as_str()),
-                None => item,
+                None => item.fix("look at its workbench and its log").command(format!("moadim-mcp show {}", run.id)),
             }
         })
     }
@@ -227,7 +237,7 @@ impl Situation<'_> {
 
     /// Reports agents whose newest run asked for a login.
     fn logins(&self) -> Vec<Item> {
-        let mut agents = std::collections::BTreeSet::new();
+        let mut agents = BTreeSet::new();
         let newest =
             self.ended.iter().filter(|(_, run)| !run.status.never_had_agent() && agents.insert(run.agent.as_str()));
         let asks = newest.filter(|(_, run)| run.needs_login);
@@ -250,11 +260,11 @@ fn disabled(slug: &Slug, facts: &RoutineFacts) -> Option<Item> {
 }
 
 fn failing(slug: &Slug, facts: &RoutineFacts, past: &RoutinePast) -> Option<Item> {
-    let failed = past.failed_in_a_row();
+    let failed = past.failed_in_a_row().count();
     if failed < FAILING || !facts.enabled {
         return None;
     }
-    let newest = &past.recent.iter().rev().find(|run| run.status.is_failure())?.id;
+    let newest = &past.failed_in_a_row().next()?.id;
     let many =
         if failed == past.recent.len() && failed > FAILING { format!("at least {failed}") } else { failed.to_string() };
     let text = format!("the last {many} runs of '{}' failed", facts.title);
@@ -271,13 +281,14 @@ fn missed(slug: &Slug, facts: &RoutineFacts, now: UnixSeconds) -> Option<Item> {
     }
     let text = format!("'{}' did not fire at {}: {}", facts.title, missed.occurrence, missed.reason);
     let item = Item::new(Kind::Missed, Severity::Notice, slug.as_str(), &text).of_routine(slug).at(missed.occurrence);
+    let item = item.fix("run it now, or wait for its next fire");
     Some(item.action("Run now", "trigger_routine", json!({ "routine": slug })))
 }
 
 fn of_hold(hold: &Hold) -> Item {
     let text = format!("agent '{}' waits until {}: {}", hold.agent, hold.held_until, hold.in_words());
     let item = Item::new(Kind::Hold, Severity::Notice, &hold.agent, &text).at(hold.held_until);
-    let item = item.fix("nothing to do: its scheduled runs start by themselves then");
+    let item = item.fix("nothing to do: its scheduled runs start by themselves at that time");
     Item { agent: Some(hold.agent.clone()), ..item }
 }
 
@@ -285,7 +296,9 @@ fn of_hold(hold: &Hold) -> Item {
 mod tests {
     use super::*;
     use crate::dashboard::data::past::RecentRun;
+    use crate::routine::bounds::{Bounds, RoutineState};
     use crate::routine::ledger::LastMissed;
+    use crate::run::context::App;
     use crate::run::record::Outcome;
     use crate::run::status::Status;
 
@@ -312,8 +325,8 @@ mod tests {
     fn calm() -> Situation<'static> {
         Situation {
             now: NOW,
-            problems: &[],
-            unread: &[],
+            problems: Some(&[]),
+            unread: const { &BTreeSet::new() },
             routines: Vec::new(),
             unknown: Vec::new(),
             ended: Vec::new(),
@@ -337,7 +350,8 @@ mod tests {
             (&[Failed, Succeeded], 0),
             (&[Failed, Failed, Succeeded], 0),
             (&[Succeeded, Failed, TimedOut], 2),
-            (&[Failed, Stopped, Interrupted, Limited, Skipped], 2),
+            (&[Failed, Stopped, Interrupted, Limited, Skipped], 0),
+            (&[Failed, Stopped, Failed, Interrupted, Limited, Skipped], 2),
             (&[Succeeded, Failed, Failed, Failed], 3),
         ] {
             let past = past(statuses);
@@ -390,7 +404,13 @@ mod tests {
         let disabled =
             RoutineFacts { enabled: false, disabled_because: Some("3 failed".into()), ..RoutineFacts::example("D") };
         let over = RoutineFacts { over_budget: Some("daily ceiling reached".into()), ..RoutineFacts::example("O") };
-        let (d, o) = (slug("d"), slug("o"));
+        let last_missed = LastMissed { occurrence: NOW, reason: "nothing fired it".into(), as_asked: false };
+        let missed = RoutineFacts { last_missed: Some(last_missed), ..RoutineFacts::example("M") };
+        let (d, m, o) = (slug("d"), slug("m"), slug("o"));
+        let (_dir, app) = App::example();
+        let context = app.context_for_looking();
+        let bounds = Bounds::decide(RoutineState::Gone, &context.config);
+        let unknown = RunView::of_finished(&context, &"u-7".parse().unwrap(), &bounds);
         let refuted = {
             let (id, run) = ended("r-5", Status::Failed);
             (id, EndedRun { disagreements: vec![Disagreement::VerificationFailed], ..run })
@@ -400,22 +420,25 @@ mod tests {
             (id, EndedRun { disagreements: vec![Disagreement::CallsDenied], ..run })
         };
         let situation = Situation {
-            problems: &problems,
-            unread: &["cannot list /h/running".to_owned()],
-            routines: vec![(&o, &over, None), (&d, &disabled, None)],
+            problems: Some(&problems),
+            unread: &BTreeSet::from(["cannot list /h/running".to_owned()]),
+            unknown: vec![&unknown],
+            routines: vec![(&m, &missed, None), (&o, &over, None), (&d, &disabled, None)],
             ended: vec![(&denied.0, &denied.1), (&refuted.0, &refuted.1)],
             over_budget: Some("daily ceiling reached".into()),
             ..calm()
         };
-        use Kind::{Budget, Disabled, Disagreement as Facts, Problem as Of};
-        assert_eq!(kinds(&situation), [Of, Of, Of, Disabled, Facts, Facts, Budget, Budget]);
+        use Kind::{Budget, Disabled, Disagreement as Facts, Missed, Problem as Of, Unknown};
+        assert_eq!(kinds(&situation), [Of, Of, Of, Disabled, Unknown, Facts, Facts, Missed, Budget, Budget]);
         let items = attention(&situation);
-        assert!(items[..5].iter().all(|item| item.severity == Severity::Problem));
+        assert!(items[..6].iter().all(|item| item.severity == Severity::Problem));
         assert!(items.iter().all(|item| item.fix.is_some()), "{items:?}");
-        let keys: std::collections::BTreeSet<&str> = items.iter().map(|item| item.key.as_str()).collect();
+        let keys: BTreeSet<&str> = items.iter().map(|item| item.key.as_str()).collect();
         assert_eq!(keys.len(), items.len());
         let texts: Vec<&str> = items.iter().map(|item| item.text.as_str()).collect();
         assert!(texts.contains(&"/h/x: it is too large") && texts.contains(&"/h/config.toml is damaged"), "{texts:?}");
         assert!(attention(&calm()).is_empty());
+        let unchecked = attention(&Situation { problems: None, ..calm() });
+        assert_eq!((unchecked.len(), unchecked[0].severity), (1, Severity::Notice), "not that all is well");
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! Periods begin with a day, so that what is summed up over them changes at midnight and otherwise only with the runs.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 use crate::clock::UnixSeconds;
 use crate::routine::day::Day;
 use crate::routine::zone;
@@ -16,6 +19,7 @@ pub(super) struct Calendar {
     past: Vec<Day>,
     /// The next 28, today the first of them.
     pub(super) coming: Vec<Day>,
+    time_zone: TimeZone,
     /// The name of the zone, if it has one.
     pub(super) zone: Option<String>,
 }
@@ -29,7 +33,8 @@ impl Calendar {
         let mut past: Vec<Day> = std::iter::successors(Some(today), before).take(DAYS).collect();
         past.reverse();
         let coming = std::iter::successors(Some(today), |day| Some(Day::of(&zone, day.end))).take(DAYS).collect();
-        Self { past, coming, zone: zone.iana_name().filter(|_| machine.unknown.is_none()).map(str::to_owned) }
+        let name = zone.iana_name().filter(|_| machine.unknown.is_none()).map(str::to_owned);
+        Self { past, coming, time_zone: zone, zone: name }
     }
 
     /// Returns where the last 28 days begin.
@@ -52,13 +57,12 @@ impl Calendar {
         let after = self.past.partition_point(|day| day.start <= moment);
         after.checked_sub(1).and_then(|place| self.past.get(place)).map_or_else(|| self.month(), |day| day.start)
     }
-}
 
-/// Returns the date of a day that begins at this moment.
-pub(super) fn date(start: UnixSeconds) -> String {
-    let zone = zone::of_machine().zone;
-    let date = i64::try_from(start.0).ok().and_then(|secs| jiff::Timestamp::from_second(secs).ok());
-    date.map_or_else(|| start.to_string(), |date| date.to_zoned(zone).date().to_string())
+    /// Returns the date of a day that begins at this moment.
+    pub(super) fn date(&self, start: UnixSeconds) -> String {
+        let date = i64::try_from(start.0).ok().and_then(|secs| Timestamp::from_second(secs).ok());
+        date.map_or_else(|| start.to_string(), |date| date.to_zoned(self.time_zone.clone()).date().to_string())
+    }
 }
 
 #[cfg(test)]

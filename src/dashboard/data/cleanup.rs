@@ -2,35 +2,29 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use rustix::fs::statvfs;
 use serde::Serialize;
 
+use super::WAIT;
 use super::content::{Content, Row};
 use super::kept::Background;
 use crate::clock::UnixSeconds;
-use crate::home::atomic_file::FileError;
 use crate::janitor::cleanup::dry_run;
 use crate::janitor::report::{CleanupReport, Kept, Killed, Removed};
 use crate::janitor::stores::Store;
 use crate::run::context::Context;
 use crate::run::id::RunId;
 
-/// How long a poll waits for it. In a home of usual size it is there at once.
-const WAIT: Duration = Duration::from_millis(300);
-
 #[derive(Debug, Default)]
 pub(super) struct Cleanup(Background<Result<Forecast, String>>);
 
-/// What a cleanup would do at a time.
+/// What a cleanup would do at a time, and what the home stores.
 #[derive(Debug)]
 pub(super) struct Forecast {
-    as_of: UnixSeconds,
-    report: CleanupReport,
-    free_bytes: Option<u64>,
-    min_free_bytes: Option<u64>,
-    home: String,
+    pub(super) plan: Content,
+    pub(super) disk: Content,
+    pub(super) removable_bytes: Option<u64>,
 }
 
 #[serde_with::skip_serializing_none]
@@ -79,64 +73,59 @@ impl Cleanup {
 }
 
 impl Forecast {
-    fn make(context: &Context) -> Result<Self, FileError> {
+    fn make(context: &Context) -> anyhow::Result<Self> {
         let as_of = UnixSeconds::now();
         let report = dry_run(context, None)?.shortened();
-        let root = context.home.root();
-        let free_bytes = statvfs(root).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-        let min_free_bytes = context.config.min_free_bytes;
-        Ok(Self { as_of, report, free_bytes, min_free_bytes, home: root.display().to_string() })
+        Ok(Self { plan: plan(&report, as_of)?, disk: disk(&report, context)?, removable_bytes: report.removable_bytes })
     }
+}
 
-    pub(super) fn removable_bytes(&self) -> Option<u64> {
-        self.report.removable_bytes
-    }
+/// # Errors
+/// A row cannot be written as JSON.
+fn plan(report: &CleanupReport, as_of: UnixSeconds) -> serde_json::Result<Content> {
+    let row = |run, what, why, reason| PlanRow { run, what, why, reason, bytes: None, until: None, archived: None };
+    let killed =
+        report.killed.iter().map(|Killed { run, why, reason }| row(run, "kill", why.to_string(), reason.clone()));
+    let removed = report.removed.iter().map(|Removed { run, reason, bytes, archived, .. }| PlanRow {
+        bytes: Some(*bytes),
+        archived: archived.as_ref().and_then(|archived| serde_json::to_value(archived).ok()),
+        ..row(run, "remove", reason.why.code().to_owned(), reason.to_string())
+    });
+    let kept = report.kept.iter().map(|Kept { run, reason, until }| PlanRow {
+        until: *until,
+        ..row(run, "keep", reason.why.code().to_owned(), reason.to_string())
+    });
+    // A run that would be ended has a verdict about its workbench, too.
+    let mut seen = BTreeSet::new();
+    let rows = killed.chain(removed).chain(kept).filter(|row| seen.insert(row.run));
+    let rows = rows.map(|row| Row::of(row.run.to_string(), &row)).collect::<Result<_, _>>()?;
+    Content::of(rows).with_head(&PlanHead {
+        as_of,
+        removable_bytes: report.removable_bytes,
+        note: report.note.as_deref(),
+        removable_total: report.removed_total,
+        kept_total: report.kept_total,
+    })
+}
 
-    /// # Errors
-    /// A row cannot be written as JSON.
-    pub(super) fn plan(&self) -> serde_json::Result<Content> {
-        let report = &self.report;
-        let row = |run, what, why, reason| PlanRow { run, what, why, reason, bytes: None, until: None, archived: None };
-        let killed =
-            report.killed.iter().map(|Killed { run, why, reason }| row(run, "kill", why.to_string(), reason.clone()));
-        let removed = report.removed.iter().map(|Removed { run, reason, bytes, archived, .. }| PlanRow {
-            bytes: Some(*bytes),
-            archived: archived.as_ref().and_then(|archived| serde_json::to_value(archived).ok()),
-            ..row(run, "remove", reason.why.code().to_owned(), reason.to_string())
-        });
-        let kept = report.kept.iter().map(|Kept { run, reason, until }| PlanRow {
-            until: *until,
-            ..row(run, "keep", reason.why.code().to_owned(), reason.to_string())
-        });
-        // A run that would be ended has a verdict about its workbench, too.
-        let mut seen = BTreeSet::new();
-        let rows = killed.chain(removed).chain(kept).filter(|row| seen.insert(row.run));
-        let rows = rows.map(|row| Row::of(row.run.to_string(), &row)).collect::<Result<_, _>>()?;
-        Content::of(rows).with_head(&PlanHead {
-            as_of: self.as_of,
-            removable_bytes: report.removable_bytes,
-            note: report.note.as_deref(),
-            removable_total: report.removed_total,
-            kept_total: report.kept_total,
-        })
-    }
-
-    /// # Errors
-    /// A row cannot be written as JSON.
-    pub(super) fn disk(&self) -> serde_json::Result<Content> {
-        let row = |store: &Store| {
-            let path = match store.name {
-                "history" => format!("{}/history.jsonl", self.home),
-                name => format!("{}/{name}", self.home),
-            };
-            Row::of(store.name, &DiskRow { store, path })
+/// # Errors
+/// A row cannot be written as JSON.
+fn disk(report: &CleanupReport, context: &Context) -> serde_json::Result<Content> {
+    let root = context.home.root();
+    let home = root.display();
+    let row = |store: &Store| {
+        let path = match store.name {
+            "history" => format!("{home}/history.jsonl"),
+            name => format!("{home}/{name}"),
         };
-        let rows = self.report.stores.iter().map(row).collect::<Result<_, _>>()?;
-        let is_low = self.free_bytes.zip(self.min_free_bytes).is_some_and(|(free, min)| free < min);
-        Content::of(rows).with_head(&DiskHead {
-            used_bytes: self.report.stores.iter().map(|store| store.bytes).sum(),
-            free_bytes: self.free_bytes,
-            low: is_low.then_some(true),
-        })
-    }
+        Row::of(store.name, &DiskRow { store, path })
+    };
+    let rows = report.stores.iter().map(row).collect::<Result<_, _>>()?;
+    let free_bytes = statvfs(root).ok().map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    let is_low = free_bytes.zip(context.config.min_free_bytes).is_some_and(|(free, min)| free < min);
+    Content::of(rows).with_head(&DiskHead {
+        used_bytes: report.stores.iter().map(|store| store.bytes).sum(),
+        free_bytes,
+        low: is_low.then_some(true),
+    })
 }

@@ -8,10 +8,11 @@ use serde_json::value::{RawValue, to_raw_value};
 use crate::home::{stable_hash, stable_hash_on};
 
 /// A part as it is now: its scalars, and its rows.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub(super) struct Content {
     head: Option<Head>,
-    rows: Vec<Row>,
+    rows: Arc<[Row]>,
+    version: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -36,16 +37,32 @@ impl Row {
     }
 }
 
+impl Default for Content {
+    fn default() -> Self {
+        Self::of(Vec::new())
+    }
+}
+
 impl Content {
     pub(super) fn of(rows: Vec<Row>) -> Self {
-        Self { head: None, rows }
+        Self::made_of(None, rows.into())
     }
 
     /// # Errors
     /// It cannot be written as JSON.
     pub(super) fn with_head(self, head: &impl Serialize) -> serde_json::Result<Self> {
         let json = to_raw_value(head)?;
-        Ok(Self { head: Some(Head { hash: stable_hash(json.get().as_bytes()), json: json.into() }), ..self })
+        let head = Head { hash: stable_hash(json.get().as_bytes()), json: json.into() };
+        Ok(Self::made_of(Some(head), self.rows))
+    }
+
+    fn made_of(head: Option<Head>, rows: Arc<[Row]>) -> Self {
+        let begin = stable_hash(&head.as_ref().map_or(0, |head| head.hash).to_le_bytes());
+        let version = rows.iter().fold(begin, |hash, row| {
+            let keyed = stable_hash_on(hash, row.key.as_bytes());
+            stable_hash_on(keyed, &row.hash.to_le_bytes())
+        });
+        Self { head, rows, version }
     }
 
     pub(super) fn rows(&self) -> &[Row] {
@@ -61,11 +78,7 @@ impl Content {
     }
 
     /// Returns a hash of all of it, which is the same in every process.
-    pub(super) fn version(&self) -> u64 {
-        let begin = stable_hash(&self.head_hash().to_le_bytes());
-        self.rows.iter().fold(begin, |hash, row| {
-            let keyed = stable_hash_on(hash, row.key.as_bytes());
-            stable_hash_on(keyed, &row.hash.to_le_bytes())
-        })
+    pub(super) const fn version(&self) -> u64 {
+        self.version
     }
 }

@@ -4,20 +4,152 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde::Serialize;
 
-use super::calendar::date;
+use super::calendar::Calendar;
 use super::content::{Content, Row};
-use super::past::{DayCount, Ended, EndedRun};
 use super::routines::Routines;
+use crate::agent::output::Needs;
 use crate::clock::UnixSeconds;
+use crate::git::Work;
 use crate::home::Home;
+use crate::home::atomic_file::FileError;
+use crate::home::names;
 use crate::money::MicroDollars;
+use crate::query::view::RunView;
+use crate::quote::shortened;
 use crate::routine::bounds::Bounds;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
 use crate::run::disagreement::Disagreement;
+use crate::run::history::{Line, Lines};
 use crate::run::id::RunId;
+use crate::run::on_disk::workbench_ids;
+use crate::run::pin;
+use crate::run::record::Outcome;
 use crate::run::retention::{Newest, finish, reap_at};
-use crate::run::status::Status;
+use crate::run::status::{Status, Streak};
+
+/// How many ended runs have a row.
+const MAX_ENDED: usize = 2_000;
+const MAX_REASON_CHARS: usize = 200;
+const HOUR_SECS: u64 = 60 * 60;
+
+/// The newest ended runs, and how many are older.
+#[derive(Debug, Default)]
+pub(super) struct Ended {
+    /// What was triggered before is not among the runs.
+    pub(super) since: UnixSeconds,
+    pub(super) runs: BTreeMap<RunId, EndedRun>,
+    pub(super) older_total: usize,
+    /// Of the older ones, how many of each of the last days.
+    pub(super) per_day: BTreeMap<UnixSeconds, DayCount>,
+}
+
+/// How the runs of a day ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct DayCount {
+    pub(super) ok: u64,
+    pub(super) bad: u64,
+}
+
+/// How a run ended, as far as a list shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct EndedRun {
+    pub(super) status: Status,
+    pub(super) reason: Option<String>,
+    pub(super) agent: String,
+    pub(super) triggered_at: UnixSeconds,
+    pub(super) finished_at: UnixSeconds,
+    pub(super) retain_from: UnixSeconds,
+    pub(super) duration_secs: Option<u64>,
+    pub(super) verified: Option<bool>,
+    pub(super) disagreements: Vec<Disagreement>,
+    pub(super) headline: Option<String>,
+    pub(super) cost_usd: Option<MicroDollars>,
+    pub(super) is_unsaved: bool,
+    pub(super) needs_login: bool,
+}
+
+impl EndedRun {
+    pub(super) fn of(outcome: Outcome) -> Self {
+        Self {
+            cost_usd: outcome.cost(),
+            duration_secs: outcome.duration_secs(),
+            is_unsaved: outcome.work.iter().any(Work::is_unsaved),
+            needs_login: outcome.output.as_ref().is_some_and(|output| output.needs == Some(Needs::Login)),
+            status: outcome.status,
+            reason: outcome.reason.map(|reason| shortened(&reason, MAX_REASON_CHARS)),
+            agent: outcome.agent,
+            triggered_at: outcome.triggered_at,
+            finished_at: outcome.finished_at,
+            retain_from: outcome.retain_from,
+            verified: outcome.verified,
+            disagreements: outcome.disagreements,
+            headline: outcome.report.map(|report| report.headline),
+        }
+    }
+}
+
+impl From<RunView> for EndedRun {
+    fn from(run: RunView) -> Self {
+        let finished_at = run.finished_at.unwrap_or(run.triggered_at);
+        Self {
+            status: run.own_status(),
+            reason: run.status_reason.map(|reason| shortened(&reason, MAX_REASON_CHARS)),
+            agent: String::new(),
+            triggered_at: run.triggered_at,
+            finished_at,
+            retain_from: finished_at,
+            duration_secs: run.duration_secs,
+            verified: run.verified,
+            disagreements: run.disagreements,
+            headline: run.report.map(|report| report.headline),
+            cost_usd: run.output.as_ref().and_then(|output| output.usage.as_ref()?.cost_usd),
+            is_unsaved: run.work.iter().any(Work::is_unsaved),
+            needs_login: false,
+        }
+    }
+}
+
+impl Ended {
+    /// Begins the period again, and counts what is older.
+    pub(super) fn summarize(&mut self, lines: &Lines, calendar: &Calendar) {
+        self.since = since(lines.newest_first().map(Line::stamp), calendar.month());
+        self.runs.retain(|run, _| run.stamp() >= self.since);
+        (self.older_total, self.per_day) = (0, BTreeMap::new());
+        for line in lines.newest_first().skip_while(|line| line.stamp() >= self.since) {
+            self.older_total += 1;
+            if line.stamp() >= calendar.month() {
+                self.per_day.entry(calendar.day_of(line.stamp())).or_default().add(line.status());
+            }
+        }
+    }
+
+    pub(super) fn add(&mut self, outcome: Outcome) {
+        self.runs.insert(outcome.id.clone(), EndedRun::of(outcome));
+    }
+}
+
+impl DayCount {
+    fn add(&mut self, status: Status) {
+        self.ok += u64::from(status.streak() == Streak::Reset);
+        self.bad += u64::from(status.is_failure());
+    }
+}
+
+/// Returns since when runs have a row, so that there are not too many: since the begin of an hour, so that this does not change with
+/// each run.
+fn since(newest_first: impl Iterator<Item = UnixSeconds>, month: UnixSeconds) -> UnixSeconds {
+    let mut newest = None;
+    for (count, stamp) in newest_first.take_while(|stamp| *stamp >= month).enumerate() {
+        let newest = *newest.get_or_insert(stamp);
+        if count == MAX_ENDED {
+            let hour = UnixSeconds((stamp.0 / HOUR_SECS + 1) * HOUR_SECS);
+            // All of them may be of one hour.
+            return if hour <= newest { hour } else { stamp.plus_secs(1) };
+        }
+    }
+    month
+}
 
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
@@ -63,12 +195,28 @@ pub(super) struct OnDisk {
     pub(super) archives: BTreeSet<RunId>,
 }
 
+impl OnDisk {
+    /// # Errors
+    /// A folder is there and cannot be listed.
+    pub(super) fn read(home: &Home) -> Result<Self, FileError> {
+        let mut archives = BTreeSet::new();
+        let listed = names::scan(&home.archive(), |name, _| archives.extend(name.parse::<RunId>()));
+        match listed {
+            Err(error) if !error.is_not_found() => return Err(error),
+            _ => {}
+        }
+        let workbenches = workbench_ids(home)?.into_iter().collect();
+        Ok(Self { workbenches, pins: pin::list(home)?, archives })
+    }
+}
+
 /// `unrecorded` are runs that the history does not have.
 ///
 /// # Errors
 /// A row cannot be written as JSON.
 pub(super) fn content(
     context: &Context,
+    calendar: &Calendar,
     ended: &Ended,
     unrecorded: &BTreeMap<RunId, EndedRun>,
     on_disk: &OnDisk,
@@ -108,7 +256,11 @@ pub(super) fn content(
         };
         rows.push(Row::of(id.to_string(), &row)?);
     }
-    let day = |(start, count): (&UnixSeconds, &DayCount)| DayOfRuns { day: date(*start), ok: count.ok, bad: count.bad };
+    let day = |(start, count): (&UnixSeconds, &DayCount)| DayOfRuns {
+        day: calendar.date(*start),
+        ok: count.ok,
+        bad: count.bad,
+    };
     let per_day = ended.per_day.iter().map(day).collect();
     Content::of(rows).with_head(&EndedHead { since: ended.since, older_total: ended.older_total, per_day })
 }
@@ -123,7 +275,7 @@ fn kept_as_newest<'a>(
     let mut kept = BTreeSet::new();
     for (id, run) in newest_first.iter().filter(|(id, _)| on_disk.workbenches.contains(*id)) {
         let newest = newest.entry(id.routine()).or_insert_with(|| Newest::of(keep_last(id.routine())));
-        if run.status.keep_last_group().is_some_and(|group| newest.takes(group)) {
+        if newest.takes_status(run.status) {
             kept.insert(*id);
         }
     }
@@ -153,7 +305,23 @@ impl BoundsOfRoutines<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::run::record::Outcome;
+
+    #[test]
+    fn the_period_of_ended_runs_begins_with_an_hour_and_has_not_too_many() {
+        let month = UnixSeconds(1_000_000);
+        let stamps = |step: u64, count: u64| (0..count).map(move |n| UnixSeconds(10_000_000 - n * step));
+        assert_eq!(since(stamps(60, 2_000), month), month);
+        let cut = since(stamps(60, 2_001), month);
+        assert_eq!(cut.0 % HOUR_SECS, 0);
+        let rows = stamps(60, 2_001).filter(|stamp| *stamp >= cut).count();
+        assert!((1_900..=2_000).contains(&rows), "{rows}");
+        let cut = since(stamps(2, 9_000), month);
+        let rows = stamps(2, 9_000).filter(|stamp| *stamp >= cut).count();
+        assert!(cut.0 % HOUR_SECS == 0 && rows <= MAX_ENDED, "{cut} {rows}");
+        let dense = since((0..9_000).map(|n| UnixSeconds(3_600_000 * 3 + 3_599 - n / 5)), month);
+        assert!((0..9_000).filter(|n| 3_600_000 * 3 + 3_599 - n / 5 >= dense.0).count() <= MAX_ENDED);
+        assert_eq!(since(std::iter::empty(), month), month);
+    }
 
     #[test]
     fn the_newest_with_a_workbench_stay_those_that_succeeded_and_the_others_apart() {

@@ -1,54 +1,9 @@
 //! Computing again only what has changed, by cheap marks of what it was made from.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use crate::clock::UnixSeconds;
-use crate::home::file_cache::Stamp;
-
-/// What something was made from.
-pub(super) struct Mark {
-    hasher: DefaultHasher,
-    is_settled: bool,
-    now: SystemTime,
-}
-
-impl Mark {
-    pub(super) fn new() -> Self {
-        Self { hasher: DefaultHasher::new(), is_settled: true, now: SystemTime::now() }
-    }
-
-    pub(super) fn fact(mut self, fact: &impl Hash) -> Self {
-        fact.hash(&mut self.hasher);
-        self
-    }
-
-    /// Adds a file, or which names a directory has.
-    pub(super) fn file(mut self, path: &Path) -> Self {
-        let stamp = Stamp::of(path);
-        self.is_settled &= stamp.is_none_or(|stamp| stamp.is_settled(self.now));
-        self.fact(&stamp)
-    }
-
-    /// Adds a directory and the files in it.
-    pub(super) fn files(self, directory: &Path) -> Self {
-        let listed = std::fs::read_dir(directory).into_iter().flatten().flatten();
-        let mut paths: Vec<_> = listed.map(|file| file.path()).collect();
-        paths.sort_unstable();
-        paths.iter().fold(self.file(directory), |mark, path| mark.file(path))
-    }
-
-    pub(super) fn fingerprint(self) -> u64 {
-        self.hasher.finish()
-    }
-
-    /// `None` while another change of a file would not show.
-    pub(super) fn value(self) -> Option<u64> {
-        self.is_settled.then(|| self.hasher.finish())
-    }
-}
 
 /// Something that stays as it is while its mark does, and until a time.
 #[derive(Debug)]
@@ -181,38 +136,6 @@ impl<T: Send + Sync + 'static> Background<T> {
             slot = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         slot.value.clone()
-    }
-}
-
-/// Something that takes a while, computed by the caller, and no more often than it is worth.
-#[derive(Debug)]
-pub(super) struct Paced<T> {
-    value: Option<T>,
-    mark: Option<u64>,
-    computed: Option<(Instant, Duration)>,
-}
-
-impl<T> Default for Paced<T> {
-    fn default() -> Self {
-        Self { value: None, mark: None, computed: None }
-    }
-}
-
-impl<T> Paced<T> {
-    pub(super) fn get(&mut self, mark: Option<u64>, compute: impl FnOnce() -> T) -> &T {
-        let has_changed = mark.is_none() || mark != self.mark;
-        let kept = self.computed.is_some_and(|(at, took)| !is_due(at.elapsed(), took, has_changed));
-        let value = match self.value.take() {
-            Some(value) if kept => value,
-            _ => {
-                let began = Instant::now();
-                let value = compute();
-                self.computed = Some((Instant::now(), began.elapsed()));
-                self.mark = mark;
-                value
-            }
-        };
-        self.value.insert(value)
     }
 }
 

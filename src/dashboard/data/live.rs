@@ -1,4 +1,4 @@
-//! The runs that are not over, and those of which that is not known.
+//! The runs that are not over, and runs in an unknown state.
 
 use serde::Serialize;
 
@@ -38,29 +38,48 @@ struct LiveRow<'a> {
 pub(super) struct LiveRun {
     pub(super) run: RunView,
     bounds: Option<(u64, Option<u64>)>,
+    /// What its workbench shows, if that was read once for all looks.
+    shown: Option<Shown>,
+}
+
+/// What a workbench shows of its run.
+#[derive(Debug, Clone)]
+struct Shown {
+    last_output_at: Option<UnixSeconds>,
+    headline: Option<String>,
+}
+
+impl Shown {
+    fn of(home: &Home, run: &RunView) -> Self {
+        let workbench = Workbench::of(home, &run.id);
+        Self {
+            last_output_at: (run.log_bytes > 0).then(|| workbench.last_output_or(run.triggered_at)),
+            headline: read_report(&workbench).map(|report| report.headline),
+        }
+    }
 }
 
 impl From<Unfinished> for LiveRun {
     fn from(unfinished: Unfinished) -> Self {
         let Unfinished { run, max_runtime_secs, max_silence_secs } = unfinished;
-        Self { run, bounds: Some((max_runtime_secs, max_silence_secs)) }
+        Self { run, bounds: Some((max_runtime_secs, max_silence_secs)), shown: None }
     }
 }
 
 impl LiveRun {
-    /// Makes one of a workbench without an entry of which nothing is known.
-    pub(super) fn of_stranger(run: RunView) -> Self {
-        Self { run, bounds: None }
+    /// Makes one of a workbench without an entry of which nothing is known. It is read now: we do not know that anything writes it.
+    pub(super) fn of_stranger(home: &Home, run: RunView) -> Self {
+        let shown = Some(Shown::of(home, &run));
+        Self { run, bounds: None, shown }
     }
 }
 
 /// # Errors
 /// A row cannot be written as JSON.
 pub(super) fn content(home: &Home, routines: &Routines, live: &[LiveRun]) -> serde_json::Result<Content> {
-    let row = |LiveRun { run, bounds }: &LiveRun| {
+    let row = |LiveRun { run, bounds, shown }: &LiveRun| {
         let routine = run.id.routine();
-        let workbench = Workbench::of(home, &run.id);
-        let last_output_at = (run.log_bytes > 0).then(|| workbench.last_output_or(run.triggered_at));
+        let Shown { last_output_at, headline } = shown.clone().unwrap_or_else(|| Shown::of(home, run));
         let row = LiveRow {
             id: &run.id,
             routine,
@@ -75,7 +94,7 @@ pub(super) fn content(home: &Home, routines: &Routines, live: &[LiveRun]) -> ser
             log_bytes: run.log_bytes,
             attach_command: run.attach_command.as_deref(),
             pinned: run.pinned.then_some(true),
-            headline: read_report(&workbench).map(|report| report.headline),
+            headline,
         };
         Row::of(run.id.to_string(), &row)
     };

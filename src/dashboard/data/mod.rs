@@ -20,6 +20,7 @@ mod versions;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -28,20 +29,21 @@ use self::attention::{Item, Situation, attention};
 use self::calendar::Calendar;
 use self::cleanup::{Cleanup, Forecast};
 use self::content::Content;
-use self::ended::OnDisk;
-use self::kept::{Kept, Mark, Paced};
+use self::ended::{EndedRun, OnDisk};
+use self::kept::{Background, Kept};
 use self::live::LiveRun;
-use self::past::{EndedRun, PastRuns};
+use self::past::PastRuns;
 use self::routines::{Agents, Now, Routines};
 pub(crate) use self::summary::Summary;
 use self::versions::{PartAnswer, Versions};
-use crate::agent;
+use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
-use crate::home::names;
+use crate::home::mark::Mark;
 use crate::janitor::health::{self, Problem};
-use crate::query::listing;
+use crate::query::listing::{self, Unfinished};
+use crate::query::view::RunView;
 use crate::query::wait;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::slug::Slug;
@@ -49,9 +51,6 @@ use crate::run::budget::{RecentRuns, over_home};
 use crate::run::context::{App, Context};
 use crate::run::hold::Holds;
 use crate::run::id::RunId;
-use crate::run::on_disk;
-use crate::run::pin;
-use crate::run::status::Tone;
 
 /// The version of this format.
 const FORMAT: u32 = 1;
@@ -108,30 +107,51 @@ struct State {
     routines: Routines,
     agents: Agents,
     on_disk: Kept<OnDisk>,
-    /// The runs with a workbench of which neither the history nor an entry tells.
-    others: Kept<Others>,
+    /// The runs that have an entry, as they were last listed; `None` until they could be.
+    unfinished: Option<Vec<Unfinished>>,
+    unrecorded: Kept<Unrecorded>,
     today: Kept<RecentRuns>,
     ended: Kept<Content>,
     usage: Kept<Content>,
-    problems: Paced<Vec<Problem>>,
+    problems: Background<Vec<Problem>>,
     cleanup: Cleanup,
     versions: BTreeMap<Part, Versions>,
 }
 
 /// Runs that only their workbenches show.
 #[derive(Debug, Clone, Default)]
-struct Others {
+struct Unrecorded {
     unknown: Vec<LiveRun>,
     ended: BTreeMap<RunId, EndedRun>,
 }
 
-/// What was seen at one look.
-struct Seen {
+/// One look, while it is taken.
+struct Look<'a> {
     context: Context,
+    search_path: &'a SearchPath,
     now: UnixSeconds,
     calendar: Calendar,
-    /// The newest first.
+    /// Why something could not be read; several parts may need the same.
+    unread: BTreeSet<String>,
+    parts: BTreeMap<Part, Content>,
+}
+
+/// The runs that the history does not have.
+struct Unfiled {
+    entries: BTreeSet<RunId>,
+    /// Those that are not over, the newest first.
     live: Vec<LiveRun>,
+    ended: BTreeMap<RunId, EndedRun>,
+}
+
+/// What one look found.
+struct Found<'a> {
+    context: Context,
+    search_path: &'a SearchPath,
+    now: UnixSeconds,
+    calendar: Calendar,
+    /// The newest first; `None` where nobody knows.
+    live: Option<Vec<LiveRun>>,
     items: Vec<Item>,
     forecast: Option<Arc<Result<Forecast, String>>>,
     /// Those that could be read.
@@ -141,155 +161,275 @@ struct Seen {
 impl Dashboard {
     /// Returns what a caller lacks that has these versions of parts; `tools` are those that it can call.
     pub(crate) fn poll(&self, app: &App, known: &BTreeMap<String, String>, tools: &[&str]) -> Changes {
+        // It may wait for a shell, so before others wait for us.
+        let search_path = app.search_path().without_waiting();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen = state.look(app);
-        if let Ok(server) = server::content(&state, &seen, app, tools) {
-            seen.parts.insert(Part::Server, server);
+        let mut found = state.look(app, &search_path);
+        if let Ok(server) = server::content(&state, &found, tools) {
+            found.parts.insert(Part::Server, server);
         }
-        let parts = seen.parts.into_iter().filter_map(|(part, content)| {
+        let parts = found.parts.into_iter().filter_map(|(part, content)| {
             let versions = state.versions.entry(part).or_default();
             Some((part, versions.answer(&content, known.get(part.name()).map(String::as_str))?))
         });
-        Changes { format: FORMAT, now: seen.now, parts: parts.collect() }
+        Changes { format: FORMAT, now: found.now, parts: parts.collect() }
     }
 
     /// Returns the same in a few words, of one routine or of all.
     pub(crate) fn summary(&self, app: &App, routine: Option<&Slug>) -> Summary {
+        let search_path = app.search_path().without_waiting();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = state.look(app);
-        summary::summary(&state, &seen, routine)
+        let found = state.look(app, &search_path);
+        summary::summary(&state, &found, routine)
     }
 }
 
 impl State {
-    fn look(&mut self, app: &App) -> Seen {
-        let context = app.context_for_looking();
+    /// Looks at everything, in an order in which no fresh run looks like a lost one: workbenches, entries, history.
+    fn look<'a>(&mut self, app: &App, search_path: &'a SearchPath) -> Found<'a> {
+        let mut look = Look::begin(app, search_path);
+        let unfiled = self.look_at_runs(&mut look);
+        self.look_at_today(&mut look, unfiled.as_ref());
+        let holds = self.show_routines(&mut look, unfiled.as_ref());
+        self.show_runs(&mut look, unfiled.as_ref());
+        self.show_usage(&mut look, unfiled.as_ref());
+        let forecast = self.show_cleanup(&mut look, unfiled.as_ref());
+        let items = self.show_attention(&mut look, app, unfiled.as_ref(), &holds);
+        let live = unfiled.map(|unfiled| unfiled.live);
+        let Look { context, search_path, now, calendar, parts, .. } = look;
+        Found { context, search_path, now, calendar, live, items, forecast, parts }
+    }
+
+    /// Finds the runs, and takes in what is new in the history. What cannot be listed is as it was: runs of which nothing is seen
+    /// now may well be alive.
+    fn look_at_runs(&mut self, look: &mut Look<'_>) -> Option<Unfiled> {
+        let context = &look.context;
         let home = &context.home;
-        let search_path = app.search_path();
-        let now = UnixSeconds::now();
-        let calendar = Calendar::at(now);
-        let mut unread = Vec::new();
-        let mut parts = BTreeMap::new();
+        let unread = &mut look.unread;
+        let mark = on_disk_mark(home).settled();
+        note(unread, self.on_disk.get(mark, look.now, || Ok((OnDisk::read(home)?, END))).map(drop));
+        let listed = note(unread, listing::unfinished(context));
+        let is_stale = listed.is_none();
+        self.unfinished = listed.or_else(|| self.unfinished.take());
+        note(unread, self.past.refresh(context, &look.calendar));
 
-        // In this order, in which no fresh run looks like a lost one: workbenches, entries, history.
-        let on_disk_mark = || Mark::new().file(&home.workbenches()).file(&home.pins()).file(&home.archive());
-        let mark = on_disk_mark().value();
-        note(&mut unread, self.on_disk.get(mark, now, || Ok((list(home)?, END))).map(drop));
-        let unfinished = note(&mut unread, listing::unfinished(&context)).unwrap_or_default();
-        note(&mut unread, self.past.refresh(&context, &calendar));
+        let past = &self.past;
+        let is_filed = |run: &RunId| past.ended.runs.contains_key(run);
+        let mut unfinished = self.unfinished.clone()?;
+        unfinished.retain(|one| !(is_stale && is_filed(&one.run.id)));
         let entries: BTreeSet<RunId> = unfinished.iter().map(|one| one.run.id.clone()).collect();
-
-        let runs_mark = || on_disk_mark().fact(&self.past.revision).fact(&entries);
-        let (past, on_disk) = (&self.past, self.on_disk.last());
-        let find = || Ok::<_, FileError>((others(&context, past, on_disk, &entries), END));
-        let others = self.others.get(runs_mark().value(), now, find).ok().cloned().unwrap_or_default();
+        let mark = on_disk_mark(home).fact(&past.revision).fact(&entries).settled();
+        let on_disk = self.on_disk.last();
+        let find = || Ok((Unrecorded::find(context, on_disk, &entries)?, END));
+        note(unread, self.unrecorded.get(mark, look.now, find).map(drop));
+        let unrecorded = self.unrecorded.last().cloned().unwrap_or_default();
         let (over, mut live): (Vec<LiveRun>, Vec<LiveRun>) =
             unfinished.into_iter().map(LiveRun::from).partition(|live| wait::is_over(&live.run));
-        live.extend(others.unknown);
+        live.extend(unrecorded.unknown);
         live.sort_by(|one, other| other.run.id.cmp(&one.run.id));
-        let mut unrecorded = others.ended;
-        unrecorded.extend(over.into_iter().map(|over| (over.run.id.clone(), over.run.into())));
-        unrecorded.retain(|run, _| !self.past.ended.runs.contains_key(run));
+        let mut ended = unrecorded.ended;
+        ended.extend(over.into_iter().map(|over| (over.run.id.clone(), over.run.into())));
+        ended.retain(|run, _| run.stamp() >= past.ended.since && !is_filed(run));
+        Some(Unfiled { entries, live, ended })
+    }
 
-        let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
-        for LiveRun { run, .. } in live.iter().rev() {
-            running.entry(run.id.routine().clone()).or_default().push(run.id.clone());
-        }
-        let today_mark = Mark::new().fact(&self.past.revision).fact(&entries).value();
-        let read_today = || Ok((RecentRuns::of_today(&context, now)?, calendar.midnight()));
-        let today = note(&mut unread, self.today.get(today_mark, now, read_today));
-        let (holds, _) = Holds::read(home, now);
-        let look = Now {
-            context: &context,
-            now,
-            calendar: &calendar,
+    /// Returns what today's runs were made from.
+    fn today_mark(&self, unfiled: Option<&Unfiled>) -> Mark {
+        Mark::default().fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
+    }
+
+    /// Returns what the lists of runs were made from.
+    fn runs_mark(&self, home: &Home, unfiled: Option<&Unfiled>) -> Mark {
+        on_disk_mark(home).fact(&self.past.revision).fact(&unfiled.map(|unfiled| &unfiled.entries))
+    }
+
+    fn look_at_today(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
+        let Look { context, now, calendar, unread, .. } = look;
+        let mark = self.today_mark(unfiled).settled();
+        let read = || Ok((RecentRuns::of_today(context, *now)?, calendar.midnight()));
+        note(unread, self.today.get(mark, *now, read).map(drop));
+    }
+
+    fn show_routines(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) -> Holds {
+        let running = unfiled.map(|unfiled| {
+            let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
+            for LiveRun { run, .. } in unfiled.live.iter().rev() {
+                running.entry(run.id.routine().clone()).or_default().push(run.id.clone());
+            }
+            running
+        });
+        let (holds, _) = Holds::read(&look.context.home, look.now);
+        let now = Now {
+            context: &look.context,
+            now: look.now,
+            calendar: &look.calendar,
             past: &self.past,
-            running: &running,
+            running: running.as_ref(),
             holds: &holds,
             agents: &self.agents,
-            search_path: &search_path,
-            today,
+            search_path: look.search_path,
+            today: self.today.last(),
         };
-        note(&mut unread, self.routines.refresh(&look));
-        parts.insert(Part::Routines, self.routines.content().clone());
-        parts.extend(live::content(home, &self.routines, &live).ok().map(|content| (Part::Live, content)));
+        note(&mut look.unread, self.routines.refresh(&now));
+        look.parts.insert(Part::Routines, self.routines.content().clone());
+        holds
+    }
 
-        let none = OnDisk::default();
-        let on_disk = self.on_disk.last().unwrap_or(&none);
-        let ended_mark = runs_mark().fact(&self.routines.revision).fact(&calendar.midnight());
-        let (ended, routines) = (&self.past.ended, &self.routines);
-        let make = || Ok((ended::content(&context, ended, &unrecorded, on_disk, routines)?, END));
-        let content: serde_json::Result<&Content> = self.ended.get(ended_mark.value(), now, make);
+    /// Shows the runs, where both the entries and the workbenches could be listed: without them, a run would look gone.
+    fn show_runs(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
+        let (Some(runs), Some(on_disk)) = (unfiled, self.on_disk.last()) else { return };
+        let Look { context, now, calendar, parts, .. } = look;
+        parts.extend(live::content(&context.home, &self.routines, &runs.live).ok().map(|live| (Part::Live, live)));
+        let mark = self.runs_mark(&context.home, unfiled).file(&context.home.config_file());
+        let mark = mark.fact(&self.routines.revision).fact(&calendar.midnight()).settled();
+        let (past, routines) = (&self.past.ended, &self.routines);
+        let make = || Ok((ended::content(context, calendar, past, &runs.ended, on_disk, routines)?, END));
+        let content: serde_json::Result<&Content> = self.ended.get(mark, *now, make);
         parts.extend(content.ok().map(|content| (Part::Ended, content.clone())));
+    }
 
-        let usage_mark = Mark::new().fact(&today_mark).fact(&calendar.midnight()).file(&home.config_file());
-        let make = || Ok((usage::content(&self.past, &calendar, &context.config, today, now)?, calendar.midnight()));
-        let content: serde_json::Result<&Content> = self.usage.get(usage_mark.value(), now, make);
+    fn show_usage(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
+        let Look { context, now, calendar, parts, .. } = look;
+        let mark = self.today_mark(unfiled).fact(&calendar.midnight()).file(&context.home.config_file()).settled();
+        let (past, today) = (&self.past, self.today.last());
+        let make = || Ok((usage::content(past, calendar, &context.config, today, *now)?, calendar.midnight()));
+        let content: serde_json::Result<&Content> = self.usage.get(mark, *now, make);
         parts.extend(content.ok().map(|content| (Part::Usage, content.clone())));
+    }
 
-        let settings = || runs_mark().file(&home.config_file()).fact(&context.routines.known().revision.number);
-        let forecast = self.cleanup.get(&context, settings().value());
+    /// Returns what everything on disk and its settings were made from.
+    fn home_mark(&self, context: &Context, unfiled: Option<&Unfiled>) -> Mark {
+        let mark = self.runs_mark(&context.home, unfiled).file(&context.home.config_file());
+        mark.fact(&context.routines.known().revision.number)
+    }
+
+    fn show_cleanup(&self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) -> Option<Arc<Result<Forecast, String>>> {
+        let mark = self.home_mark(&look.context, unfiled).settled();
+        let forecast = self.cleanup.get(&look.context, mark);
         match forecast.as_deref() {
-            Some(Ok(forecast)) => {
-                parts.extend(forecast.plan().ok().map(|plan| (Part::Plan, plan)));
-                parts.extend(forecast.disk().ok().map(|disk| (Part::Disk, disk)));
+            Some(Ok(Forecast { plan, disk, .. })) => {
+                look.parts.extend([(Part::Plan, plan.clone()), (Part::Disk, disk.clone())]);
             }
-            Some(Err(error)) => unread.push(error.clone()),
+            Some(Err(error)) => drop(look.unread.insert(error.clone())),
             None => {}
         }
+        forecast
+    }
 
-        let health_mark = settings().files(&home.agents()).files(&home.holds()).file(&home.routines());
-        let problems = self.problems.get(health_mark.value(), || health::problems(app, &search_path));
+    fn show_attention(&self, look: &mut Look<'_>, app: &App, unfiled: Option<&Unfiled>, holds: &Holds) -> Vec<Item> {
+        let Look { context, now, .. } = look;
+        let home = &context.home;
+        let mark = self.home_mark(context, unfiled).files(&home.agents()).files(&home.holds()).file(&home.routines());
+        let (app, search_path) = (app.clone(), look.search_path.clone());
+        let problems = self.problems.get(mark.settled(), WAIT, move || health::problems(&app, &search_path));
         let command_of = |agent: &str| Some(agent::find_for_looking(home, &agent.parse().ok()?)?.command);
+        let live = unfiled.iter().flat_map(|unfiled| &unfiled.live);
+        let today = self.today.last();
         let items = attention(&Situation {
-            now,
-            problems,
-            unread: &unread,
+            now: *now,
+            problems: problems.as_deref().map(Vec::as_slice),
+            unread: &look.unread,
             routines: self.routines.facts().map(|(slug, facts)| (slug, facts, self.past.of(slug))).collect(),
-            unknown: live.iter().map(|live| &live.run).filter(|run| run.status.tone() == Tone::Bad).collect(),
+            unknown: live.map(|live| &live.run).filter(|run| listing::is_unknown(run)).collect(),
             ended: self.past.ended.runs.iter().rev().collect(),
-            holds: holds.in_force(now).collect(),
-            over_budget: today.and_then(|today| over_home(&context, today, now)).map(|over| over.to_string()),
+            holds: holds.in_force(*now).collect(),
+            over_budget: today.and_then(|today| over_home(context, today, *now)).map(|over| over.to_string()),
             command_of: &command_of,
         });
-        let content = attention::content(&items, HomeSnooze::until(home, now));
-        parts.extend(content.ok().map(|content| (Part::Attention, content)));
-        Seen { now, calendar, live, items, forecast, parts, context }
+        let content = attention::content(&items, HomeSnooze::until(home, *now));
+        look.parts.extend(content.ok().map(|content| (Part::Attention, content)));
+        items
     }
 }
+
+impl<'a> Look<'a> {
+    fn begin(app: &App, search_path: &'a SearchPath) -> Self {
+        let now = UnixSeconds::now();
+        let (unread, parts) = Default::default();
+        Self { context: app.context_for_looking(), search_path, now, calendar: Calendar::at(now), unread, parts }
+    }
+}
+
+impl Unrecorded {
+    fn find(context: &Context, on_disk: Option<&OnDisk>, entries: &BTreeSet<RunId>) -> Result<Self, FileError> {
+        let workbenches = on_disk.into_iter().flat_map(|on_disk| &on_disk.workbenches);
+        let (over, unknown): (Vec<RunView>, Vec<RunView>) =
+            listing::unrecorded(context, workbenches, entries)?.into_iter().partition(wait::is_over);
+        Ok(Self {
+            unknown: unknown.into_iter().map(|run| LiveRun::of_stranger(&context.home, run)).collect(),
+            ended: over.into_iter().map(|run| (run.id.clone(), run.into())).collect(),
+        })
+    }
+}
+
+/// How long a poll waits for what is made in the background. In a home of usual size it is there at once.
+const WAIT: Duration = Duration::from_millis(300);
 
 /// For what does not change with the time.
 const END: UnixSeconds = UnixSeconds(u64::MAX);
 
 /// Keeps the words of an error.
-fn note<T>(unread: &mut Vec<String>, result: Result<T, FileError>) -> Option<T> {
-    result.map_err(|error| unread.push(error.to_string())).ok()
+fn note<T>(unread: &mut BTreeSet<String>, result: Result<T, FileError>) -> Option<T> {
+    result.map_err(|error| unread.insert(error.to_string())).ok()
 }
 
-fn list(home: &Home) -> Result<OnDisk, FileError> {
-    let mut archives = BTreeSet::new();
-    let listed = names::scan(&home.archive(), |name, _| archives.extend(name.parse::<RunId>()));
-    match listed {
-        Err(error) if !error.is_not_found() => return Err(error),
-        _ => {}
+fn on_disk_mark(home: &Home) -> Mark {
+    Mark::default().file(&home.workbenches()).file(&home.pins()).file(&home.archive())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::entry::{Entry, Workbench};
+
+    fn parts(dashboard: &Dashboard, app: &App) -> serde_json::Value {
+        serde_json::to_value(dashboard.poll(app, &BTreeMap::new(), &[])).unwrap()["parts"].take()
     }
-    let workbenches = on_disk::workbench_ids(home)?.into_iter().collect();
-    Ok(OnDisk { workbenches, pins: pin::list(home)?, archives })
-}
 
-/// Looks at the workbenches of which neither an entry nor the history tells, in the period that is shown.
-fn others(context: &Context, past: &PastRuns, on_disk: Option<&OnDisk>, entries: &BTreeSet<RunId>) -> Others {
-    let workbenches = on_disk.into_iter().flat_map(|on_disk| &on_disk.workbenches);
-    let is_known = |run: &RunId| entries.contains(run) || past.ended.runs.contains_key(run);
-    let unknown: Vec<RunId> =
-        workbenches.filter(|run| run.stamp() >= past.ended.since && !is_known(run)).cloned().collect();
-    let mut others = Others::default();
-    for run in listing::these(context, &unknown) {
-        if wait::is_over(&run) {
-            others.ended.insert(run.id.clone(), run.into());
-        } else {
-            others.unknown.push(LiveRun::of_stranger(run));
+    #[test]
+    fn runs_that_cannot_be_listed_are_as_they_were_and_never_gone() {
+        let (_dir, app) = App::example();
+        let home = &app.home;
+        let run: RunId = format!("a-{}", UnixSeconds::now().0).parse().unwrap();
+        std::fs::create_dir(Entry::of(home, &run).directory()).unwrap();
+        std::fs::create_dir(Workbench::of(home, &run).directory()).unwrap();
+        let dashboard = Dashboard::default();
+        let live = parts(&dashboard, &app)["live"].take();
+        assert_eq!((live["rows"].as_array().unwrap().len(), &live["rows"][0]["id"]), (1, &run.to_string().into()));
+
+        // Root reads a folder of any mode.
+        let away = home.root().join("away");
+        std::fs::rename(home.running(), &away).unwrap();
+        std::fs::write(home.running(), "").unwrap();
+        let unlisted = parts(&dashboard, &app);
+        assert_eq!(unlisted["live"], live);
+        let items = unlisted["attention"]["rows"].as_array().unwrap();
+        let is_told = |item: &&serde_json::Value| item["fix"].as_str().unwrap().contains("as it was last read");
+        assert_eq!(items.iter().filter(is_told).count(), 1, "once, whatever needs it: {items:?}");
+        assert_eq!(dashboard.summary(&app, None).live_runs(), (Some(0), Some(1)));
+
+        // A process that never saw them says nothing about runs.
+        let fresh = Dashboard::default();
+        let unlisted = parts(&fresh, &app);
+        assert_eq!((unlisted.get("live"), unlisted.get("ended")), (None, None));
+        assert!(unlisted.get("routines").is_some());
+        assert_eq!(fresh.summary(&app, None).live_runs(), (None, None));
+
+        std::fs::remove_file(home.running()).unwrap();
+        std::fs::rename(away, home.running()).unwrap();
+        assert_eq!(parts(&fresh, &app)["live"], live);
+    }
+
+    #[test]
+    fn workbenches_of_other_programs_have_a_bounded_number_of_rows() {
+        let (_dir, app) = App::example();
+        for n in 0..listing::MAX_UNRECORDED as u64 + 20 {
+            let run = RunId::new("other".parse().unwrap(), UnixSeconds(1_000_000 + n));
+            std::fs::create_dir(Workbench::of(&app.home, &run).directory()).unwrap();
         }
+        let live = parts(&Dashboard::default(), &app)["live"].take();
+        let rows = live["rows"].as_array().unwrap();
+        assert_eq!(rows.len(), listing::MAX_UNRECORDED);
+        assert_eq!(rows[0]["id"], format!("other-{}", 1_000_000 + listing::MAX_UNRECORDED + 19), "the newest");
     }
-    others
 }

@@ -1,41 +1,30 @@
 //! What the history says, kept up to date by its new lines alone.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 
 use serde::Serialize;
 
-use crate::agent::output::Needs;
+use super::calendar::Calendar;
+use super::ended::Ended;
 use crate::clock::UnixSeconds;
-use crate::git::Work;
 use crate::home::atomic_file::FileError;
 use crate::money::MicroDollars;
 use crate::query::usage::Use;
-use crate::query::view::RunView;
-use crate::quote::shortened;
 use crate::routine::slug::Slug;
 use crate::run::context::Context;
-use crate::run::disagreement::Disagreement;
-use crate::run::history::{Line, Lines, Seen};
+use crate::run::history::{Line, Lines, Position, UnreadLine};
 use crate::run::id::RunId;
 use crate::run::record::Outcome;
-use crate::run::status::{Status, Tone};
+use crate::run::status::{Status, Streak};
 
-use super::calendar::Calendar;
-
-/// How many ended runs have a row.
-const MAX_ENDED: usize = 2_000;
 /// How many of a routine's newest runs are shown.
 pub(super) const RECENT: usize = 20;
-const MAX_REASON_CHARS: usize = 200;
-const HOUR_SECS: u64 = 60 * 60;
 
 #[derive(Debug, Default)]
 pub(super) struct PastRuns {
-    seen: Seen,
-    /// The first days of the periods that were summed up.
-    since: UnixSeconds,
-    week: UnixSeconds,
+    position: Position,
+    /// The days by which it was summed up.
+    calendar: Option<Calendar>,
     /// How many lines there are, one a run.
     pub(super) total: usize,
     routines: HashMap<Slug, RoutinePast>,
@@ -65,88 +54,11 @@ pub(super) struct RecentRun {
     pub(super) duration_secs: Option<u64>,
 }
 
-/// The newest ended runs, and how many are older.
-#[derive(Debug, Default)]
-pub(super) struct Ended {
-    /// What was triggered before is not among the runs.
-    pub(super) since: UnixSeconds,
-    pub(super) runs: BTreeMap<RunId, EndedRun>,
-    pub(super) older_total: usize,
-    /// Of the older ones, how many of each of the last days.
-    pub(super) per_day: BTreeMap<UnixSeconds, DayCount>,
-}
-
-/// How the runs of a day ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct DayCount {
-    pub(super) ok: u64,
-    pub(super) bad: u64,
-}
-
-/// How a run ended, as far as a list shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct EndedRun {
-    pub(super) status: Status,
-    pub(super) reason: Option<String>,
-    pub(super) agent: String,
-    pub(super) triggered_at: UnixSeconds,
-    pub(super) finished_at: UnixSeconds,
-    pub(super) retain_from: UnixSeconds,
-    pub(super) duration_secs: Option<u64>,
-    pub(super) verified: Option<bool>,
-    pub(super) disagreements: Vec<Disagreement>,
-    pub(super) headline: Option<String>,
-    pub(super) cost_usd: Option<MicroDollars>,
-    pub(super) is_unsaved: bool,
-    pub(super) needs_login: bool,
-}
-
 #[derive(Debug, Default)]
 struct DayUse {
     total: Use,
     agents: BTreeMap<String, Use>,
     costs: HashMap<Slug, MicroDollars>,
-}
-
-impl EndedRun {
-    pub(super) fn of(outcome: Outcome) -> Self {
-        Self {
-            cost_usd: outcome.cost(),
-            duration_secs: outcome.duration_secs(),
-            is_unsaved: outcome.work.iter().any(Work::is_unsaved),
-            needs_login: outcome.output.as_ref().is_some_and(|output| output.needs == Some(Needs::Login)),
-            status: outcome.status,
-            reason: outcome.reason.map(|reason| shortened(&reason, MAX_REASON_CHARS)),
-            agent: outcome.agent,
-            triggered_at: outcome.triggered_at,
-            finished_at: outcome.finished_at,
-            retain_from: outcome.retain_from,
-            verified: outcome.verified,
-            disagreements: outcome.disagreements,
-            headline: outcome.report.map(|report| report.headline),
-        }
-    }
-}
-
-impl From<RunView> for EndedRun {
-    fn from(run: RunView) -> Self {
-        let finished_at = run.finished_at.unwrap_or(run.triggered_at);
-        Self {
-            status: run.own_status(),
-            reason: run.status_reason.map(|reason| shortened(&reason, MAX_REASON_CHARS)),
-            agent: String::new(),
-            triggered_at: run.triggered_at,
-            finished_at,
-            retain_from: finished_at,
-            duration_secs: run.duration_secs,
-            verified: run.verified,
-            disagreements: run.disagreements,
-            headline: run.report.map(|report| report.headline),
-            cost_usd: run.output.as_ref().and_then(|output| output.usage.as_ref()?.cost_usd),
-            is_unsaved: run.work.iter().any(Work::is_unsaved),
-            needs_login: false,
-        }
-    }
 }
 
 impl RoutinePast {
@@ -161,16 +73,17 @@ impl RoutinePast {
         median(self.recent.iter().filter_map(|run| run.duration_secs).collect())
     }
 
-    /// Returns how many of its newest runs failed, back to the last that did not.
-    pub(super) fn failed_in_a_row(&self) -> usize {
-        let judged = self.recent.iter().rev().filter(|run| run.status.tone() == Tone::Good || run.status.is_failure());
-        judged.take_while(|run| run.status.is_failure()).count()
+    /// Returns its newest runs that failed, back to the last that did not, the newest first.
+    pub(super) fn failed_in_a_row(&self) -> impl Iterator<Item = &RecentRun> {
+        let judged = self.recent.iter().rev().filter(|run| run.status.streak() != Streak::Keep);
+        judged.take_while(|run| run.status.streak() == Streak::Extend)
     }
 
     fn add(&mut self, id: RunId, line: &Line, is_within: bool, revision: u64) {
         if is_within {
-            self.good += u64::from(line.status().tone() == Tone::Good);
-            self.judged += u64::from(line.status().tone() == Tone::Good || line.status().is_failure());
+            let is_good = line.status().streak() == Streak::Reset;
+            self.good += u64::from(is_good);
+            self.judged += u64::from(is_good || line.status().is_failure());
         }
         let run = RecentRun { id, status: line.status(), duration_secs: line.duration_secs() };
         // Runs end in almost the order in which they were triggered.
@@ -194,47 +107,69 @@ fn median(mut secs: Vec<u64>) -> Option<u64> {
 }
 
 impl PastRuns {
-    /// Takes in what was added to the history since the last time.
+    /// Takes in what was added to the history since the last time. Lines are read after the history is let go: triggers wait for
+    /// it.
     ///
     /// # Errors
     /// The history cannot be read.
     pub(super) fn refresh(&mut self, context: &Context, calendar: &Calendar) -> Result<(), FileError> {
-        let mut lines = context.history.read(&context.home)?;
-        let seen = lines.seen();
-        let is_another_day = (self.since, self.week) != (calendar.month(), calendar.week());
-        if seen == self.seen && !is_another_day {
+        let lines = context.history.read(&context.home)?;
+        let position = lines.position();
+        let is_another_day = self.calendar.as_ref() != Some(calendar);
+        if position == self.position && !is_another_day {
             return Ok(());
         }
         self.revision += 1;
-        (self.since, self.week) = (calendar.month(), calendar.week());
-        let added = lines.added_since(&self.seen).unwrap_or_else(|| {
-            // Files went: what was read of them went too.
-            self.used.clear();
-            self.ended.runs.clear();
-            self.routines.clear();
-            all(&lines)
-        });
-        let since = self.since;
-        if is_another_day || self.routines.is_empty() {
-            self.routines.clear();
-            self.total = 0;
-            all(&lines).iter().for_each(|line| self.count(&lines, line, since));
-        } else {
-            added.iter().for_each(|line| self.count(&lines, line, since));
-        }
-        self.used.retain(|day, _| *day >= calendar.week());
+        let unread = self.take_in(&lines, calendar, is_another_day);
+        drop(lines);
+        self.position = position;
+        self.calendar = Some(calendar.clone());
         let mut unreadable = Vec::new();
-        for line in added.iter().filter(|line| line.stamp() >= calendar.week()) {
-            match lines.past(line) {
-                Some(past) => self.used.entry(calendar.day_of(line.stamp())).or_default().add(&past.outcome),
-                None => unreadable.push(*line),
+        for Wanted { line, of_week, of_ended } in unread {
+            let Some(past) = line.read() else {
+                unreadable.push(line);
+                continue;
+            };
+            if of_week {
+                self.used.entry(calendar.day_of(line.run().stamp())).or_default().add(&past.outcome);
+            }
+            if of_ended {
+                self.ended.add(past.outcome);
             }
         }
-        unreadable.extend(self.ended.refresh(&lines, calendar));
         // Health reports them, and the next look reads all that is left.
-        unreadable.iter().for_each(|line| lines.drop_unreadable(line));
-        self.seen = seen;
+        context.history.drop_unreadable(&unreadable, &self.position);
         Ok(())
+    }
+
+    /// Counts the lines that are new, and returns those that are to be read.
+    fn take_in(&mut self, lines: &Lines, calendar: &Calendar, is_another_day: bool) -> Vec<Wanted> {
+        let (month, week) = (calendar.month(), calendar.week());
+        let added = lines.added_since(&self.position);
+        if added.is_none() {
+            // Files went: what was read of them went too.
+            self.ended.runs.clear();
+        }
+        let added = added.filter(|_| !is_another_day);
+        if added.is_none() {
+            self.used.clear();
+            self.routines.clear();
+            self.total = 0;
+        }
+        let added = added.unwrap_or_else(|| all(lines));
+        added.iter().for_each(|line| self.count(lines, line, month));
+        let of_run = |line: &Line| (line.stamp(), lines.routine(line));
+        let of_week: HashSet<_> = added.iter().filter(|line| line.stamp() >= week).map(of_run).collect();
+        self.ended.summarize(lines, calendar);
+        let since = self.ended.since;
+        let newest_first = lines.newest_first().take_while(|line| line.stamp() >= since.min(week));
+        let wanted = newest_first.filter_map(|line| {
+            let of_week = of_week.contains(&of_run(line));
+            let line = lines.unread(line)?;
+            let of_ended = line.run().stamp() >= since && !self.ended.runs.contains_key(line.run());
+            (of_week || of_ended).then_some(Wanted { line, of_week, of_ended })
+        });
+        wanted.collect()
     }
 
     fn count(&mut self, lines: &Lines, line: &Line, since: UnixSeconds) {
@@ -267,6 +202,13 @@ impl PastRuns {
     }
 }
 
+/// A line that is to be read, and what it is wanted for.
+struct Wanted {
+    line: UnreadLine,
+    of_week: bool,
+    of_ended: bool,
+}
+
 /// Returns a line for each run, the oldest first.
 fn all(lines: &Lines) -> Vec<Line> {
     let mut all: Vec<Line> = lines.newest_first().copied().collect();
@@ -288,55 +230,6 @@ impl DayUse {
     }
 }
 
-impl Ended {
-    /// Reads the lines of runs that are new; returns those that cannot be read.
-    fn refresh(&mut self, lines: &Lines, calendar: &Calendar) -> Vec<Line> {
-        let mut unreadable = Vec::new();
-        self.since = since(lines.newest_first().map(Line::stamp), calendar.month());
-        self.runs.retain(|run, _| run.stamp() >= self.since);
-        (self.older_total, self.per_day) = (0, BTreeMap::new());
-        for line in lines.newest_first() {
-            if line.stamp() < self.since {
-                self.older_total += 1;
-                if line.stamp() >= calendar.month() {
-                    self.per_day.entry(calendar.day_of(line.stamp())).or_default().add(line.status());
-                }
-                continue;
-            }
-            let id = RunId::new(lines.routine(line).clone(), line.stamp());
-            if let Entry::Vacant(place) = self.runs.entry(id) {
-                match lines.past(line) {
-                    Some(past) => drop(place.insert(EndedRun::of(past.outcome))),
-                    None => unreadable.push(*line),
-                }
-            }
-        }
-        unreadable
-    }
-}
-
-impl DayCount {
-    fn add(&mut self, status: Status) {
-        self.ok += u64::from(status.tone() == Tone::Good);
-        self.bad += u64::from(status.is_failure());
-    }
-}
-
-/// Returns since when runs have a row, so that there are not too many: since the begin of an hour, so that this does not change with
-/// each run.
-fn since(newest_first: impl Iterator<Item = UnixSeconds>, month: UnixSeconds) -> UnixSeconds {
-    let mut newest = None;
-    for (count, stamp) in newest_first.take_while(|stamp| *stamp >= month).enumerate() {
-        let newest = *newest.get_or_insert(stamp);
-        if count == MAX_ENDED {
-            let hour = UnixSeconds((stamp.0 / HOUR_SECS + 1) * HOUR_SECS);
-            // All of them may be of one hour.
-            return if hour <= newest { hour } else { stamp.plus_secs(1) };
-        }
-    }
-    month
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,23 +241,6 @@ mod tests {
     #[test]
     fn the_middle_is_of_the_runs_that_started() {
         assert_eq!([vec![], vec![5], vec![9, 1], vec![3, 100, 1]].map(median), [None, Some(5), Some(5), Some(3)]);
-    }
-
-    #[test]
-    fn the_period_of_ended_runs_begins_with_an_hour_and_has_not_too_many() {
-        let month = UnixSeconds(1_000_000);
-        let stamps = |step: u64, count: u64| (0..count).map(move |n| UnixSeconds(10_000_000 - n * step));
-        assert_eq!(since(stamps(60, 2_000), month), month);
-        let cut = since(stamps(60, 2_001), month);
-        assert_eq!(cut.0 % HOUR_SECS, 0);
-        let rows = stamps(60, 2_001).filter(|stamp| *stamp >= cut).count();
-        assert!((1_900..=2_000).contains(&rows), "{rows}");
-        let cut = since(stamps(2, 9_000), month);
-        let rows = stamps(2, 9_000).filter(|stamp| *stamp >= cut).count();
-        assert!(cut.0 % HOUR_SECS == 0 && rows <= MAX_ENDED, "{cut} {rows}");
-        let dense = since((0..9_000).map(|n| UnixSeconds(3_600_000 * 3 + 3_599 - n / 5)), month);
-        assert!((0..9_000).filter(|n| 3_600_000 * 3 + 3_599 - n / 5 >= dense.0).count() <= MAX_ENDED);
-        assert_eq!(since(std::iter::empty(), month), month);
     }
 
     struct Fixture {
@@ -438,11 +314,33 @@ mod tests {
         fixture.assert_as_new();
         let a = fixture.past.of(&"a".parse().unwrap()).unwrap();
         assert_eq!((a.recent.len(), a.success_rate()), (RECENT, Some(0.666)));
-        assert_eq!(fixture.past.of(&"b".parse().unwrap()).unwrap().failed_in_a_row(), 2);
+        assert_eq!(fixture.past.of(&"b".parse().unwrap()).unwrap().failed_in_a_row().count(), 2);
         assert_eq!((fixture.past.total, fixture.past.ended.older_total), (32, 1));
         let revision = fixture.past.revision;
         fixture.refresh();
         assert_eq!(fixture.past.revision, revision, "nothing was added");
+        // The clock was wrong for a while, or the time zone was.
+        for days in [20, 3, -3, 0, 1, 2, 0] {
+            let moment = now.checked_add_signed(days * 24 * 60 * 60).unwrap();
+            fixture.calendar = Calendar::at(UnixSeconds(moment));
+            fixture.refresh();
+            fixture.assert_as_new();
+        }
+        assert_eq!(fixture.past.used().0.runs, 31, "of a week, each once");
+    }
+
+    #[test]
+    fn the_history_is_free_while_its_lines_are_read() {
+        let mut fixture = Fixture::new();
+        fixture.add(&format!("a-{}", UnixSeconds::now().0 - 10), Status::Succeeded);
+        let history = &fixture.context.history;
+        let lines = history.read(&fixture.context.home).unwrap();
+        let wanted = fixture.past.take_in(&lines, &fixture.calendar, true);
+        drop(lines);
+        // Its file gets another name meanwhile, and its line is read all the same.
+        std::fs::rename(fixture.context.home.history_file(), fixture.context.home.root().join("history.7.jsonl"))
+            .unwrap();
+        assert_eq!(wanted.iter().filter(|wanted| wanted.line.read().is_some()).count(), 1);
     }
 
     #[test]
@@ -464,5 +362,11 @@ mod tests {
         fixture.refresh();
         fixture.assert_as_new();
         assert_eq!((fixture.past.total, fixture.past.ended.runs.len()), (2, 2));
+        let Fixture { context, .. } = &fixture;
+        assert_eq!(
+            context.history.read(&context.home).unwrap().damaged(),
+            1,
+            "it is one line, of a week and of a month"
+        );
     }
 }

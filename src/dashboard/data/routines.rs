@@ -9,12 +9,12 @@ use serde::Serialize;
 
 use super::calendar::Calendar;
 use super::content::{Content, Row};
-use super::kept::Mark;
 use super::past::{PastRuns, RecentRun, RoutinePast};
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::home::atomic_file::FileError;
+use crate::home::mark::Mark;
 use crate::money::MicroDollars;
 use crate::query::routine_view::{ComingFires, Firing, in_words};
 use crate::query::used_today::UsedToday;
@@ -58,7 +58,7 @@ struct KnownRoutine {
 #[derive(Debug, Clone)]
 struct MadeFrom {
     summary: Arc<Summary>,
-    running: Vec<RunId>,
+    running: Option<Vec<RunId>>,
     past: u64,
     hold: Option<Hold>,
     is_agent_available: bool,
@@ -109,7 +109,8 @@ struct RoutineRow<'a> {
     snoozed_until: Option<UnixSeconds>,
     waiting: Option<String>,
     waiting_until: Option<UnixSeconds>,
-    running: &'a [RunId],
+    /// Absent where the runs cannot be listed.
+    running: Option<&'a [RunId]>,
     next_fires: &'a [UnixSeconds],
     fires_per_day: Option<Vec<u64>>,
     recent: Vec<&'a RecentRun>,
@@ -126,7 +127,8 @@ pub(super) struct Now<'a> {
     pub(super) now: UnixSeconds,
     pub(super) calendar: &'a Calendar,
     pub(super) past: &'a PastRuns,
-    pub(super) running: &'a BTreeMap<Slug, Vec<RunId>>,
+    /// `None` where nobody knows what runs.
+    pub(super) running: Option<&'a BTreeMap<Slug, Vec<RunId>>>,
     pub(super) holds: &'a Holds,
     /// Which agents' commands are found.
     pub(super) agents: &'a Agents,
@@ -137,7 +139,7 @@ pub(super) struct Now<'a> {
 
 impl Now<'_> {
     fn world(&self, home_snoozed_until: Option<UnixSeconds>) -> u64 {
-        let mark = Mark::new().fact(&home_snoozed_until).fact(&MachineMark::now()).fact(&self.calendar.midnight());
+        let mark = Mark::default().fact(&home_snoozed_until).fact(&MachineMark::now()).fact(&self.calendar.midnight());
         mark.file(&self.context.home.config_file()).fingerprint()
     }
 
@@ -145,13 +147,17 @@ impl Now<'_> {
         let slug = summary.slug();
         MadeFrom {
             summary: Arc::clone(summary),
-            running: self.running.get(slug).cloned().unwrap_or_default(),
+            running: self.running_of(slug).map(<[_]>::to_vec),
             past: self.past.of(slug).map_or(0, |past| past.revision),
             hold: facts.and_then(|facts| self.holds.of(&facts.agent).cloned()),
             is_agent_available: facts.is_some_and(|facts| self.agents.is_available(self, &facts.agent)),
             used: facts.and_then(|facts| self.used(slug, facts)),
             world,
         }
+    }
+
+    fn running_of(&self, slug: &Slug) -> Option<&[RunId]> {
+        self.running.map(|running| running.get(slug).map(Vec::as_slice).unwrap_or_default())
     }
 
     fn used(&self, slug: &Slug, facts: &RoutineFacts) -> Option<Used> {
@@ -194,7 +200,7 @@ impl Now<'_> {
             snoozed_until: firing.snoozed_until,
             waiting: waiting.map(|waiting| in_words(slug, waiting, hold, now)),
             waiting_until,
-            running: self.running.get(slug).map(Vec::as_slice).unwrap_or_default(),
+            running: self.running_of(slug),
             next_fires: &next_fires,
             fires_per_day,
             recent: past.recent.iter().collect(),
@@ -260,13 +266,12 @@ impl Routines {
             let made_from = look.made_from(summary, facts, world);
             let kept = match old {
                 Some(old) if look.now < old.until && old.made_from.is_as(&made_from) => old,
-                old => {
+                _ => {
                     let shown = look.show(slug, home_snoozed_until);
                     let facts = shown.as_ref().map(|(_, facts, _)| facts);
                     let made_from = look.made_from(summary, facts, world);
                     let until = shown.as_ref().map_or(UnixSeconds(u64::MAX), |(_, _, until)| *until);
                     has_changed = true;
-                    let _ = old;
                     KnownRoutine { made_from, until, shown: shown.map(|(row, facts, _)| (row, facts)) }
                 }
             };

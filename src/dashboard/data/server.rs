@@ -3,9 +3,8 @@
 use serde::Serialize;
 
 use super::content::Content;
-use super::{Seen, State};
+use super::{Found, State};
 use crate::agent::agent_names;
-use crate::run::context::App;
 
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
@@ -22,18 +21,17 @@ struct ServerHead<'a> {
 
 /// # Errors
 /// It cannot be written as JSON.
-pub(super) fn content(state: &State, seen: &Seen, app: &App, tools: &[&str]) -> serde_json::Result<Content> {
-    let home = &seen.context.home;
-    let search_path = app.search_path();
+pub(super) fn content(state: &State, found: &Found<'_>, tools: &[&str]) -> serde_json::Result<Content> {
+    let home = &found.context.home;
     let names = agent_names(home);
-    let available = names.iter().filter(|name| state.agents.is_found(home, &search_path, &name.to_string()));
+    let available = names.iter().filter(|name| state.agents.is_found(home, found.search_path, &name.to_string()));
     Content::default().with_head(&ServerHead {
         program: env!("CARGO_PKG_VERSION"),
         home: home.root().display().to_string(),
-        time_zone: seen.calendar.zone.as_deref(),
+        time_zone: found.calendar.zone.as_deref(),
         tools,
         agents_available: available.count(),
         routines_total: state.routines.content().rows().len(),
-        runs_total: state.past.total + seen.live.len(),
+        runs_total: state.past.total + found.live.as_ref().map_or(0, Vec::len),
     })
 }

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use super::{Seen, State};
+use super::{Found, State};
 use crate::clock::UnixSeconds;
+use crate::query::listing::LiveCounts;
+use crate::query::view::RunView;
 use crate::routine::slug::Slug;
 use crate::run::id::RunId;
 
@@ -12,9 +14,11 @@ use crate::run::id::RunId;
 #[serde_with::skip_serializing_none]
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Summary {
-    /// How many runs are not over.
-    running: usize,
-    /// The newest of them.
+    /// How many runs are not over; absent if they cannot be listed.
+    running: Option<usize>,
+    /// How many may be over: nothing certain can be said.
+    unknown: Option<usize>,
+    /// The newest of both.
     live: Vec<RunId>,
     failed_24h: Failed,
     next: Option<NextFire>,
@@ -45,16 +49,19 @@ struct NextFire {
 const SHOWN: usize = 20;
 const DAY_SECS: u64 = 24 * 60 * 60;
 
-pub(super) fn summary(state: &State, seen: &Seen, routine: Option<&Slug>) -> Summary {
+pub(super) fn summary(state: &State, found: &Found<'_>, routine: Option<&Slug>) -> Summary {
     let is_wanted = |slug: &Slug| routine.is_none_or(|routine| routine == slug);
-    let since = UnixSeconds(seen.now.0.saturating_sub(DAY_SECS));
-    let live: Vec<&RunId> = seen.live.iter().map(|live| &live.run.id).filter(|run| is_wanted(run.routine())).collect();
+    let since = UnixSeconds(found.now.0.saturating_sub(DAY_SECS));
+    let live = found.live.iter().flatten().map(|live| &live.run);
+    let live: Vec<&RunView> = live.filter(|run| is_wanted(run.id.routine())).collect();
+    let LiveCounts { running, unknown } = LiveCounts::of(live.iter().copied());
+    let is_known = found.live.is_some();
     let ended = state.past.ended.runs.iter().rev().filter(|(run, _)| is_wanted(run.routine()));
     let failed: Vec<&RunId> =
         ended.filter(|(_, run)| run.finished_at >= since && run.status.is_failure()).map(|(run, _)| run).collect();
     let fires = state.routines.facts().filter(|(slug, _)| is_wanted(slug));
     let next = fires.filter_map(|(slug, facts)| Some((facts.next_fire?, slug))).min();
-    let items = seen.items.iter().filter(|item| match routine {
+    let items = found.items.iter().filter(|item| match routine {
         Some(_) => item.routine.as_ref().is_some_and(is_wanted),
         None => true,
     });
@@ -69,15 +76,24 @@ pub(super) fn summary(state: &State, seen: &Seen, routine: Option<&Slug>) -> Sum
     if more > 0 {
         problems.push(format!("{more} more"));
     }
-    let forecast = seen.forecast.as_deref().and_then(|forecast| forecast.as_ref().ok());
+    let forecast = found.forecast.as_deref().and_then(|forecast| forecast.as_ref().ok());
     Summary {
-        running: live.len(),
-        live: live.into_iter().take(SHOWN).cloned().collect(),
+        running: is_known.then_some(running),
+        unknown: is_known.then_some(unknown),
+        live: live.into_iter().take(SHOWN).map(|run| run.id.clone()).collect(),
         failed_24h: Failed { count: failed.len(), runs: failed.into_iter().take(SHOWN).cloned().collect() },
         next: next.map(|(at, slug)| NextFire { routine: slug.clone(), at }),
         problems,
-        removable_bytes: forecast.and_then(|forecast| forecast.removable_bytes()).filter(|_| routine.is_none()),
+        removable_bytes: forecast.and_then(|forecast| forecast.removable_bytes).filter(|_| routine.is_none()),
         dashboard_hint: cfg!(feature = "dashboard")
-            .then_some("a person sees all of it in a browser with: moadim-mcp dashboard"),
+            .then_some("to see everything in a browser, run: moadim-mcp dashboard"),
+    }
+}
+
+#[cfg(test)]
+impl Summary {
+    /// Returns how many run, and how many may.
+    pub(super) fn live_runs(&self) -> (Option<usize>, Option<usize>) {
+        (self.running, self.unknown)
     }
 }

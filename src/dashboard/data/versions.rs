@@ -1,7 +1,7 @@
 //! What a caller that has an earlier version of a part lacks of it.
 //!
-//! A version is a hash of the content. A process remembers what the last few it answered with were made of; whoever has another one
-//! gets the whole part.
+//! A version is a hash of the content. A process remembers what the last few it answered with were made of; a caller with any
+//! other version gets the whole part.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) struct PartAnswer {
     whole: bool,
     head: Option<Arc<RawValue>>,
     rows: Vec<Arc<RawValue>>,
-    /// The keys of rows that are no more.
+    /// The keys of rows that are gone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     gone: Vec<Arc<str>>,
 }

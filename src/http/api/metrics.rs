@@ -3,7 +3,6 @@
 //! Runs are counted as the history is read, so that a scrape costs the same however long the history is. Disks are measured once a
 //! minute at most.
 
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,12 +17,9 @@ use crate::clock::UnixSeconds;
 use crate::home::atomic_file::FileError;
 use crate::janitor::stores::{self, Store};
 use crate::janitor::{heartbeat, sweep_lock};
-use crate::query::view::RunView;
+use crate::query::listing::LiveCounts;
 use crate::routine::known::Look;
 use crate::run::context::{App, Context};
-use crate::run::entry::Entry;
-use crate::run::liveness::{JUDGE_LOCK_TIMEOUT, look};
-use crate::run::status::{Status, TaskState};
 
 /// The disk as it was last measured.
 #[derive(Default)]
@@ -60,11 +56,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let home = &context.home;
     let routines = context.routines.refresh(home, Look::Share)?;
     let waiting = routines.summaries.iter().filter(|one| one.plan().is_ok_and(|plan| plan.waiting.is_some())).count();
-    let unfinished = look(home, Entry::list(home)?, JUDGE_LOCK_TIMEOUT);
-    let mut live: BTreeMap<Status, u64> = BTreeMap::new();
-    for assessment in &unfinished {
-        *live.entry(RunView::of_unfinished(&context, assessment).status).or_default() += 1;
-    }
+    let LiveCounts { running, unknown } = LiveCounts::read(&context)?;
     let stores = disk.stores(&context);
     let lines = context.history.read(home)?;
     let tally = lines.tally();
@@ -82,11 +74,10 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
         text.sample("_count", &[("routine", routine.as_str())], count);
     }
     drop(lines);
-    let at_work = live.iter().filter(|(status, _)| is_at_work(**status)).map(|(_, count)| count).sum::<u64>();
     text.family("moadim_runs_live", Kind::Gauge, "Runs that are being prepared or whose agent is at work.");
-    text.sample("", &[], at_work);
+    text.sample("", &[], running);
     text.family("moadim_runs_unknown", Kind::Gauge, "Runs that may or may not be over.");
-    text.sample("", &[], live.get(&Status::Unknown).copied().unwrap_or(0));
+    text.sample("", &[], unknown);
     text.family("moadim_routines", Kind::Gauge, "Routines.");
     text.sample("", &[], routines.summaries.len());
     text.family(
@@ -117,11 +108,6 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let help = "When a scheduler of the home last noted that it is at work, once a minute.";
     text.time("moadim_last_heartbeat_timestamp_seconds", help, heartbeat::last_beat(home));
     Ok(text.text)
-}
-
-/// Whether a run with an entry is neither unknown nor over but for what is left to record.
-fn is_at_work(status: Status) -> bool {
-    status != Status::Unknown && status.task() == TaskState::Working
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -194,6 +180,7 @@ mod tests {
     use super::*;
     use crate::run::history::{self, Known};
     use crate::run::record::Outcome;
+    use crate::run::status::Status;
 
     #[test]
     fn labels_are_escaped() {

@@ -26,7 +26,7 @@ pub(super) fn tools() -> [Tool; 2] {
         Tool::new(
             SHOW,
             "Dashboard",
-            "Show what runs, failed, comes next and needs a person: a panel, or in brief.",
+            "Show what runs, failed, is next and needs a person.",
             Hints::READS,
             move |app: &App, arguments| show_dashboard(&dashboard, app, arguments),
         )

@@ -35,7 +35,7 @@ impl KnownCosts {
 
 /// A run that ended, in brief.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct EndedRun {
+pub(crate) struct RunCost {
     pub(crate) id: RunId,
     pub(crate) status: Status,
     /// `None` if it is not known, or was not asked for.
@@ -44,14 +44,14 @@ pub(crate) struct EndedRun {
 
 impl Lines {
     /// Returns the runs that were triggered at `since` or later, with their costs if they are asked for.
-    pub(crate) fn ended_since(&mut self, since: UnixSeconds, with_costs: bool) -> Vec<EndedRun> {
+    pub(crate) fn ended_since(&mut self, since: UnixSeconds, with_costs: bool) -> Vec<RunCost> {
         let mut costs = std::mem::take(&mut self.costs);
         costs.forget_before(UnixSeconds(since.0.saturating_sub(REMEMBERED_SECS)));
         let ended = |line: &Line| {
             let id = RunId::new(self.routine(line).clone(), line.stamp());
             let read = || self.past(line).map(|past| past.outcome.cost());
             let cost = if with_costs { costs.of(&id, read) } else { None };
-            EndedRun { id, status: line.status(), cost }
+            RunCost { id, status: line.status(), cost }
         };
         let ended = self.newest_first().take_while(|line| line.stamp() >= since).map(ended).collect();
         self.costs = costs;

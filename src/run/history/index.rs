@@ -1,22 +1,19 @@
 //! Where in the history each run's line is: kept in memory, and extended as the files grow.
 
-use std::borrow::Cow;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
-use serde::Deserialize;
-use serde::de::IgnoredAny;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
-use super::line::Past;
-use super::tally::Tally;
+use super::line::{LineHead, NO_DURATION, Past, line_at};
+use super::tally::{RunTally, Tally};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
 use crate::home::file_cache::Stamp;
@@ -47,15 +44,17 @@ pub struct Lines {
     pub(super) costs: KnownCosts,
     /// What was counted in files that are gone since.
     gone: Tally,
+    /// What was counted in files that are somewhere, but not in the home: should one come back, it is counted again.
+    away: Vec<(Stamp, Tally)>,
     /// Files that are there and could not be opened.
     unopened: Vec<HistoryFile>,
     /// How often lines were dropped.
     drops: u64,
 }
 
-/// How far somebody has seen the lines.
+/// How far somebody has read the lines.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct Position {
     drops: u64,
     read_bytes: BTreeMap<u32, u64>,
 }
@@ -72,7 +71,25 @@ pub struct Line {
     status: Status,
 }
 
-const NO_DURATION: u32 = u32::MAX;
+/// A line that can be read while others use the history: its file is held open.
+#[derive(Debug)]
+pub(crate) struct UnreadLine {
+    file: Arc<File>,
+    run: RunId,
+    line: Line,
+}
+
+impl UnreadLine {
+    pub(crate) fn run(&self) -> &RunId {
+        &self.run
+    }
+
+    /// Reads it; `None` if that is not possible, and then [`HistoryIndex::drop_unreadable`] deals with it.
+    pub(crate) fn read(&self) -> Option<Past> {
+        let past = Past::parse(&line_at(&self.file, self.line.offset).ok()?)?;
+        (past.outcome.id == self.run && past.outcome.status == self.line.status).then_some(past)
+    }
+}
 
 impl Line {
     /// Returns the time from the agent's start to the run's end, if it started.
@@ -93,7 +110,9 @@ impl Line {
 /// removed.
 #[derive(Debug)]
 struct IndexedFile {
-    file: File,
+    file: Arc<File>,
+    /// As it was last listed.
+    path: PathBuf,
     /// As it was after reading: what is added from then on makes the file longer than what was read of it.
     stamp: Stamp,
     read_bytes: u64,
@@ -103,10 +122,22 @@ struct IndexedFile {
     tally: Tally,
 }
 
+/// How often the files are listed again if one that was not removed is missing.
+const LISTED_AGAIN: usize = 2;
+
 /// How much before the end of what was read is compared when a file has grown: several lines.
 const COMPARED_BYTES: u64 = 4 * 1024;
 
 impl IndexedFile {
+    fn is_in(&self, listed: &[HistoryFile]) -> bool {
+        listed.iter().any(|file| file.stamp.is_same_file(&self.stamp))
+    }
+
+    /// Whether it has no name any more.
+    fn is_removed(&self) -> bool {
+        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+    }
+
     /// Whether the file was changed other than by adding lines.
     fn is_edited(&self, now: &Stamp) -> bool {
         match self.read_bytes.cmp(&now.size()) {
@@ -126,7 +157,7 @@ impl IndexedFile {
 
 /// The names of routines, so that a line needs only a number.
 #[derive(Debug, Default)]
-struct Slugs {
+pub(super) struct Slugs {
     all: Vec<Slug>,
     numbers: HashMap<Slug, u32>,
 }
@@ -143,8 +174,13 @@ impl Slugs {
         Some(number)
     }
 
+    /// Returns the name of a number that a line has.
+    pub(super) fn named(&self, number: u32) -> &Slug {
+        &self.all[number as usize]
+    }
+
     fn of(&self, line: &Line) -> &Slug {
-        &self.all[line.slug as usize]
+        self.named(line.slug)
     }
 }
 
@@ -198,6 +234,18 @@ impl HistoryIndex {
         *lines.newest.get(*number as usize)?
     }
 
+    /// Forgets lines that could not be read by somebody who had read so far.
+    pub(crate) fn drop_unreadable(&self, unreadable: &[UnreadLine], position: &Position) {
+        if unreadable.is_empty() {
+            return;
+        }
+        let mut lines = self.lock();
+        // After others have dropped some, a number may be that of another file; the next look finds what is still there.
+        if lines.drops == position.drops {
+            unreadable.iter().for_each(|unread| lines.drop_unreadable(&unread.line));
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Lines> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -214,18 +262,23 @@ impl Lines {
     }
 
     /// Returns how far they are read.
-    pub(crate) fn seen(&self) -> Seen {
+    pub(crate) fn position(&self) -> Position {
         let read_bytes = self.files.iter().map(|(number, file)| (*number, file.read_bytes)).collect();
-        Seen { drops: self.drops, read_bytes }
+        Position { drops: self.drops, read_bytes }
     }
 
-    /// Returns the lines of the runs that came since somebody had seen so far, the oldest first; `None` if lines were dropped since.
-    pub(crate) fn added_since(&self, seen: &Seen) -> Option<Vec<Line>> {
-        let is_new = |line: &Line| seen.read_bytes.get(&line.file).is_none_or(|read| line.offset >= *read);
+    /// Returns the lines of the runs that came since somebody had read so far, the oldest first; `None` if lines were dropped since.
+    pub(crate) fn added_since(&self, position: &Position) -> Option<Vec<Line>> {
+        let is_new = |line: &Line| position.read_bytes.get(&line.file).is_none_or(|read| line.offset >= *read);
         let of_one_run = self.lines.chunk_by(|one, other| (one.stamp, one.slug) == (other.stamp, other.slug));
         // A run with an older line was seen.
         let added = of_one_run.filter(|lines| lines.iter().all(is_new)).filter_map(|lines| lines.last().copied());
-        (seen.drops == self.drops).then(|| added.collect())
+        (position.drops == self.drops).then(|| added.collect())
+    }
+
+    /// Whether a run has a line.
+    pub(crate) fn has(&self, run: &RunId) -> bool {
+        self.find(run).is_some()
     }
 
     fn find(&self, run: &RunId) -> Option<&Line> {
@@ -241,8 +294,9 @@ impl Lines {
     /// Counts all runs whose end this process has seen in the history. While it lives, no count falls because a file is removed.
     pub(crate) fn tally(&self) -> RunTally<'_> {
         let mut all = Tally::default();
-        self.files.values().map(|file| &file.tally).chain([&self.gone]).for_each(|tally| all.add(tally));
-        RunTally { all, slugs: &self.slugs }
+        let known = self.files.values().map(|file| &file.tally).chain(self.away.iter().map(|(_, tally)| tally));
+        known.chain([&self.gone]).for_each(|tally| all.add(tally));
+        RunTally::of(all, &self.slugs)
     }
 
     /// Makes sure that all files that may have runs of a time were read.
@@ -266,10 +320,13 @@ impl Lines {
 
     /// Reads a line; `None` if that is not possible, and then [`Self::drop_unreadable`] deals with it.
     pub(crate) fn past(&self, line: &Line) -> Option<Past> {
-        let text = line_at(&self.files.get(&line.file)?.file, line.offset).ok()?;
-        let past = Past::parse(&text)?;
-        let id = RunId::new(self.routine(line).clone(), line.stamp);
-        (past.outcome.id == id && past.outcome.status == line.status).then_some(past)
+        self.unread(line)?.read()
+    }
+
+    /// Returns what is needed to read a line once the history is let go.
+    pub(crate) fn unread(&self, line: &Line) -> Option<UnreadLine> {
+        let file = Arc::clone(&self.files.get(&line.file)?.file);
+        Some(UnreadLine { file, run: RunId::new(self.routine(line).clone(), line.stamp), line: *line })
     }
 
     /// Forgets a line that [`Self::past`] could not read. If its file was edited, the next look reads that again; otherwise the
@@ -286,8 +343,10 @@ impl Lines {
             _ => false,
         });
         if is_as_indexed {
-            indexed.damaged += 1;
+            let count = self.lines.len();
             self.lines.retain(|line| (line.file, line.offset) != (file, offset));
+            // Not a second time if somebody else found it, too.
+            indexed.damaged += u64::from(self.lines.len() < count);
         } else {
             self.files.remove(&file);
             self.lines.retain(|line| line.file != file);
@@ -296,7 +355,7 @@ impl Lines {
     }
 
     fn refresh(&mut self, home: &Home) -> Result<(), FileError> {
-        let mut listed = files::list(home)?;
+        let mut listed = self.list(home)?;
         // Oldest first, so that most lines come in order.
         listed.reverse();
         // Files only grow, and go as a whole. After any other change a file is read again.
@@ -305,10 +364,14 @@ impl Lines {
             now.is_some_and(|file| !known.is_edited(&file.stamp))
         };
         self.unopened.clear();
-        for (_, known) in
-            self.files.iter_mut().filter(|(_, known)| !listed.iter().any(|file| file.stamp.is_same_file(&known.stamp)))
-        {
-            self.gone.add(&std::mem::take(&mut known.tally));
+        for known in self.files.values_mut().filter(|known| !known.is_in(&listed)) {
+            let tally = std::mem::take(&mut known.tally);
+            match (known.is_removed(), listed.iter().any(|file| file.path == known.path)) {
+                // An editor replaced it: its runs are in the new file.
+                (true, true) => {}
+                (true, false) => self.gone.add(&tally),
+                (false, _) => self.away.push((known.stamp, tally)),
+            }
         }
         let count = self.files.len();
         self.files.retain(|_, known| is_as_read(known));
@@ -317,6 +380,11 @@ impl Lines {
             self.drops += 1;
             self.lines.retain(|line| self.files.contains_key(&line.file));
             known = 0;
+        }
+        for known in self.files.values_mut() {
+            if let Some(file) = listed.iter().find(|file| file.stamp.is_same_file(&known.stamp)) {
+                known.path.clone_from(&file.path);
+            }
         }
         let first_new = self.lines.len();
         let read = listed.iter().try_for_each(|file| self.read_on(file));
@@ -327,6 +395,18 @@ impl Lines {
         }
         self.sort_in(known);
         read
+    }
+
+    /// Lists the files, the newest first. One that gets another name meanwhile may be listed under neither, and is there.
+    fn list(&self, home: &Home) -> Result<Vec<HistoryFile>, FileError> {
+        let mut listed = files::list(home)?;
+        for _ in 0..LISTED_AGAIN {
+            if self.files.values().all(|known| known.is_in(&listed) || known.is_removed()) {
+                break;
+            }
+            listed = files::list(home)?;
+        }
+        Ok(listed)
     }
 
     /// Sorts in the lines behind the first `known`, of which all is known.
@@ -356,6 +436,7 @@ impl Lines {
             Some((_, known)) if known.read_bytes >= listed.stamp.size() => return Ok(()),
             Some((number, _)) => *number,
             None => {
+                self.away.retain(|(stamp, _)| !stamp.is_same_file(&listed.stamp));
                 // One that cannot be opened was closed or removed since it was listed, and the next look finds it; or it is
                 // damaged as a whole, which hides no other, and which health reports.
                 let (file, stamp) = match atomic_file::open_with_stamp(&listed.path) {
@@ -367,7 +448,9 @@ impl Lines {
                 };
                 let number = self.files.last_key_value().map_or(0, |(last, _)| last + 1);
                 let (end_hash, tally) = (stable_hash(&[]), Tally::default());
-                let empty = IndexedFile { file, stamp, read_bytes: 0, end_hash, damaged: 0, tally };
+                let path = listed.path.clone();
+                let empty =
+                    IndexedFile { file: Arc::new(file), path, stamp, read_bytes: 0, end_hash, damaged: 0, tally };
                 self.files.insert(number, empty);
                 number
             }
@@ -411,83 +494,4 @@ impl Lines {
             file.read_bytes += read;
         }
     }
-}
-
-/// How many runs there were, by routine.
-pub(crate) struct RunTally<'a> {
-    all: Tally,
-    slugs: &'a Slugs,
-}
-
-impl RunTally<'_> {
-    /// Returns how many ended how.
-    pub(crate) fn ended(&self) -> impl Iterator<Item = (&Slug, Status, u64)> {
-        self.all.ended().map(|(slug, status, count)| (&self.slugs.all[slug as usize], status, count))
-    }
-
-    /// Returns how many had an agent that started, and how long these took together.
-    pub(crate) fn durations(&self) -> impl Iterator<Item = (&Slug, u64, u64)> {
-        self.all.durations().map(|(slug, count, secs)| (&self.slugs.all[slug as usize], count, secs))
-    }
-}
-
-/// What of a run's line is indexed.
-struct LineHead<'a> {
-    id: Cow<'a, str>,
-    status: Status,
-    duration_secs: u32,
-}
-
-impl<'a> LineHead<'a> {
-    /// Reads a line; `None` if it is not about a run.
-    ///
-    /// # Errors
-    /// The line is damaged.
-    fn parse(text: &'a [u8]) -> serde_json::Result<Option<Self>> {
-        // What every outcome has must be there, and is skipped: reading it would take several times as long.
-        #[derive(Deserialize)]
-        #[allow(dead_code, reason = "only their presence counts")]
-        struct OfRun<'a> {
-            #[serde(default, borrow)]
-            kind: Option<Cow<'a, str>>,
-            #[serde(borrow)]
-            id: Cow<'a, str>,
-            #[serde(borrow)]
-            status: Cow<'a, str>,
-            duration_secs: Option<u64>,
-            version: IgnoredAny,
-            agent: IgnoredAny,
-            session_host: IgnoredAny,
-            triggered_at: IgnoredAny,
-            finished_at: IgnoredAny,
-            retain_from: IgnoredAny,
-            cookie: IgnoredAny,
-        }
-        #[derive(Deserialize)]
-        struct OfAnyKind<'a> {
-            #[serde(borrow)]
-            kind: Cow<'a, str>,
-        }
-        match serde_json::from_slice::<OfRun<'a>>(text) {
-            Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
-                // Any other status is a newer program's.
-                let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
-                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
-                Ok(Some(Self { id, status, duration_secs }))
-            }
-            Ok(_) => Ok(None),
-            Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {
-                Ok(line) if line.kind != "run" => Ok(None),
-                _ => Err(error),
-            },
-        }
-    }
-}
-
-/// Reads a line as [`Lines::read_lines`] does.
-fn line_at(mut file: &File, offset: u64) -> std::io::Result<Vec<u8>> {
-    file.seek(SeekFrom::Start(offset))?;
-    let mut text = Vec::new();
-    BufReader::new(file).take(MAX_RECORD_BYTES).read_until(b'\n', &mut text)?;
-    Ok(text)
 }

@@ -1,8 +1,15 @@
 //! The line of a run.
 
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::FileExt;
+
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use crate::home::Home;
+use crate::home::atomic_file::MAX_RECORD_BYTES;
 use crate::routine::slug::Slug;
 use crate::run::entry::Workbench;
 use crate::run::log::{Log, LogPart};
@@ -78,4 +85,82 @@ impl<'a> RunLine<'a> {
 fn tail(workbench: &Workbench) -> Option<LogPart> {
     let tail = Log::open(workbench).and_then(|log| log.tail(usize::MAX, KEPT_OUTPUT_BYTES)).ok()?;
     (!tail.text.is_empty()).then_some(tail)
+}
+
+/// In place of a duration where there is none.
+pub(super) const NO_DURATION: u32 = u32::MAX;
+
+/// What of a run's line is indexed.
+pub(super) struct LineHead<'a> {
+    pub(super) id: Cow<'a, str>,
+    pub(super) status: Status,
+    /// [`NO_DURATION`] where the agent never started.
+    pub(super) duration_secs: u32,
+}
+
+impl<'a> LineHead<'a> {
+    /// Reads a line; `None` if it is not about a run.
+    ///
+    /// # Errors
+    /// The line is damaged.
+    pub(super) fn parse(text: &'a [u8]) -> serde_json::Result<Option<Self>> {
+        // What every outcome has must be there, and is skipped: reading it would take several times as long.
+        #[derive(Deserialize)]
+        #[allow(dead_code, reason = "only their presence counts")]
+        struct OfRun<'a> {
+            #[serde(default, borrow)]
+            kind: Option<Cow<'a, str>>,
+            #[serde(borrow)]
+            id: Cow<'a, str>,
+            #[serde(borrow)]
+            status: Cow<'a, str>,
+            duration_secs: Option<u64>,
+            version: IgnoredAny,
+            agent: IgnoredAny,
+            session_host: IgnoredAny,
+            triggered_at: IgnoredAny,
+            finished_at: IgnoredAny,
+            retain_from: IgnoredAny,
+            cookie: IgnoredAny,
+        }
+        #[derive(Deserialize)]
+        struct OfAnyKind<'a> {
+            #[serde(borrow)]
+            kind: Cow<'a, str>,
+        }
+        match serde_json::from_slice::<OfRun<'a>>(text) {
+            Ok(OfRun { kind, id, status, duration_secs, .. }) if kind.as_ref().is_none_or(|kind| kind == "run") => {
+                // Any other status is a newer program's.
+                let status = serde_json::from_value(status.into()).unwrap_or(Status::Unknown);
+                let duration_secs = duration_secs.and_then(|secs| secs.try_into().ok()).unwrap_or(NO_DURATION);
+                Ok(Some(Self { id, status, duration_secs }))
+            }
+            Ok(_) => Ok(None),
+            Err(error) => match serde_json::from_slice::<OfAnyKind<'_>>(text) {
+                Ok(line) if line.kind != "run" => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+}
+
+/// Reads the line at an offset, from any thread: the file has one place for all that seek in it.
+pub(super) fn line_at(file: &File, offset: u64) -> std::io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    BufReader::new(FileAt { file, offset }).take(MAX_RECORD_BYTES).read_until(b'\n', &mut text)?;
+    Ok(text)
+}
+
+/// A file that is read from a place of its own.
+struct FileAt<'a> {
+    file: &'a File,
+    offset: u64,
+}
+
+impl Read for FileAt<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.file.read_at(buffer, self.offset)?;
+        self.offset += count as u64;
+        Ok(count)
+    }
 }

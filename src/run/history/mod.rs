@@ -31,10 +31,10 @@ use files::HistoryFile;
 use line::RunLine;
 
 pub(crate) use archives::append_archive_removed;
-pub(crate) use costs::EndedRun;
+pub(crate) use costs::RunCost;
 pub use holes::{Incomplete, complete};
 pub use index::HistoryIndex;
-pub(crate) use index::{Line, Lines, Seen};
+pub(crate) use index::{Line, Lines, Position, UnreadLine};
 pub(crate) use line::Past;
 pub use missed::{Missed, WhyMissed, append_missed};
 

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::index::Slugs;
+use crate::routine::slug::Slug;
 use crate::run::status::Status;
 
 /// Counts by the numbers of routines.
@@ -42,5 +44,27 @@ impl Tally {
 
     pub(super) fn durations(&self) -> impl Iterator<Item = (u32, u64, u64)> {
         self.durations.iter().map(|(&slug, &(count, secs))| (slug, count, secs))
+    }
+}
+
+/// How many runs there were, by routine.
+pub(crate) struct RunTally<'a> {
+    all: Tally,
+    slugs: &'a Slugs,
+}
+
+impl<'a> RunTally<'a> {
+    pub(super) fn of(all: Tally, slugs: &'a Slugs) -> Self {
+        Self { all, slugs }
+    }
+
+    /// Returns how many ended how.
+    pub(crate) fn ended(&self) -> impl Iterator<Item = (&Slug, Status, u64)> {
+        self.all.ended().map(|(slug, status, count)| (self.slugs.named(slug), status, count))
+    }
+
+    /// Returns how many had an agent that started, and how long these took together.
+    pub(crate) fn durations(&self) -> impl Iterator<Item = (&Slug, u64, u64)> {
+        self.all.durations().map(|(slug, count, secs)| (self.slugs.named(slug), count, secs))
     }
 }

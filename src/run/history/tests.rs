@@ -349,3 +349,33 @@ fn runs_are_counted_as_they_come_and_none_is_uncounted_because_its_file_goes() {
     it.write(&edited);
     assert_eq!(tally(&it).0, ["a failed 2", "a lost 2", "b failed 1"]);
 }
+
+#[test]
+fn a_run_is_counted_once_however_its_file_is_moved_or_replaced() {
+    let it = fixture();
+    for run in ["a-1", "a-2"] {
+        it.append(run);
+    }
+    let assert_counted = |what| assert_eq!(tally(&it), (vec!["a failed 2".into()], vec!["a 2/2".into()]), "{what}");
+    assert_counted("as it was written");
+    let (root, file) = (it.context.home.root().to_owned(), it.context.home.history_file());
+    // An editor writes another file, and renames it.
+    std::fs::write(root.join("new"), it.text()).unwrap();
+    std::fs::rename(root.join("new"), &file).unwrap();
+    for _ in 0..2 {
+        assert_counted("replaced");
+    }
+    // While a file is renamed, it may be listed under neither name.
+    for (from, to) in [(&file, root.join("away")), (&root.join("away"), file.clone())] {
+        std::fs::rename(from, to).unwrap();
+        for _ in 0..2 {
+            assert_counted("moved");
+        }
+    }
+    it.close(7);
+    assert_counted("closed");
+    std::fs::remove_file(root.join("history.7.jsonl")).unwrap();
+    for _ in 0..2 {
+        assert_counted("removed");
+    }
+}
