@@ -78,6 +78,7 @@ pub mod options;
 pub mod process_tree;
 pub mod query;
 mod quote;
+mod random_token;
 #[cfg(test)]
 mod reference_docs;
 pub mod routine;

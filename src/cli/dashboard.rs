@@ -11,10 +11,10 @@ use super::app;
 use crate::home::atomic_file;
 use crate::http::running::{Address, Entered, Running};
 use crate::http::serve::{Listeners, Server};
-use crate::http::token::new_token;
 use crate::logging;
 use crate::mcp::tools;
 use crate::mcp::tools::selection::select;
+use crate::random_token::random_token;
 use crate::run::context::App;
 
 #[derive(clap::Args)]
@@ -25,10 +25,10 @@ pub(super) struct Arguments {
     /// Only print the address
     #[arg(long)]
     no_open: bool,
-    /// Show everything, and offer no button that changes something
+    /// Show everything, and change nothing
     #[arg(long)]
     read_only: bool,
-    /// Write the token into a file that only you can read, for programs
+    /// Write the dashboard's token to a file that only you can read, for programs
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
     /// As a service: open nothing, and keep the token out of the output, which a service manager shows to others
@@ -44,7 +44,11 @@ pub(super) fn dashboard(arguments: &Arguments) -> anyhow::Result<()> {
     match Running::enter(&app.home)? {
         // The service manager tries again, until that one has ended.
         Entered::Already { address, .. } if arguments.as_service => {
-            bail!("another dashboard of this home is running (pid {})", address.pid)
+            let pid = address.pid;
+            bail!(
+                "cannot start as a service: another dashboard of this home is running (pid {pid}); end it (kill {pid}), and the \
+                 service starts by itself"
+            )
         }
         Entered::Already { address, link } => show_running(arguments, &address, &link),
         Entered::First(running) => serve(arguments, app, running),
@@ -57,12 +61,15 @@ fn serve(arguments: &Arguments, app: App, mut running: Running) -> anyhow::Resul
         let fix = if error.is_taken() { "; choose another port, or leave out --port for a free one" } else { "" };
         anyhow::anyhow!("{error}{fix}")
     })?;
-    let token = new_token().context("cannot make a token")?;
+    let token = random_token().context("cannot make a token")?;
     let address = Address::of_this_process(listeners.port, &token, arguments.read_only);
     write_token(arguments, &address)?;
     if let Err(error) = running.announce(&address) {
+        let file = app.home.dashboard_file();
         logging::say(&format!(
-            "Another `moadim-mcp dashboard` cannot find this one: cannot write its address: {error}."
+            "Cannot write {}: {error}. The address below works, but `moadim-mcp dashboard` will not find it: free some disk \
+             space and start this again.",
+            file.display()
         ));
     }
     let server = Server::new(listeners, token);
@@ -168,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_came_by_ssh_is_told_the_way_and_who_has_a_display_sees_the_page() {
+    fn over_ssh_the_way_is_shown_and_a_display_gets_a_browser() {
         let way = |set: &[(&str, &str)]| {
             Way::here(&|name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).to_owned()))
         };

@@ -117,10 +117,10 @@ enum Command {
     /// Show everything in your browser, and serve the tools over HTTP
     ///
     /// Listens on 127.0.0.1 and ::1 until Ctrl-C. Anyone who has the address with its token can do what you can do with this program. If
-    /// the dashboard is running already, opens that. From another machine, use ssh -L.
+    /// the dashboard is already running, opens it. From another machine, use ssh -L.
     #[cfg(feature = "dashboard")]
     Dashboard(dashboard::Arguments),
-    /// Manage the tokens by which programs trigger a routine
+    /// Manage webhook tokens, by which programs trigger a routine
     #[cfg(feature = "dashboard")]
     Token(token::Arguments),
     /// Fire schedules, end hung runs and clean up without an agent host

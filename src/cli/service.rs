@@ -1,4 +1,4 @@
-//! `service`: keeps the janitor running without a host, and the dashboard if it is wanted.
+//! `service`: keeps the janitor running without a host, and the dashboard on request.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ pub(super) struct Arguments {
 enum Action {
     /// Start the janitor now and at each login, as a systemd user unit or a launchd agent
     ///
-    /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it.
+    /// It gets this shell's MOADIM_HOME and PATH. Installing again replaces and restarts it, and an installed dashboard too.
     Install(Install),
     /// Show whether the service is installed and running
     ///
@@ -39,7 +39,7 @@ struct Install {
     #[cfg(feature = "dashboard")]
     #[arg(long)]
     dashboard: bool,
-    /// The port of the dashboard; any free one if left out
+    /// The dashboard's port; if left out, the one it was installed with, or any free one
     #[cfg(feature = "dashboard")]
     #[arg(long, value_name = "N", requires = "dashboard")]
     port: Option<u16>,
@@ -51,21 +51,23 @@ struct Install {
 }
 
 impl Install {
-    /// Returns the port at which a dashboard is to be kept running, if one is.
+    /// Returns the port of the dashboard's service, or `None` if there will be none. An installed one keeps its port, which
+    /// webhooks and tunnels name, and gets the new program.
     #[cfg(feature = "dashboard")]
-    fn dashboard_port(&self) -> Option<u16> {
-        self.dashboard.then(|| self.port.unwrap_or_default())
+    fn dashboard_port(&self) -> Result<Option<u16>, ServiceError> {
+        let installed = Service::of_this_user(Kind::Dashboard)?.installed_port()?;
+        Ok(self.port.or(installed).or(self.dashboard.then_some(0)))
     }
 
     #[cfg(not(feature = "dashboard"))]
-    fn dashboard_port(&self) -> Option<u16> {
-        None
+    fn dashboard_port(&self) -> Result<Option<u16>, ServiceError> {
+        Ok(None)
     }
 
     fn jobs(&self) -> anyhow::Result<Vec<Job>> {
         let program = app::program()?;
         let mut jobs = vec![Job::janitor(program.path())?];
-        if let Some(port) = self.dashboard_port() {
+        if let Some(port) = self.dashboard_port()? {
             jobs.push(Job::dashboard(program.path(), port)?);
         }
         Ok(jobs)
@@ -80,10 +82,10 @@ struct Step {
     commands: Vec<String>,
 }
 
-/// What there is of the janitor's service, and of the dashboard's if that is installed.
+/// Both services, the dashboard's only if it is installed.
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
-struct Both<T> {
+struct Services<T> {
     #[serde(flatten)]
     janitor: T,
     dashboard: Option<T>,
@@ -109,7 +111,7 @@ fn print_steps(install: &Install) -> anyhow::Result<bool> {
     if install.format.json {
         let mut steps = steps.into_iter();
         if let Some(janitor) = steps.next() {
-            print_json(&Both { janitor, dashboard: steps.next() })?;
+            print_json(&Services { janitor, dashboard: steps.next() })?;
         }
         return Ok(true);
     }
@@ -123,9 +125,10 @@ fn print_steps(install: &Install) -> anyhow::Result<bool> {
 
 fn install(install: &Install) -> anyhow::Result<bool> {
     let mut out = anstream::stdout();
-    for job in install.jobs()? {
+    let jobs = install.jobs()?;
+    for job in &jobs {
         let service = Service::of_this_user(job.kind)?;
-        service.install(&job)?;
+        service.install(job)?;
         if !install.format.json {
             writeln!(out, "installed and started: {}", service.file.display())?;
         }
@@ -138,16 +141,16 @@ fn install(install: &Install) -> anyhow::Result<bool> {
     if states.janitor.lingers == Some(false) {
         writeln!(out, "it stops when you log out; to keep it running: loginctl enable-linger")?;
     }
-    if install.dashboard_port().is_some() {
+    if jobs.iter().any(|job| job.kind == Kind::Dashboard) {
         writeln!(out, "to open the dashboard: moadim-mcp dashboard")?;
     }
     Ok(true)
 }
 
-fn states() -> Result<Both<State>, ServiceError> {
+fn states() -> Result<Services<State>, ServiceError> {
     let state = |kind| Service::of_this_user(kind)?.state();
     let dashboard = state(Kind::Dashboard)?;
-    Ok(Both { janitor: state(Kind::Janitor)?, dashboard: dashboard.installed.then_some(dashboard) })
+    Ok(Services { janitor: state(Kind::Janitor)?, dashboard: dashboard.installed.then_some(dashboard) })
 }
 
 fn status(format: Format) -> anyhow::Result<bool> {

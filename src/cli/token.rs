@@ -1,4 +1,4 @@
-//! `token`: tokens by which other programs trigger a routine through the dashboard.
+//! `token`: webhook tokens, by which other programs trigger a routine through the dashboard.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use super::table::{Table, faint, text};
 use super::time::moment;
 use crate::clock::UnixSeconds;
 use crate::http::running::Running;
-use crate::http::webhook_tokens::{make, revoke};
+use crate::http::webhook_auth::{make, revoke};
 use crate::routine::slug::Slug;
 use crate::routine::webhook_token::{self, WebhookToken};
 use crate::run::options::check_may_give_text;
@@ -23,23 +23,23 @@ pub(super) struct Arguments {
 
 #[derive(clap::Subcommand)]
 enum Action {
-    /// Make a token that can trigger one routine and do nothing else, and print it once
+    /// Make a webhook token, which can trigger one routine and do nothing else, and print it once
     New {
         /// The routine's slug
         #[arg(long, value_name = "SLUG", add = completion::routines())]
         routine: Slug,
-        /// Let it also say what a run is about; the agent takes that as data
+        /// Let it also say what a run is about; the agent reads that as data
         #[arg(long)]
         text: bool,
         #[command(flatten)]
         format: Format,
     },
-    /// List the tokens, without what is secret in them
+    /// List webhook tokens, without their secrets
     List {
         #[command(flatten)]
         format: Format,
     },
-    /// Make a token open nothing from now on
+    /// Revoke a webhook token
     Revoke {
         /// The token's id, as `token list` shows it
         #[arg(add = completion::webhook_tokens())]
@@ -80,7 +80,7 @@ pub(super) fn token(arguments: &Arguments) -> anyhow::Result<()> {
         Action::List { format } => list(*format),
         Action::Revoke { id, format } => {
             let app = app::open()?;
-            check_called_by_a_person(&app, "revoke a token")?;
+            check_called_by_a_person(&app, "revoke a webhook token")?;
             let token = revoke(&app.home, id)?;
             if format.json {
                 return print_json(&View::from(token));
@@ -92,7 +92,7 @@ pub(super) fn token(arguments: &Arguments) -> anyhow::Result<()> {
 
 fn new(routine: &Slug, allows_text: bool, format: Format) -> anyhow::Result<()> {
     let app = app::open()?;
-    check_called_by_a_person(&app, "make a token")?;
+    check_called_by_a_person(&app, "make a webhook token")?;
     if allows_text {
         // Else each use would be refused.
         check_may_give_text(&app.context()?, routine, None)?;
@@ -113,9 +113,7 @@ fn new(routine: &Slug, allows_text: bool, format: Format) -> anyhow::Result<()> 
         "\nUse it on this machine:\n  curl -X POST -H 'Authorization: Bearer {token}'{body} {base}api/routines/{routine}/trigger"
     ))?;
     if running.is_none() {
-        say(
-            "\nNo dashboard is running. It takes this while it does; give it a port that stays: moadim-mcp dashboard --port 7878",
-        )?;
+        say("\nNo dashboard is running. Start one at a fixed port: moadim-mcp dashboard --port 7878")?;
     }
     Ok(())
 }
@@ -135,5 +133,5 @@ fn list(format: Format) -> anyhow::Result<()> {
             token.last_used_at.map_or_else(|| faint("never"), |at| text(&moment(at, now))),
         ]);
     }
-    Ok(table.print("no tokens; make one: moadim-mcp token new --routine SLUG")?)
+    Ok(table.print("no webhook tokens; make one: moadim-mcp token new --routine SLUG")?)
 }

@@ -21,12 +21,12 @@ const MAX_CONNECTIONS: usize = 64;
 
 /// The open connections, oldest first.
 ///
-/// Any user of the machine can open as many as they like. When there are too many, one goes that has not shown a good token, so that
-/// those who have none keep nobody out.
+/// Any user of the machine can open as many as they like. When there are too many, the oldest unauthenticated one is closed, so that
+/// programs without a token keep nobody out.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: Mutex<Open>,
-    /// One has gone, or is known by now.
+    /// One has gone, or is authenticated by now.
     changed: Notify,
 }
 
@@ -36,24 +36,24 @@ struct Open {
     connections: BTreeMap<u64, Connection>,
 }
 
-/// What is known of a connection.
+/// What the server knows about a connection.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Connection {
     /// Its two ends, if the system says.
     pub(super) ends: Option<Ends>,
-    is_known: Arc<AtomicBool>,
+    is_authenticated: Arc<AtomicBool>,
     /// It has to make room for another.
     pub(super) evicted: CancellationToken,
 }
 
 impl Connection {
     /// Notes that a request with a good token came on it.
-    pub(super) fn set_known(&self) {
-        self.is_known.store(true, Ordering::Relaxed);
+    pub(super) fn set_authenticated(&self) {
+        self.is_authenticated.store(true, Ordering::Relaxed);
     }
 
-    fn is_known(&self) -> bool {
-        self.is_known.load(Ordering::Relaxed)
+    fn is_authenticated(&self) -> bool {
+        self.is_authenticated.load(Ordering::Relaxed)
     }
 }
 
@@ -66,7 +66,7 @@ pub(super) struct Place {
 }
 
 impl Connections {
-    /// Waits for a place, which there is unless all are taken by those who have a good token.
+    /// Waits for a place, which there is unless all connections are authenticated.
     pub(super) async fn place(self: &Arc<Self>) -> Place {
         loop {
             let changed = self.changed.notified();
@@ -80,10 +80,10 @@ impl Connections {
     fn try_place(self: &Arc<Self>) -> Option<Place> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.connections.len() >= MAX_CONNECTIONS {
-            let stranger = open.connections.iter().find(|(_, connection)| !connection.is_known());
-            let number = stranger.map(|(number, _)| *number)?;
-            if let Some(stranger) = open.connections.remove(&number) {
-                stranger.evicted.cancel();
+            let oldest = open.connections.iter().find(|(_, connection)| !connection.is_authenticated());
+            let number = oldest.map(|(number, _)| *number)?;
+            if let Some(connection) = open.connections.remove(&number) {
+                connection.evicted.cancel();
             }
         }
         open.opened += 1;
@@ -100,10 +100,10 @@ impl Drop for Place {
     }
 }
 
-/// How long a client may take nothing of an answer. Shorter in tests, which wait for it.
+/// How long a client may read nothing of an answer. Shorter in tests, which wait for it.
 const UNREAD_ANSWER_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 300 } else { 20_000 });
 
-/// A stream that fails when its client takes nothing of what is written.
+/// A stream that fails when its client reads nothing of what is written.
 pub(super) struct Impatient {
     stream: TcpStream,
     /// Runs while something cannot be written.
@@ -174,16 +174,16 @@ mod tests {
     use tokio::net::TcpListener;
 
     #[test]
-    fn the_oldest_stranger_makes_room_and_nobody_who_is_known() {
+    fn the_oldest_unauthenticated_connection_makes_room_and_no_other() {
         let all = Arc::new(Connections::default());
         let mut places: Vec<Place> = (0..MAX_CONNECTIONS).map(|_| all.try_place().unwrap()).collect();
-        places[0].connection.set_known();
+        places[0].connection.set_authenticated();
         let another = all.try_place().unwrap();
         let evicted: Vec<usize> =
             (0..places.len()).filter(|at| places[*at].connection.evicted.is_cancelled()).collect();
         assert_eq!(evicted, [1]);
-        places.iter().chain([&another]).for_each(|place| place.connection.set_known());
-        assert!(all.try_place().is_none(), "everybody is known");
+        places.iter().chain([&another]).for_each(|place| place.connection.set_authenticated());
+        assert!(all.try_place().is_none(), "all are authenticated");
         // The place of one that was evicted is taken already.
         places.remove(1);
         assert!(all.try_place().is_none());

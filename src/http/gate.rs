@@ -10,6 +10,7 @@ use axum::Json;
 use axum::body::{Body, HttpBody as _};
 use axum::extract::{Request, State};
 use axum::http::header::{ALLOW, CONTENT_LENGTH, EXPECT, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -17,12 +18,13 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use super::connections::Connection;
-use super::guard::{self, Caller, Owner, Refusal};
+use super::guard::{self, Caller, Owner, Refusal, Screened};
 use super::rate_limit::RateLimit;
 use super::security_headers::SecurityHeaders;
-use super::token::TokenHash;
-use super::webhook_tokens;
+use super::token_hash::TokenHash;
+use super::webhook_auth;
 use crate::home::Home;
+use crate::mcp::call_threads::CallThreads;
 
 /// How large a request's body may be: larger than any arguments of a tool.
 const MAX_BODY_BYTES: usize = 1024 * 1024;
@@ -46,31 +48,43 @@ pub(super) struct Gate {
     port: u16,
     token: TokenHash,
     headers: SecurityHeaders,
+    threads: Arc<CallThreads>,
     wrong_tokens: Mutex<RateLimit>,
     /// Of each webhook's token.
     triggers: Mutex<HashMap<String, RateLimit>>,
 }
 
 impl Gate {
-    pub(super) fn new(home: Home, port: u16, token: &str, page: &str) -> Self {
+    pub(super) fn new(home: Home, port: u16, token: &str, page: &str, threads: Arc<CallThreads>) -> Self {
         Self {
             home: Arc::new(home),
             port,
             token: TokenHash::of(token),
             headers: SecurityHeaders::for_page(page),
+            threads,
             wrong_tokens: Mutex::new(RateLimit::per_minute(MAX_WRONG_TOKENS_PER_MINUTE)),
             triggers: Mutex::default(),
         }
     }
 
-    fn owner_of(&self, token: &str) -> Owner {
+    async fn decide(&self, head: &Parts) -> Result<Caller, Refusal> {
+        match guard::screen(head, self.port)? {
+            Screened::Open => Ok(Caller::Anyone),
+            Screened::Token(token) => guard::authorize(head, self.owner_of(token).await),
+        }
+    }
+
+    async fn owner_of(&self, token: &str) -> Owner {
         if TokenHash::of(token) == self.token {
             return Owner::Person;
         }
-        match webhook_tokens::find(&self.home, token) {
-            Some(token) => Owner::Webhook(token),
-            None => Owner::Nobody,
+        if webhook_auth::id(token).is_none() {
+            return Owner::Nobody;
         }
+        // A slow disk must not hold up other requests. A look that panics, which is logged, finds nothing.
+        let (home, token) = (Arc::clone(&self.home), token.to_owned());
+        let found = self.threads.run(move |_| webhook_auth::find(&home, &token)).await;
+        found.ok().flatten().map_or(Owner::Nobody, Owner::Webhook)
     }
 
     /// Counts a request that is counted.
@@ -91,7 +105,7 @@ impl Gate {
 
     async fn answer(&self, request: Request, next: Next) -> Response {
         let (mut head, body) = request.into_parts();
-        let decision = guard::decide(&head, self.port, |token| self.owner_of(token));
+        let decision = self.decide(&head).await;
         if let Err(wait) = self.count(&decision, Instant::now()) {
             return too_many(wait);
         }
@@ -100,13 +114,13 @@ impl Gate {
             Err(refusal) => return refused(refusal),
         };
         if let Caller::Webhook(token) = &caller {
-            webhook_tokens::note_use(&self.home, token);
+            webhook_auth::note_use(&self.home, token);
         }
         let body = if caller == Caller::Anyone {
             Body::empty()
         } else {
             if let Some(connection) = head.extensions.get::<Connection>() {
-                connection.set_known();
+                connection.set_authenticated();
             }
             match read(&head.headers, body).await {
                 Ok(bytes) => bytes.into(),
@@ -116,9 +130,10 @@ impl Gate {
         head.extensions.insert(caller);
         match timeout(ANSWER_TIMEOUT, next.run(Request::from_parts(head, body))).await {
             Ok(response) => response,
-            Err(_) => {
-                failed(StatusCode::SERVICE_UNAVAILABLE, "it takes too long; look at the state before you try again")
-            }
+            Err(_) => failed(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "no answer within 150 s; check the state (GET /api/runs) before you try again",
+            ),
         }
     }
 }
@@ -163,8 +178,8 @@ fn too_many(wait: Duration) -> Response {
 fn body_problem(status: StatusCode) -> &'static str {
     match status {
         StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 1 MiB",
-        StatusCode::REQUEST_TIMEOUT => "the body took longer than 10 s to arrive",
-        _ => "the body is cut off",
+        StatusCode::REQUEST_TIMEOUT => "the body took longer than 10 s to arrive; send it again",
+        _ => "the body is cut off; send it again",
     }
 }
 

@@ -11,12 +11,12 @@ use axum::http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use crate::routine::webhook_token::WebhookToken;
 
-/// Who sends a request that is allowed.
+/// The sender of an allowed request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Caller {
-    /// It gets the page, in which nothing is secret, or follows a link, which is.
+    /// Anyone: gets the page, in which nothing is secret, or follows a link, which is secret itself.
     Anyone,
-    /// Who has the token of this server: its page, or a program of the user. It may do everything.
+    /// The holder of this server's token: its page, or a program of the user. May do everything.
     Person,
     /// A program that may trigger the routine of this token.
     Webhook(WebhookToken),
@@ -33,21 +33,23 @@ pub(super) enum Owner {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("this host is not served here; use the address that `moadim-mcp dashboard` printed")]
+    #[error("cannot serve this host: open the address that `moadim-mcp dashboard` printed")]
     Host,
-    #[error("no other origin may send requests here")]
+    #[error("refused: pages of other origins may not send requests to the dashboard")]
     Preflight,
-    #[error("requests of this origin are not taken")]
+    #[error("refused: the request comes from another origin; open the address that `moadim-mcp dashboard` printed")]
     Origin,
-    #[error("requests of other sites are not taken; open the address that `moadim-mcp dashboard` printed")]
+    #[error("refused: the request comes from another site; open the address that `moadim-mcp dashboard` printed")]
     Site,
-    #[error("there is no such path")]
+    #[error("no such path; GET /api/openapi.json lists them")]
     Path,
-    #[error("the page is only read: use GET")]
+    #[error("the page is read-only: use GET")]
     Method,
     #[error("a token is missing: send `Authorization: Bearer TOKEN`")]
     NoToken,
-    #[error("the token is wrong; that of `moadim-mcp dashboard` is another after each start")]
+    #[error(
+        "wrong token: the dashboard makes a new one at each start; copy it from the address that `moadim-mcp dashboard` prints"
+    )]
     WrongToken,
     #[error("this token may only trigger its routine")]
     OtherUse,
@@ -65,8 +67,17 @@ impl Refusal {
     }
 }
 
-/// Decides about a request to the server at `port`; `owner_of` looks a token up.
-pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Owner) -> Result<Caller, Refusal> {
+/// What a request may have, as far as that can be said before its token is looked up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Screened<'a> {
+    /// It needs no token.
+    Open,
+    /// It depends on whose this token is, see [`authorize`].
+    Token(&'a str),
+}
+
+/// Decides about a request to the server at `port`, before its token is looked up.
+pub(super) fn screen(head: &Parts, port: u16) -> Result<Screened<'_>, Refusal> {
     let host = check_host(head, port)?;
     if head.method == Method::OPTIONS {
         return Err(Refusal::Preflight);
@@ -78,17 +89,22 @@ pub(super) fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Own
     if is_page || path.starts_with("/open/") {
         // A link is used up when it is followed, so none is only looked at.
         let is_read = method == Method::GET || is_page && method == Method::HEAD;
-        return if is_read { Ok(Caller::Anyone) } else { Err(Refusal::Method) };
+        return if is_read { Ok(Screened::Open) } else { Err(Refusal::Method) };
     }
-    // Whatever is served elsewhere one day is not open by accident.
+    // A path that is added elsewhere one day is not open by accident.
     if !path.starts_with("/api/") && path != "/metrics" {
         return Err(Refusal::Path);
     }
-    match owner_of(bearer(&head.headers)?) {
+    bearer(&head.headers).map(Screened::Token)
+}
+
+/// Decides about a request that has passed [`screen`], by the owner of its token.
+pub(super) fn authorize(head: &Parts, owner: Owner) -> Result<Caller, Refusal> {
+    match owner {
         Owner::Person => Ok(Caller::Person),
         Owner::Webhook(token) => {
-            let is_its_trigger = path == format!("/api/routines/{}/trigger", token.routine);
-            let is_allowed = method == Method::POST && is_its_trigger;
+            let is_its_trigger = head.uri.path() == format!("/api/routines/{}/trigger", token.routine);
+            let is_allowed = head.method == Method::POST && is_its_trigger;
             if is_allowed { Ok(Caller::Webhook(token)) } else { Err(Refusal::OtherUse) }
         }
         Owner::Nobody => Err(Refusal::WrongToken),
@@ -113,7 +129,7 @@ fn is_our_host(host: &str, port: u16) -> bool {
     name == "127.0.0.1" || name == "[::1]" || name.eq_ignore_ascii_case("localhost")
 }
 
-/// A page says where it comes from, with every request that is not a plain GET of its own site. `null` is nobody.
+/// A browser names the page's origin with every request but a plain GET of its own site. `null` is no origin.
 fn check_origin(headers: &HeaderMap, host: &str) -> Result<(), Refusal> {
     match only(headers, &ORIGIN).map_err(|()| Refusal::Origin)? {
         None => Ok(()),
@@ -143,7 +159,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Refusal> {
     if scheme.eq_ignore_ascii_case("bearer") { Ok(token.trim()) } else { Err(Refusal::WrongToken) }
 }
 
-/// Returns the value of a header; an error if there are several, of which others may believe another, or if it is no text.
+/// Returns the value of a header; an error if there are several, as another program may have read another one, or if it is no text.
 fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ()> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
@@ -177,6 +193,13 @@ mod tests {
         let request = Request::builder().method(method).uri(target);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         request.body(()).unwrap().into_parts().0
+    }
+
+    fn decide(head: &Parts, port: u16, owner_of: impl FnOnce(&str) -> Owner) -> Result<Caller, Refusal> {
+        match screen(head, port)? {
+            Screened::Open => Ok(Caller::Anyone),
+            Screened::Token(token) => authorize(head, owner_of(token)),
+        }
     }
 
     fn decided(method: &str, target: &str, headers: &[(&str, &str)]) -> Result<Caller, Refusal> {
@@ -316,9 +339,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever a request looks like: without a token that is known it gets the page at most, and only from our own host.
+        /// Whatever a request looks like: without a good token it gets the page at most, and only from our own host.
         #[test]
-        fn strangers_get_the_page_at_most(
+        fn without_a_token_the_page_is_all_there_is(
             method in "[A-Z]{1,8}",
             path in "/[a-z/.%0-9]{0,20}",
             headers in prop::collection::vec(("(host|origin|authorization|sec-fetch-site|cookie)", "[ -~]{0,30}"), 0..5),

@@ -1,9 +1,9 @@
 //! Links that open the page once.
 //!
-//! A browser is started with an address among its arguments, which every user of the machine can read. So it gets a link that leads to the
-//! page with its token, and that is void once it was followed, after a minute, and for other users.
+//! A browser gets the address as an argument, which every user of the machine can read. So it gets a link that leads to the page with its
+//! token. A link works once, for a minute, and for this user alone.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::Json;
@@ -17,7 +17,9 @@ use serde_json::json;
 use super::connections::Connection;
 use super::gate::failed;
 use super::peer;
-use super::token::{TokenHash, new_token};
+use super::token_hash::TokenHash;
+use crate::mcp::call_threads::CallThreads;
+use crate::random_token::random_token;
 
 /// How long a browser may take to start.
 const LINK_TIMEOUT: Duration = Duration::from_secs(60);
@@ -25,7 +27,7 @@ const LINK_TIMEOUT: Duration = Duration::from_secs(60);
 /// How many may be open at a time: more than a person opens within a minute.
 const MAX_LINKS: usize = 16;
 
-/// The links of one server that nobody has followed yet.
+/// The links of one server that are not used up.
 pub(super) struct Links {
     /// Where they lead.
     token: String,
@@ -51,7 +53,7 @@ impl Links {
     /// # Errors
     /// The system gives no random bytes.
     pub(super) fn make(&self, now: Instant) -> Result<String, getrandom::Error> {
-        let code = new_token()?;
+        let code = random_token()?;
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= MAX_LINKS {
             open.remove(0);
@@ -70,8 +72,11 @@ impl Links {
     }
 }
 
+/// What the routes work with.
+pub(super) type LinkState = (Arc<Links>, Arc<CallThreads>);
+
 /// Makes a link, for a command that opens the dashboard that is running.
-pub(super) async fn make(State(links): State<std::sync::Arc<Links>>) -> Response {
+pub(super) async fn make(State((links, _)): State<LinkState>) -> Response {
     match links.make(Instant::now()) {
         Ok(link) => Json(json!({ "link": link })).into_response(),
         Err(error) => failed(StatusCode::SERVICE_UNAVAILABLE, error),
@@ -80,20 +85,26 @@ pub(super) async fn make(State(links): State<std::sync::Arc<Links>>) -> Response
 
 /// Leads to the page with its token.
 pub(super) async fn follow(
-    State(links): State<std::sync::Arc<Links>>,
+    State((links, threads)): State<LinkState>,
     Extension(connection): Extension<Connection>,
     Path(code): Path<String>,
 ) -> Response {
-    let user = connection.ends.and_then(peer::user);
+    // The list of a machine with many connections is long, and other requests must not wait for it.
+    let Ok(user) = threads.run(move |_| connection.ends.and_then(peer::user)).await else {
+        return failed(StatusCode::INTERNAL_SERVER_ERROR, "cannot tell whose connection this is: a bug; see the log");
+    };
     let is_ours = user.is_none_or(|user| user == geteuid().as_raw() || user == 0);
     if !is_ours {
         tracing::warn!(user, "another user of this machine tried to open the dashboard");
-        return failed(StatusCode::FORBIDDEN, "the dashboard is another user's");
+        return failed(
+            StatusCode::FORBIDDEN,
+            "cannot open the dashboard of another user; start your own: moadim-mcp dashboard",
+        );
     }
     if links.follow(&code, Instant::now()) {
         return (StatusCode::SEE_OTHER, [(LOCATION, format!("/#token={}", links.token))]).into_response();
     }
-    failed(StatusCode::NOT_FOUND, "this link is used up; run `moadim-mcp dashboard` again, which opens the page")
+    failed(StatusCode::NOT_FOUND, "this link is used up; run `moadim-mcp dashboard` again to open the page")
 }
 
 #[cfg(test)]

@@ -13,5 +13,5 @@ mod rate_limit;
 pub(crate) mod running;
 mod security_headers;
 pub(crate) mod serve;
-pub(crate) mod token;
-pub(crate) mod webhook_tokens;
+mod token_hash;
+pub(crate) mod webhook_auth;

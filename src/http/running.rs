@@ -52,7 +52,7 @@ pub(crate) enum RunningError {
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(
-        "another dashboard of this home is running and does not answer{}; end it, and try again", by_pid(*pid)
+        "another dashboard of this home is running but does not answer{}; end it, and try again", by_pid(*pid)
     )]
     Silent { pid: u32 },
 }

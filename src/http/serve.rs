@@ -28,6 +28,7 @@ use super::gate::{self, Gate};
 use super::links::{self, Links};
 use super::peer::Ends;
 use crate::dashboard::page::PAGE;
+use crate::mcp::call_threads::CallThreads;
 use crate::mcp::serve::cancel_on_signals;
 use crate::mcp::tool::Tool;
 use crate::run::context::App;
@@ -38,7 +39,7 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// How long a head may take to arrive, and how long a connection may wait for the next.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long answers under way may go on once the server is to end.
+/// How long answers under way may take once the server shuts down.
 const LAST_ANSWERS_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long it waits when the system lets it accept nothing, as without a free descriptor.
@@ -137,12 +138,14 @@ impl Server {
         let closing = CancellationToken::new();
         let served = runtime.block_on(async {
             cancel_on_signals(&closing)?;
-            let gate = Arc::new(Gate::new(app.home.clone(), listeners.port, links.token(), PAGE));
-            let state = Arc::new(ApiState::new(app, tools, closing.clone())?);
+            let threads = Arc::new(CallThreads::new()?);
+            let gate = Gate::new(app.home.clone(), listeners.port, links.token(), PAGE, Arc::clone(&threads));
+            let gate = Arc::new(gate);
+            let state = Arc::new(ApiState::new(app, tools, Arc::clone(&threads), closing.clone())?);
             let opening = Router::new()
                 .route("/open/{code}", get(links::follow))
                 .route("/api/link", post(links::make))
-                .with_state(links);
+                .with_state((links, threads));
             let router = Router::new()
                 .route("/", get(async || Html(PAGE)))
                 .merge(opening)

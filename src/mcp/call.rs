@@ -26,36 +26,30 @@ pub(crate) struct Call {
     pub(crate) bell: Bell,
     /// Whether the client accepts a task as the answer, and polls it.
     pub(super) takes_tasks: bool,
-    /// The names of the tools that are offered beside this one; `None` for all.
-    pub(super) served: Option<Arc<[&'static str]>>,
+    /// The names of the tools that are served, this one among them.
+    pub(super) served: Arc<[&'static str]>,
     /// The terms of the tool's question, if a person has agreed to them.
     pub(super) agreed: Option<Value>,
     /// Where progress goes, if the client wants to know.
     pub(super) progress: Option<UnboundedSender<Progress>>,
 }
 
-impl Default for Call {
-    fn default() -> Self {
+impl Call {
+    /// Makes a call of one of the tools that are served, received now, from a client that takes neither tasks nor progress.
+    pub(crate) fn new(served: Arc<[&'static str]>) -> Self {
         Self {
             received: Instant::now(),
             bell: Bell::default(),
             takes_tasks: false,
-            served: None,
+            served,
             agreed: None,
             progress: None,
         }
     }
-}
 
-impl Call {
-    /// Makes a call, with the terms of the tool's question if a person has agreed to them.
-    pub(crate) fn agreed(terms: Option<Value>) -> Self {
-        Self { agreed: terms, ..Self::default() }
-    }
-
-    /// Says which tools are offered beside this one.
-    pub(crate) fn beside(self, served: Arc<[&'static str]>) -> Self {
-        Self { served: Some(served), ..self }
+    /// Adds the terms of the tool's question, if a person has agreed to them.
+    pub(crate) fn with_agreement(self, terms: Option<Value>) -> Self {
+        Self { agreed: terms, ..self }
     }
 
     /// Returns the terms of the tool's question, if a person has agreed to them.

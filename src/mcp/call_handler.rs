@@ -107,9 +107,8 @@ impl CallHandler {
         let call = Call {
             takes_tasks,
             agreed,
-            served: Some(Arc::clone(&self.served)),
             progress: token.is_some().then_some(sender),
-            ..Call::default()
+            ..Call::new(Arc::clone(&self.served))
         };
         let bell = call.bell.clone();
         let (app, tools) = (Arc::clone(&self.app), Arc::clone(&self.tools));

@@ -8,7 +8,7 @@ use std::time::Instant;
 use rmcp::model::JsonObject;
 
 use super::call::Question;
-use crate::process_tree::Cookie;
+use crate::random_token::random_token;
 
 #[derive(Default)]
 pub(crate) struct OpenQuestions {
@@ -35,7 +35,7 @@ const MAX_OPEN: usize = 64;
 impl OpenQuestions {
     /// Keeps the question of a call, and returns the token that names it; `None` if no token can be made.
     pub(crate) fn keep(&self, tool: &str, arguments: &JsonObject, question: Question) -> Option<String> {
-        let token = Cookie::random().ok()?.to_string();
+        let token = random_token().ok()?;
         let asked = Asked { question, at: Instant::now() };
         let kept = OpenQuestion { token: token.clone(), tool: tool.to_owned(), arguments: arguments.clone(), asked };
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);

@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use super::call_threads::{CallThreads, Panicked};
 use super::connection::Connection;
 use super::resources;
-use super::watches::{self, Watches};
+use super::watches::{Watch, Watches};
 use crate::query::changes::{Observer, Topic};
 use crate::run::context::App;
 
@@ -31,14 +31,14 @@ pub(super) struct Subscriptions {
     app: Arc<App>,
     threads: Arc<CallThreads>,
     connection: Connection,
-    watches: Watches<Watch>,
+    watches: Watches<TopicWatch>,
     /// What the legacy session subscribed to, and whether its changes are reported yet.
-    session: Arc<Watch>,
+    session: Arc<TopicWatch>,
     session_is_reported: AtomicBool,
 }
 
 /// Topics that are looked at, and what was found.
-struct Watch {
+struct TopicWatch {
     /// Held for as long as a look takes.
     observer: Mutex<Observer>,
     noted: Mutex<Noted>,
@@ -53,7 +53,7 @@ struct Noted {
     changed: BTreeSet<Topic>,
 }
 
-impl Watch {
+impl TopicWatch {
     fn new(app: &App, topics: BTreeSet<Topic>) -> Arc<Self> {
         let observer = Mutex::new(Observer::new(app.home.clone(), Arc::clone(&app.routines)));
         let noted = Mutex::new(Noted { topics, changed: BTreeSet::new() });
@@ -95,7 +95,7 @@ impl Watch {
     }
 }
 
-impl watches::Watch for Watch {
+impl Watch for TopicWatch {
     fn look(&self) {
         self.look();
     }
@@ -122,7 +122,7 @@ impl Subscriptions {
     /// The system has no threads left.
     pub(super) fn new(app: Arc<App>, threads: Arc<CallThreads>, connection: Connection) -> io::Result<Self> {
         let watches = Watches::start()?;
-        let session = Watch::new(&app, BTreeSet::new());
+        let session = TopicWatch::new(&app, BTreeSet::new());
         Ok(Self { app, threads, connection, watches, session, session_is_reported: AtomicBool::new(false) })
     }
 
@@ -145,7 +145,7 @@ impl Subscriptions {
                     None => sink.notify_resource_list_changed().await,
                 }
             };
-            self.report(&Watch::new(&self.app, topics), notify).await;
+            self.report(&TopicWatch::new(&self.app, topics), notify).await;
         };
         tokio::select! {
             () = context.cancelled() => {}
@@ -188,7 +188,7 @@ impl Subscriptions {
     /// Notifies the client of what is found, until it takes no more notifications.
     async fn report<E: Display, F: Future<Output = Result<(), E>>>(
         &self,
-        watch: &Arc<Watch>,
+        watch: &Arc<TopicWatch>,
         notify: impl Fn(Option<String>) -> F,
     ) {
         self.watches.add(watch);
@@ -222,7 +222,7 @@ mod tests {
     fn a_change_is_reported_once_however_many_looks_saw_it() {
         let (_dir, app) = App::example();
         let runs = ["a-1", "a-2"].map(|id| id.parse().unwrap());
-        let watch = Watch::new(&app, runs.iter().cloned().map(Topic::Run).collect());
+        let watch = TopicWatch::new(&app, runs.iter().cloned().map(Topic::Run).collect());
         watch.look();
         for run in &runs {
             std::fs::create_dir(Workbench::of(&app.home, run).directory()).unwrap();
@@ -235,7 +235,7 @@ mod tests {
     #[test]
     fn what_is_no_longer_wanted_is_not_reported() {
         let (_dir, app) = App::example();
-        let watch = Watch::new(&app, BTreeSet::new());
+        let watch = TopicWatch::new(&app, BTreeSet::new());
         for topic in [Topic::Health, Topic::Lists] {
             watch.add(topic).unwrap();
         }
@@ -249,7 +249,7 @@ mod tests {
     fn a_client_may_subscribe_to_so_many_and_no_more() {
         let (_dir, app) = App::example();
         let topics = (0..MAX_TOPICS).map(|n| Topic::Run(format!("a-{n}").parse().unwrap())).collect();
-        let watch = Watch::new(&app, topics);
+        let watch = TopicWatch::new(&app, topics);
         assert!(watch.add(Topic::Run("a-0".parse().unwrap())).is_ok(), "it is subscribed to already");
         assert!(watch.add(Topic::Lists).is_ok());
         assert!(watch.add(Topic::Health).unwrap_err().message.contains("unsubscribe"));

@@ -43,12 +43,16 @@ pub struct Tool {
     contract: LazyLock<Contract, Box<dyn FnOnce() -> Contract + Send>>,
     function: Box<Function>,
     check: Check,
+    waits: Waits,
 }
 
 type Function = dyn Fn(&App, &ArgumentParser, JsonObject, &Call) -> anyhow::Result<Reply<CallToolResult>> + Send + Sync;
 
 /// Looks at the arguments before they are parsed.
 type Check = fn(&App, &JsonObject) -> anyhow::Result<()>;
+
+/// Whether a call with these arguments waits for something that another call may bring about.
+type Waits = fn(&JsonObject) -> bool;
 
 /// What is made of a tool's types. That takes most of the time of a start, whose first answer needs none of it.
 struct Contract {
@@ -123,6 +127,7 @@ impl Tool {
             contract: LazyLock::new(Box::new(contract)),
             function: Box::new(function),
             check,
+            waits: |_| false,
         }
     }
 
@@ -141,6 +146,16 @@ impl Tool {
     /// Checks the arguments before they are parsed, to refuse some with better words than that they are unknown.
     pub(super) fn checking(self, check: Check) -> Self {
         Self { check, ..self }
+    }
+
+    /// Says which calls wait for something that another call may bring about.
+    pub(crate) fn waiting_if(self, waits: Waits) -> Self {
+        Self { waits, ..self }
+    }
+
+    /// Whether a call with these arguments waits for something that another call may bring about, such as the end of a run.
+    pub(crate) fn waits(&self, arguments: &JsonObject) -> bool {
+        (self.waits)(arguments)
     }
 
     /// Returns the definition that `tools/list` shows.
@@ -169,8 +184,11 @@ impl Tool {
 
 /// Calls a tool by its name from within this program; returns its structured answer.
 pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
-    let tool = super::tools::all().into_iter().find(|tool| tool.name == name);
-    let reply = tool.map(|tool| tool.call(app, arguments, &Call::default())).transpose();
+    let mut tools = super::tools::all();
+    tools.sort_by_key(Tool::name);
+    let call = Call::new(tools.iter().map(Tool::name).collect());
+    let tool = tools.iter().find(|tool| tool.name == name);
+    let reply = tool.map(|tool| tool.call(app, arguments, &call)).transpose();
     // In the words of the answer alone, as a model gets it.
     match reply.map_err(|error| anyhow::Error::msg(error.to_string()))? {
         Some(Reply::Answer(CallToolResult { structured_content: Some(answer), .. })) => Ok(answer),
@@ -216,7 +234,9 @@ mod tests {
     fn an_answer_has_both_forms_and_no_empty_keys() {
         let (_dir, app) = App::example();
         let arguments = json!({ "text": "a \"b\"" }).as_object().unwrap().clone();
-        let Ok(Reply::Answer(result)) = tool().call(&app, arguments, &Call::default()) else { panic!("no answer") };
+        let Ok(Reply::Answer(result)) = tool().call(&app, arguments, &Call::new(Arc::default())) else {
+            panic!("no answer")
+        };
         assert_eq!(result.structured_content, Some(json!({ "said": "a \"b\"", "also": 1 })));
         assert_eq!(result.content[0].as_text().unwrap().text, r#"{"said":"a \"b\"","also":1}"#);
         assert_eq!(result.is_error, Some(false));

@@ -1,4 +1,4 @@
-//! The thread that looks for changes twice a second, for all who want to hear of them, and only while there are any.
+//! One thread looks for changes twice a second for all watches, and only while there are any.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
-/// What somebody wants to hear of.
+/// A look for changes that is repeated, and what it found.
 pub(crate) trait Watch: Send + Sync + 'static {
     /// Looks for changes, and keeps what it finds.
     fn look(&self);

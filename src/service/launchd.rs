@@ -19,6 +19,7 @@ pub(super) fn service(kind: Kind, home: &Path, user: u32) -> Service {
         probe: words(&format!("launchctl print gui/{user}")),
         hint: "Try from a terminal of this user's own desktop session",
         text: property_list,
+        arguments,
         prepare: vec![stop.clone()],
         start: vec![bootstrap.to_vec()],
         stop: vec![stop],
@@ -69,6 +70,13 @@ fn property_list(job: &Job) -> String {
         label = label(job.kind),
         program = escaped(&job.program),
     )
+}
+
+/// Returns what follows the program in an agent's file.
+fn arguments(text: &str) -> Vec<String> {
+    let words = text.lines().skip_while(|line| line.trim() != "<array>").skip(2);
+    let word = |line: &str| Some(line.trim().strip_prefix("<string>")?.strip_suffix("</string>")?.to_owned());
+    words.map_while(word).collect()
 }
 
 #[cfg(test)]

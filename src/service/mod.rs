@@ -118,6 +118,8 @@ pub struct Service {
     hint: &'static str,
     /// What the file says for a job.
     pub(crate) text: fn(&Job) -> String,
+    /// The arguments of the program in such a file.
+    arguments: fn(&str) -> Words,
     /// Before a start, and allowed to fail.
     prepare: Vec<Words>,
     start: Vec<Words>,
@@ -159,6 +161,17 @@ impl Service {
     /// Returns the commands that an installation executes after the file is written.
     pub fn commands(&self) -> Vec<String> {
         self.prepare.iter().chain(&self.start).map(|words| words.join(" ")).collect()
+    }
+
+    /// Returns the port that the installed file names; 0 if it names none, `None` if it is not installed.
+    ///
+    /// # Errors
+    /// The file is not ours, or cannot be read.
+    pub fn installed_port(&self) -> Result<Option<u16>, ServiceError> {
+        let Some(text) = self.installed_text()? else { return Ok(None) };
+        let arguments = (self.arguments)(&text);
+        let port = arguments.iter().skip_while(|word| *word != "--port").nth(1);
+        Ok(Some(port.and_then(|port| port.parse().ok()).unwrap_or_default()))
     }
 
     /// Writes the file and starts the service; one that is there already is replaced and restarted.
@@ -210,11 +223,14 @@ impl Service {
 
     /// Returns whether the file is there.
     fn check_ours(&self) -> Result<bool, ServiceError> {
+        Ok(self.installed_text()?.is_some())
+    }
+
+    fn installed_text(&self) -> Result<Option<String>, ServiceError> {
         let path = &self.file;
         match atomic_file::if_present(atomic_file::read_text(path))? {
-            Some(text) if text.contains(MARK) => Ok(true),
-            Some(_) => Err(ServiceError::NotOurs { path: path.clone() }),
-            None => Ok(false),
+            Some(text) if !text.contains(MARK) => Err(ServiceError::NotOurs { path: path.clone() }),
+            text => Ok(text),
         }
     }
 
@@ -253,5 +269,23 @@ mod tests {
             assert!(speakable(Path::new(bad)).is_err(), "{bad}");
         }
         assert_eq!(speakable(Path::new("/a b%$é")).unwrap(), "/a b%$é");
+    }
+
+    #[test]
+    fn the_port_of_an_installed_dashboard_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let managers =
+            [systemd::service(Kind::Dashboard, dir.path()), launchd::service(Kind::Dashboard, dir.path(), 501)];
+        for service in managers {
+            assert_eq!(service.installed_port().unwrap(), None);
+            std::fs::create_dir_all(service.file.parent().unwrap()).unwrap();
+            for port in [0, 7878] {
+                let job = Job::dashboard(Path::new("/opt/a --port 1/moadim-mcp"), port).unwrap();
+                std::fs::write(&service.file, (service.text)(&job)).unwrap();
+                assert_eq!(service.installed_port().unwrap(), Some(port), "{}", service.manager);
+            }
+            std::fs::write(&service.file, "mine").unwrap();
+            assert!(matches!(service.installed_port(), Err(ServiceError::NotOurs { .. })));
+        }
     }
 }

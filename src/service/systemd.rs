@@ -15,6 +15,7 @@ pub(super) fn service(kind: Kind, configuration: &Path) -> Service {
         hint: "Try from a real login of this user (not su or sudo), or give it a manager of its own: \
                loginctl enable-linger",
         text: unit_file,
+        arguments,
         prepare: Vec::new(),
         start: vec![ask("daemon-reload"), ask(&format!("enable {unit}")), ask(&format!("restart {unit}"))],
         stop: vec![ask(&format!("disable --now {unit}"))],
@@ -68,6 +69,12 @@ WantedBy=default.target
         program = quoted(&job.program),
         arguments = job.arguments.join(" "),
     )
+}
+
+/// Returns what follows the program in a unit's file.
+fn arguments(text: &str) -> Vec<String> {
+    let command = text.lines().find_map(|line| line.strip_prefix("ExecStart=\"")).unwrap_or_default();
+    command.rsplit_once("\" ").map(|(_, arguments)| words(arguments)).unwrap_or_default()
 }
 
 #[cfg(test)]

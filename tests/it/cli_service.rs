@@ -17,6 +17,16 @@ fn service(home: &TestHome, program: &Path, words: &[&str]) -> Output {
     command.arg("service").args(words).env("PATH", home.path_with_scripts()).stdin(Stdio::null()).output().unwrap()
 }
 
+#[cfg(feature = "dashboard")]
+fn doctor(home: &TestHome) -> Output {
+    home.command()
+        .args(["doctor", "--json"])
+        .env("PATH", home.path_with_scripts())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
 fn ours() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_moadim-mcp"))
 }
@@ -127,6 +137,27 @@ fn the_dashboard_gets_a_service_of_its_own_that_goes_with_the_other() {
     assert!(said.contains("\ndashboard: installed, running\n") && said.contains(unit), "{said}");
     let state: Value = serde_json::from_str(&ok(service(&home, ours(), &["status", "--json"]))).unwrap();
     assert_eq!((&state["active"], &state["dashboard"]["active"]), (&true.into(), &true.into()));
+
+    // A new program serves at the port that webhooks and tunnels name, whether the dashboard is named or not.
+    let newer = home.scratch().join("moadim-mcp");
+    copy_program(ours(), &newer);
+    let start =
+        format!("ExecStart=\"{}\" dashboard --as-service --port 7878\n", newer.canonicalize().unwrap().display());
+    for words in [&["install"][..], &["install", "--dashboard"]] {
+        ok(service(&home, ours(), &["install", "--dashboard", "--port", "7878"]));
+        asked(&home);
+        ok(service(&home, &newer, words));
+        assert!(std::fs::read_to_string(&file).unwrap().contains(&start), "{words:?}");
+        assert!(asked(&home).contains(&format!("--user restart {unit}")), "{words:?}");
+    }
+    std::fs::remove_file(home.scratch().join("active")).unwrap();
+    let doctor: Value = serde_json::from_slice(&doctor(&home).stdout).unwrap();
+    let found = doctor["checks"].as_array().unwrap().iter().filter(|check| check["what"] == "service");
+    let found: Vec<&Value> = found.filter(|check| check["well"] == false).collect();
+    assert_eq!(found[1]["fix"], "moadim-mcp service install --dashboard");
+    assert_eq!(found[1]["found"], "the dashboard's service is installed but not running: inactive");
+    ok(service(&home, ours(), &["install", "--dashboard", "--port", "0"]));
+    assert!(!std::fs::read_to_string(&file).unwrap().contains("--port"), "any free port again");
 
     asked(&home);
     let said = ok(service(&home, ours(), &["uninstall"]));

@@ -206,7 +206,7 @@ fn two_hundred_connections_keep_nobody_out_and_a_hung_run_is_ended_meanwhile() {
 }
 
 #[test]
-fn who_is_known_has_a_place_and_the_others_wait_for_none() {
+fn authenticated_connections_keep_their_places() {
     let (_home, dashboard) = start();
     // As many as there are places, each with a good token and a connection that stays.
     let all: Vec<TcpStream> = (0..64)
@@ -258,7 +258,7 @@ fn a_second_command_opens_the_one_that_runs() {
     let read_only = home.moadim(&["dashboard", "--read-only"]).failed(1);
     assert_says(&read_only, &["can change things"]);
     let as_service = home.moadim(&["dashboard", "--as-service"]).failed(1);
-    assert_says(&as_service, &["another dashboard", &pid]);
+    assert_says(&as_service, &["another dashboard", &format!("kill {pid}")]);
 }
 
 #[test]
@@ -420,7 +420,7 @@ fn a_webhook_triggers_its_routine_and_nothing_else() {
     assert!(home.moadim(&["token", "list"]).ok().contains(&id));
     home.moadim(&["token", "revoke", &id]).ok();
     assert_eq!(send("POST", "/api/routines/news/trigger", json!({})).status, 401);
-    assert_says(&home.moadim(&["token", "revoke", &id]).failed(1), &["no token", "token list"]);
+    assert_says(&home.moadim(&["token", "revoke", &id]).failed(1), &["no webhook token", "token list"]);
 }
 
 #[test]

@@ -189,6 +189,12 @@ fn only_tools_that_are_served_answer() {
         assert_says(&dashboard.post(path, &json!({})).refused(404), &["`trigger_routine`"]);
     }
     assert!(dashboard.get("/api/openapi.json").ok()["paths"].get("/api/routines/{routine}/trigger").is_none());
+    let token = home.moadim(&["token", "new", "--routine", "daily"]).ok();
+    let bearer = format!("Bearer {}", token.trim());
+    let answer = dashboard.send("POST", "/api/routines/daily/trigger", &[("Authorization", &bearer)], b"");
+    let refused = answer.refused(403);
+    assert_says(&refused, &["read-only", "--read-only"]);
+    assert!(!refused.contains("list_runs"), "{refused}");
 }
 
 #[test]
@@ -229,7 +235,7 @@ fn what_a_person_must_agree_to_is_asked_and_done_once_they_did() {
 }
 
 #[test]
-fn the_life_of_a_run_is_told() {
+fn the_life_of_a_run_is_streamed() {
     let (home, mut dashboard) = start();
     let gate = home.scratch().join("gate");
     let until = |name: &str| format!("while [ ! -e {}-{name} ]; do sleep 0.02; done; echo {name}", gate.display());

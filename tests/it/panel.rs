@@ -91,7 +91,7 @@ impl Panel {
 }
 
 #[test]
-fn a_host_is_told_of_the_panel_in_both_eras() {
+fn the_panel_is_announced_in_both_eras() {
     let home = TestHome::detached("");
     for era in [LEGACY, Era::Modern] {
         let mut server = start(&home, era.clone(), panels(), &[]);

@@ -25,6 +25,8 @@ async function act(action, agreement) {
     toast(message);
   }
   refresh();
+  // The plan of a cleanup is made in the background.
+  setTimeout(refresh, 2000);
 }
 
 /** @param {string} place @param {Doing} what */
@@ -99,7 +101,7 @@ const copyable = (command) =>
       getSelection()?.selectAllChildren(code);
       toast("Selected. Now copy it.");
     }
-  }));
+  }, { label: `Copy ${command}` }));
 
 const toasted = { text: "", until: 0 };
 /** @param {string} text */

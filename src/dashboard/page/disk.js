@@ -67,6 +67,8 @@ function planCard() {
     ui.unfolded.has("stays") && h("ul.list.stays", kept.slice(0, 200).map(verdict)));
 }
 
+/** @type {Record<string, string>} */
+const IF_LOST = { lost: "Exists nowhere else.", fetched_again: "Can be fetched again." };
 function disk() {
   const { removable_bytes: bytes = 0, removable_total: total } = head("plan");
   const archived = view.runs.filter(({ row }) => row.archived).slice(0, 3);
@@ -75,9 +77,9 @@ function disk() {
     plan && planCard(),
     h("div.card",
       h("p.aside", h("b", total ? `${size(bytes)} in ${plural(total, "workbench", "workbenches")} can go now` : "Nothing to clean up"), h("br"), shown("", head("disk"))),
-      h("ul.list", rows("disk").map(({ name, bytes, bytes_complete: isWhole, path, ...more }) =>
+      h("ul.list", rows("disk").map(({ name, bytes, bytes_complete: isWhole, path, max_bytes: most, max_age_secs: age, goes_next: next, if_lost: loss }) =>
         h("li", { key: name },
-          h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", shown("", more))), h("span.number", isWhole === false && "> ", size(bytes))),
-          more.max_bytes && bar(() => bytes / more.max_bytes, "off")))),
+          h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", most && `At most ${size(most)}. `, age && `Kept for ${span(age)}. `, next && ["Goes next: ", bdi(next.name), ", ", time(next.at), ". "], IF_LOST[loss])), h("span.number", isWhole === false && "> ", size(bytes))),
+          most && bar(() => bytes / most, "off")))),
       archived.length > 0 && h("div.aside", "To bring back archived work:", archived.map(({ id }) => h("p", copyable(`moadim-mcp recover ${id}`))))));
 }

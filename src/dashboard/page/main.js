@@ -2,7 +2,7 @@
 
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
-const CALM_BEAT_MS = 20_000;
+const CALM_BEAT_MS = 15_000;
 /** How often the open run is asked for while it is alive. */
 const LOOK_MS = 5000;
 
@@ -59,7 +59,7 @@ function header() {
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `The dashboard has not answered since ${clock(ui.goneAt)}: this is from then. If it has ended: `, h("code", "moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), " If the dashboard has ended: ", h("code", "moadim-mcp dashboard"));
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
@@ -91,6 +91,7 @@ function nextFires() {
 let askedAt = 0;
 let isAsking = false;
 let isStale = false;
+let hasNews = false;
 /** Asks for what is newer. */
 async function refresh() {
   isStale = true;
@@ -104,13 +105,14 @@ async function refresh() {
       const answer = await link.call("dashboard_data", { known });
       const isBack = ui.goneAt > 0 || !ui.isLoaded;
       Object.assign(ui, { isLoaded: true, goneAt: 0 });
-      if (absorb(answer) || isBack) draw();
+      hasNews = absorb(answer);
+      if (hasNews || isBack) draw();
       if (isBack || answer.parts?.live) look();
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
       // With another one the page is loaded again.
       ui.hasNoToken = isEnded ||= kind === "token";
-      if (kind === "gone") ui.goneAt ||= now();
+      if (!isEnded) ui.goneAt ||= now();
       ui.trouble = message;
       draw();
     }
@@ -126,7 +128,8 @@ function second() {
   // The timeline moves.
   if (seconds % 30 === 0) draw();
   // Hosts tell of nothing; a server, of all that changes while it is there.
-  const pause = ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  // What takes long to find out, such as what a cleanup would do, follows what has changed.
+  const pause = hasNews || ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
   if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
@@ -135,7 +138,8 @@ function second() {
 
 function readAddress() {
   if (location.hash.startsWith("#token=")) return location.reload();
-  goTo(decodeURIComponent(/^#run=(.+)$/.exec(location.hash)?.[1] ?? ""));
+  // A run's id has nothing that an address would write in another way.
+  goTo(/^#run=([\w-]+)$/.exec(location.hash)?.[1] ?? "");
 }
 
 async function start() {

@@ -10,7 +10,7 @@ const nameOf = (button) => button.ariaLabel || button.title || button.textConten
 /** @param {string} id */
 function openRun(id) {
   if (inHost) goTo(id);
-  else location.hash = id && `run=${encodeURIComponent(id)}`;
+  else location.hash = id && `run=${id}`;
 }
 
 /** Shows a run, or the overview. @param {string} id */

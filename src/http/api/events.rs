@@ -29,10 +29,10 @@ use crate::query::changes::Topic;
 use crate::query::survey::Survey;
 use crate::run::context::App;
 
-/// How long a client hears nothing at most.
+/// How long a client may hear nothing.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// How many topics one event names. Of more, only the lists are named, which stand for everything.
+/// How many topics one event names. If there are more, it names the lists alone, which stand for everything.
 const MAX_TOPICS: usize = 200;
 
 /// The name of the lists in an event.
@@ -49,7 +49,7 @@ struct Feed {
     listeners: Mutex<Vec<Weak<Listener>>>,
 }
 
-/// What a client has not been told yet.
+/// What changed since a client's last event.
 #[derive(Default)]
 struct Listener {
     changed: Mutex<BTreeSet<Topic>>,
@@ -121,21 +121,21 @@ struct Listening {
 
 pub(super) async fn answer(State(state): State<Arc<ApiState>>) -> Result<Response, Refusal> {
     if state.closing.is_cancelled() {
-        return Err(Refusal::unavailable("the server is about to end"));
+        return Err(Refusal::unavailable("the server is shutting down; connect again once it is back"));
     }
     let for_thread = Arc::clone(&state);
     let listening = state.calls.run("listening", move |_| for_thread.events.listen(&for_thread.app)).await?;
     let (sender, receiver) = mpsc::channel(1);
-    tokio::spawn(tell(listening, sender, state.closing.clone()));
+    tokio::spawn(stream(listening, sender, state.closing.clone()));
     let kind = HeaderValue::from_static("text/event-stream");
     Ok(([(CONTENT_TYPE, kind)], Body::new(Stream(receiver))).into_response())
 }
 
-/// Tells a client what changed, until it goes or the server is to end.
-async fn tell(listening: Listening, sender: mpsc::Sender<Bytes>, closing: CancellationToken) {
+/// Sends a client what changes, until it goes or the server shuts down.
+async fn stream(listening: Listening, sender: mpsc::Sender<Bytes>, closing: CancellationToken) {
     let listener = &listening.listener;
-    let tell = async {
-        // So that the client knows that it is heard from now on.
+    let send = async {
+        // From here on the client misses nothing.
         let mut event = Bytes::from_static(b": listening\n\n");
         while sender.send(event).await.is_ok() {
             event = loop {
@@ -152,7 +152,7 @@ async fn tell(listening: Listening, sender: mpsc::Sender<Bytes>, closing: Cancel
     tokio::select! {
         () = closing.cancelled() => {}
         () = sender.closed() => {}
-        () = tell => {}
+        () = send => {}
     }
 }
 

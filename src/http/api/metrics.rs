@@ -50,7 +50,7 @@ pub(super) async fn answer(State(state): State<Arc<ApiState>>) -> Result<Respons
     Ok(([(CONTENT_TYPE, kind)], text.map_err(Refusal::failed)?).into_response())
 }
 
-/// Reads what is told, and writes it.
+/// Reads the figures, and writes them as text.
 fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     let context = app.context_for_looking();
     let home = &context.home;
@@ -76,13 +76,17 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     drop(lines);
     text.family("moadim_runs_live", Kind::Gauge, "Runs that are being prepared or whose agent is at work.");
     text.sample("", &[], running);
-    text.family("moadim_runs_unknown", Kind::Gauge, "Runs of which nobody can tell whether they are over.");
+    text.family("moadim_runs_unknown", Kind::Gauge, "Runs that may or may not be over.");
     text.sample("", &[], unknown);
     text.family("moadim_routines", Kind::Gauge, "Routines.");
     text.sample("", &[], routines.summaries.len());
-    text.family("moadim_routines_waiting", Kind::Gauge, "Routines with a fire that waits, as for another run to end.");
+    text.family(
+        "moadim_routines_waiting",
+        Kind::Gauge,
+        "Routines with a waiting fire, such as one that waits for another run to end.",
+    );
     text.sample("", &[], waiting);
-    text.family("moadim_store_bytes", Kind::Gauge, "Disk that the home uses, by what is stored.");
+    text.family("moadim_store_bytes", Kind::Gauge, "Disk use of the home, by store.");
     for store in &stores {
         text.sample("", &[("store", store.name)], store.bytes);
     }
@@ -90,7 +94,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     for store in &stores {
         text.sample("", &[("store", store.name)], u8::from(store.bytes_complete));
     }
-    text.family("moadim_store_max_bytes", Kind::Gauge, "How much of it there may be, where that is bounded.");
+    text.family("moadim_store_max_bytes", Kind::Gauge, "Limit of a store, if it has one.");
     for store in &stores {
         if let Some(max) = store.max_bytes {
             text.sample("", &[("store", store.name)], max);
@@ -103,7 +107,7 @@ fn read(app: &App, disk: &Disk) -> Result<String, FileError> {
     );
     let help = "When a scheduler of the home last noted that it is at work, once a minute.";
     text.time("moadim_last_heartbeat_timestamp_seconds", help, heartbeat::last_beat(home));
-    Ok(text.0)
+    Ok(text.text)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -113,9 +117,13 @@ enum Kind {
     Summary,
 }
 
-/// The text, a family of metrics after another.
+/// The text, one family of metrics after another.
 #[derive(Default)]
-struct Exposition(String, &'static str);
+struct Exposition {
+    text: String,
+    /// The name of the family that was begun last.
+    family: &'static str,
+}
 
 impl Exposition {
     fn family(&mut self, name: &'static str, kind: Kind, help: &str) {
@@ -124,15 +132,15 @@ impl Exposition {
             Kind::Gauge => "gauge",
             Kind::Summary => "summary",
         };
-        self.1 = name;
+        self.family = name;
         // Writing to a text never fails.
-        let _ = write!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} {kind}\n");
     }
 
     /// Adds a sample to the family that was begun last.
     fn sample(&mut self, suffix: &str, labels: &[(&str, &str)], value: impl Display) {
-        let Self(text, name) = self;
-        text.push_str(name);
+        let Self { text, family } = self;
+        text.push_str(family);
         text.push_str(suffix);
         for (at, (label, value)) in labels.iter().enumerate() {
             text.push(if at == 0 { '{' } else { ',' });
@@ -182,7 +190,7 @@ mod tests {
         text.sample("", &[], 8);
         let expected =
             "# HELP a_total A.\n# TYPE a_total counter\na_total{one=\"a\\\"b\\\\c\\nd\",two=\"é\"} 7\na_total 8\n";
-        assert_eq!(text.0, expected);
+        assert_eq!(text.text, expected);
     }
 
     proptest::proptest! {
@@ -191,7 +199,7 @@ mod tests {
             let mut text = Exposition::default();
             text.family("a", Kind::Gauge, "A.");
             text.sample("", &[("of", &value)], 7);
-            let line = text.0.strip_prefix("# HELP a A.\n# TYPE a gauge\na{of=\"").unwrap();
+            let line = text.text.strip_prefix("# HELP a A.\n# TYPE a gauge\na{of=\"").unwrap();
             let escaped = line.strip_suffix("\"} 7\n").unwrap();
             let (mut read, mut chars) = (String::new(), escaped.chars());
             while let Some(c) = chars.next() {
@@ -209,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_are_told_by_routine_and_status() {
+    fn runs_are_counted_by_routine_and_status() {
         let (_dir, app) = App::example();
         let context = app.context_for_looking();
         for (run, status) in [("a-1", Status::Succeeded), ("a-2", Status::Failed), ("a-3", Status::Succeeded)] {

@@ -21,6 +21,7 @@ use self::events::Events;
 use self::metrics::Disk;
 use self::refusal::Refusal;
 use self::tools::Calls;
+use crate::mcp::call_threads::CallThreads;
 use crate::mcp::tool::Tool;
 use crate::run::context::App;
 
@@ -30,17 +31,22 @@ pub(super) struct ApiState {
     calls: Calls,
     events: Events,
     disk: Disk,
-    /// The server is to end: calls that only wait, and streams, end too.
+    /// Cancelled when the server shuts down: streams end, and so do calls that only wait.
     closing: CancellationToken,
 }
 
 impl ApiState {
-    /// Starts the threads that tools run on, and the one that looks for changes.
+    /// Starts the thread that looks for changes; tools run on `threads`.
     ///
     /// # Errors
     /// The system has no threads left.
-    pub(super) fn new(app: Arc<App>, tools: Vec<Tool>, closing: CancellationToken) -> io::Result<Self> {
-        let calls = Calls::new(tools)?;
+    pub(super) fn new(
+        app: Arc<App>,
+        tools: Vec<Tool>,
+        threads: Arc<CallThreads>,
+        closing: CancellationToken,
+    ) -> io::Result<Self> {
+        let calls = Calls::new(tools, threads);
         Ok(Self { app, calls, events: Events::new()?, disk: Disk::default(), closing })
     }
 }

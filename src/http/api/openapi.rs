@@ -55,9 +55,9 @@ pub(super) fn openapi(tools: &[Tool]) -> Value {
         "servers": [{ "url": "/" }],
         "security": [{ "token": [] }],
         "tags": [
-            { "name": "tools", "description": "Each tool by its name: its arguments in the body, its structured answer back." },
-            { "name": "resources", "description": "What there is, by path." },
-            { "name": "watching", "description": "What changes, and figures." },
+            { "name": "tools", "description": "Each tool by name: its arguments in the body, its structured answer back." },
+            { "name": "resources", "description": "Routines, runs, usage and health, by path." },
+            { "name": "watching", "description": "Changes, metrics, and this description." },
         ],
         "paths": paths,
         "components": {
@@ -110,7 +110,7 @@ fn refusals() -> Value {
         ("422", "The arguments do not fit, or the tool refuses."),
         ("429", "Too many requests; try again later."),
         ("500", "A failure inside moadim-mcp."),
-        ("503", "The server is about to end, or did not answer in time."),
+        ("503", "The server is shutting down, or did not answer in time."),
     ] {
         all.insert(status.to_owned(), refusal(description, "error"));
     }
@@ -251,7 +251,7 @@ fn events() -> Value {
     json!({
         "operationId": "get_events",
         "tags": ["watching"],
-        "summary": "Listen to what changes",
+        "summary": "Stream changes",
         "responses": responses(text_answer(description, "text/event-stream"), &[]),
     })
 }
@@ -270,7 +270,7 @@ fn metrics() -> Value {
     json!({
         "operationId": "get_metrics",
         "tags": ["watching"],
-        "summary": "Show figures for Prometheus",
+        "summary": "Show metrics for Prometheus",
         "responses": responses(text_answer("Prometheus' text format, version 0.0.4.", "text/plain"), &[]),
     })
 }

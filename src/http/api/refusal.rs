@@ -1,4 +1,4 @@
-//! What is answered where something is not done.
+//! Answers to requests that are refused or fail.
 
 use std::fmt::Display;
 
@@ -61,7 +61,12 @@ impl Refusal {
     }
 
     pub(super) fn too_many() -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls are under way; try again in a second")
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too many calls are in progress; try again in a second")
+    }
+
+    pub(super) fn too_many_waits() -> Self {
+        let error = "too many calls wait for runs; try again in a second, or look at the run with get_run";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, error)
     }
 
     pub(super) fn failed(error: impl Display) -> Self {

@@ -105,6 +105,8 @@ pub(super) const TABLE: &[Resource] = &[
     Resource { path: "/api/health", method: Method::Get, answer: Answer::Tool("health"), summary: "Show the health" },
 ];
 
+const READ_ONLY: &str = "this dashboard is read-only: to trigger routines, start it without --read-only";
+
 impl Resource {
     pub(super) fn handler(&'static self) -> MethodRouter<Arc<ApiState>> {
         let handler = move |State(state): State<Arc<ApiState>>,
@@ -132,7 +134,11 @@ impl Resource {
             let usage = state.calls.run("the usage", move |_| resources::usage(&app)).await?;
             return Ok(Json(usage.map_err(Refusal::failed)?).into_response());
         };
-        let tool = state.calls.find(tool)?;
+        let tool = state.calls.find(tool).map_err(|refusal| match asked.caller {
+            // A program that may do one thing learns of no other.
+            Caller::Webhook(_) => Refusal::forbidden(READ_ONLY),
+            _ => refusal,
+        })?;
         let schema = &state.calls.tools()[tool].definition().input_schema;
         let (named, arguments) = asked.arguments(self, schema)?;
         let agreement = agreement(asked.headers);

@@ -1,6 +1,5 @@
 //! `POST /api/tools/{name}`: a tool's own arguments in, its structured answer out.
 
-use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -34,13 +33,17 @@ const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// How many calls may be under way: a thread each.
 const MAX_CALLS: usize = 32;
 
+/// How many of them may wait for a run: others must get through, and among them may be the one that ends it.
+const MAX_WAITS: usize = 24;
+
 /// The tools, and the calls of them.
 pub(super) struct Calls {
     tools: Arc<[Tool]>,
     served: Arc<[&'static str]>,
-    threads: CallThreads,
+    threads: Arc<CallThreads>,
     questions: OpenQuestions,
     free: Arc<Semaphore>,
+    free_for_waits: Arc<Semaphore>,
 }
 
 /// Calls a wait off when its client has gone.
@@ -53,17 +56,17 @@ impl Drop for CallOff {
 }
 
 impl Calls {
-    pub(super) fn new(mut tools: Vec<Tool>) -> io::Result<Self> {
+    pub(super) fn new(mut tools: Vec<Tool>, threads: Arc<CallThreads>) -> Self {
         tools.sort_by_key(Tool::name);
-        let free = Arc::new(Semaphore::new(MAX_CALLS));
         let served = tools.iter().map(Tool::name).collect();
-        Ok(Self {
+        Self {
             tools: tools.into(),
             served,
-            threads: CallThreads::new()?,
+            threads,
             questions: OpenQuestions::default(),
-            free,
-        })
+            free: Arc::new(Semaphore::new(MAX_CALLS)),
+            free_for_waits: Arc::new(Semaphore::new(MAX_WAITS)),
+        }
     }
 
     pub(super) fn tools(&self) -> &[Tool] {
@@ -113,9 +116,12 @@ impl Calls {
         check: impl FnOnce(&App) -> Result<(), Refusal> + Send + 'static,
     ) -> Result<Value, Refusal> {
         let name = self.tools[tool].name();
+        // Held by the work, as its other place.
+        let wait = self.tools[tool].waits(&arguments).then(|| Arc::clone(&self.free_for_waits).try_acquire_owned());
+        let wait = wait.transpose().map_err(|_| Refusal::too_many_waits())?;
         let agreed = agreement.and_then(|token| self.questions.take(token, name, &arguments));
         let agreed = agreed.filter(|Asked { at, .. }| at.elapsed() <= AGREEMENT_TIMEOUT);
-        let call = Call::agreed(agreed.map(|asked| asked.question.terms)).beside(Arc::clone(&self.served));
+        let call = Call::new(Arc::clone(&self.served)).with_agreement(agreed.map(|asked| asked.question.terms));
         let bell = call.bell.clone();
         let _call_off = CallOff(bell.clone());
         let (app, tools, asked_for) = (Arc::clone(app), Arc::clone(&self.tools), arguments.clone());
@@ -125,7 +131,9 @@ impl Calls {
                 call.bell.call_off();
             }
             check(&app)?;
-            tools[tool].call(&app, arguments, &call).map_err(Refusal::of_tool)
+            let reply = tools[tool].call(&app, arguments, &call).map_err(Refusal::of_tool);
+            drop(wait);
+            reply
         });
         let mut running = std::pin::pin!(running);
         let reply = tokio::select! {
@@ -179,9 +187,9 @@ pub(super) fn arguments(headers: &HeaderMap, body: &[u8]) -> Result<JsonObject, 
     let kind = headers.get(CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();
     if !kind.eq_ignore_ascii_case("application/json") {
-        let given = if kind.is_empty() { "nothing".to_owned() } else { format!("`{}`", shortened(kind, 80)) };
-        let error =
-            format_args!("the body must be sent with `Content-Type: application/json`, and this one says {given}");
+        let given =
+            if kind.is_empty() { "without a content type".to_owned() } else { format!("as `{}`", shortened(kind, 80)) };
+        let error = format_args!("the body came {given}; send it with `Content-Type: application/json`");
         return Err(Refusal::media_type(error));
     }
     let value = serde_json::from_slice(body)
@@ -221,12 +229,24 @@ mod tests {
         }
     }
 
+    #[test]
+    fn the_tools_that_wait_for_a_run_are_known() {
+        let tools = crate::mcp::tools::all();
+        let waiting = |arguments: Value| -> Vec<&str> {
+            let waits = tools.iter().filter(|tool| tool.waits(arguments.as_object().unwrap()));
+            waits.map(Tool::name).collect()
+        };
+        assert_eq!(waiting(json!({ "routine": "a", "wait": true })), ["trigger_routine", "wait_run"]);
+        assert_eq!(waiting(json!({ "routine": "a", "wait": false })), ["wait_run"]);
+        assert_eq!(waiting(json!({})), ["wait_run"]);
+    }
+
     #[derive(serde::Deserialize, schemars::JsonSchema)]
     struct Which {
         of: Option<String>,
     }
 
-    /// Tools that ask, panic, and wait to be called off.
+    /// Tools that ask, panic, wait to be called off, and work until then.
     fn tools() -> Vec<Tool> {
         let hints = Hints { read_only: false, destructive: true, idempotent: true, open_world: false };
         let remove = |_: &App, Which { of }: Which, call: &Call| match call.agreed_to::<Value>() {
@@ -238,7 +258,7 @@ mod tests {
             })),
         };
         let panic = |_: &App, _: Which| -> anyhow::Result<Value> { panic!("oh") };
-        let wait = |_: &App, _: Which, call: &Call| {
+        let until_called_off = |_: &App, _: Which, call: &Call| {
             Ok(Reply::Answer(json!({
                 "called_off": !call.bell.wait(Duration::from_secs(60)),
             })))
@@ -246,7 +266,8 @@ mod tests {
         vec![
             Tool::with_call("remove", "", "", hints, remove),
             Tool::new("fail", "", "", hints, panic),
-            Tool::with_call("wait", "", "", hints, wait),
+            Tool::with_call("wait", "", "", hints, until_called_off).waiting_if(|_| true),
+            Tool::with_call("work", "", "", hints, until_called_off),
         ]
     }
 
@@ -260,7 +281,7 @@ mod tests {
     impl Fixture {
         fn new() -> Self {
             let (dir, app) = App::example();
-            let calls = Calls::new(tools()).unwrap();
+            let calls = Calls::new(tools(), Arc::new(CallThreads::new().unwrap()));
             Self { _dir: dir, app: Arc::new(app), calls, closing: CancellationToken::new() }
         }
 
@@ -299,25 +320,32 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wait_is_called_off_when_the_server_is_to_end() {
+    async fn a_wait_is_called_off_when_the_server_shuts_down() {
         let it = Fixture::new();
         let (answer, ()) = tokio::join!(it.call("wait", "a", None), async { it.closing.cancel() });
         assert_eq!(answer, Ok(json!({ "called_off": true })));
     }
 
     #[tokio::test]
-    async fn a_wait_ends_when_its_client_goes_and_so_many_calls_and_no_more_are_under_way() {
+    async fn a_wait_ends_when_its_client_goes_and_waits_leave_room_for_other_calls() {
         let it = Fixture::new();
         {
-            let all = (0..MAX_CALLS).map(|_| Box::pin(it.call("wait", "a", None)));
-            let mut all: Vec<_> = all.collect();
-            for call in &mut all {
-                assert!(tokio::time::timeout(Duration::from_millis(1), call).await.is_err());
+            let (mut waits, mut works) = (Vec::new(), Vec::new());
+            for (name, count, calls) in [("wait", MAX_WAITS, &mut waits), ("work", MAX_CALLS - MAX_WAITS, &mut works)] {
+                // Every other call gets through.
+                assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 409);
+                for _ in 0..count {
+                    let mut call = Box::pin(it.call(name, "a", None));
+                    assert!(tokio::time::timeout(Duration::from_millis(1), &mut call).await.is_err());
+                    calls.push(call);
+                }
+                assert_eq!(it.call("wait", "a", None).await.unwrap_err().0, 429);
             }
             assert_eq!(it.call("remove", "a", None).await.unwrap_err().0, 429);
         }
         // All their clients have gone.
         let ended = tokio::time::timeout(Duration::from_secs(30), it.calls.free.acquire_many(MAX_CALLS as u32)).await;
         assert!(ended.is_ok_and(|all| all.is_ok()));
+        assert_eq!(it.calls.free_for_waits.available_permits(), MAX_WAITS);
     }
 }

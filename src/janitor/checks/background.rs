@@ -36,7 +36,8 @@ pub(super) fn versions(subject: &Subject<'_>) -> Vec<Finding> {
 pub(super) fn service(_: &Subject<'_>) -> Vec<Finding> {
     let dashboard = Service::of_this_user(Kind::Dashboard).and_then(|service| service.state());
     let dashboard = dashboard.ok().filter(|state| state.installed && !state.active).map(|state| {
-        let problem = format!("the dashboard's is installed, not alive: {}", state.detail);
+        let problem = format!("the dashboard's service is installed but not running: {}", state.detail);
+        // Installed again, it keeps its port.
         Finding::problem("service", problem, "moadim-mcp service install --dashboard")
     });
     std::iter::once(service_state()).chain(dashboard).collect()
@@ -54,11 +55,11 @@ fn of_service(state: &State) -> Finding {
     match (state.installed, state.active) {
         (false, _) => Finding::well("service", "not installed: the janitor works while a host is open")
             .hint(format!("to have it run always: {install}")),
-        (true, false) => Finding::problem("service", format!("installed, not alive: {}", state.detail), install),
+        (true, false) => Finding::problem("service", format!("installed but not running: {}", state.detail), install),
         (true, true) if state.lingers == Some(false) => {
             Finding::problem("service", "running, but stops when you log out", "loginctl enable-linger")
         }
-        (true, true) => Finding::well("service", "alive"),
+        (true, true) => Finding::well("service", "running"),
     }
 }
 
@@ -138,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_service_is_a_problem_when_it_is_wanted_and_not_alive_or_not_for_long() {
+    fn a_service_is_a_problem_when_it_is_wanted_and_not_running_or_not_for_long() {
         let state = |installed, active, lingers| State {
             manager: "systemd",
             file: "/f".to_owned(),

@@ -9,7 +9,6 @@ use serde::Deserialize;
 use crate::dashboard::data::{Changes, Dashboard, Summary};
 use crate::mcp::call::{Call, Reply};
 use crate::mcp::tool::{Hints, Tool};
-use crate::mcp::tools;
 use crate::mcp::ui;
 use crate::routine::slug::Slug;
 use crate::routine::store;
@@ -64,14 +63,6 @@ struct DashboardData {
 }
 
 fn dashboard_data(dashboard: &Dashboard, app: &App, arguments: &DashboardData, call: &Call) -> Changes {
-    let all;
-    let served: &[&str] = match &call.served {
-        Some(served) => served,
-        None => {
-            all = tools::names();
-            &all
-        }
-    };
     let known = arguments.known.as_ref();
-    dashboard.poll(app, known.unwrap_or(&BTreeMap::new()), served)
+    dashboard.poll(app, known.unwrap_or(&BTreeMap::new()), &call.served)
 }

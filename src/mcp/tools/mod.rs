@@ -22,10 +22,3 @@ pub fn all() -> Vec<Tool> {
     tools.extend(runs::tools());
     tools
 }
-
-/// Returns the names of all, sorted.
-pub(crate) fn names() -> Vec<&'static str> {
-    let mut names: Vec<&str> = all().iter().map(Tool::name).collect();
-    names.sort_unstable();
-    names
-}

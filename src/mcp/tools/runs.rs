@@ -39,7 +39,8 @@ pub(super) fn tools() -> [Tool; 6] {
              (clones, setup), or why it could not start. The run goes on by itself: follow it with wait_run and read_log.",
             starts,
             trigger_routine,
-        ),
+        )
+        .waiting_if(|arguments| arguments.get("wait") == Some(&Value::Bool(true))),
         Tool::new(
             "list_runs",
             "List runs",
@@ -61,7 +62,8 @@ pub(super) fn tools() -> [Tool; 6] {
             "Wait until a run is over, or for timeout_secs. If `finished` is false, call it again.",
             Hints::READS,
             wait_run,
-        ),
+        )
+        .waiting_if(|_| true),
         Tool::new(
             "stop_run",
             "Stop a run",

@@ -9,6 +9,9 @@ import { Home, PROMPTS } from '../harness/home.mjs';
 import { everyday } from '../harness/homes.mjs';
 import { until } from '../harness/until.mjs';
 
+/** How soon the page listens again for what changes. */
+const RETRY_MS = 3000;
+
 describe('alone', () => {
     let home;
     let dashboard;
@@ -41,9 +44,10 @@ describe('alone', () => {
             await tab.goto(`${dashboard.origin}/#token=${'A'.repeat(dashboard.token.length)}`);
             await tab.sees('needs its token');
             // It does not ask again and again with a token that is wrong.
+            const began = performance.now();
             const asked = tab.requests.length;
-            await tab.find('button', 'Copy moadim-mcp dashboard');
-            assert.ok(tab.requests.length <= asked + 2, `${tab.requests.slice(asked)}`);
+            await until('the time in which it would have', () => performance.now() - began > RETRY_MS * 1.3, { every: 200 });
+            assert.ok(tab.requests.length <= asked + 1, `${tab.requests.slice(asked)}`);
         });
     });
 
@@ -371,7 +375,7 @@ describe('server', () => {
                 tab.excuse(/ERR_CONNECTION_REFUSED|ERR_INCOMPLETE_CHUNKED|ERR_CONNECTION_RESET|ERR_EMPTY_RESPONSE|status of 401/);
                 await tab.sees('Check links');
                 await dashboard.stop('SIGKILL');
-                await tab.sees(/has not answered since/);
+                await tab.sees(/Nothing new since .*No answer/);
                 await tab.sees('Check links');
                 const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
                 assert.notEqual(again.token, dashboard.token);

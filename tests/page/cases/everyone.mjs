@@ -22,31 +22,35 @@ for (const [name, { make, sees }] of Object.entries(HOMES)) {
         });
         after(() => home?.remove());
 
-        test('axe finds nothing, and nothing is wider than its window', async () => {
-            await dashboard.inTab({}, async (tab) => {
+        /** Looks at what is open in each width and theme. */
+        async function suitsAll(tab, what) {
+            for (const width of [380, 760, 1360]) {
+                for (const theme of ['light', 'dark']) {
+                    await tab.show({ width, theme });
+                    const where = `${what}, ${theme}, ${width} px`;
+                    // A window that has just become narrow is drawn in its next frame.
+                    await until(`page within its window: ${where}`, async () => (await tab.overflow()) <= 0);
+                    if (width !== 760) assert.deepEqual(await tab.axe(), [], where);
+                }
+            }
+        }
+
+        test('axe finds nothing, and nothing is wider than its window', () =>
+            dashboard.inTab({}, async (tab) => {
                 await tab.sees(sees);
                 const run = (await home.runs()).find(({ status }) => status !== 'reaped');
-                for (const open of [false, true].slice(0, run ? 2 : 1)) {
-                    if (open) {
-                        await (await tab.find('button', undefined, '#runs tbody tr:nth-child(2) .run')).click();
-                        await tab.find('heading', 'Log');
-                    } else if (run) {
-                        await tab.press(`More about ${run.routine}`);
-                        await tab.press('Clean up…', '#disk');
-                        await tab.find('heading', 'The plan');
-                    }
-                    for (const width of [380, 1360]) {
-                        for (const theme of ['light', 'dark']) {
-                            await tab.show({ width, theme });
-                            const where = `${open ? 'a run' : 'the overview'}, ${theme}, ${width} px`;
-                            // A window that has just become narrow is drawn in its next frame.
-                            await until(`page within its window: ${where}`, async () => (await tab.overflow()) <= 0);
-                            assert.deepEqual(await tab.axe(), [], where);
-                        }
-                    }
+                if (!run) return suitsAll(tab, 'the overview');
+                await tab.press(`More about ${run.routine}`);
+                await tab.press('Clean up…', '#disk');
+                await tab.find('heading', 'The plan');
+                for (const range of ['7 days', '4 weeks', '24 h']) {
+                    await tab.press(range, '#timeline');
+                    await suitsAll(tab, `the overview, ${range}`);
                 }
-            });
-        });
+                await (await tab.find('button', undefined, '#runs tbody tr:nth-child(2) .run')).click();
+                await tab.find('heading', 'Log');
+                await suitsAll(tab, 'a run');
+            }));
     });
 }
 

@@ -10,7 +10,7 @@ const ROUTINES = [
     { slug: 'issue-triage', title: 'Triage new issues', schedule: '0 */2 * * *', agent: 'claude', secs: 185, cost: 0.08, good: 0.96, says: ['3 new issues labelled, 1 answered', 'No new issue', '1 duplicate found'] },
     { slug: 'docs-links', title: 'Docs: check links', schedule: '30 5 * * *', agent: 'gemini', secs: 256, good: 0.84, says: ['All 412 links answer', '2 links are dead', 'All 409 links answer'] },
     { slug: 'morning-briefing', title: 'Morning briefing', schedule: '0 7 * * *', agent: 'claude', secs: 421, cost: 0.22, good: 0.97, says: ['4 things want you today', 'A quiet night', '2 reviews wait for you'] },
-    { slug: 'parser-refactoring', title: 'Refactoring spike: parser', agent: 'claude', secs: 3900, cost: 1.9, good: 0.4, says: ['The lexer is split; 3 tests are left', 'It compiles, and is slower'] },
+    { slug: 'parser-refactoring', title: 'Refactoring spike: parser', agent: 'claude', secs: 3900, cost: 1.9, good: 1, bad: 2, says: ['The lexer is split; 3 tests are left', 'It compiles, and is slower'] },
     { slug: 'release-notes', title: 'Translate release notes', schedule: '0 12 * * 5', agent: 'opencode', secs: 1690, cost: 0.31, good: 1, says: ['4 languages are up to date'], flags: ['--disabled'] },
     { slug: 'security-audit', title: 'Weekly security audit', schedule: '0 2 * * 0', agent: 'claude', secs: 4020, cost: 1.2, good: 0.75, says: ['No advisory concerns us', '1 advisory, not reachable'] },
 ];
@@ -37,20 +37,19 @@ const WORKING = [
 
 export async function livedIn() {
     const home = new Home();
-    for (const agent of ['claude', 'codex', 'gemini', 'opencode']) home.write(`agents/${agent}.toml`, 'command = "sh"\nlogin_shell = false\n');
     const now = Math.floor(Date.now() / 1000);
-    for (const [place, { slug, title, schedule, agent, secs, cost, good, says, flags = [] }] of ROUTINES.entries()) {
-        const when = schedule ? ['--schedule', schedule] : [];
+    for (const [place, { slug, title, schedule, agent, secs, cost, good, says, bad = 0, flags = [] }] of ROUTINES.entries()) {
+        const when = schedule ? ['--schedule', schedule, '--timezone', 'UTC'] : [];
         const prompt = { 'flaky-test-hunt': WORKING[0], 'parser-refactoring': WORKING[1] }[slug] ?? report(says[0]);
-        await home.create(title, prompt, '--agent', agent, '--slug', slug, '--timezone', 'UTC', '--max-runtime', '2h', ...when, ...flags);
+        await home.create(title, prompt, '--slug', slug, '--max-runtime', '2h', ...when, ...flags);
         const random = numbers(17 + place * 101);
-        const fires = schedule ? past(schedule, now, 27) : [2, 3, 6, 9].map((days) => now - days * DAY - place * 611);
+        const fires = schedule ? past(schedule, now, 27) : [9, 6, 3, 2].map((days) => now - days * DAY - place * 611);
         home.addHistory(fires.length, (n) => ({
             routine: slug,
             agent,
             at: fires[n],
             secs: Math.round(secs * (0.6 + random() * 0.8)),
-            ...(random() > good && BAD[Math.floor(random() * BAD.length)]),
+            ...((random() > good || n >= fires.length - bad) && BAD[Math.floor(random() * BAD.length)]),
             report: { headline: says[n % says.length] },
             ...(cost && { output: { usage: { input_tokens: 41_000, output_tokens: 3_100, cost_usd: Number((cost * (0.7 + random() * 0.6)).toFixed(4)) } } }),
         }));

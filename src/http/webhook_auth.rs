@@ -1,13 +1,14 @@
-//! Making, recognising and revoking the tokens by which programs trigger a routine.
+//! Webhook tokens, by which programs trigger a routine: making, recognising and revoking them.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::token::{TokenHash, new_token};
+use super::token_hash::TokenHash;
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError};
 use crate::home::lock::{FileLock, LockError, Mode};
 use crate::home::{self, Home};
+use crate::random_token::random_token;
 use crate::routine::slug::Slug;
 use crate::routine::store::{self, ROUTINES_LOCK_TIMEOUT, StoreError};
 use crate::routine::webhook_token::{self, WebhookToken};
@@ -22,11 +23,11 @@ pub(crate) enum TokenError {
     File(#[from] FileError),
     #[error("{0}; try again")]
     Locked(#[from] LockError),
-    #[error("there is no token '{0}'; see: moadim-mcp token list")]
+    #[error("there is no webhook token '{0}'; see: moadim-mcp token list")]
     Unknown(String),
 }
 
-/// Says what a text is, to those who find it somewhere.
+/// Shows people and secret scanners what a token is.
 const PREFIX: &str = "moadim_webhook_";
 
 const ID_CHARS: usize = 8;
@@ -42,7 +43,7 @@ pub(crate) fn make(home: &Home, routine: &Slug, allows_text: bool) -> Result<(We
     home::make_directory(&directory).map_err(|source| FileError::io("make", &directory, source))?;
     loop {
         let id = home::random_suffix()[..ID_CHARS].to_owned();
-        let token = format!("{PREFIX}{id}_{}", new_token()?);
+        let token = format!("{PREFIX}{id}_{}", random_token()?);
         let record = WebhookToken {
             id,
             routine: routine.clone(),
@@ -58,7 +59,7 @@ pub(crate) fn make(home: &Home, routine: &Slug, allows_text: bool) -> Result<(We
     }
 }
 
-/// Removes a token, so that it opens nothing from now on; returns its record.
+/// Revokes a token; returns its record.
 ///
 /// # Errors
 /// There is none of that id, or the system refuses.
@@ -70,13 +71,16 @@ pub(crate) fn revoke(home: &Home, id: &str) -> Result<WebhookToken, TokenError> 
     Ok(token)
 }
 
-/// Finds the record of a token that somebody shows; `None` if it is none of ours, or that of a routine that is gone.
-pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
+/// Returns the id that a token names; `None` if it has not the form of ours.
+pub(super) fn id(token: &str) -> Option<&str> {
     let id = token.strip_prefix(PREFIX)?.split('_').next()?;
     // It becomes a file's name.
-    if id.len() != ID_CHARS || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return None;
-    }
+    (id.len() == ID_CHARS && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(id)
+}
+
+/// Finds the record of a token that a request shows; `None` if it is none of ours, or that of a routine that is gone.
+pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
+    let id = id(token)?;
     let record: WebhookToken = atomic_file::read_json(&webhook_token::file(home, id)).ok()?;
     let is_it = record.id == id && TokenHash::parse(&record.sha256)? == TokenHash::of(token);
     (is_it && store::check_exists(home, &record.routine).is_ok()).then_some(record)
@@ -85,7 +89,7 @@ pub(super) fn find(home: &Home, token: &str) -> Option<WebhookToken> {
 /// How long a use is as good as the next.
 const SAME_USE: Duration = Duration::from_secs(60);
 
-/// Notes that a token is used now. That may wait for a lock and the disk, so nobody waits for it.
+/// Notes that a token is used now, on a thread of its own: that may wait for a lock and the disk.
 pub(super) fn note_use(home: &Arc<Home>, token: &WebhookToken) {
     let now = UnixSeconds::now();
     if token.last_used_at.is_some_and(|last| last.age_secs_at(now) < SAME_USE.as_secs()) {
