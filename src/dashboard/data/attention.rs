@@ -211,7 +211,7 @@ impl Situation<'_> {
 
     fn unknown(&self) -> impl Iterator<Item = Item> {
         self.unknown.iter().map(|run| {
-            let reason = run.status_reason.as_deref().unwrap_or("nobody knows why");
+            let reason = run.status_reason.as_deref().unwrap_or("no cause is on record");
             let text = format!("the state of run {} is not known: {reason}", run.id);
             let item = Item::new(Kind::Unknown, Severity::Problem, &run.id.to_string(), &text).of_run(&run.id);
             let is_of_run = |problem: &&Problem| problem.path.as_deref() == Some(run.workbench.as_str());

@@ -26,9 +26,10 @@ async function cleanUp() {
   const isMore = await preview();
   if (isMore) doing("cleanup", { phase: "done", text: "More can go by now: look again." });
   if (isMore !== false) return;
-  act({ place: "cleanup", tool: "cleanup_workbenches", args: {}, said({ removed_total: removed = 0, freed_bytes: freed = 0, pending_bytes: pending, failed: [failed] = [], note = "" }) {
+  act({ place: "cleanup", tool: "cleanup_workbenches", args: {}, said({ removed_total: removed = 0, freed_bytes: freed = 0, pending_bytes: pending, failed: [failed] = [], note = "", kept = [] }) {
     plan = null;
-    return `${plural(removed, "workbench", "workbenches")} removed, ${size(freed)} freed. ${pending ? `${size(pending)} are still being removed. ` : ""}${failed ? `${failed.path ?? failed.run}: ${failed.error}. ` : ""}${note}`;
+    const archiving = kept.filter((/** @type {any} */ { why }) => why === "archiving").length;
+    return `${plural(removed, "workbench", "workbenches")} removed, ${size(freed)} freed. ${archiving ? `${archiving} more go once archived. ` : ""}${pending ? `${size(pending)} are still being removed. ` : ""}${failed ? `${failed.path ?? failed.run}: ${failed.error}. ` : ""}${note}`;
   } });
 }
 
@@ -44,7 +45,7 @@ function verdict({ run, reason, bytes, archived, not_archived: lost, until, why 
   return h("li", { key: run },
     h("div.line",
       h("div.what", button(bdi(run), () => openRun(run), { class: "link mono" }),
-        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · archived first", lost && " · some of it is not archived")),
+        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · archived first", lost && " · not archived: ", lost && shown("", lost))),
       h("span.number", size(bytes)),
       why !== "alive" && pinButton(run, part("ended").rows.get(run)?.pinned, place)),
     strip(place));
@@ -58,7 +59,7 @@ function planCard() {
   const going = goes(plan);
   const all = total + killed.length;
   return h("div.card.plan",
-    h("div.head", h("h3", "The plan"), quiet("Close", () => (plan = null))),
+    h("div.head", h("h3", "What a cleanup would do"), quiet("Close", () => (plan = null))),
     note && h("p.aside", bdi(note)),
     all ? h("ul.list", going.map(verdict)) : h("p.aside", "Nothing can go now."),
     all > going.length && h("p.aside", `and ${all - going.length} more`),
@@ -68,7 +69,7 @@ function planCard() {
 }
 
 /** @type {Record<string, string>} */
-const IF_LOST = { lost: "Exists nowhere else.", fetched_again: "Can be fetched again." };
+const IF_LOST = { lost: "Lost if deleted.", fetched_again: "Can be fetched again." };
 function disk() {
   const { removable_bytes: bytes = 0, removable_total: total } = head("plan");
   const archived = view.runs.filter(({ row }) => row.archived).slice(0, 3);
@@ -79,7 +80,7 @@ function disk() {
       h("p.aside", h("b", total ? `${size(bytes)} in ${plural(total, "workbench", "workbenches")} can go now` : "Nothing to clean up"), h("br"), shown("", head("disk"))),
       h("ul.list", rows("disk").map(({ name, bytes, bytes_complete: isWhole, path, max_bytes: most, max_age_secs: age, goes_next: next, if_lost: loss }) =>
         h("li", { key: name },
-          h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", most && `At most ${size(most)}. `, age && `Kept for ${span(age)}. `, next && ["Goes next: ", bdi(next.name), ", ", time(next.at), ". "], IF_LOST[loss])), h("span.number", isWhole === false && "> ", size(bytes))),
+          h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", most && `At most ${size(most)}. `, age && `At most ${span(age)}. `, next && ["Goes next: ", bdi(next.name), ", ", time(next.at), ". "], IF_LOST[loss])), h("span.number", isWhole === false && "> ", size(bytes))),
           most && bar(() => bytes / most, "off")))),
       archived.length > 0 && h("div.aside", "To bring back archived work:", archived.map(({ id }) => h("p", copyable(`moadim-mcp recover ${id}`))))));
 }

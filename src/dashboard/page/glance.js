@@ -61,7 +61,7 @@ function notice({ key, severity, text, fix, routine, run, at, command, action })
   const place = `attention ${key}`;
   const isFinal = action && (/^(stop|cleanup|delete)_/.test(action.tool) || action.arguments["enabled"] === false);
   return h(`li.notice.${severity}`, { key }, icon(severity === "problem" ? "bad" : "late"),
-    h("div.what", h("b", bdi(text)), at && [" ", h("small", time(at))], fix && h("p", bdi(fix)), command && copyable(command)),
+    h("div.what", h("b", bdi(text)), at && [" ", h("small", time(at))], fix && h("p", bdi(fix)), command && !run && copyable(command)),
     h("div.buttons",
       run ? quiet("Open the run", () => openRun(run)) : routine && quiet("Show its runs", () => showRoutine(routine)),
       action && toolButton(action.label, place, action.tool, action.arguments, `Done: ${action.label}.`, {}, isFinal ? `${action.label}?` : "")),

@@ -62,7 +62,7 @@ function routineMore(routine, place) {
   /** @param {string} label @param {boolean} enabled @param {object} [props] @param {string} [ask] */
   const enable = (label, enabled, props, ask) => toolButton(label, place, "update_routine", { routine: slug, enabled }, `The routine is ${label.toLowerCase()}d.`, props, ask);
   return h("div.spread",
-    facts(routine, "slug agent agent_available schedule_description timezone snoozed_until waiting used_today tags"),
+    facts(routine, "slug agent schedule_description timezone snoozed_until waiting used_today tags"),
     h("div.buttons",
       button("Show its runs", () => showRoutine(slug)),
       enabled !== false && (fires?.length || isAhead(snoozed)) && [

@@ -59,11 +59,11 @@ function header() {
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), " If the dashboard has ended: ", h("code", "moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), " To start the dashboard again: ", copyable("moadim-mcp dashboard"));
 
 const noToken = () =>
   h("main.lone", h("h1", "This page needs its token"),
-    h("p", "The token is new each time the dashboard starts, and this tab has none, or an old one. To open the page with it: ", copyable("moadim-mcp dashboard")));
+    h("p", "The token is new each time the dashboard starts, and this tab has none or an old one. To open the page again: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
   h("main.lone", ui.summary && h("div.card.prose", bdi(ui.summary)),
@@ -73,7 +73,7 @@ const empty = () =>
   h("section.card.empty", h("h1", "No routine yet"),
     h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
     ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our docs each night."].map((text) => h("q", text)),
-    h("p", "If your agent does not know moadim yet: ", copyable("moadim-mcp setup")));
+    h("p", "If your agent has no moadim tools yet: ", copyable("moadim-mcp setup")));
 
 function overview() {
   const isEmpty = !view.routines.length && !view.runs.length;

@@ -37,8 +37,8 @@ async function look() {
 }
 
 const RUN_FACTS =
-  "reason exit_code signal verified disagreements triggered_at origin duration_secs last_output_at agent model options usage turns denied needs limit limit_warning " +
-  "over_budget so_far work archive recover_command retention workbench processes processes_total liveness_reason attach_command window_problem resume_command program";
+  "reason signal verified work archive recover_command attach_command resume_command usage duration_secs triggered_at origin last_output_at reap_at kept_because agent model options turns denied needs limit " +
+  "limit_warning over_budget workbench processes window_problem program";
 
 function runPage() {
   const id = ui.open;
@@ -49,16 +49,18 @@ function runPage() {
   const status = held?.status ?? run.outcome ?? run.status ?? "unknown";
   const isGone = run.reaped || run.status === "reaped";
   const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
+  const isKnown = held || answer.run;
   const place = `page ${id}`;
   const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
+  if (all.origin?.by === "call") delete all.origin;
   // What is of no use then.
-  for (const name of isAlive ? ["duration_secs"] : ["attach_command", "liveness_reason", "processes_total", ...(isGone ? ["workbench"] : [])]) delete all[name];
+  for (const name of isAlive ? ["duration_secs", "kept_because"] : ["attach_command", "last_output_at", ...(isGone ? ["workbench"] : [])]) delete all[name];
   return h("main",
     h("div.run-head",
       quiet("← Overview", () => openRun("")),
       h("div.what", h("h1", { key: id, tabindex: -1, focus: true }, icon(statusOf(status)[0]), bdi(titleOf(routine))), h("p", h("code", bdi(id)), run.pinned && h("span.tag", "pinned"))),
-      h("div.buttons", isAlive ? stopButton(id, place) : runButton("Run again", routine, place), answer.run && !isGone && pinButton(id, run.pinned, place)),
+      h("div.buttons", isAlive ? stopButton(id, place) : isKnown && runButton("Run again", routine, place), answer.run && !isGone && pinButton(id, run.pinned, place)),
       strip(place)),
     h("div.stack.run-page",
       h("section.card.facts", { label: "Facts" },
@@ -70,5 +72,5 @@ function runPage() {
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
         output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Last message"), h("div.prose", bdi(output.result))),
-        log?.panel())));
+        isKnown && log?.panel())));
 }

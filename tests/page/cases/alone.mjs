@@ -341,7 +341,7 @@ describe('clean-up', () => {
             const dashboard = await Dashboard.start(home);
             await dashboard.inTab({}, async (tab) => {
                 await tab.press('Clean up…', '#disk');
-                await tab.find('heading', 'The plan', '#disk');
+                await tab.find('heading', 'What a cleanup would do', '#disk');
                 for (const run of gone) await tab.sees(run, '#disk .plan');
                 for (const run of [pinned, young]) assert.ok(!(await tab.text('#disk .plan')).includes(run));
                 await tab.press('Which, and why', '#disk');

@@ -42,7 +42,7 @@ for (const [name, { make, sees }] of Object.entries(HOMES)) {
                 if (!run) return suitsAll(tab, 'the overview');
                 await tab.press(`More about ${run.routine}`);
                 await tab.press('Clean up…', '#disk');
-                await tab.find('heading', 'The plan');
+                await tab.find('heading', 'What a cleanup would do');
                 for (const range of ['7 days', '4 weeks', '24 h']) {
                     await tab.press(range, '#timeline');
                     await suitsAll(tab, `the overview, ${range}`);
