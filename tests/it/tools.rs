@@ -76,7 +76,11 @@ fn arguments_and_answers_have_the_keys_of_the_contract() {
         ),
         ("snooze_routine", "routine? until? skip_next?", "routine"),
         ("list_agents", "", "agents max_permissions config_file"),
-        ("show_dashboard", "routine?", "running live failed_24h next? problems removable_bytes? dashboard_hint?"),
+        (
+            "show_dashboard",
+            "routine?",
+            "running? unknown? live failed_24h next? problems removable_bytes? dashboard_hint?",
+        ),
         (
             "health",
             "",
