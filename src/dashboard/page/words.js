@@ -151,13 +151,13 @@ const ORDER = "name tool path branch cost_usd".split(" ");
 /** A name without its unit. @param {string} name */
 const label = (name) => LABELS[name] ?? spaced(name.replace(/(^|_)(secs|bytes|usd|ms|at|command|name|path|kind|by|tool|count)$/, ""));
 /** @param {string} name */
-const rank = (name) => ORDER.indexOf(name) >>> 0;
+const orderOf = (name) => ORDER.indexOf(name) >>> 0;
 /** A value in the unit that its name says. @param {string} name @param {any} value @returns {any} */
 function shown(name, value) {
   const [, unit = ""] = /([a-z]+)$/.exec(name) ?? [];
   if (Array.isArray(value)) return value.map((one, n) => (typeof one === "object" ? h("p", shown("", one)) : [n > 0 && ", ", shown(name, one)]));
   if (typeof value === "object") {
-    return Object.entries(value ?? {}).filter(([name, one]) => one !== 0 && name !== "head").sort(([a], [b]) => rank(a) - rank(b)).map(([name, one], n) => {
+    return Object.entries(value ?? {}).filter(([name, one]) => one !== 0 && name !== "head").sort(([a], [b]) => orderOf(a) - orderOf(b)).map(([name, one], n) => {
       const isCount = typeof one === "number" && !UNITS_OF[/([a-z]+)$/.exec(name)?.[1] ?? ""];
       return [n > 0 && " · ", isCount ? [count(one), " ", one === 1 ? label(name).replace(/s$/, "") : label(name)] : [label(name), " ", shown(name, one)]];
     });
