@@ -118,9 +118,11 @@ pub(super) fn read_report(report: &Path) -> Option<Report> {
 fn started(manifest: &Manifest) -> Report {
     let command = &manifest.command;
     let parent = rustix::process::getppid().and_then(|parent| ProcessId::of(parent.as_raw_pid()));
-    let beside = parent.filter(|_| command.login_shell).and_then(|parent| descendants(parent).ok());
+    // A child that ends during a look can hide another one, so each is looked at twice.
+    let roots = [parent, ProcessId::current().ok()].into_iter().flatten().filter(|_| command.login_shell);
+    let below = roots.flat_map(|root| [root; 2]).filter_map(|root| descendants(root).ok()).flatten();
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    let left = beside.unwrap_or_default().into_iter().map(|process| process.id).filter(|id| id.pid != own);
+    let left = below.map(|process| process.id).filter(|id| id.pid != own);
     let lacking = manifest.missing_env.iter().filter(|name| std::env::var_os(name).is_none());
     Report::Started { of_start_up_files: left.collect(), missing_env: lacking.cloned().collect() }
 }
