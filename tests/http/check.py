@@ -146,7 +146,7 @@ def check_events(dashboard, title):
             elif line.startswith("data: ") and event == "changed":
                 if f"moadim://routines/{title.lower()}" in json.loads(line.removeprefix("data: "))["topics"]:
                     return
-    raise AssertionError("the new routine was not told")
+    raise AssertionError("no event named the new routine")
 
 
 def check_generated(dashboard):
@@ -174,7 +174,7 @@ def main():
         slug, run = run_to_the_end(dashboard, 'Quoted "text" \\ and more', "echo done")
         answers = check_answers(dashboard, description, run, slug)
         families = check_metrics(dashboard, slug, 2)
-        check_events(dashboard, "Told")
+        check_events(dashboard, "Announced")
         generated = check_generated(dashboard)
         assert dashboard.call("list_runs", {})["total"] >= 2
         print(f"{len(description['paths'])} paths, {answers} answers and {generated} generated ones, {families} metrics")

@@ -202,7 +202,7 @@ impl PastRuns {
     }
 }
 
-/// A line that is to be read, and what it is wanted for.
+/// A line still to read, and what for.
 struct Wanted {
     line: UnreadLine,
     of_week: bool,

@@ -1,6 +1,6 @@
 // Times, lengths, sizes, money and statuses as a person reads them.
 
-/** Which statuses look alike; first what is to be seen first, where a picture has room for one. @type {Record<string, string[]>} */
+/** Which statuses look alike; the most important first, for a picture with room for one. @type {Record<string, string[]>} */
 const STATUSES = {
   live: ["running", "preparing"],
   bad: ["failed", "launch_failed"],

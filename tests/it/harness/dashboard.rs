@@ -218,13 +218,14 @@ impl Events {
         }
     }
 
-    /// Waits until all of these were told, in any order; returns everything that was told meanwhile.
+    /// Waits until all of these were announced, in any order; returns everything announced meanwhile.
     #[track_caller]
     pub fn wait_for(&mut self, topics: &[&str]) -> Vec<String> {
-        let mut told: Vec<String> = Vec::new();
-        while !topics.iter().all(|topic| told.iter().any(|told| told == topic)) {
-            told.extend(self.next().unwrap_or_else(|| panic!("{topics:?} were not told before the end: {told:?}")));
+        let mut announced: Vec<String> = Vec::new();
+        while !topics.iter().all(|topic| announced.iter().any(|one| one == topic)) {
+            let next = self.next();
+            announced.extend(next.unwrap_or_else(|| panic!("{topics:?} were not announced: {announced:?}")));
         }
-        told
+        announced
     }
 }
