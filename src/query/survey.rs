@@ -271,24 +271,27 @@ mod tests {
         let workbench = Workbench::of(&it.home, &run("a-7"));
         fs::create_dir(it.home.running().join("a-7")).unwrap();
         fs::create_dir(workbench.directory()).unwrap();
-        let told = it.settle();
+        let changed = it.settle();
         for topic in [Topic::Lists, of_run.clone(), routine.clone()] {
-            assert!(told.contains(&topic), "{topic:?} in {told:?}");
+            assert!(changed.contains(&topic), "{topic:?} in {changed:?}");
         }
         fs::write(workbench.log(), "one\n").unwrap();
         assert_eq!(it.settle(), BTreeSet::from([log.clone()]));
 
         fs::write(workbench.outcome_file(), "{}").unwrap();
         fs::rename(it.home.running().join("a-7"), it.home.trash().join("a-7.x")).unwrap();
-        let told = it.settle();
+        let changed = it.settle();
         for topic in [Topic::Lists, of_run.clone(), log, routine.clone()] {
-            assert!(told.contains(&topic), "{topic:?} in {told:?}");
+            assert!(changed.contains(&topic), "{topic:?} in {changed:?}");
         }
         pin::pin(&it.home, &run("a-7")).unwrap();
         assert!(it.settle().contains(&of_run));
         fs::rename(workbench.directory(), it.home.trash().join("a-7.y")).unwrap();
-        let told = it.settle();
-        assert!(told.contains(&of_run) && told.contains(&routine) && told.contains(&Topic::Lists), "{told:?}");
+        let changed = it.settle();
+        assert!(
+            changed.contains(&of_run) && changed.contains(&routine) && changed.contains(&Topic::Lists),
+            "{changed:?}"
+        );
     }
 
     #[test]
@@ -298,8 +301,8 @@ mod tests {
             it.write_routine(name, "title = 'A'\nagent = 'claude'");
         }
         it.settle();
-        let routines = |told: BTreeSet<Topic>| -> Vec<Topic> {
-            told.into_iter().filter(|topic| matches!(topic, Topic::Routine(_))).collect()
+        let routines = |changed: BTreeSet<Topic>| -> Vec<Topic> {
+            changed.into_iter().filter(|topic| matches!(topic, Topic::Routine(_))).collect()
         };
         it.write_routine("b", "title = 'Another'\nagent = 'claude'");
         assert_eq!(routines(it.settle()), [Topic::Routine(slug("b"))]);

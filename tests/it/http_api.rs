@@ -245,8 +245,8 @@ fn the_life_of_a_run_is_streamed() {
     events.wait_for(&["moadim://", &of_routine]);
     let run = dashboard.trigger(&routine);
     let (of_run, log) = (format!("moadim://runs/{run}"), format!("moadim://runs/{run}/log"));
-    let told = events.wait_for(&["moadim://", &of_routine, &of_run]);
-    assert!(told.iter().all(|topic| topic.starts_with("moadim://")), "{told:?}");
+    let announced = events.wait_for(&["moadim://", &of_routine, &of_run]);
+    assert!(announced.iter().all(|topic| topic.starts_with("moadim://")), "{announced:?}");
     // Another client hears the same, from now on.
     let mut other = dashboard.events();
     std::fs::write(format!("{}-print", gate.display()), "").unwrap();
@@ -257,7 +257,7 @@ fn the_life_of_a_run_is_streamed() {
     for events in [&mut events, &mut other] {
         events.wait_for(&["moadim://", &of_routine, &of_run, "moadim://usage"]);
     }
-    // In this order: what was told is there.
+    // In this order: what was announced is there.
     assert_eq!(dashboard.get(&format!("/api/runs/{run}")).ok()["run"]["status"], "succeeded");
     dashboard.tool("pin_run", &json!({ "run": run, "pinned": true }));
     events.wait_for(&[&of_run]);
@@ -278,8 +278,8 @@ fn a_chatty_agent_costs_a_client_two_events_a_second() {
     let mut events = dashboard.events();
     let (began, mut count) = (Instant::now(), 0);
     while count < 6 {
-        let told = events.next().unwrap();
-        count += u128::from(told.contains(&log));
+        let announced = events.next().unwrap();
+        count += u128::from(announced.contains(&log));
         let most = 2 * began.elapsed().as_millis() / 1000 + 1;
         assert!(count <= most, "{count} > {most}");
     }

@@ -1,4 +1,4 @@
-//! The dashboard as a panel inside a host: what a host is told, in both eras, and what the panel polls.
+//! The dashboard as a panel inside a host: what a host gets in both eras, and what the panel polls.
 
 use std::collections::BTreeMap;
 

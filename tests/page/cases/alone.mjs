@@ -290,7 +290,7 @@ describe('log', () => {
         });
     });
 
-    test('the end of a run is told, with all that it printed', async () => {
+    test('the end of a run is shown, with all that it printed', async () => {
         await dashboard.inTab({}, async (tab) => {
             await tab.press(`Log of ${run}`, '#now');
             print(3001, 3001);

@@ -68,7 +68,7 @@ describe('in a host', () => {
         }
     });
 
-    test('its size is told, and it does not scroll inside of itself', async () => {
+    test('it reports its size, and does not scroll inside of itself', async () => {
         await Host.on(home, { width: 380 }, async (host) => {
             await host.show();
             const { tab } = host;
