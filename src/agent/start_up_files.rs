@@ -65,7 +65,7 @@ pub(super) fn fingerprint(environment: &Variables) -> u64 {
         if path.extension().is_some_and(|extension| extension == "d") {
             let mut files: Vec<PathBuf> =
                 std::fs::read_dir(&path).into_iter().flatten().filter_map(|entry| Some(entry.ok()?.path())).collect();
-            files.sort();
+            files.sort_unstable();
             files.iter().for_each(|file| see(file, &mut hasher));
         }
     }

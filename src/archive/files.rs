@@ -50,7 +50,7 @@ pub(super) fn find(root: &Path, patterns: &[String], deadline: Instant) -> Resul
             }
         })?;
     }
-    found.sort();
+    found.sort_unstable();
     found.dedup();
     Ok(found)
 }
@@ -129,7 +129,7 @@ pub(super) fn print_of(root: &Path, deadline: Instant) -> String {
     let walked = walk(root, &|_| true, deadline, &mut |path, metadata| {
         all.push((path.to_owned(), metadata.len(), metadata.mtime(), metadata.mtime_nsec(), metadata.ctime_nsec()));
     });
-    all.sort();
+    all.sort_unstable();
     match walked {
         Ok(()) => format!("{:016x}", stable_hash(format!("{all:?}").as_bytes())),
         Err(_) => random_suffix(),

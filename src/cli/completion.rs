@@ -146,7 +146,7 @@ fn fitting(names: impl IntoIterator<Item = String>, typed: &str) -> Vec<String> 
 
 /// Returns the newest of the runs whose names begin with what was typed.
 fn newest(mut runs: Vec<RunId>, typed: &str) -> Vec<String> {
-    runs.sort_by(|one, other| other.cmp(one));
+    runs.sort_unstable_by(|one, other| other.cmp(one));
     runs.dedup();
     fitting(runs.iter().map(ToString::to_string), typed).into_iter().take(MAX_RUNS).collect()
 }

@@ -88,7 +88,7 @@ fn list(home: &Home, as_json: bool) -> anyhow::Result<()> {
     for error in damaged {
         eprintln!("moadim-mcp: {error}");
     }
-    archives.sort_by(|one, other| other.run.cmp(&one.run));
+    archives.sort_unstable_by(|one, other| other.run.cmp(&one.run));
     if as_json {
         return print_json(&archives);
     }

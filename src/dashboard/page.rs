@@ -39,13 +39,13 @@ static PAGE_BYTES: [u8; PAGE_LEN] = {
     left
 };
 
-/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines and indentation, and the style without spaces around
-/// its punctuation. Returns how long that is.
+/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines, indentation and the ends of lines that cannot end a
+/// statement, and the style without spaces around its punctuation. Returns how long that is.
 const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
     let mut is_style = true;
+    let mut begins_line = true;
     while from < source.len() {
-        let begins_line = to == 0 || page[to - 1] == b'\n';
         let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
         match (source[from], next) {
             (b'/', b'*') if source[from + 2] == b'*' => {
@@ -63,6 +63,10 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                 }
             }
             (b' ' | b'\n', _) if begins_line => from += 1,
+            (b'\n', _) if goes_on(page[to - 1], is_style) => {
+                begins_line = true;
+                from += 1;
+            }
             (b' ', _)
                 if is_style
                     && (matches!(page[to - 1], b':' | b';' | b',' | b'{' | b'}') || matches!(next, b'{' | b'}')) =>
@@ -74,11 +78,17 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                     is_style = false;
                 }
                 page[to] = byte;
+                begins_line = byte == b'\n';
                 (from, to) = (from + 1, to + 1);
             }
         }
     }
     to
+}
+
+/// Whether the line that ends with this byte needs no end.
+const fn goes_on(last: u8, is_style: bool) -> bool {
+    matches!(last, b'{' | b'(' | b'[' | b',' | b';') || (is_style && last == b'}')
 }
 
 #[cfg(test)]
@@ -98,12 +108,20 @@ mod tests {
     fn comments_are_left_out_and_nothing_else_is() {
         let style =
             "<style>\n.a, b > :is(c) { top: 0; left: calc(1px - 2px) }\n@media (a: b) {\n  .c { d: e }\n}\n</style>\n";
-        let short = "<style>\n.a,b > :is(c){top:0;left:calc(1px - 2px)}\n@media (a:b){\n.c{d:e}\n}\n</style>\n";
-        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b); // kept\n\n    // gone\n  c(\"//\", 1 / 2, /x*/);\n\n\n";
+        let short = "<style>\n.a,b > :is(c){top:0;left:calc(1px - 2px)}@media (a:b){.c{d:e}}</style>\n";
+        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd\n";
         let mut page = [0; 400];
         let length = without_comments(format!("{style}{script}").as_bytes(), &mut page);
-        let left = format!("{short}const a = (b); // kept\nc(\"//\", 1 / 2, /x*/);\n");
+        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d\n");
         assert_eq!(str::from_utf8(&page[..length]), Ok(left.as_str()));
+    }
+
+    #[test]
+    fn its_lines_can_be_joined() {
+        for line in SOURCE.lines().map(str::trim_start).filter(|line| !line.starts_with("//")) {
+            assert!(!line.contains(" //"), "the next line would belong to the comment: {line}");
+            assert_eq!(line.matches('`').count() % 2, 0, "a text goes over several lines: {line}");
+        }
     }
 
     #[test]

@@ -107,7 +107,7 @@ pub(crate) fn find(root: &Path, closed: Closed, deadline: Instant) -> Result<Lis
         let inner = files.iter().filter(|(_, kind)| kind.is_dir()).map(|(name, _)| name);
         waiting.extend(inner.filter(|name| !is_gits(name)).map(|name| path.join(name)));
     }
-    listing.found.sort_by(|one, other| one.path.cmp(&other.path));
+    listing.found.sort_unstable_by(|one, other| one.path.cmp(&other.path));
     Ok(listing)
 }
 

@@ -103,7 +103,7 @@ pub(super) fn of(home: &Home) -> Vec<Peer> {
         let lives = |pid: u32| pid.try_into().ok().and_then(ProcessId::of).is_some();
         found.retain(|peer| peer.version != Version::Unregistered || lives(peer.pid));
     }
-    found.sort_by_key(|peer| peer.pid);
+    found.sort_unstable_by_key(|peer| peer.pid);
     found
 }
 

@@ -312,7 +312,7 @@ fn tidy_cache(context: &Context, now: UnixSeconds) {
             (unused_secs(&path, now), bytes, path)
         })
         .collect();
-    mirrors.sort_by(|one, other| other.cmp(one));
+    mirrors.sort_unstable_by(|one, other| other.cmp(one));
     let mut bytes: u64 = mirrors.iter().map(|(_, bytes, _)| bytes).sum();
     for (unused, size, path) in mirrors {
         if unused <= config.cache_age_secs && bytes <= config.max_cache_bytes {

@@ -69,7 +69,7 @@ pub fn dry_run(context: &Context, only: Option<&Slug>, forecast: &Forecast) -> R
         unsaved::decide(context, &bounds, verdict, Archiving::Planned, until, &|| *room);
     }
     verdicts.extend(candidates.verdicts);
-    verdicts.sort_by(|one, other| one.run.cmp(&other.run));
+    verdicts.sort_unstable_by(|one, other| one.run.cmp(&other.run));
     let measure_until = Instant::now() + DRY_RUN_MEASURING_TIMEOUT;
     let mut report = CleanupReport { dry_run: true, scanned: verdicts.len(), ..CleanupReport::default() };
     let (mut removable_bytes, mut complete) = (0, true);

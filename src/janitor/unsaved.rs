@@ -321,7 +321,7 @@ impl Problem {
             }
             is_there
         });
-        problems.sort_by(|one, other| one.run.cmp(&other.run));
+        problems.sort_unstable_by(|one, other| one.run.cmp(&other.run));
         problems
     }
 }

@@ -7,21 +7,25 @@
 //! answer is described by its keys alone, and what several tools answer with is described by one of them.
 
 use rmcp::model::JsonObject;
+use schemars::generate::SchemaSettings;
 use schemars::transform::{RecursiveTransform, Transform};
-use schemars::{JsonSchema, Schema, generate::SchemaSettings};
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
+/// A type's `JsonSchema::json_schema`.
+pub(crate) type SchemaOf = fn(&mut SchemaGenerator) -> Schema;
+
 /// Returns the schema of a tool's arguments: an object that takes no other keys.
-pub(super) fn of_arguments<T: JsonSchema>() -> JsonObject {
-    let mut schema = cleaned::<T>(SchemaSettings::draft2020_12(), clean);
+pub(super) fn of_arguments(schema_of: SchemaOf) -> JsonObject {
+    let mut schema = cleaned(schema_of, SchemaSettings::draft2020_12(), clean);
     schema.entry("properties").or_insert_with(|| json!({}));
     schema.insert("additionalProperties".into(), Value::Bool(false));
     schema
 }
 
 /// Returns the schema of a tool's answer, from which a key that holds nothing is absent.
-pub(crate) fn of_answer<T: JsonSchema>() -> JsonObject {
-    let mut answer = cleaned::<T>(SchemaSettings::draft2020_12().for_serialize(), |schema| {
+pub(crate) fn of_answer(schema_of: SchemaOf) -> JsonObject {
+    let mut answer = cleaned(schema_of, SchemaSettings::draft2020_12().for_serialize(), |schema| {
         clean(schema);
         // An object without properties is described by another tool, which its description names.
         let is_described_elsewhere = schema.get("type") == Some(&json!("object")) && schema.get("properties").is_none();
@@ -58,12 +62,12 @@ pub(super) fn holds_null(answer: &Value) -> bool {
     }
 }
 
-fn cleaned<T: JsonSchema>(settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
+fn cleaned(schema_of: SchemaOf, settings: SchemaSettings, clean: fn(&mut Schema)) -> JsonObject {
     let settings = settings.with(|settings| {
         settings.inline_subschemas = true;
         settings.meta_schema = None;
     });
-    let mut schema = settings.into_generator().into_root_schema_for::<T>();
+    let mut schema = schema_of(&mut settings.into_generator());
     // It visits schemas only: a property that is *named* `format` or `type` stays.
     RecursiveTransform(clean).transform(&mut schema);
     // The Rust type's name and comment are for readers of the code; a tool has a title and a description of its own.
@@ -136,6 +140,7 @@ pub(crate) fn forbid_null(object: &mut JsonObject) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use schemars::JsonSchema;
     use serde::{Deserialize, Serialize};
     use std::collections::BTreeMap;
 
@@ -188,7 +193,7 @@ mod tests {
 
     #[test]
     fn no_schema_holds_what_clients_stumble_over() {
-        for schema in [of_arguments::<Everything>(), of_answer::<Everything>()] {
+        for schema in [of_arguments(Everything::json_schema), of_answer(Everything::json_schema)] {
             let text = serde_json::to_string(&schema).unwrap();
             assert!(!text.contains("null") && !text.contains("$ref") && !text.contains("$defs"), "{text}");
             each_schema(&Value::Object(schema), &mut |object| {
@@ -200,7 +205,7 @@ mod tests {
 
     #[test]
     fn properties_named_like_keywords_stay() {
-        let schema = Value::Object(of_arguments::<Everything>());
+        let schema = Value::Object(of_arguments(Everything::json_schema));
         let inner = &schema["properties"]["inner"];
         assert_eq!(inner["properties"]["format"]["type"], "integer");
         assert_eq!(inner["properties"]["type"]["type"], "string");
@@ -210,7 +215,7 @@ mod tests {
 
     #[test]
     fn what_may_be_null_may_be_absent() {
-        let schema = Value::Object(of_arguments::<Everything>());
+        let schema = Value::Object(of_arguments(Everything::json_schema));
         let required = schema["required"].as_array().unwrap();
         assert!(required.contains(&json!("count")) && required.contains(&json!("list")));
         for optional in ["ratio", "limit", "way", "inner", "free"] {
@@ -232,13 +237,13 @@ mod tests {
         let way = |schema: JsonObject| schema["properties"]["way"].clone();
         // Words without a description come first.
         let listed = json!({ "description": "Three ways to go.", "type": "string", "enum": ["right", "left"] });
-        assert_eq!(way(of_arguments::<Everything>()), listed);
-        assert_eq!(way(of_answer::<Everything>()), json!({ "type": "string" }));
+        assert_eq!(way(of_arguments(Everything::json_schema)), listed);
+        assert_eq!(way(of_answer(Everything::json_schema)), json!({ "type": "string" }));
     }
 
     #[test]
     fn arguments_are_closed_even_when_there_are_none() {
         let closed = json!({ "type": "object", "properties": {}, "additionalProperties": false });
-        assert_eq!(Value::Object(of_arguments::<Nothing>()), closed);
+        assert_eq!(Value::Object(of_arguments(Nothing::json_schema)), closed);
     }
 }

@@ -61,7 +61,7 @@ impl Server {
         instructions: impl Into<String>,
         threads: CallThreads,
     ) -> io::Result<Self> {
-        tools.sort_by_key(Tool::name);
+        tools.sort_unstable_by_key(Tool::name);
         let (tools, threads): (Arc<[Tool]>, _) = (tools.into(), Arc::new(threads));
         let has_panel = tools.iter().any(|tool| tool.name() == dashboard::SHOW);
         let capabilities = ServerCapabilities::builder()

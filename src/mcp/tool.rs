@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::arguments::ArgumentParser;
 use super::call::{Call, Reply};
-use super::schema;
+use super::schema::{self, SchemaOf};
 use crate::run::context::App;
 
 /// What a host may assume about a tool before it asks the person. MCP's defaults are the worst case, so each is stated.
@@ -60,6 +60,30 @@ struct Contract {
     parser: ArgumentParser,
 }
 
+impl Contract {
+    fn new(
+        name: &'static str,
+        title: &'static str,
+        description: &'static str,
+        hints: Hints,
+        arguments: SchemaOf,
+        answer: SchemaOf,
+    ) -> Self {
+        let arguments = schema::of_arguments(arguments);
+        let parser = ArgumentParser::new(name, &arguments);
+        let annotations = ToolAnnotations::new()
+            .read_only(hints.read_only)
+            .destructive(hints.destructive)
+            .idempotent(hints.idempotent)
+            .open_world(hints.open_world);
+        let definition = rmcp::model::Tool::new(name, description, arguments)
+            .with_title(title)
+            .with_annotations(annotations)
+            .with_raw_output_schema(schema::of_answer(answer).into());
+        Self { definition, parser }
+    }
+}
+
 impl Tool {
     /// Makes a tool from a function that may block; the schemas come from its types.
     ///
@@ -96,19 +120,9 @@ impl Tool {
         let meta: Arc<OnceLock<MetaObject>> = Arc::default();
         let of_definition = Arc::clone(&meta);
         let contract = move || {
-            let arguments = schema::of_arguments::<Args>();
-            let parser = ArgumentParser::new(name, &arguments);
-            let annotations = ToolAnnotations::new()
-                .read_only(hints.read_only)
-                .destructive(hints.destructive)
-                .idempotent(hints.idempotent)
-                .open_world(hints.open_world);
-            let mut definition = rmcp::model::Tool::new(name, description, arguments)
-                .with_title(title)
-                .with_annotations(annotations)
-                .with_raw_output_schema(schema::of_answer::<Answer>().into());
-            definition.meta = of_definition.get().cloned();
-            Contract { definition, parser }
+            let mut contract = Contract::new(name, title, description, hints, Args::json_schema, Answer::json_schema);
+            contract.definition.meta = of_definition.get().cloned();
+            contract
         };
         let function = move |app: &App, parser: &ArgumentParser, arguments: JsonObject, call: &Call| {
             let arguments = parser.parse(arguments).map_err(anyhow::Error::msg)?;
@@ -185,7 +199,7 @@ impl Tool {
 /// Calls a tool by its name from within this program; returns its structured answer.
 pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyhow::Result<Value> {
     let mut tools = super::tools::all();
-    tools.sort_by_key(Tool::name);
+    tools.sort_unstable_by_key(Tool::name);
     let call = Call::new(tools.iter().map(Tool::name).collect());
     let tool = tools.iter().find(|tool| tool.name == name);
     let reply = tool.map(|tool| tool.call(app, arguments, &call)).transpose();
@@ -198,10 +212,11 @@ pub(crate) fn call_by_name(app: &App, name: &str, arguments: JsonObject) -> anyh
 
 /// Puts an answer into both forms: some hosts give the model only the text, others only the structure.
 pub(super) fn result_of(answer: &impl Serialize) -> anyhow::Result<CallToolResult> {
-    let structure = serde_json::to_value(answer)?;
+    // In the text, keys keep their order. The structure is read from it: code that makes one of each answer is large.
+    let text = serde_json::to_string(answer)?;
+    let structure: Value = serde_json::from_str(&text)?;
     debug_assert!(!schema::holds_null(&structure), "an `Option` that is `None` must be absent: {structure}");
-    // Made from the answer and not from the structure, so that its keys keep their order.
-    let mut result = CallToolResult::success(vec![ContentBlock::text(serde_json::to_string(answer)?)]);
+    let mut result = CallToolResult::success(vec![ContentBlock::text(text)]);
     result.structured_content = Some(structure);
     Ok(result)
 }

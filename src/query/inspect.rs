@@ -256,6 +256,6 @@ fn ordered(found: Vec<Process>, used: &HashMap<ProcessId, Usage>) -> Vec<RunProc
         Some(RunProcess { pid: process.id.pid, name: process.name, cpu_ms, memory_bytes })
     };
     let mut shown: Vec<RunProcess> = found.into_iter().filter_map(show).collect();
-    shown.sort_by(|a, b| b.cpu_ms.cmp(&a.cpu_ms).then(a.pid.cmp(&b.pid)));
+    shown.sort_unstable_by(|a, b| b.cpu_ms.cmp(&a.cpu_ms).then(a.pid.cmp(&b.pid)));
     shown
 }

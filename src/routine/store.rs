@@ -149,7 +149,7 @@ fn read_definition(file: &Path) -> Result<Read, FileError> {
 pub fn slugs(home: &Home) -> Result<Vec<Slug>, FileError> {
     let mut slugs = Vec::new();
     names::scan(&home.routines(), |name, _| slugs.extend(name.parse::<Slug>()))?;
-    slugs.sort();
+    slugs.sort_unstable();
     Ok(slugs)
 }
 
@@ -168,7 +168,7 @@ pub fn misnamed(home: &Home) -> Result<Vec<PathBuf>, FileError> {
             misnamed.push(found.path());
         }
     }
-    misnamed.sort();
+    misnamed.sort_unstable();
     Ok(misnamed)
 }
 

@@ -43,7 +43,7 @@ pub fn list(home: &Home) -> Result<Vec<WebhookToken>, FileError> {
     for id in ids {
         tokens.extend(atomic_file::unless_damaged(atomic_file::read_json_if_present(&file(home, &id)))?);
     }
-    tokens.sort_by(|one: &WebhookToken, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
+    tokens.sort_unstable_by(|one: &WebhookToken, other| (one.created_at, &one.id).cmp(&(other.created_at, &other.id)));
     Ok(tokens)
 }
 

@@ -62,7 +62,7 @@ impl Entry {
                 entries.extend(name.parse().ok().map(|id| Self::of(home, &id)));
             }
         })?;
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        entries.sort_unstable_by(|a, b| a.id.cmp(&b.id));
         Ok(entries)
     }
 

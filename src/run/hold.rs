@@ -237,7 +237,7 @@ fn agents_with_one(home: &Home, problems: &mut Vec<FileError>) -> Vec<String> {
         }
     });
     problems.extend(listed.err().filter(|error| !error.is_not_found()));
-    agents.sort();
+    agents.sort_unstable();
     agents
 }
 

@@ -107,7 +107,7 @@ pub fn look(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Asse
 pub fn judge(home: &Home, mut entries: Vec<Entry>, timeout: Duration) -> Vec<Assessment> {
     let deadline = Instant::now() + timeout;
     // All who hold several runs take them in one order, so that none waits for another in a circle.
-    entries.sort_by(|a, b| a.id().cmp(b.id()));
+    entries.sort_unstable_by(|a, b| a.id().cmp(b.id()));
     let held: Vec<(Entry, Hold)> = entries
         .into_iter()
         .map(|entry| {

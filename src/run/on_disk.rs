@@ -15,7 +15,7 @@ use crate::routine::slug::Slug;
 pub fn ids(home: &Home) -> Result<Vec<RunId>, FileError> {
     let mut ids = workbench_ids(home)?;
     ids.extend(Entry::list(home)?.iter().map(|entry| entry.id().clone()));
-    ids.sort_by(|a, b| b.cmp(a));
+    ids.sort_unstable_by(|a, b| b.cmp(a));
     ids.dedup();
     Ok(ids)
 }

@@ -62,7 +62,7 @@ const MAX_EARLIER_RUNS: usize = 20;
 fn used_before(home: &Home, run: &RunId, session: &str) -> Usage {
     let mut earlier = workbench_ids(home).unwrap_or_default();
     earlier.retain(|id| id.routine() == run.routine() && id.stamp() < run.stamp());
-    earlier.sort_by_key(|id| std::cmp::Reverse(id.stamp()));
+    earlier.sort_unstable_by_key(|id| std::cmp::Reverse(id.stamp()));
     let summaries = earlier.iter().take(MAX_EARLIER_RUNS);
     let summaries = summaries.filter_map(|id| read_outcome(&Workbench::of(home, id), id).ok()?.output);
     let mut used = Usage::default();

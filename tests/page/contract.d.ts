@@ -67,7 +67,10 @@ interface RoutineRow {
   waiting_until?: string;
   running?: string[];
   next_fires?: string[];
+  /** Today first. */
   fires_per_day?: number[];
+  /** How many of the runs without a row ended, and ended badly: today first, then the days before. */
+  earlier_per_day?: { runs: number; bad: number }[];
   recent?: { id: string; status: string; duration_secs?: number }[];
   success_rate?: number;
   median_secs?: number;

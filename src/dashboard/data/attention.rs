@@ -159,7 +159,7 @@ pub(super) fn attention(situation: &Situation<'_>) -> Vec<Item> {
             .as_ref()
             .map(|over| Item::new(Kind::Budget, Severity::Notice, "home", over).fix("runs resume when the day ends")),
     );
-    items.sort_by(|one, other| {
+    items.sort_unstable_by(|one, other| {
         let rank = |item: &Item| (item.severity, item.kind, std::cmp::Reverse(item.at));
         rank(one).cmp(&rank(other)).then_with(|| one.key.cmp(&other.key))
     });

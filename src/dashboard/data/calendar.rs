@@ -2,9 +2,6 @@
 //!
 //! Periods begin with a day, so that what is summed up over them changes at midnight and otherwise only with the runs.
 
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-
 use crate::clock::UnixSeconds;
 use crate::routine::day::Day;
 use crate::routine::zone;
@@ -19,7 +16,6 @@ pub(super) struct Calendar {
     past: Vec<Day>,
     /// The next 28, today the first of them.
     pub(super) coming: Vec<Day>,
-    time_zone: TimeZone,
     /// The name of the zone, if it has one.
     pub(super) zone: Option<String>,
 }
@@ -34,7 +30,7 @@ impl Calendar {
         past.reverse();
         let coming = std::iter::successors(Some(today), |day| Some(Day::of(&zone, day.end))).take(DAYS).collect();
         let name = zone.iana_name().filter(|_| machine.unknown.is_none()).map(str::to_owned);
-        Self { past, coming, time_zone: zone, zone: name }
+        Self { past, coming, zone: name }
     }
 
     /// Returns where the last 28 days begin.
@@ -58,10 +54,10 @@ impl Calendar {
         after.checked_sub(1).and_then(|place| self.past.get(place)).map_or_else(|| self.month(), |day| day.start)
     }
 
-    /// Returns the date of a day that begins at this moment.
-    pub(super) fn date(&self, start: UnixSeconds) -> String {
-        let date = i64::try_from(start.0).ok().and_then(|secs| Timestamp::from_second(secs).ok());
-        date.map_or_else(|| start.to_string(), |date| date.to_zoned(self.time_zone.clone()).date().to_string())
+    /// Returns how many days before today a moment is, at most 27.
+    pub(super) fn days_before_today(&self, moment: UnixSeconds) -> usize {
+        let after = self.past.partition_point(|day| day.start <= moment).max(1);
+        self.past.len() - after
     }
 }
 
@@ -80,5 +76,7 @@ mod tests {
         assert_eq!(calendar.day_of(calendar.week()), calendar.week());
         assert_eq!(calendar.day_of(UnixSeconds(calendar.week().0 - 1)), calendar.past[20].start);
         assert_eq!(calendar.day_of(UnixSeconds(0)), calendar.month());
+        let days = [now, UnixSeconds(u64::MAX), calendar.week(), calendar.month(), UnixSeconds(0)];
+        assert_eq!(days.map(|moment| calendar.days_before_today(moment)), [0, 0, 6, 27, 27]);
     }
 }

@@ -26,7 +26,7 @@ use crate::run::on_disk::workbench_ids;
 use crate::run::pin;
 use crate::run::record::Outcome;
 use crate::run::retention::{Newest, finish, reap_at};
-use crate::run::status::{Status, Streak};
+use crate::run::status::Status;
 
 /// How many ended runs have a row.
 const MAX_ENDED: usize = 2_000;
@@ -40,14 +40,14 @@ pub(super) struct Ended {
     pub(super) since: UnixSeconds,
     pub(super) runs: BTreeMap<RunId, EndedRun>,
     pub(super) older_total: usize,
-    /// Of the older ones, how many of each of the last days.
-    pub(super) per_day: BTreeMap<UnixSeconds, DayCount>,
+    /// Of the older ones, how many of a routine there were on each of the last days: today first, then the days before.
+    pub(super) earlier: HashMap<Slug, Vec<DayCount>>,
 }
 
-/// How the runs of a day ended.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// How many runs of a day ended, and how many of them badly.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct DayCount {
-    pub(super) ok: u64,
+    pub(super) runs: u64,
     pub(super) bad: u64,
 }
 
@@ -111,17 +111,30 @@ impl From<RunView> for EndedRun {
 }
 
 impl Ended {
-    /// Begins the period again, and counts what is older.
-    pub(super) fn summarize(&mut self, lines: &Lines, calendar: &Calendar) {
-        self.since = since(lines.newest_first().map(Line::stamp), calendar.month());
-        self.runs.retain(|run, _| run.stamp() >= self.since);
-        (self.older_total, self.per_day) = (0, BTreeMap::new());
-        for line in lines.newest_first().skip_while(|line| line.stamp() >= self.since) {
+    /// Begins the period again, and counts what is older unless that is what it was: no line in `added`, of those that came since.
+    /// Returns the routines of which these counts are other ones.
+    pub(super) fn summarize(&mut self, lines: &Lines, calendar: &Calendar, added: Option<&[Line]>) -> Vec<Slug> {
+        let since = since(lines.newest_first().map(Line::stamp), calendar.month());
+        self.runs.retain(|run, _| run.stamp() >= since);
+        let are_new = |added: &[Line]| added.iter().all(|line| line.stamp() >= since);
+        if since == self.since && added.is_some_and(are_new) {
+            return Vec::new();
+        }
+        (self.since, self.older_total) = (since, 0);
+        let mut before = std::mem::take(&mut self.earlier);
+        for line in lines.newest_first().skip_while(|line| line.stamp() >= since) {
             self.older_total += 1;
             if line.stamp() >= calendar.month() {
-                self.per_day.entry(calendar.day_of(line.stamp())).or_default().add(line.status());
+                let days = self.earlier.entry(lines.routine(line).clone()).or_default();
+                let day = calendar.days_before_today(line.stamp());
+                days.resize(days.len().max(day + 1), DayCount::default());
+                days[day].add(line.status());
             }
         }
+        let changed = self.earlier.iter().filter(|(slug, days)| before.remove(*slug).as_ref() != Some(*days));
+        let mut changed: Vec<Slug> = changed.map(|(slug, _)| slug.clone()).collect();
+        changed.extend(before.into_keys());
+        changed
     }
 
     pub(super) fn add(&mut self, outcome: Outcome) {
@@ -131,7 +144,7 @@ impl Ended {
 
 impl DayCount {
     fn add(&mut self, status: Status) {
-        self.ok += u64::from(status.streak() == Streak::Reset);
+        self.runs += 1;
         self.bad += u64::from(status.is_failure());
     }
 }
@@ -177,14 +190,6 @@ struct EndedRow<'a> {
 struct EndedHead {
     since: UnixSeconds,
     older_total: usize,
-    per_day: Vec<DayOfRuns>,
-}
-
-#[derive(Serialize)]
-struct DayOfRuns {
-    day: String,
-    ok: u64,
-    bad: u64,
 }
 
 /// Which runs have a workbench, a pin or an archive.
@@ -216,7 +221,6 @@ impl OnDisk {
 /// A row cannot be written as JSON.
 pub(super) fn content(
     context: &Context,
-    calendar: &Calendar,
     ended: &Ended,
     unrecorded: &BTreeMap<RunId, EndedRun>,
     on_disk: &OnDisk,
@@ -256,13 +260,7 @@ pub(super) fn content(
         };
         rows.push(Row::of(id.to_string(), &row)?);
     }
-    let day = |(start, count): (&UnixSeconds, &DayCount)| DayOfRuns {
-        day: calendar.date(*start),
-        ok: count.ok,
-        bad: count.bad,
-    };
-    let per_day = ended.per_day.iter().map(day).collect();
-    Content::of(rows).with_head(&EndedHead { since: ended.since, older_total: ended.older_total, per_day })
+    Content::of(rows).with_head(&EndedHead { since: ended.since, older_total: ended.older_total })
 }
 
 /// Returns the runs whose workbenches stay whatever their age, because they are among the newest of their routine.

@@ -226,7 +226,7 @@ impl State {
         let (over, mut live): (Vec<LiveRun>, Vec<LiveRun>) =
             unfinished.into_iter().map(LiveRun::from).partition(|live| wait::is_over(&live.run));
         live.extend(unrecorded.unknown);
-        live.sort_by(|one, other| other.run.id.cmp(&one.run.id));
+        live.sort_unstable_by(|one, other| other.run.id.cmp(&one.run.id));
         let mut ended = unrecorded.ended;
         ended.extend(over.into_iter().map(|over| (over.run.id.clone(), over.run.into())));
         ended.retain(|run, _| run.stamp() >= past.ended.since && !is_filed(run));
@@ -283,7 +283,7 @@ impl State {
         let mark = self.runs_mark(&context.home, unfiled).file(&context.home.config_file());
         let mark = mark.fact(&self.routines.revision).fact(&calendar.midnight()).settled();
         let (past, routines) = (&self.past.ended, &self.routines);
-        let make = || Ok((ended::content(context, calendar, past, &runs.ended, on_disk, routines)?, END));
+        let make = || Ok((ended::content(context, past, &runs.ended, on_disk, routines)?, END));
         let content: serde_json::Result<&Content> = self.ended.get(mark, *now, make);
         parts.extend(content.ok().map(|content| (Part::Ended, content.clone())));
     }

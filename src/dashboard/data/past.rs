@@ -150,17 +150,22 @@ impl PastRuns {
             // Files went: what was read of them went too.
             self.ended.runs.clear();
         }
-        let added = added.filter(|_| !is_another_day);
-        if added.is_none() {
+        let news = added.filter(|_| !is_another_day);
+        if news.is_none() {
             self.used.clear();
             self.routines.clear();
             self.total = 0;
         }
-        let added = added.unwrap_or_else(|| all(lines));
+        let whole = news.is_none().then(|| all(lines)).unwrap_or_default();
+        let added = news.as_deref().unwrap_or(&whole);
         added.iter().for_each(|line| self.count(lines, line, month));
         let of_run = |line: &Line| (line.stamp(), lines.routine(line));
         let of_week: HashSet<_> = added.iter().filter(|line| line.stamp() >= week).map(of_run).collect();
-        self.ended.summarize(lines, calendar);
+        for routine in self.ended.summarize(lines, calendar, news.as_deref()) {
+            if let Some(past) = self.routines.get_mut(&routine) {
+                past.revision = self.revision;
+            }
+        }
         let since = self.ended.since;
         let newest_first = lines.newest_first().take_while(|line| line.stamp() >= since.min(week));
         let wanted = newest_first.filter_map(|line| {
@@ -233,6 +238,7 @@ impl DayUse {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dashboard::data::ended::DayCount;
     use crate::home::Home;
     use crate::home::config::Config;
     use crate::run::context::Program;
@@ -288,7 +294,7 @@ mod tests {
                     ended.since,
                     ended.runs.clone(),
                     ended.older_total,
-                    ended.per_day.clone(),
+                    ended.earlier.clone(),
                     past.used(),
                 )
             };
@@ -327,6 +333,43 @@ mod tests {
             fixture.assert_as_new();
         }
         assert_eq!(fixture.past.used().0.runs, 31, "of a week, each once");
+    }
+
+    #[test]
+    fn runs_that_are_too_many_for_rows_are_counted_by_routine_and_day() {
+        let mut fixture = Fixture::new();
+        // The period with rows begins with an hour, and one run more does not move it.
+        let now = UnixSeconds::now().0 / 3_600 * 3_600 - 1_800;
+        let line = |n: u64| {
+            let status = if n.is_multiple_of(3) { Status::Failed } else { Status::Succeeded };
+            let routine = if n.is_multiple_of(2) { "a" } else { "b" };
+            serde_json::to_string(&Outcome::example(&format!("{routine}-{}", now - n * 600), status)).unwrap() + "\n"
+        };
+        // More than 15 days.
+        let lines: String = (0..2_200).rev().map(line).collect();
+        std::fs::write(fixture.context.home.history_file(), lines).unwrap();
+        fixture.refresh();
+        fixture.assert_as_new();
+        let sums = |past: &PastRuns| {
+            let of = |slug: &str| past.ended.earlier.get(slug).unwrap().clone();
+            let sum = |days: &[DayCount], count: fn(&DayCount) -> u64| days.iter().map(count).sum::<u64>();
+            [of("a"), of("b")].map(|days| (days.len(), sum(&days, |day| day.runs), sum(&days, |day| day.bad)))
+        };
+        let [(days, a, a_bad), (_, b, _)] = sums(&fixture.past);
+        assert_eq!((a + b) as usize, 2_200 - fixture.past.ended.runs.len());
+        assert!(
+            (15..=17).contains(&days) && a.abs_diff(b) <= 1 && a.abs_diff(a_bad * 3) <= 2,
+            "{days} {a} {a_bad} {b}"
+        );
+
+        let before = fixture.past.of(&"b".parse().unwrap()).unwrap().revision;
+        fixture.add(&format!("a-{}", now + 1), Status::Failed);
+        fixture.refresh();
+        assert_eq!(fixture.past.of(&"b".parse().unwrap()).unwrap().revision, before, "nothing changed for it");
+        fixture.add(&format!("b-{}", now - 600 * 2_190 + 1), Status::Failed);
+        fixture.refresh();
+        fixture.assert_as_new();
+        assert_eq!(sums(&fixture.past)[1].1, b + 1, "one that took long");
     }
 
     #[test]

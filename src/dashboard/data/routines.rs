@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::calendar::Calendar;
 use super::content::{Content, Row};
+use super::ended::DayCount;
 use super::past::{PastRuns, RecentRun, RoutinePast};
 use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
@@ -113,6 +114,7 @@ struct RoutineRow<'a> {
     running: Option<&'a [RunId]>,
     next_fires: &'a [UnixSeconds],
     fires_per_day: Option<Vec<u64>>,
+    earlier_per_day: Option<&'a [DayCount]>,
     recent: Vec<&'a RecentRun>,
     success_rate: Option<f64>,
     median_secs: Option<u64>,
@@ -203,6 +205,7 @@ impl Now<'_> {
             running: self.running_of(slug),
             next_fires: &next_fires,
             fires_per_day,
+            earlier_per_day: self.past.ended.earlier.get(slug).map(Vec::as_slice),
             recent: past.recent.iter().collect(),
             success_rate: past.success_rate(),
             median_secs: past.median_secs(),

@@ -49,8 +49,8 @@ function marks({ slug, next_fires: next = [] }, from, to) {
   ];
 }
 
-/** One cell for each day between the bounds. @param {RoutineRow} routine @param {number[]} bounds */
-function cells({ slug, fires_per_day: fires = [] }, bounds) {
+/** One cell for each day between the bounds; runs too old to have a row are counts. @param {RoutineRow} routine @param {number[]} bounds */
+function cells({ slug, fires_per_day: fires = [], earlier_per_day: earlier = [] }, bounds) {
   /** @type {Run[][]} */
   const days = bounds.slice(1).map(() => []);
   const runs = view.byRoutine.get(slug) ?? [];
@@ -60,11 +60,13 @@ function cells({ slug, fires_per_day: fires = [] }, bounds) {
     const more = fires[day - today];
     const style = { left: pc((day / days.length) * 100), width: pc(100 / days.length) };
     const says = `${titleOf(slug)}, ${date(bounds[day] ?? 0)}: `;
-    if (!runs.length) return more && mark("cell fire", `${day}`, `${says}will fire ${plural(more, "time")}`, () => showRoutine(slug), style);
-    const bad = runs.filter(({ tone }) => isTroubled(tone)).length;
-    const { id, tone } = worst(runs);
-    const height = pc(bad && Math.max(30, (100 * bad) / runs.length));
-    return mark(`cell ${bad ? "good" : tone}`, `${day}`, `${says}${plural(runs.length, "run")}${bad ? `, ${bad} ended badly` : ""}`, () => openRun(id), style, h(`i.${tone}`, { style: { height } }));
+    const { runs: older = 0, bad: olderBad = 0 } = earlier[today - day] ?? {};
+    const all = runs.length + older;
+    if (!all) return more && mark("cell fire", `${day}`, `${says}will fire ${plural(more, "time")}`, () => showRoutine(slug), style);
+    const bad = runs.filter(({ tone }) => isTroubled(tone)).length + olderBad;
+    const { id, tone } = runs[0] ? worst(runs) : { id: "", tone: bad ? "bad" : "good" };
+    const height = pc(bad && Math.max(30, (100 * bad) / all));
+    return mark(`cell ${bad ? "good" : tone}`, `${day}`, `${says}${plural(all, "run")}${bad ? `, ${bad} ended badly` : ""}`, () => (id ? openRun(id) : showRoutine(slug)), style, h(`i.${tone}`, { style: { height } }));
   });
 }
 
@@ -81,7 +83,8 @@ function timeline() {
     if (at > from && at < to - (to - from) / 40) lines.push(at);
   }
   const busy = view.routines.filter(({ slug, next_fires: next, fires_per_day: fires }) => view.byRoutine.has(slug) || next?.length || fires?.some(Boolean));
-  return busy.length > 0 && section("timeline", "Timeline", choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range)),
+  const since = Date.parse(head("ended").since);
+  return busy.length > 0 && section("timeline", "Timeline", [!isDays && from < since && h("small", "with the runs since ", time(since, moment)), choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range))],
     h("div.card.picture",
       h("div.lanes", {
         role: "group", label: "Lanes: arrow keys go along one",

@@ -17,15 +17,16 @@ function jump(id) {
 }
 
 function tiles() {
-  /** How the runs of so many days ended. @param {number} days */
-  const tally = (days) => {
-    const since = now() - days * DAY;
+  /** How the runs of a period ended; of a shorter one, if no more of them are known. @param {number} period @param {string} name */
+  const tally = (period, name) => {
+    const [wanted, known] = [now() - period, Date.parse(head("ended").since) || 0];
+    const since = Math.max(wanted, known);
     const ended = view.runs.filter(({ alive, end }) => !alive && end >= since);
     const failed = ended.filter(({ tone }) => isTroubled(tone)).length;
     const good = ended.filter(({ status }) => status === "succeeded").length;
-    return { all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };
+    return { within: since > wanted ? roughly((now() - since) / SECOND) : name, all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };
   };
-  const [day, week, [next]] = [tally(1), tally(7), coming()];
+  const [day, week, [next]] = [tally(DAY, "24 h"), tally(7 * DAY, "7 d"), coming()];
   const { used_bytes: used, low } = head("disk");
   const { removable_bytes: removable = 0, removable_total: goes } = head("plan");
   const { today, total, since } = head("usage");
@@ -38,8 +39,8 @@ function tiles() {
     }, { class: "tile" }));
   return h("ul.tiles", { label: "At a glance" },
     tile("Running", count(view.live.length), view.live.length ? view.live.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.live.length && "live"),
-    tile("Failed, 24 h", count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
-    tile("Success, 7 d", percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
+    tile(`Failed, ${day.within}`, count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
+    tile(`Success, ${week.within}`, percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
     tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing", "timeline"),
     spent !== undefined && tile("Cost, today", money(today?.cost_usd ?? 0), since && [money(total?.cost_usd), " since ", time(since, date)], "routines"),
     used !== undefined && tile("Disk", size(used), goes ? `${size(removable)} can go now` : "nothing to clean up", "disk", low && "bad"));

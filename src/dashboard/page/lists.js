@@ -17,9 +17,12 @@ function routines() {
   const all = view.routines.filter(({ slug, agent, tags = [] }) => [slug, titleOf(slug), agent, ...tags].some((text) => text?.toLowerCase().includes(wanted)));
   return section("routines", "Routines", [h("small", count(all.length)),
     finder("routines", ui.find, (text) => (ui.find = text))],
-    h("ul.card.list", all.slice(0, ui.routinesShown).map(routineRow)),
+    h("ul.card.list", all.length > 0 && routineHeads(), all.slice(0, ui.routinesShown).map(routineRow)),
     showMore(all.length - ui.routinesShown, () => (ui.routinesShown += MORE)));
 }
+
+const routineHeads = () =>
+  h("li.heads", { "aria-hidden": "true" }, h("div.routine", ["", "", "Last runs", "Success", "Median", "Cost, 7 d", "", ""].map((name, n) => h(`span.number${n > 3 ? ".wide" : ""}`, name))));
 
 /** When it fires. @param {RoutineRow} routine */
 function firing({ enabled, disabled_because: because, schedule_problem: problem, waiting, waiting_until: until, snoozed_until: snoozed, next_fires: fires = [] }) {
@@ -84,7 +87,7 @@ function runs() {
   const filter = (what) => Object.assign(ui, { runsShown: 0 }, what);
   return section("runs", "Runs", [h("small", count(all.length)),
     h("select", { label: "Routine", value: ui.routine, onchange: (/** @type {any} */ { target }) => draw(filter({ routine: target.value })) }, h("option", { value: "" }, "All routines"), [...slugs].filter(Boolean).map((slug) => h("option", { key: slug, value: slug, selected: slug === ui.routine }, titleOf(slug)))),
-    choice("Which runs", [["all", "All"], ["bad", "Bad"], ["kept", "Kept"]], ui.filter, (name) => filter({ filter: name }))],
+    choice("Which runs", [["all", "All"], ["bad", "Problems"], ["kept", "Kept"]], ui.filter, (name) => filter({ filter: name }))],
     h("div.card", shown.length ? h("table",
       h("thead", h("tr", ["Status", "Run", "When", "Took", "Cost", "Files", ""].map((name) => h("th", { scope: "col", class: name.toLowerCase() }, name || h("span.unseen", "Actions"))))),
       h("tbody", shown.map(runRow))) : h("p.aside", "No such run.")),
@@ -102,7 +105,7 @@ function runRow({ id, routine, status, at, alive, row, reason, isBad }) {
   const what = strip(place);
   return [
     h("tr", { key: id },
-      h("td.status", statusWord(status), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "but")),
+      h("td.status", statusWord(status), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "in doubt")),
       h("td.run", button(bdi(titleOf(routine)), () => openRun(id), { class: "link", title: id }), says && h("p.brief", bdi(says))),
       h("td.when", time(at)),
       h("td.took", alive ? ticks(() => roughly((now() - at) / SECOND)) : span(secs)),

@@ -2,6 +2,7 @@
 //! that version of OpenAPI takes it.
 
 use rmcp::model::JsonObject;
+use schemars::JsonSchema as _;
 use serde_json::{Value, json};
 
 use super::resources::{Answer, Method, Resource, TABLE};
@@ -15,7 +16,7 @@ const VERSION: &str = "1";
 /// Describes the interface, as far as these tools are served.
 pub(super) fn openapi(tools: &[Tool]) -> Value {
     let mut tools: Vec<&Tool> = tools.iter().collect();
-    tools.sort_by_key(|tool| tool.name());
+    tools.sort_unstable_by_key(|tool| tool.name());
     let mut paths = JsonObject::new();
     let mut schemas = JsonObject::new();
     for tool in &tools {
@@ -32,7 +33,7 @@ pub(super) fn openapi(tools: &[Tool]) -> Value {
             paths.insert(resource.path.to_owned(), of_resource(resource, tool.flatten().copied()));
         }
     }
-    schemas.insert("usage".to_owned(), Value::Object(schema::of_answer::<UsageReport>()));
+    schemas.insert("usage".to_owned(), Value::Object(schema::of_answer(UsageReport::json_schema)));
     let error = json!({ "type": "string", "description": "What is wrong, and what to do." });
     schemas.insert("error".to_owned(), object(&[("error", error.clone())]));
     let question = [

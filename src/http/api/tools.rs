@@ -58,7 +58,7 @@ impl Drop for CallOff {
 
 impl Calls {
     pub(super) fn new(mut tools: Vec<Tool>, threads: Arc<CallThreads>) -> Self {
-        tools.sort_by_key(Tool::name);
+        tools.sort_unstable_by_key(Tool::name);
         let served = tools.iter().map(Tool::name).collect();
         Self {
             tools: tools.into(),

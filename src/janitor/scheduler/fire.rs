@@ -272,7 +272,7 @@ fn was_started(home: &Home, slug: &Slug, origin: &Origin) -> Result<bool, FileEr
     }
     let mut ended = workbench_ids(home)?;
     ended.retain(|id| id.routine() == slug);
-    ended.sort_by(|a, b| b.cmp(a));
+    ended.sort_unstable_by(|a, b| b.cmp(a));
     let outcome = |id: &RunId| read_outcome(&Workbench::of(home, id), id).ok();
     Ok(ended.iter().take(SEARCHED_WORKBENCHES).filter_map(outcome).any(|outcome| outcome.origin == *origin))
 }

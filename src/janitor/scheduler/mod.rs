@@ -105,7 +105,7 @@ fn deal_with_all(
     now: UnixSeconds,
     report: &mut TickReport,
 ) -> Result<(), FileError> {
-    found.sort_by(|a, b| (a.since, &a.slug).cmp(&(b.since, &b.slug)));
+    found.sort_unstable_by(|a, b| (a.since, &a.slug).cmp(&(b.since, &b.slug)));
     let began = Instant::now();
     // While that cannot be read, nothing fires, for a reason that is said once.
     HomeSnooze::read(&context.home)?;

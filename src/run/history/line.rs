@@ -34,9 +34,8 @@ pub(super) struct RunLine<'a> {
 }
 
 /// What the history says about a run; lines of older versions say less.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Past {
-    #[serde(flatten)]
     pub outcome: Outcome,
     /// The end of its output as clean text, at most 2 KiB.
     pub tail: Option<String>,
@@ -55,14 +54,30 @@ impl Past {
 
     /// Reads a line. A status that a newer version wrote is shown as it is written, in the reason.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
-        serde_json::from_slice(text).ok().or_else(|| {
-            let mut line: serde_json::Value = serde_json::from_slice(text).ok()?;
-            let newer = format!("it is '{}', a status of a newer version; update moadim-mcp", line["status"].as_str()?);
-            line["status"] = serde_json::to_value(Status::Unknown).ok()?;
-            line["reason"] = newer.into();
-            serde_json::from_value(line).ok()
-        })
+        Self::read(text).or_else(|_| Self::read(&without_newer_status(text)?)).ok()
     }
+
+    fn read(text: &[u8]) -> serde_json::Result<Self> {
+        /// What is beside the outcome's keys. A second look is faster than one that keeps what belongs to another.
+        #[derive(Deserialize)]
+        struct Beside {
+            tail: Option<String>,
+            tail_cut: Option<bool>,
+            log_bytes: Option<u64>,
+        }
+        let Beside { tail, tail_cut, log_bytes } = serde_json::from_slice(text)?;
+        Ok(Self { outcome: serde_json::from_slice(text)?, tail, tail_cut, log_bytes })
+    }
+}
+
+fn without_newer_status(text: &[u8]) -> serde_json::Result<Vec<u8>> {
+    let mut line: serde_json::Value = serde_json::from_slice(text)?;
+    if let Some(status) = line["status"].as_str() {
+        let newer = format!("it is '{status}', a status of a newer version; update moadim-mcp");
+        line["status"] = serde_json::to_value(Status::Unknown)?;
+        line["reason"] = newer.into();
+    }
+    serde_json::to_vec(&line)
 }
 
 impl<'a> RunLine<'a> {
