@@ -121,7 +121,7 @@ describe('alone', () => {
 
     test('runs are filtered, by how they ended and by routine', inTab(async (tab) => {
         await tab.sees('Write notes', '#runs tbody');
-        await tab.press('Bad', '#runs');
+        await tab.press('Problems', '#runs');
         await tab.seesNot('Write notes', '#runs tbody');
         await tab.sees('exited with status 3', '#runs tbody');
         await tab.press('All', '#runs');
