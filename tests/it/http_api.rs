@@ -7,12 +7,6 @@ use serde_json::{Value, json};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
-fn start() -> (TestHome, Dashboard) {
-    let home = TestHome::detached("");
-    let dashboard = Dashboard::start(&home);
-    (home, dashboard)
-}
-
 impl Dashboard {
     fn create(&self, title: &str, prompt: &str) -> String {
         let arguments = json!({ "title": title, "agent": "shell", "prompt": prompt });
@@ -33,7 +27,7 @@ impl Dashboard {
 
 #[test]
 fn each_path_answers_as_its_tool() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let routine = dashboard.create("Daily", "echo done");
     let runs: Vec<String> = (0..2)
         .map(|_| {
@@ -91,7 +85,7 @@ fn without_moments(mut answer: Value) -> Value {
 
 #[test]
 fn a_run_is_triggered_with_a_text_and_stopped() {
-    let (home, dashboard) = start();
+    let (home, dashboard) = Dashboard::at_new_home();
     home.add_agent("reader", "command = 'sh'\npreamble = true\nargs = ['-c', 'cat; exec sleep 300']\n");
     let arguments = json!({ "title": "Long", "agent": "reader", "prompt": "Think." });
     let routine = text(&dashboard.tool("create_routine", &arguments)["routine"]["slug"]);
@@ -116,7 +110,7 @@ fn a_run_is_triggered_with_a_text_and_stopped() {
 
 #[test]
 fn what_is_not_done_has_its_status_and_says_why() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     dashboard.create("Daily", "true");
     for (path, says) in [
         ("/api/routines/missing", "missing"),
@@ -199,7 +193,7 @@ fn only_tools_that_are_served_answer() {
 
 #[test]
 fn what_a_person_must_agree_to_is_asked_and_done_once_they_did() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let delete = "/api/tools/delete_routine";
     let busy = ["One", "Two"].map(|title| {
         let routine = dashboard.create(title, "exec sleep 300");
@@ -236,7 +230,7 @@ fn what_a_person_must_agree_to_is_asked_and_done_once_they_did() {
 
 #[test]
 fn the_life_of_a_run_is_streamed() {
-    let (home, mut dashboard) = start();
+    let (home, mut dashboard) = Dashboard::at_new_home();
     let gate = home.scratch().join("gate");
     let until = |name: &str| format!("while [ ! -e {}-{name} ]; do sleep 0.02; done; echo {name}", gate.display());
     let mut events = dashboard.events();
@@ -271,7 +265,7 @@ fn the_life_of_a_run_is_streamed() {
 
 #[test]
 fn a_chatty_agent_costs_a_client_two_events_a_second() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let routine = dashboard.create("Chatty", "while :; do echo line; sleep 0.005; done");
     let run = dashboard.trigger(&routine);
     let log = format!("moadim://runs/{run}/log");
@@ -288,7 +282,7 @@ fn a_chatty_agent_costs_a_client_two_events_a_second() {
 
 #[test]
 fn a_log_is_followed_by_its_offset() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let routine = dashboard.create("Follow", "for n in 1 2 3 4 5 6 7 8 9 10; do echo line $n; sleep 0.1; done");
     let run = dashboard.trigger(&routine);
     let (mut offset, mut all, mut is_over) = ("0".to_owned(), String::new(), false);
@@ -308,7 +302,7 @@ fn a_log_is_followed_by_its_offset() {
 
 #[test]
 fn runs_are_counted_in_the_metrics() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let value = |name: &str| -> Option<f64> {
         let answer = dashboard.get("/metrics");
         assert_eq!(answer.header("Content-Type"), Some("text/plain; version=0.0.4; charset=utf-8"));
@@ -340,7 +334,7 @@ fn runs_are_counted_in_the_metrics() {
 
 #[test]
 fn the_interface_is_described_as_it_is() {
-    let (_home, dashboard) = start();
+    let (_home, dashboard) = Dashboard::at_new_home();
     let description = dashboard.get("/api/openapi.json").ok();
     let golden: Value = serde_json::from_str(include_str!("../../schemas/openapi.json")).unwrap();
     assert_eq!(description, golden);

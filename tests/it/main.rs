@@ -18,6 +18,7 @@ mod completion;
 mod crashes;
 mod damaged;
 #[cfg(feature = "dashboard")]
+mod dashboard_command;
 mod dashboard_http;
 mod demo;
 mod elsewhere;

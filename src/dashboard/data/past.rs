@@ -156,7 +156,7 @@ impl PastRuns {
             self.routines.clear();
             self.total = 0;
         }
-        let whole = news.is_none().then(|| all(lines)).unwrap_or_default();
+        let whole = if news.is_none() { all(lines) } else { Vec::new() };
         let added = news.as_deref().unwrap_or(&whole);
         added.iter().for_each(|line| self.count(lines, line, month));
         let of_run = |line: &Line| (line.stamp(), lines.routine(line));

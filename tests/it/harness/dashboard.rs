@@ -17,6 +17,13 @@ pub struct Dashboard {
 }
 
 impl Dashboard {
+    /// Starts one whose home is new.
+    pub fn at_new_home() -> (TestHome, Self) {
+        let home = TestHome::detached("");
+        let dashboard = Self::start(&home);
+        (home, dashboard)
+    }
+
     pub fn start(home: &TestHome) -> Self {
         Self::start_with(home, &[])
     }

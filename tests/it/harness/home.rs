@@ -121,6 +121,13 @@ impl TestHome {
         self.write(format!("agents/{name}.toml"), text);
     }
 
+    /// Writes a routine by hand, whose run is over at once.
+    pub fn write_routine(&self, slug: &str) {
+        self.add_agent("quick", "command = \"sh\"\nlogin_shell = false\n");
+        self.write(format!("routines/{slug}/routine.toml"), &format!("title = \"{slug}\"\nagent = \"quick\"\n"));
+        self.write(format!("routines/{slug}/prompt.md"), "true");
+    }
+
     /// Changes the bound of a routine that has one; the runs that are at work have the new one at once.
     pub fn set_bound(&self, routine: &str, secs: u64) {
         let file = self.root.join("routines").join(routine).join("routine.toml");
