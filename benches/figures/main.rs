@@ -26,7 +26,7 @@ mod unsaved;
 /// A row's name, and what measures it.
 type Row = (&'static str, fn());
 
-const ROWS: [Row; 14] = [
+const ROWS: [Row; 15] = [
     ("sweep", janitor::sweep),
     ("watchdog", janitor::watchdog),
     ("remove", janitor::remove_expired),
@@ -38,6 +38,7 @@ const ROWS: [Row; 14] = [
     ("calls", server::calls_during_a_sweep),
     ("start", server::start),
     ("peer", peer::peer),
+    ("before", peer::before),
     ("trigger", triggers::triggers),
     ("end", ends::ends),
     ("unsaved", unsaved::unsaved),

@@ -24,16 +24,29 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// Size, start, memory, calls and exit, against the bare server.
 pub fn peer() {
     let (program, peer) = (build(env!("CARGO_MANIFEST_DIR"), "moadim-mcp"), build(BARE, "bare"));
-    size(&program, &peer);
+    size("against a bare server's", "<= 8 MB", &program, &peer);
     let home = TestHome::detached("");
     population::context(&home.root());
     population::add_routines(&home.root(), 10);
     let ours = || home.command_of(&program);
     let bare = || home.command_of(&peer);
-    start(ours, bare);
-    memory(ours, bare);
+    start("against a bare server", "<= 1.5x", ours, bare);
+    memory("against a bare server", "<= 2.5x", ours, bare);
     calls(ours, bare);
     exit(&program, bare);
+}
+
+/// Size, start and memory, against the release of another commit whose path is in `MOADIM_BEFORE`; without it, nothing.
+pub fn before() {
+    let Some(before) = std::env::var_os("MOADIM_BEFORE").map(PathBuf::from) else { return };
+    let program = build(env!("CARGO_MANIFEST_DIR"), "moadim-mcp");
+    size("against an earlier one's", "", &program, &before);
+    let home = TestHome::detached("");
+    population::context(&home.root());
+    population::add_routines(&home.root(), 10);
+    let (ours, earlier) = (|| home.command_of(&program), || home.command_of(&before));
+    start("against an earlier release", "", ours, earlier);
+    memory("against an earlier release", "", ours, earlier);
 }
 
 const BARE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/bare");
@@ -49,14 +62,14 @@ fn build(directory: &str, program: &str) -> PathBuf {
     target.join("release").join(program)
 }
 
-fn size(ours: &Path, bare: &Path) {
+fn size(against: &str, must: &str, ours: &Path, bare: &Path) {
     let [ours, bare] = [ours, bare].map(|program| std::fs::metadata(program).unwrap().len());
     let shown = |bytes: u64| format!("{:.2} MB", bytes as f64 / 1e6);
     let ratio = format!("{:.2}x", ours as f64 / bare as f64);
-    row("size of the released program, against a bare server's", &shown(ours), &shown(bare), &ratio, "<= 8 MB");
+    row(&format!("size of the released program, {against}"), &shown(ours), &shown(bare), &ratio, must);
 }
 
-fn start(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
+fn start(against: &str, must: &str, ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
     let mut times = [Times::default(), Times::default()];
     for round in 0..=ROUNDS {
         for (command, times) in [ours(), bare()].into_iter().zip(&mut times) {
@@ -69,10 +82,10 @@ fn start(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
             wire.close();
         }
     }
-    row_of_ratio("spawn to `initialize` answered, against a bare server", &times[0], &times[1], "<= 1.5x");
+    row_of_ratio(&format!("spawn to `initialize` answered, {against}"), &times[0], &times[1], must);
 }
 
-fn memory(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
+fn memory(against: &str, must: &str, ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
     let mut figures = [const { Vec::new() }; 2];
     for _ in 0..MEMORY_ROUNDS {
         let wires = [ours(), bare()].map(Wire::open);
@@ -88,7 +101,7 @@ fn memory(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
     });
     let shown = |mib: f64| format!("{mib:.2} MiB");
     let ratio = format!("{:.2}x", ours / bare);
-    row("resident at rest, against a bare server", &shown(ours), &shown(bare), &ratio, "<= 2.5x");
+    row(&format!("resident at rest, {against}"), &shown(ours), &shown(bare), &ratio, must);
 }
 
 fn calls(ours: impl Fn() -> Command, bare: impl Fn() -> Command) {
