@@ -39,12 +39,13 @@ static PAGE_BYTES: [u8; PAGE_LEN] = {
     left
 };
 
-/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines, indentation and the ends of lines that cannot end a
-/// statement, and the style without spaces around its punctuation. Returns how long that is.
+/// Copies the parts without `/** … */`, lines that begin with `//`, empty lines, indentation, the ends of lines that cannot end a
+/// statement, and spaces around punctuation, in the script only on lines without quotes and slashes. Returns how long that is.
 const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
     let mut is_style = true;
     let mut begins_line = true;
+    let mut is_quoted = false;
     while from < source.len() {
         let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
         match (source[from], next) {
@@ -67,15 +68,14 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                 begins_line = true;
                 from += 1;
             }
-            (b' ', _)
-                if is_style
-                    && (matches!(page[to - 1], b':' | b';' | b',' | b'{' | b'}') || matches!(next, b'{' | b'}')) =>
-            {
-                from += 1;
-            }
+            (b' ', _) if is_style && (is_punctuation(page[to - 1]) || matches!(next, b'{' | b'}')) => from += 1,
+            (b' ', _) if !is_style && !is_quoted && (is_operator(page[to - 1]) || is_operator(next)) => from += 1,
             (byte, _) => {
                 if byte == b'<' && next == b'/' && source[from + 2] == b's' {
                     is_style = false;
+                }
+                if begins_line {
+                    is_quoted = has_quotes(source, from);
                 }
                 page[to] = byte;
                 begins_line = byte == b'\n';
@@ -84,6 +84,26 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
         }
     }
     to
+}
+
+const fn is_punctuation(byte: u8) -> bool {
+    matches!(byte, b':' | b';' | b',' | b'{' | b'}')
+}
+
+/// Not `+`, `-` and `/`: two in a row would be another one.
+const fn is_operator(byte: u8) -> bool {
+    is_punctuation(byte) || matches!(byte, b'=' | b'>' | b'(' | b')' | b'?' | b'&' | b'|')
+}
+
+/// Whether the rest of the line may hold a text or a regular expression.
+const fn has_quotes(source: &[u8], mut at: usize) -> bool {
+    while at < source.len() && source[at] != b'\n' {
+        if matches!(source[at], b'"' | b'\'' | b'`' | b'/') {
+            return true;
+        }
+        at += 1;
+    }
+    false
 }
 
 /// Whether the line that ends with this byte needs no end.
@@ -109,10 +129,10 @@ mod tests {
         let style =
             "<style>\n.a, b > :is(c) { top: 0; left: calc(1px - 2px) }\n@media (a: b) {\n  .c { d: e }\n}\n</style>\n";
         let short = "<style>\n.a,b > :is(c){top:0;left:calc(1px - 2px)}@media (a:b){.c{d:e}}</style>\n";
-        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd\n";
+        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd = (a) => b ? -c : + +e\n";
         let mut page = [0; 400];
         let length = without_comments(format!("{style}{script}").as_bytes(), &mut page);
-        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d\n");
+        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d=(a)=>b?-c:+ +e\n");
         assert_eq!(str::from_utf8(&page[..length]), Ok(left.as_str()));
     }
 

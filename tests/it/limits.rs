@@ -386,7 +386,9 @@ fn a_stop_comes_before_a_limit() {
     let stage = &account.stage;
     account.is_limited_until(now() + 3 * HOUR);
     let said = stage.home.scratch().join("said");
-    let prompt = format!("trap 'cat {}; exit 1' TERM; echo at work; while :; do sleep 0.05; done", said.display());
+    // A `cat` would be asked to end, too.
+    let says = format!("trap \"\" TERM; while read -r line; do echo \"$line\"; done <{}; exit 1", said.display());
+    let prompt = format!("trap '{says}' TERM; echo at work; while :; do sleep 0.05; done");
     stage.routine_of("plan", "job", &prompt, "");
     let mut server = stage.server();
     let run = server.trigger("job");

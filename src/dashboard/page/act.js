@@ -75,8 +75,11 @@ const fold = (label, place, props) =>
 function toolButton(label, place, tool, args, said, props, ask) {
   const isBusy = doings.get(place)?.phase === "wait";
   const go = () => isBusy || act({ place, tool, args, said, ask, yes: `${label} it` });
-  return head("server").tools?.includes(tool) && button(label, go, { "aria-disabled": isBusy && "true", ...props });
+  return serves(tool) && button(label, go, { "aria-disabled": isBusy && "true", ...props });
 }
+/** A name that opens a run, where runs are served. @param {any} name @param {string} run @param {object} [props] */
+const runLink = (name, run, props) =>
+  serves("get_run") ? button(name, () => openRun(run), { class: "link", ...props }) : h("span", props, name);
 /** @param {string} run @param {string} place */
 const stopButton = (run, place) =>
   toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes? What it did so far stays in its workbench.");

@@ -6,6 +6,8 @@ const RANGES = {
   "7 days": [5 * DAY, 2 * DAY, DAY],
   "4 weeks": [28, 7, 7 * DAY],
 };
+/** So many fires are sent at most. */
+const MAX_FIRES = 50;
 /** What is nearer than this, in percent of the picture, is one mark. */
 const NEAR = 0.55;
 
@@ -26,15 +28,16 @@ const mark = (kind, key, says, go, style, kid) => button(kid, go, { key, class: 
 function marks({ slug, next_fires: next = [] }, from, to) {
   /** @param {number} at */
   const x = (at) => Math.min(100, Math.max(0, ((at - from) / (to - from)) * 100));
+  const last = Date.parse(next.at(-1) ?? "");
   /** @type {{left: number, right: number, runs: Run[]}[]} */
   const spans = [];
   for (const run of [...(view.byRoutine.get(slug) ?? [])].reverse()) {
     const end = run.alive ? now() : run.end;
     if (end < from) continue;
-    const [left, right, last] = [x(run.at), x(end), spans.at(-1)];
-    if (last && left - last.right < NEAR) {
-      last.right = Math.max(last.right, right);
-      last.runs.push(run);
+    const [left, right, before] = [x(run.at), x(end), spans.at(-1)];
+    if (before && left - before.right < NEAR) {
+      before.right = Math.max(before.right, right);
+      before.runs.push(run);
     } else spans.push({ left, right, runs: [run] });
   }
   return [
@@ -42,10 +45,11 @@ function marks({ slug, next_fires: next = [] }, from, to) {
       const { id, tone, status, at, row, reason, alive } = worst(runs);
       const took = alive ? "" : `, took ${span(row.duration_secs)}`;
       const says = `${titleOf(slug)}: ${runs[1] ? `${runs.length} runs, ` : ""}${statusOf(status)[1]}, ${moment(at)}${took}${reason ? `: ${reason}` : ""}`;
-      return mark(`mark ${tone}`, `m${n}`, says, () => openRun(id), { left: pc(left), width: pc(right - left) });
+      return mark(`mark ${tone}`, `m${n}`, says, () => (serves("get_run") ? openRun(id) : showRoutine(slug)), { left: pc(left), width: pc(right - left) });
     }),
     next.map(Date.parse).filter((at) => at > now() && at < to).map((at) =>
       mark("mark fire", `f${at}`, `${titleOf(slug)}: will fire ${moment(at)}`, () => showRoutine(slug), { left: pc(x(at)) })),
+    last < to && next.length >= MAX_FIRES && mark("cell fire", "more", `${titleOf(slug)}: goes on firing`, () => showRoutine(slug), { left: pc(x(last)), width: pc(100 - x(last)) }),
   ];
 }
 
@@ -66,7 +70,7 @@ function cells({ slug, fires_per_day: fires = [], earlier_per_day: earlier = [] 
     const bad = runs.filter(({ tone }) => isTroubled(tone)).length + olderBad;
     const { id, tone } = runs[0] ? worst(runs) : { id: "", tone: bad ? "bad" : "good" };
     const height = pc(bad && Math.max(30, (100 * bad) / all));
-    return mark(`cell ${bad ? "good" : tone}`, `${day}`, `${says}${plural(all, "run")}${bad ? `, ${bad} ended badly` : ""}`, () => (id ? openRun(id) : showRoutine(slug)), style, h(`i.${tone}`, { style: { height } }));
+    return mark(`cell ${bad ? "good" : tone}`, `${day}`, `${says}${plural(all, "run")}${bad ? `, ${bad} ended badly` : ""}`, () => (id && serves("get_run") ? openRun(id) : showRoutine(slug)), style, h(`i.${tone}`, { style: { height } }));
   });
 }
 

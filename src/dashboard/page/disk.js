@@ -40,12 +40,12 @@ function whyKept({ kept = [], kept_total: total = kept.length }) {
 }
 
 /** @param {any} verdict */
-function verdict({ run, reason, bytes, archived, not_archived: lost, until, why }) {
+function verdict({ run, what, reason, bytes, archived, not_archived: lost, until, why }) {
   const place = `plan ${run}`;
   return h("li", { key: run },
     h("div.line",
-      h("div.what", button(bdi(run), () => openRun(run), { class: "link mono" }),
-        h("p", bdi(reason), until && [" · goes ", time(until)], archived && " · archived first", lost && " · not archived: ", lost && shown("", lost))),
+      h("div.what", runLink(bdi(run), run, { class: "link mono" }),
+        h("p", what && (what === "keep" ? "Stays: " : "Goes: "), bdi(reason), until && [" · goes ", time(until)], archived && " · archived first", lost && " · not archived: ", lost && shown("", lost))),
       h("span.number", size(bytes)),
       why !== "alive" && pinButton(run, part("ended").rows.get(run)?.pinned, place)),
     strip(place));
@@ -72,15 +72,16 @@ function planCard() {
 const IF_LOST = { lost: "Lost if deleted.", fetched_again: "Can be fetched again." };
 function disk() {
   const { removable_bytes: bytes = 0, removable_total: total } = head("plan");
-  const archived = view.runs.filter(({ row }) => row.archived).slice(0, 3);
+  const archived = view.runs.filter(({ row }) => row.archived);
   return section("disk", "Disk and cleanup", !plan && cleanupButton("Clean up…", preview),
     strip("cleanup"),
     plan && planCard(),
+    !serves("cleanup_workbenches") && rows("plan").length > 0 && h("div.card.plan", fold("What goes, and what stays", "plan"), ui.unfolded.has("plan") && h("ul.list.stays", rows("plan").map(verdict))),
     h("div.card",
       h("p.aside", h("b", total ? `${size(bytes)} in ${plural(total, "workbench", "workbenches")} can go now` : "Nothing to clean up"), h("br"), shown("", head("disk"))),
       h("ul.list", rows("disk").map(({ name, bytes, bytes_complete: isWhole, path, max_bytes: most, max_age_secs: age, goes_next: next, if_lost: loss }) =>
         h("li", { key: name },
           h("div.line", h("div.what", h("b", { title: path }, bdi(name)), h("p", most && `At most ${size(most)}. `, age && `At most ${span(age)}. `, next && ["Goes next: ", bdi(next.name), ", ", time(next.at), ". "], IF_LOST[loss])), h("span.number", isWhole === false && "> ", size(bytes))),
           most && bar(() => bytes / most, "off")))),
-      archived.length > 0 && h("div.aside", "To bring back archived work:", archived.map(({ id }) => h("p", copyable(`moadim-mcp recover ${id}`))))));
+      archived.length > 0 && h("div.aside", "To bring back archived work:", archived.slice(0, 3).map(({ id }) => h("p", copyable(`moadim-mcp recover ${id}`))), archived[3] && h("p", "All of them: ", copyable("moadim-mcp recover")))));
 }

@@ -27,6 +27,7 @@ function tiles() {
     return { within: since > wanted ? roughly((now() - since) / SECOND) : name, all: ended.length, failed, counted: good + failed, rate: good / (good + failed) };
   };
   const [day, week, [next]] = [tally(DAY, "24 h"), tally(7 * DAY, "7 d"), coming()];
+  const unsure = view.live.length - view.running.length;
   const { used_bytes: used, low } = head("disk");
   const { removable_bytes: removable = 0, removable_total: goes } = head("plan");
   const { today, total, since } = head("usage");
@@ -38,7 +39,7 @@ function tiles() {
       jump(to);
     }, { class: "tile" }));
   return h("ul.tiles", { label: "At a glance" },
-    tile("Running", count(view.live.length), view.live.length ? view.live.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.live.length && "live"),
+    tile("Running", count(view.running.length), unsure ? plural(unsure, "unknown run") : view.running.length ? view.running.map((run, n) => [n > 0 && ", ", bdi(titleOf(run.routine))]) : "nothing", "now", view.running.length && "live"),
     tile(`Failed, ${day.within}`, count(day.failed), `of ${plural(day.all, "run")}`, "runs", day.failed && "bad"),
     tile(`Success, ${week.within}`, percent(week.rate) || "–", `of ${plural(week.counted, "run")}`, "routines"),
     tile("Next", next ? time(next.at) : "–", next ? bdi(titleOf(next.slug)) : "nothing", "timeline"),
@@ -64,7 +65,7 @@ function notice({ key, severity, text, fix, routine, run, at, command, action })
   return h(`li.notice.${severity}`, { key }, icon(severity === "problem" ? "bad" : "late"),
     h("div.what", h("b", bdi(text)), at && [" ", h("small", time(at))], fix && h("p", bdi(fix)), command && !run && copyable(command)),
     h("div.buttons",
-      run ? quiet("Open the run", () => openRun(run)) : routine && quiet("Show its runs", () => showRoutine(routine)),
+      run && serves("get_run") ? quiet("Open the run", () => openRun(run)) : routine && quiet("Show its runs", () => showRoutine(routine)),
       action && toolButton(action.label, place, action.tool, action.arguments, `Done: ${action.label}.`, {}, isFinal ? `${action.label}?` : "")),
     strip(place));
 }
@@ -87,8 +88,8 @@ function liveCard({ id, routine, status, row, at, reason }) {
   /** @param {string} before @param {number} since @param {number | undefined} bound */
   const used = (before, since, bound) => since && [h("span", before, ticks(() => roughly(secs(since))), bound && ` of ${roughly(bound)}`), bound ? bar(() => secs(since) / bound, "live") : h("span")];
   return h("li.card.run-card", { key: id },
-    h("div.line", icon(statusOf(status)[0]), button(bdi(titleOf(routine)), () => openRun(id), { class: "link title" }), status !== "running" && h("small", statusOf(status)[1]),
-      h("div.buttons", quiet("Log", () => openRun(id), { label: `Log of ${id}` }), stopButton(id, place))),
+    h("div.line", icon(statusOf(status)[0]), runLink(bdi(titleOf(routine)), id, { class: "link title" }), status !== "running" && h("small", statusOf(status)[1]),
+      h("div.buttons", serves("read_log") && runLink("Log", id, { class: "quiet", label: `Log of ${id}` }), status !== "unknown" && stopButton(id, place))),
     h("p.brief", bdi(headline ?? reason)),
     h("div.bounds", used("", at, bound), used("silent ", heard, quietBound)),
     strip(place));

@@ -65,7 +65,7 @@ function routineMore(routine, place) {
   /** @param {string} label @param {boolean} enabled @param {object} [props] @param {string} [ask] */
   const enable = (label, enabled, props, ask) => toolButton(label, place, "update_routine", { routine: slug, enabled }, `The routine is ${label.toLowerCase()}d.`, props, ask);
   return h("div.spread",
-    facts(routine, "slug agent schedule_description timezone snoozed_until waiting used_today tags"),
+    facts({ ...routine, cost_in_7_days_usd: routine.cost_usd_7d }, "slug agent schedule_description timezone snoozed_until waiting success_rate median_secs cost_in_7_days_usd used_today tags"),
     h("div.buttons",
       button("Show its runs", () => showRoutine(slug)),
       enabled !== false && (fires?.length || isAhead(snoozed)) && [
@@ -105,13 +105,13 @@ function runRow({ id, routine, status, at, alive, row, reason, isBad }) {
   const what = strip(place);
   return [
     h("tr", { key: id },
-      h("td.status", statusWord(status), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "in doubt")),
-      h("td.run", button(bdi(titleOf(routine)), () => openRun(id), { class: "link", title: id }), says && h("p.brief", bdi(says))),
+      h("td.status", statusWord(status), unsaved && !archived && h("span.tag.late", { title: "Nobody else has this work" }, "unsaved"), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "in doubt")),
+      h("td.run", runLink(bdi(titleOf(routine)), id, { title: id }), says && h("p.brief", bdi(says))),
       h("td.when", time(at)),
       h("td.took", alive ? ticks(() => roughly((now() - at) / SECOND)) : span(secs)),
       h("td.cost", money(cost)),
-      h("td.files", files, unsaved && !archived && h("span.tag.late", { title: "Nobody else has this work" }, "unsaved")),
-      h("td", alive ? stopButton(id, place) : !reaped && pinButton(id, pinned, place))),
+      h("td.files", files),
+      h("td", alive ? status !== "unknown" && stopButton(id, place) : !reaped && pinButton(id, pinned, place))),
     what && h("tr", { key: place }, h("td", { colspan: 7 }, what)),
   ];
 }

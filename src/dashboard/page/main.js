@@ -41,7 +41,7 @@ function drawNow() {
   setFormats(locale, head("server").time_zone ?? timeZone);
   html.className = `${inHost ? "host" : ""} ${isInline() ? "inline" : ""}`;
   const problems = rows("attention").filter(({ severity }) => severity === "problem").length;
-  document.title = `${problems ? `(${problems}) ` : ""}${ui.open || `${view.live.length} running`} · moadim`;
+  document.title = `${problems ? `(${problems}) ` : ""}${ui.open || `${view.running.length} running`} · moadim`;
   redraw(root, [
     ui.hasNoToken ? noToken() : [header(), gone(), !ui.isLoaded ? waiting() : ui.open ? runPage() : overview()],
     h("div.toast", { role: "status" }, Date.now() < toasted.until && h("p", bdi(toasted.text))),

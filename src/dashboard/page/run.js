@@ -53,6 +53,8 @@ function runPage() {
   const place = `page ${id}`;
   const used = () => (now() - Date.parse(run.triggered_at)) / SECOND;
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
+  // It follows the log where the run has no window.
+  all.attach_command ??= `moadim-mcp attach ${id}`;
   if (all.origin?.by === "call") delete all.origin;
   // What is of no use then.
   for (const name of isAlive ? ["duration_secs", "kept_because"] : ["attach_command", "last_output_at", ...(isGone ? ["workbench"] : [])]) delete all[name];
@@ -72,5 +74,5 @@ function runPage() {
         report && h("section.card", { label: "Report" }, h("div.head", h("h2", "Report"), h("small", "in its agent's words")),
           h("div.prose", bdi(report.text ?? report.headline)), report.is_cut && h("p.aside", "The rest is in report.md.")),
         output.result && output.result !== report?.text && h("details.card", { open: !report }, h("summary", "Last message"), h("div.prose", bdi(output.result))),
-        isKnown && log?.panel())));
+        isKnown && serves("read_log") && log?.panel())));
 }

@@ -1,7 +1,7 @@
 // What the page knows: the parts that the server sent, and what follows from them.
 
 /** The key of a row that is used, where it is not its id. @type {Record<string, string>} */
-const KEYS = { attention: "key", routines: "slug", disk: "name" };
+const KEYS = { attention: "key", routines: "slug", disk: "name", plan: "run" };
 
 /** What the person chose, and how it goes. */
 const ui = {
@@ -41,12 +41,17 @@ const titleOf = (slug) => part("routines").rows.get(slug)?.title || slug;
 let ahead = 0;
 const now = () => Date.now() + ahead;
 
+/** @param {string} tool */
+const serves = (tool) => Boolean(head("server").tools?.includes(tool));
+
 /** What follows from the parts. */
 const view = {
   /** The newest first. @type {Run[]} */
   runs: [],
-  /** @type {Run[]} */
+  /** Those that are not over, as far as is known. @type {Run[]} */
   live: [],
+  /** Those of them that are known to be alive. @type {Run[]} */
+  running: [],
   /** @type {Map<string, Run[]>} */
   byRoutine: new Map(),
   /** @type {RoutineRow[]} */
@@ -88,6 +93,7 @@ function runOf(row, alive) {
 
 function derive() {
   view.live = rows("live").map((row) => runOf(row, true)).sort((a, b) => b.at - a.at);
+  view.running = view.live.filter(({ status }) => status !== "unknown");
   // For a moment a run may be in both.
   const ended = rows("ended").filter(({ id }) => !part("live").rows.has(id)).map((row) => runOf(row, false));
   view.runs = [...view.live, ...ended.sort((a, b) => b.at - a.at)];

@@ -168,7 +168,7 @@ function shown(name, value) {
   return unit === "command" ? copyable(value) : name === "disagreements" ? spaced(value) : bdi(value);
 }
 /** @type {Record<string, (number: any) => string>} */
-const UNITS_OF = { pid: String, secs: span, ms: (ms) => span(ms / SECOND), bytes: size, usd: money };
+const UNITS_OF = { pid: String, secs: span, ms: (ms) => span(ms / SECOND), bytes: size, usd: money, rate: percent };
 /** Those of its fields that are known. @param {Record<string, any>} all @param {string} names */
 const facts = (all, names) =>
   h("dl", names.split(" ").filter((name) => (all[name] ?? "").length !== 0).map((name) => h("div", h("dt", label(name)), h("dd", shown(name, all[name])))));
