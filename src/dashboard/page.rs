@@ -40,12 +40,13 @@ static PAGE_BYTES: [u8; PAGE_LEN] = {
 };
 
 /// Copies the parts without `/** … */`, lines that begin with `//`, empty lines, indentation, the ends of lines that cannot end a
-/// statement, and spaces around punctuation, in the script only on lines without quotes and slashes. Returns how long that is.
+/// statement, and spaces around punctuation, in the script only outside of texts on lines that are easy to tell apart. Returns how long that is.
 const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
     let (mut from, mut to) = (0, 0);
     let mut is_style = true;
     let mut begins_line = true;
-    let mut is_quoted = false;
+    let mut is_text = false;
+    let mut is_plain = true;
     while from < source.len() {
         let next = if from + 1 < source.len() { source[from + 1] } else { b'\n' };
         match (source[from], next) {
@@ -69,13 +70,16 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                 from += 1;
             }
             (b' ', _) if is_style && (is_punctuation(page[to - 1]) || matches!(next, b'{' | b'}')) => from += 1,
-            (b' ', _) if !is_style && !is_quoted && (is_operator(page[to - 1]) || is_operator(next)) => from += 1,
+            (b' ', _) if !is_style && is_plain && !is_text && (is_operator(page[to - 1]) || is_operator(next)) => from += 1,
             (byte, _) => {
                 if byte == b'<' && next == b'/' && source[from + 2] == b's' {
                     is_style = false;
                 }
                 if begins_line {
-                    is_quoted = has_quotes(source, from);
+                    (is_plain, is_text) = (is_plain_line(source, from), false);
+                }
+                if byte == b'"' {
+                    is_text = !is_text;
                 }
                 page[to] = byte;
                 begins_line = byte == b'\n';
@@ -95,15 +99,15 @@ const fn is_operator(byte: u8) -> bool {
     is_punctuation(byte) || matches!(byte, b'=' | b'>' | b'(' | b')' | b'?' | b'&' | b'|')
 }
 
-/// Whether the rest of the line may hold a text or a regular expression.
-const fn has_quotes(source: &[u8], mut at: usize) -> bool {
+/// Whether what is left of the line has no regular expression, and no texts but those between double quotes.
+const fn is_plain_line(source: &[u8], mut at: usize) -> bool {
     while at < source.len() && source[at] != b'\n' {
-        if matches!(source[at], b'"' | b'\'' | b'`' | b'/') {
-            return true;
+        if matches!(source[at], b'\'' | b'`' | b'/' | b'\\') {
+            return false;
         }
         at += 1;
     }
-    false
+    true
 }
 
 /// Whether the line that ends with this byte needs no end.
@@ -129,10 +133,10 @@ mod tests {
         let style =
             "<style>\n.a, b > :is(c) { top: 0; left: calc(1px - 2px) }\n@media (a: b) {\n  .c { d: e }\n}\n</style>\n";
         let short = "<style>\n.a,b > :is(c){top:0;left:calc(1px - 2px)}@media (a:b){.c{d:e}}</style>\n";
-        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd = (a) => b ? -c : + +e\n";
+        let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd = (a) => b ? -c : + +e\n\"f = g\" + \"h ? i\"\n";
         let mut page = [0; 400];
         let length = without_comments(format!("{style}{script}").as_bytes(), &mut page);
-        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d=(a)=>b?-c:+ +e\n");
+        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d=(a)=>b?-c:+ +e\n\"f = g\" + \"h ? i\"\n");
         assert_eq!(str::from_utf8(&page[..length]), Ok(left.as_str()));
     }
 

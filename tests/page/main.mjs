@@ -5,6 +5,7 @@ import './cases/alone.mjs';
 import './cases/host.mjs';
 import './cases/hostile.mjs';
 import './cases/everyone.mjs';
+import './cases/facts.mjs';
 import './cases/load.mjs';
 
 after(stopBrowser);

@@ -1,8 +1,8 @@
-// Buttons that call tools: what they ask first, what they wait for, and how it went, at the place where they are.
+// Buttons that call tools, with the question, the wait and the result shown beside the button.
 
 /** @type {Map<string, Doing>} */
 const doings = new Map();
-/** A second click of a double click is no answer. */
+/** The second half of a double click must not confirm. */
 const LEAST_THOUGHT_MS = 400;
 
 /** @param {Action} action @param {string} [agreement] */
@@ -25,6 +25,7 @@ async function act(action, agreement) {
     toast(message);
   }
   refresh();
+  look();
   // The plan of a cleanup is made in the background.
   setTimeout(refresh, 2000);
 }
@@ -45,12 +46,12 @@ function finish(place) {
   if (isHere) focusOn(origin);
 }
 
-/** What goes on at a place; nothing mostly. @param {string} place */
+/** The question or result at a place, if there is one. @param {string} place */
 function strip(place) {
   const { phase, text, yes = "Agree", since = 0, go, open } = doings.get(place) ?? {};
   if (!phase) return null;
   return h(`div.doing.${phase}`, { key: phase, role: "group", label: phase === "ask" ? "Question" : "Result" },
-    h("p", phase === "error" && "It did not work: ", bdi(text)),
+    h("p", phase === "error" && "Failed: ", bdi(text)),
     go && button(yes, () => performance.now() - since > LEAST_THOUGHT_MS && go(), { class: "danger solid", focus: true }),
     open && button("Open it", () => openRun(open), { class: "solid", focus: true }),
     phase !== "wait" && quiet(phase === "ask" ? "No" : "Close", () => finish(place)));
@@ -82,16 +83,16 @@ const runLink = (name, run, props) =>
   serves("get_run") ? button(name, () => openRun(run), { class: "link", ...props }) : h("span", props, name);
 /** @param {string} run @param {string} place */
 const stopButton = (run, place) =>
-  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all of its processes? What it did so far stays in its workbench.");
+  toolButton("Stop", place, "stop_run", { run }, "The run was stopped.", { class: "danger", label: `Stop ${run}` }, "Stop this run and all its processes? Its work so far stays in the workbench.");
 /** @param {string} run @param {boolean | undefined} isPinned @param {string} place */
 function pinButton(run, isPinned, place) {
   const verb = isPinned ? "Unpin" : "Pin";
-  const said = `Its workbench ${isPinned ? "goes as usual" : "stays until you unpin it"}.`;
+  const said = `The workbench ${isPinned ? "will be removed as usual" : "stays until you unpin it"}.`;
   return toolButton(verb, place, "pin_run", { run, pinned: !isPinned }, said, { class: "quiet", label: `${verb} ${run}` });
 }
 /** @param {string} label @param {string} routine @param {string} place */
 const runButton = (label, routine, place) =>
-  toolButton(label, place, "trigger_routine", { routine }, ({ run }) => `${run?.id} has started.`, { label: `${label} ${routine}` });
+  toolButton(label, place, "trigger_routine", { routine }, ({ run }) => (run.finished_at ? `${run.id}: ${statusOf(run.status)[1]}.` : `${run.id} has started.`), { label: `${label} ${routine}` });
 
 /** A command to type, which can be copied where that is allowed. @param {string} command */
 const copyable = (command) =>

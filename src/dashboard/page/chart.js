@@ -8,7 +8,7 @@ const RANGES = {
 };
 /** So many fires are sent at most. */
 const MAX_FIRES = 50;
-/** What is nearer than this, in percent of the picture, is one mark. */
+/** Marks closer than this, in percent of the width, are merged. */
 const NEAR = 0.55;
 
 /** Names what the pointer or the keyboard is on. */
@@ -31,7 +31,7 @@ function marks({ slug, next_fires: next = [] }, from, to) {
   const last = Date.parse(next.at(-1) ?? "");
   /** @type {{left: number, right: number, runs: Run[]}[]} */
   const spans = [];
-  for (const run of [...(view.byRoutine.get(slug) ?? [])].reverse()) {
+  for (const run of [...(view.byRoutine.get(slug) ?? [])].sort((one, other) => one.at - other.at)) {
     const end = run.alive ? now() : run.end;
     if (end < from) continue;
     const [left, right, before] = [x(run.at), x(end), spans.at(-1)];
@@ -43,7 +43,7 @@ function marks({ slug, next_fires: next = [] }, from, to) {
   return [
     spans.map(({ left, right, runs }, n) => {
       const { id, tone, status, at, row, reason, alive } = worst(runs);
-      const took = alive ? "" : `, took ${span(row.duration_secs)}`;
+      const took = alive || row.duration_secs === undefined ? "" : `, took ${span(row.duration_secs)}`;
       const says = `${titleOf(slug)}: ${runs[1] ? `${runs.length} runs, ` : ""}${statusOf(status)[1]}, ${moment(at)}${took}${reason ? `: ${reason}` : ""}`;
       return mark(`mark ${tone}`, `m${n}`, says, () => (serves("get_run") ? openRun(id) : showRoutine(slug)), { left: pc(left), width: pc(right - left) });
     }),
@@ -91,7 +91,7 @@ function timeline() {
   return busy.length > 0 && section("timeline", "Timeline", [!isDays && from < since && h("small", "with the runs since ", time(since, moment)), choice("Range", Object.keys(RANGES).map((name) => [name, name]), ui.range, (range) => (ui.range = range))],
     h("div.card.picture",
       h("div.lanes", {
-        role: "group", label: "Lanes: arrow keys go along one",
+        role: "group", label: "Lanes: use the arrow keys to move along one",
         onkeydown: walk, onmouseover: readOut, onmouseleave: () => setText(readout, ""),
       },
         h("div.axis", { "aria-hidden": "true" }, lines.map((at) => h("span", { style: x(at) }, (isDays ? date : at === midnight(at, 0) ? weekday : clock)(at)))),

@@ -55,18 +55,17 @@ function attention() {
     const action = { label: "End the snooze", tool: "snooze_routine", arguments: {} };
     all.unshift({ key: "snoozed", kind: "", severity: "notice", text: "All schedules are snoozed; they fire again", at: snoozed, action });
   }
-  return all.length > 0 && section("attention", "Needs attention", null, h("ul.notices", all.map(notice)));
+  return all.length > 0 && section("attention", "Needs attention", null, h("ul", all.map(notice)));
 }
 
 /** @param {AttentionRow} row */
 function notice({ key, severity, text, fix, routine, run, at, command, action }) {
   const place = `attention ${key}`;
-  const isFinal = action && (/^(stop|cleanup|delete)_/.test(action.tool) || action.arguments["enabled"] === false);
   return h(`li.notice.${severity}`, { key }, icon(severity === "problem" ? "bad" : "late"),
     h("div.what", h("b", bdi(text)), at && [" ", h("small", time(at))], fix && h("p", bdi(fix)), command && !run && copyable(command)),
     h("div.buttons",
       run && serves("get_run") ? quiet("Open the run", () => openRun(run)) : routine && quiet("Show its runs", () => showRoutine(routine)),
-      action && toolButton(action.label, place, action.tool, action.arguments, `Done: ${action.label}.`, {}, isFinal ? `${action.label}?` : "")),
+      action && toolButton(action.label, place, action.tool, action.arguments, `Done: ${action.label}.`)),
     strip(place));
 }
 

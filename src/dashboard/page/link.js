@@ -39,7 +39,7 @@ function browserLink() {
       }
       if (answer.ok) return body;
       const kind = answer.status === 401 ? "token" : body.agreement ? "ask" : "refused";
-      throw callError(body.question ?? body.error ?? `It answered ${answer.status}.`, kind, body.agreement);
+      throw callError(body.question ?? body.error ?? `The server answered ${answer.status}.`, kind, body.agreement);
     },
     async listen(onChange) {
       const decoder = new TextDecoder();
@@ -124,7 +124,7 @@ function hostLink(on) {
     /** @param {string} tool @param {object} args */
     async call(tool, args) {
       const result = await request("tools/call", { name: tool, arguments: args });
-      if (result.isError) throw callError(textOf(result) || "It refused.", "refused");
+      if (result.isError) throw callError(textOf(result) || "The tool refused.", "refused");
       return result.structuredContent ?? {};
     },
     /** @param {string} mode */

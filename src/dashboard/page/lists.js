@@ -17,7 +17,7 @@ function routines() {
   const all = view.routines.filter(({ slug, agent, tags = [] }) => [slug, titleOf(slug), agent, ...tags].some((text) => text?.toLowerCase().includes(wanted)));
   return section("routines", "Routines", [h("small", count(all.length)),
     finder("routines", ui.find, (text) => (ui.find = text))],
-    h("ul.card.list", all.length > 0 && routineHeads(), all.slice(0, ui.routinesShown).map(routineRow)),
+    all.length ? h("ul.card.list", routineHeads(), all.slice(0, ui.routinesShown).map(routineRow)) : h("p.card.aside", "No routine matches."),
     showMore(all.length - ui.routinesShown, () => (ui.routinesShown += MORE)));
 }
 
@@ -29,9 +29,9 @@ function firing({ enabled, disabled_because: because, schedule_problem: problem,
   const next = fires.find((fire) => Date.parse(fire) > now());
   if (enabled === false) return because ? ["disabled: ", bdi(because)] : "disabled";
   if (problem) return h("span.bad", bdi(problem));
-  if (waiting) return ["waits", until && [", starts ", time(until)]];
-  if (isAhead(snoozed)) return ["snoozed, back ", time(snoozed ?? 0)];
-  return next ? [time(next), h("span.wide", " · ", time(next, moment))] : "when triggered";
+  if (waiting) return ["waiting", until && [", starts ", time(until)]];
+  if (isAhead(snoozed)) return ["snoozed, resumes ", time(snoozed ?? 0)];
+  return next ? [time(next), h("span.wide", " · ", time(next, moment))] : "only when triggered";
 }
 /** @param {string | undefined} at */
 const isAhead = (at) => Date.parse(at ?? "") > now();
@@ -48,7 +48,7 @@ function routineRow(routine) {
       icon(tone),
       h("div.what", h("h3", fold(bdi(titleOf(slug)), place, { class: "link title" })), h("p", firing(routine), last && [" · last ", time(last.end)])),
       bars(recent),
-      h("span", { class: `number ${Number(rate) < 0.5 ? "bad" : ""}`, title: "Success in 28 days" }, percent(rate)),
+      h("span", { class: `number ${Number(rate) < 0.5 ? "bad" : ""}`, title: "Success rate, 28 days" }, percent(rate)),
       h("span.number.wide", { title: "Median duration" }, roughly(median)),
       h("span.number.wide", { title: "Cost in 7 days" }, money(cost)),
       runButton("Run", slug, place) || h("span"),
@@ -74,14 +74,14 @@ function routineMore(routine, place) {
         snooze("Snooze until tomorrow", { until: iso(midnight(now(), 1)) }),
         isAhead(snoozed) && snooze("End the snooze", {}),
       ],
-      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its schedule fires no more; its runs go on.")));
+      enabled === false ? enable("Enable", true) : enable("Disable", false, { class: "danger" }, "Disable this routine? Its schedule stops firing; runs in progress continue.")));
 }
 
 function runs() {
   const of = ui.routine ? (view.byRoutine.get(ui.routine) ?? []) : view.runs;
   const all = of.filter((run) => (ui.filter === "bad" ? run.isBad : ui.filter === "all" || run.isKept));
   const shown = all.slice(0, ui.runsShown || (isInline() ? 5 : RUNS_SHOWN));
-  const { older_total: older } = head("ended");
+  const { older_total: older, since } = head("ended");
   const slugs = new Set(view.routines.map(({ slug }) => slug)).add(ui.routine);
   /** @param {object} what */
   const filter = (what) => Object.assign(ui, { runsShown: 0 }, what);
@@ -90,9 +90,9 @@ function runs() {
     choice("Which runs", [["all", "All"], ["bad", "Problems"], ["kept", "Kept"]], ui.filter, (name) => filter({ filter: name }))],
     h("div.card", shown.length ? h("table",
       h("thead", h("tr", ["Status", "Run", "When", "Took", "Cost", "Files", ""].map((name) => h("th", { scope: "col", class: name.toLowerCase() }, name || h("span.unseen", "Actions"))))),
-      h("tbody", shown.map(runRow))) : h("p.aside", "No such run.")),
+      h("tbody", shown.map(runRow))) : h("p.aside", "No runs.")),
     showMore(all.length - shown.length, () => (ui.runsShown = shown.length + MORE)),
-    older && all.length === shown.length && h("p.aside", `${plural(older, "older run")}: `, copyable("moadim-mcp runs")));
+    older > 0 && !ui.routine && ui.filter === "all" && all.length === shown.length && h("p.aside", `${plural(older, "older run")}: `, copyable(`moadim-mcp runs --until ${since}`)));
 }
 
 /** @param {Run} run */
@@ -105,7 +105,7 @@ function runRow({ id, routine, status, at, alive, row, reason, isBad }) {
   const what = strip(place);
   return [
     h("tr", { key: id },
-      h("td.status", statusWord(status), unsaved && !archived && h("span.tag.late", { title: "Nobody else has this work" }, "unsaved"), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "in doubt")),
+      h("td.status", statusWord(status), unsaved && !archived && h("span.tag.late", { title: "This work exists only here" }, "unsaved"), disagreements.length > 0 && h("span.tag.late", { title: spaced(disagreements.join(", ")) }, "in doubt")),
       h("td.run", runLink(bdi(titleOf(routine)), id, { title: id }), says && h("p.brief", bdi(says))),
       h("td.when", time(at)),
       h("td.took", alive ? ticks(() => roughly((now() - at) / SECOND)) : span(secs)),

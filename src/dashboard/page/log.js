@@ -1,11 +1,11 @@
-// The log of the open run: its end, which follows while one looks at its end; any other place of it; or the lines that match.
+// The log of the open run: its end, which it follows; the part at an offset; or the lines that match.
 
 const TAIL_LINES = 500;
 const INLINE_LINES = 14;
 /** What is kept in the document at most. */
 const MAX_LINES = 5000;
 const MAX_CHARS = 1 << 20;
-/** Who is further behind begins again at the end. */
+/** A reader further behind than this jumps to the end. */
 const MAX_BEHIND_BYTES = 1 << 20;
 
 /** @param {string} run */
@@ -21,6 +21,8 @@ function openLog(run) {
   let turn = 0;
   /** The last line, if it has no end yet. @type {HTMLElement | null} */
   let half = null;
+  /** The read that is under way. @type {Promise<any>} */
+  let reading = Promise.resolve();
 
   box.onscroll = () => {
     const isAtEnd = box.scrollHeight - box.scrollTop - box.clientHeight < 12;
@@ -32,7 +34,8 @@ function openLog(run) {
     const mine = isNew ? (turn += 1) : turn;
     const from = next;
     isBusy = true;
-    const answer = await link.call("read_log", { run, ...args }).catch(({ message }) => ({ note: message }));
+    reading = link.call("read_log", { run, ...args }).catch(({ message }) => ({ note: message }));
+    const answer = await reading;
     if (mine !== turn) return false;
     isBusy = false;
     const { text = "", cut = false } = answer;
@@ -110,8 +113,8 @@ function openLog(run) {
   function panel() {
     const lines = box.childElementCount;
     const isEnd = mode === "end";
-    const says = mode === "matches" ? `${plural(lines, "line")}${isCut ? " or more" : ""}` : !isEnd ? "a part of it" : isOver ? "" : follows ? "following" : "paused while you read";
-    return h("div.card.log-card", { key: run },
+    const says = mode === "matches" ? `${plural(lines, "line")}${isCut ? " or more" : ""}` : !isEnd ? "part of the log" : isOver ? "" : follows ? "following" : "paused while you read";
+    return h("div.card", { key: run },
       h("div.head", h("h2", "Log"),
         h("small", { class: isEnd && follows && !isOver && "live" }, [says, bytes > 0 && size(bytes)].filter(Boolean).join(" · ")),
         isEnd && isCut && !isInline() && [lines < MAX_LINES && quiet("Earlier", () => tail(MAX_LINES)), quiet("From the start", () => show(0))],
@@ -123,16 +126,17 @@ function openLog(run) {
       note && h("p.aside", bdi(note)),
       box,
       !lines && !isBusy && h("p.aside", query ? "No match." : "Nothing yet."),
-      mode === "place" && isCut && button("More", () => read({ offset: next }, false), { class: "more" }),
+      mode === "place" && isCut && button("More", () => isBusy || read({ offset: next }, false), { class: "more" }),
       stderr && h("details", h("summary", "End of stderr"), h("pre", bdi(stderr))));
   }
 
   return {
     run, tail, follow, panel,
     isOver: () => isOver,
-    /** Reads the rest of a log that grows no more. */
-    finish() {
+    /** Reads the rest of a log that no longer grows, once the read that is under way is done. */
+    async finish() {
       isOver = true;
+      await reading;
       return follow();
     },
   };

@@ -1,4 +1,4 @@
-// The whole: what is drawn, and when it is asked for again.
+// Draws the page, and decides when to poll.
 
 const NET_MS = 30_000;
 const BUSY_BEAT_MS = 3000;
@@ -55,22 +55,22 @@ function header() {
       h("p.where", program && h("span.wide", bdi(home), ` · version ${program}`), ui.isLoaded && h("span", { title: name }, ticks(() => clock(now())))));
   }
   const isOffered = isInline() && panel?.host.context.availableDisplayModes?.includes("fullscreen");
-  return isOffered && h("div.modes", quiet("Full screen", () => panel?.show("fullscreen")));
+  return isOffered && h("div.modes", quiet("Full screen", () => panel?.show("fullscreen").catch(() => {})));
 }
 
 const gone = () =>
-  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), " To start the dashboard again: ", copyable("moadim-mcp dashboard"));
+  ui.goneAt > 0 && ui.isLoaded && h("p.banner", { role: "alert" }, `Nothing new since ${clock(ui.goneAt)}: `, bdi(ui.trouble), ui.isGone && [" To start the dashboard again: ", copyable("moadim-mcp dashboard")]);
 
 const noToken = () =>
-  h("main.lone", h("h1", "This page needs its token"),
+  h("main.lone", h("h1", "This page needs a token"),
     h("p", "The token is new each time the dashboard starts, and this tab has none or an old one. To open the page again: ", copyable("moadim-mcp dashboard")));
 
 const waiting = () =>
   h("main.lone", ui.summary && h("div.card.prose", bdi(ui.summary)),
-    ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", "Looking at what runs…"));
+    ui.trouble ? h("p", { role: "alert" }, bdi(ui.trouble)) : h("p.wait", "Loading…"));
 
 const empty = () =>
-  h("section.card.empty", h("h1", "No routine yet"),
+  h("section.card.empty", h("h1", "No routines yet"),
     h("p", "A routine is a prompt, an agent and, if you like, a schedule. Ask the agent that you work with to make one:"),
     ["Create a routine that triages new issues every weekday at 8.", "Create a routine that checks the links of our docs each night."].map((text) => h("q", text)),
     h("p", "If your agent has no moadim tools yet: ", copyable("moadim-mcp setup")));
@@ -92,7 +92,7 @@ let askedAt = 0;
 let isAsking = false;
 let isStale = false;
 let hasNews = false;
-/** Asks for what is newer. */
+/** Polls for changes. */
 async function refresh() {
   isStale = true;
   if (isAsking || isEnded) return;
@@ -107,12 +107,13 @@ async function refresh() {
       Object.assign(ui, { isLoaded: true, goneAt: 0 });
       hasNews = absorb(answer);
       if (hasNews || isBack) draw();
-      if (isBack || answer.parts?.live) look();
+      if (isBack || answer.parts?.live || answer.parts?.ended) look();
     } catch (error) {
       const { kind, message } = /** @type {ReturnType<typeof callError>} */ (error);
-      // With another one the page is loaded again.
-      ui.hasNoToken = isEnded ||= kind === "token";
+      // A new token comes with a reload.
+      if (kind === "token") ui.hasNoToken = isEnded = true;
       if (!isEnded) ui.goneAt ||= now();
+      ui.isGone = !inHost && kind === "gone";
       ui.trouble = message;
       draw();
     }
@@ -127,9 +128,9 @@ function second() {
   tick();
   // The timeline moves.
   if (seconds % 30 === 0) draw();
-  // Hosts tell of nothing; a server, of all that changes while it is there.
-  // What takes long to find out, such as what a cleanup would do, follows what has changed.
-  const pause = hasNews || ui.goneAt || (inHost && view.live.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
+  // Hosts push nothing; the server announces each change.
+  // What is computed in the background, such as the cleanup's plan, follows a change by seconds.
+  const pause = hasNews || ui.goneAt || (inHost && view.running.length) ? BUSY_BEAT_MS : inHost ? CALM_BEAT_MS : NET_MS;
   if (Date.now() - askedAt >= pause) refresh();
   if (!opened || opened.log.isOver()) return;
   if (!inHost || seconds % 3 === 0) opened.log.follow();
@@ -157,9 +158,13 @@ async function start() {
       clearTimeout(due);
       due = setTimeout(() => panel.resized(html.clientWidth, Math.ceil(root.getBoundingClientRect().height)), 60);
     }).observe(root);
-    await panel.start();
+    try {
+      await panel.start();
+    } catch {
+      return draw((ui.trouble = "The host does not answer the panel. Close it, and ask for the dashboard again."));
+    }
     if (!panel.host.capabilities.serverTools) {
-      return draw((ui.trouble = "This host lets the panel call no tools: this is a summary. For all of it, run moadim-mcp dashboard."));
+      return draw((ui.trouble = "This host does not let the panel call tools, so this is only a summary. To see everything, run moadim-mcp dashboard."));
     }
   } else {
     addEventListener("hashchange", readAddress);

@@ -82,6 +82,7 @@ function set(node, name, value) {
   if (name === "key" || name === "focus") return;
   if (name === "label") name = "aria-label";
   if (name === "tick") {
+    if (!value) return void ticking.delete(node);
     ticking.set(node, value);
     value(node);
   } else if (name === "style") for (const property in value) node.style.setProperty(property, value[property]);

@@ -55,7 +55,6 @@ function runPage() {
   const all = { ...answer, ...output, ...run, reason: run.status_reason ?? run.reason, program: answer.command?.join(" ") };
   // It follows the log where the run has no window.
   all.attach_command ??= `moadim-mcp attach ${id}`;
-  if (all.origin?.by === "call") delete all.origin;
   // What is of no use then.
   for (const name of isAlive ? ["duration_secs", "kept_because"] : ["attach_command", "last_output_at", ...(isGone ? ["workbench"] : [])]) delete all[name];
   return h("main",

@@ -3,12 +3,14 @@
 /** The key of a row that is used, where it is not its id. @type {Record<string, string>} */
 const KEYS = { attention: "key", routines: "slug", disk: "name", plan: "run" };
 
-/** What the person chose, and how it goes. */
+/** What the user chose, and the state of the connection. */
 const ui = {
   isLoaded: false,
   hasNoToken: false,
   /** Since when nobody answers. */
   goneAt: 0,
+  /** Whether that is because the server is gone. */
+  isGone: false,
   /** Why there is no data, where that is so. */
   trouble: "",
   /** What the tool that opened the panel said. */
@@ -63,7 +65,7 @@ const view = {
 /** Takes in what is newer; returns whether anything is. @param {DataAnswer} answer */
 function absorb(answer) {
   const at = Date.parse(answer.now ?? "");
-  // Less is what the answer took.
+  // A smaller difference is the delay of the answer.
   if (Math.abs(at - now()) > 1500) ahead = at - Date.now();
   const news = Object.entries(answer.parts ?? {});
   for (const [name, { version, whole, head, rows = [], gone = [] }] of news) {

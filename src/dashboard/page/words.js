@@ -32,23 +32,31 @@ let zone;
 /** @type {Map<string, any>} */
 const formats = new Map();
 
+let given = "";
+/** The name that formats take, unless this browser does not know it. @param {string | undefined} name @param {Intl.DateTimeFormatOptions} [options] */
+function ifKnown(name, options) {
+  try {
+    new Intl.DateTimeFormat(options ? "en" : name, options);
+    return name;
+  } catch {
+    return undefined;
+  }
+}
 /** @param {string | undefined} newLocale @param {string | undefined} newZone */
 function setFormats(newLocale, newZone) {
-  if (newLocale !== locale || newZone !== zone) formats.clear();
-  locale = newLocale;
-  zone = newZone;
+  const wanted = `${newLocale} ${newZone}`;
+  if (given === wanted) return;
+  given = wanted;
+  formats.clear();
+  locale = ifKnown(newLocale);
+  zone = ifKnown(newZone, { timeZone: newZone });
 }
 
 /** @param {string} name @param {Intl.DateTimeFormatOptions} options */
 const format = (name, options) => (/** @type {number} */ at) => {
   let made = formats.get(name);
   if (!made) {
-    const all = { ...options, hourCycle: /** @type {"h23"} */ ("h23") };
-    try {
-      made = new Intl.DateTimeFormat(name === "offset" ? "en" : locale, { ...all, timeZone: zone });
-    } catch {
-      made = new Intl.DateTimeFormat(undefined, all);
-    }
+    made = new Intl.DateTimeFormat(name === "offset" ? "en" : locale, { ...options, hourCycle: "h23", timeZone: zone });
     formats.set(name, made);
   }
   return made.format(at);
@@ -61,12 +69,12 @@ const moment = format("moment", { weekday: "short", month: "short", day: "numeri
 const exact = format("exact", { dateStyle: "full", timeStyle: "medium" });
 const offset = format("offset", { timeZoneName: "longOffset" });
 
-/** How far the machine's calendar is before UTC. @param {number} at */
+/** How far the machine's local time is ahead of UTC, in ms. @param {number} at */
 function zoneOffset(at) {
   const [, sign, h = 0, m = 0] = /GMT([-+])(\d+):(\d+)/.exec(offset(at)) ?? [];
   return (sign === "-" ? -1 : 1) * (Number(h) * HOUR + Number(m) * MINUTE);
 }
-/** The first moment of the day that is so many after the one of `at`. @param {number} at @param {number} days */
+/** When the day begins that is `days` after the day of `at`. @param {number} at @param {number} days */
 function midnight(at, days) {
   const utc = (Math.floor((at + zoneOffset(at)) / DAY) + days) * DAY;
   return utc - zoneOffset(utc - zoneOffset(utc));

@@ -36,13 +36,13 @@ describe('alone', () => {
 
         await closing(await openTab(), async (tab) => {
             await tab.goto(`${dashboard.origin}/`);
-            await tab.sees('needs its token');
+            await tab.sees('needs a token');
             assert.deepEqual(tab.requests, [`GET ${dashboard.origin}/`]);
         });
         await closing(await openTab(), async (tab) => {
             tab.excuse(/status of 401/);
             await tab.goto(`${dashboard.origin}/#token=${'A'.repeat(dashboard.token.length)}`);
-            await tab.sees('needs its token');
+            await tab.sees('needs a token');
             // It does not ask again and again with a token that is wrong.
             const began = performance.now();
             const asked = tab.requests.length;
@@ -351,7 +351,7 @@ describe('clean-up', () => {
                 const [button] = await until('button that removes', async () => {
                     const found = await tab.root.$$('::-p-aria([role="button"])');
                     const names = await Promise.all(found.map((one) => one.evaluate((element) => element.innerText)));
-                    return found.filter((_, n) => /^Remove 2, /.test(names[n]));
+                    return found.filter((_, n) => /^Clean up 2 \(/.test(names[n]));
                 });
                 await button.click();
                 await tab.sees('2 workbenches removed');
@@ -379,7 +379,7 @@ describe('server', () => {
                 await tab.sees('Check links');
                 const again = await Dashboard.start(home, { port: Number(new URL(dashboard.url).port) });
                 assert.notEqual(again.token, dashboard.token);
-                await tab.sees('needs its token');
+                await tab.sees('needs a token');
                 await tab.goto(again.url);
                 await tab.sees('Check links');
             });

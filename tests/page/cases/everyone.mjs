@@ -9,7 +9,7 @@ import { until } from '../harness/until.mjs';
 const HOMES = {
     'an everyday home': { make: () => everyday(), sees: 'Check links' },
     'a hostile home': { make: hostile, sees: 'boom' },
-    'an empty home': { make: async () => new Home(), sees: 'No routine yet' },
+    'an empty home': { make: async () => new Home(), sees: 'No routines yet' },
 };
 
 for (const [name, { make, sees }] of Object.entries(HOMES)) {

@@ -51,6 +51,35 @@ describe('in a host', () => {
         });
     }
 
+    test('its other buttons do what the command line confirms, too', async () => {
+        await Host.on(home, { width: 760 }, async (host) => {
+            await host.show();
+            const { tab } = host;
+            const routine = () => home.routine('check-links');
+            await tab.press('More about check-links');
+            await tab.press('Snooze until tomorrow', '#routines');
+            await until('snooze', async () => (await routine()).snoozed_until);
+            await tab.press('End the snooze', '#routines');
+            await until('end of the snooze', async () => !(await routine()).snoozed_until);
+            const [first] = (await routine()).next_fires;
+            await tab.press('Skip the next fire', '#routines');
+            await until('skipped fire', async () => !(await routine()).next_fires.includes(first) || (await routine()).skip_next);
+            await tab.press('Disable', '#routines');
+            await tab.agree('Disable it', '#routines');
+            await until('disabled routine', async () => !(await routine()).enabled);
+            await tab.press('Enable', '#routines');
+            await until('enabled routine', async () => (await routine()).enabled);
+
+            const count = async () => (await home.runs('--routine', 'hunt-flaky-tests')).length;
+            const before = await count();
+            await tab.press('Run again', '#attention');
+            await until('another run', async () => (await count()) === before + 1);
+            await tab.press('Clean up…', '#disk');
+            await tab.find('heading', 'What a cleanup would do', '#disk');
+            assert.deepEqual(await tab.axe(), []);
+        });
+    });
+
     test('the theme is the host\'s, not the window\'s', async () => {
         for (const theme of ['dark', 'light']) {
             await Host.on(home, { theme: theme === 'dark' ? 'light' : 'dark' }, async (host) => {
@@ -126,7 +155,7 @@ describe('in a host', () => {
         await Host.on(home, {}, async (host) => {
             await host.show({ capabilities: { logging: {} } });
             const { tab } = host;
-            await tab.sees('lets the panel call no tools');
+            await tab.sees('does not let the panel call tools');
             await tab.sees('wait-for-review');
             assert.deepEqual(host.calls.map(({ name }) => name), ['show_dashboard']);
             assert.equal(await tab.has('button', 'Run check-links'), false);
