@@ -31,7 +31,7 @@ fn a_second_command_opens_the_one_that_runs() {
     let pid = dashboard.pid().to_string();
     assert_says(&again.stderr, &[&format!("on port {}, not 1", dashboard.port), &format!("kill {pid}"), "no display"]);
     let read_only = home.moadim(&["dashboard", "--read-only"]).failed(1);
-    assert_says(&read_only, &["can change things"]);
+    assert_says(&read_only, &["is not read-only"]);
     let as_service = home.moadim(&["dashboard", "--as-service"]).failed(1);
     assert_says(&as_service, &["another dashboard", &format!("kill {pid}")]);
 }

@@ -30,7 +30,6 @@ pub(super) struct Item {
     pub(super) fix: Option<String>,
     pub(super) routine: Option<Slug>,
     run: Option<RunId>,
-    agent: Option<String>,
     at: Option<UnixSeconds>,
     /// What to type.
     command: Option<String>,
@@ -105,7 +104,6 @@ impl Item {
             fix: None,
             routine: None,
             run: None,
-            agent: None,
             at: None,
             command: None,
             action: None,
@@ -245,7 +243,7 @@ impl Situation<'_> {
             let text = format!("agent '{}' asks for a login", run.agent);
             let item = Item::new(Kind::AsksLogin, Severity::Problem, &run.agent, &text).of_run(id).at(run.finished_at);
             let item = item.fix("log in once in a terminal; its next run shows whether that was enough");
-            Item { agent: Some(run.agent.clone()), command: (self.command_of)(&run.agent), ..item }
+            Item { command: (self.command_of)(&run.agent), ..item }
         };
         asks.map(item).collect()
     }
@@ -288,8 +286,7 @@ fn missed(slug: &Slug, facts: &RoutineFacts, now: UnixSeconds) -> Option<Item> {
 fn of_hold(hold: &Hold) -> Item {
     let text = format!("agent '{}' waits until {}: {}", hold.agent, hold.held_until, hold.in_words());
     let item = Item::new(Kind::Hold, Severity::Notice, &hold.agent, &text).at(hold.held_until);
-    let item = item.fix("nothing to do: its scheduled runs start by themselves at that time");
-    Item { agent: Some(hold.agent.clone()), ..item }
+    item.fix("nothing to do: its scheduled runs start by themselves at that time")
 }
 
 #[cfg(test)]
@@ -390,7 +387,7 @@ mod tests {
         let situation = Situation { ended: newest_first.iter().map(|(id, run)| (id, run)).collect(), ..calm() };
         let items = attention(&situation);
         assert_eq!(items.len(), 1, "{items:?}");
-        assert_eq!((items[0].agent.as_deref(), items[0].command.as_deref()), (Some("codex"), Some("codex")));
+        assert_eq!((items[0].key.as_str(), items[0].command.as_deref()), ("asks_login:codex", Some("codex")));
     }
 
     #[test]
