@@ -124,11 +124,11 @@ fn show(arguments: &Arguments, address: &Address, link: &str) -> anyhow::Result<
         Way::Browser(program) => open(program, &address.url_of(link)),
         Way::Ssh(host) => {
             let port = address.port;
-            logging::say(&format!("On your own machine: ssh -N -L {port}:127.0.0.1:{port} {host}"));
+            logging::say(&format!("On your own machine, run: ssh -N -L {port}:127.0.0.1:{port} {host}"));
             logging::say("Leave it running, and open the address above there.");
         }
         Way::NoDisplay => {
-            logging::say("There is no display here: open the address above in a browser of this machine.")
+            logging::say("There is no display here: open the address above in a browser on this machine.")
         }
     }
     Ok(())

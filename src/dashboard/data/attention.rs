@@ -263,9 +263,8 @@ fn failing(slug: &Slug, facts: &RoutineFacts, past: &RoutinePast) -> Option<Item
         return None;
     }
     let newest = &past.failed_in_a_row().next()?.id;
-    let many =
-        if failed == past.recent.len() && failed > FAILING { format!("at least {failed}") } else { failed.to_string() };
-    let text = format!("the last {many} runs of '{}' failed", facts.title);
+    let at_least = if failed == past.recent.len() && failed > FAILING { "at least " } else { "" };
+    let text = format!("{at_least}the last {failed} runs of '{}' failed", facts.title);
     let item = Item::new(Kind::Failing, Severity::Problem, slug.as_str(), &text).of_run(newest).at(newest.stamp());
     let item = item.fix("read the log of its newest run, then change the routine or run it again");
     let item = item.command(format!("moadim-mcp logs {newest}"));
@@ -360,7 +359,7 @@ mod tests {
             }
         }
         let many = failing(&a, &facts, &past(&[Failed; 3])).unwrap();
-        assert!(many.text.contains("at least 3"), "older ones may have failed, too: {}", many.text);
+        assert!(many.text.contains("at least the last 3 runs"), "older ones may have failed, too: {}", many.text);
         let disabled = RoutineFacts { enabled: false, ..facts };
         assert_eq!(failing(&a, &disabled, &past(&[Failed, Failed])), None, "nobody wants it to run");
     }

@@ -157,7 +157,7 @@ struct Found {
 }
 
 impl Dashboard {
-    /// Returns what a caller lacks that has these versions of parts; `tools` are those that it can call.
+    /// Returns the parts that differ from the versions in `known`; `tools` are those that the caller may call.
     pub(crate) fn poll(&self, app: &App, known: &BTreeMap<String, String>, tools: &[&str]) -> Changes {
         // It may wait for a shell, so before others wait for us.
         let search_path = app.search_path().without_waiting();

@@ -210,7 +210,7 @@ fn check_webhook(allows_text: bool, arguments: &JsonObject) -> Result<(), Refusa
             (name, allows_text) => {
                 let name = crate::quote::shortened(name, 80);
                 let allowed = if allows_text { "only `text`" } else { "no arguments" };
-                format!("the token of a webhook may send {allowed}; leave `{name}` out")
+                format!("a webhook token may send {allowed}; leave out `{name}`")
             }
         };
         return Err(Refusal::forbidden(error));
