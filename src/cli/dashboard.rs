@@ -58,7 +58,11 @@ pub(super) fn dashboard(arguments: &Arguments) -> anyhow::Result<()> {
 fn serve(arguments: &Arguments, app: App, mut running: Running) -> anyhow::Result<()> {
     let offered = select(tools::all(), arguments.read_only, None)?;
     let listeners = Listeners::bind(arguments.port).map_err(|error| {
-        let fix = if error.is_taken() { "; choose another port, or leave out --port for a free one" } else { "" };
+        let fix = match &error {
+            error if error.is_taken() => "; choose another port, or leave out --port for a free one",
+            error if error.is_denied() => "; choose a port above 1023",
+            _ => "",
+        };
         anyhow::anyhow!("{error}{fix}")
     })?;
     let token = random_token().context("cannot make a token")?;
@@ -85,7 +89,10 @@ fn show_running(arguments: &Arguments, address: &Address, link: &str) -> anyhow:
     let (pid, port) = (address.pid, address.port);
     let end_it = format!("to change that, end it (kill {pid}) and start it again");
     if arguments.read_only && !address.read_only {
-        bail!("the dashboard is running, and can change things; {end_it}");
+        bail!("the running dashboard is not read-only; {end_it}");
+    }
+    if address.read_only && !arguments.read_only {
+        logging::say(&format!("The dashboard is running with --read-only; {end_it}."));
     }
     if arguments.port != 0 && arguments.port != port {
         logging::say(&format!("The dashboard is running on port {port}, not {}; {end_it}.", arguments.port));
@@ -117,11 +124,11 @@ fn show(arguments: &Arguments, address: &Address, link: &str) -> anyhow::Result<
         Way::Browser(program) => open(program, &address.url_of(link)),
         Way::Ssh(host) => {
             let port = address.port;
-            logging::say(&format!("On your own machine: ssh -N -L {port}:127.0.0.1:{port} {host}"));
+            logging::say(&format!("On your own machine, run: ssh -N -L {port}:127.0.0.1:{port} {host}"));
             logging::say("Leave it running, and open the address above there.");
         }
         Way::NoDisplay => {
-            logging::say("There is no display here: open the address above in a browser of this machine.")
+            logging::say("There is no display here: open the address above in a browser on this machine.")
         }
     }
     Ok(())

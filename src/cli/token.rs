@@ -112,8 +112,12 @@ fn new(routine: &Slug, allows_text: bool, format: Format) -> anyhow::Result<()> 
     say(&format!(
         "\nUse it on this machine:\n  curl -X POST -H 'Authorization: Bearer {token}'{body} {base}api/routines/{routine}/trigger"
     ))?;
-    if running.is_none() {
-        say("\nNo dashboard is running. Start one at a fixed port: moadim-mcp dashboard --port 7878")?;
+    match running {
+        None => say("\nNo dashboard is running. Start one at a fixed port: moadim-mcp dashboard --port 7878")?,
+        Some(address) if address.read_only => {
+            say("\nThe running dashboard is read-only and refuses webhooks: start it again without --read-only.")?;
+        }
+        Some(_) => {}
     }
     Ok(())
 }

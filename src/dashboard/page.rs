@@ -1,6 +1,7 @@
 //! The page of the dashboard: one text, written by hand, that a browser gets at `/` and a host as `ui://moadim/dashboard`.
 //!
-//! Its parts are joined here, without a build. Who reads them reads comments, types and indentation; who gets the page does not.
+//! Its parts are joined here, without a build. The sources have comments, types and indentation; the page is served without
+//! them.
 
 /// The parts as they are written.
 const SOURCE: &str = concat!(
@@ -26,7 +27,7 @@ const SOURCE: &str = concat!(
 /// The page. Its one `<script>` and its one `<style>` can be named by their hashes in a policy: nothing else in it runs.
 pub(crate) const PAGE: &str = match str::from_utf8(&PAGE_BYTES) {
     Ok(page) => page,
-    // A test says so.
+    // A test checks that it is UTF-8.
     Err(_) => "",
 };
 

@@ -34,7 +34,7 @@ const UNAUTHENTICATED_TIMEOUT: Duration = Duration::from_millis(if cfg!(test) { 
 pub(super) struct Connections {
     max_unauthenticated: usize,
     open: Mutex<Open>,
-    /// One has gone, or is authenticated by now, or not any more.
+    /// A connection closed, or its authentication changed.
     changed: Notify,
 }
 

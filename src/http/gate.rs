@@ -51,7 +51,7 @@ pub(super) struct Gate {
     headers: SecurityHeaders,
     threads: Arc<CallThreads>,
     wrong_tokens: Mutex<RateLimit>,
-    /// Of each webhook's token.
+    /// By the id of the webhook token.
     triggers: Mutex<HashMap<String, RateLimit>>,
 }
 
@@ -181,7 +181,7 @@ fn too_many(wait: Duration) -> Response {
 
 fn body_problem(status: StatusCode) -> &'static str {
     match status {
-        StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 1 MiB",
+        StatusCode::PAYLOAD_TOO_LARGE => "the body is larger than 1 MiB; send a smaller one",
         StatusCode::REQUEST_TIMEOUT => "the body took longer than 10 s to arrive; send it again",
         _ => "the body is cut off; send it again",
     }

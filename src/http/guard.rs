@@ -34,7 +34,7 @@ pub(super) enum Owner {
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Refusal {
-    #[error("cannot serve this host: open the address that `moadim-mcp dashboard` printed")]
+    #[error("wrong host: open the address that `moadim-mcp dashboard` printed")]
     Host,
     #[error("refused: pages of other origins may not send requests to the dashboard")]
     Preflight,
@@ -42,10 +42,10 @@ pub(super) enum Refusal {
     Origin,
     #[error("refused: the request comes from another site; open the address that `moadim-mcp dashboard` printed")]
     Site,
-    #[error("no such path; GET /api/openapi.json lists them")]
+    #[error("no such path; GET /api/openapi.json lists the paths")]
     Path,
     /// With the methods that the path takes.
-    #[error("the page is read-only: use GET")]
+    #[error("this path takes only {0}")]
     Method(&'static str),
     #[error("a token is missing: send `Authorization: Bearer TOKEN`")]
     NoToken,

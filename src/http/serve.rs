@@ -70,6 +70,11 @@ impl ListenError {
     pub(crate) fn is_taken(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
+
+    /// Whether the system keeps the port for root.
+    pub(crate) fn is_denied(&self) -> bool {
+        self.source.kind() == io::ErrorKind::PermissionDenied
+    }
 }
 
 impl Listeners {

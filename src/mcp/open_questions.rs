@@ -16,7 +16,7 @@ pub(crate) struct OpenQuestions {
 }
 
 struct OpenQuestion {
-    /// By which the caller names the question; nobody can guess one.
+    /// Names the question; random, so nobody can guess it.
     token: String,
     tool: String,
     arguments: JsonObject,

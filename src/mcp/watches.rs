@@ -34,6 +34,7 @@ impl<W: Watch> Watches<W> {
         Ok(Self { new })
     }
 
+    /// Looks at a watch at once, and then after each pause.
     pub(crate) fn add(&self, watch: &Arc<W>) {
         // It fails only if the thread is gone, which lives as long as this.
         let _ = self.new.send(Arc::downgrade(watch));

@@ -1,4 +1,4 @@
-//! Everything that changed in the home since the last look, for those who cannot say what to look at.
+//! Everything that changed in the home since the last look, for clients that do not name what to watch.
 //!
 //! A home may have thousands of routines and workbenches. So only runs that are not over are looked at one by one; the rest is
 //! found by comparing lists, which are made again when their folder has changed, and routines by what is known of all of them.

@@ -114,7 +114,7 @@ fn add_up(outcomes: impl Iterator<Item = Outcome>) -> (Use, Vec<NamedUse>, Vec<N
     (total, dearest_first(routines), dearest_first(agents))
 }
 
-pub(crate) fn dearest_first(by_name: BTreeMap<String, Use>) -> Vec<NamedUse> {
+fn dearest_first(by_name: BTreeMap<String, Use>) -> Vec<NamedUse> {
     let mut all: Vec<NamedUse> = by_name.into_iter().map(|(name, used)| NamedUse { name, used }).collect();
     all.sort_by_key(|one| std::cmp::Reverse((one.used.cost_usd, one.used.output_tokens, one.used.runs)));
     all

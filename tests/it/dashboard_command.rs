@@ -31,7 +31,7 @@ fn a_second_command_opens_the_one_that_runs() {
     let pid = dashboard.pid().to_string();
     assert_says(&again.stderr, &[&format!("on port {}, not 1", dashboard.port), &format!("kill {pid}"), "no display"]);
     let read_only = home.moadim(&["dashboard", "--read-only"]).failed(1);
-    assert_says(&read_only, &["can change things"]);
+    assert_says(&read_only, &["is not read-only"]);
     let as_service = home.moadim(&["dashboard", "--as-service"]).failed(1);
     assert_says(&as_service, &["another dashboard", &format!("kill {pid}")]);
 }
@@ -244,6 +244,15 @@ fn a_webhook_may_say_what_a_run_is_about_if_it_was_made_for_that() {
     let answer = dashboard.send("POST", "/api/routines/news/trigger", &headers, body.as_bytes());
     // An agent whose prompt may be a script takes none; the guard let it through.
     assert_says(&answer.refused(422), &["text"]);
+    home.add_agent("reader", "command = 'sh'\nlogin_shell = false\npreamble = true\nargs = ['-c', 'cat']\n");
+    home.write("routines/reads/routine.toml", "title = \"Reads\"\nagent = \"reader\"\n");
+    home.write("routines/reads/prompt.md", "Think.");
+    let reads = home.moadim(&["token", "new", "--routine", "reads", "--text", "--json"]).json();
+    let bearer_of_reads = format!("Bearer {}", text(&reads["token"]));
+    let of_reads = [("Authorization", bearer_of_reads.as_str()), headers[1]];
+    let run = dashboard.send("POST", "/api/routines/reads/trigger", &of_reads, body.as_bytes()).ok();
+    let run = text(&run["run"]["id"]);
+    wait_until("the agent to have read it", || home.raw_log(&run).contains("issue 7"));
 
     // Who triggers too often waits.
     let trigger = || dashboard.send("POST", "/api/routines/news/trigger", &headers, b"");

@@ -358,6 +358,6 @@ fn the_interface_is_described_as_it_is() {
             422
         };
         assert_eq!(answer.status, expected, "{method} {path}: {}", answer.text());
-        assert!(!answer.text().contains("says what there is"), "{method} {path}");
+        assert!(!answer.text().contains("lists the paths"), "{method} {path}");
     }
 }

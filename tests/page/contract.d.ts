@@ -7,9 +7,6 @@ interface ServerHead {
   home?: string;
   time_zone?: string;
   tools?: string[];
-  agents_available?: number;
-  routines_total?: number;
-  runs_total?: number;
 }
 
 interface AttentionRow {
@@ -20,7 +17,6 @@ interface AttentionRow {
   fix?: string;
   routine?: string;
   run?: string;
-  agent?: string;
   at?: string;
   command?: string;
   action?: { label: string; tool: string; arguments: Record<string, unknown> };
@@ -29,7 +25,6 @@ interface AttentionRow {
 interface LiveRow {
   id: string;
   routine: string;
-  title?: string;
   status: string;
   status_reason?: string;
   triggered_at: string;
@@ -37,7 +32,6 @@ interface LiveRow {
   max_runtime_secs?: number;
   last_output_at?: string;
   max_silence_secs?: number;
-  log_bytes?: number;
   attach_command?: string;
   pinned?: boolean;
   headline?: string;
@@ -55,8 +49,6 @@ interface UsedToday {
 interface RoutineRow {
   slug: string;
   title?: string;
-  agent?: string;
-  agent_available?: boolean;
   enabled?: boolean;
   disabled_because?: string;
   schedule_description?: string;

@@ -30,7 +30,6 @@ pub(super) struct Item {
     pub(super) fix: Option<String>,
     pub(super) routine: Option<Slug>,
     run: Option<RunId>,
-    agent: Option<String>,
     at: Option<UnixSeconds>,
     /// What to type.
     command: Option<String>,
@@ -105,7 +104,6 @@ impl Item {
             fix: None,
             routine: None,
             run: None,
-            agent: None,
             at: None,
             command: None,
             action: None,
@@ -245,7 +243,7 @@ impl Situation<'_> {
             let text = format!("agent '{}' asks for a login", run.agent);
             let item = Item::new(Kind::AsksLogin, Severity::Problem, &run.agent, &text).of_run(id).at(run.finished_at);
             let item = item.fix("log in once in a terminal; its next run shows whether that was enough");
-            Item { agent: Some(run.agent.clone()), command: (self.command_of)(&run.agent), ..item }
+            Item { command: (self.command_of)(&run.agent), ..item }
         };
         asks.map(item).collect()
     }
@@ -265,9 +263,8 @@ fn failing(slug: &Slug, facts: &RoutineFacts, past: &RoutinePast) -> Option<Item
         return None;
     }
     let newest = &past.failed_in_a_row().next()?.id;
-    let many =
-        if failed == past.recent.len() && failed > FAILING { format!("at least {failed}") } else { failed.to_string() };
-    let text = format!("the last {many} runs of '{}' failed", facts.title);
+    let at_least = if failed == past.recent.len() && failed > FAILING { "at least " } else { "" };
+    let text = format!("{at_least}the last {failed} runs of '{}' failed", facts.title);
     let item = Item::new(Kind::Failing, Severity::Problem, slug.as_str(), &text).of_run(newest).at(newest.stamp());
     let item = item.fix("read the log of its newest run, then change the routine or run it again");
     let item = item.command(format!("moadim-mcp logs {newest}"));
@@ -288,8 +285,7 @@ fn missed(slug: &Slug, facts: &RoutineFacts, now: UnixSeconds) -> Option<Item> {
 fn of_hold(hold: &Hold) -> Item {
     let text = format!("agent '{}' waits until {}: {}", hold.agent, hold.held_until, hold.in_words());
     let item = Item::new(Kind::Hold, Severity::Notice, &hold.agent, &text).at(hold.held_until);
-    let item = item.fix("nothing to do: its scheduled runs start by themselves at that time");
-    Item { agent: Some(hold.agent.clone()), ..item }
+    item.fix("nothing to do: its scheduled runs start by themselves at that time")
 }
 
 #[cfg(test)]
@@ -363,7 +359,7 @@ mod tests {
             }
         }
         let many = failing(&a, &facts, &past(&[Failed; 3])).unwrap();
-        assert!(many.text.contains("at least 3"), "older ones may have failed, too: {}", many.text);
+        assert!(many.text.contains("at least the last 3 runs"), "older ones may have failed, too: {}", many.text);
         let disabled = RoutineFacts { enabled: false, ..facts };
         assert_eq!(failing(&a, &disabled, &past(&[Failed, Failed])), None, "nobody wants it to run");
     }
@@ -390,7 +386,7 @@ mod tests {
         let situation = Situation { ended: newest_first.iter().map(|(id, run)| (id, run)).collect(), ..calm() };
         let items = attention(&situation);
         assert_eq!(items.len(), 1, "{items:?}");
-        assert_eq!((items[0].agent.as_deref(), items[0].command.as_deref()), (Some("codex"), Some("codex")));
+        assert_eq!((items[0].key.as_str(), items[0].command.as_deref()), ("asks_login:codex", Some("codex")));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Calendar {
         self.past.last().map_or(UnixSeconds(0), |day| day.end)
     }
 
-    /// Returns the begin of the day of a moment; of today for what is ahead.
+    /// Returns when the day of a moment begins; for a future moment, when today begins.
     pub(super) fn day_of(&self, moment: UnixSeconds) -> UnixSeconds {
         let after = self.past.partition_point(|day| day.start <= moment);
         after.checked_sub(1).and_then(|place| self.past.get(place)).map_or_else(|| self.month(), |day| day.start)

@@ -41,12 +41,9 @@ struct PlanRow<'a> {
 
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
-struct PlanHead<'a> {
-    as_of: UnixSeconds,
+struct PlanHead {
     removable_bytes: Option<u64>,
-    note: Option<&'a str>,
     removable_total: usize,
-    kept_total: usize,
 }
 
 #[serde_with::skip_serializing_none]
@@ -74,15 +71,14 @@ impl Cleanup {
 
 impl Forecast {
     fn make(context: &Context) -> anyhow::Result<Self> {
-        let as_of = UnixSeconds::now();
         let report = dry_run(context, None)?.shortened();
-        Ok(Self { plan: plan(&report, as_of)?, disk: disk(&report, context)?, removable_bytes: report.removable_bytes })
+        Ok(Self { plan: plan(&report)?, disk: disk(&report, context)?, removable_bytes: report.removable_bytes })
     }
 }
 
 /// # Errors
 /// A row cannot be written as JSON.
-fn plan(report: &CleanupReport, as_of: UnixSeconds) -> serde_json::Result<Content> {
+fn plan(report: &CleanupReport) -> serde_json::Result<Content> {
     let row = |run, what, why, reason| PlanRow { run, what, why, reason, bytes: None, until: None, archived: None };
     let killed =
         report.killed.iter().map(|Killed { run, why, reason }| row(run, "kill", why.to_string(), reason.clone()));
@@ -99,13 +95,8 @@ fn plan(report: &CleanupReport, as_of: UnixSeconds) -> serde_json::Result<Conten
     let mut seen = BTreeSet::new();
     let rows = killed.chain(removed).chain(kept).filter(|row| seen.insert(row.run));
     let rows = rows.map(|row| Row::of(row.run.to_string(), &row)).collect::<Result<_, _>>()?;
-    Content::of(rows).with_head(&PlanHead {
-        as_of,
-        removable_bytes: report.removable_bytes,
-        note: report.note.as_deref(),
-        removable_total: report.removed_total,
-        kept_total: report.kept_total,
-    })
+    Content::of(rows)
+        .with_head(&PlanHead { removable_bytes: report.removable_bytes, removable_total: report.removed_total })
 }
 
 /// # Errors

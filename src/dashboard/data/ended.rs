@@ -111,8 +111,8 @@ impl From<RunView> for EndedRun {
 }
 
 impl Ended {
-    /// Begins the period again, and counts what is older unless that is what it was: no line in `added`, of those that came since.
-    /// Returns the routines of which these counts are other ones.
+    /// Moves the start of the period, and counts older runs again unless neither it nor any older line is new (`added`). Returns
+    /// the routines whose counts changed.
     pub(super) fn summarize(&mut self, lines: &Lines, calendar: &Calendar, added: Option<&[Line]>) -> Vec<Slug> {
         let since = since(lines.newest_first().map(Line::stamp), calendar.month());
         self.runs.retain(|run, _| run.stamp() >= since);
@@ -149,7 +149,7 @@ impl DayCount {
     }
 }
 
-/// Returns since when runs have a row, so that there are not too many: since the begin of an hour, so that this does not change with
+/// Returns since when runs have a row, so that there are not too many: since the start of an hour, so that this does not change with
 /// each run.
 fn since(newest_first: impl Iterator<Item = UnixSeconds>, month: UnixSeconds) -> UnixSeconds {
     let mut newest = None;

@@ -3,7 +3,6 @@
 use serde::Serialize;
 
 use super::content::{Content, Row};
-use super::routines::Routines;
 use crate::clock::UnixSeconds;
 use crate::home::Home;
 use crate::query::listing::Unfinished;
@@ -19,7 +18,6 @@ use crate::run::status::Status;
 struct LiveRow<'a> {
     id: &'a RunId,
     routine: &'a Slug,
-    title: &'a str,
     status: Status,
     status_reason: Option<&'a str>,
     triggered_at: UnixSeconds,
@@ -27,7 +25,6 @@ struct LiveRow<'a> {
     max_runtime_secs: Option<u64>,
     last_output_at: Option<UnixSeconds>,
     max_silence_secs: Option<u64>,
-    log_bytes: u64,
     attach_command: Option<&'a str>,
     pinned: Option<bool>,
     headline: Option<String>,
@@ -76,14 +73,12 @@ impl LiveRun {
 
 /// # Errors
 /// A row cannot be written as JSON.
-pub(super) fn content(home: &Home, routines: &Routines, live: &[LiveRun]) -> serde_json::Result<Content> {
+pub(super) fn content(home: &Home, live: &[LiveRun]) -> serde_json::Result<Content> {
     let row = |LiveRun { run, bounds, shown }: &LiveRun| {
-        let routine = run.id.routine();
         let Shown { last_output_at, headline } = shown.clone().unwrap_or_else(|| Shown::of(home, run));
         let row = LiveRow {
             id: &run.id,
-            routine,
-            title: routines.facts_of(routine).map_or(routine.as_str(), |facts| &facts.title),
+            routine: run.id.routine(),
             status: run.status,
             status_reason: run.status_reason.as_deref(),
             triggered_at: run.triggered_at,
@@ -91,7 +86,6 @@ pub(super) fn content(home: &Home, routines: &Routines, live: &[LiveRun]) -> ser
             max_runtime_secs: bounds.map(|(secs, _)| secs),
             last_output_at,
             max_silence_secs: bounds.and_then(|(_, secs)| secs),
-            log_bytes: run.log_bytes,
             attach_command: run.attach_command.as_deref(),
             pinned: run.pinned.then_some(true),
             headline,

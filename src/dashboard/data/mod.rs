@@ -33,7 +33,7 @@ use self::ended::{EndedRun, OnDisk};
 use self::kept::{Background, Kept};
 use self::live::LiveRun;
 use self::past::PastRuns;
-use self::routines::{Agents, Now, Routines};
+use self::routines::{Now, Routines};
 pub(crate) use self::summary::Summary;
 use self::versions::{PartAnswer, Versions};
 use crate::agent::{self, SearchPath};
@@ -105,7 +105,6 @@ pub(crate) struct Dashboard {
 struct State {
     past: PastRuns,
     routines: Routines,
-    agents: Agents,
     on_disk: Kept<OnDisk>,
     /// The runs that have an entry, as they were last listed; `None` until they could be.
     unfinished: Option<Vec<Unfinished>>,
@@ -145,9 +144,8 @@ struct Unfiled {
 }
 
 /// What one look found.
-struct Found<'a> {
+struct Found {
     context: Context,
-    search_path: &'a SearchPath,
     now: UnixSeconds,
     calendar: Calendar,
     /// The newest first; `None` where nobody knows.
@@ -159,13 +157,13 @@ struct Found<'a> {
 }
 
 impl Dashboard {
-    /// Returns what a caller lacks that has these versions of parts; `tools` are those that it can call.
+    /// Returns the parts that differ from the versions in `known`; `tools` are those that the caller may call.
     pub(crate) fn poll(&self, app: &App, known: &BTreeMap<String, String>, tools: &[&str]) -> Changes {
         // It may wait for a shell, so before others wait for us.
         let search_path = app.search_path().without_waiting();
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let mut found = state.look(app, &search_path);
-        if let Ok(server) = server::content(&state, &found, tools) {
+        if let Ok(server) = server::content(&found, tools) {
             found.parts.insert(Part::Server, server);
         }
         let parts = found.parts.into_iter().filter_map(|(part, content)| {
@@ -186,7 +184,7 @@ impl Dashboard {
 
 impl State {
     /// Looks at everything, in an order in which no fresh run looks like a lost one: workbenches, entries, history.
-    fn look<'a>(&mut self, app: &App, search_path: &'a SearchPath) -> Found<'a> {
+    fn look(&mut self, app: &App, search_path: &SearchPath) -> Found {
         let mut look = Look::begin(app, search_path);
         let unfiled = self.look_at_runs(&mut look);
         self.look_at_today(&mut look, unfiled.as_ref());
@@ -196,8 +194,8 @@ impl State {
         let forecast = self.show_cleanup(&mut look, unfiled.as_ref());
         let items = self.show_attention(&mut look, app, unfiled.as_ref(), &holds);
         let live = unfiled.map(|unfiled| unfiled.live);
-        let Look { context, search_path, now, calendar, parts, .. } = look;
-        Found { context, search_path, now, calendar, live, items, forecast, parts }
+        let Look { context, now, calendar, parts, .. } = look;
+        Found { context, now, calendar, live, items, forecast, parts }
     }
 
     /// Finds the runs, and takes in what is new in the history. What cannot be listed is as it was: runs of which nothing is seen
@@ -253,7 +251,8 @@ impl State {
     fn show_routines(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) -> Holds {
         let running = unfiled.map(|unfiled| {
             let mut running: BTreeMap<Slug, Vec<RunId>> = BTreeMap::new();
-            for LiveRun { run, .. } in unfiled.live.iter().rev() {
+            let known = unfiled.live.iter().rev().filter(|live| !listing::is_unknown(&live.run));
+            for LiveRun { run, .. } in known {
                 running.entry(run.id.routine().clone()).or_default().push(run.id.clone());
             }
             running
@@ -266,8 +265,6 @@ impl State {
             past: &self.past,
             running: running.as_ref(),
             holds: &holds,
-            agents: &self.agents,
-            search_path: look.search_path,
             today: self.today.last(),
         };
         note(&mut look.unread, self.routines.refresh(&now));
@@ -279,7 +276,7 @@ impl State {
     fn show_runs(&mut self, look: &mut Look<'_>, unfiled: Option<&Unfiled>) {
         let (Some(runs), Some(on_disk)) = (unfiled, self.on_disk.last()) else { return };
         let Look { context, now, calendar, parts, .. } = look;
-        parts.extend(live::content(&context.home, &self.routines, &runs.live).ok().map(|live| (Part::Live, live)));
+        parts.extend(live::content(&context.home, &runs.live).ok().map(|live| (Part::Live, live)));
         let mark = self.runs_mark(&context.home, unfiled).file(&context.home.config_file());
         let mark = mark.fact(&self.routines.revision).fact(&calendar.midnight()).settled();
         let (past, routines) = (&self.past.ended, &self.routines);
@@ -380,6 +377,8 @@ fn on_disk_mark(home: &Home) -> Mark {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::routine::model::Definition;
+    use crate::routine::store;
     use crate::run::entry::{Entry, Workbench};
 
     fn parts(dashboard: &Dashboard, app: &App) -> serde_json::Value {
@@ -418,6 +417,20 @@ mod tests {
         std::fs::remove_file(home.running()).unwrap();
         std::fs::rename(away, home.running()).unwrap();
         assert_eq!(parts(&fresh, &app)["live"], live);
+    }
+
+    #[test]
+    fn a_run_in_an_unknown_state_is_live_and_not_called_running() {
+        let (_dir, app) = App::example();
+        let (slug, config) = ("a".parse().unwrap(), crate::home::config::Config::default());
+        let definition = Definition { title: "A".into(), agent: "claude".into(), ..Definition::default() };
+        store::create(&app.home, &config, slug, definition, "Look.").unwrap();
+        let run: RunId = format!("a-{}", UnixSeconds::now().0).parse().unwrap();
+        std::fs::create_dir(Workbench::of(&app.home, &run).directory()).unwrap();
+        let parts = parts(&Dashboard::default(), &app);
+        let live = &parts["live"]["rows"][0];
+        assert_eq!((&live["id"], &live["status"]), (&run.to_string().into(), &"unknown".into()));
+        assert_eq!(parts["routines"]["rows"][0]["running"], serde_json::json!([]));
     }
 
     #[test]

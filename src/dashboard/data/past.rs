@@ -25,8 +25,6 @@ pub(super) struct PastRuns {
     position: Position,
     /// The days by which it was summed up.
     calendar: Option<Calendar>,
-    /// How many lines there are, one a run.
-    pub(super) total: usize,
     routines: HashMap<Slug, RoutinePast>,
     pub(super) ended: Ended,
     /// What the runs of each of the last days used, by the first second of the day.
@@ -57,7 +55,6 @@ pub(super) struct RecentRun {
 #[derive(Debug, Default)]
 struct DayUse {
     total: Use,
-    agents: BTreeMap<String, Use>,
     costs: HashMap<Slug, MicroDollars>,
 }
 
@@ -154,7 +151,6 @@ impl PastRuns {
         if news.is_none() {
             self.used.clear();
             self.routines.clear();
-            self.total = 0;
         }
         let whole = if news.is_none() { all(lines) } else { Vec::new() };
         let added = news.as_deref().unwrap_or(&whole);
@@ -181,7 +177,6 @@ impl PastRuns {
         let routine = lines.routine(line);
         let id = RunId::new(routine.clone(), line.stamp());
         let revision = self.revision;
-        self.total += 1;
         self.routines.entry(routine.clone()).or_default().add(id, line, line.stamp() >= since, revision);
     }
 
@@ -189,16 +184,11 @@ impl PastRuns {
         self.routines.get(routine)
     }
 
-    /// Returns what the runs of the last 7 days used: all of them, and by agent.
-    pub(super) fn used(&self) -> (Use, BTreeMap<String, Use>) {
-        let (mut total, mut agents) = (Use::default(), BTreeMap::<String, Use>::new());
-        for day in self.used.values() {
-            total.merge(&day.total);
-            for (agent, used) in &day.agents {
-                agents.entry(agent.clone()).or_default().merge(used);
-            }
-        }
-        (total, agents)
+    /// Returns what the runs of the last 7 days used.
+    pub(super) fn used(&self) -> Use {
+        let mut total = Use::default();
+        self.used.values().for_each(|day| total.merge(&day.total));
+        total
     }
 
     /// Returns what the runs of a routine cost in the last 7 days; `None` if that is known of none.
@@ -227,7 +217,6 @@ impl DayUse {
             return;
         }
         self.total.add(outcome);
-        self.agents.entry(outcome.agent.clone()).or_default().add(outcome);
         if let Some(cost) = outcome.cost().filter(|cost| cost.0 > 0) {
             let sum = self.costs.entry(outcome.id.routine().clone()).or_default();
             *sum = sum.plus(cost);
@@ -288,15 +277,7 @@ mod tests {
                     .map(|(slug, of)| (slug.clone(), (of.recent.clone(), of.good, of.judged, past.cost_of(slug))))
                     .collect();
                 let ended = &past.ended;
-                (
-                    past.total,
-                    routines,
-                    ended.since,
-                    ended.runs.clone(),
-                    ended.older_total,
-                    ended.earlier.clone(),
-                    past.used(),
-                )
+                (routines, ended.since, ended.runs.clone(), ended.older_total, ended.earlier.clone(), past.used())
             };
             assert_eq!(shown(&self.past), shown(&new));
         }
@@ -321,7 +302,7 @@ mod tests {
         let a = fixture.past.of(&"a".parse().unwrap()).unwrap();
         assert_eq!((a.recent.len(), a.success_rate()), (RECENT, Some(0.666)));
         assert_eq!(fixture.past.of(&"b".parse().unwrap()).unwrap().failed_in_a_row().count(), 2);
-        assert_eq!((fixture.past.total, fixture.past.ended.older_total), (32, 1));
+        assert_eq!((fixture.past.ended.runs.len(), fixture.past.ended.older_total), (31, 1));
         let revision = fixture.past.revision;
         fixture.refresh();
         assert_eq!(fixture.past.revision, revision, "nothing was added");
@@ -332,7 +313,7 @@ mod tests {
             fixture.refresh();
             fixture.assert_as_new();
         }
-        assert_eq!(fixture.past.used().0.runs, 31, "of a week, each once");
+        assert_eq!(fixture.past.used().runs, 31, "of a week, each once");
     }
 
     #[test]
@@ -404,7 +385,7 @@ mod tests {
         fixture.refresh();
         fixture.refresh();
         fixture.assert_as_new();
-        assert_eq!((fixture.past.total, fixture.past.ended.runs.len()), (2, 2));
+        assert_eq!(fixture.past.ended.runs.len(), 2);
         let Fixture { context, .. } = &fixture;
         assert_eq!(
             context.history.read(&context.home).unwrap().damaged(),

@@ -1,9 +1,7 @@
 //! The routines: when they fire next, how their last runs went, and what is special about them.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
@@ -11,9 +9,7 @@ use super::calendar::Calendar;
 use super::content::{Content, Row};
 use super::ended::DayCount;
 use super::past::{PastRuns, RecentRun, RoutinePast};
-use crate::agent::{self, SearchPath};
 use crate::clock::UnixSeconds;
-use crate::home::Home;
 use crate::home::atomic_file::FileError;
 use crate::home::mark::Mark;
 use crate::money::MicroDollars;
@@ -25,7 +21,6 @@ use crate::routine::day::Day;
 use crate::routine::home_snooze::HomeSnooze;
 use crate::routine::known::Look;
 use crate::routine::ledger::{LastMissed, Ledger};
-use crate::routine::schedule::CronExpressions;
 use crate::routine::slug::Slug;
 use crate::routine::store;
 use crate::routine::summary::Summary;
@@ -62,7 +57,6 @@ struct MadeFrom {
     running: Option<Vec<RunId>>,
     past: u64,
     hold: Option<Hold>,
-    is_agent_available: bool,
     used: Option<Used>,
     world: u64,
 }
@@ -73,7 +67,6 @@ impl MadeFrom {
             && self.running == other.running
             && (self.past, self.world, self.used) == (other.past, other.world, other.used)
             && self.hold == other.hold
-            && self.is_agent_available == other.is_agent_available
     }
 }
 
@@ -98,12 +91,8 @@ pub(super) struct RoutineFacts {
 struct RoutineRow<'a> {
     slug: &'a Slug,
     title: &'a str,
-    agent: &'a str,
-    agent_available: bool,
     enabled: bool,
     disabled_because: Option<&'a str>,
-    schedule: Option<&'a CronExpressions>,
-    run_at: Option<&'a str>,
     schedule_description: Option<&'a str>,
     timezone: Option<&'a str>,
     schedule_problem: Option<&'a str>,
@@ -132,9 +121,6 @@ pub(super) struct Now<'a> {
     /// `None` where nobody knows what runs.
     pub(super) running: Option<&'a BTreeMap<Slug, Vec<RunId>>>,
     pub(super) holds: &'a Holds,
-    /// Which agents' commands are found.
-    pub(super) agents: &'a Agents,
-    pub(super) search_path: &'a SearchPath,
     /// The runs of today, where they can be read.
     pub(super) today: Option<&'a RecentRuns>,
 }
@@ -152,7 +138,6 @@ impl Now<'_> {
             running: self.running_of(slug).map(<[_]>::to_vec),
             past: self.past.of(slug).map_or(0, |past| past.revision),
             hold: facts.and_then(|facts| self.holds.of(&facts.agent).cloned()),
-            is_agent_available: facts.is_some_and(|facts| self.agents.is_available(self, &facts.agent)),
             used: facts.and_then(|facts| self.used(slug, facts)),
             world,
         }
@@ -190,12 +175,8 @@ impl Now<'_> {
         let row = RoutineRow {
             slug,
             title: &definition.title,
-            agent: &definition.agent,
-            agent_available: self.agents.is_available(self, &definition.agent),
             enabled: definition.enabled,
             disabled_because: disabled_because.as_deref(),
-            schedule: firing.schedule.as_ref(),
-            run_at: firing.run_at.as_deref(),
             schedule_description: firing.schedule_description.as_deref(),
             timezone: firing.timezone.as_deref(),
             schedule_problem: firing.schedule_problem.as_deref(),
@@ -298,34 +279,6 @@ impl Routines {
 
     pub(super) fn facts_of(&self, slug: &Slug) -> Option<&RoutineFacts> {
         self.known.get(slug)?.shown.as_ref().map(|(_, facts)| facts)
-    }
-}
-
-/// Which agents' commands are found. Looking goes through all of PATH, and nothing tells that a program was installed.
-#[derive(Debug, Default)]
-pub(super) struct Agents(RefCell<HashMap<String, (Instant, bool)>>);
-
-/// For how long that is remembered.
-const FOUND_FOR: Duration = Duration::from_secs(10);
-
-impl Agents {
-    fn is_available(&self, look: &Now<'_>, agent: &str) -> bool {
-        self.is_found(&look.context.home, look.search_path, agent)
-    }
-
-    pub(super) fn is_found(&self, home: &Home, search_path: &SearchPath, agent: &str) -> bool {
-        if let Some((at, found)) = self.0.borrow().get(agent)
-            && at.elapsed() < FOUND_FOR
-        {
-            return *found;
-        }
-        let definition = agent.parse().ok().and_then(|name| agent::find_for_looking(home, &name));
-        let found = definition.is_some_and(|definition| search_path.find(&definition).is_ok());
-        // Until the login shell has answered, it may still be found.
-        if found || search_path.is_known() || search_path.problem().is_some() {
-            self.0.borrow_mut().insert(agent.to_owned(), (Instant::now(), found));
-        }
-        found
     }
 }
 

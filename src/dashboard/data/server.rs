@@ -2,9 +2,8 @@
 
 use serde::Serialize;
 
+use super::Found;
 use super::content::Content;
-use super::{Found, State};
-use crate::agent::agent_names;
 
 #[serde_with::skip_serializing_none]
 #[derive(Serialize)]
@@ -14,24 +13,15 @@ struct ServerHead<'a> {
     home: String,
     time_zone: Option<&'a str>,
     tools: &'a [&'a str],
-    agents_available: usize,
-    routines_total: usize,
-    runs_total: usize,
 }
 
 /// # Errors
 /// It cannot be written as JSON.
-pub(super) fn content(state: &State, found: &Found<'_>, tools: &[&str]) -> serde_json::Result<Content> {
-    let home = &found.context.home;
-    let names = agent_names(home);
-    let available = names.iter().filter(|name| state.agents.is_found(home, found.search_path, &name.to_string()));
+pub(super) fn content(found: &Found, tools: &[&str]) -> serde_json::Result<Content> {
     Content::default().with_head(&ServerHead {
         program: env!("CARGO_PKG_VERSION"),
-        home: home.root().display().to_string(),
+        home: found.context.home.root().display().to_string(),
         time_zone: found.calendar.zone.as_deref(),
         tools,
-        agents_available: available.count(),
-        routines_total: state.routines.content().rows().len(),
-        runs_total: state.past.total + found.live.as_ref().map_or(0, Vec::len),
     })
 }

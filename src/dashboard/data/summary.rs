@@ -49,7 +49,7 @@ struct NextFire {
 const SHOWN: usize = 20;
 const DAY_SECS: u64 = 24 * 60 * 60;
 
-pub(super) fn summary(state: &State, found: &Found<'_>, routine: Option<&Slug>) -> Summary {
+pub(super) fn summary(state: &State, found: &Found, routine: Option<&Slug>) -> Summary {
     let is_wanted = |slug: &Slug| routine.is_none_or(|routine| routine == slug);
     let since = UnixSeconds(found.now.0.saturating_sub(DAY_SECS));
     let live = found.live.iter().flatten().map(|live| &live.run);

@@ -1,13 +1,13 @@
-//! What the runs of the last 7 days used, by agent.
+//! What the runs of the last 7 days used.
 
 use serde::Serialize;
 
 use super::calendar::Calendar;
-use super::content::{Content, Row};
+use super::content::Content;
 use super::past::PastRuns;
 use crate::clock::UnixSeconds;
 use crate::home::config::Config;
-use crate::query::usage::{NamedUse, Use, dearest_first};
+use crate::query::usage::Use;
 use crate::query::used_today::UsedToday;
 use crate::routine::ceilings::Ceilings;
 use crate::routine::day::Day;
@@ -22,7 +22,7 @@ struct UsageHead {
 }
 
 /// # Errors
-/// A row cannot be written as JSON.
+/// It cannot be written as JSON.
 pub(super) fn content(
     past: &PastRuns,
     calendar: &Calendar,
@@ -30,10 +30,7 @@ pub(super) fn content(
     recent: Option<&RecentRuns>,
     now: UnixSeconds,
 ) -> serde_json::Result<Content> {
-    let (total, agents) = past.used();
     let day = Day::of_routine(None, now);
     let today = recent.map(|recent| UsedToday::of(&Ceilings::of_home(config), &recent.used_by_all(&day), &day));
-    let row = |named: &NamedUse| Row::of(named.name.as_str(), named);
-    let rows = dearest_first(agents).iter().map(row).collect::<Result<_, _>>()?;
-    Content::of(rows).with_head(&UsageHead { since: calendar.week(), total, today })
+    Content::default().with_head(&UsageHead { since: calendar.week(), total: past.used(), today })
 }

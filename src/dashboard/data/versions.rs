@@ -42,7 +42,7 @@ pub(crate) struct PartAnswer {
 }
 
 impl Versions {
-    /// Returns what somebody lacks of `content` who has the version `known`; `None` if that is all of it.
+    /// Returns what changed in `content` since the version `known`; `None` if nothing did.
     pub(super) fn answer(&mut self, content: &Content, known: Option<&str>) -> Option<PartAnswer> {
         let number = content.version();
         let version = in_words(number);

@@ -76,7 +76,7 @@ pub(super) async fn wrong_method(request: Request) -> Response {
 /// Answers where there is nothing.
 pub(super) async fn not_found(request: Request) -> Response {
     let path = crate::quote::shortened(request.uri().path(), 80);
-    Refusal::not_found(format_args!("there is no {path}; GET /api/openapi.json says what there is")).into_response()
+    Refusal::not_found(format_args!("there is no {path}; GET /api/openapi.json lists the paths")).into_response()
 }
 
 async fn describe(State(state): State<Arc<ApiState>>) -> Response {

@@ -21,7 +21,7 @@ struct Body {
     error: String,
     /// What to ask a person.
     question: Option<String>,
-    /// By which a repeated request says that the person agreed.
+    /// What the repeated request sends as `Moadim-Agreement`.
     agreement: Option<String>,
 }
 
@@ -65,7 +65,7 @@ impl Refusal {
     }
 
     pub(super) fn too_many_waits() -> Self {
-        let error = "too many calls wait for runs; try again in a second, or look at the run with get_run";
+        let error = "too many calls are waiting for runs; try again in a second, or look at the run with get_run";
         Self::new(StatusCode::TOO_MANY_REQUESTS, error)
     }
 

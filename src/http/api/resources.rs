@@ -210,7 +210,7 @@ fn check_webhook(allows_text: bool, arguments: &JsonObject) -> Result<(), Refusa
             (name, allows_text) => {
                 let name = crate::quote::shortened(name, 80);
                 let allowed = if allows_text { "only `text`" } else { "no arguments" };
-                format!("the token of a webhook may send {allowed}; leave `{name}` out")
+                format!("a webhook token may send {allowed}; leave out `{name}`")
             }
         };
         return Err(Refusal::forbidden(error));
@@ -254,7 +254,7 @@ fn check_exists(app: &App, kind: &str, name: &str) -> Result<(), Refusal> {
     };
     checked.map_err(|missing| match missing {
         Missing::NotFound(error) => Refusal::not_found(error),
-        Missing::Unreadable(error) => Refusal::of_tool(error),
+        Missing::Unreadable(error) => Refusal::failed(error),
     })
 }
 
@@ -321,6 +321,10 @@ mod tests {
         for (kind, name) in [(ROUTINE, "missing"), (ROUTINE, "No Slug"), (RUN, "missing-7"), (RUN, "../x"), (RUN, "")] {
             assert_eq!(check_exists(&app, kind, name).unwrap_err().in_brief().0, 404, "{kind} {name}");
         }
+        // Root lists a folder of any mode.
+        std::fs::remove_dir_all(app.home.root()).unwrap();
+        let (status, body) = check_exists(&app, RUN, "missing-7").unwrap_err().in_brief();
+        assert_eq!(status, 500, "nobody knows whether it is there: {body}");
     }
 
     #[test]

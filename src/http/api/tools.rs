@@ -25,7 +25,7 @@ use crate::query::wait::Bell;
 use crate::quote::shortened;
 use crate::run::context::App;
 
-/// By which a request says that a person agreed to what it was asked about.
+/// The header that says a person agreed to a question.
 pub(super) const AGREEMENT: &str = "moadim-agreement";
 
 /// How long an agreement can be used.
@@ -100,8 +100,8 @@ impl Calls {
             // The panic hook has logged the place already.
             tracing::error!(what, message, "a request panicked");
             Refusal::failed(format_args!(
-                "{what} failed inside moadim-mcp: {message}. This is a bug; what `moadim-mcp dashboard` printed has the details. \
-                 Look at the state (GET /api/health, GET /api/runs) before you try again"
+                "{what} failed inside moadim-mcp: {message}. This is a bug; see the output of `moadim-mcp dashboard` for details. \
+                 Check the state (GET /api/health, GET /api/runs) before you try again"
             ))
         })
     }

@@ -1,18 +1,17 @@
 //! Where in the history each run's line is: kept in memory, and extended as the files grow.
 
-use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileExt, MetadataExt};
-use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::CLOCK_MARGIN_SECS;
 use super::costs::KnownCosts;
 use super::files::{self, HistoryFile};
+use super::indexed_file::IndexedFile;
 use super::line::{LineHead, NO_DURATION, Past, line_at};
+use super::slugs::Slugs;
 use super::tally::{RunTally, Tally};
 use crate::clock::UnixSeconds;
 use crate::home::atomic_file::{self, FileError, MAX_RECORD_BYTES};
@@ -106,83 +105,8 @@ impl Line {
     }
 }
 
-/// A file of which every whole line was read. It is held open: it gets another name when it is closed, and none when it is
-/// removed.
-#[derive(Debug)]
-struct IndexedFile {
-    file: Arc<File>,
-    /// As it was last listed.
-    path: PathBuf,
-    /// As it was after reading: what is added from then on makes the file longer than what was read of it.
-    stamp: Stamp,
-    read_bytes: u64,
-    /// The hash of the last bytes that were read: lines are only ever added behind them.
-    end_hash: u64,
-    damaged: u64,
-    tally: Tally,
-}
-
 /// How often the files are listed again if one that was not removed is missing.
 const LISTED_AGAIN: usize = 2;
-
-/// How much before the end of what was read is compared when a file has grown: several lines.
-const COMPARED_BYTES: u64 = 4 * 1024;
-
-impl IndexedFile {
-    fn is_in(&self, listed: &[HistoryFile]) -> bool {
-        listed.iter().any(|file| file.stamp.is_same_file(&self.stamp))
-    }
-
-    /// Whether it has no name any more.
-    fn is_removed(&self) -> bool {
-        self.file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
-    }
-
-    /// Whether the file was changed other than by adding lines.
-    fn is_edited(&self, now: &Stamp) -> bool {
-        match self.read_bytes.cmp(&now.size()) {
-            Ordering::Greater => true,
-            Ordering::Equal => self.stamp.modified() != now.modified(),
-            Ordering::Less => self.hash_of_end() != Some(self.end_hash),
-        }
-    }
-
-    fn hash_of_end(&self) -> Option<u64> {
-        let start = self.read_bytes.saturating_sub(COMPARED_BYTES);
-        let mut end = vec![0; usize::try_from(self.read_bytes - start).ok()?];
-        self.file.read_exact_at(&mut end, start).ok()?;
-        Some(stable_hash(&end))
-    }
-}
-
-/// The names of routines, so that a line needs only a number.
-#[derive(Debug, Default)]
-pub(super) struct Slugs {
-    all: Vec<Slug>,
-    numbers: HashMap<Slug, u32>,
-}
-
-impl Slugs {
-    fn number(&mut self, slug: &str) -> Option<u32> {
-        if let Some(number) = self.numbers.get(slug) {
-            return Some(*number);
-        }
-        let number = u32::try_from(self.all.len()).ok()?;
-        let slug: Slug = slug.parse().ok()?;
-        self.all.push(slug.clone());
-        self.numbers.insert(slug, number);
-        Some(number)
-    }
-
-    /// Returns the name of a number that a line has.
-    pub(super) fn named(&self, number: u32) -> &Slug {
-        &self.all[number as usize]
-    }
-
-    fn of(&self, line: &Line) -> &Slug {
-        self.named(line.slug)
-    }
-}
 
 impl HistoryIndex {
     /// Reads what was added since the last time, and returns all.
@@ -217,7 +141,7 @@ impl HistoryIndex {
     pub(crate) fn newest_with(&self, home: &Home, routine: &Slug, status: Status) -> Result<Option<Past>, FileError> {
         loop {
             let mut lines = self.read(home)?;
-            let Some(number) = lines.slugs.numbers.get(routine).copied() else { return Ok(None) };
+            let Some(number) = lines.slugs.find(routine) else { return Ok(None) };
             let newest = lines.newest_first().find(|line| line.slug == number && line.status == status).copied();
             let Some(line) = newest else { return Ok(None) };
             match lines.past(&line) {
@@ -230,8 +154,8 @@ impl HistoryIndex {
     /// Returns when the newest run of a routine was triggered, as of the last [`Self::read`].
     pub(crate) fn newest(&self, routine: &Slug) -> Option<UnixSeconds> {
         let lines = self.lock();
-        let number = lines.slugs.numbers.get(routine)?;
-        *lines.newest.get(*number as usize)?
+        let number = lines.slugs.find(routine)?;
+        *lines.newest.get(number as usize)?
     }
 
     /// Forgets lines that could not be read by somebody who had read so far.
@@ -288,7 +212,7 @@ impl Lines {
     }
 
     pub(crate) fn routine(&self, line: &Line) -> &Slug {
-        self.slugs.of(line)
+        self.slugs.named(line.slug)
     }
 
     /// Counts all runs whose end this process has seen in the history. While it lives, no count falls because a file is removed.
@@ -337,7 +261,7 @@ impl Lines {
         let Some(indexed) = self.files.get_mut(&file) else { return };
         let is_as_indexed = line_at(&indexed.file, offset).is_ok_and(|text| match LineHead::parse(&text) {
             Ok(Some(LineHead { id, status, .. })) => {
-                let routine = self.slugs.of(unreadable).as_str();
+                let routine = self.slugs.named(unreadable.slug).as_str();
                 parts(&id) == Some((routine, unreadable.stamp)) && status == unreadable.status
             }
             _ => false,
@@ -416,8 +340,8 @@ impl Lines {
             newest.clear();
             *costs = KnownCosts::default();
         }
-        newest.resize(slugs.all.len(), None);
-        let key = |line: &Line| (line.stamp, slugs.of(line));
+        newest.resize(slugs.len(), None);
+        let key = |line: &Line| (line.stamp, slugs.named(line.slug));
         let Some(first) = lines[known..].iter().map(key).min() else { return };
         for line in &lines[known..] {
             let newest = &mut newest[line.slug as usize];

@@ -8,8 +8,10 @@ mod costs;
 mod files;
 mod holes;
 mod index;
+mod indexed_file;
 mod line;
 mod missed;
+mod slugs;
 mod tally;
 
 use std::fs::File;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::index::Slugs;
+use super::slugs::Slugs;
 use crate::routine::slug::Slug;
 use crate::run::status::Status;
 
