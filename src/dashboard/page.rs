@@ -71,7 +71,9 @@ const fn without_comments(source: &[u8], page: &mut [u8]) -> usize {
                 from += 1;
             }
             (b' ', _) if is_style && (is_punctuation(page[to - 1]) || matches!(next, b'{' | b'}')) => from += 1,
-            (b' ', _) if !is_style && is_plain && !is_text && (is_operator(page[to - 1]) || is_operator(next)) => from += 1,
+            (b' ', _) if !is_style && is_plain && !is_text && (is_operator(page[to - 1]) || is_operator(next)) => {
+                from += 1
+            }
             (byte, _) => {
                 if byte == b'<' && next == b'/' && source[from + 2] == b's' {
                     is_style = false;
@@ -137,7 +139,8 @@ mod tests {
         let script = "/** One.\n * @param x */\nconst a = /** @type {any} */ (b) // kept\n\n    // gone\n  c(\"//\",\n    1 / 2, /x*/);\n\n\nd = (a) => b ? -c : + +e\n\"f = g\" + \"h ? i\"\n";
         let mut page = [0; 400];
         let length = without_comments(format!("{style}{script}").as_bytes(), &mut page);
-        let left = format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d=(a)=>b?-c:+ +e\n\"f = g\" + \"h ? i\"\n");
+        let left =
+            format!("{short}const a = (b) // kept\nc(\"//\",1 / 2, /x*/);d=(a)=>b?-c:+ +e\n\"f = g\" + \"h ? i\"\n");
         assert_eq!(str::from_utf8(&page[..length]), Ok(left.as_str()));
     }
 

@@ -253,6 +253,7 @@ fn a_webhook_may_say_what_a_run_is_about_if_it_was_made_for_that() {
     let run = dashboard.send("POST", "/api/routines/reads/trigger", &of_reads, body.as_bytes()).ok();
     let run = text(&run["run"]["id"]);
     wait_until("the agent to have read it", || home.raw_log(&run).contains("issue 7"));
+    home.moadim(&["token", "revoke", &text(&reads["id"])]).ok();
 
     // Who triggers too often waits.
     let trigger = || dashboard.send("POST", "/api/routines/news/trigger", &headers, b"");

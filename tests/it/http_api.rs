@@ -328,6 +328,16 @@ fn runs_are_counted_in_the_metrics() {
         assert_eq!(value(name), Some(expected), "{name}");
     }
     assert!(value("moadim_store_bytes{store=\"history\"}").is_some());
+    // A retry that is not due yet.
+    assert_eq!(value("moadim_routines_waiting"), Some(0.0));
+    let retry = json!({ "max_attempts": 2, "backoff_secs": 3600 });
+    let again = json!({ "title": "Again", "agent": "shell", "prompt": "exit 3", "retry": retry });
+    let again = text(&dashboard.tool("create_routine", &again)["routine"]["slug"]);
+    dashboard.wait_for_run(&dashboard.trigger(&again), "failed");
+    wait_until("the retry to wait", || value("moadim_routines_waiting") == Some(1.0));
+    assert_eq!(value("moadim_last_sweep_timestamp_seconds"), None);
+    dashboard.tool("cleanup_workbenches", &json!({}));
+    assert!(value("moadim_last_sweep_timestamp_seconds").is_some_and(|at| at > 1.7e9));
     dashboard.post(&format!("/api/runs/{live}/stop"), &json!({})).ok();
     assert_eq!(value("moadim_runs_total{routine=\"live\",status=\"stopped\"}"), Some(1.0));
 }

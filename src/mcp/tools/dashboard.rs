@@ -26,7 +26,7 @@ pub(super) fn tools() -> [Tool; 2] {
         Tool::new(
             SHOW,
             "Dashboard",
-            "Show what runs, failed, is next and needs a person.",
+            "Show live runs, failures, next fires and problems.",
             Hints::READS,
             move |app: &App, arguments| show_dashboard(&dashboard, app, arguments),
         )
