@@ -49,6 +49,7 @@ interface UsedToday {
 interface RoutineRow {
   slug: string;
   title?: string;
+  agent?: string;
   enabled?: boolean;
   disabled_because?: string;
   schedule_description?: string;

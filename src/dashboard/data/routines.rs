@@ -91,6 +91,7 @@ pub(super) struct RoutineFacts {
 struct RoutineRow<'a> {
     slug: &'a Slug,
     title: &'a str,
+    agent: &'a str,
     enabled: bool,
     disabled_because: Option<&'a str>,
     schedule_description: Option<&'a str>,
@@ -175,6 +176,7 @@ impl Now<'_> {
         let row = RoutineRow {
             slug,
             title: &definition.title,
+            agent: &definition.agent,
             enabled: definition.enabled,
             disabled_because: disabled_because.as_deref(),
             schedule_description: firing.schedule_description.as_deref(),
