@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::{Dashboard, HttpAnswer, Server, TestHome, assert_says, wait_until};
+use crate::harness::{Dashboard, HttpAnswer, Server, TestHome, assert_has, assert_says, wait_until};
 
 /// How long an answer may take that nothing holds up, on a busy machine.
 const SOON: Duration = Duration::from_secs(8);
@@ -220,21 +220,45 @@ fn slow_clients_are_given_up_and_hold_up_nobody() {
 }
 
 #[test]
-fn two_hundred_connections_keep_nobody_out_and_a_hung_run_is_ended_meanwhile() {
-    let home = TestHome::detached("watchdog_interval_secs = 1\n");
-    let mut server = Server::start(&home);
-    let dashboard = Dashboard::start(&home);
+fn two_hundred_connections_keep_nobody_out() {
+    let (home, dashboard) = Dashboard::at_new_home();
     let mut events = dashboard.events();
     let idle: Vec<TcpStream> = (0..200).map(|_| dashboard.connect()).collect();
-    let run = server.start_run("Hang", "exec sleep 300", json!({ "max_runtime_secs": 2 }));
+    home.write_routine("news");
     let began = Instant::now();
     assert_eq!(dashboard.get("/").status, 200);
-    assert!(dashboard.tool("list_runs", &json!({}))["total"].as_u64() >= Some(1));
+    assert_eq!(dashboard.tool("list_routines", &json!({}))["total"], 1);
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
-    server.wait_for_run(&run, "timed_out");
     // Who has shown the token stays.
-    events.wait_for(&[&format!("moadim://runs/{run}")]);
+    events.wait_for(&["moadim://routines/news"]);
     drop(idle);
+}
+
+#[test]
+fn the_janitor_beside_it_goes_on_while_two_hundred_listen() {
+    let home = TestHome::detached("watchdog_interval_secs = 1\ncleanup_interval_secs = 1\n");
+    let mut server = Server::start_with_env(&home, &[("RUST_LOG", "moadim_mcp=info")]);
+    let run = server.start_run("Hang", "exec sleep 300", json!({ "max_runtime_secs": 600, "ttl_secs": 1 }));
+    let dashboard = Dashboard::start(&home);
+    // They have shown the token: nobody closes them for being silent.
+    let mut listening: Vec<_> = (0..200).map(|_| dashboard.events()).collect();
+    let supervisor = home.noted(&run, "supervisor");
+    supervisor.kill();
+    wait_until("the supervisor to be gone", || !supervisor.id.is_alive());
+    home.set_bound("hang", 1);
+    // Nothing is asked of the server: it does this by itself.
+    wait_until("the watchdog to record the run", || !home.history(&run).is_empty());
+    assert_has(&home.history(&run)[0], json!({ "status": "timed_out" }));
+    wait_until("the sweep to remove its workbench", || !home.workbench(&run).exists());
+    wait_until("the server to say that both were its work", || {
+        let log = server.stderr();
+        let says = |what: &str| log.lines().any(|line| line.contains(what) && line.contains(&run));
+        says("ended") && says("removed")
+    });
+    assert_eq!((home.history(&run).len(), home.processes_named("sleep")), (1, vec![]));
+    // All of them were there meanwhile, for they still are.
+    home.write_routine("news");
+    listening.iter_mut().for_each(|events| drop(events.wait_for(&["moadim://routines/news"])));
 }
 
 #[test]
