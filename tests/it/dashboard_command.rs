@@ -37,6 +37,20 @@ fn a_second_command_opens_the_one_that_runs() {
 }
 
 #[test]
+fn a_second_command_writes_the_token_of_the_one_that_runs() {
+    let (home, dashboard) = Dashboard::at_new_home();
+    let (new, old) = (home.scratch().join("new"), home.scratch().join("old"));
+    std::fs::write(&old, "an old one that anybody may read\n").unwrap();
+    std::fs::set_permissions(&old, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for file in [new, old] {
+        home.moadim(&["dashboard", "--no-open", "--token-file", file.to_str().unwrap()]).ok();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), format!("{}\n", dashboard.token));
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    assert_eq!(dashboard.get("/api/health").status, 200, "it is still the one that runs");
+}
+
+#[test]
 fn a_browser_is_given_a_link_that_works_once_and_not_the_token() {
     let (home, dashboard) = Dashboard::at_new_home();
     let asked = home.scratch().join("opened");

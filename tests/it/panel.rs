@@ -143,6 +143,21 @@ fn what_is_for_panels_is_listed_for_hosts_that_show_some_and_can_always_be_calle
 }
 
 #[test]
+fn each_request_of_the_modern_era_is_answered_as_its_own_capabilities_say() {
+    let home = TestHome::detached("");
+    let mut server = Server::start_modern(&home);
+    let asked = [(panels(), true), (json!({}), false), (panels(), true)].map(|(capabilities, is_listed)| {
+        server.set_capabilities(capabilities);
+        (server.send("tools/list", json!({})), is_listed)
+    });
+    for (id, is_listed) in asked {
+        let listed = server.answer(id).unwrap();
+        let has = |name: &str| listed["tools"].as_array().unwrap().iter().any(|tool| tool["name"] == name);
+        assert_eq!((has("dashboard_data"), has("show_dashboard")), (is_listed, true), "{id}");
+    }
+}
+
+#[test]
 fn where_fewer_tools_are_served_the_panel_knows_it() {
     let home = TestHome::detached("");
     let served = |server: &mut Server| {

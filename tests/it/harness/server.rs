@@ -196,6 +196,11 @@ impl Server {
         answer
     }
 
+    /// Changes what the client says it can do; in the modern era it says so with each request.
+    pub fn set_capabilities(&mut self, capabilities: Value) {
+        self.capabilities = capabilities;
+    }
+
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
