@@ -75,6 +75,8 @@ fn without_moments(mut answer: Value) -> Value {
     match &mut answer {
         Value::Object(map) => {
             map.remove("processes");
+            // A run's name may be ahead of the clock where two were triggered in one second; it counts as ended now until then.
+            map.remove("reap_at");
             map.values_mut().for_each(|value| *value = without_moments(value.take()));
         }
         Value::Array(items) => items.iter_mut().for_each(|value| *value = without_moments(value.take())),
