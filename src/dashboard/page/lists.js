@@ -31,7 +31,7 @@ function firing({ enabled, disabled_because: because, schedule_problem: problem,
   if (problem) return h("span.bad", bdi(problem));
   if (waiting) return ["waiting", until && [", starts ", time(until)]];
   if (isAhead(snoozed)) return ["snoozed, resumes ", time(snoozed ?? 0)];
-  return next ? [time(next), h("span.wide", " · ", time(next, moment))] : "only when triggered";
+  return next ? time(next) : "only when triggered";
 }
 /** @param {string | undefined} at */
 const isAhead = (at) => Date.parse(at ?? "") > now();
