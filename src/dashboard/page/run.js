@@ -45,8 +45,8 @@ function runPage() {
   const { answer = {}, log } = opened ?? {};
   const held = view.runs.find((run) => run.id === id);
   const run = { ...held?.row, ...answer.run };
-  const isAlive = held?.alive ?? answer.liveness === "alive";
   const status = held?.status ?? run.outcome ?? run.status ?? "unknown";
+  const isAlive = status !== "unknown" && (held?.alive ?? answer.liveness === "alive");
   const isGone = run.reaped || run.status === "reaped";
   const { output = {}, report, routine = id.replace(/-\d+$/, ""), max_runtime_secs: bound } = run;
   const isKnown = held || answer.run;

@@ -166,6 +166,10 @@ describe('what is not known', () => {
                 await tab.sees(/Running\s+0/, '.tiles');
                 assert.equal(await tab.has('button', `Stop ${run}`), false);
                 assert.match(await tab.evaluate(() => document.title), /0 running/);
+                await (await tab.find('button', 'Odd', '#runs')).click();
+                await tab.sees('unknown', '.facts');
+                assert.equal(await tab.has('button', `Stop ${run}`), false);
+                await tab.press('← Overview');
 
                 // It fires more often than fires are sent.
                 const fires = () => tab.root.$$eval('#timeline .track > *', (all) => all.map(({ ariaLabel }) => ariaLabel));
