@@ -9,7 +9,7 @@ use super::context::Context;
 use super::end::Order;
 use super::entry::{Entry, Workbench};
 use super::id::RunId;
-use super::record::{EndCause, Ending, Outcome, SupervisorRecord};
+use super::record::{EndCause, Ending, Manifest, Outcome, SupervisorRecord};
 use super::recording::{self, Attempt};
 use super::status::Status;
 use crate::clock::UnixSeconds;
@@ -47,7 +47,45 @@ pub fn launch(context: &Context, claim: Claim, deadline: Instant) -> Result<(), 
             Ok(())
         }
         Some(Err(reason)) => Err(failed(reason)),
-        None => Err(failed(call_off(context, &claim))),
+        None if was_taken(&claim.entry) => Err(failed(call_off(context, &claim.entry, &claim.manifest))),
+        None => match await_late_supervisor(context, claim) {
+            Ok(entry) => {
+                open_window(context, &entry);
+                Ok(())
+            }
+            Err(reason) => Err(failed(reason)),
+        },
+    }
+}
+
+/// Whether a supervisor has had the run, which is gone if [`await_start`] did not find it.
+fn was_taken(entry: &Entry) -> bool {
+    !entry.supervisor().is_ok_and(|taken| taken.is_none())
+}
+
+/// How long a supervisor may take to report, counted from the answer of the trigger: on a machine whose disk stalls, a program
+/// takes seconds to start.
+const LATE_SUPERVISOR_LIMIT: Duration = Duration::from_secs(30);
+
+/// Goes on waiting for a supervisor that was started and has not reported, without the caller. The trigger's share of the lock is
+/// kept meanwhile: without it, the run would be judged dead.
+///
+/// # Errors
+/// That cannot be done, so that the run was called off.
+fn await_late_supervisor(context: &Context, claim: Claim) -> Result<Entry, String> {
+    let (entry, manifest) = (claim.entry.clone(), claim.manifest.clone());
+    let waiting = {
+        let context = context.clone();
+        move || {
+            let deadline = Instant::now() + LATE_SUPERVISOR_LIMIT;
+            if await_start(&context, &claim, deadline).is_none() {
+                call_off(&context, &claim.entry, &claim.manifest);
+            }
+        }
+    };
+    match std::thread::Builder::new().name("launch".into()).spawn(waiting) {
+        Ok(_) => Ok(entry),
+        Err(_) => Err(call_off(context, &entry, &manifest)),
     }
 }
 
@@ -167,9 +205,9 @@ fn start_by_outcome(context: &Context, id: &RunId) -> Result<(), String> {
 
 /// Asks for the run's end, in case a supervisor still comes up, and returns why it ends: a supervisor may have asked first. That
 /// supervisor, or the next watchdog pass, records it.
-fn call_off(context: &Context, claim: &Claim) -> String {
-    let workbench = Workbench::of(&context.home, claim.entry.id());
+fn call_off(context: &Context, entry: &Entry, manifest: &Manifest) -> String {
+    let workbench = Workbench::of(&context.home, entry.id());
     let reason = "its supervisor did not report in time".to_owned();
     let order = Order { cause: EndCause::LaunchFailed, reason, by: "trigger".to_owned() };
-    claim.entry.first_end_request(order.request(&workbench, &claim.manifest)).reason
+    entry.first_end_request(order.request(&workbench, manifest)).reason
 }

@@ -235,10 +235,13 @@ fn a_poll_answers_what_has_changed() {
     let mut other = Server::start(&home);
     let mut fresh = Panel::default();
     fresh.wait_for(&mut other, "its plan", |fresh| fresh.rows("plan").len() == 2);
-    panel.poll(&mut server);
-    for part in ["live", "routines", "ended", "usage", "attention"] {
-        assert_eq!(panel.parts[part], fresh.parts[part], "{part}");
-    }
+    // A run whose name is ahead of the clock, because three were triggered in one second, counts as ended now until then.
+    wait_for(PATIENCE, "the same content", || {
+        fresh.poll(&mut other);
+        panel.poll(&mut server);
+        let is_same = |part| panel.parts[part] == fresh.parts[part];
+        ["live", "routines", "ended", "usage", "attention"].into_iter().all(is_same).then_some(())
+    });
     // Versions that nobody knows give everything.
     panel.parts.values_mut().for_each(|(version, ..)| *version = "0".repeat(16));
     panel.poll(&mut server);
